@@ -1,0 +1,51 @@
+"""Every error that bad input can cause; each message says what is wrong, where, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class SpeechFTError(Exception):
+    """Base of all errors that this package raises on purpose; the command line prints it without a traceback."""
+
+
+class ConfigError(SpeechFTError):
+    """An experiment file, a recipe or an option has an unknown key or an impossible value."""
+
+
+class CorpusError(SpeechFTError):
+    """A corpus is incomplete, damaged or inconsistent. All problems found are in `problems`, one line each."""
+
+    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join([message, *(f"  {problem}" for problem in self.problems)]))
+
+
+class AudioError(SpeechFTError):
+    """A recording can not be read, or a waveform is not what an encoder takes."""
+
+
+class CheckpointError(SpeechFTError):
+    """A checkpoint or encoder directory is damaged, unsafe, incomplete or of another kind than asked for."""
+
+
+class MergeError(SpeechFTError):
+    """Models can not be merged: their tensors differ in name, shape or dtype, or hold NaN or Inf."""
+
+
+class TaskError(SpeechFTError):
+    """A task can not be done on the given corpus: labels missing, targets that no head can produce."""
+
+
+class TrainingError(SpeechFTError):
+    """A training can not go on: NaN loss, a work directory in use, a checkpoint of another recipe."""
+
+
+class TableError(SpeechFTError):
+    """A table can not be made: a malformed cell, an unknown column."""
+
+
+def missing_file(path: str | Path, purpose: str, remedy: str) -> str:
+    """Text for the commonest mistake: `path`, needed for `purpose`, is not there; `remedy` is one sentence."""
+    return f"{path}: no such file, needed {purpose}. {remedy}"

@@ -1,0 +1,37 @@
+"""Tasks: labels, head, loss and metric of each SUPERB task; the same object serves stage 1 and evaluation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from speechft.errors import TaskError
+
+if TYPE_CHECKING:
+    from speechft.tasks.base import Task
+
+# Name -> module and class. The modules import torch, so they are imported on demand.
+_TASKS = {
+    "pr": ("speechft.tasks.pr", "PhonemeRecognition"),
+    "ks": ("speechft.tasks.ks", "KeywordSpotting"),
+    "sid": ("speechft.tasks.sid", "SpeakerIdentification"),
+}
+TASK_NAMES = tuple(_TASKS)
+
+
+def get_task(name: str, **options: object) -> Task:
+    """The task called `name` ("pr", "ks", "sid"), configured by its options (see the class of the task).
+
+    Raises:
+        TaskError: no such task, or an option that the task does not have.
+    """
+    from importlib import import_module
+
+    if name not in _TASKS:
+        raise TaskError(f"There is no task {name!r}. Tasks: {', '.join(TASK_NAMES)}.")
+    module, class_name = _TASKS[name]
+    task_class = getattr(import_module(module), class_name)
+    try:
+        task: Task = task_class(**options)
+    except TypeError as error:
+        raise TaskError(f"Task {name!r}: {error}. See the options of speechft.tasks.{name}.{class_name}.") from error
+    return task

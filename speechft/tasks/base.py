@@ -1,0 +1,113 @@
+"""What every task provides, to the fairseq trainer of stage 1 and to the evaluation engine alike."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that a task reports. `key` is its name in tables and scores, e.g. "PR" or "SF_F1"."""
+
+    key: str
+    name: str
+    higher_is_better: bool
+    percent: bool = True
+
+    def shown(self, fraction: float) -> float:
+        """The value as tables show it: percent of `fraction` where the field counts in percent."""
+        return 100.0 * fraction if self.percent else fraction
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Everything about the outputs of a head that is read from the training data. Serialises as plain JSON.
+
+    `symbols`: output symbols in order of their index (class names, or the CTC vocabulary).
+    `extra`: what else a task needs to encode targets, e.g. the pronunciations of PR.
+    """
+
+    symbols: tuple[str, ...]
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+
+class Head(nn.Module, ABC):
+    """Trainable module on top of features; `pooled` heads can also be trained on mean vectors."""
+
+    pooled: ClassVar[bool] = False
+
+    @abstractmethod
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Map features (B, T, D) with `lengths` (B,) valid frames to logits and their lengths.
+
+        Utterance-level heads return (B, C) and ones (B,); frame-level heads (B, T', C) and lengths (B,).
+        """
+
+
+class Task(ABC):
+    """One SUPERB task. Instances hold options only; everything learnt from data is in a `LabelSet`."""
+
+    name: ClassVar[str]
+    metrics: ClassVar[tuple[Metric, ...]]
+    """The first one selects learning rates and checkpoints on dev."""
+    train_crop_seconds: ClassVar[float | None] = None
+    """Longer training utterances are cropped at random to this length; dev and test never are."""
+
+    @abstractmethod
+    def label_set(self, train_cuts: Iterable[Any]) -> LabelSet:
+        """The outputs of the head, from the lhotse cuts of the training split.
+
+        Raises:
+            TaskError: a cut lacks the label that this task predicts.
+        """
+
+    @abstractmethod
+    def target(self, cut: Any, labels: LabelSet) -> Tensor:
+        """Target of one cut, int64: shape () for utterance classes, (U,) for token sequences.
+
+        Raises:
+            TaskError: the cut's label or one of its words is not in `labels`; the message names the cut.
+        """
+
+    @abstractmethod
+    def build_head(self, feature_dim: int, labels: LabelSet) -> Head:
+        """A new head, initialised from torch's global generator."""
+
+    @abstractmethod
+    def loss(self, logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor]) -> Tensor:
+        """Scalar training loss of a batch, as the reference reduces it."""
+
+    @abstractmethod
+    def statistics(self, logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor], labels: LabelSet) -> dict[str, float]:
+        """Additive counts of a batch (e.g. edits and reference tokens); summing over batches gives the corpus counts."""
+
+    @abstractmethod
+    def scores(self, statistics: Mapping[str, float]) -> dict[str, float]:
+        """Metric key -> fraction, from the summed statistics of a split."""
+
+    @property
+    def selection_metric(self) -> Metric:
+        """The metric that chooses checkpoints and learning rates on dev."""
+        return self.metrics[0]
+
+
+class WeightedSum(nn.Module):
+    """Softmax-weighted sum of all hidden states, weights learnt with the head (SUPERB.md 1.1)."""
+
+    def __init__(self, num_states: int) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.zeros(num_states))
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Reduce (num_states, B, ..., D) to (B, ..., D)."""
+        weighted: Tensor = torch.tensordot(torch.softmax(self.weights, dim=0), hidden_states, dims=1)
+        return weighted

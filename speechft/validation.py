@@ -1,0 +1,80 @@
+"""Validation of plain values against pydantic models, with errors that name the file, the key and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+import types
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from speechft.errors import ConfigError
+
+ModelType = TypeVar("ModelType", bound=BaseModel)
+
+
+class Strict(BaseModel):
+    """Base of all configuration: unknown keys are errors, instances are immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+def validate(model: type[ModelType], values: Any, source: str) -> ModelType:
+    """Build `model` from plain values.
+
+    Raises:
+        ConfigError: names `source` and lists every problem with its key, what was found and what is allowed.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, model, source)) from None
+
+
+def _explain(error: ValidationError, model: type[BaseModel], source: str) -> str:
+    lines = []
+    for problem in error.errors():
+        location = problem["loc"]
+        key = ".".join(str(part) for part in location) or "(top level)"
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = "unknown key" + _spelling_hint(str(location[-1]), _keys_at(model, location[:-1]))
+        elif problem["type"] == "missing":
+            message = "is missing"
+        elif isinstance(problem["input"], str | int | float | bool | None):
+            message = f"{message}, found {problem['input']!r}"
+        lines.append(f"  {key}: {message}")
+    return "\n".join([f"{source}: {len(lines)} problem{'s' if len(lines) > 1 else ''}", *lines])
+
+
+def _spelling_hint(found: str, allowed: list[str]) -> str:
+    close = difflib.get_close_matches(found, allowed, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    return f"{hint} Allowed here: {', '.join(sorted(allowed))}" if allowed else hint
+
+
+def _keys_at(annotation: Any, location: tuple[int | str, ...]) -> list[str]:
+    """Field names of the model that stands at `location` inside `annotation`; empty when there is none."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        found = [_keys_at(member, location) for member in get_args(annotation)]
+        # In a discriminated union pydantic puts the tag of the chosen member into the location.
+        found += [_keys_at(member, location[1:]) for member in get_args(annotation) if location and _has_tag(member, location[0])]
+        return next((keys for keys in reversed(found) if keys), [])
+    is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    if not location:
+        return list(annotation.model_fields) if is_model else []
+    head, rest = location[0], location[1:]
+    if is_model:
+        field = annotation.model_fields.get(str(head))
+        return _keys_at(field.annotation, rest) if field else []
+    arguments = get_args(annotation)
+    if get_origin(annotation) is dict:
+        return _keys_at(arguments[1], rest)
+    if get_origin(annotation) in (tuple, list):
+        return _keys_at(arguments[0], rest)
+    return _keys_at(arguments[0], location) if arguments else []
+
+
+def _has_tag(model: Any, tag: int | str) -> bool:
+    kind = getattr(model, "model_fields", {}).get("kind")
+    return kind is not None and tag in get_args(kind.annotation)
