@@ -86,7 +86,7 @@ class PretrainRecipe(Strict):
 
 
 class FinetuneRecipe(Strict):
-    """Stage 1. The defaults are Stable-FT as published (PAPER: Method); counts of updates follow the fine-tuning task."""
+    """Stage 1. The defaults are Stable-FT as published (Speech-FT, section on stable fine-tuning); counts of updates follow the fine-tuning task."""
 
     task: str = Field(description="Fine-tuning task, one of speechft.tasks.TASK_NAMES.")
     task_options: dict[str, Any] = Field(default_factory=dict)
@@ -159,7 +159,26 @@ class EvaluationRecipe(Strict):
         return self
 
 
-# SUPERB.md 1.4; learning rates are searched, everything else is fixed.
+class TableRow(Strict):
+    """One model of a table."""
+
+    encoder: str
+    finetuning: str
+    method: str
+    label: str = Field(description="Name of the method as shown, e.g. Stable-FT.")
+
+
+class TableRecipe(Strict):
+    """What a table shows; made from the experiment's layout of the same name."""
+
+    title: str
+    note: str = ""
+    rows: tuple[TableRow, ...] = Field(min_length=1)
+    tasks: tuple[str, ...] = Field(min_length=1)
+    published: str | None = Field(None, description="Table of the published numbers that stand beside ours.")
+
+
+# The configurations that s3prl 0.4.18 ships for SUPERB; learning rates are searched, everything else is fixed.
 SUPERB_RECIPES: dict[str, dict[str, Any]] = {
     "pr": {"steps": 100_000, "batch_size": 16, "accumulate": 2, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 1000},
     "ks": {"steps": 200_000, "batch_size": 32, "accumulate": 1, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 5000},

@@ -101,7 +101,7 @@ class Task(ABC):
 
 
 class WeightedSum(nn.Module):
-    """Softmax-weighted sum of all hidden states, weights learnt with the head (SUPERB.md 1.1)."""
+    """Softmax-weighted sum of all hidden states, weights learnt with the head."""
 
     def __init__(self, num_states: int) -> None:
         super().__init__()
