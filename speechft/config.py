@@ -244,3 +244,8 @@ def load_experiment(path: str | Path) -> Experiment:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: an experiment is a mapping of keys, found {type(values).__name__}.")
     return parse_experiment(values, str(path))
+
+
+def experiment_schema() -> dict[str, Any]:
+    """JSON schema of experiment files; `config/schema.json` is this and a test compares them."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Experiment.model_json_schema()}

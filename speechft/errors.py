@@ -15,11 +15,16 @@ class ConfigError(SpeechFTError):
 
 
 class CorpusError(SpeechFTError):
-    """A corpus is incomplete, damaged or inconsistent. All problems found are in `problems`, one line each."""
+    """A corpus is incomplete, damaged or inconsistent. All problems found are in `problems`, one line each; the text shows the first 50."""
+
+    SHOWN = 50
 
     def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join([message, *(f"  {problem}" for problem in self.problems)]))
+        lines = [message, *(f"  {problem}" for problem in self.problems[: self.SHOWN])]
+        if len(self.problems) > self.SHOWN:
+            lines.append(f"  and {len(self.problems) - self.SHOWN} more")
+        super().__init__("\n".join(lines))
 
 
 class AudioError(SpeechFTError):

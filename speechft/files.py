@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -19,6 +20,13 @@ def _temporary_sibling(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
 
 
+def _explained(error: OSError, path: Path) -> Exception:
+    """The error to raise: a clear one if `path` can not be written, the same one if something else was wrong in the block."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+        return SpeechFTError(f"{path}: can not be written ({error.strerror}). Check free space and permissions.")
+    return error
+
+
 @contextlib.contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` on success, remove it on any failure."""
@@ -31,7 +39,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise SpeechFTError(f"{path}: can not be written ({error.strerror or error}). Check free space and permissions.") from error
+        raise _explained(error, path) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -56,7 +64,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         if retired.exists() and not path.exists():
             retired.rename(path)
-        raise SpeechFTError(f"{path}: can not be written ({error.strerror or error}). Check free space and permissions.") from error
+        raise _explained(error, path) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(retired, ignore_errors=True)

@@ -86,7 +86,7 @@ class PretrainRecipe(Strict):
 
 
 class FinetuneRecipe(Strict):
-    """Stage 1. The defaults are Stable-FT as published (Speech-FT, section on stable fine-tuning); counts of updates follow the fine-tuning task."""
+    """Stage 1. The defaults are the paper's Stable-FT; counts of updates depend on the fine-tuning task."""
 
     task: str = Field(description="Fine-tuning task, one of speechft.tasks.TASK_NAMES.")
     task_options: dict[str, Any] = Field(default_factory=dict)

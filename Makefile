@@ -1,0 +1,58 @@
+# `make` or `make help` lists the targets. Everything lives in .venv; a second run of any target repeats no finished work.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+CORES ?= $(shell nproc 2>/dev/null || echo 2)
+BIN := .venv/bin
+READY := .venv/.ready
+SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete
+
+.PHONY: help environment demo recorded test test-fast lint format schema lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 14
+
+environment: $(READY)  ## make .venv with the locked packages
+
+# torch comes first and alone: pip then takes one build of it (CPU or CUDA, as its index offers) and no other package pulls a second.
+$(READY): envs/requirements.lock pyproject.toml
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' \
+	  || { echo "speechft needs Python 3.11 or 3.12; found $$("$(PYTHON)" --version 2>&1). Give one: make PYTHON=/path/to/python3.11"; exit 1; }
+	"$(PYTHON)" -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r envs/requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(READY)  ## the whole method in miniature: tables and a figure in minutes
+	$(SNAKEMAKE) --configfile config/demo.yaml
+	@echo; cat results/demo/tables/demo.md; echo
+	@echo "table:  results/demo/tables/demo.md (.csv .tex .html)"; echo "figure: results/demo/figures/demo.png"
+
+recorded: $(READY)  ## the same on real recordings (see config/recorded.yaml for what it needs)
+	$(SNAKEMAKE) --configfile config/recorded.yaml
+	@echo; cat results/recorded/tables/recorded.md
+
+test: $(READY)  ## all tests that this machine can run
+	$(BIN)/python -m pytest
+
+test-fast: $(READY)  ## tests that end within seconds
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(READY)  ## style, types, workflow
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakemake --lint --configfile config/demo.yaml
+
+format: $(READY)  ## reformat all code
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/snakefmt Snakefile rules
+
+schema: $(READY)  ## generate config/schema.json from the configuration classes
+	$(BIN)/speechft schema
+
+lock: $(READY)  ## resolve envs/requirements.in again (needs `pip install uv` in .venv)
+	cd envs && ../$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet \
+	  --no-emit-package torch --overrides overrides.txt requirements.in -o requirements.lock
+
+clean:  ## remove the environment and what the demo made
+	rm -rf .venv results/demo .snakemake

@@ -1,0 +1,30 @@
+# Entry of the workflow: configuration, rules, public targets. `snakemake --help` lists options; the README shows the usual commands.
+from snakemake.utils import min_version
+
+from speechft.config import parse_experiment
+from speechft.workflow import Workflow
+
+min_version("9.0")
+
+if not config:
+
+    configfile: "config/paper.yaml"
+
+
+sources = ", ".join(map(str, workflow.configfiles)) or "config/paper.yaml"
+flow = Workflow(parse_experiment(config, sources))
+
+
+include: "rules/common.smk"
+include: "rules/corpora.smk"
+include: "rules/encoders.smk"
+include: "rules/finetune.smk"
+include: "rules/merge.smk"
+include: "rules/evaluate.smk"
+include: "rules/tables.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        flow.targets(),

@@ -1,0 +1,46 @@
+# Settings that all rules share, and the recipe files that all jobs depend on.
+import sys
+from pathlib import Path
+
+from speechft.workflow import one_of
+
+RESULTS = flow.results
+
+# Jobs call the `speechft` that stands beside the Python that runs Snakemake, whether or not the environment is activated.
+# A conda environment, where one was asked for (--software-deployment-method conda), brings its own.
+if not workflow.deployment_settings.deployment_method:
+    shell.prefix(f"set -euo pipefail; export PATH={Path(sys.executable).parent}:$PATH; ")
+
+
+wildcard_constraints:
+    corpus=one_of(flow.experiment.corpora),
+    encoder=one_of(flow.experiment.encoders),
+    finetuning=one_of(["none", *flow.experiment.finetunings]),
+    method=one_of(["pretrained", *flow.experiment.methods]),
+    task=one_of(flow.experiment.tasks),
+    table=one_of(flow.experiment.tables),
+
+
+# Few, quick, light: these run where Snakemake runs, never as cluster jobs.
+localrules:
+    all,
+    recipe,
+    merge,
+    table,
+    figure,
+
+
+# The slice of the configuration that one job uses. It is rewritten only when that slice changes, so nothing else reruns.
+rule recipe:
+    output:
+        f"{RESULTS}/recipes/{{recipe}}.json",
+    log:
+        f"{RESULTS}/logs/recipes/{{recipe}}.log",
+    wildcard_constraints:
+        recipe=r"[\w+@./-]+",
+    conda:
+        "../envs/speechft.yaml"
+    params:
+        text=lambda wildcards: flow.recipe(wildcards.recipe),
+    shell:
+        "printf '%s\\n' {params.text:q} > {output} 2> {log}"

@@ -1,0 +1,52 @@
+# theta0: encoders that are pre-trained here, and encoders that come as checkpoints.
+
+
+rule pretrain:
+    input:
+        recipe=f"{RESULTS}/recipes/pretrain/{{encoder}}.json",
+        manifests=lambda wildcards: flow.pretraining_corpora(wildcards.encoder),
+    output:
+        flow.model_files("{encoder}", "none", "pretrained"),
+    log:
+        f"{RESULTS}/logs/pretrain/{{encoder}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/pretrain/{{encoder}}.tsv"
+    wildcard_constraints:
+        encoder=one_of(flow.pretrained_here),
+    conda:
+        "../envs/speechft.yaml"
+    threads: flow.resources("pretrain").threads
+    resources:
+        mem_mb=flow.resources("pretrain").mem_mb,
+        runtime=flow.resources("pretrain").runtime,
+        gpu=flow.resources("pretrain").gpu,
+    params:
+        out=subpath(output[0], parent=True),
+        work=f"{RESULTS}/work/pretrain",
+    shell:
+        "speechft pretrain {input.manifests} --recipe {input.recipe} --out {params.out}"
+        " --work-dir {params.work} --threads {threads} > {log} 2>&1"
+
+
+rule import_checkpoint:
+    input:
+        checkpoint=lambda wildcards: str(flow.experiment.encoders[wildcards.encoder].path),
+    output:
+        flow.model_files("{encoder}", "none", "pretrained"),
+    log:
+        f"{RESULTS}/logs/import/{{encoder}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/import/{{encoder}}.tsv"
+    wildcard_constraints:
+        encoder=one_of(flow.imported),
+    conda:
+        "../envs/speechft.yaml"
+    threads: flow.resources("small").threads
+    resources:
+        mem_mb=flow.resources("small").mem_mb,
+        runtime=flow.resources("small").runtime,
+    params:
+        out=subpath(output[0], parent=True),
+        options=lambda wildcards: flow.import_options(wildcards.encoder),
+    shell:
+        "speechft import {input.checkpoint} --out {params.out} {params.options} > {log} 2>&1"

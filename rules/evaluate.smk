@@ -1,0 +1,28 @@
+# Stage 3: train and score a task head on the frozen encoder; one cell a job.
+
+
+rule evaluate:
+    input:
+        recipe=f"{RESULTS}/recipes/evaluate/{{task}}.json",
+        model=flow.weights("{encoder}", "{finetuning}", "{method}"),
+        manifests=lambda wildcards: flow.corpus(flow.experiment.tasks[wildcards.task].corpus),
+    output:
+        f"{RESULTS}/cells/{{encoder}}/{{finetuning}}/{{method}}/{{task}}.json",
+    log:
+        f"{RESULTS}/logs/evaluate/{{encoder}}/{{finetuning}}/{{method}}/{{task}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/evaluate/{{encoder}}/{{finetuning}}/{{method}}/{{task}}.tsv"
+    conda:
+        "../envs/speechft.yaml"
+    threads: flow.resources("evaluate").threads
+    resources:
+        mem_mb=flow.resources("evaluate").mem_mb,
+        runtime=flow.resources("evaluate").runtime,
+        gpu=flow.resources("evaluate").gpu,
+    params:
+        model=subpath(input.model, parent=True),
+        name="{encoder}/{finetuning}/{method}",
+        work=f"{RESULTS}/work/evaluate",
+    shell:
+        "speechft evaluate {params.model} {wildcards.task} {input.manifests} --recipe {input.recipe} --out {output}"
+        " --name {params.name} --work-dir {params.work} --threads {threads} > {log} 2>&1"

@@ -1,0 +1,23 @@
+# Stage 2: interpolate theta0 and a fine-tuned encoder.
+
+
+rule merge:
+    input:
+        recipe=f"{RESULTS}/recipes/merge/{{method}}.json",
+        encoder=flow.weights("{encoder}", "none", "pretrained"),
+        finetuned=lambda wildcards: flow.merge_source(*wildcards),
+    output:
+        flow.model_files("{encoder}", "{finetuning}", "{method}"),
+    log:
+        f"{RESULTS}/logs/merge/{{encoder}}/{{finetuning}}/{{method}}.log",
+    wildcard_constraints:
+        finetuning=one_of(flow.experiment.finetunings),
+        method=one_of(flow.merged_methods),
+    conda:
+        "../envs/speechft.yaml"
+    params:
+        encoder=subpath(input.encoder, parent=True),
+        finetuned=subpath(input.finetuned, parent=True),
+        out=subpath(output[0], parent=True),
+    shell:
+        "speechft merge {params.encoder} {params.finetuned} --recipe {input.recipe} --out {params.out} > {log} 2>&1"

@@ -1,0 +1,141 @@
+"""What the Snakemake rules ask about an experiment: names, paths, recipes. Pure functions of the configuration, no torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from speechft.config import Experiment, MergedMethod, PretrainedElsewhere, PretrainedHere, Resources, TrainedMethod
+from speechft.errors import ConfigError
+from speechft.recipes import TableRecipe, TableRow
+
+MODEL_FILES = ("model.safetensors", "config.json", "provenance.json")
+
+
+def one_of(names: Iterable[str]) -> str:
+    """Regular expression for a wildcard that may be any of `names`; without names it matches nothing."""
+    return "|".join(re.escape(name) for name in names) or "(?!)"
+
+
+class Workflow:
+    """Paths and recipes of one experiment."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.results = experiment.results.as_posix()
+
+    # ---- names, for wildcard constraints
+
+    @property
+    def pretrained_here(self) -> list[str]:
+        """Encoders that the workflow pre-trains."""
+        return [name for name, encoder in self.experiment.encoders.items() if isinstance(encoder, PretrainedHere)]
+
+    @property
+    def imported(self) -> list[str]:
+        """Encoders that come as checkpoints."""
+        return [name for name, encoder in self.experiment.encoders.items() if isinstance(encoder, PretrainedElsewhere)]
+
+    @property
+    def trained_methods(self) -> list[str]:
+        """Methods of stage 1."""
+        return [name for name, method in self.experiment.methods.items() if isinstance(method, TrainedMethod)]
+
+    @property
+    def merged_methods(self) -> list[str]:
+        """Methods of stage 2."""
+        return [name for name, method in self.experiment.methods.items() if isinstance(method, MergedMethod)]
+
+    # ---- paths
+
+    def corpus(self, name: str) -> str:
+        """Folder of a corpus' manifests."""
+        return f"{self.results}/corpora/{name}"
+
+    def model(self, encoder: str, finetuning: str, method: str) -> str:
+        """Encoder directory of a model."""
+        return f"{self.results}/models/{encoder}/{finetuning}/{method}"
+
+    def model_files(self, encoder: str, finetuning: str, method: str) -> list[str]:
+        """Files that every encoder directory has."""
+        return [f"{self.model(encoder, finetuning, method)}/{name}" for name in MODEL_FILES]
+
+    def weights(self, encoder: str, finetuning: str, method: str) -> str:
+        """The file that stands for a model in the inputs of jobs; the others of its directory are made with it."""
+        return f"{self.model(encoder, finetuning, method)}/{MODEL_FILES[0]}"
+
+    def merge_source(self, encoder: str, finetuning: str, method: str) -> str:
+        """Weights of the fine-tuned model that `method` merges."""
+        merged = self.experiment.methods[method]
+        assert isinstance(merged, MergedMethod)
+        return self.weights(encoder, finetuning, merged.of)
+
+    def import_options(self, encoder: str) -> str:
+        """Options of `speechft import` for an encoder that comes as a checkpoint."""
+        source = self.experiment.encoders[encoder]
+        assert isinstance(source, PretrainedElsewhere)
+        options = [f"--family {source.family}"] if source.family else []
+        options += [f"--sha256 {source.sha256}"] if source.sha256 else []
+        return " ".join(options)
+
+    def cells(self, table: str) -> list[str]:
+        """Cell files of a table."""
+        return [f"{self.results}/cells/{cell}.json" for cell in self.experiment.table_cells(table)]
+
+    def targets(self) -> list[str]:
+        """Everything that `all` makes: each table and its figure."""
+        return [f"{self.results}/{kind}" for name in self.experiment.tables for kind in (f"tables/{name}.md", f"figures/{name}.png")]
+
+    # ---- recipes
+
+    def recipe(self, name: str) -> str:
+        """The recipe file `name` (e.g. `evaluate/ks`) as JSON text.
+
+        Raises:
+            ConfigError: the experiment has no such recipe.
+        """
+        makers: dict[str, Callable[..., Any]] = {
+            "corpora": lambda corpus: self.experiment.corpora[corpus],
+            "pretrain": lambda encoder: self._pretrained_here(encoder).recipe,
+            "finetune": self.experiment.finetune_recipe,
+            "merge": self.experiment.merge_recipe,
+            "evaluate": self.experiment.evaluation_recipe,
+            "tables": self._table_recipe,
+        }
+        kind, *keys = name.split("/")
+        try:
+            text: str = makers[kind](*keys).model_dump_json(indent=1)
+        except (KeyError, TypeError) as error:
+            raise ConfigError(f"The experiment {self.experiment.name!r} has no recipe {name!r}.") from error
+        return text
+
+    def _pretrained_here(self, encoder: str) -> PretrainedHere:
+        found = self.experiment.encoders[encoder]
+        assert isinstance(found, PretrainedHere)
+        return found
+
+    def pretraining_corpora(self, encoder: str) -> list[str]:
+        """Manifest folders that an encoder is pre-trained on."""
+        return [self.corpus(name) for name in self._pretrained_here(encoder).corpora]
+
+    def _table_recipe(self, name: str) -> TableRecipe:
+        layout = self.experiment.tables[name]
+        labels = {"pretrained": "Pre-trained"} | {key: method.label for key, method in self.experiment.methods.items()}
+        return TableRecipe(
+            title=layout.title,
+            note=self.experiment.note,
+            rows=tuple(
+                TableRow(encoder=encoder, finetuning=finetuning, method=method, label=labels[method])
+                for encoder, finetuning, method in self.experiment.table_models(name)
+            ),
+            tasks=layout.tasks,
+            published=layout.published,
+        )
+
+    # ---- resources
+
+    def resources(self, stage: str) -> Resources:
+        """What a job of `stage` asks for."""
+        found: Resources = getattr(self.experiment.resources, stage)
+        return found

@@ -1,0 +1,80 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from speechft.errors import SpeechFTError
+from speechft.files import atomic_directory, atomic_file, exclusive_lock, read_json, sha256_json, write_json
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ZeroDivisionError), atomic_file(path) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert read_json(path) == {"a": 1}
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_failed_directory_leaves_the_old_one_and_no_other(tmp_path):
+    path = tmp_path / "model"
+    with atomic_directory(path) as temporary:
+        (temporary / "weights").write_text("old")
+    with pytest.raises(ZeroDivisionError), atomic_directory(path) as temporary:
+        (temporary / "weights").write_text("half")
+        raise ZeroDivisionError
+    assert (path / "weights").read_text() == "old"
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_a_new_directory_replaces_the_whole_old_one(tmp_path):
+    path = tmp_path / "model"
+    for name in ("first", "second"):
+        with atomic_directory(path) as temporary:
+            (temporary / name).write_text("x")
+    assert os.listdir(path) == ["second"]
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_full_disk_is_one_clear_error(tmp_path):
+    with pytest.raises(SpeechFTError, match=r"a\.json: can not be written"), atomic_file(tmp_path / "a.json"):
+        raise OSError(28, os.strerror(28))
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_unreadable_input_is_not_blamed_on_the_output(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "out"):
+        (tmp_path / "input").read_text()
+
+
+def test_damaged_json_names_the_file_and_the_remedy(tmp_path):
+    (tmp_path / "cell.json").write_text('{"a": ')
+    with pytest.raises(SpeechFTError, match=r"cell\.json: is not valid JSON.*run the job"):
+        read_json(tmp_path / "cell.json")
+
+
+def test_hash_does_not_depend_on_the_order_of_keys():
+    assert sha256_json({"a": 1, "b": 2}) == sha256_json({"b": 2, "a": 1}) != sha256_json({"a": 2, "b": 1})
+
+
+HOLD = """
+import sys, time
+from speechft.files import exclusive_lock
+with exclusive_lock(sys.argv[1], "training"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_lock_held_by_another_process_refuses_at_once_and_is_freed_by_its_death(tmp_path):
+    lock = tmp_path / "lock"
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(SpeechFTError, match="another process is training here"), exclusive_lock(lock, "training"):
+        pass
+    holder.kill()
+    holder.communicate()
+    with exclusive_lock(lock, "training"):
+        pass

@@ -1,0 +1,151 @@
+"""What Snakemake plans: which jobs exist, and what reruns after a change. Nothing is computed here but the recipe files."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from speechft.config import load_experiment
+from speechft.workflow import MODEL_FILES, Workflow
+
+EXPERIMENT = "config/demo.yaml"
+
+
+def snakemake(folder: Path, *arguments: str, check: bool = True, **environment: str) -> str:
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder), "--cores", "2"]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, env={**os.environ, **environment}, cwd=folder)
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def planned(folder: Path, *targets: str) -> dict[str, int]:
+    """Rule -> number of jobs that a dry run would start."""
+    text = snakemake(folder, "--configfile", "experiment.yaml", "--dry-run", *(["--", *targets] if targets else []))
+    statistics = re.search(r"Job stats:\njob +count\n[- ]+\n(.*?)\n\n", text, re.DOTALL)
+    return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", statistics[1], re.M)} if statistics else {}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An empty working folder with an experiment, its CSV files and the published numbers."""
+    values = yaml.safe_load((ROOT / EXPERIMENT).read_text())
+    (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(values))
+    for corpus in values["corpora"].values():
+        table = tmp_path / corpus["path"]
+        table.parent.mkdir(parents=True, exist_ok=True)
+        table.write_text("path\n")
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/published.csv").write_text("")
+    return tmp_path
+
+
+def change(folder: Path, edit) -> None:
+    values = yaml.safe_load((folder / "experiment.yaml").read_text())
+    edit(values)
+    (folder / "experiment.yaml").write_text(yaml.safe_dump(values))
+
+
+@pytest.fixture
+def finished(folder):
+    """The same folder after a run: real recipe files, empty files in place of all other outputs, each newer than its inputs."""
+    experiment = load_experiment(folder / "experiment.yaml")
+    flow = Workflow(experiment)
+    recipes = [f"corpora/{name}" for name in experiment.corpora] + [f"pretrain/{name}" for name in experiment.encoders]
+    recipes += [f"finetune/{tuning}/stable_ft" for tuning in experiment.finetunings] + ["merge/speech_ft"]
+    recipes += [f"evaluate/{task}" for task in experiment.tasks] + [f"tables/{table}" for table in experiment.tables]
+    snakemake(folder, "--configfile", "experiment.yaml", "--", *(f"{flow.results}/recipes/{name}.json" for name in recipes))
+    models = sorted({model for table in experiment.tables for model in experiment.table_models(table)}, key=_stage)
+    outputs = [f"{flow.corpus(name)}/.snakemake_timestamp" for name in experiment.corpora]
+    outputs += [f"{flow.model(*model)}/{name}" for model in models for name in (*MODEL_FILES, "training.csv")]
+    outputs += [cell for table in experiment.tables for cell in flow.cells(table)]
+    tables = [f"{flow.results}/tables/{table}" for table in experiment.tables]
+    figures = [f"{flow.results}/figures/{table}" for table in experiment.tables]
+    outputs += [table + end for table in tables for end in (".csv", ".md", ".tex", ".html")]
+    outputs += [figure + end for figure in figures for end in (".png", ".svg")]
+    start = (folder / flow.results / "recipes").stat().st_mtime + 10
+    for order, output in enumerate(outputs):
+        path = folder / output
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+        os.utime(path, (start + order, start + order))
+    for name in experiment.corpora:
+        os.utime(folder / flow.corpus(name), (start, start))
+    assert planned(folder) == {}
+    return folder
+
+
+def _stage(model: tuple[str, str, str]) -> int:
+    return ("pretrained", "stable_ft", "speech_ft").index(model[2])
+
+
+def test_the_demo_is_three_models_times_three_tasks(folder):
+    jobs = planned(folder)
+    assert jobs["evaluate"] == 9
+    assert (jobs["pretrain"], jobs["finetune"], jobs["merge"], jobs["table"], jobs["figure"]) == (1, 1, 1, 1, 1)
+
+
+def test_one_cell_needs_only_what_it_is_made_from(folder):
+    jobs = planned(folder, "results/demo/cells/hubert_demo/none/pretrained/ks.json")
+    assert jobs == {"recipe": 4, "manifests": 2, "pretrain": 1, "evaluate": 1, "total": 8}
+
+
+def test_a_changed_table_retrains_nothing(finished):
+    change(finished, lambda values: values["tables"]["demo"].update(title="Another title"))
+    assert planned(finished) == {"recipe": 1, "table": 1, "figure": 1, "all": 1, "total": 4}
+
+
+def test_a_removed_column_retrains_nothing(finished):
+    change(finished, lambda values: values["tables"]["demo"].update(tasks=["pr", "ks"]))
+    assert planned(finished) == {"recipe": 1, "table": 1, "figure": 1, "all": 1, "total": 4}
+
+
+def test_changed_resources_and_notes_retrain_nothing(finished):
+    change(finished, lambda values: values.update(resources={"evaluate": {"mem_mb": 999}}))
+    assert planned(finished) == {}
+
+
+def test_a_changed_evaluation_recipe_reruns_that_task_only(finished):
+    change(finished, lambda values: values["tasks"]["ks"]["recipe"].update(steps=17))
+    assert planned(finished) == {"recipe": 1, "evaluate": 3, "table": 1, "figure": 1, "all": 1, "total": 7}
+
+
+def test_a_changed_finetuning_recipe_reruns_what_descends_from_it(finished):
+    change(finished, lambda values: values["finetunings"]["pr_sentences"]["recipe"].update(updates=17))
+    jobs = planned(finished)
+    assert jobs == {"recipe": 1, "finetune": 1, "merge": 1, "evaluate": 6, "table": 1, "figure": 1, "all": 1, "total": 12}
+
+
+def test_a_changed_alpha_reruns_the_merge_and_its_cells(finished):
+    merged = {"kind": "merge", "label": "Speech-FT", "of": "stable_ft", "recipe": {"alpha": 0.5}}
+    change(finished, lambda v: v.update(methods={"stable_ft": {"kind": "finetune", "label": "Stable-FT"}, "speech_ft": merged}))
+    assert planned(finished) == {"recipe": 1, "merge": 1, "evaluate": 3, "table": 1, "figure": 1, "all": 1, "total": 8}
+
+
+def test_a_typo_in_the_experiment_stops_before_any_job(folder):
+    change(folder, lambda values: values["tasks"].update(kss=values["tasks"].pop("ks")))
+    text = snakemake(folder, "--configfile", "experiment.yaml", "--dry-run", check=False)
+    assert "ConfigError" in text
+    assert "There is no recipe for task 'kss'. Tasks: pr, ks, sid" in text
+
+
+def test_planning_imports_neither_torch_nor_transformers(folder):
+    trap = folder / "trap"
+    for name in ("torch", "transformers", "fairseq", "lhotse"):
+        (trap / name).mkdir(parents=True)
+        (trap / name / "__init__.py").write_text(f"raise ImportError('{name} was imported while planning')\n")
+    text = snakemake(folder, "--configfile", "experiment.yaml", "--dry-run", PYTHONPATH=str(trap))
+    assert "was imported" not in text
+    blocked = subprocess.run([sys.executable, "-c", "import torch"], env={**os.environ, "PYTHONPATH": str(trap)}, capture_output=True)
+    assert blocked.returncode != 0, "the trap itself must work"
+
+
+def test_the_workflow_passes_snakemakes_lint():
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--lint", "--configfile", EXPERIMENT], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
