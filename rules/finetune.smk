@@ -5,7 +5,7 @@ rule finetune:
     input:
         recipe=f"{RESULTS}/recipes/finetune/{{finetuning}}/{{method}}.json",
         encoder=flow.weights("{encoder}", "none", "pretrained"),
-        manifests=lambda wildcards: flow.corpus(flow.experiment.finetunings[wildcards.finetuning].corpus),
+        manifests=lambda wildcards: flow.finetuning_corpora(wildcards.finetuning),
     output:
         flow.model_files("{encoder}", "{finetuning}", "{method}"),
         training=f"{flow.model('{encoder}', '{finetuning}', '{method}')}/training.csv",

@@ -79,11 +79,13 @@ def pretrain(
 
     Example: `speechft pretrain manifests/speech --recipe pretrain.json --out models/my_hubert`
     """
-    _use_threads(threads)
-    from speechft.finetune import pretrain as run
     from speechft.recipes import PretrainRecipe, load_recipe
 
-    run(load_recipe(PretrainRecipe, recipe) if recipe else PretrainRecipe(), manifests, out, work_dir)
+    chosen = load_recipe(PretrainRecipe, recipe) if recipe else PretrainRecipe()
+    _use_threads(threads)
+    from speechft.finetune import pretrain as run
+
+    run(chosen, manifests, out, work_dir)
 
 
 @app.command("import")
@@ -126,7 +128,7 @@ def export(
 @app.command()
 def finetune(
     model: Annotated[Path, typer.Argument(help="Encoder directory of the pre-trained encoder.")],
-    manifests: Annotated[Path, typer.Argument(help="Folder of manifests with train and dev.")],
+    manifests: Annotated[list[Path], typer.Argument(help="Folders of manifests with train and dev; several are put together.")],
     out: Out,
     recipe: Recipe = None,
     work_dir: WorkDir = None,
@@ -136,11 +138,13 @@ def finetune(
 
     Example: `speechft finetune models/hubert_base manifests/voxceleb1 --recipe sid.json --out models/stable_ft`
     """
-    _use_threads(threads)
-    from speechft.finetune import finetune as run
     from speechft.recipes import FinetuneRecipe, load_recipe
 
-    run(model, load_recipe(FinetuneRecipe, _need(recipe, "finetune")), manifests, out, work_dir)
+    chosen = load_recipe(FinetuneRecipe, _need(recipe, "finetune"))
+    _use_threads(threads)
+    from speechft.finetune import finetune as run
+
+    run(model, chosen, manifests, out, work_dir)
 
 
 @app.command()
@@ -181,13 +185,14 @@ def evaluate(
 
     Example: `speechft evaluate models/speech_ft ks manifests/speech_commands --out ks.json`
     """
-    _use_threads(threads)
-    from speechft.evaluate import evaluate as run
     from speechft.recipes import EvaluationRecipe, load_recipe
 
     chosen = load_recipe(EvaluationRecipe, recipe) if recipe else None
     if chosen and chosen.task != task:
         raise ConfigError(f"{recipe}: is a recipe of task {chosen.task!r}, not {task!r}.")
+    _use_threads(threads)
+    from speechft.evaluate import evaluate as run
+
     cell = run(model, task, manifests, out, recipe=chosen, model_name=name, work_dir=work_dir)
     print(json.dumps(cell) if as_json else "  ".join(f"{key} {value:.2f}" for key, value in cell["metrics"].items()))
 

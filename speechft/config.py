@@ -1,7 +1,7 @@
 """The experiment file: one typed description of corpora, encoders, fine-tunings, methods, tasks and tables.
 
 `load_experiment` is all that the workflow needs at parse time; nothing here imports torch. The JSON schema in `config/schema.json`
-is generated from these classes (`speechft schema`), and so is the reference in `docs/configuration.md`.
+is generated from these classes (`speechft schema`).
 """
 
 from __future__ import annotations
@@ -50,8 +50,13 @@ class PretrainedElsewhere(Strict):
 class Finetuning(Strict):
     """One fine-tuning: a task on a corpus. Keys of `recipe` override Stable-FT's defaults for all methods that train on it."""
 
-    corpus: Name
+    corpus: Name | tuple[Name, ...] = Field(description="A corpus, or several whose train and dev splits are put together.")
     recipe: FinetuneRecipe
+
+    @property
+    def corpora(self) -> tuple[str, ...]:
+        """Names of the corpora, one or more."""
+        return (self.corpus,) if isinstance(self.corpus, str) else self.corpus
 
 
 class TrainedMethod(Strict):
@@ -137,7 +142,7 @@ class Experiment(Strict):
         return self
 
     def _unknown_corpora(self) -> list[str]:
-        users = [(f"finetunings.{name}.corpus", item.corpus) for name, item in self.finetunings.items()]
+        users = [(f"finetunings.{name}.corpus", corpus) for name, item in self.finetunings.items() for corpus in item.corpora]
         users += [(f"tasks.{name}.corpus", item.corpus) for name, item in self.tasks.items()]
         for name, encoder in self.encoders.items():
             if isinstance(encoder, PretrainedHere):

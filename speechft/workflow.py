@@ -119,6 +119,10 @@ class Workflow:
         """Manifest folders that an encoder is pre-trained on."""
         return [self.corpus(name) for name in self._pretrained_here(encoder).corpora]
 
+    def finetuning_corpora(self, finetuning: str) -> list[str]:
+        """Manifest folders that stage 1 trains on."""
+        return [self.corpus(name) for name in self.experiment.finetunings[finetuning].corpora]
+
     def _table_recipe(self, name: str) -> TableRecipe:
         layout = self.experiment.tables[name]
         labels = {"pretrained": "Pre-trained"} | {key: method.label for key, method in self.experiment.methods.items()}

@@ -1,0 +1,61 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.main import get_command
+
+from speechft.cli import app
+
+VERBS = sorted(get_command(app).commands)
+
+
+def speechft(*arguments, cwd=None):
+    return subprocess.run([sys.executable, "-m", "speechft.cli", *map(str, arguments)], capture_output=True, text=True, cwd=cwd)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_every_verb_shows_an_example(verb):
+    text = get_command(app).commands[verb].help
+    assert f"Example: `speechft {verb}" in text
+
+
+def test_wrong_usage_exits_with_2(tmp_path):
+    assert speechft("nonsense").returncode == 2
+    assert speechft("evaluate", "only-a-model").returncode == 2
+    done = speechft("finetune", "model", "manifests", "--out", "x", cwd=tmp_path)
+    assert (done.returncode, "needs --recipe" in done.stderr) == (2, True)
+
+
+def test_failure_exits_with_1_and_one_message_without_a_traceback(tmp_path):
+    done = speechft("prepare", "--csv", "none.csv", "--out", "manifests", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "none.csv" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "manifests").exists()
+
+
+def test_a_wrong_recipe_file_is_named(tmp_path):
+    (tmp_path / "r.json").write_text(json.dumps({"task": "ks", "updates": 10, "warm": 1}))
+    done = speechft("finetune", "model", "manifests", "--recipe", "r.json", "--out", "x", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "r.json: 1 problem" in done.stderr
+    assert "did you mean 'warmup'?" in done.stderr
+
+
+def test_a_wrong_checksum_is_refused_before_import(tmp_path):
+    (tmp_path / "a.pt").write_bytes(b"x")
+    done = speechft("import", "a.pt", "--sha256", "0" * 64, "--out", "m", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "expected 000" in done.stderr
+
+
+def test_help_starts_without_the_numerical_libraries():
+    code = "import sys; import speechft.cli, speechft.workflow; print({'torch', 'transformers', 'fairseq', 'pandas'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
+
+
+def test_doctor_speaks_json():
+    done = speechft("doctor", "--json")
+    assert {finding["name"] for finding in json.loads(done.stdout)} >= {"Python", "torch", "fairseq", "packages"}
