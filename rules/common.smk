@@ -25,6 +25,7 @@ wildcard_constraints:
 localrules:
     all,
     recipe,
+    unite,
     merge,
     table,
     figure,

@@ -4,13 +4,15 @@
 rule manifests:
     input:
         recipe=f"{RESULTS}/recipes/corpora/{{corpus}}.json",
-        table=lambda wildcards: str(flow.experiment.corpora[wildcards.corpus].path),
+        table=lambda wildcards: flow.corpus_table(wildcards.corpus),
     output:
         directory(f"{RESULTS}/corpora/{{corpus}}"),
     log:
         f"{RESULTS}/logs/corpora/{{corpus}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/corpora/{{corpus}}.tsv"
+    wildcard_constraints:
+        corpus=one_of(flow.listed_corpora),
     conda:
         "../envs/speechft.yaml"
     threads: flow.resources("small").threads
@@ -19,3 +21,19 @@ rule manifests:
         runtime=flow.resources("small").runtime,
     shell:
         "speechft prepare --recipe {input.recipe} --out {output} > {log} 2>&1"
+
+
+rule unite:
+    input:
+        recipe=f"{RESULTS}/recipes/corpora/{{corpus}}.json",
+        manifests=lambda wildcards: flow.union_members(wildcards.corpus),
+    output:
+        directory(f"{RESULTS}/corpora/{{corpus}}"),
+    log:
+        f"{RESULTS}/logs/corpora/{{corpus}}.log",
+    wildcard_constraints:
+        corpus=one_of(flow.unions),
+    conda:
+        "../envs/speechft.yaml"
+    shell:
+        "speechft unite {input.manifests} --out {output} > {log} 2>&1"

@@ -22,10 +22,8 @@ rule pretrain:
         gpu=flow.resources("pretrain").gpu,
     params:
         out=subpath(output[0], parent=True),
-        work=f"{RESULTS}/work/pretrain",
     shell:
-        "speechft pretrain {input.manifests} --recipe {input.recipe} --out {params.out}"
-        " --work-dir {params.work} --threads {threads} > {log} 2>&1"
+        "speechft pretrain {input.manifests} --recipe {input.recipe} --out {params.out}" " --threads {threads} > {log} 2>&1"
 
 
 rule import_checkpoint:

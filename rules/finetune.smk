@@ -5,7 +5,7 @@ rule finetune:
     input:
         recipe=f"{RESULTS}/recipes/finetune/{{finetuning}}/{{method}}.json",
         encoder=flow.weights("{encoder}", "none", "pretrained"),
-        manifests=lambda wildcards: flow.finetuning_corpora(wildcards.finetuning),
+        manifests=lambda wildcards: flow.corpus(flow.experiment.finetunings[wildcards.finetuning].corpus),
     output:
         flow.model_files("{encoder}", "{finetuning}", "{method}"),
         training=f"{flow.model('{encoder}', '{finetuning}', '{method}')}/training.csv",
@@ -26,7 +26,6 @@ rule finetune:
     params:
         encoder=subpath(input.encoder, parent=True),
         out=subpath(output[0], parent=True),
-        work=f"{RESULTS}/work/finetune",
     shell:
         "speechft finetune {params.encoder} {input.manifests} --recipe {input.recipe} --out {params.out}"
-        " --work-dir {params.work} --threads {threads} > {log} 2>&1"
+        " --threads {threads} > {log} 2>&1"

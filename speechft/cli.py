@@ -68,6 +68,17 @@ def prepare(
 
 
 @app.command()
+def unite(corpora: Annotated[list[Path], typer.Argument(help="Folders that `speechft prepare` made.")], out: Out) -> None:
+    """Put prepared corpora together as one.
+
+    Example: `speechft unite manifests/digits manifests/keywords --out manifests/words`
+    """
+    from speechft.corpora import unite_corpora
+
+    unite_corpora(corpora, out)
+
+
+@app.command()
 def pretrain(
     manifests: Annotated[list[Path], typer.Argument(help="Folders of manifests; their train splits are listened to.")],
     out: Out,
@@ -128,7 +139,7 @@ def export(
 @app.command()
 def finetune(
     model: Annotated[Path, typer.Argument(help="Encoder directory of the pre-trained encoder.")],
-    manifests: Annotated[list[Path], typer.Argument(help="Folders of manifests with train and dev; several are put together.")],
+    manifests: Annotated[Path, typer.Argument(help="Folder of manifests with train and dev.")],
     out: Out,
     recipe: Recipe = None,
     work_dir: WorkDir = None,

@@ -30,6 +30,13 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_@+-]*$|
 PRETRAINED = ("none", "pretrained")
 
 
+class UnionCorpus(Strict):
+    """A corpus made of other corpora: train to train, dev to dev, test to test."""
+
+    kind: Literal["union"]
+    of: tuple[Name, ...] = Field(min_length=2)
+
+
 class PretrainedHere(Strict):
     """An encoder that the workflow pre-trains from random weights."""
 
@@ -50,13 +57,8 @@ class PretrainedElsewhere(Strict):
 class Finetuning(Strict):
     """One fine-tuning: a task on a corpus. Keys of `recipe` override Stable-FT's defaults for all methods that train on it."""
 
-    corpus: Name | tuple[Name, ...] = Field(description="A corpus, or several whose train and dev splits are put together.")
+    corpus: Name
     recipe: FinetuneRecipe
-
-    @property
-    def corpora(self) -> tuple[str, ...]:
-        """Names of the corpora, one or more."""
-        return (self.corpus,) if isinstance(self.corpus, str) else self.corpus
 
 
 class TrainedMethod(Strict):
@@ -126,7 +128,7 @@ class Experiment(Strict):
     title: str = ""
     results: Path = Field(Path("results"), description="Folder that receives everything.")
     note: str = Field("", description="Printed under every table, e.g. that the speech is synthetic.")
-    corpora: dict[Name, CorpusRecipe]
+    corpora: dict[Name, Annotated[CorpusRecipe | UnionCorpus, Field(discriminator="kind")]]
     encoders: dict[Name, Annotated[PretrainedHere | PretrainedElsewhere, Field(discriminator="kind")]]
     finetunings: dict[Name, Finetuning] = Field(default_factory=dict)
     methods: dict[Name, Method] = Field(default_factory=_default_methods)
@@ -142,8 +144,14 @@ class Experiment(Strict):
         return self
 
     def _unknown_corpora(self) -> list[str]:
-        users = [(f"finetunings.{name}.corpus", corpus) for name, item in self.finetunings.items() for corpus in item.corpora]
+        users = [(f"finetunings.{name}.corpus", item.corpus) for name, item in self.finetunings.items()]
         users += [(f"tasks.{name}.corpus", item.corpus) for name, item in self.tasks.items()]
+        users += [
+            (f"corpora.{name}.of", member)
+            for name, corpus in self.corpora.items()
+            if isinstance(corpus, UnionCorpus)
+            for member in corpus.of
+        ]
         for name, encoder in self.encoders.items():
             if isinstance(encoder, PretrainedHere):
                 users += [(f"encoders.{name}.corpora", corpus) for corpus in encoder.corpora]

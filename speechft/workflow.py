@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from speechft.config import Experiment, MergedMethod, PretrainedElsewhere, PretrainedHere, Resources, TrainedMethod
+from speechft.config import Experiment, MergedMethod, PretrainedElsewhere, PretrainedHere, Resources, TrainedMethod, UnionCorpus
 from speechft.errors import ConfigError
-from speechft.recipes import TableRecipe, TableRow
+from speechft.recipes import CorpusRecipe, TableRecipe, TableRow
 
 MODEL_FILES = ("model.safetensors", "config.json", "provenance.json")
 
@@ -26,6 +26,16 @@ class Workflow:
         self.results = experiment.results.as_posix()
 
     # ---- names, for wildcard constraints
+
+    @property
+    def unions(self) -> list[str]:
+        """Corpora made of other corpora."""
+        return [name for name, corpus in self.experiment.corpora.items() if isinstance(corpus, UnionCorpus)]
+
+    @property
+    def listed_corpora(self) -> list[str]:
+        """Corpora that are prepared from a table on disk."""
+        return [name for name in self.experiment.corpora if name not in self.unions]
 
     @property
     def pretrained_here(self) -> list[str]:
@@ -52,6 +62,18 @@ class Workflow:
     def corpus(self, name: str) -> str:
         """Folder of a corpus' manifests."""
         return f"{self.results}/corpora/{name}"
+
+    def union_members(self, name: str) -> list[str]:
+        """Folders of the corpora that make up a union."""
+        found = self.experiment.corpora[name]
+        assert isinstance(found, UnionCorpus)
+        return [self.corpus(member) for member in found.of]
+
+    def corpus_table(self, name: str) -> str:
+        """The file that lists the recordings of a corpus."""
+        found = self.experiment.corpora[name]
+        assert isinstance(found, CorpusRecipe)
+        return str(found.path)
 
     def model(self, encoder: str, finetuning: str, method: str) -> str:
         """Encoder directory of a model."""
@@ -118,10 +140,6 @@ class Workflow:
     def pretraining_corpora(self, encoder: str) -> list[str]:
         """Manifest folders that an encoder is pre-trained on."""
         return [self.corpus(name) for name in self._pretrained_here(encoder).corpora]
-
-    def finetuning_corpora(self, finetuning: str) -> list[str]:
-        """Manifest folders that stage 1 trains on."""
-        return [self.corpus(name) for name in self.experiment.finetunings[finetuning].corpora]
 
     def _table_recipe(self, name: str) -> TableRecipe:
         layout = self.experiment.tables[name]

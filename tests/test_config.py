@@ -43,7 +43,11 @@ def test_unknown_key_is_named_with_the_file_the_place_and_the_nearest_spelling(d
 
 def test_wrong_value_is_named_with_the_allowed_ones(demo):
     demo["corpora"]["keywords"]["kind"] = "cvs"
-    assert "corpora.keywords.kind: Input should be 'csv', found 'cvs'" in message(demo)
+    text = message(demo)
+    assert "corpora.keywords: " in text
+    assert "'cvs' found using 'kind' does not match any of the expected tags: 'csv', 'union'" in text
+    demo["corpora"]["keywords"] = {"kind": "csv", "path": "x", "default_split": "training"}
+    assert "default_split: Input should be 'train', 'dev' or 'test', found 'training'" in message(demo)
 
 
 def test_all_problems_come_at_once(demo):
@@ -58,6 +62,7 @@ def test_all_problems_come_at_once(demo):
     [
         (lambda d: d["tasks"]["ks"].update(corpus="keyword"), "tasks.ks.corpus: 'keyword' is not defined"),
         (lambda d: d["finetunings"]["pr_sentences"].update(corpus="x"), "finetunings.pr_sentences.corpus: 'x' is not defined"),
+        (lambda d: d["corpora"].update(u={"kind": "union", "of": ["keywords", "x"]}), "corpora.u.of: 'x' is not defined"),
         (lambda d: d["finetunings"]["pr_sentences"]["recipe"].update(task="prr"), "finetunings.pr_sentences.recipe.task: 'prr'"),
         (lambda d: d["tables"]["demo"].update(methods=["speechft"]), "tables.demo.methods: 'speechft' is not defined"),
         (lambda d: d["tables"]["demo"].update(tasks=["er"]), "tables.demo.tasks: 'er' is not defined"),

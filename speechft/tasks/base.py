@@ -5,10 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
+
+from speechft.errors import TaskError
+
+Sampling = Literal["shuffled", "balanced", "windows"]
+"""Order of training utterances, see speechft.evaluate.sampling."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,23 @@ class LabelSet:
     def __len__(self) -> int:
         return len(self.symbols)
 
+    def to_json(self) -> dict[str, Any]:
+        """A plain JSON value."""
+        return {"symbols": list(self.symbols), "extra": dict(self.extra)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`."""
+        return cls(tuple(value["symbols"]), dict(value["extra"]))
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A random part of a longer recording: its length, and the smallest number of such parts that stand for the recording."""
+
+    seconds: float
+    draws: int = 1
+
 
 class Head(nn.Module, ABC):
     """Trainable module on top of features; `pooled` heads can also be trained on mean vectors."""
@@ -60,7 +82,17 @@ class Task(ABC):
     metrics: ClassVar[tuple[Metric, ...]]
     """The first one selects learning rates and checkpoints on dev."""
     train_crop_seconds: ClassVar[float | None] = None
-    """Longer training utterances are cropped at random to this length; dev and test never are."""
+    """Longer training utterances are cropped at random to this length."""
+    sampling: ClassVar[Sampling] = "shuffled"
+    """Order of the training utterances in evaluation."""
+    balanced_dev: ClassVar[bool] = False
+    """Under `protocol: superb` dev is a random draw with replacement that weighs all classes alike."""
+    gain: ClassVar[float] = 1.0
+    """Factor that waveforms are multiplied by, where the reference's audio chain has one."""
+
+    def crop(self, cut: Any, split: str) -> Crop | None:  # noqa: ARG002
+        """How a cut of `split` is cropped, None for not at all; by default training utterances to `train_crop_seconds`."""
+        return Crop(self.train_crop_seconds) if split == "train" and self.train_crop_seconds is not None else None
 
     @abstractmethod
     def label_set(self, train_cuts: Iterable[Any]) -> LabelSet:
@@ -77,6 +109,27 @@ class Task(ABC):
         Raises:
             TaskError: the cut's label or one of its words is not in `labels`; the message names the cut.
         """
+
+    def targets(self, cuts: Iterable[Any], labels: LabelSet, source: str) -> list[Tensor]:
+        """Targets of all cuts of `source` (e.g. "the dev split").
+
+        Raises:
+            TaskError: lists all cuts without a target, not the first only.
+        """
+        found: list[Tensor] = []
+        problems: list[str] = []
+        for cut in cuts:
+            try:
+                found.append(self.target(cut, labels))
+            except TaskError as error:
+                problems.append(str(error))
+        if problems:
+            raise TaskError(listing(f"{source}: {len(problems)} utterance(s) have no target for task {self.name!r}.", problems))
+        return found
+
+    def without_gradient(self, target: Tensor, num_frames: int) -> str | None:  # noqa: ARG002
+        """Why an utterance of `num_frames` frames can not train a head (it stays in its batch with loss 0), or None."""
+        return None
 
     @abstractmethod
     def build_head(self, feature_dim: int, labels: LabelSet) -> Head:
@@ -98,6 +151,14 @@ class Task(ABC):
     def selection_metric(self) -> Metric:
         """The metric that chooses checkpoints and learning rates on dev."""
         return self.metrics[0]
+
+
+def listing(heading: str, problems: Sequence[str], limit: int = 20) -> str:
+    """`heading` and one indented line for each problem; past `limit` their number."""
+    lines = [heading, *(f"  {problem}" for problem in problems[:limit])]
+    if len(problems) > limit:
+        lines.append(f"  and {len(problems) - limit} more")
+    return "\n".join(lines)
 
 
 class WeightedSum(nn.Module):

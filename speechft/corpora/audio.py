@@ -1,0 +1,69 @@
+"""Waveforms of cuts: one channel, 16 kHz, float32."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from torch import Tensor
+
+from speechft.errors import AudioError
+
+SAMPLING_RATE = 16_000
+_AGAIN = "Prepare the corpus again to have every recording checked."
+
+
+def num_samples_16k(cut: Any) -> int:
+    """Length of `load_audio(cut)`, computed without reading the audio; exact."""
+    return samples_after_resampling(cut.num_samples, cut.sampling_rate)
+
+
+def samples_after_resampling(num_samples: int, sampling_rate: int) -> int:
+    """Samples at 16 kHz that `num_samples` at `sampling_rate` Hz become: soxr rounds half up."""
+    return (2 * num_samples * SAMPLING_RATE + sampling_rate) // (2 * sampling_rate)
+
+
+def load_audio(cut: Any) -> Tensor:
+    """Read the waveform of a lhotse `MonoCut`.
+
+    Returns:
+        Float32 tensor (num_samples_16k(cut),): the cut's channel, resampled to 16 kHz by soxr (HQ) where the file has another rate.
+
+    Raises:
+        AudioError: the file is missing, can not be decoded, differs from its manifest or holds NaN or Inf; names the file.
+    """
+    path = Path(cut.recording.sources[0].source)
+    samples = _read_channel(path, cut)
+    if not np.isfinite(samples).all():
+        raise AudioError(f"{path}: holds NaN or Inf samples (cut {cut.id}). {_AGAIN}")
+    if cut.sampling_rate != SAMPLING_RATE:
+        samples = soxr.resample(samples, cut.sampling_rate, SAMPLING_RATE, quality="HQ")
+    return torch.from_numpy(np.ascontiguousarray(samples))
+
+
+def _read_channel(path: Path, cut: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
+    if not path.is_file():
+        raise AudioError(f"{path}: no such file, needed as the audio of cut {cut.id}. Restore it, or prepare the corpus again.")
+    first_frame = round(cut.start * cut.sampling_rate)
+    try:
+        with soundfile.SoundFile(path) as file:
+            if file.samplerate != cut.sampling_rate or file.channels <= cut.channel:
+                raise AudioError(
+                    f"{path}: has {file.samplerate} Hz and {file.channels} channel(s), but its manifest says {cut.sampling_rate} Hz and "
+                    f"channel {cut.channel}, from 0 (cut {cut.id}). The file has changed; prepare the corpus again."
+                )
+            if first_frame:
+                file.seek(first_frame)
+            frames = file.read(cut.num_samples, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise AudioError(f"{path}: can not be decoded ({error}; cut {cut.id}). {_AGAIN}") from None
+    if len(frames) != cut.num_samples:
+        raise AudioError(
+            f"{path}: has {len(frames)} samples from sample {first_frame} on, its manifest says {cut.num_samples} (cut {cut.id}). {_AGAIN}"
+        )
+    channel: np.ndarray[Any, np.dtype[np.float32]] = frames[:, cut.channel]
+    return channel

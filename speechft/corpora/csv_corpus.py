@@ -1,0 +1,168 @@
+"""The CSV corpus: a table with one recording a row, as a user writes it."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import hashlib
+import io
+from collections import Counter, defaultdict
+from pathlib import Path
+
+from speechft.corpora.splits import SPLITS
+from speechft.corpora.utterances import Listing, Problem, Utterance
+from speechft.errors import CorpusError, missing_file
+from speechft.recipes import CorpusRecipe
+
+COLUMNS = ("path", "id", "text", "speaker", "label", "split")
+_SPLIT_HINTS = {
+    "valid": "dev",
+    "validation": "dev",
+    "val": "dev",
+    "development": "dev",
+    "training": "train",
+    "testing": "test",
+    "eval": "test",
+}
+Cells = dict[str, str]
+
+
+def read_csv_corpus(recipe: CorpusRecipe) -> Listing:
+    """Read the table of a CSV corpus; columns that are not ours are ignored, empty cells count as absent.
+
+    Raises:
+        CorpusError: there is no table to speak of (missing file, no header, no `path` column, bad `columns`). Problems
+            of single rows are in the listing instead.
+    """
+    table = _read_table(recipe.path)
+    if not table:
+        raise CorpusError(f"{recipe.path}: is empty. The first row of a CSV corpus names its columns, e.g. path,text,speaker,label,split.")
+    (_, header), rows = table[0], table[1:]
+    columns = _find_columns(recipe, header)
+    problems: list[Problem] = []
+    parsed: list[tuple[int, Cells]] = []
+    for row, values in rows:
+        complaints = [
+            f"column {number + 1} is not UTF-8 ({_printable(value)}); save the CSV as UTF-8"
+            for number, value in enumerate(values)
+            if not _is_utf8(value)
+        ]
+        if len(values) != len(header):
+            complaints.append(f"has {len(values)} cells, the header has {len(header)}; quote cells that hold commas")
+        if complaints:
+            problems += [Problem(row, complaint) for complaint in complaints]
+            continue
+        cells = {ours: values[index].strip() for ours, index in columns.items()}
+        if not cells["path"]:
+            problems.append(Problem(row, f"column {header[columns['path']]!r} is empty"))
+            continue
+        parsed.append((row, cells))
+    if not rows:
+        problems.append(Problem(0, "has a header but no rows"))
+    utterances, row_problems = _to_utterances(recipe, parsed)
+    return Listing(utterances, sorted(problems + row_problems))
+
+
+def _read_table(path: Path) -> list[tuple[int, list[str]]]:
+    """Rows as a spreadsheet numbers them (blank ones count, but are left out)."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise CorpusError(missing_file(path, "as the list of recordings", "Give the CSV file as `path` of the corpus.")) from None
+    except OSError as error:
+        raise CorpusError(f"{path}: can not be read ({error.strerror}).") from None
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise CorpusError(f"{path}: is UTF-16. Save it as UTF-8.")
+    # Wrong bytes become lone surrogates, so that each row that has some can be reported.
+    text = content.decode("utf-8-sig", "surrogateescape")
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except csv.Error as error:
+        raise CorpusError(f"{path}: is not a CSV file ({error}).") from None
+    return [(number, row) for number, row in enumerate(rows, start=1) if any(cell.strip() for cell in row)]
+
+
+def _is_utf8(value: str) -> bool:
+    return not any("\udc80" <= character <= "\udcff" for character in value)
+
+
+def _printable(value: str) -> str:
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _find_columns(recipe: CorpusRecipe, header: list[str]) -> dict[str, int]:
+    """Our column name -> its position in the table."""
+    names = [_printable(name.strip()) for name in header]
+    problems = [f"row 1: column {name!r} comes {count} times" for name, count in Counter(names).items() if count > 1]
+    for ours, theirs in recipe.columns.items():
+        if ours not in COLUMNS:
+            problems.append(f"`columns` maps {ours!r}, which is not one of ours: {', '.join(COLUMNS)}")
+        elif theirs not in names:
+            close = difflib.get_close_matches(theirs, names, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            problems.append(f"`columns` maps {ours!r} to {theirs!r}, which the table does not have; {hint}It has: {', '.join(names)}")
+    found = {ours: names.index(theirs) for ours in COLUMNS if (theirs := recipe.columns.get(ours, ours)) in names}
+    if "path" not in found and "path" not in recipe.columns:
+        remedy = "name the column of the audio files in `columns`, e.g. columns: {path: file}; cells are separated by commas"
+        problems.append(f"row 1: there is no column 'path'; {remedy}. Columns: {', '.join(names)}")
+    if problems:
+        raise CorpusError(f"{recipe.path}: its columns can not be used", problems)
+    return found
+
+
+def _to_utterances(recipe: CorpusRecipe, parsed: list[tuple[int, Cells]]) -> tuple[list[Utterance], list[Problem]]:
+    root = recipe.path.parent if recipe.audio_root is None else recipe.audio_root
+    problems: list[Problem] = []
+    ids = _default_ids([cells["path"] for _, cells in parsed])
+    rows_of_id: dict[str, int] = {}
+    rows_of_path: dict[Path, int] = {}
+    utterances: list[Utterance] = []
+    for row, cells in parsed:
+        path = (root / cells["path"]).resolve()
+        identifier = cells.get("id") or ids[cells["path"]]
+        if path in rows_of_path:
+            problems.append(Problem(row, f"{path}: is already in row {rows_of_path[path]}"))
+        elif identifier in rows_of_id:
+            problems.append(Problem(row, f"id {identifier!r} is already in row {rows_of_id[identifier]}"))
+        rows_of_path.setdefault(path, row)
+        rows_of_id.setdefault(identifier, row)
+        split = _split_of(recipe, cells)
+        if split not in SPLITS:
+            problems.append(Problem(row, _split_complaint(split, "split" in cells)))
+        supervision = {} if recipe.unlabelled else {key: cells.get(key) or None for key in ("text", "speaker", "label")}
+        utterances.append(Utterance(row, identifier, path, split, **supervision))
+    return utterances, _without_repetition(problems)
+
+
+def _default_ids(paths: list[str]) -> dict[str, str]:
+    """Path -> id: the path without its suffix, slashes as underscores; where two paths agree, each gets a hash of its path too."""
+    plain = {path: str(Path(path).with_suffix("")).strip("/").replace("/", "_") for path in paths}
+    users: defaultdict[str, list[str]] = defaultdict(list)
+    for path, identifier in plain.items():
+        users[identifier].append(path)
+    return {
+        path: identifier if len(users[identifier]) == 1 else f"{identifier}-{hashlib.sha1(path.encode()).hexdigest()[:8]}"
+        for path, identifier in plain.items()
+    }
+
+
+def _split_of(recipe: CorpusRecipe, cells: Cells) -> str:
+    if recipe.unlabelled:
+        return "train"
+    return cells.get("split") or recipe.default_split or ""
+
+
+def _split_complaint(split: str, has_column: bool) -> str:
+    if not has_column:
+        return "has no split: add a column 'split' or set `default_split` of the corpus"
+    hint = f"; did you mean {_SPLIT_HINTS[split.lower()]!r}?" if split.lower() in _SPLIT_HINTS else ""
+    return f"split {split!r} is none of {', '.join(SPLITS)}{hint}" if split else f"its split is empty; write one of {', '.join(SPLITS)}"
+
+
+def _without_repetition(problems: list[Problem]) -> list[Problem]:
+    """A table without splits has the same problem in every row; one line says it."""
+    missing = [problem for problem in problems if problem.message.startswith("has no split")]
+    if not missing:
+        return problems
+    rest = [problem for problem in problems if problem not in missing]
+    return [Problem(0, "no row has a split: add a column 'split' or set `default_split` of the corpus"), *rest]

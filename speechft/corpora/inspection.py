@@ -1,0 +1,106 @@
+"""Full examination of recordings: everything is decoded once, before any training meets it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from speechft.corpora.containers import FlacChecksum, container_damage
+from speechft.files import sha256_file
+
+NO_SUCH_FILE = "no such file"
+_WORKERS = 4
+_BLOCK_FRAMES = 1 << 18
+
+
+@dataclass(frozen=True)
+class RecordingFacts:
+    """An intact recording. `num_samples` counts samples of one channel at `sampling_rate` Hz; `channel` is the one to take."""
+
+    path: Path
+    sampling_rate: int
+    num_samples: int
+    num_channels: int
+    channel: int
+    sha256: str
+
+
+def inspect_all(paths: Sequence[Path], channel: int | None, progress: str) -> list[RecordingFacts | str]:
+    """`inspect_recording` of every path, in order, in a few threads, under a progress bar called `progress` (terminals only)."""
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        results = pool.map(lambda path: inspect_recording(path, channel), paths)
+        # disable=None: no bar where standard error is a log file.
+        return list(tqdm(results, total=len(paths), desc=progress, unit="file", disable=None))
+
+
+def inspect_recording(path: Path, channel: int | None) -> RecordingFacts | str:
+    """Decode a recording completely.
+
+    Returns:
+        Its facts, or one sentence (beginning with the path) about why it can not be used.
+    """
+    try:
+        if not path.exists():
+            return f"{path}: {NO_SUCH_FILE}"
+        if not path.is_file():
+            return f"{path}: is not a file"
+        if path.stat().st_size == 0:
+            return f"{path}: is an empty file (0 bytes)"
+        found = _decode(path)
+        if isinstance(found, str):
+            return f"{path}: {found}"
+        sampling_rate, num_samples, num_channels = found
+        complaint = _channel_complaint(num_channels, channel)
+        if complaint is not None:
+            return f"{path}: {complaint}"
+        return RecordingFacts(path, sampling_rate, num_samples, num_channels, channel or 0, sha256_file(path))
+    except soundfile.SoundFileError as error:
+        return f"{path}: damaged or not audio ({_reason(error)})"
+    except OSError as error:
+        return f"{path}: can not be read ({error.strerror or error})"
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "error_string", str(error)).removeprefix("Error : ").rstrip(".")
+
+
+def _channel_complaint(num_channels: int, channel: int | None) -> str | None:
+    if channel is None and num_channels > 1:
+        return f"has {num_channels} channels; set `channel` of the corpus to the one to take, 0 to {num_channels - 1}"
+    if channel is not None and channel >= num_channels:
+        return f"`channel` is {channel}, but it has {num_channels} channel{'s' if num_channels > 1 else ''} (they count from 0)"
+    return None
+
+
+def _decode(path: Path) -> tuple[int, int, int] | str:
+    """(sampling rate, samples a channel, channels) of a file that decodes to what its header says, else what is wrong."""
+    with soundfile.SoundFile(path) as file:
+        stated = file.frames
+        checksum = FlacChecksum(path) if file.format == "FLAC" else None
+        decoded = 0
+        while True:
+            block = file.read(_BLOCK_FRAMES, dtype="int32" if checksum else "float32", always_2d=True)
+            if not len(block):
+                break
+            decoded += len(block)
+            if checksum:
+                checksum.update(block)
+            elif not np.isfinite(block).all():
+                return "holds NaN or Inf samples"
+        facts = (file.samplerate, decoded, file.channels)
+    damage = container_damage(path)
+    if damage is not None:
+        return f"damaged: it {damage}"
+    if decoded != stated:
+        return f"damaged: {decoded} of {stated} samples could be decoded"
+    if not decoded:
+        return "holds no samples"
+    if checksum is not None and not checksum.matches():
+        return "damaged: its samples do not have the MD5 in its header"
+    return facts

@@ -1,0 +1,103 @@
+"""Manifests: one gzipped JSON line a cut, written so that equal content gives equal bytes."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
+from lhotse.audio import AudioSource
+from lhotse.serialization import deserialize_item
+
+from speechft.corpora.inspection import RecordingFacts
+from speechft.corpora.utterances import Utterance
+from speechft.errors import CorpusError
+
+SUFFIX = ".jsonl.gz"
+
+
+def make_cut(utterance: Utterance, facts: RecordingFacts) -> Any:
+    """The `MonoCut` of a whole recording, with one supervision that holds what the corpus says about it."""
+    duration = facts.num_samples / facts.sampling_rate
+    recording = Recording(
+        id=utterance.id,
+        sources=[AudioSource(type="file", channels=list(range(facts.num_channels)), source=str(facts.path))],
+        sampling_rate=facts.sampling_rate,
+        num_samples=facts.num_samples,
+        duration=duration,
+    )
+    supervision = SupervisionSegment(
+        id=utterance.id,
+        recording_id=utterance.id,
+        start=0.0,
+        duration=duration,
+        channel=facts.channel,
+        text=utterance.text,
+        speaker=utterance.speaker,
+        custom=None if utterance.label is None else {"label": utterance.label},
+    )
+    return MonoCut(id=utterance.id, start=0.0, duration=duration, channel=facts.channel, supervisions=[supervision], recording=recording)
+
+
+def write_manifest(path: Path, cuts: Iterable[Any]) -> None:
+    """Write cuts in their order. lhotse's writer would put the time of day into the gzip header."""
+    with path.open("wb") as raw, gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as file:
+        for cut in cuts:
+            file.write((json.dumps(cut.to_dict(), ensure_ascii=False, sort_keys=True) + "\n").encode())
+
+
+def load_split(manifests: str | Path | Mapping[str, str | Path], split: str) -> CutSet:
+    """Read one split into memory.
+
+    Args:
+        manifests: the directory that `prepare_corpus` made, or split -> manifest file.
+        split: "train", "dev" or "test".
+
+    Returns:
+        A list-backed `CutSet` of `MonoCut`, in the order of the corpus.
+
+    Raises:
+        CorpusError: no such split (names those there are), or a manifest that is missing or damaged.
+    """
+    path = _manifest_path(manifests, split)
+    try:
+        # Manifests of others may be uncompressed; gzip's magic number tells.
+        with path.open("rb") as raw:
+            compressed = raw.read(2) == b"\x1f\x8b"
+        with gzip.open(path, "rb") if compressed else path.open("rb") as file:
+            content = file.read().decode("utf-8")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise CorpusError(f"{path}: damaged manifest of split {split!r} ({error}). Delete it and prepare the corpus again.") from None
+    cuts = [_parse_cut(line, f"{path}, line {number}") for number, line in enumerate(content.splitlines(), start=1)]
+    if not cuts:
+        raise CorpusError(f"{path}: the manifest of split {split!r} holds no cuts. Delete it and prepare the corpus again.")
+    return CutSet.from_cuts(cuts)
+
+
+def _manifest_path(manifests: str | Path | Mapping[str, str | Path], split: str) -> Path:
+    if isinstance(manifests, Mapping):
+        source, files = "the given manifests", {name: Path(path) for name, path in manifests.items()}
+    else:
+        directory = Path(manifests)
+        if not directory.is_dir():
+            raise CorpusError(f"{directory}: no such folder, needed for its {split}{SUFFIX}. Make it with `speechft prepare`.")
+        source, files = str(directory), {path.name.removesuffix(SUFFIX): path for path in sorted(directory.glob(f"*{SUFFIX}"))}
+    if split not in files:
+        raise CorpusError(f"{source}: no split {split!r} ({split}{SUFFIX}). Splits there: {', '.join(files) or 'none'}.")
+    if not files[split].is_file():
+        raise CorpusError(f"{files[split]}: no such file, needed as the manifest of split {split!r}. Make it with `speechft prepare`.")
+    return files[split]
+
+
+def _parse_cut(line: str, where: str) -> Any:
+    try:
+        cut = deserialize_item(json.loads(line))
+    except Exception as error:  # lhotse raises whatever its constructors do
+        raise CorpusError(f"{where}: is not a lhotse cut ({type(error).__name__}: {error}). Prepare the corpus again.") from None
+    if not isinstance(cut, MonoCut) or not cut.has_recording:
+        raise CorpusError(f"{where}: is a {type(cut).__name__}, not a MonoCut with a recording. Prepare the corpus again.")
+    return cut

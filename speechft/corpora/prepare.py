@@ -1,0 +1,128 @@
+"""From a corpus on disk to checked manifests."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from speechft.corpora.inspection import NO_SUCH_FILE, RecordingFacts, inspect_all
+from speechft.corpora.manifests import SUFFIX, make_cut, write_manifest
+from speechft.corpora.splits import SPLITS, choose_dev
+from speechft.corpora.utterances import Listing, Problem, Utterance
+from speechft.errors import CorpusError
+from speechft.files import atomic_directory, sha256_file, sha256_json, write_json
+from speechft.recipes import CorpusRecipe
+
+# Kind of corpus -> module and function that lists its recordings. Everything after the listing is common to all kinds.
+_READERS = {"csv": ("speechft.corpora.csv_corpus", "read_csv_corpus")}
+Checked = tuple[Utterance, RecordingFacts]
+
+
+def prepare_corpus(recipe: CorpusRecipe, out_dir: Path) -> dict[str, Any]:
+    """Check a corpus completely and write its manifests.
+
+    `out_dir` receives `{train,dev,test}.jsonl.gz` for the splits that exist, and `corpus.json`, which is also returned:
+    `splits` (each: utterances, hours, speakers, rows without text / speaker / label, sha256 of the manifest), `sampling_rates`
+    (Hz -> recordings), `recipe` and `content_sha256`. The last one covers ids, splits, text, speakers, labels, channels and the
+    bytes of every recording, but not where the corpus lies; manifests hold absolute paths, so their hashes do change with it.
+
+    Raises:
+        CorpusError: anything is wrong; every problem of every row is in `problems`. Nothing is written then.
+    """
+    listing = _read(recipe)
+    problems = [*listing.problems, *_split_problems(recipe, listing)]
+    results = inspect_all([utterance.path for utterance in listing.utterances], recipe.channel, f"checking {recipe.path.name}")
+    if len(results) > 1 and all(isinstance(result, str) and result.endswith(NO_SUCH_FILE) for result in results):
+        problems.append(Problem(0, "not one recording is where the table says; set `audio_root` to the folder that its paths start from"))
+    checked: list[Checked] = []
+    for utterance, result in zip(listing.utterances, results, strict=True):
+        if isinstance(result, str):
+            problems.append(Problem(utterance.row, result))
+        else:
+            checked.append((utterance, result))
+    if problems:
+        raise _report(recipe, sorted(problems))
+    if recipe.dev_fraction is not None:
+        checked = _with_dev_split(checked, recipe.dev_fraction)
+    return _write(recipe, checked, out_dir)
+
+
+def _report(recipe: CorpusRecipe, problems: list[Problem]) -> CorpusError:
+    rows = len({problem.row for problem in problems if problem.row})
+    count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+    where = f" in {rows} row{'s' if rows > 1 else ''}" if rows else ""
+    return CorpusError(f"{recipe.path}: {count}{where}; no manifest was written.", [str(problem) for problem in problems])
+
+
+def _read(recipe: CorpusRecipe) -> Listing:
+    module, function = _READERS[recipe.kind]
+    reader: Callable[[CorpusRecipe], Listing] = getattr(import_module(module), function)
+    return reader(recipe)
+
+
+def _split_problems(recipe: CorpusRecipe, listing: Listing) -> list[Problem]:
+    """Splits that must have rows and have none."""
+    sizes = Counter(utterance.split for utterance in listing.utterances)
+    if not sizes or not any(split in sizes for split in SPLITS):
+        return []  # there are no rows, or none with a valid split: reported already
+    problems = []
+    if not sizes["train"] and recipe.default_split in (None, "train"):
+        problems.append(Problem(0, "split 'train' is empty: no row belongs to it"))
+    if recipe.dev_fraction is not None:
+        if sizes["dev"]:
+            problems.append(Problem(0, f"`dev_fraction` is set, but {sizes['dev']} rows are in split 'dev' already; remove one of the two"))
+        elif sizes["train"] < 2:
+            problems.append(Problem(0, f"`dev_fraction` divides split 'train', which has {sizes['train']} row(s); it takes 2"))
+    return problems
+
+
+def _with_dev_split(checked: list[Checked], fraction: float) -> list[Checked]:
+    dev = choose_dev([utterance.id for utterance, _ in checked if utterance.split == "train"], fraction)
+    return [
+        (dataclasses.replace(utterance, split="dev") if utterance.split == "train" and utterance.id in dev else utterance, facts)
+        for utterance, facts in checked
+    ]
+
+
+def _write(recipe: CorpusRecipe, checked: list[Checked], out_dir: Path) -> dict[str, Any]:
+    summary: dict[str, Any] = {
+        "splits": {},
+        "sampling_rates": {str(rate): count for rate, count in sorted(Counter(facts.sampling_rate for _, facts in checked).items())},
+        "content_sha256": _content_sha256(checked),
+        "recipe": recipe.model_dump(mode="json"),
+    }
+    with atomic_directory(out_dir) as directory:
+        for split in SPLITS:
+            members = [(utterance, facts) for utterance, facts in checked if utterance.split == split]
+            if members:
+                manifest = directory / f"{split}{SUFFIX}"
+                write_manifest(manifest, (make_cut(utterance, facts) for utterance, facts in members))
+                summary["splits"][split] = {**_describe(members), "sha256": sha256_file(manifest)}
+        write_json(directory / "corpus.json", summary)
+    return summary
+
+
+def _describe(members: list[Checked]) -> dict[str, Any]:
+    utterances = [utterance for utterance, _ in members]
+    seconds = sum(facts.num_samples / facts.sampling_rate for _, facts in members)
+    return {
+        "utterances": len(members),
+        "hours": round(seconds / 3600, 6),
+        "speakers": len({utterance.speaker for utterance in utterances} - {None}),
+        "without_text": sum(utterance.text is None for utterance in utterances),
+        "without_speaker": sum(utterance.speaker is None for utterance in utterances),
+        "without_label": sum(utterance.label is None for utterance in utterances),
+    }
+
+
+def _content_sha256(checked: list[Checked]) -> str:
+    return sha256_json(
+        [
+            [utterance.id, utterance.split, utterance.text, utterance.speaker, utterance.label, facts.channel, facts.sha256]
+            for utterance, facts in checked
+        ]
+    )

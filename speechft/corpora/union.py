@@ -1,0 +1,61 @@
+"""One corpus made of several prepared ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from speechft.corpora.manifests import SUFFIX, load_split, write_manifest
+from speechft.corpora.splits import SPLITS
+from speechft.errors import CorpusError, missing_file
+from speechft.files import atomic_directory, read_json, sha256_file, sha256_json, write_json
+
+
+def unite_corpora(folders: Sequence[str | Path], out_dir: str | Path) -> dict[str, Any]:
+    """Put the splits of prepared corpora together, train to train, dev to dev, test to test, in the order of `folders`.
+
+    A corpus that lacks a split adds nothing to it. `out_dir` receives the manifests and `corpus.json`, which is also returned.
+
+    Raises:
+        CorpusError: a folder is not a prepared corpus, or two recordings have the same id.
+    """
+    members = [Path(folder) for folder in folders]
+    descriptions = [_description(folder) for folder in members]
+    summary: dict[str, Any] = {
+        "splits": {},
+        "of": [folder.name for folder in members],
+        "content_sha256": sha256_json([description["content_sha256"] for description in descriptions]),
+    }
+    origin: dict[str, Path] = {}
+    with atomic_directory(out_dir) as directory:
+        for split in SPLITS:
+            cuts = []
+            for folder, description in zip(members, descriptions, strict=True):
+                for cut in load_split(folder, split) if split in description["splits"] else ():
+                    if cut.id in origin:
+                        raise CorpusError(
+                            f"{folder}: recording id {cut.id!r} is also in {origin[cut.id]}. Give one of the CSV files other ids."
+                        )
+                    origin[cut.id] = folder
+                    cuts.append(cut)
+            if cuts:
+                manifest = directory / f"{split}{SUFFIX}"
+                write_manifest(manifest, cuts)
+                speakers = {cut.supervisions[0].speaker for cut in cuts} - {None}
+                summary["splits"][split] = {
+                    "utterances": len(cuts),
+                    "hours": round(sum(cut.duration for cut in cuts) / 3600, 6),
+                    "speakers": len(speakers),
+                    "sha256": sha256_file(manifest),
+                }
+        write_json(directory / "corpus.json", summary)
+    return summary
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    path = folder / "corpus.json"
+    if not path.is_file():
+        raise CorpusError(missing_file(path, "to unite corpora", "Prepare the corpus first: `speechft prepare`."))
+    description: dict[str, Any] = read_json(path)
+    return description

@@ -1,0 +1,38 @@
+"""What a reader of a corpus layout hands to `prepare_corpus`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording as the corpus lists it; `row` orders reports (for a table: its row, the header being row 1)."""
+
+    row: int
+    id: str
+    path: Path
+    split: str
+    text: str | None = None
+    speaker: str | None = None
+    label: str | None = None
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """Something wrong at `row`; row 0 is the corpus as a whole."""
+
+    row: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"row {self.row}: {self.message}" if self.row else self.message
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All that a reader found: utterances in corpus order, and problems."""
+
+    utterances: list[Utterance]
+    problems: list[Problem]

@@ -1,0 +1,218 @@
+"""The encoder families: their transformers classes, and their sizes in fairseq's words and in transformers' words."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from speechft.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family. `pretraining_only`: prefixes of fairseq names of tensors that only pre-training uses."""
+
+    name: str
+    module: str
+    config_class: str
+    model_class: str
+    pretraining_only: tuple[str, ...]
+
+    @property
+    def config_type(self) -> Any:
+        """The configuration class."""
+        return getattr(import_module(self.module), self.config_class)
+
+    @property
+    def model_type(self) -> Any:
+        """The backbone class."""
+        return getattr(import_module(self.module), self.model_class)
+
+
+DEFAULT_MASK_PROB = 0.65
+_QUANTIZER = ("quantizer.", "project_q.", "final_proj.", "target_glu.")
+FAMILIES = {
+    family.name: family
+    for family in (
+        Family("hubert", "transformers", "HubertConfig", "HubertModel", ("final_proj.", "label_embs_concat", "target_glu.")),
+        Family("wav2vec2", "transformers", "Wav2Vec2Config", "Wav2Vec2Model", _QUANTIZER),
+        Family("decoar2", "speechft.encoders.decoar2", "DeCoAR2Config", "DeCoAR2Model", ("mask_emb", "layer_norm.", *_QUANTIZER)),
+        Family("wavlm", "transformers", "WavLMConfig", "WavLMModel", ("final_proj.", "label_embs_concat", "target_glu.")),
+    )
+}
+
+
+def get_family(name: str) -> Family:
+    """The family called `name`.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if name not in FAMILIES:
+        raise CheckpointError(f"There is no encoder family {name!r}. Families: {', '.join(FAMILIES)}.")
+    return FAMILIES[name]
+
+
+# fairseq options that change the network and must have this value, because the transformers models have no such part.
+_MUST_BE = {
+    "layer_type": ("transformer",),
+    "attn_type": ("",),
+    "pos_enc_type": ("abs",),
+    "pos_conv_depth": (1,),
+    "conv_pos_batch_norm": (False,),
+    "quantize_input": (False,),
+    "activation_fn": ("gelu", "relu"),
+    "extractor_mode": ("default", "layer_norm"),
+    "relative_position_embedding": (True,),
+    "gru_rel_pos": (True,),
+}
+_REQUIRED = (
+    "encoder_layers",
+    "encoder_embed_dim",
+    "encoder_ffn_embed_dim",
+    "encoder_attention_heads",
+    "layer_norm_first",
+)
+_CONVOLUTIONAL = ("extractor_mode", "conv_feature_layers")
+_WAVLM = ("num_buckets", "max_distance")
+
+
+def transformers_config(family: str, model_cfg: Mapping[str, Any], *, normalize: bool, mask_embedding: bool) -> Any:
+    """The transformers configuration of a network that is described in fairseq's words.
+
+    `apply_spec_augment` is off and layerdrop is 0: neither happens here. The masking probability stays above 0 when the checkpoint has a
+    mask embedding, because transformers creates that tensor only then.
+
+    Raises:
+        CheckpointError: a size is missing, or the network has a part that the transformers model lacks.
+    """
+    convolutional = family != "decoar2"
+    required = [*_REQUIRED, *(_CONVOLUTIONAL if convolutional else ()), *(_WAVLM if family == "wavlm" else ())]
+    missing = [key for key in required if key not in model_cfg]
+    if missing:
+        raise CheckpointError(f"The {family} configuration lacks {', '.join(missing)}. Give them with config={{...}}.")
+    for key, allowed in _MUST_BE.items():
+        if key in model_cfg and model_cfg[key] not in allowed:
+            raise CheckpointError(f"{key}={model_cfg[key]!r} is not supported for {family}; supported: {', '.join(map(repr, allowed))}.")
+    values: dict[str, Any] = {
+        "hidden_size": model_cfg["encoder_embed_dim"],
+        "num_hidden_layers": model_cfg["encoder_layers"],
+        "num_attention_heads": model_cfg["encoder_attention_heads"],
+        "intermediate_size": model_cfg["encoder_ffn_embed_dim"],
+        "hidden_act": model_cfg.get("activation_fn", "gelu"),
+        "hidden_dropout": float(model_cfg.get("dropout", 0.1)),
+        "attention_dropout": float(model_cfg.get("attention_dropout", 0.1)),
+        "activation_dropout": float(model_cfg.get("activation_dropout", 0.0)),
+        "feat_proj_dropout": float(model_cfg.get("dropout_input", 0.0 if convolutional else 0.1)),
+        "layerdrop": 0.0,
+        "num_conv_pos_embeddings": model_cfg.get("conv_pos", 128),
+        "num_conv_pos_embedding_groups": model_cfg.get("conv_pos_groups", 16),
+        "do_stable_layer_norm": model_cfg["layer_norm_first"],
+        "feat_extract_activation": "gelu",
+        "speechft_normalize": bool(normalize),
+    }
+    if convolutional:
+        layers = parse_conv_layers(model_cfg["conv_feature_layers"])
+        values |= {
+            "feat_extract_norm": "layer" if model_cfg["extractor_mode"] == "layer_norm" else "group",
+            "conv_dim": [channels for channels, _, _ in layers],
+            "conv_kernel": [kernel for _, kernel, _ in layers],
+            "conv_stride": [stride for _, _, stride in layers],
+            "conv_bias": model_cfg.get("conv_bias", False),
+            "final_dropout": 0.0,
+            "apply_spec_augment": False,
+            "mask_time_prob": (model_cfg.get("mask_prob") or DEFAULT_MASK_PROB) if mask_embedding else 0.0,
+            "mask_time_length": model_cfg.get("mask_length", 10),
+            "mask_feature_prob": 0.0,
+        }
+    else:
+        values["num_mel_bins"] = model_cfg.get("input_feat", 80)
+    if family == "wavlm":
+        values |= {"num_buckets": model_cfg["num_buckets"], "max_bucket_distance": model_cfg["max_distance"]}
+    return build_config(family, values)
+
+
+def build_config(family: str, values: Mapping[str, Any]) -> Any:
+    """The configuration object of a family.
+
+    Raises:
+        CheckpointError: a value is of a wrong type or impossible.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+
+    try:
+        return get_family(family).config_type(**values)
+    except (StrictDataclassError, ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"The {family} configuration has an impossible value: {' '.join(str(error).split())}") from error
+
+
+def fairseq_config(config: Any) -> dict[str, Any]:
+    """The sizes of a transformers configuration in fairseq's words: what `transformers_config` reads."""
+    values = {
+        "encoder_layers": config.num_hidden_layers,
+        "encoder_embed_dim": config.hidden_size,
+        "encoder_ffn_embed_dim": config.intermediate_size,
+        "encoder_attention_heads": config.num_attention_heads,
+        "activation_fn": config.hidden_act,
+        "dropout": config.hidden_dropout,
+        "attention_dropout": config.attention_dropout,
+        "activation_dropout": config.activation_dropout,
+        "encoder_layerdrop": 0.0,
+        "dropout_input": config.feat_proj_dropout,
+        "layer_norm_first": config.do_stable_layer_norm,
+        "conv_pos": config.num_conv_pos_embeddings,
+        "conv_pos_groups": config.num_conv_pos_embedding_groups,
+    }
+    if config.model_type == "decoar2":
+        return {**values, "input_feat": config.num_mel_bins}
+    layers = zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True)
+    values |= {
+        "extractor_mode": "layer_norm" if config.feat_extract_norm == "layer" else "default",
+        "conv_feature_layers": str([tuple(layer) for layer in layers]),
+        "conv_bias": config.conv_bias,
+        "dropout_features": 0.0,
+        "mask_prob": config.mask_time_prob,
+        "mask_length": config.mask_time_length,
+    }
+    if config.model_type == "wavlm":
+        values |= {"relative_position_embedding": True, "gru_rel_pos": True}
+        values |= {"num_buckets": config.num_buckets, "max_distance": config.max_bucket_distance, "normalize": config.speechft_normalize}
+    return values
+
+
+def parse_conv_layers(text: str) -> list[tuple[int, int, int]]:
+    """Read fairseq's description of convolutions, e.g. "[(512,10,5)] + [(512,3,2)] * 4", without evaluating code.
+
+    Returns:
+        (channels, kernel, stride) of each layer.
+
+    Raises:
+        CheckpointError: anything but lists of such triples, joined by + and repeated by *.
+    """
+    try:
+        layers = _literal(ast.parse(text, mode="eval").body)
+    except (SyntaxError, ValueError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"conv_feature_layers={text!r} is not a list of (channels, kernel, stride).") from error
+    triples = isinstance(layers, list) and layers and all(isinstance(layer, tuple) and len(layer) == 3 for layer in layers)
+    if not triples or not all(isinstance(size, int) and size > 0 for layer in layers for size in layer):
+        raise CheckpointError(f"conv_feature_layers={text!r} is not a list of (channels, kernel, stride).")
+    return list(layers)
+
+
+def _literal(node: ast.expr) -> Any:
+    if isinstance(node, ast.Constant) and isinstance(node.value, int):
+        return node.value
+    if isinstance(node, ast.Tuple):
+        return tuple(_literal(item) for item in node.elts)
+    if isinstance(node, ast.List):
+        return [_literal(item) for item in node.elts]
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mult):
+        left, right = _literal(node.left), _literal(node.right)
+        if isinstance(node.op, ast.Add) and isinstance(left, list):
+            return left + right
+        if isinstance(node.op, ast.Mult) and isinstance(left, list) and isinstance(right, int) and right <= 100:
+            return left * right
+    raise ValueError(ast.dump(node))

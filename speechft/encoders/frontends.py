@@ -1,0 +1,124 @@
+"""From waveforms to the input of the transformer: convolutions (HuBERT, wav2vec 2.0, WavLM) or filterbanks (DeCoAR 2.0)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from speechft.encoders.filterbank import SHIFT, WINDOW, decoar2_features
+
+
+class Frontend(Protocol):
+    """What an encoder needs to know about the way from samples to frames."""
+
+    frame_shift: int
+    """Samples between frames."""
+    min_samples: int
+    """Samples of the shortest waveform that can be encoded."""
+
+    def frame_counts(self, samples: Tensor) -> Tensor:
+        """Frames of waveforms of `samples` (any shape, int64) by themselves."""
+
+    def features(self, waveforms: Sequence[Tensor], *, alone: bool) -> Tensor:
+        """Features (B, T, C) of float32 waveforms on one device; `alone` keeps each independent of the others."""
+
+    def reference_valid(self, samples: Tensor, frames: int) -> Tensor:
+        """Valid frames, bool (B, frames), of a batch in s3prl 0.4.18."""
+
+
+class ConvolutionalFrontend:
+    """The strided convolutions of a HubertModel, Wav2Vec2Model or WavLMModel."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        model: Any = backbone
+        self._convolutions = model.feature_extractor.conv_layers
+        self._config = model.config
+        self.frame_shift = prod(self._config.conv_stride)
+        self.min_samples = 1
+        for kernel, stride in zip(reversed(self._config.conv_kernel), reversed(self._config.conv_stride), strict=True):
+            self.min_samples = (self.min_samples - 1) * stride + kernel
+
+    def frame_counts(self, samples: Tensor) -> Tensor:
+        """Length after all convolutions, none of which pads."""
+        for kernel, stride in zip(self._config.conv_kernel, self._config.conv_stride, strict=True):
+            samples = torch.div(samples - kernel, stride, rounding_mode="floor") + 1
+        return samples
+
+    def features(self, waveforms: Sequence[Tensor], *, alone: bool) -> Tensor:
+        """Convolutional features of the zero-padded batch.
+
+        With `alone` the GroupNorm of the first layer takes its statistics over each waveform's own frames, otherwise over the padded
+        batch, as the reference does. No other layer looks beyond its kernel, and convolutions without padding never reach from a valid
+        frame into the zeros behind it.
+        """
+        features = pad_sequence(list(waveforms), batch_first=True)[:, None]
+        first, *others = self._convolutions
+        if alone and isinstance(getattr(first, "layer_norm", None), nn.GroupNorm):
+            kernel, stride = self._config.conv_kernel[0], self._config.conv_stride[0]
+            lengths = [(len(waveform) - kernel) // stride + 1 for waveform in waveforms]
+            features = first.activation(_own_frames_group_norm(first.layer_norm, first.conv(features), lengths))
+        else:
+            features = first(features)
+        for layer in others:
+            features = layer(features)
+        return cast(Tensor, features.transpose(1, 2))
+
+    def reference_valid(self, samples: Tensor, frames: int) -> Tensor:
+        """Valid frames in the reference.
+
+        HuBERT and WavLM cut the padding mask over samples to a multiple of `frames` and divide it into as many chunks; a frame is padding
+        if its whole chunk is, which keeps about one frame more than the convolutions give. wav2vec 2.0 uses the length after them.
+        """
+        if self._config.model_type == "wav2vec2":
+            return torch.arange(frames)[None, :] < self.frame_counts(samples)[:, None]
+        chunk = int(samples.max()) // frames
+        return torch.arange(frames)[None, :] * chunk < samples[:, None]
+
+
+def _own_frames_group_norm(norm: nn.GroupNorm, features: Tensor, lengths: Sequence[int]) -> Tensor:
+    """GroupNorm of features (B, C, T) over the first `lengths` frames of each; the frames past them become zero."""
+    frames = features.shape[2]
+    if all(length == frames for length in lengths):
+        return cast(Tensor, norm(features))
+    rows = []
+    for row, length in zip(features, lengths, strict=True):
+        own = F.group_norm(row[None, :, :length], norm.num_groups, norm.weight, norm.bias, norm.eps)
+        rows.append(F.pad(own, (0, frames - length)))
+    return torch.cat(rows)
+
+
+class FilterbankFrontend:
+    """Normalised log-mel filterbanks at 50 Hz. Normalisation is over the utterance, in the reference too, so batches never matter."""
+
+    frame_shift = 2 * SHIFT
+    # The deviation over time needs two frames of 10 ms.
+    min_samples = WINDOW + SHIFT
+
+    def __init__(self, backbone: nn.Module) -> None:
+        config: Any = backbone.config
+        self._bins = int(config.num_mel_bins)
+
+    def frame_counts(self, samples: Tensor) -> Tensor:
+        """Every second of the frames of 25 ms every 10 ms."""
+        frames = torch.div(samples - WINDOW, SHIFT, rounding_mode="floor") + 1
+        return torch.div(frames + 1, 2, rounding_mode="floor")
+
+    def features(self, waveforms: Sequence[Tensor], *, alone: bool) -> Tensor:  # noqa: ARG002 - both modes are the same
+        """Filterbank frames, zero-padded."""
+        return pad_sequence([decoar2_features(waveform, self._bins) for waveform in waveforms], batch_first=True)
+
+    def reference_valid(self, samples: Tensor, frames: int) -> Tensor:
+        """Frames of each utterance by itself."""
+        return torch.arange(frames)[None, :] < self.frame_counts(samples)[:, None]
+
+
+def frontend_of(backbone: nn.Module) -> Frontend:
+    """The frontend of a backbone."""
+    config: Any = backbone.config
+    return FilterbankFrontend(backbone) if config.model_type == "decoar2" else ConvolutionalFrontend(backbone)

@@ -1,0 +1,100 @@
+"""Import of published and fine-tuned checkpoints into encoder directories."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from speechft.encoders.directory import write_encoder
+from speechft.encoders.families import get_family, transformers_config
+from speechft.encoders.names import NameMap, as_float32
+from speechft.encoders.provenance import make_provenance
+from speechft.encoders.sources import FORMATS, Source, read_source
+from speechft.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+
+def import_checkpoint(
+    source: str | Path,
+    out_dir: str | Path,
+    family: str | None = None,
+    format: str | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> None:
+    """Turn a checkpoint into an encoder directory; nothing is loaded partially and no code of the file runs.
+
+    Args:
+        source: fairseq `.pt` (`args` or `cfg` style), s3prl's converted layout, an s3prl run checkpoint, WavLM's or DeCoAR 2.0's `.pt`,
+            or a transformers directory.
+        out_dir: the encoder directory, replaced when it exists.
+        family: "hubert", "wav2vec2", "wavlm" or "decoar2"; default: from the content, against which it is checked.
+        format: one of speechft.encoders.sources.FORMATS; default: from the content, against which it is checked.
+        config: keys of the layout's own model configuration, and `normalize`, for what the file does not carry.
+
+    Raises:
+        CheckpointError: unreadable, unsafe or damaged file, another family or format than asked for, tensors that are not finite, that are
+            missing, that have a wrong shape, or that belong to no known part of the model.
+    """
+    path = Path(source)
+    if format is not None and format not in FORMATS:
+        raise CheckpointError(f"There is no format {format!r}. Formats: {', '.join(FORMATS)}.")
+    if path.is_dir():
+        from speechft.encoders.transformers_directory import import_directory
+
+        import_directory(path, out_dir, family, format, config)
+        return
+    checkpoint = read_source(path, family, format, config)
+    backbone, pretraining_only = split_tensors(checkpoint, str(path))
+    backbone_config = transformers_config(
+        checkpoint.family, checkpoint.model_cfg, normalize=checkpoint.normalize, mask_embedding="masked_spec_embed" in backbone
+    )
+    logger.info(
+        "%s: %s checkpoint of a %s model, %d tensors: %d of the encoder, %d only for pre-training",
+        path.name,
+        checkpoint.format,
+        checkpoint.family,
+        len(checkpoint.tensors),
+        len(backbone),
+        len(pretraining_only),
+    )
+    recipe = {"family": checkpoint.family, "format": checkpoint.format, **({"config": dict(config)} if config else {})}
+    write_encoder(
+        out_dir,
+        tensors=backbone,
+        config=backbone_config,
+        pretraining_only=pretraining_only,
+        source_config=checkpoint.to_json(),
+        provenance=make_provenance("import", {"checkpoint": path}, recipe),
+        where=str(path),
+    )
+
+
+def split_tensors(checkpoint: Source, where: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Tensors of the backbone under transformers' names (float32), and those only for pre-training under their own.
+
+    Raises:
+        CheckpointError: a tensor belongs to neither, or has a dtype that float32 can not hold.
+    """
+    family = get_family(checkpoint.family)
+    mode = checkpoint.model_cfg.get("extractor_mode")
+    names = NameMap(family.name, None if family.name == "decoar2" else "layer" if mode == "layer_norm" else "group")
+    backbone: dict[str, Tensor] = {}
+    pretraining_only: dict[str, Tensor] = {}
+    unknown = []
+    for name, tensor in checkpoint.tensors.items():
+        target = names.to_transformers(name)
+        if target is not None:
+            backbone[target] = as_float32(tensor, name, where)
+        elif name.startswith(family.pretraining_only):
+            pretraining_only[name] = tensor
+        else:
+            unknown.append(name)
+    if unknown:
+        shown = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
+        raise CheckpointError(f"{where}: tensors that no {family.name} encoder has: {shown}. Is it another kind of model, or fine-tuned?")
+    return backbone, pretraining_only

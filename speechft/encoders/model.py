@@ -1,0 +1,139 @@
+"""`Encoder`: a loaded speech encoder that turns waveforms into the hidden states of all its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from speechft.encoders.directory import load_backbone
+from speechft.encoders.forward import transformer_states
+from speechft.encoders.frontends import Frontend, frontend_of
+from speechft.encoders.waveforms import check_waveforms, prepare_waveforms
+from speechft.errors import ConfigError
+
+Padding = Literal["alone", "reference"]
+
+
+@dataclass(frozen=True)
+class EncoderOutput:
+    """Hidden states, each (B, T, D): the input of every transformer layer, then the encoder output; and valid frames, int64 (B,)."""
+
+    hidden_states: tuple[Tensor, ...]
+    lengths: Tensor
+
+
+class Encoder(nn.Module):
+    """A speech encoder around a transformers model (`backbone`).
+
+    Layerdrop and time masking never happen here, in training neither; dropout does in `train()`. The convolutional extractor runs without
+    gradient unless `train_extractor` is set, as in s3prl 0.4.18. Gradient checkpointing is not supported.
+    """
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        model: Any = backbone
+        self.config = model.config
+        self.family = str(self.config.model_type)
+        self.normalize = bool(getattr(self.config, "speechft_normalize", False))
+        self.train_extractor = False
+
+    @property
+    def _frontend(self) -> Frontend:
+        return frontend_of(self.backbone)
+
+    @property
+    def hidden_size(self) -> int:
+        """Width D of the hidden states."""
+        return int(self.config.hidden_size)
+
+    @property
+    def num_states(self) -> int:
+        """Number of hidden states: layers + 1."""
+        return int(self.config.num_hidden_layers) + 1
+
+    @property
+    def frame_shift(self) -> int:
+        """Samples between frames: 320 for all published models."""
+        return self._frontend.frame_shift
+
+    @property
+    def min_samples(self) -> int:
+        """Samples of the shortest waveform that can be encoded."""
+        return self._frontend.min_samples
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.backbone.parameters()).device
+
+    def frame_count(self, num_samples: int) -> int:
+        """Frames of a waveform of `num_samples` by itself."""
+        return max(0, int(self._frontend.frame_counts(torch.tensor(num_samples))))
+
+    def extractor_parameter_names(self) -> tuple[str, ...]:
+        """Names, relative to `backbone`, of the parameters of the convolutional feature extractor."""
+        return tuple(name for name, _ in self.backbone.named_parameters() if name.startswith("feature_extractor."))
+
+    def forward(self, waveforms: Sequence[Tensor], padding: Padding = "alone") -> EncoderOutput:
+        """The same as `encode`."""
+        return self.encode(waveforms, padding)
+
+    def encode(self, waveforms: Sequence[Tensor], padding: Padding = "alone") -> EncoderOutput:
+        """Hidden states of a list of 1-D waveforms, floating point at 16 kHz, of any lengths.
+
+        Gradients are recorded unless the caller disables them.
+
+        Args:
+            waveforms: B waveforms on any device; they are moved to the backbone's.
+            padding: "alone": each utterance gets the features that it has by itself, to 1e-4 in fp32; frames past its length are zero.
+                "reference": as s3prl 0.4.18, where features depend on the batch: GroupNorm over the zero padding, the reference's frame
+                masks, and round(samples / 320) frames kept; frames past the lengths are as the model gives them.
+
+        Raises:
+            AudioError: a waveform is not 1-D, not floating point, not finite, empty or shorter than `min_samples`.
+            ConfigError: unknown padding.
+        """
+        if padding not in get_args(Padding):
+            raise ConfigError(f"padding={padding!r} is unknown. Allowed: {', '.join(get_args(Padding))}.")
+        check_waveforms(waveforms, self.min_samples)
+        samples = torch.tensor([len(waveform) for waveform in waveforms])
+        prepared = prepare_waveforms(waveforms, normalize=self.normalize, device=self.device)
+        return self._encode_alone(prepared, samples) if padding == "alone" else self._encode_reference(prepared, samples)
+
+    def _encode_alone(self, waveforms: list[Tensor], samples: Tensor) -> EncoderOutput:
+        features = self._features(waveforms, alone=True)
+        lengths = self._frontend.frame_counts(samples)
+        if bool((lengths == features.shape[1]).all()):
+            return EncoderOutput(transformer_states(self.backbone, features, None), lengths.to(features.device))
+        valid = (torch.arange(features.shape[1])[None, :] < lengths[:, None]).to(features.device)
+        states = transformer_states(self.backbone, features, valid)
+        kept = tuple(state.masked_fill(~valid[..., None], 0.0) for state in states)
+        return EncoderOutput(kept, lengths.to(features.device))
+
+    def _encode_reference(self, waveforms: list[Tensor], samples: Tensor) -> EncoderOutput:
+        features = self._features(waveforms, alone=False)
+        frames = features.shape[1]
+        valid = self._frontend.reference_valid(samples, frames).to(features.device)
+        states = transformer_states(self.backbone, features, valid)
+        # Python's round: ties to even, as the reference counts.
+        lengths = torch.tensor([min(round(n / self.frame_shift), frames) for n in samples.tolist()])
+        return EncoderOutput(states, lengths.to(features.device))
+
+    def _features(self, waveforms: list[Tensor], *, alone: bool) -> Tensor:
+        with torch.set_grad_enabled(self.train_extractor and torch.is_grad_enabled()):
+            return self._frontend.features(waveforms, alone=alone)
+
+
+def load_encoder(model_dir: str | Path) -> Encoder:
+    """Load an encoder directory in float32, in eval mode, on the CPU.
+
+    Raises:
+        CheckpointError: the directory is missing, incomplete or damaged, or its weights do not fit its configuration.
+    """
+    return Encoder(load_backbone(model_dir)).eval()

@@ -1,0 +1,70 @@
+"""The model card that stands beside every encoder. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from speechft.files import read_json, write_text
+
+_HOW = {
+    "import": "Imported from a published checkpoint; the weights are unchanged.",
+    "pretrain": "Pre-trained from random weights.",
+    "finetune": "Fine-tuned on one task; the task head is not part of this directory.",
+    "merge": "Merged from other encoders in weight space.",
+    "random": "Random weights, for tests; it has learnt nothing.",
+}
+
+
+def write_model_card(model_dir: str | Path, provenance: Mapping[str, Any], name: str | None = None) -> None:
+    """Write `README.md`: what the encoder is, how it was made and how to load it.
+
+    Args:
+        model_dir: encoder directory that has its `config.json`.
+        provenance: as in `provenance.json`.
+        name: shown as title; default: the name of the directory.
+    """
+    model_dir = Path(model_dir)
+    config = read_json(model_dir / "config.json")
+    family = str(config.get("model_type", "unknown"))
+    inputs = [f"| {role} | {item['name']} | `{item['sha256']}` |" for role, item in provenance.get("inputs", {}).items()]
+    normalised = bool(config.get("speechft_normalize"))
+    audio = "Waveforms are normalised to zero mean and unit variance." if normalised else "Waveforms go in as they are."
+    sizes = f"{config.get('num_hidden_layers', '?')} transformer layers of width {config.get('hidden_size', '?')}"
+    lines = [
+        "---",
+        "library_name: transformers",
+        "pipeline_tag: feature-extraction",
+        f"tags: [speech, {family}]",
+        "---",
+        "",
+        f"# {name or model_dir.name}",
+        "",
+        f"A {family} speech encoder with {sizes}, for 16 kHz mono speech. {audio}",
+        "",
+        "## How it was made",
+        "",
+        _HOW.get(str(provenance.get("kind")), ""),
+        "",
+    ]
+    if inputs:
+        lines += ["| role | file | SHA-256 |", "|---|---|---|", *inputs, ""]
+    recipe = [f"- {key}: {value}" for key, value in provenance.get("recipe", {}).items()]
+    versions = ", ".join(f"{package} {version}" for package, version in provenance.get("versions", {}).items())
+    lines += [*recipe, *([""] if recipe else []), f"Software: {versions}. Everything is in `provenance.json`.", ""]
+    lines += ["## How to load it", "", "```python", *_usage(family), "```", ""]
+    write_text(model_dir / "README.md", "\n".join(lines))
+
+
+def _usage(family: str) -> list[str]:
+    own_class = ["import speechft.encoders.decoar2  # makes the family known to transformers"] if family == "decoar2" else []
+    return [
+        "from speechft.encoders import load_encoder",
+        "hidden_states = load_encoder(directory).encode([waveform]).hidden_states",
+        "",
+        "# or with transformers alone",
+        *own_class,
+        "from transformers import AutoModel",
+        "backbone = AutoModel.from_pretrained(directory)",
+    ]

@@ -1,0 +1,54 @@
+"""Where a model came from: inputs with their hashes, recipe and versions, as plain JSON. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from speechft.errors import CheckpointError, missing_file
+from speechft.files import sha256_file
+
+SCHEMA = 1
+Kind = Literal["import", "pretrain", "finetune", "merge", "random"]
+_PACKAGES = ("speechft", "torch", "transformers", "safetensors")
+
+
+def make_provenance(kind: Kind, inputs: Mapping[str, str | Path], recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe how a model is made.
+
+    Args:
+        kind: what makes it.
+        inputs: role (e.g. "base", "finetuned_0", "checkpoint") -> file, or encoder directory, of which the weights are hashed.
+        recipe: everything else that decides the result; plain JSON values.
+
+    Returns:
+        A JSON value without machine paths and without times, so that the same work gives the same text.
+
+    Raises:
+        CheckpointError: unknown kind, or an input is missing.
+    """
+    if kind not in get_args(Kind):
+        raise CheckpointError(f"Provenance of kind {kind!r} is unknown. Kinds: {', '.join(get_args(Kind))}.")
+    return {
+        "schema": SCHEMA,
+        "kind": kind,
+        "inputs": {role: _input(role, Path(path)) for role, path in inputs.items()},
+        "recipe": dict(recipe),
+        "versions": {package: _version(package) for package in _PACKAGES},
+    }
+
+
+def _input(role: str, path: Path) -> dict[str, str]:
+    weights = path / "model.safetensors" if path.is_dir() else path
+    if not weights.is_file():
+        raise CheckpointError(missing_file(weights, f"as {role}", "Name an existing checkpoint or encoder directory."))
+    return {"name": path.resolve().name, "sha256": sha256_file(weights)}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

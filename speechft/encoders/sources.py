@@ -1,0 +1,229 @@
+"""What a checkpoint file holds, in the same words for every layout."""
+
+from __future__ import annotations
+
+import ast
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from speechft.encoders.families import FAMILIES, get_family
+from speechft.encoders.inference import infer_model_cfg
+from speechft.encoders.unpickling import attributes, is_state_dict, load_pickle, plain
+from speechft.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+FORMATS = ("fairseq", "s3prl", "s3prl_run", "wavlm", "decoar2", "transformers")
+_PREFIXES = ("module.", "model.")
+# Settings of the audio task among the flat arguments of old fairseq checkpoints.
+_TASK_KEYS = ("normalize", "sample_rate", "enable_padding", "max_sample_size", "min_sample_size", "label_rate", "random_crop", "pad_audio")
+
+
+@dataclass
+class Source:
+    """A checkpoint in fairseq's words: tensors under fairseq's names, `model_cfg` and `task_cfg` as s3prl calls them.
+
+    `sections`: the whole `cfg` or `args` of a fairseq file. `dictionaries`: symbols (and counts) of the pre-training labels.
+    """
+
+    family: str
+    format: str
+    tensors: dict[str, Tensor]
+    model_cfg: dict[str, Any]
+    task_cfg: dict[str, Any]
+    dictionaries: list[dict[str, Any]] = field(default_factory=list)
+    sections: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def normalize(self) -> bool:
+        """Whether waveforms are normalised. WavLM keeps it with the model, the others with the task."""
+        return bool(self.model_cfg.get("normalize") if self.family == "wavlm" else self.task_cfg.get("normalize"))
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the tensors, as `source_config.json` stores it."""
+        return {
+            "schema": 1,
+            "family": self.family,
+            "format": self.format,
+            "model_cfg": self.model_cfg,
+            "task_cfg": self.task_cfg,
+            "dictionaries": self.dictionaries,
+            "sections": self.sections,
+        }
+
+
+def read_source(path: Path, family: str | None, format: str | None, config: Mapping[str, Any] | None) -> Source:
+    """Read a pickled checkpoint of any layout.
+
+    Args:
+        path: the file.
+        family: checked against the content; decides where the content does not.
+        format: one of FORMATS; checked against the content.
+        config: keys of the layout's own model configuration (and `normalize`) that the file does not carry.
+
+    Raises:
+        CheckpointError: unreadable or unknown layout, another family or format than asked for, or a `config` that contradicts the file.
+    """
+    content = load_pickle(path)
+    found = detect_format(content)
+    if found is None:
+        raise CheckpointError(f"{path}: holds no encoder checkpoint of a known layout{_keys(content)}. Layouts: {', '.join(FORMATS)}.")
+    if format is not None and format != found:
+        raise CheckpointError(f"{path}: is a {found} checkpoint, not {format}. Leave `format` out or name the right one.")
+    source = _READERS[found](content, path)
+    source.family = _settle_family(source, family, path)
+    _complete(source, dict(config or {}), path)
+    return source
+
+
+def detect_format(content: Any) -> str | None:
+    """The layout of a loaded checkpoint, None when it is no known one."""
+    if not isinstance(content, Mapping):
+        return None
+    if is_state_dict(content.get("model_weight")):
+        return "s3prl"
+    if "Upstream" in content:
+        return "s3prl_run"
+    if is_state_dict(content.get("model")):
+        cfg = attributes(content.get("cfg"))
+        if "encoder_layers" in cfg:
+            return "wavlm"
+        if cfg.get("model") is not None or content.get("args") is not None:
+            return "fairseq"
+        return "decoar2" if "cfg" not in content else None
+    return "transformers" if is_state_dict(content) and any("attention.k_proj" in name for name in content) else None
+
+
+def detect_family(names: list[str], model_cfg: Mapping[str, Any]) -> str | None:
+    """The family that the fairseq tensor names, or else the keys of the configuration, belong to."""
+    if any(".grep_a" in name for name in names):
+        return "wavlm"
+    if not any(name.startswith("feature_extractor.") for name in names):
+        return "decoar2" if "post_extract_proj.weight" in names else None
+    architecture = str(model_cfg.get("_name") or model_cfg.get("arch") or "")
+    if any(name.startswith(("quantizer.", "project_q.")) for name in names) or architecture == "wav2vec2" or "num_negatives" in model_cfg:
+        return "wav2vec2"
+    if "label_embs_concat" in names or architecture == "hubert" or "untie_final_proj" in model_cfg:
+        return "hubert"
+    return None
+
+
+def _settle_family(source: Source, given: str | None, path: Path) -> str:
+    found = source.family or detect_family(list(source.tensors), source.model_cfg)
+    if given is not None:
+        get_family(given)
+    if found is None and given is None:
+        raise CheckpointError(f"{path}: its family can not be told from its content. Give family=, one of {', '.join(FAMILIES)}.")
+    if found is not None and given is not None and found != given:
+        raise CheckpointError(f"{path}: holds a {found} model, not {given}. Leave `family` out or name the right one.")
+    return str(found or given)
+
+
+def _complete(source: Source, given: dict[str, Any], path: Path) -> None:
+    """Put `given` into a configuration, and what shapes tell where a layout carries no configuration at all."""
+    carried = {**source.task_cfg, **source.model_cfg}
+    for key, value in given.items():
+        if carried.get(key, value) != value:
+            raise CheckpointError(f"{path}: config says {key}={value!r}, the checkpoint itself says {carried[key]!r}. Drop it from config.")
+    section = source.model_cfg if source.family in ("wavlm", "decoar2") else source.task_cfg
+    if "normalize" in given:
+        section["normalize"] = given.pop("normalize")
+    if not source.model_cfg or source.format in ("s3prl_run", "decoar2"):
+        inferred = infer_model_cfg(source.family, source.tensors, given)
+        section.setdefault("normalize", inferred.pop("normalize"))
+        source.model_cfg = {**inferred, **source.model_cfg}
+        shown = {key: source.model_cfg[key] for key in ("encoder_attention_heads", "layer_norm_first")}
+        logger.warning("%s carries no configuration; taken from shapes and published models: %s, %s", path.name, shown, section)
+    source.model_cfg.update(given)
+
+
+def _read_s3prl(content: Mapping[str, Any], _path: Path) -> Source:
+    symbols = content.get("dictionaries_symbols") or []
+    return Source(
+        "",
+        "s3prl",
+        dict(content["model_weight"]),
+        plain(attributes(content.get("model_cfg"))),
+        plain(attributes(content.get("task_cfg"))),
+        [{"symbols": [str(symbol) for symbol in dictionary]} for dictionary in symbols],
+    )
+
+
+def _read_wavlm(content: Mapping[str, Any], _path: Path) -> Source:
+    return Source("", "wavlm", dict(content["model"]), plain(attributes(content["cfg"])), {})
+
+
+def _read_decoar2(content: Mapping[str, Any], _path: Path) -> Source:
+    return Source("", "decoar2", dict(content["model"]), {}, {})
+
+
+def _read_run(content: Mapping[str, Any], path: Path) -> Source:
+    tensors = content["Upstream"]
+    if not is_state_dict(tensors):
+        raise CheckpointError(
+            f"{path}: its Upstream entry is no state dict: the upstream was frozen. Import the upstream's own checkpoint."
+        )
+    names = list(tensors)
+    for prefix in _PREFIXES:
+        if all(name.startswith(prefix) for name in names):
+            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+            names = list(tensors)
+    family = next((name for name in FAMILIES if str(attributes(content.get("Args")).get("upstream", "")).startswith(name)), "")
+    return Source(detect_family(names, {}) or family, "s3prl_run", dict(tensors), {}, {})
+
+
+def _read_fairseq(content: Mapping[str, Any], path: Path) -> Source:
+    cfg, args = plain(content.get("cfg")), plain(content.get("args"))
+    if isinstance(cfg, dict) and cfg.get("model"):
+        model_cfg, task_cfg, sections = cfg["model"], cfg.get("task") or {}, {"cfg": cfg}
+    else:
+        model_cfg, sections = dict(args or {}), {"args": args}
+        task_cfg = {key: model_cfg[key] for key in _TASK_KEYS if key in model_cfg}
+    if not isinstance(model_cfg, dict) or not isinstance(task_cfg, dict):
+        raise CheckpointError(f"{path}: its fairseq configuration is not readable. Convert the checkpoint with a current fairseq first.")
+    architecture = str(model_cfg.get("_name") or model_cfg.get("arch") or "")
+    if architecture and architecture not in ("hubert", "wav2vec2"):
+        raise CheckpointError(f"{path}: fairseq model {architecture!r} is no pre-trained encoder. Supported: hubert, wav2vec2.")
+    if isinstance(model_cfg.get("latent_temp"), str):
+        model_cfg = {**model_cfg, "latent_temp": list(ast.literal_eval(model_cfg["latent_temp"]))}
+    task_state = attributes(content.get("task_state"))
+    dictionaries = [attributes(item) for item in task_state.get("dictionaries") or []]
+    return Source(
+        architecture,
+        "fairseq",
+        dict(content["model"]),
+        dict(model_cfg),
+        dict(task_cfg),
+        [_dictionary(item) for item in dictionaries],
+        sections,
+    )
+
+
+def _dictionary(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Symbols and counts of fairseq's Dictionary, as they are."""
+    counts = {"count": [int(count) for count in state["count"]]} if "count" in state else {}
+    return {"symbols": [str(symbol) for symbol in state.get("symbols", [])], **counts}
+
+
+def _read_bare(_content: Mapping[str, Any], path: Path) -> Source:
+    raise CheckpointError(f"{path}: holds bare transformers weights. Import the directory that has its config.json beside it.")
+
+
+_READERS = {
+    "s3prl": _read_s3prl,
+    "wavlm": _read_wavlm,
+    "decoar2": _read_decoar2,
+    "s3prl_run": _read_run,
+    "fairseq": _read_fairseq,
+    "transformers": _read_bare,
+}
+
+
+def _keys(content: Any) -> str:
+    if not isinstance(content, Mapping):
+        return f" (its content is a {type(content).__name__})"
+    return f" (its keys: {', '.join(map(str, list(content)[:8]))})"

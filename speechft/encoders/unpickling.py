@@ -1,0 +1,167 @@
+"""The one place that opens pickles: weights only, with an explicit allow-list.
+
+Classes that checkpoints of fairseq mention are replaced by inert stand-ins, which only keep the state that the file holds. So reading
+needs no fairseq, and no code that a checkpoint names ever runs.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from speechft.errors import CheckpointError, missing_file
+
+
+class StandIn:
+    """An object whose class is not loaded: constructor arguments and state, nothing else."""
+
+    def __new__(cls, *arguments: Any, **options: Any) -> StandIn:
+        """Accept whatever the pickle passes to the constructor."""
+        self = super().__new__(cls)
+        self.__dict__.update(arguments=arguments, **options)
+        return self
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        self.__dict__.update(state if isinstance(state, dict) else {"state": state})
+
+
+_OMEGACONF_NODES = ("AnyNode", "BooleanNode", "EnumNode", "FloatNode", "IntegerNode", "StringNode")
+_ALLOWED = (
+    "argparse.Namespace",
+    "fairseq.data.dictionary.Dictionary",
+    "fairseq.distributed.utils._TensorPlaceholder",
+    "fairseq.meters.AverageMeter",
+    "fairseq.meters.TimeMeter",
+    "fairseq.meters.StopwatchMeter",
+    "fairseq.logging.meters.AverageMeter",
+    "fairseq.logging.meters.TimeMeter",
+    "fairseq.logging.meters.StopwatchMeter",
+    "omegaconf.base.ContainerMetadata",
+    "omegaconf.base.Metadata",
+    "omegaconf.base.Node",
+    "omegaconf.dictconfig.DictConfig",
+    "omegaconf.listconfig.ListConfig",
+    *(f"omegaconf.nodes.{node}" for node in _OMEGACONF_NODES),
+    # Types that omegaconf notes beside its values.
+    "typing.Any",
+    "collections.defaultdict",
+    *(f"builtins.{kind}" for kind in ("dict", "list", "tuple", "str", "int", "float", "bool")),
+    # How NumPy scalars and arrays (losses, counts) are rebuilt; only their bytes are kept.
+    "_codecs.encode",
+    "numpy.dtype",
+    "numpy.ndarray",
+    "numpy.core.multiarray._reconstruct",
+    "numpy._core.multiarray._reconstruct",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+)
+_CLASSES = {name: type(name.rsplit(".", 1)[1], (StandIn,), {"qualified_name": name}) for name in _ALLOWED}
+_ISOLATED = (
+    "If you trust its origin, rewrite it in a container without network and credentials: "
+    "`import torch; c = torch.load(FILE, map_location='cpu', weights_only=False)`, then torch.save only tensors, dicts, lists, "
+    "strings and numbers of `c` to a new file and import that."
+)
+
+
+def load_pickle(path: str | Path) -> Any:
+    """Content of a torch checkpoint file, on the CPU.
+
+    Raises:
+        CheckpointError: missing, truncated or damaged file, not a checkpoint, or one that names code outside the allow-list.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(missing_file(path, "to import", "Name an existing checkpoint."))
+    is_zip = _checked_zip(path)
+    allowed: list[Any] = [(stand_in, name) for name, stand_in in _CLASSES.items()]
+    with warnings.catch_warnings(), torch.serialization.safe_globals(allowed):
+        warnings.simplefilter("ignore")  # about pickle protocols, which tell a user nothing
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        except pickle.UnpicklingError as error:
+            raise CheckpointError(_explain(path, str(error))) from None
+        except (RuntimeError, EOFError, OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, AssertionError) as error:
+            raise CheckpointError(f"{path}: damaged or not a torch checkpoint ({_first_line(error)}). Download it again.") from None
+
+
+def _checked_zip(path: Path) -> bool:
+    """Whether the file is a zip archive (torch's format since 1.6), after a check of all its checksums."""
+    with path.open("rb") as file:
+        starts_like_zip = file.read(4) == b"PK\x03\x04"
+    if not starts_like_zip:
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, ValueError) as error:
+        raise CheckpointError(f"{path}: truncated or damaged ({_first_line(error)}). Download it again.") from None
+    if damaged is not None:
+        raise CheckpointError(f"{path}: damaged, the checksum of {damaged} is wrong. Download it again.")
+    return True
+
+
+def _explain(path: Path, message: str) -> str:
+    found = re.search(r"GLOBAL ([\w.]+)|class ([\w.]+)|global ([\w.]+)", message)
+    if found is None:
+        return f"{path}: not a torch checkpoint, or damaged ({message.splitlines()[0]}). Download it again."
+    name = next(group for group in found.groups() if group)
+    return f"{path}: refused, its pickle names {name}, which is not on the list of harmless classes. {_ISOLATED}"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]
+
+
+def plain(value: Any) -> Any:
+    """`value` as plain JSON: stand-ins unwrapped, tuples as lists, paths of other machines cut to their last part.
+
+    Numbers that JSON lacks (NaN, Inf) become strings; tensors and objects without a plain form become None.
+    """
+    if isinstance(value, bool | int | None):
+        return value
+    if isinstance(value, str):
+        return Path(value).name if value.startswith("/") else value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [plain(item) for item in value]
+    return plain(_content(value)) if isinstance(value, StandIn) else None
+
+
+def attributes(value: Any) -> dict[str, Any]:
+    """Attributes of a Namespace stand-in, or the items of a dict; empty for anything else."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, StandIn):
+        content = _content(value)
+        return dict(content) if isinstance(content, Mapping) else {}
+    return {}
+
+
+def _content(value: StandIn) -> Any:
+    kind = type(value).__name__
+    state = {key: item for key, item in value.__dict__.items() if key != "arguments"}
+    if kind in ("DictConfig", "ListConfig"):
+        return state.get("_content")
+    if kind.endswith("Node"):
+        return state.get("_val")
+    return state if kind in ("Namespace", "Dictionary") else None
+
+
+def is_state_dict(value: Any) -> bool:
+    """Whether `value` is a non-empty dict from names to tensors."""
+    return isinstance(value, Mapping) and bool(value) and all(isinstance(k, str) and isinstance(t, Tensor) for k, t in value.items())

@@ -1,0 +1,127 @@
+"""Cells: the result of one model on one task, as a JSON file. No torch here: tables are made from cells alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from speechft.errors import ConfigError, SpeechFTError, TableError
+from speechft.files import read_json, write_json
+from speechft.validation import Strict, validate
+
+Scores = dict[str, float]
+"""Metric key (e.g. "PR", "SF_F1") -> value as tables show it: percent."""
+
+
+class ModelName(Strict):
+    """The evaluated model; the three names are null when the evaluation was not told."""
+
+    encoder: str | None = None
+    finetuning: str | None = None
+    method: str | None = None
+    sha256: str = Field(description="Of model.safetensors.")
+
+
+class Trial(Strict):
+    """One head: a seed and a learning rate."""
+
+    seed: int
+    learning_rate: float
+    dev: Scores = Field(description="At the best step; empty when the training diverged before its first evaluation.")
+    best_step: int | None
+    diverged: bool = Field(description="The loss became NaN or Inf, and training stopped there.")
+    selected: bool
+
+
+class Selected(Strict):
+    """The head that dev chose for a seed, and its score on test."""
+
+    seed: int
+    learning_rate: float
+    best_step: int
+    test: Scores
+
+
+class SplitCounts(Strict):
+    """What was used of a split."""
+
+    utterances: int
+    hours: float
+    dropped: dict[str, int] = Field(default_factory=dict, description="Reason -> utterances that had no influence.")
+
+
+class Counts(Strict):
+    """Sizes of the evaluation."""
+
+    train: SplitCounts
+    dev: SplitCounts
+    test: SplitCounts
+    labels: int
+    trainable_parameters: int = Field(description="Of the layer weights and one head.")
+    encoder_passes: int = Field(description="Utterances or crops sent through the encoder, all seeds and learning rates together.")
+
+
+class Hashes(Strict):
+    """SHA-256 of everything that decides the numbers."""
+
+    model: str = Field(description="Of the configuration and the weights.")
+    recipe: str
+    labels: str
+    manifests: dict[str, str]
+
+
+class Seconds(Strict):
+    """Wall time."""
+
+    features: float
+    training: float
+    total: float
+
+
+class Cell(Strict):
+    """Result of one model on one task."""
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+    model: ModelName
+    task: str
+    protocol: Literal["superb", "quick"]
+    metrics: Scores = Field(description="Mean over seeds, on test.")
+    values: dict[str, list[float]] = Field(description="On test, one value a seed.")
+    trials: list[Trial] = Field(min_length=1)
+    selected: list[Selected] = Field(min_length=1)
+    counts: Counts
+    hashes: Hashes
+    recipe: dict[str, Any]
+    seconds: Seconds
+    software: dict[str, str]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Cell:
+        for key, mean in self.metrics.items():
+            values = self.values.get(key, [])
+            if len(values) != len(self.selected) or abs(sum(values) / len(values) - mean) > 1e-6 * max(1.0, abs(mean)):
+                raise ValueError(f"metrics.{key} is not the mean of values.{key} over {len(self.selected)} seed(s)")
+        return self
+
+
+def write_cell(cell: Cell, path: str | Path) -> dict[str, Any]:
+    """Write the cell atomically; returns its JSON value."""
+    value = cell.model_dump(mode="json", by_alias=True)
+    write_json(path, value)
+    return value
+
+
+def read_cell(path: str | Path) -> Cell:
+    """Read and check a cell.
+
+    Raises:
+        TableError: the file is missing, is not JSON or is not a cell; the message names every problem.
+    """
+    try:
+        return validate(Cell, read_json(path), str(path))
+    except ConfigError as error:
+        raise TableError(f"{error}\nThis is not a cell of `speechft evaluate`; delete it and run the evaluation again.") from None
+    except SpeechFTError as error:
+        raise TableError(str(error)) from None

@@ -1,0 +1,167 @@
+"""Features of a frozen encoder: mean vectors of clips, kept on disk; or all frames, kept in memory as far as a budget goes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from speechft.encoders import Encoder
+from speechft.errors import CheckpointError
+from speechft.evaluate.sampling import length_batches
+from speechft.evaluate.splits import SAMPLE_RATE, Clip
+from speechft.files import atomic_file
+from speechft.tasks.heads import masked_mean
+
+logger = logging.getLogger(__name__)
+
+SHARD_CLIPS = 1024
+BATCH_SECONDS = {"cpu": 60, "cuda": 320}
+BYTES_PER_VALUE = 4
+
+
+class FrozenEncoder:
+    """An encoder that only gives features: eval mode, no gradient, bf16 autocast on a GPU and fp32 on the CPU; it counts its passes."""
+
+    def __init__(self, encoder: Encoder, device: torch.device, gain: float = 1.0) -> None:
+        self.encoder = encoder.to(device).eval().requires_grad_(False)
+        self.device = device
+        self.gain = gain
+        self.passes = 0
+
+    @property
+    def precision(self) -> str:
+        """How features are computed."""
+        return "bf16 autocast" if self.device.type == "cuda" else "fp32"
+
+    @property
+    def batch_samples(self) -> int:
+        """Samples in a batch, padding included."""
+        return BATCH_SECONDS.get(self.device.type, BATCH_SECONDS["cpu"]) * SAMPLE_RATE
+
+    def __call__(self, clips: Sequence[Clip]) -> tuple[Tensor, Tensor]:
+        """Hidden states (num_states, B, T, D), float32, and valid frames (B,), on the device.
+
+        An utterance's features do not depend on its batch.
+
+        Raises:
+            CheckpointError: features are NaN or Inf.
+        """
+        waveforms = [clip.load() * self.gain for clip in clips]
+        with torch.inference_mode(), self._autocast():
+            output = self.encoder.encode(waveforms)
+        # Stacked outside of inference mode, so that heads can be trained on the copy.
+        hidden_states = torch.stack([state.float() for state in output.hidden_states])
+        self.passes += len(clips)
+        if not bool(torch.isfinite(hidden_states).all()):
+            names = ", ".join(clip.cut.id for clip in clips[:5])
+            raise CheckpointError(f"The encoder gives NaN or Inf features for a batch with {names}. Its weights are damaged or too large.")
+        return hidden_states, output.lengths.clone()
+
+    @contextmanager
+    def _autocast(self) -> Iterator[None]:
+        if self.device.type == "cuda":
+            with torch.autocast("cuda", dtype=torch.bfloat16):
+                yield
+        else:
+            yield
+
+
+def mean_vectors(encoder: FrozenEncoder, clips: Sequence[Clip], folder: Path, name: str) -> Tensor:
+    """Mean over the frames of each hidden state of each clip: float32 (clips, num_states, D), on the CPU.
+
+    Shards of `SHARD_CLIPS` clips of similar lengths are written to `folder` as they are done and read back by an evaluation that was
+    interrupted; the caller makes `folder` unique for the model, the clips and the precision.
+    """
+    order = sorted(range(len(clips)), key=lambda index: clips[index].num_samples)
+    vectors = torch.empty(len(clips), encoder.encoder.num_states, encoder.encoder.hidden_size)
+    with tqdm(total=len(clips), desc=f"features of {name}", unit="clip", disable=None) as progress:
+        for start in range(0, len(order), SHARD_CLIPS):
+            rows = order[start : start + SHARD_CLIPS]
+            path = folder / f"{name}-{start // SHARD_CLIPS:05d}.safetensors"
+            found = _read_shard(path, (len(rows), *vectors.shape[1:]))
+            if found is None:
+                found = _shard(encoder, [clips[row] for row in rows])
+                with atomic_file(path) as temporary:
+                    save_file({"means": found}, temporary)
+            else:
+                encoder.passes += len(rows)
+            vectors[rows] = found
+            progress.update(len(rows))
+    return vectors
+
+
+def _shard(encoder: FrozenEncoder, clips: Sequence[Clip]) -> Tensor:
+    means = torch.empty(len(clips), encoder.encoder.num_states, encoder.encoder.hidden_size)
+    for batch in length_batches([clip.num_samples for clip in clips], encoder.batch_samples):
+        hidden_states, lengths = encoder([clips[index] for index in batch])
+        means[batch] = masked_mean(hidden_states, lengths).transpose(0, 1).cpu()
+    return means
+
+
+def _read_shard(path: Path, shape: tuple[int, ...]) -> Tensor | None:
+    """The vectors of a shard that an interrupted evaluation left, or None; a damaged one is made again."""
+    if not path.is_file():
+        return None
+    try:
+        means = load_file(path)["means"]
+    except (SafetensorError, KeyError, OSError) as error:
+        logger.warning("%s: damaged features (%s), made again", path, error)
+        return None
+    return means if tuple(means.shape) == shape else None
+
+
+class FrameFeatures:
+    """All frames of the clips of one split, kept in memory as far as `budget` goes and recomputed past it."""
+
+    def __init__(self, encoder: FrozenEncoder, clips: Sequence[Clip]) -> None:
+        self.encoder = encoder
+        self.clips = clips
+        self._kept: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def keep(self, budget_bytes: float, name: str) -> float:
+        """Compute and keep features, shortest clips first, until they fill `budget_bytes`; returns what is left of it."""
+        encoder = self.encoder.encoder
+        frame_bytes = BYTES_PER_VALUE * encoder.num_states * encoder.hidden_size
+        with tqdm(total=len(self.clips), desc=f"features of {name}", unit="clip", disable=None) as progress:
+            for batch in self.batches():
+                needed = frame_bytes * sum(encoder.frame_count(self.clips[row].num_samples) for row in batch)
+                if needed > budget_bytes:
+                    logger.info("%s: features of %d of %d clips are kept, the others recomputed", name, len(self._kept), len(self.clips))
+                    break
+                budget_bytes -= needed
+                hidden_states, lengths = self.encoder([self.clips[row] for row in batch])
+                for position, (row, length) in enumerate(zip(batch, lengths.tolist(), strict=True)):
+                    self._kept[row] = hidden_states[:, position, :length].cpu().clone()
+                progress.update(len(batch))
+        return budget_bytes
+
+    def batches(self) -> Iterator[list[int]]:
+        """All clips once, in batches of similar lengths."""
+        return length_batches([clip.num_samples for clip in self.clips], self.encoder.batch_samples)
+
+    def __getitem__(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Hidden states (num_states, B, T, D), zero past the lengths, and valid frames (B,) of some clips, on the device."""
+        missing = [row for row in dict.fromkeys(rows) if row not in self._kept]
+        computed: dict[int, Tensor] = {}
+        if missing:
+            hidden_states, lengths = self.encoder([self.clips[row] for row in missing])
+            if missing == list(rows):
+                return hidden_states, lengths
+            computed = {row: hidden_states[:, i, : int(lengths[i])] for i, row in enumerate(missing)}
+        # Clips are padded where they are kept, so that one copy goes to the device.
+        parts = [computed[row].cpu() if row in computed else self._kept[row] for row in rows]
+        longest = max(part.shape[1] for part in parts)
+        padded = torch.stack([F.pad(part, (0, 0, 0, longest - part.shape[1])) for part in parts], dim=1)
+        return padded.to(self.encoder.device), torch.tensor([part.shape[1] for part in parts], device=self.encoder.device)

@@ -1,0 +1,117 @@
+"""A probe is what an evaluation trains: the weights of the layers and a head. A bank holds one probe for every learning rate."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from speechft.recipes import EvaluationRecipe
+from speechft.tasks.base import Head, LabelSet, Task, WeightedSum
+from speechft.tasks.heads import PooledHead
+
+State = dict[str, Tensor]
+Batch = tuple[Sequence[int], Sequence[Tensor]]
+"""Clips (rows of the features) and their targets."""
+FeaturesType = TypeVar("FeaturesType")
+
+
+@contextmanager
+def isolated_rng(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generators inside the block and restore them after it."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+class Probe(nn.Module):
+    """Softmax-weighted sum of the hidden states, then a head."""
+
+    def __init__(self, num_states: int, head: Head) -> None:
+        super().__init__()
+        self.weighted_sum = WeightedSum(num_states)
+        self.head = head
+
+    def forward(self, hidden_states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and their lengths of hidden states (num_states, B, T, D) with `lengths` (B,) valid frames."""
+        logits, logit_lengths = self.head(self.weighted_sum(hidden_states), lengths)
+        return logits, logit_lengths
+
+
+class MeanProbe(nn.Module):
+    """The same parameters on mean vectors (num_states, B, D) of the hidden states.
+
+    Averaging over frames, summing over layers and the head's projection are all affine, so they commute: logits, loss and gradients are
+    those of `Probe` on the frames, up to rounding.
+    """
+
+    def __init__(self, num_states: int, head: PooledHead) -> None:
+        super().__init__()
+        self.weighted_sum = WeightedSum(num_states)
+        self.head = head
+
+    def forward(self, means: Tensor) -> Tensor:
+        """Logits (B, C)."""
+        return self.head.from_means(self.weighted_sum(means))
+
+
+def new_head(task: Task, feature_dim: int, labels: LabelSet, seed: int) -> Head:
+    """A head initialised from `seed`; the global generator is left as it was."""
+    with isolated_rng(seed, torch.device("cpu")):
+        return task.build_head(feature_dim, labels)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all probes of a bank share."""
+
+    task: Task
+    labels: LabelSet
+    recipe: EvaluationRecipe
+    device: torch.device
+
+
+class ProbeBank(ABC, Generic[FeaturesType]):
+    """One probe for every learning rate: equal initial weights, equal batches, independent optimizers.
+
+    `alive[i]` turns false when the loss of probe i is NaN or Inf; from then on it does not change. A step with a NaN gradient norm is
+    skipped, as in s3prl 0.4.18.
+    """
+
+    frame_level: ClassVar[bool]
+    """Whether features are frames or mean vectors."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.alive = [True] * len(setting.recipe.learning_rates)
+
+    @abstractmethod
+    def train_step(self, features: FeaturesType, batches: Sequence[Batch]) -> list[float]:
+        """One optimizer step on the mean loss of `accumulate` batches; the loss of every probe."""
+
+    @abstractmethod
+    def _statistics(self, features: FeaturesType, batch: Batch, probes: Sequence[int]) -> list[dict[str, float]]:
+        """Counts of a batch for the chosen probes."""
+
+    @abstractmethod
+    def state(self, index: int) -> State:
+        """A copy of the parameters of one probe, on the CPU."""
+
+    @abstractmethod
+    def load_state(self, index: int, state: State) -> None:
+        """Set the parameters of one probe."""
+
+    def scores(self, features: FeaturesType, batches: Sequence[Batch], probes: Sequence[int]) -> list[dict[str, float]]:
+        """Metric key -> fraction, for the chosen probes."""
+        sums: list[dict[str, float]] = [defaultdict(float) for _ in probes]
+        for batch in batches:
+            for total, counts in zip(sums, self._statistics(features, batch, probes), strict=True):
+                for key, value in counts.items():
+                    total[key] += value
+        return [self.setting.task.scores(total) for total in sums]

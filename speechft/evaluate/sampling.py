@@ -1,0 +1,70 @@
+"""Orders in which training utterances are drawn. Each is an endless stream of batches, fixed by its generator."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Generator, Tensor
+
+LONG_WINDOW_SAMPLES = 300_000
+"""A window whose first utterance has more samples (18.75 s) is halved (s3prl 0.4.18)."""
+
+
+def shuffled(num_utterances: int, batch_size: int, generator: Generator) -> Iterator[list[int]]:
+    """A new permutation every epoch; its last batch may be smaller (SID)."""
+    while True:
+        order = torch.randperm(num_utterances, generator=generator).tolist()
+        for start in range(0, num_utterances, batch_size):
+            yield order[start : start + batch_size]
+
+
+def balanced(classes: Sequence[int], batch_size: int, generator: Generator) -> Iterator[list[int]]:
+    """Draws with replacement in which all classes are equally frequent (KS).
+
+    An epoch has as many draws as there are utterances; an incomplete last batch is dropped, as in the reference, unless it is the only one.
+    """
+    weights = balanced_weights(classes)
+    size = min(batch_size, len(classes))
+    while True:
+        order = torch.multinomial(weights, len(classes), replacement=True, generator=generator).tolist()
+        for start in range(0, len(order) - size + 1, size):
+            yield order[start : start + size]
+
+
+def balanced_weights(classes: Sequence[int]) -> Tensor:
+    """Weight of each utterance: number of utterances / utterances of its class; float64 (N,)."""
+    counts = Counter(classes)
+    return torch.tensor([len(classes) / counts[label] for label in classes], dtype=torch.float64)
+
+
+def windows(num_tokens: Sequence[int], num_samples: Sequence[int], batch_size: int, generator: Generator) -> Iterator[list[int]]:
+    """Windows over the utterances sorted by number of target tokens, from the most (PR).
+
+    An epoch has a window for every utterance, in random order: the one that starts there, or the last full one. Of a window whose first
+    utterance is longer than `LONG_WINDOW_SAMPLES` only the first half is kept. A batch is sorted by samples, from the longest. Equal
+    numbers of tokens keep the order of the corpus (the reference: that of the file system).
+    """
+    order = sorted(range(len(num_tokens)), key=lambda index: -num_tokens[index])
+    last_start = max(0, len(order) - batch_size)
+    while True:
+        for position in torch.randperm(len(order), generator=generator).tolist():
+            start = min(position, last_start)
+            window = order[start : start + batch_size]
+            if num_samples[window[0]] > LONG_WINDOW_SAMPLES:
+                window = window[: max(1, len(window) // 2)]
+            yield sorted(window, key=lambda index: -num_samples[index])
+
+
+def length_batches(num_samples: Sequence[int], max_samples: int, max_size: int = 64) -> Iterator[list[int]]:
+    """Every index once, from the shortest, in batches of similar lengths: at most `max_size`, and `max_samples` with padding."""
+    batch: list[int] = []
+    for index in sorted(range(len(num_samples)), key=lambda index: num_samples[index]):
+        # Ascending order: the new utterance is the longest and gives the padded length.
+        if batch and (len(batch) == max_size or (len(batch) + 1) * num_samples[index] > max_samples):
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch

@@ -1,0 +1,155 @@
+"""Batches of a whole training run, planned before it starts, and the data set that serves them to fairseq."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from fairseq.data import FairseqDataset
+
+from speechft.corpora import load_audio, num_samples_16k
+from speechft.errors import TaskError
+from speechft.tasks.base import LabelSet, Task, listing
+
+SAMPLING_RATE = 16_000
+# Samples of the first frame of every published extractor.
+SHORTEST = 400
+# Utterances are sorted by length inside pools of this many batches: little padding, and still other batches in every epoch.
+POOL_BATCHES = 32
+
+
+def split_into_batches(order: Sequence[int], lengths: Sequence[int], batch_size: int, max_batch_samples: int) -> list[list[int]]:
+    """Cut `order` into batches of at most `batch_size` items whose padded size (items x longest) stays within the bound.
+
+    An item that exceeds the bound by itself is a batch of one.
+    """
+    batches: list[list[int]] = []
+    current: list[int] = []
+    longest = 0
+    for item in order:
+        longest_with_item = max(longest, lengths[item])
+        if current and (len(current) == batch_size or longest_with_item * (len(current) + 1) > max_batch_samples):
+            batches.append(current)
+            current, longest_with_item = [], lengths[item]
+        current.append(item)
+        longest = longest_with_item
+    return [*batches, current] if current else batches
+
+
+def epoch_batches(lengths: Sequence[int], batch_size: int, max_batch_samples: int, seed: int, epoch: int) -> list[list[int]]:
+    """Shuffled batches that hold every item once; a function of its arguments only."""
+    generator = np.random.default_rng([seed, epoch])
+    shuffled = generator.permutation(len(lengths))
+    batches: list[list[int]] = []
+    pool_size = batch_size * POOL_BATCHES
+    for start in range(0, len(shuffled), pool_size):
+        pool = sorted((int(item) for item in shuffled[start : start + pool_size]), key=lambda item: (lengths[item], item))
+        batches += split_into_batches(pool, lengths, batch_size, max_batch_samples)
+    return [batches[position] for position in generator.permutation(len(batches))]
+
+
+def plan_run(lengths: Sequence[int], batch_size: int, max_batch_samples: int, seed: int, num_batches: int) -> list[list[tuple[int, int]]]:
+    """The first `num_batches` batches of an endless run through the data, each item as (epoch, position).
+
+    One plan for the run, because an update that accumulates several batches may then reach over the end of an epoch, as in s3prl's
+    runner, and because continuing an interrupted run is an offset into the plan.
+    """
+    plan: list[list[tuple[int, int]]] = []
+    epoch = 0
+    while len(plan) < num_batches:
+        batches = epoch_batches(lengths, batch_size, max_batch_samples, seed, epoch)
+        plan += [[(epoch, item) for item in batch] for batch in batches]
+        epoch += 1
+    return plan[:num_batches]
+
+
+class CutDataset(FairseqDataset):  # type: ignore[misc]
+    """Waveforms and targets of lhotse cuts.
+
+    With `num_batches` the items are those of a training plan: shuffled and repeated as often as needed. Without, every cut comes once, in
+    order of length. Crops are the task's; that of an item depends on seed, epoch and position, not on who loads it.
+    """
+
+    # fairseq would otherwise read a first batch of its own, only to be able to fill up uneven shards.
+    supports_fetch_outside_dataloader = False
+
+    def __init__(
+        self,
+        cuts: Iterable[Any],
+        split: str,
+        task: Task,
+        labels: LabelSet,
+        *,
+        batch_size: int,
+        max_batch_seconds: float,
+        num_batches: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.cuts = list(cuts)
+        if not self.cuts:
+            raise TaskError(f"The {split} split holds no cuts. Check its manifest.")
+        self.targets = task.targets(self.cuts, labels, f"the {split} split")
+        self.gain = task.gain
+        self.seed = seed
+        crops = [task.crop(cut, split) for cut in self.cuts]
+        self.crop_samples = [None if crop is None else round(crop.seconds * SAMPLING_RATE) for crop in crops]
+        whole = [num_samples_16k(cut) for cut in self.cuts]
+        self.lengths = [length if crop is None else min(length, crop) for length, crop in zip(whole, self.crop_samples, strict=True)]
+        self._check_lengths(split)
+        max_batch_samples = int(max_batch_seconds * SAMPLING_RATE)
+        if num_batches is None:
+            in_order = sorted(range(len(self.cuts)), key=lambda item: (self.lengths[item], item))
+            plan = [[(0, item) for item in batch] for batch in split_into_batches(in_order, self.lengths, batch_size, max_batch_samples)]
+        else:
+            plan = plan_run(self.lengths, batch_size, max_batch_samples, seed, num_batches)
+        self._batches = [[epoch * len(self.cuts) + item for epoch, item in batch] for batch in plan]
+
+    def _check_lengths(self, split: str) -> None:
+        short = [f"{cut.id}: {length} samples" for cut, length in zip(self.cuts, self.lengths, strict=True) if length < SHORTEST]
+        if short:
+            heading = f"The {split} split: {len(short)} utterance(s) are shorter than one frame ({SHORTEST} samples). Leave them out."
+            raise TaskError(listing(heading, short))
+
+    def __len__(self) -> int:
+        return len(self.cuts)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Item `index`: epoch x number of cuts + position."""
+        epoch, position = divmod(int(index), len(self.cuts))
+        waveform = load_audio(self.cuts[position])
+        crop = self.crop_samples[position]
+        if crop is not None and len(waveform) > crop:
+            start = int(np.random.default_rng([self.seed, epoch, position]).integers(len(waveform) - crop + 1))
+            waveform = waveform[start : start + crop]
+        return {"id": self.cuts[position].id, "waveform": waveform * self.gain, "target": self.targets[position]}
+
+    def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        """Keep utterances apart: the encoder pads, or not, as it needs."""
+        if not samples:
+            return {}
+        return {
+            "ids": [sample["id"] for sample in samples],
+            "waveforms": [sample["waveform"] for sample in samples],
+            "targets": [sample["target"] for sample in samples],
+            "nsentences": len(samples),
+        }
+
+    def size(self, index: int) -> int:
+        """Samples of an item at 16 kHz."""
+        return self.lengths[int(index) % len(self.cuts)]
+
+    num_tokens = size
+
+    def ordered_indices(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """An order that fairseq asks for before it asks for batches; the plan has its own."""
+        return np.arange(len(self.cuts), dtype=np.int64)
+
+    def filter_indices_by_size(self, indices: Any, max_sizes: Any) -> tuple[Any, list[int]]:  # noqa: ARG002
+        """Nothing is left out."""
+        return indices, []
+
+    def batch_by_size(self, indices: Any, **limits: Any) -> list[list[int]]:  # noqa: ARG002
+        """The planned batches; fairseq's own limits are not used."""
+        return self._batches

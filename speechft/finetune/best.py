@@ -1,0 +1,57 @@
+"""The best encoder so far, on disk."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from speechft.errors import TrainingError
+from speechft.files import atomic_file
+
+
+class BestEncoder:
+    """Keeps the weights with the best dev score in one file; of equal scores the earliest, as s3prl's runner does.
+
+    Weights, score and update are one file and appear by rename, so they always belong together. An interrupted run that goes on from an
+    earlier checkpoint meets the same scores again and therefore keeps the same weights.
+    """
+
+    def __init__(self, path: Path, higher_is_better: bool) -> None:
+        self.path = path
+        self.higher_is_better = higher_is_better
+        self.update: int | None = None
+        self.score: float | None = None
+        if path.is_file():
+            try:
+                with safe_open(path, framework="pt") as file:
+                    metadata = file.metadata()
+                self.update, self.score = int(metadata["update"]), float(metadata["score"])
+            except (SafetensorError, KeyError, TypeError, ValueError):
+                path.unlink()
+
+    def consider(self, backbone: nn.Module, update: int, score: float) -> bool:
+        """Write the weights if `score` is better than every one before; say whether."""
+        if math.isnan(score):
+            return False
+        if self.score is not None and not (score > self.score if self.higher_is_better else score < self.score):
+            return False
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.state_dict().items()}
+        with atomic_file(self.path) as temporary:
+            save_file(weights, temporary, metadata={"update": str(update), "score": repr(score)})
+        self.update, self.score = update, score
+        return True
+
+    def weights(self) -> dict[str, Tensor]:
+        """The tensors kept.
+
+        Raises:
+            TrainingError: no validation gave a score.
+        """
+        if self.score is None:
+            raise TrainingError(f"{self.path}: no validation on dev gave a score, so there is no best encoder. Check the dev split.")
+        loaded: dict[str, Tensor] = load_file(self.path)
+        return loaded

@@ -1,0 +1,109 @@
+"""A stage-1 job: what it is made of, where it works, and how a restart recognises its own work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from speechft.errors import CorpusError, TrainingError, missing_file
+from speechft.files import read_json, sha256_file, sha256_json, write_json
+from speechft.recipes import FinetuneRecipe
+from speechft.validation import validate
+
+MANIFEST_SUFFIX = ".jsonl.gz"
+
+
+@dataclass(frozen=True)
+class FinetuneJob:
+    """Inputs of a fine-tuning and the files of its work directory."""
+
+    encoder: Path
+    manifests: Mapping[str, Path]
+    recipe: FinetuneRecipe
+    work_dir: Path
+
+    @property
+    def file(self) -> Path:
+        """Description of the job, by which fairseq's processes find everything else."""
+        return self.work_dir / "job.json"
+
+    @property
+    def best_path(self) -> Path:
+        """Best encoder so far."""
+        return self.work_dir / "best.safetensors"
+
+    @property
+    def log_path(self) -> Path:
+        """One row an update."""
+        return self.work_dir / "training.csv"
+
+    @classmethod
+    def load(cls, path: Path) -> FinetuneJob:
+        """Read the description that `save` wrote."""
+        values = read_json(path)
+        manifests = {split: Path(manifest) for split, manifest in values["manifests"].items()}
+        return cls(Path(values["encoder"]), manifests, validate(FinetuneRecipe, values["recipe"], str(path)), path.parent)
+
+    def save(self, identity: str) -> None:
+        """Write the description; a work directory that belongs to another job is refused.
+
+        Raises:
+            TrainingError: the directory holds the work of a job with other inputs or another recipe.
+        """
+        claim_work_directory(self.work_dir, identity)
+        description = {
+            "encoder": str(self.encoder),
+            "manifests": {split: str(path) for split, path in self.manifests.items()},
+            "recipe": self.recipe.model_dump(mode="json"),
+        }
+        write_json(self.file, description)
+
+
+def claim_work_directory(work_dir: Path, identity: str) -> None:
+    """Mark `work_dir` as that of the job `identity` (a hash), or see that it is.
+
+    Raises:
+        TrainingError: it belongs to another job.
+    """
+    marker = work_dir / "identity.json"
+    if marker.is_file() and read_json(marker) != {"job": identity}:
+        raise TrainingError(
+            f"{work_dir}: holds the work of a job with another recipe or other inputs. Name another work directory or remove this one."
+        )
+    write_json(marker, {"job": identity})
+
+
+def default_work_directory(out_dir: Path, identity: str) -> Path:
+    """Hidden folder beside the output; one for each job, so that a changed recipe never meets the checkpoints of the old one."""
+    return out_dir.parent / ".work" / f"{out_dir.name}-{identity[:16]}"
+
+
+def resolve_manifests(manifests: str | Path | Mapping[str, str | Path], splits: tuple[str, ...]) -> dict[str, Path]:
+    """Manifest file of every split in `splits`.
+
+    Raises:
+        CorpusError: one is missing.
+    """
+    if isinstance(manifests, Mapping):
+        found = {split: Path(path) for split, path in manifests.items()}
+    else:
+        found = {split: Path(manifests) / f"{split}{MANIFEST_SUFFIX}" for split in splits}
+    for split in splits:
+        if split not in found:
+            raise CorpusError(f"The given manifests have no split {split!r}; there are: {', '.join(found) or 'none'}.")
+        if not found[split].is_file():
+            raise CorpusError(missing_file(found[split], f"as the manifest of split {split!r}", "Make it with `speechft prepare`."))
+    return {split: found[split].absolute() for split in splits}
+
+
+def job_identity(inputs: Mapping[str, Path], recipe: Mapping[str, Any]) -> str:
+    """Hash of all that decides the result of a job."""
+    return sha256_json({"inputs": {role: sha256_file(path) for role, path in inputs.items()}, "recipe": dict(recipe)})
+
+
+def is_main_process() -> bool:
+    """True in the process that writes files; torchrun sets RANK."""
+    return int(os.environ.get("RANK", "0")) == 0

@@ -1,0 +1,139 @@
+"""Targets of HuBERT's first iteration: k-means clusters of MFCC frames."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from speechft.errors import TrainingError
+from speechft.files import atomic_file
+
+LOGGER = logging.getLogger("speechft.finetune")
+LABEL_RATE = 100
+"""Frames a second."""
+MAX_FIT_FRAMES = 1_000_000
+"""Frames that k-means is fitted on: 2.8 hours, drawn at random from all; 156 MB."""
+
+Features = NDArray[np.float32]
+
+
+@cache
+def _mfcc_layer() -> Any:
+    from lhotse.features.kaldi.layers import Wav2MFCC
+
+    # Kaldi's defaults, as in HuBERT: 25 ms Povey windows every 10 ms, 23 mel bins from 20 Hz to 8 kHz, whole windows only, no energy.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # lhotse's manifests of features want rounded lengths; there are none here
+        return Wav2MFCC(num_filters=23, num_ceps=13, low_freq=20.0, high_freq=0.0, snip_edges=True, use_energy=False, dither=0.0)
+
+
+def mfcc_features(waveform: torch.Tensor) -> Features:
+    """13 MFCC with their first and second time derivatives (T, 39), 100 frames a second, of a waveform (N,) at 16 kHz.
+
+    HuBERT (Hsu et al., 2021), section IV-A. T = 1 + (N - 400) // 160.
+    """
+    with torch.no_grad():
+        cepstra = _mfcc_layer()(waveform[None].float())[0].numpy()
+    first = slopes(cepstra)
+    return np.concatenate([cepstra, first, slopes(first)], axis=1).astype(np.float32)
+
+
+def slopes(values: Features) -> Features:
+    """Time derivative of (T, D) as Kaldi takes it: the slope of a line fitted over five frames, the edge frames repeated."""
+    padded = np.pad(values, ((2, 2), (0, 0)), mode="edge")
+    slope: Features = ((padded[3:-1] - padded[1:-3] + 2.0 * (padded[4:] - padded[:-4])) / 10.0).astype(np.float32)
+    return slope
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Run torch in one thread: on single short recordings, waking several costs more than they save."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def read_waveform(path: Path) -> torch.Tensor:
+    """Float32 waveform (N,) of a mono file."""
+    return torch.from_numpy(soundfile.read(path, dtype="float32")[0])
+
+
+def fit_kmeans(audio: Sequence[Path], clusters: int, seed: int) -> Features:
+    """Centroids (clusters, 39) of the MFCC frames of `audio`, or of a random part of the files when there are many.
+
+    Raises:
+        TrainingError: there are fewer frames than clusters.
+    """
+    from sklearn.cluster import MiniBatchKMeans
+
+    frames: list[Features] = []
+    count = 0
+    with one_thread():
+        for index in np.random.default_rng(seed).permutation(len(audio)):
+            if count >= MAX_FIT_FRAMES:
+                break
+            frames.append(mfcc_features(read_waveform(audio[index])))
+            count += len(frames[-1])
+    if count < clusters:
+        raise TrainingError(f"{count} frames of audio can not be put into {clusters} clusters. Give more audio or lower `clusters`.")
+    kmeans = MiniBatchKMeans(
+        n_clusters=clusters,
+        init="k-means++",
+        batch_size=10_000,
+        max_iter=100,
+        n_init=5,
+        tol=0.0,
+        max_no_improvement=100,
+        reassignment_ratio=0.0,
+        random_state=seed,
+    ).fit(np.concatenate(frames))
+    LOGGER.info("k-means: %d clusters on %d frames, mean squared distance %.1f", clusters, count, kmeans.inertia_ / count)
+    centroids: Features = kmeans.cluster_centers_.astype(np.float32)
+    return centroids
+
+
+def nearest_centroids(features: Features, centroids: Features) -> NDArray[np.int64]:
+    """Index of the closest centroid of every frame, (T,)."""
+    # |x - c|^2 = |x|^2 - 2 x.c + |c|^2, and |x|^2 is the same for all centroids.
+    distances = (centroids**2).sum(axis=1)[None, :] - 2.0 * features @ centroids.T
+    return np.asarray(distances.argmin(axis=1))
+
+
+def write_labels(path: Path, audio: Iterable[Path], centroids: Features) -> None:
+    """One line a file of `audio`: its cluster indices at 100 Hz."""
+    with atomic_file(path) as temporary, temporary.open("w", encoding="ascii") as file, one_thread():
+        for wav in tqdm(list(audio), desc="labels", unit="file", disable=None):
+            labels = nearest_centroids(mfcc_features(read_waveform(wav)), centroids)
+            file.write(" ".join(map(str, labels)) + "\n")
+
+
+def write_dictionary(path: Path, clusters: int) -> None:
+    """List of symbols in fairseq's format; every cluster is in it, whether or not it is used."""
+    with atomic_file(path) as temporary:
+        temporary.write_text("".join(f"{cluster} 1\n" for cluster in range(clusters)), encoding="ascii")
+
+
+def save_centroids(path: Path, centroids: Features) -> None:
+    """Write centroids as .npy."""
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        np.save(file, centroids, allow_pickle=False)
+
+
+def load_centroids(path: Path) -> Features:
+    """Read centroids."""
+    centroids: Features = np.load(path, allow_pickle=False)
+    return centroids

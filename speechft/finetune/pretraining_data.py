@@ -1,0 +1,86 @@
+"""What fairseq's `hubert_pretraining` task reads: 16 kHz FLAC files, their lists, and cluster labels. Every step is done once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from speechft.corpora import load_audio, load_split, num_samples_16k
+from speechft.errors import TrainingError
+from speechft.files import atomic_file, write_text
+from speechft.finetune.kmeans_labels import fit_kmeans, load_centroids, save_centroids, write_dictionary, write_labels
+from speechft.recipes import PretrainRecipe
+
+LOGGER = logging.getLogger("speechft.finetune")
+SAMPLING_RATE = 16_000
+LABELS = "km"
+
+
+@dataclass(frozen=True)
+class Utterances:
+    """Cuts to learn from (train), cuts to validate on, and how many were too short."""
+
+    train: list[Any]
+    valid: list[Any]
+    too_short: int
+
+    @property
+    def hours(self) -> float:
+        """Length of the training audio."""
+        return sum(num_samples_16k(cut) for cut in self.train) / SAMPLING_RATE / 3600
+
+
+def choose_utterances(manifests: Sequence[str | Path], recipe: PretrainRecipe) -> Utterances:
+    """The train splits of `manifests` without short recordings; a random share of them is set apart for validation.
+
+    Raises:
+        CorpusError: a manifest is missing or damaged.
+        TrainingError: fewer than two recordings are long enough.
+    """
+    cuts = [cut for manifest in manifests for cut in load_split(manifest, "train")]
+    shortest = max(recipe.min_seconds * SAMPLING_RATE, SAMPLING_RATE // 40)
+    kept = [cut for cut in cuts if num_samples_16k(cut) >= shortest]
+    if len(kept) < 2:
+        raise TrainingError(
+            f"{len(kept)} of {len(cuts)} recordings last {recipe.min_seconds:g} s or more; two are needed. Give more audio."
+        )
+    order = np.random.default_rng(recipe.seed).permutation(len(kept))
+    num_valid = max(1, round(recipe.valid_fraction * len(kept)))
+    valid, train = sorted(order[:num_valid].tolist()), sorted(order[num_valid:].tolist())
+    return Utterances([kept[index] for index in train], [kept[index] for index in valid], len(cuts) - len(kept))
+
+
+def prepare_pretraining_data(folder: Path, utterances: Utterances, recipe: PretrainRecipe) -> None:
+    """Fill `folder` with train.tsv, train.km, valid.tsv, valid.km, dict.km.txt and the audio; what is there already is kept."""
+    audio = {split: _write_audio(folder, split, getattr(utterances, split)) for split in ("train", "valid")}
+    centroids = folder / "centroids.npy"
+    if not centroids.is_file():
+        save_centroids(centroids, fit_kmeans(audio["train"], recipe.clusters, recipe.seed))
+    for split, files in audio.items():
+        labels = folder / f"{split}.{LABELS}"
+        if not labels.is_file():
+            write_labels(labels, files, load_centroids(centroids))
+    write_dictionary(folder / f"dict.{LABELS}.txt", recipe.clusters)
+
+
+def _write_audio(folder: Path, split: str, cuts: Sequence[Any]) -> list[Path]:
+    root = folder / split
+    files = [root / f"{index:07d}.flac" for index in range(len(cuts))]
+    manifest = folder / f"{split}.tsv"
+    if manifest.is_file():
+        return files
+    lines = [str(root)]
+    for cut, path in tqdm(list(zip(cuts, files, strict=True)), desc=f"{split} audio", unit="file", disable=None):
+        if not path.is_file():
+            with atomic_file(path) as temporary:
+                soundfile.write(temporary, load_audio(cut).clamp(-1.0, 1.0).numpy(), SAMPLING_RATE, format="FLAC", subtype="PCM_16")
+        lines.append(f"{path.name}\t{num_samples_16k(cut)}")
+    write_text(manifest, "\n".join(lines) + "\n")
+    return files

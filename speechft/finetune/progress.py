@@ -1,0 +1,129 @@
+"""What a training tells while it runs: a CSV with one row an update, and a progress line with the time that is left."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from speechft.files import atomic_file
+
+LOGGER = logging.getLogger("speechft.finetune")
+SECONDS_BETWEEN_LINES = 30.0
+
+Row = dict[str, Any]
+
+
+class TrainingLog:
+    """CSV file of a training that survives restarts: rows from the resumed update on are written again, none comes twice."""
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self.path = path
+        self.columns = ["update", *columns]
+        self._pending: Row | None = None
+        self._started = False
+
+    def add(self, update: int, values: Mapping[str, Any]) -> None:
+        """Begin the row of `update`."""
+        self.flush()
+        if not self._started:
+            self._drop_rows_from(update)
+            self._started = True
+        self._pending = {"update": update, **values}
+
+    def complete(self, values: Mapping[str, Any]) -> None:
+        """Add what validation found to the last row, and write it before fairseq saves the checkpoint of this update."""
+        if self._pending is not None:
+            self._pending.update(values)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write the row that is still open, if any."""
+        if self._pending is None:
+            return
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, self.columns, restval="", extrasaction="ignore").writerow(self._pending)
+        self._pending = None
+
+    def _drop_rows_from(self, update: int) -> None:
+        kept: list[Row] = []
+        if self.path.is_file():
+            with self.path.open(newline="", encoding="utf-8") as file:
+                # A killed process may have left half a row; `update` is its first cell, so what has every cell is whole.
+                kept = [row for row in csv.DictReader(file) if None not in row.values() and _before(row.get("update"), update)]
+        with atomic_file(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self.columns, restval="", extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(kept)
+
+
+def _before(cell: str | None, update: int) -> bool:
+    return cell is not None and cell.isdigit() and int(cell) < update
+
+
+class Progress:
+    """A bar on a terminal; elsewhere a line every half minute and at every validation."""
+
+    def __init__(self, total_updates: int, title: str) -> None:
+        self.total = total_updates
+        self.title = title
+        self._bar: Any = tqdm(total=total_updates, desc=title, unit="update", dynamic_ncols=True) if sys.stderr.isatty() else None
+        self._begun = self._last_line = time.monotonic()
+        self._first_update: int | None = None
+
+    def show(self, update: int, facts: Mapping[str, str], *, force: bool = False) -> None:
+        """Say that `update` is done; `facts` are shown beside it."""
+        if self._first_update is None:
+            self._first_update = update - 1
+        if self._bar is not None:
+            self._bar.set_postfix(facts, refresh=False)
+            self._bar.update(update - self._bar.n)
+            return
+        now = time.monotonic()
+        if force or now - self._last_line >= SECONDS_BETWEEN_LINES or update == self.total:
+            self._last_line = now
+            per_update = (now - self._begun) / max(1, update - self._first_update)
+            shown = " ".join(f"{name} {value}" for name, value in facts.items())
+            remaining = time.strftime("%H:%M:%S", time.gmtime(per_update * (self.total - update)))
+            LOGGER.info("%s: update %d/%d %s, %.2f updates/s, %s left", self.title, update, self.total, shown, 1 / per_update, remaining)
+
+    def close(self) -> None:
+        """Leave the line."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+class FairseqRecords(logging.Handler):
+    """Receives the JSON records of fairseq's progress bar (`log_format: json`, one a training update) and hands on their numbers."""
+
+    def __init__(self, on_update: Callable[[int, Row], None], on_validation: Callable[[int, Row], None], valid_subset: str) -> None:
+        super().__init__(logging.INFO)
+        self._on_update = on_update
+        self._on_validation = on_validation
+        self._subset = valid_subset
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called by logging; fairseq names the logger after the kind of record."""
+        if record.name == "train_inner":
+            values = _numbers(json.loads(record.getMessage()))
+            self._on_update(int(values["num_updates"]), values)
+        elif record.name == self._subset:
+            values = {key.removeprefix(f"{self._subset}_"): value for key, value in _numbers(json.loads(record.getMessage())).items()}
+            self._on_validation(int(values["num_updates"]), values)
+
+
+def _numbers(values: Mapping[str, Any]) -> Row:
+    numbers = {}
+    for key, value in values.items():
+        try:
+            numbers[key] = float(value)
+        except (TypeError, ValueError):
+            continue
+    return numbers

@@ -1,0 +1,236 @@
+"""Running fairseq's trainer inside this process: its configuration, its log, its checkpoints, its failures."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from speechft.errors import SpeechFTError, TrainingError
+
+LOGGER = logging.getLogger("speechft.finetune")
+NEVER = 2**31 - 1
+
+
+def fairseq_config(
+    groups: Mapping[str, Mapping[str, Any]], save_dir: Path, *, total_updates: int, validate_every: int, seed: int, valid_subset: str
+) -> Any:
+    """Configuration (omegaconf) of fairseq for a run of `total_updates` that validates and saves every `validate_every` updates.
+
+    Args:
+        groups: `task`, `model`, `criterion`, `optimizer`, `lr_scheduler`, each with its `_name`; `common`, `dataset`, `optimization`,
+            `checkpoint`, `distributed_training` take precedence over what is set here.
+        save_dir: receives the checkpoints.
+        total_updates: length of the run.
+        validate_every: updates between validations; the last update is always validated.
+        seed: of the initial weights, dropout and data order.
+        valid_subset: name of the validation split.
+    """
+    import_fairseq()
+    from fairseq.dataclass.configs import FairseqConfig
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.structured(FairseqConfig())
+    OmegaConf.set_struct(config, False)
+    on_gpu = torch.cuda.is_available()
+    defaults: dict[str, dict[str, Any]] = {
+        "common": {"seed": seed, "cpu": not on_gpu, "log_format": "json", "log_interval": 1, "no_progress_bar": True},
+        "dataset": {
+            "train_subset": "train",
+            "valid_subset": valid_subset,
+            "ignore_unused_valid_subsets": True,
+            "validate_interval": NEVER,
+            "validate_interval_updates": validate_every,
+            # Worker processes help where the device computes while the CPU waits; on the CPU they only compete with it.
+            "num_workers": min(4, os.cpu_count() or 1) if on_gpu else 0,
+        },
+        "optimization": {"max_update": total_updates, "update_freq": [1], "stop_min_lr": -1.0},
+        "checkpoint": {
+            "save_dir": str(save_dir),
+            "save_interval": NEVER,
+            "save_interval_updates": validate_every,
+            # One more than needed: if the newest is damaged, the one before is there.
+            "keep_interval_updates": 2,
+            "no_epoch_checkpoints": True,
+            "best_checkpoint_metric": "loss",
+        },
+        "distributed_training": _distributed(),
+    }
+    for name in ("task", "model", "criterion", "optimizer", "lr_scheduler"):
+        config[name] = OmegaConf.create(dict(groups[name]))
+    for name, options in defaults.items():
+        config[name] = OmegaConf.merge(config[name], dict(options), dict(groups.get(name, {})))
+    return config
+
+
+def _distributed() -> dict[str, Any]:
+    """One process, unless torchrun started several; fairseq must not spawn its own, which would not import the plug-in."""
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    # legacy_ddp reduces gradients after the backward pass and so copes with parameters that are frozen for a while.
+    options: dict[str, Any] = {"distributed_world_size": world_size, "distributed_no_spawn": True, "ddp_backend": "legacy_ddp"}
+    if world_size > 1:
+        options |= {
+            "distributed_rank": int(os.environ["RANK"]),
+            "device_id": int(os.environ.get("LOCAL_RANK", "0")),
+            "distributed_init_method": "env://",
+            "distributed_backend": "nccl" if torch.cuda.is_available() else "gloo",
+        }
+    return options
+
+
+def newest_checkpoint(save_dir: Path) -> Path | None:
+    """The readable checkpoint with most updates.
+
+    fairseq renames the first file of a save into place, but copies the others, so a process that dies while copying leaves a torn one.
+    """
+    best: tuple[int, Path] | None = None
+    for path in sorted(save_dir.glob("checkpoint*.pt")):
+        try:
+            state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+            updates = int(state["optimizer_history"][-1]["num_updates"])
+        except Exception as error:  # any damage shows in its own way
+            LOGGER.warning("%s: is damaged (%s) and left aside; an older checkpoint is used.", path, type(error).__name__)
+            continue
+        if best is None or updates > best[0]:
+            best = (updates, path)
+    return best[1] if best else None
+
+
+def run_fairseq(config: Any, log_file: Path, records: logging.Handler | None) -> None:
+    """Train until the last update, going on from the newest checkpoint in the configuration's save directory.
+
+    Args:
+        config: from `fairseq_config`.
+        log_file: receives everything that fairseq says.
+        records: handler for the records of fairseq's progress bar.
+
+    Raises:
+        TrainingError: not a number, out of memory, a checkpoint that does not fit, or SIGTERM (after a checkpoint was written).
+        SpeechFTError: whatever our own data, tasks and encoders raise.
+    """
+    save_dir = Path(config.checkpoint.save_dir)
+    train = import_fairseq()
+    from fairseq import checkpoint_utils
+    from fairseq.distributed import utils as distributed_utils
+
+    stop = _StopRequest(config)
+    with _logged_to(log_file, [stop] if records is None else [stop, records]):
+        # fairseq keeps the best validation loss on the function object, across runs in one process.
+        if hasattr(checkpoint_utils.save_checkpoint, "best"):
+            del checkpoint_utils.save_checkpoint.best
+        newest = newest_checkpoint(save_dir)
+        if newest is not None:
+            config.checkpoint.restore_file = str(newest)
+        with stop.on_sigterm():
+            try:
+                distributed_utils.call_main(config, train.main)
+            except SpeechFTError:
+                raise
+            except torch.OutOfMemoryError as error:
+                raise TrainingError(f"Out of memory: {error}. Lower batch_size or max_batch_seconds, and raise accumulate.") from None
+            except FloatingPointError as error:
+                raise TrainingError(f"{error}. See {log_file}; lower peak_lr or use precision fp32.") from error
+            except OSError as error:
+                raise TrainingError(f"{save_dir}: {error.strerror or error}. The last good checkpoint is kept; run this again.") from error
+            finally:
+                # fairseq's last word after an exception; it holds no more than the regular checkpoints.
+                (save_dir / "crash.pt").unlink(missing_ok=True)
+        if stop.requested:
+            raise TrainingError("Stopped by SIGTERM after writing a checkpoint. Run this again to go on from there.")
+
+
+class _StopRequest(logging.Handler):
+    """Remembers SIGTERM and ends the training after the update in progress.
+
+    It learns of updates as a log handler: fairseq reports each one before it looks whether to validate, save or stop. The last one is
+    validated only if it would have been anyway, so that the run that goes on from it ends like one that was never stopped.
+    """
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(logging.INFO)
+        self.config = config
+        self.requested = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called by logging for everything that fairseq says."""
+        if self.requested and record.name == "train_inner":
+            update = int(float(json.loads(record.getMessage())["num_updates"]))
+            self.config.optimization.stop_time_hours = 1e-9  # fairseq saves and ends past this limit
+            self.config.dataset.disable_validation = update % self.config.dataset.validate_interval_updates != 0
+
+    @contextlib.contextmanager
+    def on_sigterm(self) -> Iterator[None]:
+        """Listen to SIGTERM while the block runs; outside the main thread, whoever runs us handles signals."""
+
+        def request(_signum: int, _frame: Any) -> None:
+            self.requested = True
+
+        try:
+            previous = signal.signal(signal.SIGTERM, request)
+        except ValueError:
+            yield
+            return
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+
+
+def import_fairseq() -> Any:
+    """Import fairseq's training program and our plug-in without a word; returns the program's module."""
+    root = logging.getLogger()
+    placeholder = logging.NullHandler()
+    # On import fairseq configures the root logger for stdout, unless it has a handler.
+    root.addHandler(placeholder)
+    for logger in _fairseq_loggers():
+        logger.propagate = False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from fairseq_cli import train  # type: ignore[import-untyped]
+
+            import speechft.finetune.plugin  # noqa: F401
+    finally:
+        root.removeHandler(placeholder)
+        for logger in _fairseq_loggers():
+            logger.propagate = True
+    return train
+
+
+def _fairseq_loggers() -> list[logging.Logger]:
+    return [logging.getLogger("fairseq"), logging.getLogger("fairseq_cli")]
+
+
+@contextlib.contextmanager
+def _logged_to(log_file: Path, listeners: Sequence[logging.Handler]) -> Iterator[None]:
+    """Everything that fairseq says goes to `log_file` and to `listeners`, and nowhere else."""
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(log_file, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handlers = [handler, *listeners]
+    root_level = logging.getLogger().level
+    for logger in _fairseq_loggers():
+        logger.propagate = False
+        logger.setLevel(logging.INFO)
+        for item in handlers:
+            logger.addHandler(item)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*pin_memory.*")
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            yield
+    finally:
+        logging.getLogger().setLevel(root_level)
+        for logger in _fairseq_loggers():
+            logger.propagate = True
+            for item in handlers:
+                logger.removeHandler(item)
+        handler.close()

@@ -1,0 +1,128 @@
+"""Everything that must hold before models are merged; each check reports all that it finds in one MergeError."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from speechft.errors import MergeError
+from speechft.files import sha256_file
+from speechft.merge.stream import TensorReader
+
+_SHOWN = 20
+"""Differences printed; the number of those left out follows."""
+
+STRUCTURE = (
+    "model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",
+    "conv_dim", "conv_kernel", "conv_stride", "conv_bias", "feat_extract_norm", "feat_extract_activation", "feat_proj_layer_norm",
+    "num_conv_pos_embeddings", "num_conv_pos_embedding_groups", "conv_pos_batch_norm", "do_stable_layer_norm", "layer_norm_eps",
+    "num_buckets", "max_bucket_distance", "speechft_normalize",
+    "add_adapter", "adapter_kernel_size", "adapter_stride", "num_adapter_layers",
+)  # fmt: skip
+"""Keys of config.json that make two models different functions of the same tensors (heads, strides, order of normalisation)
+or other tensors. Rates of dropout, masking and the like belong to the training and may differ."""
+
+
+def check_alpha(alpha: float, extrapolate: bool) -> float:
+    """`alpha` as a float.
+
+    Raises:
+        MergeError: not a finite number, or outside [0, 1] without `extrapolate`.
+    """
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
+        raise MergeError(f"alpha={alpha!r} is not a number. It is the weight of the fine-tuned model, from 0 to 1; the paper uses 0.25.")
+    if not 0.0 <= alpha <= 1.0 and not extrapolate:
+        raise MergeError(
+            f"alpha={alpha:g} is outside [0, 1]: that extrapolates beyond the two models. Ask for it with extrapolate=True (--extrapolate)."
+        )
+    return float(alpha)
+
+
+def check_paths(base: Path, finetuned: Sequence[Path], out: Path) -> None:
+    """Refuse a merge without a fine-tuned model, of the base with itself, or that would write over or into an input.
+
+    Raises:
+        MergeError: see above.
+    """
+    if not finetuned:
+        raise MergeError("No fine-tuned model given. A merge takes the pre-trained model and at least one fine-tuned one.")
+    if base.resolve() in {path.resolve() for path in finetuned}:
+        raise MergeError(f"{base} is given as the pre-trained and as a fine-tuned model. Name each model once.")
+    target = out.resolve()
+    for path in (base, *finetuned):
+        source = path.resolve()
+        if target == source:
+            raise MergeError(f"The output {out} is the input {path}. Choose another output.")
+        if target.is_relative_to(source):
+            raise MergeError(f"The output {out} lies inside the input {path}. Choose an output outside the inputs.")
+        if source.is_relative_to(target):
+            raise MergeError(f"The input {path} lies inside the output {out}, which is replaced as a whole. Choose another output.")
+
+
+def distinct_hashes(files: Sequence[Path], hashes: Sequence[str] | None = None) -> list[str]:
+    """SHA-256 of each fine-tuned model file, computed unless given.
+
+    Raises:
+        MergeError: two of them have the same content, which would count one model twice.
+    """
+    hashes = [sha256_file(file) for file in files] if hashes is None else list(hashes)
+    for index, digest in enumerate(hashes):
+        if (first := hashes.index(digest)) != index:
+            raise MergeError(f"{files[index]} and {files[first]} are the same file (SHA-256 {digest[:12]}...). Name each model once.")
+    return hashes
+
+
+def kept(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a tensor keeps the pre-trained value: its name matches one of the shell-style patterns."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def check_tensors(base: TensorReader, finetuned: Sequence[TensorReader], keep: Sequence[str] = ()) -> None:
+    """Refuse models whose tensors differ in name, shape or dtype; tensors that `keep` matches are not compared.
+
+    Raises:
+        MergeError: lists missing tensors, extra tensors, and differing shapes or dtypes, of all models.
+    """
+    problems: list[str] = []
+    expected = {name: info for name, info in base.tensors.items() if not kept(name, keep)}
+    for model in finetuned:
+        found = {name: info for name, info in model.tensors.items() if not kept(name, keep)}
+        problems += [f"{model.path}: lacks {name} {expected[name]}" for name in sorted(expected.keys() - found.keys())]
+        problems += [f"{model.path}: has {name} {found[name]} in addition" for name in sorted(found.keys() - expected.keys())]
+        problems += [
+            f"{model.path}: {name} is {found[name]}, pre-trained it is {expected[name]}"
+            for name in sorted(expected.keys() & found.keys())
+            if found[name] != expected[name]
+        ]
+    if problems:
+        shown = [*problems[:_SHOWN], *([f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else [])]
+        raise MergeError(
+            f"The models do not have the same tensors as {base.path}; only fine-tuned copies of it can be merged with it:\n  "
+            + "\n  ".join(shown)
+        )
+
+
+def check_configs(base: Mapping[str, Any], finetuned: Mapping[str, Mapping[str, Any]], base_name: str) -> None:
+    """Refuse models of another family or size, from their config.json.
+
+    A key that only one side has is not compared: versions of transformers write different sets of keys.
+
+    Args:
+        base: configuration of the pre-trained model.
+        finetuned: name for messages -> configuration.
+        base_name: name of the pre-trained model for messages.
+
+    Raises:
+        MergeError: lists every difference of every model.
+    """
+    problems = [
+        f"{name}: {key} is {config[key]!r}, pre-trained it is {base[key]!r}"
+        for name, config in finetuned.items()
+        for key in STRUCTURE
+        if key in base and key in config and config[key] != base[key]
+    ]
+    if problems:
+        raise MergeError(f"The models differ in family or size from {base_name} and can not be merged with it:\n  " + "\n  ".join(problems))

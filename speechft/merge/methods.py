@@ -1,0 +1,28 @@
+"""The merge methods by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from speechft.errors import ConfigError, MergeError
+from speechft.merge.base import MergeMethod
+from speechft.merge.linear import LinearMerge
+from speechft.validation import validate
+
+METHODS: dict[str, type[MergeMethod]] = {method.name: method for method in (LinearMerge,)}
+
+
+def get_method(name: str, parameters: Mapping[str, Any] | None = None) -> MergeMethod:
+    """The merge method called `name`, with its parameters checked.
+
+    Raises:
+        MergeError: no such method, a parameter that the method does not have, or an impossible value.
+    """
+    if name not in METHODS:
+        raise MergeError(f"There is no merge method {name!r}. Methods: {', '.join(METHODS)}.")
+    method = METHODS[name]
+    try:
+        return method(validate(method.Parameters, dict(parameters or {}), f"parameters of merge method {name!r}"))
+    except ConfigError as error:
+        raise MergeError(str(error)) from None

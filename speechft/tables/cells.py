@@ -1,0 +1,59 @@
+"""Reading result cells for tables: what `speechft.evaluate.cell` checks, and what a table needs beyond it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from speechft.errors import TableError, missing_file
+from speechft.evaluate.cell import Cell, read_cell
+from speechft.tables.metrics import task_metrics
+
+Key = tuple[str | None, str | None, str | None, str]
+
+
+def cell_key(cell: Cell) -> Key:
+    """What identifies a cell in a table: encoder, finetuning, method, task."""
+    return (cell.model.encoder, cell.model.finetuning, cell.model.method, cell.task)
+
+
+def read_cells(paths: Sequence[str | Path]) -> list[Cell]:
+    """Read cells and check that they can stand in a table.
+
+    Raises:
+        TableError: a file is missing or no cell, its model has no name, its metrics are not those of its task, or it shows the same
+            model and task as another file. The message names the file.
+    """
+    cells: list[Cell] = []
+    origin: dict[Key, Path] = {}
+    for path in map(Path, paths):
+        cell = _read(path)
+        key = cell_key(cell)
+        if key in origin:
+            raise TableError(f"{path} and {origin[key]} both are the cell {'/'.join(map(str, key))}. Give one of them.")
+        origin[key] = path
+        cells.append(cell)
+    return cells
+
+
+def _read(path: Path) -> Cell:
+    if not path.is_file():
+        raise TableError(missing_file(path, "as a result cell", "Run the evaluation that makes it."))
+    try:
+        cell = read_cell(path)
+    except OSError as error:
+        raise TableError(f"{path}: can not be read ({error.strerror}).") from None
+    if None in cell_key(cell):
+        raise TableError(f"{path}: does not say which model it is about. Evaluate with --name encoder/finetuning/method.")
+    try:
+        expected = {metric.key for metric in task_metrics([cell.task])}
+    except TableError as error:
+        raise TableError(f"{path}: {error}") from None
+    if set(cell.metrics) != expected or set(cell.values) != expected:
+        given = ", ".join(sorted(set(cell.metrics) | set(cell.values))) or "nothing"
+        raise TableError(f"{path}: task {cell.task!r} gives {', '.join(sorted(expected))}, found {given}. Run the evaluation again.")
+    for key, values in cell.values.items():
+        if not all(map(math.isfinite, values)):
+            raise TableError(f"{path}: values.{key} holds NaN or Inf. Run the evaluation again.")
+    return cell

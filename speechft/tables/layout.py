@@ -1,0 +1,184 @@
+"""From cells and published numbers to the entries of a table, before any file format."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from speechft.errors import TableError
+from speechft.evaluate.cell import Cell
+from speechft.recipes import TableRecipe, TableRow
+from speechft.tables.cells import Key, cell_key
+from speechft.tables.metrics import METRICS, TableMetric, task_metrics
+from speechft.tables.notes import table_legend, table_notes
+from speechft.tables.published import Published
+from speechft.tables.scores import SUPERB_FULL_TASKS, SUPERB_S_TASKS, partial_score, partial_title, superb_full_score, superb_score
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One place of a table: our values (one a seed), the published number, or neither."""
+
+    values: tuple[float, ...] = ()
+    published: float | None = None
+    protocol: str | None = None
+    comparable: bool = True
+    """Whether ours minus published means something."""
+    defined: bool = True
+    """False where there can be no value of ours, such as a SUPERB score of cells under another protocol."""
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over seeds; None as long as it is pending."""
+        return math.fsum(self.values) / len(self.values) if self.values else None
+
+    @cached_property
+    def std(self) -> float | None:
+        """Standard deviation over seeds (n - 1), when there are several."""
+        mean = self.mean
+        if mean is None or len(self.values) < 2:
+            return None
+        return math.sqrt(math.fsum((value - mean) ** 2 for value in self.values) / (len(self.values) - 1))
+
+    @cached_property
+    def half_width(self) -> float | None:
+        """Half of the 95 % confidence interval of the mean over seeds (Student's t), when there are several."""
+        if self.std is None:
+            return None
+        from scipy.special import stdtrit
+
+        quantile = float(stdtrit(len(self.values) - 1, 0.5 + CONFIDENCE / 2))
+        return quantile * self.std / math.sqrt(len(self.values))
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus published."""
+        if self.mean is None or self.published is None or not self.comparable:
+            return None
+        return self.mean - self.published
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric or score and its entry in every row."""
+
+    metric: TableMetric
+    entries: tuple[Entry, ...]
+
+    @cached_property
+    def best(self) -> frozenset[int]:
+        """Rows with the best of our values, as far as the printed decimals tell; none unless it beats another row."""
+        shown = {row: float(self.metric.shown(entry.mean)) for row, entry in enumerate(self.entries) if entry.mean is not None}
+        if len(set(shown.values())) < 2:
+            return frozenset()
+        best = max(shown.values()) if self.metric.higher_is_better else min(shown.values())
+        return frozenset(row for row, value in shown.items() if value == best)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table ready to be written in any format."""
+
+    name: str
+    title: str
+    rows: tuple[TableRow, ...]
+    columns: tuple[Column, ...]
+    hashes: tuple[str, ...]
+    """Of the weights of each row's model; empty as long as no cell tells."""
+    notes: tuple[str, ...]
+    """What must be known about the numbers."""
+    legend: tuple[str, ...]
+    """How to read the entries."""
+
+
+def arrange(recipe: TableRecipe, cells: Iterable[Cell], published: Published, name: str) -> Table:
+    """Put cells where the recipe wants them; cells of other models and tasks are left aside.
+
+    Raises:
+        TableError: the recipe names a task without metrics or a published table that does not exist, or the cells of one row were
+            made from different weights.
+    """
+    if recipe.published is not None and recipe.published not in published.tables:
+        known = ", ".join(published.tables) or "none"
+        raise TableError(f"There are no published numbers of a table {recipe.published!r}. Tables with numbers: {known}.")
+    by_key = {cell_key(cell): cell for cell in cells}
+    columns = [_metric_column(metric, recipe, by_key, published) for metric in task_metrics(recipe.tasks)]
+    columns += _score_columns(recipe, columns, published)
+    hashes = tuple(_row_hash(row, recipe, by_key) for row in recipe.rows)
+    return Table(name, recipe.title, recipe.rows, tuple(columns), hashes, table_notes(recipe, columns), table_legend(columns))
+
+
+def _row_hash(row: TableRow, recipe: TableRecipe, cells: Mapping[Key, Cell]) -> str:
+    found = [cells.get((row.encoder, row.finetuning, row.method, task)) for task in recipe.tasks]
+    hashes = sorted({cell.model.sha256 for cell in found if cell is not None and cell.model.sha256})
+    if len(hashes) > 1:
+        model = f"{row.encoder}/{row.finetuning}/{row.method}"
+        raise TableError(
+            f"The cells of {model} were made from different weights (SHA-256 {', '.join(digest[:12] for digest in hashes)}). "
+            "Run the outdated evaluations again."
+        )
+    return hashes[0] if hashes else ""
+
+
+def _metric_column(metric: TableMetric, recipe: TableRecipe, cells: Mapping[Key, Cell], published: Published) -> Column:
+    entries = []
+    for row in recipe.rows:
+        cell = cells.get((row.encoder, row.finetuning, row.method, str(metric.task)))
+        number = published.value(recipe.published, row.encoder, row.finetuning, row.method, metric.key)
+        entries.append(Entry(tuple(cell.values[metric.key]) if cell else (), number, cell.protocol if cell else None))
+    return Column(metric, tuple(entries))
+
+
+def _score_columns(recipe: TableRecipe, columns: Sequence[Column], published: Published) -> list[Column]:
+    """Scores for which the table has all metrics.
+
+    Their scales belong to SUPERB's own training and test sets and protocol, so only cells under that protocol get one.
+    """
+    metrics = {column.metric.key for column in columns}
+    found = []
+    for key, tasks, score in (("SUPERB_S", SUPERB_S_TASKS, superb_score), ("SUPERB_FULL", SUPERB_FULL_TASKS, superb_full_score)):
+        needed = [metric for of_task in tasks.values() for metric in of_task]
+        if metrics.issuperset(needed):
+            rows = [_superb_metrics(columns, row, needed) for row in range(len(recipe.rows))]
+            entries = [
+                Entry(
+                    (score(values),) if values else (),
+                    published.value(recipe.published, row.encoder, row.finetuning, row.method, key),
+                    "superb" if values else None,
+                    comparable=key != "SUPERB_FULL",  # the scales of the published ones are not public
+                    defined=values is not None,
+                )
+                for row, values in zip(recipe.rows, rows, strict=True)
+            ]
+            found.append(Column(METRICS[key], tuple(entries)))
+    if not any(column.metric.key == "SUPERB_S" for column in found):
+        found += _partial_column(recipe, columns)
+    return [column for column in found if any(entry.defined or entry.published is not None for entry in column.entries)]
+
+
+def _partial_column(recipe: TableRecipe, columns: Sequence[Column]) -> list[Column]:
+    metrics = {column.metric.key for column in columns}
+    tasks = {task: keys for task, keys in SUPERB_S_TASKS.items() if all(key in metrics for key in keys)}
+    if len(tasks) < 2:  # of a single task it would repeat the metric in other units
+        return []
+    entries = []
+    for row in range(len(recipe.rows)):
+        values = _superb_metrics(columns, row, [key for keys in tasks.values() for key in keys])
+        score = partial_score(values) if values else None
+        entries.append(Entry((score[0],) if score else (), None, "superb" if score else None, defined=values is not None))
+    title = partial_title(tuple(tasks)).removesuffix(" ↑")
+    metric = TableMetric(f"partial_score_{'_'.join(tasks)}", title, None, higher_is_better=True, unit="")
+    return [Column(metric, tuple(entries))]
+
+
+def _superb_metrics(columns: Sequence[Column], row: int, keys: Sequence[str]) -> dict[str, float] | None:
+    """Our metrics of a row; empty as long as one is pending, None when one is under another protocol than SUPERB's."""
+    entries = {column.metric.key: column.entries[row] for column in columns if column.metric.key in keys}
+    if any(entry.protocol not in (None, "superb") for entry in entries.values()):
+        return None
+    means = {key: entry.mean for key, entry in entries.items()}
+    return {key: mean for key, mean in means.items() if mean is not None} if None not in means.values() else {}

@@ -1,0 +1,92 @@
+"""The published numbers (`config/published.csv`): a tidy file that readers with the paper at hand can extend."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from speechft.errors import TableError, missing_file
+from speechft.tables.metrics import METRICS
+
+COLUMNS = ("table", "encoder", "finetuning", "method", "metric", "value")
+Key = tuple[str, str, str, str, str]
+
+
+@dataclass(frozen=True)
+class Published:
+    """Published numbers; whatever is not known is absent."""
+
+    values: dict[Key, float]
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Names of the tables that have numbers."""
+        return tuple(dict.fromkeys(key[0] for key in self.values))
+
+    def value(self, table: str | None, encoder: str, finetuning: str, method: str, metric: str) -> float | None:
+        """The number that `table` publishes of a model, or None."""
+        return None if table is None else self.values.get((table, encoder, finetuning, method, metric))
+
+    def row(self, table: str, encoder: str, finetuning: str, method: str) -> dict[str, float]:
+        """All numbers that `table` publishes of a model, metric key -> value."""
+        return {key[4]: value for key, value in self.values.items() if key[:4] == (table, encoder, finetuning, method)}
+
+
+def load_published(path: str | Path) -> Published:
+    """Read and check a file of published numbers. Lines that start with `#` are comments; an empty value means not known.
+
+    Raises:
+        TableError: the file is missing or has problems; all are listed with their line.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise TableError(missing_file(path, "for the published numbers", "The one of the project is config/published.csv.")) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise TableError(f"{path}: can not be read ({error}).") from None
+    problems: list[str] = []
+    values: dict[Key, float] = {}
+    for number, key, value in _entries(path, lines, problems):
+        if key in values:
+            problems.append(f"line {number}: {'/'.join(key)} is there twice")
+        values[key] = value
+    if problems:
+        raise TableError(f"{path}: {len(problems)} problem{'s' if len(problems) > 1 else ''}\n  " + "\n  ".join(problems))
+    return Published(values)
+
+
+def _entries(path: Path, lines: list[str], problems: list[str]) -> Iterable[tuple[int, Key, float]]:
+    rows = [(number, [field.strip() for field in line.split(",")]) for number, line in enumerate(lines, 1) if _has_content(line)]
+    if not rows or tuple(rows[0][1]) != COLUMNS:
+        found = ",".join(rows[0][1]) if rows else "nothing"
+        raise TableError(f"{path}: the first line must be {','.join(COLUMNS)}, found {found}.")
+    for number, fields in rows[1:]:
+        if len(fields) != len(COLUMNS):
+            problems.append(f"line {number}: {len(fields)} fields instead of {len(COLUMNS)}")
+            continue
+        table, encoder, finetuning, method, metric, text = fields
+        if not all(fields[:5]):
+            problems.append(f"line {number}: only the value may be empty")
+        elif metric not in METRICS:
+            problems.append(f"line {number}: {metric!r} is not a metric; metrics are {', '.join(METRICS)}")
+        elif text:
+            value = _number(text)
+            if value is None:
+                problems.append(f"line {number}: {text!r} is not a finite number")
+            else:
+                yield number, (table, encoder, finetuning, method, metric), value
+
+
+def _has_content(line: str) -> bool:
+    return bool(line.strip()) and not line.startswith("#")
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

@@ -1,0 +1,166 @@
+"""A table as Markdown, LaTeX (booktabs), HTML and tidy CSV. All four show the same entries and notes."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable
+from io import StringIO
+from typing import Any
+
+from speechft.tables.layout import Column, Entry, Table
+
+PENDING = "pending"
+UNDEFINED = "n/a"
+_LEADING = ("method", "encoder", "fine-tuning")
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$",
+}  # fmt: skip
+
+
+def latex_escape(text: str) -> str:
+    """Plain text as LaTeX."""
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def markdown_escape(text: str) -> str:
+    """Plain text as Markdown inside a table cell."""
+    return re.sub(r"([\\|*`<>\[\]])", r"\\\1", text)
+
+
+def entry_text(column: Column, row: int, escape: Callable[[str], str], bold: str) -> str:
+    """One entry, e.g. `**96.92 ± 0.11** (96.59, +0.33)`.
+
+    Args:
+        column: its column.
+        row: its row.
+        escape: plain text -> the format.
+        bold: the format's bold, with {} for the text.
+    """
+    entry, metric = column.entries[row], column.metric
+    ours = _ours(entry, column)
+    text = bold.format(escape(ours)) if row in column.best else escape(ours)
+    if entry.published is None:
+        return text
+    beside = metric.shown(entry.published)
+    if entry.difference is not None:
+        beside += f", {metric.shown_difference(entry.difference)}"
+    return f"{text} {escape(f'({beside})')}"
+
+
+def _ours(entry: Entry, column: Column) -> str:
+    if entry.mean is None:
+        return PENDING if entry.defined else UNDEFINED
+    text = column.metric.shown(entry.mean)
+    return text if entry.half_width is None else f"{text} ± {column.metric.shown(entry.half_width)}"
+
+
+def _grid(table: Table, escape: Callable[[str], str], bold: str) -> tuple[list[str], list[list[str]]]:
+    header = [*map(escape, _LEADING), *(escape(column.metric.title) for column in table.columns)]
+    rows = []
+    for index, row in enumerate(table.rows):
+        leading = [escape(row.label), escape(row.encoder), escape(row.finetuning)]
+        rows.append([*leading, *(entry_text(column, index, escape, bold) for column in table.columns)])
+    return header, rows
+
+
+def markdown(table: Table) -> str:
+    """GitHub-flavoured Markdown, columns padded so that the source can be read too."""
+    header, rows = _grid(table, markdown_escape, "**{}**")
+    widths = [max(3, *(len(line[place]) for line in [header, *rows])) for place in range(len(header))]
+    rules = ["-" * width if place < len(_LEADING) else "-" * (width - 1) + ":" for place, width in enumerate(widths)]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in [header, rules, *rows]
+    ]
+    notes = [f"- {markdown_escape(note)}" for note in (*table.notes, *table.legend)]
+    return "\n".join([f"# {markdown_escape(table.title)}", "", *lines, "", *notes]).rstrip() + "\n"
+
+
+def latex(table: Table) -> str:
+    r"""A `table` environment; needs \usepackage{booktabs}."""
+    header, rows = _grid(table, latex_escape, r"\textbf{{{}}}")
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{latex_escape(table.title)}}}",
+        rf"\label{{tab:{re.sub('[^A-Za-z0-9]+', '-', table.name)}}}",
+        rf"\begin{{tabular}}{{{'l' * len(_LEADING)}{'r' * len(table.columns)}}}",
+        r"\toprule",
+        " & ".join(header) + r" \\",
+        r"\midrule",
+        *(" & ".join(row) + r" \\" for row in rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+        *(rf"\par\footnotesize {latex_escape(note)}" for note in (*table.notes, *table.legend)),
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+_STYLE = (
+    "body{font-family:sans-serif;margin:2em}table{border-collapse:collapse}th,td{padding:.3em .8em;text-align:right;white-space:nowrap}"
+    "th{border-bottom:1px solid}td:nth-child(-n+3),th:nth-child(-n+3){text-align:left}"
+    "table{border-top:2px solid;border-bottom:2px solid}li{margin:.2em 0}"
+)
+
+
+def html_page(table: Table) -> str:
+    """A page of its own, without scripts or files from elsewhere."""
+    header, rows = _grid(table, html.escape, "<strong>{}</strong>")
+    lines = [
+        "<!DOCTYPE html>",
+        '<html lang="en">',
+        f'<head><meta charset="utf-8"><title>{html.escape(table.title)}</title><style>{_STYLE}</style></head>',
+        "<body>",
+        f"<h1>{html.escape(table.title)}</h1>",
+        "<table>",
+        "<thead><tr>" + "".join(f"<th>{cell}</th>" for cell in header) + "</tr></thead>",
+        "<tbody>",
+        *("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows),
+        "</tbody>",
+        "</table>",
+        "<ul>",
+        *(f"<li>{html.escape(note)}</li>" for note in (*table.notes, *table.legend)),
+        "</ul>",
+        "</body>",
+        "</html>",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def tidy_csv(table: Table) -> str:
+    """One line for each row and column of the table, full precision; what is not known is empty."""
+    import pandas as pd
+
+    records: list[dict[str, Any]] = [
+        {
+            "table": table.name,
+            "encoder": row.encoder,
+            "finetuning": row.finetuning,
+            "method": row.method,
+            "label": row.label,
+            "task": column.metric.task,
+            "metric": column.metric.key,
+            "unit": column.metric.unit,
+            "higher_is_better": column.metric.higher_is_better,
+            "status": "measured" if entry.values else PENDING if entry.defined else "undefined",
+            "value": entry.mean,
+            "interval_95": entry.half_width,
+            "std": entry.std,
+            "seeds": len(entry.values),
+            "values": ";".join(map(repr, entry.values)),
+            "protocol": entry.protocol,
+            "published": entry.published,
+            "difference": entry.difference,
+            "model_sha256": table.hashes[index],
+        }
+        for index, row in enumerate(table.rows)
+        for column in table.columns
+        for entry in [column.entries[index]]
+    ]
+    buffer = StringIO()
+    pd.DataFrame.from_records(records).to_csv(buffer, index=False, lineterminator="\n")
+    return buffer.getvalue()

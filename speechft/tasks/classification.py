@@ -1,0 +1,98 @@
+"""What all tasks with one class an utterance have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from speechft.errors import TaskError
+from speechft.tasks.base import Head, LabelSet, Task, listing
+from speechft.tasks.heads import UtteranceHead
+
+
+def supervision(cut: Any) -> Any:
+    """The one supervision of a cut.
+
+    Raises:
+        TaskError: the cut has none or several.
+    """
+    if len(cut.supervisions) != 1:
+        raise TaskError(f"{cut.id}: has {len(cut.supervisions)} supervisions, need one. Cut the recording into utterances first.")
+    return cut.supervisions[0]
+
+
+def custom_label(cut: Any) -> str | None:
+    """The value of the corpus' label column, None where it is empty."""
+    value = (supervision(cut).custom or {}).get("label")
+    return None if value in (None, "") else str(value)
+
+
+class UtteranceClassification(Task):
+    """Mean-pool head, cross entropy, accuracy; a subclass says what the class of a cut is."""
+
+    @abstractmethod
+    def class_name(self, cut: Any) -> str:
+        """Class of a cut.
+
+        Raises:
+            TaskError: the cut has none.
+        """
+
+    def label_set(self, train_cuts: Iterable[Any]) -> LabelSet:
+        """Classes of the training split, sorted by name.
+
+        Raises:
+            TaskError: cuts without a class (all are listed), or fewer than two classes.
+        """
+        names: set[str] = set()
+        problems: list[str] = []
+        for cut in train_cuts:
+            try:
+                names.add(self.class_name(cut))
+            except TaskError as error:
+                problems.append(str(error))
+        if problems:
+            raise TaskError(listing(f"The train split: {len(problems)} utterance(s) have no class for task {self.name!r}.", problems))
+        if len(names) < 2:
+            raise TaskError(f"Task {self.name!r} needs two classes or more, the train split has {sorted(names) or 'none'}.")
+        return LabelSet(tuple(sorted(names)))
+
+    def target(self, cut: Any, labels: LabelSet) -> Tensor:
+        """Index of the cut's class, int64 ().
+
+        Raises:
+            TaskError: the cut has no class, or one that `labels` lacks.
+        """
+        name = self.class_name(cut)
+        if name not in labels.symbols:
+            known = ", ".join(labels.symbols[:12]) + (", ..." if len(labels) > 12 else "")
+            raise TaskError(f"{cut.id}: class {name!r} is not among the {len(labels)} classes of the training data ({known}).")
+        return torch.tensor(labels.symbols.index(name))
+
+    def build_head(self, feature_dim: int, labels: LabelSet) -> Head:
+        """Linear(D, 256), mean over valid frames, Linear(256, number of classes)."""
+        return UtteranceHead(feature_dim, len(labels))
+
+    def loss(self, logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor]) -> Tensor:  # noqa: ARG002
+        """Cross entropy, mean over the batch."""
+        return F.cross_entropy(logits, torch.stack(list(targets)).to(logits.device))
+
+    def statistics(
+        self,
+        logits: Tensor,
+        logit_lengths: Tensor,  # noqa: ARG002
+        targets: Sequence[Tensor],
+        labels: LabelSet,  # noqa: ARG002
+    ) -> dict[str, float]:
+        """Correct utterances and utterances."""
+        correct = logits.argmax(dim=-1) == torch.stack(list(targets)).to(logits.device)
+        return {"correct": float(correct.sum()), "utterances": float(len(targets))}
+
+    def scores(self, statistics: Mapping[str, float]) -> dict[str, float]:
+        """Accuracy, a fraction."""
+        return {self.selection_metric.key: statistics["correct"] / statistics["utterances"]}

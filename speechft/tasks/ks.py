@@ -1,0 +1,70 @@
+"""Keyword spotting (KS): which of a few words an utterance is; accuracy. SUPERB recipe, as in s3prl 0.4.18."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import PurePath
+from typing import Any, Literal
+
+from speechft.errors import TaskError
+from speechft.tasks.base import Crop, LabelSet, Metric
+from speechft.tasks.classification import UtteranceClassification, custom_label
+
+SILENCE = "_silence_"
+UNKNOWN = "_unknown_"
+SUPERB_CLASSES = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go", UNKNOWN, SILENCE)
+
+
+class KeywordSpotting(UtteranceClassification):
+    """KS. The class of a cut is its `label`.
+
+    Options:
+        classes: the classes in order, or "superb" for the 12 of Speech Commands; default: those of the training split, sorted.
+
+    As in the reference, waveforms are attenuated by 3 dB, training draws weigh all classes alike, and recordings of silence (label
+    `_silence_`) are cropped to a second at random in training and on dev. The reference crops anew at every access; here as many crops
+    are drawn as a recording has whole seconds, once, so that the encoder sees each of them once.
+    """
+
+    name = "ks"
+    metrics = (Metric("KS", "accuracy", higher_is_better=True),)
+    sampling = "balanced"
+    balanced_dev = True
+    gain = 0.70795
+
+    def __init__(self, classes: Sequence[str] | Literal["superb"] | None = None) -> None:
+        if isinstance(classes, str) and classes != "superb":
+            raise TaskError(f"ks: classes={classes!r} is neither a list of names nor 'superb'.")
+        self.classes = SUPERB_CLASSES if classes == "superb" else None if classes is None else tuple(classes)
+        if self.classes is not None and (len(set(self.classes)) != len(self.classes) or len(self.classes) < 2):
+            raise TaskError(f"ks: classes={list(self.classes)} must be two or more different names.")
+
+    def class_name(self, cut: Any) -> str:
+        """The label of the cut."""
+        label = custom_label(cut)
+        if label is None:
+            raise TaskError(f"{cut.id}: has no label. Fill the corpus' label column.")
+        return label
+
+    def label_set(self, train_cuts: Iterable[Any]) -> LabelSet:
+        """The classes of the option `classes`, or those of the training split."""
+        return super().label_set(train_cuts) if self.classes is None else LabelSet(self.classes)
+
+    def crop(self, cut: Any, split: str) -> Crop | None:
+        """One second of silence, in training and on dev."""
+        if split == "test" or custom_label(cut) != SILENCE:
+            return None
+        return Crop(1.0, draws=max(1, math.floor(cut.duration)))
+
+
+def speech_commands_split(path: str) -> Literal["train", "dev", "discarded"]:
+    """Split of a Speech Commands v0.01 training file, by the SHA-1 of its name before `_nohash_` (a speaker's files stay together).
+
+    Under 10 % is dev, under 20 % is discarded (the official test set, which has its own folder), the rest is train.
+    """
+    speaker = PurePath(path).name.split("_nohash_")[0]
+    largest = 2**27 - 1
+    share = 100.0 * (int(hashlib.sha1(speaker.encode(), usedforsecurity=False).hexdigest(), 16) % (largest + 1)) / largest
+    return "dev" if share < 10 else "discarded" if share < 20 else "train"

@@ -1,0 +1,33 @@
+"""Speaker identification (SID): which of the known speakers talks; accuracy. SUPERB recipe, as in s3prl 0.4.18."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from speechft.errors import TaskError
+from speechft.tasks.base import Metric
+from speechft.tasks.classification import UtteranceClassification, custom_label, supervision
+
+
+class SpeakerIdentification(UtteranceClassification):
+    """SID. The class of a cut is its speaker; training utterances are cropped to 8 s at random.
+
+    Options:
+        source: "speaker" (default), or "label" for corpora that keep the speaker in the label column.
+    """
+
+    name = "sid"
+    metrics = (Metric("SID", "accuracy", higher_is_better=True),)
+    train_crop_seconds = 8.0
+
+    def __init__(self, source: Literal["speaker", "label"] = "speaker") -> None:
+        if source not in ("speaker", "label"):
+            raise TaskError(f"sid: source={source!r} is unknown. Allowed: speaker, label.")
+        self.source = source
+
+    def class_name(self, cut: Any) -> str:
+        """The speaker of the cut."""
+        name = supervision(cut).speaker if self.source == "speaker" else custom_label(cut)
+        if not name:
+            raise TaskError(f"{cut.id}: has no {self.source}. Fill the corpus' {self.source} column.")
+        return str(name)

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+import soundfile
+import soxr
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from speechft.corpora import load_audio, load_split, num_samples_16k, prepare_corpus
+from speechft.corpora.audio import samples_after_resampling
+from speechft.errors import AudioError
+
+
+def prepared(folder, tmp_path, *names, **options):
+    folder.table("path,split\n" + "".join(f"{name},train\n" for name in names))
+    prepare_corpus(folder.recipe(**options), tmp_path / "out")
+    return list(load_split(tmp_path / "out", "train"))
+
+
+def loudest_frequency(waveform):
+    spectrum = np.abs(np.fft.rfft(waveform.numpy() * np.hanning(len(waveform))))
+    return spectrum.argmax() * 16_000 / len(waveform)
+
+
+def test_16_khz_samples_are_those_of_the_file(folder, tmp_path):
+    path = folder.tone("a.flac", seconds=0.31)
+    (cut,) = prepared(folder, tmp_path, "a.flac")
+    waveform = load_audio(cut)
+    assert waveform.dtype == torch.float32
+    assert waveform.shape == (num_samples_16k(cut),) == (4960,)
+    assert np.array_equal(waveform.numpy(), soundfile.read(path, dtype="float32")[0])
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 22050, 24000, 44100, 48000])
+def test_resampling_keeps_length_and_frequency(folder, tmp_path, rate):
+    folder.tone("a.wav", seconds=0.5, rate=rate, frequency=1000.0)
+    (cut,) = prepared(folder, tmp_path, "a.wav")
+    waveform = load_audio(cut)
+    assert len(waveform) == num_samples_16k(cut) == pytest.approx(8000, abs=1)
+    assert loudest_frequency(waveform) == pytest.approx(1000.0, abs=3.0)
+    assert waveform[2000:6000].abs().max() == pytest.approx(0.5, abs=0.01)
+
+
+@given(num_samples=st.integers(1, 30_000), rate=st.sampled_from([4000, 8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 96000]))
+@settings(max_examples=200, deadline=None)
+def test_length_is_known_beforehand(num_samples, rate):
+    resampled = soxr.resample(np.zeros(num_samples, np.float32), rate, 16_000, quality="HQ")
+    assert len(resampled) == samples_after_resampling(num_samples, rate)
+
+
+@pytest.mark.parametrize("channel", [0, 1])
+def test_channel_of_the_recipe(folder, tmp_path, channel):
+    folder.tone("a.wav", seconds=0.5, rate=8000, channels=2, frequency=500.0)  # 500 Hz left, 1000 Hz right
+    (cut,) = prepared(folder, tmp_path, "a.wav", channel=channel)
+    assert loudest_frequency(load_audio(cut)) == pytest.approx(500.0 * (channel + 1), abs=3.0)
+
+
+def test_part_of_a_recording(folder, tmp_path):
+    path = folder.tone("a.wav", seconds=0.5)
+    (cut,) = prepared(folder, tmp_path, "a.wav")
+    part = cut.truncate(offset=0.1, duration=0.2)
+    assert num_samples_16k(part) == 3200
+    assert np.array_equal(load_audio(part).numpy(), soundfile.read(path, dtype="float32")[0][1600:4800])
+
+
+def test_files_that_changed_since(folder, tmp_path):
+    path = folder.tone("a.wav", seconds=0.5)
+    (cut,) = prepared(folder, tmp_path, "a.wav")
+    folder.tone("a.wav", seconds=0.4)
+    with pytest.raises(AudioError, match=f"{path}.*6400 samples"):
+        load_audio(cut)
+    folder.tone("a.wav", seconds=0.5, rate=8000)
+    with pytest.raises(AudioError, match=f"{path}.*8000 Hz"):
+        load_audio(cut)
+    folder.samples("a.wav", np.full(8000, np.nan), subtype="FLOAT")
+    with pytest.raises(AudioError, match=f"{path}.*NaN"):
+        load_audio(cut)
+    path.write_bytes(b"RIFF")
+    with pytest.raises(AudioError, match=f"{path}.*can not be decoded"):
+        load_audio(cut)
+    path.unlink()
+    with pytest.raises(AudioError, match=f"{path}.*no such file"):
+        load_audio(cut)

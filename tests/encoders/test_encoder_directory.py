@@ -1,0 +1,102 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from speechft.encoders import export_checkpoint, load_encoder, random_encoder
+from speechft.encoders.directory import copy_sidecars, write_encoder
+from speechft.encoders.provenance import make_provenance
+from speechft.errors import CheckpointError
+
+
+def test_importing_the_package_is_cheap():
+    code = "import sys, speechft.encoders, speechft.encoders.provenance; assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_random_encoders_are_reproducible_and_leave_the_generator_alone(tmp_path, same_weights):
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    first, second = random_encoder("hubert", tmp_path / "a", seed=5), random_encoder("hubert", tmp_path / "b", seed=5)
+    other = random_encoder("hubert", tmp_path / "c", seed=6)
+    load_encoder(other)
+    assert torch.equal(before, torch.get_rng_state())
+    same_weights(first, second)
+    name = "encoder.layers.0.attention.q_proj.weight"
+    assert not torch.equal(load_file(first / "model.safetensors")[name], load_file(other / "model.safetensors")[name])
+
+
+def test_random_encoders_can_be_exported(tiny_dir, tmp_path):
+    for format in ("s3prl", "transformers"):
+        export_checkpoint(tiny_dir, tmp_path / format, format=format)
+
+
+def test_changed_weights_like_a_base(tiny_hubert, tmp_path):
+    """What fine-tuning writes: new weights, and everything else from the encoder it started from."""
+    encoder = load_encoder(tiny_hubert)
+    with torch.no_grad():
+        encoder.backbone.encoder.layer_norm.weight.mul_(2)
+    provenance = make_provenance("finetune", {"base": tiny_hubert}, {"task": "ks"})
+    write_encoder(tmp_path / "tuned", backbone=encoder.backbone, like=tiny_hubert, provenance=provenance)
+    tuned = load_file(tmp_path / "tuned" / "model.safetensors")
+    base = load_file(tiny_hubert / "model.safetensors")
+    assert {name for name in base if not torch.equal(base[name], tuned[name])} == {"encoder.layer_norm.weight"}
+    for file in ("config.json", "pretraining_only.safetensors", "source_config.json", "preprocessor_config.json"):
+        assert (tmp_path / "tuned" / file).read_bytes() == (tiny_hubert / file).read_bytes()
+    recorded = json.loads((tmp_path / "tuned" / "provenance.json").read_text())
+    assert recorded["inputs"]["base"]["name"] == tiny_hubert.name
+    card = (tmp_path / "tuned" / "README.md").read_text()
+    assert card.count("# tuned") == 1
+    assert recorded["inputs"]["base"]["sha256"] in card
+
+
+def test_weights_must_fit_the_base(tiny_hubert, tmp_path):
+    other = load_encoder(random_encoder("hubert", tmp_path / "other", encoder_ffn_embed_dim=96))
+    with pytest.raises(CheckpointError, match=r"intermediate_dense.* has shape \[96"):
+        write_encoder(tmp_path / "out", backbone=other.backbone, like=tiny_hubert, provenance={})
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_left_of_a_diverged_model(tiny_hubert, tmp_path):
+    encoder = load_encoder(tiny_hubert)
+    with torch.no_grad():
+        encoder.backbone.encoder.layer_norm.bias[3] = float("nan")
+    with pytest.raises(CheckpointError, match=r"encoder\.layer_norm\.bias holds NaN"):
+        write_encoder(tmp_path / "out", backbone=encoder.backbone, like=tiny_hubert, provenance={})
+    assert not list(tmp_path.iterdir())
+
+
+def test_large_finite_values_are_not_taken_for_inf(tiny_hubert, tmp_path):
+    encoder = load_encoder(tiny_hubert)
+    with torch.no_grad():
+        encoder.backbone.encoder.layer_norm.bias.fill_(3e38)
+    write_encoder(tmp_path / "out", backbone=encoder.backbone, like=tiny_hubert, provenance=make_provenance("finetune", {}, {}))
+
+
+def test_loaded_encoders_are_float32_in_eval_mode(tiny_dir):
+    encoder = load_encoder(tiny_dir)
+    assert not encoder.training
+    assert {parameter.dtype for parameter in encoder.parameters()} == {torch.float32}
+    assert all(parameter.requires_grad and not parameter.is_meta for parameter in encoder.parameters())
+    assert encoder.num_states == encoder.config.num_hidden_layers + 1
+
+
+def test_sidecars(tiny_hubert, tmp_path):
+    (tmp_path / "merged").mkdir()
+    copy_sidecars(tiny_hubert, tmp_path / "merged")
+    assert {file.name for file in (tmp_path / "merged").iterdir()} == {
+        "config.json",
+        "preprocessor_config.json",
+        "pretraining_only.safetensors",
+        "source_config.json",
+    }
+
+
+def test_provenance_refuses_missing_inputs(tmp_path):
+    with pytest.raises(CheckpointError, match="as base"):
+        make_provenance("merge", {"base": tmp_path / "none"}, {})
+    with pytest.raises(CheckpointError, match="Kinds"):
+        make_provenance("magic", {}, {})

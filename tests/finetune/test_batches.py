@@ -1,0 +1,66 @@
+import pytest
+import torch
+
+from speechft.corpora import load_split
+from speechft.errors import TaskError
+from speechft.finetune.batches import CutDataset, epoch_batches, plan_run, split_into_batches
+from speechft.tasks import get_task
+
+LENGTHS = [100 + 7 * (index * 37 % 50) for index in range(103)]
+
+
+def test_batches_respect_count_and_padded_size():
+    batches = split_into_batches(sorted(range(103), key=LENGTHS.__getitem__), LENGTHS, 8, 2000)
+    assert sorted(item for batch in batches for item in batch) == list(range(103))
+    assert all(len(batch) <= 8 and len(batch) * max(LENGTHS[item] for item in batch) <= 2000 for batch in batches)
+    assert split_into_batches([0, 1, 2], [10, 500, 10], 8, 100) == [[0], [1], [2]]
+
+
+def test_every_epoch_holds_everything_once_in_another_order():
+    epochs = [epoch_batches(LENGTHS, 8, 10**6, seed=1, epoch=epoch) for epoch in range(3)]
+    for batches in epochs:
+        assert sorted(item for batch in batches for item in batch) == list(range(103))
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert epoch_batches(LENGTHS, 8, 10**6, seed=1, epoch=1) == epochs[1] != epoch_batches(LENGTHS, 8, 10**6, seed=2, epoch=1)
+
+
+def test_batches_hold_utterances_of_like_length():
+    batches = epoch_batches(LENGTHS, 8, 10**6, seed=1, epoch=0)
+    padding = sum(max(LENGTHS[item] for item in batch) * len(batch) for batch in batches) / sum(LENGTHS)
+    assert padding < 1.1
+
+
+def test_plan_goes_over_epoch_ends_and_is_a_prefix_of_a_longer_one():
+    plan = plan_run(LENGTHS, 8, 10**6, seed=3, num_batches=30)
+    assert len(plan) == 30
+    assert {epoch for batch in plan for epoch, _ in batch} == {0, 1, 2}
+    assert plan_run(LENGTHS, 8, 10**6, seed=3, num_batches=40)[:30] == plan
+
+
+def test_dataset_serves_the_plan_and_crops_alike_every_time(corpus):
+    task = get_task("sid")
+    task.train_crop_seconds = 0.2
+    cuts = load_split(corpus, "train")
+    labels = task.label_set(cuts)
+    options = {"batch_size": 4, "max_batch_seconds": 100.0}
+    data = CutDataset(cuts, "train", task, labels, num_batches=12, seed=5, **options)
+    batches = data.batch_by_size(data.ordered_indices(), max_tokens=1)
+    assert len(batches) == 12
+    first, again, later = (data[index] for index in (3, 3, 3 + len(cuts)))
+    assert first["id"] == later["id"] == "train3"
+    assert len(first["waveform"]) == 3200
+    assert torch.equal(first["waveform"], again["waveform"])
+    assert not torch.equal(first["waveform"], later["waveform"])
+    dev = CutDataset(load_split(corpus, "dev"), "dev", task, labels, **options)
+    served = [index for batch in dev.batch_by_size(dev.ordered_indices()) for index in batch]
+    assert sorted(served) == list(range(9))
+    assert all(len(dev[index]["waveform"]) == dev.lengths[index] > 3200 for index in served)
+
+
+def test_too_short_utterances_are_named(corpus):
+    task = get_task("sid")
+    cuts = list(load_split(corpus, "train"))
+    short = cuts[1].truncate(duration=0.02)
+    short.id = "short-one"
+    with pytest.raises(TaskError, match="short-one"):
+        CutDataset([*cuts, short], "train", task, task.label_set(cuts), batch_size=4, max_batch_seconds=10.0)

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from speechft.errors import TrainingError
+from speechft.finetune.kmeans_labels import fit_kmeans, mfcc_features, nearest_centroids, slopes, write_dictionary, write_labels
+
+
+def kaldi_mfcc(waveform, num_filters=23, num_ceps=13):
+    """MFCC by the book, in float64: whole windows, DC removal, preemphasis, Povey window, mel, log, DCT-II, lifter."""
+    window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 399)) ** 0.85
+    frames = []
+    for start in range(0, len(waveform) - 399, 160):
+        frame = waveform[start : start + 400].astype(np.float64)
+        frame = frame - frame.mean()
+        frame = frame - 0.97 * np.concatenate([frame[:1], frame[:-1]])
+        frames.append(np.abs(np.fft.rfft(frame * window, 512)) ** 2)
+    mel = 1127.0 * np.log(1.0 + np.arange(257) * 16000 / 512 / 700.0)
+    low, high = 1127.0 * np.log(1.0 + 20.0 / 700.0), 1127.0 * np.log(1.0 + 8000.0 / 700.0)
+    centres = low + np.arange(num_filters + 2) * (high - low) / (num_filters + 1)
+    rising = (mel[:, None] - centres[None, :-2]) / np.diff(centres)[:-1]
+    falling = (centres[None, 2:] - mel[:, None]) / np.diff(centres)[1:]
+    filters = np.maximum(0.0, np.minimum(rising, falling))
+    filters[256] = 0.0
+    log_mel = np.log(np.maximum(np.stack(frames) @ filters, 1.1920929e-07))
+    basis = np.cos(np.pi / num_filters * (np.arange(num_filters) + 0.5)[:, None] * np.arange(num_ceps)) * np.sqrt(2.0 / num_filters)
+    basis[:, 0] = np.sqrt(1.0 / num_filters)
+    lifter = 1.0 + 11.0 * np.sin(np.pi * np.arange(num_ceps) / 22.0)
+    return log_mel @ basis * lifter
+
+
+def test_cepstra_are_kaldis():
+    waveform = torch.tensor(np.random.default_rng(0).standard_normal(4000) * 0.1, dtype=torch.float32)
+    features = mfcc_features(waveform)
+    assert features.shape == (1 + (4000 - 400) // 160, 39)
+    np.testing.assert_allclose(features[:, :13], kaldi_mfcc(waveform.numpy()), atol=2e-3)
+    np.testing.assert_allclose(features[:, 13:26], slopes(features[:, :13]), atol=1e-5)
+    np.testing.assert_allclose(features[:, 26:], slopes(slopes(features[:, :13])), atol=1e-5)
+
+
+def test_slope_of_a_ramp_is_its_slope():
+    ramp = np.arange(10, dtype=np.float32)[:, None] * np.array([[3.0, -1.0]], dtype=np.float32)
+    np.testing.assert_allclose(slopes(ramp)[2:-2], np.broadcast_to([3.0, -1.0], (6, 2)), atol=1e-5)
+
+
+def test_nearest_centroid_is_the_nearest():
+    generator = np.random.default_rng(1)
+    features, centroids = generator.standard_normal((50, 39)).astype(np.float32), generator.standard_normal((7, 39)).astype(np.float32)
+    expected = np.linalg.norm(features[:, None] - centroids[None], axis=-1).argmin(axis=1)
+    np.testing.assert_array_equal(nearest_centroids(features, centroids), expected)
+
+
+def test_clusters_tell_tones_apart_and_are_repeatable(tmp_path):
+    time = np.arange(8000) / 16000
+    files = []
+    for index, pitch in enumerate([300, 900, 2700]):
+        files.append(tmp_path / f"{index}.flac")
+        soundfile.write(files[-1], 0.3 * np.sin(2 * np.pi * pitch * time), 16000)
+    centroids = fit_kmeans(files, 3, seed=0)
+    np.testing.assert_array_equal(centroids, fit_kmeans(files, 3, seed=0))
+    write_labels(tmp_path / "train.km", files, centroids)
+    lines = [line.split() for line in (tmp_path / "train.km").read_text().splitlines()]
+    assert [len(line) for line in lines] == [48] * 3
+    assert len({max(set(line), key=line.count) for line in lines}) == 3
+    with pytest.raises(TrainingError, match="145 clusters"):
+        fit_kmeans(files, 145, seed=0)
+
+
+def test_dictionary_lists_every_cluster(tmp_path):
+    write_dictionary(tmp_path / "dict.km.txt", 3)
+    assert (tmp_path / "dict.km.txt").read_text() == "0 1\n1 1\n2 1\n"

@@ -1,0 +1,121 @@
+import csv
+import json
+import math
+
+import pytest
+import torch
+
+from speechft.encoders import load_encoder
+from speechft.errors import ConfigError, TrainingError
+from speechft.files import sha256_file
+from speechft.finetune import pretrain
+from speechft.finetune.trainer import import_fairseq
+from speechft.recipes import PretrainRecipe
+
+RECIPE = PretrainRecipe(
+    architecture={
+        "extractor": [{"channels": 16, "kernel": k, "stride": s} for k, s in [(10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2)]],
+        "layers": 2,
+        "hidden_size": 32,
+        "ffn_size": 64,
+        "attention_heads": 2,
+        "conv_pos": 16,
+        "conv_pos_groups": 4,
+        "final_dim": 16,
+    },
+    clusters=8,
+    updates=9,
+    warmup_updates=2,
+    batch_seconds=2.0,
+    max_seconds=0.5,
+    validate_every=4,
+    valid_fraction=0.15,
+    mask_length=4,
+)
+
+
+@pytest.fixture(scope="module")
+def manifests(make_corpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("speech")
+    return [make_corpus(folder / "a", {"train": 10}, seconds=(0.2, 0.8)), make_corpus(folder / "b", {"train": 6}, seed=1)]
+
+
+@pytest.fixture(scope="module")
+def pretrained(manifests, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pretrained")
+    torch.set_num_threads(1)
+    pretrain(RECIPE, manifests, folder / "out", folder / "work", keep_work=True)
+    return folder
+
+
+def test_output_is_an_encoder_of_the_recipes_size(pretrained):
+    from transformers import AutoModel
+
+    encoder = load_encoder(pretrained / "out")
+    assert (encoder.family, encoder.hidden_size, encoder.num_states, encoder.normalize) == ("hubert", 32, 3, False)
+    waveform = torch.randn(8000) * 0.1
+    model = AutoModel.from_pretrained(pretrained / "out").eval()
+    with torch.no_grad():
+        ours, theirs = encoder.encode([waveform]).hidden_states[-1], model(waveform[None]).last_hidden_state
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    provenance = json.loads((pretrained / "out/provenance.json").read_text())
+    assert provenance["kind"] == "pretrain"
+    assert set(provenance["inputs"]) == {"manifest_0", "manifest_1"}
+
+
+def test_weights_are_those_of_the_last_fairseq_checkpoint(pretrained):
+    state = torch.load(pretrained / "work/checkpoints/checkpoint_last.pt", weights_only=True)
+    assert state["optimizer_history"][-1]["num_updates"] == 9
+    weights = load_encoder(pretrained / "out").backbone.state_dict()
+    assert torch.equal(weights["encoder.layers.1.attention.k_proj.weight"], state["model"]["encoder.layers.1.self_attn.k_proj.weight"])
+    assert torch.equal(weights["masked_spec_embed"], state["model"]["mask_emb"])
+
+
+def test_data_has_short_recordings_left_out_and_a_label_every_10_ms(pretrained):
+    data = pretrained / "work/data"
+    sizes = [int(line.split("\t")[1]) for split in ("train", "valid") for line in (data / f"{split}.tsv").read_text().splitlines()[1:]]
+    labels = [line.split() for split in ("train", "valid") for line in (data / f"{split}.km").read_text().splitlines()]
+    assert min(sizes) >= 4000
+    facts = json.loads((pretrained / "out/provenance.json").read_text())["recipe"]["data"]
+    assert len(sizes) + facts["too_short"] == 16
+    assert facts["too_short"] >= 1
+    assert [len(line) for line in labels] == [1 + (size - 400) // 160 for size in sizes]
+    assert {int(label) for line in labels for label in line} <= set(range(8))
+
+
+def test_log_has_losses_in_nats(pretrained):
+    with (pretrained / "out/training.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["update"]) for row in rows] == list(range(1, 10))
+    assert [int(row["update"]) for row in rows if row["valid_loss_m"]] == [4, 8, 9]
+    # A cosine over 8 clusters and fairseq's 4 special symbols, of which none is favoured yet.
+    assert float(rows[0]["loss_m"]) == pytest.approx(math.log(12), abs=1.0)
+    assert [float(row["lr"]) for row in rows[:4]] == pytest.approx([0, 3.5e-4, 7e-4, 6e-4], rel=1e-3)
+
+
+def test_interrupted_pretraining_ends_with_the_same_weights(pretrained, manifests, tmp_path, monkeypatch):
+    import_fairseq()
+    from speechft.finetune.plugin.pretraining import RepeatablePretrainingTask
+
+    original = RepeatablePretrainingTask.train_step
+
+    def interrupt(task, sample, model, criterion, optimizer, update_num, ignore_grad=False):
+        if update_num == 6:
+            raise KeyboardInterrupt
+        return original(task, sample, model, criterion, optimizer, update_num, ignore_grad)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(RepeatablePretrainingTask, "train_step", interrupt)
+        pretrain(RECIPE, manifests, tmp_path / "out", tmp_path / "work")
+    made = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "work/data/train").iterdir()}
+    pretrain(RECIPE, manifests, tmp_path / "out", tmp_path / "work", keep_work=True)
+    assert made == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "work/data/train").iterdir()}
+    assert sha256_file(tmp_path / "out/model.safetensors") == sha256_file(pretrained / "out/model.safetensors")
+    assert (tmp_path / "out/training.csv").read_text() == (pretrained / "out/training.csv").read_text()
+
+
+def test_contradictions_are_named(manifests, tmp_path):
+    with pytest.raises(ConfigError, match="batch_seconds"):
+        pretrain(RECIPE.model_copy(update={"max_seconds": 3.0}), manifests, tmp_path / "out")
+    with pytest.raises(TrainingError, match="two are needed"):
+        pretrain(RECIPE.model_copy(update={"min_seconds": 2.0, "max_seconds": 2.0}), manifests, tmp_path / "out")

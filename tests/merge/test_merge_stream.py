@@ -1,0 +1,90 @@
+"""The safetensors reader and writer: the library reads what is written, and a merge holds a few tensors at a time."""
+
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from speechft.merge.stream import TensorReader, TensorWriter
+
+TENSORS = {
+    "z.half": torch.arange(3).half(),
+    "scalar": torch.tensor(2.5),
+    "a.bfloat": torch.arange(4).bfloat16(),
+    "double": torch.arange(5).double(),
+    "flags": torch.tensor([True, False, True]),
+    "empty": torch.empty(0, 2),
+    "bytes": torch.arange(7, dtype=torch.uint8),
+    "matrix": torch.arange(6.0).reshape(2, 3),
+    "naïve": torch.ones(1),
+}
+
+
+def copy(source, target):
+    with TensorReader(source) as reader, TensorWriter(target, reader.tensors) as writer:
+        for name in writer.order:
+            writer.write(name, reader.read(name))
+
+
+def test_every_dtype_and_shape_survives(tmp_path):
+    save_file(TENSORS, tmp_path / "in.safetensors")
+    copy(tmp_path / "in.safetensors", tmp_path / "out.safetensors")
+    found = load_file(tmp_path / "out.safetensors")
+    assert found.keys() == TENSORS.keys()
+    for name, tensor in TENSORS.items():
+        assert found[name].dtype == tensor.dtype
+        assert torch.equal(found[name], tensor)
+
+
+def test_tensors_are_aligned_to_their_elements(tmp_path):
+    save_file(TENSORS, tmp_path / "in.safetensors")
+    copy(tmp_path / "in.safetensors", tmp_path / "out.safetensors")
+    content = (tmp_path / "out.safetensors").read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    assert header.pop("__metadata__") == {"format": "pt"}
+    for name, entry in header.items():
+        assert (8 + length + entry["data_offsets"][0]) % TENSORS[name].element_size() == 0
+
+
+def test_a_tensor_out_of_turn_is_a_mistake_of_the_caller(tmp_path):
+    save_file(TENSORS, tmp_path / "in.safetensors")
+    with TensorReader(tmp_path / "in.safetensors") as reader:
+        with pytest.raises(ValueError, match="is not the next one"), TensorWriter(tmp_path / "out.safetensors", reader.tensors) as writer:
+            writer.write("flags", reader.read("flags"))
+        with pytest.raises(ValueError, match="9 announced tensors were not written"), TensorWriter(tmp_path / "out", reader.tensors):
+            pass
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+import torch
+from safetensors.torch import save_file
+from speechft.merge import merge_files
+
+folder = Path(sys.argv[1])
+torch.set_num_threads(1)
+save_file({"x": torch.zeros(1)}, folder / "small_a"); save_file({"x": torch.ones(1)}, folder / "small_b")
+merge_files(folder / "small_a", [folder / "small_b"], folder / "small_out")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+merge_files(folder / "a", [folder / "b", folder / "c"], folder / "out")
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+def test_peak_memory_is_a_few_tensors(tmp_path):
+    tensor_mb, count = 2, 40
+    for seed, name in enumerate("abc"):
+        generator = torch.Generator().manual_seed(seed)
+        save_file({f"{index}": torch.randn(tensor_mb * 2**18, generator=generator) for index in range(count)}, tmp_path / name)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(tmp_path)], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
+    )
+    # Five or six tensors are alive at once; one model is 80 MB.
+    assert float(done.stdout) < 12 * tensor_mb

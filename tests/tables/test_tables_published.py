@@ -1,0 +1,75 @@
+"""The file of published numbers: what is in it, and how mistakes in it are reported."""
+
+from pathlib import Path
+
+import pytest
+
+from speechft.errors import TableError
+from speechft.tables import load_published
+
+PUBLISHED = Path(__file__).parents[2] / "config/published.csv"
+FULL = ("full_superb", "hubert_base")
+
+
+def test_the_projects_file_has_the_quoted_numbers():
+    published = load_published(PUBLISHED)
+    assert set(published.tables) == {"full_superb", "encoders", "supervised", "baselines", "multitask", "unsupervised"}
+    assert len(published.row(*FULL, "none", "pretrained")) == 12
+    for key, value in {
+        (*FULL, "asr_tedlium3", "speech_ft", "SUPERB_FULL"): 874.51,
+        (*FULL, "asr_tedlium3", "stable_ft", "QbE"): 0.0970,
+        ("encoders", "wav2vec2_base", "asr_tedlium3", "stable_ft", "SF_CER"): 26.45,
+        ("supervised", "hubert_base", "sid_voxceleb1", "stable_ft", "PR"): 29.08,
+        ("supervised", "hubert_base", "er_iemocap", "speech_ft", "SUPERB_S"): 1010.29,
+        ("baselines", "hubert_base", "sid_voxceleb1", "dora", "SUPERB_S"): 790.12,
+        ("multitask", "hubert_base", "pr_librispeech+sid_voxceleb1", "sequential_speech_ft", "SUPERB_S"): 887.50,
+        ("unsupervised", "hubert_base", "hubert_aishell3", "stable_ft", "ASR_ZH_CER"): 23.47,
+    }.items():
+        assert published.value(*key) == value
+
+
+def test_unknown_cells_are_absent():
+    published = load_published(PUBLISHED)
+    assert published.value("supervised", "hubert_base", "sid_voxceleb1", "stable_ft", "SID") is None
+    assert published.value("encoders", "wavlm_base_plus", "none", "pretrained", "PR") is None
+    assert published.value(None, "hubert_base", "none", "pretrained", "PR") is None
+
+
+def test_comments_empty_lines_and_empty_values_are_allowed(write_published):
+    path = write_published("# a comment", "", "t,e,f,m,PR,", "t, e ,f,m,KS,96.5")
+    assert load_published(path).values == {("t", "e", "f", "m", "KS"): 96.5}
+
+
+def test_all_problems_are_listed_with_their_lines(write_published):
+    path = write_published(
+        "t,e,f,m,PR,1", "t,e,f,m,PR,2", "t,e,f,m,PER,1", "t,e,f,m,SID,high", "t,e,f,m,ER,nan", "t,,f,m,KS,1", "t,e,f,m,KS"
+    )
+    with pytest.raises(TableError) as caught:
+        load_published(path)
+    message = str(caught.value)
+    assert f"{path}: 6 problems" in message
+    for problem in (
+        "line 3: t/e/f/m/PR is there twice",
+        "line 4: 'PER' is not a metric",
+        "line 5: 'high' is not a finite number",
+        "line 6: 'nan' is not a finite number",
+        "line 7: only the value may be empty",
+        "line 8: 5 fields instead of 6",
+    ):
+        assert problem in message
+
+
+@pytest.mark.parametrize("header", ["table,encoder,finetuning,method,metric", "", "model,metric,value"])
+def test_a_wrong_header(write_published, header):
+    with pytest.raises(TableError, match="first line must be table,encoder,finetuning,method,metric,value"):
+        load_published(write_published(header=header))
+
+
+def test_a_missing_or_unreadable_file(tmp_path):
+    with pytest.raises(TableError, match="no such file"):
+        load_published(tmp_path / "absent.csv")
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(TableError, match="can not be read"):
+        load_published(tmp_path / "binary.csv")
+    with pytest.raises(TableError, match="can not be read"):
+        load_published(tmp_path)
