@@ -82,10 +82,7 @@ def _split_problems(recipe: CorpusRecipe, listing: Listing) -> list[Problem]:
 
 def _with_dev_split(checked: list[Checked], fraction: float) -> list[Checked]:
     dev = choose_dev([utterance.id for utterance, _ in checked if utterance.split == "train"], fraction)
-    return [
-        (dataclasses.replace(utterance, split="dev") if utterance.split == "train" and utterance.id in dev else utterance, facts)
-        for utterance, facts in checked
-    ]
+    return [(dataclasses.replace(utterance, split="dev") if utterance.id in dev else utterance, facts) for utterance, facts in checked]
 
 
 def _write(recipe: CorpusRecipe, checked: list[Checked], out_dir: Path) -> dict[str, Any]:

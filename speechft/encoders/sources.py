@@ -191,7 +191,7 @@ def _read_fairseq(content: Mapping[str, Any], path: Path) -> Source:
     if isinstance(model_cfg.get("latent_temp"), str):
         model_cfg = {**model_cfg, "latent_temp": list(ast.literal_eval(model_cfg["latent_temp"]))}
     task_state = attributes(content.get("task_state"))
-    dictionaries = [attributes(item) for item in task_state.get("dictionaries") or []]
+    dictionaries = [_dictionary(attributes(item)) for item in task_state.get("dictionaries") or []]
     return Source(
         architecture,
         "fairseq",

@@ -107,9 +107,9 @@ class StackedAdam:
 
     @torch.no_grad()
     def step(self, gradients: Tensor, norms: Tensor, active: Tensor, clip_norm: float) -> None:
-        """Update the rows that are `active` (R,) with gradients (R, P) of `norms` (R,), clipped to `clip_norm`; others do not change."""
+        """Update the rows that are `active` (R,); others do not change. Gradients (R, P) of `norms` (R,) are clipped in place."""
         clip = (clip_norm / (norms + 1e-6)).clamp(max=1.0)
-        gradients = gradients * clip[:, None]
+        gradients.mul_(clip[:, None])
         if not bool(active.all()):
             self._step_some(gradients, active)
             return
@@ -131,7 +131,8 @@ class StackedAdam:
             parameters.mul_((1 - rates * self.weight_decay)[:, None].to(parameters.dtype))
         first.lerp_(gradients, 1 - beta1)
         second.mul_(beta2).addcmul_(gradients, gradients, value=1 - beta2)
-        root_correction = (1 - beta2**steps).sqrt()[:, None].to(parameters.dtype)
-        step_size = (rates / (1 - beta1**steps))[:, None].to(parameters.dtype)
-        denominator = second.sqrt().div_(root_correction).add_(self.eps)
-        parameters.sub_(step_size * first / denominator)
+        step_sizes = rates / (1 - beta1**steps)
+        scale = 1 / ((1 - beta2**steps).sqrt() * step_sizes)
+        # first / denominator = step size * first / (sqrt(second / correction) + eps), in two passes over the matrix.
+        denominator = torch.addcmul((self.eps / step_sizes)[:, None].to(second.dtype), second.sqrt(), scale[:, None].to(second.dtype))
+        parameters.addcdiv_(first, denominator, value=-1)

@@ -184,6 +184,7 @@ def test_same_corpus_gives_the_same_bytes_and_content_hash_ignores_the_place(fol
     second = prepare_corpus(folder.recipe(), tmp_path / "two")
     assert first == second
     assert (tmp_path / "one/train.jsonl.gz").read_bytes() == (tmp_path / "two/train.jsonl.gz").read_bytes()
+    assert (tmp_path / "one/train.jsonl.gz").read_bytes()[4:8] == bytes(4)  # gzip's time stamp
     assert first["sampling_rates"] == {"8000": 1, "16000": 1}
 
     shutil.copytree(folder.path, tmp_path / "moved")

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from speechft.encoders import load_encoder
+from speechft.encoders.batching import length_groups
 from speechft.errors import AudioError, ConfigError
 
 
@@ -15,10 +16,11 @@ def encoder(tiny_dir):
     return load_encoder(tiny_dir)
 
 
-@given(lengths=st.lists(st.integers(560, 6000), min_size=1, max_size=5), seed=st.integers(0, 99))
+@given(lengths=st.lists(st.integers(640, 6000), min_size=1, max_size=5), seed=st.integers(0, 99))
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_batch_gives_the_features_of_each_utterance_alone(encoder, waveforms_of, lengths, seed):
-    lengths = [encoder.min_samples, *lengths]
+    # A neighbour of similar length, so that some utterances always share a padded batch.
+    lengths = [encoder.min_samples, *lengths, lengths[0] - lengths[0] // 8]
     waveforms = waveforms_of(lengths, seed)
     with torch.inference_mode():
         together = encoder.encode(waveforms)
@@ -32,6 +34,20 @@ def test_any_batch_gives_the_features_of_each_utterance_alone(encoder, waveforms
                 assert single.shape[1] == frames
                 torch.testing.assert_close(batched[index, :frames], single[0], atol=1e-4, rtol=0)
                 assert not batched[index, frames:].any()
+
+
+def test_groups_of_similar_length():
+    groups = length_groups([1000, 390, 900, 400, 800, 100])
+    assert groups == [[0, 2, 4], [3, 1], [5]]
+    assert length_groups([5]) == [[0]]
+
+
+def test_order_of_utterances_is_kept(encoder, waveforms_of):
+    waveforms = waveforms_of([1000, 5000, 4900, 900, 5000])
+    with torch.inference_mode():
+        forth, back = encoder.encode(waveforms), encoder.encode(waveforms[::-1])
+    assert torch.equal(forth.lengths, back.lengths.flip(0))
+    torch.testing.assert_close(forth.hidden_states[-1], back.hidden_states[-1].flip(0), atol=1e-4, rtol=0)
 
 
 def test_shortest_waveform_is_the_shortest_possible(encoder):
@@ -59,7 +75,7 @@ def test_features_are_those_of_the_transformers_model(encoder, waveforms_of):
 
 def test_gradients_reach_everything_but_the_extractor(encoder, waveforms_of):
     model = copy.deepcopy(encoder).train()
-    output = model.encode(waveforms_of([3000, 2000]))
+    output = model.encode(waveforms_of([3000, 2700]))
     sum((state**2).sum() for state in output.hidden_states).backward()
     extractor = set(model.extractor_parameter_names())
     without = {name for name, parameter in model.backbone.named_parameters() if parameter.grad is None}
@@ -97,7 +113,7 @@ def test_training_mode_has_dropout_but_neither_layerdrop_nor_masking(encoder, wa
 
 def test_gradients_do_not_depend_on_padding(encoder, waveforms_of):
     """A loss over valid frames gives each parameter the sum of the gradients of the utterances by themselves."""
-    waveforms = waveforms_of([4000, 1500])
+    waveforms = waveforms_of([4000, 3500, 1500])
     together = _gradients(encoder, [waveforms])
     apart = _gradients(encoder, [[waveform] for waveform in waveforms])
     assert together.keys() == apart.keys()

@@ -14,9 +14,9 @@ from speechft.errors import CheckpointError, ConfigError, CorpusError, SpeechFTE
 from speechft.evaluate import engine, evaluate
 from speechft.evaluate.cell import read_cell
 from speechft.evaluate.features import FrameFeatures, FrozenEncoder
-from speechft.evaluate.probes import Setting
+from speechft.evaluate.probes import ProbeBank, Setting
 from speechft.evaluate.splits import load_splits
-from speechft.evaluate.training import TrialState, dev_rows, select
+from speechft.evaluate.training import TrialState, dev_rows, select, train_probes
 from speechft.recipes import evaluation_recipe
 from speechft.tasks import get_task
 from speechft.tasks.base import LabelSet
@@ -133,12 +133,14 @@ def test_kept_features_serve_another_recipe_but_not_another_task(model_dir, mani
 
 
 def test_the_budget_for_frames_changes_the_cost_only(model_dir, manifests, tmp_path):
-    kept = evaluate(model_dir, "pr", manifests, tmp_path / "a.json", QUICK["pr"])
-    recomputed = evaluate(model_dir, "pr", manifests, tmp_path / "b.json", {**QUICK["pr"], "cache_gb": 0.0})
+    # A rate that does not amplify rounding.
+    recipe = {**QUICK["pr"], "learning_rates": [1e-4]}
+    kept = evaluate(model_dir, "pr", manifests, tmp_path / "a.json", recipe)
+    recomputed = evaluate(model_dir, "pr", manifests, tmp_path / "b.json", {**recipe, "cache_gb": 0.0})
     assert kept["counts"]["encoder_passes"] == 30
     # 20 steps x 2 batches x 4 utterances, two evaluations on dev, test.
     assert recomputed["counts"]["encoder_passes"] == 20 * 8 + 2 * 6 + 6
-    assert recomputed["values"]["PR"][0] == pytest.approx(kept["values"]["PR"][0], abs=6.0)
+    assert recomputed["values"]["PR"][0] == pytest.approx(kept["values"]["PR"][0], abs=1.0)
 
 
 def test_kept_and_recomputed_frames_are_equal(model_dir, manifests):
@@ -183,6 +185,60 @@ def test_selection():
     assert select([trials[0], TrialState(1e-4, diverged=True)], accuracy, 0) == 0
     with pytest.raises(TrainingError, match=r"0.1, 0.01; seed 4"):
         select([TrialState(1e-1, diverged=True), TrialState(1e-2, diverged=True)], accuracy, 4)
+
+
+class ScriptedBank(ProbeBank):
+    """Probes whose dev scores are given, and whose state is the number of steps they made."""
+
+    frame_level = False
+
+    def __init__(self, setting, scores):
+        super().__init__(setting)
+        self.script, self.steps = iter(scores), 0
+
+    def train_step(self, features, batches):
+        self.steps += 1
+        return [0.0]
+
+    def scores(self, features, batches, probes):
+        return [next(self.script)]
+
+    def state(self, index):
+        return {"steps": torch.tensor(self.steps)}
+
+    def load_state(self, index, state):
+        raise AssertionError
+
+    def _statistics(self, features, batch, probes):
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("task", "scores", "best_step"),
+    [("ks", [0.0, 0.5, 0.5, 0.4], 4), ("pr", [1.5, 0.9, 0.9, 1.0], 4), ("ks", [0.0] * 4, 2), ("ks", [0.1, 0.2, 0.3, 0.4], 7)],
+)
+def test_the_first_of_the_best_evaluations_is_kept(task, scores, best_step, model_dir, manifests):
+    recipe = evaluation_recipe(task, {"protocol": "quick", "steps": 7, "eval_every": 2, "learning_rates": [0.1]})
+    labels, splits = load_splits(get_task(task), manifests, load_encoder(model_dir), 1)
+    key = get_task(task).selection_metric.key
+    bank = ScriptedBank(Setting(get_task(task), labels, recipe, torch.device("cpu")), [{key: score} for score in scores])
+    (trial,) = train_probes(bank, splits["train"], None, splits["dev"], None, seed=0)
+    assert bank.steps == 7
+    # Steps 2, 4, 6 and the last one were evaluated; only a strictly better one replaces an earlier one.
+    assert (trial.best_step, trial.best_state["steps"].item(), trial.dev) == (best_step, best_step, {key: scores[(best_step - 1) // 2]})
+
+
+def test_the_best_state_is_tested_not_the_last(model_dir, manifests, tmp_path, monkeypatch):
+    def trained(bank, *args):
+        # A probe that always says "high", the first class, which a third of the utterances are.
+        states = [{name: torch.zeros_like(value) for name, value in bank.state(index).items()} for index in range(2)]
+        states[1]["head.classifier.bias"][0] = 1.0
+        original = train_probes(bank, *args)
+        return [TrialState(trial.learning_rate, {"KS": 0.1 * i}, 1, states[i]) for i, trial in enumerate(original)]
+
+    monkeypatch.setattr(engine, "train_probes", trained)
+    cell = evaluate(model_dir, "ks", manifests, tmp_path / "a.json", {**QUICK["ks"], "learning_rates": [1e-3, 1e-2]})
+    assert cell["selected"] == [{"seed": 1337, "learning_rate": 1e-2, "best_step": 1, "test": {"KS": pytest.approx(100 / 3)}}]
 
 
 def test_diverged_rates_are_recorded(model_dir, manifests, tmp_path, monkeypatch):

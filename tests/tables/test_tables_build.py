@@ -15,11 +15,11 @@ from speechft.tables.render import latex_escape, markdown_escape
 MARKDOWN = """\
 # A table
 
-| method      | encoder | fine-tuning | PR PER % ↓               | KS acc % ↑             | QbE MTWV ↑ |
-| ----------- | ------- | ----------- | -----------------------: | ---------------------: | ---------: |
-| Pre-trained | e       | none        | 5.20 (5.17, +0.03)       | **96.50 ± 6.35**       | 0.0687     |
-| Stable-FT   | e       | f           | pending (5.22)           | **96.50**              | pending    |
-| Speech-FT   | e       | f           | **3.94** (3.94, +0.00)   | 95.25                  | **0.1011** |
+| method      | encoder | fine-tuning | PR PER % ↓             | KS acc % ↑       | QbE MTWV ↑ |
+| ----------- | ------- | ----------- | ---------------------: | ---------------: | ---------: |
+| Pre-trained | e       | none        | 5.20 (5.17, +0.03)     | **96.50 ± 6.35** | 0.0687     |
+| Stable-FT   | e       | f           | pending (5.22)         | **96.50**        | pending    |
+| Speech-FT   | e       | f           | **3.94** (3.94, +0.00) | 95.25            | **0.1011** |
 
 - Made-up numbers.
 - Protocol: superb (published steps and sampling).
@@ -47,18 +47,9 @@ def small_table(make_recipe, write_cell, write_published):
     return make_recipe(("pr", "ks", "qbe"), note="Made-up numbers.", published="p"), cells, published
 
 
-def normalised(text):
-    """Without the padding of columns."""
-    return [" ".join(line.replace("-" * 3, "-").split()).replace("-:", ":").strip("-") for line in text.splitlines() if "---" not in line]
-
-
 def test_markdown_snapshot(small_table, tmp_path):
     build_table(*small_table, tmp_path / "out", "t")
-    text = (tmp_path / "out/t.md").read_text()
-    assert normalised(text) == normalised(MARKDOWN)
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert len({len(line) for line in lines}) == 1
-    assert lines[1].count("-: |") == 3
+    assert (tmp_path / "out/t.md").read_text() == MARKDOWN
 
 
 def test_csv_has_every_number(small_table, tmp_path):

@@ -53,7 +53,7 @@ def test_superb_full_uses_all_eleven_metrics():
 
 def test_the_ends_of_the_scale_are_0_and_1000():
     scale = {key: Normaliser(fbank=10.0, sota=20.0 + place, source="made up") for place, key in enumerate(FOUR_TASKS)}
-    assert superb_score({key: 10.0 for key in FOUR_TASKS}, scale) == 0.0
+    assert superb_score(dict.fromkeys(FOUR_TASKS, 10.0), scale) == 0.0
     assert superb_score({key: 20.0 + place for place, key in enumerate(FOUR_TASKS)}, scale) == pytest.approx(1000.0)
 
 

@@ -47,7 +47,7 @@ class TaskLoss(FairseqCriterion):  # type: ignore[misc]
         if not model.training:
             statistics = task.speech_task.statistics(logits, lengths, sample["targets"], task.labels)
             logged.update({STATISTIC + key: float(count) for key, count in statistics.items()})
-        return loss, int(sample['nsentences']), logged
+        return loss, 1, logged
 
     @staticmethod
     def reduce_metrics(logging_outputs: Sequence[dict[str, float]]) -> None:

@@ -17,7 +17,15 @@ from speechft.finetune.best import BestEncoder
 from speechft.finetune.freezing import head_only_updates
 from speechft.finetune.jobs import FinetuneJob
 from speechft.finetune.plugin.criterion import STATISTIC
+from speechft.finetune.plugin.model import EncoderWithHead
 from speechft.tasks import get_task
+
+
+def unwrapped(model: Any) -> EncoderWithHead:
+    """The model itself, out of the wrappers that fairseq puts around it when several processes train."""
+    while not isinstance(model, EncoderWithHead):
+        model = model.module
+    return model
 
 
 @dataclass
@@ -63,7 +71,7 @@ class FinetuneTask(FairseqTask):  # type: ignore[misc]
         self.completed_updates = update_num
         self.last_utterances = sample["ids"]
         # Here and not in `set_num_updates`: fairseq calls that on a restart before it collects the parameters of the optimizer.
-        getattr(model, "module", model).freeze_for(update_num, self.head_only)
+        unwrapped(model).freeze_for(update_num, self.head_only)
         metrics.log_scalar("used_lr", optimizer.get_lr(), weight=0)
         return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
 
