@@ -67,6 +67,7 @@ def write_encoder(
         tensors, config = backbone.state_dict(), getattr(backbone, "config", None)
     if tensors is None:
         raise CheckpointError(f"{out_dir}: nothing to write. Give a backbone or tensors.")
+    check_replaceable(out_dir)
     where = where or str(out_dir)
     weights = {name: _own_memory(tensor).float() for name, tensor in tensors.items()}
     if like is not None:
@@ -81,6 +82,18 @@ def write_encoder(
         write_json(temporary / PREPROCESSOR, _preprocessor(config))
         write_json(temporary / SOURCE_CONFIG, dict(source_config or {}))
         seal_encoder(temporary, provenance, name=Path(out_dir).name)
+
+
+def check_replaceable(out_dir: str | Path) -> None:
+    """Refuse to replace a file, or a directory that holds anything but an encoder.
+
+    Raises:
+        CheckpointError: `out_dir` is such a thing.
+    """
+    path = Path(out_dir)
+    is_encoder = (path / CONFIG).is_file() and (path / WEIGHTS).is_file()
+    if path.exists() and not is_encoder and not (path.is_dir() and not any(path.iterdir())):
+        raise CheckpointError(f"{path}: exists and is no encoder directory, so it is not replaced. Name another output or remove it.")
 
 
 def _own_memory(tensor: Tensor) -> Tensor:

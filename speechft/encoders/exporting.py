@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from speechft.encoders.directory import FILES, load_backbone, read_pretraining_only, read_source_config
+from speechft.encoders.directory import FILES, check_replaceable, load_backbone, read_pretraining_only, read_source_config
 from speechft.encoders.families import fairseq_config
 from speechft.encoders.names import NameMap
 from speechft.errors import CheckpointError
@@ -155,6 +155,7 @@ def _fairseq_dictionary(saved: Mapping[str, Any]) -> Any:
 
 
 def _copy_directory(model_dir: Path, out: Path) -> None:
+    check_replaceable(out)
     with atomic_directory(out) as temporary:
         for file in FILES:
             if (model_dir / file).exists():

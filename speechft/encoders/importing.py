@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from speechft.encoders.directory import write_encoder
+from speechft.encoders.directory import CONFIG, WEIGHTS, write_encoder
 from speechft.encoders.families import get_family, transformers_config
 from speechft.encoders.names import NameMap, as_float32
 from speechft.encoders.provenance import make_provenance
@@ -30,7 +30,7 @@ def import_checkpoint(
 
     Args:
         source: fairseq `.pt` (`args` or `cfg` style), s3prl's converted layout, an s3prl run checkpoint, WavLM's or DeCoAR 2.0's `.pt`,
-            or a transformers directory.
+            a bare state dict with their names (`.pt` or `.safetensors`), or a transformers directory or its `model.safetensors`.
         out_dir: the encoder directory, replaced when it exists.
         family: "hubert", "wav2vec2", "wavlm" or "decoar2"; default: from the content, against which it is checked.
         format: one of speechft.encoders.sources.FORMATS; default: from the content, against which it is checked.
@@ -43,6 +43,8 @@ def import_checkpoint(
     path = Path(source)
     if format is not None and format not in FORMATS:
         raise CheckpointError(f"There is no format {format!r}. Formats: {', '.join(FORMATS)}.")
+    if path.name == WEIGHTS and (path.parent / CONFIG).is_file():
+        path = path.parent
     if path.is_dir():
         from speechft.encoders.transformers_directory import import_directory
 

@@ -11,13 +11,15 @@ from typing import Any
 
 from torch import Tensor
 
+from speechft.encoders.directory import read_tensors
 from speechft.encoders.families import FAMILIES, get_family
 from speechft.encoders.inference import infer_model_cfg
 from speechft.encoders.unpickling import attributes, is_state_dict, load_pickle, plain
 from speechft.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
-FORMATS = ("fairseq", "s3prl", "s3prl_run", "wavlm", "decoar2", "transformers")
+FORMATS = ("fairseq", "s3prl", "s3prl_run", "wavlm", "decoar2", "state_dict", "transformers")
+_WITHOUT_CONFIGURATION = ("s3prl_run", "decoar2", "state_dict")
 _PREFIXES = ("module.", "model.")
 # Settings of the audio task among the flat arguments of old fairseq checkpoints.
 _TASK_KEYS = ("normalize", "sample_rate", "enable_padding", "max_sample_size", "min_sample_size", "label_rate", "random_crop", "pad_audio")
@@ -57,7 +59,7 @@ class Source:
 
 
 def read_source(path: Path, family: str | None, format: str | None, config: Mapping[str, Any] | None) -> Source:
-    """Read a pickled checkpoint of any layout.
+    """Read a checkpoint file of any layout.
 
     Args:
         path: the file.
@@ -68,7 +70,7 @@ def read_source(path: Path, family: str | None, format: str | None, config: Mapp
     Raises:
         CheckpointError: unreadable or unknown layout, another family or format than asked for, or a `config` that contradicts the file.
     """
-    content = load_pickle(path)
+    content = read_tensors(path) if path.suffix == ".safetensors" else load_pickle(path)
     found = detect_format(content)
     if found is None:
         raise CheckpointError(f"{path}: holds no encoder checkpoint of a known layout{_keys(content)}. Layouts: {', '.join(FORMATS)}.")
@@ -95,7 +97,11 @@ def detect_format(content: Any) -> str | None:
         if cfg.get("model") is not None or content.get("args") is not None:
             return "fairseq"
         return "decoar2" if "cfg" not in content else None
-    return "transformers" if is_state_dict(content) and any("attention.k_proj" in name for name in content) else None
+    if not is_state_dict(content):
+        return None
+    if any(".self_attn.k_proj." in name for name in content):
+        return "state_dict"
+    return "transformers" if any(".attention.k_proj." in name for name in content) else None
 
 
 def detect_family(names: list[str], model_cfg: Mapping[str, Any]) -> str | None:
@@ -132,7 +138,7 @@ def _complete(source: Source, given: dict[str, Any], path: Path) -> None:
     section = source.model_cfg if source.family in ("wavlm", "decoar2") else source.task_cfg
     if "normalize" in given:
         section["normalize"] = given.pop("normalize")
-    if not source.model_cfg or source.format in ("s3prl_run", "decoar2"):
+    if not source.model_cfg or source.format in _WITHOUT_CONFIGURATION:
         inferred = infer_model_cfg(source.family, source.tensors, given)
         section.setdefault("normalize", inferred.pop("normalize"))
         source.model_cfg = {**inferred, **source.model_cfg}
@@ -167,13 +173,22 @@ def _read_run(content: Mapping[str, Any], path: Path) -> Source:
         raise CheckpointError(
             f"{path}: its Upstream entry is no state dict: the upstream was frozen. Import the upstream's own checkpoint."
         )
-    names = list(tensors)
+    tensors = _without_prefixes(tensors)
+    upstream = str(attributes(content.get("Args")).get("upstream", ""))
+    family = next((name for name in FAMILIES if upstream.startswith(name)), "")
+    return Source(detect_family(list(tensors), {}) or family, "s3prl_run", tensors, {}, {})
+
+
+def _read_state_dict(content: Mapping[str, Any], _path: Path) -> Source:
+    return Source("", "state_dict", _without_prefixes(content), {}, {})
+
+
+def _without_prefixes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Names without what wrappers (DistributedDataParallel, s3prl's expert) put before all of them."""
     for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in names):
+        if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-            names = list(tensors)
-    family = next((name for name in FAMILIES if str(attributes(content.get("Args")).get("upstream", "")).startswith(name)), "")
-    return Source(detect_family(names, {}) or family, "s3prl_run", dict(tensors), {}, {})
+    return dict(tensors)
 
 
 def _read_fairseq(content: Mapping[str, Any], path: Path) -> Source:
@@ -219,6 +234,7 @@ _READERS = {
     "decoar2": _read_decoar2,
     "s3prl_run": _read_run,
     "fairseq": _read_fairseq,
+    "state_dict": _read_state_dict,
     "transformers": _read_bare,
 }
 

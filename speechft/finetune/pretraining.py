@@ -150,11 +150,16 @@ def _train(directory: Path, recipe: PretrainRecipe) -> None:
         progress.show(update, {"valid loss": loss, "valid accuracy": accuracy}, force=True)
 
     try:
-        run_fairseq(_config(directory, recipe), directory / "fairseq.log", FairseqRecords(on_update, on_validation, "valid"))
+        records = FairseqRecords(on_update, on_validation, "valid")
+        run_fairseq(_config(directory, recipe), directory / "fairseq.log", records, _explain)
     finally:
         with contextlib.suppress(OSError):
             log.flush()
         progress.close()
+
+
+def _explain(problem: str) -> str:
+    return f"Pre-training: {problem}. Lower peak_lr or raise warmup_updates."
 
 
 def _masked(values: Row) -> tuple[str, str]:
@@ -163,12 +168,12 @@ def _masked(values: Row) -> tuple[str, str]:
 
 
 def _write_output(directory: Path, out_dir: Path, recipe: PretrainRecipe, inputs: dict[str, Path], utterances: Utterances) -> None:
-    checkpoint = newest_checkpoint(directory / "checkpoints")
-    if checkpoint is None:
-        raise TrainingError(f"{directory}: no readable checkpoint. Remove the directory and run this again.")
+    newest = newest_checkpoint(directory / "checkpoints")
+    if newest is None or newest[1] < recipe.updates:
+        raise TrainingError(f"{directory}: no readable checkpoint of the last update. Remove the directory and run this again.")
     facts = {"recordings": len(utterances.train), "hours": round(utterances.hours, 4), "too_short": utterances.too_short}
     provenance = make_provenance("pretrain", inputs, {**recipe.model_dump(mode="json"), "data": facts, "training_log": TRAINING_LOG})
     with atomic_directory(out_dir) as temporary:
-        import_checkpoint(checkpoint, temporary, family="hubert", format="fairseq")
+        import_checkpoint(newest[0], temporary, family="hubert", format="fairseq")
         seal_encoder(temporary, provenance, name=out_dir.name)
         shutil.copyfile(directory / TRAINING_LOG, temporary / TRAINING_LOG)

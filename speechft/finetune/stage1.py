@@ -123,11 +123,17 @@ def _train(job: FinetuneJob) -> None:
         progress.show(update, scores, force=True)
 
     try:
-        run_fairseq(_config(job), job.work_dir / "fairseq.log", FairseqRecords(on_update, on_validation, "dev"))
+        run_fairseq(_config(job), job.work_dir / "fairseq.log", FairseqRecords(on_update, on_validation, "dev"), _explain)
     finally:
         with contextlib.suppress(OSError):
             log.flush()
         progress.close()
+
+
+def _explain(problem: str) -> str:
+    from speechft.finetune.plugin.task import FinetuneTask
+
+    return FinetuneTask.explain(problem)
 
 
 def _write_output(job: FinetuneJob, out_dir: Path) -> None:

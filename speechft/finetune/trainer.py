@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,12 +86,12 @@ def _distributed() -> dict[str, Any]:
     return options
 
 
-def newest_checkpoint(save_dir: Path) -> Path | None:
-    """The readable checkpoint with most updates.
+def newest_checkpoint(save_dir: Path) -> tuple[Path, int] | None:
+    """The readable checkpoint with most updates, and their number.
 
     fairseq renames the first file of a save into place, but copies the others, so a process that dies while copying leaves a torn one.
     """
-    best: tuple[int, Path] | None = None
+    newest: tuple[Path, int] | None = None
     for path in sorted(save_dir.glob("checkpoint*.pt")):
         try:
             state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
@@ -99,18 +99,19 @@ def newest_checkpoint(save_dir: Path) -> Path | None:
         except Exception as error:  # any damage shows in its own way
             LOGGER.warning("%s: is damaged (%s) and left aside; an older checkpoint is used.", path, type(error).__name__)
             continue
-        if best is None or updates > best[0]:
-            best = (updates, path)
-    return best[1] if best else None
+        if newest is None or updates > newest[1]:
+            newest = (path, updates)
+    return newest
 
 
-def run_fairseq(config: Any, log_file: Path, records: logging.Handler | None) -> None:
+def run_fairseq(config: Any, log_file: Path, records: logging.Handler | None, explain: Callable[[str], str] = str) -> None:
     """Train until the last update, going on from the newest checkpoint in the configuration's save directory.
 
     Args:
         config: from `fairseq_config`.
         log_file: receives everything that fairseq says.
         records: handler for the records of fairseq's progress bar.
+        explain: makes a message about a numerical failure, of which fairseq does not say where it happened.
 
     Raises:
         TrainingError: not a number, out of memory, a checkpoint that does not fit, or SIGTERM (after a checkpoint was written).
@@ -127,8 +128,10 @@ def run_fairseq(config: Any, log_file: Path, records: logging.Handler | None) ->
         if hasattr(checkpoint_utils.save_checkpoint, "best"):
             del checkpoint_utils.save_checkpoint.best
         newest = newest_checkpoint(save_dir)
+        if newest is not None and newest[1] >= config.optimization.max_update:
+            return  # done before; fairseq would add one more update
         if newest is not None:
-            config.checkpoint.restore_file = str(newest)
+            config.checkpoint.restore_file = str(newest[0])
         with stop.on_sigterm():
             try:
                 distributed_utils.call_main(config, train.main)
@@ -137,7 +140,7 @@ def run_fairseq(config: Any, log_file: Path, records: logging.Handler | None) ->
             except torch.OutOfMemoryError as error:
                 raise TrainingError(f"Out of memory: {error}. Lower batch_size or max_batch_seconds, and raise accumulate.") from None
             except FloatingPointError as error:
-                raise TrainingError(f"{error}. See {log_file}; lower peak_lr or use precision fp32.") from error
+                raise TrainingError(explain(str(error))) from error
             except OSError as error:
                 raise TrainingError(f"{save_dir}: {error.strerror or error}. The last good checkpoint is kept; run this again.") from error
             finally:

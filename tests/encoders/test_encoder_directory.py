@@ -69,6 +69,21 @@ def test_nothing_is_left_of_a_diverged_model(tiny_hubert, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_other_directories_are_not_replaced(tiny_hubert, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years")
+    (tmp_path / "file").write_text("text")
+    for out in ("mine", "file"):
+        with pytest.raises(CheckpointError, match="not replaced"):
+            random_encoder("hubert", tmp_path / out)
+        with pytest.raises(CheckpointError, match="not replaced"):
+            export_checkpoint(tiny_hubert, tmp_path / out, format="transformers")
+    assert (tmp_path / "mine" / "thesis.tex").read_text() == "years"
+    for _ in range(2):
+        random_encoder("hubert", tmp_path / "encoder")
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 def test_large_finite_values_are_not_taken_for_inf(tiny_hubert, tmp_path):
     encoder = load_encoder(tiny_hubert)
     with torch.no_grad():

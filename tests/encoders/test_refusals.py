@@ -164,6 +164,14 @@ def test_heads_of_an_unpublished_size_must_be_given(golden, tmp_path):
         import_checkpoint(golden / "upstream" / "decoar2.pt", tmp_path / "out")
 
 
+def test_bare_transformers_weights_need_their_configuration(tiny_hubert, tmp_path):
+    import shutil
+
+    shutil.copyfile(tiny_hubert / "model.safetensors", tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"config\.json beside it"):
+        import_checkpoint(tmp_path / "model.safetensors", tmp_path / "out")
+
+
 def test_names_that_do_not_exist(hubert, tmp_path):
     with pytest.raises(CheckpointError, match="no such file"):
         import_checkpoint(tmp_path / "none.pt", tmp_path / "out")

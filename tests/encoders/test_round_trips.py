@@ -106,6 +106,18 @@ def test_s3prl_run_checkpoints(upstream, tmp_path, same_weights):
     export_checkpoint(tmp_path / "out", tmp_path / "back.pt", format="s3prl")
 
 
+def test_bare_state_dicts(golden, upstream, tmp_path, same_weights):
+    """Tensors alone, under the names of fairseq, as safetensors or as a pickled dict."""
+    config = {"encoder_attention_heads": 4, **({"max_distance": 48} if upstream.name == "wavlm" else {})}
+    torch.save({f"model.{name}": tensor for name, tensor in upstream.tensors.items()}, tmp_path / "bare.pt")
+    for source in (golden / "upstream" / f"{upstream.name}.safetensors", tmp_path / "bare.pt"):
+        import_checkpoint(source, tmp_path / "out", config=config)
+        same_weights(upstream.directory, tmp_path / "out")
+        assert inspect_checkpoint(source)["family"] == upstream.encoder.family
+    import_checkpoint(upstream.directory / "model.safetensors", tmp_path / "again")
+    same_weights(upstream.directory, tmp_path / "again")
+
+
 def test_run_checkpoint_with_frozen_upstream_is_refused(tmp_path):
     torch.save({"Upstream": None, "Featurizer": {}}, tmp_path / "run.ckpt")
     with pytest.raises(CheckpointError, match="frozen"):

@@ -5,6 +5,8 @@ import itertools
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -119,6 +121,21 @@ def test_best_encoder_on_dev_is_the_output(finished, theta0):
     assert all(torch.equal(weights[name], tensor) for name, tensor in spy.states[best - 1].items())
 
 
+def test_finished_training_is_not_trained_again(theta0, corpus, tmp_path, monkeypatch):
+    recipe = RECIPE.model_copy(update={"updates": 3, "validate_every": 2})
+    finetune(theta0, recipe, corpus, tmp_path / "out", tmp_path / "work", keep_work=True)
+    spy = Spy(monkeypatch)
+    finetune(theta0, recipe, corpus, tmp_path / "again", tmp_path / "work")
+    assert not spy.states
+    assert sha256_file(tmp_path / "again/model.safetensors") == sha256_file(tmp_path / "out/model.safetensors")
+    assert (tmp_path / "again/training.csv").read_text() == (tmp_path / "out/training.csv").read_text()
+
+
+def test_importing_the_package_is_cheap():
+    code = "import sys, speechft.finetune; assert not {'torch', 'fairseq', 'transformers'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_work_directory_is_gone(finished):
     out, _ = finished
     assert not any(path.is_dir() for path in (out.parent / ".work").iterdir())
@@ -229,6 +246,20 @@ def test_nan_names_update_and_utterances(theta0, corpus, tmp_path, monkeypatch):
         finetune(theta0, RECIPE, corpus, tmp_path / "out", tmp_path / "work")
     assert not (tmp_path / "work/checkpoints/crash.pt").exists()
     assert not (tmp_path / "out").exists()
+
+
+def test_nan_gradient_names_update_and_utterances(theta0, corpus, tmp_path, monkeypatch):
+    from speechft.tasks.sid import SpeakerIdentification
+
+    seen = []
+
+    def loss(task, logits, lengths, targets):
+        seen.append(len(targets))
+        return (logits * 0.0).abs().sum().sqrt() if len(seen) == 5 else logits.pow(2).sum()
+
+    monkeypatch.setattr(SpeakerIdentification, "loss", loss)
+    with pytest.raises(TrainingError, match=r"Update 3: gradients are Nan/Inf\. Utterances of the batch: (train\d+(, )?){8}\."):
+        finetune(theta0, RECIPE, corpus, tmp_path / "out", tmp_path / "work")
 
 
 def test_work_directory_in_use_or_of_another_job_is_refused(theta0, corpus, tmp_path):

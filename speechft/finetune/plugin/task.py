@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from fairseq.dataclass import FairseqDataclass
@@ -16,7 +16,7 @@ from speechft.finetune.batches import CutDataset
 from speechft.finetune.best import BestEncoder
 from speechft.finetune.freezing import head_only_updates
 from speechft.finetune.jobs import FinetuneJob
-from speechft.finetune.plugin.criterion import STATISTIC
+from speechft.finetune.plugin.criterion import STATISTIC, nan_message
 from speechft.finetune.plugin.model import EncoderWithHead
 from speechft.tasks import get_task
 
@@ -37,7 +37,13 @@ class FinetuneTaskConfig(FairseqDataclass):  # type: ignore[misc]
 
 @register_task("speechft_finetune", dataclass=FinetuneTaskConfig)
 class FinetuneTask(FairseqTask):  # type: ignore[misc]
-    """One of our tasks, trained by fairseq."""
+    """One of our tasks, trained by fairseq.
+
+    `completed_updates` and `utterances` tell which update is in progress and what it has heard so far.
+    """
+
+    running: ClassVar[FinetuneTask | None] = None
+    """The task of this process: what fairseq raises says nothing of the batch."""
 
     def __init__(self, cfg: FinetuneTaskConfig) -> None:
         super().__init__(cfg)
@@ -49,7 +55,8 @@ class FinetuneTask(FairseqTask):  # type: ignore[misc]
         self.head_only = head_only_updates(recipe.updates, recipe.head_only)
         self.best = BestEncoder(self.job.best_path, self.speech_task.selection_metric.higher_is_better)
         self.completed_updates = 0
-        self.last_utterances: list[str] = []
+        self.utterances: list[str] = []
+        FinetuneTask.running = self
 
     def load_dataset(self, split: str, **kwargs: Any) -> None:  # noqa: ARG002
         """Make the data set of "train" (the planned run) or "dev" (each utterance once)."""
@@ -68,12 +75,20 @@ class FinetuneTask(FairseqTask):  # type: ignore[misc]
         self, sample: dict[str, Any], model: Any, criterion: Any, optimizer: Any, update_num: int, ignore_grad: bool = False
     ) -> Any:
         """Forward and backward of one batch, with the parts frozen that this update must not change."""
+        if update_num != self.completed_updates:
+            self.utterances = []
         self.completed_updates = update_num
-        self.last_utterances = sample["ids"]
+        self.utterances += sample["ids"]
         # Here and not in `set_num_updates`: fairseq calls that on a restart before it collects the parameters of the optimizer.
         unwrapped(model).freeze_for(update_num, self.head_only)
         metrics.log_scalar("used_lr", optimizer.get_lr(), weight=0)
         return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+
+    @classmethod
+    def explain(cls, problem: str) -> str:
+        """A message about `problem` in the update in progress."""
+        task = cls.running
+        return problem if task is None else nan_message(problem, task.completed_updates, list(dict.fromkeys(task.utterances)))
 
     def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
         """Log what the criterion reports; fairseq's own adds words per second, and warns that there are none."""
