@@ -6,10 +6,14 @@ from speechft.workflow import one_of
 
 RESULTS = flow.results
 
+# Nothing but the rule `fetch` uses the network, which compute nodes often lack: libraries must not even try.
+PREFIX = "set -euo pipefail; export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1; "
+
 # Jobs call the `speechft` that stands beside the Python that runs Snakemake, whether or not the environment is activated.
 # A conda environment, where one was asked for (--software-deployment-method conda), brings its own.
 if not workflow.deployment_settings.deployment_method:
-    shell.prefix(f"set -euo pipefail; export PATH={Path(sys.executable).parent}:$PATH; ")
+    PREFIX += f"export PATH={Path(sys.executable).parent}:$PATH; "
+shell.prefix(PREFIX)
 
 
 wildcard_constraints:
@@ -25,6 +29,7 @@ wildcard_constraints:
 localrules:
     all,
     recipe,
+    fetch,
     unite,
     merge,
     table,

@@ -26,9 +26,26 @@ rule pretrain:
         "speechft pretrain {input.manifests} --recipe {input.recipe} --out {params.out}" " --threads {threads} > {log} 2>&1"
 
 
+# The only rule that uses the network. A file that is there already is kept (`update`), and then only checked.
+rule fetch:
+    output:
+        update("checkpoints/{checkpoint}"),
+    log:
+        f"{RESULTS}/logs/fetch/{{checkpoint}}.log",
+    wildcard_constraints:
+        checkpoint=one_of(flow.public_files),
+    conda:
+        "../envs/speechft.yaml"
+    params:
+        name=lambda wildcards: flow.public_files[wildcards.checkpoint],
+    shell:
+        "speechft fetch {params.name} --out {output:q} > {log:q} 2>&1"
+
+
 rule import_checkpoint:
     input:
-        checkpoint=lambda wildcards: str(flow.experiment.encoders[wildcards.encoder].path),
+        checkpoint=lambda wildcards: flow.checkpoint(wildcards.encoder),
+        settings=lambda wildcards: flow.import_settings(wildcards.encoder),
     output:
         flow.model_files("{encoder}", "none", "pretrained"),
     log:
@@ -47,4 +64,4 @@ rule import_checkpoint:
         out=subpath(output[0], parent=True),
         options=lambda wildcards: flow.import_options(wildcards.encoder),
     shell:
-        "speechft import {input.checkpoint} --out {params.out} {params.options} > {log} 2>&1"
+        "speechft import {input.checkpoint:q} --out {params.out} {params.options} > {log} 2>&1"

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from speechft.encoders.public import public_checkpoints
 from speechft.errors import ConfigError, missing_file
 from speechft.recipes import (
     SUPERB_RECIPES,
@@ -50,8 +51,27 @@ class PretrainedElsewhere(Strict):
 
     kind: Literal["checkpoint"]
     path: Path = Field(description="fairseq or s3prl checkpoint, or a transformers directory.")
-    family: Literal["hubert"] | None = Field(None, description="Detected from the content when not given.")
+    family: Literal["hubert", "wav2vec2", "wavlm", "decoar2"] | None = Field(None, description="Detected from the content when not given.")
+    format: Literal["fairseq", "s3prl", "s3prl_run", "wavlm", "decoar2", "state_dict", "transformers"] | None = Field(
+        None, description="Layout of the file; detected from the content when not given."
+    )
+    config: Path | None = Field(None, description="JSON file with model settings that the checkpoint does not carry.")
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = Field(None, description="Checked when given.")
+
+
+class PublicEncoder(Strict):
+    """An encoder of config/encoders.tsv. The workflow downloads its checkpoint into checkpoints/ unless the file is there already."""
+
+    kind: Literal["public"]
+    name: str = Field(description="Name in config/encoders.tsv.")
+
+    @field_validator("name")
+    @classmethod
+    def _is_in_the_table(cls, name: str) -> str:
+        known = public_checkpoints()
+        if name not in known:
+            raise ValueError(f"is not in config/encoders.tsv, which has {', '.join(known)}")
+        return name
 
 
 class Finetuning(Strict):
@@ -129,7 +149,7 @@ class Experiment(Strict):
     results: Path = Field(Path("results"), description="Folder that receives everything.")
     note: str = Field("", description="Printed under every table, e.g. that the speech is synthetic.")
     corpora: dict[Name, Annotated[CorpusRecipe | UnionCorpus, Field(discriminator="kind")]]
-    encoders: dict[Name, Annotated[PretrainedHere | PretrainedElsewhere, Field(discriminator="kind")]]
+    encoders: dict[Name, Annotated[PretrainedHere | PretrainedElsewhere | PublicEncoder, Field(discriminator="kind")]]
     finetunings: dict[Name, Finetuning] = Field(default_factory=dict)
     methods: dict[Name, Method] = Field(default_factory=_default_methods)
     tasks: dict[str, Evaluation]

@@ -35,6 +35,10 @@ class CheckpointError(SpeechFTError):
     """A checkpoint or encoder directory is damaged, unsafe, incomplete or of another kind than asked for."""
 
 
+class DownloadError(SpeechFTError):
+    """A file can not be downloaded, or what came is not what was expected."""
+
+
 class MergeError(SpeechFTError):
     """Models can not be merged: their tensors differ in name, shape or dtype, or hold NaN or Inf."""
 

@@ -20,6 +20,20 @@ def _temporary_sibling(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
 
 
+def _mode_of_new_files(probe: Path) -> int:
+    """Permissions of files made beside `probe`. They are asked of the file system: reading the umask means changing it for all threads."""
+    probe.touch()
+    mode = probe.stat().st_mode & 0o777
+    probe.unlink()
+    return mode
+
+
+def _allow(path: Path, mode: int) -> None:
+    """Add `mode` to the permissions of a file; some libraries (safetensors) make theirs readable by their owner alone."""
+    if path.stat().st_mode & mode != mode:
+        path.chmod(path.stat().st_mode | mode)
+
+
 def _explained(error: OSError, path: Path) -> Exception:
     """The error to raise: a clear one if `path` can not be written, the same one if something else was wrong in the block."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
@@ -29,12 +43,14 @@ def _explained(error: OSError, path: Path) -> Exception:
 
 @contextlib.contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` on success, remove it on any failure."""
+    """Yield a temporary path beside `path`; rename it to `path` on success, remove it on any failure. Permissions follow the umask."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_sibling(path)
     try:
+        mode = _mode_of_new_files(temporary)
         yield temporary
+        _allow(temporary, mode)
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
@@ -49,7 +65,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     """Yield a temporary directory beside `path`; on success it takes the place of `path`, on failure it is removed.
 
     An older directory at `path` is kept until the new one is complete. POSIX has no atomic exchange of directories,
-    so between two renames there is an instant without `path`; never one with a partial `path`.
+    so between two renames there is an instant without `path`; never one with a partial `path`. Permissions of files follow the umask.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +73,11 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     retired = _temporary_sibling(path)
     try:
         temporary.mkdir()
+        mode = _mode_of_new_files(temporary / "probe")
         yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file() and not file.is_symlink():
+                _allow(file, mode)
         if path.exists():
             path.rename(retired)
         temporary.rename(path)

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from speechft.config import Experiment, MergedMethod, PretrainedElsewhere, PretrainedHere, Resources, TrainedMethod, UnionCorpus
+from speechft.config import (
+    Experiment,
+    MergedMethod,
+    PretrainedElsewhere,
+    PretrainedHere,
+    PublicEncoder,
+    Resources,
+    TrainedMethod,
+    UnionCorpus,
+)
+from speechft.encoders.public import FOLDER, public_checkpoint
 from speechft.errors import ConfigError
 from speechft.recipes import CorpusRecipe, TableRecipe, TableRow
 
@@ -45,7 +56,13 @@ class Workflow:
     @property
     def imported(self) -> list[str]:
         """Encoders that come as checkpoints."""
-        return [name for name, encoder in self.experiment.encoders.items() if isinstance(encoder, PretrainedElsewhere)]
+        return [name for name, encoder in self.experiment.encoders.items() if isinstance(encoder, PretrainedElsewhere | PublicEncoder)]
+
+    @property
+    def public_files(self) -> dict[str, str]:
+        """Files that can be downloaded, and their names in config/encoders.tsv."""
+        names = [encoder.name for encoder in self.experiment.encoders.values() if isinstance(encoder, PublicEncoder)]
+        return {public_checkpoint(name).file: name for name in names}
 
     @property
     def trained_methods(self) -> list[str]:
@@ -93,13 +110,26 @@ class Workflow:
         assert isinstance(merged, MergedMethod)
         return self.weights(encoder, finetuning, merged.of)
 
+    def checkpoint(self, encoder: str) -> str:
+        """The checkpoint that an encoder is imported from."""
+        source = self.experiment.encoders[encoder]
+        assert isinstance(source, PretrainedElsewhere | PublicEncoder)
+        return (FOLDER / public_checkpoint(source.name).file if isinstance(source, PublicEncoder) else source.path).as_posix()
+
+    def import_settings(self, encoder: str) -> list[str]:
+        """The file of model settings that goes with a checkpoint, if any."""
+        source = self.experiment.encoders[encoder]
+        return [source.config.as_posix()] if isinstance(source, PretrainedElsewhere) and source.config else []
+
     def import_options(self, encoder: str) -> str:
         """Options of `speechft import` for an encoder that comes as a checkpoint."""
         source = self.experiment.encoders[encoder]
-        assert isinstance(source, PretrainedElsewhere)
-        options = [f"--family {source.family}"] if source.family else []
-        options += [f"--sha256 {source.sha256}"] if source.sha256 else []
-        return " ".join(options)
+        assert isinstance(source, PretrainedElsewhere | PublicEncoder)
+        known = public_checkpoint(source.name) if isinstance(source, PublicEncoder) else source
+        options = {"--family": known.family, "--sha256": known.sha256}
+        if isinstance(source, PretrainedElsewhere):
+            options |= {"--format": source.format, "--config": source.config.as_posix() if source.config else None}
+        return " ".join(f"{option} {shlex.quote(value)}" for option, value in options.items() if value)
 
     def cells(self, table: str) -> list[str]:
         """Cell files of a table."""

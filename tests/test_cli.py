@@ -59,3 +59,15 @@ def test_help_starts_without_the_numerical_libraries():
 def test_doctor_speaks_json():
     done = speechft("doctor", "--json")
     assert {finding["name"] for finding in json.loads(done.stdout)} >= {"Python", "torch", "fairseq", "packages"}
+
+
+def test_import_takes_format_and_settings_and_checks_the_recorded_hash(tmp_path):
+    (tmp_path / "a.pt").write_bytes(b"x")
+    (tmp_path / "list.json").write_text("[]")
+    done = speechft("import", "a.pt", "--config", "list.json", "--out", "m", cwd=tmp_path)
+    assert (done.returncode, "list.json: model settings are a mapping" in done.stderr) == (1, True)
+    done = speechft("import", "a.pt", "--format", "tape", "--out", "m", cwd=tmp_path)
+    assert (done.returncode, "There is no format 'tape'" in done.stderr) == (1, True)
+    (tmp_path / "a.pt.sha256").write_text("1" * 64 + "  a.pt\n")
+    done = speechft("import", "a.pt", "--out", "m", cwd=tmp_path)
+    assert (done.returncode, "expected 111" in done.stderr) == (1, True)

@@ -1,13 +1,18 @@
 import json
+from typing import get_args
 
 import pytest
 import yaml
 from conftest import ROOT
 
-from speechft.config import experiment_schema, load_experiment, parse_experiment
+from speechft.config import PretrainedElsewhere, experiment_schema, load_experiment, parse_experiment
+from speechft.encoders.families import FAMILIES
+from speechft.encoders.public import public_checkpoint
+from speechft.encoders.sources import FORMATS
 from speechft.errors import ConfigError
 from speechft.recipes import SUPERB_RECIPES, evaluation_recipe
 from speechft.tasks import TASK_NAMES
+from speechft.workflow import Workflow
 
 EXPERIMENTS = sorted(path for path in (ROOT / "config").glob("*.yaml"))
 
@@ -68,6 +73,11 @@ def test_all_problems_come_at_once(demo):
         (lambda d: d["tables"]["demo"].update(tasks=["er"]), "tables.demo.tasks: 'er' is not defined"),
         (lambda d: d.update(methods={"m": {"kind": "merge", "label": "M", "of": "n"}}), "methods.m.of: 'n' is not defined"),
         (lambda d: d.update(methods={"m": {"kind": "finetune", "label": "M", "changes": {"lr": 1}}}), "methods.m.changes: 'lr'"),
+        (lambda d: d["encoders"].update(e={"kind": "public", "name": "hubert"}), "hubert_base, wav2vec2_base, wavlm_base_plus, decoar2"),
+        (
+            lambda d: d["encoders"].update(e={"kind": "checkpoint", "path": "a.pt", "family": "whisper"}),
+            "'wavlm' or 'decoar2', found 'whisper'",
+        ),
         (lambda d: d["tasks"]["ks"]["recipe"].pop("protocol"), "steps=2000 is not SUPERB's (200000); write `protocol: quick`"),
         (lambda d: d["corpora"].update({"a/b": {"kind": "csv", "path": "x"}}), "corpora.a/b"),
         (lambda d: d["finetunings"]["pr_sentences"]["recipe"].update(warmup=0.7), "warmup + hold = 1.1 is more than 1"),
@@ -104,3 +114,23 @@ def test_methods_share_the_finetuning_and_change_only_what_they_name(demo):
         parse_experiment(
             {**demo, "methods": {"plain_ft": {"label": "P", "kind": "finetune", "changes": {"hold": 2}}}}, "x"
         ).finetune_recipe("pr_sentences", "plain_ft")
+
+
+def test_families_and_formats_of_the_configuration_are_those_of_the_importer():
+    fields = PretrainedElsewhere.model_fields
+    assert set(get_args(get_args(fields["family"].annotation)[0])) == set(FAMILIES)
+    assert set(get_args(get_args(fields["format"].annotation)[0])) == set(FORMATS)
+
+
+def test_options_of_an_import_are_those_of_the_encoder(demo):
+    demo["encoders"] |= {
+        "mine": {"kind": "checkpoint", "path": "my models/a.pt", "family": "decoar2", "format": "decoar2", "config": "a b.json"},
+        "theirs": {"kind": "public", "name": "wavlm_base_plus"},
+    }
+    flow = Workflow(parse_experiment(demo, "my.yaml"))
+    assert flow.imported == ["mine", "theirs"]
+    assert (flow.checkpoint("mine"), flow.checkpoint("theirs")) == ("my models/a.pt", "checkpoints/WavLM-Base+.pt")
+    assert flow.import_options("mine") == "--family decoar2 --format decoar2 --config 'a b.json'"
+    assert flow.import_options("theirs") == f"--family wavlm --sha256 {public_checkpoint('wavlm_base_plus').sha256}"
+    assert (flow.import_settings("mine"), flow.import_settings("theirs")) == (["a b.json"], [])
+    assert flow.public_files == {"WavLM-Base+.pt": "wavlm_base_plus"}

@@ -49,6 +49,38 @@ def test_an_unreadable_input_is_not_blamed_on_the_output(tmp_path):
         (tmp_path / "input").read_text()
 
 
+@pytest.fixture(params=[0o022, 0o002, 0o077])
+def umask(request):
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def mode(path):
+    return path.stat().st_mode & 0o777
+
+
+def test_permissions_follow_the_umask_even_if_a_library_makes_private_files(tmp_path, umask):
+    with atomic_file(tmp_path / "a") as temporary:
+        temporary.write_text("x")
+        temporary.chmod(0o600)
+    with atomic_directory(tmp_path / "d") as temporary:
+        (temporary / "sub").mkdir()
+        for name in ("a", "sub/b", "program"):
+            (temporary / name).write_text("x")
+            (temporary / name).chmod(0o700 if name == "program" else 0o600)
+    assert mode(tmp_path / "a") == mode(tmp_path / "d/a") == mode(tmp_path / "d/sub/b") == 0o666 & ~umask
+    assert mode(tmp_path / "d/program") == (0o666 & ~umask) | 0o700
+    assert mode(tmp_path / "d") == 0o777 & ~umask
+    assert sorted(os.listdir(tmp_path / "d")) == ["a", "program", "sub"]
+
+
+def test_nothing_written_is_no_empty_file(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "a"):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
 def test_damaged_json_names_the_file_and_the_remedy(tmp_path):
     (tmp_path / "cell.json").write_text('{"a": ')
     with pytest.raises(SpeechFTError, match=r"cell\.json: is not valid JSON.*run the job"):

@@ -10,6 +10,7 @@ from speechft.encoders import export_checkpoint, load_encoder, random_encoder
 from speechft.encoders.directory import copy_sidecars, write_encoder
 from speechft.encoders.provenance import make_provenance
 from speechft.errors import CheckpointError
+from speechft.merge import merge
 
 
 def test_importing_the_package_is_cheap():
@@ -115,3 +116,11 @@ def test_provenance_refuses_missing_inputs(tmp_path):
         make_provenance("merge", {"base": tmp_path / "none"}, {})
     with pytest.raises(CheckpointError, match="Kinds"):
         make_provenance("magic", {}, {})
+
+
+def test_weights_are_as_readable_as_any_new_file(tiny_hubert, tmp_path):
+    usual = tmp_path / "usual"
+    usual.touch()
+    merge(tiny_hubert, random_encoder("hubert", tmp_path / "other", seed=1), tmp_path / "merged")
+    for file in [*tiny_hubert.iterdir(), *(tmp_path / "merged").iterdir()]:
+        assert file.stat().st_mode == usual.stat().st_mode, file.name

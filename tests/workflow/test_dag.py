@@ -126,6 +126,55 @@ def test_a_changed_alpha_reruns_the_merge_and_its_cells(finished):
     assert planned(finished) == {"recipe": 1, "merge": 1, "evaluate": 3, "table": 1, "figure": 1, "all": 1, "total": 8}
 
 
+def use_public_encoder(values):
+    values["encoders"] = {"hubert_demo": {"kind": "public", "name": "hubert_base"}}
+
+
+def test_a_public_encoder_is_fetched_and_imported(folder):
+    change(folder, use_public_encoder)
+    jobs = planned(folder, "results/demo/models/hubert_demo/none/pretrained/model.safetensors")
+    assert jobs == {"fetch": 1, "import_checkpoint": 1, "total": 2}
+
+
+def test_a_checkpoint_that_is_there_is_not_fetched(folder):
+    change(folder, use_public_encoder)
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints/hubert_base_ls960.pt").write_text("brought by hand")
+    jobs = planned(folder, "results/demo/models/hubert_demo/none/pretrained/model.safetensors")
+    assert jobs == {"import_checkpoint": 1, "total": 1}
+    text = snakemake(
+        folder, "--configfile", "experiment.yaml", "--", "results/demo/models/hubert_demo/none/pretrained/config.json", check=False
+    )
+    assert "import_checkpoint" in text
+    log = (folder / "results/demo/logs/import/hubert_demo.log").read_text()
+    assert "checkpoints/hubert_base_ls960.pt: has SHA-256" in log
+    assert (folder / "checkpoints/hubert_base_ls960.pt").read_text() == "brought by hand"
+
+
+def test_a_fetch_that_is_repeated_keeps_the_file(folder):
+    change(folder, use_public_encoder)
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints/hubert_base_ls960.pt").write_text("brought by hand")
+    target = ("--forcerun", "fetch", "--", "checkpoints/hubert_base_ls960.pt")
+    snakemake(folder, "--configfile", "experiment.yaml", *target, check=False)
+    assert "has 15 bytes, expected 1136468879" in (folder / "results/demo/logs/fetch/hubert_base_ls960.pt.log").read_text()
+    assert (folder / "checkpoints/hubert_base_ls960.pt").read_text() == "brought by hand"
+
+
+def test_jobs_are_told_to_stay_off_the_network(folder):
+    (folder / "Snakefile").write_text(f'''include: "{ROOT}/Snakefile"
+
+rule probe:
+    output:
+        "environment.txt",
+    shell:
+        "env > {{output}}"
+''')
+    snakemake(folder, "--snakefile", "Snakefile", "--configfile", "experiment.yaml", "--", "environment.txt")
+    lines = (folder / "environment.txt").read_text().splitlines()
+    assert {"HF_HUB_OFFLINE=1", "TRANSFORMERS_OFFLINE=1"} <= set(lines)
+
+
 def test_a_typo_in_the_experiment_stops_before_any_job(folder):
     change(folder, lambda values: values["tasks"].update(kss=values["tasks"].pop("ks")))
     text = snakemake(folder, "--configfile", "experiment.yaml", "--dry-run", check=False)

@@ -1,0 +1,100 @@
+"""Time and peak memory of importing a fairseq checkpoint of HuBERT-base size, with the optimizer state that published ones carry.
+
+    python benchmarks/import_checkpoint.py     # prints Markdown; needs 3 GB of disk in --folder
+
+Each import is a process of its own, `speechft import`, so that starting Python and loading the libraries counts too; that part alone is the
+first row.
+"""
+
+import argparse
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from encoder import BASE
+from machine import describe, median_and_range
+
+
+def make_checkpoint(folder: Path, small: bool) -> None:
+    """Write fairseq checkpoints with random weights and Adam's two moments: checkpoint.pt, and legacy.pt as torch wrote before 1.6."""
+    import torch
+    from fairseq.data.dictionary import Dictionary
+
+    from speechft.encoders import export_checkpoint, random_encoder
+
+    model = random_encoder("hubert", folder / "model", **({} if small else BASE))
+    export_checkpoint(model, folder / "bare.pt", format="fairseq")
+    with torch.serialization.safe_globals([Dictionary]):
+        content = torch.load(folder / "bare.pt", weights_only=True)
+    moments = {
+        index: {"step": 400_000, "exp_avg": torch.zeros_like(tensor), "exp_avg_sq": torch.ones_like(tensor)}
+        for index, tensor in enumerate(content["model"].values())
+    }
+    content["last_optimizer_state"] = {"state": moments, "param_groups": [{"lr": 5e-4, "params": list(moments)}]}
+    torch.save(content, folder / "checkpoint.pt")
+    # This layout can not be mapped into memory.
+    torch.save(content, folder / "legacy.pt", _use_new_zipfile_serialization=False)
+    (folder / "bare.pt").unlink()
+
+
+def measure(command: list[str], threads: int) -> tuple[float, float]:
+    """Wall-clock seconds and peak resident GiB of a command."""
+    start = time.perf_counter()
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": str(threads)}, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    message = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} failed: {message}")
+    return seconds, usage.ru_maxrss / 2**20
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--folder", type=Path, help="for the temporary files; default: that of the system")
+    parser.add_argument("--small", action="store_true", help="a tiny model, to see whether this script works")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse()
+    rows = []
+    with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
+        folder = Path(scratch)
+        # In a process of its own: the peak of a child counts from what its parent had when it was started.
+        maker = multiprocessing.get_context("spawn").Process(target=make_checkpoint, args=(folder, options.small))
+        maker.start()
+        maker.join()
+        if maker.exitcode:
+            raise SystemExit("the checkpoint could not be made; the message is above")
+        speechft = [sys.executable, "-m", "speechft.cli", "import"]
+        commands = {"libraries alone": [sys.executable, "-c", "import speechft.encoders.importing"]}
+        for name in ("checkpoint", "legacy"):
+            commands[f"{name} ({(folder / f'{name}.pt').stat().st_size / 1e9:.2f} GB)"] = [
+                *speechft,
+                str(folder / f"{name}.pt"),
+                "--out",
+                str(folder / "imported"),
+            ]
+        for name, command in commands.items():
+            measure(command, options.threads)  # brings libraries and the file into the page cache
+            found = [measure(command, options.threads) for _ in range(options.repetitions)]
+            times, peaks = zip(*found, strict=True)
+            rows.append(f"| {name} | {median_and_range(times)} | {median_and_range(peaks, 'GiB')} |")
+    print(describe())
+    print(f"{'A tiny model, not HuBERT base' if options.small else 'HuBERT base, random weights'}; {options.threads} threads; ", end="")
+    print(f"{options.repetitions} repetitions after one; median (range). Files were in the page cache.\n")
+    print("| import of | time | peak resident memory |\n|---|---|---|")
+    print("\n".join(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,300 @@
+"""Download of checkpoints: continues where it was cut, checks what comes, and remembers the hash of what nobody published one for.
+
+Only the standard library: a download is one GET with a `Range`, and proxies are taken from the environment.
+"""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import logging
+import os
+import re
+import shutil
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tqdm import tqdm
+
+from speechft.errors import DownloadError, SpeechFTError
+from speechft.files import exclusive_lock, read_json, sha256_file, write_json, write_text
+
+logger = logging.getLogger(__name__)
+CHUNK = 1 << 20
+TIMEOUT = 60.0
+"""Seconds without a byte after which a connection is given up."""
+RETRIES = 4
+"""Attempts in a row that may bring nothing new, each after a longer pause, before a download is given up."""
+_TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
+_ANOTHER_FILE = "It is another file than expected; look at the project's page."
+
+
+class _CutError(Exception):
+    """The connection ended early; another attempt may bring the rest."""
+
+
+class _UnreachableError(_CutError):
+    """There was no connection at all."""
+
+
+@dataclass
+class _Download:
+    """One download: the address, and the files beside `out` that let it continue."""
+
+    url: str
+    out: Path
+    bytes: int | None
+
+    @property
+    def part(self) -> Path:
+        """What has come so far."""
+        return self.out.with_name(f"{self.out.name}.part")
+
+    @property
+    def state(self) -> Path:
+        """Which version of which remote file `part` is the beginning of."""
+        return self.out.with_name(f"{self.out.name}.part.json")
+
+    @property
+    def received(self) -> int:
+        """Bytes that have come so far."""
+        return self.part.stat().st_size if self.part.is_file() else 0
+
+    def discard(self) -> None:
+        """Forget what has come so far."""
+        self.part.unlink(missing_ok=True)
+        self.state.unlink(missing_ok=True)
+
+    def validator(self) -> str | None:
+        """What the server called the version that `part` began with; None if there is nothing that can be continued."""
+        if not self.part.is_file() or not self.state.is_file():
+            return None
+        try:
+            state = read_json(self.state)
+            return str(state["validator"]) if state["url"] == self.url and state["validator"] else None
+        except (SpeechFTError, KeyError, TypeError):
+            return None
+
+
+def fetch(url: str, out: str | Path, *, sha256: str | None = None, bytes: int | None = None, retries: int = RETRIES) -> Path:
+    """Download `url` to `out`, or check `out` when it is there already, which needs no network.
+
+    What has come is kept in `OUT.part`, and a later call continues it if the server still has the same version (by ETag or date); a server
+    without ranges sends everything again. Without `sha256`, the hash of the first download is recorded in `OUT.sha256` (in the format of
+    sha256sum) and demanded ever after.
+
+    Args:
+        url: http or https.
+        out: the file; it appears when it is complete and checked.
+        sha256: expected hash, hexadecimal.
+        bytes: expected size.
+        retries: attempts in a row that may bring nothing new; 0: the first cut ends the call.
+
+    Returns:
+        `out`.
+
+    Raises:
+        DownloadError: no network, an error of the server, another size or hash than expected, or a full disk.
+    """
+    out, sha256 = Path(out), sha256.lower() if sha256 else None
+    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+        raise DownloadError(f"{url}: only http and https addresses are fetched. For a file on this machine use its path.")
+    if out.is_dir():
+        raise DownloadError(f"{out}: is a directory. Name the file that the download becomes.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive_lock(out.with_name(f".{out.name}.lock"), "downloading"):
+        if out.exists():
+            _check_size(out.stat().st_size, bytes, str(out), "Move it away and fetch again.")
+            check_file(out, sha256)
+            logger.info("%s: is there already and checked; nothing to fetch", out)
+        else:
+            download = _Download(url, out, bytes)
+            _transfer(download, retries)
+            _accept(download, sha256)
+    return out
+
+
+def recorded_hash(path: str | Path) -> str | None:
+    """The hash in `PATH.sha256`, None where there is no such file.
+
+    Raises:
+        DownloadError: the file holds no hash.
+    """
+    record = _record(Path(path))
+    if not record.is_file():
+        return None
+    words = record.read_text(encoding="utf-8", errors="replace").split()
+    if not words or not re.fullmatch(r"[0-9a-f]{64}", words[0]):
+        raise DownloadError(f"{record}: holds no SHA-256. Delete it if you trust {path}; it is then recorded again.")
+    return words[0]
+
+
+def check_file(path: str | Path, sha256: str | None) -> None:
+    """Compare a downloaded file with `sha256`, else with the recorded hash; record its hash when there is neither.
+
+    Raises:
+        DownloadError: the hashes differ.
+    """
+    path = Path(path)
+    found = sha256_file(path)
+    expected = sha256 or recorded_hash(path)
+    if expected is None:
+        _write_record(path, found)
+    elif found != expected:
+        raise DownloadError(f"{path}: has SHA-256 {found}, {_whence(path, sha256)} {expected}. Move it away and fetch again.")
+
+
+def _accept(download: _Download, sha256: str | None) -> None:
+    """Check what came and give it its name; what is wrong is discarded, for its continuation would be wrong too."""
+    found = sha256_file(download.part)
+    expected = sha256 or recorded_hash(download.out)
+    if expected is not None and found != expected:
+        download.discard()
+        record = _record(download.out)
+        remedy = (
+            "Fetch again; if it stays so, the publisher has replaced the file or something on the way changes it: do not use it."
+            if sha256
+            else f"The remote file has changed since the first download. If you trust the new one, delete {record} and fetch again."
+        )
+        raise DownloadError(f"{download.url}: came with SHA-256 {found}, {_whence(download.out, sha256)} {expected}. {remedy}")
+    if expected is None:
+        _write_record(download.out, found)
+    with download.part.open("rb") as written:
+        os.fsync(written.fileno())
+    download.part.replace(download.out)
+    download.discard()
+    logger.info("%s: %d bytes, SHA-256 %s", download.out, download.out.stat().st_size, found)
+
+
+def _write_record(path: Path, found: str) -> None:
+    write_text(_record(path), f"{found}  {path.name}\n")
+    logger.info("%s: no published SHA-256; recorded %s in %s", path, found, _record(path).name)
+
+
+def _record(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _whence(path: Path, sha256: str | None) -> str:
+    return "expected" if sha256 else f"{_record(path)} says"
+
+
+def _check_size(found: int, expected: int | None, where: str, remedy: str) -> None:
+    if expected is not None and found != expected:
+        raise DownloadError(f"{where}: has {found} bytes, expected {expected}. {remedy}")
+
+
+def _transfer(download: _Download, retries: int) -> None:
+    """Fill `download.part`, going on after cuts. Without any network there is nothing to wait for."""
+    most, fruitless, reached = download.received, 0, False
+    while True:
+        try:
+            _attempt(download)
+            return
+        except _CutError as cut:
+            reached = reached or not isinstance(cut, _UnreachableError)
+            fruitless = 0 if download.received > most else fruitless + 1
+            most = max(most, download.received)
+            if fruitless > retries or retries == 0 or not reached:
+                kept = f" {download.received} bytes are kept in {download.part}; the same command continues there." if most else ""
+                raise DownloadError(
+                    f"{download.url}: {cut}.{kept} Check the network and the proxy settings, or bring the file to {download.out} in "
+                    "another way."
+                ) from None
+            logger.warning("%s: %s; going on after %d bytes", download.url, cut, download.received)
+            time.sleep(2.0**fruitless - 1.0)
+
+
+def _attempt(download: _Download) -> None:
+    """One request, from the end of `part` if it can be continued."""
+    validator = download.validator()
+    if validator is None:
+        download.discard()
+    start = download.received if validator else 0
+    headers = {"User-Agent": "speechft", "Accept-Encoding": "identity"}
+    if start:
+        headers |= {"Range": f"bytes={start}-", "If-Range": str(validator)}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(download.url, headers=headers), timeout=TIMEOUT) as response:
+            _receive(download, response, start)
+    except urllib.error.HTTPError as error:
+        _explain_status(download, error, start)
+    except urllib.error.URLError as error:
+        raise _UnreachableError(f"can not be reached ({error.reason})") from None
+    except (http.client.HTTPException, OSError) as error:
+        raise _CutError(f"the connection was cut ({error or type(error).__name__})") from None
+
+
+def _explain_status(download: _Download, error: urllib.error.HTTPError, start: int) -> None:
+    total = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range", ""))
+    if error.code == 416 and total and int(total[1]) == start:
+        return  # `part` was complete already: the last call ended between the last byte and the check
+    if error.code == 416:
+        download.discard()
+        raise _CutError("the server has a shorter file than the one that was begun")
+    if error.code in _TRANSIENT:
+        raise _CutError(f"the server answers {error.code} {error.reason}")
+    remedy = "The address has moved; look at the project's page for the new one" if error.code in (404, 410) else "Access is refused"
+    raise DownloadError(f"{download.url}: the server answers {error.code} {error.reason}. {remedy}, and give it with --url.") from None
+
+
+def _receive(download: _Download, response: Any, start: int) -> None:
+    """Append the body of a response to `part`, or begin anew when the server sends everything."""
+    continued = response.status == 206
+    if not continued:
+        start = 0
+    elif not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+        download.discard()
+        raise _CutError("the server sent another range than asked for")
+    length = response.headers.get("Content-Length")
+    total = start + int(length) if length is not None else None
+    if total is not None:
+        _check_size(total, download.bytes, f"{download.url}: the remote file", _ANOTHER_FILE)
+        _check_space(download.out, total - start)
+    if not continued:
+        download.discard()
+        tag = response.headers.get("ETag")
+        # A weak tag promises the same meaning, not the same bytes.
+        validator = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
+        write_json(download.state, {"url": download.url, "validator": validator})
+    logger.info("%s: fetching %s bytes from byte %d", download.url, "an unknown number of" if total is None else total - start, start)
+    try:
+        with download.part.open("ab") as file:
+            received = _copy(response.read, file, start, total, download.out.name)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise DownloadError(
+                f"{download.part}: can not be written ({error.strerror}). Free some space or choose another --out; the same command "
+                "then continues."
+            ) from None
+        raise
+    expected = download.bytes if total is None else total
+    if expected is not None and received < expected:
+        raise _CutError(f"the connection was cut after {received} of {expected} bytes")
+    if expected is not None and received > expected:
+        download.discard()
+        _check_size(received, expected, download.url, _ANOTHER_FILE)
+
+
+def _copy(read: Callable[[int], bytes], file: BinaryIO, start: int, total: int | None, name: str) -> int:
+    """Copy until nothing more comes, and return the size of the file then."""
+    received = start
+    # `disable=None`: no bar in a log file.
+    with tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=name, disable=None) as bar:
+        while chunk := read(CHUNK):
+            file.write(chunk)
+            received += len(chunk)
+            bar.update(len(chunk))
+    return received
+
+
+def _check_space(out: Path, needed: int) -> None:
+    free = shutil.disk_usage(out.parent).free
+    if needed > free:
+        raise DownloadError(f"{out.parent}: has {free} bytes free, {needed} more are needed. Free some space or choose another --out.")

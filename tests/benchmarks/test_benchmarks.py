@@ -1,0 +1,64 @@
+"""The benchmark scripts run, with a tiny model, and measure what they say."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+
+from speechft.encoders import load_encoder
+
+S3PRL = ROOT / "benchmarks/.venv-s3prl/bin/python"
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import encoder
+
+    return encoder
+
+
+def test_our_side_encodes_what_it_is_given(benchmark, tmp_path):
+    workload = benchmark.Workload.make("B", [0.5, 0.3, 1.0], tmp_path, seed=0)
+    ours, _ = benchmark.make_models(tmp_path, small=True)
+    worker = benchmark.Worker(sys.executable, "speechft", ours, "cpu", 1)
+    try:
+        assert 0 < worker.run(workload, tmp_path / "features.npy") < 60
+        assert worker.peak_bytes() > 50e6
+        assert worker.torch == torch.__version__
+    finally:
+        worker.close()
+    with np.load(workload.path) as file:
+        waveforms = [torch.from_numpy(file[name]) for name in file.files]
+    with torch.inference_mode():
+        expected = torch.stack(load_encoder(ours).encode(waveforms).hidden_states)
+    assert np.allclose(np.load(tmp_path / "features.npy"), expected.numpy(), atol=1e-5)
+
+
+def test_sides_take_turns_and_warming_up_does_not_count(benchmark, monkeypatch):
+    monkeypatch.setattr(benchmark, "PAUSE", 0)
+    turns = []
+
+    class Side:
+        def __init__(self, name):
+            self.name = name
+
+        def run(self, workload):
+            turns.append(self.name)
+            return float(len(turns))
+
+    times = benchmark.take_turns([Side("a"), Side("b")], None, warmup=1, repetitions=3)
+    assert "".join(turns) in ("baabbaab", "abbaabba")
+    assert sorted(times[0] + times[1]) == [3, 4, 5, 6, 7, 8]
+
+
+def test_both_sides_agree_on_equal_lengths():
+    if not S3PRL.exists():
+        pytest.skip("s3prl's environment is not there; benchmarks/make_s3prl_env.sh makes it")
+    command = [sys.executable, "benchmarks/encoder.py", "--small", "--repetitions", "2", "--warmup", "1", "--threads", "1"]
+    done = subprocess.run([*command, "--longest", "3", "--devices", "cpu"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "| CPU, fp32 | B |" in done.stdout

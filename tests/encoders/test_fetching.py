@@ -1,0 +1,292 @@
+"""Downloads from a server on this machine that cuts, ignores ranges, changes its file, or is not there."""
+
+import errno
+import hashlib
+import http.server
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections import namedtuple
+
+import pytest
+
+from speechft.encoders import fetching
+from speechft.encoders.fetching import check_file, fetch, recorded_hash
+from speechft.errors import DownloadError
+
+CONTENT = bytes(range(256)) * 4096  # 1 MiB
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+OTHER = CONTENT[::-1]
+
+
+class Remote:
+    """What the server has and does; `requests` lists the Range of each request."""
+
+    def __init__(self, url):
+        self.url = url
+        self.content = CONTENT
+        self.etag = '"first"'
+        self.ranges = True
+        self.cuts = []  # bytes after which each response is cut, in order
+        self.status = None
+        self.length = True
+        self.requests = []
+
+    def change(self):
+        self.content, self.etag = OTHER, '"second"'
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        remote = self.server.remote
+        wanted = self.headers.get("Range")
+        remote.requests.append(wanted)
+        self.close_connection = True
+        if remote.status:
+            self.send_response(remote.status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        start = 0
+        if wanted and remote.ranges and self.headers.get("If-Range") in (None, remote.etag):
+            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+        total = len(remote.content)
+        if start >= total:
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{total}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
+        if remote.length:
+            self.send_header("Content-Length", str(total - start))
+        if remote.etag:
+            self.send_header("ETag", remote.etag)
+        self.end_headers()
+        body = remote.content[start:]
+        self.wfile.write(body[: remote.cuts.pop(0)] if remote.cuts else body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def remote(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(fetching.time, "sleep", lambda seconds: None)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.remote = Remote(f"http://127.0.0.1:{server.server_port}/model.pt")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server.remote
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def left(folder):
+    """Files that a user sees; the lock file is hidden."""
+    return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+
+
+def test_a_file_comes_whole_and_alone_when_its_hash_is_known(remote, tmp_path):
+    out = fetch(remote.url, tmp_path / "new/model.pt", sha256=SHA256.upper(), bytes=len(CONTENT))
+    assert out.read_bytes() == CONTENT
+    assert left(tmp_path / "new") == ["model.pt"]
+
+
+def test_a_file_that_is_there_is_checked_without_network(tmp_path):
+    (tmp_path / "model.pt").write_bytes(CONTENT)
+    nowhere = "http://127.0.0.1:9/model.pt"
+    fetch(nowhere, tmp_path / "model.pt", sha256=SHA256, bytes=len(CONTENT))
+    assert left(tmp_path) == ["model.pt"]
+    with pytest.raises(DownloadError, match=r"model\.pt: has SHA-256 .*Move it away and fetch again"):
+        fetch(nowhere, tmp_path / "model.pt", sha256="0" * 64)
+    with pytest.raises(DownloadError, match=r"model\.pt: has 1048576 bytes, expected 7"):
+        fetch(nowhere, tmp_path / "model.pt", bytes=7)
+    assert (tmp_path / "model.pt").read_bytes() == CONTENT
+
+
+def test_a_cut_connection_is_taken_up_in_the_same_call(remote, tmp_path):
+    remote.cuts = [300_000, 0, 0, 200_000, 0, 0, 0]
+    assert fetch(remote.url, tmp_path / "model.pt", sha256=SHA256).read_bytes() == CONTENT
+    assert remote.requests == [None, *["bytes=300000-"] * 3, *["bytes=500000-"] * 4]
+
+
+def test_a_cut_connection_is_taken_up_by_the_next_call(remote, tmp_path):
+    remote.cuts = [300_000]
+    with pytest.raises(DownloadError, match=r"cut after 300000 of 1048576 bytes\. 300000 bytes are kept in .*model\.pt\.part; the same"):
+        fetch(remote.url, tmp_path / "model.pt", retries=0)
+    assert not (tmp_path / "model.pt").exists()
+    assert fetch(remote.url, tmp_path / "model.pt").read_bytes() == CONTENT
+    assert remote.requests == [None, "bytes=300000-"]
+    assert left(tmp_path) == ["model.pt", "model.pt.sha256"]
+
+
+def test_a_server_that_brings_nothing_is_given_up(remote, tmp_path):
+    remote.cuts = [0] * 50
+    with pytest.raises(DownloadError, match="cut after 0 of"):
+        fetch(remote.url, tmp_path / "model.pt", retries=3)
+    assert len(remote.requests) == 4
+
+
+def test_a_cut_without_announced_length_is_found_by_the_expected_size(remote, tmp_path):
+    remote.length, remote.cuts = False, [300_000]
+    assert fetch(remote.url, tmp_path / "model.pt", bytes=len(CONTENT)).read_bytes() == CONTENT
+    assert remote.requests == [None, "bytes=300000-"]
+
+
+def test_a_download_that_was_killed_after_its_last_byte_is_finished(remote, tmp_path, monkeypatch):
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(fetching, "_accept", killed)
+        fetch(remote.url, tmp_path / "model.pt")
+    assert fetch(remote.url, tmp_path / "model.pt", sha256=SHA256).read_bytes() == CONTENT
+    assert remote.requests == [None, "bytes=1048576-"]
+
+
+def test_a_server_that_ignores_ranges_begins_anew(remote, tmp_path):
+    remote.ranges, remote.cuts = False, [300_000]
+    assert fetch(remote.url, tmp_path / "model.pt", sha256=SHA256).read_bytes() == CONTENT
+    assert remote.requests == [None, "bytes=300000-"]
+
+
+@pytest.mark.parametrize("etag", [None, 'W/"weak"'])
+def test_nothing_is_continued_that_the_server_can_not_identify(remote, tmp_path, etag):
+    remote.etag, remote.cuts = etag, [300_000]
+    assert fetch(remote.url, tmp_path / "model.pt").read_bytes() == CONTENT
+    assert remote.requests == [None, None]
+
+
+def test_a_remote_file_that_changed_meanwhile_is_not_mixed_with_the_old_one(remote, tmp_path):
+    remote.cuts = [300_000]
+    with pytest.raises(DownloadError):
+        fetch(remote.url, tmp_path / "model.pt", retries=0)
+    remote.change()
+    assert fetch(remote.url, tmp_path / "model.pt").read_bytes() == OTHER
+
+
+def test_another_address_is_not_a_continuation(remote, tmp_path):
+    remote.cuts = [300_000]
+    with pytest.raises(DownloadError):
+        fetch(remote.url, tmp_path / "model.pt", retries=0)
+    fetch(remote.url.replace("model.pt", "twin.pt"), tmp_path / "model.pt", sha256=SHA256)
+    assert remote.requests == [None, None]
+
+
+def test_a_wrong_hash_is_refused_and_nothing_is_left(remote, tmp_path):
+    with pytest.raises(DownloadError, match=f"came with SHA-256 {SHA256}, expected 000.*Fetch again"):
+        fetch(remote.url, tmp_path / "model.pt", sha256="0" * 64)
+    assert left(tmp_path) == []
+
+
+def test_a_wrong_size_is_refused_before_the_download(remote, tmp_path):
+    with pytest.raises(DownloadError, match="the remote file: has 1048576 bytes, expected 1048575"):
+        fetch(remote.url, tmp_path / "model.pt", bytes=len(CONTENT) - 1)
+    assert left(tmp_path) == []
+
+
+def test_the_hash_of_the_first_download_is_recorded_and_demanded_ever_after(remote, tmp_path):
+    out = fetch(remote.url, tmp_path / "model.pt")
+    assert recorded_hash(out) == SHA256
+    assert subprocess.run(["sha256sum", "--check", "--quiet", "model.pt.sha256"], cwd=tmp_path).returncode == 0
+    out.unlink()
+    remote.change()
+    with pytest.raises(DownloadError, match=r"has changed since the first download\. If you trust the new one, delete .*model\.pt\.sha256"):
+        fetch(remote.url, out)
+    assert left(tmp_path) == ["model.pt.sha256"]
+    out.write_bytes(OTHER)
+    with pytest.raises(DownloadError, match=r"model\.pt\.sha256 says"):
+        check_file(out, None)
+    (tmp_path / "model.pt.sha256").unlink()
+    check_file(out, None)
+    assert recorded_hash(out) == hashlib.sha256(OTHER).hexdigest()
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    (tmp_path / "model.pt").write_bytes(CONTENT)
+    (tmp_path / "model.pt.sha256").write_text("md5 perhaps\n")
+    with pytest.raises(DownloadError, match=r"model\.pt\.sha256: holds no SHA-256"):
+        check_file(tmp_path / "model.pt", None)
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"), [(404, "answers 404 .*The address has moved"), (403, "answers 403 .*Access is refused"), (503, "answers 503")]
+)
+def test_answers_of_the_server_are_explained(remote, tmp_path, status, expected):
+    remote.status = status
+    with pytest.raises(DownloadError, match=expected):
+        fetch(remote.url, tmp_path / "model.pt", retries=1)
+    assert len(remote.requests) == (2 if status == 503 else 1)
+
+
+def test_no_network_is_told_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(fetching.time, "sleep", lambda seconds: pytest.fail("there is nothing to wait for"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(DownloadError, match=r"can not be reached .*Check the network and the proxy settings, or bring the file to"):
+        fetch(f"http://127.0.0.1:{port}/model.pt", tmp_path / "model.pt")
+
+
+def test_a_disk_that_is_too_small_is_told_before_the_download(remote, tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 9, 1))
+    with pytest.raises(DownloadError, match="has 1 bytes free, 1048576 more are needed"):
+        fetch(remote.url, tmp_path / "model.pt")
+    assert left(tmp_path) == []
+
+
+def test_a_disk_that_fills_up_keeps_what_came(remote, tmp_path, monkeypatch):
+    copy = fetching._copy
+
+    def fill_up(read, file, *rest):
+        file.write(read(1000))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(fetching, "_copy", fill_up)
+    with pytest.raises(DownloadError, match=r"model\.pt\.part: can not be written \(No space left on device\)\. Free some space"):
+        fetch(remote.url, tmp_path / "model.pt")
+    monkeypatch.setattr(fetching, "_copy", copy)
+    assert fetch(remote.url, tmp_path / "model.pt").read_bytes() == CONTENT
+    assert remote.requests == [None, "bytes=1000-"]
+
+
+@pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://127.0.0.1/a", "model.pt"])
+def test_only_web_addresses_are_fetched(tmp_path, url):
+    with pytest.raises(DownloadError, match="only http and https"):
+        fetch(url, tmp_path / "model.pt")
+
+
+def test_the_command_line(remote, tmp_path):
+    command = [sys.executable, "-m", "speechft.cli", "fetch"]
+
+    def run(*arguments):
+        return subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=tmp_path)
+
+    done = run("--url", remote.url, "--out", "model.pt")
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    assert SHA256 in done.stderr
+    assert "%" not in done.stderr, "no progress bar in a log"
+    (tmp_path / "model.pt").write_bytes(OTHER)
+    done = run("--url", remote.url, "--out", "model.pt")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: model.pt: has SHA-256")
+    done = run("nonsense", "--out", "x")
+    assert (done.returncode, "hubert_base, wav2vec2_base, wavlm_base_plus, decoar2" in done.stderr) == (1, True)
+    assert run("--out", "x").returncode == run("--url", remote.url).returncode == 2
+
+
+def test_fetching_needs_neither_torch_nor_requests():
+    code = "import sys; import speechft.encoders.fetching, speechft.encoders.public; print({'torch', 'requests'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
