@@ -4,7 +4,7 @@
 rule manifests:
     input:
         recipe=f"{RESULTS}/recipes/corpora/{{corpus}}.json",
-        table=lambda wildcards: flow.corpus_table(wildcards.corpus),
+        tables=lambda wildcards: flow.corpus_tables(wildcards.corpus),
     output:
         directory(f"{RESULTS}/corpora/{{corpus}}"),
     log:

@@ -27,7 +27,12 @@ class CorpusRecipe(Strict):
     audio_root: Path | None = Field(None, description="Folder that the paths in the CSV are relative to; default: the folder of the CSV.")
     columns: dict[str, str] = Field(
         default_factory=dict,
-        description="Our column name -> name in the CSV, where they differ, e.g. {label: digit}. Ours: path id text speaker label split.",
+        description="Our column name -> name in the CSV, where they differ, e.g. {label: digit}. "
+        "Ours: path id text speaker label split fold phones relevant.",
+    )
+    rttm: Path | None = Field(None, description="For diarization (SD): RTTM file with the turns of the recordings in the CSV.")
+    trials: Path | None = Field(
+        None, description="For speaker verification (ASV): CSV file with the columns label (1 = same speaker), enrolment and test (ids)."
     )
     channel: int | None = Field(
         None, ge=0, description="Channel to take from recordings with several; without it such recordings are errors."
@@ -127,18 +132,26 @@ class EvaluationRecipe(Strict):
     protocol: Literal["superb", "quick"] = Field(
         "superb", description="superb: published steps and sampling. quick: anything else; printed on every table."
     )
-    steps: Positive
+    steps: Annotated[int, Field(ge=0)] = Field(description="Of the optimizer; 0 for a task without training.")
     batch_size: Positive
     accumulate: Positive = 1
     optimizer: Literal["Adam", "AdamW"] = "Adam"
     learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7), min_length=1, description="All are trained at once; dev chooses."
+        (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7), description="All are trained at once; dev chooses."
     )
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
     eval_every: Positive
     seeds: tuple[int, ...] = Field((1337,), min_length=1, description="Each seed trains its own heads; the cell holds mean and values.")
-    crop_draws: Positive = Field(1, description="Random crops cached for each training utterance, for tasks that crop.")
+    crop_draws: Positive = Field(
+        1,
+        description="Random crops of each long training utterance, for tasks that crop (SID). They are drawn and encoded once, and chosen "
+        "from at random; SUPERB draws a new one at each access, so that many more epochs than crops see the same ones again.",
+    )
     cache_gb: Annotated[float, Field(ge=0)] = Field(4.0, description="Frame features are kept in memory up to this size, else recomputed.")
+    disk_gb: Annotated[float, Field(ge=0)] = Field(
+        100.0,
+        description="Mean vectors are kept in the work folder up to this size, for a restart; past it a restart computes them again.",
+    )
 
     @field_validator("learning_rates", "seeds")
     @classmethod
@@ -146,6 +159,16 @@ class EvaluationRecipe(Strict):
         if len(set(values)) != len(values):
             raise ValueError(f"{values} names a value twice")
         return values
+
+    @model_validator(mode="after")
+    def _trains_or_not(self) -> EvaluationRecipe:
+        trains = self.task not in UNTRAINED_TASKS
+        for key, value in (("steps", self.steps), ("learning_rates", self.learning_rates)):
+            if bool(value) != trains:
+                raise ValueError(
+                    f"{key}={value} does not go with task {self.task!r}, which {'trains a head' if trains else 'trains nothing'}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _superb_is_superb(self) -> EvaluationRecipe:
@@ -178,11 +201,24 @@ class TableRecipe(Strict):
     published: str | None = Field(None, description="Table of the published numbers that stand beside ours.")
 
 
+UNTRAINED_TASKS = ("qbe",)
+"""Tasks that compare features and have no head."""
+
 # The configurations that s3prl 0.4.18 ships for SUPERB; learning rates are searched, everything else is fixed.
 SUPERB_RECIPES: dict[str, dict[str, Any]] = {
     "pr": {"steps": 100_000, "batch_size": 16, "accumulate": 2, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 1000},
+    "asr": {"steps": 200_000, "batch_size": 32, "accumulate": 1, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 2000},
     "ks": {"steps": 200_000, "batch_size": 32, "accumulate": 1, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 5000},
     "sid": {"steps": 200_000, "batch_size": 8, "accumulate": 4, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 5000},
+    "er": {"steps": 30_000, "batch_size": 4, "accumulate": 8, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 1000},
+    "ic": {"steps": 200_000, "batch_size": 32, "accumulate": 1, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 5000},
+    "sf": {"steps": 200_000, "batch_size": 32, "accumulate": 1, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 2000},
+    # PC is no task of SUPERB and nobody has published its recipe; this one is ours, a linear probe that passes over TIMIT's 3696
+    # training sentences about 90 times.
+    "pc": {"steps": 20_000, "batch_size": 16, "accumulate": 1, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 500},
+    "qbe": {"steps": 0, "batch_size": 1, "eval_every": 1, "learning_rates": ()},
+    "asv": {"steps": 200_000, "batch_size": 10, "accumulate": 5, "optimizer": "AdamW", "clip_norm": 1e3, "eval_every": 20_000},
+    "sd": {"steps": 30_000, "batch_size": 8, "accumulate": 4, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 500},
 }
 
 

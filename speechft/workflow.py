@@ -86,11 +86,11 @@ class Workflow:
         assert isinstance(found, UnionCorpus)
         return [self.corpus(member) for member in found.of]
 
-    def corpus_table(self, name: str) -> str:
-        """The file that lists the recordings of a corpus."""
+    def corpus_tables(self, name: str) -> list[str]:
+        """The file that lists the recordings of a corpus, and what is said about them in other files."""
         found = self.experiment.corpora[name]
         assert isinstance(found, CorpusRecipe)
-        return str(found.path)
+        return [str(path) for path in (found.path, found.rttm, found.trials) if path is not None]
 
     def model(self, encoder: str, finetuning: str, method: str) -> str:
         """Encoder directory of a model."""

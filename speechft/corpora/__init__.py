@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from speechft.corpora.audio import load_audio, num_samples_16k
-    from speechft.corpora.manifests import load_split
+    from speechft.corpora.manifests import load_split, split_names
     from speechft.corpora.prepare import prepare_corpus
     from speechft.corpora.union import unite_corpora
 
-__all__ = ["load_audio", "load_split", "num_samples_16k", "prepare_corpus", "unite_corpora"]
+__all__ = ["load_audio", "load_split", "num_samples_16k", "prepare_corpus", "split_names", "unite_corpora"]
 
 # lhotse and torch take seconds to import, so each name is imported when it is first used.
 _MODULES = {
@@ -18,6 +18,7 @@ _MODULES = {
     "load_split": "speechft.corpora.manifests",
     "num_samples_16k": "speechft.corpora.audio",
     "prepare_corpus": "speechft.corpora.prepare",
+    "split_names": "speechft.corpora.manifests",
     "unite_corpora": "speechft.corpora.union",
 }
 

@@ -8,13 +8,16 @@ import hashlib
 import io
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any
 
+from speechft.corpora.phones import parse_phones
 from speechft.corpora.splits import SPLITS
 from speechft.corpora.utterances import Listing, Problem, Utterance
 from speechft.errors import CorpusError, missing_file
 from speechft.recipes import CorpusRecipe
 
-COLUMNS = ("path", "id", "text", "speaker", "label", "split")
+COLUMNS = ("path", "id", "text", "speaker", "label", "split", "fold", "phones", "relevant")
+_OF_SUPERVISION = ("text", "speaker", "label", "fold", "relevant")
 _SPLIT_HINTS = {
     "valid": "dev",
     "validation": "dev",
@@ -129,8 +132,14 @@ def _to_utterances(recipe: CorpusRecipe, parsed: list[tuple[int, Cells]]) -> tup
         split = _split_of(recipe, cells)
         if split not in SPLITS:
             problems.append(Problem(row, _split_complaint(split, "split" in cells)))
-        supervision = {} if recipe.unlabelled else {key: cells.get(key) or None for key in ("text", "speaker", "label")}
-        utterances.append(Utterance(row, identifier, path, split, **supervision))
+        supervision: dict[str, Any] = {} if recipe.unlabelled else {key: cells.get(key) or None for key in _OF_SUPERVISION}
+        phones = None
+        if cells.get("phones") and not recipe.unlabelled:
+            try:
+                phones = parse_phones(cells["phones"])
+            except ValueError as error:
+                problems.append(Problem(row, f"phones: {error}"))
+        utterances.append(Utterance(row, identifier, path, split, **supervision, phones=phones))
     return utterances, _without_repetition(problems)
 
 

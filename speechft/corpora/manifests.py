@@ -12,6 +12,7 @@ from typing import Any
 from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 from lhotse.audio import AudioSource
 from lhotse.serialization import deserialize_item
+from lhotse.supervision import AlignmentItem
 
 from speechft.corpora.inspection import RecordingFacts
 from speechft.corpora.utterances import Utterance
@@ -21,7 +22,7 @@ SUFFIX = ".jsonl.gz"
 
 
 def make_cut(utterance: Utterance, facts: RecordingFacts) -> Any:
-    """The `MonoCut` of a whole recording, with one supervision that holds what the corpus says about it."""
+    """The `MonoCut` of a whole recording, with one supervision for what the corpus says about it, or one for each turn of a mixture."""
     duration = facts.num_samples / facts.sampling_rate
     recording = Recording(
         id=utterance.id,
@@ -30,6 +31,8 @@ def make_cut(utterance: Utterance, facts: RecordingFacts) -> Any:
         num_samples=facts.num_samples,
         duration=duration,
     )
+    phones = [AlignmentItem(label, start, round(end - start, 6)) for label, start, end in utterance.phones or ()]
+    labels = {key: value for key, value in (("label", utterance.label), ("relevant", utterance.relevant)) if value is not None}
     supervision = SupervisionSegment(
         id=utterance.id,
         recording_id=utterance.id,
@@ -38,9 +41,26 @@ def make_cut(utterance: Utterance, facts: RecordingFacts) -> Any:
         channel=facts.channel,
         text=utterance.text,
         speaker=utterance.speaker,
-        custom=None if utterance.label is None else {"label": utterance.label},
+        custom=labels or None,
+        alignment={"phone": phones} if phones else None,
     )
-    return MonoCut(id=utterance.id, start=0.0, duration=duration, channel=facts.channel, supervisions=[supervision], recording=recording)
+    custom = None if utterance.fold is None else {"fold": utterance.fold}
+    return MonoCut(
+        id=utterance.id,
+        start=0.0,
+        duration=duration,
+        channel=facts.channel,
+        supervisions=_turn_supervisions(utterance, facts.channel) or [supervision],
+        recording=recording,
+        custom=custom,
+    )
+
+
+def _turn_supervisions(utterance: Utterance, channel: int) -> list[Any]:
+    return [
+        SupervisionSegment(f"{utterance.id}-{number:04d}", utterance.id, turn.start, turn.duration, channel=channel, speaker=turn.speaker)
+        for number, turn in enumerate(utterance.turns)
+    ]
 
 
 def write_manifest(path: Path, cuts: Iterable[Any]) -> None:
@@ -48,6 +68,13 @@ def write_manifest(path: Path, cuts: Iterable[Any]) -> None:
     with path.open("wb") as raw, gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as file:
         for cut in cuts:
             file.write((json.dumps(cut.to_dict(), ensure_ascii=False, sort_keys=True) + "\n").encode())
+
+
+def split_names(manifests: str | Path | Mapping[str, str | Path]) -> tuple[str, ...]:
+    """The splits that there are manifests of."""
+    if isinstance(manifests, Mapping):
+        return tuple(manifests)
+    return tuple(path.name.removesuffix(SUFFIX) for path in sorted(Path(manifests).glob(f"*{SUFFIX}")))
 
 
 def load_split(manifests: str | Path | Mapping[str, str | Path], split: str) -> CutSet:

@@ -9,9 +9,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from speechft.corpora.annotations import checked_trials, relevance_problems, turn_problems, with_turns
 from speechft.corpora.inspection import NO_SUCH_FILE, RecordingFacts, inspect_all
 from speechft.corpora.manifests import SUFFIX, make_cut, write_manifest
+from speechft.corpora.phones import TOLERANCE_SECONDS
 from speechft.corpora.splits import SPLITS, choose_dev
+from speechft.corpora.trials import TRIALS, Trial, write_trials
 from speechft.corpora.utterances import Listing, Problem, Utterance
 from speechft.errors import CorpusError
 from speechft.files import atomic_directory, sha256_file, sha256_json, write_json
@@ -27,14 +30,16 @@ def prepare_corpus(recipe: CorpusRecipe, out_dir: Path) -> dict[str, Any]:
 
     `out_dir` receives `{train,dev,test}.jsonl.gz` for the splits that exist, and `corpus.json`, which is also returned:
     `splits` (each: utterances, hours, speakers, rows without text / speaker / label, sha256 of the manifest), `sampling_rates`
-    (Hz -> recordings), `recipe` and `content_sha256`. The last one covers ids, splits, text, speakers, labels, channels and the
-    bytes of every recording, but not where the corpus lies; manifests hold absolute paths, so their hashes do change with it.
+    (Hz -> recordings), `recipe` and `content_sha256`. The last one covers ids, splits, text, speakers, labels, folds, phones, turns,
+    relevant documents, channels and the bytes of every recording, but not where the corpus lies; manifests hold absolute paths, so their
+    hashes do change with it. A split whose recordings name folds has `folds` too: fold -> recordings. With `trials` of the recipe there
+    is a copy of the list, `trials.csv`, and `trials` in the summary: number for each split, sha256.
 
     Raises:
         CorpusError: anything is wrong; every problem of every row is in `problems`. Nothing is written then.
     """
-    listing = _read(recipe)
-    problems = [*listing.problems, *_split_problems(recipe, listing)]
+    listing = with_turns(recipe, _read(recipe))
+    problems = [*listing.problems, *_split_problems(recipe, listing), *relevance_problems(listing.utterances)]
     results = inspect_all([utterance.path for utterance in listing.utterances], recipe.channel, f"checking {recipe.path.name}")
     if len(results) > 1 and all(isinstance(result, str) and result.endswith(NO_SUCH_FILE) for result in results):
         problems.append(Problem(0, "not one recording is where the table says; set `audio_root` to the folder that its paths start from"))
@@ -43,12 +48,20 @@ def prepare_corpus(recipe: CorpusRecipe, out_dir: Path) -> dict[str, Any]:
         if isinstance(result, str):
             problems.append(Problem(utterance.row, result))
         else:
+            problems += [*_phone_problems(utterance, result), *turn_problems(utterance, result)]
             checked.append((utterance, result))
     if problems:
         raise _report(recipe, sorted(problems))
     if recipe.dev_fraction is not None:
         checked = _with_dev_split(checked, recipe.dev_fraction)
-    return _write(recipe, checked, out_dir)
+    return _write(recipe, checked, checked_trials(recipe, [utterance for utterance, _ in checked]), out_dir)
+
+
+def _phone_problems(utterance: Utterance, facts: RecordingFacts) -> list[Problem]:
+    seconds = facts.num_samples / facts.sampling_rate
+    if not utterance.phones or utterance.phones[-1][2] <= seconds + TOLERANCE_SECONDS:
+        return []
+    return [Problem(utterance.row, f"{facts.path}: its last phone ends at {utterance.phones[-1][2]:g} s, the recording at {seconds:g} s")]
 
 
 def _report(recipe: CorpusRecipe, problems: list[Problem]) -> CorpusError:
@@ -70,7 +83,8 @@ def _split_problems(recipe: CorpusRecipe, listing: Listing) -> list[Problem]:
     if not sizes or not any(split in sizes for split in SPLITS):
         return []  # there are no rows, or none with a valid split: reported already
     problems = []
-    if not sizes["train"] and recipe.default_split in (None, "train"):
+    searched = any(utterance.relevant for utterance in listing.utterances)  # queries and documents: nothing is trained on them
+    if not sizes["train"] and recipe.default_split in (None, "train") and not searched:
         problems.append(Problem(0, "split 'train' is empty: no row belongs to it"))
     if recipe.dev_fraction is not None:
         if sizes["dev"]:
@@ -85,7 +99,7 @@ def _with_dev_split(checked: list[Checked], fraction: float) -> list[Checked]:
     return [(dataclasses.replace(utterance, split="dev") if utterance.id in dev else utterance, facts) for utterance, facts in checked]
 
 
-def _write(recipe: CorpusRecipe, checked: list[Checked], out_dir: Path) -> dict[str, Any]:
+def _write(recipe: CorpusRecipe, checked: list[Checked], trials: dict[str, list[Trial]], out_dir: Path) -> dict[str, Any]:
     summary: dict[str, Any] = {
         "splits": {},
         "sampling_rates": {str(rate): count for rate, count in sorted(Counter(facts.sampling_rate for _, facts in checked).items())},
@@ -99,27 +113,38 @@ def _write(recipe: CorpusRecipe, checked: list[Checked], out_dir: Path) -> dict[
                 manifest = directory / f"{split}{SUFFIX}"
                 write_manifest(manifest, (make_cut(utterance, facts) for utterance, facts in members))
                 summary["splits"][split] = {**_describe(members), "sha256": sha256_file(manifest)}
+        if trials:
+            write_trials(directory / TRIALS, (trial for found in trials.values() for trial in found))
+            summary["trials"] = {**{split: len(found) for split, found in trials.items()}, "sha256": sha256_file(directory / TRIALS)}
         write_json(directory / "corpus.json", summary)
     return summary
 
 
 def _describe(members: list[Checked]) -> dict[str, Any]:
     utterances = [utterance for utterance, _ in members]
+    folds = Counter(utterance.fold for utterance in utterances if utterance.fold is not None)
     seconds = sum(facts.num_samples / facts.sampling_rate for _, facts in members)
     return {
         "utterances": len(members),
         "hours": round(seconds / 3600, 6),
-        "speakers": len({utterance.speaker for utterance in utterances} - {None}),
+        "speakers": len({speaker for utterance in utterances for speaker in _speakers(utterance)}),
         "without_text": sum(utterance.text is None for utterance in utterances),
-        "without_speaker": sum(utterance.speaker is None for utterance in utterances),
+        "without_speaker": sum(not _speakers(utterance) for utterance in utterances),
         "without_label": sum(utterance.label is None for utterance in utterances),
+        **({"folds": dict(sorted(folds.items()))} if folds else {}),
     }
 
 
+def _speakers(utterance: Utterance) -> set[str]:
+    named: list[str | None] = [turn.speaker for turn in utterance.turns]
+    return {speaker for speaker in named or [utterance.speaker] if speaker is not None}
+
+
 def _content_sha256(checked: list[Checked]) -> str:
-    return sha256_json(
-        [
-            [utterance.id, utterance.split, utterance.text, utterance.speaker, utterance.label, facts.channel, facts.sha256]
-            for utterance, facts in checked
-        ]
-    )
+    rows = []
+    for utterance, facts in checked:
+        values = [utterance.id, utterance.split, utterance.text, utterance.speaker, utterance.label, facts.channel, facts.sha256]
+        rows.append(values if utterance.fold is None and not utterance.phones else [*values, utterance.fold, *(utterance.phones or ())])
+        if utterance.turns or utterance.relevant:
+            rows[-1] = [*rows[-1], utterance.relevant, *(dataclasses.astuple(turn) for turn in utterance.turns)]
+    return sha256_json(rows)

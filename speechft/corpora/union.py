@@ -8,6 +8,7 @@ from typing import Any
 
 from speechft.corpora.manifests import SUFFIX, load_split, write_manifest
 from speechft.corpora.splits import SPLITS
+from speechft.corpora.trials import TRIALS, read_trials, write_trials
 from speechft.errors import CorpusError, missing_file
 from speechft.files import atomic_directory, read_json, sha256_file, sha256_json, write_json
 
@@ -15,7 +16,8 @@ from speechft.files import atomic_directory, read_json, sha256_file, sha256_json
 def unite_corpora(folders: Sequence[str | Path], out_dir: str | Path) -> dict[str, Any]:
     """Put the splits of prepared corpora together, train to train, dev to dev, test to test, in the order of `folders`.
 
-    A corpus that lacks a split adds nothing to it. `out_dir` receives the manifests and `corpus.json`, which is also returned.
+    A corpus that lacks a split adds nothing to it. Lists of trials are joined too. `out_dir` receives the manifests and `corpus.json`,
+    which is also returned.
 
     Raises:
         CorpusError: a folder is not a prepared corpus, or two recordings have the same id.
@@ -42,13 +44,16 @@ def unite_corpora(folders: Sequence[str | Path], out_dir: str | Path) -> dict[st
             if cuts:
                 manifest = directory / f"{split}{SUFFIX}"
                 write_manifest(manifest, cuts)
-                speakers = {cut.supervisions[0].speaker for cut in cuts} - {None}
+                speakers = {supervision.speaker for cut in cuts for supervision in cut.supervisions} - {None}
                 summary["splits"][split] = {
                     "utterances": len(cuts),
                     "hours": round(sum(cut.duration for cut in cuts) / 3600, 6),
                     "speakers": len(speakers),
                     "sha256": sha256_file(manifest),
                 }
+        trials = [trial for folder in members if (folder / TRIALS).is_file() for trial in read_trials(folder / TRIALS)]
+        if trials:
+            write_trials(directory / TRIALS, trials)
         write_json(directory / "corpus.json", summary)
     return summary
 

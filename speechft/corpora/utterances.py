@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from speechft.corpora.phones import Phone
+from speechft.corpora.rttm import Turn
+
 
 @dataclass(frozen=True)
 class Utterance:
@@ -17,6 +20,10 @@ class Utterance:
     text: str | None = None
     speaker: str | None = None
     label: str | None = None
+    fold: str | None = None
+    phones: tuple[Phone, ...] | None = None
+    relevant: str | None = None
+    turns: tuple[Turn, ...] = ()
 
 
 @dataclass(frozen=True, order=True)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from speechft.evaluate.engine import evaluate
+    from speechft.evaluate.planning import plan_evaluation
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "plan_evaluation"]
 
 
 def __getattr__(name: str) -> Any:
@@ -18,4 +19,8 @@ def __getattr__(name: str) -> Any:
         from speechft.evaluate.engine import evaluate
 
         return evaluate
+    if name == "plan_evaluation":
+        from speechft.evaluate.planning import plan_evaluation
+
+        return plan_evaluation
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,23 +27,30 @@ class ModelName(Strict):
 
 
 class Trial(Strict):
-    """One head: a seed and a learning rate."""
+    """One head: a seed and a learning rate; or, where nothing is trained, one hidden state."""
 
-    seed: int
-    learning_rate: float
-    dev: Scores = Field(description="At the best step; empty when the training diverged before its first evaluation.")
-    best_step: int | None
-    diverged: bool = Field(description="The loss became NaN or Inf, and training stopped there.")
+    seed: int | None
+    fold: str | None = Field(None, description="In cross-validation: which part was test.")
+    learning_rate: float | None = None
+    layer: int | None = Field(None, description="Hidden state, where one is chosen instead of a learning rate (QbE).")
+    dev: Scores = Field(
+        description="At the best step, on the split of `selected_on`; empty when the training diverged before its first evaluation."
+    )
+    best_step: int | None = None
+    diverged: bool = Field(False, description="The loss became NaN or Inf, and training stopped there.")
     selected: bool
 
 
 class Selected(Strict):
-    """The head that dev chose for a seed, and its score on test."""
+    """The head that dev chose for a seed (and fold), and its score on test."""
 
-    seed: int
-    learning_rate: float
-    best_step: int
+    seed: int | None
+    fold: str | None = None
+    learning_rate: float | None = None
+    layer: int | None = None
+    best_step: int | None = None
     test: Scores
+    alternatives: dict[str, Scores] = Field(default_factory=dict, description="On test, other settings of what follows the head.")
 
 
 class SplitCounts(Strict):
@@ -52,12 +61,21 @@ class SplitCounts(Strict):
     dropped: dict[str, int] = Field(default_factory=dict, description="Reason -> utterances that had no influence.")
 
 
+class FoldCounts(Strict):
+    """Utterances of one fold."""
+
+    train: int
+    dev: int
+    test: int
+
+
 class Counts(Strict):
     """Sizes of the evaluation."""
 
-    train: SplitCounts
+    train: SplitCounts = Field(description="In cross-validation: of all folds together, so that an utterance counts in several.")
     dev: SplitCounts
     test: SplitCounts
+    folds: dict[str, FoldCounts] = Field(default_factory=dict, description="In cross-validation: the size of each fold.")
     labels: int
     trainable_parameters: int = Field(description="Of the layer weights and one head.")
     encoder_passes: int = Field(description="Utterances or crops sent through the encoder, all seeds and learning rates together.")
@@ -88,7 +106,10 @@ class Cell(Strict):
     task: str
     protocol: Literal["superb", "quick"]
     metrics: Scores = Field(description="Mean over seeds, on test.")
-    values: dict[str, list[float]] = Field(description="On test, one value a seed.")
+    values: dict[str, list[float]] = Field(description="On test, one value a seed; in cross-validation the mean over its folds.")
+    selected_on: Literal["dev", "test"] = Field(
+        "dev", description="The split that chose step and learning rate: test where SUPERB does so (ASV without trials of dev)."
+    )
     trials: list[Trial] = Field(min_length=1)
     selected: list[Selected] = Field(min_length=1)
     counts: Counts
@@ -99,11 +120,23 @@ class Cell(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Cell:
+        seeds = list(dict.fromkeys(chosen.seed for chosen in self.selected))
         for key, mean in self.metrics.items():
             values = self.values.get(key, [])
-            if len(values) != len(self.selected) or abs(sum(values) / len(values) - mean) > 1e-6 * max(1.0, abs(mean)):
-                raise ValueError(f"metrics.{key} is not the mean of values.{key} over {len(self.selected)} seed(s)")
+            if len(values) != len(seeds) or _differ(_mean(values), mean):
+                raise ValueError(f"metrics.{key} is not the mean of values.{key} over {len(seeds)} seed(s)")
+            for seed, value in zip(seeds, values, strict=True):
+                if _differ(_mean([chosen.test.get(key, math.inf) for chosen in self.selected if chosen.seed == seed]), value):
+                    raise ValueError(f"values.{key} of seed {seed} is not the mean of its scores in `selected`")
         return self
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _differ(found: float, expected: float) -> bool:
+    return abs(found - expected) > 1e-6 * max(1.0, abs(expected))
 
 
 def write_cell(cell: Cell, path: str | Path) -> dict[str, Any]:

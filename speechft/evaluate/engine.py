@@ -9,8 +9,8 @@ from __future__ import annotations
 import platform
 import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,18 @@ import torch
 import speechft
 from speechft.encoders import load_encoder
 from speechft.errors import ConfigError
-from speechft.evaluate.cell import Cell, Counts, Hashes, ModelName, Seconds, Selected, SplitCounts, Trial, write_cell
-from speechft.evaluate.features import FrameFeatures, FrozenEncoder, mean_vectors
+from speechft.evaluate import diarization, qbe, verification
+from speechft.evaluate.cell import Cell, Counts, FoldCounts, Hashes, ModelName, Seconds, SplitCounts, write_cell
+from speechft.evaluate.checkpoints import remove_training_files, training_file
+from speechft.evaluate.features import FrameFeatures, FrozenEncoder
+from speechft.evaluate.folds import Fold, FoldMeans, load_folds, pooled_clips
+from speechft.evaluate.heads import TaskEvaluation
+from speechft.evaluate.outcome import Run
 from speechft.evaluate.probes import Probe, ProbeBank, Setting, isolated_rng, new_head
 from speechft.evaluate.separate import SeparateProbes
-from speechft.evaluate.splits import SPLITS, Split, load_splits
+from speechft.evaluate.splits import SPLITS, Split
 from speechft.evaluate.stacked import StackedProbes
-from speechft.evaluate.training import TrialState, all_rows, scoring_batches, select, train_probes
+from speechft.evaluate.training import TrialState, all_rows, never_drawn, scoring_batches, select, train_probes
 from speechft.files import exclusive_lock, sha256_file, sha256_json
 from speechft.recipes import EvaluationRecipe, evaluation_recipe
 from speechft.tasks import get_task
@@ -35,6 +40,10 @@ from speechft.tasks.heads import PooledHead
 
 FEATURES_VERSION = 1
 """Part of the key of cached features; to be raised when the same encoder and clips give other vectors."""
+
+
+OWN_EVALUATION: dict[str, TaskEvaluation] = {"asv": verification, "qbe": qbe, "sd": diarization}
+"""Tasks whose data or scores are not targets and sums over the utterances of three splits."""
 
 
 def evaluate(
@@ -65,6 +74,9 @@ def evaluate(
         keep_features: keep cached features after success, for another recipe on the same data.
         device: "cpu" or "cuda"; by default a GPU where there is one.
 
+    A corpus with folds (see the task, e.g. ER) is cross-validated: heads are trained and chosen for each fold by itself, each clip goes
+    through the encoder once for all folds, and the score of a seed is the mean over its folds.
+
     Returns:
         The cell, as in the file (see `speechft.evaluate.cell.Cell`).
 
@@ -78,20 +90,26 @@ def evaluate(
     """
     started = time.monotonic()
     name = _model_name(model_name)
-    found_recipe = _recipe(task, recipe)
+    found_recipe = resolve_recipe(task, recipe)
     found_task = get_task(task, **found_recipe.task_options) if isinstance(task, str) else task
     model_dir = Path(model_dir)
-    chosen_device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    chosen_device = resolve_device(device)
     with torch.random.fork_rng(devices=[]):  # building a model draws initial weights before the saved ones replace them
         encoder = FrozenEncoder(load_encoder(model_dir), chosen_device, found_task.gain)
-    labels, splits = load_splits(found_task, manifests, encoder.encoder, found_recipe.crop_draws)
-    setting = Setting(found_task, labels, found_recipe, chosen_device)
+    own = OWN_EVALUATION.get(found_task.name)
+    if own is None:
+        folds = load_folds(found_task, manifests, encoder.encoder, found_recipe.crop_draws)
+    else:
+        folds = [own.load(found_task, manifests, encoder.encoder, found_recipe)]
     weights_hash = sha256_file(model_dir / "model.safetensors")
     model_hash = sha256_json({"config": sha256_file(model_dir / "config.json"), "weights": weights_hash})
     work = Path(work_dir) if work_dir is not None else Path(out_json).parent / ".work"
-    key = _features_key(encoder, model_hash, splits)
+    key = _features_key(encoder, model_hash, folds)
     with exclusive_lock(work / f"{key}.lock", "computing the same features"):
-        run = _run(setting, encoder, splits, work / key)
+        if own is None:
+            run = _run(found_task, found_recipe, encoder, folds, work / key)
+        else:
+            run = own.run(found_task, found_recipe, encoder, folds[0], work / key)
         cell = Cell(
             schema=1,
             model=ModelName(**name, sha256=weights_hash),
@@ -99,89 +117,77 @@ def evaluate(
             protocol=found_recipe.protocol,
             metrics={metric: sum(values) / len(values) for metric, values in run.values.items()},
             values=run.values,
+            selected_on=run.selected_on,
             trials=run.trials,
             selected=run.selected,
             counts=Counts(
-                **{split: _split_counts(splits[split]) for split in SPLITS},
-                labels=len(labels),
+                **{split: _split_counts([fold.splits[split] for fold in folds], found_task, found_recipe) for split in SPLITS},
+                folds=_fold_counts(folds),
+                labels=len(folds[0].labels),
                 trainable_parameters=run.trainable_parameters,
                 encoder_passes=encoder.passes,
             ),
             hashes=Hashes(
                 model=model_hash,
                 recipe=sha256_json(found_recipe.model_dump(mode="json")),
-                labels=sha256_json(labels.to_json()),
-                manifests={split: splits[split].sha256 for split in SPLITS},
+                labels=sha256_json(folds[0].labels.to_json()),
+                manifests=_manifest_hashes(folds[0]),
             ),
             recipe=found_recipe.model_dump(mode="json"),
             seconds=Seconds(features=run.feature_seconds, training=run.training_seconds, total=time.monotonic() - started),
             software=_software(encoder),
         )
         value = write_cell(cell, out_json)
-        if not keep_features:
+        if keep_features:
+            remove_training_files(work / key)
+        else:
             shutil.rmtree(work / key, ignore_errors=True)
     return value
 
 
-@dataclass
-class _Run:
-    """What the seeds gave."""
-
-    trials: list[Trial]
-    selected: list[Selected]
-    values: dict[str, list[float]]
-    trainable_parameters: int
-    feature_seconds: float
-    training_seconds: float
-
-
-def _run(setting: Setting, encoder: FrozenEncoder, splits: Mapping[str, Split], folder: Path) -> _Run:
+def _run(task: Task, recipe: EvaluationRecipe, encoder: FrozenEncoder, folds: Sequence[Fold], folder: Path) -> Run:
     started = time.monotonic()
-    heads = {seed: new_head(setting.task, encoder.encoder.hidden_size, setting.labels, seed) for seed in setting.recipe.seeds}
-    first = next(iter(heads.values()))
-    num_states = encoder.encoder.num_states
-    features: dict[str, Any]
-    if isinstance(first, PooledHead):
-        features = {name: mean_vectors(encoder, split.clips, folder, name) for name, split in splits.items()}
-    else:
-        features = _frame_features(encoder, splits, setting.recipe.cache_gb)
-    extracted = time.monotonic()
-    run = _Run([], [], {metric.key: [] for metric in setting.task.metrics}, 0, extracted - started, 0.0)
-    run.trainable_parameters = sum(value.numel() for value in Probe(num_states, first).parameters())
-    for seed, head in heads.items():
-        bank: ProbeBank[Any]
-        bank = StackedProbes(setting, num_states, head) if isinstance(head, PooledHead) else SeparateProbes(setting, num_states, head)
-        # Dropout in a head draws from the global generator.
-        with isolated_rng(seed, setting.device):
-            trials = train_probes(bank, splits["train"], features["train"], splits["dev"], features["dev"], seed)
-        _score_test(run, bank, trials, splits["test"], features["test"], seed)
-    run.training_seconds = time.monotonic() - extracted
+    run = Run()
+    first = new_head(task, encoder.encoder.hidden_size, folds[0].labels, recipe.seeds[0])
+    run.trainable_parameters = sum(value.numel() for value in Probe(encoder.encoder.num_states, first).parameters())
+    means = FoldMeans(encoder, folds, folder, recipe.disk_gb * 1e9) if isinstance(first, PooledHead) else None
+    run.feature_seconds = time.monotonic() - started
+    for fold in folds:
+        features: Mapping[str, Any]
+        extracting = time.monotonic()
+        if means is None:
+            features = _frame_features(encoder, fold.splits, recipe.cache_gb)
+        else:
+            features = {name: means.of(split) for name, split in fold.splits.items()}
+        run.feature_seconds += time.monotonic() - extracting
+        for seed in recipe.seeds:
+            _run_seed(run, Setting(task, fold.labels, recipe, encoder.device), encoder, fold, features, seed, folder)
+    run.training_seconds = time.monotonic() - started - run.feature_seconds
+    run.average(task, recipe.seeds)
     return run
 
 
-def _score_test(run: _Run, bank: ProbeBank[Any], trials: list[TrialState], test: Split, features: Any, seed: int) -> None:
-    task = bank.setting.task
+def _run_seed(run: Run, setting: Setting, encoder: FrozenEncoder, fold: Fold, features: Mapping[str, Any], seed: int, folder: Path) -> None:
+    splits, num_states = fold.splits, encoder.encoder.num_states
+    head = new_head(setting.task, encoder.encoder.hidden_size, fold.labels, seed)
+    bank: ProbeBank[Any]
+    bank = StackedProbes(setting, num_states, head) if isinstance(head, PooledHead) else SeparateProbes(setting, num_states, head)
+    file = training_file(folder, encoder, setting, fold, seed)
+    # Dropout in a head draws from the global generator.
+    with isolated_rng(seed, setting.device):
+        trials = train_probes(bank, splits["train"], features["train"], splits["dev"], features["dev"], seed, file)
+    _score_test(run, bank, trials, fold, features["test"], seed)
+
+
+def _score_test(run: Run, bank: ProbeBank[Any], trials: list[TrialState], fold: Fold, features: Any, seed: int) -> None:
+    task, test = bank.setting.task, fold.splits["test"]
     chosen = select(trials, task.selection_metric, seed)
     best = trials[chosen]
     assert best.best_state is not None
     assert best.best_step is not None
     bank.load_state(chosen, best.best_state)
     scores = bank.scores(features, scoring_batches(test, all_rows(test), bank.frame_level), [chosen])[0]
-    shown = _shown(task, scores)
-    run.selected.append(Selected(seed=seed, learning_rate=best.learning_rate, best_step=best.best_step, test=shown))
-    for metric, value in shown.items():
-        run.values[metric].append(value)
-    for index, trial in enumerate(trials):
-        run.trials.append(
-            Trial(
-                seed=seed,
-                learning_rate=trial.learning_rate,
-                dev=_shown(task, trial.dev),
-                best_step=trial.best_step,
-                diverged=trial.diverged,
-                selected=index == chosen,
-            )
-        )
+    run.add(task, trials, chosen, seed, scores, fold=fold.name)
 
 
 def _frame_features(encoder: FrozenEncoder, splits: Mapping[str, Split], cache_gb: float) -> dict[str, FrameFeatures]:
@@ -193,11 +199,17 @@ def _frame_features(encoder: FrozenEncoder, splits: Mapping[str, Split], cache_g
     return features
 
 
-def _shown(task: Task, scores: Mapping[str, float]) -> dict[str, float]:
-    return {metric.key: metric.shown(scores[metric.key]) for metric in task.metrics if metric.key in scores}
+def resolve_device(device: str | None) -> torch.device:
+    """The device asked for; by default a GPU where there is one."""
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-def _recipe(task: str | Task, recipe: EvaluationRecipe | Mapping[str, Any] | None) -> EvaluationRecipe:
+def resolve_recipe(task: str | Task, recipe: EvaluationRecipe | Mapping[str, Any] | None) -> EvaluationRecipe:
+    """The recipe of an evaluation of `task`.
+
+    Raises:
+        ConfigError: it is of another task, or both it and a task object bring options.
+    """
     name = task if isinstance(task, str) else task.name
     if not isinstance(recipe, EvaluationRecipe):
         recipe = evaluation_recipe(name, dict(recipe or {}))
@@ -217,16 +229,29 @@ def _model_name(name: str | None) -> dict[str, str]:
     return dict(zip(("encoder", "finetuning", "method"), parts, strict=True))
 
 
-def _features_key(encoder: FrozenEncoder, model_hash: str, splits: Mapping[str, Split]) -> str:
+def _features_key(encoder: FrozenEncoder, model_hash: str, folds: Sequence[Fold]) -> str:
     """Names the folder of cached features by everything that decides them."""
-    clips = {name: [[clip.cut.id, clip.start, clip.num_samples] for clip in split.clips] for name, split in splits.items()}
-    manifests = {name: split.sha256 for name, split in splits.items()}
+    clips = {name: [[clip.cut.id, clip.start, clip.num_samples] for clip in pool] for name, pool in pooled_clips(folds).items()}
+    manifests = {name: split.sha256 for name, split in folds[0].splits.items()}
     parts = [FEATURES_VERSION, model_hash, encoder.precision, encoder.gain, manifests, clips]
     return sha256_json(parts)[:24]
 
 
-def _split_counts(split: Split) -> SplitCounts:
-    return SplitCounts(utterances=len(split), hours=split.hours, dropped=dict(split.dropped))
+def _split_counts(splits: Sequence[Split], task: Task, recipe: EvaluationRecipe) -> SplitCounts:
+    dropped: Counter[str] = sum((Counter(split.dropped) for split in splits), Counter())
+    for split in splits:
+        dropped += Counter(never_drawn(task, split, recipe.batch_size) if split.name == "train" else {})
+    return SplitCounts(utterances=sum(map(len, splits)), hours=sum(split.hours for split in splits), dropped=dict(dropped))
+
+
+def _fold_counts(folds: Sequence[Fold]) -> dict[str, FoldCounts]:
+    return {fold.name: FoldCounts(**{name: len(fold.splits[name]) for name in SPLITS}) for fold in folds if fold.name is not None}
+
+
+def _manifest_hashes(fold: Fold) -> dict[str, str]:
+    """Of the splits that there are; in cross-validation all are parts of train."""
+    names = SPLITS if fold.name is None else ("train",)
+    return {name: fold.splits[name].sha256 for name in names if fold.splits[name].sha256}
 
 
 def _software(encoder: FrozenEncoder) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +46,7 @@ class FrozenEncoder:
     @property
     def batch_samples(self) -> int:
         """Samples in a batch, padding included."""
-        return BATCH_SECONDS.get(self.device.type, BATCH_SECONDS["cpu"]) * SAMPLE_RATE
+        return batch_samples(self.device)
 
     def __call__(self, clips: Sequence[Clip]) -> tuple[Tensor, Tensor]:
         """Hidden states (num_states, B, T, D), float32, and valid frames (B,), on the device.
@@ -75,13 +76,33 @@ class FrozenEncoder:
             yield
 
 
-def mean_vectors(encoder: FrozenEncoder, clips: Sequence[Clip], folder: Path, name: str) -> Tensor:
+def batch_samples(device: torch.device) -> int:
+    """Samples in a batch that goes through the encoder, padding included."""
+    return BATCH_SECONDS.get(device.type, BATCH_SECONDS["cpu"]) * SAMPLE_RATE
+
+
+def vector_bytes(encoder: Encoder) -> int:
+    """Size of one frame or one mean of all hidden states. Float32 on disk too: means are small, and in fp16 they could move a score."""
+    return BYTES_PER_VALUE * encoder.num_states * encoder.hidden_size
+
+
+def clips_on_disk(num_clips: int, clip_bytes: int, budget_bytes: float) -> int:
+    """Clips in the whole shards that fit into a budget."""
+    if num_clips * clip_bytes <= budget_bytes:
+        return num_clips
+    return int(budget_bytes // (SHARD_CLIPS * clip_bytes)) * SHARD_CLIPS
+
+
+def mean_vectors(encoder: FrozenEncoder, clips: Sequence[Clip], folder: Path, name: str, disk_bytes: float = math.inf) -> Tensor:
     """Mean over the frames of each hidden state of each clip: float32 (clips, num_states, D), on the CPU.
 
-    Shards of `SHARD_CLIPS` clips of similar lengths are written to `folder` as they are done and read back by an evaluation that was
-    interrupted; the caller makes `folder` unique for the model, the clips and the precision.
+    Shards of `SHARD_CLIPS` clips of similar lengths are written to `folder` as they are done, as far as `disk_bytes` goes, and read back
+    by an evaluation that was interrupted; the caller makes `folder` unique for the model, the clips and the precision.
     """
     order = sorted(range(len(clips)), key=lambda index: clips[index].num_samples)
+    written = clips_on_disk(len(clips), vector_bytes(encoder.encoder), disk_bytes)
+    if written < len(clips):
+        logger.info("%s: mean vectors of %d of %d clips are kept on disk (`disk_gb`)", name, written, len(clips))
     vectors = torch.empty(len(clips), encoder.encoder.num_states, encoder.encoder.hidden_size)
     with tqdm(total=len(clips), desc=f"features of {name}", unit="clip", disable=None) as progress:
         for start in range(0, len(order), SHARD_CLIPS):
@@ -90,8 +111,9 @@ def mean_vectors(encoder: FrozenEncoder, clips: Sequence[Clip], folder: Path, na
             found = _read_shard(path, (len(rows), *vectors.shape[1:]))
             if found is None:
                 found = _shard(encoder, [clips[row] for row in rows])
-                with atomic_file(path) as temporary:
-                    save_file({"means": found}, temporary)
+                if start < written:
+                    with atomic_file(path) as temporary:
+                        save_file({"means": found}, temporary)
             else:
                 encoder.passes += len(rows)
             vectors[rows] = found
@@ -119,6 +141,19 @@ def _read_shard(path: Path, shape: tuple[int, ...]) -> Tensor | None:
     return means if tuple(means.shape) == shape else None
 
 
+def batches_within(budget_bytes: float, encoder: Encoder, clips: Sequence[Clip], max_batch_samples: int) -> tuple[list[list[int]], float]:
+    """Batches of the shortest clips whose frames fit into a budget, and what is left of it."""
+    frame_bytes = vector_bytes(encoder)
+    batches = []
+    for batch in length_batches([clip.num_samples for clip in clips], max_batch_samples):
+        needed = frame_bytes * sum(encoder.frame_count(clips[row].num_samples) for row in batch)
+        if needed > budget_bytes:
+            break
+        budget_bytes -= needed
+        batches.append(batch)
+    return batches, budget_bytes
+
+
 class FrameFeatures:
     """All frames of the clips of one split, kept in memory as far as `budget` goes and recomputed past it."""
 
@@ -132,24 +167,16 @@ class FrameFeatures:
 
     def keep(self, budget_bytes: float, name: str) -> float:
         """Compute and keep features, shortest clips first, until they fill `budget_bytes`; returns what is left of it."""
-        encoder = self.encoder.encoder
-        frame_bytes = BYTES_PER_VALUE * encoder.num_states * encoder.hidden_size
-        with tqdm(total=len(self.clips), desc=f"features of {name}", unit="clip", disable=None) as progress:
-            for batch in self.batches():
-                needed = frame_bytes * sum(encoder.frame_count(self.clips[row].num_samples) for row in batch)
-                if needed > budget_bytes:
-                    logger.info("%s: features of %d of %d clips are kept, the others recomputed", name, len(self._kept), len(self.clips))
-                    break
-                budget_bytes -= needed
+        batches, left = batches_within(budget_bytes, self.encoder.encoder, self.clips, self.encoder.batch_samples)
+        if (count := sum(map(len, batches))) < len(self.clips):
+            logger.info("%s: features of %d of %d clips are kept, the others recomputed", name, count, len(self.clips))
+        with tqdm(total=count, desc=f"features of {name}", unit="clip", disable=None) as progress:
+            for batch in batches:
                 hidden_states, lengths = self.encoder([self.clips[row] for row in batch])
                 for position, (row, length) in enumerate(zip(batch, lengths.tolist(), strict=True)):
                     self._kept[row] = hidden_states[:, position, :length].cpu().clone()
                 progress.update(len(batch))
-        return budget_bytes
-
-    def batches(self) -> Iterator[list[int]]:
-        """All clips once, in batches of similar lengths."""
-        return length_batches([clip.num_samples for clip in self.clips], self.encoder.batch_samples)
+        return left
 
     def __getitem__(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Hidden states (num_states, B, T, D), zero past the lengths, and valid frames (B,) of some clips, on the device."""

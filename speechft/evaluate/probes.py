@@ -107,6 +107,14 @@ class ProbeBank(ABC, Generic[FeaturesType]):
     def load_state(self, index: int, state: State) -> None:
         """Set the parameters of one probe."""
 
+    @abstractmethod
+    def training_state(self) -> State:
+        """All tensors that further steps depend on: parameters and optimizer states of all probes."""
+
+    @abstractmethod
+    def load_training_state(self, state: State) -> None:
+        """The inverse of `training_state`."""
+
     def scores(self, features: FeaturesType, batches: Sequence[Batch], probes: Sequence[int]) -> list[dict[str, float]]:
         """Metric key -> fraction, for the chosen probes."""
         sums: list[dict[str, float]] = [defaultdict(float) for _ in probes]

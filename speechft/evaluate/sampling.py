@@ -10,6 +10,8 @@ from torch import Generator, Tensor
 
 LONG_WINDOW_SAMPLES = 300_000
 """A window whose first utterance has more samples (18.75 s) is halved (s3prl 0.4.18)."""
+HALVED_BUCKET_SAMPLES = 2000
+"""A full bucket whose longest utterance has more samples (1/8 s) is halved (s3prl 0.4.18)."""
 
 
 def shuffled(num_utterances: int, batch_size: int, generator: Generator) -> Iterator[list[int]]:
@@ -55,6 +57,33 @@ def windows(num_tokens: Sequence[int], num_samples: Sequence[int], batch_size: i
             if num_samples[window[0]] > LONG_WINDOW_SAMPLES:
                 window = window[: max(1, len(window) // 2)]
             yield sorted(window, key=lambda index: -num_samples[index])
+
+
+def fixed_buckets(num_samples: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Neighbours of the utterances sorted by samples, from the longest (ASR).
+
+    A full bucket of `batch_size` is halved if its longest utterance has more than `HALVED_BUCKET_SAMPLES`. The reference means
+    feature frames there but compares samples, so that all real buckets are halved and SUPERB's batches of 32 are batches of 16. An
+    incomplete last bucket stays whole, but one of a single utterance is dropped, unless buckets are that small anyway. Equal lengths keep
+    the order of the corpus (the reference: no defined order).
+    """
+    order = sorted(range(len(num_samples)), key=lambda index: -num_samples[index])
+    buckets: list[list[int]] = []
+    for start in range(0, len(order), batch_size):
+        bucket = order[start : start + batch_size]
+        if 1 < batch_size == len(bucket) and num_samples[bucket[0]] > HALVED_BUCKET_SAMPLES:
+            buckets += [bucket[: batch_size // 2], bucket[batch_size // 2 :]]
+        elif len(bucket) > 1 or batch_size == 1 or not buckets:
+            buckets.append(bucket)
+    return buckets
+
+
+def bucketed(num_samples: Sequence[int], batch_size: int, generator: Generator) -> Iterator[list[int]]:
+    """`fixed_buckets` in a new order every epoch."""
+    buckets = fixed_buckets(num_samples, batch_size)
+    while True:
+        for position in torch.randperm(len(buckets), generator=generator).tolist():
+            yield buckets[position]
 
 
 def length_batches(num_samples: Sequence[int], max_samples: int, max_size: int = 64) -> Iterator[list[int]]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from speechft.evaluate.features import FrameFeatures
-from speechft.evaluate.probes import Batch, Probe, ProbeBank, Setting, State
+from speechft.evaluate.probes import Batch, Probe, ProbeBank, Setting, State, isolated_rng
 from speechft.tasks.base import Head
 
 
@@ -31,9 +31,12 @@ class SeparateProbes(ProbeBank[FrameFeatures]):
         losses: list[Tensor | None] = [None] * len(self.probes)
         for rows, targets in batches:
             hidden_states, lengths = features[rows]
+            # Every probe has the same dropout and augmentation in a batch, whichever other learning rates are trained.
+            draw = int(torch.randint(2**62, ()))
             for index, probe in enumerate(self.probes):
                 if self.alive[index]:
-                    logits, logit_lengths = probe.train()(hidden_states, lengths)
+                    with isolated_rng(draw, self.setting.device):
+                        logits, logit_lengths = probe.train()(hidden_states, lengths)
                     loss = self.setting.task.loss(logits, logit_lengths, targets) / len(batches)
                     loss.backward()  # type: ignore[no-untyped-call]
                     earlier = losses[index]
@@ -70,3 +73,25 @@ class SeparateProbes(ProbeBank[FrameFeatures]):
     def load_state(self, index: int, state: State) -> None:
         """Set the parameters of one probe."""
         self.probes[index].load_state_dict(state)
+
+    def training_state(self) -> State:
+        """Parameters of all probes, and what their optimizers keep for each parameter (nothing before its first step)."""
+        state: State = {}
+        for index, optimizer in enumerate(self.optimizers):
+            state |= {f"{index}.probe.{name}": value for name, value in self.state(index).items()}
+            for parameter, kept in optimizer.state_dict()["state"].items():
+                state |= {f"{index}.optimizer.{parameter}.{name}": value.cpu().clone() for name, value in kept.items()}
+        return state
+
+    def load_training_state(self, state: State) -> None:
+        """The inverse of `training_state`."""
+        for index, optimizer in enumerate(self.optimizers):
+            probe_prefix, optimizer_prefix = f"{index}.probe.", f"{index}.optimizer."
+            kept: dict[int, State] = {}
+            for name, value in state.items():
+                if name.startswith(optimizer_prefix):
+                    parameter, field = name.removeprefix(optimizer_prefix).split(".")
+                    kept.setdefault(int(parameter), {})[field] = value
+            parameters = {name.removeprefix(probe_prefix): value for name, value in state.items() if name.startswith(probe_prefix)}
+            self.load_state(index, parameters)
+            optimizer.load_state_dict({"state": kept, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -53,6 +53,11 @@ class Split:
         return len(self.cuts)
 
     @property
+    def num_samples(self) -> list[int]:
+        """Samples of the first clip of each utterance."""
+        return [self.clips[first].num_samples for first in self.first_clip[:-1]]
+
+    @property
     def hours(self) -> float:
         """Duration of all utterances before cropping."""
         return sum(float(cut.duration) for cut in self.cuts) / 3600
@@ -76,30 +81,58 @@ def load_splits(
 
     Raises:
         CorpusError: a manifest is missing or damaged.
-        TaskError: labels or targets that the task needs are missing, or a dev or test utterance is too short; all are listed.
+        TaskError: labels or targets that the task needs are missing, or a dev or test utterance is too short; all are listed. The corpus
+            has folds besides the three splits.
     """
     cuts = {name: tuple(load_split(manifests, name)) for name in SPLITS}
-    hashes = {name: _manifest_hash(found) for name, found in cuts.items()}
-    short = {name: [cut for cut in found if num_samples_16k(cut) < encoder.min_samples] for name, found in cuts.items()}
+    if task.folds(cuts["train"]) is not None:
+        raise TaskError(
+            f"The corpus of task {task.name!r} has both folds and a dev and a test split. To cross-validate, put all recordings into train "
+            "(`default_split: train`); to use the splits, leave the fold column out."
+        )
+    return make_splits(task, cuts, {name: manifest_hash(found) for name, found in cuts.items()}, encoder, crop_draws)
+
+
+def make_splits(
+    task: Task, cuts: Mapping[str, tuple[Any, ...]], hashes: Mapping[str, str], encoder: Encoder, crop_draws: int, fold: str | None = None
+) -> tuple[LabelSet, dict[str, Split]]:
+    """The same from cuts of each split; `fold` is named in errors."""
+    where = {name: f"The {name} split" + (f" of fold {fold!r}" if fold else "") for name in SPLITS}
+    short = {name: [cut for cut in cuts[name] if num_samples_16k(cut) < encoder.min_samples] for name in SPLITS}
     for name in ("dev", "test"):
         if short[name]:
             problems = [f"{cut.id}: {num_samples_16k(cut)} samples at 16 kHz" for cut in short[name]]
-            heading = f"The {name} split: {len(problems)} utterance(s) are shorter than one frame ({encoder.min_samples} samples)."
+            heading = f"{where[name]}: {len(problems)} utterance(s) are shorter than one frame ({encoder.min_samples} samples)."
             raise TaskError(listing(heading + " Leave them out of the corpus, for all models.", problems))
     left_out = {cut.id for cut in short["train"]}
-    cuts["train"] = tuple(cut for cut in cuts["train"] if cut.id not in left_out)
-    if not cuts["train"]:
-        raise TaskError(f"The train split: all {len(left_out)} utterances are shorter than one frame ({encoder.min_samples} samples).")
-    labels = task.label_set(cuts["train"])
+    used = {**cuts, "train": tuple(cut for cut in cuts["train"] if cut.id not in left_out)}
+    if not used["train"]:
+        raise TaskError(f"{where['train']}: all {len(left_out)} utterances are shorter than one frame ({encoder.min_samples} samples).")
+    labels = task.label_set(used["train"])
     splits = {}
-    for name, found in cuts.items():
-        targets = tuple(task.targets(found, labels, f"The {name} split"))
-        clips, first_clip = _clips(task, name, found, crop_draws)
+    for name in SPLITS:
+        targets = tuple(task.targets(used[name], labels, where[name]))
+        clips, first_clip = _clips(task, name, used[name], crop_draws)
         dropped = Counter({TOO_SHORT: len(short[name])} if short[name] else {})
         if name == "train":
             dropped += _without_gradient(task, encoder, targets, clips, first_clip)
-        splits[name] = Split(name, found, targets, clips, first_clip, dict(dropped), hashes[name])
+        splits[name] = Split(name, used[name], targets, clips, first_clip, dict(dropped), hashes[name])
+    for name in ("dev", "test"):
+        _check_trained(task, labels, splits["train"], splits[name], where[name])
     return labels, splits
+
+
+def _check_trained(task: Task, labels: LabelSet, train: Split, scored: Split, where: str) -> None:
+    """Classes may be given by an option of the task; scores over one that no training utterance has would mean nothing."""
+    trained = {int(target) for target in train.targets if target.dim() == 0}
+    problems = [
+        f"{cut.id}: class {labels.symbols[int(target)]!r}"
+        for cut, target in zip(scored.cuts, scored.targets, strict=True)
+        if target.dim() == 0 and int(target) not in trained
+    ]
+    if problems:
+        heading = f"{where}: {len(problems)} utterance(s) are of a class of task {task.name!r} that no utterance of train has."
+        raise TaskError(listing(heading + " Leave the class out, or add training utterances.", problems))
 
 
 def _clips(task: Task, split: str, cuts: Sequence[Any], crop_draws: int) -> tuple[tuple[Clip, ...], tuple[int, ...]]:
@@ -130,7 +163,8 @@ def _without_gradient(
     return Counter(reason for reason in reasons if reason is not None)
 
 
-def _manifest_hash(cuts: Sequence[Any]) -> str:
+def manifest_hash(cuts: Sequence[Any]) -> str:
+    """SHA-256 of the content of a manifest."""
     digest = hashlib.sha256()
     for cut in cuts:
         digest.update(json.dumps(cut.to_dict(), ensure_ascii=False, sort_keys=True, default=str).encode("utf-8", "surrogateescape") + b"\n")

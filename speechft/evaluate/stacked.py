@@ -86,6 +86,19 @@ class StackedProbes(ProbeBank[Tensor]):
         for name, value in self._row(index).items():
             value.copy_(state[name])
 
+    def _trained_tensors(self) -> State:
+        optimizer = self.optimizer
+        return {"parameters": self.parameters.detach(), "first": optimizer.first, "second": optimizer.second, "steps": optimizer.steps}
+
+    def training_state(self) -> State:
+        """Parameters, moments and counts of steps, on the CPU."""
+        return {name: value.cpu().clone() for name, value in self._trained_tensors().items()}
+
+    def load_training_state(self, state: State) -> None:
+        """The inverse of `training_state`."""
+        for name, value in self._trained_tensors().items():
+            value.copy_(state[name])
+
 
 class StackedAdam:
     """Adam or AdamW on the rows of a matrix, each with its learning rate, its clipping and its count of steps.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,8 +12,9 @@ from torch import Generator, Tensor
 from tqdm import tqdm
 
 from speechft.errors import TrainingError
+from speechft.evaluate.checkpoints import TrainingFile
 from speechft.evaluate.probes import Batch, ProbeBank, Setting, State
-from speechft.evaluate.sampling import balanced, balanced_weights, length_batches, shuffled, windows
+from speechft.evaluate.sampling import balanced, balanced_weights, bucketed, fixed_buckets, length_batches, shuffled, windows
 from speechft.evaluate.splits import Split
 from speechft.tasks.base import Metric, Task
 
@@ -34,24 +35,57 @@ class TrialState:
     diverged: bool = False
 
 
-def train_probes(bank: ProbeBank[Any], train: Split, train_features: Any, dev: Split, dev_features: Any, seed: int) -> list[TrialState]:
+def train_probes(
+    bank: ProbeBank[Any],
+    train: Split,
+    train_features: Any,
+    dev: Split,
+    dev_features: Any,
+    seed: int,
+    file: TrainingFile | None = None,
+) -> list[TrialState]:
     """Train all probes of a bank for the recipe's steps.
 
     Dev is scored every `eval_every` steps and after the last one. The first evaluation of a probe always counts (the reference keeps no
     checkpoint when it is at the worst possible value); later ones count when they are strictly better. A probe whose loss becomes NaN or
     Inf stops; its best state until then stays in the competition, as the reference's best checkpoint would.
+
+    With `file` the state is kept there after each evaluation, and a training that finds one goes on from it: on the CPU the rest is
+    bit-equal to that of a training that was never interrupted.
     """
     setting = bank.setting
-    recipe, metric = setting.recipe, setting.task.selection_metric
-    generator = Generator().manual_seed(seed)
-    batches = training_batches(setting.task, train, recipe.batch_size, generator)
+    batches = training_batches(setting.task, train, setting.recipe.batch_size, Generator().manual_seed(seed))
     dev_batches = scoring_batches(dev, dev_rows(setting, dev, seed), bank.frame_level)
+
+    def score(probes: Sequence[int]) -> list[dict[str, float]]:
+        return bank.scores(dev_features, dev_batches, probes)
+
+    return fit_probes(bank, train_features, batches, score, setting.task.selection_metric, seed, file)
+
+
+def fit_probes(
+    bank: ProbeBank[Any],
+    features: Any,
+    batches: Iterator[Batch],
+    score: Callable[[Sequence[int]], list[dict[str, float]]],
+    metric: Metric,
+    seed: int,
+    file: TrainingFile | None = None,
+) -> list[TrialState]:
+    """The same on any stream of batches; `score` gives the scores of probes by index, and `metric` among them decides."""
+    recipe = bank.setting.recipe
     trials = [TrialState(rate) for rate in recipe.learning_rates]
-    with tqdm(range(1, recipe.steps + 1), desc=f"heads of seed {seed}", unit="step", disable=None) as progress:
+    done = 0 if file is None else file.load(bank, trials)
+    for _ in range(done * recipe.accumulate):
+        next(batches)
+    remaining = range(done + 1, recipe.steps + 1) if any(bank.alive) else range(0)
+    with tqdm(remaining, desc=f"heads of seed {seed}", unit="step", initial=done, total=recipe.steps, disable=None) as progress:
         for step in progress:
-            bank.train_step(train_features, [next(batches) for _ in range(recipe.accumulate)])
+            bank.train_step(features, [next(batches) for _ in range(recipe.accumulate)])
             if step % recipe.eval_every == 0 or step == recipe.steps:
-                _evaluate(bank, dev_features, dev_batches, trials, step, metric)
+                _evaluate(bank, score, trials, step, metric)
+                if file is not None:
+                    file.save(bank, trials, step)
             if not any(bank.alive):
                 break
     for trial, alive in zip(trials, bank.alive, strict=True):
@@ -60,10 +94,14 @@ def train_probes(bank: ProbeBank[Any], train: Split, train_features: Any, dev: S
 
 
 def _evaluate(
-    bank: ProbeBank[Any], features: Any, batches: Sequence[Batch], trials: Sequence[TrialState], step: int, metric: Metric
+    bank: ProbeBank[Any],
+    score: Callable[[Sequence[int]], list[dict[str, float]]],
+    trials: Sequence[TrialState],
+    step: int,
+    metric: Metric,
 ) -> None:
     living = [index for index, alive in enumerate(bank.alive) if alive]
-    for index, scores in zip(living, bank.scores(features, batches, living), strict=True):
+    for index, scores in zip(living, score(living), strict=True):
         trial = trials[index]
         if trial.best_step is None or _better(scores[metric.key], trial.dev[metric.key], metric):
             trial.dev, trial.best_step, trial.best_state = scores, step, bank.state(index)
@@ -97,12 +135,21 @@ def training_batches(task: Task, train: Split, batch_size: int, generator: Gener
     if task.sampling == "balanced":
         drawn = balanced([int(target) for target in train.targets], batch_size, generator)
     elif task.sampling == "windows":
-        samples = [train.clips[first].num_samples for first in train.first_clip[:-1]]
-        drawn = windows([len(target) for target in train.targets], samples, batch_size, generator)
+        drawn = windows([len(target) for target in train.targets], train.num_samples, batch_size, generator)
+    elif task.sampling == "buckets":
+        drawn = bucketed(train.num_samples, batch_size, generator)
     else:
         drawn = shuffled(len(train), batch_size, generator)
     for utterances in drawn:
         yield train.draw_clips(utterances, generator), [train.targets[index] for index in utterances]
+
+
+def never_drawn(task: Task, train: Split, batch_size: int) -> dict[str, int]:
+    """Reason -> utterances that the task's order leaves out of every epoch."""
+    if task.sampling != "buckets":
+        return {}
+    left_over = len(train) - sum(map(len, fixed_buckets(train.num_samples, batch_size)))
+    return {"alone in the last bucket": left_over} if left_over else {}
 
 
 def dev_rows(setting: Setting, dev: Split, seed: int) -> list[tuple[int, Tensor]]:

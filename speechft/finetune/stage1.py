@@ -105,7 +105,7 @@ def _config(job: FinetuneJob) -> Any:
 
 def _train(job: FinetuneJob) -> None:
     recipe = job.recipe
-    metrics = get_task(recipe.task, **recipe.task_options).metrics
+    metrics = get_task(recipe.task, **recipe.task_options).dev_metrics
     log = TrainingLog(job.log_path, ["loss", "lr", "grad_norm", "phase", "dev_loss", *(f"dev_{metric.key}" for metric in metrics)])
     progress = Progress(recipe.updates, f"{recipe.task} fine-tuning")
     head_only = head_only_updates(recipe.updates, recipe.head_only)

@@ -12,8 +12,16 @@ if TYPE_CHECKING:
 # Name -> module and class. The modules import torch, so they are imported on demand.
 _TASKS = {
     "pr": ("speechft.tasks.pr", "PhonemeRecognition"),
+    "asr": ("speechft.tasks.asr", "SpeechRecognition"),
     "ks": ("speechft.tasks.ks", "KeywordSpotting"),
     "sid": ("speechft.tasks.sid", "SpeakerIdentification"),
+    "er": ("speechft.tasks.er", "EmotionRecognition"),
+    "ic": ("speechft.tasks.ic", "IntentClassification"),
+    "sf": ("speechft.tasks.sf", "SlotFilling"),
+    "pc": ("speechft.tasks.pc", "PhonemeClassification"),
+    "qbe": ("speechft.tasks.qbe", "QueryByExample"),
+    "asv": ("speechft.tasks.asv", "SpeakerVerification"),
+    "sd": ("speechft.tasks.sd", "SpeakerDiarization"),
 }
 TASK_NAMES = tuple(_TASKS)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from speechft.errors import TaskError
 
-Sampling = Literal["shuffled", "balanced", "windows"]
+Sampling = Literal["shuffled", "balanced", "windows", "buckets"]
 """Order of training utterances, see speechft.evaluate.sampling."""
 
 
@@ -94,6 +94,10 @@ class Task(ABC):
         """How a cut of `split` is cropped, None for not at all; by default training utterances to `train_crop_seconds`."""
         return Crop(self.train_crop_seconds) if split == "train" and self.train_crop_seconds is not None else None
 
+    def folds(self, cuts: Sequence[Any]) -> Mapping[str, Mapping[str, tuple[Any, ...]]] | None:  # noqa: ARG002
+        """Cross-validation on a corpus that has neither dev nor test: fold -> split -> cuts. None where the task or the corpus has none."""
+        return None
+
     @abstractmethod
     def label_set(self, train_cuts: Iterable[Any]) -> LabelSet:
         """The outputs of the head, from the lhotse cuts of the training split.
@@ -148,9 +152,14 @@ class Task(ABC):
         """Metric key -> fraction, from the summed statistics of a split."""
 
     @property
+    def dev_metrics(self) -> tuple[Metric, ...]:
+        """What `scores` gives, followed on dev during training; the reported metrics, unless those can not be summed up over batches."""
+        return self.metrics
+
+    @property
     def selection_metric(self) -> Metric:
         """The metric that chooses checkpoints and learning rates on dev."""
-        return self.metrics[0]
+        return self.dev_metrics[0]
 
 
 def listing(heading: str, problems: Sequence[str], limit: int = 20) -> str:

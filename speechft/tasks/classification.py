@@ -32,6 +32,18 @@ def custom_label(cut: Any) -> str | None:
     return None if value in (None, "") else str(value)
 
 
+def required_label(cut: Any) -> str:
+    """The value of the corpus' label column.
+
+    Raises:
+        TaskError: it is empty.
+    """
+    label = custom_label(cut)
+    if label is None:
+        raise TaskError(f"{cut.id}: has no label. Fill the corpus' label column.")
+    return label
+
+
 class UtteranceClassification(Task):
     """Mean-pool head, cross entropy, accuracy; a subclass says what the class of a cut is."""
 

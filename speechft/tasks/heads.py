@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from speechft.tasks.base import Head
+from speechft.tasks.specaug import SpecAugment
 
 PROJECTED = 256
 """Width of the projection below every linear head (SUPERB recipe)."""
@@ -25,7 +29,7 @@ class PooledHead(Head):
 
 
 class UtteranceHead(PooledHead):
-    """Linear, mean over valid frames, linear: KS and SID of the SUPERB recipe.
+    """Linear, mean over valid frames, linear: KS, SID and ER of the SUPERB recipe.
 
     The projection is affine, so the mean of projected frames is the projection of the mean frame.
     """
@@ -46,8 +50,34 @@ class UtteranceHead(PooledHead):
         return logits
 
 
+class SlotHead(UtteranceHead):
+    """The same with one group of outputs for each slot: IC of the SUPERB recipe.
+
+    Logits are (B, slots, V) with V the most values that a slot has; the places past the values of a slot hold -inf, so that they have no
+    influence on its softmax.
+    """
+
+    def __init__(self, feature_dim: int, values_per_slot: Sequence[int], projected: int = PROJECTED) -> None:
+        super().__init__(feature_dim, sum(values_per_slot), projected)
+        self.values_per_slot = list(values_per_slot)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, slots, V) and ones (B,) of features (B, T, D) with `lengths` (B,) valid frames."""
+        logits, ones = super().forward(features, lengths)
+        return self._by_slot(logits), ones
+
+    def from_means(self, means: Tensor) -> Tensor:
+        """Logits (B, slots, V) of mean features (B, D)."""
+        return self._by_slot(super().from_means(means))
+
+    def _by_slot(self, logits: Tensor) -> Tensor:
+        most = max(self.values_per_slot)
+        parts = torch.split(logits, self.values_per_slot, dim=-1)
+        return torch.stack([F.pad(part, (0, most - part.shape[-1]), value=float("-inf")) for part in parts], dim=-2)
+
+
 class FrameHead(Head):
-    """Linear, linear on every frame, without activation: PR of the SUPERB recipe."""
+    """Linear, linear on every frame, without activation: PR of the SUPERB recipe, and PC."""
 
     def __init__(self, feature_dim: int, num_symbols: int, projected: int = PROJECTED) -> None:
         super().__init__()
@@ -59,6 +89,65 @@ class FrameHead(Head):
         return self.classifier(self.projector(features)), lengths
 
 
+class RecurrentHead(Head):
+    """Linear, bidirectional LSTMs over the valid frames, linear: ASR and SF of the SUPERB recipe.
+
+    Each LSTM is followed by dropout. In training mode features are augmented first (`SpecAugment`). What padded frames hold has no effect
+    on valid ones. Weights and states stay in float32 under autocast.
+
+    Args:
+        hidden: units in each direction of each LSTM.
+    """
+
+    def __init__(
+        self,
+        feature_dim: int,
+        num_symbols: int,
+        projected: int = 1024,
+        hidden: Sequence[int] = (1024, 1024),
+        dropout: float = 0.2,
+        spec_augment: bool = True,
+    ) -> None:
+        super().__init__()
+        self.augment = SpecAugment() if spec_augment else None
+        self.projector = nn.Linear(feature_dim, projected)
+        inputs = [projected, *(2 * units for units in hidden)]
+        self.rnns = nn.ModuleList(
+            nn.LSTM(size, units, batch_first=True, bidirectional=True) for size, units in zip(inputs[:-1], hidden, strict=True)
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(inputs[-1], num_symbols)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, T, C) of features (B, T, D) with `lengths` (B,) valid frames; the lengths stay."""
+        with torch.autocast(features.device.type, enabled=False):
+            states = features.to(self.classifier.weight.dtype)
+            if self.augment is not None:
+                states = self.augment(states, lengths)
+            states = self.projector(states)
+            on_cpu = lengths.cpu()
+            for rnn in self.rnns:
+                packed = pack_padded_sequence(states, on_cpu, batch_first=True, enforce_sorted=False)
+                states, _ = pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=features.shape[1])
+                states = self.dropout(states)
+            return self.classifier(states), lengths
+
+
+class DiarizationHead(Head):
+    """One LSTM forward in time, then linear: SD of the SUPERB recipe. A frame's logits depend on the frames up to it."""
+
+    def __init__(self, feature_dim: int, num_speakers: int, hidden: int = 512) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(feature_dim, hidden, batch_first=True)
+        self.classifier = nn.Linear(hidden, num_speakers)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, T, speakers) of features (B, T, D); the lengths stay."""
+        with torch.autocast(features.device.type, enabled=False):
+            states, _ = self.rnn(features.to(self.classifier.weight.dtype))
+            return self.classifier(states), lengths
+
+
 def frame_mask(lengths: Tensor, num_frames: int) -> Tensor:
     """Boolean (B, num_frames), true on the first `lengths` (B,) frames."""
     return torch.arange(num_frames, device=lengths.device)[None, :] < lengths[:, None]
@@ -68,3 +157,16 @@ def masked_mean(features: Tensor, lengths: Tensor) -> Tensor:
     """Mean over the valid frames: (..., B, T, D) with lengths (B,) to (..., B, D). What padded frames hold has no effect."""
     valid = frame_mask(lengths, features.shape[-2])[..., None]
     return features.masked_fill(~valid, 0.0).sum(dim=-2) / lengths[:, None].to(features.dtype)
+
+
+def fit_frames(features: Tensor, lengths: Tensor, wanted: Tensor) -> Tensor:
+    """Bring features (..., B, T, D) with `lengths` (B,) valid frames to `wanted` (B,) frames: (..., B, max(wanted), D).
+
+    Where about n times as many are wanted, every frame is repeated n times; then an utterance is cut, or continued by its last frame.
+    Source: SD of the SUPERB recipe.
+    """
+    lengths, wanted = lengths.to(features.device), wanted.to(features.device)
+    times = (wanted / lengths).round().clamp(min=1).long()
+    frame = torch.arange(int(wanted.max()), device=features.device)
+    source = torch.minimum(frame[None, :] // times[:, None], lengths[:, None] - 1)
+    return features[..., torch.arange(len(lengths), device=features.device)[:, None], source, :]

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from speechft.errors import TaskError
 from speechft.tasks.base import Crop, LabelSet, Metric
-from speechft.tasks.classification import UtteranceClassification, custom_label
+from speechft.tasks.classification import UtteranceClassification, custom_label, required_label
 
 SILENCE = "_silence_"
 UNKNOWN = "_unknown_"
@@ -43,10 +43,7 @@ class KeywordSpotting(UtteranceClassification):
 
     def class_name(self, cut: Any) -> str:
         """The label of the cut."""
-        label = custom_label(cut)
-        if label is None:
-            raise TaskError(f"{cut.id}: has no label. Fill the corpus' label column.")
-        return label
+        return required_label(cut)
 
     def label_set(self, train_cuts: Iterable[Any]) -> LabelSet:
         """The classes of the option `classes`, or those of the training split."""

@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from torch.nn.utils.rnn import pad_sequence
 
 from speechft.errors import TaskError
-from speechft.tasks.base import Head, LabelSet, Metric, Task, listing
+from speechft.tasks.base import Head, LabelSet, Metric, listing
 from speechft.tasks.classification import supervision
+from speechft.tasks.ctc import CTCTask
 from speechft.tasks.heads import FrameHead
 from speechft.tasks.lexicon import CMUDICT, Lexicon, lexicon_hashes, load_lexicon
 from speechft.tasks.metrics import ctc_collapse, token_errors
@@ -22,7 +21,7 @@ from speechft.tasks.vocabularies import BLANK_INDEX, EOS_INDEX, PHONEME_VOCABULA
 _INDEX = {symbol: index for index, symbol in enumerate(PHONEME_VOCABULARY)}
 
 
-class PhonemeRecognition(Task):
+class PhonemeRecognition(CTCTask):
     """PR. A transcript becomes the phones of its words, without word boundaries or silence, and `<eos>`.
 
     Options:
@@ -96,36 +95,19 @@ class PhonemeRecognition(Task):
             raise TaskError(f"{cut.id}: has an empty transcript. Fill the corpus' text column or leave the recording out.")
         return words
 
-    def without_gradient(self, target: Tensor, num_frames: int) -> str | None:
-        """CTC has no path through fewer frames than symbols, plus one for each repeated symbol."""
-        needed = len(target) + int((target[1:] == target[:-1]).sum())
-        return "target longer than its frames (loss 0)" if needed > num_frames else None
-
     def build_head(self, feature_dim: int, labels: LabelSet) -> Head:
         """Linear(D, 256), Linear(256, 74) on every frame."""
         return FrameHead(feature_dim, len(labels))
-
-    def loss(self, logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor]) -> Tensor:
-        """CTC: each utterance's loss over its number of symbols, then the mean; impossible alignments count 0."""
-        log_probs = F.log_softmax(logits.float(), dim=-1).transpose(0, 1)
-        target_lengths = torch.tensor([len(target) for target in targets])
-        padded = pad_sequence(list(targets), batch_first=True).to(logits.device)
-        return F.ctc_loss(log_probs, padded, logit_lengths, target_lengths.to(logits.device), blank=BLANK_INDEX, zero_infinity=True)
 
     def decode(self, frame_labels: Iterable[int], labels: LabelSet) -> list[str]:
         """Phones of the best path."""
         return [labels.symbols[index] for index in ctc_collapse(frame_labels, drop=(BLANK_INDEX, EOS_INDEX))]
 
-    def statistics(self, logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor], labels: LabelSet) -> dict[str, float]:
+    def utterance_statistics(self, frame_labels: Sequence[int], target: Sequence[int], labels: LabelSet) -> dict[str, float]:
         """Edits and reference phones."""
-        best_paths = logits.argmax(dim=-1).cpu()
-        counts = {"edits": 0.0, "tokens": 0.0}
-        for path, length, target in zip(best_paths, logit_lengths.tolist(), targets, strict=True):
-            reference = [labels.symbols[index] for index in target.tolist() if index not in (BLANK_INDEX, EOS_INDEX)]
-            edits, tokens = token_errors(self.decode(path[:length].tolist(), labels), reference)
-            counts["edits"] += edits
-            counts["tokens"] += tokens
-        return counts
+        reference = [labels.symbols[index] for index in target if index not in (BLANK_INDEX, EOS_INDEX)]
+        edits, tokens = token_errors(self.decode(frame_labels, labels), reference)
+        return {"edits": edits, "tokens": tokens}
 
     def scores(self, statistics: Mapping[str, float]) -> dict[str, float]:
         """Phone error rate of the corpus, a fraction."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 SPECIALS = (PAD, EOS, UNKNOWN)
 BLANK_INDEX, EOS_INDEX = 0, 1
@@ -17,3 +19,33 @@ ARPABET = tuple(sorted([*_CONSONANTS, *(f"{vowel}{stress}" for vowel in _VOWELS 
 
 PHONEME_VOCABULARY = (*SPECIALS, "SIL", "SPN", *ARPABET)
 """The 74 output symbols of PR."""
+
+SPACE = " "
+LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ'")
+
+WORD_END = "|"
+SENTENCE_START, SENTENCE_END = "<s>", "</s>"
+_BY_FREQUENCY = "E T A O N I H S R D L U M {} F G Y P B V K ' X J Q Z"
+ASR_VOCABULARY = (SENTENCE_START, PAD, SENTENCE_END, UNKNOWN, WORD_END, *_BY_FREQUENCY.format("C W").split())
+"""The 32 output symbols of ASR; `<s>` is the blank of CTC."""
+TEDLIUM_VOCABULARY = (PAD, SENTENCE_START, SENTENCE_END, UNKNOWN, WORD_END, *_BY_FREQUENCY.format("W C").split())
+"""The 32 symbols of wav2vec 2.0's CTC models, which the paper's fine-tuning on TED-LIUM 3 uses; `<pad>` is the blank."""
+
+
+def slot_filling_vocabulary(slot_types: Sequence[str]) -> tuple[str, ...]:
+    """Symbols of SF: specials, space, letters, and for each slot type a begin and an end mark that carry their space.
+
+    The 39 types of Audio SNIPS give 109 symbols.
+    """
+    marks = [mark for slot_type in slot_types for mark in (begin_mark(slot_type), end_mark(slot_type))]
+    return (*SPECIALS, SPACE, *LETTERS, *marks)
+
+
+def begin_mark(slot_type: str) -> str:
+    """Symbol before the first word of a slot."""
+    return f"B-{slot_type} "
+
+
+def end_mark(slot_type: str) -> str:
+    """Symbol after the last word of a slot."""
+    return f" E-{slot_type}"

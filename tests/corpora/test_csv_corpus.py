@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from speechft.corpora import load_split, prepare_corpus
+from speechft.corpora import load_split, prepare_corpus, split_names
 from speechft.errors import CorpusError
 
 
@@ -35,6 +35,20 @@ def test_supervisions_are_those_of_the_table(folder, tmp_path):
     assert summary["splits"]["train"]["hours"] == pytest.approx(0.4 / 3600, abs=1e-6)
     assert summary["splits"]["test"]["without_label"] == 1
     assert json.loads((tmp_path / "out/corpus.json").read_text()) == summary
+
+
+def test_folds(folder, tmp_path):
+    for name in ("x.wav", "y.wav", "z.wav"):
+        folder.tone(name)
+    folder.table("path,label,session\nx.wav,sad,Ses1\ny.wav,sad,Ses2\nz.wav,sad,\n")
+    recipe = folder.recipe(columns={"fold": "session"}, default_split="train")
+    summary = prepare_corpus(recipe, tmp_path / "out")
+    assert [cut.custom for cut in load_split(tmp_path / "out", "train")] == [{"fold": "Ses1"}, {"fold": "Ses2"}, None]
+    assert summary["splits"]["train"]["folds"] == {"Ses1": 1, "Ses2": 1}
+    assert split_names(tmp_path / "out") == ("train",)
+    assert split_names({"train": "a", "test": "b"}) == ("train", "test")
+    folder.table("path,label,session\nx.wav,sad,Ses1\ny.wav,sad,Ses1\nz.wav,sad,\n")
+    assert prepare_corpus(recipe, tmp_path / "other")["content_sha256"] != summary["content_sha256"]
 
 
 def test_columns_of_another_name_byte_order_mark_and_other_root(folder, tmp_path):

@@ -24,6 +24,7 @@ from speechft.tasks.base import LabelSet
 QUICK = {
     "ks": {"protocol": "quick", "steps": 60, "batch_size": 8, "eval_every": 20, "learning_rates": [1e-2, 1e-5]},
     "sid": {"protocol": "quick", "steps": 60, "batch_size": 4, "accumulate": 2, "eval_every": 20, "learning_rates": [1e-2, 1e-3]},
+    "er": {"protocol": "quick", "steps": 60, "batch_size": 4, "accumulate": 2, "eval_every": 20, "learning_rates": [1e-2, 1e-3]},
     "pr": {"protocol": "quick", "steps": 20, "batch_size": 4, "accumulate": 2, "eval_every": 10, "learning_rates": [1e-1, 1e-3]},
 }
 
@@ -46,7 +47,7 @@ def count_passes(monkeypatch):
     return counted
 
 
-@pytest.mark.parametrize("task", ["ks", "sid", "pr"])
+@pytest.mark.parametrize("task", ["ks", "sid", "er", "pr"])
 def test_a_cell_holds_everything(task, model_dir, manifests, tmp_path):
     torch.manual_seed(3)
     expected_random = torch.rand(2)
@@ -65,7 +66,7 @@ def test_a_cell_holds_everything(task, model_dir, manifests, tmp_path):
     assert sum(trial["selected"] for trial in cell["trials"]) == 1
     assert cell["counts"]["train"]["utterances"] == 18
     assert cell["counts"]["encoder_passes"] == 30
-    assert cell["counts"]["labels"] == {"ks": 3, "sid": 2, "pr": 74}[task]
+    assert cell["counts"]["labels"] == {"ks": 3, "sid": 2, "er": 3, "pr": 74}[task]
     hidden, states = load_encoder(model_dir).hidden_size, load_encoder(model_dir).num_states
     assert cell["counts"]["trainable_parameters"] == states + (hidden + 1) * 256 + 257 * cell["counts"]["labels"]
     assert cell["recipe"]["steps"] == QUICK[task]["steps"]
@@ -209,6 +210,12 @@ class ScriptedBank(ProbeBank):
     def load_state(self, index, state):
         raise AssertionError
 
+    def training_state(self):
+        raise AssertionError
+
+    def load_training_state(self, state):
+        raise AssertionError
+
     def _statistics(self, features, batch, probes):
         raise AssertionError
 
@@ -238,7 +245,9 @@ def test_the_best_state_is_tested_not_the_last(model_dir, manifests, tmp_path, m
 
     monkeypatch.setattr(engine, "train_probes", trained)
     cell = evaluate(model_dir, "ks", manifests, tmp_path / "a.json", {**QUICK["ks"], "learning_rates": [1e-3, 1e-2]})
-    assert cell["selected"] == [{"seed": 1337, "learning_rate": 1e-2, "best_step": 1, "test": {"KS": pytest.approx(100 / 3)}}]
+    (chosen,) = cell["selected"]
+    assert (chosen["seed"], chosen["learning_rate"], chosen["best_step"], chosen["fold"]) == (1337, 1e-2, 1, None)
+    assert chosen["test"] == {"KS": pytest.approx(100 / 3)}
 
 
 def test_diverged_rates_are_recorded(model_dir, manifests, tmp_path, monkeypatch):

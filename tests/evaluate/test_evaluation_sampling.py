@@ -5,7 +5,17 @@ from itertools import chain, islice
 import pytest
 import torch
 
-from speechft.evaluate.sampling import LONG_WINDOW_SAMPLES, balanced, balanced_weights, length_batches, shuffled, windows
+from speechft.evaluate.sampling import (
+    HALVED_BUCKET_SAMPLES,
+    LONG_WINDOW_SAMPLES,
+    balanced,
+    balanced_weights,
+    bucketed,
+    fixed_buckets,
+    length_batches,
+    shuffled,
+    windows,
+)
 
 
 def generator(seed=0):
@@ -74,6 +84,36 @@ def test_long_windows_keep_their_first_half():
     # Only the first utterance, the one with the longest text, decides.
     assert all(len(window) == 4 for window in islice(windows(tokens, [10, LONG_WINDOW_SAMPLES + 1, 20, 30], 4, generator()), 4))
     assert all(len(window) == 4 for window in islice(windows(tokens, [LONG_WINDOW_SAMPLES, 10, 20, 30], 4, generator()), 4))
+
+
+def test_buckets_are_those_of_the_reference(golden):
+    recorded = json.loads((golden / "metrics" / "asr.json").read_text())["bucketing"]
+    names, samples = list(recorded["lengths"]), list(recorded["lengths"].values())
+    for size, expected in recorded["buckets_by_bucket_size"].items():
+        found = fixed_buckets(samples, int(size))
+        assert [[names[index] for index in bucket] for bucket in found] == expected, size
+
+
+def test_buckets_of_librispeech_are_halved_because_samples_are_taken_for_frames():
+    # 28,539 utterances, as in train-clean-100: 1782 batches of 16, and the 27 left over stay together.
+    sizes = Counter(map(len, fixed_buckets([16000 + index for index in range(28539)], 32)))
+    assert sizes == {16: 1782, 27: 1}
+    assert list(map(len, fixed_buckets([HALVED_BUCKET_SAMPLES] * 64, 32))) == [32, 32]
+
+
+def test_one_utterance_left_over_is_dropped_but_not_the_only_one():
+    assert fixed_buckets([5, 9, 7], 2) == [[1, 2]]
+    assert fixed_buckets([5], 2) == [[0]]
+
+
+def test_bucketed_epochs_hold_every_bucket_once_in_another_order():
+    samples = list(range(3000, 3040))
+    expected = fixed_buckets(samples, 4)
+    stream = bucketed(samples, 4, generator())
+    first, second = list(islice(stream, 20)), list(islice(stream, 20))
+    assert sorted(first) == sorted(second) == sorted(expected)
+    assert first != second
+    assert list(islice(bucketed(samples, 4, generator()), 20)) == first
 
 
 def test_length_batches():

@@ -67,7 +67,7 @@ def test_stacked_training_equals_separate_modules(optimizer, accumulate):
     assert len({round(loss, 4) for loss in losses}) == len(RATES)
 
 
-@pytest.mark.parametrize("task", ["ks", "sid"])
+@pytest.mark.parametrize("task", ["ks", "sid", "er"])
 def test_mean_vectors_train_as_frames_do(task, model_dir, manifests, tmp_path):
     """The shortcut on real hidden states: same initial weights and batches, same losses to 1e-5 for 200 steps."""
     shared = setting(task, learning_rates=(1e-2, 1e-4))

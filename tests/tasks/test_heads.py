@@ -8,11 +8,13 @@ from torch.nn.utils.rnn import pad_sequence
 
 from speechft.tasks import get_task
 from speechft.tasks.base import LabelSet, WeightedSum
-from speechft.tasks.heads import FrameHead, UtteranceHead, masked_mean
+from speechft.tasks.heads import FrameHead, SlotHead, UtteranceHead, masked_mean
 
 REFERENCE_NAMES = {
     "ks": {"projector": "projector", "classifier": "model.post_net.linear"},
     "sid": {"projector": "projector", "classifier": "model.post_net.linear"},
+    "er": {"projector": "projector", "classifier": "model.post_net.linear"},
+    "ic": {"projector": "projector", "classifier": "model.post_net.linear"},
     "pr": {"projector": "projector", "classifier": "model.linear"},
 }
 
@@ -40,6 +42,10 @@ class Recorded:
     def head(self):
         weights = self.weights("init.safetensors")
         projected, feature_dim = weights["projector.weight"].shape
+        if self.name == "ic":
+            head = SlotHead(feature_dim, self.meta["model_config"]["values_per_slot"], projected)
+            head.load_state_dict(weights)
+            return head
         head_type = FrameHead if self.name == "pr" else UtteranceHead
         head = head_type(feature_dim, len(weights["classifier.bias"]), projected)
         head.load_state_dict(weights)
@@ -57,7 +63,7 @@ class Recorded:
         return pad_sequence(features, batch_first=True), lengths, targets
 
 
-@pytest.fixture(params=["ks", "sid", "pr"])
+@pytest.fixture(params=["ks", "sid", "er", "ic", "pr"])
 def recorded(request, golden):
     return Recorded(golden, request.param)
 
@@ -67,10 +73,16 @@ def test_logits_and_losses_equal_the_reference(recorded):
     for k in range(3):
         features, lengths, targets = recorded.batch(k)
         logits, logit_lengths = head(features, lengths)
+        if recorded.name == "ic":
+            means = masked_mean(features, lengths)
+            torch.testing.assert_close(head.from_means(means), logits, atol=1e-5, rtol=0)
         torch.testing.assert_close(
             task.loss(logits, logit_lengths, targets), torch.tensor(recorded.io[f"b{k}_eval_loss"]), atol=5e-5, rtol=0
         )
         expected = torch.from_numpy(recorded.io[f"b{k}_eval_logits"])
+        if recorded.name == "ic":
+            # Ours are by slot, with -inf past the values of a slot.
+            logits = logits[torch.isfinite(logits)].view(len(expected), -1)
         for i, length in enumerate(lengths.tolist() if recorded.name == "pr" else [None] * len(lengths)):
             torch.testing.assert_close(logits[i][:length], expected[i][:length], atol=5e-5, rtol=0)
 
@@ -94,17 +106,17 @@ def test_three_optimizer_steps_equal_the_reference(recorded):
         torch.testing.assert_close(head.state_dict()[name], expected, atol=3e-4 if recorded.name == "pr" else 3e-5, rtol=0)
 
 
-@pytest.mark.parametrize("recorded", ["ks", "sid"], indirect=True)
+@pytest.mark.parametrize("recorded", ["ks", "sid", "er", "ic"], indirect=True)
 def test_accuracy_equals_the_reference(recorded):
     head, task = recorded.head(), get_task(recorded.name)
-    labels = LabelSet(tuple(map(str, range(recorded.meta["model_config"]["classes"]))))
+    labels = LabelSet(tuple(map(str, range(len(head.classifier.bias)))))
     for k, record in enumerate(recorded.meta["eval_records"]):
         features, lengths, targets = recorded.batch(k)
         counts = task.statistics(*head(features, lengths), targets, labels)
         assert counts == {"correct": sum(record["acc"]), "utterances": len(record["acc"])}
 
 
-@pytest.mark.parametrize(("name", "classes"), [("ks", 12), ("sid", 5), ("pr", 74)])
+@pytest.mark.parametrize(("name", "classes"), [("ks", 12), ("sid", 5), ("er", 4), ("pr", 74)])
 def test_published_widths(name, classes):
     head = get_task(name).build_head(768, LabelSet(tuple(map(str, range(classes)))))
     assert [tuple(value.shape) for value in head.state_dict().values()] == [(256, 768), (256,), (classes, 256), (classes,)]

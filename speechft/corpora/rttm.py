@@ -1,0 +1,74 @@
+"""RTTM: who speaks when, one turn a line (NIST Rich Transcription Time Marked)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from speechft.errors import CorpusError, missing_file
+
+
+@dataclass(frozen=True, order=True)
+class Turn:
+    """A speaker talks in a recording, from `start` for `duration` seconds."""
+
+    recording: str
+    start: float
+    duration: float
+    speaker: str
+
+    @property
+    def end(self) -> float:
+        """Seconds from the start of the recording."""
+        return self.start + self.duration
+
+
+def rttm_line(turn: Turn) -> str:
+    """The line of a turn, times with two decimals, laid out as s3prl 0.4.18 writes them."""
+    return f"SPEAKER {turn.recording} 1 {turn.start:7.2f} {turn.duration:7.2f} <NA> <NA> {turn.speaker} <NA>"
+
+
+def parse_rttm(lines: Iterable[str], source: str) -> list[Turn]:
+    """Turns of SPEAKER lines, in their order; other types of line and `;;` comments are skipped.
+
+    Raises:
+        CorpusError: lists every line that is not RTTM.
+    """
+    turns: list[Turn] = []
+    problems: list[str] = []
+    for number, line in enumerate(lines, start=1):
+        fields = line.split()
+        if not fields or fields[0].startswith(";;") or fields[0] != "SPEAKER":
+            continue
+        try:
+            turn = Turn(fields[1], float(fields[3]), float(fields[4]), fields[7])
+        except (IndexError, ValueError):
+            problems.append(f"line {number}: {line.strip()!r} is not SPEAKER recording channel start duration <NA> <NA> speaker <NA>")
+            continue
+        # Written so that NaN is refused too.
+        if not (turn.start >= 0 and turn.duration > 0 and math.isfinite(turn.end)):
+            problems.append(f"line {number}: starts at {turn.start:g} s and lasts {turn.duration:g} s; a turn lasts longer than 0 s")
+        turns.append(turn)
+    if problems:
+        raise CorpusError(f"{source}: {len(problems)} line(s) are not RTTM", problems)
+    return turns
+
+
+def read_rttm(path: Path) -> list[Turn]:
+    """Turns of an RTTM file.
+
+    Raises:
+        CorpusError: the file is missing, not text, holds no turn, or has lines that are not RTTM; all are listed.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise CorpusError(missing_file(path, "for who speaks when", "Give the RTTM file as `rttm` of the corpus.")) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorpusError(f"{path}: can not be read as UTF-8 text ({error}).") from None
+    turns = parse_rttm(lines, str(path))
+    if not turns:
+        raise CorpusError(f"{path}: holds no SPEAKER line. Give the RTTM file of the mixtures as `rttm` of the corpus.")
+    return turns

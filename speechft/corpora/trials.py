@@ -1,0 +1,108 @@
+"""Trials of speaker verification: pairs of recordings, and whether their speaker is the same."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from speechft.errors import CorpusError, missing_file
+
+TRIALS = "trials.csv"
+"""Name of the list beside the manifests."""
+COLUMNS = ("label", "enrolment", "test")
+SCORED_SPLITS = ("dev", "test")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Ids of two recordings; `same` says whether one speaker is in both."""
+
+    same: bool
+    enrolment: str
+    test: str
+
+
+def read_trials(path: Path) -> list[Trial]:
+    """Read a CSV file with the columns label (1 = same speaker, 0 = different), enrolment and test (ids of recordings).
+
+    Raises:
+        CorpusError: the file is missing, is not such a table or is empty; every wrong row is listed.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except FileNotFoundError:
+        raise CorpusError(missing_file(path, "as the list of trials", "Give the CSV file as `trials` of the corpus.")) from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise CorpusError(f"{path}: can not be read as a CSV file in UTF-8 ({error}).") from None
+    header = [name.strip() for name in rows[0]] if rows else []
+    if any(header.count(name) != 1 for name in COLUMNS):
+        raise CorpusError(f"{path}: its first row must name the columns {', '.join(COLUMNS)}; found {', '.join(header) or 'nothing'}.")
+    trials: list[Trial] = []
+    problems: list[str] = []
+    for number, row in enumerate(rows[1:], start=2):
+        if not any(cell.strip() for cell in row):
+            continue
+        cells = dict(zip(header, (cell.strip() for cell in row), strict=False))
+        label, enrolment, test = (cells.get(name, "") for name in COLUMNS)
+        if label not in ("0", "1") or not enrolment or not test:
+            problems.append(f"row {number}: label {label!r}, enrolment {enrolment!r}, test {test!r}; write 1 or 0 and two ids")
+        trials.append(Trial(label == "1", enrolment, test))
+    if problems:
+        raise CorpusError(f"{path}: {len(problems)} row(s) are no trials", problems)
+    if not trials:
+        raise CorpusError(f"{path}: has a header but no trials.")
+    return trials
+
+
+def write_trials(path: Path, trials: Iterable[Trial]) -> None:
+    """Write what `read_trials` reads."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows((int(trial.same), trial.enrolment, trial.test) for trial in trials)
+
+
+def trials_by_split(trials: Sequence[Trial], split_of: Mapping[str, str], source: str) -> dict[str, list[Trial]]:
+    """Trials of dev and of test: both recordings of a trial are in that split. `split_of` maps ids of recordings to splits.
+
+    Raises:
+        CorpusError: lists every unknown id once, and trials that are not within dev or within test.
+    """
+    found: dict[str, list[Trial]] = {split: [] for split in SCORED_SPLITS}
+    unknown: Counter[str] = Counter()
+    problems: list[str] = []
+    for trial in trials:
+        missing = {trial.enrolment, trial.test} - split_of.keys()
+        if missing:
+            unknown.update(missing)
+            continue
+        splits = split_of[trial.enrolment], split_of[trial.test]
+        if splits[0] == splits[1] and splits[0] in found:
+            found[splits[0]].append(trial)
+        else:
+            problems.append(f"{trial.enrolment} ({splits[0]}) with {trial.test} ({splits[1]}): both must be in dev, or both in test")
+    if unknown or problems:
+        lines = [f"{name}: no recording has this id ({count} trial(s))" for name, count in sorted(unknown.items())]
+        heading = f"{source}: {len(unknown)} unknown id(s), {len(problems)} trial(s) between wrong splits. Correct the list or the corpus."
+        raise CorpusError(heading, [*lines, *problems])
+    return found
+
+
+def trials_path(manifests: str | Path | Mapping[str, str | Path]) -> Path:
+    """Where the trials of a prepared corpus are: `trials.csv` in its folder, or what a mapping of splits calls `trials`.
+
+    Raises:
+        CorpusError: a mapping without `trials`.
+    """
+    if not isinstance(manifests, Mapping):
+        return Path(manifests) / TRIALS
+    if "trials" not in manifests:
+        raise CorpusError(
+            f"the given manifests: no trials, which ASV needs; name their file under 'trials'. There: {', '.join(manifests)}."
+        )
+    return Path(manifests["trials"])

@@ -1,0 +1,71 @@
+"""Diarization error rate: exact on intervals, overlapped speech scored, no collar around boundaries.
+
+What md-eval-22 computes with the options of the SUPERB recipe; the scored region is the extent of reference and system turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from speechft.corpora.rttm import Turn
+
+
+@dataclass(frozen=True)
+class DiarizationErrors:
+    """Seconds of speaker time: in the reference, missed, falsely alarmed, and given to the wrong speaker."""
+
+    scored: float
+    missed: float
+    false_alarm: float
+    confused: float
+
+    @property
+    def rate(self) -> float:
+        """Errors over reference, a fraction; Inf for errors without reference speech."""
+        wrong = self.missed + self.false_alarm + self.confused
+        if not self.scored:
+            return float("inf") if wrong else 0.0
+        return wrong / self.scored
+
+
+def diarization_errors(reference: Iterable[Turn], system: Iterable[Turn]) -> DiarizationErrors:
+    """Errors summed over recordings; in each, system speakers are mapped to reference speakers so that they share the most time."""
+    of_recording: dict[str, tuple[list[Turn], list[Turn]]] = {}
+    for side, turns in enumerate((reference, system)):
+        for turn in turns:
+            of_recording.setdefault(turn.recording, ([], []))[side].append(turn)
+    parts = [_recording_errors(*turns) for _, turns in sorted(of_recording.items())]
+    return DiarizationErrors(*(float(sum(values)) for values in zip(*parts, strict=True))) if parts else DiarizationErrors(0, 0, 0, 0)
+
+
+def _recording_errors(reference: Sequence[Turn], system: Sequence[Turn]) -> tuple[float, float, float, float]:
+    """Between two neighbouring boundaries nobody starts or stops, so counting speakers there is exact."""
+    boundaries = np.unique([time for turn in (*reference, *system) for time in (turn.start, turn.end)])
+    seconds = np.diff(boundaries)
+    truth, found = _activity(reference, boundaries), _activity(system, boundaries)
+    shared = (truth * seconds) @ found.T
+    rows, columns = linear_sum_assignment(shared, maximize=True)
+    correct = (truth[rows] * found[columns]).sum(axis=0)
+    speaking, detected = truth.sum(axis=0), found.sum(axis=0)
+    return (
+        float(speaking @ seconds),
+        float(np.maximum(speaking - detected, 0) @ seconds),
+        float(np.maximum(detected - speaking, 0) @ seconds),
+        float((np.minimum(speaking, detected) - correct) @ seconds),
+    )
+
+
+def _activity(turns: Sequence[Turn], boundaries: NDArray[Any]) -> NDArray[np.float64]:
+    """(speakers, intervals): 1 where a speaker talks; turns of one speaker that overlap count once."""
+    speakers = sorted({turn.speaker for turn in turns})
+    active = np.zeros((len(speakers), len(boundaries) - 1))
+    for turn in turns:
+        first, last = np.searchsorted(boundaries, (turn.start, turn.end))
+        active[speakers.index(turn.speaker), first:last] = 1.0
+    return active

@@ -1,0 +1,74 @@
+"""Metrics of detection: equal error rate and maximum term-weighted value, from scores and truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FALSE_ALARM_WEIGHT = 12.49
+"""beta = (cost of a false alarm / cost of a miss) * (1 / prior - 1), with costs 1 and 100 and prior 0.0008 (QUESST 2014)."""
+
+
+def equal_error_rate(labels: NDArray[Any], scores: NDArray[Any]) -> float:
+    """Where misses are as frequent as false alarms, a fraction, by linear interpolation of the ROC curve (as s3prl 0.4.18 computes it).
+
+    Args:
+        labels: 1 for trials of the same speaker, 0 for others.
+        scores: higher means more likely the same.
+
+    Raises:
+        ValueError: the labels are all the same.
+    """
+    from scipy.optimize import brentq
+    from sklearn.metrics import roc_curve
+
+    if len(np.unique(labels)) != 2:
+        raise ValueError("an equal error rate needs trials of both kinds")
+    false_alarms, hits, _ = roc_curve(labels, scores, pos_label=1)
+    return float(brentq(lambda rate: 1.0 - rate - np.interp(rate, false_alarms, hits), 0.0, 1.0))
+
+
+def maximum_term_weighted_value(
+    scores: Sequence[NDArray[Any]], relevant: Sequence[NDArray[np.bool_]], false_alarm_weight: float = FALSE_ALARM_WEIGHT
+) -> tuple[float, float]:
+    """Best value of 1 - mean over queries of (miss rate + weight * false alarm rate), over all thresholds; and a threshold that has it.
+
+    A document is detected when its score is at least the threshold. Queries without a relevant document do not count. Detecting nothing
+    has the value 0, so the maximum is never below it (its threshold is then Inf). `scores` and `relevant` are given for each query: the
+    score of every document, and whether it is relevant.
+
+    Raises:
+        ValueError: no query has a relevant document.
+    """
+    terms = [(score, found) for score, found in zip(scores, relevant, strict=True) if found.any()]
+    if not terms:
+        raise ValueError("no query has a relevant document")
+    # Lowering the threshold past a document changes the value by its gain: the sum of gains is the value.
+    gains = np.concatenate(
+        [np.where(found, 1 / found.sum(), -false_alarm_weight / max(1, (~found).sum())) / len(terms) for _, found in terms]
+    )
+    thresholds = np.concatenate([score for score, _ in terms])
+    order = np.argsort(-thresholds, kind="stable")
+    thresholds, values = thresholds[order], np.cumsum(gains[order])
+    last_of_ties = np.append(thresholds[1:] != thresholds[:-1], True)
+    thresholds, values = thresholds[last_of_ties], values[last_of_ties]
+    best = int(np.argmax(values))
+    return (float(values[best]), float(thresholds[best])) if values[best] > 0 else (0.0, float("inf"))
+
+
+def term_weighted_value(detected: NDArray[np.bool_], relevant: NDArray[np.bool_], false_alarm_weight: float = FALSE_ALARM_WEIGHT) -> float:
+    """1 - mean over queries of (miss rate + weight * false alarm rate) of given decisions (queries, documents).
+
+    Raises:
+        ValueError: no query has a relevant document.
+    """
+    terms = relevant.any(axis=1)
+    if not terms.any():
+        raise ValueError("no query has a relevant document")
+    detected, relevant = detected[terms], relevant[terms]
+    missed = (relevant & ~detected).sum(axis=1) / relevant.sum(axis=1)
+    false_alarms = (detected & ~relevant).sum(axis=1) / np.maximum(1, (~relevant).sum(axis=1))
+    return float(1 - np.mean(missed + false_alarm_weight * false_alarms))

@@ -1,0 +1,96 @@
+"""Automatic speaker verification (ASV): whether two utterances have the same speaker; equal error rate. SUPERB recipe, s3prl 0.4.18."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from speechft.errors import TaskError
+from speechft.tasks.base import Head, LabelSet, Metric
+from speechft.tasks.classification import UtteranceClassification, supervision
+from speechft.tasks.xvector import XVectorHead, additive_margin_loss
+
+GAIN = 0.70795
+"""-3 dB."""
+SILENCE_LEVEL = 1e-3
+"""Root mean square, of full scale 1, under which a stretch is silence (0.1 %)."""
+SILENCE_SAMPLES = 1_600
+"""Shortest silence that is removed, and shortest sound that is kept between two: 0.1 s."""
+LEVEL_SAMPLES = 320
+"""Samples that a level is measured over: 20 ms."""
+
+
+class SpeakerVerification(UtteranceClassification):
+    """ASV. A head learns to tell the training speakers apart; trials compare its embeddings of utterances of other speakers.
+
+    Options:
+        margin, scale: of additive-margin softmax.
+        min_seconds: training utterances that are not longer are left out, and counted. Evaluation measures them after silence was removed.
+
+    As a stage-1 task dev has the speakers of train, and the accuracy among them selects the checkpoint.
+    """
+
+    name = "asv"
+    metrics = (Metric("ASV", "equal error rate", higher_is_better=False),)
+    train_crop_seconds = 8.0
+    gain = GAIN
+
+    def __init__(self, margin: float = 0.4, scale: float = 30.0, min_seconds: float = 2.0) -> None:
+        if not (0 <= margin < 2 and scale > 0 and min_seconds >= 0):
+            values = f"margin={margin!r}, scale={scale!r}, min_seconds={min_seconds!r}"
+            raise TaskError(f"asv: {values}: the margin is from 0 to 2, the scale above 0, min_seconds 0 or more.")
+        self.margin, self.scale, self.min_seconds = margin, scale, min_seconds
+
+    @property
+    def dev_metrics(self) -> tuple[Metric, ...]:
+        """What can be counted batch by batch: accuracy among the training speakers."""
+        return (Metric("ASV_ACC", "speaker accuracy", higher_is_better=True),)
+
+    def class_name(self, cut: Any) -> str:
+        """The speaker of the cut."""
+        name = supervision(cut).speaker
+        if not name:
+            raise TaskError(f"{cut.id}: has no speaker. Fill the corpus' speaker column.")
+        return str(name)
+
+    def build_head(self, feature_dim: int, labels: LabelSet) -> Head:
+        """The x-vector network with one vector for each training speaker."""
+        return XVectorHead(feature_dim, len(labels))
+
+    def loss(self, logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor]) -> Tensor:  # noqa: ARG002
+        """Additive-margin softmax, mean over the batch."""
+        return additive_margin_loss(logits, targets, self.scale, self.margin)
+
+    def scores(self, statistics: Mapping[str, float]) -> dict[str, float]:
+        """Accuracy among the training speakers, a fraction."""
+        return {"ASV_ACC": statistics["correct"] / statistics["utterances"]}
+
+
+def without_silence(waveform: Tensor, gain: float = 1.0) -> Tensor:
+    """Remove stretches of 0.1 s or more whose level stays under 0.1 % of full scale, and sounds of less than 0.1 s between two of them.
+
+    The level is the root mean square of the 20 ms up to a sample, times `gain`. The reference runs sox with
+    `silence 1 0.1 0.1% -1 0.1 0.1%` instead, which decides the same way but places its cuts a little differently.
+    """
+    power = torch.cat([torch.zeros(LEVEL_SAMPLES, dtype=torch.float64), waveform.double().square()]).cumsum(dim=0)
+    loud = power[LEVEL_SAMPLES:] - power[:-LEVEL_SAMPLES] >= LEVEL_SAMPLES * (SILENCE_LEVEL / gain) ** 2
+    lengths, is_loud = _runs(loud)
+    silent = ~is_loud & (lengths >= SILENCE_SAMPLES)
+    lengths, is_kept = _runs(~_spread(silent, lengths))
+    return waveform[_spread(is_kept & (lengths >= SILENCE_SAMPLES), lengths)]
+
+
+def _runs(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Length and value of each run of equal values (N,)."""
+    changes = (values[1:] != values[:-1]).nonzero()[:, 0] + 1
+    starts = torch.cat([torch.zeros(min(1, len(values)), dtype=torch.long), changes])
+    lengths = torch.diff(torch.cat([starts, torch.tensor([len(values)])]))
+    return lengths, values[starts]
+
+
+def _spread(of_runs: Tensor, lengths: Tensor) -> Tensor:
+    """The value of each run, for each of its elements."""
+    return of_runs.repeat_interleave(lengths)

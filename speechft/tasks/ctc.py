@@ -1,0 +1,44 @@
+"""What the tasks have in common that predict a sequence of symbols by CTC."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import defaultdict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from speechft.tasks.base import LabelSet, Task
+from speechft.tasks.vocabularies import BLANK_INDEX
+
+
+class CTCTask(Task):
+    """CTC over frame-level logits, decoded by the best path. Every vocabulary begins with the symbol that serves as the blank."""
+
+    def without_gradient(self, target: Tensor, num_frames: int) -> str | None:
+        """CTC has no path through fewer frames than symbols, plus one for each repeated symbol."""
+        needed = len(target) + int((target[1:] == target[:-1]).sum())
+        return "target longer than its frames (loss 0)" if needed > num_frames else None
+
+    def loss(self, logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor]) -> Tensor:
+        """CTC: each utterance's loss over its number of symbols, then the mean; impossible alignments count 0."""
+        log_probs = F.log_softmax(logits.float(), dim=-1).transpose(0, 1)
+        target_lengths = torch.tensor([len(target) for target in targets])
+        padded = pad_sequence(list(targets), batch_first=True).to(logits.device)
+        return F.ctc_loss(log_probs, padded, logit_lengths, target_lengths.to(logits.device), blank=BLANK_INDEX, zero_infinity=True)
+
+    def statistics(self, logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor], labels: LabelSet) -> dict[str, float]:
+        """Sums of `utterance_statistics` over the best paths of a batch."""
+        best_paths = logits.argmax(dim=-1).cpu()
+        counts: defaultdict[str, float] = defaultdict(float)
+        for path, length, target in zip(best_paths, logit_lengths.tolist(), targets, strict=True):
+            for key, value in self.utterance_statistics(path[:length].tolist(), target.tolist(), labels).items():
+                counts[key] += value
+        return dict(counts)
+
+    @abstractmethod
+    def utterance_statistics(self, frame_labels: Sequence[int], target: Sequence[int], labels: LabelSet) -> dict[str, float]:
+        """Counts of one utterance, from the best symbol of each frame and the target's symbols."""

@@ -1,0 +1,154 @@
+"""Phoneme classification (PC): the phone of every frame; frame accuracy.
+
+Not a SUPERB task. The Speech-FT paper fine-tunes on it (TIMIT, frame level) without publishing a recipe; head and training here are ours,
+modelled on PR.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from speechft.errors import TaskError
+from speechft.tasks.base import Head, LabelSet, Metric, Task, listing
+from speechft.tasks.classification import supervision
+from speechft.tasks.heads import FrameHead
+from speechft.tasks.timit_phones import FOLDED, TIMIT_39
+
+FRAME_SECONDS = 0.02
+TIER = "phone"
+"""Key of the segments in lhotse's `supervision.alignment`."""
+OUTSIDE = -100
+"""Target of frames without a class; they have no influence on loss and accuracy."""
+
+
+class PhonemeClassification(Task):
+    """PC. Frame t, which begins at 20 t ms, has the phone whose segment covers its centre, 20 t + 10 ms.
+
+    Segments are those of lhotse's `supervision.alignment["phone"]`, in seconds from the start of the cut. Frames outside of all segments
+    are ignored.
+
+    Options:
+        inventory: "timit39" (default): the 61 labels of TIMIT, folded to 39 classes; frames of the glottal stop `q`, which folding
+            deletes, are ignored. "corpus": the labels of the training split as they are.
+    """
+
+    name = "pc"
+    metrics = (Metric("PC", "frame accuracy", higher_is_better=True),)
+
+    def __init__(self, inventory: Literal["timit39", "corpus"] = "timit39") -> None:
+        if inventory not in ("timit39", "corpus"):
+            raise TaskError(f"pc: inventory={inventory!r} is unknown. Allowed: timit39, corpus.")
+        self.inventory = inventory
+
+    def label_set(self, train_cuts: Iterable[Any]) -> LabelSet:
+        """The 39 classes of TIMIT, or the labels of the training split, sorted.
+
+        Raises:
+            TaskError: cuts without segments (all are listed), or fewer than two labels.
+        """
+        if self.inventory == "timit39":
+            return LabelSet(TIMIT_39)
+        phones: set[str] = set()
+        problems = []
+        for cut in train_cuts:
+            try:
+                phones.update(phone for phone, _, _ in _segments(cut))
+            except TaskError as error:
+                problems.append(str(error))
+        if problems:
+            raise TaskError(listing(f"The train split: {len(problems)} utterance(s) have no phones for task 'pc'.", problems))
+        if len(phones) < 2:
+            raise TaskError(f"Task 'pc' needs two phones or more, the train split has {sorted(phones) or 'none'}.")
+        return LabelSet(tuple(sorted(phones)))
+
+    def target(self, cut: Any, labels: LabelSet) -> Tensor:
+        """Class of every frame, int64 (T,), `OUTSIDE` where there is none. Encoders give up to one frame fewer.
+
+        Raises:
+            TaskError: the cut has no segments, segments overlap, a label is unknown, or no frame has a class.
+        """
+        frames = torch.full((_first_frame(cut.duration),), OUTSIDE, dtype=torch.int64)
+        index = {phone: position for position, phone in enumerate(labels.symbols)}
+        unknown = set()
+        for phone, start, end in _segments(cut):
+            folded = FOLDED.get(phone, "") if self.inventory == "timit39" else phone
+            if folded is not None and folded not in index:
+                unknown.add(phone)
+            elif folded is not None:
+                frames[_first_frame(start) : _first_frame(end)] = index[folded]
+        if unknown:
+            names = ", ".join(sorted(unknown))
+            where = "TIMIT's 61; set the task option `inventory: corpus`" if self.inventory == "timit39" else "those of the training data"
+            raise TaskError(f"{cut.id}: phones {names} are not among {where}.")
+        if not bool((frames != OUTSIDE).any()):
+            raise TaskError(f"{cut.id}: not one frame of {1000 * FRAME_SECONDS:g} ms has a phone. Correct its segments or leave it out.")
+        return frames
+
+    def without_gradient(self, target: Tensor, num_frames: int) -> str | None:
+        """Every labelled frame may lie behind the last frame of the encoder."""
+        return None if bool((target[:num_frames] != OUTSIDE).any()) else "no labelled frame (loss 0)"
+
+    def build_head(self, feature_dim: int, labels: LabelSet) -> Head:
+        """Linear(D, 256), Linear(256, classes) on every frame."""
+        return FrameHead(feature_dim, len(labels))
+
+    def loss(self, logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor]) -> Tensor:
+        """Cross entropy, mean over the labelled frames of the batch."""
+        padded = _padded(logits, logit_lengths, targets)
+        summed = F.cross_entropy(logits.float().flatten(0, 1), padded.flatten(), ignore_index=OUTSIDE, reduction="sum")
+        return summed / (padded != OUTSIDE).sum().clamp(min=1)
+
+    def statistics(
+        self,
+        logits: Tensor,
+        logit_lengths: Tensor,
+        targets: Sequence[Tensor],
+        labels: LabelSet,  # noqa: ARG002
+    ) -> dict[str, float]:
+        """Correct frames and labelled frames."""
+        padded = _padded(logits, logit_lengths, targets)
+        correct = logits.argmax(dim=-1) == padded
+        return {"correct": float(correct.sum()), "frames": float((padded != OUTSIDE).sum())}
+
+    def scores(self, statistics: Mapping[str, float]) -> dict[str, float]:
+        """Accuracy over the labelled frames of the split, a fraction.
+
+        Raises:
+            TaskError: there is no labelled frame.
+        """
+        if not statistics["frames"]:
+            raise TaskError("The split has no frame with a phone, so that its accuracy is not defined.")
+        return {"PC": statistics["correct"] / statistics["frames"]}
+
+
+def _padded(logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor]) -> Tensor:
+    """Targets as (B, T) of the logits; frames past an utterance's end are `OUTSIDE`."""
+    cut = [target[:length] for target, length in zip(targets, logit_lengths.tolist(), strict=True)]
+    padded = pad_sequence(cut, batch_first=True, padding_value=OUTSIDE)
+    return F.pad(padded, (0, logits.shape[1] - padded.shape[1]), value=OUTSIDE).to(logits.device)
+
+
+def _first_frame(seconds: float) -> int:
+    """First frame whose centre is not before `seconds`; segment [start, end) has the frames from that of start to that of end."""
+    # Rounded, so that a centre exactly on the border is not moved across it by binary fractions.
+    return max(0, math.ceil(round(seconds / FRAME_SECONDS - 0.5, 6)))
+
+
+def _segments(cut: Any) -> list[tuple[str, float, float]]:
+    """Phone, start and end in seconds, in order of time."""
+    items = (supervision(cut).alignment or {}).get(TIER) or []
+    if not items:
+        raise TaskError(f"{cut.id}: has no phone segments. Fill the corpus' phones column, or lhotse's `alignment[{TIER!r}]`.")
+    segments = sorted(((str(item.symbol), float(item.start), float(item.start + item.duration)) for item in items), key=lambda s: s[1:])
+    for (_, _, end), (phone, start, _) in pairwise(segments):
+        if start < end - 1e-6:
+            raise TaskError(f"{cut.id}: phone {phone!r} begins at {start:g} s, before the one before it ends ({end:g} s).")
+    return segments

@@ -1,0 +1,79 @@
+"""Query by example (QbE): in which recordings a spoken term occurs; maximum term-weighted value. Nothing is trained. SUPERB recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NoReturn, get_args
+
+from torch import Tensor
+
+from speechft.errors import TaskError
+from speechft.tasks.base import Head, LabelSet, Metric, Task
+from speechft.tasks.classification import supervision
+
+Distance = Literal["cosine_exp", "cosine"]
+QUERY, DOCUMENT = "query", "document"
+
+
+class QueryByExample(Task):
+    """QbE. Cuts are queries or documents, as their label says; a query's `relevant` names the documents that hold its term.
+
+    There is no head, so QbE can not be a stage-1 task.
+
+    Options:
+        distance: "cosine_exp" (default), exp(cosine distance) - 1, or "cosine".
+    """
+
+    name = "qbe"
+    metrics = (Metric("QbE", "maximum term-weighted value", higher_is_better=True, percent=False),)
+    gain = 0.70795
+    """-3 dB."""
+
+    def __init__(self, distance: Distance = "cosine_exp") -> None:
+        if distance not in get_args(Distance):
+            raise TaskError(f"qbe: distance={distance!r} is unknown. Allowed: {', '.join(get_args(Distance))}.")
+        self.distance: Distance = distance
+
+    def kind(self, cut: Any) -> str:
+        """`query` or `document`.
+
+        Raises:
+            TaskError: the cut's label is neither.
+        """
+        label = (supervision(cut).custom or {}).get("label")
+        if label not in (QUERY, DOCUMENT):
+            raise TaskError(f"{cut.id}: has label {label!r}, must be {QUERY!r} or {DOCUMENT!r}. Correct the corpus' label column.")
+        return str(label)
+
+    def relevant(self, cut: Any) -> tuple[str, ...]:
+        """Ids of the documents that hold the term of a query; none where the column is empty."""
+        return tuple(((supervision(cut).custom or {}).get("relevant") or "").split())
+
+    def _untrained(self) -> NoReturn:
+        raise TaskError(
+            "Task 'qbe' has no head and no training; it compares the frames of an encoder. Evaluate it, or choose another task."
+        )
+
+    def label_set(self, train_cuts: Iterable[Any]) -> LabelSet:  # noqa: ARG002
+        """Empty."""
+        return LabelSet(())
+
+    def target(self, cut: Any, labels: LabelSet) -> Tensor:  # noqa: ARG002
+        """Raise TaskError: nothing is trained."""
+        self._untrained()
+
+    def build_head(self, feature_dim: int, labels: LabelSet) -> Head:  # noqa: ARG002
+        """Raise TaskError: there is no head."""
+        self._untrained()
+
+    def loss(self, logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor]) -> Tensor:  # noqa: ARG002
+        """Raise TaskError: nothing is trained."""
+        self._untrained()
+
+    def statistics(self, logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor], labels: LabelSet) -> dict[str, float]:  # noqa: ARG002
+        """Raise TaskError: nothing is trained."""
+        self._untrained()
+
+    def scores(self, statistics: Mapping[str, float]) -> dict[str, float]:  # noqa: ARG002
+        """Raise TaskError: nothing is trained."""
+        self._untrained()

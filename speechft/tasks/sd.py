@@ -1,0 +1,190 @@
+"""Speaker diarization (SD): who of two speakers talks in each frame; diarization error rate. SUPERB recipe, as in s3prl 0.4.18."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from speechft.corpora import num_samples_16k
+from speechft.corpora.rttm import Turn
+from speechft.errors import TaskError
+from speechft.tasks.base import Head, LabelSet, Metric, Task
+from speechft.tasks.heads import DiarizationHead, fit_frames, frame_mask
+
+SAMPLE_RATE = 16_000
+FRAME_SHIFT = 320
+"""Samples between labels."""
+CHUNK_FRAMES = 2_000
+"""Longer recordings are trained and scored in parts of 40 s."""
+NUM_SPEAKERS = 2
+
+
+class SpeakerDiarization(Task):
+    """SD. Cuts are recordings of two speakers; each of their supervisions is a turn, with start, duration and speaker.
+
+    As a stage-1 task it hears whole recordings; frame accuracy on dev selects the checkpoint, as it selects everything else here.
+    """
+
+    name = "sd"
+    metrics = (Metric("SD", "diarization error rate", higher_is_better=False),)
+
+    @property
+    def dev_metrics(self) -> tuple[Metric, ...]:
+        """Of frames; the first one selects."""
+        return (
+            Metric("SD_ACC", "frame accuracy", higher_is_better=True),
+            Metric("SD_FRAME_DER", "frame diarization error rate", higher_is_better=False),
+        )
+
+    def label_set(self, train_cuts: Iterable[Any]) -> LabelSet:  # noqa: ARG002
+        """Two places; which speaker takes which is free."""
+        return LabelSet(("speaker 1", "speaker 2"))
+
+    def turns(self, cut: Any) -> list[Turn]:
+        """The turns of a recording.
+
+        Raises:
+            TaskError: it has not exactly two speakers, or a turn has none.
+        """
+        turns = [Turn(cut.id, float(found.start), float(found.duration), found.speaker) for found in cut.supervisions]
+        if not all(turn.speaker for turn in turns):
+            raise TaskError(f"{cut.id}: a turn has no speaker. Prepare the corpus with an RTTM file (`rttm` of the corpus).")
+        speakers = sorted({turn.speaker for turn in turns})
+        if len(speakers) != NUM_SPEAKERS:
+            raise TaskError(
+                f"{cut.id}: has {len(speakers)} speaker(s) ({', '.join(speakers[:5])}), need {NUM_SPEAKERS}. Correct or leave it out."
+            )
+        return turns
+
+    def target(self, cut: Any, labels: LabelSet) -> Tensor:  # noqa: ARG002
+        """Labels of all frames of a recording, float32 (T, 2).
+
+        Raises:
+            TaskError: the recording has not exactly two speakers.
+        """
+        return frame_labels(self.turns(cut), 0, num_samples_16k(cut) // FRAME_SHIFT)
+
+    def build_head(self, feature_dim: int, labels: LabelSet) -> Head:
+        """LSTM(D, 512), Linear(512, 2)."""
+        return DiarizationHead(feature_dim, len(labels))
+
+    def loss(self, logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor]) -> Tensor:
+        """Binary cross entropy under the better assignment of speakers to outputs: summed over frames, over the batch's frames."""
+        best = best_assignment(logits, logit_lengths, targets)
+        return best.losses.sum() / best.lengths.sum()
+
+    def statistics(self, logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor], labels: LabelSet) -> dict[str, float]:  # noqa: ARG002
+        """Frame accuracy summed over chunks, chunks, speaker time of the reference and errors in it, in frames."""
+        best = best_assignment(logits, logit_lengths, targets)
+        errors = frame_errors(best)
+        return {
+            "accuracy": float((errors.correct / best.lengths).sum()),
+            "chunks": float(len(targets)),
+            "speaker_frames": float(errors.scored.sum()),
+            "speaker_errors": float((errors.missed + errors.false_alarm + errors.confused).sum()),
+        }
+
+    def scores(self, statistics: Mapping[str, float]) -> dict[str, float]:
+        """Mean over chunks of the frame accuracy, and the error rate of frames, fractions."""
+        return {
+            "SD_ACC": statistics["accuracy"] / statistics["chunks"],
+            "SD_FRAME_DER": statistics["speaker_errors"] / max(1.0, statistics["speaker_frames"]),
+        }
+
+
+def chunk_bounds(num_samples: int, chunk_frames: int = CHUNK_FRAMES, frame_shift: int = FRAME_SHIFT) -> list[tuple[int, int]]:
+    """First frame and end of each chunk of a recording; the last one may be shorter, and samples past the last whole frame are left."""
+    frames = num_samples // frame_shift
+    return [(start, min(start + chunk_frames, frames)) for start in range(0, frames, chunk_frames)]
+
+
+def frame_labels(turns: Sequence[Turn], start: int, end: int, frame_shift: int = FRAME_SHIFT) -> Tensor:
+    """1 where a speaker talks, float32 (end - start, speakers), for frames `start` to `end` of a recording.
+
+    Columns are the speakers of all turns, sorted. Times go to the nearest frame, halves to the even one. A turn that begins before the
+    chunk and ends after it gives no label, as in the reference; at 40 s that is rare.
+    """
+    speakers = sorted({turn.speaker for turn in turns})
+    labels = torch.zeros(end - start, len(speakers))
+    for turn in turns:
+        # Eight decimals undo the rounding of start + duration, which would break ties.
+        first, last = (int(np.rint(round(time, 8) * SAMPLE_RATE / frame_shift)) for time in (turn.start, turn.end))
+        begins_here, ends_here = start <= first < end, start < last <= end
+        if begins_here or ends_here:
+            labels[first - start if begins_here else 0 : last - start if ends_here else end - start, speakers.index(turn.speaker)] = 1
+    return labels
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Outputs and labels of a batch, the labels with their columns in the better order.
+
+    `losses` (B,): summed over frames, mean over speakers; `order` (B,): 0 for the order as given, 1 for the other one; `logits` and
+    `labels` (B, T, 2); `lengths` (B,).
+    """
+
+    losses: Tensor
+    order: Tensor
+    logits: Tensor
+    labels: Tensor
+    lengths: Tensor
+
+
+def best_assignment(logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor]) -> Assignment:
+    """Order the columns of each item's labels so that its binary cross entropy is least.
+
+    Logits (B, T', 2) of another number of frames than the labels are brought to it as `fit_frames` does.
+    """
+    lengths = torch.tensor([len(target) for target in targets], device=logits.device)
+    labels = pad_sequence(list(targets), batch_first=True).to(logits)
+    if not (logits.shape[1] == labels.shape[1] and torch.equal(lengths, logit_lengths.to(lengths))):
+        logits = fit_frames(logits, logit_lengths, lengths)
+    valid = frame_mask(lengths, labels.shape[1])
+    orders = [labels[..., list(order)] for order in permutations(range(labels.shape[-1]))]
+    losses = torch.stack(
+        [
+            F.binary_cross_entropy_with_logits(logits, order, reduction="none").mean(dim=-1).masked_fill(~valid, 0.0).sum(dim=1)
+            for order in orders
+        ]
+    )
+    least, chosen = losses.min(dim=0)
+    ordered = torch.stack(orders)[chosen, torch.arange(len(labels), device=chosen.device)]
+    return Assignment(least, chosen, logits, ordered, lengths)
+
+
+@dataclass(frozen=True)
+class FrameErrors:
+    """For each item (B,), in frames: agreement with the labels (mean over speakers), speaker time of the reference, errors in it."""
+
+    correct: Tensor
+    scored: Tensor
+    missed: Tensor
+    false_alarm: Tensor
+    confused: Tensor
+
+
+def frame_errors(best: Assignment) -> FrameErrors:
+    """Compare decisions (logit above 0) with labels in the chosen order."""
+    valid = frame_mask(best.lengths, best.labels.shape[1])
+    talks, found = best.labels > 0.5, best.logits > 0
+    speaking, detected = talks.sum(dim=-1), found.sum(dim=-1)
+    mapped = (talks & found).sum(dim=-1)
+
+    def total(frames: Tensor) -> Tensor:
+        return frames.double().masked_fill(~valid, 0.0).sum(dim=1)
+
+    return FrameErrors(
+        correct=total((talks == found).double().mean(dim=-1)),
+        scored=total(speaking),
+        missed=total((speaking - detected).clamp(min=0)),
+        false_alarm=total((detected - speaking).clamp(min=0)),
+        confused=total(torch.minimum(speaking, detected) - mapped),
+    )

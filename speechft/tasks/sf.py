@@ -1,0 +1,160 @@
+"""Slot filling (SF): the words of an utterance with its slots, by CTC; F1 of slot types and CER of slot values.
+
+SUPERB recipe, as in s3prl 0.4.18.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from speechft.errors import TaskError, missing_file
+from speechft.tasks.base import LabelSet, Metric, listing
+from speechft.tasks.classification import custom_label, supervision
+from speechft.tasks.metrics import ctc_collapse
+from speechft.tasks.recurrent import RecurrentCTCTask
+from speechft.tasks.slots import OUTSIDE, slot_symbols, slot_type_f1, slot_value_errors, slot_values
+from speechft.tasks.vocabularies import BLANK_INDEX, EOS_INDEX, UNKNOWN, slot_filling_vocabulary
+
+
+class SlotFilling(RecurrentCTCTask):
+    """SF. A cut has the slot type of each word of its transcript in its label, separated by spaces, `O` for words without a slot.
+
+    Options:
+        slots: file with the slot types, one a line, the first one `O`, as SUPERB's `slots.txt`. Default: the types of the training split,
+            those with the most words first, of equal ones in alphabetical order.
+        projected, hidden, layers, dropout: sizes of the head, by default 1024, 1024 in each direction, 2 and 0.2.
+        spec_augment: augment features in training (default true).
+
+    Transcripts are read in upper case; characters other than A-Z and the apostrophe become `<unk>`.
+    """
+
+    name = "sf"
+    metrics = (Metric("SF_F1", "slot type F1", higher_is_better=True), Metric("SF_CER", "slot value CER", higher_is_better=False))
+    sampling = "windows"
+
+    def __init__(
+        self,
+        slots: str | Path | None = None,
+        projected: int = 1024,
+        hidden: int = 1024,
+        layers: int = 2,
+        dropout: float = 0.2,
+        spec_augment: bool = True,
+    ) -> None:
+        super().__init__(projected, hidden, layers, dropout, spec_augment)
+        self.slots_file = None if slots is None else Path(slots)
+
+    def label_set(self, train_cuts: Iterable[Any]) -> LabelSet:
+        """Specials, space, letters and two marks for each slot type; `extra` holds the types.
+
+        Raises:
+            TaskError: the file is missing or no list of slot types; cuts without slots (all are listed); not one slot.
+        """
+        types = self._types_of(train_cuts) if self.slots_file is None else _read_types(self.slots_file)
+        odd = [slot_type for slot_type in types if set(":;") & set(slot_type)]
+        if odd:
+            raise TaskError(f"sf: slot types {', '.join(map(repr, odd))} have ':' or ';', which the metrics can not hold. Rename them.")
+        return LabelSet(slot_filling_vocabulary(types), {"slot_types": list(types)})
+
+    def _types_of(self, cuts: Iterable[Any]) -> list[str]:
+        words: Counter[str] = Counter()
+        problems = []
+        for cut in cuts:
+            try:
+                words.update(_words_and_slots(cut)[1])
+            except TaskError as error:
+                problems.append(str(error))
+        if problems:
+            raise TaskError(listing(f"The train split: {len(problems)} utterance(s) have no slots that task 'sf' could read.", problems))
+        del words[OUTSIDE]
+        if not words:
+            raise TaskError("Task 'sf' needs slots: every word of the train split is labelled 'O'.")
+        return sorted(words, key=lambda slot_type: (-words[slot_type], slot_type))
+
+    def target(self, cut: Any, labels: LabelSet) -> Tensor:
+        """Symbol indices of words and slots, int64 (U,); ends with `<eos>` unless the last word is punctuation.
+
+        Raises:
+            TaskError: text and label differ in their number of words, or a slot type is not in `labels`.
+        """
+        words, slots = _words_and_slots(cut)
+        known = labels.extra["slot_types"]
+        unknown = sorted(set(slots) - {OUTSIDE, *known})
+        if unknown:
+            raise TaskError(f"{cut.id}: slot type(s) {', '.join(unknown)} are not among the {len(known)} known ones.")
+        index = {symbol: position for position, symbol in enumerate(labels.symbols)}
+        return torch.tensor([index.get(symbol, index[UNKNOWN]) for symbol in slot_symbols(words, slots)], dtype=torch.int64)
+
+    def targets(self, cuts: Iterable[Any], labels: LabelSet, source: str) -> list[Tensor]:
+        """Targets of all cuts.
+
+        Raises:
+            TaskError: lists all cuts without a target; or no cut of the split has a slot, so that its metrics are not defined.
+        """
+        cuts = list(cuts)
+        found = super().targets(cuts, labels, source)
+        if not any(slot_values(self.text(target.tolist(), labels)) for target in found):
+            raise TaskError(f"{source}: not one of its {len(cuts)} utterances has a slot, so that slot values can not be scored.")
+        return found
+
+    def decode(self, frame_labels: Iterable[int], labels: LabelSet) -> str:
+        """Text with marks of the best path; the blank and `<eos>` are left out wherever they are."""
+        return self.text(ctc_collapse(frame_labels, drop=(BLANK_INDEX, EOS_INDEX)), labels)
+
+    def text(self, target: Iterable[int], labels: LabelSet) -> str:
+        """Text with marks of a target."""
+        return "".join(labels.symbols[index] for index in target if index not in (BLANK_INDEX, EOS_INDEX))
+
+    def utterance_statistics(self, frame_labels: Sequence[int], target: Sequence[int], labels: LabelSet) -> dict[str, float]:
+        """F1 of slot types, and edits and characters of the reference's slot values."""
+        hypothesis = slot_values(self.decode(frame_labels, labels), clean=True)
+        reference = slot_values(self.text(target, labels))
+        edits, characters = slot_value_errors(hypothesis, reference)
+        return {"f1": slot_type_f1(hypothesis, reference), "utterances": 1.0, "value_edits": edits, "value_characters": characters}
+
+    def scores(self, statistics: Mapping[str, float]) -> dict[str, float]:
+        """Mean F1 over utterances, and CER of all slot values, fractions.
+
+        Raises:
+            TaskError: no reference has a slot value.
+        """
+        if not statistics["value_characters"]:
+            raise TaskError("The split has no slot value, so that the error rate of slot values is not defined.")
+        return {
+            "SF_F1": statistics["f1"] / statistics["utterances"],
+            "SF_CER": statistics["value_edits"] / statistics["value_characters"],
+        }
+
+
+def _words_and_slots(cut: Any) -> tuple[list[str], list[str]]:
+    words = (supervision(cut).text or "").upper().split()
+    slots = (custom_label(cut) or "").split()
+    if not words:
+        raise TaskError(f"{cut.id}: has an empty transcript. Fill the corpus' text column or leave the recording out.")
+    if len(words) != len(slots):
+        raise TaskError(
+            f"{cut.id}: has {len(words)} word(s), but {len(slots)} slot type(s) in its label; write one for each word, O for none."
+        )
+    return words, slots
+
+
+def _read_types(path: Path) -> list[str]:
+    remedy = "Give SUPERB's slots.txt, or drop the option `slots` to take the types from train."
+    try:
+        types = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except FileNotFoundError:
+        raise TaskError(missing_file(path, "as the list of slot types", remedy)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise TaskError(f"{path}: can not be read as a list of slot types ({error}). {remedy}") from None
+    repeated = sorted(slot_type for slot_type, count in Counter(types).items() if count > 1)
+    spaced = [slot_type for slot_type in types if len(slot_type.split()) > 1]
+    if len(types) < 2 or types[0] != OUTSIDE or repeated or spaced:
+        found = repeated or spaced or types[:1]
+        raise TaskError(f"{path}: is not a list of slot types: 'O' first, then one type a line, each once (see {found}). {remedy}")
+    return types[1:]

@@ -1,0 +1,74 @@
+"""SpecAugment on features: time warp, frequency masks, time masks, as the SUPERB recipe has them (s3prl 0.4.18)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+
+class SpecAugment(nn.Module):
+    """Augments features in training mode and passes them on in evaluation mode; the defaults are those of ASR and SF.
+
+    Every call makes a generator of its own, seeded by one number from torch's global generator: the same seed gives the same
+    augmentation on every device, and the number of draws inside has no effect on what is drawn after it.
+
+    Args:
+        time_warp: half width of the window of the time warp, in frames. Utterances of at most twice as many frames are not warped.
+        frequency_masks, frequency_width: number of masks over feature dimensions; widths are uniform in 0..frequency_width - 1.
+        time_masks, time_width: the same over frames.
+    """
+
+    def __init__(
+        self, time_warp: int = 5, frequency_masks: int = 4, frequency_width: int = 50, time_masks: int = 2, time_width: int = 40
+    ) -> None:
+        super().__init__()
+        self.time_warp = time_warp
+        self.frequency_masks, self.frequency_width = frequency_masks, frequency_width
+        self.time_masks, self.time_width = time_masks, time_width
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Features (B, T, D) with `lengths` (B,) valid frames, augmented in training mode; masked values are 0."""
+        if not self.training:
+            return features
+        generator = Generator().manual_seed(int(torch.randint(2**62, ())))
+        batch_size, num_frames, feature_dim = features.shape
+        rows = zip(features, lengths.tolist(), strict=True)
+        warped = torch.stack([self._warp(utterance, length, generator) for utterance, length in rows])
+        over_features = random_masks(batch_size, feature_dim, self.frequency_masks, self.frequency_width, generator)
+        over_frames = random_masks(batch_size, num_frames, self.time_masks, self.time_width, generator)
+        masked = over_frames[:, :, None] | over_features[:, None, :]
+        return warped.masked_fill(masked.to(features.device), 0.0)
+
+    def _warp(self, utterance: Tensor, length: int, generator: Generator) -> Tensor:
+        """Move a random frame of the first `length` of (T, D) by up to the window; both sides are resized to fill the length."""
+        if length <= 2 * self.time_warp:
+            return utterance
+        centre = _uniform(self.time_warp, length - self.time_warp, generator)
+        target = _uniform(centre - self.time_warp + 1, centre + self.time_warp + 1, generator)
+        sides = (_resize(utterance[:centre], target), _resize(utterance[centre:length], length - target))
+        return torch.cat([*sides, utterance[length:]])
+
+
+def random_masks(batch_size: int, size: int, num_masks: int, max_width: int, generator: Generator) -> Tensor:
+    """Union of random intervals of each utterance: bool (batch_size, size), true where masked.
+
+    Widths are uniform in 0..max_width - 1; starts are uniform from 0 to where the widest mask of the batch still ends inside.
+    """
+    widths = torch.randint(max_width, (batch_size, num_masks), generator=generator)
+    last_start = max(1, size - int(widths.max()))
+    starts = torch.randint(last_start, (batch_size, num_masks), generator=generator)
+    positions = torch.arange(size)
+    inside = (positions >= starts[..., None]) & (positions < (starts + widths)[..., None])
+    return inside.any(dim=1)
+
+
+def _uniform(low: int, high: int, generator: Generator) -> int:
+    """An integer in low..high - 1."""
+    return int(torch.randint(low, high, (), generator=generator))
+
+
+def _resize(frames: Tensor, length: int) -> Tensor:
+    """Bicubic interpolation of (T, D) to (length, D)."""
+    resized: Tensor = F.interpolate(frames[None, None], size=(length, frames.shape[1]), mode="bicubic", align_corners=False)
+    return resized[0, 0]

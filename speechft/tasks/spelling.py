@@ -1,0 +1,65 @@
+"""Spelling: transcripts as sequences of letters, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from speechft.tasks.metrics import ctc_collapse
+from speechft.tasks.text_normalisation import normalise_tedlium
+from speechft.tasks.vocabularies import ASR_VOCABULARY, BLANK_INDEX, SENTENCE_END, TEDLIUM_VOCABULARY, UNKNOWN, WORD_END
+
+
+def _upper(text: str) -> str:
+    return text.upper().replace(WORD_END, " ")
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """A vocabulary of letters and the way that transcripts are written with it. Words are separated by `|`.
+
+    `final`: symbols that every target ends with. `dropped`: symbols that decoding leaves out beside the blank. `unit_is_symbol`: whether
+    a symbol error rate counts symbols, or the characters (spaces included) of the decoded text.
+    """
+
+    vocabulary: tuple[str, ...]
+    normalise: Callable[[str], str]
+    final: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    unit_is_symbol: bool = True
+    _index: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_index", {symbol: index for index, symbol in enumerate(self.vocabulary)})
+
+    def encode(self, text: str) -> list[int]:
+        """Symbol indices of a transcript, empty if nothing is left of it; letters outside the vocabulary become `<unk>`."""
+        words = self.normalise(text).split()
+        if not words:
+            return []
+        symbols = [*WORD_END.join(words), *self.final]
+        return [self._index.get(symbol, self._index[UNKNOWN]) for symbol in symbols]
+
+    def symbols(self, frame_labels: Iterable[int]) -> list[str]:
+        """Best-path decoding: repeats merged, the blank and the dropped symbols left out. `<pad>` and `<unk>` stay."""
+        dropped = [BLANK_INDEX, *(self._index[symbol] for symbol in self.dropped)]
+        return [self.vocabulary[index] for index in ctc_collapse(frame_labels, drop=dropped)]
+
+    def text(self, symbols: Sequence[str]) -> str:
+        """Symbols as text; special symbols other than the dropped ones appear by their names."""
+        return "".join(symbols).replace(WORD_END, " ").strip()
+
+    def words(self, symbols: Sequence[str]) -> list[str]:
+        """The words of `text`."""
+        return self.text(symbols).split()
+
+    def units(self, symbols: Sequence[str]) -> list[str]:
+        """What the symbol error rate counts."""
+        return list(symbols) if self.unit_is_symbol else list(self.text(symbols))
+
+
+SUPERB_SPELLING = Spelling(ASR_VOCABULARY, _upper, final=(WORD_END, SENTENCE_END), dropped=(SENTENCE_END,))
+"""ASR of the SUPERB recipe: every word ends with `|`, the sentence with `</s>`. (`<s>` is the blank.)"""
+TEDLIUM_SPELLING = Spelling(TEDLIUM_VOCABULARY, normalise_tedlium, unit_is_symbol=False)
+"""The released Speech-FT fine-tuning on TED-LIUM 3: no final symbols."""
+SPELLINGS = {"superb": SUPERB_SPELLING, "tedlium": TEDLIUM_SPELLING}

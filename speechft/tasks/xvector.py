@@ -1,0 +1,108 @@
+"""The head of ASV: an x-vector network, and additive-margin softmax over the training speakers. SUPERB recipe, as in s3prl 0.4.18."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from speechft.tasks.base import Head
+from speechft.tasks.heads import frame_mask
+
+
+class TDNNLayer(NamedTuple):
+    """`context` frames, `dilation` apart, become one."""
+
+    context: int
+    dilation: int
+
+    @property
+    def lost_frames(self) -> int:
+        """Frames that an utterance gets shorter by."""
+        return (self.context - 1) * self.dilation
+
+
+TDNN_LAYERS = (TDNNLayer(5, 1), TDNNLayer(3, 2), TDNNLayer(3, 3), TDNNLayer(1, 1), TDNNLayer(1, 1))
+LOST_FRAMES = sum(layer.lost_frames for layer in TDNN_LAYERS)
+MIN_FRAMES = LOST_FRAMES + 2
+"""A standard deviation takes two frames, each with its context of 15; a shorter utterance is continued by its last frame."""
+
+
+class XVectorHead(Head):
+    """Linear, five TDNN layers with ReLU, mean and standard deviation over time, two linear layers with ReLU; cosines to the speakers.
+
+    Logits are the cosines between the utterance's vector and the column of each speaker in `speaker_vectors` (width, speakers).
+    """
+
+    def __init__(self, feature_dim: int, num_speakers: int, width: int = 512, pooled_width: int = 1500) -> None:
+        super().__init__()
+        self.projector = nn.Linear(feature_dim, width)
+        widths = [width] * len(TDNN_LAYERS) + [pooled_width]
+        self.tdnn = nn.ModuleList(
+            nn.Conv1d(widths[i], widths[i + 1], layer.context, dilation=layer.dilation) for i, layer in enumerate(TDNN_LAYERS)
+        )
+        self.utterance1 = nn.Linear(2 * pooled_width, width)
+        self.utterance2 = nn.Linear(width, width)
+        self.speaker_vectors = nn.Parameter(nn.init.xavier_normal_(torch.empty(width, num_speakers)))
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines (B, speakers) and ones (B,) of features (B, T, D) with `lengths` (B,) valid frames.
+
+        This is what training sees, so one padded frame is pooled with every utterance that is shorter than the longest of the batch, as
+        the reference does. `embed` has no such dependence.
+        """
+        vectors = F.normalize(self.utterance_vectors(features, lengths), dim=-1)
+        return vectors @ F.normalize(self.speaker_vectors, dim=0), torch.ones_like(lengths)
+
+    def utterance_vectors(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """What enters the softmax (B, width): after the second utterance-level layer."""
+        vectors: Tensor = self.utterance2(self._first_layer(features, lengths, padded_frames=1).relu()).relu()
+        return vectors
+
+    def embed(self, features: Tensor, lengths: Tensor, padded_frames: int = 0) -> Tensor:
+        """Vectors that are compared in trials (B, width), of length 1: after the first utterance-level layer and ReLU.
+
+        `padded_frames` more than its own are pooled of an utterance, where the batch has them.
+        """
+        return F.normalize(self._first_layer(features, lengths, padded_frames).relu(), dim=-1)
+
+    def _first_layer(self, features: Tensor, lengths: Tensor, padded_frames: int) -> Tensor:
+        features, lengths = continue_short(features, lengths, MIN_FRAMES)
+        frames = self.projector(features).transpose(1, 2)
+        for layer in self.tdnn:
+            frames = layer(frames).relu()
+        pooled = (lengths - LOST_FRAMES + padded_frames).clamp(max=frames.shape[-1])
+        vectors: Tensor = self.utterance1(mean_and_deviation(frames.transpose(1, 2), pooled))
+        return vectors
+
+
+def continue_short(features: Tensor, lengths: Tensor, min_frames: int) -> tuple[Tensor, Tensor]:
+    """Features (B, T, D) in which every utterance has at least `min_frames`: shorter ones are continued by their last frame."""
+    if bool((lengths >= min_frames).all()):
+        return features, lengths
+    features = F.pad(features, (0, 0, 0, max(0, min_frames - features.shape[1])))
+    frame = torch.arange(features.shape[1], device=features.device)
+    continued = (frame >= lengths[:, None]) & (frame < min_frames)
+    last = features[torch.arange(len(features), device=features.device), lengths - 1]
+    return torch.where(continued[..., None], last[:, None], features), lengths.clamp(min=min_frames)
+
+
+def mean_and_deviation(frames: Tensor, lengths: Tensor) -> Tensor:
+    """Mean and unbiased standard deviation over the first `lengths` (B,) frames: (B, T, D) to (B, 2 D). A constant has gradient 0."""
+    valid = frame_mask(lengths, frames.shape[1])[..., None]
+    count = lengths[:, None].to(frames.dtype)
+    mean = frames.masked_fill(~valid, 0.0).sum(dim=1) / count
+    variance = (frames - mean[:, None]).masked_fill(~valid, 0.0).square().sum(dim=1) / (count - 1)
+    varies = variance > 0
+    # The root of 0 has no finite slope, so it is kept out of the graph.
+    deviation = torch.where(varies, torch.where(varies, variance, 1.0).sqrt(), 0.0)
+    return torch.cat([mean, deviation], dim=-1)
+
+
+def additive_margin_loss(cosines: Tensor, targets: Sequence[Tensor], scale: float, margin: float) -> Tensor:
+    """Cross entropy of scale * cosines (B, speakers), that of the true speaker less `margin`; mean over the batch."""
+    speakers = torch.stack(list(targets)).to(cosines.device)
+    return F.cross_entropy(scale * (cosines - margin * F.one_hot(speakers, cosines.shape[1])), speakers)

@@ -1,0 +1,93 @@
+import json
+
+import numpy as np
+import pytest
+
+from speechft.corpora.rttm import Turn, parse_rttm, rttm_line
+from speechft.evaluate.der import diarization_errors
+from speechft.evaluate.diarization import MEDIANS, THRESHOLDS, system_turns
+
+
+@pytest.fixture
+def recorded(golden):
+    return json.loads((golden / "metrics" / "sd_rttm.json").read_text())
+
+
+def test_turns_equal_the_reference(golden, recorded):
+    probabilities = np.load(golden / "metrics" / "sd_rttm.npz")
+    settings = {(case["threshold"], case["median"]) for case in recorded["cases"]}
+    assert settings == {(threshold, median) for threshold in THRESHOLDS for median in MEDIANS}
+    for case in recorded["cases"]:
+        turns = [
+            turn
+            for name in probabilities
+            for turn in system_turns(name, probabilities[name], case["threshold"], case["median"], case["frame_shift"])
+        ]
+        assert [rttm_line(turn) for turn in turns] == case["rttm"]
+
+
+def test_error_rates_equal_the_reference(recorded):
+    reference = parse_rttm(recorded["reference_rttm"], "reference")
+    scored = [case for case in recorded["cases"] if "der_overall_percent" in case]
+    assert len(scored) == 10
+    overall = []
+    for case in scored:
+        system = parse_rttm(case["rttm"], "system")
+        overall.append(100 * diarization_errors(reference, system).rate)
+        assert overall[-1] == pytest.approx(case["der_overall_percent"], abs=1e-6)
+        for name, expected in case["der_percent"].items():
+            sides = ([turn for turn in turns if turn.recording == name] for turns in (reference, system))
+            assert 100 * diarization_errors(*sides).rate == pytest.approx(expected, abs=1e-6)
+    assert min(overall) == pytest.approx(recorded["best_der_overall_percent"], abs=1e-6)
+
+
+def test_a_probability_at_the_threshold_is_silence():
+    value = np.float32(0.3)
+    assert not system_turns("r", np.full((4, 1), value), 0.3, 1)
+    assert len(system_turns("r", np.full((4, 1), np.nextafter(value, np.float32(1))), 0.3, 1)) == 1
+
+
+@pytest.mark.filterwarnings("ignore:kernel_size exceeds")
+def test_the_median_filter_is_scipys():
+    from scipy.signal import medfilt
+
+    generator = np.random.default_rng(0)
+    for length in (1, 5, 11, 40, 300):
+        active = (generator.random((length, 2)) > 0.4).astype(np.float32)
+        filtered = medfilt(active, (11, 1)) > 0.5
+        found = np.zeros_like(filtered)
+        for turn in system_turns("r", active, 0.5, 11):
+            found[round(turn.start * 50) : round(turn.end * 50), int(turn.speaker[-1])] = True
+        assert np.array_equal(found, filtered)
+
+
+def test_errors_by_hand():
+    reference = [Turn("r", 0.0, 10.0, "a"), Turn("r", 8.0, 4.0, "b")]
+    system = [Turn("r", 0.0, 8.0, "x"), Turn("r", 7.0, 4.0, "y"), Turn("r", 20.0, 1.0, "z")]
+    errors = diarization_errors(reference, system)
+    # x is a, y is b: 8-10 lacks a, 11-12 lacks b; 7-8 has y too much, 20-21 lies outside the reference but inside the scored extent.
+    assert (errors.scored, errors.missed, errors.false_alarm, errors.confused) == (14.0, 3.0, 2.0, 0.0)
+    assert errors.rate == pytest.approx(5 / 14)
+    # y is a because 4-10 is longer than 0-4, so x is b: 0-4 is confused, and 8-10 lacks b.
+    errors = diarization_errors(reference, [Turn("r", 0.0, 4.0, "x"), Turn("r", 4.0, 6.0, "y"), Turn("r", 10.0, 2.0, "x")])
+    assert (errors.missed, errors.false_alarm, errors.confused) == (2.0, 0.0, 4.0)
+
+
+def test_names_of_speakers_have_no_meaning():
+    reference = [Turn("r", 0.0, 3.0, "a"), Turn("r", 3.0, 2.0, "b")]
+    renamed = [Turn("r", 0.0, 3.0, "b"), Turn("r", 3.0, 2.0, "a")]
+    assert diarization_errors(reference, renamed).rate == 0.0
+    one = diarization_errors(reference, [Turn("r", 0.0, 5.0, "a")])
+    assert (one.confused, one.missed, one.false_alarm) == (2.0, 0.0, 0.0)
+    # Mapped for each recording by itself.
+    second = [Turn("s", 0.0, 3.0, "a")]
+    assert diarization_errors([*reference, *second], [*renamed, *second]).rate == 0.0
+
+
+def test_silence_and_speech_out_of_nothing():
+    reference = [Turn("r", 0.0, 3.0, "a")]
+    assert diarization_errors(reference, []).rate == 1.0
+    assert diarization_errors([], reference).rate == float("inf")
+    assert diarization_errors([], []).rate == 0.0
+    overlapping = [Turn("r", 0.0, 2.0, "a"), Turn("r", 1.0, 2.0, "a")]
+    assert diarization_errors(overlapping, reference).rate == 0.0
