@@ -75,7 +75,8 @@ def evaluate(
         device: "cpu" or "cuda"; by default a GPU where there is one.
 
     A corpus with folds (see the task, e.g. ER) is cross-validated: heads are trained and chosen for each fold by itself, each clip goes
-    through the encoder once for all folds, and the score of a seed is the mean over its folds.
+    through the encoder once for all folds, and the score of a seed is the mean over its folds. ASV, QbE and SD have their own data and
+    scores: see `speechft.evaluate.verification`, `qbe` and `diarization`.
 
     Returns:
         The cell, as in the file (see `speechft.evaluate.cell.Cell`).

@@ -86,7 +86,17 @@ def test_chunks_of_a_recording_are_scored_together(model_dir, corpus, tmp_path, 
         assert torch.equal(torch.cat(labels), get_task("sd").target(cut, fold.labels))
         assert [split.clips[row].start for row in chunks] == list(range(0, cut.num_samples, 40 * 320))
         assert [split.clips[row].num_samples for row in chunks] == [320 * len(label) for label in labels]
-    cell = evaluate(model_dir, "sd", corpus, tmp_path / "sd.json", {**QUICK, "steps": 1, "learning_rates": [1e-3]})
+    lengths = {}
+    original = diarization.system_turns
+
+    def measured(recording, probabilities, *settings):
+        lengths[recording] = len(probabilities)
+        return original(recording, probabilities, *settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(diarization, "system_turns", measured)
+        cell = evaluate(model_dir, "sd", corpus, tmp_path / "sd.json", {**QUICK, "steps": 1, "learning_rates": [1e-3]})
+    assert lengths == {cut.id: cut.num_samples // 320 for cut in split.cuts}
     assert cell["counts"]["test"]["utterances"] == 3
     assert cell["counts"]["encoder_passes"] == sum(len(fold.splits[name].clips) for name in ("train", "dev", "test"))
     recipe = {**QUICK, "steps": 3, "eval_every": 2, "learning_rates": [1e-3], "seeds": [1, 2], "cache_gb": 0.0}

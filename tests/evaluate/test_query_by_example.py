@@ -120,6 +120,29 @@ def test_scores_are_those_of_each_state_by_itself(model_dir, corpus):
     assert search.relevant.tolist()[0] == [True, False, False, True, False]
 
 
+def test_dev_chooses_the_state_that_searches_test(model_dir, corpus, tmp_path, monkeypatch):
+    asked = []
+    original = qbe.Searching.z_scores
+
+    def listening(searching, searches, name, layers):
+        asked.append((name, list(layers)))
+        return original(searching, searches, name, layers)
+
+    states = load_encoder(model_dir).num_states
+    of_dev = iter([0.2, 0.7, *[0.1] * (states - 2), 0.4])
+    monkeypatch.setattr(qbe.Searching, "z_scores", listening)
+    monkeypatch.setattr(qbe, "_values", lambda scores, search: {"QbE": next(of_dev), "at fixed threshold": -1.0})
+    cell = evaluate(model_dir, "qbe", corpus, tmp_path / "qbe.json")
+    assert asked == [("dev", list(range(states))), ("test", [1])]
+    assert cell["selected"] == [
+        {**cell["selected"][0], "layer": 1, "test": {"QbE": 0.4}, "alternatives": {"z score above 2": {"QbE": -1.0}}}
+    ]
+
+
+def test_gain_is_minus_three_decibels():
+    assert get_task("qbe").gain == pytest.approx(10 ** (-3 / 20), abs=1e-5)
+
+
 def test_documents_in_both_splits_are_encoded_once(model_dir, tmp_path):
     splits = make_splits(tmp_path)
     splits["dev"] += [cut for cut in splits["test"] if cut.id.startswith("d") and "-" not in cut.id]

@@ -168,6 +168,22 @@ def test_crops_are_drawn_anew_in_every_epoch(model_dir, tmp_path):
     assert lengths.tolist() == [found.features.encoder.encoder.frame_count(found.training.crops[row].num_samples) for row in rows]
 
 
+def test_the_best_state_is_tested_not_the_last(model_dir, corpus, tmp_path, monkeypatch):
+    original = heads.fit_probes
+
+    def trained(bank, *args):
+        trials = original(bank, *args)
+        # A head that gives all recordings the same embedding.
+        trials[0].best_state = {name: torch.zeros_like(value) for name, value in bank.state(0).items()}
+        trials[0].dev = {"ASV": -1.0}
+        return trials
+
+    monkeypatch.setattr(heads, "fit_probes", trained)
+    cell = evaluate(model_dir, "asv", corpus, tmp_path / "asv.json", {**QUICK, "steps": 1})
+    assert cell["selected"][0]["learning_rate"] == 1e-3
+    assert cell["metrics"]["ASV"] == 50.0
+
+
 def test_rows_of_crops_are_unique():
     clips = [VoicedClip(None, 0, samples, 1.0) for samples in (5, 10, 12, 30)]
     table = CropTable(clips, 10)
@@ -188,7 +204,9 @@ def test_rows_of_crops_are_unique():
 def test_silence_is_removed_and_short_utterances_are_counted(model_dir, tmp_path):
     generator = np.random.default_rng(0)
     quiet = np.concatenate([voice("ann", 0.25, generator), np.zeros(16000)])
-    padded = np.concatenate([np.zeros(8000), voice("bob", 0.6, generator), np.zeros(8000)])
+    # Above the threshold, but no longer after -3 dB.
+    faint = 1.2e-3 * np.tile([1.0, -1.0], 4000)
+    padded = np.concatenate([faint, voice("bob", 0.6, generator), faint])
     train = [
         make_cut(tmp_path / "wav", "quiet", quiet, speaker="ann"),
         make_cut(tmp_path / "wav", "padded", padded, speaker="bob"),
@@ -203,7 +221,9 @@ def test_silence_is_removed_and_short_utterances_are_counted(model_dir, tmp_path
     assert [cut.id for cut in fold.splits["train"].cuts] == ["padded", "ann-0", "ann-1", "cid-0", "cid-1"]
     assert fold.splits["train"].dropped == {"not longer than 0.3 s without silence": 1}
     assert fold.splits["train"].clips[0].num_samples == pytest.approx(0.6 * 16000, abs=320)
-    assert len(fold.splits["train"].clips[0].load()) == fold.splits["train"].clips[0].num_samples
+    heard = fold.splits["train"].clips[0].load()
+    assert len(heard) == fold.splits["train"].clips[0].num_samples
+    assert heard[500:1000].abs().max() > 0.1
     assert [cut.id for cut in fold.splits["test"].cuts] == [cut.id for cut in others]
     assert fold.splits["test"].dropped == {"in no trial": 1}
     with pytest.raises(TaskError, match="train split: no utterance is longer than 2 s"):

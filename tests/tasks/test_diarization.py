@@ -136,6 +136,11 @@ def test_a_turn_around_a_whole_chunk_gives_it_no_label():
     assert frame_labels(turns, 0, 50)[:, 0].all()
 
 
+def test_ends_of_turns_are_not_moved_by_rounding_in_sums():
+    # 0.01 + 0.2 s are 10.5 frames, which go to the even one; in floating point the sum is a little more.
+    assert frame_labels([Turn("r", 0.01, 0.2, "a")], 0, 20)[:, 0].nonzero().flatten().tolist() == list(range(10))
+
+
 @pytest.mark.parametrize(
     ("frames", "wanted", "expected"),
     [

@@ -184,5 +184,9 @@ def test_silence_is_removed_where_it_lasts_a_tenth_of_a_second():
     # A click between two silences is no speech.
     assert len(without_silence(torch.cat([silence(long), sound(600), silence(long), sound(long)]))) == pytest.approx(long, abs=1)
     assert len(without_silence(silence(long))) == 0
+    # What is silence is decided after the gain.
+    faint = sound(long, 1.2 * SILENCE_LEVEL)
+    assert len(without_silence(faint)) > 0
+    assert len(without_silence(faint, gain=0.7)) == 0
     assert len(without_silence(torch.zeros(0))) == 0
     assert torch.equal(without_silence(torch.cat([torch.zeros(long), sound(long)]))[-long + 1 :], sound(long)[1:])
