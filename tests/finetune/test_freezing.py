@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -7,17 +6,13 @@ from safetensors import safe_open
 
 from speechft.finetune.freezing import freeze, frozen_parameters, head_only_updates
 
-GOLDEN = Path(__file__).parents[2] / "../shared/golden"
-
 
 @pytest.mark.parametrize("family", ["hubert", "wavlm", "wav2vec2", "decoar2"])
-def test_what_is_frozen_equals_the_released_code(family):
-    if not GOLDEN.is_dir():
-        pytest.skip("golden data (../shared/golden) is not here")
-    with safe_open(GOLDEN / f"upstream/{family}.safetensors", framework="pt") as file:
+def test_what_is_frozen_equals_the_released_code(family, golden):
+    with safe_open(golden / f"upstream/{family}.safetensors", framework="pt") as file:
         names = list(file.keys())
     extractor = {name for name in names if name.startswith("feature_extractor")}
-    records = [record for record in json.loads((GOLDEN / "speechft/require_grad.json").read_text()) if record["upstream"] == family]
+    records = [record for record in json.loads((golden / "speechft/require_grad.json").read_text()) if record["upstream"] == family]
     assert len(records) == 16
     for record in records:
         assert record["n_parameters"] == len(names)

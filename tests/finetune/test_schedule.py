@@ -1,18 +1,13 @@
 import json
-from pathlib import Path
 
 import pytest
 
 from speechft.finetune.schedule import multiplier
 
-GOLDEN = Path(__file__).parents[2] / "../shared/golden/speechft/schedule.json"
-
 
 @pytest.mark.parametrize("total", [10, 37, 1000])
-def test_multipliers_are_those_of_the_released_code(total):
-    if not GOLDEN.is_file():
-        pytest.skip("golden data (../shared/golden) is not here")
-    expected = json.loads(GOLDEN.read_text())["multiplier"][str(total)]
+def test_multipliers_are_those_of_the_released_code(total, golden):
+    expected = json.loads((golden / "speechft/schedule.json").read_text())["multiplier"][str(total)]
     assert [multiplier(k, total) for k in range(total + 3)] == pytest.approx(expected, abs=1e-12)
 
 
