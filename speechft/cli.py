@@ -37,8 +37,9 @@ def _use_threads(threads: int | None) -> None:
     """Bind the numerical libraries to `threads`; must run before torch is imported."""
     count = threads or len(os.sched_getaffinity(0))
     os.environ["OMP_NUM_THREADS"] = str(count)
-    # Threads that spin while they wait starve other jobs on the same cores, and through them this one: up to five times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that spin long while they wait starve other jobs on the same cores, and through them this one: several times slower on a
+    # busy machine. Threads that sleep at once slow small tensors down by half. 10000 turns are some microseconds.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     import torch
 
     torch.set_num_threads(count)

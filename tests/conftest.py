@@ -5,7 +5,7 @@ import pytest
 
 # Two threads are what the smallest supported machine has; more only make small tensors slower.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
