@@ -342,6 +342,8 @@ def _print_mapping(values: dict[str, Any], as_json: bool) -> None:
 def main() -> NoReturn:
     """Run a verb. Exit status: 0 done, 1 failed (one clear message), 2 wrong usage."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    # On import fairseq asks for a package that only its text-to-speech needs.
+    logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
     try:
         app()
     except SpeechFTError as error:
