@@ -62,7 +62,7 @@ def _keys_at(annotation: Any, location: tuple[int | str, ...]) -> list[str]:
         return next((keys for keys in reversed(found) if keys), [])
     is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
     if not location:
-        return list(annotation.model_fields) if is_model else []
+        return [field.alias or name for name, field in annotation.model_fields.items()] if is_model else []
     head, rest = location[0], location[1:]
     if is_model:
         field = annotation.model_fields.get(str(head))

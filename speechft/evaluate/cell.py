@@ -155,6 +155,8 @@ def read_cell(path: str | Path) -> Cell:
     try:
         return validate(Cell, read_json(path), str(path))
     except ConfigError as error:
-        raise TableError(f"{error}\nThis is not a cell of `speechft evaluate`; delete it and run the evaluation again.") from None
+        raise TableError(
+            f"{error}\nThis is not a cell of `speechft evaluate`. Name a cell, or run the evaluation that makes it again."
+        ) from None
     except SpeechFTError as error:
         raise TableError(str(error)) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
@@ -168,6 +168,26 @@ def listing(heading: str, problems: Sequence[str], limit: int = 20) -> str:
     if len(problems) > limit:
         lines.append(f"  and {len(problems) - limit} more")
     return "\n".join(lines)
+
+
+def distinct_labels(cuts: Iterable[Any], labels_of: Callable[[Any], Iterable[str]], task: str, noun: str) -> tuple[str, ...]:
+    """All labels of the training cuts, sorted.
+
+    Raises:
+        TaskError: cuts for which `labels_of` raises one (all are listed), or fewer than two labels.
+    """
+    found: set[str] = set()
+    problems: list[str] = []
+    for cut in cuts:
+        try:
+            found.update(labels_of(cut))
+        except TaskError as error:
+            problems.append(str(error))
+    if problems:
+        raise TaskError(listing(f"The train split: {len(problems)} utterance(s) have no {noun} for task {task!r}.", problems))
+    if len(found) < 2:
+        raise TaskError(f"Task {task!r} needs at least two different labels ({noun}), the train split has {sorted(found) or 'none'}.")
+    return tuple(sorted(found))
 
 
 class WeightedSum(nn.Module):

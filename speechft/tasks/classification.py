@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from speechft.errors import TaskError
-from speechft.tasks.base import Head, LabelSet, Task, listing
+from speechft.tasks.base import Head, LabelSet, Task, distinct_labels
 from speechft.tasks.heads import UtteranceHead
 
 
@@ -61,18 +61,7 @@ class UtteranceClassification(Task):
         Raises:
             TaskError: cuts without a class (all are listed), or fewer than two classes.
         """
-        names: set[str] = set()
-        problems: list[str] = []
-        for cut in train_cuts:
-            try:
-                names.add(self.class_name(cut))
-            except TaskError as error:
-                problems.append(str(error))
-        if problems:
-            raise TaskError(listing(f"The train split: {len(problems)} utterance(s) have no class for task {self.name!r}.", problems))
-        if len(names) < 2:
-            raise TaskError(f"Task {self.name!r} needs two classes or more, the train split has {sorted(names) or 'none'}.")
-        return LabelSet(tuple(sorted(names)))
+        return LabelSet(distinct_labels(train_cuts, lambda cut: [self.class_name(cut)], self.name, "class"))
 
     def target(self, cut: Any, labels: LabelSet) -> Tensor:
         """Index of the cut's class, int64 ().

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from speechft.errors import TaskError
-from speechft.tasks.base import Head, LabelSet, Metric, Task, listing
+from speechft.tasks.base import Head, LabelSet, Metric, Task, distinct_labels
 from speechft.tasks.classification import supervision
 from speechft.tasks.heads import FrameHead
 from speechft.tasks.timit_phones import FOLDED, TIMIT_39
@@ -56,18 +56,7 @@ class PhonemeClassification(Task):
         """
         if self.inventory == "timit39":
             return LabelSet(TIMIT_39)
-        phones: set[str] = set()
-        problems = []
-        for cut in train_cuts:
-            try:
-                phones.update(phone for phone, _, _ in _segments(cut))
-            except TaskError as error:
-                problems.append(str(error))
-        if problems:
-            raise TaskError(listing(f"The train split: {len(problems)} utterance(s) have no phones for task 'pc'.", problems))
-        if len(phones) < 2:
-            raise TaskError(f"Task 'pc' needs two phones or more, the train split has {sorted(phones) or 'none'}.")
-        return LabelSet(tuple(sorted(phones)))
+        return LabelSet(distinct_labels(train_cuts, lambda cut: [phone for phone, _, _ in _segments(cut)], self.name, "phones"))
 
     def target(self, cut: Any, labels: LabelSet) -> Tensor:
         """Class of every frame, int64 (T,), `OUTSIDE` where there is none. Encoders give up to one frame fewer.

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tasks.recorded_steps import train_as_recorded
 from torch.nn.utils.rnn import pad_sequence
 
 from speechft.tasks import get_task
@@ -89,19 +90,7 @@ def test_logits_and_losses_equal_the_reference(recorded):
 
 def test_three_optimizer_steps_equal_the_reference(recorded):
     head, task = recorded.head(), get_task(recorded.name)
-    optimizer = torch.optim.Adam(head.parameters(), lr=recorded.meta["steps"][0]["lr"])
-    for step in recorded.meta["steps"]:
-        features, lengths, targets = recorded.batch(step["batch"])
-        loss = task.loss(*head(features, lengths), targets)
-        assert loss.item() == pytest.approx(step["loss"], abs=5e-5)
-        loss.backward()
-        for name, parameter in head.named_parameters():
-            expected = step["grad_norm_per_tensor_before_clip"][recorded.reference_name(name)]
-            assert parameter.grad.norm().item() == pytest.approx(expected, rel=1e-3)
-        total = torch.nn.utils.clip_grad_norm_(head.parameters(), recorded.meta["gradient_clipping"])
-        assert total.item() == pytest.approx(step["grad_norm_total_before_clip"], rel=1e-3)
-        optimizer.step()
-        optimizer.zero_grad()
+    train_as_recorded(head, task, recorded, recorded.reference_name)
     for name, expected in recorded.weights("after_3_steps.safetensors").items():
         torch.testing.assert_close(head.state_dict()[name], expected, atol=3e-4 if recorded.name == "pr" else 3e-5, rtol=0)
 
