@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -34,11 +35,20 @@ def _allow(path: Path, mode: int) -> None:
         path.chmod(path.stat().st_mode | mode)
 
 
-def _explained(error: OSError, path: Path) -> Exception:
-    """The error to raise: a clear one if `path` can not be written, the same one if something else was wrong in the block."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
-        return SpeechFTError(f"{path}: can not be written ({error.strerror}). Check free space and permissions.")
-    return error
+_UNWRITABLE = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)}
+
+
+def _explained(error: Exception, path: Path) -> SpeechFTError | None:
+    """A clear error if `path` could not be written; None if something else was wrong in the block.
+
+    safetensors wraps the system's error into its own, with the number in the text; torch only notices that its file is too short.
+    """
+    reason = _UNWRITABLE.get(error.errno or 0) if isinstance(error, OSError) else None
+    if reason is None and (wrapped := re.search(r"\(os error (\d+)\)", str(error))):
+        reason = _UNWRITABLE.get(int(wrapped[1]))
+    if reason is None and isinstance(error, RuntimeError) and "inline_container" in str(error):
+        reason = _UNWRITABLE[errno.ENOSPC]
+    return SpeechFTError(f"{path}: can not be written ({reason}). Check free space and permissions.") if reason else None
 
 
 @contextlib.contextmanager
@@ -54,8 +64,10 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
-    except OSError as error:
-        raise _explained(error, path) from error
+    except Exception as error:
+        if explained := _explained(error, path):
+            raise explained from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -81,10 +93,12 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         if path.exists():
             path.rename(retired)
         temporary.rename(path)
-    except OSError as error:
+    except Exception as error:
         if retired.exists() and not path.exists():
             retired.rename(path)
-        raise _explained(error, path) from error
+        if explained := _explained(error, path):
+            raise explained from error
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(retired, ignore_errors=True)

@@ -44,6 +44,21 @@ def test_full_disk_is_one_clear_error(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 402560 vs 402448"),
+    ],
+    ids=["safetensors", "torch"],
+)
+def test_full_disk_is_recognised_in_the_words_of_libraries(tmp_path, error):
+    for writer in (atomic_file, atomic_directory):
+        with pytest.raises(SpeechFTError, match=r"out: can not be written \(No space left on device\)"), writer(tmp_path / "out"):
+            raise error
+    assert os.listdir(tmp_path) == []
+
+
 def test_an_unreadable_input_is_not_blamed_on_the_output(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "out"):
         (tmp_path / "input").read_text()
