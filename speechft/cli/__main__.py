@@ -1,0 +1,5 @@
+"""`python -m speechft.cli`."""
+
+from speechft.cli import main
+
+main()

@@ -1,0 +1,94 @@
+"""Verbs about encoders: fetch, import, export, inspect."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from speechft.cli.options import AsJson, Family, Out, app, print_mapping
+from speechft.errors import ConfigError
+
+
+@app.command()
+def fetch(
+    name: Annotated[str | None, typer.Argument(help="A checkpoint of config/encoders.tsv, e.g. hubert_base.")] = None,
+    url: Annotated[str | None, typer.Option(help="Address of another checkpoint, or a newer one of NAME.")] = None,
+    sha256: Annotated[
+        str | None, typer.Option(help="Expected SHA-256; default: what is known of NAME, else that of the first download.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The file; default for a NAME: checkpoints/ and its usual name.")] = None,
+) -> None:
+    """Download a checkpoint, continue a download that was cut, or check a file that is there already.
+
+    Example: `speechft fetch hubert_base --out checkpoints/hubert_base_ls960.pt`
+    """
+    from speechft.encoders.fetching import fetch as run
+    from speechft.encoders.public import FOLDER, public_checkpoint
+
+    if name is None and (url is None or out is None):
+        raise typer.BadParameter("give the NAME of a checkpoint of config/encoders.tsv, or --url and --out")
+    known = public_checkpoint(name) if name else None
+    if known:
+        logging.info("%s: licence %s, see %s", known.name, known.licence, known.source)
+        url, sha256, out = url or known.url, sha256 or known.sha256, out or FOLDER / known.file
+    assert url is not None
+    assert out is not None
+    run(url, out, sha256=sha256, bytes=known.bytes if known else None)
+
+
+@app.command("import")
+def import_(
+    checkpoint: Annotated[Path, typer.Argument(help="fairseq or s3prl checkpoint, or a transformers directory.")],
+    out: Out,
+    family: Family = None,
+    format: Annotated[str | None, typer.Option(help="Layout of the file; detected from the content when not given.")] = None,
+    config: Annotated[Path | None, typer.Option(help="JSON file with model settings that the checkpoint does not carry.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="Refuse a file with another SHA-256; default: the one in CHECKPOINT.sha256.")] = None,
+) -> None:
+    """Turn a published checkpoint into an encoder directory.
+
+    Example: `speechft import hubert_base_ls960.pt --out models/hubert_base`
+    """
+    from speechft.encoders import import_checkpoint
+    from speechft.encoders.fetching import recorded_hash
+    from speechft.errors import CheckpointError
+    from speechft.files import read_json, sha256_file
+
+    settings = read_json(config) if config else None
+    if settings is not None and not isinstance(settings, dict):
+        raise ConfigError(f"{config}: model settings are a mapping of keys, found {type(settings).__name__}.")
+    expected = sha256.lower() if sha256 else recorded_hash(checkpoint)
+    if expected and checkpoint.is_file() and (found := sha256_file(checkpoint)) != expected:
+        raise CheckpointError(
+            f"{checkpoint}: has SHA-256 {found}, expected {expected}. The download is damaged or another file; fetch it again."
+        )
+    import_checkpoint(checkpoint, out, family=family, format=format, config=settings)
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="Encoder directory.")],
+    out: Out,
+    format: Annotated[str, typer.Option(help="fairseq, s3prl or transformers.")] = "fairseq",
+) -> None:
+    """Write an encoder directory in another toolkit's layout.
+
+    Example: `speechft export models/merged --format fairseq --out merged.pt`
+    """
+    from speechft.encoders import export_checkpoint
+
+    export_checkpoint(model, out, format=format)
+
+
+@app.command()
+def inspect(checkpoint: Annotated[Path, typer.Argument(help="A checkpoint or an encoder directory.")], as_json: AsJson = False) -> None:
+    """Print what a checkpoint holds (family, format, sizes, hash) without running anything in it.
+
+    Example: `speechft inspect hubert_base_ls960.pt`
+    """
+    from speechft.encoders import inspect_checkpoint
+
+    print_mapping(inspect_checkpoint(checkpoint), as_json)

@@ -1,0 +1,50 @@
+"""The verb of stage 3."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from speechft.cli.options import AsJson, Recipe, Threads, WorkDir, app, use_threads
+from speechft.errors import ConfigError
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Encoder directory; it stays frozen.")],
+    task: Annotated[str, typer.Argument(help="Task, e.g. ks.")],
+    manifests: Annotated[Path, typer.Argument(help="Folder of manifests with train, dev and test.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The cell (JSON); it appears when it is complete.")] = None,
+    recipe: Recipe = None,
+    name: Annotated[str | None, typer.Option(help="encoder/finetuning/method, written into the cell.")] = None,
+    work_dir: WorkDir = None,
+    threads: Threads = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it will cost: encoder passes, memory, disk.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Stage 3: train a task's head on the frozen encoder, choose the learning rate on dev, score test; write a cell.
+
+    Example: `speechft evaluate models/speech_ft ks manifests/speech_commands --out ks.json`
+    """
+    if out is None and not dry_run:
+        raise typer.BadParameter("`speechft evaluate` needs --out FILE.json, or --dry-run")
+    from speechft.recipes import EvaluationRecipe, load_recipe
+
+    chosen = load_recipe(EvaluationRecipe, recipe) if recipe else None
+    if chosen and chosen.task != task:
+        raise ConfigError(f"{recipe}: is a recipe of task {chosen.task!r}, not {task!r}.")
+    use_threads(threads)
+    if dry_run:
+        from speechft.evaluate import plan_evaluation
+
+        plan = plan_evaluation(model, task, manifests, recipe=chosen)
+        print(json.dumps(plan.to_json()) if as_json else plan)
+        return
+    assert out is not None
+    from speechft.evaluate import evaluate as run
+
+    cell = run(model, task, manifests, out, recipe=chosen, model_name=name, work_dir=work_dir)
+    print(json.dumps(cell) if as_json else "  ".join(f"{key} {value:.2f}" for key, value in cell["metrics"].items()))

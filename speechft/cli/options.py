@@ -1,0 +1,53 @@
+"""Options and helpers that several verbs share."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    help="Stable fine-tuning, merging and SUPERB evaluation of speech encoders.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Recipe = Annotated[Path | None, typer.Option("--recipe", help="Recipe file (JSON); see docs/configuration.md.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Where the result goes; it appears when it is complete.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; default: all that this process may use.")]
+WorkDir = Annotated[Path | None, typer.Option("--work-dir", help="Folder for checkpoints and caches that let an interrupted job continue.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Family = Annotated[str | None, typer.Option(help="Encoder family; detected from the content when not given.")]
+
+
+def use_threads(threads: int | None) -> None:
+    """Bind the numerical libraries to `threads`; must run before torch is imported."""
+    count = threads or len(os.sched_getaffinity(0))
+    os.environ["OMP_NUM_THREADS"] = str(count)
+    # Threads that spin long while they wait starve other jobs on the same cores, and through them this one: several times slower on a
+    # busy machine. Threads that sleep at once slow small tensors down by half. 10000 turns are some microseconds.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    import torch
+
+    torch.set_num_threads(count)
+
+
+def need(recipe: Path | None, verb: str) -> Path:
+    """The recipe, or the usage error that `verb` needs one."""
+    if recipe is None:
+        raise typer.BadParameter(f"`speechft {verb}` needs --recipe FILE.json")
+    return recipe
+
+
+def print_mapping(values: dict[str, Any], as_json: bool) -> None:
+    """Print a mapping, one line a key, or as JSON."""
+    if as_json:
+        print(json.dumps(values, indent=1))
+        return
+    for key, value in values.items():
+        print(f"{key}: {value}")
