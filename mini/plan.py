@@ -1,0 +1,159 @@
+"""Which voice says what, and in which split: every recording of the corpus, before it is made.
+
+A recording has ONE split, the same in every task that uses it, so that no task trains on what another one tests.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from random import Random
+
+import texts
+
+# Kokoro's names: a = American, b = British; f = female, m = male.
+VOICES = {
+    "train": (
+        *("af_aoede", "af_bella", "af_heart", "af_jessica", "af_kore", "af_nicole", "af_nova", "af_sky"),
+        *("am_adam", "am_echo", "am_eric", "am_onyx", "am_puck", "am_santa", "bf_alice", "bf_lily", "bm_fable", "bm_lewis"),
+    ),
+    "dev": ("af_river", "am_liam", "bf_isabella", "bm_daniel"),
+    "test": ("af_alloy", "af_sarah", "am_fenrir", "am_michael", "bf_emma", "bm_george"),
+}
+SPLIT_OF_VOICE = {voice: split for split, voices in VOICES.items() for voice in voices}
+ALL_VOICES = tuple(sorted(SPLIT_OF_VOICE))
+WHISPERER = "af_nicole"  # whispers whatever she says, so she has no part in the task of speaking styles
+STYLES = ("neutral", "excited", "calm", "whispered")
+FOLDS = 5
+
+SENTENCES = {"train": 16, "dev": 12, "test": 12}  # of each voice of that split, for PR, ASR, SD, QbE
+# Short ones for SID alone, of each voice of that split: {split of the recording: number}
+SPEAKER_SENTENCES = {"train": {"dev": 2, "test": 5}, "dev": {"train": 10, "test": 5}, "test": {"train": 10, "dev": 2}}
+KEYWORD_TAKES = {"train": 2, "dev": 2, "test": 2}
+UNKNOWNS = {"train": 4, "dev": 4, "test": 5}
+SILENCES = {"train": 36, "dev": 8, "test": 15}
+COMMANDS = {"train": 12, "dev": 10, "test": 15}
+STYLED = 3  # of each style and voice
+QUERIES = 2  # of each term
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording.
+
+    `kind` is sentence, speaker (a sentence for SID alone), keyword, unknown, silence, command, style or query; `label` what the task of
+    that kind needs: the word, the style, the intent, the term. `slots` are the slot types of a command's words.
+    """
+
+    name: str
+    kind: str
+    split: str
+    voice: str
+    text: str
+    label: str = ""
+    slots: str = ""
+    fold: str = ""
+
+    @property
+    def path(self) -> str:
+        """Of the recording, from the folder of the tables."""
+        return f"{self.name}.opus"
+
+
+def plan() -> list[Utterance]:
+    """All recordings, in a fixed order."""
+    makers: tuple[Callable[[], Iterator[Utterance]], ...] = (_sentences, _keywords, _silences, _commands, _styles)
+    utterances = [utterance for maker in makers for utterance in maker()]
+    return utterances + list(_queries([u for u in utterances if u.kind in ("sentence", "speaker")]))
+
+
+def _sentences() -> Iterator[Utterance]:
+    """No text is said twice. Each sentence of dev and test holds a term of its split's queries, half of those of train any term."""
+    seen: set[str] = set()
+    decks = {split: _deck(f"terms {split}", terms) for split, terms in (("dev", texts.DEV_TERMS), ("test", texts.TEST_TERMS))}
+    decks["train"] = _deck("terms train", texts.DEV_TERMS + texts.TEST_TERMS)
+    for voice in ALL_VOICES:
+        own = SPLIT_OF_VOICE[voice]
+        jobs = [("sentence", own, texts.sentence)] * SENTENCES[own]
+        jobs += [("speaker", split, texts.short_sentence) for split, count in SPEAKER_SENTENCES[own].items() for _ in range(count)]
+        for number, (kind, split, grammar) in enumerate(jobs, start=1):
+            name = f"sentences/{voice}-{number:02}"
+            term = next(decks[split]) if split != "train" or number % 2 else None
+            text = next(text for text in (grammar(Random(f"{name} {attempt}"), term) for attempt in range(99)) if _fits(text, seen))
+            seen.add(text)
+            yield Utterance(name, kind, split, voice, text, term or "")
+
+
+def _fits(text: str, seen: set[str]) -> bool:
+    words = Counter(text.split())
+    return text not in seen and all(count == 1 for word, count in words.items() if len(word) > 5)
+
+
+def _deck(seed: str, items: tuple[str, ...]) -> Iterator[str]:
+    """All items in random order, again and again."""
+    rng = Random(seed)
+    while True:
+        yield from rng.sample(items, len(items))
+
+
+def _keywords() -> Iterator[Utterance]:
+    for split, voices in VOICES.items():
+        for voice in voices:
+            for word in texts.KEYWORDS:
+                for take in range(1, KEYWORD_TAKES[split] + 1):
+                    yield Utterance(f"keywords/{voice}-{word}-{take}", "keyword", split, voice, word, word)
+            for word in sorted(Random(f"unknown {voice}").sample(texts.UNKNOWN_WORDS[split], UNKNOWNS[split])):
+                yield Utterance(f"keywords/{voice}-{word}", "unknown", split, voice, word, "_unknown_")
+
+
+def _silences() -> Iterator[Utterance]:
+    for split, count in SILENCES.items():
+        for number in range(1, count + 1):
+            yield Utterance(f"keywords/silence-{split}-{number:02}", "silence", split, "", "", "_silence_")
+
+
+def _commands() -> Iterator[Utterance]:
+    for split, voices in VOICES.items():
+        intents = _deck(f"intents {split}", tuple(texts.intents()))  # type: ignore[arg-type]
+        for voice in voices:
+            for number in range(1, COMMANDS[split] + 1):
+                name, intent = f"commands/{voice}-{number:02}", next(intents)
+                words, slots = texts.command(Random(name), intent)  # type: ignore[arg-type]
+                yield Utterance(name, "command", split, voice, words, "|".join(intent), " ".join(slots))
+
+
+def _styles() -> Iterator[Utterance]:
+    """Texts are the same in all styles, and said by different voices."""
+    sentences: list[str] = []
+    rng = Random("plain sentences")
+    while len(sentences) < 4 * STYLED * 4:
+        text = texts.plain_sentence(rng)
+        if text not in sentences and len(text.split()) >= 4:
+            sentences.append(text)
+    decks = {style: _deck(f"style {style}", tuple(sentences)) for style in STYLES}
+    voices = [voice for voice in sorted(ALL_VOICES, key=lambda voice: (voice[:2], voice)) if voice != WHISPERER]
+    for number, voice in enumerate(voices):
+        used: set[str] = set()
+        for style in STYLES:
+            for take in range(1, STYLED + 1):
+                text = next(text for text in decks[style] if text not in used)
+                used.add(text)
+                yield Utterance(f"styles/{voice}-{style}-{take}", "style", "train", voice, text, style, fold=str(number % FOLDS + 1))
+
+
+def _queries(sentences: list[Utterance]) -> Iterator[Utterance]:
+    """Each term from held-out voices that say it in no document."""
+    held_out = VOICES["dev"] + VOICES["test"]
+    for split, terms in (("dev", texts.DEV_TERMS), ("test", texts.TEST_TERMS)):
+        for term in terms:
+            speakers = {u.voice for u in sentences if u.split == split and term in u.text}
+            free = [voice for voice in held_out if voice not in speakers]
+            for voice in sorted(Random(f"query {term}").sample(free, QUERIES)):
+                yield Utterance(f"queries/{voice}-{term.replace(' ', '_')}", "query", split, voice, term, term)
+
+
+if __name__ == "__main__":
+    for utterance in random.sample(plan(), 30):
+        print(utterance)
