@@ -19,9 +19,11 @@ include: "rules/common.smk"
 include: "rules/corpora.smk"
 include: "rules/encoders.smk"
 include: "rules/finetune.smk"
+include: "rules/unsupervised.smk"
 include: "rules/merge.smk"
 include: "rules/evaluate.smk"
 include: "rules/tables.smk"
+include: "rules/mini.smk"
 
 
 rule all:

@@ -2,7 +2,7 @@
 import sys
 from pathlib import Path
 
-from speechft.workflow import one_of
+from speechft.workflow import MODEL_FILES, one_of
 
 RESULTS = flow.results
 
@@ -20,9 +20,10 @@ wildcard_constraints:
     corpus=one_of(flow.experiment.corpora),
     encoder=one_of(flow.experiment.encoders),
     finetuning=one_of(["none", *flow.experiment.finetunings]),
-    method=one_of(["pretrained", *flow.experiment.methods]),
+    method=flow.method_pattern,
     task=one_of(flow.experiment.tasks),
     table=one_of(flow.experiment.tables),
+    curve=one_of(flow.experiment.curves),
 
 
 # Few, quick, light: these run where Snakemake runs, never as cluster jobs.
@@ -30,10 +31,12 @@ localrules:
     all,
     recipe,
     fetch,
+    fbank,
     unite,
     merge,
     table,
     figure,
+    curve,
 
 
 # The slice of the configuration that one job uses. It is rewritten only when that slice changes, so nothing else reruns.

@@ -1,12 +1,14 @@
-# theta0: encoders that are pre-trained here, and encoders that come as checkpoints.
+# theta0: encoders that are pre-trained here, encoders that come as checkpoints, and filterbanks, which are computed.
 
 
 rule pretrain:
     input:
         recipe=f"{RESULTS}/recipes/pretrain/{{encoder}}.json",
         manifests=lambda wildcards: flow.pretraining_corpora(wildcards.encoder),
+        encoders=lambda wildcards: flow.pretraining_encoders(wildcards.encoder),
     output:
         flow.model_files("{encoder}", "none", "pretrained"),
+        training=f"{flow.model('{encoder}', 'none', 'pretrained')}/training.csv",
     log:
         f"{RESULTS}/logs/pretrain/{{encoder}}.log",
     benchmark:
@@ -22,8 +24,27 @@ rule pretrain:
         gpu=flow.resources("pretrain").gpu,
     params:
         out=subpath(output[0], parent=True),
+        options=lambda wildcards: flow.pretraining_options(wildcards.encoder),
     shell:
-        "speechft pretrain {input.manifests} --recipe {input.recipe} --out {params.out}" " --threads {threads} > {log} 2>&1"
+        "speechft pretrain {input.manifests} --recipe {input.recipe} {params.options} --out {params.out}"
+        " --threads {threads} > {log} 2>&1"
+
+
+rule fbank:
+    input:
+        recipe=f"{RESULTS}/recipes/fbank/{{encoder}}.json",
+    output:
+        flow.model_files("{encoder}", "none", "pretrained"),
+    log:
+        f"{RESULTS}/logs/fbank/{{encoder}}.log",
+    wildcard_constraints:
+        encoder=one_of(flow.filterbanks),
+    conda:
+        "../envs/speechft.yaml"
+    params:
+        out=subpath(output[0], parent=True),
+    shell:
+        "speechft fbank --recipe {input.recipe} --out {params.out} > {log} 2>&1"
 
 
 # The only rule that uses the network. A file that is there already is kept (`update`), and then only checked.

@@ -14,7 +14,7 @@ rule finetune:
     benchmark:
         f"{RESULTS}/benchmarks/finetune/{{encoder}}/{{finetuning}}/{{method}}.tsv"
     wildcard_constraints:
-        finetuning=one_of(flow.experiment.finetunings),
+        finetuning=one_of(flow.labelled_finetunings),
         method=one_of(flow.trained_methods),
     conda:
         "../envs/speechft.yaml"

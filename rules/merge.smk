@@ -12,7 +12,7 @@ rule merge:
         f"{RESULTS}/logs/merge/{{encoder}}/{{finetuning}}/{{method}}.log",
     wildcard_constraints:
         finetuning=one_of(flow.experiment.finetunings),
-        method=one_of(flow.merged_methods),
+        method=flow.merge_pattern,
     conda:
         "../envs/speechft.yaml"
     params:

@@ -1,4 +1,4 @@
-# Cells -> tables beside the published numbers, and figures.
+# Cells -> tables beside the published numbers, curves over alpha, and figures.
 
 
 rule table:
@@ -31,3 +31,21 @@ rule figure:
         "../envs/speechft.yaml"
     shell:
         "speechft figure {input.recipe} {input.cells} --out {output.png} > {log} 2>&1"
+
+
+rule curve:
+    input:
+        recipe=f"{RESULTS}/recipes/curves/{{curve}}.json",
+        cells=lambda wildcards: flow.curve_cells(wildcards.curve),
+    output:
+        multiext(f"{RESULTS}/tables/{{curve}}", ".csv", ".md"),
+        multiext(f"{RESULTS}/figures/{{curve}}", ".png", ".svg"),
+    log:
+        f"{RESULTS}/logs/curves/{{curve}}.log",
+    conda:
+        "../envs/speechft.yaml"
+    params:
+        tables=subpath(output[0], parent=True),
+        figures=subpath(output[2], parent=True),
+    shell:
+        "speechft curve {input.recipe} {input.cells} --out {params.tables} --figures {params.figures} > {log} 2>&1"

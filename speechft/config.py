@@ -10,24 +10,27 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from speechft.encoders.public import public_checkpoints
+from speechft.alphas import alpha_text, split_method
+from speechft.encoder_entries import EncoderEntry, bad_pretrainings
+from speechft.encoder_entries import Filterbanks as Filterbanks
+from speechft.encoder_entries import PretrainedElsewhere as PretrainedElsewhere
+from speechft.encoder_entries import PretrainedHere as PretrainedHere
+from speechft.encoder_entries import PublicEncoder as PublicEncoder
 from speechft.errors import ConfigError, missing_file
+from speechft.layouts import CurveLayout, Name, TableLayout
 from speechft.recipes import (
     SUPERB_RECIPES,
+    ContinuedPretrainRecipe,
     CorpusRecipe,
     EvaluationRecipe,
     FinetuneRecipe,
     MergeRecipe,
-    Positive,
-    PretrainRecipe,
     evaluation_recipe,
 )
-from speechft.validation import Strict, validate
+from speechft.validation import Positive, Strict, validate
 
-# Names become folders and wildcards, so they hold no slash and no dot; speech_ft@0.50 is allowed.
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_@+-]*$|^[A-Za-z0-9][A-Za-z0-9_+-]*@[0-9.]+$")]
 PRETRAINED = ("none", "pretrained")
 
 
@@ -38,47 +41,21 @@ class UnionCorpus(Strict):
     of: tuple[Name, ...] = Field(min_length=2)
 
 
-class PretrainedHere(Strict):
-    """An encoder that the workflow pre-trains from random weights."""
-
-    kind: Literal["pretrain"]
-    corpora: tuple[Name, ...] = Field(min_length=1, description="Corpora whose train split it listens to.")
-    recipe: PretrainRecipe = PretrainRecipe()
-
-
-class PretrainedElsewhere(Strict):
-    """An encoder that was published as a checkpoint."""
-
-    kind: Literal["checkpoint"]
-    path: Path = Field(description="fairseq or s3prl checkpoint, or a transformers directory.")
-    family: Literal["hubert", "wav2vec2", "wavlm", "decoar2"] | None = Field(None, description="Detected from the content when not given.")
-    format: Literal["fairseq", "s3prl", "s3prl_run", "wavlm", "decoar2", "state_dict", "transformers"] | None = Field(
-        None, description="Layout of the file; detected from the content when not given."
-    )
-    config: Path | None = Field(None, description="JSON file with model settings that the checkpoint does not carry.")
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = Field(None, description="Checked when given.")
-
-
-class PublicEncoder(Strict):
-    """An encoder of config/encoders.tsv. The workflow downloads its checkpoint into checkpoints/ unless the file is there already."""
-
-    kind: Literal["public"]
-    name: str = Field(description="Name in config/encoders.tsv.")
-
-    @field_validator("name")
-    @classmethod
-    def _is_in_the_table(cls, name: str) -> str:
-        known = public_checkpoints()
-        if name not in known:
-            raise ValueError(f"is not in config/encoders.tsv, which has {', '.join(known)}")
-        return name
-
-
 class Finetuning(Strict):
-    """One fine-tuning: a task on a corpus. Keys of `recipe` override Stable-FT's defaults for all methods that train on it."""
+    """One fine-tuning on a corpus: of a task, or without labels by going on with pre-training.
+
+    Keys of `recipe`, or of `pretraining`, override Stable-FT's defaults for all methods that train on it.
+    """
 
     corpus: Name
-    recipe: FinetuneRecipe
+    recipe: FinetuneRecipe | None = Field(None, description="The task and how it is trained.")
+    pretraining: ContinuedPretrainRecipe | None = Field(None, description="Instead of a recipe: how pre-training goes on.")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.recipe is None) == (self.pretraining is None):
+            raise ValueError("needs `recipe` (a task) or `pretraining` (no labels), and not both")
+        return self
 
 
 class TrainedMethod(Strict):
@@ -106,17 +83,6 @@ class Evaluation(Strict):
 
     corpus: Name
     recipe: dict[str, Any] = Field(default_factory=dict, description="Keys of EvaluationRecipe.")
-
-
-class TableLayout(Strict):
-    """A fixed arrangement of cells. Rows are all methods of each encoder and fine-tuning named here."""
-
-    title: str
-    encoders: tuple[Name, ...] = Field(min_length=1)
-    finetunings: tuple[Name, ...] = Field(min_length=1)
-    methods: tuple[Name, ...] = ("pretrained", "stable_ft", "speech_ft")
-    tasks: tuple[str, ...] = Field(min_length=1)
-    published: str | None = Field(None, description="Name of the table in config/published.csv whose numbers stand beside ours.")
 
 
 class Resources(Strict):
@@ -149,16 +115,18 @@ class Experiment(Strict):
     results: Path = Field(Path("results"), description="Folder that receives everything.")
     note: str = Field("", description="Printed under every table, e.g. that the speech is synthetic.")
     corpora: dict[Name, Annotated[CorpusRecipe | UnionCorpus, Field(discriminator="kind")]]
-    encoders: dict[Name, Annotated[PretrainedHere | PretrainedElsewhere | PublicEncoder, Field(discriminator="kind")]]
+    encoders: dict[Name, EncoderEntry]
     finetunings: dict[Name, Finetuning] = Field(default_factory=dict)
     methods: dict[Name, Method] = Field(default_factory=_default_methods)
     tasks: dict[str, Evaluation]
     tables: dict[Name, TableLayout]
+    curves: dict[Name, CurveLayout] = Field(default_factory=dict, description="Metrics against alpha.")
     resources: StageResources = StageResources()
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
         problems = [*self._unknown_corpora(), *self._unknown_in_methods(), *self._unknown_in_tables(), *self._bad_task_recipes()]
+        problems += [*self._unknown_in_scores(), *self._unknown_in_curves(), *bad_pretrainings(self.encoders)]
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -184,6 +152,11 @@ class Experiment(Strict):
             for name, method in self.methods.items()
             if isinstance(method, MergedMethod) and method.of not in trained
         ]
+        problems += [
+            f"methods.{name}: with @ only merges can be named; choose another name"
+            for name, method in self.methods.items()
+            if isinstance(method, TrainedMethod) and "@" in name
+        ]
         if "pretrained" in self.methods:
             problems.append("methods.pretrained: the pre-trained encoder is always there and can not be redefined")
         if "none" in self.finetunings:
@@ -200,10 +173,46 @@ class Experiment(Strict):
             for key, values, allowed in [
                 ("encoders", table.encoders, list(self.encoders)),
                 ("finetunings", table.finetunings, list(self.finetunings)),
-                ("methods", table.methods, ["pretrained", *self.methods]),
                 ("tasks", table.tasks, list(self.tasks)),
             ]:
                 problems += [_unknown(f"tables.{name}.{key}", value, allowed) for value in values if value not in allowed]
+            problems += [problem for value in table.methods if (problem := self._unknown_method(f"tables.{name}.methods", value))]
+        return problems
+
+    def _unknown_method(self, key: str, value: str) -> str | None:
+        try:
+            known = value == "pretrained" or value in self.methods or self._merged(value) is not None
+        except ValueError as error:
+            return f"{key}: {error}"
+        return None if known else _unknown(key, value, ["pretrained", *self.methods])
+
+    def _unknown_in_scores(self) -> list[str]:
+        problems = []
+        for name, table in self.tables.items():
+            if table.score is None:
+                continue
+            floors = [encoder for encoder, finetuning, _ in self.table_models(name) if finetuning == "none" and encoder in self.encoders]
+            if table.score.floor not in floors:
+                problems.append(
+                    f"tables.{name}.score.floor: {table.score.floor!r} has no pre-trained row there; have one: {', '.join(floors)}"
+                )
+            problems += [_unknown(f"tables.{name}.score.tasks", task, table.tasks) for task in table.score.tasks if task not in table.tasks]
+        return problems
+
+    def _unknown_in_curves(self) -> list[str]:
+        problems = []
+        learned = [name for name, encoder in self.encoders.items() if not isinstance(encoder, Filterbanks)]
+        merged = [name for name, method in self.methods.items() if isinstance(method, MergedMethod)]
+        for name, curve in self.curves.items():
+            if name in self.tables:
+                problems.append(f"curves.{name}: a table has this name, and their files would be the same; choose another")
+            for key, value, allowed in [
+                ("encoder", curve.encoder, learned),
+                ("finetuning", curve.finetuning, self.finetunings),
+                ("method", curve.method, merged),
+                *(("tasks", task, self.tasks) for task in curve.tasks),
+            ]:
+                problems += [_unknown(f"curves.{name}.{key}", value, allowed)] if value not in allowed else []
         return problems
 
     def _bad_task_recipes(self) -> list[str]:
@@ -214,21 +223,44 @@ class Experiment(Strict):
             except ConfigError as error:
                 problems.append(str(error))
         for name, finetuning in self.finetunings.items():
-            if finetuning.recipe.task not in SUPERB_RECIPES:
+            if finetuning.recipe and finetuning.recipe.task not in SUPERB_RECIPES:
                 problems.append(_unknown(f"finetunings.{name}.recipe.task", finetuning.recipe.task, SUPERB_RECIPES))
+            other = getattr(finetuning.pretraining.targets, "encoder", None) if finetuning.pretraining else None
+            if other is not None and other not in self.encoders:
+                problems.append(_unknown(f"finetunings.{name}.pretraining.targets.encoder", other, self.encoders))
         return problems
 
-    def finetune_recipe(self, finetuning: str, method: str) -> FinetuneRecipe:
+    def method(self, name: str) -> TrainedMethod | MergedMethod:
+        """The method called `name`, defined or, for `merge@alpha`, derived from the merge.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return self._merged(name) or self.methods[name]
+
+    def _merged(self, name: str) -> MergedMethod | None:
+        """The merge `name`, or the merge@alpha; None for everything else."""
+        method, alpha = (name, None) if name in self.methods else split_method(name)
+        found = self.methods.get(method)
+        if not isinstance(found, MergedMethod) or alpha is None:
+            return found if isinstance(found, MergedMethod) else None
+        label = f"{found.label} (alpha {alpha_text(alpha)})"
+        return found.model_copy(update={"label": label, "recipe": found.recipe.model_copy(update={"alpha": alpha})})
+
+    def finetune_recipe(self, finetuning: str, method: str) -> FinetuneRecipe | ContinuedPretrainRecipe:
         """Stage-1 recipe of a fine-tuning under a method that trains."""
-        trained = self.methods[method]
+        trained, tuning = self.method(method), self.finetunings[finetuning]
         if not isinstance(trained, TrainedMethod):
             raise ConfigError(f"methods.{method} merges; it has no stage-1 recipe.")
-        values = {**self.finetunings[finetuning].recipe.model_dump(exclude_unset=True), **trained.changes}
-        return validate(FinetuneRecipe, values, f"finetunings.{finetuning} under methods.{method}")
+        where = f"finetunings.{finetuning} under methods.{method}"
+        if tuning.pretraining is not None:
+            return validate(ContinuedPretrainRecipe, {**tuning.pretraining.model_dump(exclude_unset=True), **trained.changes}, where)
+        assert tuning.recipe is not None
+        return validate(FinetuneRecipe, {**tuning.recipe.model_dump(exclude_unset=True), **trained.changes}, where)
 
     def merge_recipe(self, method: str) -> MergeRecipe:
         """Stage-2 recipe of a method that merges."""
-        merged = self.methods[method]
+        merged = self.method(method)
         if not isinstance(merged, MergedMethod):
             raise ConfigError(f"methods.{method} trains; it has no merge recipe.")
         return merged.recipe
@@ -238,18 +270,43 @@ class Experiment(Strict):
         return evaluation_recipe(task, self.tasks[task].recipe)
 
     def table_models(self, table: str) -> list[tuple[str, str, str]]:
-        """Rows of a table as (encoder, finetuning, method); the pre-trained encoder comes once for each encoder."""
+        """Rows of a table as (encoder, finetuning, method); the pre-trained encoder comes once for each encoder, fbank only so."""
         layout = self.tables[table]
         rows: list[tuple[str, str, str]] = []
         for encoder in layout.encoders:
-            if "pretrained" in layout.methods:
+            fixed = isinstance(self.encoders.get(encoder), Filterbanks)
+            if fixed or "pretrained" in layout.methods:
                 rows.append((encoder, *PRETRAINED))
+            if fixed:
+                continue
             rows += [(encoder, tuning, method) for tuning in layout.finetunings for method in layout.methods if method != "pretrained"]
         return rows
 
     def table_cells(self, table: str) -> list[str]:
         """Cells of a table, each as `encoder/finetuning/method/task`."""
         return ["/".join((*model, task)) for model in self.table_models(table) for task in self.tables[table].tasks]
+
+    def curve_models(self, curve: str) -> list[tuple[float, tuple[str, str, str]]]:
+        """Points of a curve as alpha and (encoder, finetuning, method).
+
+        The ends of a plain linear merge are the pre-trained and the fine-tuned encoder bit for bit, and its own alpha is the method
+        itself: these models are not made and evaluated again.
+        """
+        layout = self.curves[curve]
+        merged = self.method(layout.method)
+        assert isinstance(merged, MergedMethod)
+        known: dict[float, tuple[str, str, str]] = {}
+        if merged.recipe.method == "linear" and not merged.recipe.parameters:
+            known = {0.0: (layout.encoder, *PRETRAINED), 1.0: (layout.encoder, layout.finetuning, merged.of)}
+        if isinstance(merged.recipe.alpha, float):
+            known.setdefault(merged.recipe.alpha, (layout.encoder, layout.finetuning, layout.method))
+        for alpha in layout.alphas:
+            known.setdefault(alpha, (layout.encoder, layout.finetuning, f"{layout.method}@{alpha_text(alpha)}"))
+        return [(alpha, known[alpha]) for alpha in layout.alphas]
+
+    def curve_cells(self, curve: str) -> list[str]:
+        """Cells of a curve, each as `encoder/finetuning/method/task`."""
+        return ["/".join((*model, task)) for _, model in self.curve_models(curve) for task in self.curves[curve].tasks]
 
 
 def _unknown(key: str, value: str, allowed: Any) -> str:

@@ -13,16 +13,21 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from speechft.errors import ConfigError
 from speechft.files import read_json
-from speechft.validation import Strict, validate
+from speechft.pretraining_recipes import ContinuedPretrainRecipe as ContinuedPretrainRecipe
+from speechft.pretraining_recipes import PretrainRecipe as PretrainRecipe
+from speechft.validation import Fraction, Positive, Strict, validate
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[int, Field(ge=1)]
+CropDraws = Positive | Literal["every"]
 
 
 class CorpusRecipe(Strict):
     """How manifests are made from a corpus on disk."""
 
-    kind: Literal["csv"] = Field("csv", description="Layout of the corpus: csv = a table with one recording a row.")
+    kind: Literal["csv", "mixtures"] = Field(
+        "csv",
+        description="Layout of the corpus: csv = a table with one recording a row; mixtures = a table with one source of a mixture a row, "
+        "which are mixed when the corpus is prepared.",
+    )
     path: Path = Field(description="The CSV file.")
     audio_root: Path | None = Field(None, description="Folder that the paths in the CSV are relative to; default: the folder of the CSV.")
     columns: dict[str, str] = Field(
@@ -43,51 +48,25 @@ class CorpusRecipe(Strict):
     default_split: Literal["train", "dev", "test"] | None = Field(None, description="Split of all rows of a CSV without a split column.")
     unlabelled: bool = Field(False, description="True: every row goes to train and needs no label (pre-training).")
 
-
-class ConvolutionLayer(Strict):
-    """One layer of the convolutional feature extractor."""
-
-    channels: Positive
-    kernel: Positive
-    stride: Positive
-
-
-SMALL_EXTRACTOR = tuple(
-    ConvolutionLayer(channels=channels, kernel=kernel, stride=stride)
-    for channels, kernel, stride in [(32, 10, 5), (32, 3, 2), (64, 3, 2), (64, 3, 2), (128, 3, 2), (128, 2, 2), (128, 2, 2)]
-)
+    @model_validator(mode="after")
+    def _mixtures_define_themselves(self) -> CorpusRecipe:
+        given = sorted(self.model_fields_set - {"kind", "path", "audio_root"})
+        given = [name for name in given if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True)]
+        if self.kind == "mixtures" and given:
+            raise ValueError(f"a corpus of kind mixtures takes `path` and `audio_root` alone, not {', '.join(given)}")
+        return self
 
 
-class HubertArchitecture(Strict):
-    """Sizes of a HuBERT to pre-train; the defaults are a small one of 1.8 million parameters."""
+class FbankRecipe(Strict):
+    """Log-mel filterbanks as an encoder; the defaults are SUPERB's FBANK baseline."""
 
-    extractor: tuple[ConvolutionLayer, ...] = SMALL_EXTRACTOR
-    layers: Positive = 3
-    hidden_size: Positive = 192
-    ffn_size: Positive = 768
-    attention_heads: Positive = 4
-    conv_pos: Positive = 128
-    conv_pos_groups: Positive = 16
-    final_dim: Positive = 64
-    dropout: Fraction = 0.1
-
-
-class PretrainRecipe(Strict):
-    """HuBERT's masked prediction of k-means clusters of MFCC frames."""
-
-    architecture: HubertArchitecture = HubertArchitecture()
-    clusters: Positive = Field(100, description="k of k-means on 39-dimensional MFCC frames at 100 Hz.")
-    updates: Positive = 1000
-    warmup_updates: Positive = 100
-    peak_lr: Annotated[float, Field(gt=0)] = 7e-4
-    batch_seconds: Annotated[float, Field(gt=0)] = Field(40.0, description="Seconds of audio in an update.")
-    max_seconds: Annotated[float, Field(gt=0)] = Field(10.0, description="Longer recordings are cropped at random to this length.")
-    min_seconds: Annotated[float, Field(ge=0)] = Field(0.25, description="Shorter recordings are left out (and counted).")
-    mask_prob: Fraction = Field(0.5, description="Approximate share of frames under a mask.")
-    mask_length: Positive = 6
-    valid_fraction: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.02
-    validate_every: Positive = 200
-    seed: int = 1337
+    mel_bins: int = Field(80, ge=8, le=128, description="Log-mel energies of a frame of 25 ms.")
+    deltas: int = Field(2, ge=0, le=2, description="Highest order of the time derivatives that stand beside the energies.")
+    normalize: bool = Field(
+        True,
+        description="Zero mean and unit deviation of every value over the utterance. The mean over its frames is then zero, so that heads "
+        "that average over frames (KS, SID, ER, IC) learn nothing from FBANK, in SUPERB's own numbers too.",
+    )
 
 
 class FinetuneRecipe(Strict):
@@ -142,10 +121,11 @@ class EvaluationRecipe(Strict):
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
     eval_every: Positive
     seeds: tuple[int, ...] = Field((1337,), min_length=1, description="Each seed trains its own heads; the cell holds mean and values.")
-    crop_draws: Positive = Field(
-        1,
-        description="Random crops of each long training utterance, for tasks that crop (SID). They are drawn and encoded once, and chosen "
-        "from at random; SUPERB draws a new one at each access, so that many more epochs than crops see the same ones again.",
+    crop_draws: CropDraws = Field(
+        default_factory=lambda earlier: _crops_of_the_protocol(earlier),
+        description="Random crops of each long training utterance, for tasks that crop (SID, ASV, the silence of KS). every: a new one, "
+        "sent through the encoder, at every access, as in SUPERB. A number: so many are drawn and encoded once and chosen from at random, "
+        "which costs fewer encoder passes. Default: every where SUPERB's recipe is followed for SID, and for ASV; else 1.",
     )
     cache_gb: Annotated[float, Field(ge=0)] = Field(4.0, description="Frame features are kept in memory up to this size, else recomputed.")
     disk_gb: Annotated[float, Field(ge=0)] = Field(
@@ -171,14 +151,26 @@ class EvaluationRecipe(Strict):
         return self
 
     @model_validator(mode="after")
+    def _crops_can_be_kept(self) -> EvaluationRecipe:
+        if self.task == "asv" and self.crop_draws != "every":
+            raise ValueError(f"crop_draws={self.crop_draws} does not go with task 'asv': frames of crops are too large to be kept")
+        return self
+
+    @model_validator(mode="after")
     def _superb_is_superb(self) -> EvaluationRecipe:
-        published = SUPERB_RECIPES.get(self.task)
-        if self.protocol == "superb" and published is not None:
-            for key, value in published.items():
+        if self.protocol == "superb" and self.task in SUPERB_RECIPES:
+            crops = {"crop_draws": "every"} if self.task in CROPPED_ANEW else {}
+            for key, value in (SUPERB_RECIPES[self.task] | crops).items():
                 if getattr(self, key) != value:
                     raise ValueError(
                         f"{key}={getattr(self, key)} is not SUPERB's ({value}); write `protocol: quick` so that tables say so, or drop it"
                     )
+            changed = sorted(self.task_options.keys() & set(HEAD_OPTIONS.get(self.task, ())))
+            if changed:
+                raise ValueError(
+                    f"task_options {', '.join(changed)}: not SUPERB's head or loss; write `protocol: quick` so that tables say so, "
+                    "or drop them"
+                )
         return self
 
 
@@ -191,6 +183,14 @@ class TableRow(Strict):
     label: str = Field(description="Name of the method as shown, e.g. Stable-FT.")
 
 
+class ScoreRecipe(Strict):
+    """A score on a scale that the table itself gives: 0 is the row `floor`, 1000 the best row of every metric."""
+
+    label: str
+    floor: TableRow
+    tasks: tuple[str, ...] = Field(min_length=1)
+
+
 class TableRecipe(Strict):
     """What a table shows; made from the experiment's layout of the same name."""
 
@@ -199,10 +199,46 @@ class TableRecipe(Strict):
     rows: tuple[TableRow, ...] = Field(min_length=1)
     tasks: tuple[str, ...] = Field(min_length=1)
     published: str | None = Field(None, description="Table of the published numbers that stand beside ours.")
+    score: ScoreRecipe | None = None
+
+
+class CurvePoint(TableRow):
+    """One model of a curve."""
+
+    alpha: float
+
+
+class CurveRecipe(Strict):
+    """Metrics against alpha; made from the experiment's layout of the same name."""
+
+    title: str
+    note: str = ""
+    points: tuple[CurvePoint, ...] = Field(min_length=2, description="In ascending order of alpha.")
+    tasks: tuple[str, ...] = Field(min_length=1)
+    start: str = Field(description="Name of the model at alpha 0, e.g. Pre-trained.")
+    end: str = Field(description="Name of the model at alpha 1, e.g. Stable-FT.")
+
+
+def _crops_of_the_protocol(earlier: dict[str, Any]) -> CropDraws:
+    """The default of `crop_draws`, from the fields before it."""
+    task, protocol = earlier.get("task"), earlier.get("protocol")
+    return "every" if task == "asv" or (task in CROPPED_ANEW and protocol == "superb") else 1
 
 
 UNTRAINED_TASKS = ("qbe",)
 """Tasks that compare features and have no head."""
+
+CROPPED_ANEW = ("sid", "asv")
+"""Tasks whose long training utterances are cropped anew at every access under `protocol: superb`."""
+
+_RECURRENT = ("projected", "hidden", "layers", "dropout", "spec_augment")
+HEAD_OPTIONS: dict[str, tuple[str, ...]] = {
+    "asr": (*_RECURRENT, "spelling", "selection"),
+    "sf": _RECURRENT,
+    "asv": ("width", "pooled_width", "margin", "scale", "min_seconds"),
+    "sd": ("hidden",),
+}
+"""Options of a task whose defaults are SUPERB's recipe."""
 
 # The configurations that s3prl 0.4.18 ships for SUPERB; learning rates are searched, everything else is fixed.
 SUPERB_RECIPES: dict[str, dict[str, Any]] = {

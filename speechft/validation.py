@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import types
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from speechft.errors import ConfigError
 
 ModelType = TypeVar("ModelType", bound=BaseModel)
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(ge=1)]
 
 
 class Strict(BaseModel):

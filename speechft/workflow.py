@@ -7,8 +7,11 @@ import shlex
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from speechft.alphas import ALPHA_PATTERN
 from speechft.config import (
+    PRETRAINED,
     Experiment,
+    Filterbanks,
     MergedMethod,
     PretrainedElsewhere,
     PretrainedHere,
@@ -17,9 +20,10 @@ from speechft.config import (
     TrainedMethod,
     UnionCorpus,
 )
+from speechft.encoder_entries import encoders_behind
 from speechft.encoders.public import FOLDER, public_checkpoint
 from speechft.errors import ConfigError
-from speechft.recipes import CorpusRecipe, TableRecipe, TableRow
+from speechft.recipes import CorpusRecipe, CurvePoint, CurveRecipe, ScoreRecipe, TableRecipe, TableRow
 
 MODEL_FILES = ("model.safetensors", "config.json", "provenance.json")
 
@@ -54,9 +58,20 @@ class Workflow:
         return [name for name, encoder in self.experiment.encoders.items() if isinstance(encoder, PretrainedHere)]
 
     @property
+    def stored(self) -> dict[str, str]:
+        """Copies in half precision that are kept, and the pre-trained encoders that they are of."""
+        entries = self.experiment.encoders.items()
+        return {entry.store_as: name for name, entry in entries if isinstance(entry, PretrainedHere) and entry.store_as}
+
+    @property
     def imported(self) -> list[str]:
         """Encoders that come as checkpoints."""
         return [name for name, encoder in self.experiment.encoders.items() if isinstance(encoder, PretrainedElsewhere | PublicEncoder)]
+
+    @property
+    def filterbanks(self) -> list[str]:
+        """Encoders that are computed, without weights."""
+        return [name for name, encoder in self.experiment.encoders.items() if isinstance(encoder, Filterbanks)]
 
     @property
     def public_files(self) -> dict[str, str]:
@@ -70,9 +85,30 @@ class Workflow:
         return [name for name, method in self.experiment.methods.items() if isinstance(method, TrainedMethod)]
 
     @property
+    def labelled_finetunings(self) -> list[str]:
+        """Fine-tunings on a task."""
+        return [name for name, tuning in self.experiment.finetunings.items() if tuning.pretraining is None]
+
+    @property
+    def unlabelled_finetunings(self) -> list[str]:
+        """Fine-tunings that go on with pre-training."""
+        return [name for name, tuning in self.experiment.finetunings.items() if tuning.pretraining is not None]
+
+    @property
     def merged_methods(self) -> list[str]:
         """Methods of stage 2."""
         return [name for name, method in self.experiment.methods.items() if isinstance(method, MergedMethod)]
+
+    @property
+    def merge_pattern(self) -> str:
+        """Regular expression of the methods of stage 2, with any alpha behind an @."""
+        with_alpha = [f"{re.escape(name)}@{ALPHA_PATTERN}" for name in self.merged_methods]
+        return "|".join([one_of(self.merged_methods), *with_alpha])
+
+    @property
+    def method_pattern(self) -> str:
+        """Regular expression of all methods."""
+        return f"{one_of(['pretrained', *self.trained_methods])}|{self.merge_pattern}"
 
     # ---- paths
 
@@ -106,7 +142,7 @@ class Workflow:
 
     def merge_source(self, encoder: str, finetuning: str, method: str) -> str:
         """Weights of the fine-tuned model that `method` merges."""
-        merged = self.experiment.methods[method]
+        merged = self.experiment.method(method)
         assert isinstance(merged, MergedMethod)
         return self.weights(encoder, finetuning, merged.of)
 
@@ -135,9 +171,14 @@ class Workflow:
         """Cell files of a table."""
         return [f"{self.results}/cells/{cell}.json" for cell in self.experiment.table_cells(table)]
 
+    def curve_cells(self, curve: str) -> list[str]:
+        """Cell files of a curve."""
+        return [f"{self.results}/cells/{cell}.json" for cell in self.experiment.curve_cells(curve)]
+
     def targets(self) -> list[str]:
-        """Everything that `all` makes: each table and its figure."""
-        return [f"{self.results}/{kind}" for name in self.experiment.tables for kind in (f"tables/{name}.md", f"figures/{name}.png")]
+        """Everything that `all` makes: each table and its figure, each curve and its figure."""
+        shown = [*self.experiment.tables, *self.experiment.curves]
+        return [f"{self.results}/{kind}" for name in shown for kind in (f"tables/{name}.md", f"figures/{name}.png")]
 
     # ---- recipes
 
@@ -154,11 +195,13 @@ class Workflow:
             "merge": self.experiment.merge_recipe,
             "evaluate": self.experiment.evaluation_recipe,
             "tables": self._table_recipe,
+            "curves": self._curve_recipe,
+            "fbank": lambda encoder: self._filterbanks(encoder).recipe,
         }
         kind, *keys = name.split("/")
         try:
             text: str = makers[kind](*keys).model_dump_json(indent=1)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"The experiment {self.experiment.name!r} has no recipe {name!r}.") from error
         return text
 
@@ -167,23 +210,86 @@ class Workflow:
         assert isinstance(found, PretrainedHere)
         return found
 
+    def _filterbanks(self, encoder: str) -> Filterbanks:
+        found = self.experiment.encoders[encoder]
+        assert isinstance(found, Filterbanks)
+        return found
+
     def pretraining_corpora(self, encoder: str) -> list[str]:
         """Manifest folders that an encoder is pre-trained on."""
         return [self.corpus(name) for name in self._pretrained_here(encoder).corpora]
 
+    def pretraining_encoders(self, encoder: str) -> list[str]:
+        """Weights of the encoders that a pre-training builds on."""
+        return [self.weights(name, *PRETRAINED) for name in encoders_behind(self._pretrained_here(encoder))]
+
+    def pretraining_logs(self) -> list[str]:
+        """Training logs of the stored encoders and of those that they build on."""
+        names, waiting = [], list(self.stored.values())
+        while waiting:
+            name = waiting.pop(0)
+            if name not in names and name in self.pretrained_here:
+                names.append(name)
+                waiting += encoders_behind(self.experiment.encoders[name])
+        return [f"{self.model(name, *PRETRAINED)}/training.csv" for name in names]
+
+    def pretraining_options(self, encoder: str) -> str:
+        """Options of `speechft pretrain` that name them."""
+        entry = self._pretrained_here(encoder)
+        named = {"--start": entry.start, "--targets-from": getattr(entry.recipe.targets, "encoder", None)}
+        return " ".join(f"{option} {shlex.quote(self.model(name, *PRETRAINED))}" for option, name in named.items() if name)
+
+    def continuing_encoders(self, finetuning: str) -> list[str]:
+        """Weights of the encoder whose layer gives the targets of a fine-tuning without labels, if it is another one."""
+        other = self._targets_encoder(finetuning)
+        return [self.weights(other, *PRETRAINED)] if other else []
+
+    def continuing_options(self, finetuning: str) -> str:
+        """Option of `speechft continue` that names it."""
+        other = self._targets_encoder(finetuning)
+        return f"--targets-from {shlex.quote(self.model(other, *PRETRAINED))}" if other else ""
+
+    def _targets_encoder(self, finetuning: str) -> str | None:
+        recipe = self.experiment.finetunings[finetuning].pretraining
+        return getattr(recipe.targets, "encoder", None) if recipe else None
+
     def _table_recipe(self, name: str) -> TableRecipe:
         layout = self.experiment.tables[name]
-        labels = {"pretrained": "Pre-trained"} | {key: method.label for key, method in self.experiment.methods.items()}
+        score = layout.score and ScoreRecipe(
+            label=layout.score.label, floor=self._row(layout.score.floor, *PRETRAINED), tasks=layout.score.tasks or layout.tasks
+        )
         return TableRecipe(
             title=layout.title,
             note=self.experiment.note,
-            rows=tuple(
-                TableRow(encoder=encoder, finetuning=finetuning, method=method, label=labels[method])
-                for encoder, finetuning, method in self.experiment.table_models(name)
-            ),
+            rows=tuple(self._row(*model) for model in self.experiment.table_models(name)),
             tasks=layout.tasks,
             published=layout.published,
+            score=score,
         )
+
+    def _row(self, encoder: str, finetuning: str, method: str) -> TableRow:
+        return TableRow(encoder=encoder, finetuning=finetuning, method=method, label=self._label(encoder, method))
+
+    def _label(self, encoder: str, method: str) -> str:
+        if method != "pretrained":
+            return self.experiment.method(method).label
+        found = self.experiment.encoders[encoder]
+        return found.label if isinstance(found, Filterbanks) else "Pre-trained"
+
+    def _curve_recipe(self, name: str) -> CurveRecipe:
+        layout = self.experiment.curves[name]
+        merged = self.experiment.method(layout.method)
+        assert isinstance(merged, MergedMethod)
+        start, end = self._label(layout.encoder, "pretrained"), self._label(layout.encoder, merged.of)
+        points = [
+            CurvePoint(
+                alpha=alpha, encoder=encoder, finetuning=finetuning, method=method,
+                label=self._label(encoder, method if method in ("pretrained", merged.of) else layout.method),
+            )
+            for alpha, (encoder, finetuning, method) in self.experiment.curve_models(name)
+        ]  # fmt: skip
+        title = layout.title or f"{merged.label} of {layout.encoder} and {layout.finetuning} at every alpha"
+        return CurveRecipe(title=title, note=self.experiment.note, points=tuple(points), tasks=layout.tasks, start=start, end=end)
 
     # ---- resources
 

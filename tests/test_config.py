@@ -1,4 +1,5 @@
 import json
+import re
 from typing import get_args
 
 import pytest
@@ -6,7 +7,7 @@ import yaml
 from conftest import ROOT
 
 from speechft.config import PretrainedElsewhere, experiment_schema, load_experiment, parse_experiment
-from speechft.encoders.families import FAMILIES
+from speechft.encoders.families import LEARNED_FAMILIES
 from speechft.encoders.public import public_checkpoint
 from speechft.encoders.sources import FORMATS
 from speechft.errors import ConfigError
@@ -14,6 +15,10 @@ from speechft.recipes import SUPERB_RECIPES, evaluation_recipe
 from speechft.tasks import TASK_NAMES
 from speechft.workflow import Workflow
 
+STABLE = {
+    "stable_ft": {"kind": "finetune", "label": "Stable-FT"},
+    "speech_ft": {"kind": "merge", "label": "Speech-FT", "of": "stable_ft"},
+}
 EXPERIMENTS = sorted(path for path in (ROOT / "config").glob("*.yaml"))
 
 
@@ -50,7 +55,7 @@ def test_wrong_value_is_named_with_the_allowed_ones(demo):
     demo["corpora"]["keywords"]["kind"] = "cvs"
     text = message(demo)
     assert "corpora.keywords: " in text
-    assert "'cvs' found using 'kind' does not match any of the expected tags: 'csv', 'union'" in text
+    assert "'cvs' found using 'kind' does not match any of the expected tags: 'csv', 'mixtures', 'union'" in text
     demo["corpora"]["keywords"] = {"kind": "csv", "path": "x", "default_split": "training"}
     assert "default_split: Input should be 'train', 'dev' or 'test', found 'training'" in message(demo)
 
@@ -118,7 +123,7 @@ def test_methods_share_the_finetuning_and_change_only_what_they_name(demo):
 
 def test_families_and_formats_of_the_configuration_are_those_of_the_importer():
     fields = PretrainedElsewhere.model_fields
-    assert set(get_args(get_args(fields["family"].annotation)[0])) == set(FAMILIES)
+    assert set(get_args(get_args(fields["family"].annotation)[0])) == set(LEARNED_FAMILIES)
     assert set(get_args(get_args(fields["format"].annotation)[0])) == set(FORMATS)
 
 
@@ -134,3 +139,98 @@ def test_options_of_an_import_are_those_of_the_encoder(demo):
     assert flow.import_options("theirs") == f"--family wavlm --sha256 {public_checkpoint('wavlm_base_plus').sha256}"
     assert (flow.import_settings("mine"), flow.import_settings("theirs")) == (["a b.json"], [])
     assert flow.public_files == {"WavLM-Base+.pt": "wavlm_base_plus"}
+
+
+@pytest.fixture
+def with_curve(demo):
+    demo["encoders"]["fbank"] = {"kind": "fbank"}
+    demo["tables"]["demo"].update(encoders=["fbank", "hubert_demo"], score={"floor": "fbank"})
+    demo["curves"] = {"alpha": {"encoder": "hubert_demo", "finetuning": "pr_sentences", "tasks": ["pr", "sid"]}}
+    return demo
+
+
+def test_fbank_has_a_single_row_with_its_name(with_curve):
+    flow = Workflow(parse_experiment(with_curve, "my.yaml"))
+    assert flow.experiment.table_models("demo") == [
+        ("fbank", "none", "pretrained"),
+        ("hubert_demo", "none", "pretrained"),
+        ("hubert_demo", "pr_sentences", "stable_ft"),
+        ("hubert_demo", "pr_sentences", "speech_ft"),
+    ]
+    recipe = json.loads(flow.recipe("tables/demo"))
+    assert [row["label"] for row in recipe["rows"]] == ["FBANK", "Pre-trained", "Stable-FT", "Speech-FT"]
+    assert recipe["score"] == {"label": "mini SUPERB score", "floor": recipe["rows"][0], "tasks": ["pr", "ks", "sid"]}
+    assert json.loads(flow.recipe("fbank/fbank")) == {"mel_bins": 80, "deltas": 2, "normalize": True}
+    with_curve["tables"]["demo"]["methods"] = ["speech_ft"]
+    assert parse_experiment(with_curve, "x").table_models("demo")[:2] == [
+        ("fbank", "none", "pretrained"),
+        ("hubert_demo", "pr_sentences", "speech_ft"),
+    ]
+
+
+def test_an_alpha_needs_no_method_of_its_own(demo):
+    demo["tables"]["demo"]["methods"] = ["pretrained", "speech_ft", "speech_ft@0.50"]
+    flow = Workflow(parse_experiment(demo, "my.yaml"))
+    assert flow.merge_source("hubert_demo", "pr_sentences", "speech_ft@0.50") == flow.weights("hubert_demo", "pr_sentences", "stable_ft")
+    assert json.loads(flow.recipe("merge/speech_ft@0.50")) == {**json.loads(flow.recipe("merge/speech_ft")), "alpha": 0.5}
+    assert json.loads(flow.recipe("tables/demo"))["rows"][-1]["label"] == "Speech-FT (alpha 0.50)"
+    for name in ("merge/speech_ft@0.5", "merge/stable_ft@0.50", "merge/other@0.50", "curves/alpha"):
+        with pytest.raises(ConfigError):
+            flow.recipe(name)
+    pattern = re.compile(flow.method_pattern)
+    for name in ("pretrained", "stable_ft", "speech_ft", "speech_ft@0.50", "speech_ft@0.125", "speech_ft@1.00"):
+        assert pattern.fullmatch(name)
+    for name in ("speech_ft@0.5", "speech_ft@", "stable_ft@0.50", "pretrained@0.50", "other"):
+        assert not pattern.fullmatch(name)
+
+
+def test_a_curve_reuses_the_models_that_it_passes_through(with_curve):
+    with_curve["curves"]["alpha"]["alphas"] = [1, 0.25, 0, 0.5]
+    experiment = parse_experiment(with_curve, "my.yaml")
+    assert experiment.curve_models("alpha") == [
+        (0.0, ("hubert_demo", "none", "pretrained")),
+        (0.25, ("hubert_demo", "pr_sentences", "speech_ft")),
+        (0.5, ("hubert_demo", "pr_sentences", "speech_ft@0.50")),
+        (1.0, ("hubert_demo", "pr_sentences", "stable_ft")),
+    ]
+    recipe = json.loads(Workflow(experiment).recipe("curves/alpha"))
+    assert [point["label"] for point in recipe["points"]] == ["Pre-trained", "Speech-FT", "Speech-FT", "Stable-FT"]
+    assert (recipe["start"], recipe["end"], recipe["tasks"]) == ("Pre-trained", "Stable-FT", ["pr", "sid"])
+
+
+def test_the_ends_of_other_merges_are_their_own_models(with_curve):
+    with_curve["methods"] = {**STABLE, "speech_ft": {**STABLE["speech_ft"], "recipe": {"method": "ties", "alpha": 0.3}}}
+    with_curve["curves"]["alpha"]["alphas"] = "0:1:0.5"
+    models = parse_experiment(with_curve, "my.yaml").curve_models("alpha")
+    assert [method for _, (_, _, method) in models] == ["speech_ft@0.00", "speech_ft@0.50", "speech_ft@1.00"]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda d: d["tables"]["demo"].update(methods=["speech_ft@0.5"]), "tables.demo.methods: 'speech_ft@0.5': write speech_ft@0.50"),
+        (lambda d: d["tables"]["demo"].update(methods=["speech_ft@1.50"]), "tables.demo.methods: 'speech_ft@1.50': alpha is from 0 to 1"),
+        (lambda d: d["tables"]["demo"].update(methods=["stable_ft@0.50"]), "tables.demo.methods: 'stable_ft@0.50' is not defined"),
+        (
+            lambda d: d["tables"]["demo"].update(score={"floor": "mfcc"}),
+            "score.floor: 'mfcc' has no pre-trained row there; have one: fb",
+        ),
+        (lambda d: d["tables"]["demo"]["score"].update(tasks=["er"]), "tables.demo.score.tasks: 'er' is not defined"),
+        (lambda d: d["curves"]["alpha"].update(encoder="fbank"), "curves.alpha.encoder: 'fbank' is not defined; defined are hubert_demo"),
+        (lambda d: d["curves"]["alpha"].update(finetuning="x"), "curves.alpha.finetuning: 'x' is not defined"),
+        (lambda d: d["curves"]["alpha"].update(method="stable_ft"), "curves.alpha.method: 'stable_ft' is not defined"),
+        (lambda d: d["curves"]["alpha"].update(tasks=["pr", "er"]), "curves.alpha.tasks: 'er' is not defined"),
+        (lambda d: d["curves"]["alpha"].update(alphas="0:1"), "curves.alpha.alphas: '0:1' is no range of numbers such as 0:1:0.1"),
+        (lambda d: d["curves"]["alpha"].update(alphas=[0, 1.5]), "curves.alpha.alphas.1: Input should be less than or equal to 1"),
+        (lambda d: d["curves"]["alpha"].update(alphas=[0, 0.5, 0.5]), "curves.alpha.alphas: an alpha is there twice"),
+        (lambda d: d["curves"].update(demo=d["curves"]["alpha"]), "curves.demo: a table has this name"),
+        (lambda d: d["encoders"]["fbank"].update(recipe={"mels": 40}), "mels: unknown key; did you mean 'mel_bins'?"),
+        (
+            lambda d: d.update(methods={**STABLE, "plain@0.50": {"kind": "finetune", "label": "P"}}),
+            "methods.plain@0.50: with @ only merges can be named",
+        ),
+    ],
+)
+def test_mistakes_in_scores_curves_and_alphas(with_curve, change, expected):
+    change(with_curve)
+    assert expected in message(with_curve)

@@ -1,4 +1,4 @@
-"""Verbs about encoders: fetch, import, export, inspect."""
+"""Verbs about encoders: fetch, import, fbank, export, store, inspect."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from speechft.cli.options import AsJson, Family, Out, app, print_mapping
+from speechft.cli.options import AsJson, Family, Out, Recipe, app, print_mapping
 from speechft.errors import ConfigError
 
 
@@ -69,6 +69,30 @@ def import_(
 
 
 @app.command()
+def fbank(
+    out: Out,
+    recipe: Recipe = None,
+    mel_bins: Annotated[int | None, typer.Option(help="Log-mel energies of a frame; 80 unless a recipe says otherwise.")] = None,
+    deltas: Annotated[int | None, typer.Option(help="Highest order of time derivatives; 2 unless a recipe says otherwise.")] = None,
+    normalize: Annotated[
+        bool | None, typer.Option("--normalize/--no-normalize", help="Zero mean and unit deviation over each utterance; by default yes.")
+    ] = None,
+) -> None:
+    """Make an encoder directory of log-mel filterbanks, the baseline of SUPERB; nothing in it is learnt.
+
+    Example: `speechft fbank --out models/fbank`
+    """
+    from speechft.encoders import fbank_encoder
+    from speechft.recipes import FbankRecipe, load_recipe
+    from speechft.validation import validate
+
+    chosen = load_recipe(FbankRecipe, recipe) if recipe else FbankRecipe()
+    given = {"mel_bins": mel_bins, "deltas": deltas, "normalize": normalize}
+    changes = {key: value for key, value in given.items() if value is not None}
+    fbank_encoder(out, validate(FbankRecipe, {**chosen.model_dump(), **changes}, "speechft fbank"))
+
+
+@app.command()
 def export(
     model: Annotated[Path, typer.Argument(help="Encoder directory.")],
     out: Out,
@@ -81,6 +105,21 @@ def export(
     from speechft.encoders import export_checkpoint
 
     export_checkpoint(model, out, format=format)
+
+
+@app.command()
+def store(
+    model: Annotated[Path, typer.Argument(help="Encoder directory.")],
+    out: Out,
+    dtype: Annotated[str, typer.Option(help="fp16, bf16 or fp32.")] = "fp16",
+) -> None:
+    """Write a copy of an encoder directory in half precision, for keeping; it is read as float32.
+
+    Example: `speechft store models/my_hubert --dtype fp16 --out my_hubert_fp16`
+    """
+    from speechft.encoders import store_encoder
+
+    store_encoder(model, out, dtype)
 
 
 @app.command()

@@ -40,11 +40,14 @@ def evaluate(
     if dry_run:
         from speechft.evaluate import plan_evaluation
 
-        plan = plan_evaluation(model, task, manifests, recipe=chosen)
+        beside = None if out is None else out.parent / ".work"
+        plan = plan_evaluation(model, task, manifests, recipe=chosen, work_dir=work_dir or beside)
         print(json.dumps(plan.to_json()) if as_json else plan)
         return
     assert out is not None
     from speechft.evaluate import evaluate as run
 
     cell = run(model, task, manifests, out, recipe=chosen, model_name=name, work_dir=work_dir)
-    print(json.dumps(cell) if as_json else "  ".join(f"{key} {value:.2f}" for key, value in cell["metrics"].items()))
+    # Percent, but for QbE's value, which is far below 1.
+    shown = (f"{key} {value:.4f}" if key == "QbE" else f"{key} {value:.2f}" for key, value in cell["metrics"].items())
+    print(json.dumps(cell) if as_json else "  ".join(shown))

@@ -1,4 +1,4 @@
-"""Verbs that train an encoder: pretrain, and finetune (stage 1)."""
+"""Verbs that train an encoder: pretrain, continue (without labels), and finetune (stage 1)."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ import typer
 
 from speechft.cli.options import Out, Recipe, Threads, WorkDir, app, need, use_threads
 
+Corpora = Annotated[list[Path], typer.Argument(help="Folders of manifests; their train splits are listened to.")]
+TargetsFrom = Annotated[Path | None, typer.Option("--targets-from", help="Encoder directory for a recipe's `targets: {layer: ...}`.")]
+
 
 @app.command()
 def pretrain(
-    manifests: Annotated[list[Path], typer.Argument(help="Folders of manifests; their train splits are listened to.")],
+    manifests: Corpora,
     out: Out,
     recipe: Recipe = None,
+    start: Annotated[Path | None, typer.Option(help="Encoder directory to start from; default: random weights.")] = None,
+    targets_from: TargetsFrom = None,
     work_dir: WorkDir = None,
     threads: Threads = None,
 ) -> None:
-    """Pre-train a small HuBERT from random weights with fairseq.
+    """Pre-train a small HuBERT or wav2vec 2.0 with fairseq.
 
     Example: `speechft pretrain manifests/speech --recipe pretrain.json --out models/my_hubert`
     """
@@ -28,7 +33,30 @@ def pretrain(
     use_threads(threads)
     from speechft.finetune import pretrain as run
 
-    run(chosen, manifests, out, work_dir)
+    run(chosen, manifests, out, work_dir, start=start, targets_from=targets_from)
+
+
+@app.command("continue")
+def continue_(
+    model: Annotated[Path, typer.Argument(help="Encoder directory of a HuBERT or wav2vec 2.0.")],
+    manifests: Corpora,
+    out: Out,
+    recipe: Recipe = None,
+    targets_from: TargetsFrom = None,
+    work_dir: WorkDir = None,
+    threads: Threads = None,
+) -> None:
+    """Go on pre-training an encoder on other audio, e.g. of another language: stage 1 without labels.
+
+    Example: `speechft continue models/hubert_base manifests/aishell3 --recipe continue.json --out models/hubert_mandarin`
+    """
+    from speechft.recipes import ContinuedPretrainRecipe, load_recipe
+
+    chosen = load_recipe(ContinuedPretrainRecipe, recipe) if recipe else ContinuedPretrainRecipe()
+    use_threads(threads)
+    from speechft.finetune import continue_pretraining as run
+
+    run(model, chosen, manifests, out, work_dir, targets_from=targets_from)
 
 
 @app.command()

@@ -27,28 +27,32 @@ def samples_after_resampling(num_samples: int, sampling_rate: int) -> int:
     return (2 * num_samples * SAMPLING_RATE + sampling_rate) // (2 * sampling_rate)
 
 
-def load_audio(cut: Any) -> Tensor:
-    """Read the waveform of a lhotse `MonoCut`.
+def load_audio(cut: Any, start: int = 0, num_samples: int | None = None) -> Tensor:
+    """Read the waveform of a lhotse `MonoCut`, or `num_samples` at 16 kHz of it from sample `start` on.
 
     Returns:
-        Float32 tensor (num_samples_16k(cut),): the cut's channel, resampled to 16 kHz by soxr (HQ) where the file has another rate.
+        Float32 tensor (num_samples_16k(cut),): the cut's channel, resampled to 16 kHz by soxr (HQ) where the file has another rate. A part
+        holds the same samples as the whole.
 
     Raises:
         AudioError: the file is missing, can not be decoded, differs from its manifest or holds NaN or Inf; names the file.
     """
     path = Path(cut.recording.sources[0].source)
-    samples = _read_channel(path, cut)
+    end = num_samples_16k(cut) if num_samples is None else start + num_samples
+    # The resampler needs what is around a part, too.
+    resampled = cut.sampling_rate != SAMPLING_RATE
+    samples = _read_channel(path, cut, 0, cut.num_samples) if resampled else _read_channel(path, cut, start, end - start)
     if not np.isfinite(samples).all():
         raise AudioError(f"{path}: holds NaN or Inf samples (cut {cut.id}). {_AGAIN}")
-    if cut.sampling_rate != SAMPLING_RATE:
-        samples = soxr.resample(samples, cut.sampling_rate, SAMPLING_RATE, quality="HQ")
+    if resampled:
+        samples = soxr.resample(samples, cut.sampling_rate, SAMPLING_RATE, quality="HQ")[start:end]
     return torch.from_numpy(np.ascontiguousarray(samples))
 
 
-def _read_channel(path: Path, cut: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
+def _read_channel(path: Path, cut: Any, start: int, num_samples: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     if not path.is_file():
         raise AudioError(f"{path}: no such file, needed as the audio of cut {cut.id}. Restore it, or prepare the corpus again.")
-    first_frame = round(cut.start * cut.sampling_rate)
+    first_frame = round(cut.start * cut.sampling_rate) + start
     try:
         with soundfile.SoundFile(path) as file:
             if file.samplerate != cut.sampling_rate or file.channels <= cut.channel:
@@ -58,12 +62,12 @@ def _read_channel(path: Path, cut: Any) -> np.ndarray[Any, np.dtype[np.float32]]
                 )
             if first_frame:
                 file.seek(first_frame)
-            frames = file.read(cut.num_samples, dtype="float32", always_2d=True)
+            frames = file.read(num_samples, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
         raise AudioError(f"{path}: can not be decoded ({error}; cut {cut.id}). {_AGAIN}") from None
-    if len(frames) != cut.num_samples:
+    if len(frames) != num_samples:
         raise AudioError(
-            f"{path}: has {len(frames)} samples from sample {first_frame} on, its manifest says {cut.num_samples} (cut {cut.id}). {_AGAIN}"
+            f"{path}: has {len(frames)} samples from sample {first_frame} on, its manifest says {num_samples} (cut {cut.id}). {_AGAIN}"
         )
     channel: np.ndarray[Any, np.dtype[np.float32]] = frames[:, cut.channel]
     return channel

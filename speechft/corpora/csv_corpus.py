@@ -37,7 +37,7 @@ def read_csv_corpus(recipe: CorpusRecipe) -> Listing:
         CorpusError: there is no table to speak of (missing file, no header, no `path` column, bad `columns`). Problems
             of single rows are in the listing instead.
     """
-    table = _read_table(recipe.path)
+    table = read_table(recipe.path)
     if not table:
         raise CorpusError(f"{recipe.path}: is empty. The first row of a CSV corpus names its columns, e.g. path,text,speaker,label,split.")
     (_, header), rows = table[0], table[1:]
@@ -46,9 +46,9 @@ def read_csv_corpus(recipe: CorpusRecipe) -> Listing:
     parsed: list[tuple[int, Cells]] = []
     for row, values in rows:
         complaints = [
-            f"column {number + 1} is not UTF-8 ({_printable(value)}); save the CSV as UTF-8"
+            f"column {number + 1} is not UTF-8 ({printable(value)}); save the CSV as UTF-8"
             for number, value in enumerate(values)
-            if not _is_utf8(value)
+            if not is_utf8(value)
         ]
         if len(values) != len(header):
             complaints.append(f"has {len(values)} cells, the header has {len(header)}; quote cells that hold commas")
@@ -66,8 +66,12 @@ def read_csv_corpus(recipe: CorpusRecipe) -> Listing:
     return Listing(utterances, sorted(problems + row_problems))
 
 
-def _read_table(path: Path) -> list[tuple[int, list[str]]]:
-    """Rows as a spreadsheet numbers them (blank ones count, but are left out)."""
+def read_table(path: Path) -> list[tuple[int, list[str]]]:
+    """(Number, cells) of the rows of a CSV file, as a spreadsheet numbers them: blank ones count, but are left out.
+
+    Raises:
+        CorpusError: the file is missing, can not be read or is not CSV.
+    """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -85,17 +89,19 @@ def _read_table(path: Path) -> list[tuple[int, list[str]]]:
     return [(number, row) for number, row in enumerate(rows, start=1) if any(cell.strip() for cell in row)]
 
 
-def _is_utf8(value: str) -> bool:
+def is_utf8(value: str) -> bool:
+    """Whether a cell was UTF-8: the bytes of others became lone surrogates."""
     return not any("\udc80" <= character <= "\udcff" for character in value)
 
 
-def _printable(value: str) -> str:
+def printable(value: str) -> str:
+    """A cell for a message, with what was not UTF-8 as escapes."""
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _find_columns(recipe: CorpusRecipe, header: list[str]) -> dict[str, int]:
     """Our column name -> its position in the table."""
-    names = [_printable(name.strip()) for name in header]
+    names = [printable(name.strip()) for name in header]
     problems = [f"row 1: column {name!r} comes {count} times" for name, count in Counter(names).items() if count > 1]
     for ours, theirs in recipe.columns.items():
         if ours not in COLUMNS:

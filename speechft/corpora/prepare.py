@@ -12,6 +12,7 @@ from typing import Any
 from speechft.corpora.annotations import checked_trials, relevance_problems, turn_problems, with_turns
 from speechft.corpora.inspection import NO_SUCH_FILE, RecordingFacts, inspect_all
 from speechft.corpora.manifests import SUFFIX, make_cut, write_manifest
+from speechft.corpora.mixtures import render_mixtures
 from speechft.corpora.phones import TOLERANCE_SECONDS
 from speechft.corpora.splits import SPLITS, choose_dev
 from speechft.corpora.trials import TRIALS, Trial, write_trials
@@ -20,7 +21,8 @@ from speechft.errors import CorpusError
 from speechft.files import atomic_directory, sha256_file, sha256_json, write_json
 from speechft.recipes import CorpusRecipe
 
-# Kind of corpus -> module and function that lists its recordings. Everything after the listing is common to all kinds.
+# Kind of corpus -> module and function that lists its recordings. Everything after the listing is common to all kinds; mixtures, which
+# are made on the way, have no recordings to list before.
 _READERS = {"csv": ("speechft.corpora.csv_corpus", "read_csv_corpus")}
 Checked = tuple[Utterance, RecordingFacts]
 
@@ -33,12 +35,30 @@ def prepare_corpus(recipe: CorpusRecipe, out_dir: Path) -> dict[str, Any]:
     (Hz -> recordings), `recipe` and `content_sha256`. The last one covers ids, splits, text, speakers, labels, folds, phones, turns,
     relevant documents, channels and the bytes of every recording, but not where the corpus lies; manifests hold absolute paths, so their
     hashes do change with it. A split whose recordings name folds has `folds` too: fold -> recordings. With `trials` of the recipe there
-    is a copy of the list, `trials.csv`, and `trials` in the summary: number for each split, sha256.
+    is a copy of the list, `trials.csv`, and `trials` in the summary: number for each split, sha256. With `kind: mixtures` there are the
+    mixtures too, `audio/*.flac`, and their turns, `turns.rttm`.
 
     Raises:
         CorpusError: anything is wrong; every problem of every row is in `problems`. Nothing is written then.
     """
-    listing = with_turns(recipe, _read(recipe))
+    if recipe.kind != "mixtures":
+        checked, trials = _check(recipe, with_turns(recipe, _read(recipe)))
+        with atomic_directory(out_dir) as directory:
+            return _write(recipe, checked, trials, directory)
+    with atomic_directory(out_dir) as directory:
+        checked, trials = _check(recipe, render_mixtures(recipe, directory))
+        return _write(recipe, [_moved(found, directory, out_dir) for found in checked], trials, directory)
+
+
+def _moved(found: Checked, directory: Path, out_dir: Path) -> Checked:
+    """A recording of `directory`, named as it will be once the directory has become `out_dir`."""
+    utterance, facts = found
+    path = out_dir.resolve() / facts.path.relative_to(directory)
+    return dataclasses.replace(utterance, path=path), dataclasses.replace(facts, path=path)
+
+
+def _check(recipe: CorpusRecipe, listing: Listing) -> tuple[list[Checked], dict[str, list[Trial]]]:
+    """Recordings that are intact, and trials; everything wrong is one error."""
     problems = [*listing.problems, *_split_problems(recipe, listing), *relevance_problems(listing.utterances)]
     results = inspect_all([utterance.path for utterance in listing.utterances], recipe.channel, f"checking {recipe.path.name}")
     if len(results) > 1 and all(isinstance(result, str) and result.endswith(NO_SUCH_FILE) for result in results):
@@ -54,7 +74,7 @@ def prepare_corpus(recipe: CorpusRecipe, out_dir: Path) -> dict[str, Any]:
         raise _report(recipe, sorted(problems))
     if recipe.dev_fraction is not None:
         checked = _with_dev_split(checked, recipe.dev_fraction)
-    return _write(recipe, checked, checked_trials(recipe, [utterance for utterance, _ in checked]), out_dir)
+    return checked, checked_trials(recipe, [utterance for utterance, _ in checked])
 
 
 def _phone_problems(utterance: Utterance, facts: RecordingFacts) -> list[Problem]:
@@ -99,24 +119,23 @@ def _with_dev_split(checked: list[Checked], fraction: float) -> list[Checked]:
     return [(dataclasses.replace(utterance, split="dev") if utterance.id in dev else utterance, facts) for utterance, facts in checked]
 
 
-def _write(recipe: CorpusRecipe, checked: list[Checked], trials: dict[str, list[Trial]], out_dir: Path) -> dict[str, Any]:
+def _write(recipe: CorpusRecipe, checked: list[Checked], trials: dict[str, list[Trial]], directory: Path) -> dict[str, Any]:
     summary: dict[str, Any] = {
         "splits": {},
         "sampling_rates": {str(rate): count for rate, count in sorted(Counter(facts.sampling_rate for _, facts in checked).items())},
         "content_sha256": _content_sha256(checked),
         "recipe": recipe.model_dump(mode="json"),
     }
-    with atomic_directory(out_dir) as directory:
-        for split in SPLITS:
-            members = [(utterance, facts) for utterance, facts in checked if utterance.split == split]
-            if members:
-                manifest = directory / f"{split}{SUFFIX}"
-                write_manifest(manifest, (make_cut(utterance, facts) for utterance, facts in members))
-                summary["splits"][split] = {**_describe(members), "sha256": sha256_file(manifest)}
-        if trials:
-            write_trials(directory / TRIALS, (trial for found in trials.values() for trial in found))
-            summary["trials"] = {**{split: len(found) for split, found in trials.items()}, "sha256": sha256_file(directory / TRIALS)}
-        write_json(directory / "corpus.json", summary)
+    for split in SPLITS:
+        members = [(utterance, facts) for utterance, facts in checked if utterance.split == split]
+        if members:
+            manifest = directory / f"{split}{SUFFIX}"
+            write_manifest(manifest, (make_cut(utterance, facts) for utterance, facts in members))
+            summary["splits"][split] = {**_describe(members), "sha256": sha256_file(manifest)}
+    if trials:
+        write_trials(directory / TRIALS, (trial for found in trials.values() for trial in found))
+        summary["trials"] = {**{split: len(found) for split, found in trials.items()}, "sha256": sha256_file(directory / TRIALS)}
+    write_json(directory / "corpus.json", summary)
     return summary
 
 

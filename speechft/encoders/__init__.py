@@ -10,19 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from speechft.encoders.exporting import export_checkpoint
+    from speechft.encoders.fbank_directory import fbank_encoder
     from speechft.encoders.importing import import_checkpoint
     from speechft.encoders.inspecting import inspect_checkpoint
     from speechft.encoders.model import Encoder, EncoderOutput, load_encoder
     from speechft.encoders.random_encoders import random_encoder
+    from speechft.encoders.storing import store_encoder
 
 __all__ = [
     "Encoder",
     "EncoderOutput",
     "export_checkpoint",
+    "fbank_encoder",
     "import_checkpoint",
     "inspect_checkpoint",
     "load_encoder",
     "random_encoder",
+    "store_encoder",
 ]
 
 _HOME = {
@@ -33,6 +37,8 @@ _HOME = {
     "export_checkpoint": "exporting",
     "inspect_checkpoint": "inspecting",
     "random_encoder": "random_encoders",
+    "fbank_encoder": "fbank_directory",
+    "store_encoder": "storing",
 }
 
 

@@ -30,6 +30,7 @@ SOURCE_CONFIG = "source_config.json"
 PROVENANCE = "provenance.json"
 PREPROCESSOR = "preprocessor_config.json"
 MODEL_CARD = "README.md"
+TRAINING_LOG = "training.csv"
 FILES = (CONFIG, WEIGHTS, PRETRAINING_ONLY, SOURCE_CONFIG, PROVENANCE, PREPROCESSOR, MODEL_CARD)
 _REMEDY = "Import or build the encoder again."
 
@@ -85,14 +86,16 @@ def write_encoder(
 
 
 def check_replaceable(out_dir: str | Path) -> None:
-    """Refuse to replace a file, or a directory that holds anything but an encoder.
+    """Refuse to replace a file, or a directory that holds anything but an encoder or what is left of one.
 
     Raises:
         CheckpointError: `out_dir` is such a thing.
     """
     path = Path(out_dir)
     is_encoder = (path / CONFIG).is_file() and (path / WEIGHTS).is_file()
-    if path.exists() and not is_encoder and not (path.is_dir() and not any(path.iterdir())):
+    # Snakemake removes the outputs that it knows before it makes them again, and leaves the other files of the directory.
+    is_left_of_one = path.is_dir() and all(file.name in (*FILES, TRAINING_LOG) for file in path.iterdir())
+    if path.exists() and not is_encoder and not is_left_of_one:
         raise CheckpointError(f"{path}: exists and is no encoder directory, so it is not replaced. Name another output or remove it.")
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from speechft.encoders.directory import FILES, check_replaceable, load_backbone, read_pretraining_only, read_source_config
-from speechft.encoders.families import fairseq_config
+from speechft.encoders.families import fairseq_config, nothing_learnt
 from speechft.encoders.names import NameMap
 from speechft.errors import CheckpointError
 from speechft.files import atomic_directory, atomic_file
@@ -31,15 +31,18 @@ def export_checkpoint(model_dir: str | Path, out: str | Path, format: str = "fai
             upstreams load, for WavLM and DeCoAR 2.0 their own layouts), or "transformers".
 
     Raises:
-        CheckpointError: unknown format, damaged directory, or a format that the family or the available tensors do not allow.
+        CheckpointError: unknown format, damaged directory, an encoder without learnt weights, or a format that the family or the available
+            tensors do not allow.
     """
     if format not in EXPORT_FORMATS:
         raise CheckpointError(f"There is no export format {format!r}. Formats: {', '.join(EXPORT_FORMATS)}.")
     backbone = load_backbone(model_dir)
+    config: Any = backbone.config
+    if (refusal := nothing_learnt(config.model_type, model_dir, "export")) is not None:
+        raise CheckpointError(refusal)
     if format == "transformers":
         _copy_directory(Path(model_dir), Path(out))
         return
-    config: Any = backbone.config
     tensors = {**fairseq_tensors(backbone), **read_pretraining_only(model_dir)}
     source = _complete_source(read_source_config(model_dir), config, tensors, model_dir)
     content = _fairseq_content(source, tensors) if format == "fairseq" else _s3prl_content(source, tensors)

@@ -13,13 +13,14 @@ from speechft.errors import CheckpointError
 
 @dataclass(frozen=True)
 class Family:
-    """One family. `pretraining_only`: prefixes of fairseq names of tensors that only pre-training uses."""
+    """One family. `pretraining_only`: prefixes of fairseq names of tensors that only pre-training uses. `learned`: it has weights."""
 
     name: str
     module: str
     config_class: str
     model_class: str
     pretraining_only: tuple[str, ...]
+    learned: bool = True
 
     @property
     def config_type(self) -> Any:
@@ -41,8 +42,11 @@ FAMILIES = {
         Family("wav2vec2", "transformers", "Wav2Vec2Config", "Wav2Vec2Model", _QUANTIZER),
         Family("decoar2", "speechft.encoders.decoar2", "DeCoAR2Config", "DeCoAR2Model", ("mask_emb", "layer_norm.", *_QUANTIZER)),
         Family("wavlm", "transformers", "WavLMConfig", "WavLMModel", ("final_proj.", "label_embs_concat", "target_glu.")),
+        Family("fbank", "speechft.encoders.fbank", "FbankConfig", "FbankModel", (), learned=False),
     )
 }
+LEARNED_FAMILIES = tuple(name for name, family in FAMILIES.items() if family.learned)
+"""Families that come as checkpoints and can be fine-tuned, merged and exported."""
 
 
 def get_family(name: str) -> Family:
@@ -54,6 +58,16 @@ def get_family(name: str) -> Family:
     if name not in FAMILIES:
         raise CheckpointError(f"There is no encoder family {name!r}. Families: {', '.join(FAMILIES)}.")
     return FAMILIES[name]
+
+
+def nothing_learnt(family: str, where: object, action: str) -> str | None:
+    """Why `action` (e.g. "merge") is impossible with an encoder of `family` at `where`; None when it is possible."""
+    if family not in FAMILIES or FAMILIES[family].learned:
+        return None
+    return (
+        f"{where}: is a {family} encoder, whose features are computed: it has no learnt weights to {action}. "
+        f"Use an encoder of another family: {', '.join(LEARNED_FAMILIES)}."
+    )
 
 
 # fairseq options that change the network and must have this value, because the transformers models have no such part.

@@ -1,4 +1,4 @@
-"""Kaldi-compatible log-mel filterbanks in pure torch, as DeCoAR 2.0 takes them."""
+"""Kaldi-compatible log-mel filterbanks in pure torch, as DeCoAR 2.0 takes them and as the FBANK baseline of SUPERB is made of them."""
 
 from __future__ import annotations
 
@@ -16,22 +16,26 @@ SHIFT = 160
 _FFT = 512
 _PREEMPHASIS = 0.97
 _LOW_HZ = 20.0
+_NORMALISATION_EPS = 1e-10
 
 
-def log_mel(waveform: Tensor, bins: int = 80) -> Tensor:
+def log_mel(waveform: Tensor, bins: int = 80, window: Tensor | None = None) -> Tensor:
     """Log-mel energies (T, bins) of a waveform (N,), as Kaldi's fbank computes them without dither.
 
-    Frames of 25 ms every 10 ms that lie wholly inside the waveform, mean removed, pre-emphasis 0.97, Hamming window, power
-    spectrum of 512 points, triangles on the mel scale from 20 Hz to 8 kHz, logarithm with floor at float32's epsilon. The waveform stays
-    in [-1, 1] (s3prl 0.4.18), not in Kaldi's 16-bit range.
+    Frames of 25 ms every 10 ms that lie wholly inside the waveform, mean removed, pre-emphasis 0.97, `window` (400,) or a Hamming window,
+    power spectrum of 512 points, triangles on the mel scale from 20 Hz to 8 kHz, logarithm with floor at float32's epsilon. The waveform
+    stays in [-1, 1] (s3prl 0.4.18), not in Kaldi's 16-bit range.
     """
+    if window is None:
+        window = torch.hamming_window(WINDOW, periodic=False, device=waveform.device)
     frames = waveform.unfold(0, WINDOW, SHIFT)
     frames = frames - frames.mean(dim=1, keepdim=True)
     previous = F.pad(frames[:, None], (1, 0), mode="replicate")[:, 0, :-1]
-    window = torch.hamming_window(WINDOW, periodic=False, device=waveform.device)
     frames = (frames - _PREEMPHASIS * previous) * window
     power = torch.fft.rfft(frames, n=_FFT).abs() ** 2
-    energies = power @ _mel_filters(bins).to(waveform.device)
+    # Autocast would round the spectrum to eight bits before the logarithm.
+    with torch.autocast(waveform.device.type, enabled=False):
+        energies = power @ _mel_filters(bins).to(waveform.device)
     return torch.clamp(energies, min=torch.finfo(torch.float32).eps).log()
 
 
@@ -41,8 +45,38 @@ def decoar2_features(waveform: Tensor, bins: int = 80) -> Tensor:
     Each bin gets zero mean and unit (unbiased) deviation over the utterance.
     """
     energies = log_mel(waveform, bins)
-    normalised = (energies - energies.mean(dim=0)) / (energies.std(dim=0) + 1e-10)
+    normalised = (energies - energies.mean(dim=0)) / (energies.std(dim=0) + _NORMALISATION_EPS)
     return normalised[::2]
+
+
+def povey_window() -> Tensor:
+    """Kaldi's own window (400,): a Hann window to the power of 0.85."""
+    return torch.hann_window(WINDOW, periodic=False).pow(0.85)
+
+
+def fbank_features(waveform: Tensor, window: Tensor, bins: int = 80, orders: int = 2, *, normalize: bool = True) -> Tensor:
+    """The FBANK baseline (T, bins * (1 + orders)) at 50 Hz: log-mel energies beside their time derivatives up to `orders`.
+
+    Energies and derivatives are those of s3prl 0.4.18's `fbank`, at 100 Hz; every second frame is kept, for the frame rate of all other
+    encoders. With `normalize` each value gets zero mean and unit (unbiased) deviation over the kept frames of the utterance, as it gets
+    over all frames there; a single frame becomes zero.
+    """
+    derivatives = [log_mel(waveform, bins, window)]
+    for _ in range(orders):
+        derivatives.append(time_derivative(derivatives[-1]))
+    features = torch.cat(derivatives, dim=1)[::2]
+    if not normalize:
+        return features
+    # In float64, where what rounding leaves of a constant (digital silence) is small against the epsilon.
+    centred = features.double() - features.double().mean(dim=0)
+    deviation = (centred.square().sum(dim=0) / max(len(centred) - 1, 1)).sqrt()
+    return (centred / (deviation + _NORMALISATION_EPS)).float()
+
+
+def time_derivative(features: Tensor) -> Tensor:
+    """Slope of the regression line through five frames around each frame of (T, D); the first and last frame go on past the ends."""
+    padded = F.pad(features.T[None], (2, 2), mode="replicate")[0].T
+    return (2 * (padded[4:] - padded[:-4]) + (padded[3:-1] - padded[1:-3])) / 10
 
 
 @lru_cache(maxsize=4)

@@ -16,6 +16,8 @@ from torch.nn import functional as F
 def transformer_states(backbone: nn.Module, features: Tensor, valid: Tensor | None) -> tuple[Tensor, ...]:
     """Hidden states, each (B, T, D): the input of every layer, then the encoder output (after the final LayerNorm of pre-norm models).
 
+    Filterbanks (`fbank`) have no transformer: their features are the only hidden state.
+
     Args:
         backbone: the model.
         features: output of the frontend (B, T, C).
@@ -23,6 +25,8 @@ def transformer_states(backbone: nn.Module, features: Tensor, valid: Tensor | No
             convolution and never attended to.
     """
     model: Any = backbone
+    if model.config.model_type == "fbank":
+        return (features,)
     encoder = model.encoder
     pre_norm = bool(model.config.do_stable_layer_norm)
     projected = model.feature_projection(features)

@@ -1,4 +1,4 @@
-"""From waveforms to the input of the transformer: convolutions (HuBERT, wav2vec 2.0, WavLM) or filterbanks (DeCoAR 2.0)."""
+"""From waveforms to the input of the transformer: convolutions (HuBERT, wav2vec 2.0, WavLM) or filterbanks (DeCoAR 2.0, FBANK)."""
 
 from __future__ import annotations
 
@@ -118,7 +118,26 @@ class FilterbankFrontend:
         return torch.arange(frames)[None, :] < self.frame_counts(samples)[:, None]
 
 
+class DerivativesFrontend(FilterbankFrontend):
+    """Filterbanks with time derivatives, which are the hidden state of FBANK. As many frames as the published convolutions give."""
+
+    # One frame is enough, so that no utterance is too short for FBANK alone.
+    min_samples = WINDOW
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__(backbone)
+        self._model: Any = backbone
+
+    def features(self, waveforms: Sequence[Tensor], *, alone: bool) -> Tensor:  # noqa: ARG002 - both modes are the same
+        """Features of each waveform, zero-padded."""
+        return pad_sequence([self._model.features(waveform) for waveform in waveforms], batch_first=True)
+
+
+_FRONTENDS = {"decoar2": FilterbankFrontend, "fbank": DerivativesFrontend}
+
+
 def frontend_of(backbone: nn.Module) -> Frontend:
     """The frontend of a backbone."""
     config: Any = backbone.config
-    return FilterbankFrontend(backbone) if config.model_type == "decoar2" else ConvolutionalFrontend(backbone)
+    frontend: Frontend = _FRONTENDS.get(config.model_type, ConvolutionalFrontend)(backbone)
+    return frontend

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -55,7 +56,7 @@ class Encoder(nn.Module):
 
     @property
     def num_states(self) -> int:
-        """Number of hidden states: layers + 1."""
+        """Number of hidden states: layers + 1, so one for filterbanks."""
         return int(self.config.num_hidden_layers) + 1
 
     @property
@@ -70,8 +71,8 @@ class Encoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
-        return next(self.backbone.parameters()).device
+        """Where the tensors are."""
+        return next(chain(self.backbone.parameters(), self.backbone.buffers())).device
 
     def frame_count(self, num_samples: int) -> int:
         """Frames of a waveform of `num_samples` by itself."""

@@ -10,11 +10,15 @@ from speechft.files import read_json, write_text
 
 _HOW = {
     "import": "Imported from a published checkpoint; the weights are unchanged.",
-    "pretrain": "Pre-trained from random weights.",
+    "pretrain": "Pre-trained, from random weights unless a base is named.",
+    "continue": "Pre-trained further, without labels, from the base.",
     "finetune": "Fine-tuned on one task; the task head is not part of this directory.",
     "merge": "Merged from other encoders in weight space.",
     "random": "Random weights, for tests; it has learnt nothing.",
+    "fbank": "Computed by a formula, the baseline of SUPERB; it has learnt nothing, so it can not be fine-tuned, merged or exported.",
 }
+
+_OWN_CLASSES = ("decoar2", "fbank")
 
 
 def write_model_card(model_dir: str | Path, provenance: Mapping[str, Any], name: str | None = None) -> None:
@@ -31,7 +35,6 @@ def write_model_card(model_dir: str | Path, provenance: Mapping[str, Any], name:
     inputs = [f"| {role} | {item['name']} | `{item['sha256']}` |" for role, item in provenance.get("inputs", {}).items()]
     normalised = bool(config.get("speechft_normalize"))
     audio = "Waveforms are normalised to zero mean and unit variance." if normalised else "Waveforms go in as they are."
-    sizes = f"{config.get('num_hidden_layers', '?')} transformer layers of width {config.get('hidden_size', '?')}"
     lines = [
         "---",
         "library_name: transformers",
@@ -41,7 +44,7 @@ def write_model_card(model_dir: str | Path, provenance: Mapping[str, Any], name:
         "",
         f"# {name or model_dir.name}",
         "",
-        f"A {family} speech encoder with {sizes}, for 16 kHz mono speech. {audio}",
+        f"A {family} speech encoder with {_sizes(config)}, for 16 kHz mono speech. {audio}",
         "",
         "## How it was made",
         "",
@@ -57,8 +60,16 @@ def write_model_card(model_dir: str | Path, provenance: Mapping[str, Any], name:
     write_text(model_dir / "README.md", "\n".join(lines))
 
 
+def _sizes(config: Mapping[str, Any]) -> str:
+    if config.get("model_type") != "fbank":
+        return f"{config.get('num_hidden_layers', '?')} transformer layers of width {config.get('hidden_size', '?')}"
+    normalized = "normalised over each utterance" if config.get("normalize_utterances", True) else "as they are"
+    bins, orders = config.get("num_mel_bins", "?"), config.get("delta_order", "?")
+    return f"{bins} log-mel energies and their time derivatives up to order {orders}, {normalized}, every 20 ms"
+
+
 def _usage(family: str) -> list[str]:
-    own_class = ["import speechft.encoders.decoar2  # makes the family known to transformers"] if family == "decoar2" else []
+    own_class = [f"import speechft.encoders.{family}  # makes the family known to transformers"] if family in _OWN_CLASSES else []
     return [
         "from speechft.encoders import load_encoder",
         "hidden_states = load_encoder(directory).encode([waveform]).hidden_states",

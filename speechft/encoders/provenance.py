@@ -11,7 +11,7 @@ from speechft.errors import CheckpointError, missing_file
 from speechft.files import sha256_file
 
 SCHEMA = 1
-Kind = Literal["import", "pretrain", "finetune", "merge", "random"]
+Kind = Literal["import", "pretrain", "continue", "finetune", "merge", "random", "fbank"]
 _PACKAGES = ("speechft", "torch", "transformers", "safetensors")
 
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from speechft.encoders.families import FAMILIES
+from speechft.encoders.families import LEARNED_FAMILIES
 from speechft.errors import ConfigError, missing_file
 
 TABLE = Path("config/encoders.tsv")
@@ -15,7 +15,7 @@ FOLDER = Path("checkpoints")
 """Where the workflow keeps the files."""
 _PATTERNS = {
     "name": r"[A-Za-z0-9][A-Za-z0-9_]*",
-    "family": "|".join(FAMILIES),
+    "family": "|".join(LEARNED_FAMILIES),
     "url": r"https?://\S+",
     "file": r"[A-Za-z0-9][A-Za-z0-9_.+-]*",
     "sha256": r"([0-9a-f]{64})?",

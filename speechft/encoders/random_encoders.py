@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from speechft.encoders.directory import write_encoder
-from speechft.encoders.families import fairseq_config, get_family, parse_conv_layers, transformers_config
+from speechft.encoders.families import fairseq_config, get_family, nothing_learnt, parse_conv_layers, transformers_config
 from speechft.encoders.provenance import make_provenance
+from speechft.errors import CheckpointError
 
 # Kernels and strides of the published models with 32 channels.
 _SIZES: dict[str, Any] = {
@@ -50,8 +51,10 @@ def random_encoder(family: str, out_dir: str | Path, seed: int = 0, *, normalize
         sizes: keys of fairseq's model configuration, e.g. encoder_layers=3 or extractor_mode="layer_norm".
 
     Raises:
-        CheckpointError: unknown family, or sizes that the family can not have.
+        CheckpointError: unknown family, one without weights, or sizes that the family can not have.
     """
+    if (refusal := nothing_learnt(family, out_dir, "draw")) is not None:
+        raise CheckpointError(refusal)
     model_cfg = {**_SIZES, **_EXTRA_SIZES.get(family, {}), **sizes}
     config = transformers_config(family, model_cfg, normalize=normalize, mask_embedding=True)
     with torch.random.fork_rng(devices=[]):

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from speechft.encoders.directory import read_tensors
-from speechft.encoders.families import FAMILIES, get_family
+from speechft.encoders.families import LEARNED_FAMILIES, get_family
 from speechft.encoders.inference import infer_model_cfg
 from speechft.encoders.unpickling import attributes, is_state_dict, load_pickle, plain
 from speechft.errors import CheckpointError
@@ -120,10 +120,10 @@ def detect_family(names: list[str], model_cfg: Mapping[str, Any]) -> str | None:
 
 def _settle_family(source: Source, given: str | None, path: Path) -> str:
     found = source.family or detect_family(list(source.tensors), source.model_cfg)
-    if given is not None:
-        get_family(given)
+    if given is not None and not get_family(given).learned:
+        raise CheckpointError(f"{path}: there are no {given} checkpoints, it is computed. Make the encoder with `speechft fbank`.")
     if found is None and given is None:
-        raise CheckpointError(f"{path}: its family can not be told from its content. Give family=, one of {', '.join(FAMILIES)}.")
+        raise CheckpointError(f"{path}: its family can not be told from its content. Give family=, one of {', '.join(LEARNED_FAMILIES)}.")
     if found is not None and given is not None and found != given:
         raise CheckpointError(f"{path}: holds a {found} model, not {given}. Leave `family` out or name the right one.")
     return str(found or given)
@@ -175,7 +175,7 @@ def _read_run(content: Mapping[str, Any], path: Path) -> Source:
         )
     tensors = _without_prefixes(tensors)
     upstream = str(attributes(content.get("Args")).get("upstream", ""))
-    family = next((name for name in FAMILIES if upstream.startswith(name)), "")
+    family = next((name for name in LEARNED_FAMILIES if upstream.startswith(name)), "")
     return Source(detect_family(list(tensors), {}) or family, "s3prl_run", tensors, {}, {})
 
 

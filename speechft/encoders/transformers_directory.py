@@ -18,7 +18,7 @@ from speechft.encoders.directory import (
     read_tensors,
     write_encoder,
 )
-from speechft.encoders.families import DEFAULT_MASK_PROB
+from speechft.encoders.families import DEFAULT_MASK_PROB, nothing_learnt
 from speechft.encoders.names import as_float32
 from speechft.encoders.provenance import make_provenance
 from speechft.encoders.unpickling import is_state_dict, load_pickle
@@ -44,6 +44,8 @@ def import_directory(path: Path, out_dir: str | Path, family: str | None, format
     if format not in (None, "transformers"):
         raise CheckpointError(f"{path}: is a directory, so its format is transformers, not {format}. Leave `format` out.")
     backbone_config = read_config(path)
+    if (refusal := nothing_learnt(backbone_config.model_type, path, "import")) is not None:
+        raise CheckpointError(refusal)
     if family is not None and family != backbone_config.model_type:
         raise CheckpointError(f"{path}: holds a {backbone_config.model_type} model, not {family}. Drop `family` or name the right one.")
     family = str(backbone_config.model_type)

@@ -6,12 +6,13 @@ needs no fairseq, and no code that a checkpoint names ever runs.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def load_pickle(path: str | Path) -> Any:
         raise CheckpointError(missing_file(path, "to import", "Name an existing checkpoint."))
     is_zip = _checked_zip(path)
     allowed: list[Any] = [(stand_in, name) for name, stand_in in _CLASSES.items()]
-    with warnings.catch_warnings(), torch.serialization.safe_globals(allowed):
+    with warnings.catch_warnings(), _only_allowed(allowed):
         warnings.simplefilter("ignore")  # about pickle protocols, which tell a user nothing
         try:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
@@ -94,6 +95,22 @@ def load_pickle(path: str | Path) -> Any:
             raise CheckpointError(_explain(path, str(error))) from None
         except (RuntimeError, EOFError, OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, AssertionError) as error:
             raise CheckpointError(f"{path}: damaged or not a torch checkpoint ({_first_line(error)}). Download it again.") from None
+
+
+@contextlib.contextmanager
+def _only_allowed(classes: list[Any]) -> Iterator[None]:
+    """Let torch find these classes and no others while the block runs.
+
+    fairseq's own ones, which its trainer needs in the same process, would otherwise take the place of their stand-ins.
+    """
+    others = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals(classes)
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(others)
 
 
 def _checked_zip(path: Path) -> bool:

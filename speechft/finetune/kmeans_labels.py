@@ -1,11 +1,12 @@
-"""Targets of HuBERT's first iteration: k-means clusters of MFCC frames."""
+"""k-means clusters of frames as targets of HuBERT, and MFCC, the frames of its first iteration."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,21 @@ from speechft.errors import TrainingError
 from speechft.files import atomic_file
 
 LOGGER = logging.getLogger("speechft.finetune")
-LABEL_RATE = 100
-"""Frames a second."""
+MFCC_RATE = 100
+"""MFCC frames a second."""
 MAX_FIT_FRAMES = 1_000_000
-"""Frames that k-means is fitted on: 2.8 hours, drawn at random from all; 156 MB."""
+"""Frames that k-means is fitted on, drawn at random from all: 2.8 hours of MFCC, 156 MB; fewer of features wider than 200."""
+MAX_FIT_VALUES = 200_000_000
+LABEL_PART = 2000
+"""Files whose labels are written together."""
+BATCH_SECONDS = 60
+"""Seconds of audio that features are computed for at once."""
 
 Features = NDArray[np.float32]
+FrameFeatures = Callable[[Sequence[torch.Tensor]], list[Features]]
+"""Waveforms (N,) at 16 kHz -> features (T, D) of each, what k-means groups."""
+FrameLabels = Callable[[Sequence[torch.Tensor]], list[NDArray[np.int64]]]
+"""Waveforms -> labels (T,) of each."""
 
 
 @cache
@@ -72,8 +82,14 @@ def read_waveform(path: Path) -> torch.Tensor:
     return torch.from_numpy(soundfile.read(path, dtype="float32")[0])
 
 
-def fit_kmeans(audio: Sequence[Path], clusters: int, seed: int) -> Features:
-    """Centroids (clusters, 39) of the MFCC frames of `audio`, or of a random part of the files when there are many.
+def mfcc_frames(waveforms: Sequence[torch.Tensor]) -> list[Features]:
+    """`mfcc_features` of several waveforms."""
+    with one_thread():
+        return [mfcc_features(waveform) for waveform in waveforms]
+
+
+def fit_kmeans(audio: Sequence[Path], clusters: int, seed: int, features: FrameFeatures = mfcc_frames) -> Features:
+    """Centroids (clusters, D) of the frames of `audio`, or of a random part of the files when there are many.
 
     Raises:
         TrainingError: there are fewer frames than clusters.
@@ -81,13 +97,16 @@ def fit_kmeans(audio: Sequence[Path], clusters: int, seed: int) -> Features:
     from sklearn.cluster import MiniBatchKMeans
 
     frames: list[Features] = []
-    count = 0
-    with one_thread():
-        for index in np.random.default_rng(seed).permutation(len(audio)):
-            if count >= MAX_FIT_FRAMES:
-                break
-            frames.append(mfcc_features(read_waveform(audio[index])))
-            count += len(frames[-1])
+    count, wanted = 0, MAX_FIT_FRAMES
+    order = [audio[index] for index in np.random.default_rng(seed).permutation(len(audio))]
+    for batch in _batches(order, "frames for k-means"):
+        for found in features([read_waveform(path) for path in batch]):
+            wanted = min(wanted, MAX_FIT_VALUES // found.shape[1])
+            if count < wanted:
+                frames.append(found)
+                count += len(found)
+        if count >= wanted:
+            break
     if count < clusters:
         raise TrainingError(f"{count} frames of audio can not be put into {clusters} clusters. Give more audio or lower `clusters`.")
     kmeans = MiniBatchKMeans(
@@ -106,6 +125,23 @@ def fit_kmeans(audio: Sequence[Path], clusters: int, seed: int) -> Features:
     return centroids
 
 
+def _batches(audio: Sequence[Path], title: str) -> Iterator[list[Path]]:
+    """`audio` in order, in lists of about BATCH_SECONDS, with progress."""
+    batch: list[Path] = []
+    seconds = 0.0
+    with tqdm(total=len(audio), desc=title, unit="file", disable=None) as progress:
+        for path in audio:
+            batch.append(path)
+            seconds += soundfile.info(path).duration
+            if seconds >= BATCH_SECONDS:
+                yield batch
+                progress.update(len(batch))
+                batch, seconds = [], 0.0
+        if batch:
+            yield batch
+            progress.update(len(batch))
+
+
 def nearest_centroids(features: Features, centroids: Features) -> NDArray[np.int64]:
     """Index of the closest centroid of every frame, (T,)."""
     # |x - c|^2 = |x|^2 - 2 x.c + |c|^2, and |x|^2 is the same for all centroids.
@@ -113,18 +149,32 @@ def nearest_centroids(features: Features, centroids: Features) -> NDArray[np.int
     return np.asarray(distances.argmin(axis=1))
 
 
-def write_labels(path: Path, audio: Iterable[Path], centroids: Features) -> None:
-    """One line a file of `audio`: its cluster indices at 100 Hz."""
-    with atomic_file(path) as temporary, temporary.open("w", encoding="ascii") as file, one_thread():
-        for wav in tqdm(list(audio), desc="labels", unit="file", disable=None):
-            labels = nearest_centroids(mfcc_features(read_waveform(wav)), centroids)
-            file.write(" ".join(map(str, labels)) + "\n")
+def cluster_labels(features: FrameFeatures, centroids: Features) -> FrameLabels:
+    """Labels that are the nearest centroids of features."""
+    return lambda waveforms: [nearest_centroids(found, centroids) for found in features(waveforms)]
 
 
-def write_dictionary(path: Path, clusters: int) -> None:
+def write_labels(path: Path, audio: Sequence[Path], labels: FrameLabels) -> None:
+    """One line a file of `audio`: its labels. A process that dies goes on after the last part of LABEL_PART files."""
+    parts = path.with_name(f"{path.name}.parts")
+    made = []
+    for number, first in enumerate(range(0, len(audio), LABEL_PART)):
+        made.append(parts / f"{number:05d}")
+        if not made[-1].is_file():
+            with atomic_file(made[-1]) as temporary, temporary.open("w", encoding="ascii") as file:
+                for batch in _batches(audio[first : first + LABEL_PART], f"{path.name} from {first}"):
+                    for found in labels([read_waveform(wav) for wav in batch]):
+                        file.write(" ".join(map(str, found)) + "\n")
+    with atomic_file(path) as temporary, temporary.open("wb") as whole:
+        for part in made:
+            whole.write(part.read_bytes())
+    shutil.rmtree(parts, ignore_errors=True)
+
+
+def write_dictionary(path: Path, symbols: Sequence[str]) -> None:
     """List of symbols in fairseq's format; every cluster is in it, whether or not it is used."""
     with atomic_file(path) as temporary:
-        temporary.write_text("".join(f"{cluster} 1\n" for cluster in range(clusters)), encoding="ascii")
+        temporary.write_text("".join(f"{symbol} 1\n" for symbol in symbols), encoding="utf-8")
 
 
 def save_centroids(path: Path, centroids: Features) -> None:

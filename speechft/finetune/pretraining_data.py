@@ -1,4 +1,4 @@
-"""What fairseq's `hubert_pretraining` task reads: 16 kHz FLAC files, their lists, and cluster labels. Every step is done once."""
+"""What fairseq's pre-training tasks read: 16 kHz FLAC files, their lists, and for HuBERT labels. Every step is done once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import soundfile
@@ -14,9 +14,21 @@ from tqdm import tqdm
 
 from speechft.corpora import load_audio, load_split, num_samples_16k
 from speechft.errors import TrainingError
-from speechft.files import atomic_file, write_text
-from speechft.finetune.kmeans_labels import fit_kmeans, load_centroids, save_centroids, write_dictionary, write_labels
-from speechft.recipes import PretrainRecipe
+from speechft.files import atomic_file, read_json, write_json, write_text
+from speechft.finetune.kmeans_labels import (
+    MFCC_RATE,
+    FrameFeatures,
+    FrameLabels,
+    cluster_labels,
+    fit_kmeans,
+    load_centroids,
+    mfcc_frames,
+    save_centroids,
+    write_dictionary,
+    write_labels,
+)
+from speechft.finetune.layer_labels import ClusterHead, FrozenLayer
+from speechft.recipes import ContinuedPretrainRecipe, PretrainRecipe
 
 LOGGER = logging.getLogger("speechft.finetune")
 SAMPLING_RATE = 16_000
@@ -37,7 +49,7 @@ class Utterances:
         return sum(num_samples_16k(cut) for cut in self.train) / SAMPLING_RATE / 3600
 
 
-def choose_utterances(manifests: Sequence[str | Path], recipe: PretrainRecipe) -> Utterances:
+def choose_utterances(manifests: Sequence[str | Path], recipe: PretrainRecipe | ContinuedPretrainRecipe) -> Utterances:
     """The train splits of `manifests` without short recordings; a random share of them is set apart for validation.
 
     Raises:
@@ -57,17 +69,54 @@ def choose_utterances(manifests: Sequence[str | Path], recipe: PretrainRecipe) -
     return Utterances([kept[index] for index in train], [kept[index] for index in valid], len(cuts) - len(kept))
 
 
-def prepare_pretraining_data(folder: Path, utterances: Utterances, recipe: PretrainRecipe) -> None:
-    """Fill `folder` with train.tsv, train.km, valid.tsv, valid.km, dict.km.txt and the audio; what is there already is kept."""
+@dataclass(frozen=True)
+class LabelSource:
+    """Where HuBERT's targets come from: MFCC, or a hidden layer or the cluster head of the encoder in a directory."""
+
+    kind: Literal["mfcc", "layer", "own_predictions"]
+    encoder_dir: Path | None = None
+    layer: int | None = None
+
+
+def prepare_pretraining_data(
+    folder: Path, utterances: Utterances, source: LabelSource | None, *, clusters: int, seed: int
+) -> tuple[float, int]:
+    """Fill `folder` with train.tsv, valid.tsv, the audio and, given a `source`, labels and their dictionary; what is there already is kept.
+
+    Returns:
+        Labels a second, and how many kinds of them there are; 0 and 0 without a source.
+    """
     audio = {split: _write_audio(folder, split, getattr(utterances, split)) for split in ("train", "valid")}
+    if source is None:
+        return 0.0, 0
+    facts = folder / "labels.json"
+    if not facts.is_file():
+        labels, rate, symbols = _labels(folder, audio["train"], source, clusters, seed)
+        for split, files in audio.items():
+            if not (folder / f"{split}.{LABELS}").is_file():
+                write_labels(folder / f"{split}.{LABELS}", files, labels)
+        write_dictionary(folder / f"dict.{LABELS}.txt", symbols)
+        write_json(facts, {"rate": rate, "symbols": len(symbols)})
+    known = read_json(facts)
+    return float(known["rate"]), int(known["symbols"])
+
+
+def _labels(folder: Path, audio: list[Path], source: LabelSource, clusters: int, seed: int) -> tuple[FrameLabels, float, list[str]]:
+    """What labels frames, labels a second, and the names of the labels."""
+    if source.kind == "own_predictions":
+        assert source.encoder_dir is not None
+        head = ClusterHead(source.encoder_dir)
+        return head, head.rate, head.symbols
+    features: FrameFeatures = mfcc_frames
+    rate: float = MFCC_RATE
+    if source.kind == "layer":
+        assert source.encoder_dir is not None
+        features = frozen = FrozenLayer(source.encoder_dir, source.layer)
+        rate = frozen.rate
     centroids = folder / "centroids.npy"
     if not centroids.is_file():
-        save_centroids(centroids, fit_kmeans(audio["train"], recipe.clusters, recipe.seed))
-    for split, files in audio.items():
-        labels = folder / f"{split}.{LABELS}"
-        if not labels.is_file():
-            write_labels(labels, files, load_centroids(centroids))
-    write_dictionary(folder / f"dict.{LABELS}.txt", recipe.clusters)
+        save_centroids(centroids, fit_kmeans(audio, clusters, seed, features))
+    return cluster_labels(features, load_centroids(centroids)), rate, [str(cluster) for cluster in range(clusters)]
 
 
 def _write_audio(folder: Path, split: str, cuts: Sequence[Any]) -> list[Path]:

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from speechft.encoders.directory import read_tensors, seal_encoder, write_encoder
+from speechft.encoders.directory import read_config, read_tensors, seal_encoder, write_encoder
+from speechft.encoders.families import nothing_learnt
 from speechft.encoders.provenance import make_provenance
-from speechft.errors import ConfigError
+from speechft.errors import CheckpointError, ConfigError
 from speechft.files import atomic_directory, exclusive_lock
 from speechft.finetune.freezing import head_only_updates
 from speechft.finetune.jobs import FinetuneJob, default_work_directory, is_main_process, job_identity, resolve_manifests
@@ -59,6 +60,8 @@ def finetune(
     get_task(recipe.task, **recipe.task_options)
     splits = resolve_manifests(manifests, ("train", "dev"))
     read_tensors(encoder_dir / ENCODER_FILES[0])
+    if (refusal := nothing_learnt(read_config(encoder_dir).model_type, encoder_dir, "fine-tune")) is not None:
+        raise CheckpointError(refusal)
     inputs = {"base": encoder_dir / ENCODER_FILES[0], "config": encoder_dir / ENCODER_FILES[1], **splits}
     identity = job_identity(inputs, recipe.model_dump(mode="json"))
     directory = Path(work_dir).absolute() if work_dir is not None else default_work_directory(out_dir, identity)

@@ -10,7 +10,7 @@ from typing import Any
 
 from speechft.errors import MergeError
 from speechft.files import sha256_file
-from speechft.merge.stream import TensorReader
+from speechft.merge.stream import TensorInfo, TensorReader
 
 _SHOWN = 20
 """Differences printed; the number of those left out follows."""
@@ -80,6 +80,11 @@ def kept(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
+def widened(base: TensorInfo, finetuned: TensorInfo) -> bool:
+    """Whether a tensor is the float32 counterpart of one that the base stores in half precision, as fine-tuning of such a base gives it."""
+    return base.dtype in ("F16", "BF16") and finetuned.dtype == "F32" and base.shape == finetuned.shape
+
+
 def check_tensors(base: TensorReader, finetuned: Sequence[TensorReader], keep: Sequence[str] = ()) -> None:
     """Refuse models whose tensors differ in name, shape or dtype; tensors that `keep` matches are not compared.
 
@@ -95,7 +100,7 @@ def check_tensors(base: TensorReader, finetuned: Sequence[TensorReader], keep: S
         problems += [
             f"{model.path}: {name} is {found[name]}, pre-trained it is {expected[name]}"
             for name in sorted(expected.keys() & found.keys())
-            if found[name] != expected[name]
+            if found[name] != expected[name] and not widened(expected[name], found[name])
         ]
     if problems:
         shown = [*problems[:_SHOWN], *([f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else [])]

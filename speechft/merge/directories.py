@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from speechft.encoders.families import nothing_learnt
 from speechft.errors import MergeError, SpeechFTError, missing_file
 from speechft.files import atomic_directory, read_json
 from speechft.merge.checks import check_alpha, check_configs, check_paths, distinct_hashes
@@ -88,6 +89,8 @@ def _config(path: Path) -> dict[str, Any]:
         raise MergeError(str(error)) from None
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise MergeError(f"{path}: names no model_type, so the family of the model is unknown. Import the checkpoint again.")
+    if (refusal := nothing_learnt(config["model_type"], path.parent, "merge")) is not None:
+        raise MergeError(refusal)
     return config
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from speechft.errors import MergeError
 from speechft.files import atomic_file
 from speechft.merge.base import MergeMethod
-from speechft.merge.checks import check_alpha, check_paths, check_tensors, distinct_hashes, kept
+from speechft.merge.checks import check_alpha, check_paths, check_tensors, distinct_hashes, kept, widened
 from speechft.merge.linear import LinearMerge
-from speechft.merge.stream import FLOATING, TensorReader, TensorWriter
+from speechft.merge.stream import FLOATING, TensorInfo, TensorReader, TensorWriter
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +29,8 @@ def merge_files(
 ) -> list[str]:
     """Merge safetensors files of one pre-trained and one or more fine-tuned models into a safetensors file.
 
-    Computed in float32 (float64 for float64 tensors), stored in the dtype of `base`. Integer tensors can not be interpolated and must
+    Computed in float32 (float64 for float64 tensors), stored in the dtype of `base`; where `base` is stored in half precision and a
+    fine-tuned model in float32, in float32. Integer tensors can not be interpolated and must
     be equal. The bytes of the output depend on the content of the inputs alone, for symmetric methods not on the order of `finetuned`.
 
     Args:
@@ -85,9 +86,17 @@ def stream_merge(base: Path, finetuned: Mapping[str, Path], out: Path, method: M
     models = [finetuned[digest] for digest in (sorted(finetuned) if method.symmetric else finetuned)]
     with ExitStack() as stack:
         reader, *readers = [stack.enter_context(TensorReader(path)) for path in (base, *models)]
-        writer = stack.enter_context(TensorWriter(out, reader.tensors))
+        writer = stack.enter_context(TensorWriter(out, _stored(reader, readers)))
         for name in writer.order:
             writer.write(name, _merged(name, reader, readers, method, alpha, keep))
+
+
+def _stored(base: TensorReader, finetuned: Sequence[TensorReader]) -> dict[str, TensorInfo]:
+    """What the result holds: as the base, but float32 where a fine-tuned model has more precision."""
+    return {
+        name: next((model.tensors[name] for model in finetuned if name in model.tensors and widened(info, model.tensors[name])), info)
+        for name, info in base.tensors.items()
+    }
 
 
 def _merged(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from speechft.files import atomic_file
 from speechft.recipes import TableRecipe
 from speechft.tables.build import existing_cells
+from speechft.tables.canvas import new_page, save_figure
 from speechft.tables.layout import Column, Table, arrange
 from speechft.tables.published import Published
 from speechft.tables.render import PENDING, UNDEFINED
@@ -24,15 +24,6 @@ _WIDTH, _LINE_HEIGHT, _PANEL_EXTRA = 2.5, 0.34, 1.0  # inches
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "*")
 _COLOURS = ("#000000", "#b35806", "#2166ac", "#1b7837", "#762a83", "#8c510a", "#35978f", "#bf812d", "#80cdc1", "#c51b7d")
 _PLATE = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}  # keeps numbers readable over lines
-_STYLE: dict[str, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so the figure is the same everywhere
-    "font.size": 8,
-    "svg.hashsalt": "speechft",
-    "svg.fonttype": "path",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-}
 
 
 def build_figure(recipe: TableRecipe, cells: Sequence[str | Path], out_png: str | Path) -> None:
@@ -49,39 +40,18 @@ def build_figure(recipe: TableRecipe, cells: Sequence[str | Path], out_png: str 
     Raises:
         TableError: see `build_table`.
     """
-    import matplotlib as mpl
-
     table = arrange(recipe.model_copy(update={"published": None}), existing_cells(cells), Published({}), Path(out_png).stem)
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(_STYLE)  # type: ignore[arg-type]
-        figure = _draw(table)
-        with atomic_file(out_png) as temporary:
-            figure.savefig(temporary, format="png", dpi=200, metadata={"Software": None})
-        with atomic_file(Path(out_png).with_suffix(".svg")) as temporary:
-            figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
+    save_figure(lambda: _draw(table), out_png, **{"axes.spines.left": False})
 
 
 def _draw(table: Table) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
     columns = [column for column in table.columns if any(entry.defined for entry in column.entries)]
     across = min(_COLUMNS, len(columns))
     down = -(-len(columns) // across)
     positions, headings = _positions(table)
     panel_height = _PANEL_EXTRA + _LINE_HEIGHT * (max([*positions, *(place for _, place in headings)]) + 1)
     width = 1.3 + _WIDTH * across
-    head = textwrap.wrap(table.title, int(width * 10))
-    foot = [line for note in _foot(table) for line in textwrap.wrap(note, int(width * 16))]
-    head_height, foot_height = 0.25 + 0.18 * len(head), 0.14 * len(foot) + 0.15
-    height = panel_height * down + head_height + foot_height
-    body = (0, foot_height / height, 1, 1 - (head_height + foot_height) / height)
-    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(rect=body, w_pad=0.08, h_pad=0.08, wspace=0.03, hspace=0.05))
-    FigureCanvasAgg(figure)
-    figure.text(0.02, 1 - 0.12 / height, "\n".join(head), ha="left", va="top", fontsize=11, fontweight="bold")
-    figure.text(0.02, 0.06 / height, "\n".join(foot), ha="left", va="bottom", fontsize=7, color="#333333")
+    figure = new_page(table.title, _foot(table), width, panel_height * down)
     panels = figure.subplots(down, across, squeeze=False, sharey=True)
     for place, panel in enumerate(panels.flat):
         if place < len(columns):
@@ -158,6 +128,8 @@ def _reference_lines(panel: Axes, table: Table, column: Column, positions: list[
     for row, entry, height in zip(table.rows, column.entries, positions, strict=True):
         if row.method == "pretrained" and entry.mean is not None:
             last = max(place for other, place in zip(table.rows, positions, strict=True) if other.encoder == row.encoder)
+            if last == height:  # nothing to compare with, as for filterbanks
+                continue
             panel.plot([entry.mean, entry.mean], [height, last + 0.4], color="#888888", linestyle=(0, (3, 2)), linewidth=0.9, zorder=1)
 
 

@@ -14,6 +14,7 @@ from speechft.tables.cells import Key, cell_key
 from speechft.tables.metrics import METRICS, TableMetric, task_metrics
 from speechft.tables.notes import table_legend, table_notes
 from speechft.tables.published import Published
+from speechft.tables.relative_score import relative_score, relative_score_notes
 from speechft.tables.scores import SUPERB_FULL_TASKS, SUPERB_S_TASKS, partial_score, partial_title, superb_full_score, superb_score
 
 CONFIDENCE = 0.95
@@ -95,8 +96,8 @@ class Table:
     """How to read the entries."""
 
 
-def arrange(recipe: TableRecipe, cells: Iterable[Cell], published: Published, name: str) -> Table:
-    """Put cells where the recipe wants them; cells of other models and tasks are left aside.
+def arrange(recipe: TableRecipe, cells: Iterable[Cell], published: Published, name: str, *, scores: bool = True) -> Table:
+    """Put cells where the recipe wants them; cells of other models and tasks are left aside. Without `scores` there are metrics only.
 
     Raises:
         TableError: the recipe names a task without metrics or a published table that does not exist, or the cells of one row were
@@ -107,9 +108,13 @@ def arrange(recipe: TableRecipe, cells: Iterable[Cell], published: Published, na
         raise TableError(f"There are no published numbers of a table {recipe.published!r}. Tables with numbers: {known}.")
     by_key = {cell_key(cell): cell for cell in cells}
     columns = [_metric_column(metric, recipe, by_key, published) for metric in task_metrics(recipe.tasks)]
-    columns += _score_columns(recipe, columns, published)
+    own: list[str] = []
+    if scores:
+        columns += _score_columns(recipe, columns, published)
+        own = _add_own_score(recipe, columns)
     hashes = tuple(_row_hash(row, recipe, by_key) for row in recipe.rows)
-    return Table(name, recipe.title, recipe.rows, tuple(columns), hashes, table_notes(recipe, columns), table_legend(columns))
+    notes = (*table_notes(recipe, columns, scores=scores), *own)
+    return Table(name, recipe.title, recipe.rows, tuple(columns), hashes, notes, table_legend(columns))
 
 
 def _row_hash(row: TableRow, recipe: TableRecipe, cells: Mapping[Key, Cell]) -> str:
@@ -155,9 +160,32 @@ def _score_columns(recipe: TableRecipe, columns: Sequence[Column], published: Pu
                 for row, values in zip(recipe.rows, rows, strict=True)
             ]
             found.append(Column(METRICS[key], tuple(entries)))
-    if not any(column.metric.key == "SUPERB_S" for column in found):
+    if recipe.score is None and not any(column.metric.key == "SUPERB_S" for column in found):
         found += _partial_column(recipe, columns)
     return [column for column in found if any(entry.defined or entry.published is not None for entry in column.entries)]
+
+
+def _add_own_score(recipe: TableRecipe, columns: list[Column]) -> list[str]:
+    """Append the column of the table's own score, if it has one; the notes that go with it."""
+    asked = recipe.score
+    if asked is None:
+        return []
+    floor = next((index for index, row in enumerate(recipe.rows) if _model(row) == _model(asked.floor)), None)
+    if floor is None:
+        raise TableError(f"The score's floor {'/'.join(_model(asked.floor))} is no row of the table. Add the row, or name another one.")
+    if missing := [task for task in asked.tasks if task not in recipe.tasks]:
+        raise TableError(f"The score needs the tasks {', '.join(missing)}, which are no columns of the table. Add them, or drop them.")
+    scored = [(column.metric, [entry.values for entry in column.entries]) for column in columns if column.metric.task in asked.tasks]
+    score = relative_score(scored, floor)
+    metric = TableMetric("own_score", asked.label, None, higher_is_better=True, unit="", decimals=1)
+    entries = [Entry(values) for values in score.rows] if score else [Entry(defined=False)] * len(recipe.rows)
+    columns.append(Column(metric, tuple(entries)))
+    names = [f"{row.label} ({row.encoder}, {row.finetuning})" for row in recipe.rows]
+    return relative_score_notes(asked.label, names[floor], asked.tasks, score, names)
+
+
+def _model(row: TableRow) -> tuple[str, str, str]:
+    return (row.encoder, row.finetuning, row.method)
 
 
 def _partial_column(recipe: TableRecipe, columns: Sequence[Column]) -> list[Column]:

@@ -17,9 +17,10 @@ _PROTOCOLS = {
 }
 
 
-def table_notes(recipe: TableRecipe, columns: Sequence[Column]) -> tuple[str, ...]:
-    """What must be known about the numbers: the experiment's own note, the protocol, the scales of the scores."""
-    return (*([recipe.note] if recipe.note else []), *_protocol_notes(recipe, columns), *_score_notes(columns))
+def table_notes(recipe: TableRecipe, columns: Sequence[Column], *, scores: bool = True) -> tuple[str, ...]:
+    """What must be known about the numbers: the experiment's own note, the protocol, the scales of SUPERB's scores."""
+    about_scores = _score_notes(recipe, columns) if scores else []
+    return (*([recipe.note] if recipe.note else []), *_protocol_notes(recipe, columns), *about_scores)
 
 
 def table_legend(columns: Sequence[Column]) -> tuple[str, ...]:
@@ -59,7 +60,7 @@ def _protocol_notes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]
     return notes
 
 
-def _score_notes(columns: Sequence[Column]) -> list[str]:
+def _score_notes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]:
     keys = {column.metric.key for column in columns}
     notes = []
     if "SUPERB_S" in keys or any(key.startswith("partial_score") for key in keys):
@@ -73,5 +74,6 @@ def _score_notes(columns: Sequence[Column]) -> list[str]:
         )
     scored = [column for column in columns if any(column.metric.key in of_task for of_task in SUPERB_S_TASKS.values())]
     if scored and any(entry.protocol == "quick" for column in scored for entry in column.entries):
-        notes.append("No score over tasks where the protocol is quick: its scales belong to SUPERB's data and protocol.")
+        which = "score over tasks" if recipe.score is None else "SUPERB_S or SUPERB_FULL"
+        notes.append(f"No {which} where the protocol is quick: its scales belong to SUPERB's data and protocol.")
     return notes

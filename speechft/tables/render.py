@@ -69,8 +69,13 @@ def _grid(table: Table, escape: Callable[[str], str], bold: str) -> tuple[list[s
 def markdown(table: Table) -> str:
     """GitHub-flavoured Markdown, columns padded so that the source can be read too."""
     header, rows = _grid(table, markdown_escape, "**{}**")
+    return markdown_page(table, header, rows, len(_LEADING))
+
+
+def markdown_page(table: Table, header: list[str], rows: list[list[str]], leading: int) -> str:
+    """Title, grid and notes; the first `leading` columns hold words, the others numbers."""
     widths = [max(3, *(len(line[place]) for line in [header, *rows])) for place in range(len(header))]
-    rules = ["-" * width if place < len(_LEADING) else "-" * (width - 1) + ":" for place, width in enumerate(widths)]
+    rules = ["-" * width if place < leading else "-" * (width - 1) + ":" for place, width in enumerate(widths)]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in [header, rules, *rows]
     ]

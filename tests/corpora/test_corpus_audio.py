@@ -63,6 +63,16 @@ def test_part_of_a_recording(folder, tmp_path):
     assert np.array_equal(load_audio(part).numpy(), soundfile.read(path, dtype="float32")[0][1600:4800])
 
 
+@pytest.mark.parametrize(("name", "rate"), [("a.wav", 16000), ("a.flac", 16000), ("a.opus", 16000), ("a.wav", 8000), ("a.flac", 24000)])
+def test_samples_of_a_part_are_those_of_the_whole(name, rate, folder, tmp_path):
+    folder.tone(name, seconds=1.0, rate=rate, **({"format": "OGG", "subtype": "OPUS"} if name.endswith(".opus") else {}))
+    (whole,) = prepared(folder, tmp_path, name)
+    for cut in (whole, whole.truncate(offset=0.25, duration=0.5)):
+        waveform = load_audio(cut)
+        for start, count in ((0, 1), (7, 3001), (4000, len(waveform) - 4000), (0, len(waveform))):
+            assert torch.equal(load_audio(cut, start, count), waveform[start : start + count])
+
+
 def test_files_that_changed_since(folder, tmp_path):
     path = folder.tone("a.wav", seconds=0.5)
     (cut,) = prepared(folder, tmp_path, "a.wav")

@@ -4,7 +4,17 @@ import soundfile
 import torch
 
 from speechft.errors import TrainingError
-from speechft.finetune.kmeans_labels import fit_kmeans, mfcc_features, nearest_centroids, slopes, write_dictionary, write_labels
+from speechft.finetune import kmeans_labels
+from speechft.finetune.kmeans_labels import (
+    cluster_labels,
+    fit_kmeans,
+    mfcc_features,
+    mfcc_frames,
+    nearest_centroids,
+    slopes,
+    write_dictionary,
+    write_labels,
+)
 
 
 def kaldi_mfcc(waveform, num_filters=23, num_ceps=13):
@@ -59,7 +69,7 @@ def test_clusters_tell_tones_apart_and_are_repeatable(tmp_path):
         soundfile.write(files[-1], 0.3 * np.sin(2 * np.pi * pitch * time), 16000)
     centroids = fit_kmeans(files, 3, seed=0)
     np.testing.assert_array_equal(centroids, fit_kmeans(files, 3, seed=0))
-    write_labels(tmp_path / "train.km", files, centroids)
+    write_labels(tmp_path / "train.km", files, cluster_labels(mfcc_frames, centroids))
     lines = [line.split() for line in (tmp_path / "train.km").read_text().splitlines()]
     assert [len(line) for line in lines] == [48] * 3
     assert len({max(set(line), key=line.count) for line in lines}) == 3
@@ -68,5 +78,28 @@ def test_clusters_tell_tones_apart_and_are_repeatable(tmp_path):
 
 
 def test_dictionary_lists_every_cluster(tmp_path):
-    write_dictionary(tmp_path / "dict.km.txt", 3)
+    write_dictionary(tmp_path / "dict.km.txt", ["0", "1", "2"])
     assert (tmp_path / "dict.km.txt").read_text() == "0 1\n1 1\n2 1\n"
+
+
+def test_labels_that_were_cut_go_on_where_they_were(tmp_path, monkeypatch):
+    monkeypatch.setattr(kmeans_labels, "LABEL_PART", 2)
+    files = []
+    for index in range(5):
+        files.append(tmp_path / f"{index}.flac")
+        soundfile.write(files[-1], np.zeros(800 * (index + 1)), 16000)
+    seen = []
+
+    def label(waveforms):
+        seen.append(len(waveforms))
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return [np.array([len(waveform) // 800]) for waveform in waveforms]
+
+    with pytest.raises(KeyboardInterrupt):
+        write_labels(tmp_path / "train.km", files, label)
+    assert not (tmp_path / "train.km").exists()
+    write_labels(tmp_path / "train.km", files, label)
+    assert seen == [2, 2, 1, 1]
+    assert (tmp_path / "train.km").read_text().split() == ["1", "2", "3", "4", "5"]
+    assert sorted(path.name for path in tmp_path.glob("train.km*")) == ["train.km"]

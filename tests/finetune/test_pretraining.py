@@ -4,34 +4,13 @@ import math
 
 import pytest
 import torch
+from finetune.small_pretraining import RECIPE
 
 from speechft.encoders import load_encoder
 from speechft.errors import ConfigError, TrainingError
 from speechft.files import sha256_file
 from speechft.finetune import pretrain
 from speechft.finetune.trainer import import_fairseq
-from speechft.recipes import PretrainRecipe
-
-RECIPE = PretrainRecipe(
-    architecture={
-        "extractor": [{"channels": 16, "kernel": k, "stride": s} for k, s in [(10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2)]],
-        "layers": 2,
-        "hidden_size": 32,
-        "ffn_size": 64,
-        "attention_heads": 2,
-        "conv_pos": 16,
-        "conv_pos_groups": 4,
-        "final_dim": 16,
-    },
-    clusters=8,
-    updates=9,
-    warmup_updates=2,
-    batch_seconds=2.0,
-    max_seconds=0.5,
-    validate_every=4,
-    valid_fraction=0.15,
-    mask_length=4,
-)
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +50,13 @@ def test_weights_are_those_of_the_last_fairseq_checkpoint(pretrained):
     assert torch.equal(weights["masked_spec_embed"], state["model"]["mask_emb"])
 
 
+def test_names_of_the_labels_are_kept_and_the_plug_in_is_not(pretrained):
+    source = json.loads((pretrained / "out/source_config.json").read_text())
+    assert source["dictionaries"][0]["symbols"] == ["<s>", "<pad>", "</s>", "<unk>", *map(str, range(8))]
+    assert (source["model_cfg"]["_name"], source["task_cfg"]["_name"]) == ("hubert", "hubert_pretraining")
+    assert not {"start", "fresh_head", "head_only", "freeze_extractor", "seed"} & set(source["task_cfg"])
+
+
 def test_data_has_short_recordings_left_out_and_a_label_every_10_ms(pretrained):
     data = pretrained / "work/data"
     sizes = [int(line.split("\t")[1]) for split in ("train", "valid") for line in (data / f"{split}.tsv").read_text().splitlines()[1:]]
@@ -95,9 +81,9 @@ def test_log_has_losses_in_nats(pretrained):
 
 def test_interrupted_pretraining_ends_with_the_same_weights(pretrained, manifests, tmp_path, monkeypatch):
     import_fairseq()
-    from speechft.finetune.plugin.pretraining import RepeatablePretrainingTask
+    from speechft.finetune.plugin.pretraining import RepeatableHubertTask
 
-    original = RepeatablePretrainingTask.train_step
+    original = RepeatableHubertTask.train_step
 
     def interrupt(task, sample, model, criterion, optimizer, update_num, ignore_grad=False):
         if update_num == 6:
@@ -105,7 +91,7 @@ def test_interrupted_pretraining_ends_with_the_same_weights(pretrained, manifest
         return original(task, sample, model, criterion, optimizer, update_num, ignore_grad)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(RepeatablePretrainingTask, "train_step", interrupt)
+        patch.setattr(RepeatableHubertTask, "train_step", interrupt)
         pretrain(RECIPE, manifests, tmp_path / "out", tmp_path / "work")
     made = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "work/data/train").iterdir()}
     pretrain(RECIPE, manifests, tmp_path / "out", tmp_path / "work", keep_work=True)

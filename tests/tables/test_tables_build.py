@@ -145,11 +145,15 @@ def test_published_numbers_that_are_asked_for_but_not_given(small_table, tmp_pat
 
 def svg_texts(recipe, cells, path, monkeypatch):
     """All texts of the figure; the real one draws letters as paths."""
-    from speechft.tables import figure
+    from speechft.tables import canvas
 
-    monkeypatch.setitem(figure._STYLE, "svg.fonttype", "none")
+    monkeypatch.setitem(canvas.STYLE, "svg.fonttype", "none")
     build_figure(recipe, cells, path)
-    root = ElementTree.parse(path.with_suffix(".svg")).getroot()
+    return texts_of(path.with_suffix(".svg"))
+
+
+def texts_of(svg):
+    root = ElementTree.parse(svg).getroot()
     return [" ".join("".join(node.itertext()).split()) for node in root.iter("{http://www.w3.org/2000/svg}text")]
 
 

@@ -1,5 +1,6 @@
 """What Snakemake plans: which jobs exist, and what reruns after a change. Nothing is computed here but the recipe files."""
 
+import json
 import os
 import re
 import subprocess
@@ -173,6 +174,51 @@ rule probe:
     snakemake(folder, "--snakefile", "Snakefile", "--configfile", "experiment.yaml", "--", "environment.txt")
     lines = (folder / "environment.txt").read_text().splitlines()
     assert {"HF_HUB_OFFLINE=1", "TRANSFORMERS_OFFLINE=1"} <= set(lines)
+
+
+def use_fbank_and_a_curve(values):
+    values["encoders"]["fbank"] = {"kind": "fbank"}
+    values["tables"]["demo"].update(encoders=["fbank", "hubert_demo"], score={"floor": "fbank"})
+    values["curves"] = {"alpha": {"encoder": "hubert_demo", "finetuning": "pr_sentences", "tasks": ["pr", "sid"]}}
+
+
+def test_fbank_is_one_row_of_the_table(folder):
+    change(folder, use_fbank_and_a_curve)
+    jobs = planned(folder, "results/demo/tables/demo.md")
+    assert (jobs["fbank"], jobs["evaluate"], jobs["pretrain"], jobs["finetune"], jobs["merge"]) == (1, 12, 1, 1, 1)
+    jobs = planned(folder, "results/demo/cells/fbank/none/pretrained/ks.json")
+    assert jobs == {"recipe": 3, "manifests": 1, "fbank": 1, "evaluate": 1, "total": 6}
+
+
+def test_a_curve_merges_and_evaluates_what_is_not_there_already(folder):
+    change(folder, use_fbank_and_a_curve)
+    jobs = planned(folder, "results/demo/figures/alpha.png")
+    # Nine merges; the pre-trained and the fine-tuned encoder are the ends.
+    assert (jobs["merge"], jobs["evaluate"], jobs["curve"]) == (9, 2 * 11, 1)
+    assert "fbank" not in jobs
+    everything = planned(folder)
+    # Three methods and FBANK on three tasks, nine further alphas on two.
+    assert (everything["merge"], everything["evaluate"]) == (10, 3 * 4 + 2 * 9)
+    assert (everything["table"], everything["figure"], everything["curve"]) == (1, 1, 1)
+
+
+def test_an_alpha_is_a_model_that_can_be_asked_for(folder):
+    jobs = planned(folder, "results/demo/cells/hubert_demo/pr_sentences/speech_ft@0.50/ks.json")
+    assert (jobs["pretrain"], jobs["finetune"], jobs["merge"], jobs["evaluate"]) == (1, 1, 1, 1)
+    snakemake(folder, "--configfile", "experiment.yaml", "--", "results/demo/recipes/merge/speech_ft@0.50.json")
+    assert json.loads((folder / "results/demo/recipes/merge/speech_ft@0.50.json").read_text())["alpha"] == 0.5
+    target = "results/demo/models/hubert_demo/pr_sentences/speech_ft@0.5/model.safetensors"
+    assert "MissingRuleException" in snakemake(folder, "--configfile", "experiment.yaml", "--dry-run", "--", target, check=False)
+
+
+def test_a_new_curve_keeps_what_is_finished(finished):
+    def add_curve(values):
+        curve = {"encoder": "hubert_demo", "finetuning": "pr_sentences", "alphas": [0, 0.25, 0.5, 1], "tasks": ["pr", "sid"]}
+        values["curves"] = {"alpha": curve}
+
+    change(finished, add_curve)
+    # The recipes of the merge and of the curve are new, those of the two evaluations are there.
+    assert planned(finished) == {"recipe": 2, "merge": 1, "evaluate": 2, "curve": 1, "all": 1, "total": 7}
 
 
 def test_a_typo_in_the_experiment_stops_before_any_job(folder):

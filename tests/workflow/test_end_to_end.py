@@ -67,7 +67,8 @@ def experiment(tmp_path_factory):
                     "batch_seconds": 10,
                     "valid_fraction": 0.2,
                 },
-            }
+            },
+            "fbank": {"kind": "fbank"},
         },
         "finetunings": {
             "words": {
@@ -76,7 +77,16 @@ def experiment(tmp_path_factory):
             }
         },
         "tasks": {"pr": {"corpus": "sentences", "recipe": QUICK}},
-        "tables": {"tiny": {"title": "Tiny", "encoders": ["tiny"], "finetunings": ["words"], "tasks": ["pr"]}},
+        "tables": {
+            "tiny": {
+                "title": "Tiny",
+                "encoders": ["fbank", "tiny"],
+                "finetunings": ["words"],
+                "tasks": ["pr"],
+                "score": {"floor": "fbank", "label": "tiny score"},
+            }
+        },
+        "curves": {"alpha": {"encoder": "tiny", "finetuning": "words", "alphas": "0:1:0.5", "tasks": ["pr"]}},
     }
     (folder / "experiment.yaml").write_text(yaml.safe_dump(values))
     (folder / "config").mkdir()
@@ -130,6 +140,29 @@ def test_the_table_shows_three_models_and_says_that_the_protocol_was_quick(exper
     for label in ("Pre-trained", "Stable-FT", "Speech-FT", "quick"):
         assert label in text
     assert (experiment / "results/figures/tiny.png").stat().st_size > 5000
+
+
+def test_filterbanks_are_a_row_and_the_floor_of_the_score(experiment):
+    cell = json.loads((experiment / "results/cells/fbank/none/pretrained/pr.json").read_text())
+    assert cell["counts"]["test"]["utterances"] == 12
+    text = (experiment / "results/tables/tiny.md").read_text()
+    assert "| FBANK " in text
+    assert "tiny score" in text
+    assert "s_floor is the mean of FBANK (fbank, none)" in text
+
+
+def test_the_curve_has_three_alphas_and_one_model_more(experiment):
+    with (experiment / "results/tables/alpha.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["alpha"], row["method"]) for row in rows] == [("0.0", "pretrained"), ("0.5", "speech_ft@0.50"), ("1.0", "stable_ft")]
+    for row in rows:
+        name = f"{row['finetuning']}/{row['method']}"
+        assert float(row["mean"]) == json.loads((experiment / f"results/cells/tiny/{name}/pr.json").read_text())["metrics"]["PR"]
+    merges = sorted(path.name for path in (experiment / "results/models/tiny/words").iterdir() if not path.name.startswith("."))
+    assert merges == ["speech_ft", "speech_ft@0.50", "stable_ft"]
+    assert json.loads((model(experiment, "words/speech_ft@0.50") / "provenance.json").read_text())["recipe"]["alpha"] == 0.5
+    for suffix in ("png", "svg"):
+        assert (experiment / f"results/figures/alpha.{suffix}").stat().st_size > 5000
 
 
 def test_a_second_run_does_nothing(experiment):

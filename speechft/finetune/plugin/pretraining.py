@@ -1,18 +1,30 @@
-"""fairseq's HuBERT pre-training, made repeatable."""
+"""fairseq's HuBERT and wav2vec 2.0 pre-training, made repeatable, and able to go on from an encoder."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from fairseq.data import BaseWrapperDataset, data_utils
 from fairseq.data.data_utils import compute_mask_indices
 from fairseq.logging import metrics
 from fairseq.models.hubert.hubert import HubertModel
+from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Model
 from fairseq.tasks import register_task
+from fairseq.tasks.audio_pretraining import AudioPretrainingConfig, AudioPretrainingTask
 from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig, HubertPretrainingTask
-from torch import Tensor
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from speechft.encoders.families import get_family
+from speechft.errors import TrainingError
+from speechft.finetune.freezing import freeze, frozen_parameters
+
+EXTRACTOR = "feature_extractor."
+MASK_EMBEDDING = "mask_emb"
+VALIDATION = -1
 
 
 class RepeatableDataset(BaseWrapperDataset):  # type: ignore[misc]
@@ -41,65 +53,177 @@ class RepeatableDataset(BaseWrapperDataset):  # type: ignore[misc]
             return super().collater(samples)
 
 
-class RepeatableHubert(HubertModel):  # type: ignore[misc]
-    """HuBERT of fairseq, of the same tensors and configuration, with masks that depend on `mask_key` and the utterance.
+def repeatable_mask(model: Any, x: Tensor, padding_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Replace masked frames of x (B, T, D) by the mask embedding; returns x and the mask, bool (B, T).
 
-    fairseq seeds masks from the operating system's entropy unless it is given seed, epoch and utterances, and its HuBERT gives none.
+    fairseq seeds masks from the operating system's entropy unless it is given seed, epoch and utterances, and its models give none.
+    `model.mask_key` are these three.
     """
+    seed, update, utterances = model.mask_key
+    mask = compute_mask_indices(
+        (x.shape[0], x.shape[1]),
+        padding_mask,
+        model.mask_prob,
+        model.mask_length,
+        model.mask_selection,
+        model.mask_other,
+        min_masks=2,
+        no_overlap=model.no_mask_overlap,
+        min_space=model.mask_min_space,
+        seed=seed,
+        epoch=update,
+        indices=utterances,
+    )
+    masked = torch.from_numpy(mask).to(x.device)
+    x[masked] = model.mask_emb.to(x.dtype)
+    return x, masked
+
+
+def _crop(waveform: Tensor, size: int) -> Tensor:
+    """`size` samples of a waveform (N,) from a random place on."""
+    start = np.random.randint(0, len(waveform) - size + 1)
+    return waveform[start : start + size]
+
+
+class RepeatableHubert(HubertModel):  # type: ignore[misc]
+    """HuBERT of fairseq, of the same tensors and configuration, with masks that depend on `mask_key` and the utterance."""
 
     mask_key: tuple[int, int, Any] = (0, 0, None)
 
     def apply_mask(self, x: Tensor, padding_mask: Tensor | None, target_list: Any) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        """Replace masked frames of x (B, T, D) by the mask embedding; returns x and the mask, bool (B, T)."""
-        seed, update, utterances = self.mask_key
-        mask = compute_mask_indices(
-            (x.shape[0], x.shape[1]),
-            padding_mask,
-            self.mask_prob,
-            self.mask_length,
-            self.mask_selection,
-            self.mask_other,
-            min_masks=2,
-            no_overlap=self.no_mask_overlap,
-            min_space=self.mask_min_space,
-            seed=seed,
-            epoch=update,
-            indices=utterances,
-        )
-        masked = torch.from_numpy(mask).to(x.device)
-        x[masked] = self.mask_emb
-        return x, masked
+        """Mask frames of x (B, T, D)."""
+        return repeatable_mask(self, x, padding_mask)
+
+
+class RepeatableWav2Vec2(Wav2Vec2Model):  # type: ignore[misc]
+    """wav2vec 2.0 of fairseq, of the same tensors and configuration, with masks that depend on `mask_key` and the utterance."""
+
+    mask_key: tuple[int, int, Any] = (0, 0, None)
+
+    def apply_mask(
+        self,
+        x: Tensor,
+        padding_mask: Tensor | None,
+        mask_indices: Any = None,  # noqa: ARG002
+        mask_channel_indices: Any = None,  # noqa: ARG002
+    ) -> tuple[Tensor, Tensor]:
+        """Mask frames of x (B, T, D)."""
+        return repeatable_mask(self, x, padding_mask)
 
 
 @dataclass
-class RepeatablePretrainingConfig(HubertPretrainingConfig):  # type: ignore[misc]
-    """Options of `speechft_hubert_pretraining`."""
+class _Continuation:
+    """Options that fairseq's tasks lack.
+
+    `start`: safetensors file of the tensors to begin with. `fresh_head`: begin with another cluster head than that of the file.
+    `head_only`: updates that train the pre-training head alone. `freeze_extractor`: never train the convolutional feature extractor.
+    """
 
     seed: int = 1337
+    start: str | None = None
+    fresh_head: bool = False
+    head_only: int = 0
+    freeze_extractor: bool = False
 
 
-@register_task("speechft_hubert_pretraining", dataclass=RepeatablePretrainingConfig)
-class RepeatablePretrainingTask(HubertPretrainingTask):  # type: ignore[misc]
-    """`hubert_pretraining` whose masks, crops and batches depend on the seed and the update alone."""
+class _Repeatable:
+    """A pre-training task whose masks, crops, batches and dropped layers depend on the seed and the update alone."""
+
+    cfg: Any
+    datasets: dict[str, Any]
+    family: str
 
     def load_dataset(self, split: str, **kwargs: Any) -> None:
         """Load as fairseq does, then wrap."""
-        super().load_dataset(split, **kwargs)
+        super().load_dataset(split, **kwargs)  # type: ignore[misc]
         self.datasets[split] = RepeatableDataset(self.datasets[split], self.cfg.seed)
 
-    def build_model(self, cfg: Any, from_checkpoint: bool = False) -> RepeatableHubert:  # noqa: ARG002
-        """The model of fairseq's configuration `hubert`."""
-        return RepeatableHubert(cfg, self.cfg, self.dictionaries)
+    def begin(self, model: nn.Module) -> None:
+        """Put the start's tensors into a new model, and free what will train at some time: the optimizer receives that."""
+        if self.cfg.start:
+            load_start(model, self.cfg.start, get_family(self.family).pretraining_only, fresh_head=self.cfg.fresh_head)
+        self._freeze_for(model, completed_updates=0, head_only=0)
+        if self.cfg.freeze_extractor:
+            model.feature_grad_mult = 0.0  # type: ignore[assignment]  # fairseq then computes the features without gradient
+
+    def _freeze_for(self, model: nn.Module, completed_updates: int, head_only: int) -> None:
+        if not head_only and not self.cfg.freeze_extractor:
+            return
+        head = get_family(self.family).pretraining_only
+        names = [name for name, _ in model.named_parameters() if not name.startswith(head)]
+        extractor = [name for name in names if name.startswith(EXTRACTOR)]
+        freeze(model, frozen_parameters(names, extractor, completed_updates, head_only, self.cfg.freeze_extractor))
 
     def train_step(
         self, sample: dict[str, Any], model: Any, criterion: Any, optimizer: Any, update_num: int, ignore_grad: bool = False
     ) -> Any:
-        """As fairseq, with masks seeded by the update."""
+        """As fairseq, with everything that is drawn seeded by the update."""
         metrics.log_scalar("used_lr", optimizer.get_lr(), weight=0)
+        self._freeze_for(model, update_num, self.cfg.head_only)
         model.mask_key = (self.cfg.seed, update_num, sample["id"])
-        return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+        with data_utils.numpy_seed(self.cfg.seed, update_num):  # of numbers of masks, dropped layers
+            return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)  # type: ignore[misc]
 
     def valid_step(self, sample: dict[str, Any], model: Any, criterion: Any) -> Any:
-        """As fairseq, with the same masks in every validation."""
-        model.mask_key = (self.cfg.seed, -1, sample["id"])
-        return super().valid_step(sample, model, criterion)
+        """As fairseq, with the same masks and negatives in every validation."""
+        model.mask_key = (self.cfg.seed, VALIDATION, sample["id"])
+        with torch.random.fork_rng(), data_utils.numpy_seed(self.cfg.seed):
+            torch.manual_seed(self.cfg.seed)
+            return super().valid_step(sample, model, criterion)  # type: ignore[misc]
+
+
+def load_start(model: nn.Module, path: str, head: tuple[str, ...], *, fresh_head: bool) -> None:
+    """Load the tensors of a start into fairseq's model; what only pre-training has may be missing, and then stays random.
+
+    Raises:
+        TrainingError: other tensors are missing, or there are too many, or of other shapes.
+    """
+    found = {name: tensor for name, tensor in load_file(path).items() if not (fresh_head and name.startswith(head))}
+    own = model.state_dict()
+    missing = [name for name in own if name not in found and not name.startswith(head) and name != MASK_EMBEDDING]
+    wrong = [name for name, tensor in found.items() if name not in own or own[name].shape != tensor.shape]
+    if missing or wrong:
+        shown = ", ".join([*missing, *wrong][:5])
+        raise TrainingError(f"{path}: its tensors do not fit fairseq's model ({shown}). Import the checkpoint again and start from that.")
+    model.load_state_dict({**own, **found})
+
+
+@dataclass
+class RepeatableHubertConfig(_Continuation, HubertPretrainingConfig):  # type: ignore[misc]
+    """Options of `speechft_hubert_pretraining`."""
+
+
+@register_task("speechft_hubert_pretraining", dataclass=RepeatableHubertConfig)
+class RepeatableHubertTask(_Repeatable, HubertPretrainingTask):  # type: ignore[misc]
+    """`hubert_pretraining`, repeatable."""
+
+    family = "hubert"
+
+    def build_model(self, cfg: Any, from_checkpoint: bool = False) -> RepeatableHubert:  # noqa: ARG002
+        """The model of fairseq's configuration `hubert`."""
+        model = RepeatableHubert(cfg, self.cfg, self.dictionaries)
+        self.begin(model)
+        return model
+
+
+@dataclass
+class RepeatableWav2Vec2Config(_Continuation, AudioPretrainingConfig):  # type: ignore[misc]
+    """Options of `speechft_wav2vec2_pretraining`."""
+
+
+@register_task("speechft_wav2vec2_pretraining", dataclass=RepeatableWav2Vec2Config)
+class RepeatableWav2Vec2Task(_Repeatable, AudioPretrainingTask):  # type: ignore[misc]
+    """`audio_pretraining`, repeatable."""
+
+    family = "wav2vec2"
+
+    def load_dataset(self, split: str, **kwargs: Any) -> None:
+        """Load, and crop as fairseq does, but in a way that torch does not deprecate."""
+        super().load_dataset(split, **kwargs)
+        self.datasets[split].dataset.crop_to_max_size = _crop
+
+    def build_model(self, cfg: Any, from_checkpoint: bool = False) -> RepeatableWav2Vec2:  # noqa: ARG002
+        """The model of fairseq's configuration `wav2vec2`."""
+        model = RepeatableWav2Vec2(cfg)
+        self.begin(model)
+        return model

@@ -1,0 +1,58 @@
+# The encoders in mini/encoders, made again: recordings, pre-training, copies in half precision, training curves.
+
+
+localrules:
+    mini_encoders,
+    recordings,
+    store,
+    training_curves,
+
+
+rule mini_encoders:
+    input:
+        [f"mini/encoders/{name}/model.safetensors" for name in flow.stored],
+        f"{RESULTS}/figures/pretraining.png" if flow.stored else [],
+
+
+# Like `fetch` this needs the network. What is there already is kept.
+rule recordings:
+    output:
+        "mini/recordings/recordings.csv",
+    log:
+        "mini/recordings/fetch.log",
+    conda:
+        "../envs/speechft.yaml"
+    shell:
+        "python mini/fetch_recordings.py > {log} 2>&1"
+
+
+rule store:
+    input:
+        lambda wildcards: flow.weights(flow.stored[wildcards.stored], "none", "pretrained"),
+    output:
+        [f"mini/encoders/{{stored}}/{name}" for name in MODEL_FILES],
+    log:
+        f"{RESULTS}/logs/store/{{stored}}.log",
+    wildcard_constraints:
+        stored=one_of(flow.stored),
+    conda:
+        "../envs/speechft.yaml"
+    params:
+        model=subpath(input[0], parent=True),
+        out=subpath(output[0], parent=True),
+    shell:
+        "speechft store {params.model} --out {params.out} > {log} 2>&1"
+
+
+rule training_curves:
+    input:
+        flow.pretraining_logs(),
+    output:
+        png=f"{RESULTS}/figures/pretraining.png",
+        svg=f"{RESULTS}/figures/pretraining.svg",
+    log:
+        f"{RESULTS}/logs/figures/pretraining.log",
+    conda:
+        "../envs/speechft.yaml"
+    shell:
+        "speechft curves {input} --out {output.png} > {log} 2>&1"

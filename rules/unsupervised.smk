@@ -1,0 +1,33 @@
+# Stage 1 without labels: go on with the pre-training of theta0 on another corpus.
+
+
+rule continue_pretraining:
+    input:
+        recipe=f"{RESULTS}/recipes/finetune/{{finetuning}}/{{method}}.json",
+        encoder=flow.weights("{encoder}", "none", "pretrained"),
+        targets=lambda wildcards: flow.continuing_encoders(wildcards.finetuning),
+        manifests=lambda wildcards: flow.corpus(flow.experiment.finetunings[wildcards.finetuning].corpus),
+    output:
+        flow.model_files("{encoder}", "{finetuning}", "{method}"),
+        training=f"{flow.model('{encoder}', '{finetuning}', '{method}')}/training.csv",
+    log:
+        f"{RESULTS}/logs/finetune/{{encoder}}/{{finetuning}}/{{method}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/finetune/{{encoder}}/{{finetuning}}/{{method}}.tsv"
+    wildcard_constraints:
+        finetuning=one_of(flow.unlabelled_finetunings),
+        method=one_of(flow.trained_methods),
+    conda:
+        "../envs/speechft.yaml"
+    threads: flow.resources("pretrain").threads
+    resources:
+        mem_mb=flow.resources("pretrain").mem_mb,
+        runtime=flow.resources("pretrain").runtime,
+        gpu=flow.resources("pretrain").gpu,
+    params:
+        encoder=subpath(input.encoder, parent=True),
+        out=subpath(output[0], parent=True),
+        options=lambda wildcards: flow.continuing_options(wildcards.finetuning),
+    shell:
+        "speechft continue {params.encoder} {input.manifests} --recipe {input.recipe} {params.options} --out {params.out}"
+        " --threads {threads} > {log} 2>&1"

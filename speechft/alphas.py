@@ -1,0 +1,49 @@
+"""Values of alpha as they stand in names and experiment files: `speech_ft@0.50`, `0:1:0.1`. No torch here."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal, InvalidOperation
+
+ALPHA_PATTERN = r"(?:0\.\d\d(?:\d*[1-9])?|1\.00)"
+"""Regular expression of an alpha from 0 to 1 in names: two decimals, or as many as it has. There is one spelling of each number."""
+_MOST = 1000
+
+
+def alpha_text(alpha: float) -> str:
+    """The spelling of `alpha` in names, e.g. 0.50, 0.125, 1.00."""
+    digits = f"{Decimal(repr(float(alpha))):f}".rstrip("0")
+    whole, _, decimals = digits.partition(".")
+    return f"{whole}.{decimals.ljust(2, '0')}"
+
+
+def split_method(name: str) -> tuple[str, float | None]:
+    """Method and alpha of a name: ("speech_ft", 0.5) of speech_ft@0.50; alpha is None where the name ends with none.
+
+    Raises:
+        ValueError: what follows the last @ is a number, but not spelled as `alpha_text` does, or outside of 0 to 1.
+    """
+    method, separator, text = name.rpartition("@")
+    if not separator or not re.fullmatch(r"\d*\.?\d+|\d+\.", text):
+        return name, None
+    if re.fullmatch(ALPHA_PATTERN, text) is None:
+        if float(text) > 1:
+            raise ValueError(f"{name!r}: alpha is from 0 to 1; a method of its own with `extrapolate` goes beyond")
+        raise ValueError(f"{name!r}: write {method}@{alpha_text(float(text))}")
+    return method, float(text)
+
+
+def parse_alphas(text: str) -> tuple[float, ...]:
+    """The values of a range `start:stop:step`, the end included, e.g. 0, 0.1, ... 1 of 0:1:0.1.
+
+    Raises:
+        ValueError: not such a range, or one of more than 1000 values.
+    """
+    try:
+        start, stop, step = (Decimal(part) for part in text.split(":"))
+        count = int((stop - start) / step) + 1
+    except (InvalidOperation, ValueError, ZeroDivisionError, OverflowError):
+        count = 0
+    if not 1 <= count <= _MOST or step <= 0:
+        raise ValueError(f"{text!r} is no range of numbers such as 0:1:0.1 (start:stop:step, stop included)")
+    return tuple(float(start + index * step) for index in range(count))

@@ -1,0 +1,110 @@
+"""Encoders of an experiment file: pre-trained by the workflow, imported from a checkpoint, or computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, field_validator
+
+from speechft.encoders.public import public_checkpoints
+from speechft.layouts import Name
+from speechft.pretraining_recipes import Architecture, LayerTargets, PretrainRecipe
+from speechft.recipes import FbankRecipe
+from speechft.validation import Strict
+
+
+class PretrainedHere(Strict):
+    """An encoder that the workflow pre-trains, from random weights or from another encoder."""
+
+    kind: Literal["pretrain"]
+    corpora: tuple[Name, ...] = Field(min_length=1, description="Corpora whose train split it listens to.")
+    start: Name | None = Field(None, description="The encoder to start from; default: random weights.")
+    recipe: PretrainRecipe = PretrainRecipe()
+    store_as: Name | None = Field(
+        None, description="Name of the copy in half precision that the target mini_encoders puts into mini/encoders."
+    )
+
+
+class PretrainedElsewhere(Strict):
+    """An encoder that was published as a checkpoint."""
+
+    kind: Literal["checkpoint"]
+    path: Path = Field(description="fairseq or s3prl checkpoint, or a transformers directory.")
+    family: Literal["hubert", "wav2vec2", "wavlm", "decoar2"] | None = Field(None, description="Detected from the content when not given.")
+    format: Literal["fairseq", "s3prl", "s3prl_run", "wavlm", "decoar2", "state_dict", "transformers"] | None = Field(
+        None, description="Layout of the file; detected from the content when not given."
+    )
+    config: Path | None = Field(None, description="JSON file with model settings that the checkpoint does not carry.")
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = Field(None, description="Checked when given.")
+
+
+class PublicEncoder(Strict):
+    """An encoder of config/encoders.tsv. The workflow downloads its checkpoint into checkpoints/ unless the file is there already."""
+
+    kind: Literal["public"]
+    name: str = Field(description="Name in config/encoders.tsv.")
+
+    @field_validator("name")
+    @classmethod
+    def _is_in_the_table(cls, name: str) -> str:
+        known = public_checkpoints()
+        if name not in known:
+            raise ValueError(f"is not in config/encoders.tsv, which has {', '.join(known)}")
+        return name
+
+
+class Filterbanks(Strict):
+    """Log-mel filterbanks, SUPERB's FBANK, as an encoder. It has no weights: only its own row can stand in tables."""
+
+    kind: Literal["fbank"]
+    label: str = Field("FBANK", description="Name in tables.")
+    recipe: FbankRecipe = FbankRecipe()
+
+
+EncoderEntry = Annotated[PretrainedHere | PretrainedElsewhere | PublicEncoder | Filterbanks, Field(discriminator="kind")]
+
+
+def encoders_behind(entry: EncoderEntry) -> list[str]:
+    """Encoders that a pre-training needs: its start, and where its targets come from."""
+    if not isinstance(entry, PretrainedHere):
+        return []
+    named = [entry.start, entry.recipe.targets.encoder if isinstance(entry.recipe.targets, LayerTargets) else None]
+    return [name for name in dict.fromkeys(named) if name is not None]
+
+
+def bad_pretrainings(encoders: Mapping[str, EncoderEntry]) -> list[str]:
+    """What is wrong with the encoders that pre-trainings build on; empty if nothing."""
+    problems = []
+    learned = [name for name, entry in encoders.items() if not isinstance(entry, Filterbanks)]
+    for name, entry in encoders.items():
+        if not isinstance(entry, PretrainedHere):
+            continue
+        others = ", ".join(other for other in learned if other != name) or "none"
+        problems += [
+            f"encoders.{name}: start or targets.encoder {other!r} is not defined; defined are {others}"
+            for other in encoders_behind(entry)
+            if other not in learned
+        ]
+        if entry.start and entry.recipe.architecture != Architecture():
+            problems.append(f"encoders.{name}.recipe.architecture: is that of the encoder it starts from; leave it out")
+        if isinstance(entry.recipe.targets, LayerTargets) and not encoders_behind(entry):
+            problems.append(f"encoders.{name}.recipe.targets: needs an encoder; name it in targets.encoder or in start")
+        if entry.recipe.targets == "own_predictions" and not entry.start:
+            problems.append(f"encoders.{name}.recipe.targets: own_predictions are those of `start`; name it")
+    stored = [entry.store_as for entry in encoders.values() if isinstance(entry, PretrainedHere) and entry.store_as]
+    problems += [f"encoders: two are stored as {name!r}" for name in sorted(set(stored)) if stored.count(name) > 1]
+    return problems or _circles(encoders)
+
+
+def _circles(encoders: Mapping[str, EncoderEntry]) -> list[str]:
+    for name, entry in encoders.items():
+        seen: set[str] = set()
+        waiting = encoders_behind(entry)
+        while waiting:
+            seen.add(other := waiting.pop())
+            waiting += [further for further in encoders_behind(encoders[other]) if further not in seen]
+        if name in seen:
+            return [f"encoders.{name}: is pre-trained from itself, through start or targets.encoder"]
+    return []

@@ -1,0 +1,82 @@
+"""Encoder directories in half precision: half the size, for encoders that travel with a repository."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from speechft.encoders.directory import (
+    CONFIG,
+    PREPROCESSOR,
+    PRETRAINING_ONLY,
+    PROVENANCE,
+    SOURCE_CONFIG,
+    TRAINING_LOG,
+    WEIGHTS,
+    check_replaceable,
+    load_backbone,
+    read_config,
+    read_pretraining_only,
+    read_tensors,
+    seal_encoder,
+)
+from speechft.encoders.families import nothing_learnt
+from speechft.encoders.provenance import make_provenance
+from speechft.errors import CheckpointError
+from speechft.files import atomic_directory, read_json, sha256_file
+
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+def store_encoder(model_dir: str | Path, out_dir: str | Path, dtype: str = "fp16") -> None:
+    """Write a copy of an encoder directory with its tensors in another precision.
+
+    Everything that reads encoder directories computes in float32, so the copy is an encoder like any other, with rounded weights. Its
+    provenance is that of the original, which it names by hash.
+
+    Args:
+        model_dir: encoder directory.
+        out_dir: encoder directory, replaced when it exists.
+        dtype: "fp16", "bf16" or "fp32".
+
+    Raises:
+        CheckpointError: unknown dtype, damaged directory, an encoder without weights, or a weight that is too large for the dtype.
+    """
+    if dtype not in DTYPES:
+        raise CheckpointError(f"dtype={dtype!r} is unknown. Allowed: {', '.join(DTYPES)}.")
+    source, out = Path(model_dir), Path(out_dir)
+    if (refusal := nothing_learnt(read_config(source).model_type, source, "store")) is not None:
+        raise CheckpointError(refusal)
+    load_backbone(source)  # for its checks
+    check_replaceable(out)
+    if out.resolve() == source.resolve():
+        raise CheckpointError(f"{out}: is the encoder itself. Choose another output.")
+    with atomic_directory(out) as temporary:
+        for file in (CONFIG, PREPROCESSOR, SOURCE_CONFIG, TRAINING_LOG):
+            if (source / file).is_file():
+                shutil.copyfile(source / file, temporary / file)
+        for file, tensors in ((WEIGHTS, read_tensors(source / WEIGHTS)), (PRETRAINING_ONLY, read_pretraining_only(source))):
+            save_file({name: _cast(tensor, name, dtype, source) for name, tensor in tensors.items()}, temporary / file, {"format": "pt"})
+        seal_encoder(temporary, _provenance(source, dtype), name=out.name)
+
+
+def _cast(tensor: Tensor, name: str, dtype: str, where: Path) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    stored = tensor.to(DTYPES[dtype])
+    if not torch.isfinite(stored).all():
+        raise CheckpointError(f"{where}: tensor {name} has values up to {float(tensor.abs().max()):g}, too large for {dtype}. Use bf16.")
+    return stored.contiguous()
+
+
+def _provenance(source: Path, dtype: str) -> dict[str, object]:
+    path = source / PROVENANCE
+    known = dict(read_json(path)) if path.is_file() else make_provenance("import", {"checkpoint": source}, {})
+    original = {"name": source.resolve().name, "sha256": sha256_file(source / WEIGHTS)}
+    known["inputs"] = {**known.get("inputs", {}), "stored_copy_of": original}
+    known["recipe"] = {**known.get("recipe", {}), "stored_as": dtype}
+    return known

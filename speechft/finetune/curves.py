@@ -1,0 +1,179 @@
+"""The curves of trainings: what their `training.csv` files say, one panel a quantity."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from speechft.errors import TableError, missing_file
+from speechft.tables.canvas import new_page, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#2166ac", "#b35806", "#1b7837", "#762a83", "#666666", "#c51b7d")
+VALIDATION_PREFIXES = ("valid_", "dev_")
+HEAD_PHASE = "head"
+_NAMES = {
+    "loss": "Loss",
+    "loss_m": "Loss on masked frames (nats)",
+    "accuracy": "Accuracy on masked frames",
+    "accuracy_m": "Accuracy on masked frames",
+    "lr": "Learning rate",
+    "grad_norm": "Norm of the gradient",
+    "code_perplexity": "Perplexity of the codes",
+    "temperature": "Temperature of the quantiser",
+}
+_COLUMNS = 2
+_WIDTH, _HEIGHT = 4.0, 2.4  # inches
+_SMOOTH = ("lr", "temperature")  # what needs no running mean
+_WINDOWS = 60  # averages over a run: the thick line is a mean over this part of the updates
+
+Points = tuple[list[int], list[float]]
+"""Updates and values."""
+
+
+@dataclass(frozen=True)
+class TrainingCurves:
+    """One training: quantity -> points as logged at every update, quantity -> points at validations, and where the head-only phase ends."""
+
+    label: str
+    training: Mapping[str, Points]
+    validation: Mapping[str, Points]
+    head_until: int | None
+    last_update: int
+
+
+def draw_training_curves(logs: Sequence[str | Path], out_png: str | Path, title: str = "") -> None:
+    """Draw the logs of one or more trainings, pre-training or stage 1, into `out_png` and the same as `.svg`.
+
+    Thin lines are the updates, thick ones their running mean, points are validations; a dotted line marks the end of the head-only phase.
+
+    Args:
+        logs: `training.csv` files; also of a training that still runs.
+        out_png: the figure.
+        title: above the panels; default: the names of the trainings.
+
+    Raises:
+        TableError: a log is missing, or has no finished update.
+    """
+    paths = [Path(log) for log in logs]
+    runs = [read_training_log(path, label) for path, label in zip(paths, distinct_names(paths), strict=True)]
+    if not runs:
+        raise TableError("No training log given. Name at least one training.csv.")
+    save_figure(lambda: _draw(runs, title or ", ".join(run.label for run in runs)), out_png)
+
+
+def read_training_log(path: Path, label: str) -> TrainingCurves:
+    """Read a `training.csv`; a last row that is being written is left out.
+
+    Raises:
+        TableError: see `draw_training_curves`.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if None not in row.values() and str(row.get("update", "")).isdigit()]
+    except FileNotFoundError:
+        raise TableError(missing_file(path, "as a training log", "Name the training.csv of a pre-training or fine-tuning.")) from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise TableError(f"{path}: is no training log ({error}).") from None
+    if not rows:
+        raise TableError(f"{path}: has no row of a finished update. Is it a training log?")
+    training: dict[str, Points] = {}
+    validation: dict[str, Points] = {}
+    for column in rows[0]:
+        points = _points(rows, column)
+        if column == "update" or not points[0]:
+            continue
+        prefix = next((prefix for prefix in VALIDATION_PREFIXES if column.startswith(prefix)), None)
+        if prefix is None:
+            training[column] = points
+        else:
+            validation[column.removeprefix(prefix)] = points
+    head = [int(row["update"]) for row in rows if row.get("phase") == HEAD_PHASE]
+    return TrainingCurves(label, training, validation, max(head) if head else None, int(rows[-1]["update"]))
+
+
+def _points(rows: Sequence[Mapping[str, str]], column: str) -> Points:
+    updates, values = [], []
+    for row in rows:
+        try:
+            value = float(row[column])
+        except ValueError:
+            continue
+        if math.isfinite(value):
+            updates.append(int(row["update"]))
+            values.append(value)
+    return updates, values
+
+
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """Short names that differ: as many of the last parts of each path as that takes; `training.csv` itself says nothing."""
+    parts = [(path.parent if path.stem == "training" else path.with_suffix("")).absolute().parts for path in paths]
+    for count in range(1, max((len(item) for item in parts), default=1) + 1):
+        names = ["/".join(item[-count:]) for item in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{name} ({number})" for number, name in enumerate(names, start=1)] if paths else []
+
+
+def running_mean(values: Sequence[float], window: int) -> list[float]:
+    """Mean over the last `window` values, fewer at the beginning."""
+    means, total = [], 0.0
+    for index, value in enumerate(values):
+        total += value - (values[index - window] if index >= window else 0.0)
+        means.append(total / min(index + 1, window))
+    return means
+
+
+def _draw(runs: Sequence[TrainingCurves], title: str) -> Figure:
+    quantities = list(dict.fromkeys(name for run in runs for name in (*run.training, *run.validation)))
+    down = -(-len(quantities) // _COLUMNS)
+    notes = ["Thin: every update; thick: running mean; points: validation."]
+    if any(run.head_until is not None for run in runs):
+        notes[0] += " Dotted: end of the phase that trains the head alone."
+    figure = new_page(title, notes, 0.4 + _WIDTH * _COLUMNS, _HEIGHT * down)
+    panels = figure.subplots(down, _COLUMNS, squeeze=False)
+    for place, panel in enumerate(panels.flat):
+        if place < len(quantities):
+            _panel(panel, runs, quantities[place])
+            panel.set_xlim(0, max(run.last_update for run in runs))
+        else:
+            panel.set_visible(False)
+    if len(runs) > 1:
+        _legend(panels[0, 0], runs)
+    return figure
+
+
+def _panel(panel: Axes, runs: Sequence[TrainingCurves], quantity: str) -> None:
+    for index, run in enumerate(runs):
+        colour = COLOURS[index % len(COLOURS)]
+        if quantity in run.training:
+            updates, values = run.training[quantity]
+            window = 1 if quantity in _SMOOTH else max(1, len(values) // _WINDOWS)
+            panel.plot(updates, values, color=colour, linewidth=0.5 if window > 1 else 1.4, alpha=0.3 if window > 1 else 1.0, zorder=1)
+            if window > 1:
+                panel.plot(updates, running_mean(values, window), color=colour, linewidth=1.4, zorder=2)
+        if quantity in run.validation:
+            updates, values = run.validation[quantity]
+            panel.plot(updates, values, color=colour, marker="o", markersize=3.5, linewidth=0.8, linestyle="--", zorder=3)
+        if run.head_until is not None:
+            panel.axvline(run.head_until, color=colour, linestyle=":", linewidth=1.0, zorder=1)
+    panel.set_title(_NAMES.get(quantity, f"{quantity} (dev)" if quantity.isupper() else quantity), fontsize=8.5, loc="left")
+    panel.set_xlabel("updates", fontsize=7.5)
+    panel.tick_params(labelsize=7)
+    panel.yaxis.grid(visible=True, color="#dddddd", linewidth=0.6)
+    panel.set_axisbelow(True)
+
+
+def _legend(panel: Axes, runs: Sequence[TrainingCurves]) -> None:
+    from matplotlib.lines import Line2D
+
+    style: dict[str, Any] = {"linewidth": 1.4}
+    lines = [Line2D([], [], color=COLOURS[index % len(COLOURS)], label=run.label, **style) for index, run in enumerate(runs)]
+    panel.legend(handles=lines, loc="best", fontsize=6.5, framealpha=0.85, edgecolor="none")

@@ -1,0 +1,54 @@
+"""What all figures share: style, the page with its title and footnotes, and saving. The same numbers give the same bytes."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from speechft.files import atomic_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so the figure is the same everywhere
+    "font.size": 8,
+    "svg.hashsalt": "speechft",
+    "svg.fonttype": "path",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+def save_figure(draw: Callable[[], Figure], out_png: str | Path, **style: Any) -> None:
+    """Draw under the common style, with `style` on top, and write `out_png` (200 dpi) and the same as `.svg` beside it."""
+    import matplotlib as mpl
+
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE | style)  # type: ignore[arg-type]
+        figure = draw()
+        with atomic_file(out_png) as temporary:
+            figure.savefig(temporary, format="png", dpi=200, metadata={"Software": None})
+        with atomic_file(Path(out_png).with_suffix(".svg")) as temporary:
+            figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
+
+
+def new_page(title: str, notes: Sequence[str], width: float, panels_height: float) -> Figure:
+    """A figure of `width` inches with `title` above and `notes` below a space of `panels_height` inches for panels."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    head = textwrap.wrap(title, int(width * 10))
+    foot = [line for note in notes for line in textwrap.wrap(note, int(width * 16))]
+    head_height, foot_height = 0.25 + 0.18 * len(head), 0.14 * len(foot) + 0.15
+    height = panels_height + head_height + foot_height
+    body = (0, foot_height / height, 1, 1 - (head_height + foot_height) / height)
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(rect=body, w_pad=0.08, h_pad=0.08, wspace=0.03, hspace=0.05))
+    FigureCanvasAgg(figure)
+    figure.text(0.02, 1 - 0.12 / height, "\n".join(head), ha="left", va="top", fontsize=11, fontweight="bold")
+    figure.text(0.02, 0.06 / height, "\n".join(foot), ha="left", va="bottom", fontsize=7, color="#333333")
+    return figure

@@ -1,0 +1,224 @@
+"""HuBERT's later iterations and continued pre-training; wav2vec 2.0."""
+
+import csv
+import json
+
+import pytest
+import torch
+from finetune.small_pretraining import ARCHITECTURE, BATCHES, RECIPE
+from torch.nn.functional import cosine_similarity
+
+from speechft.encoders import export_checkpoint, load_encoder
+from speechft.encoders.directory import read_pretraining_only, read_source_config, read_tensors
+from speechft.encoders.random_encoders import random_encoder
+from speechft.errors import CheckpointError, ConfigError, TrainingError
+from speechft.finetune import continue_pretraining, pretrain
+from speechft.finetune.kmeans_labels import load_centroids, read_waveform
+from speechft.finetune.trainer import import_fairseq
+from speechft.merge import merge
+from speechft.recipes import ContinuedPretrainRecipe, PretrainRecipe
+
+SECOND = {"architecture": ARCHITECTURE, "clusters": 6, "updates": 6, "warmup_updates": 2, "validate_every": 4, **BATCHES}
+CONTINUED = {"updates": 10, "head_only": 0.3, "validate_every": 5, "peak_lr": 1e-3, **BATCHES}
+WAV2VEC2 = {
+    "family": "wav2vec2",
+    "architecture": ARCHITECTURE,
+    "contrastive": {"negatives": 10, "entries": 8},
+    "updates": 30,
+    "warmup_updates": 2,
+    "peak_lr": 5e-3,
+    "validate_every": 10,
+    **BATCHES,
+}
+
+
+@pytest.fixture(scope="module")
+def manifests(make_corpus, tmp_path_factory):
+    return [make_corpus(tmp_path_factory.mktemp("speech") / "a", {"train": 14}, seconds=(0.3, 0.8))]
+
+
+@pytest.fixture(scope="module")
+def models(manifests, tmp_path_factory):
+    """One of each kind; `{name}_work` is its work directory."""
+    folder = tmp_path_factory.mktemp("models")
+    torch.set_num_threads(1)
+    pretrain(RECIPE, manifests, folder / "first")
+    second = PretrainRecipe(**SECOND, targets={"layer": 1})
+    pretrain(second, manifests, folder / "second", folder / "second_work", targets_from=folder / "first", keep_work=True)
+    own = ContinuedPretrainRecipe(**CONTINUED)
+    continue_pretraining(folder / "first", own, manifests, folder / "own", folder / "own_work", keep_work=True)
+    pretrain(PretrainRecipe(**WAV2VEC2), manifests, folder / "wav2vec2", folder / "wav2vec2_work", keep_work=True)
+    more = ContinuedPretrainRecipe(**CONTINUED)
+    continue_pretraining(folder / "wav2vec2", more, manifests, folder / "wav2vec2_more", folder / "wav2vec2_more_work", keep_work=True)
+    return folder
+
+
+def rows(path):
+    with (path / "training.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def train_files(work):
+    root, *lines = (work / "data/train.tsv").read_text().splitlines()
+    return [f"{root}/{line.split()[0]}" for line in lines]
+
+
+def test_layer_targets_are_the_nearest_clusters_of_each_frame_at_50_hz(models):
+    encoder, centroids = load_encoder(models / "first"), torch.from_numpy(load_centroids(models / "second_work/data/centroids.npy"))
+    lines = (models / "second_work/data/train.km").read_text().splitlines()
+    assert centroids.shape == (6, 32)
+    for path, line in zip(train_files(models / "second_work"), lines, strict=True):
+        wave = read_waveform(path)
+        labels = list(map(int, line.split()))
+        assert len(labels) == encoder.frame_count(len(wave))
+        with torch.no_grad():
+            frames = encoder.encode([wave]).hidden_states[1][0]
+        assert labels == torch.cdist(frames, centroids).argmin(dim=1).tolist()
+    assert json.loads((models / "second_work/data/labels.json").read_text()) == {"rate": 50.0, "symbols": 6}
+    facts = json.loads((models / "second/provenance.json").read_text())
+    assert set(facts["inputs"]) == {"manifest_0", "targets", "targets_pretraining_only"}
+    assert len(read_pretraining_only(models / "second")["label_embs_concat"]) == 6 + 4
+
+
+def test_layer_targets_learn_from_random_weights(models):
+    assert not torch.equal(*(read_tensors(models / name / "model.safetensors")["masked_spec_embed"] for name in ("first", "second")))
+
+
+def test_own_predictions_are_those_of_fairseqs_model(models, tmp_path):
+    import_fairseq()
+    from fairseq import checkpoint_utils
+
+    export_checkpoint(models / "first", tmp_path / "first.pt")
+    (model,), _, task = checkpoint_utils.load_model_ensemble_and_task([str(tmp_path / "first.pt")])
+    model.eval()
+    assert type(task).__name__ == "HubertPretrainingTask"
+    lines = (models / "own_work/data/train.km").read_text().splitlines()
+    for path, line in list(zip(train_files(models / "own_work"), lines, strict=True))[:4]:
+        with torch.no_grad():
+            x = model.extract_features(read_waveform(path)[None])[0][0]
+            scores = cosine_similarity(model.final_proj(x)[:, None], model.label_embs_concat[None], dim=-1)
+        assert list(map(int, line.split())) == scores[:, 4:].argmax(dim=1).tolist()
+
+
+@pytest.mark.parametrize(("start", "name"), [("first", "own"), ("wav2vec2", "wav2vec2_more")])
+def test_continued_pretraining_begins_with_the_encoder_and_then_the_head_alone(models, start, name):
+    before, after = read_tensors(models / start / "model.safetensors"), read_tensors(models / name / "model.safetensors")
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    assert not any(key.startswith("feature_extractor.") for key in changed)
+    assert "encoder.layers.1.attention.k_proj.weight" in changed
+    head_before, head_after = read_pretraining_only(models / start), read_pretraining_only(models / name)
+    assert head_before.keys() == head_after.keys()
+    assert not torch.equal(head_before["final_proj.weight"], head_after["final_proj.weight"])
+    log = rows(models / name)
+    assert [row["phase"] for row in log] == ["head"] * 3 + ["all"] * 7
+    assert [float(row["lr"]) for row in log] == pytest.approx([1e-3 * k for k in (0, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2)])
+
+
+def test_head_phase_leaves_the_encoder_as_it_was(models, manifests, tmp_path):
+    recipe = ContinuedPretrainRecipe(**{**CONTINUED, "updates": 4, "head_only": 1.0})
+    continue_pretraining(models / "first", recipe, manifests, tmp_path / "out")
+    before, after = read_tensors(models / "first/model.safetensors"), read_tensors(tmp_path / "out/model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    heads = read_pretraining_only(models / "first"), read_pretraining_only(tmp_path / "out")
+    assert not torch.equal(heads[0]["label_embs_concat"], heads[1]["label_embs_concat"])
+
+
+def test_own_layer_of_an_encoder_without_a_head_gives_targets(theta0, manifests, tmp_path):
+    recipe = ContinuedPretrainRecipe(**{**CONTINUED, "updates": 4}, targets={"layer": 2}, clusters=5)
+    continue_pretraining(theta0, recipe, manifests, tmp_path / "out")
+    assert len(read_pretraining_only(tmp_path / "out")["label_embs_concat"]) == 5 + 4
+    merge(theta0, tmp_path / "out", tmp_path / "merged", alpha=0.25)
+    before, after, merged = (read_tensors(path / "model.safetensors") for path in (theta0, tmp_path / "out", tmp_path / "merged"))
+    name = "encoder.layers.0.attention.q_proj.weight"
+    torch.testing.assert_close(merged[name], 0.75 * before[name] + 0.25 * after[name])
+
+
+def test_contrastive_loss_falls_and_the_right_latent_is_found_more_often(models):
+    log = rows(models / "wav2vec2")
+    first, last = (sum(float(row["loss"]) for row in part) / 5 for part in (log[:5], log[-5:]))
+    assert last < first - 0.1
+    assert float(log[-1]["temperature"]) == pytest.approx(0.5, abs=1e-3)
+    assert float(log[0]["temperature"]) == pytest.approx(2.0, abs=1e-3)
+    assert [int(row["update"]) for row in log if row["valid_loss"]] == [10, 20, 30]
+    assert 1.0 <= float(log[-1]["code_perplexity"]) <= 16.0
+
+
+def test_wav2vec2_keeps_its_quantiser_and_equals_fairseqs_model(models, tmp_path):
+    import_fairseq()
+    from fairseq import checkpoint_utils
+
+    state = torch.load(models / "wav2vec2_work/checkpoints/checkpoint_last.pt", weights_only=True)["model"]
+    kept = read_pretraining_only(models / "wav2vec2")
+    assert {"quantizer.vars", "quantizer.weight_proj.weight", "project_q.weight", "final_proj.weight"} <= set(kept)
+    assert all(torch.equal(kept[name], state[name]) for name in kept)
+    for name in ("wav2vec2", "wav2vec2_more"):
+        export_checkpoint(models / name, tmp_path / f"{name}.pt")
+        (model,), _, task = checkpoint_utils.load_model_ensemble_and_task([str(tmp_path / f"{name}.pt")])
+        assert type(task).__name__ == "AudioPretrainingTask"
+        wave = torch.randn(6000, generator=torch.Generator().manual_seed(0)) * 0.1
+        with torch.no_grad():
+            theirs = model.eval().extract_features(wave[None], padding_mask=None)["x"][0]
+            ours = load_encoder(models / name).encode([wave]).hidden_states[-1][0]
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["second", "own", "wav2vec2"])
+def test_interrupted_runs_end_with_the_same_weights(models, manifests, tmp_path, monkeypatch, name):
+    import_fairseq()
+    from speechft.finetune.plugin import pretraining as plugin
+
+    def run():
+        if name == "second":
+            recipe = PretrainRecipe(**SECOND, targets={"layer": 1})
+            pretrain(recipe, manifests, tmp_path / "out", tmp_path / "work", targets_from=models / "first")
+        elif name == "own":
+            continue_pretraining(models / "first", ContinuedPretrainRecipe(**CONTINUED), manifests, tmp_path / "out", tmp_path / "work")
+        else:
+            pretrain(PretrainRecipe(**WAV2VEC2), manifests, tmp_path / "out", tmp_path / "work")
+
+    task = plugin.RepeatableWav2Vec2Task if name == "wav2vec2" else plugin.RepeatableHubertTask
+    original = task.train_step
+
+    def interrupt(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
+        if update_num == {"second": 5, "own": 7, "wav2vec2": 13}[name]:
+            raise KeyboardInterrupt
+        return original(self, sample, model, criterion, optimizer, update_num, ignore_grad)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(task, "train_step", interrupt)
+        run()
+    run()
+    for file in ("model.safetensors", "pretraining_only.safetensors", "training.csv"):
+        assert (tmp_path / "out" / file).read_bytes() == (models / name / file).read_bytes(), file
+
+
+def test_dropped_layers_are_repeatable(manifests, tmp_path):
+    start = random_encoder("wav2vec2", tmp_path / "start", encoder_layerdrop=0.5)
+    recipe = ContinuedPretrainRecipe(**{**CONTINUED, "updates": 4})
+    for out in ("a", "b"):
+        continue_pretraining(start, recipe, manifests, tmp_path / out)
+    assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
+    assert read_source_config(tmp_path / "a")["model_cfg"]["encoder_layerdrop"] == 0.5
+
+
+def test_what_is_impossible_is_named(models, manifests, theta0, tmp_path):
+    layer = PretrainRecipe(**SECOND, targets={"layer": 1})
+    out = tmp_path / "out"
+    with pytest.raises(ConfigError, match="targets-from"):
+        pretrain(layer, manifests, out)
+    with pytest.raises(ConfigError, match="hidden states 0"):
+        pretrain(PretrainRecipe(**SECOND, targets={"layer": 9}), manifests, out, targets_from=models / "first")
+    with pytest.raises(ConfigError, match="none is given"):
+        pretrain(PretrainRecipe(**SECOND, targets="own_predictions"), manifests, out)
+    with pytest.raises(ConfigError, match="architecture"):
+        pretrain(RECIPE, manifests, out, start=models / "first")
+    with pytest.raises(ConfigError, match="is a wav2vec2 encoder"):
+        pretrain(PretrainRecipe(updates=3), manifests, out, start=models / "wav2vec2")
+    with pytest.raises(CheckpointError, match="special|begins with"):
+        continue_pretraining(theta0, ContinuedPretrainRecipe(**CONTINUED), manifests, out)
+    wavlm = random_encoder("wavlm", tmp_path / "wavlm")
+    with pytest.raises(CheckpointError, match="can not pre-train wavlm"):
+        continue_pretraining(wavlm, ContinuedPretrainRecipe(**CONTINUED), manifests, out)
+    with pytest.raises(TrainingError, match="30 clusters|10000 clusters"):
+        pretrain(PretrainRecipe(**{**SECOND, "clusters": 10_000}, targets={"layer": 1}), manifests, out, targets_from=models / "first")
+    assert not out.exists()

@@ -1,0 +1,147 @@
+"""A table's own score: the scale between its floor and its best rows, seeds, and what has no scale."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from speechft.errors import TableError
+from speechft.recipes import ScoreRecipe, TableRecipe, TableRow
+from speechft.tables import build_table
+from speechft.tables.build import existing_cells
+from speechft.tables.layout import arrange
+from speechft.tables.metrics import METRICS
+from speechft.tables.published import Published
+from speechft.tables.relative_score import relative_score
+
+FBANK = TableRow(encoder="fbank", finetuning="none", method="pretrained", label="FBANK")
+ROWS = (
+    FBANK,
+    TableRow(encoder="e", finetuning="none", method="pretrained", label="Pre-trained"),
+    TableRow(encoder="e", finetuning="f", method="speech_ft", label="Speech-FT"),
+)
+
+
+def values(**metrics):
+    """Columns of (metric, values of each row)."""
+    return [(METRICS[key], rows) for key, rows in metrics.items()]
+
+
+def test_the_floor_is_0_and_the_best_of_everything_1000():
+    score = relative_score(values(PR=[[80.0], [30.0], [20.0]], SID=[[10.0], [50.0], [90.0]]), 0)
+    assert score.rows == ((0.0,), (pytest.approx(1000 * (50 / 60 + 40 / 80) / 2),), (1000.0,))
+
+
+def test_the_best_of_each_metric_may_be_another_row():
+    score = relative_score(values(PR=[[80.0], [20.0], [30.0]], SID=[[10.0], [50.0], [90.0]]), 0)
+    assert [row[0] for row in score.rows] == pytest.approx([0, 750, 1000 * (50 / 60 + 1) / 2])
+
+
+def test_rows_below_the_floor_are_negative():
+    score = relative_score(values(KS=[[50.0], [100.0], [40.0]]), 0)
+    assert [row[0] for row in score.rows] == pytest.approx([0, 1000, -200])
+
+
+def test_the_two_metrics_of_a_task_are_one_task():
+    score = relative_score(values(SF_F1=[[0.0], [50.0], [100.0]], SF_CER=[[100.0], [100.0], [0.0]], KS=[[0.0], [100.0], [100.0]]), 0)
+    assert score.rows[1] == (pytest.approx(1000 * (0.25 + 1) / 2),)
+
+
+def test_each_seed_has_a_score_on_the_same_scale():
+    score = relative_score(values(KS=[[10.0, 20.0, 30.0], [40.0, 60.0, 50.0], [60.0, 90.0, 60.0]], QbE=[[0.0], [0.2], [0.4]]), 0)
+    assert score.rows[0] == pytest.approx((-100, 0, 100))
+    assert score.rows[1] == pytest.approx((500 * (20 / 50 + 0.5), 500 * (40 / 50 + 0.5), 500 * (30 / 50 + 0.5)))
+    assert math.fsum(score.rows[2]) / 3 == pytest.approx(1000)
+    assert score.once == ("QbE MTWV ↑",)
+    assert score.uneven == ()
+
+
+def test_different_numbers_of_seeds_give_the_score_of_the_means():
+    score = relative_score(values(KS=[[0.0], [40.0, 60.0], [100.0]], SID=[[0.0], [20.0, 30.0, 40.0], [100.0]]), 0)
+    assert score.rows == ((0.0,), (pytest.approx(400.0),), (1000.0,))
+    assert score.uneven == (1,)
+
+
+def test_metrics_where_nothing_beats_the_floor_are_left_out_for_all():
+    metrics = values(PR=[[20.0], [30.0], [40.0]], SID=[[10.0], [50.0], [90.0]], ER=[[50.001], [50.004], [10.0]])
+    score = relative_score(metrics, 0)
+    assert score.flat == ("PR PER % ↓", "ER acc % ↑")
+    assert score.rows == ((0.0,), (500.0,), (1000.0,))
+    assert relative_score(metrics[:1], 0) is None
+
+
+def test_half_of_a_task_may_be_left_out():
+    score = relative_score(values(SF_F1=[[90.0], [50.0], [60.0]], SF_CER=[[50.0], [25.0], [0.0]], KS=[[0.0], [100.0], [0.0]]), 0)
+    assert score.rows[1] == (pytest.approx(750.0),)
+
+
+def test_everything_is_pending_while_a_value_is_missing():
+    assert relative_score(values(KS=[[0.0], [40.0], []], SID=[[0.0], [20.0], [100.0]]), 0).rows == ((), (), ())
+
+
+def recipe(tasks=("pr", "sid"), rows=ROWS, scored=None, floor=FBANK):
+    return TableRecipe(title="T", rows=rows, tasks=tasks, score=ScoreRecipe(label="mini score", floor=floor, tasks=scored or tasks))
+
+
+@pytest.fixture
+def cells(write_cell):
+    numbers = {"pr": ("PR", [[80.0, 82.0], [30.0, 32.0], [20.0, 22.0]]), "sid": ("SID", [[10.0, 10.0], [50.0, 54.0], [90.0, 88.0]])}
+    return [
+        write_cell(row.encoder, row.finetuning, row.method, task, {key: rows[index]})
+        for task, (key, rows) in numbers.items()
+        for index, row in enumerate(ROWS)
+    ]
+
+
+def test_the_column_of_a_table(cells):
+    table = arrange(recipe(), existing_cells(cells), Published({}), "t")
+    column = table.columns[-1]
+    assert column.metric.title == "mini score ↑"
+    means = [entry.mean for entry in column.entries]
+    assert means == pytest.approx([0.0, 500 * (50 / 60 + 42 / 79), 1000.0])
+    assert column.best == {2}
+    # Scores of the two seeds; 12.706205 is the 0.975 quantile of Student's t with 1 degree of freedom.
+    first, second = 500 * (51 / 60 + 40 / 79), 500 * (49 / 60 + 44 / 79)
+    assert column.entries[1].values == pytest.approx((first, second))
+    assert column.entries[1].half_width == pytest.approx(12.706205 * abs(first - second) / 2)
+    notes = " ".join(table.notes)
+    assert "mini score = 1000 times the mean over tasks (PR, SID) of" in notes
+    assert "(s - s_floor) / (s_best - s_floor); s_floor is the mean of FBANK (fbank, none)" in notes
+    assert "with s_floor and s_best held fixed." in notes
+    assert "No SUPERB_S or SUPERB_FULL where the protocol is quick" in notes
+    assert not any(column.metric.key.startswith("partial_score") for column in table.columns)
+
+
+def test_all_formats_show_it(cells, tmp_path):
+    build_table(recipe(), cells, None, tmp_path / "out", "t")
+    assert "| **1000.0 ± " in (tmp_path / "out/t.md").read_text()
+    assert r"\textbf{1000.0 $\pm$ " in (tmp_path / "out/t.tex").read_text()
+    assert "<strong>1000.0 ± " in (tmp_path / "out/t.html").read_text()
+    frame = pd.read_csv(tmp_path / "out/t.csv")
+    scores = frame[frame["metric"] == "own_score"]
+    assert scores["value"].tolist() == pytest.approx([0.0, 500 * (50 / 60 + 42 / 79), 1000.0])
+    assert scores["seeds"].tolist() == [2, 2, 2]
+    for suffix in ("md", "tex", "html"):
+        assert "1000 times the mean over tasks" in (tmp_path / f"out/t.{suffix}").read_text()
+
+
+def test_some_of_the_columns_count(cells):
+    table = arrange(recipe(scored=("sid",)), existing_cells(cells), Published({}), "t")
+    assert [entry.mean for entry in table.columns[-1].entries] == pytest.approx([0.0, 1000 * 42 / 79, 1000.0])
+
+
+def test_pending_and_undefined_scores(cells, write_cell):
+    table = arrange(recipe(), existing_cells(cells[:-1]), Published({}), "t")
+    assert [(entry.mean, entry.defined) for entry in table.columns[-1].entries] == [(None, True)] * 3
+    assert any("pending until every row has all its results" in note for note in table.notes)
+    same = [write_cell(row.encoder, row.finetuning, row.method, "ks", {"KS": [50.0]}) for row in ROWS]
+    table = arrange(recipe(("ks",)), existing_cells(same), Published({}), "t")
+    assert [entry.defined for entry in table.columns[-1].entries] == [False] * 3
+    assert table.notes[-1] == "mini score: not defined, because in no metric of KS a row is better than FBANK (fbank, none), as printed."
+
+
+def test_floors_and_tasks_that_the_table_lacks(cells):
+    with pytest.raises(TableError, match="floor fbank/none/pretrained is no row of the table"):
+        arrange(recipe(rows=ROWS[1:]), existing_cells(cells), Published({}), "t")
+    with pytest.raises(TableError, match="score needs the tasks er"):
+        arrange(recipe(scored=("pr", "er")), existing_cells(cells), Published({}), "t")
