@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from speechft.corpora.rttm import Turn
 
@@ -50,6 +49,9 @@ def _recording_errors(reference: Sequence[Turn], system: Sequence[Turn]) -> tupl
     seconds = np.diff(boundaries)
     truth, found = _activity(reference, boundaries), _activity(system, boundaries)
     shared = (truth * seconds) @ found.T
+    # Imported here because it takes a noticeable part of every start.
+    from scipy.optimize import linear_sum_assignment
+
     rows, columns = linear_sum_assignment(shared, maximize=True)
     correct = (truth[rows] * found[columns]).sum(axis=0)
     speaking, detected = truth.sum(axis=0), found.sum(axis=0)

@@ -20,6 +20,7 @@ from speechft.corpora import load_split, num_samples_16k
 from speechft.corpora.rttm import Turn
 from speechft.encoders import Encoder
 from speechft.errors import TaskError
+from speechft.evaluate.clips import Clip
 from speechft.evaluate.der import diarization_errors
 from speechft.evaluate.features import FrameFeatures, FrozenEncoder
 from speechft.evaluate.folds import Fold
@@ -28,7 +29,7 @@ from speechft.evaluate.outcome import Run
 from speechft.evaluate.probes import Batch
 from speechft.evaluate.sampling import shuffled
 from speechft.evaluate.separate import SeparateProbes
-from speechft.evaluate.splits import SPLITS, Clip, Split, manifest_hash
+from speechft.evaluate.splits import SPLITS, Split, manifest_hash
 from speechft.evaluate.training import scoring_batches
 from speechft.recipes import EvaluationRecipe
 from speechft.tasks.base import Task, listing
@@ -48,7 +49,14 @@ class MixtureFold(Fold):
     chunk_labels: dict[str, list[Tensor]]
 
 
-def load(task: Task, manifests: Manifests, encoder: Encoder, recipe: EvaluationRecipe) -> MixtureFold:  # noqa: ARG001
+def load(
+    task: Task,
+    manifests: Manifests,
+    encoder: Encoder,
+    recipe: EvaluationRecipe,  # noqa: ARG001
+    work: Path | None = None,  # noqa: ARG001
+    measure: bool = True,  # noqa: ARG001
+) -> MixtureFold:
     """Cut the recordings of the three splits into chunks.
 
     A last chunk too short for the encoder is left out and counted; in the output it is silence.

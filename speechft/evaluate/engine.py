@@ -28,6 +28,7 @@ from speechft.evaluate.folds import Fold, FoldMeans, load_folds, pooled_clips
 from speechft.evaluate.heads import TaskEvaluation
 from speechft.evaluate.outcome import Run
 from speechft.evaluate.probes import Probe, ProbeBank, Setting, isolated_rng, new_head
+from speechft.evaluate.score_blocks import remove_score_blocks
 from speechft.evaluate.separate import SeparateProbes
 from speechft.evaluate.splits import SPLITS, Split
 from speechft.evaluate.stacked import StackedProbes
@@ -38,7 +39,7 @@ from speechft.tasks import get_task
 from speechft.tasks.base import Task
 from speechft.tasks.heads import PooledHead
 
-FEATURES_VERSION = 1
+FEATURES_VERSION = 2
 """Part of the key of cached features; to be raised when the same encoder and clips give other vectors."""
 
 
@@ -97,14 +98,14 @@ def evaluate(
     chosen_device = resolve_device(device)
     with torch.random.fork_rng(devices=[]):  # building a model draws initial weights before the saved ones replace them
         encoder = FrozenEncoder(load_encoder(model_dir), chosen_device, found_task.gain)
+    work = work_folder(work_dir, out_json)
     own = OWN_EVALUATION.get(found_task.name)
     if own is None:
         folds = load_folds(found_task, manifests, encoder.encoder, found_recipe.crop_draws)
     else:
-        folds = [own.load(found_task, manifests, encoder.encoder, found_recipe)]
+        folds = [own.load(found_task, manifests, encoder.encoder, found_recipe, work)]
     weights_hash = sha256_file(model_dir / "model.safetensors")
     model_hash = sha256_json({"config": sha256_file(model_dir / "config.json"), "weights": weights_hash})
-    work = Path(work_dir) if work_dir is not None else Path(out_json).parent / ".work"
     key = _features_key(encoder, model_hash, folds)
     with exclusive_lock(work / f"{key}.lock", "computing the same features"):
         if own is None:
@@ -141,6 +142,7 @@ def evaluate(
         value = write_cell(cell, out_json)
         if keep_features:
             remove_training_files(work / key)
+            remove_score_blocks(work / key)
         else:
             shutil.rmtree(work / key, ignore_errors=True)
     return value
@@ -198,6 +200,11 @@ def _frame_features(encoder: FrozenEncoder, splits: Mapping[str, Split], cache_g
     for name in ("train", "dev"):
         budget = features[name].keep(budget, name)
     return features
+
+
+def work_folder(work_dir: str | Path | None, out_json: str | Path) -> Path:
+    """The folder for caches that was asked for, or the one beside the cell."""
+    return Path(work_dir) if work_dir is not None else Path(out_json).parent / ".work"
 
 
 def resolve_device(device: str | None) -> torch.device:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from tqdm import tqdm
 
 from speechft.encoders import Encoder
 from speechft.errors import CheckpointError
+from speechft.evaluate.clips import SAMPLE_RATE, Clip, CropTable
 from speechft.evaluate.sampling import length_batches
-from speechft.evaluate.splits import SAMPLE_RATE, Clip
 from speechft.files import atomic_file
 from speechft.tasks.heads import masked_mean
 
@@ -56,7 +57,9 @@ class FrozenEncoder:
         Raises:
             CheckpointError: features are NaN or Inf.
         """
-        waveforms = [clip.load() * self.gain for clip in clips]
+        # Reading waits for disks and decoders, neither of which holds Python's lock.
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            waveforms = [waveform * self.gain for waveform in pool.map(lambda clip: clip.load(), clips)]
         with torch.inference_mode(), self._autocast():
             output = self.encoder.encode(waveforms)
         # Stacked outside of inference mode, so that heads can be trained on the copy.
@@ -82,7 +85,7 @@ def batch_samples(device: torch.device) -> int:
 
 
 def vector_bytes(encoder: Encoder) -> int:
-    """Size of one frame or one mean of all hidden states. Float32 on disk too: means are small, and in fp16 they could move a score."""
+    """Size of one frame or one mean of all hidden states. Float32 on disk too: in fp16 scores move (docs/superb-deviations.md)."""
     return BYTES_PER_VALUE * encoder.num_states * encoder.hidden_size
 
 
@@ -110,7 +113,7 @@ def mean_vectors(encoder: FrozenEncoder, clips: Sequence[Clip], folder: Path, na
             path = folder / f"{name}-{start // SHARD_CLIPS:05d}.safetensors"
             found = _read_shard(path, (len(rows), *vectors.shape[1:]))
             if found is None:
-                found = _shard(encoder, [clips[row] for row in rows])
+                found = _means(encoder, [clips[row] for row in rows])
                 if start < written:
                     with atomic_file(path) as temporary:
                         save_file({"means": found}, temporary)
@@ -121,7 +124,28 @@ def mean_vectors(encoder: FrozenEncoder, clips: Sequence[Clip], folder: Path, na
     return vectors
 
 
-def _shard(encoder: FrozenEncoder, clips: Sequence[Clip]) -> Tensor:
+class CroppedMeans:
+    """Mean vectors of a split whose long utterances are cropped anew at every visit: `kept` ones of whole utterances, others on demand."""
+
+    def __init__(self, encoder: FrozenEncoder, clips: CropTable, kept: Tensor) -> None:
+        self.encoder, self.clips, self.kept = encoder, clips, kept
+        self.device = kept.device
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """Vectors (N, num_states, D) of rows (N,) of the table."""
+        vectors = torch.empty(len(rows), *self.kept.shape[1:])
+        whole = rows < len(self.kept)
+        vectors[whole] = self.kept[rows[whole]]
+        if not bool(whole.all()):
+            vectors[~whole] = _means(self.encoder, [self.clips[row] for row in rows[~whole].tolist()])
+        return vectors
+
+
+MeanVectors = Tensor | CroppedMeans
+"""Indexed by a tensor of rows; on the CPU."""
+
+
+def _means(encoder: FrozenEncoder, clips: Sequence[Clip]) -> Tensor:
     means = torch.empty(len(clips), encoder.encoder.num_states, encoder.encoder.hidden_size)
     for batch in length_batches([clip.num_samples for clip in clips], encoder.batch_samples):
         hidden_states, lengths = encoder([clips[index] for index in batch])
@@ -177,6 +201,10 @@ class FrameFeatures:
                     self._kept[row] = hidden_states[:, position, :length].cpu().clone()
                 progress.update(len(batch))
         return left
+
+    def count(self, rows: Sequence[int]) -> None:
+        """Count the passes of rows whose results were kept elsewhere by an evaluation that was interrupted."""
+        self.encoder.passes += len(set(rows) - self._kept.keys())
 
     def __getitem__(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Hidden states (num_states, B, T, D), zero past the lengths, and valid frames (B,) of some clips, on the device."""

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from speechft.corpora import load_split, split_names
 from speechft.encoders import Encoder
-from speechft.evaluate.features import FrozenEncoder, clips_on_disk, mean_vectors, vector_bytes
-from speechft.evaluate.splits import Clip, Split, load_splits, make_splits, manifest_hash
+from speechft.evaluate.clips import Clip, CropTable
+from speechft.evaluate.features import CroppedMeans, FrozenEncoder, MeanVectors, clips_on_disk, mean_vectors, vector_bytes
+from speechft.evaluate.splits import Split, load_splits, make_splits, manifest_hash
+from speechft.recipes import CropDraws
 from speechft.tasks.base import LabelSet, Task
 
 ClipKey = tuple[str, int, int]
@@ -27,8 +29,13 @@ class Fold:
     labels: LabelSet
     splits: Mapping[str, Split]
 
+    @property
+    def estimate(self) -> str | None:
+        """Why a plan that is made from this can only be an estimate, if so."""
+        return None
 
-def load_folds(task: Task, manifests: str | Path | Mapping[str, str | Path], encoder: Encoder, crop_draws: int) -> list[Fold]:
+
+def load_folds(task: Task, manifests: str | Path | Mapping[str, str | Path], encoder: Encoder, crop_draws: CropDraws) -> list[Fold]:
     """The folds of a corpus that has only a train split, if the task makes folds of it; else its three splits as the only one.
 
     Raises:
@@ -43,8 +50,8 @@ def load_folds(task: Task, manifests: str | Path | Mapping[str, str | Path], enc
     return [Fold(None, *load_splits(task, manifests, encoder, crop_draws))]
 
 
-def pooled_clips(folds: Sequence[Fold]) -> dict[str, tuple[Clip, ...]]:
-    """Clips to encode, by the name under which their mean vectors are kept: those of each split, or the different ones of all folds."""
+def pooled_clips(folds: Sequence[Fold]) -> dict[str, Sequence[Clip]]:
+    """Clips whose mean vectors are kept, by the name under which they are: those of each split, or the different ones of all folds."""
     if len(folds) == 1:
         return {name: split.clips for name, split in folds[0].splits.items()}
     different = {_key(clip): clip for fold in folds for split in fold.splits.values() for clip in split.clips}
@@ -60,13 +67,16 @@ class FoldMeans:
         for name, clips in pools.items():
             self.vectors[name] = mean_vectors(encoder, clips, folder, name, disk_bytes)
             disk_bytes -= clips_on_disk(len(clips), vector_bytes(encoder.encoder), disk_bytes) * vector_bytes(encoder.encoder)
+        self.encoder = encoder
         self.rows = {_key(clip): row for row, clip in enumerate(pools["all"])} if len(folds) > 1 else {}
 
-    def of(self, split: Split) -> Tensor:
-        """Vectors (clips, num_states, D) of a split."""
-        if not self.rows:
-            return self.vectors[split.name]
-        return self.vectors["all"][torch.tensor([self.rows[_key(clip)] for clip in split.clips])]
+    def of(self, split: Split) -> MeanVectors:
+        """Vectors (clips, num_states, D) of a split; those of crops that are drawn anew are computed when they are asked for."""
+        if self.rows:
+            kept = self.vectors["all"][torch.tensor([self.rows[_key(clip)] for clip in split.clips], dtype=torch.long)]
+        else:
+            kept = self.vectors[split.name]
+        return CroppedMeans(self.encoder, split.clips, kept) if isinstance(split.clips, CropTable) else kept
 
 
 def _key(clip: Clip) -> ClipKey:

@@ -13,13 +13,13 @@ from torch import Generator
 
 from speechft.encoders import Encoder
 from speechft.evaluate.checkpoints import training_file
+from speechft.evaluate.clips import Clip
 from speechft.evaluate.features import FrameFeatures, FrozenEncoder
 from speechft.evaluate.folds import Fold
 from speechft.evaluate.outcome import Run
 from speechft.evaluate.probes import Batch, Setting, isolated_rng, new_head
 from speechft.evaluate.sampling import length_batches
 from speechft.evaluate.separate import SeparateProbes
-from speechft.evaluate.splits import Clip
 from speechft.evaluate.training import fit_probes, select
 from speechft.recipes import EvaluationRecipe
 from speechft.tasks.base import Metric, Task
@@ -39,8 +39,13 @@ class Request:
 class TaskEvaluation(Protocol):
     """A module that evaluates one task in its own way."""
 
-    def load(self, task: Task, manifests: Manifests, encoder: Encoder, recipe: EvaluationRecipe) -> Fold:
-        """Read the data; a split that is not used is empty."""
+    def load(
+        self, task: Task, manifests: Manifests, encoder: Encoder, recipe: EvaluationRecipe, work: Path | None = None, measure: bool = True
+    ) -> Fold:
+        """Read the data; a split that is not used is empty.
+
+        What must be measured on recordings is kept in `work`, for all models. Without `measure` no recording is read.
+        """
 
     def requests(self, task: Task, recipe: EvaluationRecipe, fold: Fold, max_batch_samples: int) -> list[Request]:
         """All that `run` will ask of the encoder, for the plan of an evaluation. Batches for scoring hold `max_batch_samples`."""

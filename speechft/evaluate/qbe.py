@@ -21,13 +21,15 @@ from speechft.corpora import load_split, num_samples_16k
 from speechft.encoders import Encoder
 from speechft.errors import TaskError
 from speechft.evaluate.cell import Selected, Trial
+from speechft.evaluate.clips import Clip
 from speechft.evaluate.detection import maximum_term_weighted_value, term_weighted_value
 from speechft.evaluate.dtw import MIN_QUERY_FRAMES, FrameStatistics, raw_scores, z_scores
 from speechft.evaluate.features import FrameFeatures, FrozenEncoder
 from speechft.evaluate.folds import Fold
 from speechft.evaluate.heads import Manifests, Request, batches_of, clip_batches
 from speechft.evaluate.outcome import Run
-from speechft.evaluate.splits import Clip, Split, manifest_hash
+from speechft.evaluate.score_blocks import ScoreBlocks
+from speechft.evaluate.splits import Split, manifest_hash
 from speechft.recipes import EvaluationRecipe
 from speechft.tasks.base import Task, listing
 from speechft.tasks.qbe import DOCUMENT, QUERY, QueryByExample
@@ -55,7 +57,14 @@ class SearchFold(Fold):
     searches: Mapping[str, Search]
 
 
-def load(task: Task, manifests: Manifests, encoder: Encoder, recipe: EvaluationRecipe) -> SearchFold:  # noqa: ARG001
+def load(
+    task: Task,
+    manifests: Manifests,
+    encoder: Encoder,
+    recipe: EvaluationRecipe,  # noqa: ARG001
+    work: Path | None = None,  # noqa: ARG001
+    measure: bool = True,  # noqa: ARG001
+) -> SearchFold:
     """Read dev and test. A split without documents of its own searches those of the other one.
 
     Raises:
@@ -151,11 +160,11 @@ def requests(task: Task, recipe: EvaluationRecipe, fold: Fold, max_batch_samples
     return [Request(fold.clips, rows, kept=True)]
 
 
-def run(task: Task, recipe: EvaluationRecipe, encoder: FrozenEncoder, fold: Fold, folder: Path) -> Run:  # noqa: ARG001
+def run(task: Task, recipe: EvaluationRecipe, encoder: FrozenEncoder, fold: Fold, folder: Path) -> Run:
     """Search with every hidden state on dev and with the best one on test.
 
     Features are kept in memory as far as `recipe.cache_gb` goes; past it, recordings are encoded once for the statistics of frames, once
-    for dev and once for test.
+    for dev and once for test. Scores are kept in `folder` as documents are done, and a search that was killed goes on after them.
     """
     assert isinstance(task, QueryByExample)
     assert isinstance(fold, SearchFold)
@@ -164,7 +173,7 @@ def run(task: Task, recipe: EvaluationRecipe, encoder: FrozenEncoder, fold: Fold
     features.keep(recipe.cache_gb * 1e9, "queries and documents")
     statistics = _frame_statistics(features, fold.searches)
     result = Run(feature_seconds=time.monotonic() - started)
-    searching = Searching(task, features, statistics)
+    searching = Searching(task, features, statistics, folder)
     layers = list(range(encoder.encoder.num_states))
     values = [_values(scores, fold.searches["dev"])["QbE"] for scores in searching.z_scores(fold.searches, "dev", layers)]
     best = int(np.argmax(values))
@@ -205,6 +214,7 @@ class Searching:
     task: QueryByExample
     features: FrameFeatures
     statistics: Mapping[str, FrameStatistics]
+    folder: Path
 
     @torch.no_grad()
     def z_scores(self, searches: Mapping[str, Search], name: str, layers: Sequence[int]) -> list[NDArray[np.float64]]:
@@ -212,19 +222,37 @@ class Searching:
         search = searches[name]
         column_of = {row: column for column, row in enumerate(search.documents)}
         scores = torch.zeros(len(layers), len(search.queries), len(search.documents), dtype=torch.float64)
-        queries: dict[int, Tensor] = {}
-        for rows in _subset(batches_of(self.features), set(search.queries)):
-            queries.update((row, self._normalized(name, frames)) for row, frames in _by_row(self.features, rows))
+        blocks = ScoreBlocks(self.folder, [name, self.task.distance, list(layers), search.queries])
+        spoken: list[Tensor] = []
         with tqdm(total=len(search.documents), desc=f"search in {name}", unit="document", disable=None) as progress:
             for rows in _subset(batches_of(self.features), set(search.documents)):
-                documents = [self._normalized(name, frames) for _, frames in _by_row(self.features, rows)]
-                columns = [column_of[row] for row in rows]
-                for index, layer in enumerate(layers):
-                    spoken = [queries[row][layer] for row in search.queries]
-                    found = raw_scores(spoken, [frames[layer] for frames in documents], self.task.distance)
-                    scores[index][:, columns] = found.double().cpu()
+                found = blocks.read(rows, (len(layers), len(search.queries), len(rows)))
+                if found is None:
+                    spoken = spoken or self._queries(search, name)
+                    found = self._raw_scores(spoken, rows, name, layers)
+                    blocks.write(rows, found)
+                else:
+                    self.features.count(rows)
+                scores[..., [column_of[row] for row in rows]] = found
                 progress.update(len(rows))
+        if not spoken:
+            self.features.count(search.queries)
         return [z_scores(found).numpy() for found in scores]
+
+    def _queries(self, search: Search, name: str) -> list[Tensor]:
+        """Normalised hidden states (num_states, N, D) of each query."""
+        found: dict[int, Tensor] = {}
+        for rows in _subset(batches_of(self.features), set(search.queries)):
+            found.update((row, self._normalized(name, frames)) for row, frames in _by_row(self.features, rows))
+        return [found[row] for row in search.queries]
+
+    def _raw_scores(self, spoken: Sequence[Tensor], rows: Sequence[int], name: str, layers: Sequence[int]) -> Tensor:
+        """Scores (layers, queries, documents) of some documents, float64 on the CPU."""
+        documents = [self._normalized(name, frames) for _, frames in _by_row(self.features, rows)]
+        of_layers = [
+            raw_scores([query[layer] for query in spoken], [frames[layer] for frames in documents], self.task.distance) for layer in layers
+        ]
+        return torch.stack(of_layers).double().cpu()
 
     def _normalized(self, name: str, frames: Tensor) -> Tensor:
         return self.statistics[name].normalized(frames)

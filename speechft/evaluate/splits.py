@@ -13,37 +13,28 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from speechft.corpora import load_audio, load_split, num_samples_16k
+from speechft.corpora import load_split, num_samples_16k
 from speechft.encoders import Encoder
 from speechft.errors import TaskError
+from speechft.evaluate.clips import SAMPLE_RATE, Clip, CropTable, crop_start
+from speechft.recipes import CropDraws
 from speechft.tasks.base import LabelSet, Task, listing
 
-SAMPLE_RATE = 16_000
 SPLITS = ("train", "dev", "test")
 TOO_SHORT = "shorter than one frame"
 
 
 @dataclass(frozen=True)
-class Clip:
-    """A cut, or a part of it: first sample and number of samples at 16 kHz."""
-
-    cut: Any
-    start: int
-    num_samples: int
-
-    def load(self) -> Tensor:
-        """The waveform (num_samples,)."""
-        return load_audio(self.cut)[self.start : self.start + self.num_samples]
-
-
-@dataclass(frozen=True)
 class Split:
-    """One split. Utterance i is clips[first_clip[i]:first_clip[i + 1]]: one clip, or several random crops."""
+    """One split. Utterance i is clips[first_clip[i]:first_clip[i + 1]]: one clip, or several random crops.
+
+    Where long utterances are cropped anew at every visit, `clips` is a `CropTable`, and clips[first_clip[i]] one clip of utterance i.
+    """
 
     name: str
     cuts: tuple[Any, ...]
     targets: tuple[Tensor, ...]
-    clips: tuple[Clip, ...]
+    clips: Sequence[Clip]
     first_clip: tuple[int, ...]
     dropped: Mapping[str, int]
     sha256: str
@@ -63,7 +54,9 @@ class Split:
         return sum(float(cut.duration) for cut in self.cuts) / 3600
 
     def draw_clips(self, utterances: Sequence[int], generator: Generator) -> list[int]:
-        """One clip of each utterance, at random where there are several."""
+        """Rows of one clip of each utterance, at random where there are several."""
+        if isinstance(self.clips, CropTable):
+            return [self.clips.draw(utterance, generator) for utterance in utterances]
         drawn = []
         for utterance in utterances:
             first, end = self.first_clip[utterance], self.first_clip[utterance + 1]
@@ -72,7 +65,7 @@ class Split:
 
 
 def load_splits(
-    task: Task, manifests: str | Path | Mapping[str, str | Path], encoder: Encoder, crop_draws: int
+    task: Task, manifests: str | Path | Mapping[str, str | Path], encoder: Encoder, crop_draws: CropDraws
 ) -> tuple[LabelSet, dict[str, Split]]:
     """Read the three splits, encode their targets and fix their crops.
 
@@ -94,7 +87,12 @@ def load_splits(
 
 
 def make_splits(
-    task: Task, cuts: Mapping[str, tuple[Any, ...]], hashes: Mapping[str, str], encoder: Encoder, crop_draws: int, fold: str | None = None
+    task: Task,
+    cuts: Mapping[str, tuple[Any, ...]],
+    hashes: Mapping[str, str],
+    encoder: Encoder,
+    crop_draws: CropDraws,
+    fold: str | None = None,
 ) -> tuple[LabelSet, dict[str, Split]]:
     """The same from cuts of each split; `fold` is named in errors."""
     where = {name: f"The {name} split" + (f" of fold {fold!r}" if fold else "") for name in SPLITS}
@@ -135,22 +133,25 @@ def _check_trained(task: Task, labels: LabelSet, train: Split, scored: Split, wh
         raise TaskError(listing(heading + " Leave the class out, or add training utterances.", problems))
 
 
-def _clips(task: Task, split: str, cuts: Sequence[Any], crop_draws: int) -> tuple[tuple[Clip, ...], tuple[int, ...]]:
+def _clips(task: Task, split: str, cuts: Sequence[Any], crop_draws: CropDraws) -> tuple[Sequence[Clip], tuple[int, ...]]:
+    whole = [Clip(cut, 0, num_samples_16k(cut)) for cut in cuts]
+    crops = [task.crop(cut, split) for cut in cuts]
+    heard = [clip.num_samples if crop is None else round(crop.seconds * SAMPLE_RATE) for clip, crop in zip(whole, crops, strict=True)]
+    if crop_draws == "every" and split == "train" and any(clip.num_samples > length for clip, length in zip(whole, heard, strict=True)):
+        table = CropTable(whole, heard)
+        return table, (*(table.row(utterance) for utterance in range(len(cuts))), len(table))
+    # What scores dev is drawn once: the reference, too, draws the same at every evaluation.
+    fewest = 1 if crop_draws == "every" else crop_draws
     clips: list[Clip] = []
     first_clip = [0]
-    for cut in cuts:
-        crop, available = task.crop(cut, split), num_samples_16k(cut)
-        length = available if crop is None else min(available, round(crop.seconds * SAMPLE_RATE))
-        draws = 1 if crop is None or length == available else max(crop.draws, crop_draws)
-        clips += [Clip(cut, _crop_start(cut.id, draw, available - length), length) for draw in range(draws)]
+    for clip, crop, length in zip(whole, crops, heard, strict=True):
+        spare = clip.num_samples - length
+        if crop is None or spare <= 0:
+            clips.append(clip)
+        else:
+            clips += [Clip(clip.cut, crop_start(clip.cut.id, draw, spare), length) for draw in range(max(crop.draws, fewest))]
         first_clip.append(len(clips))
     return tuple(clips), tuple(first_clip)
-
-
-def _crop_start(cut_id: str, draw: int, largest: int) -> int:
-    """A start in 0..largest that depends on the utterance and the draw alone, so that features are shared by seeds and restarts."""
-    digest = hashlib.sha256(f"{cut_id} {draw}".encode("utf-8", "surrogateescape")).digest()
-    return int.from_bytes(digest[:8], "big") % (largest + 1)
 
 
 def _without_gradient(

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from speechft.evaluate.features import MeanVectors
 from speechft.evaluate.probes import Batch, MeanProbe, ProbeBank, Setting, State
 from speechft.tasks.heads import PooledHead
 
 
-class StackedProbes(ProbeBank[Tensor]):
+class StackedProbes(ProbeBank[MeanVectors]):
     """R probes as the rows of one matrix (R, P), so that a step costs a few batched operations instead of R times as many.
 
     Features are mean vectors (clips, num_states, D). Proven equal to separate modules with torch's optimizers by a test.
@@ -33,7 +34,7 @@ class StackedProbes(ProbeBank[Tensor]):
         self.parameters = row.repeat(len(rates), 1).requires_grad_()
         self.optimizer = StackedAdam(self.parameters, rates, setting.recipe.optimizer)
 
-    def train_step(self, features: Tensor, batches: Sequence[Batch]) -> list[float]:
+    def train_step(self, features: MeanVectors, batches: Sequence[Batch]) -> list[float]:
         """One optimizer step of every living probe."""
         rows = torch.tensor([row for batch_rows, _ in batches for row in batch_rows], device=features.device)
         means = features[rows].to(self.setting.device).transpose(0, 1)
@@ -64,7 +65,7 @@ class StackedProbes(ProbeBank[Tensor]):
         return {name: part.view(-1, *shape) for name, part, shape in zip(self.names, parts, self.shapes, strict=True)}
 
     @torch.no_grad()
-    def _statistics(self, features: Tensor, batch: Batch, probes: Sequence[int]) -> list[dict[str, float]]:
+    def _statistics(self, features: MeanVectors, batch: Batch, probes: Sequence[int]) -> list[dict[str, float]]:
         rows, targets = batch
         means = features[torch.tensor(list(rows), device=features.device)].to(self.setting.device).transpose(0, 1)
         ones = torch.ones(len(rows), dtype=torch.long, device=means.device)

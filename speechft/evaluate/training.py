@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from speechft.errors import TrainingError
 from speechft.evaluate.checkpoints import TrainingFile
+from speechft.evaluate.clips import crop_generator
 from speechft.evaluate.probes import Batch, ProbeBank, Setting, State
 from speechft.evaluate.sampling import balanced, balanced_weights, bucketed, fixed_buckets, length_batches, shuffled, windows
 from speechft.evaluate.splits import Split
@@ -132,16 +133,20 @@ def select(trials: Sequence[TrialState], metric: Metric, seed: int) -> int:
 
 def training_batches(task: Task, train: Split, batch_size: int, generator: Generator) -> Iterator[Batch]:
     """The endless stream of training batches in the task's order."""
+    crops = crop_generator(generator)
+    for utterances in training_order(task, train, batch_size, generator):
+        yield train.draw_clips(utterances, crops), [train.targets[index] for index in utterances]
+
+
+def training_order(task: Task, train: Split, batch_size: int, generator: Generator) -> Iterator[list[int]]:
+    """The utterances of these batches."""
     if task.sampling == "balanced":
-        drawn = balanced([int(target) for target in train.targets], batch_size, generator)
-    elif task.sampling == "windows":
-        drawn = windows([len(target) for target in train.targets], train.num_samples, batch_size, generator)
-    elif task.sampling == "buckets":
-        drawn = bucketed(train.num_samples, batch_size, generator)
-    else:
-        drawn = shuffled(len(train), batch_size, generator)
-    for utterances in drawn:
-        yield train.draw_clips(utterances, generator), [train.targets[index] for index in utterances]
+        return balanced([int(target) for target in train.targets], batch_size, generator)
+    if task.sampling == "windows":
+        return windows([len(target) for target in train.targets], train.num_samples, batch_size, generator)
+    if task.sampling == "buckets":
+        return bucketed(train.num_samples, batch_size, generator)
+    return shuffled(len(train), batch_size, generator)
 
 
 def never_drawn(task: Task, train: Split, batch_size: int) -> dict[str, int]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,12 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
-from tqdm import tqdm
 
-from speechft.corpora import load_audio, load_split, split_names
+from speechft.corpora import load_split, split_names
 from speechft.corpora.trials import Trial, read_trials, trials_by_split, trials_path
 from speechft.encoders import Encoder
 from speechft.errors import TaskError
+from speechft.evaluate.clips import SAMPLE_RATE, CropTable, crop_generator
 from speechft.evaluate.detection import equal_error_rate
 from speechft.evaluate.features import FrameFeatures, FrozenEncoder
 from speechft.evaluate.folds import Fold
@@ -31,27 +30,16 @@ from speechft.evaluate.outcome import Run
 from speechft.evaluate.probes import Batch
 from speechft.evaluate.sampling import shuffled
 from speechft.evaluate.separate import SeparateProbes
-from speechft.evaluate.splits import SAMPLE_RATE, SPLITS, Clip, Split, manifest_hash
+from speechft.evaluate.silence import Silence
+from speechft.evaluate.splits import SPLITS, Split, manifest_hash
 from speechft.files import sha256_json
 from speechft.recipes import EvaluationRecipe
-from speechft.tasks.asv import SpeakerVerification, without_silence
+from speechft.tasks.asv import SpeakerVerification
 from speechft.tasks.base import Task, listing
 from speechft.tasks.xvector import XVectorHead
 
 UNUSED = "in no trial"
-WORKERS = 4
 ENROLMENTS_AT_A_TIME = 4096
-
-
-@dataclass(frozen=True)
-class VoicedClip(Clip):
-    """A part of a cut after silence was removed."""
-
-    gain: float
-
-    def load(self) -> Tensor:
-        """The waveform (num_samples,), before the gain is applied."""
-        return without_silence(load_audio(self.cut), self.gain)[self.start : self.start + self.num_samples]
 
 
 @dataclass(frozen=True)
@@ -60,17 +48,32 @@ class TrialFold(Fold):
 
     speakers: list[Tensor]
     trials: dict[str, list[Trial]]
+    measured: bool
+    """Whether the lengths of all recordings are those without silence."""
 
     @property
     def selected_on(self) -> Literal["dev", "test"]:
         """The split that chooses step and learning rate."""
         return "dev" if self.trials["dev"] else "test"
 
+    @property
+    def estimate(self) -> str | None:
+        """Why a plan can only be an estimate."""
+        return None if self.measured else "silence has not been measured yet, so recordings count in full"
 
-def load(task: Task, manifests: Manifests, encoder: Encoder, recipe: EvaluationRecipe) -> TrialFold:  # noqa: ARG001
-    """Read train and the trials, and measure all recordings without silence.
 
-    Training utterances that are not longer than the task's `min_seconds` are left out and counted.
+def load(
+    task: Task,
+    manifests: Manifests,
+    encoder: Encoder,
+    recipe: EvaluationRecipe,  # noqa: ARG001
+    work: Path | None = None,
+    measure: bool = True,
+) -> TrialFold:
+    """Read train and the trials, and measure all recordings without silence, unless `work` has their lengths.
+
+    Without `measure` no recording is read; lengths that are not known are those of the manifest. Training utterances that are not longer
+    than the task's `min_seconds` are left out and counted.
 
     Raises:
         CorpusError: a manifest is missing or damaged, a trial names an unknown recording; all are listed.
@@ -81,17 +84,21 @@ def load(task: Task, manifests: Manifests, encoder: Encoder, recipe: EvaluationR
     cuts = {name: tuple(load_split(manifests, name)) for name in names}
     path = trials_path(manifests)
     trials = trials_by_split(read_trials(path), {cut.id: name for name in names for cut in cuts[name]}, str(path))
-    splits = {"train": _train_split(task, cuts["train"], encoder)}
     for name in ("dev", "test"):
         _check_kinds(name, trials[name], path)
-        splits[name] = _trial_split(task, name, cuts.get(name, ()), trials[name], encoder)
+    silence = Silence(task.gain, work, measure)
+    splits = {"train": _train_split(task, cuts["train"], encoder, silence)}
+    for name in ("dev", "test"):
+        splits[name] = _trial_split(name, cuts.get(name, ()), trials[name], encoder, silence)
     labels = task.label_set(splits["train"].cuts)
-    return TrialFold(None, labels, splits, task.targets(splits["train"].cuts, labels, "The train split"), trials)
+    targets = task.targets(splits["train"].cuts, labels, "The train split")
+    return TrialFold(None, labels, splits, targets, trials, silence.measured)
 
 
-def _train_split(task: SpeakerVerification, cuts: Sequence[Any], encoder: Encoder) -> Split:
+def _train_split(task: SpeakerVerification, cuts: Sequence[Any], encoder: Encoder, silence: Silence) -> Split:
     shortest = max(round(task.min_seconds * SAMPLE_RATE) + 1, encoder.min_samples)
-    voiced = _voiced_clips(cuts, task.gain, "train")
+    sha256 = manifest_hash(cuts)
+    voiced = silence.clips(cuts, sha256, "train")
     clips = tuple(clip for clip in voiced if clip.num_samples >= shortest)
     if not clips:
         raise TaskError(
@@ -99,13 +106,13 @@ def _train_split(task: SpeakerVerification, cuts: Sequence[Any], encoder: Encode
         )
     left_out = len(voiced) - len(clips)
     dropped = {f"not longer than {task.min_seconds:g} s without silence": left_out} if left_out else {}
-    return Split("train", tuple(clip.cut for clip in clips), (), clips, tuple(range(len(clips) + 1)), dropped, manifest_hash(cuts))
+    return Split("train", tuple(clip.cut for clip in clips), (), clips, tuple(range(len(clips) + 1)), dropped, sha256)
 
 
-def _trial_split(task: SpeakerVerification, name: str, cuts: Sequence[Any], trials: Sequence[Trial], encoder: Encoder) -> Split:
+def _trial_split(name: str, cuts: Sequence[Any], trials: Sequence[Trial], encoder: Encoder, silence: Silence) -> Split:
     named = {recording for trial in trials for recording in (trial.enrolment, trial.test)}
     used = tuple(cut for cut in cuts if cut.id in named)
-    clips = _voiced_clips(used, task.gain, name)
+    clips = silence.clips(used, manifest_hash(used), name)
     short = [f"{clip.cut.id}: {clip.num_samples} samples at 16 kHz" for clip in clips if clip.num_samples < encoder.min_samples]
     if short:
         heading = f"The {name} split: without silence {len(short)} recording(s) are shorter than one frame ({encoder.min_samples} samples)."
@@ -114,16 +121,6 @@ def _trial_split(task: SpeakerVerification, name: str, cuts: Sequence[Any], tria
     pairs = [[trial.same, trial.enrolment, trial.test] for trial in trials]
     sha256 = sha256_json([manifest_hash(cuts), pairs]) if cuts else ""
     return Split(name, used, (), clips, tuple(range(len(used) + 1)), dropped, sha256)
-
-
-def _voiced_clips(cuts: Sequence[Any], gain: float, name: str) -> tuple[VoicedClip, ...]:
-    """Every cut without its silence; all are read, because only then their lengths are known."""
-
-    def measured(cut: Any) -> VoicedClip:
-        return VoicedClip(cut, 0, len(without_silence(load_audio(cut), gain)), gain)
-
-    with ThreadPoolExecutor(WORKERS) as pool:
-        return tuple(tqdm(pool.map(measured, cuts), total=len(cuts), desc=f"silence in {name}", unit="file", disable=None))
 
 
 def _check_kinds(name: str, trials: Sequence[Trial], path: Path) -> None:
@@ -138,10 +135,12 @@ def requests(task: Task, recipe: EvaluationRecipe, fold: Fold, max_batch_samples
     assert isinstance(task, SpeakerVerification)
     assert isinstance(fold, TrialFold)
     training = TrainingCrops(task, recipe, fold)
+    # Where a crop begins does not matter here, and is not drawn.
+    visited = training_rows(recipe, lambda generator: (([training.crops.row(u) for u in drawn], ()) for drawn in training.order(generator)))
     batches = {name: list(clip_batches(fold.splits[name].clips, max_batch_samples)) for name in ("dev", "test")}
     selecting = fold.selected_on
     found = [
-        Request(training.crops, training_rows(recipe, training.batches), kept=True),
+        Request(training.crops, visited, kept=True),
         Request(fold.splits[selecting].clips, batches[selecting] * evaluations(recipe), kept=True),
     ]
     # Where test selects, its features are those that are scored in the end.
@@ -159,52 +158,25 @@ def run(task: Task, recipe: EvaluationRecipe, encoder: FrozenEncoder, fold: Fold
     return train_and_test(training, task, recipe, encoder, fold, folder, started)
 
 
-class CropTable(Sequence[Clip]):
-    """Every crop of every utterance as a row: `start * utterances + utterance`.
-
-    As a sequence it has the utterances that are not cropped, which come first: these are worth keeping in memory.
-    """
-
-    def __init__(self, clips: Sequence[VoicedClip], crop_samples: int) -> None:
-        self.clips, self.crop_samples = clips, crop_samples
-        self.whole = sum(clip.num_samples <= crop_samples for clip in clips)
-
-    def __len__(self) -> int:
-        return self.whole
-
-    def __iter__(self) -> Iterator[Clip]:
-        return (self[row] for row in range(self.whole))
-
-    def __getitem__(self, row: Any) -> Any:
-        start, utterance = divmod(row, len(self.clips))
-        clip = self.clips[utterance]
-        return VoicedClip(clip.cut, start, min(self.crop_samples, clip.num_samples), clip.gain)
-
-    def draw(self, utterance: int, generator: Generator) -> int:
-        """The row of a random crop."""
-        spare = self.clips[utterance].num_samples - self.crop_samples
-        start = int(torch.randint(spare + 1, (), generator=generator)) if spare > 0 else 0
-        return start * len(self.clips) + utterance
-
-
 class TrainingCrops:
     """Utterances in random order, of each a new crop of 8 s in every epoch."""
 
     def __init__(self, task: SpeakerVerification, recipe: EvaluationRecipe, fold: TrialFold) -> None:
         self.batch_size = recipe.batch_size
-        crop_samples = round(task.train_crop_seconds * SAMPLE_RATE)
         clips = fold.splits["train"].clips
-        order = sorted(range(len(clips)), key=lambda index: clips[index].num_samples > crop_samples)
-        self.crops = CropTable([clips[index] for index in order], crop_samples)  # type: ignore[misc]
-        self.speakers = [fold.speakers[index] for index in order]
+        self.crops = CropTable(clips, [round(task.train_crop_seconds * SAMPLE_RATE)] * len(clips))
+        self.speakers = fold.speakers
+
+    def order(self, generator: Generator) -> Iterator[list[int]]:
+        """The utterances of each batch."""
+        return shuffled(len(self.speakers), self.batch_size, generator)
 
     def batches(self, generator: Generator) -> Iterator[Batch]:
         """Rows of crops and their speakers."""
-        for utterances in shuffled(len(self.speakers), self.batch_size, generator):
-            yield (
-                [self.crops.draw(utterance, generator) for utterance in utterances],
-                [self.speakers[utterance] for utterance in utterances],
-            )
+        crops = crop_generator(generator)
+        for utterances in self.order(generator):
+            rows = [self.crops.draw(utterance, crops) for utterance in utterances]
+            yield rows, [self.speakers[utterance] for utterance in utterances]
 
 
 class VerificationTraining(HeadTraining):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from speechft.errors import TaskError
-from speechft.tasks.base import Head, LabelSet, Metric
+from speechft.tasks.base import Head, LabelSet, Metric, positive_integer
 from speechft.tasks.classification import UtteranceClassification, supervision
 from speechft.tasks.xvector import XVectorHead, additive_margin_loss
 
@@ -29,6 +29,7 @@ class SpeakerVerification(UtteranceClassification):
     Options:
         margin, scale: of additive-margin softmax.
         min_seconds: training utterances that are not longer are left out, and counted. Evaluation measures them after silence was removed.
+        width, pooled_width: of the layers of the head, and of the one that is pooled. Defaults 512 and 1500 are SUPERB's.
 
     As a stage-1 task dev has the speakers of train, and the accuracy among them selects the checkpoint.
     """
@@ -38,11 +39,15 @@ class SpeakerVerification(UtteranceClassification):
     train_crop_seconds = 8.0
     gain = GAIN
 
-    def __init__(self, margin: float = 0.4, scale: float = 30.0, min_seconds: float = 2.0) -> None:
+    def __init__(
+        self, margin: float = 0.4, scale: float = 30.0, min_seconds: float = 2.0, width: int = 512, pooled_width: int = 1500
+    ) -> None:
         if not (0 <= margin < 2 and scale > 0 and min_seconds >= 0):
             values = f"margin={margin!r}, scale={scale!r}, min_seconds={min_seconds!r}"
             raise TaskError(f"asv: {values}: the margin is from 0 to 2, the scale above 0, min_seconds 0 or more.")
         self.margin, self.scale, self.min_seconds = margin, scale, min_seconds
+        self.width = positive_integer(self.name, "width", width)
+        self.pooled_width = positive_integer(self.name, "pooled_width", pooled_width)
 
     @property
     def dev_metrics(self) -> tuple[Metric, ...]:
@@ -58,7 +63,7 @@ class SpeakerVerification(UtteranceClassification):
 
     def build_head(self, feature_dim: int, labels: LabelSet) -> Head:
         """The x-vector network with one vector for each training speaker."""
-        return XVectorHead(feature_dim, len(labels))
+        return XVectorHead(feature_dim, len(labels), self.width, self.pooled_width)
 
     def loss(self, logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor]) -> Tensor:  # noqa: ARG002
         """Additive-margin softmax, mean over the batch."""

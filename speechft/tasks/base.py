@@ -56,7 +56,7 @@ class LabelSet:
 
 @dataclass(frozen=True)
 class Crop:
-    """A random part of a longer recording: its length, and the smallest number of such parts that stand for the recording."""
+    """A random part of a longer recording: its length, and the smallest number of such parts that stand for it where they are kept."""
 
     seconds: float
     draws: int = 1
@@ -160,6 +160,17 @@ class Task(ABC):
     def selection_metric(self) -> Metric:
         """The metric that chooses checkpoints and learning rates on dev."""
         return self.dev_metrics[0]
+
+
+def positive_integer(task: str, option: str, value: int) -> int:
+    """`value`, if it can be a size.
+
+    Raises:
+        TaskError: it can not.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise TaskError(f"{task}: {option}={value!r} must be a positive integer.")
+    return value
 
 
 def listing(heading: str, problems: Sequence[str], limit: int = 20) -> str:

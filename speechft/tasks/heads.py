@@ -77,7 +77,10 @@ class SlotHead(UtteranceHead):
 
 
 class FrameHead(Head):
-    """Linear, linear on every frame, without activation: PR of the SUPERB recipe, and PC."""
+    """Linear, linear on every frame, without activation: PR of the SUPERB recipe, and PC.
+
+    Both layers are trained, but frames meet their product, which is one matrix and several times smaller than the two.
+    """
 
     def __init__(self, feature_dim: int, num_symbols: int, projected: int = PROJECTED) -> None:
         super().__init__()
@@ -86,7 +89,9 @@ class FrameHead(Head):
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, T, C) of features (B, T, D); the lengths stay."""
-        return self.classifier(self.projector(features)), lengths
+        weight = self.classifier.weight @ self.projector.weight
+        bias = torch.addmv(self.classifier.bias, self.classifier.weight, self.projector.bias)
+        return F.linear(features, weight, bias), lengths
 
 
 class RecurrentHead(Head):
@@ -125,12 +130,32 @@ class RecurrentHead(Head):
             if self.augment is not None:
                 states = self.augment(states, lengths)
             states = self.projector(states)
-            on_cpu = lengths.cpu()
             for rnn in self.rnns:
-                packed = pack_padded_sequence(states, on_cpu, batch_first=True, enforce_sorted=False)
-                states, _ = pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=features.shape[1])
-                states = self.dropout(states)
+                assert isinstance(rnn, nn.LSTM)
+                states = self.dropout(run_bidirectional(rnn, states, lengths))
             return self.classifier(states), lengths
+
+
+def run_bidirectional(rnn: nn.LSTM, features: Tensor, lengths: Tensor) -> Tensor:
+    """Outputs (B, T, 2 hidden) of one bidirectional LSTM for features (B, T, D) with `lengths` (B,) valid frames.
+
+    On valid frames these are the outputs of packed sequences; what padded frames hold is of no meaning. On the CPU, where torch takes
+    packed sequences apart frame by frame, whole batches run twice or three times as fast: padding at the end can not reach the valid
+    frames of the forward direction, and the other one runs forwards over utterances that are turned round by themselves.
+    """
+    if features.device.type != "cpu":
+        packed = pack_padded_sequence(features, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        return pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=features.shape[1])[0]
+    frame = torch.arange(features.shape[1])
+    turned = torch.where(frame < lengths[:, None], lengths[:, None] - 1 - frame, frame)[..., None]
+    forwards, backwards = rnn.all_weights
+    outputs = _run_lstm(features.gather(1, turned.expand_as(features)), backwards)
+    return torch.cat([_run_lstm(features, forwards), outputs.gather(1, turned.expand_as(outputs))], dim=-1)
+
+
+def _run_lstm(features: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    zeros = features.new_zeros(1, len(features), weights[1].shape[1])
+    return torch.lstm(features, (zeros, zeros), tuple(weights), True, 1, 0.0, torch.is_grad_enabled(), False, True)[0]
 
 
 class DiarizationHead(Head):

@@ -25,7 +25,7 @@ class KeywordSpotting(UtteranceClassification):
 
     As in the reference, waveforms are attenuated by 3 dB, training draws weigh all classes alike, and recordings of silence (label
     `_silence_`) are cropped to a second at random in training and on dev. The reference crops anew at every access; here as many crops
-    are drawn as a recording has whole seconds, once, so that the encoder sees each of them once.
+    are drawn as a recording has whole seconds, once, so that the encoder sees each of them once, unless the recipe has `crop_draws: every`.
     """
 
     name = "ks"

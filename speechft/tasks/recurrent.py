@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from speechft.errors import TaskError
-from speechft.tasks.base import Head, LabelSet
+from speechft.tasks.base import Head, LabelSet, positive_integer
 from speechft.tasks.ctc import CTCTask
 from speechft.tasks.heads import RecurrentHead
 
@@ -18,8 +18,7 @@ class RecurrentCTCTask(CTCTask):
 
     def __init__(self, projected: int = 1024, hidden: int = 1024, layers: int = 2, dropout: float = 0.2, spec_augment: bool = True) -> None:
         for name, size in (("projected", projected), ("hidden", hidden), ("layers", layers)):
-            if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-                raise TaskError(f"{self.name}: {name}={size!r} must be a positive integer.")
+            positive_integer(self.name, name, size)
         if not isinstance(dropout, int | float) or not 0.0 <= dropout < 1.0:
             raise TaskError(f"{self.name}: dropout={dropout!r} must be at least 0 and less than 1.")
         if not isinstance(spec_augment, bool):

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from speechft.corpora import num_samples_16k
 from speechft.corpora.rttm import Turn
 from speechft.errors import TaskError
-from speechft.tasks.base import Head, LabelSet, Metric, Task
+from speechft.tasks.base import Head, LabelSet, Metric, Task, positive_integer
 from speechft.tasks.heads import DiarizationHead, fit_frames, frame_mask
 
 SAMPLE_RATE = 16_000
@@ -31,10 +31,16 @@ class SpeakerDiarization(Task):
     """SD. Cuts are recordings of two speakers; each of their supervisions is a turn, with start, duration and speaker.
 
     As a stage-1 task it hears whole recordings; frame accuracy on dev selects the checkpoint, as it selects everything else here.
+
+    Options:
+        hidden: units of the head's LSTM. The default 512 is SUPERB's.
     """
 
     name = "sd"
     metrics = (Metric("SD", "diarization error rate", higher_is_better=False),)
+
+    def __init__(self, hidden: int = 512) -> None:
+        self.hidden = positive_integer(self.name, "hidden", hidden)
 
     @property
     def dev_metrics(self) -> tuple[Metric, ...]:
@@ -73,8 +79,8 @@ class SpeakerDiarization(Task):
         return frame_labels(self.turns(cut), 0, num_samples_16k(cut) // FRAME_SHIFT)
 
     def build_head(self, feature_dim: int, labels: LabelSet) -> Head:
-        """LSTM(D, 512), Linear(512, 2)."""
-        return DiarizationHead(feature_dim, len(labels))
+        """LSTM(D, 512), Linear(512, 2), unless `hidden` says otherwise."""
+        return DiarizationHead(feature_dim, len(labels), self.hidden)
 
     def loss(self, logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor]) -> Tensor:
         """Binary cross entropy under the better assignment of speakers to outputs: summed over frames, over the batch's frames."""

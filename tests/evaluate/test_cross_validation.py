@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from evaluate.tone_corpus import PITCH, SPEAKERS, make_cut, make_splits, tone, write_manifest, write_splits
+from evaluate.tone_corpus import INTENT_OPTIONS, PITCH, SPEAKERS, make_cut, make_splits, tone, with_intents, write_manifest, write_splits
 
 from speechft.encoders import load_encoder
 from speechft.errors import CorpusError, TableError, TaskError
@@ -143,12 +143,8 @@ def test_scores_of_folds_are_checked(model_dir, folded, tmp_path):
 
 
 def test_intents(model_dir, tmp_path):
-    splits = make_splits(tmp_path, {"train": 18, "dev": 6, "test": 6})
-    for cuts in splits.values():
-        for cut in cuts:
-            supervision = cut.supervisions[0]
-            supervision.custom = {"label": f"{supervision.custom['label']}|{supervision.speaker}"}
-    recipe = {**QUICK, "steps": 200, "eval_every": 50, "learning_rates": [1e-2], "task_options": {"slots": ["pitch", "voice"]}}
+    splits = with_intents(make_splits(tmp_path, {"train": 18, "dev": 6, "test": 6}))
+    recipe = {**QUICK, "steps": 200, "eval_every": 50, "learning_rates": [1e-2], "task_options": INTENT_OPTIONS}
     cell = evaluate(model_dir, "ic", write_splits(tmp_path, splits), tmp_path / "ic.json", recipe)
     assert cell["metrics"]["IC"] == 100.0
     assert cell["counts"]["labels"] == 5

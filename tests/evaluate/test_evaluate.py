@@ -33,20 +33,6 @@ def without_times(cell):
     return {key: value for key, value in cell.items() if key != "seconds"}
 
 
-@pytest.fixture
-def count_passes(monkeypatch):
-    """Clips that went through an encoder since the start of the test."""
-    counted = Counter()
-    original = FrozenEncoder.__call__
-
-    def counting(self, clips):
-        counted["clips"] += len(clips)
-        return original(self, clips)
-
-    monkeypatch.setattr(FrozenEncoder, "__call__", counting)
-    return counted
-
-
 @pytest.mark.parametrize("task", ["ks", "sid", "er", "pr"])
 def test_a_cell_holds_everything(task, model_dir, manifests, tmp_path):
     torch.manual_seed(3)

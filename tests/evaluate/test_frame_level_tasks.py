@@ -7,7 +7,7 @@ from evaluate.tone_corpus import PITCH, SIZES, make_cut, tone, write_splits
 from lhotse.supervision import AlignmentItem
 
 from speechft.encoders import load_encoder
-from speechft.errors import TaskError
+from speechft.errors import ConfigError, TaskError
 from speechft.evaluate import evaluate
 from speechft.evaluate.cell import read_cell
 from speechft.evaluate.features import FrameFeatures, FrozenEncoder
@@ -194,3 +194,12 @@ def test_recipes_are_the_published_ones():
         found = (recipe.steps, recipe.batch_size, recipe.accumulate, recipe.optimizer, recipe.clip_norm, recipe.eval_every)
         assert found == (200_000, 32, 1, "Adam", 1.0, 2000)
     assert SUPERB_RECIPES["pc"]["steps"] == 20_000
+
+
+@pytest.mark.parametrize(
+    ("task", "options"), [("asr", SMALL), ("sf", {"spec_augment": False}), ("asv", {"width": 8}), ("sd", {"hidden": 8})]
+)
+def test_another_head_is_not_superb(task, options):
+    with pytest.raises(ConfigError, match=f"task_options {', '.join(sorted(options))}: not SUPERB's head or loss; write"):
+        evaluation_recipe(task, {"task_options": options})
+    assert evaluation_recipe(task, {"task_options": options, "protocol": "quick"}).task_options == options

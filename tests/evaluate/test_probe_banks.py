@@ -3,7 +3,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
-from evaluate.tone_corpus import make_cut, make_splits, write_splits
+from evaluate.tone_corpus import INTENT_OPTIONS, make_cut, make_splits, with_intents, write_splits
 
 from speechft.corpora import load_audio
 from speechft.encoders import load_encoder
@@ -20,9 +20,17 @@ CPU = torch.device("cpu")
 RATES = (1e-1, 1e-2, 1e-3, 1e-5)
 
 
+@pytest.fixture(scope="module")
+def intents(tmp_path_factory):
+    """Manifests of tones with two slots."""
+    folder = tmp_path_factory.mktemp("intents")
+    return write_splits(folder, with_intents(make_splits(folder)))
+
+
 def setting(task="ks", labels=3, **changes):
     recipe = evaluation_recipe(task, {"protocol": "quick", "steps": 10, "eval_every": 5, "learning_rates": RATES, **changes})
-    return Setting(get_task(task), LabelSet(tuple(f"c{i}" for i in range(labels))), recipe, CPU)
+    options = INTENT_OPTIONS if task == "ic" else {}
+    return Setting(get_task(task, **options), LabelSet(tuple(f"c{i}" for i in range(labels))), recipe, CPU)
 
 
 def random_batches(steps, accumulate=1, clips=40, classes=3, size=8):
@@ -67,12 +75,15 @@ def test_stacked_training_equals_separate_modules(optimizer, accumulate):
     assert len({round(loss, 4) for loss in losses}) == len(RATES)
 
 
-@pytest.mark.parametrize("task", ["ks", "sid", "er"])
-def test_mean_vectors_train_as_frames_do(task, model_dir, manifests, tmp_path):
+POOLED = ["ks", "sid", "er", "ic"]
+
+
+@pytest.mark.parametrize("task", POOLED)
+def test_mean_vectors_train_as_frames_do(task, model_dir, manifests, intents, tmp_path):
     """The shortcut on real hidden states: same initial weights and batches, same losses to 1e-5 for 200 steps."""
     shared = setting(task, learning_rates=(1e-2, 1e-4))
     encoder = FrozenEncoder(load_encoder(model_dir), CPU, shared.task.gain)
-    labels, splits = load_splits(shared.task, manifests, encoder.encoder, crop_draws=1)
+    labels, splits = load_splits(shared.task, intents if task == "ic" else manifests, encoder.encoder, crop_draws=1)
     shared = Setting(shared.task, labels, shared.recipe, CPU)
     train = splits["train"]
     head = new_head(shared.task, encoder.encoder.hidden_size, labels, seed=7)
@@ -90,6 +101,30 @@ def test_mean_vectors_train_as_frames_do(task, model_dir, manifests, tmp_path):
     pooled, direct = (torch.tensor([pair[k] for pair in losses]) for k in range(2))
     assert (pooled - direct).abs().max() < 1e-5
     assert direct[-1, 0] < 0.5 * direct[0, 0], "nothing was learnt, so nothing was compared"
+
+
+@pytest.mark.parametrize("task", POOLED)
+def test_nothing_depends_on_who_else_is_in_the_batch(task, model_dir, manifests, intents, tmp_path):
+    """Features, losses and scores of an utterance are those that it has alone, whatever the lengths of the others."""
+    shared = setting(task, learning_rates=(1e-2,))
+    encoder = FrozenEncoder(load_encoder(model_dir), CPU, shared.task.gain)
+    labels, splits = load_splits(shared.task, intents if task == "ic" else manifests, encoder.encoder, crop_draws=1)
+    shared = Setting(shared.task, labels, shared.recipe, CPU)
+    test = splits["test"]
+    assert len({clip.num_samples for clip in test.clips}) == len(test)
+    bank = StackedProbes(shared, encoder.encoder.num_states, new_head(shared.task, encoder.encoder.hidden_size, labels, seed=7))
+    together = mean_vectors(encoder, test.clips, tmp_path / "together", "test")
+    alone = torch.cat([mean_vectors(encoder, [clip], tmp_path / clip.cut.id, "test") for clip in test.clips])
+    torch.testing.assert_close(together, alone, atol=2e-5, rtol=0)
+    probe = MeanProbe(encoder.encoder.num_states, new_head(shared.task, encoder.encoder.hidden_size, labels, seed=7))
+
+    def loss(rows):
+        return shared.task.loss(probe(together[rows].transpose(0, 1)), torch.ones(len(rows)), [test.targets[row] for row in rows])
+
+    rows = list(range(len(test)))
+    torch.testing.assert_close(loss(rows), torch.stack([loss([row]) for row in rows]).mean())
+    batches = [[(rows, list(test.targets))], [([row], [test.targets[row]]) for row in reversed(rows)]]
+    assert bank.scores(together, batches[0], [0]) == bank.scores(alone, batches[1], [0])
 
 
 def test_the_weights_of_the_layers_are_trained():

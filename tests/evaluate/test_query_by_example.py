@@ -7,10 +7,11 @@ from evaluate.tone_corpus import make_cut, write_splits
 
 from speechft.encoders import load_encoder
 from speechft.errors import ConfigError, TaskError
-from speechft.evaluate import evaluate, plan_evaluation, qbe
+from speechft.evaluate import evaluate, features, plan_evaluation, qbe
 from speechft.evaluate.cell import read_cell
 from speechft.evaluate.features import FrozenEncoder
 from speechft.evaluate.qbe import NO_OCCURRENCE, SHORT_QUERY
+from speechft.evaluate.score_blocks import ScoreBlocks
 from speechft.recipes import evaluation_recipe
 from speechft.tasks import get_task
 from speechft.tasks.base import LabelSet
@@ -98,15 +99,15 @@ def test_memory_changes_the_cost_only(model_dir, corpus, tmp_path):
         assert (plan.encoder_passes, plan.clips, plan.head_steps) == (cell["counts"]["encoder_passes"], 11, 0)
 
 
-def test_scores_are_those_of_each_state_by_itself(model_dir, corpus):
+def test_scores_are_those_of_each_state_by_itself(model_dir, corpus, tmp_path):
     encoder = FrozenEncoder(load_encoder(model_dir), torch.device("cpu"), get_task("qbe").gain)
     task = get_task("qbe")
     fold = qbe.load(task, corpus, encoder.encoder, evaluation_recipe("qbe"))
-    features = qbe.FrameFeatures(encoder, fold.clips)
-    statistics = qbe._frame_statistics(features, fold.searches)
+    frame_features = qbe.FrameFeatures(encoder, fold.clips)
+    statistics = qbe._frame_statistics(frame_features, fold.searches)
     search = fold.searches["dev"]
     layer = 1
-    found = qbe.Searching(task, features, statistics).z_scores(fold.searches, "dev", [0, layer])[1]
+    found = qbe.Searching(task, frame_features, statistics, tmp_path).z_scores(fold.searches, "dev", [0, layer])[1]
     frames = {}
     for row in (*search.queries, *search.documents):
         hidden, lengths = encoder([fold.clips[row]])
@@ -118,6 +119,51 @@ def test_scores_are_those_of_each_state_by_itself(model_dir, corpus):
     assert found == pytest.approx(expected.double().numpy(), abs=2e-3)
     assert [fold.clips[row].cut.id for row in search.documents] == [f"d{index}" for index in range(5)]
     assert search.relevant.tolist()[0] == [True, False, False, True, False]
+
+
+@pytest.mark.parametrize("cache_gb", [4.0, 0.0])
+def test_a_killed_search_goes_on(cache_gb, model_dir, corpus, tmp_path, monkeypatch):
+    # Batches of one or two recordings, so that there are several blocks in each split.
+    monkeypatch.setitem(features.BATCH_SECONDS, "cpu", 3)
+    recipe = {"cache_gb": cache_gb}
+    original, blocks = qbe.Searching._raw_scores, []
+
+    def scored(searching, spoken, rows, name, layers):
+        blocks.append((name, tuple(rows)))
+        if len(blocks) == killed_at:
+            raise KeyboardInterrupt
+        return original(searching, spoken, rows, name, layers)
+
+    monkeypatch.setattr(qbe.Searching, "_raw_scores", scored)
+    killed_at = None
+    expected = evaluate(model_dir, "qbe", corpus, tmp_path / "whole.json", recipe)
+    all_blocks = list(blocks)
+    assert len({rows for _, rows in all_blocks}) > 1
+    # In the middle of dev, at the start of test, in the middle of test.
+    for killed_at in (2, len(all_blocks) // 2 + 1, len(all_blocks)):
+        blocks.clear()
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(model_dir, "qbe", corpus, tmp_path / "cell.json", recipe)
+        done, killed_at = killed_at - 1, None
+        blocks.clear()
+        cell = evaluate(model_dir, "qbe", corpus, tmp_path / "cell.json", recipe)
+        assert blocks == all_blocks[done:]
+        assert {**cell, "seconds": None} == {**expected, "seconds": None}
+
+
+def test_kept_features_are_not_the_scores_of_another_distance(model_dir, corpus, tmp_path):
+    first = evaluate(model_dir, "qbe", corpus, tmp_path / "a.json", work_dir=tmp_path / "work", keep_features=True)
+    assert not list((tmp_path / "work").glob("*/scores-*"))
+    blocks = ScoreBlocks(tmp_path, ["dev", "cosine", [0], [1, 2]])
+    blocks.write([3, 4], torch.ones(1, 2, 2))
+    assert blocks.read([3, 4], (1, 2, 2)).tolist() == [[[1.0, 1.0], [1.0, 1.0]]]
+    assert blocks.read([3, 4], (1, 2, 3)) is None
+    assert blocks.read([4, 3], (1, 2, 2)) is None
+    assert ScoreBlocks(tmp_path, ["dev", "cosine_exp", [0], [1, 2]]).read([3, 4], (1, 2, 2)) is None
+    (path,) = tmp_path.glob("scores-*")
+    path.write_bytes(path.read_bytes()[:-1])
+    assert blocks.read([3, 4], (1, 2, 2)) is None
+    assert first["counts"]["encoder_passes"] == 11
 
 
 def test_dev_chooses_the_state_that_searches_test(model_dir, corpus, tmp_path, monkeypatch):

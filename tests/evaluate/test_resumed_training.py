@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from evaluate.killing import Killed
 from evaluate.test_cross_validation import folded_cuts
 from evaluate.test_evaluate import QUICK, without_times
 from evaluate.tone_corpus import write_manifest
@@ -23,36 +24,6 @@ from speechft.recipes import evaluation_recipe
 from speechft.tasks import get_task
 
 ROOT = Path(__file__).parents[2]
-
-
-class Killed(BaseException):
-    """What no code catches, like the end of a process."""
-
-
-@pytest.fixture
-def kill_after(monkeypatch):
-    """Count optimizer steps, and end the evaluation at the n-th."""
-    made = {"steps": 0, "limit": None}
-
-    def counting(bank_type):
-        original = bank_type.train_step
-
-        def train_step(self, features, batches):
-            if made["steps"] == made["limit"]:
-                raise Killed
-            made["steps"] += 1
-            return original(self, features, batches)
-
-        monkeypatch.setattr(bank_type, "train_step", train_step)
-
-    counting(StackedProbes)
-    counting(SeparateProbes)
-
-    def start(limit=None):
-        made.update(steps=0, limit=limit)
-        return made
-
-    return start
 
 
 # Evaluations at 20, 40 and 60 of 60 steps (ks) and at 10 and 20 of 20 (pr), for each of two seeds.

@@ -11,7 +11,7 @@ from speechft.errors import CorpusError, TaskError
 from speechft.evaluate import evaluate, heads, plan_evaluation, verification
 from speechft.evaluate.cell import read_cell
 from speechft.evaluate.features import FrozenEncoder
-from speechft.evaluate.verification import CropTable, VerificationTraining, VoicedClip, trial_error_rate, trial_scores
+from speechft.evaluate.verification import VerificationTraining, trial_error_rate, trial_scores
 from speechft.recipes import evaluation_recipe
 from speechft.tasks import get_task
 
@@ -182,23 +182,6 @@ def test_the_best_state_is_tested_not_the_last(model_dir, corpus, tmp_path, monk
     cell = evaluate(model_dir, "asv", corpus, tmp_path / "asv.json", {**QUICK, "steps": 1})
     assert cell["selected"][0]["learning_rate"] == 1e-3
     assert cell["metrics"]["ASV"] == 50.0
-
-
-def test_rows_of_crops_are_unique():
-    clips = [VoicedClip(None, 0, samples, 1.0) for samples in (5, 10, 12, 30)]
-    table = CropTable(clips, 10)
-    assert len(table) == 2
-    assert [clip.num_samples for clip in table] == [5, 10]
-    seen = {}
-    generator = torch.Generator().manual_seed(0)
-    for utterance in range(4):
-        for _ in range(60):
-            row = table.draw(utterance, generator)
-            clip = table[row]
-            assert clip.start + clip.num_samples <= clips[utterance].num_samples
-            assert seen.setdefault(row, (utterance, clip.start)) == (utterance, clip.start)
-    assert len({start for utterance, start in seen.values() if utterance == 3}) > 15
-    assert {start for utterance, start in seen.values() if utterance == 2} == {0, 1, 2}
 
 
 def test_silence_is_removed_and_short_utterances_are_counted(model_dir, tmp_path):

@@ -53,6 +53,16 @@ def make_splits(folder, sizes=None):
     return splits
 
 
+INTENT_OPTIONS = {"slots": ["pitch", "voice"]}
+
+
+def with_intents(splits):
+    """The same cuts with two slots as their label, see `INTENT_OPTIONS`."""
+    for supervision in (cut.supervisions[0] for cuts in splits.values() for cut in cuts):
+        supervision.custom = {"label": f"{supervision.custom['label']}|{supervision.speaker}"}
+    return splits
+
+
 def write_splits(folder, splits):
     for split, cuts in splits.items():
         write_manifest(folder / f"{split}.jsonl.gz", cuts)

@@ -200,3 +200,6 @@ def test_published_sizes():
         "classifier.weight": (2, 512),
         "classifier.bias": (2,),
     }
+    assert get_task("sd", hidden=8).build_head(768, LABELS).state_dict()["classifier.weight"].shape == (2, 8)
+    with pytest.raises(TaskError, match="sd: hidden=True must be a positive integer"):
+        get_task("sd", hidden=True)

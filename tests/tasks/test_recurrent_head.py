@@ -7,10 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tasks.recorded_steps import train_as_recorded
-from torch.nn.utils.rnn import pad_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 from speechft.errors import TaskError
-from speechft.tasks import get_task
+from speechft.tasks import get_task, heads
 from speechft.tasks.base import LabelSet
 from speechft.tasks.heads import RecurrentHead
 from speechft.tasks.vocabularies import slot_filling_vocabulary
@@ -125,19 +125,40 @@ def test_padding_and_batch_mates_have_no_influence():
         torch.testing.assert_close(together[i, : len(expected)], expected, atol=1e-6, rtol=1e-5)
 
 
-def test_dropout_follows_every_lstm_in_training_only():
+def test_dropout_follows_every_lstm_in_training_only(monkeypatch):
     features, lengths = torch.randn(2, 6, 6), torch.tensor([6, 4])
     head = small_head(dropout=0.5, spec_augment=False)
-    seen = []
+    seen, run = [], heads.run_bidirectional
+
+    def listening(rnn, states, lengths):
+        seen.append((states == 0).float().mean().item())
+        return run(rnn, states, lengths)
+
+    monkeypatch.setattr(heads, "run_bidirectional", listening)
     head.classifier.register_forward_pre_hook(lambda module, inputs: seen.append((inputs[0] == 0).float().mean().item()))
-    head.rnns[1].register_forward_pre_hook(lambda module, inputs: seen.append((inputs[0].data == 0).float().mean().item()))
     head.train()(features, lengths)
-    inside, outside = seen
+    first, inside, outside = seen
+    assert first == 0
     assert 0.3 < inside < 0.7
-    assert 0.3 < outside < 0.8
+    assert 0.3 < outside < 0.7
     head.eval()(features, lengths)
-    # Only the two padded frames of twelve are zero.
-    assert seen[2:] == pytest.approx([0.0, 2 / 12])
+    assert seen[3:] == [0.0, 0.0, 0.0]
+
+
+def test_whole_batches_give_what_packed_sequences_give():
+    torch.manual_seed(3)
+    rnn = torch.nn.LSTM(7, 5, batch_first=True, bidirectional=True)
+    lengths = torch.tensor([4, 9, 1, 6])
+    padded = torch.arange(9) >= lengths[:, None]
+    features = torch.randn(4, 9, 7).masked_fill(padded[..., None], 100.0).requires_grad_()
+    packed = pack_padded_sequence(features, lengths, batch_first=True, enforce_sorted=False)
+    expected = pad_packed_sequence(rnn(packed)[0], batch_first=True)[0]
+    factors = torch.randn_like(expected).masked_fill(padded[..., None], 0.0)
+    wanted = torch.autograd.grad((expected * factors).sum(), [features, *rnn.parameters()])
+    found = heads.run_bidirectional(rnn, features, lengths)
+    torch.testing.assert_close(found[~padded], expected[~padded])
+    for gradient, other in zip(torch.autograd.grad((found * factors).sum(), [features, *rnn.parameters()]), wanted, strict=True):
+        torch.testing.assert_close(gradient, other, atol=1e-5, rtol=1e-5)
 
 
 def test_augmentation_in_training_only():

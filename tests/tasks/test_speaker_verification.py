@@ -99,6 +99,11 @@ def test_published_sizes():
     assert shapes["utterance2.weight"] == (512, 512)
     assert shapes["speaker_vectors"] == (512, 3)
     assert LOST_FRAMES == 14
+    small = get_task("asv", width=8, pooled_width=12).build_head(16, LabelSet(("a", "b"))).state_dict()
+    assert tuple(small["tdnn.4.weight"].shape) == (12, 8, 1)
+    assert tuple(small["utterance1.weight"].shape) == (8, 24)
+    with pytest.raises(TaskError, match="asv: pooled_width=0 must be a positive integer"):
+        get_task("asv", pooled_width=0)
 
 
 def test_margin_makes_the_true_speaker_harder():
