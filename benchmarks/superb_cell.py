@@ -1,0 +1,307 @@
+"""Cells of SUPERB side by side with s3prl 0.4.18: same recordings, same encoder, same steps, batches and learning rates.
+
+    bash benchmarks/make_s3prl_env.sh          # once
+    python benchmarks/superb_cell.py           # prints Markdown
+
+ER is cross-validated over 5 folds at 4 learning rates: 20 runs of s3prl's downstream runner, one `speechft evaluate`. PR has 4 learning
+rates: 4 runs and a test of the best one, one `speechft evaluate`. What is measured is the CPU time (user and system) and the wall time of
+whole processes with all that they start. Everything runs one after the other.
+"""
+
+import argparse
+import itertools
+import json
+import math
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from cost import epochs, evaluations, looks
+from encoder import BASE
+from machine import describe
+from superb_cell_corpora import FOLDS, Emotions, Phones, make_emotions, make_phones, read_table
+
+HERE = Path(__file__).parent
+TABLE = HERE.parent / "demo/speech/sentences.csv"
+"""The recordings, unless --table names others: columns path, speaker, text, split."""
+LEARNING_RATES = (1e-1, 1e-2, 1e-3, 1e-4)
+SEED = 1337
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one or several processes with everything that they started, in seconds."""
+
+    cpu: float = 0.0
+    wall: float = 0.0
+
+    def __add__(self, other: Self) -> "Cost":
+        return Cost(self.cpu + other.cpu, self.wall + other.wall)
+
+
+@dataclass
+class Reference:
+    """What all runs of s3prl for one cell did and cost."""
+
+    total: Cost = field(default_factory=Cost)
+    reports: list[dict[str, Any]] = field(default_factory=list)
+    costs: list[Cost] = field(default_factory=list)
+    score: float = math.nan
+
+    def add(self, report: dict[str, Any], cost: Cost) -> None:
+        self.reports.append(report)
+        self.costs.append(cost)
+        self.total += cost
+
+    @property
+    def utterances(self) -> int:
+        """Sent through the encoder, each as often as it was."""
+        return sum(sum(report["batches"]) + sum(report["scored"].values()) for report in self.reports)
+
+
+class Bench:
+    """Both sides on one encoder."""
+
+    def __init__(self, folder: Path, python: Path, threads: int, small: bool) -> None:
+        from speechft.encoders import export_checkpoint, random_encoder
+
+        self.folder, self.python, self.threads = folder, python, threads
+        self.model = random_encoder("hubert", folder / "encoder", **({} if small else BASE))
+        self.checkpoint = folder / "encoder.pt"
+        export_checkpoint(self.model, self.checkpoint, format="s3prl")
+        self.jobs = 0
+
+    def measure(self, command: list[str]) -> Cost:
+        """Run a process to its end."""
+        log = self.folder / f"{self.jobs}.log"
+        environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads), "CUDA_VISIBLE_DEVICES": ""}
+        before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        with log.open("w") as file:
+            status = subprocess.run(command, stdout=file, stderr=file, env=environment, cwd=HERE.parent).returncode
+        wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+        if status:
+            raise SystemExit(f"{' '.join(command)} ended with status {status}:\n{log.read_text()[-3000:]}")
+        return Cost(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall)
+
+    def speechft(self, task: str, manifests: Path, recipe: dict[str, Any]) -> tuple[dict[str, Any], Cost]:
+        """The cell of one `speechft evaluate`."""
+        from speechft.recipes import evaluation_recipe
+
+        self.jobs += 1
+        job = self.folder / f"job{self.jobs}"
+        job.mkdir()
+        full = evaluation_recipe(task, {**recipe, "protocol": "quick", "learning_rates": LEARNING_RATES, "seeds": (SEED,)})
+        (job / "recipe.json").write_text(full.model_dump_json())
+        command = [sys.executable, "-m", "speechft.cli", "evaluate", str(self.model), task, str(manifests), "--out", str(job / "cell.json")]
+        cost = self.measure([*command, "--recipe", str(job / "recipe.json"), "--threads", str(self.threads)])
+        cell: dict[str, Any] = json.loads((job / "cell.json").read_text())
+        return cell, cost
+
+    def s3prl(self, downstream: str, config: dict[str, Any], checkpoint: Path | None = None) -> tuple[dict[str, Any], Cost, Path]:
+        """Report, cost and folder of one run: a training, or the test of a checkpoint."""
+        self.jobs += 1
+        job = self.folder / f"job{self.jobs}"
+        job.mkdir()
+        upstream = {"upstream": "hubert_local", "upstream_ckpt": str(self.checkpoint), "upstream_model_config": None}
+        features = {"upstream_feature_selection": "hidden_states", "upstream_layer_selection": None, "upstream_feature_normalize": False}
+        arguments = {
+            **{**upstream, **features, "upstream_refresh": False, "upstream_trainable": False, "device": "cpu", "seed": SEED},
+            **{"downstream": downstream, "downstream_variant": None, "expdir": str(job), "evaluate_split": "test"},
+            **{"init_ckpt": str(checkpoint) if checkpoint else None, "push_to_hf_hub": False},
+        }
+        mode = "evaluate" if checkpoint else "train"
+        (job / "job.json").write_text(json.dumps({"mode": mode, "threads": self.threads, "arguments": arguments, "config": config}))
+        worker = [str(self.python), str(HERE / "superb_cell_worker.py"), str(job / "job.json"), str(job / "report.json")]
+        cost = self.measure(worker)
+        return json.loads((job / "report.json").read_text()), cost, job
+
+
+def runner_config(task: str, steps: int, every: int, learning_rate: float, splits: list[str]) -> dict[str, Any]:
+    """SUPERB's configuration of the runner for `task` with another number of steps."""
+    from speechft.recipes import SUPERB_RECIPES
+
+    published = SUPERB_RECIPES[task]
+    runner = {"total_steps": steps, "eval_step": every, "log_step": steps, "save_step": steps, "max_keep": 1, "eval_dataloaders": splits}
+    runner |= {"gradient_clipping": published["clip_norm"], "gradient_accumulate_steps": published["accumulate"]}
+    return {"runner": runner, "optimizer": {"name": "TorchOptim", "torch_optim_name": published["optimizer"], "lr": learning_rate}}
+
+
+def reference_emotions(bench: Bench, corpus: Emotions, steps: int, every: int) -> Reference:
+    """A run for each fold and learning rate; the score is the mean over folds of test accuracy where dev accuracy is best."""
+    found, chosen = Reference(), []
+    for fold in range(1, FOLDS + 1):
+        best = (-1.0, 0.0)
+        for rate in LEARNING_RATES:
+            data = {"root": str(corpus.root), "meta_data": str(corpus.meta), "test_fold": f"fold{fold}", "pre_load": True}
+            data |= {"train_batch_size": 4, "eval_batch_size": 4, "num_workers": 0, "valid_ratio": 0.2}
+            model = {"projector_dim": 256, "select": "UtteranceLevel", "UtteranceLevel": {"pooling": "MeanPooling"}}
+            config = runner_config("er", steps, every, rate, ["dev", "test"]) | {"downstream_expert": {"datarc": data, "modelrc": model}}
+            report, cost, _ = bench.s3prl("emotion", config)
+            found.add(report, cost)
+            dev, test = (dict(scores(report, f"{split}-acc")) for split in ("dev", "test"))
+            step = max(dev, key=lambda step: (dev[step], -step))
+            best = max(best, (dev[step], test[step]), key=lambda pair: pair[0])
+        chosen.append(best[1])
+    found.score = 100 * statistics.mean(chosen)
+    return found
+
+
+def reference_phones(bench: Bench, corpus: Phones, steps: int, every: int) -> Reference:
+    """A run for each learning rate, and the test of the one with the lowest error rate on dev."""
+    found, best = Reference(), (math.inf, Path(), {})
+    for rate in LEARNING_RATES:
+        data: dict[str, Any] = {"name": "LibriPhone", "bucketing": True, "batch_size": 16, "num_workers": 0}
+        data |= {split: [str(path)] for split, path in corpus.splits.items()}
+        expert = {
+            "corpus": data,
+            "text": {"mode": "word", "vocab_file": str(corpus.vocabulary)},
+            "metric": ["per"],
+            "save_best_on": ["dev"],
+        }
+        expert |= {"model": {"project_dim": 256, "zero_infinity": True, "select": "FrameLevel"}, "metric_higher_better": False}
+        config = runner_config("pr", steps, every, rate, ["dev"]) | {"downstream_expert": expert}
+        report, cost, job = bench.s3prl("ctc", config)
+        found.add(report, cost)
+        dev = min(value for _, value in scores(report, "dev-per"))
+        best = min(best, (dev, job / "dev-best.ckpt", config), key=lambda found: found[0])
+    report, cost, _ = bench.s3prl("ctc", best[2], best[1])
+    found.add(report, cost)
+    found.score = 100 * scores(report, "test-per")[-1][1]
+    return found
+
+
+def scores(report: dict[str, Any], name: str) -> list[tuple[int, float]]:
+    """(step, value) of what a run logged under a name with this ending."""
+    return [(step, value) for logged, step, value in report["scalars"] if logged.endswith(name)]
+
+
+def check_same_work(task: str, reference: Reference, cell: dict[str, Any], train: int, scored: dict[str, int]) -> None:
+    """Both sides took the same steps with batches of the same sizes and looked at dev equally often.
+
+    `train` utterances are trained on; `scored` says how many each evaluation of s3prl sends through the encoder, by split.
+    """
+    from torch import Generator
+
+    from speechft.evaluate.sampling import shuffled
+
+    recipe = cell["recipe"]
+    batches = recipe["steps"] * recipe["accumulate"]
+    times = evaluations(recipe["steps"], recipe["eval_every"])
+    stream = shuffled(train, recipe["batch_size"], Generator()) if task == "er" else itertools.repeat(range(recipe["batch_size"]))
+    expected = {
+        "steps": recipe["steps"],
+        "batches": [len(batch) for batch in itertools.islice(stream, batches)],
+        "scored": {split: times * size for split, size in scored.items()},
+        "evaluations": dict.fromkeys(scored, times),
+    }
+    for report in reference.reports[: len(LEARNING_RATES) * (FOLDS if task == "er" else 1)]:
+        for key, value in expected.items():
+            if report[key] != value:
+                raise SystemExit(f"{task}: s3prl's {key} are {report[key]}, ours {value}")
+
+
+def check_passes(cell: dict[str, Any], expected: int, what: str) -> None:
+    if cell["counts"]["encoder_passes"] != expected:
+        raise SystemExit(f"{what}: {cell['counts']['encoder_passes']} utterances went through our encoder, expected {expected}")
+
+
+def row(name: str, reference_cpu: float, cell: dict[str, Any], cost: Cost, reference: Reference | None) -> str:
+    """A line of the table; without `reference` the CPU time of s3prl was computed."""
+    theirs = ["-", "-", "-"]
+    if reference is not None:
+        theirs = [f"{reference.total.wall:.0f} s", str(reference.utterances), f"{reference.score:.1f}"]
+    ours = [f"{cost.wall:.1f} s", str(cell["counts"]["encoder_passes"]), f"{next(iter(cell['metrics'].values())):.1f}"]
+    spent = f"{reference_cpu:,.0f} s{'' if reference else ', computed'} | {cost.cpu:.1f} s | **{reference_cpu / cost.cpu:.3g}**"
+    return f"| {name} | {spent} | {' | '.join(f'{first} / {second}' for first, second in zip(theirs, ours, strict=True))} |"
+
+
+def emotion_rows(bench: Bench, corpus: Emotions, steps: int) -> tuple[list[str], str]:
+    """The cell as measured, and at as many epochs as the recipe has: ours measured, s3prl's computed. And what it is computed from."""
+    reference = reference_emotions(bench, corpus, steps, steps)
+    cell, cost = bench.speechft("er", corpus.manifests, {"steps": steps, "eval_every": steps})
+    test = corpus.clips // FOLDS
+    check_same_work("er", reference, cell, corpus.train, {"dev": corpus.scored - test, "test": test})
+    check_passes(cell, corpus.clips, "er")
+    a_step = sum(reference.reports[0]["batches"]) / steps
+    name = f"ER, {steps * a_step / corpus.train:.0f} epochs ({steps} steps)"
+    rows = [row(name, reference.total.cpu, cell, cost, reference)]
+    # A run takes the time of its start, and as much again for every utterance that goes through the encoder.
+    runs = len(reference.reports)
+    per_utterance = sum(report["cpu"] for report in reference.reports) / reference.utterances
+    start = (reference.total.cpu - per_utterance * reference.utterances) / runs
+    long_steps = round(epochs("er") * corpus.train / a_step)
+    every = max(1, round(long_steps / looks("er")))
+    long_cell, long_cost = bench.speechft("er", corpus.manifests, {"steps": long_steps, "eval_every": every})
+    computed = runs * (start + per_utterance * (long_steps * a_step + evaluations(long_steps, every) * corpus.scored))
+    rows.append(row(f"ER, {epochs('er'):.0f} epochs ({long_steps} steps), as the recipe", computed, long_cell, long_cost, None))
+    return rows, f"A run of s3prl for ER takes {start:.2f} s of CPU to start and {1000 * per_utterance:.3g} ms for each utterance."
+
+
+def phone_rows(bench: Bench, corpus: Phones, steps: int) -> list[str]:
+    """The cell without and with room for features in memory."""
+    reference = reference_phones(bench, corpus, steps, steps)
+    recipe = {"steps": steps, "eval_every": steps, "task_options": {"lexicon": [str(corpus.lexicon)]}}
+    one_run = sum(reference.reports[0]["batches"]) + sum(reference.reports[0]["scored"].values())
+    rows = []
+    for name, cache_gb, passes in (
+        ("PR, nothing cached, as LibriSpeech", 0.0, one_run + corpus.sizes["test"]),
+        ("PR, all features cached", 4.0, sum(corpus.sizes.values())),
+    ):
+        cell, cost = bench.speechft("pr", corpus.manifests, {**recipe, "cache_gb": cache_gb})
+        check_same_work("pr", reference, cell, corpus.sizes["train"], {"dev": corpus.sizes["dev"]})
+        check_passes(cell, passes, name)
+        rows.append(row(f"{name} ({steps} steps)", reference.total.cpu, cell, cost, reference))
+    return rows
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", type=Path, default=TABLE, help="CSV file with the columns path, speaker, text, split")
+    parser.add_argument("--threads", type=int, default=1, help="of each side; CPU time of several includes that of waiting threads")
+    parser.add_argument("--clips-per-fold", type=int, default=4, help="of ER, a multiple of 4")
+    parser.add_argument("--er-steps", type=int, default=3)
+    parser.add_argument("--pr-steps", type=int, default=4)
+    parser.add_argument("--train", type=int, default=48, help="training utterances of PR")
+    parser.add_argument("--dev", type=int, default=8, help="dev utterances of PR")
+    parser.add_argument("--test", type=int, default=4, help="test utterances of PR")
+    parser.add_argument("--cells", nargs="+", choices=["er", "pr"], default=["er", "pr"])
+    parser.add_argument("--small", action="store_true", help="a tiny model, to see whether this script works")
+    parser.add_argument("--s3prl-python", type=Path, default=HERE / ".venv-s3prl/bin/python")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse()
+    if not options.s3prl_python.exists():
+        raise SystemExit(f"{options.s3prl_python}: no such Python. Make it with benchmarks/make_s3prl_env.sh, or give --s3prl-python.")
+    recordings = read_table(options.table)
+    rows, about = [], []
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        bench = Bench(folder, options.s3prl_python, options.threads, options.small)
+        if "er" in options.cells:
+            emotions = make_emotions(recordings, folder / "er", options.clips_per_fold)
+            emotion, note = emotion_rows(bench, emotions, options.er_steps)
+            rows += emotion
+            about += [f"ER: {emotions.clips} clips of 1 s, {emotions.train} of them in train of each of {FOLDS} folds.", note]
+        if "pr" in options.cells:
+            sizes = {"train": options.train, "dev": options.dev, "test": options.test}
+            rows += phone_rows(bench, make_phones(recordings, folder / "pr", sizes), options.pr_steps)
+            about.append(f"PR: {options.train} / {options.dev} / {options.test} sentences of {options.table.name}.")
+    print(describe())
+    print(f"{'A tiny model, not HuBERT base' if options.small else 'HuBERT base, random weights'}; {options.threads} thread(s);", end=" ")
+    print(f"learning rates {', '.join(f'{rate:g}' for rate in LEARNING_RATES)}. {' '.join(about)}\n")
+    print("| cell | CPU time of s3prl | of speechft | ratio | wall time, s3prl / speechft | utterances through the encoder | score, % |")
+    print("|---|---|---|---|---|---|---|")
+    print("\n".join(rows))
+
+
+if __name__ == "__main__":
+    main()
