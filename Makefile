@@ -5,10 +5,10 @@ BIN := .venv/bin
 READY := .venv/.ready
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete
 
-.PHONY: help environment demo recorded test test-fast lint format schema lock clean
+.PHONY: help environment demo mini mini-encoders recorded test test-fast lint format schema lock clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 18
 
 environment: $(READY)  ## make .venv with the locked packages
 
@@ -22,12 +22,20 @@ $(READY): envs/requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: $(READY)  ## the whole method in miniature: tables and a figure in minutes
+demo: $(READY)  ## the whole method in miniature: a table, a curve over alpha and figures in minutes
 	$(SNAKEMAKE) --configfile config/demo.yaml
 	@echo; cat results/demo/tables/demo.md; echo
-	@echo "table:  results/demo/tables/demo.md (.csv .tex .html)"; echo "figure: results/demo/figures/demo.png"
+	@echo "table:   results/demo/tables/demo.md (.csv .tex .html)"; echo "figures: results/demo/figures/demo.png alpha.png"
 
-recorded: $(READY)  ## the same on real recordings (see config/recorded.yaml for what it needs)
+mini: $(READY)  ## Mini-SUPERB, all ten tasks: all tables, curves and figures (config/mini.yaml)
+	$(SNAKEMAKE) --configfile config/mini.yaml
+	@echo; cat results/mini/tables/hubert.md results/mini/tables/wav2vec2.md
+
+mini-encoders: $(READY)  ## pre-train the encoders in mini/encoders again (hours; downloads recordings)
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check G722==1.2.8
+	$(SNAKEMAKE) --configfile config/mini_encoders.yaml -- mini_encoders
+
+recorded: $(READY)  ## the same flow on real recordings (see config/recorded.yaml for what it needs)
 	$(SNAKEMAKE) --configfile config/recorded.yaml
 	@echo; cat results/recorded/tables/recorded.md
 

@@ -29,7 +29,7 @@ from machine import describe
 from superb_cell_corpora import FOLDS, Emotions, Phones, make_emotions, make_phones, read_table
 
 HERE = Path(__file__).parent
-TABLE = HERE.parent / "demo/speech/sentences.csv"
+TABLE = HERE.parent / "mini/speech/sentences.csv"
 """The recordings, unless --table names others: columns path, speaker, text, split."""
 LEARNING_RATES = (1e-1, 1e-2, 1e-3, 1e-4)
 SEED = 1337

@@ -24,7 +24,7 @@ EXPERIMENTS = sorted(path for path in (ROOT / "config").glob("*.yaml"))
 
 @pytest.fixture
 def demo():
-    return yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+    return yaml.safe_load((ROOT / "tests/experiment.yaml").read_text())
 
 
 def message(values):
@@ -35,7 +35,8 @@ def message(values):
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.name)
 def test_shipped_experiments_are_valid(path):
-    assert load_experiment(path).tables
+    experiment = load_experiment(path)
+    assert experiment.tables or Workflow(experiment).stored, "it makes nothing"
 
 
 def test_schema_on_disk_is_the_schema_of_the_code():

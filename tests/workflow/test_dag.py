@@ -14,7 +14,7 @@ from conftest import ROOT
 from speechft.config import load_experiment
 from speechft.workflow import MODEL_FILES, Workflow
 
-EXPERIMENT = "config/demo.yaml"
+EXPERIMENT = "tests/experiment.yaml"
 
 
 def snakemake(folder: Path, *arguments: str, check: bool = True, **environment: str) -> str:
@@ -84,7 +84,7 @@ def _stage(model: tuple[str, str, str]) -> int:
     return ("pretrained", "stable_ft", "speech_ft").index(model[2])
 
 
-def test_the_demo_is_three_models_times_three_tasks(folder):
+def test_the_experiment_is_three_models_times_three_tasks(folder):
     jobs = planned(folder)
     assert jobs["evaluate"] == 9
     assert (jobs["pretrain"], jobs["finetune"], jobs["merge"], jobs["table"], jobs["figure"]) == (1, 1, 1, 1, 1)

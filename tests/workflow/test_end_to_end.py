@@ -1,4 +1,4 @@
-"""The whole workflow on a few utterances of the demo's speech, with as little training as makes every stage run."""
+"""The whole workflow on a few utterances of the synthetic mini corpus, with as little training as makes every stage run."""
 
 import csv
 import json
@@ -28,13 +28,13 @@ def snakemake(folder: Path, *arguments: str) -> str:
 
 
 def some_rows(name: str, folder: Path, per_split: int) -> str:
-    """A CSV with the first rows of each split of one of the demo's corpora, and absolute paths."""
-    with (ROOT / "demo/speech" / name).open(newline="") as file:
+    """A CSV with the first rows of each split of one of the mini corpora, and absolute paths."""
+    with (ROOT / "mini/speech" / name).open(newline="") as file:
         rows = list(csv.DictReader(file))
     kept: list[dict[str, str]] = []
     for row in rows:
         if sum(other.get("split") == row.get("split") for other in kept) < per_split:
-            kept.append({**row, "path": str(ROOT / "demo/speech" / row["path"])})
+            kept.append({**row, "path": str(ROOT / "mini/speech" / row["path"])})
     with (folder / name).open("w", newline="") as file:
         writer = csv.DictWriter(file, list(kept[0]))
         writer.writeheader()

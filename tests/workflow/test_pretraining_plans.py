@@ -16,7 +16,7 @@ from speechft.workflow import Workflow
 
 @pytest.fixture
 def values():
-    values = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+    values = yaml.safe_load((ROOT / "tests/experiment.yaml").read_text())
     (first,) = values["encoders"]
     corpora = values["encoders"][first]["corpora"]
     values["encoders"] |= {
