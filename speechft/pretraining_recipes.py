@@ -83,6 +83,11 @@ class PretrainRecipe(_Pretraining):
         "hidden layer (further iterations). own_predictions: what the cluster head of the encoder that training starts from says now.",
     )
     clusters: Positive = Field(100, description="k of k-means.")
+    normalize_targets: bool = Field(
+        False,
+        description="Bring every value that is clustered to mean 0 and deviation 1 over its utterance, so that clusters of mixed "
+        "recordings describe sounds and not speakers and microphones. HuBERT itself does not.",
+    )
     contrastive: Contrastive = Field(Contrastive(), description="wav2vec 2.0's objective.")
     warmup_updates: Positive = 100
     peak_lr: PositiveFloat = 7e-4
@@ -98,7 +103,11 @@ class PretrainRecipe(_Pretraining):
 
     @model_validator(mode="after")
     def _objective_fits(self) -> PretrainRecipe:
-        foreign = {"contrastive": "wav2vec2"} if self.family == "hubert" else {"targets": "hubert", "clusters": "hubert"}
+        foreign = (
+            {"contrastive": "wav2vec2"}
+            if self.family == "hubert"
+            else {"targets": "hubert", "clusters": "hubert", "normalize_targets": "hubert"}
+        )
         for key, family in foreign.items():
             if getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"{key} goes with family {family}, not {self.family}")
@@ -117,6 +126,10 @@ class ContinuedPretrainRecipe(_Pretraining):
         "own_predictions", description="As in pre-training; for a wav2vec2 encoder without meaning."
     )
     clusters: Positive = Field(100, description="k of k-means; for own_predictions without meaning.")
+    normalize_targets: bool = Field(
+        False,
+        description="Clustered values get mean 0 and deviation 1 over their utterance. For own_predictions without meaning.",
+    )
     peak_lr: PositiveFloat = 1e-4
     warmup: Fraction = Field(0.1, description="Share of the updates with linearly rising learning rate.")
     hold: Fraction = Field(0.4, description="Share of the updates at the peak; the rest decays linearly to 0.")

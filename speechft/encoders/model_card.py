@@ -72,10 +72,12 @@ def _usage(family: str) -> list[str]:
     own_class = [f"import speechft.encoders.{family}  # makes the family known to transformers"] if family in _OWN_CLASSES else []
     return [
         "from speechft.encoders import load_encoder",
+        "",
         "hidden_states = load_encoder(directory).encode([waveform]).hidden_states",
         "",
         "# or with transformers alone",
         *own_class,
         "from transformers import AutoModel",
+        "",
         "backbone = AutoModel.from_pretrained(directory)",
     ]

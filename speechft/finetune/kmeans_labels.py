@@ -28,6 +28,8 @@ MAX_FIT_FRAMES = 1_000_000
 MAX_FIT_VALUES = 200_000_000
 LABEL_PART = 2000
 """Files whose labels are written together."""
+MIN_DEVIATION = 1e-3
+"""Smallest deviation that values are divided by."""
 BATCH_SECONDS = 60
 """Seconds of audio that features are computed for at once."""
 
@@ -86,6 +88,16 @@ def mfcc_frames(waveforms: Sequence[torch.Tensor]) -> list[Features]:
     """`mfcc_features` of several waveforms."""
     with one_thread():
         return [mfcc_features(waveform) for waveform in waveforms]
+
+
+def normalized(features: FrameFeatures) -> FrameFeatures:
+    """The same features, each value with mean 0 and deviation 1 over its utterance; a constant one becomes 0."""
+
+    def scaled(found: Features) -> Features:
+        centred = found - found.mean(axis=0)
+        return np.asarray(centred / np.maximum(centred.std(axis=0), MIN_DEVIATION), dtype=np.float32)
+
+    return lambda waveforms: [scaled(found) for found in features(waveforms)]
 
 
 def fit_kmeans(audio: Sequence[Path], clusters: int, seed: int, features: FrameFeatures = mfcc_frames) -> Features:

@@ -23,6 +23,7 @@ from speechft.finetune.kmeans_labels import (
     fit_kmeans,
     load_centroids,
     mfcc_frames,
+    normalized,
     save_centroids,
     write_dictionary,
     write_labels,
@@ -76,6 +77,8 @@ class LabelSource:
     kind: Literal["mfcc", "layer", "own_predictions"]
     encoder_dir: Path | None = None
     layer: int | None = None
+    normalize: bool = False
+    """Whether clustered values are normalised over each utterance."""
 
 
 def prepare_pretraining_data(
@@ -113,6 +116,8 @@ def _labels(folder: Path, audio: list[Path], source: LabelSource, clusters: int,
         assert source.encoder_dir is not None
         features = frozen = FrozenLayer(source.encoder_dir, source.layer)
         rate = frozen.rate
+    if source.normalize:
+        features = normalized(features)
     centroids = folder / "centroids.npy"
     if not centroids.is_file():
         save_centroids(centroids, fit_kmeans(audio, clusters, seed, features))

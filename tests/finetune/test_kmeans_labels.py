@@ -11,6 +11,7 @@ from speechft.finetune.kmeans_labels import (
     mfcc_features,
     mfcc_frames,
     nearest_centroids,
+    normalized,
     slopes,
     write_dictionary,
     write_labels,
@@ -103,3 +104,28 @@ def test_labels_that_were_cut_go_on_where_they_were(tmp_path, monkeypatch):
     assert seen == [2, 2, 1, 1]
     assert (tmp_path / "train.km").read_text().split() == ["1", "2", "3", "4", "5"]
     assert sorted(path.name for path in tmp_path.glob("train.km*")) == ["train.km"]
+
+
+def test_normalised_clusters_do_not_tell_channels_apart(tmp_path):
+    """The same sounds through two channels: raw clusters differ between the channels, normalised ones do not."""
+    generator = np.random.default_rng(0)
+    sounds = generator.standard_normal((200, 4)).astype(np.float32)
+    channels = [sounds, 3.0 * sounds + 50.0]
+
+    def features(waveforms):
+        return [channels[int(waveform[0])] for waveform in waveforms]
+
+    first, second = normalized(features)([torch.tensor([0.0]), torch.tensor([1.0])])
+    assert first.dtype == np.float32
+    np.testing.assert_allclose(first, second, atol=1e-5)
+    np.testing.assert_allclose(first.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(first.std(0), 1, atol=1e-4)
+    centroids = sounds[:8]
+    for wrap, same in ((normalized, True), (lambda plain: plain, False)):
+        labels = cluster_labels(wrap(features), centroids)([torch.tensor([0.0]), torch.tensor([1.0])])
+        assert bool((labels[0] == labels[1]).all()) is same
+
+
+def test_a_constant_value_is_normalised_to_zero():
+    (found,) = normalized(lambda waveforms: [np.full((5, 2), 7.0, dtype=np.float32)])([torch.zeros(1)])
+    assert (found == 0).all()
