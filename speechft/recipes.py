@@ -86,6 +86,9 @@ class FinetuneRecipe(Strict):
     clip_norm: Annotated[float, Field(ge=0)] = 1.0
     validate_every: Positive = 1000
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    padding: Literal["alone", "reference"] = Field(
+        "alone", description="alone: each utterance has the features that it has by itself. reference: as s3prl, for comparisons with it."
+    )
     seed: int = 1337
 
     @model_validator(mode="after")

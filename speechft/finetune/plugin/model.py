@@ -13,6 +13,7 @@ from fairseq.models import BaseFairseqModel, register_model
 from torch import Tensor
 
 from speechft.encoders import Encoder, load_encoder
+from speechft.encoders.model import Padding
 from speechft.finetune.freezing import freeze, frozen_parameters
 from speechft.tasks.base import Head
 
@@ -32,11 +33,12 @@ class EncoderWithHead(BaseFairseqModel):  # type: ignore[misc]
     turn waveforms and weights themselves into half precision, and give frozen parameters a gradient of zero instead of none.)
     """
 
-    def __init__(self, encoder: Encoder, head: Head, precision: str, freeze_extractor: bool) -> None:
+    def __init__(self, encoder: Encoder, head: Head, precision: str, freeze_extractor: bool, padding: Padding = "alone") -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
         self.precision = precision
+        self.padding: Padding = padding
         self.freeze_extractor = freeze_extractor
         encoder.train_extractor = not freeze_extractor
         self.extractor = frozenset(encoder.extractor_parameter_names())
@@ -48,7 +50,8 @@ class EncoderWithHead(BaseFairseqModel):  # type: ignore[misc]
         """Load theta0 and make the head that the task needs; its weights are drawn from torch's seeded generator."""
         encoder = load_encoder(task.job.encoder)
         head = task.speech_task.build_head(encoder.hidden_size, task.labels)
-        return cls(encoder, head, task.job.recipe.precision, task.job.recipe.freeze_extractor)
+        recipe = task.job.recipe
+        return cls(encoder, head, recipe.precision, recipe.freeze_extractor, recipe.padding)
 
     def freeze_for(self, completed_updates: int, head_only: int) -> None:
         """Freeze what the next update must not change."""
@@ -60,7 +63,7 @@ class EncoderWithHead(BaseFairseqModel):  # type: ignore[misc]
         half = HALF_PRECISION.get(self.precision)
         device_type = self.encoder.device.type
         with torch.autocast(device_type, dtype=half) if half is not None else contextlib.nullcontext():
-            states = self.encoder.encode(waveforms)
+            states = self.encoder.encode(waveforms, self.padding)
             logits, lengths = self.head(states.hidden_states[-1], states.lengths)
         return logits.float(), lengths
 
