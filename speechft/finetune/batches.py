@@ -195,23 +195,43 @@ class CutDataset(FairseqDataset):  # type: ignore[misc]
         return self._batches
 
 
+def in_multiples(batches: Sequence[list[int]], multiple: int) -> list[list[int]]:
+    """The same batches, of which the largest are halved until their number is a multiple of `multiple`.
+
+    Raises:
+        TaskError: there are too few utterances for that.
+    """
+    split = list(batches)
+    while len(split) % multiple:
+        largest = max(range(len(split)), key=lambda index: len(split[index]))
+        batch = split[largest]
+        if len(batch) < 2:
+            raise TaskError(f"The dev split of a task has too few utterances for {multiple} processes. Start fewer, or add utterances.")
+        split[largest : largest + 1] = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
+    return split
+
+
 class PartsDataset(FairseqDataset):  # type: ignore[misc]
     """The data sets of several tasks, whose batches take turns; with one task it adds nothing but the task's name.
 
     Args:
         members: name of a task -> its data.
         turns: for each batch of the run the number of its task; None: all batches of one task after those of the other (dev).
+        world_size: processes that share the batches. On dev they must be at the same task at the same time, because they add up what
+            they count.
     """
 
     supports_fetch_outside_dataloader = False
 
-    def __init__(self, members: Mapping[str, CutDataset], turns: Sequence[int] | None = None) -> None:
+    def __init__(self, members: Mapping[str, CutDataset], turns: Sequence[int] | None = None, world_size: int = 1) -> None:
         super().__init__()
         self.names = list(members)
         self.members = list(members.values())
-        queues = [iter(member.batch_by_size(None)) for member in self.members]
+        batches = [member.batch_by_size(None) for member in self.members]
         if turns is None:
-            turns = [part for part, member in enumerate(self.members) for _ in member.batch_by_size(None)]
+            batches = batches if len(batches) == 1 else [in_multiples(each, world_size) for each in batches]
+            turns = [part for part, each in enumerate(batches) for _ in each]
+        queues = [iter(each) for each in batches]
         # Item i of task p of P tasks is i x P + p.
         self._batches = [[item * len(self.members) + part for item in next(queues[part])] for part in turns]
 

@@ -45,8 +45,9 @@ class TaskLoss(FairseqCriterion):  # type: ignore[misc]
         value = float(loss.detach())
         if not torch.isfinite(loss.detach()):
             raise TrainingError(nan_message(f"the loss is {value}", task.completed_updates, sample["ids"]))
-        logged: dict[str, float] = {"loss": value, "batches": 1, "nsentences": sample["nsentences"]}
+        logged: dict[str, float] = {"loss": value, "weight": 1, "nsentences": sample["nsentences"]}
         if not model.training:
+            logged |= {"loss": value * sample["nsentences"], "weight": sample["nsentences"]}
             statistics = speech_task.statistics(logits, lengths, sample["targets"], task.labels[part])
             logged.update({f"{STATISTIC}{part}/{key}": float(count) for key, count in statistics.items()})
         elif (penalty := unwrapped(model).penalty) is not None:
@@ -57,13 +58,11 @@ class TaskLoss(FairseqCriterion):  # type: ignore[misc]
 
     @staticmethod
     def reduce_metrics(logging_outputs: Sequence[dict[str, float]]) -> None:
-        """Log the mean loss over batches and the sum of every statistic."""
-        batches = sum(float(output.get("batches", 0)) for output in logging_outputs)
-        if batches:
-            total = sum(float(output.get("loss", 0.0)) for output in logging_outputs)
-            metrics.log_scalar("loss", total / batches, batches)
-            if any("penalty" in output for output in logging_outputs):
-                metrics.log_scalar("penalty", sum(float(output.get("penalty", 0.0)) for output in logging_outputs) / batches, batches)
+        """Log the mean loss, over batches in training and over utterances in validation, and the sum of every statistic."""
+        weight = sum(float(output.get("weight", 0)) for output in logging_outputs)
+        for key in ("loss", "penalty"):
+            if weight and any(key in output for output in logging_outputs):
+                metrics.log_scalar(key, sum(float(output.get(key, 0.0)) for output in logging_outputs) / weight, weight)
         for key in sorted({key for output in logging_outputs for key in output if key.startswith(STATISTIC)}):
             metrics.log_scalar_sum(key, sum(float(output.get(key, 0.0)) for output in logging_outputs))
 

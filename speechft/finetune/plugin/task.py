@@ -62,8 +62,8 @@ class FinetuneTask(FairseqTask):  # type: ignore[misc]
         recipe = self.job.recipe
         names = list(self.parts.tasks)
         turns: list[int] | None = None
+        world_size = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
         if split == "train":
-            world_size = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
             shares = [self.parts.recipes[name].share for name in names]
             turns = take_turns(shares, recipe.updates * recipe.accumulate * world_size)
         members = []
@@ -83,7 +83,7 @@ class FinetuneTask(FairseqTask):  # type: ignore[misc]
                     order=part.order,
                 )
             )
-        self.datasets[split] = PartsDataset(dict(zip(names, members, strict=True)), turns)
+        self.datasets[split] = PartsDataset(dict(zip(names, members, strict=True)), turns, world_size)
 
     def train_step(
         self, sample: dict[str, Any], model: Any, criterion: Any, optimizer: Any, update_num: int, ignore_grad: bool = False
@@ -114,10 +114,6 @@ class FinetuneTask(FairseqTask):  # type: ignore[misc]
     def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
         """Log what the criterion reports; fairseq's own adds words per second, and warns that there are none."""
         criterion.__class__.reduce_metrics(logging_outputs)
-
-    def logging_outputs_can_be_summed(self, criterion: Any) -> bool:  # noqa: ARG002
-        """Processes that validate batches of different tasks report different statistics."""
-        return len(self.parts) == 1
 
     def post_validate(self, model: Any, stats: dict[str, Any], agg: Any) -> None:  # noqa: ARG002
         """Turn the summed statistics of dev into scores and keep the encoder if it is the best so far."""
