@@ -141,7 +141,7 @@ def _train(job: FinetuneJob, parts: Parts, tensorboard: Path | None) -> None:
 
     def on_validation(update: int, values: Row) -> None:
         row = {"dev_loss": values["loss"], **{f"dev_{metric.key}": values[metric.key] for metric in metrics}}
-        log.complete(row)
+        log.complete(update, row)
         scalars.add(update, row)
         scores.update({f"dev {metric.key}": f"{metric.shown(values[metric.key]):.2f}" for metric in metrics})
         progress.show(update, scores, force=True)

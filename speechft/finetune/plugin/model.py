@@ -62,6 +62,8 @@ class EncoderWithHead(BaseFairseqModel):  # type: ignore[misc]
         if recipe.l2:
             named = encoder.backbone.named_parameters()
             self.penalty = DistancePenalty((parameter for name, parameter in named if name in learning), recipe.l2)
+        for layer in getattr(getattr(encoder.backbone, "encoder", None), "layers", ()):
+            layer.register_forward_hook(_let_signals_in)
         # fairseq hands the parameters that require a gradient now to the optimizer: all that will train at some time.
         self.freeze_for(completed_updates=0, head_only=0)
 
@@ -93,6 +95,13 @@ class EncoderWithHead(BaseFairseqModel):  # type: ignore[misc]
     def max_positions(self) -> None:
         """Any length."""
         return
+
+
+def _let_signals_in(_module: nn.Module, _inputs: Any, output: Any) -> None:
+    """Run a line of Python when the backward pass comes by: without one no signal is heard before all of it is done."""
+    states = output[0] if isinstance(output, tuple) else output
+    if states.requires_grad:
+        states.register_hook(lambda _gradient: None)
 
 
 def unwrapped(model: Any) -> EncoderWithHead:
