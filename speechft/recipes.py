@@ -47,6 +47,11 @@ class CorpusRecipe(Strict):
     dev_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
         None, description="For a corpus without a dev split: move this share of train to dev, chosen by a hash of the id."
     )
+    subset: Literal["tedlium"] | None = Field(
+        None,
+        description="tedlium: the recordings of 1 to 60 s without `<unk>` in their text, of train the first ones until they are 10 hours, "
+        "as the released fine-tuning on TED-LIUM 3 takes them.",
+    )
     default_split: Literal["train", "dev", "test"] | None = Field(None, description="Split of all rows of a CSV without a split column.")
     unlabelled: bool = Field(False, description="True: every row goes to train and needs no label (pre-training).")
 
