@@ -2,9 +2,9 @@
 
     python benchmarks/kill_finetuning.py --kills 20          # prints a log; status 1 if anything differs
 
-A tiny encoder and half a minute of tones, on the CPU with one thread. Instants are uniform from the start of the process on, and fall into
-the reading of checkpoints, updates, validations and saves, which come every few updates. After the last kill the run is left alone.
-Compared are the weights of the best encoder and of the early checkpoint, byte for byte, and the training log.
+A tiny encoder and half a minute of tones, on the CPU with one thread. A process is killed a random time after a random number of updates,
+none included: so while it reads checkpoints, updates, validates or saves, which it does every few updates. After the last kill the run is
+left alone. Compared are the weights of the best encoder and of the early checkpoint, byte for byte, and the training log.
 """
 
 import argparse
@@ -23,6 +23,8 @@ import soundfile
 from machine import describe
 
 SAMPLING_RATE = 16_000
+JITTER = 0.2
+"""Seconds: up to so much later than the last update of its share a process is killed."""
 COMPARED = ("model.safetensors", "early/0.20/model.safetensors", "training.csv")
 
 
@@ -82,9 +84,17 @@ class Job:
             raise SystemExit(f"status {process.exitcode}:\n{self.log.read_text()[-3000:]}")
         return time.monotonic() - started
 
-    def kill_after(self, seconds: float) -> bool:
-        """Start, and kill `seconds` later; False if it was done before."""
+    def rows(self) -> int:
+        """Updates in the log."""
+        table = self.work / "training.csv"
+        return max(0, table.read_bytes().count(b"\n") - 1) if table.is_file() else 0
+
+    def kill_after(self, updates: int, seconds: float) -> bool:
+        """Start, and kill `seconds` after the log has got `updates` rows more than it had; False if the job was done before."""
+        goal = self.rows() + updates
         process = self.start()
+        while updates and self.rows() < goal and process.is_alive():
+            time.sleep(0.002)
         process.join(seconds)
         if process.exitcode is None:
             process.kill()
@@ -95,16 +105,14 @@ class Job:
 
     def left(self) -> str:
         """What the killed process has left."""
-        table = self.work / "training.csv"
-        updates = max(0, len(table.read_text(encoding="utf-8").splitlines()) - 1) if table.is_file() else 0
         unfinished = [path.name for path in self.work.rglob("*.tmp")]
-        return f"{updates:4} updates in the log" + (f", unfinished files {', '.join(unfinished)}" if unfinished else "")
+        return f"{self.rows():4} updates in the log" + (f", unfinished files {', '.join(unfinished)}" if unfinished else "")
 
 
 def parse() -> Any:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--updates", type=int, default=300)
+    parser.add_argument("--updates", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0, help="of the instants")
     return parser.parse_args()
 
@@ -129,11 +137,11 @@ def main() -> None:
         print(f"{options.updates} updates of 2 batches, a checkpoint every 5; undisturbed {seconds:.1f} s.", flush=True)
         job, draws = Job(folder / "killed", model, manifests, recipe), random.Random(options.seed)
         for number in range(1, options.kills + 1):
-            # On average the kills share nine tenths of the run, of which each costs what comes after the last checkpoint.
-            instant = draws.uniform(0.0, 1.8 * seconds / options.kills)
-            if not job.kill_after(instant):
+            # How fast a busy machine is changes, so that a part of the way is drawn as updates; kills share three fifths of the run.
+            updates, instant = draws.randint(0, round(1.2 * options.updates / options.kills)), draws.uniform(0.0, JITTER)
+            if not job.kill_after(updates, instant):
                 raise SystemExit(f"done before kill {number}; give more --updates")
-            print(f"kill {number:2}: {instant:5.2f} s after the start, {job.left()}", flush=True)
+            print(f"kill {number:2}: {updates:2} updates and {1000 * instant:3.0f} ms after the start, {job.left()}", flush=True)
         print(f"then left alone: {job.finish():.1f} s")
         differing = [name for name in COMPARED if (job.out / name).read_bytes() != (whole.out / name).read_bytes()]
         for name in COMPARED:
