@@ -33,6 +33,7 @@ localrules:
     fetch,
     fbank,
     unite,
+    early,
     merge,
     table,
     figure,

@@ -1,14 +1,15 @@
-# Stage 1: fine-tune theta0 with a task head on fairseq's trainer.
+# Stage 1: fine-tune theta0, or the model of an earlier round, with a head for each task on fairseq's trainer.
 
 
 rule finetune:
     input:
         recipe=f"{RESULTS}/recipes/finetune/{{finetuning}}/{{method}}.json",
-        encoder=flow.weights("{encoder}", "none", "pretrained"),
-        manifests=lambda wildcards: flow.corpus(flow.experiment.finetunings[wildcards.finetuning].corpus),
+        encoder=lambda wildcards: flow.start(wildcards.encoder, wildcards.finetuning),
+        manifests=lambda wildcards: flow.finetuning_corpora(wildcards.finetuning),
     output:
         flow.model_files("{encoder}", "{finetuning}", "{method}"),
         training=f"{flow.model('{encoder}', '{finetuning}', '{method}')}/training.csv",
+        early=directory(f"{flow.model('{encoder}', '{finetuning}', '{method}')}/early"),
     log:
         f"{RESULTS}/logs/finetune/{{encoder}}/{{finetuning}}/{{method}}.log",
     benchmark:
@@ -26,6 +27,29 @@ rule finetune:
     params:
         encoder=subpath(input.encoder, parent=True),
         out=subpath(output[0], parent=True),
+        jointly=lambda wildcards: flow.joint_options(wildcards.finetuning),
+        scalars=f"{RESULTS}/tensorboard/{{encoder}}/{{finetuning}}/{{method}}",
     shell:
-        "speechft finetune {params.encoder} {input.manifests} --recipe {input.recipe} --out {params.out}"
-        " --threads {threads} > {log} 2>&1"
+        "speechft finetune {params.encoder} {input.manifests[0]} {params.jointly} --recipe {input.recipe} --out {params.out}"
+        " --tensorboard {params.scalars} --threads {threads} > {log} 2>&1"
+
+
+# An early checkpoint is a by-product of the run of another method, made a model of its own here.
+rule early:
+    input:
+        finetuned=lambda wildcards: flow.early_source(*wildcards),
+    output:
+        flow.model_files("{encoder}", "{finetuning}", "{method}"),
+    log:
+        f"{RESULTS}/logs/early/{{encoder}}/{{finetuning}}/{{method}}.log",
+    wildcard_constraints:
+        finetuning=one_of(flow.labelled_finetunings),
+        method=one_of(flow.early_methods),
+    conda:
+        "../envs/speechft.yaml"
+    params:
+        finetuned=subpath(input.finetuned, parent=True),
+        share=lambda wildcards: flow.early_share(wildcards.method),
+        out=subpath(output[0], parent=True),
+    shell:
+        "speechft early {params.finetuned} --share {params.share} --out {params.out} > {log} 2>&1"

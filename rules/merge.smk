@@ -4,7 +4,7 @@
 rule merge:
     input:
         recipe=f"{RESULTS}/recipes/merge/{{method}}.json",
-        encoder=flow.weights("{encoder}", "none", "pretrained"),
+        encoder=lambda wildcards: flow.start(wildcards.encoder, wildcards.finetuning),
         finetuned=lambda wildcards: flow.merge_source(*wildcards),
     output:
         flow.model_files("{encoder}", "{finetuning}", "{method}"),

@@ -4,7 +4,7 @@
 rule continue_pretraining:
     input:
         recipe=f"{RESULTS}/recipes/finetune/{{finetuning}}/{{method}}.json",
-        encoder=flow.weights("{encoder}", "none", "pretrained"),
+        encoder=lambda wildcards: flow.start(wildcards.encoder, wildcards.finetuning),
         targets=lambda wildcards: flow.continuing_encoders(wildcards.finetuning),
         manifests=lambda wildcards: flow.corpus(flow.experiment.finetunings[wildcards.finetuning].corpus),
     output:

@@ -21,7 +21,6 @@ from speechft.encoder_entries import PublicEncoder as PublicEncoder
 from speechft.errors import ConfigError, missing_file
 from speechft.layouts import CurveLayout, Name, TableLayout
 from speechft.recipes import (
-    SUPERB_RECIPES,
     ContinuedPretrainRecipe,
     CorpusRecipe,
     EvaluationRecipe,
@@ -29,9 +28,10 @@ from speechft.recipes import (
     MergeRecipe,
     evaluation_recipe,
 )
+from speechft.stage1_entries import NOT_TUNED, EarlyMethod, Finetuning, finetuning_problems
 from speechft.validation import Positive, Strict, validate
 
-PRETRAINED = ("none", "pretrained")
+PRETRAINED = NOT_TUNED
 
 
 class UnionCorpus(Strict):
@@ -39,23 +39,6 @@ class UnionCorpus(Strict):
 
     kind: Literal["union"]
     of: tuple[Name, ...] = Field(min_length=2)
-
-
-class Finetuning(Strict):
-    """One fine-tuning on a corpus: of a task, or without labels by going on with pre-training.
-
-    Keys of `recipe`, or of `pretraining`, override Stable-FT's defaults for all methods that train on it.
-    """
-
-    corpus: Name
-    recipe: FinetuneRecipe | None = Field(None, description="The task and how it is trained.")
-    pretraining: ContinuedPretrainRecipe | None = Field(None, description="Instead of a recipe: how pre-training goes on.")
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
-        if (self.recipe is None) == (self.pretraining is None):
-            raise ValueError("needs `recipe` (a task) or `pretraining` (no labels), and not both")
-        return self
 
 
 class TrainedMethod(Strict):
@@ -75,7 +58,7 @@ class MergedMethod(Strict):
     recipe: MergeRecipe = MergeRecipe()
 
 
-Method = Annotated[TrainedMethod | MergedMethod, Field(discriminator="kind")]
+Method = Annotated[TrainedMethod | EarlyMethod | MergedMethod, Field(discriminator="kind")]
 
 
 class Evaluation(Strict):
@@ -132,7 +115,7 @@ class Experiment(Strict):
         return self
 
     def _unknown_corpora(self) -> list[str]:
-        users = [(f"finetunings.{name}.corpus", item.corpus) for name, item in self.finetunings.items()]
+        users = [(f"finetunings.{name}.corpus", corpus) for name, item in self.finetunings.items() for corpus in item.corpora]
         users += [(f"tasks.{name}.corpus", item.corpus) for name, item in self.tasks.items()]
         users += [
             (f"corpora.{name}.of", member)
@@ -147,15 +130,17 @@ class Experiment(Strict):
 
     def _unknown_in_methods(self) -> list[str]:
         trained = [name for name, method in self.methods.items() if isinstance(method, TrainedMethod)]
+        early = [name for name, method in self.methods.items() if isinstance(method, EarlyMethod)]
         problems = [
-            _unknown(f"methods.{name}.of", method.of, trained)
+            _unknown(f"methods.{name}.of", method.of, allowed)
             for name, method in self.methods.items()
-            if isinstance(method, MergedMethod) and method.of not in trained
+            for allowed in [[*trained, *early] if isinstance(method, MergedMethod) else trained]
+            if isinstance(method, MergedMethod | EarlyMethod) and method.of not in allowed
         ]
         problems += [
             f"methods.{name}: with @ only merges can be named; choose another name"
             for name, method in self.methods.items()
-            if isinstance(method, TrainedMethod) and "@" in name
+            if not isinstance(method, MergedMethod) and "@" in name
         ]
         if "pretrained" in self.methods:
             problems.append("methods.pretrained: the pre-trained encoder is always there and can not be redefined")
@@ -222,15 +207,14 @@ class Experiment(Strict):
                 evaluation_recipe(name, evaluation.recipe)
             except ConfigError as error:
                 problems.append(str(error))
+        problems += finetuning_problems(self.finetunings, lambda name: self._unknown_method("", name) is None)
         for name, finetuning in self.finetunings.items():
-            if finetuning.recipe and finetuning.recipe.task not in SUPERB_RECIPES:
-                problems.append(_unknown(f"finetunings.{name}.recipe.task", finetuning.recipe.task, SUPERB_RECIPES))
             other = getattr(finetuning.pretraining.targets, "encoder", None) if finetuning.pretraining else None
             if other is not None and other not in self.encoders:
                 problems.append(_unknown(f"finetunings.{name}.pretraining.targets.encoder", other, self.encoders))
         return problems
 
-    def method(self, name: str) -> TrainedMethod | MergedMethod:
+    def method(self, name: str) -> TrainedMethod | EarlyMethod | MergedMethod:
         """The method called `name`, defined or, for `merge@alpha`, derived from the merge.
 
         Raises:
@@ -297,7 +281,10 @@ class Experiment(Strict):
         assert isinstance(merged, MergedMethod)
         known: dict[float, tuple[str, str, str]] = {}
         if merged.recipe.method == "linear" and not merged.recipe.parameters:
-            known = {0.0: (layout.encoder, *PRETRAINED), 1.0: (layout.encoder, layout.finetuning, merged.of)}
+            known = {
+                0.0: (layout.encoder, *self.finetunings[layout.finetuning].starts_from),
+                1.0: (layout.encoder, layout.finetuning, merged.of),
+            }
         if isinstance(merged.recipe.alpha, float):
             known.setdefault(merged.recipe.alpha, (layout.encoder, layout.finetuning, layout.method))
         for alpha in layout.alphas:

@@ -38,7 +38,7 @@ def _allow(path: Path, mode: int) -> None:
 _UNWRITABLE = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)}
 
 
-def _explained(error: Exception, path: Path) -> SpeechFTError | None:
+def explain_unwritable(error: Exception, path: Path) -> SpeechFTError | None:
     """A clear error if `path` could not be written; None if something else was wrong in the block.
 
     safetensors wraps the system's error into its own, with the number in the text; torch only notices that its file is too short.
@@ -65,7 +65,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.replace(path)
     except Exception as error:
-        if explained := _explained(error, path):
+        if explained := explain_unwritable(error, path):
             raise explained from error
         raise
     finally:
@@ -96,7 +96,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     except Exception as error:
         if retired.exists() and not path.exists():
             retired.rename(path)
-        if explained := _explained(error, path):
+        if explained := explain_unwritable(error, path):
             raise explained from error
         raise
     finally:

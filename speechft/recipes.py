@@ -13,8 +13,10 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from speechft.errors import ConfigError
 from speechft.files import read_json
+from speechft.finetune_options import Adapters, Early, JointTask, MaxBatchSeconds, PartName
 from speechft.pretraining_recipes import ContinuedPretrainRecipe as ContinuedPretrainRecipe
 from speechft.pretraining_recipes import PretrainRecipe as PretrainRecipe
+from speechft.stage1_recipes import named_recipe
 from speechft.validation import Fraction, Positive, Strict, validate
 
 CropDraws = Positive | Literal["every"]
@@ -45,6 +47,11 @@ class CorpusRecipe(Strict):
     dev_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
         None, description="For a corpus without a dev split: move this share of train to dev, chosen by a hash of the id."
     )
+    subset: Literal["tedlium"] | None = Field(
+        None,
+        description="tedlium: the recordings of 1 to 60 s without `<unk>` in their text, of train the first ones until they are 10 hours, "
+        "as the released fine-tuning on TED-LIUM 3 takes them.",
+    )
     default_split: Literal["train", "dev", "test"] | None = Field(None, description="Split of all rows of a CSV without a split column.")
     unlabelled: bool = Field(False, description="True: every row goes to train and needs no label (pre-training).")
 
@@ -72,27 +79,68 @@ class FbankRecipe(Strict):
 class FinetuneRecipe(Strict):
     """Stage 1. The defaults are the paper's Stable-FT; counts of updates depend on the fine-tuning task."""
 
+    like: str | None = Field(None, description="A recipe of speechft.stage1_recipes whose keys hold unless they are given here.")
     task: str = Field(description="Fine-tuning task, one of speechft.tasks.TASK_NAMES.")
     task_options: dict[str, Any] = Field(default_factory=dict)
     updates: Positive
-    batch_size: Positive = Field(16, description="Utterances in a batch.")
+    batch_size: Positive | None = Field(16, description="Utterances in a batch; null: as many as max_batch_seconds allows.")
     accumulate: Positive = Field(1, description="Batches in an update.")
-    max_batch_seconds: Annotated[float, Field(gt=0)] = Field(400.0, description="Batches longer than this are split; bounds memory.")
+    max_batch_seconds: MaxBatchSeconds = Field(400.0, description="Batches longer than this are split; bounds memory.")
+    order: Literal["pooled", "superb"] = Field(
+        "pooled",
+        description="pooled: shuffled batches of similar length. superb: the order of the task's SUPERB recipe, which reads its batches "
+        "whole however long they are.",
+    )
+    fold: str | None = Field(None, description="For a corpus with folds in place of splits (ER): the fold that is left out.")
+    jointly: dict[PartName, JointTask] = Field(default_factory=dict, description="Further tasks that are learnt together with this one.")
+    share: Annotated[float, Field(gt=0)] = Field(1.0, description="Of this task among those that are learnt jointly.")
     peak_lr: Annotated[float, Field(gt=0)] = 1e-4
     warmup: Fraction = Field(0.1, description="Share of the updates with linearly rising learning rate.")
     hold: Fraction = Field(0.4, description="Share of the updates at the peak; the rest decays linearly to 0.")
     head_only: Fraction = Field(0.1, description="Share of the updates, from the start, that train the head alone.")
     freeze_extractor: bool = Field(True, description="Keep the convolutional feature extractor frozen throughout.")
+    l2: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="lambda: this times the squared L2 distance of the encoder from its start is added to the loss."
+    )
+    adapters: Adapters | None = Field(None, description="LoRA or DoRA in place of the encoder's own weights.")
+    early: tuple[Early, ...] = Field(
+        (0.2,), description="Shares of the updates after which the encoder is kept as well, beside the result; [] for none."
+    )
     clip_norm: Annotated[float, Field(ge=0)] = 1.0
     validate_every: Positive = 1000
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    padding: Literal["alone", "reference"] = Field(
+        "alone", description="alone: each utterance has the features that it has by itself. reference: as s3prl, for comparisons with it."
+    )
     seed: int = 1337
+
+    @model_validator(mode="before")
+    @classmethod
+    def _like(cls, values: Any) -> Any:
+        return named_recipe(values)
 
     @model_validator(mode="after")
     def _phases_fit(self) -> FinetuneRecipe:
         if self.warmup + self.hold > 1.0:
             raise ValueError(f"warmup + hold = {self.warmup + self.hold:g} is more than 1, nothing is left for the decay")
         return self
+
+    @model_validator(mode="after")
+    def _adapters_alone(self) -> FinetuneRecipe:
+        if self.adapters and (self.l2 or not self.freeze_extractor):
+            raise ValueError("adapters leave the encoder's own weights alone: l2 and `freeze_extractor: false` do not go with them")
+        return self
+
+    @model_validator(mode="after")
+    def _parts_differ(self) -> FinetuneRecipe:
+        if self.task in self.jointly:
+            raise ValueError(f"jointly: {self.task!r} is the name of the recipe's own task; choose another name")
+        return self
+
+    @property
+    def parts(self) -> dict[str, JointTask]:
+        """All tasks by name; the recipe's own is first and called as its task is."""
+        return {self.task: JointTask.model_validate({key: getattr(self, key) for key in JointTask.model_fields}), **self.jointly}
 
 
 class MergeRecipe(Strict):
@@ -233,7 +281,7 @@ CROPPED_ANEW = ("sid", "asv")
 
 _RECURRENT = ("projected", "hidden", "layers", "dropout", "spec_augment")
 HEAD_OPTIONS: dict[str, tuple[str, ...]] = {
-    "asr": (*_RECURRENT, "spelling", "selection"),
+    "asr": (*_RECURRENT, "spelling", "selection", "pieces"),
     "sf": _RECURRENT,
     "asv": ("width", "pooled_width", "margin", "scale", "min_seconds"),
     "sd": ("hidden",),

@@ -24,6 +24,7 @@ from speechft.encoder_entries import encoders_behind
 from speechft.encoders.public import FOLDER, public_checkpoint
 from speechft.errors import ConfigError
 from speechft.recipes import CorpusRecipe, CurvePoint, CurveRecipe, ScoreRecipe, TableRecipe, TableRow
+from speechft.stage1_entries import EarlyMethod
 
 MODEL_FILES = ("model.safetensors", "config.json", "provenance.json")
 
@@ -85,6 +86,11 @@ class Workflow:
         return [name for name, method in self.experiment.methods.items() if isinstance(method, TrainedMethod)]
 
     @property
+    def early_methods(self) -> list[str]:
+        """Methods that take an early checkpoint of another method's run."""
+        return [name for name, method in self.experiment.methods.items() if isinstance(method, EarlyMethod)]
+
+    @property
     def labelled_finetunings(self) -> list[str]:
         """Fine-tunings on a task."""
         return [name for name, tuning in self.experiment.finetunings.items() if tuning.pretraining is None]
@@ -108,7 +114,7 @@ class Workflow:
     @property
     def method_pattern(self) -> str:
         """Regular expression of all methods."""
-        return f"{one_of(['pretrained', *self.trained_methods])}|{self.merge_pattern}"
+        return f"{one_of(['pretrained', *self.trained_methods, *self.early_methods])}|{self.merge_pattern}"
 
     # ---- paths
 
@@ -139,6 +145,32 @@ class Workflow:
     def weights(self, encoder: str, finetuning: str, method: str) -> str:
         """The file that stands for a model in the inputs of jobs; the others of its directory are made with it."""
         return f"{self.model(encoder, finetuning, method)}/{MODEL_FILES[0]}"
+
+    def start(self, encoder: str, finetuning: str) -> str:
+        """Weights of the model that a fine-tuning starts from: the pre-trained encoder, or that of an earlier round."""
+        return self.weights(encoder, *self.experiment.finetunings[finetuning].starts_from)
+
+    def finetuning_corpora(self, finetuning: str) -> list[str]:
+        """Folders of the manifests that a fine-tuning listens to, that of its own task first."""
+        return [self.corpus(name) for name in self.experiment.finetunings[finetuning].corpora]
+
+    def joint_options(self, finetuning: str) -> str:
+        """Options of `speechft finetune` that name the corpora of further tasks."""
+        corpora = self.experiment.finetunings[finetuning].jointly
+        return " ".join(f"--jointly {shlex.quote(f'{part}={self.corpus(name)}')}" for part, name in corpora.items())
+
+    def early_source(self, encoder: str, finetuning: str, method: str) -> str:
+        """Weights of the model whose run kept the early checkpoint that `method` is."""
+        return self.weights(encoder, finetuning, self._early(method).of)
+
+    def early_share(self, method: str) -> float:
+        """Share of the updates after which it was kept."""
+        return self._early(method).share
+
+    def _early(self, name: str) -> EarlyMethod:
+        found = self.experiment.method(name)
+        assert isinstance(found, EarlyMethod)
+        return found
 
     def merge_source(self, encoder: str, finetuning: str, method: str) -> str:
         """Weights of the fine-tuned model that `method` merges."""
@@ -280,7 +312,9 @@ class Workflow:
         layout = self.experiment.curves[name]
         merged = self.experiment.method(layout.method)
         assert isinstance(merged, MergedMethod)
-        start, end = self._label(layout.encoder, "pretrained"), self._label(layout.encoder, merged.of)
+        before, method = self.experiment.finetunings[layout.finetuning].starts_from
+        start = self._label(layout.encoder, method) + ("" if method == "pretrained" else f" of {before}")
+        end = self._label(layout.encoder, merged.of)
         points = [
             CurvePoint(
                 alpha=alpha, encoder=encoder, finetuning=finetuning, method=method,

@@ -65,17 +65,50 @@ def finetune(
     manifests: Annotated[Path, typer.Argument(help="Folder of manifests with train and dev.")],
     out: Out,
     recipe: Recipe = None,
+    like: Annotated[
+        str | None, typer.Option(help="In place of a recipe file, the name of a recipe: asr_tedlium, er_iemocap, sid, ...")
+    ] = None,
+    jointly: Annotated[
+        list[str] | None, typer.Option(help="NAME=FOLDER: manifests of a further task of the recipe; once for each.")
+    ] = None,
+    tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard.")] = None,
     work_dir: WorkDir = None,
     threads: Threads = None,
 ) -> None:
     """Stage 1: fine-tune encoder and head on a task with fairseq's trainer; keep the encoder that is best on dev.
 
-    Example: `speechft finetune models/hubert_base manifests/voxceleb1 --recipe sid.json --out models/stable_ft`
+    Example: `speechft finetune models/hubert_base manifests/voxceleb1 --like sid --out models/stable_ft`
     """
     from speechft.recipes import FinetuneRecipe, load_recipe
+    from speechft.validation import validate
 
-    chosen = load_recipe(FinetuneRecipe, need(recipe, "finetune"))
+    if like and recipe:
+        raise typer.BadParameter('give --recipe or --like; a recipe file can say "like" too')
+    chosen = validate(FinetuneRecipe, {"like": like}, "--like") if like else load_recipe(FinetuneRecipe, need(recipe, "finetune"))
+    further = dict(_named(entry) for entry in jointly or [])
     use_threads(threads)
     from speechft.finetune import finetune as run
 
-    run(model, chosen, manifests, out, work_dir)
+    run(model, chosen, manifests, out, work_dir, jointly=further, tensorboard=tensorboard)
+
+
+def _named(entry: str) -> tuple[str, Path]:
+    name, separator, folder = entry.partition("=")
+    if not separator or not folder:
+        raise typer.BadParameter(f"--jointly {entry}: write NAME=FOLDER")
+    return name, Path(folder)
+
+
+@app.command()
+def early(
+    model: Annotated[Path, typer.Argument(help="Encoder directory that `speechft finetune` made.")],
+    out: Out,
+    share: Annotated[float, typer.Option(help="Of the updates; one of `early` in the recipe.")] = 0.2,
+) -> None:
+    """Take the encoder that a fine-tuning kept after a share of its updates.
+
+    Example: `speechft early models/stable_ft --share 0.2 --out models/early20`
+    """
+    from speechft.finetune.early import take_early
+
+    take_early(model, share, out)

@@ -15,6 +15,7 @@ from speechft.corpora.manifests import SUFFIX, make_cut, write_manifest
 from speechft.corpora.mixtures import render_mixtures
 from speechft.corpora.phones import TOLERANCE_SECONDS
 from speechft.corpora.splits import SPLITS, choose_dev
+from speechft.corpora.ted_subset import TRAIN_HOURS, ted_subset
 from speechft.corpora.trials import TRIALS, Trial, write_trials
 from speechft.corpora.utterances import Listing, Problem, Utterance
 from speechft.errors import CorpusError
@@ -72,6 +73,8 @@ def _check(recipe: CorpusRecipe, listing: Listing) -> tuple[list[Checked], dict[
             checked.append((utterance, result))
     if problems:
         raise _report(recipe, sorted(problems))
+    if recipe.subset == "tedlium":
+        checked = _ted_subset(checked)
     if recipe.dev_fraction is not None:
         checked = _with_dev_split(checked, recipe.dev_fraction)
     return checked, checked_trials(recipe, [utterance for utterance, _ in checked])
@@ -112,6 +115,18 @@ def _split_problems(recipe: CorpusRecipe, listing: Listing) -> list[Problem]:
         elif sizes["train"] < 2:
             problems.append(Problem(0, f"`dev_fraction` divides split 'train', which has {sizes['train']} row(s); it takes 2"))
     return problems
+
+
+def _ted_subset(checked: list[Checked]) -> list[Checked]:
+    """What the fine-tuning on TED-LIUM 3 uses of each split: ten hours of train, all of the others."""
+    kept: set[int] = set()
+    for split in SPLITS:
+        members = [(number, found) for number, found in enumerate(checked) if found[0].split == split]
+        # Rates may differ within a corpus; lengths are compared in samples of 16 kHz.
+        segments = [(round(facts.num_samples * 16_000 / facts.sampling_rate), utterance.text or "") for _, (utterance, facts) in members]
+        chosen = ted_subset(segments, 16_000, TRAIN_HOURS if split == "train" else None)
+        kept |= {members[position][0] for position in chosen}
+    return [found for number, found in enumerate(checked) if number in kept]
 
 
 def _with_dev_split(checked: list[Checked], fraction: float) -> list[Checked]:

@@ -59,13 +59,13 @@ def windows(num_tokens: Sequence[int], num_samples: Sequence[int], batch_size: i
             yield sorted(window, key=lambda index: -num_samples[index])
 
 
-def fixed_buckets(num_samples: Sequence[int], batch_size: int) -> list[list[int]]:
+def fixed_buckets(num_samples: Sequence[int], batch_size: int, *, keep_single: bool = False) -> list[list[int]]:
     """Neighbours of the utterances sorted by samples, from the longest (ASR).
 
     A full bucket of `batch_size` is halved if its longest utterance has more than `HALVED_BUCKET_SAMPLES`. The reference means
     feature frames there but compares samples, so that all real buckets are halved and SUPERB's batches of 32 are batches of 16. An
-    incomplete last bucket stays whole, but one of a single utterance is dropped, unless buckets are that small anyway. Equal lengths keep
-    the order of the corpus (the reference: no defined order).
+    incomplete last bucket stays whole, but one of a single utterance is dropped, unless buckets are that small anyway or `keep_single`.
+    Equal lengths keep the order of the corpus (the reference: no defined order).
     """
     order = sorted(range(len(num_samples)), key=lambda index: -num_samples[index])
     buckets: list[list[int]] = []
@@ -73,14 +73,14 @@ def fixed_buckets(num_samples: Sequence[int], batch_size: int) -> list[list[int]
         bucket = order[start : start + batch_size]
         if 1 < batch_size == len(bucket) and num_samples[bucket[0]] > HALVED_BUCKET_SAMPLES:
             buckets += [bucket[: batch_size // 2], bucket[batch_size // 2 :]]
-        elif len(bucket) > 1 or batch_size == 1 or not buckets:
+        elif len(bucket) > 1 or keep_single or batch_size == 1 or not buckets:
             buckets.append(bucket)
     return buckets
 
 
-def bucketed(num_samples: Sequence[int], batch_size: int, generator: Generator) -> Iterator[list[int]]:
+def bucketed(num_samples: Sequence[int], batch_size: int, generator: Generator, *, keep_single: bool = False) -> Iterator[list[int]]:
     """`fixed_buckets` in a new order every epoch."""
-    buckets = fixed_buckets(num_samples, batch_size)
+    buckets = fixed_buckets(num_samples, batch_size, keep_single=keep_single)
     while True:
         for position in torch.randperm(len(buckets), generator=generator).tolist():
             yield buckets[position]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from fairseq.data import FairseqDataset
+from torch import Generator, Tensor
 
 from speechft.corpora import load_audio, num_samples_16k
-from speechft.errors import TaskError
-from speechft.tasks.base import LabelSet, Task, listing
+from speechft.errors import ConfigError, TaskError
+from speechft.evaluate.sampling import balanced, bucketed, shuffled, windows
+from speechft.tasks.base import LabelSet, Sampling, Task, listing
 
 SAMPLING_RATE = 16_000
 # Samples of the first frame of every published extractor.
@@ -19,8 +23,8 @@ SHORTEST = 400
 POOL_BATCHES = 32
 
 
-def split_into_batches(order: Sequence[int], lengths: Sequence[int], batch_size: int, max_batch_samples: int) -> list[list[int]]:
-    """Cut `order` into batches of at most `batch_size` items whose padded size (items x longest) stays within the bound.
+def split_into_batches(order: Sequence[int], lengths: Sequence[int], batch_size: int | None, max_batch_samples: int) -> list[list[int]]:
+    """Cut `order` into batches of at most `batch_size` items (None: any number) whose padded size (items x longest) is within the bound.
 
     An item that exceeds the bound by itself is a batch of one.
     """
@@ -37,19 +41,23 @@ def split_into_batches(order: Sequence[int], lengths: Sequence[int], batch_size:
     return [*batches, current] if current else batches
 
 
-def epoch_batches(lengths: Sequence[int], batch_size: int, max_batch_samples: int, seed: int, epoch: int) -> list[list[int]]:
+def epoch_batches(lengths: Sequence[int], batch_size: int | None, max_batch_samples: int, seed: int, epoch: int) -> list[list[int]]:
     """Shuffled batches that hold every item once; a function of its arguments only."""
     generator = np.random.default_rng([seed, epoch])
     shuffled = generator.permutation(len(lengths))
     batches: list[list[int]] = []
-    pool_size = batch_size * POOL_BATCHES
+    # Without a size a batch has as many utterances as the bound allows for those of mean length.
+    usual = batch_size or max(1, max_batch_samples * len(lengths) // max(1, sum(lengths)))
+    pool_size = usual * POOL_BATCHES
     for start in range(0, len(shuffled), pool_size):
         pool = sorted((int(item) for item in shuffled[start : start + pool_size]), key=lambda item: (lengths[item], item))
         batches += split_into_batches(pool, lengths, batch_size, max_batch_samples)
     return [batches[position] for position in generator.permutation(len(batches))]
 
 
-def plan_run(lengths: Sequence[int], batch_size: int, max_batch_samples: int, seed: int, num_batches: int) -> list[list[tuple[int, int]]]:
+def plan_run(
+    lengths: Sequence[int], batch_size: int | None, max_batch_samples: int, seed: int, num_batches: int
+) -> list[list[tuple[int, int]]]:
     """The first `num_batches` batches of an endless run through the data, each item as (epoch, position).
 
     One plan for the run, because an update that accumulates several batches may then reach over the end of an epoch, as in s3prl's
@@ -62,6 +70,35 @@ def plan_run(lengths: Sequence[int], batch_size: int, max_batch_samples: int, se
         plan += [[(epoch, item) for item in batch] for batch in batches]
         epoch += 1
     return plan[:num_batches]
+
+
+def plan_as_superb(
+    task: Task, targets: Sequence[Tensor], lengths: Sequence[int], batch_size: int | None, seed: int, num_batches: int
+) -> list[list[tuple[int, int]]]:
+    """As `plan_run`, in the order of the task's SUPERB recipe; each item as (how often it came before, position).
+
+    Raises:
+        ConfigError: without a batch size there is no such order.
+    """
+    if batch_size is None:
+        raise ConfigError("order: superb needs a batch_size.")
+    generator = Generator().manual_seed(seed)
+    streams: dict[Sampling, Callable[[], Iterator[list[int]]]] = {
+        "shuffled": lambda: shuffled(len(lengths), batch_size, generator),
+        "balanced": lambda: balanced([int(target) for target in targets], batch_size, generator),
+        "windows": lambda: windows([len(target) for target in targets], lengths, batch_size, generator),
+        # The released fine-tuning keeps a last bucket of one utterance, which SUPERB's ASR drops.
+        "buckets": lambda: bucketed(lengths, batch_size, generator, keep_single=True),
+    }
+    visits: Counter[int] = Counter()
+    plan = []
+    for batch in islice(streams[task.sampling](), num_batches):
+        items = []
+        for item in batch:
+            items.append((visits[item], item))
+            visits[item] += 1
+        plan.append(items)
+    return plan
 
 
 class CutDataset(FairseqDataset):  # type: ignore[misc]
@@ -81,10 +118,11 @@ class CutDataset(FairseqDataset):  # type: ignore[misc]
         task: Task,
         labels: LabelSet,
         *,
-        batch_size: int,
+        batch_size: int | None,
         max_batch_seconds: float,
         num_batches: int | None = None,
         seed: int = 0,
+        order: str = "pooled",
     ) -> None:
         super().__init__()
         self.cuts = list(cuts)
@@ -102,6 +140,8 @@ class CutDataset(FairseqDataset):  # type: ignore[misc]
         if num_batches is None:
             in_order = sorted(range(len(self.cuts)), key=lambda item: (self.lengths[item], item))
             plan = [[(0, item) for item in batch] for batch in split_into_batches(in_order, self.lengths, batch_size, max_batch_samples)]
+        elif order == "superb":
+            plan = plan_as_superb(task, self.targets, self.lengths, batch_size, seed, num_batches)
         else:
             plan = plan_run(self.lengths, batch_size, max_batch_samples, seed, num_batches)
         self._batches = [[epoch * len(self.cuts) + item for epoch, item in batch] for batch in plan]
@@ -145,6 +185,85 @@ class CutDataset(FairseqDataset):  # type: ignore[misc]
     def ordered_indices(self) -> np.ndarray[Any, np.dtype[np.int64]]:
         """An order that fairseq asks for before it asks for batches; the plan has its own."""
         return np.arange(len(self.cuts), dtype=np.int64)
+
+    def filter_indices_by_size(self, indices: Any, max_sizes: Any) -> tuple[Any, list[int]]:  # noqa: ARG002
+        """Nothing is left out."""
+        return indices, []
+
+    def batch_by_size(self, indices: Any, **limits: Any) -> list[list[int]]:  # noqa: ARG002
+        """The planned batches; fairseq's own limits are not used."""
+        return self._batches
+
+
+def in_multiples(batches: Sequence[list[int]], multiple: int) -> list[list[int]]:
+    """The same batches, of which the largest are halved until their number is a multiple of `multiple`.
+
+    Raises:
+        TaskError: there are too few utterances for that.
+    """
+    split = list(batches)
+    while len(split) % multiple:
+        largest = max(range(len(split)), key=lambda index: len(split[index]))
+        batch = split[largest]
+        if len(batch) < 2:
+            raise TaskError(f"The dev split of a task has too few utterances for {multiple} processes. Start fewer, or add utterances.")
+        split[largest : largest + 1] = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
+    return split
+
+
+class PartsDataset(FairseqDataset):  # type: ignore[misc]
+    """The data sets of several tasks, whose batches take turns; with one task it adds nothing but the task's name.
+
+    Args:
+        members: name of a task -> its data.
+        turns: for each batch of the run the number of its task; None: all batches of one task after those of the other (dev).
+        world_size: processes that share the batches. On dev they must be at the same task at the same time, because they add up what
+            they count.
+    """
+
+    supports_fetch_outside_dataloader = False
+
+    def __init__(self, members: Mapping[str, CutDataset], turns: Sequence[int] | None = None, world_size: int = 1) -> None:
+        super().__init__()
+        self.names = list(members)
+        self.members = list(members.values())
+        batches = [member.batch_by_size(None) for member in self.members]
+        if turns is None:
+            batches = batches if len(batches) == 1 else [in_multiples(each, world_size) for each in batches]
+            turns = [part for part, each in enumerate(batches) for _ in each]
+        queues = [iter(each) for each in batches]
+        # Item i of task p of P tasks is i x P + p.
+        self._batches = [[item * len(self.members) + part for item in next(queues[part])] for part in turns]
+
+    def _find(self, index: int) -> tuple[int, int]:
+        item, part = divmod(int(index), len(self.members))
+        return part, item
+
+    def __len__(self) -> int:
+        return sum(len(member) for member in self.members)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """An item of one of the tasks."""
+        part, item = self._find(index)
+        return {**self.members[part][item], "part": self.names[part]}
+
+    def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        """A batch is of one task; it says of which."""
+        if not samples:
+            return {}
+        (part,) = {sample["part"] for sample in samples}
+        return {**self.members[self.names.index(part)].collater(samples), "part": part}
+
+    def size(self, index: int) -> int:
+        """Samples of an item at 16 kHz."""
+        part, item = self._find(index)
+        return self.members[part].size(item)
+
+    num_tokens = size
+
+    def ordered_indices(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """An order that fairseq asks for before it asks for batches; the plan has its own."""
+        return np.arange(len(self), dtype=np.int64)
 
     def filter_indices_by_size(self, indices: Any, max_sizes: Any) -> tuple[Any, list[int]]:  # noqa: ARG002
         """Nothing is left out."""

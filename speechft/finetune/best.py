@@ -11,6 +11,14 @@ from torch import Tensor, nn
 
 from speechft.errors import TrainingError
 from speechft.files import atomic_file
+from speechft.finetune.adapters import plain_weights
+
+
+def save_plain_weights(backbone: nn.Module, path: Path, metadata: dict[str, str]) -> None:
+    """Write the weights of an encoder, with adapters merged into them, in one file that appears by rename."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in plain_weights(backbone).items()}
+    with atomic_file(path) as temporary:
+        save_file(weights, temporary, metadata=metadata)
 
 
 class BestEncoder:
@@ -39,9 +47,7 @@ class BestEncoder:
             return False
         if self.score is not None and not (score > self.score if self.higher_is_better else score < self.score):
             return False
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.state_dict().items()}
-        with atomic_file(self.path) as temporary:
-            save_file(weights, temporary, metadata={"update": str(update), "score": repr(score)})
+        save_plain_weights(backbone, self.path, {"update": str(update), "score": repr(score)})
         self.update, self.score = update, score
         return True
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from speechft.alphas import alpha_text
 from speechft.errors import CorpusError, TrainingError, missing_file
 from speechft.files import read_json, sha256_file, sha256_json, write_json
 from speechft.recipes import FinetuneRecipe
@@ -18,10 +19,10 @@ MANIFEST_SUFFIX = ".jsonl.gz"
 
 @dataclass(frozen=True)
 class FinetuneJob:
-    """Inputs of a fine-tuning and the files of its work directory."""
+    """Inputs of a fine-tuning and the files of its work directory. `manifests`: name of a task -> split -> file."""
 
     encoder: Path
-    manifests: Mapping[str, Path]
+    manifests: Mapping[str, Mapping[str, Path]]
     recipe: FinetuneRecipe
     work_dir: Path
 
@@ -40,11 +41,15 @@ class FinetuneJob:
         """One row an update."""
         return self.work_dir / "training.csv"
 
+    def early_path(self, share: float) -> Path:
+        """The encoder after this share of the updates."""
+        return self.work_dir / f"early-{alpha_text(share)}.safetensors"
+
     @classmethod
     def load(cls, path: Path) -> FinetuneJob:
         """Read the description that `save` wrote."""
         values = read_json(path)
-        manifests = {split: Path(manifest) for split, manifest in values["manifests"].items()}
+        manifests = {part: {split: Path(file) for split, file in files.items()} for part, files in values["manifests"].items()}
         return cls(Path(values["encoder"]), manifests, validate(FinetuneRecipe, values["recipe"], str(path)), path.parent)
 
     def save(self, identity: str) -> None:
@@ -56,7 +61,7 @@ class FinetuneJob:
         claim_work_directory(self.work_dir, identity)
         description = {
             "encoder": str(self.encoder),
-            "manifests": {split: str(path) for split, path in self.manifests.items()},
+            "manifests": {part: {split: str(path) for split, path in files.items()} for part, files in self.manifests.items()},
             "recipe": self.recipe.model_dump(mode="json"),
         }
         write_json(self.file, description)

@@ -199,7 +199,7 @@ def _train(job: PretrainingJob) -> None:
 
     def on_validation(update: int, values: Row) -> None:
         loss, accuracy = numbers(values)
-        log.complete({f"valid_loss{suffix}": loss, f"valid_accuracy{suffix}": accuracy})
+        log.complete(update, {f"valid_loss{suffix}": loss, f"valid_accuracy{suffix}": accuracy})
         progress.show(update, {"valid loss": loss, "valid accuracy": accuracy}, force=True)
 
     try:

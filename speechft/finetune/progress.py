@@ -38,11 +38,18 @@ class TrainingLog:
             self._started = True
         self._pending = {"update": update, **values}
 
-    def complete(self, values: Mapping[str, Any]) -> None:
-        """Add what validation found to the last row, and write it before fairseq saves the checkpoint of this update."""
+    def complete(self, update: int, values: Mapping[str, Any]) -> None:
+        """Add what validation found to the last row, and write it before fairseq saves the checkpoint of this update.
+
+        After a restart the row may be in the file already.
+        """
         if self._pending is not None:
             self._pending.update(values)
-        self.flush()
+            self.flush()
+            return
+        rows = self._rows_before(update + 1)
+        if rows and rows[-1]["update"] == str(update):
+            self._write([*rows[:-1], {**rows[-1], **values}])
 
     def flush(self) -> None:
         """Write the row that is still open, if any."""
@@ -53,15 +60,20 @@ class TrainingLog:
         self._pending = None
 
     def _drop_rows_from(self, update: int) -> None:
-        kept: list[Row] = []
-        if self.path.is_file():
-            with self.path.open(newline="", encoding="utf-8") as file:
-                # A killed process may have left half a row; `update` is its first cell, so what has every cell is whole.
-                kept = [row for row in csv.DictReader(file) if None not in row.values() and _before(row.get("update"), update)]
+        self._write(self._rows_before(update))
+
+    def _rows_before(self, update: int) -> list[Row]:
+        if not self.path.is_file():
+            return []
+        with self.path.open(newline="", encoding="utf-8") as file:
+            # A killed process may have left half a row; `update` is its first cell, so what has every cell is whole.
+            return [row for row in csv.DictReader(file) if None not in row.values() and _before(row.get("update"), update)]
+
+    def _write(self, rows: Sequence[Row]) -> None:
         with atomic_file(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns, restval="", extrasaction="ignore")
             writer.writeheader()
-            writer.writerows(kept)
+            writer.writerows(rows)
 
 
 def _before(cell: str | None, update: int) -> bool:

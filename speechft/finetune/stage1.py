@@ -9,20 +9,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
+from speechft.alphas import alpha_text
 from speechft.encoders.directory import read_config, read_tensors, seal_encoder, write_encoder
 from speechft.encoders.families import nothing_learnt
 from speechft.encoders.provenance import make_provenance
 from speechft.errors import CheckpointError, ConfigError
 from speechft.files import atomic_directory, exclusive_lock
+from speechft.finetune.early import FOLDER as EARLY_FOLDER
+from speechft.finetune.early import early_updates
 from speechft.finetune.freezing import head_only_updates
 from speechft.finetune.jobs import FinetuneJob, default_work_directory, is_main_process, job_identity, resolve_manifests
+from speechft.finetune.parts import Parts, check_same_parts
 from speechft.finetune.progress import FairseqRecords, Progress, Row, TrainingLog
+from speechft.finetune.scalars import Scalars
+from speechft.finetune.splits import needed_splits
 from speechft.finetune.trainer import fairseq_config, run_fairseq
 from speechft.recipes import FinetuneRecipe
-from speechft.tasks import get_task
 
 TRAINING_LOG = "training.csv"
+# Our column -> fairseq's name.
+_LOGGED = {"loss": "loss", "penalty": "penalty", "lr": "used_lr", "grad_norm": "gnorm"}
 ENCODER_FILES = ("model.safetensors", "config.json")
 
 
@@ -33,6 +41,8 @@ def finetune(
     out_dir: str | Path,
     work_dir: str | Path | None = None,
     *,
+    jointly: Mapping[str, str | Path | Mapping[str, str | Path]] | None = None,
+    tensorboard: str | Path | None = None,
     keep_work: bool = False,
 ) -> None:
     """Fine-tune the encoder in `encoder_dir` (Speech-FT, stage 1; with the recipe's defaults Stable-FT).
@@ -44,10 +54,13 @@ def finetune(
         encoder_dir: encoder directory of theta0.
         recipe: see FinetuneRecipe. An update follows the mean loss of `accumulate` batches; gradients are clipped jointly over all
             trainable parameters.
-        manifests: directory of manifests, or split -> manifest; "train" and "dev" are used.
+        manifests: directory of manifests, or split -> manifest; "train" and "dev" are used, of a corpus with folds "train" alone.
         out_dir: encoder directory of theta', the encoder with the best score on dev, replaced when it exists. Its `training.csv` has loss,
-            learning rate, gradient norm (before clipping) and phase of every update, and the scores of every validation.
+            learning rate, gradient norm (before clipping) and phase of every update, and the scores of every validation; its folder
+            `early` the encoder after the shares of the updates that the recipe names.
         work_dir: keeps checkpoints while training; default: a hidden folder beside `out_dir`, named after recipe and inputs.
+        jointly: for a recipe with several tasks, name of each further task -> its manifests.
+        tensorboard: folder for TensorBoard's files; default: none are written.
         keep_work: leave the work directory (checkpoints, fairseq's log) there.
 
     Raises:
@@ -57,12 +70,14 @@ def finetune(
     encoder_dir, out_dir = Path(encoder_dir).absolute(), Path(out_dir).absolute()
     if recipe.precision == "fp16" and not torch.cuda.is_available():
         raise ConfigError("precision: fp16 needs a CUDA device, and none is there. Use bf16 or fp32.")
-    get_task(recipe.task, **recipe.task_options)
-    splits = resolve_manifests(manifests, ("train", "dev"))
+    parts = Parts(recipe)
+    given = {recipe.task: manifests, **(jointly or {})}
+    check_same_parts(recipe, jointly or {})
+    splits = {name: resolve_manifests(given[name], needed_splits(part.fold)) for name, part in parts.recipes.items()}
     read_tensors(encoder_dir / ENCODER_FILES[0])
     if (refusal := nothing_learnt(read_config(encoder_dir).model_type, encoder_dir, "fine-tune")) is not None:
         raise CheckpointError(refusal)
-    inputs = {"base": encoder_dir / ENCODER_FILES[0], "config": encoder_dir / ENCODER_FILES[1], **splits}
+    inputs = {"base": encoder_dir / ENCODER_FILES[0], "config": encoder_dir / ENCODER_FILES[1], **_manifest_files(splits)}
     identity = job_identity(inputs, recipe.model_dump(mode="json"))
     directory = Path(work_dir).absolute() if work_dir is not None else default_work_directory(out_dir, identity)
     job = FinetuneJob(encoder_dir, splits, recipe, directory)
@@ -71,7 +86,7 @@ def finetune(
         return
     with exclusive_lock(directory.with_name(f"{directory.name}.lock"), "fine-tuning"):
         job.save(identity)
-        _train(job)
+        _train(job, parts, Path(tensorboard) if tensorboard is not None else None)
         _write_output(job, out_dir)
         if not keep_work:
             shutil.rmtree(directory, ignore_errors=True)
@@ -93,7 +108,7 @@ def _config(job: FinetuneJob) -> Any:
         },
         "common": {"amp": recipe.precision == "fp16"},
         # The batches are planned for the whole run (`batches`); fairseq must not shuffle them again in its first and only epoch.
-        "dataset": {"batch_size": recipe.batch_size, "curriculum": 1},
+        "dataset": {"batch_size": recipe.batch_size or 1, "curriculum": 1},
         "optimization": {"update_freq": [recipe.accumulate], "clip_norm": recipe.clip_norm, "lr": [recipe.peak_lr]},
     }
     return fairseq_config(
@@ -106,22 +121,28 @@ def _config(job: FinetuneJob) -> Any:
     )
 
 
-def _train(job: FinetuneJob) -> None:
+def _train(job: FinetuneJob, parts: Parts, tensorboard: Path | None) -> None:
     recipe = job.recipe
-    metrics = get_task(recipe.task, **recipe.task_options).dev_metrics
-    log = TrainingLog(job.log_path, ["loss", "lr", "grad_norm", "phase", "dev_loss", *(f"dev_{metric.key}" for metric in metrics)])
-    progress = Progress(recipe.updates, f"{recipe.task} fine-tuning")
+    metrics = parts.dev_metrics
+    columns = ["loss", *(["penalty"] if recipe.l2 else []), "lr", "grad_norm", "phase", "dev_loss"]
+    log = TrainingLog(job.log_path, [*columns, *(f"dev_{metric.key}" for metric in metrics)])
+    scalars = Scalars(tensorboard)
+    progress = Progress(recipe.updates, f"{' + '.join(parts.tasks)} fine-tuning")
     head_only = head_only_updates(recipe.updates, recipe.head_only)
     scores: dict[str, str] = {}
 
     def on_update(update: int, values: Row) -> None:
         phase = "head" if update <= head_only else "all"
         # fairseq's own `lr` is already that of the next update.
-        log.add(update, {"loss": values["loss"], "lr": values["used_lr"], "grad_norm": values.get("gnorm", ""), "phase": phase})
+        row = {name: values[key] for name, key in _LOGGED.items() if key in values}
+        log.add(update, {**row, "phase": phase})
+        scalars.add(update, row)
         progress.show(update, {"loss": f"{values['loss']:.4g}", **scores})
 
     def on_validation(update: int, values: Row) -> None:
-        log.complete({"dev_loss": values["loss"], **{f"dev_{metric.key}": values[metric.key] for metric in metrics}})
+        row = {"dev_loss": values["loss"], **{f"dev_{metric.key}": values[metric.key] for metric in metrics}}
+        log.complete(update, row)
+        scalars.add(update, row)
         scores.update({f"dev {metric.key}": f"{metric.shown(values[metric.key]):.2f}" for metric in metrics})
         progress.show(update, scores, force=True)
 
@@ -130,6 +151,7 @@ def _train(job: FinetuneJob) -> None:
     finally:
         with contextlib.suppress(OSError):
             log.flush()
+        scalars.close()
         progress.close()
 
 
@@ -139,18 +161,33 @@ def _explain(problem: str) -> str:
     return FinetuneTask.explain(problem)
 
 
+def _manifest_files(splits: Mapping[str, Mapping[str, Path]]) -> dict[str, Path]:
+    """Role -> manifest; of further tasks with their names."""
+    main, *further = splits
+    files = {f"manifest_{split}": path for split, path in splits[main].items()}
+    return files | {f"manifest_{name}_{split}": path for name in further for split, path in splits[name].items()}
+
+
 def _write_output(job: FinetuneJob, out_dir: Path) -> None:
     from speechft.encoders import load_encoder
     from speechft.finetune.best import BestEncoder
 
-    metric = get_task(job.recipe.task, **job.recipe.task_options).selection_metric
+    metric = Parts(job.recipe).selection_metric
     best = BestEncoder(job.best_path, metric.higher_is_better)
     backbone = load_encoder(job.encoder).backbone
-    backbone.load_state_dict(best.weights(), strict=True)
-    inputs = {"base": job.encoder, **{f"manifest_{split}": path for split, path in job.manifests.items()}}
-    selection = {"best_update": best.update, "selected_by": f"dev {metric.key}", "dev_score": best.score, "training_log": TRAINING_LOG}
-    provenance = make_provenance("finetune", inputs, {**job.recipe.model_dump(mode="json"), **selection})
+    inputs = {"base": job.encoder, **_manifest_files(job.manifests)}
+
+    def write(folder: Path, weights: Mapping[str, torch.Tensor], facts: Mapping[str, Any], name: str) -> None:
+        backbone.load_state_dict(weights, strict=True)
+        provenance = make_provenance("finetune", inputs, {**job.recipe.model_dump(mode="json"), **facts})
+        write_encoder(folder, backbone=backbone, like=job.encoder, provenance=provenance, where=str(out_dir))
+        seal_encoder(folder, provenance, name=name)
+
     with atomic_directory(out_dir) as temporary:
-        write_encoder(temporary, backbone=backbone, like=job.encoder, provenance=provenance, where=str(out_dir))
-        seal_encoder(temporary, provenance, name=out_dir.name)
+        selection = {"best_update": best.update, "selected_by": f"dev {metric.key}", "dev_score": best.score}
+        write(temporary, best.weights(), {**selection, "training_log": TRAINING_LOG}, out_dir.name)
         shutil.copyfile(job.log_path, temporary / TRAINING_LOG)
+        (temporary / EARLY_FOLDER).mkdir()
+        for share, update in early_updates(job.recipe).items():
+            facts = {"early": share, "stopped_after_updates": update}
+            write(temporary / EARLY_FOLDER / alpha_text(share), load_file(job.early_path(share)), facts, f"{out_dir.name}, early")

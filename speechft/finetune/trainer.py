@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
-import signal
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +13,8 @@ from typing import Any
 import torch
 
 from speechft.errors import SpeechFTError, TrainingError
+from speechft.files import explain_unwritable
+from speechft.finetune.stopping import StopRequest
 
 LOGGER = logging.getLogger("speechft.finetune")
 NEVER = 2**31 - 1
@@ -104,6 +104,22 @@ def newest_checkpoint(save_dir: Path) -> tuple[Path, int] | None:
     return newest
 
 
+def _drop_torn(save_dir: Path) -> None:
+    """Remove checkpoints that can not be read: on a full disk they take the room that the next one needs."""
+    for path in save_dir.glob("checkpoint*.pt"):
+        try:
+            torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        except Exception:  # any damage shows in its own way
+            path.unlink()
+
+
+class _QuietFile(logging.FileHandler):
+    """A log file that says nothing when it can not be written: the training's own error does."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Called by logging."""
+
+
 def run_fairseq(config: Any, log_file: Path, records: logging.Handler | None, explain: Callable[[str], str] = str) -> None:
     """Train until the last update, going on from the newest checkpoint in the configuration's save directory.
 
@@ -114,7 +130,7 @@ def run_fairseq(config: Any, log_file: Path, records: logging.Handler | None, ex
         explain: makes a message about a numerical failure, of which fairseq does not say where it happened.
 
     Raises:
-        TrainingError: not a number, out of memory, a checkpoint that does not fit, or SIGTERM (after a checkpoint was written).
+        TrainingError: not a number, out of memory, a full disk, a checkpoint that does not fit, or SIGTERM (a checkpoint is there then).
         SpeechFTError: whatever our own data, tasks and encoders raise.
     """
     save_dir = Path(config.checkpoint.save_dir)
@@ -122,7 +138,7 @@ def run_fairseq(config: Any, log_file: Path, records: logging.Handler | None, ex
     from fairseq import checkpoint_utils
     from fairseq.distributed import utils as distributed_utils
 
-    stop = _StopRequest(config)
+    stop = StopRequest(config, train)
     with _logged_to(log_file, [stop] if records is None else [stop, records]):
         # fairseq keeps the best validation loss on the function object, across runs in one process.
         if hasattr(checkpoint_utils.save_checkpoint, "best"):
@@ -141,50 +157,18 @@ def run_fairseq(config: Any, log_file: Path, records: logging.Handler | None, ex
                 raise TrainingError(f"Out of memory: {error}. Lower batch_size or max_batch_seconds, and raise accumulate.") from None
             except FloatingPointError as error:
                 raise TrainingError(explain(str(error))) from error
-            except OSError as error:
-                raise TrainingError(f"{save_dir}: {error.strerror or error}. The last good checkpoint is kept; run this again.") from error
+            except Exception as error:
+                if (unwritable := explain_unwritable(error, save_dir)) is None:
+                    raise
+                _drop_torn(save_dir)
+                raise TrainingError(f"{unwritable} The last good checkpoint is kept; run this again.") from error
             finally:
                 # fairseq's last word after an exception; it holds no more than the regular checkpoints.
                 (save_dir / "crash.pt").unlink(missing_ok=True)
+                for unfinished in save_dir.glob("*.tmp"):
+                    unfinished.unlink(missing_ok=True)
         if stop.requested:
             raise TrainingError("Stopped by SIGTERM after writing a checkpoint. Run this again to go on from there.")
-
-
-class _StopRequest(logging.Handler):
-    """Remembers SIGTERM and ends the training after the update in progress.
-
-    It learns of updates as a log handler: fairseq reports each one before it looks whether to validate, save or stop. The last one is
-    validated only if it would have been anyway, so that the run that goes on from it ends like one that was never stopped.
-    """
-
-    def __init__(self, config: Any) -> None:
-        super().__init__(logging.INFO)
-        self.config = config
-        self.requested = False
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Called by logging for everything that fairseq says."""
-        if self.requested and record.name == "train_inner":
-            update = int(float(json.loads(record.getMessage())["num_updates"]))
-            self.config.optimization.stop_time_hours = 1e-9  # fairseq saves and ends past this limit
-            self.config.dataset.disable_validation = update % self.config.dataset.validate_interval_updates != 0
-
-    @contextlib.contextmanager
-    def on_sigterm(self) -> Iterator[None]:
-        """Listen to SIGTERM while the block runs; outside the main thread, whoever runs us handles signals."""
-
-        def request(_signum: int, _frame: Any) -> None:
-            self.requested = True
-
-        try:
-            previous = signal.signal(signal.SIGTERM, request)
-        except ValueError:
-            yield
-            return
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, previous)
 
 
 def import_fairseq() -> Any:
@@ -216,7 +200,7 @@ def _fairseq_loggers() -> list[logging.Logger]:
 def _logged_to(log_file: Path, listeners: Sequence[logging.Handler]) -> Iterator[None]:
     """Everything that fairseq says goes to `log_file` and to `listeners`, and nowhere else."""
     log_file.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(log_file, encoding="utf-8")
+    handler = _QuietFile(log_file, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handlers = [handler, *listeners]
     root_level = logging.getLogger().level

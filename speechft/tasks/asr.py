@@ -9,21 +9,26 @@ import torch
 from torch import Tensor
 
 from speechft.errors import TaskError
-from speechft.tasks.base import LabelSet, Metric
+from speechft.tasks.base import LabelSet, Metric, positive_integer
 from speechft.tasks.classification import supervision
 from speechft.tasks.metrics import edit_distance
+from speechft.tasks.pieces import Pieces, train_pieces
 from speechft.tasks.recurrent import RecurrentCTCTask
-from speechft.tasks.spelling import SPELLINGS
+from speechft.tasks.spelling import SPELLINGS, Spelling
 
 WORD_ERRORS = Metric("ASR", "word error rate", higher_is_better=False)
 LETTER_ERRORS = Metric("ASR_CER", "letter error rate", higher_is_better=False)
+
+LEARNT = ("characters", "unigram")
 
 
 class SpeechRecognition(RecurrentCTCTask):
     """ASR. Decoding is greedy; SUPERB's optional language model is not supported.
 
     Options:
-        spelling: "superb" (default), or "tedlium" for the letters and the text normalisation of the released fine-tuning on TED-LIUM 3.
+        spelling: "superb" (default); "tedlium" for the letters of wav2vec 2.0 and the text normalisation of the released fine-tuning on
+            TED-LIUM 3; "characters" for all characters of the training transcripts, or "unigram" for pieces of words (sentencepiece).
+        pieces: size of the vocabulary of "unigram" (default 500).
         projected, hidden, layers, dropout: sizes of the head. Defaults 1024, 1024 in each direction, 2 and 0.2 are SUPERB's; the
             fine-tuning on TED-LIUM 3 has 256, 256, 3 and 0.2.
         spec_augment: augment features in training (default true).
@@ -39,20 +44,22 @@ class SpeechRecognition(RecurrentCTCTask):
 
     def __init__(
         self,
-        spelling: Literal["superb", "tedlium"] = "superb",
+        spelling: Literal["superb", "tedlium", "characters", "unigram"] = "superb",
         projected: int = 1024,
         hidden: int = 1024,
         layers: int = 2,
         dropout: float = 0.2,
         spec_augment: bool = True,
         selection: Literal["wer", "cer"] = "wer",
+        pieces: int = 500,
     ) -> None:
         super().__init__(projected, hidden, layers, dropout, spec_augment)
-        if spelling not in SPELLINGS:
-            raise TaskError(f"asr: spelling={spelling!r} is unknown. Allowed: {', '.join(SPELLINGS)}.")
+        if spelling not in (*SPELLINGS, *LEARNT):
+            raise TaskError(f"asr: spelling={spelling!r} is unknown. Allowed: {', '.join((*SPELLINGS, *LEARNT))}.")
         if selection not in ("wer", "cer"):
             raise TaskError(f"asr: selection={selection!r} is unknown. Allowed: wer, cer.")
-        self.spelling_name, self.spelling = spelling, SPELLINGS[spelling]
+        self.spelling_name, self.spelling = spelling, SPELLINGS.get(spelling)
+        self.pieces = positive_integer(self.name, "pieces", pieces)
         self.selection = selection
 
     @property
@@ -60,28 +67,39 @@ class SpeechRecognition(RecurrentCTCTask):
         """Words and letters; the one of the option `selection` first."""
         return (WORD_ERRORS, LETTER_ERRORS) if self.selection == "wer" else (LETTER_ERRORS, WORD_ERRORS)
 
-    def label_set(self, train_cuts: Iterable[Any]) -> LabelSet:  # noqa: ARG002
-        """The 32 symbols of the spelling, whatever the training data."""
-        return LabelSet(self.spelling.vocabulary, {"spelling": self.spelling_name})
+    def spelling_of(self, labels: LabelSet) -> Spelling | Pieces:
+        """The vocabulary of `labels`, with what it takes to write and read it."""
+        return self.spelling or Pieces(labels.extra["model"])
 
-    def target(self, cut: Any, labels: LabelSet) -> Tensor:  # noqa: ARG002
+    def label_set(self, train_cuts: Iterable[Any]) -> LabelSet:
+        """The 32 symbols of the spelling, whatever the training data; or those that are learnt from their transcripts.
+
+        Raises:
+            TaskError: symbols are to be learnt, and there are no transcripts.
+        """
+        if self.spelling is not None:
+            return LabelSet(self.spelling.vocabulary, {"spelling": self.spelling_name})
+        kind: Literal["characters", "unigram"] = "characters" if self.spelling_name == "characters" else "unigram"
+        model = train_pieces((supervision(cut).text or "" for cut in train_cuts), kind, self.pieces)
+        return LabelSet(Pieces(model).vocabulary, {"spelling": self.spelling_name, "model": model})
+
+    def target(self, cut: Any, labels: LabelSet) -> Tensor:
         """Symbol indices of the transcript, int64 (U,).
 
         Raises:
             TaskError: the transcript is empty, or normalisation leaves nothing of it.
         """
         text = supervision(cut).text or ""
-        symbols = self.spelling.encode(text)
+        symbols = self.spelling_of(labels).encode(text)
         if not symbols:
             reason = f"nothing of its transcript {text!r} can be spelled" if text.strip() else "has an empty transcript"
             raise TaskError(f"{cut.id}: {reason}. Fill the corpus' text column or leave the recording out.")
         return torch.tensor(symbols)
 
-    def utterance_statistics(self, frame_labels: Sequence[int], target: Sequence[int], labels: LabelSet) -> dict[str, float]:  # noqa: ARG002
-        """Edits and reference counts of words and of units (symbols, or characters for the spelling of TED-LIUM)."""
-        spelling = self.spelling
-        hypothesis, reference = spelling.symbols(frame_labels), [spelling.vocabulary[index] for index in target]
-        reference = [symbol for symbol in reference if symbol not in spelling.dropped]
+    def utterance_statistics(self, frame_labels: Sequence[int], target: Sequence[int], labels: LabelSet) -> dict[str, float]:
+        """Edits and reference counts of words and of units (symbols, or characters for all spellings but SUPERB's)."""
+        spelling = self.spelling_of(labels)
+        hypothesis, reference = spelling.symbols(frame_labels), spelling.reference(target)
         units, words = spelling.units(reference), spelling.words(reference)
         return {
             "word_edits": edit_distance(spelling.words(hypothesis), words),

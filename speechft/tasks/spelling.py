@@ -45,6 +45,10 @@ class Spelling:
         dropped = [BLANK_INDEX, *(self._index[symbol] for symbol in self.dropped)]
         return [self.vocabulary[index] for index in ctc_collapse(frame_labels, drop=dropped)]
 
+    def reference(self, target: Iterable[int]) -> list[str]:
+        """The symbols of a target, without those that decoding drops."""
+        return [symbol for index in target if (symbol := self.vocabulary[index]) not in self.dropped]
+
     def text(self, symbols: Sequence[str]) -> str:
         """Symbols as text; special symbols other than the dropped ones appear by their names."""
         return "".join(symbols).replace(WORD_END, " ").strip()

@@ -3,7 +3,7 @@ import torch
 
 from speechft.corpora import load_split
 from speechft.errors import TaskError
-from speechft.finetune.batches import CutDataset, epoch_batches, plan_run, split_into_batches
+from speechft.finetune.batches import CutDataset, epoch_batches, in_multiples, plan_run, split_into_batches
 from speechft.tasks import get_task
 
 LENGTHS = [100 + 7 * (index * 37 % 50) for index in range(103)]
@@ -64,3 +64,20 @@ def test_too_short_utterances_are_named(corpus):
     short.id = "short-one"
     with pytest.raises(TaskError, match="short-one"):
         CutDataset([*cuts, short], "train", task, task.label_set(cuts), batch_size=4, max_batch_seconds=10.0)
+
+
+def test_batches_by_seconds_alone_stay_within_the_bound():
+    bound = 3 * max(LENGTHS)
+    batches = epoch_batches(LENGTHS, None, bound, seed=1, epoch=0)
+    assert sorted(item for batch in batches for item in batch) == list(range(103))
+    padded = [max(LENGTHS[item] for item in batch) * len(batch) for batch in batches]
+    assert max(padded) <= bound
+    assert sum(padded) / len(padded) > 0.7 * bound
+    assert len({len(batch) for batch in batches}) > 2
+
+
+def test_batches_of_dev_are_halved_until_all_processes_have_as_many():
+    assert in_multiples([[1, 2], [3]], 1) == [[1, 2], [3]]
+    assert in_multiples([[1, 2, 3], [4]], 3) == [[1], [2, 3], [4]]
+    with pytest.raises(TaskError, match="too few utterances for 4 processes"):
+        in_multiples([[1, 2]], 4)

@@ -45,6 +45,7 @@ def read_log(out):
     [
         ("asr", SMALL, ["dev_ASR", "dev_ASR_CER"]),
         ("asr", {**SMALL, "spelling": "tedlium", "selection": "cer"}, ["dev_ASR_CER", "dev_ASR"]),
+        ("asr", {**SMALL, "spelling": "characters"}, ["dev_ASR", "dev_ASR_CER"]),
         ("sf", SMALL, ["dev_SF_F1", "dev_SF_CER"]),
         ("pc", {}, ["dev_PC"]),
     ],
@@ -93,14 +94,14 @@ def test_features_are_augmented_in_training_only(theta0, annotated):
     data = CutDataset(cuts, "train", task, labels, batch_size=4, max_batch_seconds=100.0)
     batch = data.collater([data[0], data[1]])
     encoder = load_encoder(theta0)
-    model = EncoderWithHead(encoder, task.build_head(encoder.hidden_size, labels), "fp32", True)
+    model = EncoderWithHead(encoder, {"asr": task.build_head(encoder.hidden_size, labels)}, RECIPE)
     model.eval()
     torch.manual_seed(0)
     with torch.no_grad():
-        plain = [model(batch["waveforms"])[0] for _ in range(2)]
+        plain = [model(batch["waveforms"], "asr")[0] for _ in range(2)]
         model.head.train()
         # Few dimensions and frames are often masked all.
-        augmented = [model(batch["waveforms"])[0] for _ in range(10)]
+        augmented = [model(batch["waveforms"], "asr")[0] for _ in range(10)]
     assert torch.equal(*plain)
     assert len({tuple(logits.flatten().tolist()) for logits in augmented}) > 1
 

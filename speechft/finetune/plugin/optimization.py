@@ -53,12 +53,15 @@ class TorchAdam(FairseqOptimizer):  # type: ignore[misc]
     """torch.optim.Adam without weight decay, which the reference uses.
 
     fairseq's own `adam` adds eps before the bias correction instead of after, so its first steps differ. A parameter without a gradient
-    is skipped altogether: its moments and step count begin when it first receives one.
+    is skipped altogether: its moments and step count begin when it first receives one. On the CPU the fused implementation saves most of
+    the time of a step.
     """
 
     def __init__(self, cfg: TorchAdamConfig, params: Any) -> None:
         super().__init__(cfg)
-        self._optimizer = torch.optim.Adam(params, lr=0.0, **self.optimizer_config)
+        parameters = list(params)
+        fused = all(parameter.device.type == "cpu" for parameter in parameters)
+        self._optimizer = torch.optim.Adam(parameters, lr=0.0, fused=fused, **self.optimizer_config)
 
     @property
     def optimizer_config(self) -> dict[str, Any]:

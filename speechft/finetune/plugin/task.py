@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,21 +12,15 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
 from fairseq.tasks import FairseqTask, register_task
 
-from speechft.corpora import load_split
-from speechft.finetune.batches import CutDataset
-from speechft.finetune.best import BestEncoder
+from speechft.finetune.batches import CutDataset, PartsDataset
+from speechft.finetune.best import BestEncoder, save_plain_weights
+from speechft.finetune.early import early_updates
 from speechft.finetune.freezing import head_only_updates
 from speechft.finetune.jobs import FinetuneJob
+from speechft.finetune.parts import Parts, take_turns
 from speechft.finetune.plugin.criterion import STATISTIC, nan_message
-from speechft.finetune.plugin.model import EncoderWithHead
-from speechft.tasks import get_task
-
-
-def unwrapped(model: Any) -> EncoderWithHead:
-    """The model itself, out of the wrappers that fairseq puts around it when several processes train."""
-    while not isinstance(model, EncoderWithHead):
-        model = model.module
-    return model
+from speechft.finetune.plugin.model import unwrapped
+from speechft.finetune.splits import load_stage1_split
 
 
 @dataclass
@@ -37,7 +32,7 @@ class FinetuneTaskConfig(FairseqDataclass):  # type: ignore[misc]
 
 @register_task("speechft_finetune", dataclass=FinetuneTaskConfig)
 class FinetuneTask(FairseqTask):  # type: ignore[misc]
-    """One of our tasks, trained by fairseq.
+    """One of our tasks, or several with a head each, trained by fairseq.
 
     `completed_updates` and `utterances` tell which update is in progress and what it has heard so far.
     """
@@ -49,27 +44,46 @@ class FinetuneTask(FairseqTask):  # type: ignore[misc]
         super().__init__(cfg)
         self.job = FinetuneJob.load(Path(cfg.job))
         recipe = self.job.recipe
-        self.speech_task = get_task(recipe.task, **recipe.task_options)
-        self.train_cuts = load_split(self.job.manifests, "train")
-        self.labels = self.speech_task.label_set(self.train_cuts)
+        self.parts = Parts(recipe)
+        self.train_cuts = {name: self._cuts(name, "train") for name in self.parts.tasks}
+        self.labels = {name: task.label_set(self.train_cuts[name]) for name, task in self.parts.tasks.items()}
         self.head_only = head_only_updates(recipe.updates, recipe.head_only)
-        self.best = BestEncoder(self.job.best_path, self.speech_task.selection_metric.higher_is_better)
+        self.early = early_updates(recipe)
+        self.best = BestEncoder(self.job.best_path, self.parts.selection_metric.higher_is_better)
         self.completed_updates = 0
         self.utterances: list[str] = []
         FinetuneTask.running = self
 
+    def _cuts(self, part: str, split: str) -> list[Any]:
+        return load_stage1_split(self.parts.tasks[part], self.job.manifests[part], split, self.parts.recipes[part].fold)
+
     def load_dataset(self, split: str, **kwargs: Any) -> None:  # noqa: ARG002
         """Make the data set of "train" (the planned run) or "dev" (each utterance once)."""
         recipe = self.job.recipe
-        limits: dict[str, Any] = {"batch_size": recipe.batch_size, "max_batch_seconds": recipe.max_batch_seconds}
+        names = list(self.parts.tasks)
+        turns: list[int] | None = None
+        world_size = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
         if split == "train":
-            world_size = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-            num_batches = recipe.updates * recipe.accumulate * world_size
-            self.datasets[split] = CutDataset(
-                self.train_cuts, split, self.speech_task, self.labels, num_batches=num_batches, seed=recipe.seed, **limits
+            shares = [self.parts.recipes[name].share for name in names]
+            turns = take_turns(shares, recipe.updates * recipe.accumulate * world_size)
+        members = []
+        for index, (name, task) in enumerate(self.parts.tasks.items()):
+            part = self.parts.recipes[name]
+            cuts = self.train_cuts[name] if split == "train" else self._cuts(name, split)
+            members.append(
+                CutDataset(
+                    cuts,
+                    split,
+                    task,
+                    self.labels[name],
+                    batch_size=part.batch_size,
+                    max_batch_seconds=part.max_batch_seconds,
+                    num_batches=None if turns is None else turns.count(index),
+                    seed=recipe.seed,
+                    order=part.order,
+                )
             )
-        else:
-            self.datasets[split] = CutDataset(load_split(self.job.manifests, split), split, self.speech_task, self.labels, **limits)
+        self.datasets[split] = PartsDataset(dict(zip(names, members, strict=True)), turns, world_size)
 
     def train_step(
         self, sample: dict[str, Any], model: Any, criterion: Any, optimizer: Any, update_num: int, ignore_grad: bool = False
@@ -77,12 +91,19 @@ class FinetuneTask(FairseqTask):  # type: ignore[misc]
         """Forward and backward of one batch, with the parts frozen that this update must not change."""
         if update_num != self.completed_updates:
             self.utterances = []
+            self._keep_early(model, update_num)
         self.completed_updates = update_num
         self.utterances += sample["ids"]
         # Here and not in `set_num_updates`: fairseq calls that on a restart before it collects the parameters of the optimizer.
         unwrapped(model).freeze_for(update_num, self.head_only)
         metrics.log_scalar("used_lr", optimizer.get_lr(), weight=0)
         return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+
+    def _keep_early(self, model: Any, completed_updates: int) -> None:
+        """Write the encoder where the recipe asks for it. A run that goes on from before meets this update again and writes the same."""
+        for share, update in self.early.items():
+            if update == completed_updates and _is_main():
+                save_plain_weights(unwrapped(model).encoder.backbone, self.job.early_path(share), {"update": str(update)})
 
     @classmethod
     def explain(cls, problem: str) -> str:
@@ -96,12 +117,14 @@ class FinetuneTask(FairseqTask):  # type: ignore[misc]
 
     def post_validate(self, model: Any, stats: dict[str, Any], agg: Any) -> None:  # noqa: ARG002
         """Turn the summed statistics of dev into scores and keep the encoder if it is the best so far."""
-        statistics = {key.removeprefix(STATISTIC): float(stats.pop(key)) for key in list(stats) if key.startswith(STATISTIC)}
-        scores = self.speech_task.scores(statistics)
+        statistics: defaultdict[str, dict[str, float]] = defaultdict(dict)
+        for key in [key for key in stats if key.startswith(STATISTIC)]:
+            part, name = key.removeprefix(STATISTIC).split("/", 1)
+            statistics[part][name] = float(stats.pop(key))
+        scores = self.parts.scores(statistics)
         stats.update(scores)
-        if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
-            update = int(stats["num_updates"])
-            self.best.consider(model.encoder.backbone, update, scores[self.speech_task.selection_metric.key])
+        if _is_main():
+            self.best.consider(unwrapped(model).encoder.backbone, int(stats["num_updates"]), scores[self.parts.selection_metric.key])
 
     def max_positions(self) -> None:
         """Any length."""
@@ -116,3 +139,7 @@ class FinetuneTask(FairseqTask):  # type: ignore[misc]
     def target_dictionary(self) -> None:
         """Not used: see `labels`."""
         return
+
+
+def _is_main() -> bool:
+    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0

@@ -1,0 +1,173 @@
+"""Fine-tuning side by side with s3prl 0.4.18's runner (`--upstream_trainable`): updates per second and peak memory, HuBERT-base size.
+
+    bash benchmarks/make_s3prl_env.sh          # once
+    python benchmarks/finetune.py              # prints Markdown
+
+Both train encoder (all but the convolutional extractor) and ER's head on the last hidden state from the same random weights, with the same
+clips of noise, all of one length, so that nothing is padded and every batch has the same shape. Adam, accumulation and clipping are those
+of the recipe. Each run is a process of its own; sides take turns, and who begins changes. The first updates of a run do not count.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from encoder import BASE
+from machine import describe, median_and_range
+
+HERE = Path(__file__).parent
+SAMPLE_RATE = 16_000
+SESSIONS = 5
+EMOTIONS = ("ang", "hap", "neu", "sad")
+SEED = 1337
+WARM_UP = 1
+"""Updates of a run, after the first, that do not count."""
+
+
+def make_corpus(folder: Path, seconds: float, batch_size: int) -> Path:
+    """IEMOCAP's layout in `folder`, and manifests of ours, whose path is returned. Training batches are never incomplete."""
+    from speechft.corpora import prepare_corpus
+    from speechft.recipes import CorpusRecipe
+
+    per_session = next(count for count in range(len(EMOTIONS), 1000) if int(0.8 * (SESSIONS - 1) * count) % batch_size == 0)
+    generator = np.random.default_rng(0)
+    data, rows = [], ["path,label,fold,split"]
+    for session in range(1, SESSIONS + 1):
+        for index in range(per_session):
+            path, label = f"Session{session}/{index:03d}.wav", EMOTIONS[index % len(EMOTIONS)]
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(folder / path, 0.1 * generator.standard_normal(round(seconds * SAMPLE_RATE)), SAMPLE_RATE)
+            data.append({"path": path, "label": label, "speaker": f"s{session}"})
+            rows.append(f"{path},{label},{session},train")
+    labels = {emotion: number for number, emotion in enumerate(EMOTIONS)}
+    for session in range(1, SESSIONS + 1):
+        own = [item for item in data if item["path"].startswith(f"Session{session}/")]
+        for name, members in (("train", [item for item in data if item not in own]), ("test", own)):
+            path = folder / "meta" / f"Session{session}" / f"{name}_meta_data.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({"labels": labels, "meta_data": members}), encoding="utf-8")
+    (folder / "corpus.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    prepare_corpus(CorpusRecipe(path=folder / "corpus.csv"), folder / "manifests")
+    return folder / "manifests"
+
+
+class Bench:
+    """Both sides on one encoder and one corpus."""
+
+    def __init__(self, folder: Path, options: Any) -> None:
+        from speechft.encoders import export_checkpoint, random_encoder
+
+        self.folder, self.options, self.runs = folder, options, 0
+        self.model = random_encoder("hubert", folder / "model", **({} if options.small else BASE))
+        export_checkpoint(self.model, folder / "model.pt", format="s3prl")
+        self.manifests = make_corpus(folder / "corpus", options.seconds, options.batch_size)
+
+    def run(self, side: str, device: str) -> dict[str, Any]:
+        """Report of one run."""
+        self.runs += 1
+        job = self.folder / f"job{self.runs}"
+        job.mkdir()
+        description = (self._speechft if side == "speechft" else self._s3prl)(job, device)
+        (job / "job.json").write_text(json.dumps({**description, "threads": self.options.threads}))
+        python = sys.executable if side == "speechft" else str(self.options.s3prl_python)
+        command = [python, str(HERE / "finetune_worker.py"), side, str(job / "job.json"), str(job / "report.json")]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(self.options.threads)}
+        environment |= {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=HERE.parent)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(command)} ended with status {done.returncode}:\n{done.stderr[-3000:]}")
+        report: dict[str, Any] = json.loads((job / "report.json").read_text())
+        expected = self.options.batch_size * self.options.accumulate
+        if report["utterances"] != [expected] * (self.options.updates - 1):
+            raise SystemExit(f"{side}: updates heard {report['utterances']} utterances, not {expected} each")
+        return report
+
+    def _speechft(self, job: Path, device: str) -> dict[str, Any]:
+        options = self.options
+        recipe = {"task": "er", "fold": "1", "updates": options.updates, "batch_size": options.batch_size, "accumulate": options.accumulate}
+        recipe |= {"head_only": 0.0, "validate_every": options.updates, "early": [], "precision": "fp32" if device == "cpu" else "bf16"}
+        return {"model": str(self.model), "recipe": recipe, "manifests": str(self.manifests), "out": str(job / "out")}
+
+    def _s3prl(self, job: Path, device: str) -> dict[str, Any]:
+        options, never = self.options, 10**9
+        runner = {"total_steps": options.updates, "eval_step": never, "log_step": options.updates, "save_step": never, "max_keep": 1}
+        runner |= {"eval_dataloaders": ["dev"], "gradient_clipping": 1.0, "gradient_accumulate_steps": options.accumulate}
+        data = {"root": str(self.folder / "corpus"), "meta_data": str(self.folder / "corpus/meta"), "test_fold": "fold1", "pre_load": True}
+        data |= {"train_batch_size": options.batch_size, "eval_batch_size": 4, "num_workers": 0, "valid_ratio": 0.2}
+        head = {"projector_dim": 256, "select": "UtteranceLevel", "UtteranceLevel": {"pooling": "MeanPooling"}}
+        optimizer = {"name": "TorchOptim", "torch_optim_name": "Adam", "lr": 1e-4}
+        config = {"runner": runner, "optimizer": optimizer, "downstream_expert": {"datarc": data, "modelrc": head}}
+        arguments = {
+            **{"upstream": "hubert_local", "upstream_ckpt": str(self.folder / "model.pt"), "upstream_model_config": None},
+            **{"upstream_feature_selection": "last_hidden_state", "upstream_layer_selection": None, "upstream_feature_normalize": False},
+            **{"upstream_refresh": False, "upstream_trainable": True, "device": device, "seed": SEED, "downstream": "emotion"},
+            **{"downstream_variant": None, "expdir": str(job), "evaluate_split": "test", "init_ckpt": None, "push_to_hf_hub": False},
+        }
+        return {"arguments": arguments, "config": config}
+
+
+def measure(bench: Bench, device: str, rounds: int) -> list[str]:
+    """Rows of the table for one device."""
+    reports: dict[str, list[dict[str, Any]]] = {"s3prl": [], "speechft": []}
+    for number in range(rounds):
+        for side in sorted(reports, reverse=bool(number % 2)):
+            reports[side].append(bench.run(side, device))
+    values = {
+        side: {kind: [value for report in found for value in report[kind][WARM_UP:]] for kind in ("wall", "cpu")}
+        for side, found in reports.items()
+    }
+    versions = {report["torch"] for found in reports.values() for report in found}
+    if len({version.split("+")[0] for version in versions}) != 1:
+        raise SystemExit(f"versions of torch differ: {', '.join(sorted(versions))}")
+    rows = []
+    for side, found in reports.items():
+        precision = "bf16, SDPA" if side == "speechft" and device == "cuda" else "fp32"
+        peak = max(report["peak"] for report in found) / 2**30
+        wall, cpu = values[side]["wall"], values[side]["cpu"]
+        times = f"{1 / statistics.median(wall):.3g} | {median_and_range(wall)} | {median_and_range(cpu)}"
+        rows.append(f"| {device}, {precision} | {side} | {times} | {peak:.2f} GiB |")
+    ratio = {kind: statistics.median(values["s3prl"][kind]) / statistics.median(values["speechft"][kind]) for kind in ("wall", "cpu")}
+    return [*rows, f"| {device} | **s3prl / speechft** | | **{ratio['wall']:.3g}** | **{ratio['cpu']:.3g}** | |"]
+
+
+def parse() -> Any:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--updates", type=int, default=6, help="of each run; the first two do not count")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each side")
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--accumulate", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=4.0, help="length of every clip")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--devices", nargs="+", choices=["cpu", "cuda"], default=["cpu"])
+    parser.add_argument("--small", action="store_true", help="a tiny model, to see whether this script works")
+    parser.add_argument("--s3prl-python", type=Path, default=HERE / ".venv-s3prl/bin/python")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse()
+    if not options.s3prl_python.exists():
+        raise SystemExit(f"{options.s3prl_python}: no such Python. Make it with benchmarks/make_s3prl_env.sh, or give --s3prl-python.")
+    if options.updates <= 1 + WARM_UP:
+        raise SystemExit(f"--updates {options.updates}: {2 + WARM_UP} at least, the first ones do not count")
+    with tempfile.TemporaryDirectory() as scratch:
+        bench = Bench(Path(scratch), options)
+        rows = [row for device in options.devices for row in measure(bench, device, options.rounds)]
+    print(describe())
+    print(f"{'A tiny model' if options.small else 'HuBERT base, random weights'}; {options.threads} thread(s); an update is", end=" ")
+    print(f"{options.accumulate} batches of {options.batch_size} clips of {options.seconds:g} s.\n")
+    print("| device | side | updates per second | wall time of an update | CPU time of an update | peak memory |")
+    print("|---|---|---|---|---|---|")
+    print("\n".join(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The tasks of one fine-tuning: usually one, or several that share the encoder and take turns."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from speechft.errors import ConfigError
+from speechft.finetune_options import JointTask
+from speechft.recipes import FinetuneRecipe
+from speechft.tasks import get_task
+from speechft.tasks.base import Metric, Task
+
+MEAN_ERROR = Metric("MEAN_ERROR", "mean error over the tasks", higher_is_better=False, percent=False)
+
+
+class Parts:
+    """Tasks by name, with what is followed on dev.
+
+    With several tasks dev chooses by the mean over tasks of their errors: the selection metric of each, or one minus it where higher is
+    better. The paper does not say how it chooses; this is ours.
+    """
+
+    def __init__(self, recipe: FinetuneRecipe) -> None:
+        self.recipes: dict[str, JointTask] = recipe.parts
+        self.tasks: dict[str, Task] = {name: get_task(part.task, **part.task_options) for name, part in self.recipes.items()}
+        keys = Counter(metric.key for task in self.tasks.values() for metric in task.dev_metrics)
+        # Two tasks of one kind report the same metrics; then the name of the part tells them apart.
+        self._columns = {
+            (name, metric.key): metric.key if keys[metric.key] == 1 else f"{metric.key}_{name}"
+            for name, task in self.tasks.items()
+            for metric in task.dev_metrics
+        }
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    @property
+    def dev_metrics(self) -> tuple[Metric, ...]:
+        """What `scores` gives."""
+        each = tuple(
+            Metric(self._columns[name, metric.key], metric.name, metric.higher_is_better, metric.percent)
+            for name, task in self.tasks.items()
+            for metric in task.dev_metrics
+        )
+        return each if len(self) == 1 else (*each, MEAN_ERROR)
+
+    @property
+    def selection_metric(self) -> Metric:
+        """What chooses the best encoder on dev."""
+        if len(self) > 1:
+            return MEAN_ERROR
+        (task,) = self.tasks.values()
+        return task.selection_metric
+
+    def scores(self, statistics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+        """Metric key -> value, from the summed statistics of each task on dev."""
+        scores: dict[str, float] = {}
+        errors = []
+        for name, task in self.tasks.items():
+            found = task.scores(statistics[name])
+            scores |= {self._columns[name, key]: value for key, value in found.items()}
+            chosen = found[task.selection_metric.key]
+            errors.append(1.0 - chosen if task.selection_metric.higher_is_better else chosen)
+        return scores if len(self) == 1 else {**scores, MEAN_ERROR.key: sum(errors) / len(errors)}
+
+
+def take_turns(shares: Sequence[float], count: int) -> list[int]:
+    """Which task each of `count` batches is of: always the one that is furthest behind its share; of equals the first.
+
+    Nothing is drawn, so that after any number of batches each task has had its share to within one batch: tasks of equal shares alternate,
+    and an update that accumulates as many batches as there are tasks learns from all of them.
+    """
+    total = sum(shares)
+    had = [0] * len(shares)
+    turns = []
+    for number in range(1, count + 1):
+        behind = [share / total * number - done for share, done in zip(shares, had, strict=True)]
+        # Shares that are equal but for rounding must not depend on it.
+        chosen = max(range(len(shares)), key=lambda index: (round(behind[index], 9), -index))
+        had[chosen] += 1
+        turns.append(chosen)
+    return turns
+
+
+def check_same_parts(recipe: FinetuneRecipe, given: Mapping[str, object]) -> None:
+    """Every task that is learnt jointly has its manifests.
+
+    Raises:
+        ConfigError: one has none, or there are manifests of no task.
+    """
+    if set(given) != set(recipe.jointly):
+        wanted, found = ", ".join(recipe.jointly) or "no task", ", ".join(given) or "none"
+        raise ConfigError(f"jointly: the recipe has {wanted} beside {recipe.task}, manifests are given of {found}. Name one for each.")

@@ -1,0 +1,32 @@
+"""The cuts that stage 1 trains on and chooses by: a corpus' train and dev splits, or those of one of its folds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from speechft.corpora import load_split
+from speechft.errors import TaskError
+from speechft.tasks.base import Task
+
+
+def needed_splits(fold: str | None) -> tuple[str, ...]:
+    """Manifests that must be there: a corpus with folds has all its recordings in one."""
+    return ("train",) if fold is not None else ("train", "dev")
+
+
+def load_stage1_split(task: Task, manifests: Mapping[str, Path], split: str, fold: str | None) -> list[Any]:
+    """Cuts of `split` ("train" or "dev"). With `fold` they are what remains of the corpus without that fold, divided by the task.
+
+    Raises:
+        TaskError: the task makes no folds of this corpus, or none of that name.
+    """
+    if fold is None:
+        return list(load_split(manifests, split))
+    folds = task.folds(list(load_split(manifests, "train")))
+    if folds is None:
+        raise TaskError(f"fold: task {task.name!r} makes no folds of this corpus. Fill the corpus' fold column, or leave `fold` out.")
+    if fold not in folds:
+        raise TaskError(f"fold: the corpus has no fold {fold!r}. Folds: {', '.join(folds)}.")
+    return list(folds[fold][split])

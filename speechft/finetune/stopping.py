@@ -1,0 +1,138 @@
+"""SIGTERM: end a training within seconds with a checkpoint from which it goes on as if it had never stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from speechft.files import write_text
+
+GRACE_SECONDS = 4.0
+"""An update that takes longer is given up: it will be done again, from its first batch, with the same random numbers."""
+_RETRY_SECONDS = 0.1
+UNVALIDATED = "unvalidated.txt"
+"""In the folder of checkpoints: the update that was to be validated when the training ended."""
+
+
+class StopNow(BaseException):
+    """Ends the step in progress. No `Exception`: fairseq answers those by writing another checkpoint."""
+
+
+class StopRequest(logging.Handler):
+    """Remembers SIGTERM and ends the training after the update in progress, or, if that takes long, in the middle of it.
+
+    It learns of updates as a log handler: fairseq reports each one before it looks whether to validate, save or stop. The last one is
+    validated only if it would have been anyway, so that the run that goes on from it ends like one that was never stopped.
+
+    Args:
+        config: fairseq's.
+        train_module: fairseq's program, whose function `train` is wrapped to get hold of the trainer.
+    """
+
+    def __init__(self, config: Any, train_module: Any) -> None:
+        super().__init__(logging.INFO)
+        self.config = config
+        self.requested = False
+        self._module = train_module
+        self._trainer: Any = None
+        self._deadline: float | None = None
+        self._step: str | None = None
+        self._timer: threading.Timer | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called by logging for everything that fairseq says."""
+        if self.requested and record.name == "train_inner":
+            update = int(float(json.loads(record.getMessage())["num_updates"]))
+            self.config.optimization.stop_time_hours = 1e-9  # fairseq saves and ends past this limit
+            self.config.dataset.disable_validation = update % self.config.dataset.validate_interval_updates != 0
+
+    @contextlib.contextmanager
+    def on_sigterm(self) -> Iterator[None]:
+        """Listen to SIGTERM while the block runs; outside the main thread, whoever runs us handles signals."""
+        try:
+            previous = signal.signal(signal.SIGTERM, self._request)
+        except ValueError:
+            yield
+            return
+        train = self._module.train
+        self._module.train = self._watched(train)
+        try:
+            yield
+        except StopNow:
+            self._save()
+        finally:
+            self._module.train = train
+            if self._timer is not None:
+                self._timer.cancel()
+            signal.signal(signal.SIGTERM, previous)
+
+    def _request(self, _signum: int, _frame: Any) -> None:
+        now = time.monotonic()
+        if self._deadline is None:
+            self.requested, self._deadline = True, now + GRACE_SECONDS
+            self._remind(GRACE_SECONDS)
+        elif now >= self._deadline:
+            if self._step is not None:
+                raise StopNow
+            self._remind(_RETRY_SECONDS)
+
+    def _remind(self, seconds: float) -> None:
+        """Send the signal again later: only a signal reaches the main thread wherever it is."""
+        self._timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM))
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _watched(self, train: Any) -> Any:
+        """`train`, with steps that can be given up: they leave parameters and optimizer as they are."""
+
+        def watched(cfg: Any, trainer: Any, task: Any, epoch_itr: Any) -> Any:
+            self._trainer = trainer
+            for name in ("train_step", "valid_step"):
+                setattr(task, name, self._interruptible(name, getattr(task, name)))
+            self._validate_what_was_not(cfg, trainer, task, epoch_itr)
+            return train(cfg, trainer, task, epoch_itr)
+
+        return watched
+
+    def _interruptible(self, name: str, step: Any) -> Any:
+        def interruptible(*arguments: Any, **options: Any) -> Any:
+            self._step = name
+            result = step(*arguments, **options)
+            self._step = None  # not after StopNow: the name tells what was given up
+            return result
+
+        return interruptible
+
+    @property
+    def _marker(self) -> Path:
+        return Path(self.config.checkpoint.save_dir) / UNVALIDATED
+
+    def _save(self) -> None:
+        """A checkpoint of the completed updates, under the name that fairseq would give it."""
+        trainer = self._trainer
+        completed = trainer.get_num_updates()
+        if not completed or not trainer.should_save_checkpoint_on_current_rank:
+            return
+        if self._step == "valid_step":
+            write_text(self._marker, str(completed))
+        batches = completed * self.config.optimization.update_freq[0]
+        position = {"version": 2, "epoch": 1, "iterations_in_epoch": batches, "shuffle": False}
+        trainer.consolidate_optimizer()
+        path = f"{self.config.checkpoint.save_dir}/checkpoint_1_{completed}.pt"
+        trainer.save_checkpoint(path, {"train_iterator": position, "val_loss": None})
+
+    def _validate_what_was_not(self, cfg: Any, trainer: Any, task: Any, epoch_itr: Any) -> None:
+        """Do the validation that the end of the training had interrupted."""
+        if not self._marker.is_file():
+            return
+        if self._marker.read_text(encoding="utf-8") == str(trainer.get_num_updates()):
+            self._module.validate(cfg, trainer, task, epoch_itr, cfg.dataset.valid_subset.split(","))
+        self._marker.unlink()

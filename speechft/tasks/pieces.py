@@ -1,0 +1,104 @@
+"""Text units that are learnt from the training transcripts (sentencepiece): characters of any language, or a unigram model's pieces."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any, Literal
+
+from speechft.errors import TaskError
+from speechft.tasks.metrics import ctc_collapse
+from speechft.tasks.vocabularies import BLANK_INDEX, PAD, UNKNOWN
+
+WORD_START = "▁"
+UNSPELLABLE = "\ufffd"
+"""Stands in references for what the training transcripts have no symbol for; no output is equal to it, so it always counts as an error."""
+
+
+def train_pieces(texts: Iterable[str], kind: Literal["characters", "unigram"], num_pieces: int) -> str:
+    """A sentencepiece model of transcripts in upper case, as base64 text. Equal transcripts give equal models.
+
+    Symbol 0 is `<pad>`, the blank of CTC, symbol 1 `<unk>`.
+
+    Args:
+        texts: transcripts.
+        kind: characters: every character that occurs. unigram: pieces of words.
+        num_pieces: of the unigram model, the two special symbols included; fewer if the transcripts do not give as many.
+
+    Raises:
+        TaskError: there is no text, or too little for such a model.
+    """
+    import sentencepiece
+
+    lines = [text.upper() for text in texts if text.strip()]
+    if not lines:
+        raise TaskError("asr: no training utterance has a transcript. Fill the corpus' text column.")
+    sizes: dict[str, Any] = (
+        {"model_type": "char", "use_all_vocab": True}
+        if kind == "characters"
+        else {"model_type": "unigram", "vocab_size": num_pieces, "hard_vocab_limit": False}
+    )
+    written = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(lines),
+            model_writer=written,
+            character_coverage=1.0,
+            pad_id=BLANK_INDEX,
+            unk_id=1,
+            bos_id=-1,
+            eos_id=-1,
+            pad_piece=PAD,
+            unk_piece=UNKNOWN,
+            max_sentence_length=1_000_000,
+            num_threads=1,
+            minloglevel=2,
+            **sizes,
+        )
+    except RuntimeError as error:
+        raise TaskError(f"asr: sentencepiece makes no {kind} model of the transcripts ({error}). Use another number of pieces.") from None
+    return base64.b64encode(written.getvalue()).decode("ascii")
+
+
+@lru_cache(maxsize=8)
+def _processor(model: str) -> Any:
+    import sentencepiece
+
+    return sentencepiece.SentencePieceProcessor(model_proto=base64.b64decode(model))
+
+
+class Pieces:
+    """A vocabulary that `train_pieces` made; the same questions as a `Spelling` answers."""
+
+    dropped: tuple[str, ...] = ()
+
+    def __init__(self, model: str) -> None:
+        self._processor = _processor(model)
+        self.vocabulary: tuple[str, ...] = tuple(self._processor.id_to_piece(list(range(self._processor.get_piece_size()))))
+
+    def encode(self, text: str) -> list[int]:
+        """Symbol indices of a transcript; what the training transcripts do not have becomes `<unk>`."""
+        indices: list[int] = self._processor.encode(text.upper())
+        return indices
+
+    def symbols(self, frame_labels: Iterable[int]) -> list[str]:
+        """Best-path decoding: repeats merged, the blank left out."""
+        return [self.vocabulary[index] for index in ctc_collapse(frame_labels, drop=[BLANK_INDEX])]
+
+    def reference(self, target: Sequence[int]) -> list[str]:
+        """The symbols of a target."""
+        return [UNSPELLABLE if self.vocabulary[index] == UNKNOWN else self.vocabulary[index] for index in target]
+
+    def text(self, symbols: Sequence[str]) -> str:
+        """Symbols as text."""
+        return "".join(symbols).replace(WORD_START, " ").strip()
+
+    def words(self, symbols: Sequence[str]) -> list[str]:
+        """The words of `text`."""
+        return self.text(symbols).split()
+
+    def units(self, symbols: Sequence[str]) -> list[str]:
+        """What the letter error rate counts: characters, spaces included."""
+        return list(self.text(symbols))

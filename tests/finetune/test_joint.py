@@ -1,0 +1,118 @@
+"""Several tasks jointly: one encoder, a head each, batches in turn."""
+
+import pytest
+import torch
+from finetune.watching import Updates, read_log
+
+from speechft.errors import ConfigError
+from speechft.files import sha256_file
+from speechft.finetune import finetune
+from speechft.finetune.parts import take_turns
+from speechft.recipes import FinetuneRecipe
+from speechft.validation import validate
+
+VALUES = {
+    "task": "pr",
+    "updates": 12,
+    "batch_size": 6,
+    "accumulate": 3,
+    "validate_every": 4,
+    "peak_lr": 1e-3,
+    "share": 2,
+    "jointly": {"sid": {"task": "sid", "batch_size": 4}},
+}
+RECIPE = validate(FinetuneRecipe, VALUES, "test")
+
+
+def test_turns_keep_to_the_shares_after_every_batch():
+    assert take_turns([1, 1], 6) == [0, 1, 0, 1, 0, 1]
+    assert take_turns([2, 1], 6) == [0, 1, 0, 0, 1, 0]
+    for shares in ([1, 1, 1], [5, 2, 1], [0.7, 0.1, 0.2]):
+        turns = take_turns(shares, 300)
+        for number in range(1, 301):
+            for part, share in enumerate(shares):
+                assert abs(turns[:number].count(part) - number * share / sum(shares)) < 1.0
+
+
+def test_each_batch_trains_its_own_head_and_all_train_the_encoder(theta0, corpus, tmp_path, monkeypatch):
+    from speechft.finetune.trainer import import_fairseq
+
+    import_fairseq()
+    from speechft.finetune.plugin.criterion import TaskLoss
+
+    seen = []
+    forward = TaskLoss.forward
+
+    def watched(criterion, model, sample, reduce=True):
+        if model.training:
+            seen.append((sample["part"], len(sample["ids"])))
+        return forward(criterion, model, sample, reduce)
+
+    monkeypatch.setattr(TaskLoss, "forward", watched)
+    updates = Updates(monkeypatch)
+    finetune(theta0, RECIPE, corpus, tmp_path / "out", jointly={"sid": corpus})
+    assert [part for part, _ in seen[:3]] == ["pr", "sid", "pr"]
+    assert sum(part == "sid" for part, _ in seen) == 12
+    assert {size for part, size in seen if part == "sid"} <= {4, 2}
+    heads = {name.split(".")[1] for name in updates.states[0] if name.startswith("head.")}
+    assert heads == {"head_pr", "head_sid"}
+    moved = updates.moved(1, 12)
+    assert all(any(name.startswith(f"head.{head}.") for name in moved) for head in heads)
+    assert any("attention" in name for name in moved)
+
+
+def test_an_update_follows_the_mean_of_the_losses_of_its_batches(theta0, corpus, tmp_path, monkeypatch):
+    """Gradients of the encoder are those of both tasks: without the other task they are different ones."""
+    plain = RECIPE.model_copy(update={"updates": 2, "validate_every": 2, "head_only": 0.0, "accumulate": 2, "share": 1.0})
+    updates = Updates(monkeypatch)
+    finetune(theta0, plain, corpus, tmp_path / "both", jointly={"sid": corpus})
+    gradients = updates.gradients[0]
+    assert all(gradients[f"head.head_{part}.projector.weight"].abs().max() > 0 for part in ("pr", "sid"))
+    row = read_log(tmp_path / "both")[0]
+    alone = Updates(monkeypatch)
+    finetune(theta0, plain.model_copy(update={"jointly": {}}), corpus, tmp_path / "alone")
+    assert float(row["loss"]) != float(read_log(tmp_path / "alone")[0]["loss"])
+    key = "encoder.backbone.encoder.layers.0.attention.q_proj.weight"
+    assert not torch.equal(gradients[key], alone.gradients[0][key])
+
+
+def test_dev_has_every_score_and_chooses_by_the_mean_error(theta0, corpus, tmp_path):
+    finetune(theta0, RECIPE, corpus, tmp_path / "out", jointly={"sid": corpus})
+    rows = [row for row in read_log(tmp_path / "out") if row["dev_loss"]]
+    assert [int(row["update"]) for row in rows] == [4, 8, 12]
+    for row in rows:
+        expected = (float(row["dev_PR"]) + 1 - float(row["dev_SID"])) / 2
+        assert float(row["dev_MEAN_ERROR"]) == pytest.approx(expected, abs=2e-3)
+    best = min(rows, key=lambda row: float(row["dev_MEAN_ERROR"]))
+    assert f'"best_update": {best["update"]}' in (tmp_path / "out/provenance.json").read_text()
+    assert '"selected_by": "dev MEAN_ERROR"' in (tmp_path / "out/provenance.json").read_text()
+
+
+def test_two_tasks_of_one_kind_are_told_apart(theta0, corpus, tmp_path):
+    recipe = validate(FinetuneRecipe, {**VALUES, "task": "sid", "updates": 4, "jointly": {"other": {"task": "sid"}}}, "test")
+    finetune(theta0, recipe, corpus, tmp_path / "out", jointly={"other": corpus})
+    assert {"dev_SID_sid", "dev_SID_other", "dev_MEAN_ERROR"} < set(read_log(tmp_path / "out")[0])
+
+
+def test_interrupted_joint_run_ends_with_the_same_weights(theta0, corpus, tmp_path, monkeypatch):
+    finetune(theta0, RECIPE, corpus, tmp_path / "whole", jointly={"sid": corpus})
+    from speechft.finetune.plugin.task import FinetuneTask
+
+    original = FinetuneTask.optimizer_step
+
+    def interrupted(task, optimizer, model, update_num):
+        if update_num == 6:
+            raise KeyboardInterrupt
+        original(task, optimizer, model, update_num)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FinetuneTask, "optimizer_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(theta0, RECIPE, corpus, tmp_path / "out", tmp_path / "work", jointly={"sid": corpus})
+    finetune(theta0, RECIPE, corpus, tmp_path / "out", tmp_path / "work", jointly={"sid": corpus})
+    assert sha256_file(tmp_path / "out/model.safetensors") == sha256_file(tmp_path / "whole/model.safetensors")
+
+
+def test_tasks_and_manifests_must_fit(theta0, corpus, tmp_path):
+    with pytest.raises(ConfigError, match="the recipe has sid beside pr, manifests are given of none"):
+        finetune(theta0, RECIPE, corpus, tmp_path / "out")

@@ -1,0 +1,198 @@
+"""The ways of fine-tuning: which parameters each moves, and when."""
+
+import json
+import re
+
+import pytest
+import torch
+from conftest import ROOT
+from finetune.watching import Updates, read_log
+from safetensors.torch import load_file
+
+from speechft.encoders import load_encoder
+from speechft.encoders.random_encoders import random_encoder
+from speechft.errors import CheckpointError, ConfigError
+from speechft.files import sha256_file
+from speechft.finetune import finetune
+from speechft.finetune.early import take_early
+from speechft.recipes import FinetuneRecipe
+from speechft.validation import validate
+
+RECIPE = {"task": "sid", "updates": 10, "batch_size": 6, "validate_every": 5, "peak_lr": 2e-3, "seed": 3}
+METHODS = {
+    "stable_ft": {},
+    "plain_ft": {"head_only": 0.0, "freeze_extractor": False},
+    "no_head_phase": {"head_only": 0.0},
+    "extractor_learns": {"freeze_extractor": False},
+    "no_warmup": {"warmup": 0.0, "hold": 0.5},
+    "l2": {"l2": 0.1},
+    "lora": {"adapters": {"kind": "lora"}},
+    "dora": {"adapters": {"kind": "dora"}},
+}
+BASE = {"encoder_layers": 12, "encoder_embed_dim": 768, "encoder_ffn_embed_dim": 3072, "encoder_attention_heads": 12}
+BASE |= {"conv_feature_layers": "[(512,10,5)] + [(512,3,2)] * 4 + [(512,2,2)] * 2", "conv_pos": 128, "conv_pos_groups": 16}
+
+
+def recipe(changes):
+    return validate(FinetuneRecipe, {**RECIPE, **changes}, "test")
+
+
+@pytest.fixture(scope="module")
+def runs(theta0, corpus, tmp_path_factory):
+    """Method -> what moved in the first update after the first (whose rate is 0) and in all."""
+    found = {}
+    for name, changes in METHODS.items():
+        out = tmp_path_factory.mktemp(name) / "out"
+        with pytest.MonkeyPatch.context() as patch:
+            updates = Updates(patch)
+            torch.set_num_threads(1)
+            finetune(theta0, recipe({**changes, "updates": 20}), corpus, out)
+        found[name] = (out, updates)
+    return found
+
+
+def encoder_names(names):
+    return {name.removeprefix("encoder.backbone.") for name in names if name.startswith("encoder.")}
+
+
+def learns(name):
+    """Whether a tensor of the encoder has a gradient at all: no mask is applied, and a bias of the keys cancels in the softmax."""
+    return name != "masked_spec_embed" and not name.endswith(("k_proj.bias", "k_proj.base_layer.bias"))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_exactly_what_should_move_moves(name, runs, theta0):
+    _, updates = runs[name]
+    encoder = load_encoder(theta0)
+    own = {key for key, _ in encoder.backbone.named_parameters()}
+    extractor = set(encoder.extractor_parameter_names())
+    adapted = {key for key in encoder_names(updates.states[0]) if "lora_" in key}
+    expected = adapted or own - (set() if METHODS[name].get("freeze_extractor") is False else extractor)
+    moved = encoder_names(updates.moved(0, 20))
+    assert {key for key in moved if learns(key)} == {key for key in expected if learns(key)}
+    head_phase = encoder_names(updates.moved(0, 2))
+    assert bool(head_phase) == (METHODS[name].get("head_only") == 0.0)
+    assert any(key.startswith("head.") for key in updates.moved(0, 2))
+    assert bool(adapted) == (name in ("lora", "dora"))
+
+
+def test_every_adapter_gets_a_gradient(runs):
+    for name in ("lora", "dora"):
+        _, updates = runs[name]
+        adapted = {key for key in updates.states[0] if "lora_" in key}
+        # 2 layers of 6 matrices, with two factors each, and a vector of norms.
+        assert len(adapted) == 2 * 6 * (2 if name == "lora" else 3)
+        assert not any("lora_" in key for key in updates.gradients[1])
+        # The first factor has no gradient before the second has moved away from zero.
+        for key in adapted:
+            assert updates.gradients[10][key].abs().max() > 0, key
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+@pytest.mark.parametrize("family", ["hubert", "wav2vec2", "wavlm", "decoar2"])
+def test_merged_encoder_equals_the_adapted_one(kind, family, corpus, tmp_path, monkeypatch):
+    base = random_encoder(family, tmp_path / "base", seed=1)
+    updates = Updates(monkeypatch)
+    changes = {"adapters": {"kind": kind, "rank": 4}, "head_only": 0.0, "peak_lr": 2e-2, "updates": 6, "validate_every": 6}
+    finetune(base, recipe(changes), corpus, tmp_path / "out")
+    merged = load_encoder(tmp_path / "out")
+    assert {name for name, _ in merged.backbone.named_parameters()} == {name for name, _ in load_encoder(base).backbone.named_parameters()}
+    adapted = updates.model.encoder.eval()
+    waveforms = [torch.randn(8000, generator=torch.Generator().manual_seed(seed)) for seed in range(2)]
+    with torch.no_grad():
+        before, after, expected = (encoder.encode(waveforms).hidden_states[-1] for encoder in (load_encoder(base), merged, adapted))
+    torch.testing.assert_close(after, expected, atol=1e-5, rtol=0)
+    assert (after - before).abs().max() > 1e-2
+
+
+def test_interrupted_adapters_go_on(theta0, corpus, tmp_path, monkeypatch):
+    chosen = recipe({"adapters": {"kind": "dora", "rank": 2}, "head_only": 0.0})
+    finetune(theta0, chosen, corpus, tmp_path / "whole")
+
+    def interrupted(task, optimizer, model, update_num):
+        if update_num == 7:
+            raise KeyboardInterrupt
+        original(task, optimizer, model, update_num)
+
+    from speechft.finetune.plugin.task import FinetuneTask
+
+    original = FinetuneTask.optimizer_step
+    with monkeypatch.context() as patch:
+        patch.setattr(FinetuneTask, "optimizer_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(theta0, chosen, corpus, tmp_path / "out", tmp_path / "work")
+    finetune(theta0, chosen, corpus, tmp_path / "out", tmp_path / "work")
+    for file in ("model.safetensors", "early/0.20/model.safetensors"):
+        assert sha256_file(tmp_path / "out" / file) == sha256_file(tmp_path / "whole" / file)
+
+
+def test_penalty_is_lambda_times_the_squared_distance(runs, theta0, corpus, tmp_path):
+    out, updates = runs["l2"]
+    start = {f"encoder.backbone.{name}": tensor for name, tensor in load_encoder(theta0).backbone.named_parameters()}
+    rows = read_log(out)
+    for row in rows:
+        state = updates.states[int(row["update"]) - 1]
+        distance = sum(float((state[name] - tensor.detach()).square().sum()) for name, tensor in start.items())
+        assert float(row["penalty"]) == pytest.approx(0.1 * distance, rel=1e-2, abs=1e-3)
+    assert float(rows[-1]["penalty"]) > 0
+    assert "penalty" not in read_log(runs["stable_ft"][0])[0]
+
+    finetune(theta0, recipe({"updates": 20, "l2": 100.0}), corpus, tmp_path / "strong")
+    plain, strong = (load_file(path / "model.safetensors") for path in (runs["stable_ft"][0], tmp_path / "strong"))
+    theta = load_file(theta0 / "model.safetensors")
+    far, near = (sum(float((weights[name] - theta[name]).square().sum()) for name in theta) for weights in (plain, strong))
+    assert near < 0.5 * far
+
+
+def test_early_checkpoint_is_the_encoder_of_that_update_of_the_same_run(runs, tmp_path):
+    out, updates = runs["stable_ft"]
+    early = load_encoder(out / "early/0.20").backbone
+    for name, parameter in early.named_parameters():
+        assert torch.equal(parameter, updates.states[4][f"encoder.backbone.{name}"]), name
+    assert json.loads((out / "early/0.20/provenance.json").read_text())["recipe"]["stopped_after_updates"] == 4
+    take_early(out, 0.2, tmp_path / "early20")
+    assert sha256_file(tmp_path / "early20/model.safetensors") == sha256_file(out / "early/0.20/model.safetensors")
+    load_encoder(tmp_path / "early20")
+    with pytest.raises(CheckpointError, match=r"kept there: 0\.20\. Fine-tune with `early: \[0\.3\]`"):
+        take_early(out, 0.3, tmp_path / "early30")
+
+
+def test_adapters_do_not_go_with_what_moves_the_encoder_itself(theta0, corpus, tmp_path):
+    for changes in ({"l2": 0.1}, {"freeze_extractor": False}):
+        with pytest.raises(ConfigError, match="adapters leave the encoder's own weights alone"):
+            recipe({"adapters": {"kind": "lora"}, **changes})
+    with pytest.raises(ConfigError, match=r"adapters\.targets: nothing_there do not fit"):
+        finetune(theta0, recipe({"adapters": {"kind": "lora", "targets": ["nothing_there"]}}), corpus, tmp_path / "out")
+
+
+def movable(name, encoder):
+    """What may move in the two phases of a method: tensors and numbers of an encoder."""
+    from speechft.finetune.freezing import head_only_updates
+    from speechft.finetune.plugin.model import EncoderWithHead
+
+    chosen = recipe(METHODS[name])
+    model = EncoderWithHead(encoder, {"sid": torch.nn.Identity()}, chosen)
+    counts = []
+    for completed in (0, chosen.updates - 1):
+        model.freeze_for(completed, head_only_updates(chosen.updates, chosen.head_only))
+        # The mask embedding is free, but nothing is masked.
+        free = [p for key, p in encoder.backbone.named_parameters() if p.requires_grad and key != "masked_spec_embed"]
+        counts.append((len(free), sum(parameter.numel() for parameter in free)))
+    return counts
+
+
+def test_the_table_of_methods_in_the_guide_is_true(tmp_path):
+    """Rows: method, tensors and parameters of HuBERT Base that may move in the first tenth of the updates, and after it."""
+    from speechft.finetune.trainer import import_fairseq
+
+    import_fairseq()
+    base = random_encoder("hubert", tmp_path / "base", **BASE)
+    rows = []
+    for name in METHODS:
+        cells = [
+            f"{tensors} tensors, {numbers / 1e6:.2f} M" if tensors else "none" for tensors, numbers in movable(name, load_encoder(base))
+        ]
+        rows.append((name, *cells))
+    text = (ROOT / "docs/finetuning.md").read_text()
+    found = re.findall(r"^\| `(\w+)` \|[^|]*\| ([^|]*?) \| ([^|]*?) \|$", text, re.M)
+    assert found == rows, "\n".join(f"| `{row[0]}` | | {row[1]} | {row[2]} |" for row in rows)

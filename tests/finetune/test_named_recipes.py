@@ -1,0 +1,105 @@
+"""Recipes that have a name: what the authors released, and one for every task that can be fine-tuned on."""
+
+import pytest
+from lhotse import CutSet
+
+from speechft.corpora import load_split
+from speechft.encoders import load_encoder
+from speechft.errors import ConfigError, TaskError
+from speechft.finetune import finetune
+from speechft.finetune.batches import CutDataset
+from speechft.finetune.splits import load_stage1_split
+from speechft.recipes import FinetuneRecipe
+from speechft.stage1_recipes import OWN_RECIPES, STAGE1_RECIPES
+from speechft.tasks import TASK_NAMES, get_task
+from speechft.tasks.er import er_fold_split
+from speechft.tasks.heads import RecurrentHead
+from speechft.validation import validate
+
+
+def recipe(**values):
+    return validate(FinetuneRecipe, values, "test")
+
+
+def test_every_task_with_a_head_has_one():
+    assert set(OWN_RECIPES) == set(TASK_NAMES) - {"qbe"}
+    for name in STAGE1_RECIPES:
+        chosen = recipe(like=name)
+        assert (chosen.peak_lr, chosen.warmup, chosen.hold, chosen.head_only, chosen.clip_norm) == (1e-4, 0.1, 0.4, 0.1, 1.0)
+        get_task(chosen.task, **chosen.task_options)
+
+
+def test_keys_that_are_given_win_and_options_are_completed():
+    chosen = recipe(like="asr_tedlium", updates=7, task_options={"selection": "cer"})
+    assert (chosen.updates, chosen.batch_size) == (7, 32)
+    assert chosen.task_options == {**STAGE1_RECIPES["asr_tedlium"]["task_options"], "selection": "cer"}
+    assert validate(FinetuneRecipe, chosen.model_dump(mode="json"), "again") == chosen
+    with pytest.raises(ConfigError, match="there is no recipe 'asr_ted'"):
+        recipe(like="asr_ted")
+    with pytest.raises(ConfigError, match="'sid' is a recipe of task 'sid', not 'er'"):
+        recipe(like="sid", task="er")
+
+
+def test_the_released_recipe_of_tedlium():
+    chosen = recipe(like="asr_tedlium")
+    assert (chosen.updates, chosen.batch_size, chosen.accumulate, chosen.validate_every) == (50_000, 32, 1, 2000)
+    task = get_task("asr", **chosen.task_options)
+    labels = task.label_set([])
+    assert (len(labels), labels.symbols[0], labels.symbols[4:7]) == (32, "<pad>", ("|", "E", "T"))
+    head = task.build_head(768, labels)
+    assert isinstance(head, RecurrentHead)
+    assert (head.projector.out_features, [rnn.hidden_size for rnn in head.rnns], head.dropout.p) == (256, [256] * 3, 0.2)
+    assert all(rnn.bidirectional for rnn in head.rnns)
+    assert head.augment is not None
+    assert (head.augment.time_warp, head.augment.time_masks, head.augment.frequency_masks) == (5, 2, 4)
+    assert task.selection_metric.key == "ASR"
+    assert get_task("asr", **{**chosen.task_options, "selection": "cer"}).selection_metric.key == "ASR_CER"
+
+
+def test_the_released_recipe_of_iemocap():
+    chosen = recipe(like="er_iemocap")
+    assert (chosen.updates, chosen.batch_size, chosen.accumulate, chosen.validate_every, chosen.fold) == (30_000, 4, 8, 1000, "1")
+
+
+def test_buckets_of_tedlium_are_halved_and_keep_a_last_single_one(make_corpus, tmp_path):
+    folder = make_corpus(tmp_path / "corpus", {"train": 9}, seconds=(0.3, 0.6))
+    cuts = load_split(folder, "train")
+    task = get_task("asr", **STAGE1_RECIPES["asr_tedlium"]["task_options"])
+    data = CutDataset(
+        cuts, "train", task, task.label_set(cuts), batch_size=4, max_batch_seconds=400.0, num_batches=10, seed=1, order="superb"
+    )
+    longest = sorted(range(9), key=lambda item: -data.lengths[item])
+    buckets = [longest[start : start + 2] for start in range(0, 9, 2)]
+    served = [[index % 9 for index in batch] for batch in data.batch_by_size(None)]
+    for epoch in (served[:5], served[5:]):
+        assert sorted(epoch) == sorted(buckets)
+    assert [index // 9 for batch in data.batch_by_size(None) for index in batch] == [0] * 9 + [1] * 9
+
+
+@pytest.fixture
+def with_folds(corpus, tmp_path):
+    cuts = []
+    for number, cut in enumerate(load_split(corpus, "train")):
+        cut.custom = {"fold": str(number % 3 + 1)}
+        cuts.append(cut)
+    CutSet.from_cuts(cuts).to_file(tmp_path / "train.jsonl.gz")
+    return tmp_path
+
+
+def test_a_fold_leaves_its_recordings_out_and_divides_the_others(with_folds):
+    task = get_task("er")
+    manifests = {"train": with_folds / "train.jsonl.gz"}
+    rest = [cut.id for cut in load_split(with_folds, "train") if cut.custom["fold"] != "1"]
+    train, dev = er_fold_split(len(rest))
+    assert [cut.id for cut in load_stage1_split(task, manifests, "train", "1")] == [rest[index] for index in train]
+    assert [cut.id for cut in load_stage1_split(task, manifests, "dev", "1")] == [rest[index] for index in dev]
+    with pytest.raises(TaskError, match="no fold '9'. Folds: 1, 2, 3"):
+        load_stage1_split(task, manifests, "train", "9")
+    with pytest.raises(TaskError, match="task 'sid' makes no folds"):
+        load_stage1_split(get_task("sid"), manifests, "train", "1")
+
+
+def test_iemocap_runs_on_a_corpus_with_folds(theta0, with_folds, tmp_path):
+    chosen = recipe(like="er_iemocap", updates=4, accumulate=2, validate_every=2)
+    finetune(theta0, chosen, with_folds, tmp_path / "out")
+    load_encoder(tmp_path / "out")

@@ -1,0 +1,98 @@
+"""Several processes under torchrun, and what a run leaves for TensorBoard."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from finetune.watching import read_log
+from safetensors.torch import load_file
+
+from speechft.encoders.random_encoders import random_encoder
+from speechft.finetune import finetune
+from speechft.recipes import FinetuneRecipe
+
+RECIPE = FinetuneRecipe(task="sid", updates=6, batch_size=8, validate_every=3, peak_lr=1e-3, seed=3, head_only=0.2, early=())
+
+
+def torchrun(processes, folder, recipe, *arguments):
+    """`speechft finetune` in several processes; output in `folder`/out."""
+    (folder / "recipe.json").write_text(recipe.model_dump_json())
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "-m", "speechft.cli"]
+    command += ["finetune", *map(str, arguments), "--recipe", str(folder / "recipe.json"), "--out", str(folder / "out"), "--threads", "1"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def even(make_corpus, tmp_path_factory):
+    """Eight training utterances of one length: each update of eight hears all, in one batch or in two halves."""
+    return make_corpus(tmp_path_factory.mktemp("even"), {"train": 8, "dev": 6}, seconds=(0.4, 0.4), classes=2)
+
+
+def test_two_processes_do_what_one_does_with_the_doubled_batch(even, tmp_path):
+    base = random_encoder("hubert", tmp_path / "base", seed=1, dropout=0.0, attention_dropout=0.0)
+    finetune(base, RECIPE, even, tmp_path / "one")
+    half = RECIPE.model_copy(update={"batch_size": 4})
+    two_out = torchrun(2, tmp_path, half, base, even)
+    finetune(base, half.model_copy(update={"accumulate": 2}), even, tmp_path / "accumulated")
+    one, two, accumulated = (read_log(out) for out in (tmp_path / "one", two_out, tmp_path / "accumulated"))
+    assert len(one) == len(two) == len(accumulated) == 6
+    for column in ("loss", "lr", "dev_loss", "dev_SID"):
+        expected = [float(row[column]) for row in one if row[column]]
+        for other in (two, accumulated):
+            assert [float(row[column]) for row in other if row[column]] == pytest.approx(expected, abs=1e-4), column
+    weights = [load_file(out / "model.safetensors") for out in (tmp_path / "one", two_out, tmp_path / "accumulated")]
+    start = load_file(base / "model.safetensors")
+    for name, tensor in weights[0].items():
+        if not name.endswith("k_proj.bias"):  # whose gradient is rounding noise
+            for other in weights[1:]:
+                torch.testing.assert_close(other[name], tensor, atol=1e-5, rtol=0)
+    assert any(not torch.equal(weights[1][name], tensor) for name, tensor in start.items())
+
+
+def test_several_tasks_in_two_processes(corpus, theta0, tmp_path):
+    values = {"updates": 4, "batch_size": 4, "accumulate": 1, "validate_every": 2, "jointly": {"pr": {"task": "pr", "batch_size": 4}}}
+    recipe = FinetuneRecipe.model_validate({**RECIPE.model_dump(), **values})
+    torchrun(2, tmp_path, recipe, theta0, corpus, "--jointly", f"pr={corpus}")
+    rows = read_log(tmp_path / "out")
+    assert [bool(row["dev_MEAN_ERROR"]) for row in rows] == [False, True] * 2
+    assert json.loads((tmp_path / "out/provenance.json").read_text())["recipe"]["selected_by"] == "dev MEAN_ERROR"
+
+
+def test_tensorboard_has_the_numbers_of_the_log(even, theta0, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    finetune(theta0, RECIPE, even, tmp_path / "out", tensorboard=tmp_path / "scalars")
+    found = EventAccumulator(str(tmp_path / "scalars"))
+    found.Reload()
+    rows = read_log(tmp_path / "out")
+    for tag, column in (("train/loss", "loss"), ("train/lr", "lr"), ("train/grad_norm", "grad_norm"), ("dev/SID", "dev_SID")):
+        expected = {int(row["update"]): float(row[column]) for row in rows if row[column]}
+        assert {event.step: event.value for event in found.Scalars(tag)} == pytest.approx(expected, rel=1e-5), tag
+
+
+def test_a_restart_does_not_write_scalars_twice(even, theta0, tmp_path, monkeypatch):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from speechft.finetune.plugin.task import FinetuneTask
+
+    original = FinetuneTask.optimizer_step
+
+    def interrupted(task, optimizer, model, update_num):
+        if update_num == 4:
+            raise KeyboardInterrupt
+        original(task, optimizer, model, update_num)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FinetuneTask, "optimizer_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(theta0, RECIPE, even, tmp_path / "out", tmp_path / "work", tensorboard=tmp_path / "scalars")
+    finetune(theta0, RECIPE, even, tmp_path / "out", tmp_path / "work", tensorboard=tmp_path / "scalars")
+    found = EventAccumulator(str(tmp_path / "scalars"))
+    found.Reload()
+    assert [event.step for event in found.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6]
