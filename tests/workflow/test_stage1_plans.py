@@ -37,7 +37,7 @@ def several(values):
 
 @pytest.fixture
 def values():
-    return several(yaml.safe_load((ROOT / "config/demo.yaml").read_text()))
+    return several(yaml.safe_load((ROOT / "tests/experiment.yaml").read_text()))
 
 
 def message(values):
