@@ -140,11 +140,20 @@ class Workflow:
         """The file that stands for a model in the inputs of jobs; the others of its directory are made with it."""
         return f"{self.model(encoder, finetuning, method)}/{MODEL_FILES[0]}"
 
-    def merge_source(self, encoder: str, finetuning: str, method: str) -> str:
-        """Weights of the fine-tuned model that `method` merges."""
+    @property
+    def merged_names(self) -> list[str]:
+        """Fine-tunings and combinations of them: what methods of stage 2 apply to."""
+        return [*self.experiment.finetunings, *self.experiment.combinations]
+
+    def merge_sources(self, encoder: str, finetuning: str, method: str) -> list[str]:
+        """Weights of the fine-tuned models that `method` merges: one, or those of a combination."""
         merged = self.experiment.method(method)
         assert isinstance(merged, MergedMethod)
-        return self.weights(encoder, finetuning, merged.of)
+        return [self.weights(encoder, tuning, merged.of) for tuning in self.experiment.merged_finetunings(finetuning)]
+
+    def merge_models(self, encoder: str, finetuning: str, method: str) -> list[str]:
+        """Their encoder directories."""
+        return [source.removesuffix(f"/{MODEL_FILES[0]}") for source in self.merge_sources(encoder, finetuning, method)]
 
     def checkpoint(self, encoder: str) -> str:
         """The checkpoint that an encoder is imported from."""
@@ -281,6 +290,8 @@ class Workflow:
         merged = self.experiment.method(layout.method)
         assert isinstance(merged, MergedMethod)
         start, end = self._label(layout.encoder, "pretrained"), self._label(layout.encoder, merged.of)
+        if layout.finetuning in self.experiment.combinations:
+            end = f"{merged.label}, full step"
         points = [
             CurvePoint(
                 alpha=alpha, encoder=encoder, finetuning=finetuning, method=method,

@@ -54,13 +54,18 @@ class MergeMethod(ABC):
         """The parameters as plain JSON, for the provenance; without paths, which `files` has."""
         return self.parameters.model_dump(mode="json")
 
+    @classmethod
+    def takes(cls, count: int) -> bool:
+        """Whether it can merge that many fine-tuned models."""
+        return count >= cls.fewest and (cls.most is None or count <= cls.most)
+
     def check_count(self, count: int) -> None:
         """Refuse a number of fine-tuned models that the method or its parameters do not allow.
 
         Raises:
             MergeError: see above.
         """
-        if count < self.fewest or (self.most is not None and count > self.most):
+        if not self.takes(count):
             wanted = str(self.fewest) if self.most == self.fewest else f"at least {self.fewest}"
             raise MergeError(f"Merge method {self.name!r} takes {wanted} fine-tuned model{'s' * (wanted != '1')}, got {count}.")
 
