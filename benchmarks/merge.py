@@ -68,7 +68,13 @@ def make_models(folder: Path, size: str) -> None:
 def run(command: list[str], threads: int) -> tuple[float, float, float, str]:
     """Wall-clock seconds, CPU seconds and peak resident MB of a command, and what it printed."""
     start = time.perf_counter()
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(HERE.parent)}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "GOMP_SPINCOUNT": "10000",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": str(HERE.parent),
+    }
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=output, text=True)
         assert process.stdout is not None
@@ -121,7 +127,7 @@ def main() -> None:
         copy = f"cd {folder}; cp base.safetensors copy_1; cp finetuned.safetensors copy_2"
         commands = {"cp of both inputs": ["sh", "-c", copy], "cp, until on disk": ["sh", "-c", f"{copy}; sync copy_1 copy_2"]}
         for method in options.methods:
-            command = [sys.executable, str(HERE / "merge_worker.py"), str(folder), str(options.threads), method]
+            command = [sys.executable, str(HERE / "merge_worker.py"), str(folder), method]
             commands[f"speechft, {method}"] = command
         if options.mergekit_python.exists():
             mergekit = str(options.mergekit_python.with_name("mergekit-pytorch"))

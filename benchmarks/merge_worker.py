@@ -1,6 +1,6 @@
 """One side of merge.py in a process of its own; prints JSON.
 
-    python merge_worker.py FOLDER THREADS METHOD
+    python merge_worker.py FOLDER METHOD
 
 `seconds`, `cpu_seconds`: of the merge alone, with libraries loaded. `above_mb`: how far its peak of resident memory is above that after a
 merge of two numbers, which has loaded everything that a merge needs.
@@ -23,8 +23,7 @@ def peak_mb() -> float:
 
 
 def main() -> None:
-    folder, threads, method = Path(sys.argv[1]), int(sys.argv[2]), get_method(sys.argv[3])
-    torch.set_num_threads(threads)
+    folder, method = Path(sys.argv[1]), get_method(sys.argv[2])
     for name, value in (("tiny_base", 0.0), ("tiny_finetuned", 1.0)):
         save_file({"x": torch.full((1,), value)}, folder / name)
     merge_files(folder / "tiny_base", [folder / "tiny_finetuned"], folder / "tiny_out", method)

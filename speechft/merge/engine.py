@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -72,6 +72,7 @@ def stream_merge(base: ModelFile, finetuned: Sequence[ModelFile], outs: Mapping[
     """
     _keep_freed_memory()
     with ExitStack() as stack:
+        stack.enter_context(_one_thread())
         models = stack.enter_context(OpenModels(base, finetuned, plan.keep))
         factors = alpha_factors(plan.scale, models.names)
         stack.callback(plan.method.close)
@@ -89,6 +90,23 @@ def stream_merge(base: ModelFile, finetuned: Sequence[ModelFile], outs: Mapping[
                 for alpha, values in _results(piece, plan.method, {alpha: alpha * factors[name] for alpha in writers}).items():
                     writers[alpha].append(name, values)
         return {alpha: writer.sha256 for alpha, writer in writers.items()}
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch compute with one thread.
+
+    Pieces are small; on a busy machine threads that wait for each other would cost many times the work itself; and sums (of angles, say)
+    round the same on every machine.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _keep_freed_memory() -> None:
