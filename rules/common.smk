@@ -19,7 +19,7 @@ shell.prefix(PREFIX)
 wildcard_constraints:
     corpus=one_of(flow.experiment.corpora),
     encoder=one_of(flow.experiment.encoders),
-    finetuning=one_of(["none", *flow.experiment.finetunings]),
+    finetuning=one_of(["none", *flow.merged_names]),
     method=flow.method_pattern,
     task=one_of(flow.experiment.tasks),
     table=one_of(flow.experiment.tables),

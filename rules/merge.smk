@@ -1,23 +1,23 @@
-# Stage 2: interpolate theta0 and a fine-tuned encoder.
+# Stage 2: interpolate theta0 and a fine-tuned encoder, or several of a combination.
 
 
 rule merge:
     input:
         recipe=f"{RESULTS}/recipes/merge/{{method}}.json",
         encoder=lambda wildcards: flow.start(wildcards.encoder, wildcards.finetuning),
-        finetuned=lambda wildcards: flow.merge_source(*wildcards),
+        finetuned=lambda wildcards: flow.merge_sources(*wildcards),
     output:
         flow.model_files("{encoder}", "{finetuning}", "{method}"),
     log:
         f"{RESULTS}/logs/merge/{{encoder}}/{{finetuning}}/{{method}}.log",
     wildcard_constraints:
-        finetuning=one_of(flow.experiment.finetunings),
+        finetuning=one_of(flow.merged_names),
         method=flow.merge_pattern,
     conda:
         "../envs/speechft.yaml"
     params:
         encoder=subpath(input.encoder, parent=True),
-        finetuned=subpath(input.finetuned, parent=True),
+        finetuned=lambda wildcards: flow.merge_models(*wildcards),
         out=subpath(output[0], parent=True),
     shell:
         "speechft merge {params.encoder} {params.finetuned} --recipe {input.recipe} --out {params.out} > {log} 2>&1"

@@ -6,6 +6,7 @@ is generated from these classes (`speechft schema`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -13,6 +14,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from speechft.alphas import alpha_text, split_method
+from speechft.combinations import Combination, bad_combinations, bad_rows
 from speechft.encoder_entries import EncoderEntry, bad_pretrainings
 from speechft.encoder_entries import Filterbanks as Filterbanks
 from speechft.encoder_entries import PretrainedElsewhere as PretrainedElsewhere
@@ -20,6 +22,7 @@ from speechft.encoder_entries import PretrainedHere as PretrainedHere
 from speechft.encoder_entries import PublicEncoder as PublicEncoder
 from speechft.errors import ConfigError, missing_file
 from speechft.layouts import CurveLayout, Name, TableLayout
+from speechft.merge.methods import METHODS
 from speechft.recipes import (
     ContinuedPretrainRecipe,
     CorpusRecipe,
@@ -100,6 +103,7 @@ class Experiment(Strict):
     corpora: dict[Name, Annotated[CorpusRecipe | UnionCorpus, Field(discriminator="kind")]]
     encoders: dict[Name, EncoderEntry]
     finetunings: dict[Name, Finetuning] = Field(default_factory=dict)
+    combinations: dict[Name, Combination] = Field(default_factory=dict, description="Fine-tunings that are merged with each other.")
     methods: dict[Name, Method] = Field(default_factory=_default_methods)
     tasks: dict[str, Evaluation]
     tables: dict[Name, TableLayout]
@@ -110,6 +114,7 @@ class Experiment(Strict):
     def _names_exist(self) -> Self:
         problems = [*self._unknown_corpora(), *self._unknown_in_methods(), *self._unknown_in_tables(), *self._bad_task_recipes()]
         problems += [*self._unknown_in_scores(), *self._unknown_in_curves(), *bad_pretrainings(self.encoders)]
+        problems += bad_combinations(self.combinations, self.finetunings)
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -157,11 +162,12 @@ class Experiment(Strict):
         for name, table in self.tables.items():
             for key, values, allowed in [
                 ("encoders", table.encoders, list(self.encoders)),
-                ("finetunings", table.finetunings, list(self.finetunings)),
+                ("finetunings", table.finetunings, [*self.finetunings, *self.combinations]),
                 ("tasks", table.tasks, list(self.tasks)),
             ]:
                 problems += [_unknown(f"tables.{name}.{key}", value, allowed) for value in values if value not in allowed]
-            problems += [problem for value in table.methods if (problem := self._unknown_method(f"tables.{name}.methods", value))]
+            unknown = [problem for value in table.methods if (problem := self._unknown_method(f"tables.{name}.methods", value))]
+            problems += unknown or self._bad_rows(f"tables.{name}", table.finetunings, table.methods)
         return problems
 
     def _unknown_method(self, key: str, value: str) -> str | None:
@@ -193,12 +199,18 @@ class Experiment(Strict):
                 problems.append(f"curves.{name}: a table has this name, and their files would be the same; choose another")
             for key, value, allowed in [
                 ("encoder", curve.encoder, learned),
-                ("finetuning", curve.finetuning, self.finetunings),
+                ("finetuning", curve.finetuning, [*self.finetunings, *self.combinations]),
                 ("method", curve.method, merged),
                 *(("tasks", task, self.tasks) for task in curve.tasks),
             ]:
                 problems += [_unknown(f"curves.{name}.{key}", value, allowed)] if value not in allowed else []
+            problems += self._bad_rows(f"curves.{name}", [curve.finetuning], [curve.method] if curve.method in merged else [])
         return problems
+
+    def _bad_rows(self, key: str, names: Sequence[str], methods: Sequence[str]) -> list[str]:
+        merged = {name: self._merged(name) for name in methods if name != "pretrained"}
+        merges = {name: METHODS[method.recipe.method] if method else None for name, method in merged.items()}
+        return bad_rows(key, {name: len(self.merged_finetunings(name)) for name in names}, merges)
 
     def _bad_task_recipes(self) -> list[str]:
         problems = []
@@ -249,6 +261,14 @@ class Experiment(Strict):
             raise ConfigError(f"methods.{method} trains; it has no merge recipe.")
         return merged.recipe
 
+    def merged_finetunings(self, name: str) -> tuple[str, ...]:
+        """The fine-tunings whose models are merged under `name`: those of a combination, or the fine-tuning itself."""
+        return self.combinations[name].of if name in self.combinations else (name,)
+
+    def merge_start(self, name: str) -> tuple[str, str]:
+        """Fine-tuning and method of the model that a fine-tuning starts from, or all of a combination, and that merges start from."""
+        return self.finetunings[self.merged_finetunings(name)[0]].starts_from
+
     def evaluation_recipe(self, task: str) -> EvaluationRecipe:
         """Stage-3 recipe of a task."""
         return evaluation_recipe(task, self.tasks[task].recipe)
@@ -280,11 +300,10 @@ class Experiment(Strict):
         merged = self.method(layout.method)
         assert isinstance(merged, MergedMethod)
         known: dict[float, tuple[str, str, str]] = {}
-        if merged.recipe.method == "linear" and not merged.recipe.parameters:
-            known = {
-                0.0: (layout.encoder, *self.finetunings[layout.finetuning].starts_from),
-                1.0: (layout.encoder, layout.finetuning, merged.of),
-            }
+        if merged.recipe.method == "linear" and not (merged.recipe.scale or merged.recipe.dtype):
+            known = {0.0: (layout.encoder, *self.merge_start(layout.finetuning))}
+            if layout.finetuning in self.finetunings:
+                known[1.0] = (layout.encoder, layout.finetuning, merged.of)
         if isinstance(merged.recipe.alpha, float):
             known.setdefault(merged.recipe.alpha, (layout.encoder, layout.finetuning, layout.method))
         for alpha in layout.alphas:

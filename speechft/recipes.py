@@ -7,11 +7,11 @@ changing a table never retrains a model and changing a recipe reruns exactly wha
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from speechft.errors import ConfigError
+from speechft.errors import ConfigError, MergeError
 from speechft.files import read_json
 from speechft.finetune_options import Adapters, Early, JointTask, MaxBatchSeconds, PartName
 from speechft.pretraining_recipes import ContinuedPretrainRecipe as ContinuedPretrainRecipe
@@ -149,6 +149,19 @@ class MergeRecipe(Strict):
     method: str = Field("linear", description="A method of speechft.merge.")
     alpha: float = Field(0.25, description="Weight of the fine-tuned model; 0 is the pre-trained one.")
     parameters: dict[str, Any] = Field(default_factory=dict, description="Further parameters of the method.")
+    scale: dict[str, float | str] = Field(default_factory=dict, description="Factors of alpha by part of the model (docs/merge.md).")
+    dtype: Literal["fp32", "fp16", "bf16"] | None = Field(None, description="To store the result in; default: as the pre-trained one.")
+    extrapolate: bool = Field(False, description="Allow alpha outside of 0 to 1.")
+
+    @model_validator(mode="after")
+    def _method_takes_parameters(self) -> Self:
+        from speechft.merge.methods import get_method
+
+        try:
+            get_method(self.method, self.parameters)
+        except MergeError as error:
+            raise ValueError(str(error)) from None
+        return self
 
 
 class EvaluationRecipe(Strict):

@@ -147,8 +147,8 @@ class Workflow:
         return f"{self.model(encoder, finetuning, method)}/{MODEL_FILES[0]}"
 
     def start(self, encoder: str, finetuning: str) -> str:
-        """Weights of the model that a fine-tuning starts from: the pre-trained encoder, or that of an earlier round."""
-        return self.weights(encoder, *self.experiment.finetunings[finetuning].starts_from)
+        """Weights of the model that a fine-tuning, or a merge, starts from: the pre-trained encoder, or that of an earlier round."""
+        return self.weights(encoder, *self.experiment.merge_start(finetuning))
 
     def finetuning_corpora(self, finetuning: str) -> list[str]:
         """Folders of the manifests that a fine-tuning listens to, that of its own task first."""
@@ -172,11 +172,20 @@ class Workflow:
         assert isinstance(found, EarlyMethod)
         return found
 
-    def merge_source(self, encoder: str, finetuning: str, method: str) -> str:
-        """Weights of the fine-tuned model that `method` merges."""
+    @property
+    def merged_names(self) -> list[str]:
+        """Fine-tunings and combinations of them: what methods of stage 2 apply to."""
+        return [*self.experiment.finetunings, *self.experiment.combinations]
+
+    def merge_sources(self, encoder: str, finetuning: str, method: str) -> list[str]:
+        """Weights of the fine-tuned models that `method` merges: one, or those of a combination."""
         merged = self.experiment.method(method)
         assert isinstance(merged, MergedMethod)
-        return self.weights(encoder, finetuning, merged.of)
+        return [self.weights(encoder, tuning, merged.of) for tuning in self.experiment.merged_finetunings(finetuning)]
+
+    def merge_models(self, encoder: str, finetuning: str, method: str) -> list[str]:
+        """Their encoder directories."""
+        return [source.removesuffix(f"/{MODEL_FILES[0]}") for source in self.merge_sources(encoder, finetuning, method)]
 
     def checkpoint(self, encoder: str) -> str:
         """The checkpoint that an encoder is imported from."""
@@ -312,9 +321,11 @@ class Workflow:
         layout = self.experiment.curves[name]
         merged = self.experiment.method(layout.method)
         assert isinstance(merged, MergedMethod)
-        before, method = self.experiment.finetunings[layout.finetuning].starts_from
+        before, method = self.experiment.merge_start(layout.finetuning)
         start = self._label(layout.encoder, method) + ("" if method == "pretrained" else f" of {before}")
         end = self._label(layout.encoder, merged.of)
+        if layout.finetuning in self.experiment.combinations:
+            end = f"{merged.label}, full step"
         points = [
             CurvePoint(
                 alpha=alpha, encoder=encoder, finetuning=finetuning, method=method,

@@ -172,7 +172,7 @@ def test_fbank_has_a_single_row_with_its_name(with_curve):
 def test_an_alpha_needs_no_method_of_its_own(demo):
     demo["tables"]["demo"]["methods"] = ["pretrained", "speech_ft", "speech_ft@0.50"]
     flow = Workflow(parse_experiment(demo, "my.yaml"))
-    assert flow.merge_source("hubert_demo", "pr_sentences", "speech_ft@0.50") == flow.weights("hubert_demo", "pr_sentences", "stable_ft")
+    assert flow.merge_sources("hubert_demo", "pr_sentences", "speech_ft@0.50") == [flow.weights("hubert_demo", "pr_sentences", "stable_ft")]
     assert json.loads(flow.recipe("merge/speech_ft@0.50")) == {**json.loads(flow.recipe("merge/speech_ft")), "alpha": 0.5}
     assert json.loads(flow.recipe("tables/demo"))["rows"][-1]["label"] == "Speech-FT (alpha 0.50)"
     for name in ("merge/speech_ft@0.5", "merge/stable_ft@0.50", "merge/other@0.50", "curves/alpha"):
@@ -235,3 +235,63 @@ def test_the_ends_of_other_merges_are_their_own_models(with_curve):
 def test_mistakes_in_scores_curves_and_alphas(with_curve, change, expected):
     change(with_curve)
     assert expected in message(with_curve)
+
+
+@pytest.fixture
+def with_combination(demo):
+    demo["finetunings"]["sid_speakers"] = {"corpus": "speakers", "recipe": {"task": "sid", "updates": 10}}
+    demo["combinations"] = {"pr+sid": {"of": ["pr_sentences", "sid_speakers"]}}
+    ties = {"kind": "merge", "label": "TIES merge", "recipe": {"method": "ties", "parameters": {"density": 0.2}}}
+    demo["methods"] = {**STABLE, "ties": ties, "slerp": {"kind": "merge", "label": "Slerp", "recipe": {"method": "slerp"}}}
+    rows = {"encoders": ["hubert_demo"], "finetunings": ["pr+sid"], "methods": ["pretrained", "speech_ft", "ties", "ties@0.50"]}
+    demo["tables"]["multitask"] = {"title": "PR and SID", "tasks": ["pr", "sid"], **rows}
+    return demo
+
+
+def test_a_combination_merges_the_models_of_its_finetunings(with_combination):
+    with_combination["curves"] = {"alpha": {"encoder": "hubert_demo", "finetuning": "pr+sid", "tasks": ["pr"], "alphas": "0:1:0.5"}}
+    flow = Workflow(parse_experiment(with_combination, "my.yaml"))
+    assert flow.merge_models("hubert_demo", "pr+sid", "ties@0.50") == [
+        f"results/demo/models/hubert_demo/{finetuning}/stable_ft" for finetuning in ("pr_sentences", "sid_speakers")
+    ]
+    assert flow.experiment.table_models("multitask") == [
+        ("hubert_demo", "none", "pretrained"),
+        *(("hubert_demo", "pr+sid", method) for method in ("speech_ft", "ties", "ties@0.50")),
+    ]
+    assert json.loads(flow.recipe("merge/ties"))["parameters"] == {"density": 0.2}
+    # The mean of several fine-tuned models is no model of the tables.
+    assert [method for _, (_, _, method) in flow.experiment.curve_models("alpha")] == ["pretrained", "speech_ft@0.50", "speech_ft@1.00"]
+    assert json.loads(flow.recipe("curves/alpha"))["end"] == "Speech-FT, full step"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda d: d["combinations"]["pr+sid"].update(of=["pr_sentences", "er"]), "combinations.pr+sid.of: 'er' is not defined"),
+        (lambda d: d["combinations"]["pr+sid"].update(of=["pr_sentences"]), "combinations.pr+sid.of: Tuple should have at least 2 items"),
+        (lambda d: d["combinations"]["pr+sid"].update(of=["pr_sentences"] * 2), "combinations.pr+sid.of: a fine-tuning is there twice"),
+        (lambda d: d["combinations"].update(sid_speakers=d["combinations"]["pr+sid"]), "combinations.sid_speakers: a fine-tuning has this"),
+        (lambda d: d["tables"]["multitask"].update(methods=["stable_ft"]), "'stable_ft' trains, and 'pr+sid' is a combination"),
+        (
+            lambda d: d["tables"]["multitask"].update(methods=["slerp"]),
+            "merges by slerp, which does not take the number of models of 'pr+sid'",
+        ),
+        (lambda d: d["methods"]["ties"]["recipe"].update(method="tise"), "There is no merge method 'tise'. Methods: linear, "),
+        (lambda d: d["methods"]["ties"]["recipe"]["parameters"].update(densty=1), "densty: unknown key; did you mean 'density'?"),
+    ],
+)
+def test_mistakes_in_combinations_and_merges(with_combination, change, expected):
+    change(with_combination)
+    assert expected in message(with_combination)
+
+
+def test_a_combination_has_one_start(demo):
+    recipe = {"like": "sid", "updates": 5}
+    demo["finetunings"]["sid"] = {"corpus": "speakers", "recipe": recipe}
+    demo["finetunings"]["later"] = {"corpus": "speakers", "recipe": recipe, "start": "pr_sentences/stable_ft"}
+    demo["combinations"] = {"both": {"of": ["pr_sentences", "sid"]}}
+    flow = Workflow(parse_experiment(demo, "my.yaml"))
+    assert flow.start("hubert_demo", "both") == flow.weights("hubert_demo", "none", "pretrained")
+    assert flow.start("hubert_demo", "later") == flow.weights("hubert_demo", "pr_sentences", "stable_ft")
+    demo["combinations"]["both"]["of"] = ["sid", "later"]
+    assert "combinations.both.of: these start from different models (none/pretrained, pr_sentences/stable_ft)" in message(demo)

@@ -95,7 +95,9 @@ def fbank(
 @app.command()
 def export(
     model: Annotated[Path, typer.Argument(help="Encoder directory.")],
-    out: Out,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Where the result goes; default: beside MODEL, as MODEL_FORMAT.pt (or a directory).")
+    ] = None,
     format: Annotated[str, typer.Option(help="fairseq, s3prl or transformers.")] = "fairseq",
 ) -> None:
     """Write an encoder directory in another toolkit's layout.
@@ -104,7 +106,11 @@ def export(
     """
     from speechft.encoders import export_checkpoint
 
+    if out is None:
+        place = model.resolve()
+        out = place.parent / f"{place.name}_{format}{'' if format == 'transformers' else '.pt'}"
     export_checkpoint(model, out, format=format)
+    print(out)
 
 
 @app.command()

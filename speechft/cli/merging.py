@@ -3,30 +3,83 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from speechft.cli.options import Out, Recipe, app
 
+_ALPHA = "Weight of the fine-tuned side, or several at once: 0:1:0.1 or 0,0.25,1. 0.25 unless a recipe says otherwise."
+
 
 @app.command()
 def merge(
-    base: Annotated[Path, typer.Argument(help="Encoder directory of the pre-trained encoder.")],
-    finetuned: Annotated[list[Path], typer.Argument(help="Encoder directories of fine-tuned encoders.")],
+    base: Annotated[Path, typer.Argument(help="The pre-trained encoder: encoder directory or checkpoint.")],
+    finetuned: Annotated[list[Path], typer.Argument(help="Encoder directories or checkpoints of encoders that were fine-tuned from it.")],
     out: Out,
-    alpha: Annotated[float | None, typer.Option(help="Weight of the fine-tuned side; 0.25 unless a recipe says otherwise.")] = None,
-    method: Annotated[str | None, typer.Option(help="Merge method; linear unless a recipe says otherwise.")] = None,
+    alpha: Annotated[str | None, typer.Option(help=_ALPHA)] = None,
+    method: Annotated[str | None, typer.Option(help="Merge method, see docs/merge.md; linear unless a recipe says otherwise.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Parameter of the method, e.g. density=0.2; repeatable.")
+    ] = None,
+    scale: Annotated[
+        list[str] | None, typer.Option(metavar="PART=FACTOR", help="Factor of alpha for a part, e.g. attention=1; the first that matches.")
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="fp32, fp16 or bf16 to store the result in; default: as the pre-trained one.")] = None,
     recipe: Recipe = None,
     extrapolate: Annotated[bool, typer.Option(help="Allow alpha outside [0, 1].")] = False,
 ) -> None:
     """Stage 2: interpolate a pre-trained and fine-tuned encoders in weight space.
 
-    Example: `speechft merge models/hubert_base models/stable_ft --alpha 0.25 --out models/speech_ft`
+    Example: `speechft merge hubert_base_ls960.pt my_finetuned.pt --alpha 0.25 --out merged`
     """
     from speechft.merge import merge as run
+    from speechft.merge import merge_family
     from speechft.recipes import MergeRecipe, load_recipe
 
     chosen = load_recipe(MergeRecipe, recipe) if recipe else MergeRecipe()
-    parameters = {**chosen.parameters, **({"extrapolate": True} if extrapolate else {})}
-    run(base, finetuned, out, method=method or chosen.method, alpha=chosen.alpha if alpha is None else alpha, **parameters)
+    options: dict[str, Any] = {
+        "method": method or chosen.method,
+        "extrapolate": extrapolate or chosen.extrapolate,
+        "scale": _pairs("--scale", scale) or chosen.scale,
+        "dtype": dtype or chosen.dtype,
+        **chosen.parameters,
+        **_pairs("--set", set_),
+    }
+    alphas = _alphas(alpha) if alpha is not None else chosen.alpha
+    if isinstance(alphas, float):
+        run(base, finetuned, out, alpha=alphas, **options)
+        return
+    for member in merge_family(base, finetuned, out, alphas, **options).values():
+        print(member)
+
+
+def _alphas(text: str) -> float | tuple[float, ...]:
+    """One alpha, or those of a range or a list."""
+    from speechft.alphas import parse_alphas
+    from speechft.errors import MergeError
+
+    try:
+        values = parse_alphas(text) if ":" in text else tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise MergeError(
+            f"--alpha {text}: is no number, no range such as 0:1:0.1 (start:stop:step) and no list such as 0,0.25,1."
+        ) from None
+    return values if len(values) > 1 or ":" in text else values[0]
+
+
+def _pairs(option: str, texts: list[str] | None) -> dict[str, Any]:
+    """Values of KEY=VALUE options, in the order given; a value is read as YAML, e.g. 0.2, true, [1, -1]."""
+    import yaml
+
+    pairs = {}
+    for text in texts or []:
+        key, separator, value = text.partition("=")
+        try:
+            # YAML 1.1 reads 0:1 as a number to the base of 60.
+            pairs[key] = value if ":" in value else yaml.safe_load(value)
+        except yaml.YAMLError:
+            separator = ""
+        if not separator or not key:
+            raise typer.BadParameter(f"{option} {text}: write KEY=VALUE")
+    return pairs

@@ -106,10 +106,13 @@ def _own_memory(tensor: Tensor) -> Tensor:
     return tensor.clone() if is_view else tensor
 
 
-def seal_encoder(model_dir: str | Path, provenance: Mapping[str, Any], name: str | None = None) -> None:
-    """Write `provenance.json`, which also records the hashes of the weight files, and the model card `README.md`."""
-    model_dir = Path(model_dir)
-    outputs = {file: sha256_file(model_dir / file) for file in (WEIGHTS, PRETRAINING_ONLY) if (model_dir / file).exists()}
+def seal_encoder(
+    model_dir: str | Path, provenance: Mapping[str, Any], name: str | None = None, hashes: Mapping[str, str] | None = None
+) -> None:
+    """Write `provenance.json`, which also records the hashes of the weight files (those in `hashes` are known), and the model card."""
+    model_dir, known = Path(model_dir), hashes or {}
+    files = [file for file in (WEIGHTS, PRETRAINING_ONLY) if (model_dir / file).exists()]
+    outputs = {file: known.get(file) or sha256_file(model_dir / file) for file in files}
     complete = {**provenance, "outputs": outputs}
     write_json(model_dir / PROVENANCE, complete)
     write_model_card(model_dir, complete, name=name)

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from speechft.encoders.directory import CONFIG, WEIGHTS, write_encoder
-from speechft.encoders.families import get_family, transformers_config
+from speechft.encoders.directory import CONFIG, WEIGHTS, read_config, write_encoder
+from speechft.encoders.families import fairseq_config, get_family, transformers_config
 from speechft.encoders.names import NameMap, as_float32
 from speechft.encoders.provenance import make_provenance
 from speechft.encoders.sources import FORMATS, Source, read_source
@@ -25,6 +25,7 @@ def import_checkpoint(
     family: str | None = None,
     format: str | None = None,
     config: Mapping[str, Any] | None = None,
+    like: str | Path | None = None,
 ) -> None:
     """Turn a checkpoint into an encoder directory; nothing is loaded partially and no code of the file runs.
 
@@ -35,6 +36,7 @@ def import_checkpoint(
         family: "hubert", "wav2vec2", "wavlm" or "decoar2"; default: from the content, against which it is checked.
         format: one of speechft.encoders.sources.FORMATS; default: from the content, against which it is checked.
         config: keys of the layout's own model configuration, and `normalize`, for what the file does not carry.
+        like: an encoder directory of the same architecture; layouts that carry no configuration at all take its.
 
     Raises:
         CheckpointError: unreadable, unsafe or damaged file, another family or format than asked for, tensors that are not finite, that are
@@ -50,7 +52,7 @@ def import_checkpoint(
 
         import_directory(path, out_dir, family, format, config)
         return
-    checkpoint = read_source(path, family, format, config)
+    checkpoint = read_source(path, family, format, config, _settings(Path(like)) if like else None)
     backbone, pretraining_only = split_tensors(checkpoint, str(path))
     backbone_config = transformers_config(
         checkpoint.family, checkpoint.model_cfg, normalize=checkpoint.normalize, mask_embedding="masked_spec_embed" in backbone
@@ -74,6 +76,12 @@ def import_checkpoint(
         provenance=make_provenance("import", {"checkpoint": path}, recipe),
         where=str(path),
     )
+
+
+def _settings(model_dir: Path) -> dict[str, Any]:
+    """The configuration of an encoder directory in fairseq's words, `normalize` included."""
+    config = read_config(model_dir)
+    return {**fairseq_config(config), "normalize": bool(config.speechft_normalize)}
 
 
 def split_tensors(checkpoint: Source, where: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -19,6 +19,7 @@ _HOW = {
 }
 
 _OWN_CLASSES = ("decoar2", "fbank")
+_EXPORTED = ("hubert", "wav2vec2", "wavlm", "decoar2")
 
 
 def write_model_card(model_dir: str | Path, provenance: Mapping[str, Any], name: str | None = None) -> None:
@@ -33,6 +34,7 @@ def write_model_card(model_dir: str | Path, provenance: Mapping[str, Any], name:
     config = read_json(model_dir / "config.json")
     family = str(config.get("model_type", "unknown"))
     inputs = [f"| {role} | {item['name']} | `{item['sha256']}` |" for role, item in provenance.get("inputs", {}).items()]
+    inputs += [f"| result | {file} | `{digest}` |" for file, digest in provenance.get("outputs", {}).items()]
     normalised = bool(config.get("speechft_normalize"))
     audio = "Waveforms are normalised to zero mean and unit variance." if normalised else "Waveforms go in as they are."
     lines = [
@@ -56,7 +58,7 @@ def write_model_card(model_dir: str | Path, provenance: Mapping[str, Any], name:
     recipe = [f"- {key}: {value}" for key, value in provenance.get("recipe", {}).items()]
     versions = ", ".join(f"{package} {version}" for package, version in provenance.get("versions", {}).items())
     lines += [*recipe, *([""] if recipe else []), f"Software: {versions}. Everything is in `provenance.json`.", ""]
-    lines += ["## How to load it", "", "```python", *_usage(family), "```", ""]
+    lines += ["## How to load it", "", "```python", *_usage(family), "```", "", *_elsewhere(family, name or model_dir.name)]
     write_text(model_dir / "README.md", "\n".join(lines))
 
 
@@ -80,4 +82,33 @@ def _usage(family: str) -> list[str]:
         "from transformers import AutoModel",
         "",
         "backbone = AutoModel.from_pretrained(directory)",
+    ]
+
+
+def _elsewhere(family: str, name: str) -> list[str]:
+    """How other toolkits load it, after an export."""
+    if family not in _EXPORTED:
+        return []
+    lines = []
+    if family not in _OWN_CLASSES and family != "wavlm":
+        lines += [
+            "fairseq 1.x, after `speechft export DIRECTORY --format fairseq`:",
+            "",
+            "```python",
+            "from fairseq.checkpoint_utils import load_model_ensemble_and_task",
+            f'(model,), cfg, task = load_model_ensemble_and_task(["{name}_fairseq.pt"])',
+            "```",
+            "",
+        ]
+    return [
+        *lines,
+        "s3prl, after `speechft export DIRECTORY --format s3prl`:",
+        "",
+        "```python",
+        "from s3prl.nn import S3PRLUpstream",
+        f'upstream = S3PRLUpstream("{family}_local", path_or_url="{name}_s3prl.pt")',
+        "```",
+        "",
+        f"or `run_downstream.py -u {family}_local -k {name}_s3prl.pt`.",
+        "",
     ]

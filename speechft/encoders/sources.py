@@ -58,7 +58,9 @@ class Source:
         }
 
 
-def read_source(path: Path, family: str | None, format: str | None, config: Mapping[str, Any] | None) -> Source:
+def read_source(
+    path: Path, family: str | None, format: str | None, config: Mapping[str, Any] | None, default: Mapping[str, Any] | None = None
+) -> Source:
     """Read a checkpoint file of any layout.
 
     Args:
@@ -66,6 +68,7 @@ def read_source(path: Path, family: str | None, format: str | None, config: Mapp
         family: checked against the content; decides where the content does not.
         format: one of FORMATS; checked against the content.
         config: keys of the layout's own model configuration (and `normalize`) that the file does not carry.
+        default: the whole configuration of a layout that carries none; without it, it is told from shapes and published models.
 
     Raises:
         CheckpointError: unreadable or unknown layout, another family or format than asked for, or a `config` that contradicts the file.
@@ -78,7 +81,8 @@ def read_source(path: Path, family: str | None, format: str | None, config: Mapp
         raise CheckpointError(f"{path}: is a {found} checkpoint, not {format}. Leave `format` out or name the right one.")
     source = _READERS[found](content, path)
     source.family = _settle_family(source, family, path)
-    _complete(source, dict(config or {}), path)
+    carries_none = not source.model_cfg or source.format in _WITHOUT_CONFIGURATION
+    _complete(source, {**(default or {} if carries_none else {}), **(config or {})}, path)
     return source
 
 

@@ -1,23 +1,26 @@
-"""What a merge method is: a name, where it comes from, checked parameters, and one function of one tensor."""
+"""What a merge method is: a name, where it comes from, checked parameters, and one function of a piece of a tensor."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from speechft.errors import MergeError
 from speechft.validation import Strict
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from speechft.merge.models import OpenModels, Piece
+
 
 class MergeMethod(ABC):
     """One way to combine a pre-trained model with fine-tuned ones.
 
-    A method sees one tensor at a time, so that a merge never holds whole models. It is made once for a merge, with the parameters
-    that its `Parameters` class declares; what it needs to know about whole models (none of the methods here does) would be gathered
-    in its constructor.
+    A method says where the full step leads (`target`, alpha = 1), and how to go a part of the way (`step`; most methods go straight).
+    It sees one piece of one tensor of all models at a time, so that a merge never holds whole models. What it needs to know about whole
+    models or tensors it gathers in `prepare`, which may look through all pieces as often as it likes.
     """
 
     name: ClassVar[str]
@@ -26,8 +29,10 @@ class MergeMethod(ABC):
     """Where the method was published."""
     summary: ClassVar[str]
     """The formula in words or symbols, for the model card."""
-    symmetric: ClassVar[bool] = True
-    """The order of the fine-tuned models has no meaning; the engine then fixes it, so that it can not change even the rounding."""
+    fewest: ClassVar[int] = 1
+    """Fine-tuned models that it needs."""
+    most: ClassVar[int | None] = None
+    """Fine-tuned models that it takes; None: any number."""
 
     class Parameters(Strict):
         """Parameters beside alpha, with their defaults; this method has none."""
@@ -35,13 +40,68 @@ class MergeMethod(ABC):
     def __init__(self, parameters: Strict) -> None:
         self.parameters = parameters
 
-    @abstractmethod
-    def merge_tensor(self, name: str, base: Tensor, finetuned: Iterable[Tensor], alpha: float) -> Tensor:
-        """Combine one tensor of all models; everything is float32 of the same shape, the result too.
+    @property
+    def symmetric(self) -> bool:
+        """The order of the fine-tuned models has no meaning; the engine then fixes it, so that it can not change even the rounding."""
+        return True
 
-        Args:
-            name: key of the tensor, for methods that treat modules differently.
-            base: the pre-trained tensor; not to be modified.
-            finetuned: the fine-tuned tensors; each is read from disk when the iteration reaches it, and belongs to the method then.
-            alpha: weight of the fine-tuned side; 0 must return `base` and 1 the full step of the method, bit for bit.
+    @property
+    def files(self) -> dict[str, Path]:
+        """Further files that decide the result: role -> file; their hashes go into the provenance."""
+        return {}
+
+    def settings(self) -> dict[str, object]:
+        """The parameters as plain JSON, for the provenance; without paths, which `files` has."""
+        return self.parameters.model_dump(mode="json")
+
+    @classmethod
+    def takes(cls, count: int) -> bool:
+        """Whether it can merge that many fine-tuned models."""
+        return count >= cls.fewest and (cls.most is None or count <= cls.most)
+
+    def check_count(self, count: int) -> None:
+        """Refuse a number of fine-tuned models that the method or its parameters do not allow.
+
+        Raises:
+            MergeError: see above.
         """
+        if not self.takes(count):
+            wanted = str(self.fewest) if self.most == self.fewest else f"at least {self.fewest}"
+            raise MergeError(f"Merge method {self.name!r} takes {wanted} fine-tuned model{'s' * (wanted != '1')}, got {count}.")
+
+    def prepare(self, models: OpenModels) -> None:  # noqa: B027 - most methods need not look
+        """Look at the models before any result is computed; called once, after all checks.
+
+        Raises:
+            MergeError: the models or further files do not allow this merge.
+        """
+
+    def close(self) -> None:  # noqa: B027 - most methods open nothing
+        """Let go of what `prepare` opened."""
+
+    @abstractmethod
+    def target(self, piece: Piece) -> Tensor:
+        """Where the full step leads; pieces of a tensor come in order, each once.
+
+        With one fine-tuned model and parameters that leave it as it is, this must be that model bit for bit.
+        """
+
+    def step(self, piece: Piece, target: Tensor, alpha: float) -> Tensor:
+        """A part of the way from the base to `target`; the engine deals with alpha 0 and 1 itself.
+
+        lerp steps from the nearer end. x + 0 turns -0.0 into +0.0, so values that the target shares with the base are copied.
+        """
+        import torch
+
+        moved = torch.lerp(piece.base, target, alpha)
+        return torch.where(target == piece.base, piece.base, moved, out=moved)
+
+
+def check_weights(name: str, weights: tuple[float, ...] | None, count: int) -> None:
+    """Refuse weights that are not one for each of `count` fine-tuned models.
+
+    Raises:
+        MergeError: see above.
+    """
+    if weights is not None and len(weights) != count:
+        raise MergeError(f"Merge method {name!r}: weights has {len(weights)} values for {count} fine-tuned models. Give one for each.")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from speechft.errors import MergeError
-from speechft.files import sha256_file
 from speechft.merge.stream import TensorInfo, TensorReader
 
 _SHOWN = 20
@@ -41,6 +40,20 @@ def check_alpha(alpha: float, extrapolate: bool) -> float:
     return float(alpha)
 
 
+def check_alphas(alpha: float, factors: Mapping[str, float], extrapolate: bool) -> None:
+    """Refuse factors of alpha that lead a tensor outside of [0, 1].
+
+    Raises:
+        MergeError: names the first such tensor.
+    """
+    for name, factor in factors.items():
+        if not 0.0 <= alpha * factor <= 1.0 and not extrapolate:
+            raise MergeError(
+                f"alpha={alpha:g} times the factor {factor:g} of {name} is outside [0, 1]. Change scale, or ask for it with "
+                "extrapolate=True (--extrapolate)."
+            )
+
+
 def check_paths(base: Path, finetuned: Sequence[Path], out: Path) -> None:
     """Refuse a merge without a fine-tuned model, of the base with itself, or that would write over or into an input.
 
@@ -62,17 +75,15 @@ def check_paths(base: Path, finetuned: Sequence[Path], out: Path) -> None:
             raise MergeError(f"The input {path} lies inside the output {out}, which is replaced as a whole. Choose another output.")
 
 
-def distinct_hashes(files: Sequence[Path], hashes: Sequence[str] | None = None) -> list[str]:
-    """SHA-256 of each fine-tuned model file, computed unless given.
+def check_distinct(files: Sequence[object], hashes: Sequence[str]) -> None:
+    """Refuse files of the same content, which would count one model twice.
 
     Raises:
-        MergeError: two of them have the same content, which would count one model twice.
+        MergeError: names the first pair.
     """
-    hashes = [sha256_file(file) for file in files] if hashes is None else list(hashes)
     for index, digest in enumerate(hashes):
         if (first := hashes.index(digest)) != index:
             raise MergeError(f"{files[index]} and {files[first]} are the same file (SHA-256 {digest[:12]}...). Name each model once.")
-    return hashes
 
 
 def kept(name: str, patterns: Sequence[str]) -> bool:
@@ -95,19 +106,23 @@ def check_tensors(base: TensorReader, finetuned: Sequence[TensorReader], keep: S
     expected = {name: info for name, info in base.tensors.items() if not kept(name, keep)}
     for model in finetuned:
         found = {name: info for name, info in model.tensors.items() if not kept(name, keep)}
-        problems += [f"{model.path}: lacks {name} {expected[name]}" for name in sorted(expected.keys() - found.keys())]
-        problems += [f"{model.path}: has {name} {found[name]} in addition" for name in sorted(found.keys() - expected.keys())]
+        problems += [f"{model.label}: lacks {name} {expected[name]}" for name in sorted(expected.keys() - found.keys())]
+        problems += [f"{model.label}: has {name} {found[name]} in addition" for name in sorted(found.keys() - expected.keys())]
         problems += [
-            f"{model.path}: {name} is {found[name]}, pre-trained it is {expected[name]}"
+            f"{model.label}: {name} is {found[name]}, pre-trained it is {expected[name]}"
             for name in sorted(expected.keys() & found.keys())
             if found[name] != expected[name] and not widened(expected[name], found[name])
         ]
     if problems:
-        shown = [*problems[:_SHOWN], *([f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else [])]
         raise MergeError(
-            f"The models do not have the same tensors as {base.path}; only fine-tuned copies of it can be merged with it:\n  "
-            + "\n  ".join(shown)
+            f"The models do not have the same tensors as {base.label}; only fine-tuned copies of it can be merged with it:\n  "
+            + listed(problems)
         )
+
+
+def listed(problems: Sequence[str]) -> str:
+    """Problems, one a line; of a long list the first ones and the number of the others."""
+    return "\n  ".join([*problems[:_SHOWN], *([f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else [])])
 
 
 def check_configs(base: Mapping[str, Any], finetuned: Mapping[str, Mapping[str, Any]], base_name: str) -> None:

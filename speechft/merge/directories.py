@@ -1,124 +1,194 @@
-"""Stage 2 over encoder directories: `merge`."""
+"""Stage 2 over encoder directories and checkpoints: `merge`, and `merge_family` for several alphas at once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speechft.encoders.families import nothing_learnt
-from speechft.errors import MergeError, SpeechFTError, missing_file
-from speechft.files import atomic_directory, read_json
-from speechft.merge.checks import check_alpha, check_configs, check_paths, distinct_hashes
-from speechft.merge.merge_files import check_compatible, stream_merge
+from speechft.alphas import alpha_text
+from speechft.errors import MergeError
+from speechft.files import atomic_directory, sha256_file
+from speechft.merge.checks import check_alpha, check_configs, check_paths
+from speechft.merge.engine import Dtype, Plan, check_compatible, stream_merge
+from speechft.merge.hashing import FileHashes
+from speechft.merge.inputs import Model, opened
+from speechft.merge.merge_files import in_order
 from speechft.merge.methods import get_method
+from speechft.merge.parts import Scale
+
+Sources = str | Path | Sequence[str | Path]
 
 
 def merge(
     base_dir: str | Path,
-    finetuned_dirs: str | Path | Sequence[str | Path],
+    finetuned_dirs: Sources,
     out_dir: str | Path,
     method: str = "linear",
     alpha: float = 0.25,
     extrapolate: bool = False,
+    scale: Scale | None = None,
+    dtype: Dtype | None = None,
     **method_parameters: Any,
 ) -> None:
     """Merge a pre-trained encoder with fine-tuned copies of it into a new encoder directory (Speech-FT, weight-space interpolation).
 
-    Weights are computed in float32, tensor by tensor. The configuration and the tensors that exist only for pre-training are those of
+    Weights are computed in float32, piece by piece. The configuration and the tensors that exist only for pre-training are those of
     `base_dir`. `provenance.json` and the model card say what was merged, by hash. The same inputs always give the same bytes, for
     symmetric methods such as linear in any order of the fine-tuned models.
 
     Not supported: models of different architectures, and task heads, which an encoder directory does not hold.
 
     Args:
-        base_dir: encoder directory of the pre-trained model, theta0.
-        finetuned_dirs: encoder directories of one or more models that were fine-tuned from it.
+        base_dir: encoder directory of the pre-trained model, theta0, or a checkpoint of it that `import_checkpoint` reads.
+        finetuned_dirs: the same of one or more models that were fine-tuned from it.
         out_dir: directory to write; an encoder directory that is there already is replaced when the new one is complete.
         method: a key of `speechft.merge.METHODS`.
-        alpha: weight of the fine-tuned side: 0 is theta0 and 1 the fine-tuned model (or their mean), bit for bit.
+        alpha: weight of the fine-tuned side: 0 is theta0 and 1 the full step of the method (for linear the fine-tuned model, or the mean
+            of several), bit for bit.
         extrapolate: allow alpha outside [0, 1].
+        scale: factors of alpha by part of the model, see `speechft.merge.parts`, e.g. {"attention": 1, "rest": 0}.
+        dtype: "fp32", "fp16" or "bf16", to store the result in; default: as the base.
         **method_parameters: parameters that the method declares.
 
     Raises:
         MergeError: a directory is incomplete or damaged, the models differ in family, size or tensors, hold NaN or Inf, two fine-tuned
             models are the same, alpha or a parameter is not allowed, or the output would overwrite something else. Nothing is written.
+        CheckpointError: a checkpoint can not be imported.
     """
-    from speechft.encoders.directory import CONFIG, WEIGHTS, copy_sidecars, seal_encoder
+    alpha = check_alpha(alpha, extrapolate)
+    plan = Plan(get_method(method, method_parameters), (), scale or {}, dtype)
+    out = Path(out_dir)
+    _merge(Path(base_dir), _paths(finetuned_dirs), out, {alpha: ""}, plan, extrapolate, _check_encoder)
+
+
+def merge_family(
+    base_dir: str | Path,
+    finetuned_dirs: Sources,
+    out_dir: str | Path,
+    alphas: Sequence[float],
+    method: str = "linear",
+    extrapolate: bool = False,
+    scale: Scale | None = None,
+    dtype: Dtype | None = None,
+    **method_parameters: Any,
+) -> dict[float, Path]:
+    """Merge as `merge` does, at several alphas in one pass over the inputs: `out_dir` gets one encoder directory for each.
+
+    Args:
+        base_dir: see `merge`.
+        finetuned_dirs: see `merge`.
+        out_dir: directory to write; one that holds nothing but such a family is replaced when the new one is complete.
+        alphas: the values of alpha, each once.
+        method: see `merge`.
+        extrapolate: see `merge`.
+        scale: see `merge`.
+        dtype: see `merge`.
+        **method_parameters: see `merge`.
+
+    Returns:
+        alpha -> encoder directory, `out_dir/alpha_0.25` and so on.
+
+    Raises:
+        MergeError: see `merge`.
+        CheckpointError: see `merge`.
+    """
+    alphas = [check_alpha(alpha, extrapolate) for alpha in alphas]
+    if not alphas or len(set(alphas)) != len(alphas):
+        raise MergeError("A family needs at least one alpha, and each once.")
+    plan = Plan(get_method(method, method_parameters), (), scale or {}, dtype)
+    out, members = Path(out_dir), {alpha: f"alpha_{alpha_text(alpha)}" for alpha in alphas}
+    _merge(Path(base_dir), _paths(finetuned_dirs), out, members, plan, extrapolate, _check_family)
+    return {alpha: out / member for alpha, member in members.items()}
+
+
+def _paths(sources: Sources) -> list[Path]:
+    return [Path(path) for path in ([sources] if isinstance(sources, str | Path) else sources)]
+
+
+def _merge(
+    base: Path,
+    finetuned: list[Path],
+    out: Path,
+    members: Mapping[float, str],
+    plan: Plan,
+    extrapolate: bool,
+    check_replaceable: Callable[[Path], None],
+) -> None:
+    """`members`: alpha -> directory below `out`."""
+    from speechft.encoders.directory import WEIGHTS, copy_sidecars, seal_encoder
     from speechft.encoders.provenance import make_provenance
 
-    alpha = check_alpha(alpha, extrapolate)
-    chosen = get_method(method, method_parameters)
-    given = [finetuned_dirs] if isinstance(finetuned_dirs, str | Path) else finetuned_dirs
-    base, finetuned, out = Path(base_dir), [Path(path) for path in given], Path(out_dir)
     check_paths(base, finetuned, out)
-    _check_replaceable(out)
-    base_config, *configs = [_config(model / CONFIG) for model in (base, *finetuned)]
-    check_configs(base_config, {str(model): config for model, config in zip(finetuned, configs, strict=True)}, str(base))
-    check_compatible(base / WEIGHTS, [model / WEIGHTS for model in finetuned])
+    check_replaceable(out)
+    with opened(base, finetuned, out) as (start, models):
+        base_config, *configs = [model.config() for model in (start, *models)]
+        check_configs(base_config, {str(model.given): config for model, config in zip(models, configs, strict=True)}, str(base))
+        check_compatible(start.file, [model.file for model in models], plan, list(members), extrapolate)
+        # One fine-tuned model is hashed while it is merged; the order of several depends on their hashes.
+        with FileHashes([model.file.path for model in (*models, start)]) as hashes, atomic_directory(out) as temporary:
+            ordered = in_order([model.file for model in models], hashes, plan.method)
+            directories = {alpha: temporary / member for alpha, member in members.items()}
+            for directory in directories.values():
+                directory.mkdir(exist_ok=True)
+            outs = {alpha: directory / WEIGHTS for alpha, directory in directories.items()}
+            written = stream_merge(start.file, ordered, outs, plan)
+            inputs = _inputs(start, models, hashes) | {role: _hashed(path) for role, path in plan.method.files.items()}
+            for alpha, directory in directories.items():
+                copy_sidecars(start.directory, directory)
+                provenance = {**make_provenance("merge", {}, _recipe(plan, alpha)), "inputs": inputs}
+                seal_encoder(directory, provenance, name=members[alpha] or out.name, hashes={WEIGHTS: written[alpha]})
 
+
+def _inputs(base: Model, finetuned: Sequence[Model], hashes: FileHashes) -> dict[str, dict[str, str]]:
+    """What was merged, by role, after a last look at whether it is what its provenance says."""
     roles = {"base": base, **{f"finetuned_{index}": model for index, model in enumerate(finetuned)}}
-    recipe = {
-        "method": chosen.name,
-        "formula": chosen.summary,
-        "reference": chosen.reference,
+    found = {}
+    for role, model in roles.items():
+        digest = hashes[model.file.path]
+        model.check_recorded_hash(digest)
+        found[role] = model.provenance(digest)
+    return found
+
+
+def _hashed(path: Path) -> dict[str, str]:
+    return {"name": path.resolve().name, "sha256": sha256_file(path)}
+
+
+def _recipe(plan: Plan, alpha: float) -> dict[str, Any]:
+    return {
+        "method": plan.method.name,
+        "formula": plan.method.summary,
+        "reference": plan.method.reference,
         "alpha": alpha,
-        **chosen.parameters.model_dump(mode="json"),
+        **({"scale": dict(plan.scale)} if plan.scale else {}),
+        **({"dtype": plan.dtype} if plan.dtype else {}),
+        **plan.method.settings(),
     }
-    provenance = make_provenance("merge", roles, recipe)
-    hashes = [provenance["inputs"][role]["sha256"] for role in roles]
-    for model, digest in zip(roles.values(), hashes, strict=True):
-        _check_recorded_hash(model, digest)
-    distinct_hashes([model / WEIGHTS for model in finetuned], hashes[1:])
-
-    with atomic_directory(out) as temporary:
-        sources = {digest: model / WEIGHTS for digest, model in zip(hashes[1:], finetuned, strict=True)}
-        stream_merge(base / WEIGHTS, sources, temporary / WEIGHTS, chosen, alpha)
-        copy_sidecars(base, temporary)
-        seal_encoder(temporary, provenance, name=out.name)
 
 
-def _config(path: Path) -> dict[str, Any]:
-    if not path.parent.is_dir():
-        raise MergeError(f"{path.parent}: no such directory. Give an encoder directory; `speechft import` makes one of a checkpoint.")
-    if not path.is_file():
-        raise MergeError(missing_file(path, "as the model's configuration", "Give an encoder directory; `speechft import` makes one."))
-    try:
-        config = read_json(path)
-    except SpeechFTError as error:
-        raise MergeError(str(error)) from None
-    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
-        raise MergeError(f"{path}: names no model_type, so the family of the model is unknown. Import the checkpoint again.")
-    if (refusal := nothing_learnt(config["model_type"], path.parent, "merge")) is not None:
-        raise MergeError(refusal)
-    return config
-
-
-def _check_recorded_hash(model: Path, digest: str) -> None:
-    """Refuse weights that are not the ones that `provenance.json` was written for; directories from elsewhere have none."""
-    from speechft.encoders.directory import PROVENANCE, WEIGHTS
-
-    path = model / PROVENANCE
-    if not path.exists():
-        return
-    try:
-        recorded = read_json(path)["outputs"][WEIGHTS]
-    except (SpeechFTError, KeyError, TypeError) as error:
-        raise MergeError(f"{path}: records no hash of the weights ({error}). Make the model again.") from None
-    if recorded != digest:
-        raise MergeError(f"{model / WEIGHTS}: is not the file that {PROVENANCE} describes: damaged or replaced. Make the model again.")
-
-
-def _check_replaceable(out: Path) -> None:
+def _check_encoder(out: Path) -> None:
     """Refuse to replace anything but an encoder directory, or what is left of one."""
-    from speechft.encoders.directory import CONFIG, PREPROCESSOR, PRETRAINING_ONLY, PROVENANCE, SOURCE_CONFIG, WEIGHTS
+    from speechft.encoders.directory import FILES
 
-    own = {CONFIG, PREPROCESSOR, PRETRAINING_ONLY, PROVENANCE, SOURCE_CONFIG, WEIGHTS, "README.md"}
     if out.exists() and not out.is_dir():
         raise MergeError(f"{out} is a file. Choose another output directory.")
-    foreign = sorted(path.name for path in out.iterdir() if path.name not in own) if out.exists() else []
+    _refuse(out, [path.name for path in out.iterdir() if path.name not in FILES] if out.exists() else [], "no encoder directory")
+
+
+def _check_family(out: Path) -> None:
+    """Refuse to replace anything but a family."""
+    if out.exists() and not out.is_dir():
+        raise MergeError(f"{out} is a file. Choose another output directory.")
+    foreign = [path.name for path in out.iterdir() if not path.name.startswith("alpha_")] if out.exists() else []
+    _refuse(out, foreign, "no family of merges")
+    for member in out.iterdir() if out.exists() else ():
+        _check_encoder(member)
+
+
+def _refuse(out: Path, foreign: Sequence[str], what: str) -> None:
     if foreign:
         raise MergeError(
-            f"{out} holds {', '.join(foreign[:3])}{' and more' if len(foreign) > 3 else ''}, so it is no encoder directory and is not "
-            "replaced. Choose another output directory."
+            f"{out} holds {', '.join(sorted(foreign)[:3])}{' and more' if len(foreign) > 3 else ''}, so it is {what} and is not replaced. "
+            "Choose another output directory."
         )

@@ -1,21 +1,18 @@
-"""The merge itself, over safetensors files: one pass, a few tensors in memory."""
+"""Merges of bare safetensors files: `merge_files`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from speechft.errors import MergeError
 from speechft.files import atomic_file
 from speechft.merge.base import MergeMethod
-from speechft.merge.checks import check_alpha, check_paths, check_tensors, distinct_hashes, kept, widened
+from speechft.merge.checks import check_alpha, check_distinct, check_paths
+from speechft.merge.engine import Dtype, Plan, check_compatible, stream_merge
+from speechft.merge.hashing import FileHashes
 from speechft.merge.linear import LinearMerge
-from speechft.merge.stream import FLOATING, TensorInfo, TensorReader, TensorWriter
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from speechft.merge.models import ModelFile
+from speechft.merge.parts import Scale
 
 
 def merge_files(
@@ -26,22 +23,26 @@ def merge_files(
     alpha: float = 0.25,
     keep: Sequence[str] = (),
     extrapolate: bool = False,
+    scale: Scale | None = None,
+    dtype: Dtype | None = None,
 ) -> list[str]:
     """Merge safetensors files of one pre-trained and one or more fine-tuned models into a safetensors file.
 
     Computed in float32 (float64 for float64 tensors), stored in the dtype of `base`; where `base` is stored in half precision and a
-    fine-tuned model in float32, in float32. Integer tensors can not be interpolated and must
-    be equal. The bytes of the output depend on the content of the inputs alone, for symmetric methods not on the order of `finetuned`.
+    fine-tuned model in float32, in float32. Integer tensors can not be interpolated and must be equal. The bytes of the output depend on
+    the content of the inputs alone, for symmetric methods not on the order of `finetuned`.
 
     Args:
         base: the pre-trained model.
         finetuned: the fine-tuned models.
         out: the file to write; it appears whole or not at all.
-        method: default `LinearMerge`.
+        method: from `get_method`; default `LinearMerge`.
         alpha: weight of the fine-tuned side, 0.25 in the paper.
         keep: shell-style patterns of tensors that keep the value of `base`, such as those that exist only for pre-training
             (`*final_proj*`); they may differ or lack in the fine-tuned models.
         extrapolate: allow alpha outside [0, 1].
+        scale: factors of alpha by part of the model, see `speechft.merge.parts`.
+        dtype: "fp32", "fp16" or "bf16", to store the result in.
 
     Returns:
         SHA-256 of each fine-tuned file, in the order given.
@@ -50,77 +51,23 @@ def merge_files(
         MergeError: the models do not fit together, hold NaN or Inf, or alpha is not allowed; `out` is then not written.
     """
     alpha = check_alpha(alpha, extrapolate)
-    base, out, models = Path(base), Path(out), [Path(path) for path in finetuned]
-    check_paths(base, models, out)
-    check_compatible(base, models, keep)
-    hashes = distinct_hashes(models)
-    if method is None:
-        method = LinearMerge(LinearMerge.Parameters())
-    with atomic_file(out) as temporary:
-        stream_merge(base, dict(zip(hashes, models, strict=True)), temporary, method, alpha, keep)
-    return hashes
+    plan = Plan(method or LinearMerge(LinearMerge.Parameters()), keep, scale or {}, dtype)
+    check_paths(Path(base), [Path(path) for path in finetuned], Path(out))
+    start, models = ModelFile(Path(base)), [ModelFile(Path(path)) for path in finetuned]
+    check_compatible(start, models, plan, [alpha], extrapolate)
+    with FileHashes([model.path for model in models]) as hashes, atomic_file(out) as temporary:
+        stream_merge(start, in_order(models, hashes, plan.method), {alpha: temporary}, plan)
+        return [hashes[model.path] for model in models]
 
 
-def check_compatible(base: Path, finetuned: Sequence[Path], keep: Sequence[str] = ()) -> None:
-    """Compare the headers of all files, which is quick, before anything is read or hashed; see `check_tensors`."""
-    with ExitStack() as stack:
-        reader, *readers = [stack.enter_context(TensorReader(path)) for path in (base, *finetuned)]
-        check_tensors(reader, readers, keep)
-
-
-def stream_merge(base: Path, finetuned: Mapping[str, Path], out: Path, method: MergeMethod, alpha: float, keep: Sequence[str] = ()) -> None:
-    """Merge files that were checked, one tensor at a time.
-
-    Args:
-        base: the pre-trained model.
-        finetuned: SHA-256 -> fine-tuned model.
-        out: the file to write, which stays incomplete when this fails: give a temporary one.
-        method: how.
-        alpha: weight of the fine-tuned side.
-        keep: see `merge_files`.
+def in_order(models: Sequence[ModelFile], hashes: FileHashes, method: MergeMethod) -> list[ModelFile]:
+    """The models as the method gets them: those of a symmetric method in the order of their hashes. One model needs no hash yet.
 
     Raises:
-        MergeError: a tensor holds NaN or Inf, or an integer tensor differs.
+        MergeError: two models are the same.
     """
-    # Sums of three or more numbers round differently in another order, so symmetric methods get the order of the hashes.
-    models = [finetuned[digest] for digest in (sorted(finetuned) if method.symmetric else finetuned)]
-    with ExitStack() as stack:
-        reader, *readers = [stack.enter_context(TensorReader(path)) for path in (base, *models)]
-        writer = stack.enter_context(TensorWriter(out, _stored(reader, readers)))
-        for name in writer.order:
-            writer.write(name, _merged(name, reader, readers, method, alpha, keep))
-
-
-def _stored(base: TensorReader, finetuned: Sequence[TensorReader]) -> dict[str, TensorInfo]:
-    """What the result holds: as the base, but float32 where a fine-tuned model has more precision."""
-    return {
-        name: next((model.tensors[name] for model in finetuned if name in model.tensors and widened(info, model.tensors[name])), info)
-        for name, info in base.tensors.items()
-    }
-
-
-def _merged(
-    name: str, base: TensorReader, finetuned: Sequence[TensorReader], method: MergeMethod, alpha: float, keep: Sequence[str]
-) -> Tensor:
-    import torch
-
-    start = base.read(name)
-    if kept(name, keep):
-        return start
-    dtype = base.tensors[name].dtype
-    if dtype not in FLOATING:
-        for model in finetuned:
-            if not torch.equal(model.read(name), start):
-                raise MergeError(f"{model.path}: {name} holds {dtype} numbers other than {base.path}; only real numbers can be merged.")
-        return start
-    working = torch.float64 if dtype == "F64" else torch.float32
-
-    def rest() -> Iterator[Tensor]:
-        for model in finetuned:
-            yield model.read(name).to(working)
-
-    tensors = rest()
-    merged = method.merge_tensor(name, start.to(working), tensors, alpha)
-    for _ in tensors:  # what the method did not need (alpha = 0) is still checked for NaN and Inf
-        pass
-    return merged
+    if len(models) == 1:
+        return list(models)
+    digests = {model: hashes[model.path] for model in models}
+    check_distinct(models, [digests[model] for model in models])
+    return sorted(models, key=digests.__getitem__) if method.symmetric else list(models)

@@ -1,4 +1,4 @@
-"""The merge methods by name."""
+"""The merge methods by name. No torch here."""
 
 from __future__ import annotations
 
@@ -7,10 +7,18 @@ from typing import Any
 
 from speechft.errors import ConfigError, MergeError
 from speechft.merge.base import MergeMethod
+from speechft.merge.dare import DareMerge
+from speechft.merge.fisher import FisherMerge
 from speechft.merge.linear import LinearMerge
+from speechft.merge.model_stock import ModelStockMerge
+from speechft.merge.slerp import SlerpMerge
+from speechft.merge.task_arithmetic import TaskArithmeticMerge
+from speechft.merge.ties import TiesMerge
 from speechft.validation import validate
 
-METHODS: dict[str, type[MergeMethod]] = {method.name: method for method in (LinearMerge,)}
+METHODS: dict[str, type[MergeMethod]] = {
+    method.name: method for method in (LinearMerge, TaskArithmeticMerge, TiesMerge, DareMerge, SlerpMerge, ModelStockMerge, FisherMerge)
+}
 
 
 def get_method(name: str, parameters: Mapping[str, Any] | None = None) -> MergeMethod:

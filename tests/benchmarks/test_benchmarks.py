@@ -1,5 +1,6 @@
 """The benchmark scripts run, with a tiny model, and measure what they say."""
 
+import math
 import subprocess
 import sys
 
@@ -62,3 +63,20 @@ def test_both_sides_agree_on_equal_lengths():
     done = subprocess.run([*command, "--longest", "3", "--devices", "cpu"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "| CPU, fp32 | B |" in done.stdout
+
+
+def test_a_merge_is_measured_beside_cp():
+    command = [sys.executable, "benchmarks/merge.py", "--small", "--repetitions", "1", "--threads", "1", "--methods", "linear"]
+    done = subprocess.run([*command, "--mergekit-python", "none"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = {line.split("|")[1].strip() for line in done.stdout.splitlines() if line.startswith("| ")}
+    assert {"cp of both inputs", "cp, until on disk", "speechft, linear", "speechft, linear, with starting Python"} <= rows
+
+
+def test_the_large_merge_has_two_billion_parameters(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from merge import shapes
+
+    count = {size: sum(math.prod(shape) for shape in shapes(size).values()) for size in ("base", "billions")}
+    assert 94e6 < count["base"] < 96e6
+    assert 2e9 < count["billions"] < 2.3e9

@@ -221,6 +221,32 @@ def test_a_new_curve_keeps_what_is_finished(finished):
     assert planned(finished) == {"recipe": 2, "merge": 1, "evaluate": 2, "curve": 1, "all": 1, "total": 7}
 
 
+def use_a_combination(values):
+    values["finetunings"]["sid_speakers"] = {"corpus": "speakers", "recipe": {"task": "sid", "updates": 10}}
+    values["combinations"] = {"pr+sid": {"of": ["pr_sentences", "sid_speakers"]}}
+    ties = {"kind": "merge", "label": "TIES merge", "recipe": {"method": "ties"}}
+    values["methods"] = {
+        "stable_ft": {"kind": "finetune", "label": "Stable-FT"},
+        "linear": {"kind": "merge", "label": "Linear merge"},
+        "ties": ties,
+    }
+    values["tables"]["demo"].update(finetunings=["pr+sid"], methods=["pretrained", "linear", "ties"])
+
+
+def test_a_combination_is_merged_from_the_finetunings_that_it_names(folder):
+    change(folder, use_a_combination)
+    jobs = planned(folder, "results/demo/tables/demo.md")
+    # Two fine-tunings of one encoder; two merges of both; three rows on three tasks.
+    assert (jobs["pretrain"], jobs["finetune"], jobs["merge"], jobs["evaluate"]) == (1, 2, 2, 9)
+    target = "results/demo/models/hubert_demo/pr+sid/ties/model.safetensors"
+    text = snakemake(folder, "--configfile", "experiment.yaml", "--dry-run", "--printshellcmds", "--", target)
+    models = "results/demo/models/hubert_demo"
+    members = f"{models}/none/pretrained {models}/pr_sentences/stable_ft {models}/sid_speakers/stable_ft"
+    assert f"speechft merge {members} --recipe results/demo/recipes/merge/ties.json --out {models}/pr+sid/ties" in text
+    target = "results/demo/models/hubert_demo/pr+sid/stable_ft/model.safetensors"
+    assert "MissingRuleException" in snakemake(folder, "--configfile", "experiment.yaml", "--dry-run", "--", target, check=False)
+
+
 def test_a_typo_in_the_experiment_stops_before_any_job(folder):
     change(folder, lambda values: values["tasks"].update(kss=values["tasks"].pop("ks")))
     text = snakemake(folder, "--configfile", "experiment.yaml", "--dry-run", check=False)

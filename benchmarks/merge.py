@@ -1,0 +1,172 @@
+"""Time and peak memory of merging two models, beside `cp` of the same files and mergekit 0.1.5.
+
+    bash benchmarks/make_mergekit_env.sh       # once; without it there are no rows of mergekit
+    python benchmarks/merge.py                 # prints Markdown; 2 GB of disk in --folder
+    python benchmarks/merge.py --billions      # 2 billion parameters; 45 GB of disk
+
+The models have the tensors of HuBERT base (94 M parameters), or of a wav2vec 2.0 of 2 billion (48 layers of width 1920), random float32.
+`cp` copies both inputs, once as it is and once until the copies are on disk, as a merge waits for its output. All take turns.
+"""
+
+import argparse
+import json
+import math
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+from machine import describe, median_and_range
+
+HERE = Path(__file__).parent
+SIZES = {"tiny": (2, 64, 128, 32), "base": (12, 768, 3072, 512), "billions": (48, 1920, 7680, 512)}
+"""Layers, width, width of the feed-forward part, channels of the convolutions."""
+CONFIG = """merge_method: linear
+models:
+- model: {folder}/base.safetensors
+  parameters: {{weight: 0.75}}
+- model: {folder}/finetuned.safetensors
+  parameters: {{weight: 0.25}}
+dtype: float32
+"""
+LIMIT_MB = {"tiny": 300, "base": 300, "billions": 1500}
+
+
+def shapes(size: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors of an encoder."""
+    layers, width, inner, channels = SIZES[size]
+    found: dict[str, tuple[int, ...]] = {f"feature_extractor.conv_layers.{i}.conv.weight": (channels, channels, 3) for i in range(6)}
+    found |= {"feature_projection.projection.weight": (width, channels), "encoder.pos_conv_embed.conv.weight": (width, width // 16, 128)}
+    for layer in range(layers):
+        at = f"encoder.layers.{layer}"
+        found |= {f"{at}.attention.{name}_proj.weight": (width, width) for name in ("q", "k", "v", "out")}
+        found |= {f"{at}.attention.{name}_proj.bias": (width,) for name in ("q", "k", "v", "out")}
+        found |= {f"{at}.feed_forward.intermediate_dense.weight": (inner, width), f"{at}.feed_forward.intermediate_dense.bias": (inner,)}
+        found |= {f"{at}.feed_forward.output_dense.weight": (width, inner), f"{at}.layer_norm.weight": (width,)}
+    return found
+
+
+def make_models(folder: Path, size: str) -> None:
+    """Write base.safetensors and finetuned.safetensors; values repeat after four million, which no merge notices."""
+    import torch
+
+    from speechft.merge.stream import TensorInfo, TensorWriter
+
+    infos = {name: TensorInfo("F32", shape) for name, shape in shapes(size).items()}
+    for seed, name in enumerate(("base", "finetuned")):
+        values = torch.randn(2**22, generator=torch.Generator().manual_seed(seed))
+        with TensorWriter(folder / f"{name}.safetensors", infos) as writer:
+            for tensor in writer.order:
+                for start in range(0, infos[tensor].size, len(values)):
+                    writer.append(tensor, values[: infos[tensor].size - start])
+
+
+def run(command: list[str], threads: int) -> tuple[float, float, float, str]:
+    """Wall-clock seconds, CPU seconds and peak resident MB of a command, and what it printed."""
+    start = time.perf_counter()
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "GOMP_SPINCOUNT": "10000",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": str(HERE.parent),
+    }
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=output, text=True)
+        assert process.stdout is not None
+        text = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            output.seek(0)
+            raise SystemExit(f"{' '.join(command)} failed: {output.read()[-2000:]}")
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, text
+
+
+def largest_difference(first: Path, second: Path) -> float:
+    """Largest absolute difference of any value of two files with the same tensors."""
+    from speechft.merge.stream import TensorReader
+
+    with TensorReader(first) as left, TensorReader(second) as right:
+        return max(float((left.read(name) - right.read(name)).abs().max()) for name in left.tensors)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--folder", type=Path, help="for the temporary files; default: that of the system")
+    parser.add_argument("--billions", action="store_true", help="2 billion parameters instead of 94 million")
+    parser.add_argument("--small", action="store_true", help="a tiny model, to see whether this script works")
+    parser.add_argument("--methods", nargs="+", default=["linear", "ties"], help="that take one fine-tuned model")
+    parser.add_argument("--mergekit-python", type=Path, default=HERE / ".venv-mergekit/bin/python")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse()
+    size = "tiny" if options.small else "billions" if options.billions else "base"
+    times: dict[str, list[float]] = defaultdict(list)
+    cpu: dict[str, list[float]] = defaultdict(list)
+    memory: dict[str, list[float]] = defaultdict(list)
+    difference = None
+    with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
+        folder = Path(scratch)
+        # In a process of its own: the peak of a child counts from what its parent had when it was started.
+        maker = multiprocessing.get_context("spawn").Process(target=make_models, args=(folder, size))
+        maker.start()
+        maker.join()
+        if maker.exitcode:
+            raise SystemExit("the models could not be made; the message is above")
+        (folder / "mergekit.yml").write_text(CONFIG.format(folder=folder), encoding="utf-8")
+        copy = f"cd {folder}; cp base.safetensors copy_1; cp finetuned.safetensors copy_2"
+        commands = {"cp of both inputs": ["sh", "-c", copy], "cp, until on disk": ["sh", "-c", f"{copy}; sync copy_1 copy_2"]}
+        for method in options.methods:
+            command = [sys.executable, str(HERE / "merge_worker.py"), str(folder), method]
+            commands[f"speechft, {method}"] = command
+        if options.mergekit_python.exists():
+            mergekit = str(options.mergekit_python.with_name("mergekit-pytorch"))
+            commands["mergekit 0.1.5, linear, with starting Python"] = [mergekit, str(folder / "mergekit.yml"), str(folder / "mergekit")]
+        for repetition in range(options.repetitions):
+            for name, command in list(commands.items())[:: 1 if repetition % 2 == 0 else -1]:
+                seconds, cpu_seconds, peak, text = run(command, options.threads)
+                if name.startswith("speechft"):
+                    found = json.loads(text)
+                    times[f"{name}, with starting Python"].append(seconds)
+                    cpu[f"{name}, with starting Python"].append(cpu_seconds)
+                    memory[f"{name}, with starting Python"].append(peak)
+                    seconds, cpu_seconds, peak = found["seconds"], found["cpu_seconds"], found["above_mb"]
+                times[name].append(seconds)
+                cpu[name].append(cpu_seconds)
+                memory[name].append(peak)
+                for extra in ("copy_1", "copy_2"):
+                    (folder / extra).unlink(missing_ok=True)
+        files = list((folder / "mergekit").glob("*.safetensors"))
+        if len(files) == 1 and "linear" in options.methods:
+            # The last method has written merged.safetensors; the linear merge once more, and only now torch enters this process.
+            run(commands["speechft, linear"], options.threads)
+            difference = largest_difference(folder / "merged.safetensors", files[0])
+    parameters = sum(math.prod(shape) for shape in shapes(size).values())
+    print(describe())
+    print(f"Two models of {parameters / 1e6:.0f} M parameters, float32; {options.threads} threads; ", end="")
+    print(f"{options.repetitions} repetitions, taking turns; median (range). Peaks of the merge itself are above the interpreter's.\n")
+    print("| what | time | CPU time | peak resident memory | time / cp |\n|---|---|---|---|---|")
+    cp = sorted(times["cp of both inputs"])[options.repetitions // 2]
+    for name in sorted(times, key=lambda name: (not name.startswith("cp"), not name.startswith("speechft"), name)):
+        middle = sorted(times[name])[len(times[name]) // 2]
+        row = [median_and_range(times[name]), median_and_range(cpu[name]), median_and_range(memory[name], "MB"), f"{middle / cp:.2f}"]
+        print(f"| {name} | {' | '.join(row)} |")
+    if difference is not None:
+        print(f"\nLargest difference between speechft's linear merge and mergekit's: {difference:.1e}.")
+    above = max((max(memory[f"speechft, {method}"]) for method in options.methods), default=0.0)
+    if above > LIMIT_MB[size]:
+        raise SystemExit(f"the merge needed {above:.0f} MB above the interpreter, more than {LIMIT_MB[size]}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""Means that are exact where all models agree, which a sum divided by their number is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def running_mean(tensors: Iterable[Tensor]) -> Tensor:
+    """Mean of tensors of the same shape; they are modified.
+
+    mean_k = mean_{k-1} + (x_k - mean_{k-1}) / k.
+    """
+    mean: Tensor | None = None
+    for count, tensor in enumerate(tensors, start=1):
+        mean = tensor if mean is None else mean.add_(tensor.sub_(mean).div_(count))
+    assert mean is not None, "the engine never calls a method without a fine-tuned model"
+    return mean
+
+
+def elected_mean(base: Tensor, models: Sequence[Tensor], kept: Sequence[Tensor]) -> Tensor:
+    """Elect a sign for each parameter and average the models that agree with it (TIES, steps 2 and 3).
+
+    Args:
+        base: the pre-trained values.
+        models: the fine-tuned values.
+        kept: for each model, which of its changes count.
+
+    Returns:
+        For each parameter the mean of the models whose kept change has the sign of the sum of all kept changes; the base where there is
+        none, or where the kept changes cancel out (the published code then takes the commonest sign of the whole model).
+    """
+    import torch
+
+    changes = [torch.where(keep, model - base, 0.0) for model, keep in zip(models, kept, strict=True)]
+    elected = torch.stack(changes).sum(0).sign()
+    mean, count = base.clone(), torch.zeros_like(base)
+    for model, change in zip(models, changes, strict=True):
+        agrees = (change != 0) & (change.sign() == elected)
+        count += agrees
+        # The first model that agrees is taken as it is: 0 + x would lose the sign of a negative zero.
+        step = torch.where(count == 1, model, mean + (model - mean) / count.clamp(min=1))
+        mean = torch.where(agrees, step, mean)
+    return mean

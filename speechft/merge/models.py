@@ -1,0 +1,123 @@
+"""All models of a merge, opened, and read in step: the same piece of the same tensor of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from speechft.errors import MergeError
+from speechft.merge.checks import kept, widened
+from speechft.merge.stream import FLOATING, TensorInfo, TensorReader
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PIECE = 2**18
+"""Elements read at a time: 1 MiB of float32, which stays in a processor's cache through all steps of a method."""
+
+
+class Piece(NamedTuple):
+    """The same elements of one tensor of all models, flattened; float32 (float64 where the tensors are)."""
+
+    name: str
+    """Of the tensor."""
+    start: int
+    """Number of elements of the tensor that came before."""
+    base: Tensor
+    """Of the pre-trained model; not to be modified."""
+    finetuned: list[Tensor]
+    """Of the fine-tuned models; may be modified."""
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A safetensors file, and what messages call it."""
+
+    path: Path
+    label: str = ""
+
+    def __str__(self) -> str:
+        return self.label or str(self.path)
+
+    def open(self) -> TensorReader:
+        """A reader of its tensors."""
+        return TensorReader(self.path, str(self))
+
+
+class OpenModels:
+    """The pre-trained and the fine-tuned models as methods and the engine see them.
+
+    Args:
+        base: the pre-trained model.
+        finetuned: the fine-tuned models, in the order that the method gets.
+        keep: shell-style patterns of tensors that keep the value of the base.
+    """
+
+    def __init__(self, base: ModelFile, finetuned: Sequence[ModelFile], keep: Sequence[str] = ()) -> None:
+        with ExitStack() as stack:
+            self.base = stack.enter_context(base.open())
+            self.finetuned = [stack.enter_context(model.open()) for model in finetuned]
+            self._stack = stack.pop_all()
+        tensors = self.base.tensors.items()
+        self.names = [name for name, info in tensors if info.dtype in FLOATING and not kept(name, keep)]
+        """Tensors that are merged: all that hold real numbers and are not kept."""
+        self.copied = [name for name in self.base.tensors if name not in set(self.names)]
+        """Tensors that keep the value of the base."""
+        self._keep = keep
+
+    def info(self, name: str) -> TensorInfo:
+        """What a result holds by default: as the base, but float32 where a fine-tuned model has more precision."""
+        own = self.base.tensors[name]
+        others = (model.tensors[name] for model in self.finetuned if name in model.tensors)
+        return next((other for other in others if widened(own, other)), own)
+
+    def size(self, name: str) -> int:
+        """Elements of a tensor."""
+        return self.base.tensors[name].size
+
+    def pieces(self, name: str) -> Iterator[Piece]:
+        """A merged tensor of all models, piece by piece.
+
+        Raises:
+            MergeError: one of the models holds NaN or Inf there.
+        """
+        import torch
+
+        working = torch.float64 if self.base.tensors[name].dtype == "F64" else torch.float32
+        for start, stop in _spans(self.size(name)):
+            base, *finetuned = [model.piece(name, start, stop).to(working) for model in (self.base, *self.finetuned)]
+            yield Piece(name, start, base, finetuned)
+
+    def base_pieces(self, name: str) -> Iterator[Tensor]:
+        """A copied tensor of the base, piece by piece.
+
+        Raises:
+            MergeError: it holds integers (and is not to be kept) that differ in a fine-tuned model: only real numbers can be merged.
+        """
+        import torch
+
+        info, compared = self.base.tensors[name], [] if kept(name, self._keep) else self.finetuned
+        for start, stop in _spans(info.size):
+            piece = self.base.piece(name, start, stop)
+            for model in compared:
+                if not torch.equal(model.piece(name, start, stop), piece):
+                    raise MergeError(
+                        f"{model.label}: {name} holds {info.dtype} numbers other than {self.base.label}; only real numbers can be merged."
+                    )
+            yield piece
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._stack.close()
+
+
+def _spans(size: int) -> Iterator[tuple[int, int]]:
+    """Start and stop of each piece; an empty tensor is one empty piece."""
+    for start in range(0, max(size, 1), PIECE):
+        yield start, min(start + PIECE, size)
