@@ -13,6 +13,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from speechft.alphas import alpha_text, split_method
+from speechft.corpus_recipes import Published
 from speechft.encoder_entries import EncoderEntry, bad_pretrainings
 from speechft.encoder_entries import Filterbanks as Filterbanks
 from speechft.encoder_entries import PretrainedElsewhere as PretrainedElsewhere
@@ -114,7 +115,7 @@ class Experiment(Strict):
     title: str = ""
     results: Path = Field(Path("results"), description="Folder that receives everything.")
     note: str = Field("", description="Printed under every table, e.g. that the speech is synthetic.")
-    corpora: dict[Name, Annotated[CorpusRecipe | UnionCorpus, Field(discriminator="kind")]]
+    corpora: dict[Name, Annotated[CorpusRecipe | Published | UnionCorpus, Field(discriminator="kind")]]
     encoders: dict[Name, EncoderEntry]
     finetunings: dict[Name, Finetuning] = Field(default_factory=dict)
     methods: dict[Name, Method] = Field(default_factory=_default_methods)
