@@ -54,7 +54,7 @@ def test_the_order_of_superb_lists_is_taken(iemocap):
     _, ordered = iemocap.prepare("iemocap", order=order)
     expected = [name for number in range(1, 6) for name in names if name.startswith(f"Ses0{number}")]
     assert [cut.id for cut in ordered["train"]] == expected
-    iemocap.text("../meta_data/Session5/test_meta_data.json", json.dumps({"meta_data": members[1:] + [{"path": "a.wav", "label": "neu"}]}))
+    iemocap.text("../meta_data/Session5/test_meta_data.json", json.dumps({"meta_data": [*members[1:], {"path": "a.wav", "label": "neu"}]}))
     with pytest.raises(CorpusError) as caught:
         iemocap.prepare("iemocap", order=order)
     assert caught.value.problems == ("a: is not in the corpus", f"{expected[40]}: is not in the lists")

@@ -30,7 +30,7 @@ def test_words_are_divided_by_the_hash_and_noise_is_on_both_sides(commands, spea
     _, splits = commands.prepare("speech_commands")
     assert {split: len(cuts) for split, cuts in splits.items()} == {"train": 12, "dev": 12, "test": 12}
     assert {cut.supervisions[0].speaker for cut in splits["train"]} == {speakers["train"], None}
-    labels, found = commands.targets("ks", splits, classes="superb")
+    _, found = commands.targets("ks", splits, classes="superb")
     assert [sorted(map(int, targets)) for targets in found.values()] == [list(range(12))] * 3
     unknown = next(cut for cut in splits["dev"] if cut.supervisions[0].custom["label"] == "_unknown_")
     assert (unknown.id, unknown.supervisions[0].text) == (f"bed_{speakers['dev']}_nohash_0", "bed")
