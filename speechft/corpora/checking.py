@@ -13,7 +13,7 @@ import soundfile
 from speechft.corpora.annotations import checked_trials, relevance_problems, with_turns
 from speechft.corpora.inspection import NO_SUCH_FILE
 from speechft.corpora.mixtures import read_sources
-from speechft.corpora.prepare import Recipe, read_corpus
+from speechft.corpora.prepare import Recipe, published_sizes, read_corpus
 from speechft.corpora.published import agrees, counted, difference, speakers_of
 from speechft.corpora.splits import SPLITS
 from speechft.corpora.utterances import Count, Listing, Utterance
@@ -21,7 +21,6 @@ from speechft.errors import CorpusError
 from speechft.recipes import CorpusRecipe
 
 _WORKERS = 4
-_SHOWN = ("utterances", "speakers")
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def _check(name: str, recipe: Recipe) -> CorpusCheck:
         listing = _list(recipe)
     except CorpusError as error:
         lines = (str(error).splitlines()[0], *error.problems)
-        return CorpusCheck(name, (SplitCheck(name, "", "nothing", "", None, len(lines)),), lines, ())
+        return CorpusCheck(name, _rows(name, Listing([], [], expected=published_sizes(recipe)), None, len(lines)), lines, ())
     seconds, complaints = _lengths(listing.utterances)
     problems = [*map(str, listing.problems), *map(str, relevance_problems(listing.utterances)), *complaints]
     try:
@@ -105,13 +104,13 @@ def _seconds(path: Path) -> float | str:
 
 def _rows(name: str, listing: Listing, seconds: Sequence[float] | None, problems: int) -> tuple[SplitCheck, ...]:
     rows = []
-    splits = [split for split in SPLITS if any(utterance.split == split for utterance in listing.utterances)]
-    for split in splits or [""]:
+    splits = {utterance.split for utterance in listing.utterances} | {count.split for count in listing.expected}
+    for split in [split for split in SPLITS if split in splits] or [""]:
         members = [number for number, utterance in enumerate(listing.utterances) if utterance.split == split]
         hours = None if seconds is None else sum(seconds[number] for number in members) / 3600
         utterances = [listing.utterances[number] for number in members]
         ids = len({utterance.id for utterance in utterances})
-        found = _phrase({"utterances": ids, "speakers": len(speakers_of(utterances))})
+        found = _phrase({"utterances": ids, "speakers": len(speakers_of(utterances))}) or "nothing"
         rows.append(SplitCheck(name, split, found, _expected(listing.expected, split), hours, 0))
     whole = _expected(listing.expected, None)
     rows[0] = dataclasses.replace(
@@ -121,9 +120,8 @@ def _rows(name: str, listing: Listing, seconds: Sequence[float] | None, problems
 
 
 def _expected(counts: Iterable[Count], split: str | None) -> str:
-    return _phrase(
-        {count.what: count.number for count in counts if count.split == split and count.what in (*_SHOWN, "recordings", "hours")}
-    )
+    shown = [count for count in counts if count.split == split and count.what != "labels" and not count.what.startswith("fold ")]
+    return _phrase({count.what.removeprefix("label "): count.number for count in shown})
 
 
 def _phrase(numbers: Mapping[str, float]) -> str:

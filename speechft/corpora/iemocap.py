@@ -22,6 +22,7 @@ _TURN = re.compile(r"\[\d+\.\d+ - \d+\.\d+\]\t(\S+)\t(\w+)\t\[.*\]")
 _LISTS = "`order` is the folder downstream/emotion/meta_data of s3prl."
 
 EXPECTED = (
+    Count(None, "utterances", 5_531, "SessionN/dialog/EmoEvaluation"),
     *(
         Count(None, f"fold {session}", number, f"{session}/dialog/EmoEvaluation")
         for session, number in zip(SESSIONS, (1_085, 1_023, 1_151, 1_031, 1_241), strict=True)

@@ -24,23 +24,24 @@ from speechft.errors import CorpusError
 from speechft.files import atomic_directory, sha256_file, sha256_json, write_json
 from speechft.recipes import CorpusRecipe
 
-# Kind of corpus -> module and function that lists its recordings. Everything after the listing is common to all kinds; mixtures, which
+# Kind of corpus -> module, and in it the function that lists the recordings and, of a published corpus, the sizes that were published.
+# Everything after the listing is common to all kinds; mixtures, which
 # are made on the way, have no recordings to list before.
-_READERS = {
-    "csv": ("speechft.corpora.csv_corpus", "read_csv_corpus"),
-    "librispeech": ("speechft.corpora.librispeech", "read_librispeech"),
-    "voxceleb1": ("speechft.corpora.voxceleb1", "read_voxceleb1"),
-    "speech_commands": ("speechft.corpora.speech_commands", "read_speech_commands"),
-    "fluent_speech_commands": ("speechft.corpora.fluent_speech_commands", "read_fluent_speech_commands"),
-    "iemocap": ("speechft.corpora.iemocap", "read_iemocap"),
-    "audio_snips": ("speechft.corpora.audio_snips", "read_audio_snips"),
-    "quesst14": ("speechft.corpora.quesst14", "read_quesst14"),
-    "libri2mix": ("speechft.corpora.libri2mix", "read_libri2mix"),
-    "timit": ("speechft.corpora.timit", "read_timit"),
-    "tedlium3": ("speechft.corpora.tedlium3", "read_tedlium3"),
-    "crema_d": ("speechft.corpora.crema_d", "read_crema_d"),
-    "aishell3": ("speechft.corpora.aishell", "read_aishell3"),
-    "aishell1": ("speechft.corpora.aishell", "read_aishell1"),
+_READERS: dict[str, tuple[str, str, str | None]] = {
+    "csv": ("speechft.corpora.csv_corpus", "read_csv_corpus", None),
+    "librispeech": ("speechft.corpora.librispeech", "read_librispeech", "EXPECTED"),
+    "voxceleb1": ("speechft.corpora.voxceleb1", "read_voxceleb1", "SIZES"),
+    "speech_commands": ("speechft.corpora.speech_commands", "read_speech_commands", "EXPECTED"),
+    "fluent_speech_commands": ("speechft.corpora.fluent_speech_commands", "read_fluent_speech_commands", "EXPECTED"),
+    "iemocap": ("speechft.corpora.iemocap", "read_iemocap", "EXPECTED"),
+    "audio_snips": ("speechft.corpora.audio_snips", "read_audio_snips", "EXPECTED"),
+    "quesst14": ("speechft.corpora.quesst14", "read_quesst14", "EXPECTED"),
+    "libri2mix": ("speechft.corpora.libri2mix", "read_libri2mix", "EXPECTED"),
+    "timit": ("speechft.corpora.timit", "read_timit", "EXPECTED"),
+    "tedlium3": ("speechft.corpora.tedlium3", "read_tedlium3", "EXPECTED"),
+    "crema_d": ("speechft.corpora.crema_d", "read_crema_d", "EXPECTED"),
+    "aishell3": ("speechft.corpora.aishell", "read_aishell3", "EXPECTED_3"),
+    "aishell1": ("speechft.corpora.aishell", "read_aishell1", "EXPECTED_1"),
 }
 Recipe = CorpusRecipe | PublishedCorpus
 TOLERANCE_PART_SECONDS = 1.0
@@ -142,10 +143,23 @@ def read_corpus(recipe: Recipe) -> Listing:
     Raises:
         CorpusError: its folder or a list in it is missing or can not be read.
     """
-    kind: str = getattr(recipe, "kind")  # noqa: B009 (every class of recipe has its own)
-    module, function = _READERS[kind]
+    module, function, _ = _READERS[_kind(recipe)]
     reader: Callable[[Recipe], Listing] = getattr(import_module(module), function)
     return reader(recipe)
+
+
+def published_sizes(recipe: Recipe) -> tuple[Count, ...]:
+    """Sizes that were published of a corpus, whether or not it is there."""
+    module, _, name = _READERS.get(_kind(recipe), ("", "", None))
+    if name is None:
+        return ()
+    sizes: Any = getattr(import_module(module), name)
+    # VoxCeleb1 has two divisions.
+    return tuple(sizes[getattr(recipe, "use", "")] if isinstance(sizes, dict) else sizes)
+
+
+def _kind(recipe: Recipe) -> str:
+    return str(getattr(recipe, "kind"))  # noqa: B009 (every class of recipe has a kind, and their base has none)
 
 
 def _split_problems(recipe: Recipe, listing: Listing) -> list[Problem]:

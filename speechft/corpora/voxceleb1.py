@@ -37,6 +37,7 @@ ASV_EXPECTED = (
     Count("test", "speakers", 40, "the folders of test/wav"),
     Count("test", "utterances", 4_715, "`trials`", certain=False),
 )
+SIZES = {"sid": SID_EXPECTED, "asv": ASV_EXPECTED}
 TRIALS = 37_720
 
 

@@ -51,4 +51,4 @@ class Skeleton:
 
 @pytest.fixture
 def skeleton(tmp_path):
-    return Skeleton(tmp_path / "corpus")
+    return Skeleton(tmp_path / "published")
