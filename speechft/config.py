@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 
 from speechft.alphas import alpha_text, split_method
 from speechft.combinations import Combination, bad_combinations, bad_rows
+from speechft.corpus_recipes import Published
 from speechft.encoder_entries import EncoderEntry, bad_pretrainings
 from speechft.encoder_entries import Filterbanks as Filterbanks
 from speechft.encoder_entries import PretrainedElsewhere as PretrainedElsewhere
@@ -100,7 +101,7 @@ class Experiment(Strict):
     title: str = ""
     results: Path = Field(Path("results"), description="Folder that receives everything.")
     note: str = Field("", description="Printed under every table, e.g. that the speech is synthetic.")
-    corpora: dict[Name, Annotated[CorpusRecipe | UnionCorpus, Field(discriminator="kind")]]
+    corpora: dict[Name, Annotated[CorpusRecipe | Published | UnionCorpus, Field(discriminator="kind")]]
     encoders: dict[Name, EncoderEntry]
     finetunings: dict[Name, Finetuning] = Field(default_factory=dict)
     combinations: dict[Name, Combination] = Field(default_factory=dict, description="Fine-tunings that are merged with each other.")

@@ -50,7 +50,7 @@ class Workflow:
 
     @property
     def listed_corpora(self) -> list[str]:
-        """Corpora that are prepared from a table on disk."""
+        """Corpora that are prepared from what is on disk."""
         return [name for name in self.experiment.corpora if name not in self.unions]
 
     @property
@@ -129,9 +129,13 @@ class Workflow:
         return [self.corpus(member) for member in found.of]
 
     def corpus_tables(self, name: str) -> list[str]:
-        """The file that lists the recordings of a corpus, and what is said about them in other files."""
+        """The file that lists the recordings of a corpus, and what is said about them in other files.
+
+        Published corpora never change and are no inputs of jobs: plans are made without them, and `speechft prepare` says what is missing.
+        """
         found = self.experiment.corpora[name]
-        assert isinstance(found, CorpusRecipe)
+        if not isinstance(found, CorpusRecipe):
+            return []
         return [str(path) for path in (found.path, found.rttm, found.trials) if path is not None]
 
     def model(self, encoder: str, finetuning: str, method: str) -> str:

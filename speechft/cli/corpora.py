@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,24 +10,75 @@ import typer
 
 from speechft.cli.options import Out, Recipe, app
 
+_SHOWN = 5
+"""Problems of a corpus that `--check` prints in full."""
+
 
 @app.command()
 def prepare(
-    out: Out, recipe: Recipe = None, csv: Annotated[Path | None, typer.Option(help="A CSV corpus with our column names.")] = None
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where the result goes; it appears when it is complete.")] = None,
+    recipe: Recipe = None,
+    csv: Annotated[Path | None, typer.Option(help="A CSV corpus with our column names.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only look at the corpora of --experiment and print a table.")] = False,
+    experiment: Annotated[Path, typer.Option(help="For --check: the experiment whose corpora are looked at.")] = Path("config/paper.yaml"),
 ) -> None:
     """Check a corpus and write its manifests (lhotse), one file a split.
 
     Example: `speechft prepare --csv my_corpus.csv --out manifests/my_corpus`
+
+    With --check nothing is decoded and nothing written: `speechft prepare --check --experiment config/paper.yaml` prints what each corpus
+    of an experiment has, what was published of it, and what is missing. It ends with 1 if there are problems.
     """
+    if check:
+        _check_corpora(experiment)
+        return
     from speechft.corpora import prepare_corpus
-    from speechft.recipes import CorpusRecipe, load_recipe
+    from speechft.corpus_recipes import load_corpus_recipe
+    from speechft.recipes import CorpusRecipe
 
     if (recipe is None) == (csv is None):
         raise typer.BadParameter("give either --recipe FILE.json or --csv FILE.csv")
-    corpus = load_recipe(CorpusRecipe, recipe) if recipe else CorpusRecipe(kind="csv", path=csv)
+    if out is None:
+        raise typer.BadParameter("give --out FOLDER, or --check")
+    corpus = load_corpus_recipe(recipe) if recipe else CorpusRecipe(kind="csv", path=csv)
     summary = prepare_corpus(corpus, out)
     for split, found in summary["splits"].items():
         print(f"{split}: {found['utterances']} utterances, {found['hours']:.3f} h, {found['speakers']} speakers")
+    for size in summary.get("published", ()):
+        if not size["agrees"]:
+            print(f"{size['split'] or 'all splits'}: {size['found']:g} {size['what']}, published are {size['published']:g}")
+
+
+def _check_corpora(experiment: Path) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from speechft.config import UnionCorpus, load_experiment
+    from speechft.corpora.checking import check_corpora
+
+    corpora = load_experiment(experiment).corpora
+    found = check_corpora({name: corpus for name, corpus in corpora.items() if not isinstance(corpus, UnionCorpus)})
+    table = Table(box=box.SIMPLE)
+    for heading in ("corpus", "split", "found", "expected", "hours", "problems"):
+        table.add_column(heading, justify="right" if heading in ("hours", "problems") else "left")
+    for corpus in found:
+        for number, row in enumerate(corpus.splits):
+            hours = "-" if row.hours is None else f"{row.hours:.2f}"
+            table.add_row(
+                "" if number else row.corpus, row.split, row.found, row.expected or "-", hours, "" if number else str(row.problems)
+            )
+    # Where there is no terminal, lines are as long as they need to be.
+    Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
+    for corpus in found:
+        for problem in corpus.problems[:_SHOWN]:
+            print(f"{corpus.corpus}: {problem}")
+        if len(corpus.problems) > _SHOWN:
+            print(f"{corpus.corpus}: and {len(corpus.problems) - _SHOWN} more")
+        for remark in corpus.remarks:
+            print(f"{corpus.corpus}: remark: {remark}")
+    if any(corpus.problems for corpus in found):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -10,13 +10,14 @@ from speechft.corpora.inspection import RecordingFacts
 from speechft.corpora.rttm import Turn, read_rttm
 from speechft.corpora.trials import Trial, read_trials, trials_by_split
 from speechft.corpora.utterances import Listing, Problem, Utterance
+from speechft.corpus_recipes import PublishedCorpus
 from speechft.recipes import CorpusRecipe
 
 TOLERANCE_SECONDS = 0.02
 """By which a turn may end after its recording: annotations are rounded."""
 
 
-def with_turns(recipe: CorpusRecipe, listing: Listing) -> Listing:
+def with_turns(recipe: CorpusRecipe | PublishedCorpus, listing: Listing) -> Listing:
     """Give recordings the turns of the corpus' RTTM file, in order of time; without `rttm` the listing stays.
 
     A recording without a turn is a problem; turns of recordings that the table does not list are ignored.
@@ -55,12 +56,15 @@ def relevance_problems(utterances: Sequence[Utterance]) -> list[Problem]:
     return problems
 
 
-def checked_trials(recipe: CorpusRecipe, utterances: Sequence[Utterance]) -> dict[str, list[Trial]]:
-    """Trials of dev and test; none without `trials`.
+def checked_trials(
+    recipe: CorpusRecipe | PublishedCorpus, listed: Sequence[Trial], utterances: Sequence[Utterance]
+) -> dict[str, list[Trial]]:
+    """Trials of dev and test: those that the corpus lists itself, or those of the file `trials`; none without either.
 
     Raises:
         CorpusError: the list can not be used, names unknown recordings or pairs recordings of different splits.
     """
-    if recipe.trials is None:
+    trials = read_trials(recipe.trials) if isinstance(recipe, CorpusRecipe) and recipe.trials else listed
+    if not trials:
         return {}
-    return trials_by_split(read_trials(recipe.trials), {utterance.id: utterance.split for utterance in utterances}, str(recipe.trials))
+    return trials_by_split(trials, {utterance.id: utterance.split for utterance in utterances}, str(getattr(recipe, "trials", recipe.path)))

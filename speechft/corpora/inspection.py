@@ -21,7 +21,10 @@ _BLOCK_FRAMES = 1 << 18
 
 @dataclass(frozen=True)
 class RecordingFacts:
-    """An intact recording. `num_samples` counts samples of one channel at `sampling_rate` Hz; `channel` is the one to take."""
+    """An intact recording. `num_samples` counts samples of one channel at `sampling_rate` Hz; `channel` is the one to take.
+
+    Of a part, `num_samples` are its own, from `first_sample` on, and `of_samples` those of the whole recording.
+    """
 
     path: Path
     sampling_rate: int
@@ -29,6 +32,8 @@ class RecordingFacts:
     num_channels: int
     channel: int
     sha256: str
+    first_sample: int = 0
+    of_samples: int | None = None
 
 
 def inspect_all(paths: Sequence[Path], channel: int | None, progress: str) -> list[RecordingFacts | str]:

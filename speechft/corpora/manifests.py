@@ -22,20 +22,21 @@ SUFFIX = ".jsonl.gz"
 
 
 def make_cut(utterance: Utterance, facts: RecordingFacts) -> Any:
-    """The `MonoCut` of a whole recording, with one supervision for what the corpus says about it, or one for each turn of a mixture."""
+    """The `MonoCut` of a recording or a part of one, with one supervision for what the corpus says about it, or one a turn of a mixture."""
     duration = facts.num_samples / facts.sampling_rate
+    whole = facts.num_samples if facts.of_samples is None else facts.of_samples
     recording = Recording(
-        id=utterance.id,
+        id=utterance.id if facts.of_samples is None else facts.path.stem,
         sources=[AudioSource(type="file", channels=list(range(facts.num_channels)), source=str(facts.path))],
         sampling_rate=facts.sampling_rate,
-        num_samples=facts.num_samples,
-        duration=duration,
+        num_samples=whole,
+        duration=whole / facts.sampling_rate,
     )
     phones = [AlignmentItem(label, start, round(end - start, 6)) for label, start, end in utterance.phones or ()]
     labels = {key: value for key, value in (("label", utterance.label), ("relevant", utterance.relevant)) if value is not None}
     supervision = SupervisionSegment(
         id=utterance.id,
-        recording_id=utterance.id,
+        recording_id=recording.id,
         start=0.0,
         duration=duration,
         channel=facts.channel,
@@ -47,7 +48,7 @@ def make_cut(utterance: Utterance, facts: RecordingFacts) -> Any:
     custom = None if utterance.fold is None else {"fold": utterance.fold}
     return MonoCut(
         id=utterance.id,
-        start=0.0,
+        start=facts.first_sample / facts.sampling_rate,
         duration=duration,
         channel=facts.channel,
         supervisions=_turn_supervisions(utterance, facts.channel) or [supervision],

@@ -61,7 +61,7 @@ def render_mixtures(recipe: CorpusRecipe, directory: Path) -> Listing:
     Raises:
         CorpusError: there is no table to speak of (missing file, no header, columns that are missing).
     """
-    sources, problems = _read_sources(recipe)
+    sources, problems = read_sources(recipe)
     paths = sorted({source.path for source in sources})
     facts = dict(zip(paths, inspect_all(paths, None, f"checking sources of {recipe.path.name}"), strict=True))
     problems += [problem for source in sources for problem in _source_problems(source, facts[source.path])]
@@ -90,7 +90,12 @@ def render_mixtures(recipe: CorpusRecipe, directory: Path) -> Listing:
     return Listing(utterances, problems)
 
 
-def _read_sources(recipe: CorpusRecipe) -> tuple[list[Source], list[Problem]]:
+def read_sources(recipe: CorpusRecipe) -> tuple[list[Source], list[Problem]]:
+    """The rows of the table, and the problems of those that can not be used.
+
+    Raises:
+        CorpusError: there is no table to speak of.
+    """
     table = read_table(recipe.path)
     header = [printable(name.strip()) for name in table[0][1]] if table else []
     missing = [name for name in REQUIRED if name not in header]

@@ -14,21 +14,42 @@ from speechft.corpora.inspection import NO_SUCH_FILE, RecordingFacts, inspect_al
 from speechft.corpora.manifests import SUFFIX, make_cut, write_manifest
 from speechft.corpora.mixtures import render_mixtures
 from speechft.corpora.phones import TOLERANCE_SECONDS
+from speechft.corpora.published import agrees, counted, difference
 from speechft.corpora.splits import SPLITS, choose_dev
 from speechft.corpora.ted_subset import TRAIN_HOURS, ted_subset
 from speechft.corpora.trials import TRIALS, Trial, write_trials
-from speechft.corpora.utterances import Listing, Problem, Utterance
+from speechft.corpora.utterances import Count, Listing, Problem, Utterance
+from speechft.corpus_recipes import PublishedCorpus
 from speechft.errors import CorpusError
 from speechft.files import atomic_directory, sha256_file, sha256_json, write_json
 from speechft.recipes import CorpusRecipe
 
-# Kind of corpus -> module and function that lists its recordings. Everything after the listing is common to all kinds; mixtures, which
+# Kind of corpus -> module, and in it the function that lists the recordings and, of a published corpus, the sizes that were published.
+# Everything after the listing is common to all kinds; mixtures, which
 # are made on the way, have no recordings to list before.
-_READERS = {"csv": ("speechft.corpora.csv_corpus", "read_csv_corpus")}
+_READERS: dict[str, tuple[str, str, str | None]] = {
+    "csv": ("speechft.corpora.csv_corpus", "read_csv_corpus", None),
+    "librispeech": ("speechft.corpora.librispeech", "read_librispeech", "EXPECTED"),
+    "voxceleb1": ("speechft.corpora.voxceleb1", "read_voxceleb1", "SIZES"),
+    "speech_commands": ("speechft.corpora.speech_commands", "read_speech_commands", "EXPECTED"),
+    "fluent_speech_commands": ("speechft.corpora.fluent_speech_commands", "read_fluent_speech_commands", "EXPECTED"),
+    "iemocap": ("speechft.corpora.iemocap", "read_iemocap", "EXPECTED"),
+    "audio_snips": ("speechft.corpora.audio_snips", "read_audio_snips", "EXPECTED"),
+    "quesst14": ("speechft.corpora.quesst14", "read_quesst14", "EXPECTED"),
+    "libri2mix": ("speechft.corpora.libri2mix", "read_libri2mix", "EXPECTED"),
+    "timit": ("speechft.corpora.timit", "read_timit", "EXPECTED"),
+    "tedlium3": ("speechft.corpora.tedlium3", "read_tedlium3", "EXPECTED"),
+    "crema_d": ("speechft.corpora.crema_d", "read_crema_d", "EXPECTED"),
+    "aishell3": ("speechft.corpora.aishell", "read_aishell3", "EXPECTED_3"),
+    "aishell1": ("speechft.corpora.aishell", "read_aishell1", "EXPECTED_1"),
+}
+Recipe = CorpusRecipe | PublishedCorpus
+TOLERANCE_PART_SECONDS = 1.0
+"""By which a part may end after its recording; it then ends with it. Transcribers of talks mark the last segment past the end."""
 Checked = tuple[Utterance, RecordingFacts]
 
 
-def prepare_corpus(recipe: CorpusRecipe, out_dir: Path) -> dict[str, Any]:
+def prepare_corpus(recipe: Recipe, out_dir: Path) -> dict[str, Any]:
     """Check a corpus completely and write its manifests.
 
     `out_dir` receives `{train,dev,test}.jsonl.gz` for the splits that exist, and `corpus.json`, which is also returned:
@@ -37,18 +58,19 @@ def prepare_corpus(recipe: CorpusRecipe, out_dir: Path) -> dict[str, Any]:
     relevant documents, channels and the bytes of every recording, but not where the corpus lies; manifests hold absolute paths, so their
     hashes do change with it. A split whose recordings name folds has `folds` too: fold -> recordings. With `trials` of the recipe there
     is a copy of the list, `trials.csv`, and `trials` in the summary: number for each split, sha256. With `kind: mixtures` there are the
-    mixtures too, `audio/*.flac`, and their turns, `turns.rttm`.
+    mixtures too, `audio/*.flac`, and their turns, `turns.rttm`. A published corpus has `published`: its sizes as they were published and
+    as they are.
 
     Raises:
         CorpusError: anything is wrong; every problem of every row is in `problems`. Nothing is written then.
     """
-    if recipe.kind != "mixtures":
-        checked, trials = _check(recipe, with_turns(recipe, _read(recipe)))
+    if not isinstance(recipe, CorpusRecipe) or recipe.kind != "mixtures":
+        checked, trials, sizes = _check(recipe, with_turns(recipe, read_corpus(recipe)))
         with atomic_directory(out_dir) as directory:
-            return _write(recipe, checked, trials, directory)
+            return _write(recipe, checked, trials, directory, sizes)
     with atomic_directory(out_dir) as directory:
-        checked, trials = _check(recipe, render_mixtures(recipe, directory))
-        return _write(recipe, [_moved(found, directory, out_dir) for found in checked], trials, directory)
+        checked, trials, sizes = _check(recipe, render_mixtures(recipe, directory))
+        return _write(recipe, [_moved(found, directory, out_dir) for found in checked], trials, directory, sizes)
 
 
 def _moved(found: Checked, directory: Path, out_dir: Path) -> Checked:
@@ -58,26 +80,47 @@ def _moved(found: Checked, directory: Path, out_dir: Path) -> Checked:
     return dataclasses.replace(utterance, path=path), dataclasses.replace(facts, path=path)
 
 
-def _check(recipe: CorpusRecipe, listing: Listing) -> tuple[list[Checked], dict[str, list[Trial]]]:
-    """Recordings that are intact, and trials; everything wrong is one error."""
+def _check(recipe: Recipe, listing: Listing) -> tuple[list[Checked], dict[str, list[Trial]], list[tuple[Count, float]]]:
+    """Recordings that are intact, trials, and published sizes with what was found; everything wrong is one error."""
     problems = [*listing.problems, *_split_problems(recipe, listing), *relevance_problems(listing.utterances)]
-    results = inspect_all([utterance.path for utterance in listing.utterances], recipe.channel, f"checking {recipe.path.name}")
-    if len(results) > 1 and all(isinstance(result, str) and result.endswith(NO_SUCH_FILE) for result in results):
+    paths = list(dict.fromkeys(utterance.path for utterance in listing.utterances))
+    of_path = dict(zip(paths, inspect_all(paths, recipe.channel, f"checking {recipe.path.name}"), strict=True))
+    results = [of_path[utterance.path] for utterance in listing.utterances]
+    unfound = all(isinstance(result, str) and result.endswith(NO_SUCH_FILE) for result in results)
+    if isinstance(recipe, CorpusRecipe) and len(results) > 1 and unfound:
         problems.append(Problem(0, "not one recording is where the table says; set `audio_root` to the folder that its paths start from"))
     checked: list[Checked] = []
     for utterance, result in zip(listing.utterances, results, strict=True):
+        if not isinstance(result, str):
+            result = _part(utterance, result)
         if isinstance(result, str):
             problems.append(Problem(utterance.row, result))
         else:
             problems += [*_phone_problems(utterance, result), *turn_problems(utterance, result)]
             checked.append((utterance, result))
+    seconds = [facts.num_samples / facts.sampling_rate for _, facts in checked]
+    sizes = [(count, counted(count, [utterance for utterance, _ in checked], seconds)) for count in listing.expected]
+    if isinstance(recipe, PublishedCorpus) and recipe.complete and len(checked) == len(results):
+        problems += [Problem(0, difference(count, found)) for count, found in sizes if count.certain and not agrees(count, found)]
     if problems:
-        raise _report(recipe, sorted(problems))
-    if recipe.subset == "tedlium":
+        raise _report(recipe, sorted(set(problems)))
+    if getattr(recipe, "subset", None) == "tedlium":
         checked = _ted_subset(checked)
     if recipe.dev_fraction is not None:
         checked = _with_dev_split(checked, recipe.dev_fraction)
-    return checked, checked_trials(recipe, [utterance for utterance, _ in checked])
+    return checked, checked_trials(recipe, listing.trials, [utterance for utterance, _ in checked]), sizes
+
+
+def _part(utterance: Utterance, facts: RecordingFacts) -> RecordingFacts | str:
+    """Facts about the part of a recording that an utterance is, or why there is none; the whole recording where no time is given."""
+    if utterance.start is None or utterance.end is None:
+        return facts
+    first, end = round(utterance.start * facts.sampling_rate), round(utterance.end * facts.sampling_rate)
+    seconds = facts.num_samples / facts.sampling_rate
+    if not 0 <= first < end or end > facts.num_samples + TOLERANCE_PART_SECONDS * facts.sampling_rate or first >= facts.num_samples:
+        return f"{facts.path}: {utterance.id} is from {utterance.start:g} s to {utterance.end:g} s, the recording lasts {seconds:g} s"
+    end = min(end, facts.num_samples)
+    return dataclasses.replace(facts, num_samples=end - first, first_sample=first, of_samples=facts.num_samples)
 
 
 def _phone_problems(utterance: Utterance, facts: RecordingFacts) -> list[Problem]:
@@ -87,20 +130,39 @@ def _phone_problems(utterance: Utterance, facts: RecordingFacts) -> list[Problem
     return [Problem(utterance.row, f"{facts.path}: its last phone ends at {utterance.phones[-1][2]:g} s, the recording at {seconds:g} s")]
 
 
-def _report(recipe: CorpusRecipe, problems: list[Problem]) -> CorpusError:
+def _report(recipe: Recipe, problems: list[Problem]) -> CorpusError:
     rows = len({problem.row for problem in problems if problem.row})
     count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
     where = f" in {rows} row{'s' if rows > 1 else ''}" if rows else ""
     return CorpusError(f"{recipe.path}: {count}{where}; no manifest was written.", [str(problem) for problem in problems])
 
 
-def _read(recipe: CorpusRecipe) -> Listing:
-    module, function = _READERS[recipe.kind]
-    reader: Callable[[CorpusRecipe], Listing] = getattr(import_module(module), function)
+def read_corpus(recipe: Recipe) -> Listing:
+    """What a corpus lists, before any recording is looked at.
+
+    Raises:
+        CorpusError: its folder or a list in it is missing or can not be read.
+    """
+    module, function, _ = _READERS[_kind(recipe)]
+    reader: Callable[[Recipe], Listing] = getattr(import_module(module), function)
     return reader(recipe)
 
 
-def _split_problems(recipe: CorpusRecipe, listing: Listing) -> list[Problem]:
+def published_sizes(recipe: Recipe) -> tuple[Count, ...]:
+    """Sizes that were published of a corpus, whether or not it is there."""
+    module, _, name = _READERS.get(_kind(recipe), ("", "", None))
+    if name is None:
+        return ()
+    sizes: Any = getattr(import_module(module), name)
+    # VoxCeleb1 has two divisions.
+    return tuple(sizes[getattr(recipe, "use", "")] if isinstance(sizes, dict) else sizes)
+
+
+def _kind(recipe: Recipe) -> str:
+    return str(getattr(recipe, "kind"))  # noqa: B009 (every class of recipe has a kind, and their base has none)
+
+
+def _split_problems(recipe: Recipe, listing: Listing) -> list[Problem]:
     """Splits that must have rows and have none."""
     sizes = Counter(utterance.split for utterance in listing.utterances)
     if not sizes or not any(split in sizes for split in SPLITS):
@@ -134,7 +196,9 @@ def _with_dev_split(checked: list[Checked], fraction: float) -> list[Checked]:
     return [(dataclasses.replace(utterance, split="dev") if utterance.id in dev else utterance, facts) for utterance, facts in checked]
 
 
-def _write(recipe: CorpusRecipe, checked: list[Checked], trials: dict[str, list[Trial]], directory: Path) -> dict[str, Any]:
+def _write(
+    recipe: Recipe, checked: list[Checked], trials: dict[str, list[Trial]], directory: Path, sizes: list[tuple[Count, float]]
+) -> dict[str, Any]:
     summary: dict[str, Any] = {
         "splits": {},
         "sampling_rates": {str(rate): count for rate, count in sorted(Counter(facts.sampling_rate for _, facts in checked).items())},
@@ -150,6 +214,11 @@ def _write(recipe: CorpusRecipe, checked: list[Checked], trials: dict[str, list[
     if trials:
         write_trials(directory / TRIALS, (trial for found in trials.values() for trial in found))
         summary["trials"] = {**{split: len(found) for split, found in trials.items()}, "sha256": sha256_file(directory / TRIALS)}
+    if sizes:
+        summary["published"] = [
+            {"split": count.split, "what": count.what, "published": count.number, "found": found, "agrees": agrees(count, found)}
+            for count, found in sizes
+        ]
     write_json(directory / "corpus.json", summary)
     return summary
 
@@ -179,6 +248,8 @@ def _content_sha256(checked: list[Checked]) -> str:
     for utterance, facts in checked:
         values = [utterance.id, utterance.split, utterance.text, utterance.speaker, utterance.label, facts.channel, facts.sha256]
         rows.append(values if utterance.fold is None and not utterance.phones else [*values, utterance.fold, *(utterance.phones or ())])
+        if facts.of_samples is not None:
+            rows[-1] = [*rows[-1], facts.first_sample, facts.num_samples]
         if utterance.turns or utterance.relevant:
             rows[-1] = [*rows[-1], utterance.relevant, *(dataclasses.astuple(turn) for turn in utterance.turns)]
     return sha256_json(rows)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from speechft.corpora.phones import Phone
 from speechft.corpora.rttm import Turn
+from speechft.corpora.trials import Trial
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording as the corpus lists it; `row` orders reports (for a table: its row, the header being row 1)."""
+    """One recording, or part of one, as the corpus lists it; `row` orders reports (for a table: its row, the header being row 1)."""
 
     row: int
     id: str
@@ -24,6 +25,9 @@ class Utterance:
     phones: tuple[Phone, ...] | None = None
     relevant: str | None = None
     turns: tuple[Turn, ...] = ()
+    start: float | None = None
+    """Seconds of the recording at which the utterance begins, where it is a part of one; `end` likewise."""
+    end: float | None = None
 
 
 @dataclass(frozen=True, order=True)
@@ -38,8 +42,26 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Count:
+    """A published number of a split (None: of all): `utterances`, `speakers`, `recordings`, `hours`, `labels`, or `fold NAME`.
+
+    `certain` numbers must be met; the others are from memory of the literature, and a difference is a remark. `look_at` says where a
+    difference comes from.
+    """
+
+    split: str | None
+    what: str
+    number: float
+    look_at: str
+    certain: bool = True
+
+
+@dataclass(frozen=True)
 class Listing:
     """All that a reader found: utterances in corpus order, and problems."""
 
     utterances: list[Utterance]
     problems: list[Problem]
+    trials: tuple[Trial, ...] = ()
+    expected: tuple[Count, ...] = ()
+    """Sizes that were published."""

@@ -1,0 +1,70 @@
+"""Audio SNIPS (Lai et al., 2021), for SF: the queries of SNIPS, spoken by 16 synthetic voices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from speechft.corpora.published import bad_line, listing, need_folder, read_lines
+from speechft.corpora.utterances import Count, Listing, Problem, Utterance
+from speechft.corpus_recipes import AudioSnips
+
+SOURCE = (
+    "Get Audio SNIPS as s3prl's docs/superb.md (slot filling) says; `path` is its folder SNIPS, with train/, valid/ and test/ of WAV files "
+    "and all.iob.snips.txt."
+)
+LABELS = "all.iob.snips.txt"
+FOLDERS = {"train": "train", "dev": "valid", "test": "test"}
+SPEAKERS = {
+    "train": ("Ivy", "Joanna", "Joey", "Justin", "Kendra", "Kimberly", "Matthew", "Salli"),
+    "dev": ("Aditi", "Amy", "Geraint", "Nicole"),
+    "test": ("Brian", "Emma", "Raveena", "Russell"),
+}
+_BEGIN, _END = "BOS", "EOS"
+
+EXPECTED = tuple(
+    Count(split, what, number, f"the WAV files of {FOLDERS[split]}/")
+    for split, queries in (("train", 13_084), ("dev", 700), ("test", 700))
+    for what, number in (("utterances", queries * len(SPEAKERS[split])), ("speakers", len(SPEAKERS[split])))
+)
+Words = tuple[list[str], list[str]]
+
+
+def read_audio_snips(recipe: AudioSnips) -> Listing:
+    """Recordings by name, of the voices that SUPERB gives to each split; their words and the slot type of each word (`O` for none).
+
+    `B-` and `I-` of the table are dropped: neighbouring slots of a type become one, as in SUPERB.
+
+    Raises:
+        CorpusError: a folder or the table of words and slots is missing.
+    """
+    need_folder(recipe.path, "Audio SNIPS", SOURCE)
+    table, problems = _read_labels(recipe.path / LABELS)
+    utterances: list[Utterance] = []
+    for split, name in FOLDERS.items():
+        folder = need_folder(recipe.path / name, "Audio SNIPS", SOURCE)
+        for path in sorted(folder.glob("*.wav")):
+            speaker = next((voice for voice in SPEAKERS[split] if path.name.startswith(voice)), None)
+            if speaker is None:
+                continue  # a voice of another split, or of none
+            found = table.get(path.stem) or table.get(path.stem.removeprefix(f"{speaker}-"))
+            if found is None:
+                problems.append(Problem(0, f"{path}: {recipe.path / LABELS} has no line {path.stem}"))
+                continue
+            words, slots = found
+            utterances.append(Utterance(0, path.stem, path, split, text=" ".join(words).upper(), speaker=speaker, label=" ".join(slots)))
+    return listing(utterances, problems, EXPECTED, "Audio SNIPS", recipe.path, SOURCE)
+
+
+def _read_labels(path: Path) -> tuple[dict[str, Words], list[Problem]]:
+    table: dict[str, Words] = {}
+    problems: list[Problem] = []
+    for number, line in read_lines(path, "as words and slots of Audio SNIPS", SOURCE):
+        words, tab, slots = line.partition("\t")
+        name, *spoken = words.split()
+        marks = slots.split()
+        # The marks are those of BOS and the words; the intent stands in the place of EOS.
+        if not tab or len(spoken) < 3 or spoken[0] != _BEGIN or spoken[-1] != _END or len(marks) != len(spoken):
+            problems.append(bad_line(path, number, f"{line.strip()!r} is not `name BOS words EOS<tab>O slots intent`"))
+            continue
+        table[name] = spoken[1:-1], [mark.removeprefix("B-").removeprefix("I-") for mark in marks[1:-1]]
+    return table, problems

@@ -1,0 +1,66 @@
+"""CREMA-D (Cao et al., 2014), for ER: twelve sentences by 91 actors in six emotions."""
+
+from __future__ import annotations
+
+import re
+
+from speechft.corpora.csv_corpus import read_table
+from speechft.corpora.published import listing, need_folder
+from speechft.corpora.utterances import Count, Listing, Problem, Utterance
+from speechft.corpus_recipes import CremaD
+from speechft.errors import CorpusError, missing_file
+
+SOURCE = (
+    "Get CREMA-D from https://github.com/CheyneyComputerScience/CREMA-D (with git lfs); `path` is the clone, with AudioWAV/ and "
+    "VideoDemographics.csv."
+)
+CLASSES = {"ANG": "angry", "DIS": "disgusted", "FEA": "fearful", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
+WITHOUT_SOUND = "1076_MTI_SAD_XX"
+"""A recording of the corpus without speech; it is left out."""
+_NAME = re.compile(r"(\d{4})_[A-Z]{3}_([A-Z]{3})_[A-Z]{2}")
+
+EXPECTED = (
+    Count(None, "utterances", 7_441, "AudioWAV (7442 recordings, one of them without sound)"),
+    Count(None, "speakers", 91, "VideoDemographics.csv"),
+    Count(None, "labels", 6, "the names of the recordings"),
+)
+
+
+def read_crema_d(recipe: CremaD) -> Listing:
+    """Recordings by name; the label stands in the name.
+
+    There is no official division. Ours has no speaker on two sides and both sexes on each: among the women and among the men, by number,
+    every ninth actor of ten is dev, every tenth test.
+
+    Raises:
+        CorpusError: the recordings or the table of actors are missing, or it has other columns.
+    """
+    folder = need_folder(recipe.path / "AudioWAV", "CREMA-D", SOURCE)
+    split_of = _divide(recipe)
+    utterances: list[Utterance] = []
+    problems: list[Problem] = []
+    for path in sorted(folder.glob("*.wav")):
+        match = _NAME.fullmatch(path.stem)
+        if match is None or match[2] not in CLASSES:
+            problems.append(Problem(0, f"{path}: its name is not ACTOR_SENTENCE_EMOTION_LEVEL.wav"))
+        elif match[1] not in split_of:
+            problems.append(Problem(0, f"{path}: {recipe.path / 'VideoDemographics.csv'} does not have actor {match[1]}"))
+        elif path.stem != WITHOUT_SOUND:
+            utterances.append(Utterance(0, path.stem, path, split_of[match[1]], speaker=match[1], label=CLASSES[match[2]]))
+    return listing(utterances, problems, EXPECTED, "CREMA-D", recipe.path, SOURCE)
+
+
+def _divide(recipe: CremaD) -> dict[str, str]:
+    """Actor -> split."""
+    path = recipe.path / "VideoDemographics.csv"
+    if not path.is_file():
+        raise CorpusError(missing_file(path, "for the sex of the actors", SOURCE))
+    (_, header), *rows = read_table(path) or [(1, [])]
+    if not {"ActorID", "Sex"} <= set(header):
+        raise CorpusError(f"{path}: has no column ActorID or Sex. {SOURCE}")
+    sexes: dict[str, list[str]] = {}
+    for _, values in rows:
+        cells = dict(zip(header, values, strict=False))
+        sexes.setdefault(cells.get("Sex", ""), []).append(cells["ActorID"])
+    places = {8: "dev", 9: "test"}
+    return {actor: places.get(place % 10, "train") for actors in sexes.values() for place, actor in enumerate(sorted(actors))}

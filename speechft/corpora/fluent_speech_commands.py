@@ -1,0 +1,53 @@
+"""Fluent Speech Commands (Lugosch et al., 2019), for IC. lhotse's recipe of it keeps neither speakers nor slots by name."""
+
+from __future__ import annotations
+
+from speechft.corpora.csv_corpus import read_table
+from speechft.corpora.published import bad_line, listing, need_folder
+from speechft.corpora.utterances import Count, Listing, Problem, Utterance
+from speechft.corpus_recipes import FluentSpeechCommands
+from speechft.errors import CorpusError, missing_file
+
+SOURCE = (
+    "Ask for Fluent Speech Commands at https://fluent.ai/fluent-speech-commands-a-dataset-for-spoken-language-understanding-research/; "
+    "`path` is the folder fluent_speech_commands_dataset of its archive, with data/ and wavs/."
+)
+TABLES = {"train": "train_data.csv", "dev": "valid_data.csv", "test": "test_data.csv"}
+COLUMNS = ("path", "speakerId", "transcription", "action", "object", "location")
+
+EXPECTED = (
+    *(
+        Count(split, what, number, f"data/{TABLES[split]}")
+        for split, numbers in (("train", (23_132, 77)), ("dev", (3_118, 10)), ("test", (3_793, 10)))
+        for what, number in zip(("utterances", "speakers"), numbers, strict=True)
+    ),
+    Count("train", "labels", 31, "data/train_data.csv", certain=False),
+)
+
+
+def read_fluent_speech_commands(recipe: FluentSpeechCommands) -> Listing:
+    """The rows of the three tables, in their order; labels are `action|object|location`, ids the names of the recordings.
+
+    Raises:
+        CorpusError: the folder or a table is missing, or a table has other columns.
+    """
+    need_folder(recipe.path, "Fluent Speech Commands", SOURCE)
+    utterances: list[Utterance] = []
+    problems: list[Problem] = []
+    for split, name in TABLES.items():
+        path = recipe.path / "data" / name
+        if not path.is_file():
+            raise CorpusError(missing_file(path, f"as the list of {split} of Fluent Speech Commands", SOURCE))
+        rows = read_table(path)
+        header = rows[0][1] if rows else []
+        if missing := [column for column in COLUMNS if column not in header]:
+            raise CorpusError(f"{path}: has no column {', '.join(missing)}. {SOURCE}")
+        for number, values in rows[1:]:
+            cells = dict(zip(header, values, strict=False))
+            if len(values) != len(header) or not all(cells[column].strip() for column in COLUMNS):
+                problems.append(bad_line(path, number, f"a cell is empty or missing: {', '.join(values)}"))
+                continue
+            label = "|".join(cells[slot].strip() for slot in ("action", "object", "location"))
+            audio = recipe.path / cells["path"]
+            utterances.append(Utterance(0, audio.stem, audio, split, text=cells["transcription"], speaker=cells["speakerId"], label=label))
+    return listing(utterances, problems, EXPECTED, "Fluent Speech Commands", recipe.path, SOURCE)

@@ -1,0 +1,98 @@
+"""What the readers of published corpora share: folders and lists that must be there, and sizes that were published."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from speechft.corpora.utterances import Count, Listing, Problem, Utterance
+from speechft.errors import CorpusError, missing_file
+
+_HOURS_TOLERANCE = 0.02
+"""Share by which hours may differ: they were published rounded, and some leave silence out."""
+
+
+def need_folder(path: Path, corpus: str, source: str) -> Path:
+    """`path`, if it is a folder.
+
+    Raises:
+        CorpusError: it is not; `source` says where the corpus comes from and what lies where.
+    """
+    if not path.is_dir():
+        raise CorpusError(f"{path}: no such folder, needed for {corpus}. {source}")
+    return path
+
+
+def read_lines(path: Path, purpose: str, remedy: str) -> list[tuple[int, str]]:
+    """(Number, line) of the lines of a text file that are not blank.
+
+    Raises:
+        CorpusError: the file is missing or is not UTF-8.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise CorpusError(missing_file(path, purpose, remedy)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorpusError(f"{path}: can not be read as UTF-8 text ({error}). {remedy}") from None
+    return [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+
+
+def bad_line(path: Path, number: int, complaint: str) -> Problem:
+    """A problem of one line of a list."""
+    return Problem(0, f"{path}, line {number}: {complaint}")
+
+
+def listing(
+    utterances: Sequence[Utterance], problems: Iterable[Problem], expected: Sequence[Count], corpus: str, root: Path, source: str
+) -> Listing:
+    """The listing of a corpus of which something was found.
+
+    Raises:
+        CorpusError: there is not one utterance, so that the folder is another one.
+    """
+    problems = list(problems)
+    if not utterances and not problems:
+        raise CorpusError(f"{root}: holds no recording of {corpus}. {source}")
+    return Listing(list(utterances), problems, expected=tuple(expected))
+
+
+def git_blob_sha1(path: Path) -> str:
+    """SHA-1 by which git knows the content of a file."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def counted(count: Count, utterances: Sequence[Utterance], seconds: Sequence[float]) -> float:
+    """The number that `count` is about; `seconds` are the lengths of the utterances."""
+    of_split = [number for number, utterance in enumerate(utterances) if count.split in (None, utterance.split)]
+    chosen = [utterances[number] for number in of_split]
+    kind, _, name = count.what.partition(" ")
+    values: dict[str, float] = {
+        "utterances": len(chosen),
+        "speakers": len(speakers_of(chosen)),
+        "recordings": len({utterance.path for utterance in chosen}),
+        "hours": round(sum(seconds[number] for number in of_split) / 3600, 4),
+        "labels": len({utterance.label for utterance in chosen} - {None}),
+        "fold": sum(utterance.fold == name for utterance in chosen),
+        "label": sum(utterance.label == name for utterance in chosen),
+    }
+    return values[kind]
+
+
+def speakers_of(utterances: Iterable[Utterance]) -> set[str]:
+    """Names of all who talk in `utterances`."""
+    named = ((turn.speaker for turn in utterance.turns) if utterance.turns else (utterance.speaker,) for utterance in utterances)
+    return {speaker for names in named for speaker in names if speaker is not None}
+
+
+def agrees(count: Count, found: float) -> bool:
+    """Whether a number is the published one; hours by 2 %."""
+    return abs(found - count.number) <= (_HOURS_TOLERANCE * count.number if count.what == "hours" else 0)
+
+
+def difference(count: Count, found: float) -> str:
+    """The sentence about a number that is not the published one."""
+    where = count.split or "all splits"
+    return f"{where}: {found:g} {count.what}, published are {count.number:g}; look at {count.look_at}"

@@ -1,0 +1,92 @@
+"""QUESST 2014 (Anguera et al., 2014), for QbE: its queries and documents in non-native English, as SUPERB takes them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from xml.etree import ElementTree
+
+from speechft.corpora.published import bad_line, listing, need_folder, read_lines
+from speechft.corpora.utterances import Count, Listing, Problem, Utterance
+from speechft.corpus_recipes import Quesst14
+from speechft.errors import CorpusError, missing_file
+
+SOURCE = (
+    "Get quesst14Database.tgz from https://speech.fit.vut.cz/software/quesst-2014-multilingual-database-query-by-example-keyword-spotting; "
+    "`path` is the folder quesst14Database that it makes, with Audio/, dev_queries/, eval_queries/ and scoring/."
+)
+LANGUAGE = "nnenglish"
+QUERIES = {"dev": "dev", "test": "eval"}
+_UTTERANCES = "language_key_utterances.lst"
+
+EXPECTED = (
+    Count("dev", "label query", 138, "scoring/language_key_dev.lst", certain=False),
+    Count("test", "label query", 138, "scoring/language_key_eval.lst", certain=False),
+    Count("test", "label document", 2_438, f"scoring/{_UTTERANCES}", certain=False),
+)
+
+
+def read_quesst14(recipe: Quesst14) -> Listing:
+    """Queries of dev and eval (our test), and documents, which stand in test and are searched for the queries of dev too.
+
+    What is relevant is read from the LEXEME lines of scoring/groundtruth_quesst14_{dev,eval}/*.rttm: the document as the second field, the
+    term as the sixth. The list of terms beside it (*.tlist.xml) turns texts of terms into queries where they differ. Documents in other
+    languages are left out.
+
+    Raises:
+        CorpusError: a folder, list or ground truth is missing, or no query has a document.
+    """
+    need_folder(recipe.path, "QUESST 2014", SOURCE)
+    scoring = need_folder(recipe.path / "scoring", "QUESST 2014", SOURCE)
+    documents, problems = _members(recipe.path, scoring / _UTTERANCES)
+    known = {path.stem for path in documents}
+    utterances = []
+    for split, name in QUERIES.items():
+        queries, complaints = _members(recipe.path, scoring / f"language_key_{name}.lst")
+        problems += complaints
+        holding = _ground_truth(scoring / f"groundtruth_quesst14_{name}", f"quesst14_{name}")
+        relevant = {path.stem: sorted(holding[path.stem] & known) for path in queries}
+        if queries and not any(relevant.values()):
+            folder = scoring / f"groundtruth_quesst14_{name}"
+            raise CorpusError(f"{folder}: no query of {name} in {LANGUAGE} is in a document that {_UTTERANCES} lists. {SOURCE}")
+        utterances += [
+            Utterance(0, path.stem, path, split, label="query", relevant=" ".join(relevant[path.stem]) or None) for path in queries
+        ]
+    utterances += [Utterance(0, path.stem, path, "test", label="document") for path in documents]
+    return listing(utterances, problems, EXPECTED, "QUESST 2014", recipe.path, SOURCE)
+
+
+def _members(root: Path, path: Path) -> tuple[list[Path], list[Problem]]:
+    """Recordings that a list gives in our language."""
+    found: list[Path] = []
+    problems: list[Problem] = []
+    for number, line in read_lines(path, "as a list of recordings and languages of QUESST 2014", SOURCE):
+        fields = line.split()
+        if len(fields) != 2:
+            problems.append(bad_line(path, number, f"{line.strip()!r} is not `path language`"))
+        elif fields[1] == LANGUAGE:
+            # The first folder in the list is the root itself.
+            inside = root.joinpath(*Path(fields[0]).parts[1:])
+            found.append(inside if inside.is_file() or not (root / fields[0]).is_file() else root / fields[0])
+    return found, problems
+
+
+def _ground_truth(folder: Path, name: str) -> defaultdict[str, set[str]]:
+    """Query -> documents that hold it."""
+    queries: dict[str, str] = {}
+    terms = folder / f"{name}.tlist.xml"
+    if terms.is_file():
+        try:
+            for term in ElementTree.parse(terms).iter("term"):
+                queries[(term.findtext("termtext") or "").strip()] = term.get("termid", "")
+        except ElementTree.ParseError as error:
+            raise CorpusError(f"{terms}: is not XML ({error}). {SOURCE}") from None
+    path = folder / f"{name}.rttm"
+    if not path.is_file():
+        raise CorpusError(missing_file(path, "for which documents hold which query", SOURCE))
+    holding: defaultdict[str, set[str]] = defaultdict(set)
+    for _, line in read_lines(path, "for which documents hold which query", SOURCE):
+        fields = line.split()
+        if fields[0] == "LEXEME" and len(fields) > 5:
+            holding[queries.get(fields[5], fields[5])].add(fields[1])
+    return holding

@@ -1,0 +1,106 @@
+"""VoxCeleb1 (Nagrani et al., 2017), for SID by its identification split and for ASV by its trials.
+
+lhotse's recipe has neither: it divides by verification speakers and downloads trials while it runs.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from speechft.corpora.published import bad_line, git_blob_sha1, listing, need_folder, read_lines
+from speechft.corpora.trials import Trial
+from speechft.corpora.utterances import Count, Listing, Problem, Utterance
+from speechft.corpus_recipes import VoxCeleb1
+from speechft.errors import CorpusError
+
+SOURCE = (
+    "Ask for VoxCeleb1 at https://www.robots.ox.ac.uk/~vgg/data/voxceleb/vox1.html; vox1_dev_wav.zip is unpacked in dev/ and "
+    "vox1_test_wav.zip in test/ of `path`, so that there are dev/wav/id10001 and test/wav/id10270."
+)
+_LIST = "For SID give `split_list`: iden_split.txt of VoxCeleb1, which s3prl calls veri_test_class.txt."
+_TRIALS = "For ASV give `trials`: s3prl's voxceleb1_test_v2.txt, or veri_test.txt of VoxCeleb1."
+SPLIT_LIST, SPLIT_LIST_SHA1 = "veri_test_class.txt", "bff103cfe2b4e0ec42b2ed658ead99cea5e6cf51"
+"""Name of the split list in s3prl, and git's SHA-1 of it."""
+_SPLITS = {"1": "train", "2": "dev", "3": "test"}
+_RECORDING = re.compile(r"id\d{5}/[^/\s]+/[^/\s]+\.wav")
+
+SID_EXPECTED = (
+    Count("train", "utterances", 138_361, "`split_list`, lines that begin with 1"),
+    Count("dev", "utterances", 6_904, "`split_list`, lines that begin with 2"),
+    Count("test", "utterances", 8_251, "`split_list`, lines that begin with 3"),
+    Count(None, "speakers", 1_251, "the folders of dev/wav and test/wav"),
+)
+ASV_EXPECTED = (
+    Count("train", "speakers", 1_211, "the folders of dev/wav", certain=False),
+    Count("train", "utterances", 148_642, "vox1_dev_wav.zip", certain=False),
+    Count("test", "speakers", 40, "the folders of test/wav"),
+    Count("test", "utterances", 4_715, "`trials`", certain=False),
+)
+SIZES = {"sid": SID_EXPECTED, "asv": ASV_EXPECTED}
+TRIALS = 37_720
+
+
+def read_voxceleb1(recipe: VoxCeleb1) -> Listing:
+    """SID: the recordings of the split list, in its order. ASV: all of dev/wav as train and what the trials name as test, by name.
+
+    Ids are `idXXXXX-video-utterance`, speakers `idXXXXX`.
+
+    Raises:
+        CorpusError: a folder or the list is missing, or the list is not text.
+    """
+    folders = [need_folder(recipe.path / part / "wav", "VoxCeleb1", SOURCE) for part in ("dev", "test")]
+    return _identification(recipe, folders) if recipe.use == "sid" else _verification(recipe, *folders)
+
+
+def _identification(recipe: VoxCeleb1, folders: list[Path]) -> Listing:
+    if recipe.split_list is None:
+        raise CorpusError(f"{recipe.path}: `split_list` is not given. {_LIST}")
+    utterances: list[Utterance] = []
+    problems: list[Problem] = []
+    folder_of = {speaker.name: folder for folder in folders for speaker in folder.iterdir()}
+    seen: set[str] = set()
+    for number, line in read_lines(recipe.split_list, "as the identification split of VoxCeleb1", _LIST):
+        part, _, name = line.strip().partition(" ")
+        if part not in _SPLITS or not _RECORDING.fullmatch(name):
+            problems.append(bad_line(recipe.split_list, number, f"{line.strip()!r} is not `1|2|3 idXXXXX/video/utterance.wav`"))
+        elif name in seen:
+            problems.append(bad_line(recipe.split_list, number, f"{name} comes twice"))
+        else:
+            seen.add(name)
+            utterances.append(_utterance(folder_of.get(name[:7], folders[0]), name, _SPLITS[part]))
+    if recipe.split_list.name == SPLIT_LIST and git_blob_sha1(recipe.split_list) != SPLIT_LIST_SHA1:
+        problems.append(Problem(0, f"{recipe.split_list}: is not the list of this name that s3prl has (git's SHA-1 {SPLIT_LIST_SHA1})"))
+    return listing(utterances, problems, SID_EXPECTED, "VoxCeleb1", recipe.path, SOURCE)
+
+
+def _verification(recipe: VoxCeleb1, dev: Path, test: Path) -> Listing:
+    if recipe.trials is None:
+        raise CorpusError(f"{recipe.path}: `trials` is not given. {_TRIALS}")
+    trials: list[Trial] = []
+    problems: list[Problem] = []
+    tested: set[str] = set()
+    for number, line in read_lines(recipe.trials, "as the trials of VoxCeleb1", _TRIALS):
+        fields = line.split()
+        if len(fields) != 3 or fields[0] not in ("0", "1") or not all(map(_RECORDING.fullmatch, fields[1:])):
+            complaint = f"{line.strip()!r} is not `1|0 idXXXXX/video/utterance.wav idXXXXX/video/utterance.wav`"
+            problems.append(bad_line(recipe.trials, number, complaint))
+            continue
+        tested |= set(fields[1:])
+        trials.append(Trial(fields[0] == "1", *map(_identifier, fields[1:])))
+        if (fields[1][:7] == fields[2][:7]) != trials[-1].same:
+            problems.append(bad_line(recipe.trials, number, f"{line.strip()!r} contradicts the speakers in its names"))
+    if recipe.complete and len(trials) != TRIALS:
+        problems.append(Problem(0, f"{recipe.trials}: {len(trials)} trials, published are {TRIALS}. {_TRIALS}"))
+    trained = [_utterance(dev, path.relative_to(dev).as_posix(), "train") for path in sorted(dev.glob("*/*/*.wav"))]
+    utterances = trained + [_utterance(test, name, "test") for name in sorted(tested)]
+    found = listing(utterances, problems, ASV_EXPECTED, "VoxCeleb1", recipe.path, SOURCE)
+    return Listing(found.utterances, found.problems, tuple(trials), found.expected)
+
+
+def _identifier(name: str) -> str:
+    return name.removesuffix(".wav").replace("/", "-")
+
+
+def _utterance(folder: Path, name: str, split: str) -> Utterance:
+    return Utterance(0, _identifier(name), folder / name, split, speaker=name[:7])

@@ -1,0 +1,151 @@
+"""How the published corpora of the paper are read: one class a corpus, told apart by `kind`. No torch here: Snakemake imports this."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
+
+from pydantic import Field
+
+from speechft.errors import ConfigError
+from speechft.files import read_json
+from speechft.recipes import CorpusRecipe
+from speechft.validation import Strict, validate
+
+
+class PublishedCorpus(Strict):
+    """A corpus as its authors distribute it."""
+
+    path: Path = Field(description="Folder of the corpus, laid out as its archive is.")
+    complete: bool = Field(
+        True, description="False: a corpus of another size than the published one is prepared too, and the difference is in corpus.json."
+    )
+
+    # What a table of recordings can ask for, and these corpora never do.
+    channel: ClassVar[int | None] = None
+    dev_fraction: ClassVar[float | None] = None
+    default_split: ClassVar[None] = None
+    rttm: ClassVar[None] = None
+    unlabelled: ClassVar[bool] = False
+
+
+class LibriSpeech(PublishedCorpus):
+    """LibriSpeech for PR and ASR: train-clean-100, dev-clean and test-clean."""
+
+    kind: Literal["librispeech"]
+    lexicon: tuple[Path, ...] = Field((), description="Lexicons of PR; a word that none of them has is an error.")
+
+
+class VoxCeleb1(PublishedCorpus):
+    """VoxCeleb1 for SID or ASV."""
+
+    kind: Literal["voxceleb1"]
+    use: Literal["sid", "asv"] = Field(
+        description="sid: all speakers, divided by `split_list`. asv: train is dev/wav, test what `trials` names."
+    )
+    split_list: Path | None = Field(None, description="For SID: lines `1|2|3 idXXXXX/video/utterance.wav`; 1 train, 2 dev, 3 test.")
+    trials: Path | None = Field(None, description="For ASV: lines `1|0 idXXXXX/video/utterance.wav idXXXXX/video/utterance.wav`.")
+
+
+class SpeechCommands(PublishedCorpus):
+    """Speech Commands v0.01 for KS, with its official test set."""
+
+    kind: Literal["speech_commands"]
+
+
+class FluentSpeechCommands(PublishedCorpus):
+    """Fluent Speech Commands for IC."""
+
+    kind: Literal["fluent_speech_commands"]
+
+
+class Iemocap(PublishedCorpus):
+    """IEMOCAP for ER: four classes, five folds."""
+
+    kind: Literal["iemocap"]
+    order: Path | None = Field(
+        None, description="Folder with Session1..5/test_meta_data.json whose order of recordings is taken; default: names in order."
+    )
+
+
+class AudioSnips(PublishedCorpus):
+    """Audio SNIPS for SF."""
+
+    kind: Literal["audio_snips"]
+
+
+class Quesst14(PublishedCorpus):
+    """QUESST 2014 for QbE: the English queries and documents."""
+
+    kind: Literal["quesst14"]
+
+
+class Libri2Mix(PublishedCorpus):
+    """Libri2Mix for SD, as folders in Kaldi's manner."""
+
+    kind: Literal["libri2mix"]
+    audio_root: Path | None = Field(
+        None, description="Folder that relative paths in wav.scp start from; default: the folder of the corpus."
+    )
+
+
+class Timit(PublishedCorpus):
+    """TIMIT for PC: 61 phones with their times, development and core test speakers."""
+
+    kind: Literal["timit"]
+
+
+class TedLium3(PublishedCorpus):
+    """TED-LIUM 3 for ASR: the segments of its talks, legacy division."""
+
+    kind: Literal["tedlium3"]
+    subset: Literal["tedlium"] | None = Field(
+        "tedlium",
+        description="tedlium: the segments of 1 to 60 s without `<unk>` in their text, of train the first ones until they are 10 hours. "
+        "null: all segments.",
+    )
+
+
+class CremaD(PublishedCorpus):
+    """CREMA-D for ER: six classes, speakers divided by us."""
+
+    kind: Literal["crema_d"]
+
+
+class Aishell3(PublishedCorpus):
+    """AISHELL-3 without labels, for continued pre-training."""
+
+    kind: Literal["aishell3"]
+
+
+class Aishell1(PublishedCorpus):
+    """AISHELL-1 for Mandarin ASR."""
+
+    kind: Literal["aishell1"]
+
+
+Published = (
+    LibriSpeech | VoxCeleb1 | SpeechCommands | FluentSpeechCommands | Iemocap | AudioSnips | Quesst14 | Libri2Mix | Timit
+    | TedLium3 | CremaD | Aishell3 | Aishell1
+)  # fmt: skip
+KINDS: dict[str, type[PublishedCorpus]] = {get_args(model.model_fields["kind"].annotation)[0]: model for model in get_args(Published)}
+
+
+def corpus_recipe(values: Any, source: str) -> CorpusRecipe | PublishedCorpus:
+    """The recipe of a corpus from plain values that were read from `source`.
+
+    Raises:
+        ConfigError: unknown kind or key, or an impossible value.
+    """
+    kind = values.get("kind", "csv") if isinstance(values, dict) else "csv"
+    if kind in KINDS:
+        return validate(KINDS[kind], values, source)
+    if kind not in get_args(CorpusRecipe.model_fields["kind"].annotation):
+        known = [*get_args(CorpusRecipe.model_fields["kind"].annotation), *KINDS]
+        raise ConfigError(f"{source}: kind: {kind!r} is none of {', '.join(known)}.")
+    return validate(CorpusRecipe, values, source)
+
+
+def load_corpus_recipe(path: str | Path) -> CorpusRecipe | PublishedCorpus:
+    """Read the recipe file (JSON) of a corpus of any kind but union."""
+    return corpus_recipe(read_json(path), str(path))

@@ -1,0 +1,78 @@
+import pytest
+
+from speechft.corpora import prepare_corpus
+from speechft.corpora.librispeech import EXPECTED
+from speechft.errors import CorpusError, TaskError
+
+PARTS = {"train-clean-100": "103-1240", "dev-clean": "84-121123", "test-clean": "61-70968"}
+
+
+@pytest.fixture
+def librispeech(skeleton):
+    for part, chapter in PARTS.items():
+        folder = f"{part}/{chapter.replace('-', '/')}"
+        for number in range(2):
+            skeleton.audio(f"{folder}/{chapter}-{number:04d}.flac")
+        skeleton.text(f"{folder}/{chapter}.trans.txt", f"{chapter}-0000 TURN THE LIGHT ON", f"{chapter}-0001 IT'S OFF")
+    return skeleton
+
+
+def test_parts_become_splits_with_text_and_speaker(librispeech):
+    summary, splits = librispeech.prepare("librispeech")
+    assert [cut.id for cut in splits["train"]] == ["103-1240-0000", "103-1240-0001"]
+    found = splits["test"][1].supervisions[0]
+    assert (found.text, found.speaker) == ("IT'S OFF", "61")
+    assert {split: found["utterances"] for split, found in summary["splits"].items()} == {"train": 2, "dev": 2, "test": 2}
+    assert {size["agrees"] for size in summary["published"]} == {False}
+
+
+def test_asr_and_pr_read_it(librispeech):
+    lexicon = librispeech.text("../lexicon.txt", "TURN T ER1 N", "THE DH AH0", "LIGHT L AY1 T", "ON AA1 N", "IT'S IH1 T S", "OFF AO1 F")
+    _, splits = librispeech.prepare("librispeech", lexicon=[lexicon])
+    _, found = librispeech.targets("asr", splits)
+    assert len(found["train"][1]) == len("IT'S|OFF|") + 1
+    _, found = librispeech.targets("pr", splits, lexicon=[str(lexicon)])
+    assert len(found["dev"][1]) == 3 + 2 + 1
+
+
+def test_words_without_pronunciation_are_listed_before_any_training(librispeech):
+    lexicon = librispeech.text("../lexicon.txt", "TURN T ER1 N", "THE DH AH0", "LIGHT L AY1 T", "ON AA1 N")
+    with pytest.raises(CorpusError) as caught:
+        librispeech.prepare("librispeech", lexicon=[lexicon])
+    assert len(caught.value.problems) == 2
+    assert "IT'S" in str(caught.value)
+    assert "103-1240-0001" in str(caught.value)
+    _, splits = librispeech.prepare("librispeech")
+    with pytest.raises(TaskError):
+        librispeech.targets("pr", splits, lexicon=[str(lexicon)])
+
+
+def test_a_lexicon_of_superb_must_be_the_one_of_its_name(librispeech):
+    lexicon = librispeech.text("../librispeech-lexicon-200k-g2p.txt", "TURN T ER1 N")
+    with pytest.raises(CorpusError, match="is not the lexicon of this name"):
+        librispeech.prepare("librispeech", lexicon=[lexicon])
+    with pytest.raises(CorpusError, match="no such file, needed as a lexicon of PR"):
+        librispeech.prepare("librispeech", lexicon=[librispeech.path / "none.txt"])
+
+
+def test_what_is_missing_is_named_with_its_source(librispeech):
+    (librispeech.path / "dev-clean/84/121123/84-121123-0001.flac").unlink()
+    librispeech.audio("test-clean/61/70968/61-70968-0007.flac")
+    with pytest.raises(CorpusError) as caught:
+        librispeech.prepare("librispeech")
+    first, second = caught.value.problems
+    assert "84-121123-0001.flac: no such file" in first
+    assert "61-70968-0007.flac: is in no 61-70968.trans.txt" in second
+    for file in sorted((librispeech.path / "test-clean").rglob("*"), reverse=True):
+        file.rmdir() if file.is_dir() else file.unlink()
+    (librispeech.path / "test-clean").rmdir()
+    with pytest.raises(CorpusError, match=r"test-clean: no such folder.*https://www.openslr.org/12"):
+        librispeech.prepare("librispeech")
+
+
+def test_a_complete_corpus_must_have_its_published_size(librispeech, tmp_path):
+    with pytest.raises(CorpusError) as caught:
+        prepare_corpus(librispeech.recipe("librispeech", complete=True), tmp_path / "out")
+    assert len(caught.value.problems) == len(EXPECTED)
+    assert "train: 2 utterances, published are 28539; look at train-clean-100.tar.gz" in caught.value.problems
+    assert not (tmp_path / "out").exists()
