@@ -31,7 +31,7 @@ def take_early(model_dir: str | Path, share: float, out_dir: str | Path) -> None
     """
     source = Path(model_dir) / FOLDER / alpha_text(share)
     if not source.is_dir():
-        kept = ", ".join(sorted(path.name for path in source.parent.glob("*"))) or "none"
+        kept = ", ".join(sorted(path.name for path in source.parent.glob("*") if path.is_dir())) or "none"
         raise CheckpointError(
             f"{source}: no such folder; kept there: {kept}. Fine-tune with `early: [{share:g}]` in the recipe to get this checkpoint."
         )
