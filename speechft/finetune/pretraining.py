@@ -155,7 +155,7 @@ def _check(recipe: PretrainRecipe | ContinuedPretrainRecipe) -> None:
 def _label_source(recipe: PretrainRecipe | ContinuedPretrainRecipe, start: Path | None, targets_from: str | Path | None) -> LabelSource:
     targets = recipe.targets
     if targets == "mfcc":
-        return LabelSource("mfcc", normalize=recipe.normalize_targets)
+        return LabelSource("mfcc", normalize=recipe.normalize_targets, smooth=getattr(recipe, "smooth_targets", 1))
     if targets == "own_predictions":
         if start is None:
             raise ConfigError("targets: own_predictions are those of the encoder that training starts from, and none is given.")
@@ -163,7 +163,7 @@ def _label_source(recipe: PretrainRecipe | ContinuedPretrainRecipe, start: Path 
     source = Path(targets_from).absolute() if targets_from is not None else start
     if source is None:
         raise ConfigError("targets: the encoder whose layer gives the targets is not given. Give it with --targets-from.")
-    return LabelSource("layer", source, targets.layer, recipe.normalize_targets)
+    return LabelSource("layer", source, targets.layer, recipe.normalize_targets, getattr(recipe, "smooth_targets", 1))
 
 
 def _inputs(manifests: Sequence[str | Path], start: Path | None, labels: LabelSource | None) -> dict[str, Path]:
