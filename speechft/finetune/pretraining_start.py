@@ -32,7 +32,7 @@ class Start:
     normalize: bool
 
     def for_family(self, recipe: PretrainRecipe) -> Start:
-        """The same network to pre-train as the recipe's family: that of HuBERT and wav2vec 2.0 is one. What only the own objective has is left out."""
+        """The same network, to pre-train as the recipe's family; what only the objective of its own family has is left out."""
         if recipe.family == self.family:
             return self
         head = get_family(self.family).pretraining_only
