@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import Any
 
-from speechft.config import MergedMethod, PretrainedHere, PublicEncoder, TrainedMethod, UnionCorpus
+from speechft.config import Experiment, MergedMethod, PretrainedHere, PublicEncoder, TrainedMethod, UnionCorpus
 from speechft.encoder_entries import encoders_behind
 from speechft.encoders.public import public_checkpoint
 from speechft.errors import ConfigError
@@ -15,6 +17,11 @@ from speechft.stage1_entries import NOT_TUNED, EarlyMethod
 from speechft.workflow import Workflow
 
 Model = tuple[str, str, str]
+
+
+def analyses_of(experiment: Experiment) -> Mapping[str, Any]:
+    """Analyses of an experiment; none where there are no such things."""
+    return getattr(experiment, "analyses", {})
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,8 @@ class Jobs:
             self.add_table(stem, "table" if kind == "tables" else "figure")
         elif kind in ("tables", "figures") and stem in experiment.curves:
             self.add_curve(stem)
+        elif kind in ("tables", "figures") and stem in analyses_of(experiment):
+            self.add_analysis(stem)
         elif kind == "cells" and len(names) == 4:
             self.add_cell((names[0], names[1], names[2]), stem)
         elif kind == "models" and len(names) >= 3:
@@ -71,6 +80,19 @@ class Jobs:
         self._recipe(f"curves/{name}")
         self._cells(self.flow.experiment.curve_cells(name))
         self._add("curve", name)
+
+    def add_analysis(self, name: str) -> None:
+        """Models compared with the pre-trained encoder, and the table and the figure of all of them."""
+        layout = analyses_of(self.flow.experiment)[name]
+        self._recipe(f"analysis_tables/{name}")
+        for row in layout.rows:
+            finetuning, method = row.names
+            self._recipe(f"analysis/{name}")
+            self._add_pretrained(layout.encoder)
+            self.add_model((layout.encoder, finetuning, method))
+            self.add_corpus(layout.corpus)
+            self._add("analyse", name, layout.encoder, finetuning, method)
+        self._add("similarity", name)
 
     def _cells(self, cells: Iterable[str]) -> None:
         for cell in cells:
@@ -184,6 +206,9 @@ def _add_named(jobs: Jobs, target: str) -> None:
     if target in experiment.curves:
         jobs.add_curve(target)
         return
+    if target in analyses_of(experiment):
+        jobs.add_analysis(target)
+        return
     kind, _, rest = target.removeprefix(f"{jobs.flow.results}/").partition("/")
     names = (rest if kind in ("cells", "models") else target).removesuffix(".json").split("/")
     names = names[:3] if kind == "models" else names
@@ -199,7 +224,7 @@ def _add_named(jobs: Jobs, target: str) -> None:
         _known(target, "corpus", rest, experiment.corpora)
     jobs.add_target(target)
     if target in jobs.unknown:
-        names = [*experiment.tables, *experiment.curves]
+        names = [*experiment.tables, *experiment.curves, *analyses_of(experiment)]
         stem = PurePosixPath(target).stem
         raise ConfigError(
             f"{target!r} is no table, curve, cell or file of the experiment {experiment.name!r}{_nearest(stem, names)} "

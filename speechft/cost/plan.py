@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from speechft.config import Experiment, PublicEncoder, Resources
-from speechft.cost.jobs import Job, jobs_behind
+from speechft.cost.jobs import Job, analyses_of, jobs_behind
 from speechft.cost.passes import POOLED_TASKS, EvaluationCost, evaluation_cost
 from speechft.cost.shapes import EncoderShape, shape_of
 from speechft.cost.sizes import CorpusSize, corpus_size
@@ -27,7 +27,7 @@ BYTES_OF_MIXED_HOUR = 60e6
 """FLAC of mixtures, which are rendered: 16 kHz, about half of 16 bits."""
 MEASURED_RATES = 7
 """Learning rates of the measured heads on mean vectors."""
-STAGE = {"pretrain": "pretrain", "continue_pretraining": "pretrain", "finetune": "finetune", "evaluate": "evaluate"}
+STAGE = {"pretrain": "pretrain", "continue_pretraining": "pretrain", "finetune": "finetune", "evaluate": "evaluate", "analyse": "evaluate"}
 """Rules that compute with an encoder, and the resources that they ask for. Of the others only room is counted."""
 
 
@@ -82,7 +82,7 @@ class Plan:
     @property
     def trainings(self) -> list[JobCost]:
         """Jobs that train an encoder."""
-        return [cost for cost in self.jobs if cost.job.rule in STAGE and cost.job.rule != "evaluate"]
+        return [cost for cost in self.jobs if STAGE.get(cost.job.rule) in ("pretrain", "finetune")]
 
     @property
     def total(self) -> JobCost:
@@ -187,6 +187,7 @@ class _Costs:
             "continue_pretraining": self._training,
             "finetune": self._training,
             "evaluate": self._evaluate,
+            "analyse": self._analyse,
         }
         maker = makers.get(job.rule)
         return maker(job) if maker else JobCost(job)
@@ -279,6 +280,16 @@ class _Costs:
             cost.memory_gb,
             self._unknown([corpus]),
         )
+
+    def _analyse(self, job: Job) -> JobCost:
+        """A pass of two encoders over a few recordings."""
+        name, encoder = job.names[0], job.names[1]
+        layout = analyses_of(self.experiment)[name]
+        split = self._size(layout.corpus)[layout.recipe.split]
+        heard = split.share(min(1.0, layout.recipe.utterances / max(1.0, split.utterances)))
+        hours = self.device.forward_hours(self._shape(encoder), 2 * heard.hours)
+        unknown = self._unknown([layout.corpus])
+        return JobCost(job, 2 * heard.hours, 2 * heard.utterances, hours, disk_gb=BYTES_OF_A_CELL / 1e9, unknown=unknown)
 
     def _heads(self, recipe: EvaluationRecipe, cost: EvaluationCost, shape: EncoderShape) -> float:
         """Hours of everything behind the encoder."""

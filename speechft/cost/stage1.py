@@ -80,4 +80,5 @@ def pretraining_cost(recipe: PretrainRecipe | ContinuedPretrainRecipe, train: Sp
     validations = -(-recipe.updates // recipe.validate_every)
     targets = 0.0 if recipe.targets == "mfcc" else train.hours
     forward = head_only * heard + validations * recipe.valid_fraction * train.hours + targets
-    return TrainingCost(forward, (1 - head_only) * heard, recipe.updates, frozen)
+    precision = recipe.precision if isinstance(recipe, PretrainRecipe) else "fp32"
+    return TrainingCost(forward, (1 - head_only) * heard, recipe.updates, frozen, precision)
