@@ -22,7 +22,7 @@ from speechft.encoder_entries import Filterbanks as Filterbanks
 from speechft.encoder_entries import PretrainedElsewhere as PretrainedElsewhere
 from speechft.encoder_entries import PretrainedHere as PretrainedHere
 from speechft.encoder_entries import PublicEncoder as PublicEncoder
-from speechft.errors import ConfigError, missing_file
+from speechft.errors import ConfigError, missing_file, nearest
 from speechft.layouts import CurveLayout, Name, TableLayout
 from speechft.merge.methods import METHODS
 from speechft.recipes import (
@@ -318,7 +318,7 @@ class Experiment(Strict):
 
 
 def _unknown(key: str, value: str, allowed: Any) -> str:
-    return f"{key}: {value!r} is not defined; defined are {', '.join(allowed) or 'none'}"
+    return f"{key}: {value!r} is not defined; defined are {', '.join(allowed) or 'none'}.{nearest(value, allowed)}".removesuffix(".")
 
 
 def parse_experiment(values: dict[str, Any], source: str) -> Experiment:

@@ -32,6 +32,12 @@ def main() -> NoReturn:
     except SpeechFTError as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {_escape(str(error))}")
         sys.exit(1)
+    except OSError as error:
+        if error.filename is None or error.strerror is None:
+            raise
+        text = f"{error.filename}: {error.strerror}. Check the path, its permissions and the room on the disk."
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {_escape(text)}")
+        sys.exit(1)
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; the same command continues where it was")
         sys.exit(1)
