@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from speechft.doctor.cluster import CLUSTER_CHECKS
@@ -30,6 +31,6 @@ def check_all(experiment: Path | None = None, *, corpora: bool = True) -> Iterat
     needs_gpu, results, found = check_experiment(chosen, named=experiment is not None, corpora=corpora)
     yield from careful(lambda: [check_gpu(needed=needs_gpu, must=experiment is not None)])
     yield from careful(lambda: [check_write_speed(results)])
-    for check in CLUSTER_CHECKS:
-        yield from careful(lambda check=check: check(needs_gpu))  # type: ignore[misc]
+    for about_cluster in CLUSTER_CHECKS:
+        yield from careful(partial(about_cluster, needs_gpu))
     yield from found
