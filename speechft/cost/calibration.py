@@ -11,6 +11,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from speechft.encoders.directory import empty_backbone, read_config
 from speechft.encoders.families import LEARNED_FAMILIES, transformers_config
 from speechft.encoders.model import Encoder
 from speechft.encoders.random_encoders import base_sizes
-from speechft.errors import ConfigError
+from speechft.errors import ConfigError, TrainingError
 from speechft.evaluate.dtw import raw_scores
 from speechft.evaluate.features import batch_samples
 from speechft.evaluate.probes import ProbeBank, Setting, new_head
@@ -47,6 +48,7 @@ DEFAULT_ENCODERS = ("hubert", "wavlm", "decoar2")
 BUDGET = 100.0
 """Seconds for everything; the rest of two minutes is for starting."""
 MAX_REPETITIONS = 10
+SHORTEST_SECONDS = 4.0
 HEAD_SECONDS = 8.0
 POOLED_CLASSES = {"ks": 12, "sid": 1251}
 
@@ -69,6 +71,7 @@ def calibrate(
     Raises:
         ConfigError: unknown device or encoder, or there is no GPU.
         CheckpointError: an encoder directory is damaged.
+        TrainingError: the memory of the device does not hold four seconds of audio.
         SpeechFTError: `folder` can not be written.
     """
     chosen = _device(device)
@@ -160,6 +163,24 @@ def _check(encoder: str) -> None:
         raise ConfigError(f"--encoder {encoder}: is no family ({', '.join(LEARNED_FAMILIES)}) and no encoder directory.")
 
 
+def _speed(work: Callable[[Sequence[Tensor]], None], total: float, device: torch.device, budget: float) -> float:
+    """Hours of audio an hour of `work` on about `total` seconds, or on as much as the memory of the device holds.
+
+    Raises:
+        TrainingError: not even the shortest batch fits.
+    """
+    while True:
+        waveforms = _utterances(total)
+        heard = sum(map(len, waveforms)) / SAMPLE_RATE
+        try:
+            return heard / _fastest(lambda: work(waveforms), device, budget)  # noqa: B023
+        except torch.OutOfMemoryError:
+            if heard <= SHORTEST_SECONDS:
+                raise TrainingError(f"{device}: its memory does not hold a batch of {heard:g} s. End what else runs on it.") from None
+            total = heard / 2
+            torch.cuda.empty_cache()
+
+
 def _load(encoder: str) -> tuple[Encoder, EncoderShape]:
     if encoder in LEARNED_FAMILIES:
         sizes = base_sizes(encoder)
@@ -196,9 +217,7 @@ def _encoder_speed(name: str, device: torch.device, share: float) -> EncoderSpee
     forward(first)
     second = 2.0 / _fastest(lambda: forward(first), device, 0.0)
     longest = batch_samples(device) / SAMPLE_RATE
-    waveforms = _utterances(min(longest, share * second / 2))
-    heard = sum(map(len, waveforms)) / SAMPLE_RATE
-    speed = heard / _fastest(lambda: forward(waveforms), device, share)
+    speed = _speed(forward, min(longest, share * second / 2), device, share)
     encoder.train()
     for parameter in encoder.backbone.parameters():
         parameter.requires_grad_(False)
@@ -208,9 +227,7 @@ def _encoder_speed(name: str, device: torch.device, share: float) -> EncoderSpee
     for precision in ("fp32", "bf16") if gpu else ("fp32",):
         update(first, precision)
         # A backward pass takes twice as long as a forward one.
-        batch = _utterances(min(longest, share * second / 3))
-        heard = sum(map(len, batch)) / SAMPLE_RATE
-        updates[precision] = heard / _fastest(lambda: update(batch, precision), device, 3 * share)  # noqa: B023
+        updates[precision] = _speed(partial(update, precision=precision), min(longest, share * second / 3), device, 3 * share)
     return EncoderSpeed(shape=shape, forward=speed, update=updates, step_seconds=_step_seconds(parameters, device, share / 2))
 
 
@@ -238,7 +255,7 @@ def _utterances(total: float) -> list[Tensor]:
     lengths: list[float] = []
     while not lengths or sum(lengths) < total:
         lengths.append(SECONDS_OF_UTTERANCES[len(lengths) % len(SECONDS_OF_UTTERANCES)])
-    return _noise([max(4.0, min(lengths[0], total))] if len(lengths) == 1 else lengths[:-1])
+    return _noise([max(SHORTEST_SECONDS, min(lengths[0], total))] if len(lengths) == 1 else lengths[:-1])
 
 
 class _Frames:

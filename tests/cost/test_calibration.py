@@ -13,7 +13,7 @@ from speechft.cost.shapes import shape_of_directory
 from speechft.cost.throughput import HEAD_TASKS, load_throughput
 from speechft.cost.writing import write_speed
 from speechft.encoders import random_encoder
-from speechft.errors import ConfigError, SpeechFTError
+from speechft.errors import ConfigError, SpeechFTError, TrainingError
 
 
 @pytest.fixture
@@ -69,6 +69,20 @@ def test_utterances_have_about_the_length_asked_for():
         lengths = [len(waveform) / 16_000 for waveform in calibration._utterances(total)]
         assert max(4.0, total - 16) <= sum(lengths) <= max(4.0, total)
         assert max(lengths) <= 16
+
+
+def test_a_batch_is_as_large_as_memory_allows():
+    heard = []
+
+    def work(waveforms):
+        heard.append(sum(map(len, waveforms)) / 16_000)
+        if heard[-1] > 20:
+            raise torch.OutOfMemoryError("full")
+
+    assert calibration._speed(work, 100.0, torch.device("cpu"), 0.0) > 0
+    assert heard[-1] <= 20 < heard[-2]
+    with pytest.raises(TrainingError, match="does not hold a batch of 4 s"):
+        calibration._speed(lambda waveforms: work([torch.zeros(16_000 * 21)]), 100.0, torch.device("cpu"), 0.0)
 
 
 def test_wrong_devices_and_encoders_are_refused(tmp_path):

@@ -40,7 +40,7 @@ def small():
             "finetunings": {"pr": {"corpus": "libri", "recipe": {"like": "pr"}}},
             "tasks": {"pr": {"corpus": "libri"}, "sid": {"corpus": "voice"}},
             "tables": {"t": {"title": "t", "encoders": ["hubert_base"], "finetunings": ["pr"], "tasks": ["pr", "sid"]}},
-            "resources": {"evaluate": {"gpu": 2, "runtime": 600}},
+            "resources": {"finetune": {"gpu": 2, "runtime": 600}, "evaluate": {"gpu": 1}},
         },
         "x",
     )
@@ -73,12 +73,15 @@ def test_a_training_has_forward_and_backward_passes_steps_and_a_head(small, toy)
 
 def test_gpu_hours_count_the_gpus_of_a_job(small):
     devices = {"cpu": speeds(), "gpu": speeds("cuda", "Fast", forward=1000.0)}
-    plan = plan_experiment(small, Throughput(devices=devices), ["hubert_base/none/pretrained/sid"])
+    plan = plan_experiment(small, Throughput(devices=devices), ["hubert_base/pr/stable_ft", "hubert_base/none/pretrained/sid"])
+    (training,) = plan.trainings
     assert plan.device.name == "Fast"
-    assert plan.device_hours() == pytest.approx(2 * plan.total.hours)
-    slow = plan_experiment(small, Throughput(devices=devices), ["hubert_base/none/pretrained/sid"], device="cpu")
+    # A fine-tuning on two GPUs hears twice as much in an update.
+    assert plan.device_hours() == pytest.approx(plan.total.hours + training.hours)
+    slow = plan_experiment(small, Throughput(devices=devices), plan.targets, device="cpu")
     assert slow.device_hours() == pytest.approx(slow.total.hours)
-    assert slow.total.encoder_hours == pytest.approx(100 * plan.total.encoder_hours)
+    cells = [found.by_task()["sid"][0].encoder_hours for found in (slow, plan)]
+    assert cells[0] == pytest.approx(100 * cells[1])
 
 
 def test_everything_is_the_sum_of_its_jobs(small, toy):
