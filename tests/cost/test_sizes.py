@@ -50,7 +50,7 @@ def corpora(tmp_path):
     )
     (tmp_path / "b.csv").write_text("path,fold,label\n" + "".join(f"{n}.wav,{n % 2},x\n" for n in range(4)))
     (tmp_path / "trials.csv").write_text("label,enrolment,test\n1,4,4\n")
-    (tmp_path / "mixtures.csv").write_text("mixture,path,speaker,split,offset\nm,0.wav,x,train,0\nm,1.wav,y,train,2\n")
+    (tmp_path / "mixtures.csv").write_text("mixture,path,speaker,split,offset\nm,0.wav,x,train,0\nm,1.wav,y,train,2\nn,3.wav,x,train,1\nn,0.wav,y,train,0\n")
     return {
         "a": CorpusRecipe(path=tmp_path / "a.csv", columns={"path": "file"}, trials=tmp_path / "trials.csv"),
         "b": CorpusRecipe(path=tmp_path / "b.csv", default_split="train"),
@@ -71,7 +71,7 @@ def test_by_the_headers_of_recordings(corpora, tmp_path):
     assert a["train"].durations == (0.5, 1.0, 1.5)
     b = corpus_size("b", corpora, tmp_path)
     assert (b.folds, seconds(b)) == (2, {"train": (4, 5.0)})
-    assert seconds(corpus_size("mixed", corpora, tmp_path)) == {"train": (1, 3.0)}
+    assert seconds(corpus_size("mixed", corpora, tmp_path)) == {"train": (2, 3.0 + 3.0)}
 
 
 def test_manifests_come_first(corpora, tmp_path):
