@@ -50,7 +50,9 @@ def corpora(tmp_path):
     )
     (tmp_path / "b.csv").write_text("path,fold,label\n" + "".join(f"{n}.wav,{n % 2},x\n" for n in range(4)))
     (tmp_path / "trials.csv").write_text("label,enrolment,test\n1,4,4\n")
-    (tmp_path / "mixtures.csv").write_text("mixture,path,speaker,split,offset\nm,0.wav,x,train,0\nm,1.wav,y,train,2\nn,3.wav,x,train,1\nn,0.wav,y,train,0\n")
+    (tmp_path / "mixtures.csv").write_text(
+        "mixture,path,speaker,split,offset\nm,0.wav,x,train,0\nm,1.wav,y,train,2\nn,3.wav,x,train,1\nn,0.wav,y,train,0\n"
+    )
     return {
         "a": CorpusRecipe(path=tmp_path / "a.csv", columns={"path": "file"}, trials=tmp_path / "trials.csv"),
         "b": CorpusRecipe(path=tmp_path / "b.csv", default_split="train"),
