@@ -1,213 +1,133 @@
-"""What the paper's evaluation costs: audio through the encoder for one model on SUPERB's ten tasks, by s3prl's protocol and by ours.
+"""What SUPERB's ten tasks cost by s3prl's protocol and by ours: audio through the encoder for one model of base size.
 
-    python benchmarks/cost.py                    # measures the encoder on this machine, prints Markdown
-    python benchmarks/cost.py --throughput 10    # hours of audio in an hour, instead of measuring
+    python benchmarks/cost.py                    # speeds of config/throughput.json, prints Markdown
+    python benchmarks/cost.py --device cuda      # of a GPU that `speechft calibrate` has measured
 
-Everything follows from the recipes, the sizes of the corpora and the number of learning rates. Heads are not counted: either side trains as
-many. Nor is padding: both are taken to compute the audio alone, although s3prl pads batches to the longest utterance.
+Our side is what `speechft plan` counts (speechft/cost); sizes of the corpora are the published ones on both sides. s3prl's side follows
+from its protocol: a training for each learning rate and fold, whose batches go through the encoder, and so do dev (and test) at each
+evaluation. Heads are not counted: either side trains as many. Nor is padding, which s3prl computes and we hardly do.
 """
 
 import argparse
-import statistics
-import tempfile
-import time
 from dataclasses import dataclass
-from pathlib import Path
 
-from superb_corpora import QBE_CORPUS, QBE_DOCUMENTS, TASKS, Part
+from speechft.cost.passes import CROP_SECONDS, Passes, evaluation_cost, evaluations, once, visits
+from speechft.cost.published_sizes import PUBLISHED
+from speechft.cost.report import number
+from speechft.cost.shapes import base_shape
+from speechft.cost.sizes import CorpusSize, SplitSize
+from speechft.cost.throughput import load_throughput
+from speechft.recipes import EvaluationRecipe, evaluation_recipe
 
-from speechft.recipes import SUPERB_RECIPES, EvaluationRecipe, evaluation_recipe
-
-STATES, WIDTH, FRAMES_PER_SECOND = 13, 768, 50
-"""Hidden states of a base model, their size, and their rate."""
 LEARNING_RATES = len(EvaluationRecipe.model_fields["learning_rates"].default)
 CACHE_GB = EvaluationRecipe.model_fields["cache_gb"].default
-
-
-ORDER = ("pr", "asr", "ks", "qbe", "sid", "asv", "sd", "er", "ic", "sf")
-FOUR_TASKS = ("pr", "sid", "er", "sf")
-# Models of the paper's tables. All ten tasks: HuBERT before and after fine-tuning on TED-LIUM, and merged. Four tasks: the same three of
-# three more encoders, HuBERT fine-tuned on seven more tasks and merged, and four base lines. Ablations are not counted.
-MODELS_OF_TEN, MODELS_OF_FOUR = 3, 3 * 3 + 7 * 2 + 4
+BASE = base_shape("hubert")
 
 
 @dataclass(frozen=True)
-class Passes:
-    """What goes through the encoder."""
+class SuperbTask:
+    """Corpus of a task, by its key among the published sizes, and the splits that s3prl 0.4.18 scores at each evaluation."""
 
-    utterances: float = 0.0
-    hours: float = 0.0
-
-    def __add__(self, other: "Passes") -> "Passes":
-        return Passes(self.utterances + other.utterances, self.hours + other.hours)
-
-    def __mul__(self, times: float) -> "Passes":
-        return Passes(times * self.utterances, times * self.hours)
+    corpus: str
+    scored: tuple[str, ...]
 
 
-def once(split: Part) -> Passes:
-    return Passes(split.utterances, split.hours)
+TASKS = {
+    "pr": SuperbTask("librispeech", ("dev",)),
+    "asr": SuperbTask("librispeech", ("dev",)),
+    "ks": SuperbTask("speech_commands", ("dev", "test")),
+    "qbe": SuperbTask("quesst14", ()),
+    "sid": SuperbTask("voxceleb1/sid", ("dev", "test")),
+    "asv": SuperbTask("voxceleb1/asv", ("test",)),
+    "sd": SuperbTask("libri2mix", ("dev",)),
+    "er": SuperbTask("iemocap", ("dev", "test")),
+    "ic": SuperbTask("fluent_speech_commands", ("dev", "test")),
+    "sf": SuperbTask("audio_snips", ("dev",)),
+}
 
 
-def evaluations(steps: int, every: int) -> int:
-    """Times that a training of ours scores dev: every so many steps and after the last; s3prl the same where `every` divides `steps`."""
-    return -(-steps // every)
+def size_of(name: str) -> CorpusSize:
+    """Published size of the corpus of a task."""
+    found = PUBLISHED[TASKS[name].corpus]
+    return CorpusSize({split: SplitSize(*size) for split, size in found.splits.items()}, "published", found.folds)
 
 
-def visits(name: str) -> float:
-    """Utterances in all batches of one training."""
-    recipe = SUPERB_RECIPES[name]
-    batch = TASKS[name].batch or recipe["batch_size"]
-    return float(recipe["steps"] * recipe["accumulate"] * batch)
-
-
-def epochs(name: str) -> float:
-    """Times that one training of the recipe passes over the training set."""
-    return visits(name) / TASKS[name].train.utterances
-
-
-def training(name: str) -> Passes:
-    """One training without evaluations."""
-    return once(TASKS[name].train) * epochs(name)
-
-
-def looks(name: str) -> int:
-    return evaluations(SUPERB_RECIPES[name]["steps"], SUPERB_RECIPES[name]["eval_every"])
+def recipe_of(name: str, cache_gb: float = CACHE_GB, **changes: object) -> EvaluationRecipe:
+    """SUPERB's recipe."""
+    return evaluation_recipe(name, {"cache_gb": cache_gb, **changes})
 
 
 def s3prl_passes(name: str, learning_rates: int = LEARNING_RATES) -> Passes:
-    """One cell by s3prl's protocol: a training for each learning rate and fold, and test of the best one."""
+    """One cell by s3prl's protocol: a training for each learning rate and fold, and test of the best one where it was not scored before."""
+    size, recipe = size_of(name), recipe_of(name)
     if name == "qbe":  # every hidden state searches dev, the best one test
-        return once(QBE_DOCUMENTS) * (STATES + 1)
-    task = TASKS[name]
-    total = training(name)
-    for split in task.scored:
-        total += once(getattr(task, split)) * looks(name)
-    total = total * (learning_rates * task.folds)
-    return total if "test" in task.scored else total + once(task.test) * task.folds
+        return once(size.whole) * (BASE.states + 1)
+    splits = {split: size.fold(split) if size.folds else size[split] for split in ("train", "dev", "test")}
+    train = splits["train"].cropped(CROP_SECONDS.get(name))
+    total = once(train) * (visits(recipe) / train.utterances)
+    for split in TASKS[name].scored:
+        total = total + once(splits[split]) * evaluations(recipe)
+    folds = size.folds or 1
+    total = total * (learning_rates * folds)
+    return total if "test" in TASKS[name].scored else total + once(splits["test"]) * folds
 
 
-def our_passes(name: str, cache_gb: float = CACHE_GB, crops_anew: bool | None = None) -> Passes:
-    """One cell of ours, whatever the number of learning rates. `crops_anew`: whether `crop_draws` is `every`; default: as the recipe."""
-    if name == "qbe":  # for the statistics of frames, for dev and for test
-        kept = kept_share(QBE_DOCUMENTS, cache_gb)
-        return once(QBE_DOCUMENTS) * (kept + 3 * (1 - kept))
-    task = TASKS[name]
-    if task.pooled:
-        anew = evaluation_recipe(name).crop_draws == "every" if crops_anew is None else crops_anew
-        # Train, dev and test of any fold are the corpus.
-        return (training(name) if task.cropped and anew else once(task.train)) + once(task.dev) + once(task.test)
-    selecting = task.dev if task.dev.utterances else task.test
-    kept = 0.0 if task.cropped else kept_share(task.train, cache_gb)
-    kept_too = kept_share(selecting, cache_gb - kept * gigabytes(task.train))
-    total = training(name) * (1 - kept) + once(task.train) * kept
-    return total + once(selecting) * (looks(name) * (1 - kept_too) + kept_too) + once(task.test)
+def our_passes(name: str, cache_gb: float = CACHE_GB, **changes: object) -> Passes:
+    """One cell of ours, whatever the number of learning rates."""
+    return evaluation_cost(recipe_of(name, cache_gb, **changes), size_of(name), BASE).encoder
 
 
-def gigabytes(split: Part) -> float:
-    """The frames of all hidden states in memory, float32."""
-    return 4e-9 * STATES * WIDTH * FRAMES_PER_SECOND * 3600 * split.hours
-
-
-def kept_share(split: Part, cache_gb: float) -> float:
-    """Share of a split that fits into memory. (The shortest utterances are kept first; here all are taken to be of mean length.)"""
-    return min(1.0, cache_gb / gigabytes(split))
-
-
-def measured_throughput(threads: int, repetitions: int = 5) -> float:
-    """Hours of audio that HuBERT base encodes in an hour on the CPU, fp32, 8 utterances of 4 s at a time."""
-    import torch
-    from encoder import BASE
-
-    from speechft.encoders import load_encoder, random_encoder
-
-    torch.set_num_threads(threads)
-    with tempfile.TemporaryDirectory() as scratch:
-        encoder = load_encoder(random_encoder("hubert", Path(scratch) / "encoder", **BASE))
-    waveforms = list(0.1 * torch.randn(8, 4 * 16_000))
-    times = []
-    with torch.inference_mode():
-        for _ in range(repetitions + 1):
-            started = time.perf_counter()
-            encoder.encode(waveforms)
-            times.append(time.perf_counter() - started)
-    return 8 * 4 / statistics.median(times[1:])
-
-
-def table(learning_rates: int, cache_gb: float, throughput: float, gpu_throughput: float | None) -> list[str]:
-    """Markdown rows of all tasks and their sums."""
-    cells = {name: (s3prl_passes(name, learning_rates), our_passes(name, cache_gb)) for name in ORDER}
-    lines: dict[str, tuple[Passes, Passes]] = {}
-    for name, pair in cells.items():
-        lines["QbE" if name == "qbe" else name.upper()] = pair
-        if name == "sid":
-            lines["(SID with `crop_draws: 1`, not in the sums)"] = (pair[0], our_passes(name, cache_gb, crops_anew=False))
-    ten, four = (_sum([cells[name] for name in names]) for names in (ORDER, FOUR_TASKS))
-    lines["**one model, ten tasks**"] = ten
-    paper = f"**the paper: {MODELS_OF_TEN} models on ten tasks, {MODELS_OF_FOUR} on four**"
-    lines[paper] = _sum([_times(ten, MODELS_OF_TEN), _times(four, MODELS_OF_FOUR)])
+def table(learning_rates: int, cache_gb: float, throughput: float) -> list[str]:
+    """Markdown rows of all tasks and their sum."""
+    rows: dict[str, tuple[Passes, Passes]] = {}
+    for name in TASKS:
+        rows["QbE" if name == "qbe" else name.upper()] = s3prl_passes(name, learning_rates), our_passes(name, cache_gb)
+    pairs = list(rows.values())
+    rows["**one model, ten tasks**"] = sum((one for one, _ in pairs), Passes()), sum((two for _, two in pairs), Passes())
+    once_drawn = our_passes("sid", cache_gb, protocol="quick", crop_draws=1)
+    rows["(SID with `crop_draws: 1`, not in the sum)"] = rows["SID"][0], once_drawn
     found = []
-    for label, (theirs, ours) in lines.items():
-        spent = [_short(theirs.hours / throughput), _short(ours.hours / throughput)]
-        if gpu_throughput:
-            spent += [_short(theirs.hours / gpu_throughput), _short(ours.hours / gpu_throughput)]
-        passes = f"{_count(theirs.utterances)} | {_count(ours.utterances)} | {_short(theirs.hours)} | {_short(ours.hours)}"
-        found.append(f"| {label} | {passes} | {_short(theirs.hours / ours.hours)} | {' | '.join(spent)} |")
+    for label, (theirs, ours) in rows.items():
+        passes = f"{_millions(theirs.utterances)} | {_millions(ours.utterances)} | {number(theirs.hours)} | {number(ours.hours)}"
+        hours = f"{number(theirs.hours / throughput)} | {number(ours.hours / throughput)}"
+        found.append(f"| {label} | {passes} | {number(theirs.hours / ours.hours)} | {hours} |")
     return found
 
 
-def _sum(pairs: list[tuple[Passes, Passes]]) -> tuple[Passes, Passes]:
-    return sum((theirs for theirs, _ in pairs), Passes()), sum((ours for _, ours in pairs), Passes())
-
-
-def _times(pair: tuple[Passes, Passes], times: int) -> tuple[Passes, Passes]:
-    return pair[0] * times, pair[1] * times
-
-
-def _count(number: float) -> str:
-    return f"{number / 1e6:,.3g} M" if number < 1e8 else f"{number / 1e6:,.0f} M"
-
-
-def _short(number: float) -> str:
-    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+def _millions(count: float) -> str:
+    return f"{count / 1e6:,.3g} M" if count < 1e8 else f"{count / 1e6:,.0f} M"
 
 
 def corpora() -> list[str]:
     """Markdown rows of the sizes that the table is computed from."""
     found = []
-    for name in ORDER:
-        if name == "qbe":
-            corpus, source = QBE_CORPUS
-            found.append(f"| QbE | {corpus} | - | {_size(QBE_DOCUMENTS)} (documents) | the same documents | - | {source} |")
-            continue
-        task = TASKS[name]
-        parts = " | ".join(_size(split) for split in (task.train, task.dev, task.test))
-        found.append(f"| {name.upper()} | {task.corpus} | {parts} | {epochs(name):.0f} | {task.source} |")
+    for name, task in TASKS.items():
+        size, known = size_of(name), PUBLISHED[task.corpus]
+        parts = [
+            f"{size[split].utterances:,.0f}, {number(size[split].hours)} h" if size[split].utterances else "-"
+            for split in ("train", "dev", "test")
+        ]
+        train = size.fold("train") if size.folds else size["train"]
+        epochs = "-" if name == "qbe" else f"{visits(recipe_of(name)) / train.utterances:.0f}"
+        found.append(f"| {'QbE' if name == 'qbe' else name.upper()} | {known.name} | {' | '.join(parts)} | {epochs} | {known.source} |")
     return found
-
-
-def _size(split: Part) -> str:
-    return f"{split.utterances:,.0f}, {split.hours:.4g} h" if split.utterances else "-"
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--learning-rates", type=int, default=LEARNING_RATES)
     parser.add_argument("--cache-gb", type=float, default=CACHE_GB, help="the recipe's key")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--throughput", type=float, help="hours of audio that the encoder takes in an hour; default: measured here")
-    parser.add_argument("--gpu-throughput", type=float, help="the same of a GPU where it was measured; adds two columns")
+    parser.add_argument("--device", help="a measured device by a part of its name, or cpu, or cuda")
+    parser.add_argument("--throughput", type=float, help="hours of audio that the encoder takes in an hour, in place of a measured device")
     return parser.parse_args()
 
 
 def main() -> None:
-    from machine import describe
-
     options = parse()
-    throughput = options.throughput or measured_throughput(options.threads)
-    measured = "given" if options.throughput else f"measured here with HuBERT base, fp32, {options.threads} threads"
-    print(describe())
-    print(f"The encoder takes {throughput:.3g} hours of audio in an hour ({measured}).", end=" ")
+    device = None if options.throughput else load_throughput().choose(options.device)
+    throughput = device.nearest(BASE)[1].forward if device else options.throughput
+    source = f"measured on {device.label}, {device.measured}" if device else "given"
+    print(f"The encoder takes {number(throughput)} hours of audio in an hour ({source}).", end=" ")
     print(f"{options.learning_rates} learning rates, `cache_gb: {options.cache_gb:g}`.\n")
     columns = [
         "task",
@@ -216,12 +136,11 @@ def main() -> None:
         "hours of audio, s3prl",
         "hours of audio, ours",
         "ratio",
-        "hours on this CPU, s3prl",
-        "hours on this CPU, ours",
+        "hours, s3prl",
+        "hours, ours",
     ]
-    columns += ["GPU hours, s3prl", "GPU hours, ours"] if options.gpu_throughput else []
     print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
-    print("\n".join(table(options.learning_rates, options.cache_gb, throughput, options.gpu_throughput)))
+    print("\n".join(table(options.learning_rates, options.cache_gb, throughput)))
     print("\n| task | corpus | train | dev | test | epochs of one training | source |\n|---|---|---|---|---|---|---|")
     print("\n".join(corpora()))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 
@@ -53,6 +54,12 @@ class TrainingError(SpeechFTError):
 
 class TableError(SpeechFTError):
     """A table can not be made: a malformed cell, an unknown column."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """` Did you mean 'x'?` where a name of `allowed` is spelt almost like `name`, else nothing; goes behind the end of a sentence."""
+    close = difflib.get_close_matches(name, list(allowed), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def missing_file(path: str | Path, purpose: str, remedy: str) -> str:

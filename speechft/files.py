@@ -51,11 +51,26 @@ def explain_unwritable(error: Exception, path: Path) -> SpeechFTError | None:
     return SpeechFTError(f"{path}: can not be written ({reason}). Check free space and permissions.") if reason else None
 
 
+def make_parent(path: Path) -> None:
+    """Make the folder of `path`.
+
+    Raises:
+        SpeechFTError: it can not be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        file = next((str(parent) for parent in path.parents if parent.is_file()), None)
+        reason = f"{file} is a file" if file else error.strerror
+        text = f"{path}: its folder can not be made ({reason}). Name another output."
+        raise explain_unwritable(error, path) or SpeechFTError(text) from None
+
+
 @contextlib.contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` on success, remove it on any failure. Permissions follow the umask."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(path)
     temporary = _temporary_sibling(path)
     try:
         mode = _mode_of_new_files(temporary)
@@ -80,7 +95,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     so between two renames there is an instant without `path`; never one with a partial `path`. Permissions of files follow the umask.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(path)
     temporary = _temporary_sibling(path)
     retired = _temporary_sibling(path)
     try:
@@ -124,7 +139,7 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise SpeechFTError(f"{path}: no such file.") from error
+        raise SpeechFTError(f"{path}: no such file. Check its name; paths are relative to the folder that the command runs in.") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise SpeechFTError(f"{path}: is not valid JSON ({error}). Delete it and run the job that makes it again.") from error
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from speechft.errors import ConfigError, MergeError
+from speechft.errors import ConfigError, MergeError, nearest
 from speechft.files import read_json
 from speechft.finetune_options import Adapters, Early, JointTask, MaxBatchSeconds, PartName
 from speechft.pretraining_recipes import ContinuedPretrainRecipe as ContinuedPretrainRecipe
@@ -326,7 +326,7 @@ def evaluation_recipe(task: str, overrides: dict[str, Any] | None = None) -> Eva
         ConfigError: unknown task or key, impossible value, or a change of the published recipe without `protocol: quick`.
     """
     if task not in SUPERB_RECIPES:
-        raise ConfigError(f"There is no recipe for task {task!r}. Tasks: {', '.join(SUPERB_RECIPES)}.")
+        raise ConfigError(f"There is no recipe for task {task!r}.{nearest(task, SUPERB_RECIPES)} Tasks: {', '.join(SUPERB_RECIPES)}.")
     values = {**SUPERB_RECIPES[task], **(overrides or {}), "task": task}
     return validate(EvaluationRecipe, values, f"recipe of {task}")
 

@@ -16,7 +16,7 @@ from speechft.cli.options import app
 from speechft.errors import SpeechFTError
 
 # isort: off
-from speechft.cli import corpora, encoders, training, merging, evaluation, reports, machine  # noqa: F401 (each adds its verbs)
+from speechft.cli import corpora, encoders, training, merging, evaluation, reports, planning, machine  # noqa: F401 (each adds its verbs)
 # isort: on
 
 __all__ = ["app", "main"]
@@ -31,6 +31,12 @@ def main() -> NoReturn:
         app()
     except SpeechFTError as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {_escape(str(error))}")
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None or error.strerror is None:
+            raise
+        text = f"{error.filename}: {error.strerror}. Check the path, its permissions and the room on the disk."
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {_escape(text)}")
         sys.exit(1)
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; the same command continues where it was")

@@ -4,28 +4,52 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.markup import escape
 
 from speechft.cli.options import AsJson, Out, app
 
 
 @app.command()
-def doctor(as_json: AsJson = False) -> None:
-    """Check this machine and installation: one line each, with a remedy for each failure.
+def doctor(
+    experiment: Annotated[
+        Path | None,
+        typer.Option(
+            "--experiment", "-e", help="The experiment that is to run: what it lacks is then a problem. Default: paper, warnings."
+        ),
+    ] = None,
+    corpora: Annotated[
+        bool, typer.Option("--corpora/--no-corpora", help="Look at corpora too; reads the header of every recording.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Check this machine, the installation, the cluster and an experiment: one line each, with a remedy where something is wrong.
+
+    Ends with 1 if there is a problem; warnings are things that some experiments need. Nothing is changed.
 
     Example: `speechft doctor`
-    """
-    from speechft.doctor import check_all
 
-    findings = check_all()
+    Example: `srun --gres=gpu:1 speechft doctor --experiment config/paper.yaml`
+    """
+    from speechft.doctor import PROBLEM, WARNING, check_all
+
+    findings = []
+    console = Console(highlight=False, soft_wrap=True)
+    for finding in check_all(experiment, corpora=corpora):
+        findings.append(finding)
+        if not as_json:
+            remedy = f"  -> {finding.remedy}" if finding.remedy else ""
+            colour = {PROBLEM: "bold red", WARNING: "yellow"}.get(finding.status, "green")
+            console.print(f"[{colour}]{finding.status:<8}[/]{escape(f'{finding.name}: {finding.found}{remedy}')}")
+    counts = {status: sum(finding.status == status for finding in findings) for status in (WARNING, PROBLEM)}
     if as_json:
         print(json.dumps([finding._asdict() for finding in findings], indent=1))
     else:
-        for finding in findings:
-            remedy = "" if finding.ok else f"  -> {finding.remedy}"
-            print(f"{'ok  ' if finding.ok else 'FAIL'} {finding.name}: {finding.found}{remedy}")
-    if not all(finding.ok for finding in findings):
+        console.print(", ".join(f"{count} {status}{'' if count == 1 else 's'}" for status, count in counts.items()))
+    if counts[PROBLEM]:
         raise typer.Exit(1)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from speechft.encoders.directory import FILES, check_replaceable, load_backbone, read_pretraining_only, read_source_config
 from speechft.encoders.families import fairseq_config, nothing_learnt
 from speechft.encoders.names import NameMap
-from speechft.errors import CheckpointError
+from speechft.errors import CheckpointError, nearest
 from speechft.files import atomic_directory, atomic_file
 
 EXPORT_FORMATS = ("fairseq", "s3prl", "transformers")
@@ -35,7 +35,9 @@ def export_checkpoint(model_dir: str | Path, out: str | Path, format: str = "fai
             tensors do not allow.
     """
     if format not in EXPORT_FORMATS:
-        raise CheckpointError(f"There is no export format {format!r}. Formats: {', '.join(EXPORT_FORMATS)}.")
+        raise CheckpointError(
+            f"There is no export format {format!r}.{nearest(format, EXPORT_FORMATS)} Formats: {', '.join(EXPORT_FORMATS)}."
+        )
     backbone = load_backbone(model_dir)
     config: Any = backbone.config
     if (refusal := nothing_learnt(config.model_type, model_dir, "export")) is not None:

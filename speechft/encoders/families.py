@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from speechft.errors import CheckpointError
+from speechft.errors import CheckpointError, nearest
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def get_family(name: str) -> Family:
         CheckpointError: there is none.
     """
     if name not in FAMILIES:
-        raise CheckpointError(f"There is no encoder family {name!r}. Families: {', '.join(FAMILIES)}.")
+        raise CheckpointError(f"There is no encoder family {name!r}.{nearest(name, FAMILIES)} Families: {', '.join(FAMILIES)}.")
     return FAMILIES[name]
 
 

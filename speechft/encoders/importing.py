@@ -14,7 +14,7 @@ from speechft.encoders.families import fairseq_config, get_family, transformers_
 from speechft.encoders.names import NameMap, as_float32
 from speechft.encoders.provenance import make_provenance
 from speechft.encoders.sources import FORMATS, Source, read_source
-from speechft.errors import CheckpointError
+from speechft.errors import CheckpointError, nearest
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def import_checkpoint(
     """
     path = Path(source)
     if format is not None and format not in FORMATS:
-        raise CheckpointError(f"There is no format {format!r}. Formats: {', '.join(FORMATS)}.")
+        raise CheckpointError(f"There is no format {format!r}.{nearest(format, FORMATS)} Formats: {', '.join(FORMATS)}.")
     if path.name == WEIGHTS and (path.parent / CONFIG).is_file():
         path = path.parent
     if path.is_dir():

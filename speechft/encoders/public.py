@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from speechft.encoders.families import LEARNED_FAMILIES
-from speechft.errors import ConfigError, missing_file
+from speechft.errors import ConfigError, missing_file, nearest
 
 TABLE = Path("config/encoders.tsv")
 FOLDER = Path("checkpoints")
@@ -75,7 +75,7 @@ def public_checkpoint(name: str, table: str | Path | None = None) -> PublicCheck
     """
     rows = public_checkpoints(table)
     if name not in rows:
-        raise ConfigError(f"There is no public checkpoint {name!r}. In {TABLE}: {', '.join(rows)}.")
+        raise ConfigError(f"There is no public checkpoint {name!r}.{nearest(name, rows)} In {TABLE}: {', '.join(rows)}.")
     return rows[name]
 
 

@@ -34,10 +34,27 @@ _SIZES: dict[str, Any] = {
     "encoder_layerdrop": 0.0,
     "final_dim": 16,
 }
+# The published base models, where they differ from these.
+_BASE_SIZES: dict[str, Any] = {
+    "encoder_layers": 12,
+    "encoder_embed_dim": 768,
+    "encoder_ffn_embed_dim": 3072,
+    "encoder_attention_heads": 12,
+    "conv_feature_layers": "[(512,10,5)] + [(512,3,2)] * 4 + [(512,2,2)] * 2",
+    "conv_pos": 128,
+    "conv_pos_groups": 16,
+    "final_dim": 256,
+}
 _WAVLM_SIZES = {"relative_position_embedding": True, "gru_rel_pos": True, "num_buckets": 32, "max_distance": 48, "normalize": False}
 _WAV2VEC2_SIZES = {"quantize_targets": True, "latent_groups": 2, "latent_vars": 8}
 _EXTRA_SIZES = {"wavlm": _WAVLM_SIZES, "wav2vec2": _WAV2VEC2_SIZES}
 _CLASSES = 9
+
+
+def base_sizes(family: str) -> dict[str, Any]:
+    """The model configuration, in fairseq's words, of the size of the published base models."""
+    relative = {"num_buckets": 320, "max_distance": 800} if family == "wavlm" else {}
+    return {**_SIZES, **_EXTRA_SIZES.get(family, {}), **_BASE_SIZES, **relative}
 
 
 def random_encoder(family: str, out_dir: str | Path, seed: int = 0, *, normalize: bool = False, **sizes: Any) -> Path:

@@ -129,10 +129,16 @@ def _checked_zip(path: Path) -> bool:
     return True
 
 
+def _own_words(message: str) -> str:
+    """What torch says about the file, without its advice to let files run code."""
+    said = [part for part in message.splitlines() if "weights_only" not in part and part.strip()]
+    return said[0].strip() if said else "torch can not read it"
+
+
 def _explain(path: Path, message: str) -> str:
     found = re.search(r"GLOBAL ([\w.]+)|class ([\w.]+)|global ([\w.]+)", message)
     if found is None:
-        return f"{path}: not a torch checkpoint, or damaged ({message.splitlines()[0]}). Download it again."
+        return f"{path}: not a torch checkpoint, or damaged ({_own_words(message)}). Download it again."
     name = next(group for group in found.groups() if group)
     return f"{path}: refused, its pickle names {name}, which is not on the list of harmless classes. {_ISOLATED}"
 

@@ -5,8 +5,7 @@ from speechft.errors import CorpusError
 SPEAKERS = {"train": "S0002", "dev": "S0724", "test": "S0764"}
 
 
-@pytest.fixture
-def aishell1(skeleton):
+def build_aishell1(skeleton):
     for split, speaker in SPEAKERS.items():
         for number in (122, 123):
             skeleton.audio(f"wav/{split}/{speaker}/BAC009{speaker}W0{number}.wav")
@@ -15,13 +14,18 @@ def aishell1(skeleton):
     return skeleton
 
 
-@pytest.fixture
-def aishell3(skeleton):
+aishell1 = pytest.fixture(build_aishell1)
+
+
+def build_aishell3(skeleton):
     for part, speaker in (("train", "SSB0005"), ("test", "SSB0009")):
         for number in (1, 2):
             skeleton.audio(f"{part}/wav/{speaker}/{speaker}000{number}.wav", rate=44_100)
         skeleton.text(f"{part}/content.txt", *(f"{speaker}000{number}.wav\t广 guang3 州 zhou1" for number in (1, 2)))
     return skeleton
+
+
+aishell3 = pytest.fixture(build_aishell3)
 
 
 def test_transcribed_recordings_without_spaces(aishell1):

@@ -8,8 +8,7 @@ LINES = (
 )
 
 
-@pytest.fixture
-def snips(skeleton):
+def build_snips(skeleton):
     lines = []
     for folder, voices in (("train", ("Ivy", "Salli")), ("valid", ("Aditi",)), ("test", ("Russell",))):
         for number, line in enumerate(LINES):
@@ -18,6 +17,9 @@ def snips(skeleton):
                 lines.append(line.format(f"{voice}-snips-{folder}-{number}"))
     skeleton.text("all.iob.snips.txt", *lines)
     return skeleton
+
+
+snips = pytest.fixture(build_snips)
 
 
 def test_words_and_slot_types_of_every_voice(snips):

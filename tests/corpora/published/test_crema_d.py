@@ -5,14 +5,16 @@ from speechft.errors import CorpusError
 ACTORS = {number: "Male" if number % 2 else "Female" for number in range(1001, 1021)}
 
 
-@pytest.fixture
-def crema(skeleton):
+def build_crema(skeleton):
     rows = [f'{actor},{51},"{sex}","Caucasian","Not Hispanic"' for actor, sex in ACTORS.items()]
     skeleton.text("VideoDemographics.csv", '"ActorID","Age","Sex","Race","Ethnicity"', *rows)
     for actor in ACTORS:
         for emotion in ("ANG", "NEU"):
             skeleton.audio(f"AudioWAV/{actor}_DFA_{emotion}_XX.wav")
     return skeleton
+
+
+crema = pytest.fixture(build_crema)
 
 
 def test_no_speaker_is_on_two_sides_and_both_sexes_are_on_each(crema):

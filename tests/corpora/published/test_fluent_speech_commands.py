@@ -6,8 +6,7 @@ HEADER = ",path,speakerId,transcription,action,object,location"
 NAME = "wavs/speakers/2BqVo8kVB2Skwgyb/{}.wav"
 
 
-@pytest.fixture
-def fluent(skeleton):
+def build_fluent(skeleton):
     for number, table in enumerate(("train", "valid", "test")):
         rows = []
         for row, values in enumerate(("Change language,change language,none,none", '"Turn up, please",increase,volume,none')):
@@ -16,6 +15,9 @@ def fluent(skeleton):
             rows.append(f"{row},{name},speaker{number},{values}")
         skeleton.text(f"data/{table}_data.csv", HEADER, *rows)
     return skeleton
+
+
+fluent = pytest.fixture(build_fluent)
 
 
 def test_tables_become_splits_with_three_slots(fluent):

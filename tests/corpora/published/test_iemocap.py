@@ -9,8 +9,7 @@ HEADER = "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]"
 TURNS = [("F000", "neu"), ("F001", "exc"), ("M000", "ang"), ("M001", "fru"), ("M002", "sad"), ("M003", "xxx"), ("F002", "hap")]
 
 
-@pytest.fixture
-def iemocap(skeleton):
+def build_iemocap(skeleton):
     for number in range(1, 6):
         for dialogue in (f"Ses0{number}F_impro01", f"Ses0{number}F_script01_1"):
             lines = ["", HEADER, ""]
@@ -19,6 +18,9 @@ def iemocap(skeleton):
                 skeleton.audio(f"Session{number}/sentences/wav/{dialogue}/{dialogue}_{turn}.wav")
             skeleton.text(f"Session{number}/dialog/EmoEvaluation/{dialogue}.txt", *lines)
     return skeleton
+
+
+iemocap = pytest.fixture(build_iemocap)
 
 
 def test_four_classes_a_fold_a_session_women_before_men(iemocap):

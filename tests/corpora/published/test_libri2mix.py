@@ -5,8 +5,7 @@ from speechft.errors import CorpusError
 MIXTURE = "103-1240-0000_{}-0003"
 
 
-@pytest.fixture
-def libri2mix(skeleton):
+def build_libri2mix(skeleton):
     for number, split in enumerate(("train", "dev", "test")):
         name = MIXTURE.format(200 + number)
         skeleton.audio(f"Libri2Mix/wav16k/max/{split}/mix_both/{name}.wav", seconds=1.0)
@@ -21,6 +20,9 @@ def libri2mix(skeleton):
             f"SPEAKER {name} 1 0.00 0.60 <NA> <NA> 103 <NA> <NA>",
         )
     return skeleton
+
+
+libri2mix = pytest.fixture(build_libri2mix)
 
 
 def test_turns_come_from_rttm(libri2mix):

@@ -7,14 +7,16 @@ from speechft.errors import CorpusError, TaskError
 PARTS = {"train-clean-100": "103-1240", "dev-clean": "84-121123", "test-clean": "61-70968"}
 
 
-@pytest.fixture
-def librispeech(skeleton):
+def build_librispeech(skeleton):
     for part, chapter in PARTS.items():
         folder = f"{part}/{chapter.replace('-', '/')}"
         for number in range(2):
             skeleton.audio(f"{folder}/{chapter}-{number:04d}.flac")
         skeleton.text(f"{folder}/{chapter}.trans.txt", f"{chapter}-0000 TURN THE LIGHT ON", f"{chapter}-0001 IT'S OFF")
     return skeleton
+
+
+librispeech = pytest.fixture(build_librispeech)
 
 
 def test_parts_become_splits_with_text_and_speaker(librispeech):

@@ -6,8 +6,7 @@ from speechft.tasks import get_task
 TERM = '<term termid="{0}"><termtext>{0}</termtext></term>'
 
 
-@pytest.fixture
-def quesst(skeleton):
+def build_quesst(skeleton):
     for number in (1, 2, 3):
         skeleton.audio(f"Audio/quesst14_{number:05d}.wav", rate=8_000)
     skeleton.text(
@@ -39,6 +38,9 @@ def quesst(skeleton):
             f"scoring/groundtruth_quesst14_{part}/quesst14_{part}.tlist.xml", "<termlist>", *map(TERM.format, queries), "</termlist>"
         )
     return skeleton
+
+
+quesst = pytest.fixture(build_quesst)
 
 
 def test_english_queries_and_documents_with_what_is_relevant(quesst):

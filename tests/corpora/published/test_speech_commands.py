@@ -6,8 +6,7 @@ from speechft.tasks.ks import SUPERB_CLASSES, speech_commands_split
 TRAINING, TEST = "speech_commands_v0.01", "speech_commands_test_set_v0.01"
 
 
-@pytest.fixture(scope="module")
-def speakers():
+def find_speakers():
     """A speaker for each side of the division, found by the hash that the corpus is divided with."""
     found = {}
     for number in range(1000):
@@ -15,8 +14,10 @@ def speakers():
     return found
 
 
-@pytest.fixture
-def commands(skeleton, speakers):
+speakers = pytest.fixture(find_speakers, scope="module")
+
+
+def build_commands(skeleton, speakers):
     for word in (*SUPERB_CLASSES[:10], "bed"):
         for speaker in speakers.values():
             skeleton.audio(f"{TRAINING}/{word}/{speaker}_nohash_0.wav")
@@ -24,6 +25,9 @@ def commands(skeleton, speakers):
     for label in SUPERB_CLASSES:
         skeleton.audio(f"{TEST}/{label}/0a5636ca_nohash_0.wav")
     return skeleton
+
+
+commands = pytest.fixture(build_commands)
 
 
 def test_words_are_divided_by_the_hash_and_noise_is_on_both_sides(commands, speakers):

@@ -15,13 +15,15 @@ LINES = (
 )
 
 
-@pytest.fixture
-def tedlium(skeleton):
+def build_tedlium(skeleton):
     for split, talks in TALKS.items():
         for talk in talks:
             skeleton.audio(f"legacy/{split}/sph/{talk}.sph", seconds=5.5, format="NIST", subtype="PCM_16")
             skeleton.text(f"legacy/{split}/stm/{talk}.stm", ";; a comment", *(line.format(talk) for line in LINES))
     return skeleton
+
+
+tedlium = pytest.fixture(build_tedlium)
 
 
 def test_segments_are_parts_of_talks(tedlium):

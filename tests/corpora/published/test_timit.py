@@ -14,13 +14,17 @@ def sentence(skeleton, name, lower=False):
     skeleton.text(f"{name}.{suffixes[2]}", "0 4800 She is.")
 
 
-@pytest.fixture(params=[False, True], ids=["upper", "lower"])
-def timit(skeleton, request):
+def build_timit(skeleton, lower):
     for speaker in SPEAKERS:
         for name in ("SA1", "SI648", "SX37"):
-            sentence(skeleton, f"{speaker}/{name}", request.param)
-    skeleton.lower = request.param
+            sentence(skeleton, f"{speaker}/{name}", lower)
+    skeleton.lower = lower
     return skeleton
+
+
+@pytest.fixture(params=[False, True], ids=["upper", "lower"])
+def timit(skeleton, request):
+    return build_timit(skeleton, request.param)
 
 
 def test_core_and_development_speakers_without_sa(timit):

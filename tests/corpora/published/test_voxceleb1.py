@@ -7,11 +7,13 @@ RECORDINGS = ["dev/wav/id10001/1zcIwhmdeo4/00001.wav", "dev/wav/id10002/0_laIeN-
 TESTED = ["test/wav/id10270/5r0dWxy17C8/00001.wav", "test/wav/id10270/5r0dWxy17C8/00002.wav", "test/wav/id10271/1gtz-CUIygI/00001.wav"]
 
 
-@pytest.fixture
-def voxceleb(skeleton):
+def build_voxceleb(skeleton):
     for name in (*RECORDINGS, *TESTED):
         skeleton.audio(name)
     return skeleton
+
+
+voxceleb = pytest.fixture(build_voxceleb)
 
 
 def split_list(skeleton, *lines, name="iden_split.txt"):

@@ -1,0 +1,108 @@
+"""Verbs about cost: plan, calibrate."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from speechft.cli.options import AsJson, Threads, app, use_threads
+
+
+@app.command()
+def plan(
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Tables, curves, cells (encoder/finetuning/method/task), models, or files of the workflow; default: everything."
+        ),
+    ] = None,
+    experiment: Annotated[Path, typer.Option("--experiment", "-e", help="Experiment file.")] = Path("config/paper.yaml"),
+    throughput: Annotated[
+        Path | None, typer.Option(help="Measured speeds, from `speechft calibrate`; default: config/throughput.json.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="A device of that file by a part of its name, or cpu, or cuda; default: a GPU if one was measured.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what an experiment, a table or a cell will cost: jobs, audio through the encoder, hours, disk.
+
+    Nothing is computed, and neither corpora nor encoders need be there: sizes come from manifests where they exist, else they are the
+    published ones, and the output says which.
+
+    Example: `speechft plan --experiment config/paper.yaml`
+
+    Example: `speechft plan supervised hubert_base/none/pretrained/asr`
+    """
+    from speechft.config import load_experiment
+    from speechft.cost.plan import plan_experiment
+    from speechft.cost.throughput import load_throughput
+
+    found = plan_experiment(load_experiment(experiment), load_throughput(throughput), targets or (), device=device)
+    if as_json:
+        print(json.dumps(found.to_json(), indent=1))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from speechft.cost.report import TextTable, report, widths
+
+    parts = report(found, str(experiment))
+    needed = widths(part for part in parts if isinstance(part, TextTable))
+    # Where there is no terminal, lines are as long as they need to be.
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else max(120, needed))
+    for part in parts:
+        if not isinstance(part, TextTable):
+            console.print(part)
+            continue
+        table = Table(box=box.SIMPLE)
+        for column, heading in enumerate(part.headings):
+            table.add_column(heading, justify="right" if column >= part.numbers else "left")
+        for number, row in enumerate(part.rows):
+            table.add_row(*row, end_section=number == len(part.rows) - 2 and part.rows[-1][0] == "total")
+        console.print(table)
+
+
+@app.command()
+def calibrate(
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: a GPU where there is one.")] = None,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(help="hubert, wav2vec2, wavlm or decoar2 (base size, random weights), or an encoder directory; repeatable."),
+    ] = None,
+    folder: Annotated[Path, typer.Option(help="Where results will lie: its speed of writing is measured.")] = Path("results"),
+    seconds: Annotated[float, typer.Option(min=0, help="About how long to measure.")] = 100.0,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file; other devices in it stay.")] = Path("config/throughput.json"),
+    threads: Threads = None,
+) -> None:
+    """Measure this machine for `speechft plan`: encoders forwards and backwards, heads, writing. Two minutes at most on a GPU.
+
+    Nothing is downloaded: weights are random, which changes no speed. On a cluster run it on a compute node, e.g.
+    `srun --gres=gpu:1 speechft calibrate --device cuda`.
+
+    Example: `speechft calibrate --device cuda --out config/throughput.json`
+    """
+    use_threads(threads)
+    from speechft.cost.calibration import DEFAULT_ENCODERS
+    from speechft.cost.calibration import calibrate as run
+    from speechft.cost.throughput import load_throughput, save_device
+
+    if out.is_file():
+        load_throughput(out)  # a damaged file is no news for after the measurement
+    found = run(device, encoder or DEFAULT_ENCODERS, folder=folder, seconds=seconds)
+    save_device(out, found)
+    print(f"{found.label} ({found.clock})")
+    for name, speed in found.encoders.items():
+        updates = ", ".join(f"{value:.3g} in {precision}" for precision, value in speed.update.items())
+        print(f"{name}: forward {speed.forward:.3g} h of audio an hour; forward and backward {updates}")
+    for task, hours in found.heads.items():
+        print(f"head of {task}: {hours:.3g} h of audio an hour at one learning rate")
+    for task, steps in found.pooled_steps.items():
+        print(f"head of {task}: {steps:.3g} steps a second at all learning rates")
+    print(f"search: {found.search_frames / 1e6:.3g} million pairs of frames a second; {folder}: {found.write_mb:.3g} MB/s written")
+    print(out)

@@ -1,0 +1,190 @@
+"""Sizes of encoders and heads, and the arithmetic that follows from them: parameters, multiplications in a second of audio.
+
+Where an encoder was not measured, its speed is that of a measured one times the ratio of their arithmetic.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from speechft.encoder_entries import EncoderEntry, Filterbanks, PretrainedHere, PublicEncoder
+from speechft.encoders.public import public_checkpoint
+from speechft.errors import CheckpointError
+from speechft.pretraining_recipes import Architecture
+from speechft.validation import Strict, validate
+
+SAMPLE_RATE = 16_000
+ATTENDED_SECONDS = 10.0
+"""Length of the utterances for which attention is counted."""
+BASE_CONVOLUTIONS = ((512, 10, 5), *((512, 3, 2),) * 4, *((512, 2, 2),) * 2)
+FBANK_WIDTH = 240
+
+
+class EncoderShape(Strict):
+    """What the arithmetic of an encoder depends on; `convolutions` are (channels, kernel, stride), none for DeCoAR 2.0 and filterbanks."""
+
+    family: str
+    layers: int
+    width: int
+    ffn: int
+    convolutions: tuple[tuple[int, int, int], ...]
+    conv_pos: int = 128
+    conv_pos_groups: int = 16
+
+    @property
+    def states(self) -> int:
+        """Hidden states: the input of every layer and the output of the last."""
+        return self.layers + 1
+
+    @property
+    def frames_per_second(self) -> float:
+        """50 of all published models; filterbanks have 100."""
+        rate = float(SAMPLE_RATE)
+        for _, _, stride in self.convolutions:
+            rate /= stride
+        return rate if self.convolutions else 100.0 if self.family == "fbank" else 50.0
+
+    @property
+    def vector_bytes(self) -> int:
+        """One frame, or one mean, of all hidden states in float32."""
+        return 4 * self.states * self.width
+
+    @property
+    def parameters(self) -> int:
+        """About the number of weights of the backbone; norms, biases and relative positions are left out."""
+        channels = (1, *(size for size, _, _ in self.convolutions))
+        extractor = sum(channels[i] * size * kernel for i, (size, kernel, _) in enumerate(self.convolutions))
+        entry = (channels[-1] if self.convolutions else 80) * self.width
+        positions = self.conv_pos * self.width * self.width // self.conv_pos_groups
+        learnt = extractor + entry + positions + self.layers * (4 * self.width**2 + 2 * self.width * self.ffn)
+        return 0 if self.family == "fbank" else learnt
+
+    @property
+    def extractor_arithmetic(self) -> float:
+        """Multiplications of the convolutions in a second of audio."""
+        rate, channels, total = float(SAMPLE_RATE), 1, 0.0
+        for size, kernel, stride in self.convolutions:
+            rate /= stride
+            total += rate * channels * size * kernel
+            channels = size
+        return total
+
+    @property
+    def transformer_arithmetic(self) -> float:
+        """Multiplications of everything behind them in a second of audio."""
+        channels = self.convolutions[-1][0] if self.convolutions else 80
+        positions = self.conv_pos * self.width**2 / self.conv_pos_groups
+        attention = 2 * self.frames_per_second * ATTENDED_SECONDS * self.width
+        layer = 4 * self.width**2 + 2 * self.width * self.ffn + attention
+        return 0.0 if self.family == "fbank" else self.frames_per_second * (channels * self.width + positions + self.layers * layer)
+
+    @property
+    def arithmetic(self) -> float:
+        """Multiplications of a forward pass in a second of audio."""
+        return self.extractor_arithmetic + self.transformer_arithmetic
+
+
+def base_shape(family: str) -> EncoderShape:
+    """The published base model of a family."""
+    return EncoderShape(family=family, layers=12, width=768, ffn=3072, convolutions=() if family == "decoar2" else BASE_CONVOLUTIONS)
+
+
+FILTERBANKS = EncoderShape(family="fbank", layers=0, width=FBANK_WIDTH, ffn=0, convolutions=())
+
+
+def shape_of(entry: EncoderEntry) -> tuple[EncoderShape, str]:
+    """The shape of an encoder of an experiment, and what had to be assumed (often nothing).
+
+    Raises:
+        CheckpointError: the encoder is a directory whose config.json can not be read.
+    """
+    if isinstance(entry, Filterbanks):
+        return FILTERBANKS.model_copy(update={"width": entry.recipe.mel_bins * (1 + entry.recipe.deltas)}), ""
+    if isinstance(entry, PublicEncoder):
+        return base_shape(public_checkpoint(entry.name).family), ""
+    if isinstance(entry, PretrainedHere):
+        return _of_architecture(entry.recipe.family, entry.recipe.architecture), ""
+    if (entry.path / "config.json").is_file():
+        return shape_of_directory(entry.path), ""
+    family = entry.family or "hubert"
+    return base_shape(family), f"{entry.path} is not a directory that can be looked into: counted as {family} base"
+
+
+def _of_architecture(family: str, sizes: Architecture) -> EncoderShape:
+    return EncoderShape(
+        family=family, layers=sizes.layers, width=sizes.hidden_size, ffn=sizes.ffn_size, conv_pos=sizes.conv_pos,
+        conv_pos_groups=sizes.conv_pos_groups, convolutions=tuple((one.channels, one.kernel, one.stride) for one in sizes.extractor),
+    )  # fmt: skip
+
+
+def shape_of_directory(folder: Path) -> EncoderShape:
+    """The shape of an encoder directory, from its config.json.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or of another kind of model.
+    """
+    path = folder / "config.json"
+    try:
+        values: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if values["model_type"] == "fbank":
+            return FILTERBANKS.model_copy(update={"width": values.get("hidden_size", FBANK_WIDTH)})
+        convolutional = values["model_type"] != "decoar2"
+        return validate(
+            EncoderShape,
+            {
+                "family": values["model_type"],
+                # What is not in the file is as in the published base models: transformers leaves its defaults out.
+                "layers": values.get("num_hidden_layers", 12),
+                "width": values.get("hidden_size", 768),
+                "ffn": values.get("intermediate_size", 3072),
+                "conv_pos": values.get("num_conv_pos_embeddings", 128),
+                "conv_pos_groups": values.get("num_conv_pos_embedding_groups", 16),
+                "convolutions": _convolutions(values) if convolutional else (),
+            },
+            str(path),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: is no configuration of an encoder ({error}). Import the encoder again.") from None
+
+
+def _convolutions(values: Mapping[str, Any]) -> tuple[tuple[int, int, int], ...]:
+    keys = ("conv_dim", "conv_kernel", "conv_stride")
+    defaults = zip(*BASE_CONVOLUTIONS, strict=True)
+    columns = [values.get(key, default) for key, default in zip(keys, defaults, strict=True)]
+    return tuple(zip(*columns, strict=True))
+
+
+HEAD_SIZES: dict[str, dict[str, Any]] = {
+    "pr": {"projected": 256, "outputs": 74},
+    "pc": {"projected": 256, "outputs": 39},
+    "asr": {"projected": 1024, "hidden": 1024, "layers": 2, "outputs": 32},
+    "sf": {"projected": 1024, "hidden": 1024, "layers": 2, "outputs": 109},
+    "sd": {"hidden": 512, "outputs": 2},
+    "asv": {"width": 512, "pooled_width": 1500, "outputs": 1211},
+}
+"""Sizes of SUPERB's heads on frames; `task_options` change them."""
+
+
+def head_parameters(task: str, options: Mapping[str, Any], width: int) -> int:
+    """About the weights of a head on frames, which is also the number of multiplications of a frame (of ASV all but the last layers)."""
+    sizes = {**HEAD_SIZES.get(task, HEAD_SIZES["asr"]), **{key: value for key, value in options.items() if isinstance(value, int)}}
+    if task in ("pr", "pc"):
+        return int(width * sizes["projected"] + sizes["projected"] * sizes["outputs"])
+    if task == "sd":
+        return int(4 * sizes["hidden"] * (width + sizes["hidden"]) + sizes["hidden"] * sizes["outputs"])
+    if task == "asv":
+        inner, pooled = sizes["width"], sizes["pooled_width"]
+        return int(width * inner + inner * inner * (5 + 3 + 3 + 1) + inner * pooled)
+    total, inputs = width * sizes["projected"], sizes["projected"]
+    for _ in range(sizes["layers"]):
+        total += 2 * 4 * sizes["hidden"] * (inputs + sizes["hidden"])
+        inputs = 2 * sizes["hidden"]
+    return int(total + inputs * sizes["outputs"])
+
+
+def head_arithmetic(task: str, options: Mapping[str, Any], shape: EncoderShape) -> float:
+    """Multiplications of a head, and of the weighted sum before it, in a second of audio."""
+    return shape.frames_per_second * (shape.states * shape.width + head_parameters(task, options, shape.width))

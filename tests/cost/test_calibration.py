@@ -1,0 +1,121 @@
+"""Measuring: a tiny encoder, files that appear whole, refusals."""
+
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from speechft.cli import app
+from speechft.cost import calibration, writing
+from speechft.cost.calibration import calibrate
+from speechft.cost.shapes import shape_of_directory
+from speechft.cost.throughput import HEAD_TASKS, load_throughput
+from speechft.cost.writing import write_speed
+from speechft.encoders import random_encoder
+from speechft.errors import ConfigError, SpeechFTError, TrainingError
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """One short repetition of each measurement."""
+    monkeypatch.setattr(calibration, "HEAD_SECONDS", 1.0)
+    monkeypatch.setattr(writing, "WRITTEN_MB", 4)
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    return random_encoder("hubert", tmp_path / "tiny")
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_tiny_encoder_is_measured_in_every_way(tiny, tmp_path):
+    state = torch.random.get_rng_state()
+    found = calibrate("cpu", [str(tiny)], folder=tmp_path / "results", seconds=0)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    (speed,) = found.encoders.values()
+    assert (list(found.encoders), speed.shape) == (["tiny"], shape_of_directory(tiny))
+    # Machines are busy at times: only what no load changes is compared.
+    assert 0 < speed.forward < 10_000
+    assert 0 < speed.update["fp32"] < 10_000
+    assert 0 < speed.step_seconds < 10
+    assert set(found.heads) == set(HEAD_TASKS)
+    # 43 million weights against 0.2 million.
+    assert found.heads["pr"] > 2 * found.heads["asr"]
+    assert set(found.pooled_steps) == {"ks", "sid"}
+    assert found.search_frames > 1e3
+    # Nothing of the measurement stays.
+    assert not (tmp_path / "results").exists()
+    assert found.threads == torch.get_num_threads()
+
+
+def test_speeds_are_hours_of_audio_an_hour(monkeypatch):
+    """With a clock that stands still but for the work: 2 s of audio that take 0.5 s."""
+    clock = iter(range(100))
+    monkeypatch.setattr(calibration, "_time", lambda device: 0.5 * next(clock))
+    seconds = calibration._fastest(lambda: None, torch.device("cpu"), 0.0)
+    assert seconds == 0.5
+
+
+def test_the_fastest_of_several_repetitions_counts(monkeypatch):
+    times = iter([0.0, 3.0, 3.0, 4.0, 4.0, 9.0] + [9.0, 14.0] * 20)
+    monkeypatch.setattr(calibration, "_time", lambda device: next(times))
+    monkeypatch.setattr(calibration, "MAX_REPETITIONS", 3)
+    assert calibration._fastest(lambda: None, torch.device("cpu"), 1e9) == 1.0
+
+
+def test_utterances_have_about_the_length_asked_for():
+    for total in (1.0, 20.0, 60.0, 320.0):
+        lengths = [len(waveform) / 16_000 for waveform in calibration._utterances(total)]
+        assert max(4.0, total - 16) <= sum(lengths) <= max(4.0, total)
+        assert max(lengths) <= 16
+
+
+def test_a_batch_is_as_large_as_memory_allows():
+    heard = []
+
+    def work(waveforms):
+        heard.append(sum(map(len, waveforms)) / 16_000)
+        if heard[-1] > 20:
+            raise torch.OutOfMemoryError("full")
+
+    assert calibration._speed(work, 100.0, torch.device("cpu"), 0.0) > 0
+    assert heard[-1] <= 20 < heard[-2]
+    with pytest.raises(TrainingError, match="does not hold a batch of 4 s"):
+        calibration._speed(lambda waveforms: work([torch.zeros(16_000 * 21)]), 100.0, torch.device("cpu"), 0.0)
+
+
+def test_wrong_devices_and_encoders_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="--device tpu: is unknown; there are cpu and cuda"):
+        calibrate("tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="torch sees no GPU here. Run this on a node with one"):
+            calibrate("cuda")
+    with pytest.raises(ConfigError, match=r"--encoder hubrt: is no family \(hubert, .*\) and no encoder directory"):
+        calibrate("cpu", ["hubrt"], folder=tmp_path)
+
+
+def test_a_folder_that_can_not_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SpeechFTError, match="file/results: can not be written"):
+        write_speed(tmp_path / "file" / "results", 1)
+
+
+def test_the_command_writes_one_file(toy, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(calibration, "calibrate", lambda *given, **options: asked.append((given, options)) or toy)
+    monkeypatch.setattr("speechft.cli.planning.use_threads", lambda threads: asked.append(threads))
+    out = tmp_path / "new" / "speeds.json"
+    command = ["calibrate", "--device", "cpu", "--threads", "1", "--encoder", "hubert", "--folder", str(tmp_path), "--out", str(out)]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert asked == [1, (("cpu", ["hubert"]), {"folder": tmp_path, "seconds": 100.0})]
+    assert load_throughput(out).devices == {"Toy, 1 thread": toy}
+    assert "hubert_base: forward 10 h of audio an hour; forward and backward 2.5 in fp32" in done.output
+    assert [path.name for path in out.parent.iterdir()] == ["speeds.json"]
+    # A damaged file is refused before anything is measured, and stays.
+    out.write_text(json.dumps({"devices": {}}))
+    done = CliRunner().invoke(app, command)
+    assert isinstance(done.exception, ConfigError)
+    assert len(asked) == 3
+    assert out.read_text() == '{"devices": {}}'

@@ -1,0 +1,321 @@
+"""`speechft doctor`: every line, with programs of a cluster that only pretend."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import yaml
+from conftest import ROOT
+from typer.testing import CliRunner
+
+from speechft.cli import app
+from speechft.corpora.checking import CorpusCheck, SplitCheck
+from speechft.doctor import check_all, cluster, experiment, findings, installation, machine
+from speechft.doctor.findings import Finding, ask, careful
+from speechft.encoders import random_encoder
+from speechft.files import sha256_file
+
+SINFO = "cpu*|(null)|1-00:00:00|4|up\ngpu|gpu:a100:4|2-00:00:00|2|up\ngpu|gpu:h100:8|2-00:00:00|1|up\n"
+GPU = "NVIDIA A100-SXM4-80GB, 550.54.15, 81920 MiB\n"
+
+
+@pytest.fixture
+def programs(tmp_path, monkeypatch):
+    """A PATH with nothing on it but what a test puts there."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+
+    def add(name, output="", status=0, complaint="", sleep=0):
+        lines = [f"#!{sys.executable}", "import sys, time", f"time.sleep({sleep})", f"sys.stdout.write({output!r})"]
+        lines += [f"sys.stderr.write({complaint!r})", f"sys.exit({status})"]
+        (folder / name).write_text("\n".join(lines))
+        (folder / name).chmod(0o755)
+
+    return add
+
+
+@pytest.fixture
+def profile(tmp_path, monkeypatch):
+    path = tmp_path / "config.yaml"
+    monkeypatch.setattr(cluster, "PROFILE", path)
+
+    def write(*partitions):
+        default, *others = partitions
+        value = {
+            "default-resources": {"slurm_partition": default},
+            "set-resources": {f"r{n}": {"slurm_partition": p} for n, p in enumerate(others)},
+        }
+        path.write_text(yaml.safe_dump(value))
+
+    return write
+
+
+def by_name(found):
+    return {finding.name: finding for finding in found}
+
+
+def test_a_cluster_in_order(programs, profile):
+    programs("sinfo", SINFO)
+    programs("sacct", "12\n")
+    programs("sbatch")
+    profile("cpu", "gpu")
+    found = by_name(cluster.check_slurm(True))
+    assert {finding.status for finding in found.values()} == {"ok"}
+    assert found["Slurm"].found == "partitions cpu (1-00:00:00, 4 nodes), gpu (2-00:00:00, 3 nodes)"
+    assert found["GRES"].found == "gpu: gpu:a100:4, gpu:h100:8"
+    assert set(found) == {"Slurm", "GRES", "profile", "sacct"}
+
+
+def test_a_cluster_out_of_order(programs, profile):
+    programs("sinfo", "main*|(null)|infinite|4|up\ncpus|(null)|1:00:00|n/a|up\n")
+    programs("sacct", status=1, complaint="Slurm accounting storage is disabled\n")
+    profile("cpu", "main")
+    found = by_name(cluster.check_slurm(True))
+    assert (found["GRES"].status, found["GRES"].found) == ("warning", "no partition has GPUs")
+    assert "gpu: 0" in found["GRES"].remedy
+    assert by_name(cluster.check_slurm(False))["GRES"].status == "ok"
+    assert found["profile"].status == "problem"
+    assert "asks for partition 'cpu', which is not there" in found["profile"].found
+    assert "must be one of main, cpus, e.g. 'cpus'" in found["profile"].remedy
+    assert (found["sbatch"].status, found["sacct"].status) == ("problem", "warning")
+    assert found["sacct"].found == "Slurm accounting storage is disabled"
+    assert "slurm-status-command: squeue" in found["sacct"].remedy
+
+
+def test_no_cluster_and_no_controller(programs, profile, monkeypatch):
+    (found,) = cluster.check_slurm(True)
+    assert (found.status, "not on this machine" in found.found) == ("ok", True)
+    programs("sinfo", status=1, complaint="slurm_load_partitions: Unable to contact slurm controller\n")
+    (found,) = cluster.check_slurm(True)
+    assert (found.status, found.found) == ("warning", "sinfo: slurm_load_partitions: Unable to contact slurm controller")
+    monkeypatch.setattr(findings, "_PATIENCE", 0.5)
+    programs("sinfo", sleep=60)
+    assert ask("sinfo", patience=0.5).status == -1
+
+
+def test_sacct_that_is_not_there(programs, profile):
+    programs("sinfo", SINFO)
+    programs("sbatch")
+    profile("cpu")
+    assert by_name(cluster.check_slurm(True))["sacct"].found == "is not there"
+
+
+def test_a_profile_that_is_missing_or_damaged(programs, profile):
+    programs("sinfo", SINFO)
+    assert by_name(cluster.check_slurm(True))["profile"].status == "warning"
+    profile("cpu")
+    cluster.PROFILE.write_text("jobs: [\n")
+    assert "is not valid YAML" in by_name(cluster.check_slurm(True))["profile"].found
+
+
+@pytest.mark.parametrize(
+    ("built", "available", "status", "said"),
+    [(None, False, "problem", "is a CPU build"), ("12.8", False, "problem", "can not use it"), ("12.8", True, "ok", "CUDA 12.8")],
+)
+def test_a_gpu_and_a_build_of_torch(programs, monkeypatch, built, available, status, said):
+    programs("nvidia-smi", GPU)
+    monkeypatch.setattr(torch.version, "cuda", built)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    found = machine.check_gpu(needed=True, must=True)
+    assert (found.status, said in found.found) == (status, True)
+    assert found.found.startswith("NVIDIA A100-SXM4-80GB, 550.54.15")
+    assert bool(found.remedy) == (status != "ok")
+
+
+def test_no_gpu(programs, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    statuses = [machine.check_gpu(needed=needed, must=must).status for needed, must in ((False, False), (True, False), (True, True))]
+    assert statuses == ["ok", "warning", "problem"]
+    # On a login node jobs run elsewhere.
+    programs("sinfo", SINFO)
+    assert machine.check_gpu(needed=True, must=True).status == "warning"
+    programs("nvidia-smi", status=9, complaint="NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n")
+    found = machine.check_gpu(needed=False, must=False)
+    assert (found.status, "couldn't communicate" in found.found) == ("problem", True)
+    programs("nvidia-smi", GPU * 4)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert "(4 GPUs)" in machine.check_gpu(needed=True, must=True).found
+
+
+def test_a_folder_that_is_slow_or_closed(tmp_path, monkeypatch):
+    found = machine.check_write_speed(tmp_path)
+    assert found.found.startswith(f"{tmp_path}: ")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(machine, "write_speed", lambda folder, megabytes: 3.0)
+    assert machine.check_write_speed(tmp_path).status == "warning"
+    monkeypatch.undo()
+    (tmp_path / "file").write_text("")
+    found = machine.check_write_speed(tmp_path / "file" / "results")
+    assert (found.status, "can not be written" in found.found) == ("problem", True)
+
+
+def test_packages_against_the_lock_file(tmp_path, monkeypatch):
+    (found,) = installation.check_packages()
+    assert found.status in ("ok", "warning", "problem")
+    lines = ["typer==0.0.1 \\", "    --hash=sha256:00", "rich==3 ; sys_platform == 'win32' \\"]
+    lines += ["numpy==1.0 ; python_full_version < '3' \\", "numpy==2.0 ; python_full_version >= '3' \\"]
+    text = "\n".join(lines)
+    assert installation.locked_versions(text) == {"typer": "0.0.1", "numpy": "2.0"}
+    lock = tmp_path / "lock"
+    monkeypatch.setattr(installation, "LOCK", lock)
+    lock.write_text("typer==0.0.1 \\\n")
+    (found,) = installation.check_packages()
+    assert (found.status, "(locked: 0.0.1)" in found.found, found.remedy) == ("warning", True, "Run `make environment`.")
+    lock.write_text("typer==0.0.1 \\\nnumpy==1.0 \\\n")
+    assert next(iter(installation.check_packages())).status == "problem"
+    lock.write_text("no-such-package==1 \\\n")
+    assert next(iter(installation.check_packages())).found == "no-such-package missing (locked: 1)"
+    lock.unlink()
+    assert next(iter(installation.check_packages())).status == "warning"
+
+
+def test_the_plugin_is_looked_for(monkeypatch):
+    found = by_name(cluster.check_snakemake(False))
+    assert {finding.status for finding in found.values()} <= {"ok", "warning"}
+    monkeypatch.setattr(cluster, "PLUGIN", "no-such-plugin")
+    assert by_name(cluster.check_snakemake(False))["Slurm plugin"].status == "problem"
+
+
+def test_a_check_that_breaks_is_a_finding():
+    def check_something():
+        raise RuntimeError("broken")
+
+    (found,) = careful(check_something)
+    assert (found.name, found.status, found.found) == ("something", "problem", "RuntimeError: broken")
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """An experiment in an empty folder: one corpus of a table, one published, a checkpoint, a public encoder."""
+    monkeypatch.chdir(tmp_path)
+    model = random_encoder("hubert", tmp_path / "model")
+    values = {
+        "name": "mine",
+        "results": "out",
+        "corpora": {"table": {"kind": "csv", "path": "a.csv"}, "timit": {"kind": "timit", "path": "timit"}},
+        "encoders": {
+            "here": {"kind": "checkpoint", "path": "model"},
+            "file": {"kind": "checkpoint", "path": "c.pt"},
+            "public": {"kind": "public", "name": "hubert_base"},
+            "fbank": {"kind": "fbank"},
+        },
+        "tasks": {},
+        "tables": {},
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values))
+    return model
+
+
+def looked_at(named=True, corpora=True):
+    _, _, found = experiment.check_experiment(Path("mine.yaml"), named=named, corpora=corpora)
+    return by_name(found)
+
+
+def test_what_is_absent_is_a_problem_of_the_experiment_that_was_named(mine):
+    found, default = looked_at(), looked_at(named=False)
+    for name in ("encoder file", "encoder public", "corpus table", "corpus timit"):
+        assert (found[name].status, default[name].status) == ("problem", "warning"), name
+        assert found[name].remedy
+    assert "speechft fetch hubert_base" in found["encoder public"].remedy
+    assert found["encoder here"] == Finding("encoder here", "ok", "model: hashes as recorded")
+    assert found["encoder fbank"].status == found["disk"].status == "ok"
+    assert "the experiment mine takes 1 GB" in found["disk"].found
+    assert looked_at(corpora=False)["corpora"].found == "not looked at (--no-corpora)"
+
+
+def test_hashes_of_encoders(mine, tmp_path):
+    (tmp_path / "c.pt").write_bytes(b"weights")
+    assert "nothing to compare it with" in looked_at()["encoder file"].found
+    (tmp_path / "c.pt.sha256").write_text(sha256_file(tmp_path / "c.pt"))
+    assert looked_at()["encoder file"].found == "c.pt: SHA-256 as expected"
+    (tmp_path / "c.pt").write_bytes(b"other")
+    found = looked_at()["encoder file"]
+    assert (found.status, "expected" in found.found) == ("problem", True)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/hubert_base_ls960.pt").write_bytes(b"a part of it")
+    found = looked_at()["encoder public"]
+    assert (found.status, "12 bytes, 1136468879 were published" in found.found) == ("problem", True)
+    with (mine / "model.safetensors").open("ab") as file:
+        file.write(b"x")
+    assert "not what its provenance says" in looked_at()["encoder here"].found
+    (mine / "config.json").unlink()
+    assert "lacks config.json" in looked_at()["encoder here"].found
+
+
+def test_a_disk_that_is_too_small(mine, monkeypatch):
+    monkeypatch.setattr(experiment.shutil, "disk_usage", lambda path: SimpleNamespace(free=2e8))
+    found = looked_at()["disk"]
+    assert (found.status, "speechft plan" in found.remedy) == ("problem", True)
+
+
+@pytest.mark.parametrize(
+    ("problems", "remarks", "status", "said"),
+    [
+        (("a.wav: damaged", "b.wav: damaged"), (), "problem", "a.wav: damaged and 1 more"),
+        ((), ("train: 2 utterances, published are 3",), "warning", "published are 3"),
+        ((), (), "ok", "train 2 utterances"),
+    ],
+)
+def test_corpora_in_one_line(problems, remarks, status, said):
+    row = SplitCheck("c", "train", "2 utterances", "", 1.0, len(problems))
+    found = experiment._corpus(CorpusCheck("c", (row,), problems, remarks), "warning")
+    assert (found.status, said in found.found, bool(found.remedy)) == (status, True, status != "ok")
+
+
+def test_a_broken_experiment_is_a_problem(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("nam: x\n")
+    _, _, found = experiment.check_experiment(Path("mine.yaml"), named=True, corpora=True)
+    (finding,) = found
+    assert (finding.name, finding.status, "did you mean 'name'?" in finding.found) == ("experiment", "problem", True)
+
+
+def test_the_exit_status_follows_problems_alone(monkeypatch):
+    lines = [Finding("a", "ok", "fine"), Finding("b", "warning", "odd [1]", "look")]
+    monkeypatch.setattr("speechft.doctor.check_all", lambda chosen, corpora: iter(lines))
+    done = CliRunner().invoke(app, ["doctor"])
+    assert done.exit_code == 0
+    assert done.output.splitlines() == ["ok      a: fine", "warning b: odd [1]  -> look", "1 warning, 0 problems"]
+    lines.append(Finding("c", "problem", "bad", "mend"))
+    done = CliRunner().invoke(app, ["doctor", "--json"])
+    assert done.exit_code == 1
+    assert json.loads(done.output)[2] == {"name": "c", "status": "problem", "found": "bad", "remedy": "mend"}
+
+
+def test_the_whole_command_on_a_pretended_cluster(tmp_path, programs):
+    programs("sinfo", SINFO)
+    programs("sacct")
+    programs("sbatch")
+    programs("nvidia-smi", GPU)
+    command = [sys.executable, "-m", "speechft.cli", "doctor", "--no-corpora", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    found = by_name(Finding(**values) for values in json.loads(done.stdout))
+    assert set(found) >= {
+        "Python",
+        "packages",
+        "torch",
+        "GPU",
+        "writing",
+        "Slurm",
+        "GRES",
+        "profile",
+        "sacct",
+        "disk",
+        "encoder hubert_base",
+    }
+    # This machine's torch is a CPU build, where it is, beside a GPU that is only pretended.
+    assert (found["GPU"].status == "problem") == (torch.version.cuda is None or not torch.cuda.is_available())
+    assert done.returncode == int(any(finding.status == "problem" for finding in found.values()))
+
+
+def test_without_an_experiment_the_demo_is_what_room_is_needed_for(tmp_path, monkeypatch, programs):
+    monkeypatch.chdir(tmp_path)
+    found = by_name(check_all())
+    assert "the environment and the demo take 5 GB" in found["disk"].found
+    assert not [name for name in found if name.startswith(("corpus", "encoder"))]
