@@ -22,7 +22,7 @@ from speechft.encoder_entries import PretrainedElsewhere as PretrainedElsewhere
 from speechft.encoder_entries import PretrainedHere as PretrainedHere
 from speechft.encoder_entries import PublicEncoder as PublicEncoder
 from speechft.errors import ConfigError, missing_file
-from speechft.layouts import CurveLayout, Name, TableLayout
+from speechft.layouts import NOT_TUNED, CurveLayout, Name, TableLayout
 from speechft.merge.methods import METHODS
 from speechft.recipes import (
     ContinuedPretrainRecipe,
@@ -32,7 +32,7 @@ from speechft.recipes import (
     MergeRecipe,
     evaluation_recipe,
 )
-from speechft.stage1_entries import NOT_TUNED, EarlyMethod, Finetuning, finetuning_problems
+from speechft.stage1_entries import EarlyMethod, Finetuning, finetuning_problems
 from speechft.validation import Positive, Strict, validate
 
 PRETRAINED = NOT_TUNED
@@ -167,8 +167,23 @@ class Experiment(Strict):
                 ("tasks", table.tasks, list(self.tasks)),
             ]:
                 problems += [_unknown(f"tables.{name}.{key}", value, allowed) for value in values if value not in allowed]
+            if table.rows:
+                problems += self._bad_listed_rows(f"tables.{name}.rows", table)
+                continue
             unknown = [problem for value in table.methods if (problem := self._unknown_method(f"tables.{name}.methods", value))]
             problems += unknown or self._bad_rows(f"tables.{name}", table.finetunings, table.methods)
+        return problems
+
+    def _bad_listed_rows(self, key: str, table: TableLayout) -> list[str]:
+        problems = []
+        for finetuning, method in (row.names for row in table.rows if row.names != PRETRAINED):
+            known = [*self.finetunings, *self.combinations]
+            found = [] if finetuning in known else [_unknown(key, finetuning, known)]
+            if method == "pretrained":
+                found.append(f"{key}: the pre-trained encoder is none/pretrained, not {finetuning}/{method}")
+            unknown = self._unknown_method(key, method)
+            found += [unknown] if unknown else []
+            problems += found or self._bad_rows(key, [finetuning], [method])
         return problems
 
     def _unknown_method(self, key: str, value: str) -> str | None:
@@ -274,18 +289,20 @@ class Experiment(Strict):
         """Stage-3 recipe of a task."""
         return evaluation_recipe(task, self.tasks[task].recipe)
 
-    def table_models(self, table: str) -> list[tuple[str, str, str]]:
-        """Rows of a table as (encoder, finetuning, method); the pre-trained encoder comes once for each encoder, fbank only so."""
+    def table_rows(self, table: str) -> list[tuple[tuple[str, str, str], str | None]]:
+        """Rows of a table as (encoder, finetuning, method), and the label that the layout gives; fbank has its pre-trained row only."""
         layout = self.tables[table]
-        rows: list[tuple[str, str, str]] = []
+        rows: list[tuple[tuple[str, str, str], str | None]] = []
         for encoder in layout.encoders:
-            fixed = isinstance(self.encoders.get(encoder), Filterbanks)
-            if fixed or "pretrained" in layout.methods:
-                rows.append((encoder, *PRETRAINED))
-            if fixed:
-                continue
-            rows += [(encoder, tuning, method) for tuning in layout.finetunings for method in layout.methods if method != "pretrained"]
+            if isinstance(self.encoders.get(encoder), Filterbanks):
+                rows.append(((encoder, *PRETRAINED), None))
+            else:
+                rows += [((encoder, *row.names), row.label) for row in layout.layout_rows]
         return rows
+
+    def table_models(self, table: str) -> list[tuple[str, str, str]]:
+        """Rows of a table as (encoder, finetuning, method)."""
+        return [model for model, _ in self.table_rows(table)]
 
     def table_cells(self, table: str) -> list[str]:
         """Cells of a table, each as `encoder/finetuning/method/task`."""

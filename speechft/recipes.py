@@ -261,6 +261,9 @@ class TableRecipe(Strict):
     tasks: tuple[str, ...] = Field(min_length=1)
     published: str | None = Field(None, description="Table of the published numbers that stand beside ours.")
     score: ScoreRecipe | None = None
+    command: str | None = Field(
+        None, description="Makes a cell when encoder/finetuning/method/task.json is appended; shown for pending ones."
+    )
 
 
 class CurvePoint(TableRow):
@@ -278,6 +281,7 @@ class CurveRecipe(Strict):
     tasks: tuple[str, ...] = Field(min_length=1)
     start: str = Field(description="Name of the model at alpha 0, e.g. Pre-trained.")
     end: str = Field(description="Name of the model at alpha 1, e.g. Stable-FT.")
+    command: str | None = Field(None, description="As in TableRecipe.")
 
 
 def _crops_of_the_protocol(earlier: dict[str, Any]) -> CropDraws:

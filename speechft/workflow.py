@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from speechft.alphas import ALPHA_PATTERN
@@ -34,12 +35,20 @@ def one_of(names: Iterable[str]) -> str:
     return "|".join(re.escape(name) for name in names) or "(?!)"
 
 
+def _from_here(path: str) -> str:
+    """The path from the working folder, so that the same file is always called the same; another one as it is."""
+    found = Path(path).absolute()
+    return (found.relative_to(Path.cwd()) if found.is_relative_to(Path.cwd()) else Path(path)).as_posix()
+
+
 class Workflow:
     """Paths and recipes of one experiment."""
 
-    def __init__(self, experiment: Experiment) -> None:
+    def __init__(self, experiment: Experiment, sources: Iterable[str] = ()) -> None:
         self.experiment = experiment
         self.results = experiment.results.as_posix()
+        self.sources = [shlex.quote(_from_here(source)) for source in sources]
+        """Files that the experiment was read from, as commands name them."""
 
     # ---- names, for wildcard constraints
 
@@ -306,14 +315,22 @@ class Workflow:
         return TableRecipe(
             title=layout.title,
             note=self.experiment.note,
-            rows=tuple(self._row(*model) for model in self.experiment.table_models(name)),
+            rows=tuple(self._row(*model, label=label) for model, label in self.experiment.table_rows(name)),
             tasks=layout.tasks,
             published=layout.published,
             score=score,
+            command=self._cell_command,
         )
 
-    def _row(self, encoder: str, finetuning: str, method: str) -> TableRow:
-        return TableRow(encoder=encoder, finetuning=finetuning, method=method, label=self._label(encoder, method))
+    @property
+    def _cell_command(self) -> str | None:
+        """What makes a cell when its name is appended, if it is known where the experiment is from."""
+        if not self.sources:
+            return None
+        return f"snakemake --cores all --configfile {' '.join(self.sources)} -- {shlex.quote(self.results)}/cells/"
+
+    def _row(self, encoder: str, finetuning: str, method: str, label: str | None = None) -> TableRow:
+        return TableRow(encoder=encoder, finetuning=finetuning, method=method, label=label or self._label(encoder, method))
 
     def _label(self, encoder: str, method: str) -> str:
         if method != "pretrained":
@@ -338,7 +355,10 @@ class Workflow:
             for alpha, (encoder, finetuning, method) in self.experiment.curve_models(name)
         ]  # fmt: skip
         title = layout.title or f"{merged.label} of {layout.encoder} and {layout.finetuning} at every alpha"
-        return CurveRecipe(title=title, note=self.experiment.note, points=tuple(points), tasks=layout.tasks, start=start, end=end)
+        return CurveRecipe(
+            title=title, note=self.experiment.note, points=tuple(points), tasks=layout.tasks, start=start, end=end,
+            command=self._cell_command,
+        )  # fmt: skip
 
     # ---- resources
 

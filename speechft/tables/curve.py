@@ -33,7 +33,7 @@ def build_curve(recipe: CurveRecipe, cells: Sequence[str | Path], out_dir: str |
     Raises:
         TableError: a cell is malformed, cells contradict each other, a task has no metric here.
     """
-    rows = TableRecipe(title=recipe.title, note=recipe.note, rows=recipe.points, tasks=recipe.tasks)
+    rows = TableRecipe(title=recipe.title, note=recipe.note, rows=recipe.points, tasks=recipe.tasks, command=recipe.command)
     table = arrange(rows, existing_cells(cells), Published({}), name, scores=False)
     write_text(Path(out_dir) / f"{name}.csv", curve_csv(recipe, table))
     write_text(Path(out_dir) / f"{name}.md", curve_markdown(recipe, table))
@@ -74,6 +74,7 @@ def curve_csv(recipe: CurveRecipe, table: Table) -> str:
             "method": point.method,
             "label": point.label,
             "model_sha256": table.hashes[row],
+            "command": table.command_of(row, column),
         }
         for row, point in enumerate(recipe.points)
         for column in table.columns
