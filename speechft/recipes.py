@@ -261,6 +261,9 @@ class TableRecipe(Strict):
     tasks: tuple[str, ...] = Field(min_length=1)
     published: str | None = Field(None, description="Table of the published numbers that stand beside ours.")
     score: ScoreRecipe | None = None
+    protocols: dict[str, Literal["superb", "quick"]] = Field(
+        default_factory=dict, description="Task -> protocol that its pending cells are going to have."
+    )
     command: str | None = Field(
         None, description="Makes a cell when encoder/finetuning/method/task.json is appended; shown for pending ones."
     )

@@ -319,6 +319,7 @@ class Workflow:
             tasks=layout.tasks,
             published=layout.published,
             score=score,
+            protocols={task: self.experiment.evaluation_recipe(task).protocol for task in layout.tasks},
             command=self._cell_command,
         )
 

@@ -18,7 +18,7 @@ from speechft.tables.published import Published
 from speechft.tables.render import PENDING, entry_text, markdown_escape, markdown_page
 
 
-def build_curve(recipe: CurveRecipe, cells: Sequence[str | Path], out_dir: str | Path, figures_dir: str | Path, name: str) -> Table:
+def build_curve(recipe: CurveRecipe, cells: Sequence[str | Path], out_dir: str | Path, figures_dir: str | Path | None, name: str) -> Table:
     """Write `{name}.csv` and `.md` into `out_dir`, `{name}.png` and `.svg` into `figures_dir`, each complete or not at all.
 
     Rows are alphas, columns the metrics of the recipe's tasks.
@@ -27,7 +27,7 @@ def build_curve(recipe: CurveRecipe, cells: Sequence[str | Path], out_dir: str |
         recipe: what the curve shows.
         cells: cell files. Those that do not exist are shown as pending; cells of other models are left aside.
         out_dir: folder, made when missing.
-        figures_dir: folder, made when missing.
+        figures_dir: folder, made when missing; None for no figure.
         name: of the files.
 
     Raises:
@@ -37,7 +37,8 @@ def build_curve(recipe: CurveRecipe, cells: Sequence[str | Path], out_dir: str |
     table = arrange(rows, existing_cells(cells), Published({}), name, scores=False)
     write_text(Path(out_dir) / f"{name}.csv", curve_csv(recipe, table))
     write_text(Path(out_dir) / f"{name}.md", curve_markdown(recipe, table))
-    save_figure(lambda: draw_curve(recipe, table), Path(figures_dir) / f"{name}.png")
+    if figures_dir is not None:
+        save_figure(lambda: draw_curve(recipe, table), Path(figures_dir) / f"{name}.png")
     return table
 
 
