@@ -23,6 +23,7 @@ include: "rules/unsupervised.smk"
 include: "rules/merge.smk"
 include: "rules/evaluate.smk"
 include: "rules/tables.smk"
+include: "rules/analysis.smk"
 include: "rules/mini.smk"
 
 

@@ -14,6 +14,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from speechft.alphas import alpha_text, split_method
+from speechft.analysis_recipes import AnalysisLayout
 from speechft.combinations import Combination, bad_combinations, bad_rows
 from speechft.corpus_recipes import Published
 from speechft.encoder_entries import EncoderEntry, bad_pretrainings
@@ -22,7 +23,7 @@ from speechft.encoder_entries import PretrainedElsewhere as PretrainedElsewhere
 from speechft.encoder_entries import PretrainedHere as PretrainedHere
 from speechft.encoder_entries import PublicEncoder as PublicEncoder
 from speechft.errors import ConfigError, missing_file
-from speechft.layouts import NOT_TUNED, CurveLayout, Name, TableLayout
+from speechft.layouts import NOT_TUNED, CurveLayout, Name, RowLayout, TableLayout
 from speechft.merge.methods import METHODS
 from speechft.recipes import (
     ContinuedPretrainRecipe,
@@ -109,13 +110,14 @@ class Experiment(Strict):
     tasks: dict[str, Evaluation]
     tables: dict[Name, TableLayout]
     curves: dict[Name, CurveLayout] = Field(default_factory=dict, description="Metrics against alpha.")
+    analyses: dict[Name, AnalysisLayout] = Field(default_factory=dict, description="Feature similarity against weight deviation.")
     resources: StageResources = StageResources()
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
         problems = [*self._unknown_corpora(), *self._unknown_in_methods(), *self._unknown_in_tables(), *self._bad_task_recipes()]
         problems += [*self._unknown_in_scores(), *self._unknown_in_curves(), *bad_pretrainings(self.encoders)]
-        problems += bad_combinations(self.combinations, self.finetunings)
+        problems += [*bad_combinations(self.combinations, self.finetunings), *self._unknown_in_analyses()]
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -168,15 +170,27 @@ class Experiment(Strict):
             ]:
                 problems += [_unknown(f"tables.{name}.{key}", value, allowed) for value in values if value not in allowed]
             if table.rows:
-                problems += self._bad_listed_rows(f"tables.{name}.rows", table)
+                problems += self._bad_listed_rows(f"tables.{name}.rows", table.rows)
                 continue
             unknown = [problem for value in table.methods if (problem := self._unknown_method(f"tables.{name}.methods", value))]
             problems += unknown or self._bad_rows(f"tables.{name}", table.finetunings, table.methods)
         return problems
 
-    def _bad_listed_rows(self, key: str, table: TableLayout) -> list[str]:
+    def _unknown_in_analyses(self) -> list[str]:
         problems = []
-        for finetuning, method in (row.names for row in table.rows if row.names != PRETRAINED):
+        learned = [name for name, encoder in self.encoders.items() if not isinstance(encoder, Filterbanks)]
+        for name, analysis in self.analyses.items():
+            key = f"analyses.{name}"
+            if name in self.tables or name in self.curves:
+                problems.append(f"{key}: a table or curve has this name, and their files would be the same; choose another")
+            for field, value, allowed in (("encoder", analysis.encoder, learned), ("corpus", analysis.corpus, self.corpora)):
+                problems += [_unknown(f"{key}.{field}", value, allowed)] if value not in allowed else []
+            problems += self._bad_listed_rows(f"{key}.rows", analysis.rows)
+        return problems
+
+    def _bad_listed_rows(self, key: str, rows: Sequence[RowLayout]) -> list[str]:
+        problems = []
+        for finetuning, method in (row.names for row in rows if row.names != PRETRAINED):
             known = [*self.finetunings, *self.combinations]
             found = [] if finetuning in known else [_unknown(key, finetuning, known)]
             if method == "pretrained":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft.alphas import ALPHA_PATTERN
+from speechft.analysis_recipes import AnalysisTableRecipe
 from speechft.config import (
     PRETRAINED,
     Experiment,
@@ -229,9 +230,14 @@ class Workflow:
         """Cell files of a curve."""
         return [f"{self.results}/cells/{cell}.json" for cell in self.experiment.curve_cells(curve)]
 
+    def analysis_results(self, analysis: str) -> list[str]:
+        """Files of an analysis, one a model."""
+        layout = self.experiment.analyses[analysis]
+        return [f"{self.results}/analysis/{analysis}/{layout.encoder}/{row.model}.json" for row in layout.rows]
+
     def targets(self) -> list[str]:
-        """Everything that `all` makes: each table and its figure, each curve and its figure."""
-        shown = [*self.experiment.tables, *self.experiment.curves]
+        """Everything that `all` makes: each table, each curve and each analysis, with their figures."""
+        shown = [*self.experiment.tables, *self.experiment.curves, *self.experiment.analyses]
         return [f"{self.results}/{kind}" for name in shown for kind in (f"tables/{name}.md", f"figures/{name}.png")]
 
     # ---- recipes
@@ -251,6 +257,8 @@ class Workflow:
             "tables": self._table_recipe,
             "curves": self._curve_recipe,
             "fbank": lambda encoder: self._filterbanks(encoder).recipe,
+            "analysis": lambda analysis: self.experiment.analyses[analysis].recipe,
+            "analysis_tables": self._analysis_table_recipe,
         }
         kind, *keys = name.split("/")
         try:
@@ -360,6 +368,14 @@ class Workflow:
             title=title, note=self.experiment.note, points=tuple(points), tasks=layout.tasks, start=start, end=end,
             command=self._cell_command,
         )  # fmt: skip
+
+    def _analysis_table_recipe(self, name: str) -> AnalysisTableRecipe:
+        layout = self.experiment.analyses[name]
+        return AnalysisTableRecipe(
+            title=layout.title or f"What fine-tuning did to {layout.encoder}",
+            note=self.experiment.note,
+            rows=tuple(self._row(layout.encoder, *row.names, label=row.label) for row in layout.rows),
+        )
 
     # ---- resources
 

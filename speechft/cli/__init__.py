@@ -16,7 +16,7 @@ from speechft.cli.options import app
 from speechft.errors import SpeechFTError
 
 # isort: off
-from speechft.cli import corpora, encoders, training, merging, evaluation, reports, machine  # noqa: F401 (each adds its verbs)
+from speechft.cli import corpora, encoders, training, merging, evaluation, reports, analysis, machine  # noqa: F401 (each adds its verbs)
 # isort: on
 
 __all__ = ["app", "main"]
