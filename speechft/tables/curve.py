@@ -16,12 +16,13 @@ from speechft.tables.curve_figure import draw_curve
 from speechft.tables.layout import Table, arrange
 from speechft.tables.published import Published
 from speechft.tables.render import PENDING, entry_text, markdown_escape, markdown_page
+from speechft.tables.scores import SUPERB_S_TASKS
 
 
 def build_curve(recipe: CurveRecipe, cells: Sequence[str | Path], out_dir: str | Path, figures_dir: str | Path | None, name: str) -> Table:
     """Write `{name}.csv` and `.md` into `out_dir`, `{name}.png` and `.svg` into `figures_dir`, each complete or not at all.
 
-    Rows are alphas, columns the metrics of the recipe's tasks.
+    Rows are alphas, columns the metrics of the recipe's tasks, then SUPERB_S (and SUPERB_FULL) where it has all their tasks.
 
     Args:
         recipe: what the curve shows.
@@ -34,7 +35,8 @@ def build_curve(recipe: CurveRecipe, cells: Sequence[str | Path], out_dir: str |
         TableError: a cell is malformed, cells contradict each other, a task has no metric here.
     """
     rows = TableRecipe(title=recipe.title, note=recipe.note, rows=recipe.points, tasks=recipe.tasks, command=recipe.command)
-    table = arrange(rows, existing_cells(cells), Published({}), name, scores=False)
+    scored = {task.lower() for task in SUPERB_S_TASKS} <= set(recipe.tasks)
+    table = arrange(rows, existing_cells(cells), Published({}), name, scores=scored)
     write_text(Path(out_dir) / f"{name}.csv", curve_csv(recipe, table))
     write_text(Path(out_dir) / f"{name}.md", curve_markdown(recipe, table))
     if figures_dir is not None:
@@ -66,7 +68,7 @@ def curve_csv(recipe: CurveRecipe, table: Table) -> str:
             "std": entry.std,
             "seeds": len(entry.values),
             "values": ";".join(map(repr, entry.values)),
-            "status": "measured" if entry.values else PENDING,
+            "status": "measured" if entry.values else PENDING if entry.defined else "undefined",
             "unit": column.metric.unit,
             "higher_is_better": column.metric.higher_is_better,
             "protocol": entry.protocol,
