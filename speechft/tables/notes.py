@@ -12,6 +12,7 @@ from speechft.tables.scores import INFERRED, SUPERB_FULL_NORMALISERS, SUPERB_S_T
 if TYPE_CHECKING:
     from speechft.tables.layout import Column
 
+NOT_OF_SUPERB = ("pc", "asr_zh")
 _PROTOCOLS = {
     "superb": "superb (published steps and sampling)",
     "quick": "quick (reduced steps or sampling: not comparable with published numbers)",
@@ -21,7 +22,7 @@ _PROTOCOLS = {
 def table_notes(recipe: TableRecipe, columns: Sequence[Column], *, scores: bool = True) -> tuple[str, ...]:
     """What must be known about the numbers: the experiment's own note, the protocol, the scales of SUPERB's scores."""
     about_scores = _score_notes(recipe, columns) if scores else []
-    protocols = [*_protocol_notes(recipe, columns), *_planned_protocols(recipe, columns)]
+    protocols = [*_protocol_notes(recipe, columns), *_planned_protocols(recipe, columns), *_own_recipes(recipe, columns)]
     return (*([recipe.note] if recipe.note else []), *protocols, *about_scores)
 
 
@@ -77,6 +78,13 @@ def _planned_protocols(recipe: TableRecipe, columns: Sequence[Column]) -> list[s
         return [f"Protocol of the pending cells: {_PROTOCOLS[next(iter(by_protocol))]}."]
     parts = [f"{', '.join(tasks)} {_PROTOCOLS[protocol]}" for protocol, tasks in by_protocol.items()]
     return [f"Protocol of the pending cells: {'; '.join(parts)}."]
+
+
+def _own_recipes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]:
+    """Whose recipe `superb` is where SUPERB has none."""
+    shown = {column.metric.task for column in columns if any(entry.protocol == "superb" for entry in column.entries)}
+    shown |= {task for task in recipe.tasks if recipe.protocols.get(task) == "superb"}
+    return [f"{task.upper()} is no task of SUPERB; its recipe is ours." for task in recipe.tasks if task in NOT_OF_SUPERB and task in shown]
 
 
 def _scale_ends(source: str) -> str:
