@@ -16,6 +16,19 @@ from speechft.tables import build_experiment
 
 PUBLISHED = ROOT / "config/published.csv"
 DEMO = ROOT / "docs/results/demo"
+ABSENT = (
+    "torch",
+    "torchaudio",
+    "transformers",
+    "fairseq",
+    "s3prl",
+    "lhotse",
+    "safetensors",
+    "peft",
+    "sklearn",
+    "sentencepiece",
+    "soundfile",
+)
 TRAP = "raise ImportError('this machine has no {}')\n"
 
 
@@ -69,10 +82,10 @@ def test_options_of_experiments_and_of_recipes(tmp_path):
 
 @pytest.fixture
 def bare_machine(tmp_path):
-    """A folder with nothing but cells, and the environment of a machine without torch and all that needs it."""
+    """A folder with nothing but cells, and the environment of a machine that has what envs/tables.yaml names, and no torch."""
     shutil.copytree(DEMO / "cells", tmp_path / "results/demo/cells")
     trap = tmp_path / "trap"
-    for name in ("torch", "torchaudio", "transformers", "fairseq", "s3prl", "lhotse", "safetensors"):
+    for name in ABSENT:
         (trap / name).mkdir(parents=True)
         (trap / name / "__init__.py").write_text(TRAP.format(name))
     environment = {**os.environ, "PYTHONPATH": f"{trap}:{ROOT}", "CUDA_VISIBLE_DEVICES": ""}
