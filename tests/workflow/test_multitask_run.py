@@ -75,11 +75,19 @@ def experiment(tmp_path_factory):
                 "tasks": ["sid"],
             }
         },
+        "analyses": {
+            "features": {
+                "encoder": "tiny",
+                "corpus": "sentences",
+                "rows": [{"model": "pr/stable_ft"}, {"model": "both/linear"}],
+                "recipe": {"utterances": 3},
+            }
+        },
     }
     (folder / "experiment.yaml").write_text(yaml.safe_dump(values))
     (folder / "config").mkdir()
     (folder / "config/published.csv").write_bytes((ROOT / "config/published.csv").read_bytes())
-    snakemake(folder, "--", "results/tables/multitask.md")
+    snakemake(folder, "--", "results/tables/multitask.md", "results/tables/features.md")
     return folder
 
 
@@ -116,6 +124,20 @@ def test_the_table_shows_every_strategy(experiment):
         assert row["model_sha256"] == cell["model"]["sha256"]
         assert row["status"] == "measured"
     assert "pending" not in (experiment / "results/tables/multitask.md").read_text()
+
+
+def test_the_analysis_compares_models_with_theta0(experiment):
+    tuned, merged = (
+        json.loads((experiment / f"results/analysis/features/tiny/{name}.json").read_text()) for name in ("pr/stable_ft", "both/linear")
+    )
+    assert tuned["model"] | {"sha256": ""} == {"encoder": "tiny", "finetuning": "pr", "method": "stable_ft", "sha256": ""}
+    assert tuned["start_sha256"] == merged["start_sha256"]
+    assert 0 < merged["deviation"]["norm"] < tuned["deviation"]["norm"]
+    assert tuned["parts"]["extractor"]["norm"] == 0.0
+    assert tuned["utterances"] == 3
+    text = (experiment / "results/tables/features.md").read_text()
+    assert f"| Linear | both | {merged['deviation']['norm']:.4g} |" in text
+    assert (experiment / "results/figures/features.png").stat().st_size > 5000
 
 
 def test_a_cell_is_replaced_in_one_instant_and_the_table_follows(experiment):
