@@ -11,8 +11,8 @@ if not config:
     configfile: "config/paper.yaml"
 
 
-sources = ", ".join(map(str, workflow.configfiles)) or "config/paper.yaml"
-flow = Workflow(parse_experiment(config, sources))
+sources = list(map(str, workflow.configfiles))
+flow = Workflow(parse_experiment(config, ", ".join(sources)), sources)
 
 
 include: "rules/common.smk"
@@ -23,6 +23,7 @@ include: "rules/unsupervised.smk"
 include: "rules/merge.smk"
 include: "rules/evaluate.smk"
 include: "rules/tables.smk"
+include: "rules/analysis.smk"
 include: "rules/mini.smk"
 
 

@@ -24,6 +24,7 @@ wildcard_constraints:
     task=one_of(flow.experiment.tasks),
     table=one_of(flow.experiment.tables),
     curve=one_of(flow.experiment.curves),
+    analysis=one_of(flow.experiment.analyses),
 
 
 # Few, quick, light: these run where Snakemake runs, never as cluster jobs.

@@ -7,7 +7,8 @@ rule evaluate:
         model=flow.weights("{encoder}", "{finetuning}", "{method}"),
         manifests=lambda wildcards: flow.corpus(flow.experiment.tasks[wildcards.task].corpus),
     output:
-        f"{RESULTS}/cells/{{encoder}}/{{finetuning}}/{{method}}/{{task}}.json",
+        # `update`: a cell that is made again stays until the new one takes its place, and for good if that fails.
+        update(f"{RESULTS}/cells/{{encoder}}/{{finetuning}}/{{method}}/{{task}}.json"),
     log:
         f"{RESULTS}/logs/evaluate/{{encoder}}/{{finetuning}}/{{method}}/{{task}}.log",
     benchmark:

@@ -15,6 +15,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from speechft.alphas import alpha_text, split_method
+from speechft.analysis_recipes import AnalysisLayout
 from speechft.combinations import Combination, bad_combinations, bad_rows
 from speechft.corpus_recipes import Published
 from speechft.encoder_entries import EncoderEntry, bad_pretrainings
@@ -23,7 +24,7 @@ from speechft.encoder_entries import PretrainedElsewhere as PretrainedElsewhere
 from speechft.encoder_entries import PretrainedHere as PretrainedHere
 from speechft.encoder_entries import PublicEncoder as PublicEncoder
 from speechft.errors import ConfigError, missing_file, nearest
-from speechft.layouts import CurveLayout, Name, TableLayout
+from speechft.layouts import NOT_TUNED, CurveLayout, Name, RowLayout, TableLayout
 from speechft.merge.methods import METHODS
 from speechft.recipes import (
     ContinuedPretrainRecipe,
@@ -33,7 +34,7 @@ from speechft.recipes import (
     MergeRecipe,
     evaluation_recipe,
 )
-from speechft.stage1_entries import NOT_TUNED, EarlyMethod, Finetuning, finetuning_problems
+from speechft.stage1_entries import EarlyMethod, Finetuning, finetuning_problems
 from speechft.validation import Positive, Strict, validate
 
 PRETRAINED = NOT_TUNED
@@ -110,13 +111,14 @@ class Experiment(Strict):
     tasks: dict[str, Evaluation]
     tables: dict[Name, TableLayout]
     curves: dict[Name, CurveLayout] = Field(default_factory=dict, description="Metrics against alpha.")
+    analyses: dict[Name, AnalysisLayout] = Field(default_factory=dict, description="Feature similarity against weight deviation.")
     resources: StageResources = StageResources()
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
         problems = [*self._unknown_corpora(), *self._unknown_in_methods(), *self._unknown_in_tables(), *self._bad_task_recipes()]
         problems += [*self._unknown_in_scores(), *self._unknown_in_curves(), *bad_pretrainings(self.encoders)]
-        problems += bad_combinations(self.combinations, self.finetunings)
+        problems += [*bad_combinations(self.combinations, self.finetunings), *self._unknown_in_analyses()]
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -168,8 +170,35 @@ class Experiment(Strict):
                 ("tasks", table.tasks, list(self.tasks)),
             ]:
                 problems += [_unknown(f"tables.{name}.{key}", value, allowed) for value in values if value not in allowed]
+            if table.rows:
+                problems += self._bad_listed_rows(f"tables.{name}.rows", table.rows)
+                continue
             unknown = [problem for value in table.methods if (problem := self._unknown_method(f"tables.{name}.methods", value))]
             problems += unknown or self._bad_rows(f"tables.{name}", table.finetunings, table.methods)
+        return problems
+
+    def _unknown_in_analyses(self) -> list[str]:
+        problems = []
+        learned = [name for name, encoder in self.encoders.items() if not isinstance(encoder, Filterbanks)]
+        for name, analysis in self.analyses.items():
+            key = f"analyses.{name}"
+            if name in self.tables or name in self.curves:
+                problems.append(f"{key}: a table or curve has this name, and their files would be the same; choose another")
+            for field, value, allowed in (("encoder", analysis.encoder, learned), ("corpus", analysis.corpus, self.corpora)):
+                problems += [_unknown(f"{key}.{field}", value, allowed)] if value not in allowed else []
+            problems += self._bad_listed_rows(f"{key}.rows", analysis.rows)
+        return problems
+
+    def _bad_listed_rows(self, key: str, rows: Sequence[RowLayout]) -> list[str]:
+        problems = []
+        for finetuning, method in (row.names for row in rows if row.names != PRETRAINED):
+            known = [*self.finetunings, *self.combinations]
+            found = [] if finetuning in known else [_unknown(key, finetuning, known)]
+            if method == "pretrained":
+                found.append(f"{key}: the pre-trained encoder is none/pretrained, not {finetuning}/{method}")
+            unknown = self._unknown_method(key, method)
+            found += [unknown] if unknown else []
+            problems += found or self._bad_rows(key, [finetuning], [method])
         return problems
 
     def _unknown_method(self, key: str, value: str) -> str | None:
@@ -275,18 +304,20 @@ class Experiment(Strict):
         """Stage-3 recipe of a task."""
         return evaluation_recipe(task, self.tasks[task].recipe)
 
-    def table_models(self, table: str) -> list[tuple[str, str, str]]:
-        """Rows of a table as (encoder, finetuning, method); the pre-trained encoder comes once for each encoder, fbank only so."""
+    def table_rows(self, table: str) -> list[tuple[tuple[str, str, str], str | None]]:
+        """Rows of a table as (encoder, finetuning, method), and the label that the layout gives; fbank has its pre-trained row only."""
         layout = self.tables[table]
-        rows: list[tuple[str, str, str]] = []
+        rows: list[tuple[tuple[str, str, str], str | None]] = []
         for encoder in layout.encoders:
-            fixed = isinstance(self.encoders.get(encoder), Filterbanks)
-            if fixed or "pretrained" in layout.methods:
-                rows.append((encoder, *PRETRAINED))
-            if fixed:
-                continue
-            rows += [(encoder, tuning, method) for tuning in layout.finetunings for method in layout.methods if method != "pretrained"]
+            if isinstance(self.encoders.get(encoder), Filterbanks):
+                rows.append(((encoder, *PRETRAINED), None))
+            else:
+                rows += [((encoder, *row.names), row.label) for row in layout.layout_rows]
         return rows
+
+    def table_models(self, table: str) -> list[tuple[str, str, str]]:
+        """Rows of a table as (encoder, finetuning, method)."""
+        return [model for model, _ in self.table_rows(table)]
 
     def table_cells(self, table: str) -> list[str]:
         """Cells of a table, each as `encoder/finetuning/method/task`."""

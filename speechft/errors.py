@@ -52,6 +52,10 @@ class TrainingError(SpeechFTError):
     """A training can not go on: NaN loss, a work directory in use, a checkpoint of another recipe."""
 
 
+class AnalysisError(SpeechFTError):
+    """Two encoders can not be compared, or a result of a comparison is malformed."""
+
+
 class TableError(SpeechFTError):
     """A table can not be made: a malformed cell, an unknown column."""
 

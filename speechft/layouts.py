@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from speechft.alphas import parse_alphas
 from speechft.validation import Fraction, Strict
 
 # Names become folders and wildcards, so they hold no slash and no dot; speech_ft@0.50 is allowed.
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_@+-]*$|^[A-Za-z0-9][A-Za-z0-9_+-]*@[0-9.]+$")]
+
+ModelOfEncoder = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_+-]+/[A-Za-z0-9_@.+-]+$")]
+"""A fine-tuning and a method, e.g. pr/speech_ft."""
+NOT_TUNED = ("none", "pretrained")
+"""Fine-tuning and method of the pre-trained encoder."""
 
 
 class ScoreLayout(Strict):
@@ -21,18 +26,56 @@ class ScoreLayout(Strict):
     label: str = Field("mini SUPERB score", min_length=1, description="Heading of the column.")
 
 
+class RowLayout(Strict):
+    """One row of a table, for each of its encoders."""
+
+    model: ModelOfEncoder = Field(description="finetuning/method, or none/pretrained.")
+    label: str | None = Field(None, min_length=1, description="Name in the table; default: the label of the method.")
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Fine-tuning and method."""
+        finetuning, _, method = self.model.partition("/")
+        return finetuning, method
+
+
 class TableLayout(Strict):
-    """A fixed arrangement of cells. Rows are all methods of each encoder and fine-tuning named here; an encoder of kind fbank has one."""
+    """A fixed arrangement of cells; an encoder of kind fbank has one row.
+
+    Rows are all methods of each encoder and fine-tuning named here; or, where methods and fine-tunings do not go together crosswise, the
+    models that `rows` lists.
+    """
 
     title: str
     encoders: tuple[Name, ...] = Field(min_length=1)
-    finetunings: tuple[Name, ...] = Field(min_length=1)
+    finetunings: tuple[Name, ...] = ()
     methods: tuple[Name, ...] = Field(
         ("pretrained", "stable_ft", "speech_ft"), description="`speech_ft@0.50` is speech_ft with another alpha; it need not be defined."
     )
+    rows: tuple[RowLayout, ...] = Field((), description="Instead of finetunings and methods: the rows one by one.")
     tasks: tuple[str, ...] = Field(min_length=1)
     published: str | None = Field(None, description="Name of the table in config/published.csv whose numbers stand beside ours.")
     score: ScoreLayout | None = Field(None, description="A score of this table's own, in a last column.")
+
+    @model_validator(mode="after")
+    def _rows_or_products(self) -> Self:
+        if bool(self.rows) == bool(self.finetunings):
+            raise ValueError("needs `finetunings`, or `rows`, and not both")
+        if self.rows and "methods" in self.model_fields_set:
+            raise ValueError("methods: `rows` name the method of each row; leave one of both out")
+        models = [row.model for row in self.rows]
+        if twice := sorted({model for model in models if models.count(model) > 1}):
+            raise ValueError(f"rows: {', '.join(twice)} is there twice")
+        return self
+
+    @property
+    def layout_rows(self) -> tuple[RowLayout, ...]:
+        """The rows of one encoder, the pre-trained one first where `methods` has it."""
+        if self.rows:
+            return self.rows
+        names = ["/".join(NOT_TUNED)] if "pretrained" in self.methods else []
+        names += [f"{tuning}/{method}" for tuning in self.finetunings for method in self.methods if method != "pretrained"]
+        return tuple(RowLayout(model=name) for name in names)
 
 
 class CurveLayout(Strict):

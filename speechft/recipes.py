@@ -261,6 +261,12 @@ class TableRecipe(Strict):
     tasks: tuple[str, ...] = Field(min_length=1)
     published: str | None = Field(None, description="Table of the published numbers that stand beside ours.")
     score: ScoreRecipe | None = None
+    protocols: dict[str, Literal["superb", "quick"]] = Field(
+        default_factory=dict, description="Task -> protocol that its pending cells are going to have."
+    )
+    command: str | None = Field(
+        None, description="Makes a cell when encoder/finetuning/method/task.json is appended; shown for pending ones."
+    )
 
 
 class CurvePoint(TableRow):
@@ -278,6 +284,7 @@ class CurveRecipe(Strict):
     tasks: tuple[str, ...] = Field(min_length=1)
     start: str = Field(description="Name of the model at alpha 0, e.g. Pre-trained.")
     end: str = Field(description="Name of the model at alpha 1, e.g. Stable-FT.")
+    command: str | None = Field(None, description="As in TableRecipe.")
 
 
 def _crops_of_the_protocol(earlier: dict[str, Any]) -> CropDraws:
@@ -298,8 +305,9 @@ HEAD_OPTIONS: dict[str, tuple[str, ...]] = {
     "sf": _RECURRENT,
     "asv": ("width", "pooled_width", "margin", "scale", "min_seconds"),
     "sd": ("hidden",),
+    "asr_zh": _RECURRENT,
 }
-"""Options of a task whose defaults are SUPERB's recipe."""
+"""Options of a task whose defaults are SUPERB's recipe (those of asr_zh: ours)."""
 
 # The configurations that s3prl 0.4.18 ships for SUPERB; learning rates are searched, everything else is fixed.
 SUPERB_RECIPES: dict[str, dict[str, Any]] = {
@@ -313,6 +321,8 @@ SUPERB_RECIPES: dict[str, dict[str, Any]] = {
     # PC is no task of SUPERB and nobody has published its recipe; this one is ours, a linear probe that passes over TIMIT's 3696
     # training sentences about 90 times.
     "pc": {"steps": 20_000, "batch_size": 16, "accumulate": 1, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 500},
+    # Nor is Mandarin ASR, whose recipe in the paper is not public: that of SUPERB's ASR.
+    "asr_zh": {"steps": 200_000, "batch_size": 32, "accumulate": 1, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 2000},
     "qbe": {"steps": 0, "batch_size": 1, "eval_every": 1, "learning_rates": ()},
     "asv": {"steps": 200_000, "batch_size": 10, "accumulate": 5, "optimizer": "AdamW", "clip_norm": 1e3, "eval_every": 20_000},
     "sd": {"steps": 30_000, "batch_size": 8, "accumulate": 4, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 500},

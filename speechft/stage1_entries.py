@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
 from speechft.finetune_options import Early, PartName
-from speechft.layouts import Name
+from speechft.layouts import NOT_TUNED, ModelOfEncoder, Name
 from speechft.recipes import SUPERB_RECIPES, ContinuedPretrainRecipe, FinetuneRecipe
 from speechft.validation import Strict
-
-NOT_TUNED = ("none", "pretrained")
-"""Fine-tuning and method of the pre-trained encoder."""
-Start = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_+-]+/[A-Za-z0-9_@.+-]+$")]
 
 
 class Finetuning(Strict):
@@ -29,7 +25,7 @@ class Finetuning(Strict):
     jointly: dict[PartName, Name] = Field(
         default_factory=dict, description="For `jointly` in the recipe: name of a further task -> corpus."
     )
-    start: Start | None = Field(
+    start: ModelOfEncoder | None = Field(
         None,
         description="finetuning/method of the same encoder that is theta0 of this one, for fine-tuning task by task; default: the "
         "pre-trained encoder.",

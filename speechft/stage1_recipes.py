@@ -43,6 +43,7 @@ OWN_RECIPES: dict[str, dict[str, Any]] = {
         "batch_size": 16,
         "validate_every": 2000,
     },
+    "asr_zh": {"task": "asr_zh", "task_options": _ASR_HEAD, "updates": 50_000, "batch_size": 16, "validate_every": 2000},
     "pr": {"task": "pr", "updates": 50_000, "batch_size": 16, "accumulate": 2, "validate_every": 2000},
     "sf": {"task": "sf", "task_options": _ASR_HEAD, "updates": 50_000, "batch_size": 32, "validate_every": 2000},
     "pc": {"task": "pc", "updates": 30_000, "batch_size": 16, "validate_every": 1000},

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from speechft.alphas import ALPHA_PATTERN
+from speechft.analysis_recipes import AnalysisTableRecipe
 from speechft.config import (
     PRETRAINED,
     Experiment,
@@ -34,12 +36,20 @@ def one_of(names: Iterable[str]) -> str:
     return "|".join(re.escape(name) for name in names) or "(?!)"
 
 
+def _from_here(path: str) -> str:
+    """The path from the working folder, so that the same file is always called the same; another one as it is."""
+    found = Path(path).absolute()
+    return (found.relative_to(Path.cwd()) if found.is_relative_to(Path.cwd()) else Path(path)).as_posix()
+
+
 class Workflow:
     """Paths and recipes of one experiment."""
 
-    def __init__(self, experiment: Experiment) -> None:
+    def __init__(self, experiment: Experiment, sources: Iterable[str] = ()) -> None:
         self.experiment = experiment
         self.results = experiment.results.as_posix()
+        self.sources = [shlex.quote(_from_here(source)) for source in sources]
+        """Files that the experiment was read from, as commands name them."""
 
     # ---- names, for wildcard constraints
 
@@ -220,9 +230,14 @@ class Workflow:
         """Cell files of a curve."""
         return [f"{self.results}/cells/{cell}.json" for cell in self.experiment.curve_cells(curve)]
 
+    def analysis_results(self, analysis: str) -> list[str]:
+        """Files of an analysis, one a model."""
+        layout = self.experiment.analyses[analysis]
+        return [f"{self.results}/analysis/{analysis}/{layout.encoder}/{row.model}.json" for row in layout.rows]
+
     def targets(self) -> list[str]:
-        """Everything that `all` makes: each table and its figure, each curve and its figure."""
-        shown = [*self.experiment.tables, *self.experiment.curves]
+        """Everything that `all` makes: each table, each curve and each analysis, with their figures."""
+        shown = [*self.experiment.tables, *self.experiment.curves, *self.experiment.analyses]
         return [f"{self.results}/{kind}" for name in shown for kind in (f"tables/{name}.md", f"figures/{name}.png")]
 
     # ---- recipes
@@ -242,6 +257,8 @@ class Workflow:
             "tables": self._table_recipe,
             "curves": self._curve_recipe,
             "fbank": lambda encoder: self._filterbanks(encoder).recipe,
+            "analysis": lambda analysis: self.experiment.analyses[analysis].recipe,
+            "analysis_tables": self._analysis_table_recipe,
         }
         kind, *keys = name.split("/")
         try:
@@ -306,14 +323,23 @@ class Workflow:
         return TableRecipe(
             title=layout.title,
             note=self.experiment.note,
-            rows=tuple(self._row(*model) for model in self.experiment.table_models(name)),
+            rows=tuple(self._row(*model, label=label) for model, label in self.experiment.table_rows(name)),
             tasks=layout.tasks,
             published=layout.published,
             score=score,
+            protocols={task: self.experiment.evaluation_recipe(task).protocol for task in layout.tasks},
+            command=self._cell_command,
         )
 
-    def _row(self, encoder: str, finetuning: str, method: str) -> TableRow:
-        return TableRow(encoder=encoder, finetuning=finetuning, method=method, label=self._label(encoder, method))
+    @property
+    def _cell_command(self) -> str | None:
+        """What makes a cell when its name is appended, if it is known where the experiment is from."""
+        if not self.sources:
+            return None
+        return f"snakemake --cores all --configfile {' '.join(self.sources)} -- {shlex.quote(self.results)}/cells/"
+
+    def _row(self, encoder: str, finetuning: str, method: str, label: str | None = None) -> TableRow:
+        return TableRow(encoder=encoder, finetuning=finetuning, method=method, label=label or self._label(encoder, method))
 
     def _label(self, encoder: str, method: str) -> str:
         if method != "pretrained":
@@ -338,7 +364,18 @@ class Workflow:
             for alpha, (encoder, finetuning, method) in self.experiment.curve_models(name)
         ]  # fmt: skip
         title = layout.title or f"{merged.label} of {layout.encoder} and {layout.finetuning} at every alpha"
-        return CurveRecipe(title=title, note=self.experiment.note, points=tuple(points), tasks=layout.tasks, start=start, end=end)
+        return CurveRecipe(
+            title=title, note=self.experiment.note, points=tuple(points), tasks=layout.tasks, start=start, end=end,
+            command=self._cell_command,
+        )  # fmt: skip
+
+    def _analysis_table_recipe(self, name: str) -> AnalysisTableRecipe:
+        layout = self.experiment.analyses[name]
+        return AnalysisTableRecipe(
+            title=layout.title or f"What fine-tuning did to {layout.encoder}",
+            note=self.experiment.note,
+            rows=tuple(self._row(layout.encoder, *row.names, label=row.label) for row in layout.rows),
+        )
 
     # ---- resources
 

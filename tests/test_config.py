@@ -296,3 +296,59 @@ def test_a_combination_has_one_start(demo):
     assert flow.start("hubert_demo", "later") == flow.weights("hubert_demo", "pr_sentences", "stable_ft")
     demo["combinations"]["both"]["of"] = ["sid", "later"]
     assert "combinations.both.of: these start from different models (none/pretrained, pr_sentences/stable_ft)" in message(demo)
+
+
+@pytest.fixture
+def with_rows(demo):
+    demo["finetunings"]["sid_speakers"] = {"corpus": "speakers", "recipe": {"task": "sid", "updates": 10}}
+    demo["combinations"] = {"pr+sid": {"of": ["pr_sentences", "sid_speakers"]}}
+    demo["encoders"]["fbank"] = {"kind": "fbank"}
+    rows = [
+        {"model": "none/pretrained"},
+        {"model": "pr_sentences/stable_ft", "label": "PR alone"},
+        {"model": "pr+sid/speech_ft@1.00", "label": "Average"},
+    ]
+    demo["tables"]["multitask"] = {"title": "PR and SID", "encoders": ["fbank", "hubert_demo"], "rows": rows, "tasks": ["pr", "sid"]}
+    return demo
+
+
+def test_rows_can_be_listed_one_by_one(with_rows):
+    flow = Workflow(parse_experiment(with_rows, "my.yaml"))
+    assert flow.experiment.table_models("multitask") == [
+        ("fbank", "none", "pretrained"),
+        ("hubert_demo", "none", "pretrained"),
+        ("hubert_demo", "pr_sentences", "stable_ft"),
+        ("hubert_demo", "pr+sid", "speech_ft@1.00"),
+    ]
+    assert [row["label"] for row in json.loads(flow.recipe("tables/multitask"))["rows"]] == ["FBANK", "Pre-trained", "PR alone", "Average"]
+    assert "results/demo/cells/hubert_demo/pr+sid/speech_ft@1.00/sid.json" in flow.cells("multitask")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda t: t.update(finetunings=["sid_speakers"]), "needs `finetunings`, or `rows`, and not both"),
+        (lambda t: t.pop("rows"), "needs `finetunings`, or `rows`, and not both"),
+        (lambda t: t.update(methods=["stable_ft"]), "methods: `rows` name the method of each row"),
+        (lambda t: t["rows"].append({"model": "none/pretrained"}), "rows: none/pretrained is there twice"),
+        (lambda t: t["rows"].append({"model": "sid/stable_ft"}), "tables.multitask.rows: 'sid' is not defined"),
+        (lambda t: t["rows"].append({"model": "sid_speakers/ties"}), "tables.multitask.rows: 'ties' is not defined"),
+        (lambda t: t["rows"].append({"model": "sid_speakers/speech_ft@0.5"}), "write speech_ft@0.50"),
+        (lambda t: t["rows"].append({"model": "sid_speakers/pretrained"}), "the pre-trained encoder is none/pretrained, not sid_speakers"),
+        (lambda t: t["rows"].append({"model": "pr+sid/stable_ft"}), "'stable_ft' trains, and 'pr+sid' is a combination"),
+        (lambda t: t["rows"].append({"model": "stable_ft"}), "tables.multitask.rows.3.model"),
+        (lambda t: t["rows"].append({"modle": "x/y"}), "did you mean 'model'?"),
+    ],
+)
+def test_mistakes_in_rows(with_rows, change, expected):
+    change(with_rows["tables"]["multitask"])
+    assert expected in message(with_rows)
+
+
+def test_tables_know_the_command_that_makes_a_cell(with_curve, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flow = Workflow(parse_experiment(with_curve, "x"), ["config/my demo.yaml", str(tmp_path / "more.yaml"), "/elsewhere/last.yaml"])
+    command = "snakemake --cores all --configfile 'config/my demo.yaml' more.yaml /elsewhere/last.yaml -- results/demo/cells/"
+    assert json.loads(flow.recipe("tables/demo"))["command"] == command
+    assert json.loads(flow.recipe("curves/alpha"))["command"] == command
+    assert json.loads(Workflow(parse_experiment(with_curve, "x")).recipe("tables/demo"))["command"] is None

@@ -16,7 +16,17 @@ from speechft.cli.options import app
 from speechft.errors import SpeechFTError
 
 # isort: off
-from speechft.cli import corpora, encoders, training, merging, evaluation, reports, planning, machine  # noqa: F401 (each adds its verbs)
+from speechft.cli import (  # noqa: F401 (each adds its verbs)
+    corpora,
+    encoders,
+    training,
+    merging,
+    evaluation,
+    reports,
+    analysis,
+    planning,
+    machine,
+)
 # isort: on
 
 __all__ = ["app", "main"]

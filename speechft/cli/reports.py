@@ -12,20 +12,37 @@ from speechft.cli.options import Out, app
 
 @app.command()
 def tables(
-    recipe: Annotated[Path, typer.Argument(help="Recipe of the table (JSON).")],
-    cells: Annotated[list[Path], typer.Argument(help="Cell files; those that are missing show as pending.")],
-    out: Out,
+    source: Annotated[
+        Path, typer.Argument(help="Experiment (YAML), of which all tables and curves are shown; or recipe of one table (JSON).")
+    ],
+    cells: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Of an experiment: the folder of cells, default results/cells. Of a recipe: cell files. Missing ones are pending."
+        ),
+    ] = None,
+    out: Out = Path("tables"),
     published: Annotated[Path, typer.Option(help="Published numbers.")] = Path("config/published.csv"),
+    figures: Annotated[Path | None, typer.Option(help="Of an experiment: folder of figures; default: none are drawn.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Of an experiment: a table or curve; can be repeated.")] = None,
 ) -> None:
-    """Arrange cells beside the published numbers: NAME.csv, .md, .tex and .html in the folder OUT.
+    """Arrange the cells that are there beside the published numbers: NAME.csv, .md, .tex and .html in the folder OUT. Runs no jobs.
 
-    Example: `speechft tables results/recipes/tables/supervised.json results/cells/hubert_base/*/*/*.json --out results/tables`
+    Example: `speechft tables config/paper.yaml results/cells --out tables`
     """
     from speechft.recipes import TableRecipe, load_recipe
-    from speechft.tables import build_table
+    from speechft.tables import build_experiment, build_table
 
-    build_table(load_recipe(TableRecipe, recipe), cells, published, out, recipe.stem)
-    print((out / f"{recipe.stem}.md").read_text(encoding="utf-8"))
+    if source.suffix in (".yaml", ".yml"):
+        if cells and len(cells) > 1:
+            raise typer.BadParameter("an experiment takes one folder of cells; cell files go with the recipe of a table")
+        for name in build_experiment(source, cells[0] if cells else None, published, out, figures, only or ()):
+            print(out / f"{name}.md")
+        return
+    if figures or only:
+        raise typer.BadParameter("--figures and --only go with an experiment; `speechft figure` draws one table")
+    build_table(load_recipe(TableRecipe, source), cells or [], published, out, source.stem)
+    print((out / f"{source.stem}.md").read_text(encoding="utf-8"))
 
 
 @app.command()

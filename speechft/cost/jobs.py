@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
 
-from speechft.config import Experiment, MergedMethod, PretrainedHere, PublicEncoder, TrainedMethod, UnionCorpus
+from speechft.config import MergedMethod, PretrainedHere, PublicEncoder, TrainedMethod, UnionCorpus
 from speechft.encoder_entries import encoders_behind
 from speechft.encoders.public import public_checkpoint
 from speechft.errors import ConfigError
-from speechft.stage1_entries import NOT_TUNED, EarlyMethod
+from speechft.layouts import NOT_TUNED
+from speechft.stage1_entries import EarlyMethod
 from speechft.workflow import Workflow
 
 Model = tuple[str, str, str]
-
-
-def analyses_of(experiment: Experiment) -> Mapping[str, Any]:
-    """Analyses of an experiment; none where there are no such things."""
-    return getattr(experiment, "analyses", {})
 
 
 @dataclass(frozen=True)
@@ -53,7 +48,7 @@ class Jobs:
             self.add_table(stem, "table" if kind == "tables" else "figure")
         elif kind in ("tables", "figures") and stem in experiment.curves:
             self.add_curve(stem)
-        elif kind in ("tables", "figures") and stem in analyses_of(experiment):
+        elif kind in ("tables", "figures") and stem in experiment.analyses:
             self.add_analysis(stem)
         elif kind == "cells" and len(names) == 4:
             self.add_cell((names[0], names[1], names[2]), stem)
@@ -82,7 +77,7 @@ class Jobs:
 
     def add_analysis(self, name: str) -> None:
         """Models compared with the pre-trained encoder, and the table and the figure of all of them."""
-        layout = analyses_of(self.flow.experiment)[name]
+        layout = self.flow.experiment.analyses[name]
         self._recipe(f"analysis_tables/{name}")
         for row in layout.rows:
             finetuning, method = row.names
@@ -205,7 +200,7 @@ def _add_named(jobs: Jobs, target: str) -> None:
     if target in experiment.curves:
         jobs.add_curve(target)
         return
-    if target in analyses_of(experiment):
+    if target in experiment.analyses:
         jobs.add_analysis(target)
         return
     kind, _, rest = target.removeprefix(f"{jobs.flow.results}/").partition("/")
@@ -223,7 +218,7 @@ def _add_named(jobs: Jobs, target: str) -> None:
         _known(target, "corpus", rest, experiment.corpora)
     jobs.add_target(target)
     if target in jobs.unknown:
-        names = [*experiment.tables, *experiment.curves, *analyses_of(experiment)]
+        names = [*experiment.tables, *experiment.curves, *experiment.analyses]
         stem = PurePosixPath(target).stem
         raise ConfigError(
             f"{target!r} is no table, curve, cell or file of the experiment {experiment.name!r}{_nearest(stem, names)} "

@@ -3,12 +3,14 @@
 from speechft.tables.build import build_table
 from speechft.tables.cells import read_cells
 from speechft.tables.curve import build_curve
+from speechft.tables.experiment import build_experiment
 from speechft.tables.figure import build_figure
 from speechft.tables.published import load_published
 from speechft.tables.scores import partial_score, superb_full_score, superb_score
 
 __all__ = [
     "build_curve",
+    "build_experiment",
     "build_figure",
     "build_table",
     "load_published",

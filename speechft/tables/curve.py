@@ -16,28 +16,31 @@ from speechft.tables.curve_figure import draw_curve
 from speechft.tables.layout import Table, arrange
 from speechft.tables.published import Published
 from speechft.tables.render import PENDING, entry_text, markdown_escape, markdown_page
+from speechft.tables.scores import SUPERB_S_TASKS
 
 
-def build_curve(recipe: CurveRecipe, cells: Sequence[str | Path], out_dir: str | Path, figures_dir: str | Path, name: str) -> Table:
+def build_curve(recipe: CurveRecipe, cells: Sequence[str | Path], out_dir: str | Path, figures_dir: str | Path | None, name: str) -> Table:
     """Write `{name}.csv` and `.md` into `out_dir`, `{name}.png` and `.svg` into `figures_dir`, each complete or not at all.
 
-    Rows are alphas, columns the metrics of the recipe's tasks.
+    Rows are alphas, columns the metrics of the recipe's tasks, then SUPERB_S (and SUPERB_FULL) where it has all their tasks.
 
     Args:
         recipe: what the curve shows.
         cells: cell files. Those that do not exist are shown as pending; cells of other models are left aside.
         out_dir: folder, made when missing.
-        figures_dir: folder, made when missing.
+        figures_dir: folder, made when missing; None for no figure.
         name: of the files.
 
     Raises:
         TableError: a cell is malformed, cells contradict each other, a task has no metric here.
     """
-    rows = TableRecipe(title=recipe.title, note=recipe.note, rows=recipe.points, tasks=recipe.tasks)
-    table = arrange(rows, existing_cells(cells), Published({}), name, scores=False)
+    rows = TableRecipe(title=recipe.title, note=recipe.note, rows=recipe.points, tasks=recipe.tasks, command=recipe.command)
+    scored = {task.lower() for task in SUPERB_S_TASKS} <= set(recipe.tasks)
+    table = arrange(rows, existing_cells(cells), Published({}), name, scores=scored)
     write_text(Path(out_dir) / f"{name}.csv", curve_csv(recipe, table))
     write_text(Path(out_dir) / f"{name}.md", curve_markdown(recipe, table))
-    save_figure(lambda: draw_curve(recipe, table), Path(figures_dir) / f"{name}.png")
+    if figures_dir is not None:
+        save_figure(lambda: draw_curve(recipe, table), Path(figures_dir) / f"{name}.png")
     return table
 
 
@@ -65,7 +68,7 @@ def curve_csv(recipe: CurveRecipe, table: Table) -> str:
             "std": entry.std,
             "seeds": len(entry.values),
             "values": ";".join(map(repr, entry.values)),
-            "status": "measured" if entry.values else PENDING,
+            "status": "measured" if entry.values else PENDING if entry.defined else "undefined",
             "unit": column.metric.unit,
             "higher_is_better": column.metric.higher_is_better,
             "protocol": entry.protocol,
@@ -74,6 +77,7 @@ def curve_csv(recipe: CurveRecipe, table: Table) -> str:
             "method": point.method,
             "label": point.label,
             "model_sha256": table.hashes[row],
+            "command": table.command_of(row, column),
         }
         for row, point in enumerate(recipe.points)
         for column in table.columns

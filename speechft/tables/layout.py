@@ -94,6 +94,27 @@ class Table:
     """What must be known about the numbers."""
     legend: tuple[str, ...]
     """How to read the entries."""
+    command: str | None = None
+    """Makes a cell when encoder/finetuning/method/task.json is appended."""
+
+    def command_of(self, row: int, column: Column) -> str | None:
+        """What makes the pending cell at this place; None where there is nothing to make, or it is not known how."""
+        entry = column.entries[row]
+        if self.command is None or column.metric.task is None or entry.values or not entry.defined:
+            return None
+        return f"{self.command}{'/'.join(_model(self.rows[row]))}/{column.metric.task}.json"
+
+    @property
+    def pending_commands(self) -> tuple[str, ...]:
+        """For each row with pending cells, the command that makes all of them (with braces for bash)."""
+        found = []
+        for index, row in enumerate(self.rows):
+            waiting = [column for column in self.columns if self.command_of(index, column)]
+            tasks = list(dict.fromkeys(str(column.metric.task) for column in waiting))
+            if tasks:
+                names = f"{{{','.join(tasks)}}}" if len(tasks) > 1 else tasks[0]
+                found.append(f"{self.command}{'/'.join(_model(row))}/{names}.json")
+        return tuple(dict.fromkeys(found))
 
 
 def arrange(recipe: TableRecipe, cells: Iterable[Cell], published: Published, name: str, *, scores: bool = True) -> Table:
@@ -114,7 +135,7 @@ def arrange(recipe: TableRecipe, cells: Iterable[Cell], published: Published, na
         own = _add_own_score(recipe, columns)
     hashes = tuple(_row_hash(row, recipe, by_key) for row in recipe.rows)
     notes = (*table_notes(recipe, columns, scores=scores), *own)
-    return Table(name, recipe.title, recipe.rows, tuple(columns), hashes, notes, table_legend(columns))
+    return Table(name, recipe.title, recipe.rows, tuple(columns), hashes, notes, table_legend(columns), recipe.command)
 
 
 def _row_hash(row: TableRow, recipe: TableRecipe, cells: Mapping[Key, Cell]) -> str:

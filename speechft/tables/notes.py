@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from speechft.recipes import TableRecipe
-from speechft.tables.scores import SUPERB_S_TASKS
+from speechft.tables.metrics import METRICS
+from speechft.tables.scores import INFERRED, SUPERB_FULL_NORMALISERS, SUPERB_S_TASKS, WAVLM_LARGE
 
 if TYPE_CHECKING:
     from speechft.tables.layout import Column
 
+NOT_OF_SUPERB = ("pc", "asr_zh")
 _PROTOCOLS = {
     "superb": "superb (published steps and sampling)",
     "quick": "quick (reduced steps or sampling: not comparable with published numbers)",
@@ -20,7 +22,8 @@ _PROTOCOLS = {
 def table_notes(recipe: TableRecipe, columns: Sequence[Column], *, scores: bool = True) -> tuple[str, ...]:
     """What must be known about the numbers: the experiment's own note, the protocol, the scales of SUPERB's scores."""
     about_scores = _score_notes(recipe, columns) if scores else []
-    return (*([recipe.note] if recipe.note else []), *_protocol_notes(recipe, columns), *about_scores)
+    protocols = [*_protocol_notes(recipe, columns), *_planned_protocols(recipe, columns), *_own_recipes(recipe, columns)]
+    return (*([recipe.note] if recipe.note else []), *protocols, *about_scores)
 
 
 def table_legend(columns: Sequence[Column]) -> tuple[str, ...]:
@@ -60,17 +63,50 @@ def _protocol_notes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]
     return notes
 
 
+def _planned_protocols(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]:
+    """The protocol of cells that are still pending, unless it is that of all others and said already."""
+    by_protocol: dict[str, list[str]] = {}
+    for column in columns:
+        task = column.metric.task
+        if task in recipe.protocols and any(not entry.values for entry in column.entries):
+            tasks = by_protocol.setdefault(recipe.protocols[task], [])
+            tasks += [task.upper()] if task.upper() not in tasks else []
+    used = {entry.protocol for column in columns if column.metric.task for entry in column.entries if entry.protocol}
+    if not by_protocol or (len(by_protocol) == 1 and used == set(by_protocol)):
+        return []
+    if len(by_protocol) == 1:
+        return [f"Protocol of the pending cells: {_PROTOCOLS[next(iter(by_protocol))]}."]
+    parts = [f"{', '.join(tasks)} {_PROTOCOLS[protocol]}" for protocol, tasks in by_protocol.items()]
+    return [f"Protocol of the pending cells: {'; '.join(parts)}."]
+
+
+def _own_recipes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]:
+    """Whose recipe `superb` is where SUPERB has none."""
+    shown = {column.metric.task for column in columns if any(entry.protocol == "superb" for entry in column.entries)}
+    shown |= {task for task in recipe.tasks if recipe.protocols.get(task) == "superb"}
+    return [f"{task.upper()} is no task of SUPERB; its recipe is ours." for task in recipe.tasks if task in NOT_OF_SUPERB and task in shown]
+
+
+def _scale_ends(source: str) -> str:
+    """The upper ends of the scales of one source, e.g. `ASR 3.44, KS 97.86`."""
+    found = {key: scale.sota for key, scale in SUPERB_FULL_NORMALISERS.items() if scale.source == source}
+    return ", ".join(f"{key.replace('_', ' ')} {METRICS[key].shown(value)}" for key, value in found.items())
+
+
 def _score_notes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]:
     keys = {column.metric.key for column in columns}
     notes = []
     if "SUPERB_S" in keys or any(key.startswith("partial_score") for key in keys):
-        notes.append("The upper ends of the scales of the score over PR, SID, ER, SF are inferred from published scores, not quoted.")
+        notes.append(
+            "The upper ends of the scales of the score over PR, SID, ER, SF are inferred from published scores, not quoted: "
+            f"{_scale_ends(INFERRED)}."
+        )
     if any(key.startswith("partial_score") for key in keys):
         notes.append("A score over some of its tasks is not SUPERB_S and can not be compared with it.")
     if "SUPERB_FULL" in keys:
         notes.append(
-            "SUPERB_FULL of ours is on public scales (WavLM Large for ASR, KS, QbE, ASV, SD, IC); those of the published values are not "
-            "public, so no difference is given."
+            f"SUPERB_FULL of ours is on public scales, WavLM Large for the other tasks ({_scale_ends(WAVLM_LARGE)}); those of the "
+            "published values are not public, so no difference is given."
         )
     scored = [column for column in columns if any(column.metric.key in of_task for of_task in SUPERB_S_TASKS.values())]
     if scored and any(entry.protocol == "quick" for column in scored for entry in column.entries):

@@ -19,11 +19,13 @@ class Published:
     """Published numbers; whatever is not known is absent."""
 
     values: dict[Key, float]
+    empty: tuple[Key, ...] = ()
+    """Places without a number, for a reader with the paper to fill in."""
 
     @property
     def tables(self) -> tuple[str, ...]:
-        """Names of the tables that have numbers."""
-        return tuple(dict.fromkeys(key[0] for key in self.values))
+        """Names of the tables, also of those without any number yet."""
+        return tuple(dict.fromkeys(key[0] for key in (*self.values, *self.empty)))
 
     def value(self, table: str | None, encoder: str, finetuning: str, method: str, metric: str) -> float | None:
         """The number that `table` publishes of a model, or None."""
@@ -48,17 +50,18 @@ def load_published(path: str | Path) -> Published:
     except (OSError, UnicodeDecodeError) as error:
         raise TableError(f"{path}: can not be read ({error}).") from None
     problems: list[str] = []
-    values: dict[Key, float] = {}
+    found: dict[Key, float | None] = {}
     for number, key, value in _entries(path, lines, problems):
-        if key in values:
+        if key in found:
             problems.append(f"line {number}: {'/'.join(key)} is there twice")
-        values[key] = value
+        found[key] = value
     if problems:
         raise TableError(f"{path}: {len(problems)} problem{'s' if len(problems) > 1 else ''}\n  " + "\n  ".join(problems))
-    return Published(values)
+    numbers = {key: value for key, value in found.items() if value is not None}
+    return Published(numbers, tuple(key for key in found if key not in numbers))
 
 
-def _entries(path: Path, lines: list[str], problems: list[str]) -> Iterable[tuple[int, Key, float]]:
+def _entries(path: Path, lines: list[str], problems: list[str]) -> Iterable[tuple[int, Key, float | None]]:
     rows = [(number, [field.strip() for field in line.split(",")]) for number, line in enumerate(lines, 1) if _has_content(line)]
     if not rows or tuple(rows[0][1]) != COLUMNS:
         found = ",".join(rows[0][1]) if rows else "nothing"
@@ -72,9 +75,9 @@ def _entries(path: Path, lines: list[str], problems: list[str]) -> Iterable[tupl
             problems.append(f"line {number}: only the value may be empty")
         elif metric not in METRICS:
             problems.append(f"line {number}: {metric!r} is not a metric; metrics are {', '.join(METRICS)}")
-        elif text:
-            value = _number(text)
-            if value is None:
+        else:
+            value = _number(text) if text else None
+            if text and value is None:
                 problems.append(f"line {number}: {text!r} is not a finite number")
             else:
                 yield number, (table, encoder, finetuning, method, metric), value

@@ -12,6 +12,7 @@ from speechft.tables.layout import Column, Entry, Table
 
 PENDING = "pending"
 UNDEFINED = "n/a"
+_PENDING_HEADING = "Commands for the pending cells, row by row (on a cluster `--profile slurm` in place of `--cores all`)"
 _LEADING = ("method", "encoder", "fine-tuning")
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -80,7 +81,9 @@ def markdown_page(table: Table, header: list[str], rows: list[list[str]], leadin
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in [header, rules, *rows]
     ]
     notes = [f"- {markdown_escape(note)}" for note in (*table.notes, *table.legend)]
-    return "\n".join([f"# {markdown_escape(table.title)}", "", *lines, "", *notes]).rstrip() + "\n"
+    waiting = table.pending_commands
+    commands = ["", f"{_PENDING_HEADING}:", "", "```", *waiting, "```"] if waiting else []
+    return "\n".join([f"# {markdown_escape(table.title)}", "", *lines, "", *notes, *commands]).rstrip() + "\n"
 
 
 def latex(table: Table) -> str:
@@ -101,6 +104,8 @@ def latex(table: Table) -> str:
         r"\end{tabular}",
         *(rf"\par\footnotesize {latex_escape(note)}" for note in (*table.notes, *table.legend)),
         r"\end{table}",
+        *([f"% {_PENDING_HEADING}:"] if table.pending_commands else []),
+        *(f"% {command}" for command in table.pending_commands),
     ]
     return "\n".join(lines) + "\n"
 
@@ -130,6 +135,8 @@ def html_page(table: Table) -> str:
         "<ul>",
         *(f"<li>{html.escape(note)}</li>" for note in (*table.notes, *table.legend)),
         "</ul>",
+        *([f"<p>{_PENDING_HEADING.replace('`', '')}:</p>"] if table.pending_commands else []),
+        *([f"<pre>{html.escape(chr(10).join(table.pending_commands))}</pre>"] if table.pending_commands else []),
         "</body>",
         "</html>",
     ]
@@ -161,6 +168,7 @@ def tidy_csv(table: Table) -> str:
             "published": entry.published,
             "difference": entry.difference,
             "model_sha256": table.hashes[index],
+            "command": table.command_of(index, column),
         }
         for index, row in enumerate(table.rows)
         for column in table.columns

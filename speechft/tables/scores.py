@@ -40,10 +40,12 @@ _SOTA_INFERRED = {"PR": 2.422902, "SID": 95.113419, "ER": 70.675412, "SF_F1": 92
 # The upper ends of the other six metrics are neither published nor can they be solved for; these are WavLM Large's results on SUPERB.
 _SOTA_WAVLM_LARGE = {"ASR": 3.44, "KS": 97.86, "QbE": 0.0886, "ASV": 3.77, "SD": 3.24, "IC": 99.31}
 
-SUPERB_S_NORMALISERS = {key: Normaliser(_FBANK[key], sota, "inferred from published scores") for key, sota in _SOTA_INFERRED.items()}
+INFERRED, WAVLM_LARGE = "inferred from published scores", "WavLM Large, public"
+
+SUPERB_S_NORMALISERS = {key: Normaliser(_FBANK[key], sota, INFERRED) for key, sota in _SOTA_INFERRED.items()}
 SUPERB_FULL_NORMALISERS = {
     **SUPERB_S_NORMALISERS,
-    **{key: Normaliser(_FBANK[key], sota, "WavLM Large, public") for key, sota in _SOTA_WAVLM_LARGE.items()},
+    **{key: Normaliser(_FBANK[key], sota, WAVLM_LARGE) for key, sota in _SOTA_WAVLM_LARGE.items()},
 }
 
 

@@ -22,6 +22,7 @@ _TASKS = {
     "qbe": ("speechft.tasks.qbe", "QueryByExample"),
     "asv": ("speechft.tasks.asv", "SpeakerVerification"),
     "sd": ("speechft.tasks.sd", "SpeakerDiarization"),
+    "asr_zh": ("speechft.tasks.asr_zh", "MandarinRecognition"),
 }
 TASK_NAMES = tuple(_TASKS)
 

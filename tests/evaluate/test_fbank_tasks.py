@@ -20,6 +20,7 @@ RECIPES = {
     **dict.fromkeys(TASK_NAMES, SHORT),
     "asr": {**SHORT, "task_options": test_frame_level_tasks.SMALL},
     "sf": {**SHORT, "task_options": test_frame_level_tasks.SMALL},
+    "asr_zh": {**SHORT, "task_options": test_frame_level_tasks.SMALL},
     "ic": {**SHORT, "task_options": {"slots": ["pitch", "voice"]}},
     "asv": test_verification.QUICK,
     "qbe": {},
@@ -51,6 +52,7 @@ def annotated(folder):
 CORPORA = {
     "pr": annotated,
     "asr": annotated,
+    "asr_zh": annotated,
     "sf": annotated,
     "pc": annotated,
     "er": folds,

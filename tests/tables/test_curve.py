@@ -99,6 +99,19 @@ def test_the_panel_holds_line_band_and_dots(recipe, cells, tmp_path):
     assert ends == [[("s", 0.0)], [("s", 0.0), ("D", 1.0)]]
 
 
+def test_a_curve_over_the_four_tasks_has_superb_s(recipe, write_cell, tmp_path):
+    numbers = {"pr": {"PR": [5.17]}, "sid": {"SID": [81.86]}, "er": {"ER": [64.99]}, "sf": {"SF_F1": [88.54], "SF_CER": [24.70]}}
+    cells = [write_cell("e", *MODELS[0.0][:2], task, values, protocol="superb") for task, values in numbers.items()]
+    four = recipe.model_copy(update={"tasks": tuple(numbers)})
+    table = build_curve(four, cells, tmp_path, tmp_path, "c")
+    assert [column.metric.key for column in table.columns] == ["PR", "SID", "ER", "SF_F1", "SF_CER", "SUPERB_S"]
+    assert table.columns[-1].entries[0].mean == pytest.approx(870.20, abs=0.01)
+    frame = pd.read_csv(tmp_path / "c.csv")
+    assert frame[frame["metric"] == "SUPERB_S"]["status"].tolist() == ["measured", "pending", "pending"]
+    quick = [write_cell("e", *MODELS[alpha][:2], task, values) for alpha in MODELS for task, values in numbers.items()]
+    assert "SUPERB_S" not in [column.metric.key for column in build_curve(four, quick, tmp_path, tmp_path, "c").columns]
+
+
 def test_files_are_the_same_each_time(recipe, cells, tmp_path):
     for name in ("a", "b"):
         build_curve(recipe, cells, tmp_path / name, tmp_path / name, "c")

@@ -183,3 +183,27 @@ def test_figure_of_several_finetunings_and_of_nothing(tmp_path, monkeypatch):
     assert texts.count("pending") == 5 * 6  # also of the score over PR, SID and ER
     assert texts.count("f") == 2 * 2  # a heading in each line of panels for each encoder
     assert texts.count("g") == 2
+
+
+def test_pending_cells_come_with_the_command_that_makes_them(make_recipe, write_cell, tmp_path):
+    cells = [write_cell("e", "none", "pretrained", task, {task.upper(): [50.0]}) for task in ("pr", "sid")]
+    cells += [write_cell("e", "f", "stable_ft", "pr", {"PR": [40.0]})]
+    command = "snakemake --cores all --configfile my.yaml -- results/cells/"
+    build_table(make_recipe(("pr", "sid"), command=command), cells, None, tmp_path / "out", "t")
+    expected = [f"{command}e/f/stable_ft/sid.json", f"{command}e/f/speech_ft/{{pr,sid}}.json"]
+    text = (tmp_path / "out/t.md").read_text()
+    assert text[text.index("```") :] == "\n".join(["```", *expected, "```", ""])
+    assert (tmp_path / "out/t.tex").read_text().endswith("".join(f"% {line}\n" for line in expected))
+    assert "\n".join(expected) in (tmp_path / "out/t.html").read_text()
+    frame = pd.read_csv(tmp_path / "out/t.csv", keep_default_na=False)
+    by_place = {(row.method, row.metric): row.command for row in frame.itertuples()}
+    assert by_place[("speech_ft", "SID")] == f"{command}e/f/speech_ft/sid.json"
+    assert by_place[("pretrained", "SID")] == by_place[("stable_ft", "PR")] == ""
+    for end in ("md", "tex", "html"):
+        assert "none/pretrained" not in (tmp_path / f"out/t.{end}").read_text()
+
+
+def test_a_complete_table_and_one_of_unknown_origin_have_no_commands(make_recipe, tmp_path):
+    build_table(make_recipe(("pr",)), [], None, tmp_path / "out", "t")
+    for end in ("md", "tex", "html", "csv"):
+        assert "snakemake" not in (tmp_path / f"out/t.{end}").read_text()

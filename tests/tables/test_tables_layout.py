@@ -164,3 +164,27 @@ def test_an_unknown_published_table(make_recipe):
 def test_an_unknown_task(make_recipe):
     with pytest.raises(TableError, match="'xy'"):
         table(make_recipe(("ks", "xy")), [])
+
+
+def test_the_protocol_of_pending_cells_is_noted(make_recipe, write_cell):
+    recipe = make_recipe(("ks", "sid"), protocols={"ks": "quick", "sid": "superb"})
+    (note,) = table(recipe, []).notes
+    assert note.startswith("Protocol of the pending cells: KS quick (reduced")
+    assert note.endswith("; SID superb (published steps and sampling).")
+    recipe = make_recipe(("ks",), protocols={"ks": "quick"})
+    assert [note.split(":")[0] for note in table(recipe, []).notes] == ["Protocol of the pending cells"]
+    cell = write_cell("e", "none", "pretrained", "ks", {"KS": [50.0]})
+    assert [note.split(":")[0] for note in table(recipe, [cell]).notes] == ["Protocol"]
+
+
+def test_tasks_that_superb_does_not_have_are_pointed_out(make_recipe, write_cell):
+    note = "PC is no task of SUPERB; its recipe is ours."
+    assert note in table(make_recipe(("ks", "pc"), protocols={"ks": "superb", "pc": "superb"}), []).notes
+    assert note in table(make_recipe(("pc",)), [write_cell("e", "none", "pretrained", "pc", {"PC": [50.0]}, protocol="superb")]).notes
+    assert note not in table(make_recipe(("pc",)), [write_cell("e", "f", "stable_ft", "pc", {"PC": [50.0]})]).notes
+
+
+def test_the_ends_of_the_scales_are_stated(make_recipe):
+    notes = " ".join(table(make_recipe((*FOUR, "asr", "ks", "qbe", "asv", "sd", "ic")), []).notes)
+    assert "not quoted: PR 2.42, SID 95.11, ER 70.68, SF F1 92.40, SF CER 17.69." in notes
+    assert "WavLM Large for the other tasks (ASR 3.44, KS 97.86, QbE 0.0886, ASV 3.77, SD 3.24, IC 99.31);" in notes

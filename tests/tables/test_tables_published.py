@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from speechft.config import load_experiment
 from speechft.errors import TableError
 from speechft.tables import load_published
+from speechft.tables.metrics import task_metrics
+from speechft.tables.scores import SUPERB_FULL_TASKS, SUPERB_S_TASKS
 
 PUBLISHED = Path(__file__).parents[2] / "config/published.csv"
 FULL = ("full_superb", "hubert_base")
@@ -13,8 +16,8 @@ FULL = ("full_superb", "hubert_base")
 
 def test_the_projects_file_has_the_quoted_numbers():
     published = load_published(PUBLISHED)
-    assert set(published.tables) == {"full_superb", "encoders", "supervised", "baselines", "multitask", "unsupervised"}
-    assert len(published.row(*FULL, "none", "pretrained")) == 12
+    assert set(published.tables) == {"full_superb", "encoders", "supervised", "baselines", "multitask", "unsupervised", "ablations"}
+    assert len(published.row(*FULL, "none", "pretrained")) == 13
     for key, value in {
         (*FULL, "asr_tedlium3", "speech_ft", "SUPERB_FULL"): 874.51,
         (*FULL, "asr_tedlium3", "stable_ft", "QbE"): 0.0970,
@@ -22,10 +25,30 @@ def test_the_projects_file_has_the_quoted_numbers():
         ("supervised", "hubert_base", "sid_voxceleb1", "stable_ft", "PR"): 29.08,
         ("supervised", "hubert_base", "er_iemocap", "speech_ft", "SUPERB_S"): 1010.29,
         ("baselines", "hubert_base", "sid_voxceleb1", "dora", "SUPERB_S"): 790.12,
-        ("multitask", "hubert_base", "pr_librispeech+sid_voxceleb1", "sequential_speech_ft", "SUPERB_S"): 887.50,
+        ("multitask", "hubert_base", "pr_then_sid", "speech_ft", "SUPERB_S"): 887.50,
         ("unsupervised", "hubert_base", "hubert_aishell3", "stable_ft", "ASR_ZH_CER"): 23.47,
     }.items():
         assert published.value(*key) == value
+
+
+def test_there_is_a_place_for_every_number_of_the_papers_tables_and_no_other():
+    experiment = load_experiment(PUBLISHED.parent / "paper.yaml")
+    expected = set()
+    for name, layout in experiment.tables.items():
+        metrics = {metric.key for metric in task_metrics(layout.tasks)}
+        scores = {"SUPERB_S": SUPERB_S_TASKS, "SUPERB_FULL": SUPERB_FULL_TASKS}
+        metrics |= {key for key, tasks in scores.items() if metrics.issuperset(metric for of_task in tasks.values() for metric in of_task)}
+        assert layout.published == name
+        expected |= {(name, *model, metric) for model in experiment.table_models(name) for metric in metrics}
+    published = load_published(PUBLISHED)
+    assert {*published.values, *published.empty} == expected
+
+
+def test_a_model_has_the_same_numbers_in_every_table():
+    numbers = {}
+    published = load_published(PUBLISHED)
+    for key in (*published.values, *published.empty):
+        assert numbers.setdefault(key[1:], published.values.get(key)) == published.values.get(key), key
 
 
 def test_unknown_cells_are_absent():
@@ -37,7 +60,16 @@ def test_unknown_cells_are_absent():
 
 def test_comments_empty_lines_and_empty_values_are_allowed(write_published):
     path = write_published("# a comment", "", "t,e,f,m,PR,", "t, e ,f,m,KS,96.5")
-    assert load_published(path).values == {("t", "e", "f", "m", "KS"): 96.5}
+    published = load_published(path)
+    assert published.values == {("t", "e", "f", "m", "KS"): 96.5}
+    assert published.empty == (("t", "e", "f", "m", "PR"),)
+
+
+def test_a_table_without_any_number_yet_has_its_name(write_published):
+    published = load_published(write_published("a,e,f,m,PR,", "b,e,f,m,PR,1"))
+    assert published.tables == ("b", "a")
+    with pytest.raises(TableError, match="line 3: a/e/f/m/PR is there twice"):
+        load_published(write_published("a,e,f,m,PR,", "a,e,f,m,PR,1"))
 
 
 def test_all_problems_are_listed_with_their_lines(write_published):

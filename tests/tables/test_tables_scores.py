@@ -31,7 +31,8 @@ def test_every_complete_row_of_the_published_file():
     published = load_published(PUBLISHED)
     models = {key[:4] for key in published.values}
     complete = [row for row in (published.row(*model) for model in models) if {*FOUR_TASKS, "SUPERB_S"} <= row.keys()]
-    assert len(complete) == 9  # the six rows, and those of HuBERT once more among the fine-tuning tasks
+    # The six rows, those of HuBERT twice more, and the pre-trained one in four further tables.
+    assert len(complete) >= 6 + 2 * 3 + 4
     for row in complete:
         assert superb_score({key: row[key] for key in FOUR_TASKS}) == pytest.approx(row["SUPERB_S"], abs=0.01)
 

@@ -85,3 +85,18 @@ def test_without_transcripts(task):
         task.label_set([cut(""), cut(None)])
     with pytest.raises(TaskError, match="has an empty transcript"):
         task.target(cut(" "), task.label_set([cut("a b")]) if task.spelling_name == "characters" else task.label_set(map(cut, TEXTS)))
+
+
+def test_mandarin_counts_characters_and_no_spaces():
+    task = get_task("asr_zh")
+    labels = task.label_set([cut("你好世界"), cut("世界 你A")])
+    assert set(labels.symbols) == {"<pad>", "<unk>", "▁", *"你好世界A"}
+    target = task.target(cut("世界你"), labels).tolist()
+    missing = [symbol for symbol in target if labels.symbols[symbol] != "界"]
+    spaced = [labels.symbols.index("▁"), *missing[:1], labels.symbols.index("▁"), *missing[1:]]
+    assert task.utterance_statistics(path(spaced), target, labels) == {"character_edits": 1, "characters": 3}
+    assert task.scores({"character_edits": 1, "characters": 4}) == {"ASR_ZH_CER": 0.25}
+    # What train does not have is an error whatever the output is.
+    unknown = task.target(cut("界龙"), labels).tolist()
+    assert task.utterance_statistics(path(unknown), unknown, labels)["character_edits"] == 1
+    assert task.selection_metric.key == "ASR_ZH_CER"

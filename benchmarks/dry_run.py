@@ -1,0 +1,91 @@
+"""Time and peak memory of planning an experiment, and how many jobs of each rule it has.
+
+    python benchmarks/dry_run.py                                   # the paper; prints Markdown
+    python benchmarks/dry_run.py --experiment config/demo.yaml
+
+`snakemake -n all` in an empty working folder, a new process each time. Fails if the slowest plan takes longer than --seconds or more memory
+than --megabytes.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from machine import describe, median_and_range
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One dry run."""
+
+    seconds: float
+    cpu_seconds: float
+    megabytes: float
+    jobs: dict[str, int]
+    """Rule -> jobs."""
+
+
+def job_counts(output: str) -> dict[str, int]:
+    """Rule -> jobs, from what `snakemake -n` prints; the last entry is the total."""
+    statistics = re.search(r"Job stats:\njob +count\n[- ]+\n(.*?)\n\n", output, re.DOTALL)
+    return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", statistics[1], re.M)} if statistics else {}
+
+
+def plan(experiment: Path, folder: Path) -> Plan:
+    """Plan everything that the experiment has, in `folder`."""
+    (folder / "config").mkdir(exist_ok=True)
+    (folder / "config/published.csv").write_bytes((ROOT / "config/published.csv").read_bytes())
+    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder, "--cores", "1"]
+    command += ["--dry-run", "--configfile", experiment.resolve(), "--", "all"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
+    start = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(list(map(str, command)), stdout=output, stderr=subprocess.STDOUT, cwd=folder, env=environment)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        text = output.read()
+    if process.returncode:
+        raise SystemExit(f"the dry run failed:\n{text}")
+    return Plan(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, job_counts(text))
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--experiment", type=Path, default=ROOT / "config/paper.yaml")
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--megabytes", type=float, default=500.0)
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse()
+    with tempfile.TemporaryDirectory() as folder:
+        plan(options.experiment, Path(folder))  # brings the libraries into the page cache
+        plans = [plan(options.experiment, Path(folder)) for _ in range(options.repetitions)]
+    print(describe())
+    print(f"`snakemake -n` of {options.experiment.name}, {options.repetitions} repetitions after one; median (range).\n")
+    print("| time | CPU time | peak resident memory | jobs |\n|---|---|---|---|")
+    columns = [median_and_range([found.seconds for found in plans]), median_and_range([found.cpu_seconds for found in plans])]
+    columns.append(median_and_range([found.megabytes for found in plans], "MB"))
+    print(f"| {' | '.join(columns)} | {plans[0].jobs['total']} |")
+    print("\n| rule | jobs |\n|---|---|")
+    for rule, count in plans[0].jobs.items():
+        print(f"| {rule} | {count} |")
+    slowest, largest = max(found.seconds for found in plans), max(found.megabytes for found in plans)
+    if slowest > options.seconds or largest > options.megabytes:
+        raise SystemExit(f"over the limit: {slowest:.1f} s of {options.seconds:g} s, {largest:.0f} MB of {options.megabytes:g} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+# What fine-tuning did to an encoder: weight deviation and feature similarity, one file a model; then a table and a figure.
+
+
+localrules:
+    similarity,
+
+
+rule analyse:
+    input:
+        recipe=f"{RESULTS}/recipes/analysis/{{analysis}}.json",
+        encoder=flow.weights("{encoder}", "none", "pretrained"),
+        model=flow.weights("{encoder}", "{finetuning}", "{method}"),
+        manifests=lambda wildcards: flow.corpus(flow.experiment.analyses[wildcards.analysis].corpus),
+    output:
+        update(f"{RESULTS}/analysis/{{analysis}}/{{encoder}}/{{finetuning}}/{{method}}.json"),
+    log:
+        f"{RESULTS}/logs/analysis/{{analysis}}/{{encoder}}/{{finetuning}}/{{method}}.log",
+    conda:
+        "../envs/speechft.yaml"
+    threads: flow.resources("evaluate").threads
+    resources:
+        mem_mb=flow.resources("evaluate").mem_mb,
+        runtime=flow.resources("evaluate").runtime,
+        gpu=flow.resources("evaluate").gpu,
+    params:
+        encoder=subpath(input.encoder, parent=True),
+        model=subpath(input.model, parent=True),
+        name="{encoder}/{finetuning}/{method}",
+    shell:
+        "speechft analyse {params.encoder} {params.model} {input.manifests} --recipe {input.recipe} --out {output}"
+        " --name {params.name} --threads {threads} > {log} 2>&1"
+
+
+rule similarity:
+    input:
+        recipe=f"{RESULTS}/recipes/analysis_tables/{{analysis}}.json",
+        results=lambda wildcards: flow.analysis_results(wildcards.analysis),
+    output:
+        multiext(f"{RESULTS}/tables/{{analysis}}", ".csv", ".md"),
+        multiext(f"{RESULTS}/figures/{{analysis}}", ".png", ".svg"),
+    log:
+        f"{RESULTS}/logs/similarity/{{analysis}}.log",
+    conda:
+        "../envs/speechft.yaml"
+    params:
+        tables=subpath(output[0], parent=True),
+        figures=subpath(output[2], parent=True),
+    shell:
+        "speechft similarity {input.recipe} {input.results} --out {params.tables} --figures {params.figures} > {log} 2>&1"

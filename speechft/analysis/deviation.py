@@ -1,0 +1,60 @@
+"""How far the weights of an encoder moved, as a whole and by part. Both models are read in step, a piece of a tensor at a time."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from pathlib import Path
+
+from speechft.analysis.result import Deviation
+from speechft.errors import AnalysisError, MergeError
+from speechft.merge.checks import check_configs, check_tensors
+from speechft.merge.inputs import Model
+from speechft.merge.models import OpenModels
+
+_LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
+_BEFORE_LAYERS = {"feature_extractor.": "extractor", "feature_projection.": "projection", "encoder.pos_conv_embed.": "positions"}
+
+
+def part_of(name: str) -> str:
+    """The part that a tensor of an encoder directory belongs to: extractor, projection, positions, layer_1 ..., rest."""
+    if found := _LAYER.search(name):
+        return f"layer_{int(found[1]) + 1}"
+    return next((part for prefix, part in _BEFORE_LAYERS.items() if name.startswith(prefix)), "rest")
+
+
+def weight_deviation(start_dir: str | Path, model_dir: str | Path) -> tuple[Deviation, dict[str, Deviation]]:
+    """||theta - theta0|| and its share of ||theta0||, of the whole encoder and of each part, summed in float64.
+
+    The two tensors of the positional convolution (direction and length) count as they are stored. Tensors that exist only for
+    pre-training are no part of it.
+
+    Args:
+        start_dir: encoder directory of theta0.
+        model_dir: encoder directory of theta.
+
+    Raises:
+        AnalysisError: not two encoders of the same architecture, NaN or Inf, or a file is missing or damaged.
+    """
+    start, model = (Model(Path(path), Path(path)) for path in (start_dir, model_dir))
+    moved: defaultdict[str, float] = defaultdict(float)
+    size: defaultdict[str, float] = defaultdict(float)
+    try:
+        check_configs(start.config(), {str(model_dir): model.config()}, str(start_dir))
+        with OpenModels(start.file, [model.file]) as models:
+            check_tensors(models.base, models.finetuned)
+            for name in models.names:
+                part = part_of(name)
+                for piece in models.pieces(name):
+                    base = piece.base.double()
+                    size[part] += float(base.square().sum())
+                    moved[part] += float((piece.finetuned[0].double() - base).square().sum())
+    except MergeError as error:
+        raise AnalysisError(f"{model_dir} can not be compared with {start_dir}: {error}") from None
+    parts = {part: _deviation(moved[part], size[part]) for part in size}
+    return _deviation(math.fsum(moved.values()), math.fsum(size.values())), parts
+
+
+def _deviation(moved: float, size: float) -> Deviation:
+    return Deviation(norm=math.sqrt(moved), relative=math.sqrt(moved / size) if size else 0.0)

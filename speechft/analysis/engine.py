@@ -1,0 +1,95 @@
+"""Compare a fine-tuned or merged encoder with the pre-trained one that it was made from."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import speechft
+from speechft.analysis.deviation import weight_deviation
+from speechft.analysis.result import AnalysisResult
+from speechft.analysis.similarity import feature_similarity
+from speechft.analysis_recipes import AnalysisRecipe
+from speechft.corpora import load_split
+from speechft.encoders import load_encoder
+from speechft.errors import ConfigError
+from speechft.evaluate.cell import ModelName
+from speechft.evaluate.engine import resolve_device
+from speechft.evaluate.features import FrozenEncoder
+from speechft.files import sha256_file, sha256_json, write_json
+
+
+def analyse(
+    start_dir: str | Path,
+    model_dir: str | Path,
+    manifests: str | Path,
+    out_json: str | Path,
+    recipe: AnalysisRecipe | None = None,
+    model_name: str | None = None,
+    device: str | None = None,
+) -> dict[str, Any]:
+    """Weight deviation and feature similarity of two encoders; the result appears at `out_json` when it is complete.
+
+    The paper's measure of similarity is not public; the mean cosine and linear CKA are our choice.
+
+    Args:
+        start_dir: encoder directory of theta0.
+        model_dir: encoder directory of the model that was made from it.
+        manifests: folder of manifests; no labels are needed.
+        out_json: the result.
+        recipe: which split, how many utterances.
+        model_name: "encoder/finetuning/method", written into the result.
+        device: "cpu" or "cuda"; by default a GPU where there is one.
+
+    Returns:
+        The result as plain JSON.
+
+    Raises:
+        AnalysisError: the encoders do not have the same architecture.
+        ConfigError: `model_name` is not three names.
+        CheckpointError, CorpusError, AudioError: a model, the manifests or a recording is missing or damaged.
+    """
+    chosen = recipe or AnalysisRecipe()
+    names = _names(model_name)
+    deviation, parts = weight_deviation(start_dir, model_dir)
+    cuts = list(load_split(manifests, chosen.split))
+    count = min(chosen.utterances, len(cuts))
+    # Evenly from the whole split, because neighbours are often of one speaker.
+    heard = [cuts[index * len(cuts) // count] for index in range(count)]
+    where = resolve_device(device)
+    with torch.random.fork_rng(devices=[]):  # building a model draws initial weights before the saved ones replace them
+        start, model = (FrozenEncoder(load_encoder(path), where) for path in (start_dir, model_dir))
+    states, frames = feature_similarity(start, model, heard)
+    result = AnalysisResult(
+        schema=1,
+        model=ModelName(**names, sha256=sha256_file(Path(model_dir) / "model.safetensors")),
+        start_sha256=sha256_file(Path(start_dir) / "model.safetensors"),
+        deviation=deviation,
+        parts=parts,
+        states=states,
+        utterances=count,
+        frames=frames,
+        recipe=chosen.model_dump(mode="json"),
+        cuts_sha256=sha256_json([cut.to_dict() for cut in heard]),
+        software={
+            "speechft": speechft.__version__,
+            "torch": version("torch"),
+            "device": torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu",
+            "encoder_precision": start.precision,
+        },
+    )
+    value = result.model_dump(mode="json", by_alias=True)
+    write_json(out_json, value)
+    return value
+
+
+def _names(model_name: str | None) -> dict[str, str]:
+    if model_name is None:
+        return {}
+    parts = model_name.split("/")
+    if len(parts) != 3 or not all(parts):
+        raise ConfigError(f"name={model_name!r}: a model is named encoder/finetuning/method.")
+    return dict(zip(("encoder", "finetuning", "method"), parts, strict=True))

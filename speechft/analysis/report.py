@@ -1,0 +1,139 @@
+"""The table and the figure of an analysis: feature similarity against weight deviation. Works without torch."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from speechft.analysis.result import AnalysisResult, read_result
+from speechft.analysis_recipes import AnalysisTableRecipe
+from speechft.errors import AnalysisError
+from speechft.files import write_text
+from speechft.tables.canvas import new_page, save_figure
+from speechft.tables.render import PENDING, markdown_escape
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_HEADER = ("model", "fine-tuning", "weight deviation", "relative %", "cosine ↑", "cosine, last layer ↑", "CKA ↑")
+_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "*")
+_COLOURS = ("#2166ac", "#b35806", "#1b7837", "#762a83", "#000000", "#8c510a", "#35978f", "#bf812d", "#80cdc1", "#c51b7d")
+
+Found = Sequence[AnalysisResult | None]
+"""For each row of the recipe its result, None as long as it is pending."""
+
+
+def build_analysis(
+    recipe: AnalysisTableRecipe, results: Sequence[str | Path], out_dir: str | Path, figures_dir: str | Path, name: str
+) -> Found:
+    """Write `{name}.csv` and `.md` into `out_dir`, `{name}.png` and `.svg` into `figures_dir`, each complete or not at all.
+
+    Args:
+        recipe: the rows.
+        results: files of `speechft analyse`. Those that do not exist are shown as pending; other models are left aside.
+        out_dir: folder, made when missing.
+        figures_dir: folder, made when missing.
+        name: of the files.
+
+    Raises:
+        AnalysisError: a file is malformed, or two are about the same model.
+    """
+    by_model: dict[tuple[str | None, ...], AnalysisResult] = {}
+    for path in dict.fromkeys(map(Path, results)):
+        if not path.exists():
+            continue
+        result = read_result(path)
+        key = (result.model.encoder, result.model.finetuning, result.model.method)
+        if None in key:
+            raise AnalysisError(f"{path}: does not say which model it is about. Run `speechft analyse` with --name.")
+        if key in by_model:
+            raise AnalysisError(f"{path}: is about {'/'.join(map(str, key))}, as another file is. Give one of them.")
+        by_model[key] = result
+    found = [by_model.get((row.encoder, row.finetuning, row.method)) for row in recipe.rows]
+    write_text(Path(out_dir) / f"{name}.csv", _csv(recipe, found))
+    write_text(Path(out_dir) / f"{name}.md", _markdown(recipe, found))
+    save_figure(lambda: _draw(recipe, found), Path(figures_dir) / f"{name}.png")
+    return found
+
+
+def _notes(recipe: AnalysisTableRecipe, found: Found) -> list[str]:
+    notes = [recipe.note] if recipe.note else []
+    notes.append(
+        "Weight deviation: Euclidean norm of theta - theta0 over all weights, relative to that of theta0. Cosine: between the vectors of "
+        "the two encoders, mean over frames (and hidden states). CKA: linear, mean over hidden states."
+    )
+    heard = dict.fromkeys((result.utterances, result.frames) for result in found if result)
+    notes += [f"Heard: {utterances} utterances, {frames} frames." for utterances, frames in heard]
+    if missing := sum(result is None for result in found):
+        notes.append(f"Pending: {missing} of {len(found)} models.")
+    return notes
+
+
+def _markdown(recipe: AnalysisTableRecipe, found: Found) -> str:
+    rows = []
+    for row, result in zip(recipe.rows, found, strict=True):
+        numbers = [PENDING] * (len(_HEADER) - 2)
+        if result:
+            deviation, last = result.deviation, result.states[-1]
+            numbers = [f"{deviation.norm:.4g}", f"{100 * deviation.relative:.2f}"]
+            numbers += [f"{value:.4f}" for value in (result.cosine, last.cosine, result.cka)]
+        rows.append([markdown_escape(row.label), markdown_escape(row.finetuning), *numbers])
+    lines = [f"| {' | '.join(line)} |" for line in [list(_HEADER), ["---", "---", *["---:"] * (len(_HEADER) - 2)], *rows]]
+    notes = [f"- {markdown_escape(note)}" for note in _notes(recipe, found)]
+    return "\n".join([f"# {markdown_escape(recipe.title)}", "", *lines, "", *notes, ""])
+
+
+def _csv(recipe: AnalysisTableRecipe, found: Found) -> str:
+    """One line for each model and hidden state, and for each model and part of its weights; full precision."""
+    import pandas as pd
+
+    records: list[dict[str, Any]] = []
+    for row, result in zip(recipe.rows, found, strict=True):
+        names = {"encoder": row.encoder, "finetuning": row.finetuning, "method": row.method, "label": row.label}
+        if result is None:
+            records.append({**names, "quantity": PENDING})
+            continue
+        names["model_sha256"] = result.model.sha256
+        deviations = {"all": result.deviation, **result.parts}
+        for part, deviation in deviations.items():
+            records.append({**names, "quantity": "deviation", "of": part, "value": deviation.norm})
+            records.append({**names, "quantity": "relative_deviation", "of": part, "value": deviation.relative})
+        for state in result.states:
+            records.append({**names, "quantity": "cosine", "of": f"state_{state.state}", "value": state.cosine})
+            records.append({**names, "quantity": "cka", "of": f"state_{state.state}", "value": state.cka})
+    columns = ["encoder", "finetuning", "method", "label", "quantity", "of", "value", "model_sha256"]
+    buffer = StringIO()
+    pd.DataFrame.from_records(records).reindex(columns=columns).to_csv(buffer, index=False, lineterminator="\n")
+    return buffer.getvalue()
+
+
+def _draw(recipe: AnalysisTableRecipe, found: Found) -> Figure:
+    """Left: cosine against relative deviation, a point a model. Right: cosine by hidden state, a line a model."""
+    figure = new_page(recipe.title, _notes(recipe, found), 8.4, 3.4)
+    points, layers = figure.subplots(1, 2)
+    several = len({row.finetuning for row in recipe.rows}) > 1
+    for index, (row, result) in enumerate(zip(recipe.rows, found, strict=True)):
+        if result is None:
+            continue
+        style: dict[str, Any] = {"marker": _MARKERS[index % len(_MARKERS)], "color": _COLOURS[index % len(_COLOURS)], "markersize": 5}
+        label = "\n".join(textwrap.wrap(f"{row.label}, {row.finetuning}" if several else row.label, 32))
+        points.plot([100 * result.deviation.relative], [result.cosine], linestyle="none", label=label, **style)
+        states = [state.state for state in result.states]
+        layers.plot(states, [state.cosine for state in result.states], linewidth=1.2, **{**style, "markersize": 3})
+    points.set_xlabel("weight deviation, % of the norm of theta0", fontsize=7.5)
+    points.set_ylabel("mean cosine of features", fontsize=7.5)
+    layers.set_xlabel("hidden state (0: input of the first layer)", fontsize=7.5)
+    layers.set_ylabel("cosine", fontsize=7.5)
+    for panel in (points, layers):
+        panel.margins(0.1)
+        panel.tick_params(labelsize=7)
+        panel.grid(visible=True, color="#dddddd", linewidth=0.6)
+        panel.set_axisbelow(True)
+        if not any(found):
+            panel.annotate("pending", (0.5, 0.5), xycoords="axes fraction", ha="center", va="center", color="#777777", style="italic")
+    if any(found):
+        points.legend(loc="best", fontsize=6.5, framealpha=0.85, edgecolor="none", labelspacing=0.3)
+    return figure

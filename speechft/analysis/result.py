@@ -1,0 +1,70 @@
+"""The result of comparing a model with the encoder that it was made from, as a JSON file. No torch here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from speechft.errors import AnalysisError, ConfigError, SpeechFTError, missing_file
+from speechft.evaluate.cell import ModelName
+from speechft.files import read_json
+from speechft.validation import Strict, validate
+
+
+class Deviation(Strict):
+    """How far weights moved."""
+
+    norm: float = Field(description="Euclidean norm of theta - theta0.")
+    relative: float = Field(description="The same over the norm of theta0; 0 where theta0 is 0.")
+
+
+class StateSimilarity(Strict):
+    """How alike one hidden state of both encoders is, over all frames of all utterances."""
+
+    state: int = Field(description="0: the input of the first transformer layer; k: the output of layer k.")
+    cosine: float = Field(description="Mean over frames of the cosine between the two vectors of a frame.")
+    cka: float = Field(description="Linear centred kernel alignment over frames; blind to rotations and scale.")
+
+
+class AnalysisResult(Strict):
+    """One model against its theta0."""
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+    model: ModelName
+    start_sha256: str = Field(description="Of the weights of theta0.")
+    deviation: Deviation = Field(description="Of all weights.")
+    parts: dict[str, Deviation] = Field(description="By part of the model: extractor, projection, positions, layer_1 ..., rest.")
+    states: list[StateSimilarity] = Field(min_length=1)
+    utterances: int
+    frames: int
+    recipe: dict[str, Any]
+    cuts_sha256: str
+    software: dict[str, str]
+
+    @property
+    def cosine(self) -> float:
+        """Mean over hidden states."""
+        return sum(state.cosine for state in self.states) / len(self.states)
+
+    @property
+    def cka(self) -> float:
+        """Mean over hidden states."""
+        return sum(state.cka for state in self.states) / len(self.states)
+
+
+def read_result(path: str | Path) -> AnalysisResult:
+    """Read and check a result.
+
+    Raises:
+        AnalysisError: the file is missing, is not JSON or is no result of `speechft analyse`.
+    """
+    if not Path(path).is_file():
+        raise AnalysisError(missing_file(path, "as the result of an analysis", "`speechft analyse` makes it."))
+    try:
+        return validate(AnalysisResult, read_json(path), str(path))
+    except ConfigError as error:
+        raise AnalysisError(f"{error}\nThis is no result of `speechft analyse`. Name one, or run it again.") from None
+    except SpeechFTError as error:
+        raise AnalysisError(str(error)) from None

@@ -1,0 +1,77 @@
+"""How alike the hidden states of two encoders are on the same speech, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from speechft.analysis.result import StateSimilarity
+from speechft.corpora import num_samples_16k
+from speechft.errors import AnalysisError
+from speechft.evaluate.clips import Clip
+from speechft.evaluate.features import FrozenEncoder
+from speechft.evaluate.sampling import length_batches
+
+
+class Comparison:
+    """Running sums over frames of one hidden state of two encoders, each of width D; float64."""
+
+    def __init__(self, width: int, device: torch.device) -> None:
+        zeros = [torch.zeros(width, dtype=torch.float64, device=device) for _ in range(2)]
+        self.sums = zeros
+        self.products = [torch.zeros(width, width, dtype=torch.float64, device=device) for _ in range(3)]
+        self.cosines = 0.0
+        self.frames = 0
+
+    def add(self, first: Tensor, second: Tensor) -> None:
+        """Count frames, (N, D) of each encoder."""
+        self.cosines += float(F.cosine_similarity(first, second, dim=-1).double().sum())
+        first, second = first.double(), second.double()
+        self.frames += len(first)
+        for total, values in zip(self.sums, (first, second), strict=True):
+            total += values.sum(0)
+        for product, (left, right) in zip(self.products, ((first, first), (second, second), (first, second)), strict=True):
+            product += left.T @ right
+
+    def result(self, state: int) -> StateSimilarity:
+        """Mean cosine, and CKA = ||Xc' Yc||^2 / (||Xc' Xc|| ||Yc' Yc||) with X, Y centred over frames (Kornblith et al., 2019).
+
+        Frames that are all alike have no CKA of their own; it counts as 1 where both encoders are so, else as 0.
+        """
+        means = [total / self.frames for total in self.sums]
+        first, second, both = (
+            product - self.frames * torch.outer(means[left], means[right])
+            for product, (left, right) in zip(self.products, ((0, 0), (1, 1), (0, 1)), strict=True)
+        )
+        scale = float(first.norm() * second.norm())
+        flat = [float(covariance.norm()) == 0.0 for covariance in (first, second)]
+        cka = float(all(flat)) if any(flat) else float(both.square().sum()) / scale
+        return StateSimilarity(state=state, cosine=self.cosines / self.frames, cka=cka)
+
+
+def feature_similarity(start: FrozenEncoder, model: FrozenEncoder, cuts: Sequence[Any]) -> tuple[list[StateSimilarity], int]:
+    """Compare all hidden states on `cuts`; also the number of frames.
+
+    Raises:
+        AnalysisError: the encoders have different numbers or widths of hidden states, or an utterance is too short for them.
+        AudioError: a recording can not be read.
+        CheckpointError: features are NaN or Inf.
+    """
+    encoders = (start.encoder, model.encoder)
+    shapes = [(encoder.num_states, encoder.hidden_size, encoder.frame_shift) for encoder in encoders]
+    if shapes[0] != shapes[1]:
+        raise AnalysisError(f"The encoders have different hidden states: (number, width, frame shift) {shapes[0]} and {shapes[1]}.")
+    clips = [Clip(cut, 0, num_samples_16k(cut)) for cut in cuts]
+    if short := [clip.cut.id for clip in clips if clip.num_samples < start.encoder.min_samples]:
+        raise AnalysisError(f"Too short for the encoders: {', '.join(short[:5])}. Leave them out of the corpus.")
+    comparisons = [Comparison(start.encoder.hidden_size, start.device) for _ in range(start.encoder.num_states)]
+    for batch in length_batches([clip.num_samples for clip in clips], start.batch_samples):
+        (states, lengths), (others, _) = (encoder([clips[index] for index in batch]) for encoder in (start, model))
+        valid = torch.arange(states.shape[2], device=states.device)[None, :] < lengths[:, None]
+        for comparison, first, second in zip(comparisons, states, others, strict=True):
+            comparison.add(first[valid], second[valid])
+    return [comparison.result(state) for state, comparison in enumerate(comparisons)], comparisons[0].frames

@@ -1,0 +1,62 @@
+"""All tables and curves of an experiment from the cells that are there, whatever is missing; no workflow, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from speechft.config import load_experiment
+from speechft.errors import TableError
+from speechft.recipes import CurveRecipe, TableRecipe
+from speechft.tables.build import build_table
+from speechft.tables.curve import build_curve
+from speechft.tables.figure import build_figure
+from speechft.workflow import Workflow
+
+
+def build_experiment(
+    experiment: str | Path,
+    cells: str | Path | None,
+    published: str | Path,
+    out_dir: str | Path,
+    figures_dir: str | Path | None = None,
+    only: Collection[str] = (),
+) -> list[str]:
+    """Write every table and curve of an experiment file into `out_dir`, each file complete or not at all.
+
+    Args:
+        experiment: the experiment file (YAML).
+        cells: folder of cells, `encoder/finetuning/method/task.json` in it; default: where the workflow puts them. Cells that are not
+            there are shown as pending, with the command that makes them.
+        published: file of published numbers.
+        out_dir: folder, made when missing.
+        figures_dir: folder of figures; none are drawn without it.
+        only: names of tables and curves; default: all.
+
+    Returns:
+        Names of what was written.
+
+    Raises:
+        ConfigError: the experiment is not valid.
+        TableError: a name in `only` is no table or curve, `cells` is given and no folder, or see `build_table`.
+    """
+    flow = Workflow(load_experiment(experiment), [str(experiment)])
+    names = [*flow.experiment.tables, *flow.experiment.curves]
+    if unknown := [name for name in only if name not in names]:
+        raise TableError(f"{experiment} has no table or curve {', '.join(map(repr, unknown))}. It has {', '.join(names)}.")
+    if cells is not None and not Path(cells).is_dir():
+        raise TableError(f"{cells}: is no folder. Name the one that holds encoder/finetuning/method/task.json.")
+    folder = Path(cells if cells is not None else flow.results + "/cells")
+    figures = None if figures_dir is None else Path(figures_dir)
+    shown = [name for name in names if name in only or not only]
+    for name in shown:
+        if name in flow.experiment.tables:
+            recipe = TableRecipe.model_validate_json(flow.recipe(f"tables/{name}"))
+            found = [folder / f"{cell}.json" for cell in flow.experiment.table_cells(name)]
+            build_table(recipe, found, published, out_dir, name)
+            if figures:
+                build_figure(recipe, found, figures / f"{name}.png")
+        else:
+            found = [folder / f"{cell}.json" for cell in flow.experiment.curve_cells(name)]
+            build_curve(CurveRecipe.model_validate_json(flow.recipe(f"curves/{name}")), found, out_dir, figures, name)
+    return shown

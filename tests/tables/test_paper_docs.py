@@ -1,0 +1,57 @@
+"""What docs/paper.md says about the paper's experiment is so."""
+
+import re
+
+import pytest
+from conftest import ROOT
+
+from speechft.config import load_experiment
+from speechft.tables import load_published
+from speechft.tables.scores import SUPERB_FULL_NORMALISERS
+from speechft.workflow import Workflow
+
+TEXT = (ROOT / "docs/paper.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    return load_experiment(ROOT / "config/paper.yaml")
+
+
+def test_models_cells_and_published_numbers_are_counted(experiment):
+    cells = {cell for name in experiment.tables for cell in experiment.table_cells(name)}
+    cells |= {cell for name in experiment.curves for cell in experiment.curve_cells(name)}
+    models = {cell.rpartition("/")[0] for cell in cells}
+    assert f"{len(models)} models, {len(cells)} cells, seven tables, two curves, one analysis" in TEXT
+    assert (len(experiment.tables), len(experiment.curves), len(experiment.analyses)) == (7, 2, 1)
+    assert f"from {len(models)} models and {len(cells)} cells" in (ROOT / "README.md").read_text()
+    published = load_published(ROOT / "config/published.csv")
+    assert f"a line for each of the {len(published.values) + len(published.empty)} numbers" in TEXT
+    assert int(re.search(r"of which (\d+) are known", TEXT)[1]) <= len(published.values)
+
+
+def test_every_table_is_there_and_every_target_can_be_made(experiment):
+    flow = Workflow(experiment)
+    for name in (*experiment.tables, *experiment.curves, *experiment.analyses):
+        assert f"`{name}`" in TEXT
+    files = {target for name in experiment.tables for target in flow.cells(name)} | set(flow.targets())
+    models = {flow.weights(*model) for name in experiment.tables for model in experiment.table_models(name)}
+    # A cell of a model by its path is no part of the experiment.
+    named = {path for path in re.findall(r"(results/\S+\.(?:json|md|safetensors))", TEXT) if "/mine/" not in path}
+    assert len(named) >= 4
+    assert named <= files | models
+
+
+def test_both_ends_of_every_scale_are_printed():
+    rows = {
+        cells[1].strip(): [cell.strip() for cell in cells[2:-1]]
+        for cells in (line.split("|") for line in TEXT.splitlines())
+        if len(cells) == 14
+    }
+    keys = [key.replace(" ", "_") for key in rows[""]]
+    assert set(keys) == set(SUPERB_FULL_NORMALISERS)
+    for place, key in enumerate(keys):
+        scale = SUPERB_FULL_NORMALISERS[key]
+        assert float(rows["FBANK, published"][place]) == scale.fbank
+        assert float(rows["best"][place]) == scale.sota
+        assert rows["source"][place] == scale.source.split(" from ")[0].split(",")[0]

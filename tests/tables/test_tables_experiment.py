@@ -1,0 +1,134 @@
+"""All tables of an experiment from the cells that are there, on a machine that has nothing else."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+from typer.testing import CliRunner
+
+from speechft.cli import app
+from speechft.errors import TableError
+from speechft.tables import build_experiment
+
+PUBLISHED = ROOT / "config/published.csv"
+DEMO = ROOT / "docs/results/demo"
+ABSENT = (
+    "torch",
+    "torchaudio",
+    "transformers",
+    "fairseq",
+    "s3prl",
+    "lhotse",
+    "safetensors",
+    "peft",
+    "sklearn",
+    "sentencepiece",
+    "soundfile",
+)
+TRAP = "raise ImportError('this machine has no {}')\n"
+
+
+def test_the_papers_tables_can_be_shown_before_anything_has_run(tmp_path):
+    written = build_experiment(ROOT / "config/paper.yaml", None, PUBLISHED, tmp_path / "tables")
+    assert written == [
+        *("supervised", "encoders", "full_superb", "unsupervised", "multitask", "baselines", "ablations"),
+        *("alpha_asr", "alpha_sid"),
+    ]
+    text = (tmp_path / "tables/supervised.md").read_text()
+    assert "| Speech-FT   | hubert_base | asr_tedlium3 " in text
+    assert "| pending (905.79) " in text
+    command = f"snakemake --cores all --configfile {ROOT / 'config/paper.yaml'} -- results/cells/hubert_base/"
+    if ROOT.resolve() == ROOT.cwd():
+        command = command.replace(f"{ROOT}/", "")
+    assert f"\n{command}sid_voxceleb1/stable_ft/{{pr,sid,er,sf}}.json\n" in text
+    assert text.count(command) == 1 + 8 * 2
+    assert "Protocol of the pending cells: superb" in text
+
+
+def test_cells_that_are_there_are_shown(write_cell, tmp_path):
+    write_cell("hubert_base", "sid_voxceleb1", "l2", "pr", {"PR": [12.0]}, protocol="superb")
+    write_cell("hubert_base", "sid_voxceleb1", "speech_ft", "pr", {"PR": [7.0]}, protocol="superb")
+    written = build_experiment(
+        ROOT / "config/paper.yaml", tmp_path / "cells", PUBLISHED, tmp_path / "out", tmp_path / "figures", only=["baselines", "alpha_sid"]
+    )
+    assert written == ["baselines", "alpha_sid"]
+    text = (tmp_path / "out/baselines.md").read_text()
+    assert "| **7.00** (6.91, +0.09) |" in text
+    assert "sid_voxceleb1/l2/{sid,er,sf}.json" in text
+    assert "7.00" in (tmp_path / "out/alpha_sid.md").read_text()
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
+        f"{name}.{end}" for name in ("alpha_sid", "baselines") for end in ("png", "svg")
+    ]
+
+
+def test_names_and_folders_that_do_not_exist(tmp_path):
+    with pytest.raises(TableError, match="no table or curve 'supervized'. It has supervised, encoders"):
+        build_experiment(ROOT / "config/paper.yaml", None, PUBLISHED, tmp_path / "out", only=["supervized"])
+    with pytest.raises(TableError, match="nowhere: is no folder"):
+        build_experiment(ROOT / "config/paper.yaml", tmp_path / "nowhere", PUBLISHED, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_of_experiments_and_of_recipes(tmp_path):
+    (tmp_path / "recipe.json").write_text("{}")
+    for arguments in (["recipe.json", "--only", "x"], ["experiment.yaml", "cells", "more"]):
+        shown = CliRunner().invoke(app, ["tables", *arguments, "--out", str(tmp_path)])
+        assert shown.exit_code == 2, shown.output
+
+
+@pytest.fixture
+def bare_machine(tmp_path):
+    """A folder with nothing but cells, and the environment of a machine that has what envs/tables.yaml names, and no torch."""
+    shutil.copytree(DEMO / "cells", tmp_path / "results/demo/cells")
+    trap = tmp_path / "trap"
+    for name in ABSENT:
+        (trap / name).mkdir(parents=True)
+        (trap / name / "__init__.py").write_text(TRAP.format(name))
+    environment = {**os.environ, "PYTHONPATH": f"{trap}:{ROOT}", "CUDA_VISIBLE_DEVICES": ""}
+    blocked = subprocess.run([sys.executable, "-c", "import torch"], env=environment, capture_output=True, text=True)
+    assert "this machine has no torch" in blocked.stderr, "the trap itself must work"
+    return tmp_path, environment
+
+
+def test_copied_cells_are_enough_for_all_tables_and_figures(bare_machine):
+    folder, environment = bare_machine
+    command = [sys.executable, "-m", "speechft.cli", "tables", ROOT / "config/demo.yaml", "results/demo/cells", "--out", "tables"]
+    command += ["--figures", "figures", "--published", PUBLISHED]
+    done = subprocess.run(list(map(str, command)), cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["tables/demo.md", "tables/alpha.md"]
+    # The very tables that the run itself made, with torch and the models at hand.
+    for name in ("demo.md", "demo.tex", "alpha.md"):
+        assert (folder / "tables" / name).read_text() == (DEMO / name).read_text()
+    assert sorted(path.name for path in (folder / "figures").iterdir()) == ["alpha.png", "alpha.svg", "demo.png", "demo.svg"]
+
+
+def test_the_workflow_makes_tables_from_copied_cells_too(bare_machine):
+    folder, environment = bare_machine
+    (folder / "config").mkdir()
+    shutil.copy(PUBLISHED, folder / "config")
+    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder, "--cores", "1"]
+    command += ["--configfile", ROOT / "config/demo.yaml"]
+    done = subprocess.run(list(map(str, command)), cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    jobs = {line.split()[1].rstrip(":") for line in (done.stdout + done.stderr).splitlines() if line.startswith(("rule ", "localrule "))}
+    assert jobs == {"recipe", "table", "figure", "curve", "all"}
+    assert (folder / "results/demo/tables/demo.md").read_text() == (DEMO / "demo.md").read_text()
+    assert not (folder / "results/demo/models").exists()
+
+
+def test_the_committed_tables_of_the_paper_are_those_of_the_experiment(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    build_experiment("config/paper.yaml", None, PUBLISHED, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in (ROOT / "docs/results/paper").iterdir()}
+    for path in tmp_path.glob("*.csv"):
+        # Whoever fills in more published numbers need not make these again.
+        expected, committed = (
+            pd.read_csv(file).drop(columns=["published", "difference"], errors="ignore")
+            for file in (path, ROOT / "docs/results/paper" / path.name)
+        )
+        pd.testing.assert_frame_equal(expected, committed)
