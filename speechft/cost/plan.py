@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from speechft.config import Experiment, PublicEncoder, Resources
-from speechft.cost.jobs import Job, analyses_of, jobs_behind
+from speechft.cost.jobs import Job, jobs_behind
 from speechft.cost.passes import POOLED_TASKS, EvaluationCost, evaluation_cost
 from speechft.cost.shapes import EncoderShape, shape_of
 from speechft.cost.sizes import CorpusSize, corpus_size
@@ -284,7 +284,7 @@ class _Costs:
     def _analyse(self, job: Job) -> JobCost:
         """A pass of two encoders over a few recordings."""
         name, encoder = job.names[0], job.names[1]
-        layout = analyses_of(self.experiment)[name]
+        layout = self.experiment.analyses[name]
         split = self._size(layout.corpus)[layout.recipe.split]
         heard = split.share(min(1.0, layout.recipe.utterances / max(1.0, split.utterances)))
         hours = self.device.forward_hours(self._shape(encoder), 2 * heard.hours)

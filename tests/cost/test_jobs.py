@@ -123,10 +123,10 @@ def flow():
 
 
 def test_names_stand_for_files(flow):
-    cell = "hubert_mini/asr_sentences/speech_ft/ks"
+    cell = "hubert_mini/asr_sentences/speech_ft/pr"
     assert jobs_behind(flow, [cell]).found == jobs_behind(flow, [f"results/demo/cells/{cell}.json"]).found
     assert jobs_behind(flow, ["demo"]).found == jobs_behind(flow, ["results/demo/tables/demo.md"]).found
-    both = jobs_behind(flow, [cell, cell.replace("ks", "sid")]).found
+    both = jobs_behind(flow, [cell, cell.replace("/pr", "/sid")]).found
     assert Counter(job.rule for job in both)["finetune"] == 1
     assert jobs_behind(flow, ["all"]).found == jobs_behind(flow).found
 
@@ -136,13 +136,13 @@ def test_names_stand_for_files(flow):
     [
         ("dmeo", "'dmeo' is no table, curve, cell or file of the experiment 'demo'; did you mean 'demo'?"),
         ("results/demo/tables/alhpa.md", "did you mean 'alpha'?"),
-        ("hubert_mimi/none/pretrained/ks", "there is no encoder 'hubert_mimi'; did you mean 'hubert_mini'?"),
-        ("hubert_mini/asr/speech_ft/ks", "there is no fine-tuning 'asr'. There are asr_sentences."),
-        ("hubert_mini/asr_sentences/speech_tf/ks", "there is no method 'speech_tf'; did you mean 'speech_ft'?"),
-        ("hubert_mini/asr_sentences/speech_ft@2.0/ks", "there is no method"),
-        ("hubert_mini/asr_sentences/speech_ft/kss", "there is no task 'kss'; did you mean 'ks'?"),
-        ("hubert_mini/none/speech_ft/ks", "the pre-trained encoder is hubert_mini/none/pretrained"),
-        ("fbank/asr_sentences/speech_ft/ks", "filterbanks have no weights"),
+        ("hubert_mimi/none/pretrained/pr", "there is no encoder 'hubert_mimi'; did you mean 'hubert_mini'?"),
+        ("hubert_mini/asr/speech_ft/pr", "there is no fine-tuning 'asr'. There are asr_sentences."),
+        ("hubert_mini/asr_sentences/speech_tf/pr", "there is no method 'speech_tf'; did you mean 'speech_ft'?"),
+        ("hubert_mini/asr_sentences/speech_ft@2.0/pr", "there is no method"),
+        ("hubert_mini/asr_sentences/speech_ft/prr", "there is no task 'prr'; did you mean 'pr'?"),
+        ("hubert_mini/none/speech_ft/pr", "the pre-trained encoder is hubert_mini/none/pretrained"),
+        ("fbank/asr_sentences/speech_ft/pr", "filterbanks have no weights"),
     ],
 )
 def test_a_wrong_name_is_told_with_the_nearest_spelling(flow, target, message):
