@@ -49,7 +49,8 @@ def test_its_loss_fell(name):
     (column,) = [key for key in rows[0] if key.startswith("valid_loss")]
     losses = [float(row[column]) for row in rows if row[column]]
     assert int(rows[-1]["update"]) == STORED[name].recipe.updates
-    assert losses[-1] == min(losses) < losses[0] - 0.3
+    assert losses[-1] < min(losses) + 0.05
+    assert losses[-1] < float(rows[0][column.removeprefix("valid_")]) - 1.0
 
 
 def test_it_gives_different_sounds_different_features(name, tmp_path):
