@@ -1,7 +1,10 @@
 # Settings that all rules share, and the recipe files that all jobs depend on.
+import os
+import shutil
 import sys
 from pathlib import Path
 
+from speechft.files import LOCK_SECONDS
 from speechft.workflow import MODEL_FILES, one_of
 
 RESULTS = flow.results
@@ -13,7 +16,14 @@ PREFIX = "set -euo pipefail; export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1; "
 # A conda environment, where one was asked for (--software-deployment-method conda), brings its own.
 if not workflow.deployment_settings.deployment_method:
     PREFIX += f"export PATH={Path(sys.executable).parent}:$PATH; "
+
+# Two jobs that make the same thing exist only where a killed run left one behind: the second waits, then finds the work done.
+PREFIX += f"export {LOCK_SECONDS}=1000000; "
 shell.prefix(PREFIX)
+
+# On a Slurm cluster Snakemake's questions go through commands that bear with a controller that is away for a while.
+if shutil.which("squeue") and Path(workflow.basedir, "slurm/bin").is_dir():
+    os.environ["PATH"] = f"{Path(workflow.basedir, 'slurm/bin').resolve()}{os.pathsep}{os.environ['PATH']}"
 
 
 wildcard_constraints:
@@ -53,4 +63,4 @@ rule recipe:
     params:
         text=lambda wildcards: flow.recipe(wildcards.recipe),
     shell:
-        "printf '%s\\n' {params.text:q} > {output} 2> {log}"
+        "printf '%s\\n' {params.text:q} > {output}.tmp 2> {log} && mv {output}.tmp {output}"
