@@ -1,9 +1,8 @@
 # Settings that all rules share, and the recipe files that all jobs depend on.
-import os
-import shutil
 import sys
 from pathlib import Path
 
+from speechft.cluster import prefer_commands
 from speechft.files import LOCK_SECONDS
 from speechft.workflow import MODEL_FILES, one_of
 
@@ -22,8 +21,7 @@ PREFIX += f"export {LOCK_SECONDS}=1000000; "
 shell.prefix(PREFIX)
 
 # On a Slurm cluster Snakemake's questions go through commands that bear with a controller that is away for a while.
-if shutil.which("squeue") and Path(workflow.basedir, "slurm/bin").is_dir():
-    os.environ["PATH"] = f"{Path(workflow.basedir, 'slurm/bin').resolve()}{os.pathsep}{os.environ['PATH']}"
+prefer_commands(Path(workflow.basedir, "slurm/bin"))
 
 
 wildcard_constraints:

@@ -51,6 +51,10 @@ class TrainingError(SpeechFTError):
     """A training can not go on: NaN loss, a work directory in use, a checkpoint of another recipe."""
 
 
+class ClusterError(SpeechFTError):
+    """A cluster does not answer, or jobs of an earlier run are in the way."""
+
+
 class TableError(SpeechFTError):
     """A table can not be made: a malformed cell, an unknown column."""
 

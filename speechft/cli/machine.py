@@ -1,4 +1,4 @@
-"""Verbs about this installation: doctor, schema."""
+"""Verbs about this installation and its runs: doctor, schema, resume."""
 
 from __future__ import annotations
 
@@ -39,3 +39,16 @@ def schema(out: Out = Path("config/schema.json")) -> None:
     from speechft.files import write_json
 
     write_json(out, experiment_schema())
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def resume(context: typer.Context) -> None:
+    """Go on with a workflow that was killed: cancel the Slurm jobs that it left, remove its lock, run Snakemake again.
+
+    Everything behind the verb is for Snakemake; without anything that is `--profile slurm all`.
+
+    Example: `speechft resume --profile slurm all`
+    """
+    from speechft.cluster import resume as run
+
+    raise typer.Exit(run(Path.cwd(), context.args or ["--profile", "slurm", "all"]))

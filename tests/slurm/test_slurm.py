@@ -1,0 +1,191 @@
+"""The workflow on a real Slurm of two nodes on this machine: an undisturbed run, and runs to which everything happens that can."""
+
+import json
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from slurm.cluster import checkpoints, resume_run, start_run, training_process, wait_for
+from slurm.tiny import TRAINED, copy_beginning, results, write_experiment
+
+pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.timeout(1800)]  # busy machines take long
+
+GROUPS = ("--groups", "evaluate=cells_{encoder}_{finetuning}_{method}", "--group-components", "cells_{encoder}_{finetuning}_{method}=10")
+ONE_GPU_A_GROUP = ("--set-resource-scopes", "gpu=local", "--resources", "gpu=1")
+OUTAGE_SECONDS = 30
+
+
+def log(folder: Path, name: str) -> str:
+    return (folder / f"results/logs/{name}.log").read_text()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(slurm, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    write_experiment(folder)
+    run = start_run(slurm, folder, "all")
+    assert run.end() == 0, run.explanation
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two_processes(slurm, undisturbed, tmp_path_factory):
+    """A short fine-tuning that asks for two GPUs, started."""
+    folder = tmp_path_factory.mktemp("two") / "run"
+    write_experiment(folder, gpus=2, updates=6)
+    copy_beginning(undisturbed, folder)
+    return start_run(slurm, folder, f"{TRAINED}/model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def disturbed(slurm, undisturbed, two_processes, tmp_path_factory):
+    """The same experiment, with the cells of a model in one job; what happens to it is told in `events`. Ends with a second run, too slow
+    for its time limit, under way in `slow`."""
+    folder = tmp_path_factory.mktemp("disturbed") / "run"
+    write_experiment(folder)
+    options = (*GROUPS, *ONE_GPU_A_GROUP, "all")
+    events = {}
+
+    # Snakemake is killed while the fine-tuning runs; its jobs live on.
+    run = start_run(slurm, folder, *options)
+    wait_for("a checkpoint", lambda: run.process.poll() is not None or checkpoints(folder))
+    assert run.process.poll() is None, run.explanation
+    run.kill()
+    events["orphan"] = slurm.running(folder, "rule_finetune")
+
+    # One command cancels them, unlocks and goes on.
+    run = resume_run(slurm, folder, *options)
+    again = wait_for("the fine-tuning again", lambda: slurm.running(folder, "rule_finetune"))
+    events["again"] = again
+
+    # A more important job takes both GPUs for a moment.
+    urgent = slurm.ask("sbatch", "--parsable", "-p", "urgent", "--gpus=2", "-o", "/dev/null", "--wrap", "sleep 3").strip()
+    wait_for("the urgent job", lambda: slurm.facts(urgent)["JobState"] == "COMPLETED")
+    wait_for("the fine-tuning after it", lambda: slurm.facts(again)["JobState"] in ("RUNNING", "COMPLETED"))
+    events["restarts"] = slurm.facts(again)["Restarts"]
+
+    slow_folder = tmp_path_factory.mktemp("slow") / "run"
+    write_experiment(slow_folder, minutes=1)
+    copy_beginning(undisturbed, slow_folder)
+    # Without the signal before the limit: at the limit itself there are KillWait seconds left.
+    slow = start_run(slurm, slow_folder, "--default-resources", "slurm_partition=cpu", "--", f"{TRAINED}/model.safetensors")
+    wait_for("a checkpoint of the slow run", lambda: slow.process.poll() is not None or checkpoints(slow_folder))
+    assert slow.process.poll() is None, slow.explanation
+    os.kill(training_process(slow_folder), signal.SIGSTOP)
+
+    # The controller is away for half a minute.
+    slurm.stop_controller()
+    began = time.monotonic()
+    time.sleep(OUTAGE_SECONDS)
+    slurm.start_controller()
+    events["outage"] = time.monotonic() - began
+
+    # Somebody cancels a job that runs.
+    events["cancelled"] = wait_for(
+        "cells of the merged model", lambda: slurm.running(folder, "speech_ft") or run.process.poll() is not None
+    )
+    assert run.process.poll() is None, run.explanation
+    slurm.ask("scancel", str(events["cancelled"]))
+
+    assert run.end() == 0, run.explanation
+    return folder, run, slow, events
+
+
+def test_every_job_ends_well_with_the_gpus_it_asked_for(slurm, undisturbed):
+    jobs = slurm.jobs(undisturbed)
+    assert {job.state for job in jobs} == {"COMPLETED"}
+    rules = sorted(re.sub("_wildcards.*", "", job.comment) for job in jobs)
+    # No table, figure, merge or recipe is among them.
+    assert rules == ["rule_evaluate"] * 4 + ["rule_finetune", "rule_import_checkpoint", "rule_manifests"]
+    for job in jobs:
+        facts = slurm.facts(job.id)
+        with_gpu = "evaluate" in job.comment or "finetune" in job.comment
+        assert facts["Partition"] == ("gpu" if with_gpu else "cpu")
+        assert ("gres/gpu=1" in facts["TRES"]) == with_gpu
+        assert facts["TimeLimit"] == "00:10:00"
+    for text in [log(undisturbed, "finetune/tiny/words/stable_ft"), log(undisturbed, "evaluate/tiny/none/pretrained/pr")]:
+        assert re.search(r"^GPUs: [01]$", text, re.M), text  # CUDA_VISIBLE_DEVICES, by Slurm
+
+
+def test_a_second_run_submits_nothing(slurm, undisturbed):
+    before = len(slurm.jobs(undisturbed))
+    run = start_run(slurm, undisturbed, "all")
+    assert run.end() == 0, run.explanation
+    assert "Nothing to be done" in run.text
+    assert len(slurm.jobs(undisturbed)) == before
+
+
+def test_two_gpus_are_two_processes(slurm, two_processes):
+    assert two_processes.end() == 0, two_processes.explanation
+    (job,) = slurm.jobs(two_processes.folder)
+    assert "gres/gpu=2" in slurm.facts(job.id)["TRES"]
+    text = log(two_processes.folder, "finetune/tiny/words/stable_ft")
+    assert re.search(r"^GPUs: 0,1$", text, re.M), text
+    trained = two_processes.folder / TRAINED
+    assert len((trained / "training.csv").read_text().splitlines()) == 1 + 6
+    assert json.loads((trained / "provenance.json").read_text())["kind"] == "finetune"
+
+
+def test_a_killed_snakemake_is_resumed_without_training_twice(slurm, undisturbed, disturbed):
+    folder, run, _, events = disturbed
+    assert events["orphan"], "the job must outlive Snakemake, or nothing is tested"
+    assert f"orphaned Slurm jobs: {events['orphan']}" in run.text
+    states = {job.id: job.state for job in slurm.jobs(folder)}
+    assert states[events["orphan"]] == "CANCELLED"
+    trainings = [job.id for job in slurm.jobs(folder) if "rule_finetune" in job.comment]
+    assert trainings == [events["orphan"], events["again"]]
+    # The first lines of a run from scratch would be there again.
+    assert "update 15/" not in log(folder, "finetune/tiny/words/stable_ft")
+
+
+def test_a_preempted_job_goes_back_into_the_queue_and_goes_on(slurm, disturbed):
+    _, _, _, events = disturbed
+    assert events["restarts"] == "1"
+    assert slurm.facts(events["again"])["JobState"] == "COMPLETED"
+
+
+def test_an_outage_of_the_controller_loses_no_job(slurm, disturbed):
+    folder, _, _, events = disturbed
+    assert events["outage"] >= OUTAGE_SECONDS
+    assert (folder / ".snakemake/slurm_outages.log").is_file(), "Snakemake must have asked in vain"
+    assert "no answer" in (folder / ".snakemake/slurm_outages.log").read_text()
+
+
+def test_a_cancelled_job_is_tried_again(slurm, disturbed):
+    folder, _, _, events = disturbed
+    cells = [job for job in slurm.jobs(folder) if "speech_ft" in job.comment]
+    assert [job.state for job in cells] == ["CANCELLED", "COMPLETED"]
+    assert cells[0].id == events["cancelled"]
+
+
+def test_cells_of_one_model_share_a_job_and_its_gpu(slurm, disturbed):
+    folder, _, _, _ = disturbed
+    done = [job for job in slurm.jobs(folder) if "cells_" in job.comment and job.state == "COMPLETED"]
+    assert len(done) == 2
+    for job in done:
+        facts = slurm.facts(job.id)
+        assert "gres/gpu=1" in facts["TRES"]
+        assert facts["TimeLimit"] == (
+            "00:40:00" if "speech_ft" in job.comment else "00:20:00"
+        )  # of two cells; twice as much after a failure
+
+
+def test_the_disturbed_run_found_what_the_undisturbed_one_found(undisturbed, disturbed):
+    folder, *_ = disturbed
+    expected = results(undisturbed)
+    assert results(folder) == expected
+    assert not list((folder / "results").rglob("*.tmp"))
+
+
+def test_a_job_over_its_time_limit_goes_on_from_its_checkpoint(slurm, undisturbed, disturbed):
+    _, _, slow, _ = disturbed
+    assert slow.end() == 0, slow.explanation
+    first, second = slurm.jobs(slow.folder)
+    assert (first.state, second.state) == ("TIMEOUT", "COMPLETED")
+    assert [slurm.facts(job.id)["TimeLimit"] for job in (first, second)] == ["00:01:00", "00:02:00"]
+    assert "update 15/" not in log(slow.folder, "finetune/tiny/words/stable_ft")
+    for name in ("model.safetensors", "training.csv"):
+        assert (slow.folder / TRAINED / name).read_bytes() == (undisturbed / TRAINED / name).read_bytes()
