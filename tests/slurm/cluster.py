@@ -65,9 +65,10 @@ class Slurm:
         jobs = [Job(*line.split("|")) for line in lines]
         return [job for job in jobs if folder is None or job.folder == str(folder.resolve())]
 
-    def running(self, folder: Path, rule: str) -> str:
-        """Id of a running job of `rule`, or nothing."""
-        return next((job.id for job in self.jobs(folder) if job.state == "RUNNING" and rule in job.comment), "")
+    def running(self, folder: Path, comment: str, other_than: str = "") -> str:
+        """Id of a running job with these words in its comment, or nothing."""
+        jobs = [job for job in self.jobs(folder) if job.state == "RUNNING" and comment in job.comment]
+        return next((job.id for job in jobs if job.id != other_than), "")
 
     def facts(self, job: str) -> dict[str, str]:
         """What `scontrol show job` says."""
@@ -90,6 +91,16 @@ class Run:
     folder: Path
     process: subprocess.Popen[bytes]
     output: Path
+
+    def wait_for(self, what: str, condition: Callable[[], str | list[str] | bool]) -> str:
+        """Wait for something that must happen before it ends."""
+
+        def met() -> object:
+            return condition() or self.process.poll() is not None
+
+        found = wait_for(what, met)
+        assert self.process.poll() is None, f"ended before {what}:\n{self.explanation}"
+        return str(found)
 
     def end(self, patience: float = PATIENCE) -> int:
         """Its exit status."""
