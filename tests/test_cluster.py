@@ -142,7 +142,7 @@ def test_resuming_unlocks_and_runs_with_the_same_arguments(tmp_path):
     locks.mkdir(parents=True)
     for name in ("0.input.lock", "0.output.lock"):
         (locks / name).write_text("done.txt\n")
-    arguments = ["--cores", "1", "all"]
+    arguments = ["--cores", "1", "--resources", "gpu=1", "--", "all"]
     command = [sys.executable, "-m", "snakemake", *arguments]
     assert "LockException" in subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stderr
     done = subprocess.run([sys.executable, "-m", "speechft.cli", "resume", *arguments], cwd=tmp_path, capture_output=True, text=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import typer
@@ -51,4 +52,6 @@ def resume(context: typer.Context) -> None:
     """
     from speechft.cluster import resume as run
 
-    raise typer.Exit(run(Path.cwd(), context.args or ["--profile", "slurm", "all"]))
+    # The parser takes a lone -- for itself, and Snakemake needs it between its options and its targets.
+    given = sys.argv[sys.argv.index(context.command_path.split()[-1]) + 1 :] if "--" in sys.argv else context.args
+    raise typer.Exit(run(Path.cwd(), given or ["--profile", "slurm", "all"]))

@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from conftest import ROOT
@@ -75,6 +76,18 @@ class Slurm:
         words = self.ask("scontrol", "show", "job", "--detail", "--oneliner", job).split()
         return dict(word.split("=", 1) for word in words if "=" in word)
 
+    def seconds_at_work(self, folder: Path) -> float:
+        """How long at least one job from `folder` was running."""
+        spans = []
+        for job in self.jobs(folder):
+            facts = self.facts(job.id)
+            spans.append([datetime.fromisoformat(facts[key]).timestamp() for key in ("StartTime", "EndTime")])
+        total, reached = 0.0, 0.0
+        for start, end in sorted(spans):
+            total += max(0.0, end - max(start, reached))
+            reached = max(reached, end)
+        return total
+
     def stop_controller(self) -> None:
         pid = int((self.folder / "pid/slurmctld.pid").read_text())
         os.kill(pid, signal.SIGTERM)
@@ -91,6 +104,7 @@ class Run:
     folder: Path
     process: subprocess.Popen[bytes]
     output: Path
+    started: float = field(default_factory=time.monotonic)
 
     def wait_for(self, what: str, condition: Callable[[], str | list[str] | bool]) -> str:
         """Wait for something that must happen before it ends."""

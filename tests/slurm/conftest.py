@@ -7,6 +7,21 @@ from pathlib import Path
 import pytest
 from slurm.cluster import HERE, PACKAGES, Slurm, missing_programs
 
+NOTES = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(scope="session")
+def note(pytestconfig):
+    """Say something in the summary of the tests."""
+    return pytestconfig.stash.setdefault(NOTES, []).append
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if notes := config.stash.get(NOTES, []):
+        terminalreporter.section("Slurm")
+        for line in notes:
+            terminalreporter.write_line(line)
+
 
 @pytest.fixture(scope="session")
 def slurm():

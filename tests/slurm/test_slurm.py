@@ -12,6 +12,8 @@ import pytest
 from slurm.cluster import Run, checkpoints, resume_run, start_run, training_process
 from slurm.tiny import TRAINED, copy_beginning, results, write_experiment
 
+from speechft.files import sha256_file
+
 pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.timeout(1800)]  # busy machines take long
 
 GROUPS = ("--groups", "evaluate=cells_{encoder}_{finetuning}_{method}", "--group-components", "cells_{encoder}_{finetuning}_{method}=10")
@@ -26,11 +28,13 @@ def log(folder: Path, name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(slurm, tmp_path_factory):
+def undisturbed(slurm, note, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed") / "run"
     write_experiment(folder)
     run = start_run(slurm, folder, "all")
     assert run.end() == 0, run.explanation
+    wall, busy = time.monotonic() - run.started, slurm.seconds_at_work(folder)
+    note(f"undisturbed: {len(slurm.jobs(folder))} Slurm jobs, {wall:.0f} s, in {1 - busy / wall:.0%} of which no job was running")
     return folder
 
 
@@ -63,7 +67,7 @@ class Disturbed:
 
 def disturb(slurm, undisturbed, folder, slow_folder):
     write_experiment(folder)
-    options = (*GROUPS, *ONE_GPU_A_GROUP, "all")
+    options = (*GROUPS, *ONE_GPU_A_GROUP, "--", "all")
 
     # Snakemake is killed while the fine-tuning runs; its jobs live on.
     run = start_run(slurm, folder, *options)
@@ -104,7 +108,7 @@ def disturb(slurm, undisturbed, folder, slow_folder):
     return Disturbed(folder, run, slow, orphan, again, restarts, outage, cancelled)
 
 
-def test_every_job_ends_well_with_the_gpus_it_asked_for(slurm, undisturbed):
+def test_every_job_ends_well_with_the_gpus_it_asked_for(slurm, undisturbed, note):
     jobs = slurm.jobs(undisturbed)
     assert {job.state for job in jobs} == {"COMPLETED"}
     rules = sorted(re.sub("_wildcards.*", "", job.comment) for job in jobs)
@@ -114,8 +118,9 @@ def test_every_job_ends_well_with_the_gpus_it_asked_for(slurm, undisturbed):
         facts = slurm.facts(job.id)
         with_gpu = "evaluate" in job.comment or "finetune" in job.comment
         assert facts["Partition"] == ("gpu" if with_gpu else "cpu")
-        assert ("gres/gpu=1" in facts["TRES"]) == with_gpu
+        assert facts.get("JOB_GRES") == ("gpu:pretended:1" if with_gpu else None)
         assert facts["TimeLimit"] == "00:10:00"
+        note(f"  job {job.id} {job.state} {facts['Partition']} {facts.get('JOB_GRES', '-')} {facts['RunTime']} {job.comment}")
     for text in [log(undisturbed, "finetune/tiny/words/stable_ft"), log(undisturbed, "evaluate/tiny/none/pretrained/pr")]:
         assert re.search(r"^GPUs: [01]$", text, re.M), text  # CUDA_VISIBLE_DEVICES, by Slurm
 
@@ -131,7 +136,7 @@ def test_a_second_run_submits_nothing(slurm, undisturbed):
 def test_two_gpus_are_two_processes(slurm, two_processes):
     assert two_processes.end() == 0, two_processes.explanation
     (job,) = slurm.jobs(two_processes.folder)
-    assert "gres/gpu=2" in slurm.facts(job.id)["TRES"]
+    assert slurm.facts(job.id)["JOB_GRES"] == "gpu:pretended:2"
     text = log(two_processes.folder, "finetune/tiny/words/stable_ft")
     assert re.search(r"^GPUs: 0,1$", text, re.M), text
     trained = two_processes.folder / TRAINED
@@ -171,17 +176,21 @@ def test_cells_of_one_model_share_a_job_and_its_gpu(slurm, disturbed):
     assert len(done) == 2
     for job in done:
         facts = slurm.facts(job.id)
-        assert "gres/gpu=1" in facts["TRES"]
+        assert facts["JOB_GRES"] == "gpu:pretended:1"
         # Of two cells; the second attempt asks for twice as much.
         assert facts["TimeLimit"] == ("00:40:00" if "speech_ft" in job.comment else "00:20:00")
 
 
-def test_the_disturbed_run_found_what_the_undisturbed_one_found(undisturbed, disturbed):
-    assert results(disturbed.folder) == results(undisturbed)
+def test_the_disturbed_run_found_what_the_undisturbed_one_found(slurm, undisturbed, disturbed, note):
+    found, expected = results(disturbed.folder), results(undisturbed)
+    note(f"disturbed: {len(slurm.jobs(disturbed.folder))} Slurm jobs, controller away for {disturbed.outage:.0f} s")
+    for name in sorted(name for name in expected if name.endswith(".safetensors")):
+        note(f"  {name}: undisturbed {str(expected[name])[:16]}, disturbed {str(found[name])[:16]}")
+    assert found == expected
     assert not list((disturbed.folder / "results").rglob("*.tmp"))
 
 
-def test_a_job_over_its_time_limit_goes_on_from_its_checkpoint(slurm, undisturbed, disturbed):
+def test_a_job_over_its_time_limit_goes_on_from_its_checkpoint(slurm, undisturbed, disturbed, note):
     slow = disturbed.slow
     assert slow.end() == 0, slow.explanation
     *before, last = slurm.jobs(slow.folder)  # on a busy machine several attempts may be too slow
@@ -190,5 +199,7 @@ def test_a_job_over_its_time_limit_goes_on_from_its_checkpoint(slurm, undisturbe
     assert last.state == "COMPLETED"
     assert [slurm.facts(job.id)["TimeLimit"] for job in (before[0], last)] == ["00:01:00", f"00:{len(before) + 1:02}:00"]
     assert FROM_SCRATCH not in log(slow.folder, "finetune/tiny/words/stable_ft")
+    weights = [sha256_file(folder / TRAINED / "model.safetensors") for folder in (undisturbed, slow.folder)]
+    note(f"over the time limit: {' '.join(job.state for job in (*before, last))}; weights {weights[1][:16]}, undisturbed {weights[0][:16]}")
     for name in ("model.safetensors", "training.csv"):
         assert (slow.folder / TRAINED / name).read_bytes() == (undisturbed / TRAINED / name).read_bytes()

@@ -73,7 +73,7 @@ def _some_sentences(path: Path, per_split: int) -> None:
 def copy_beginning(source: Path, folder: Path) -> None:
     """Give an experiment what another one has before its fine-tuning: manifests and the imported encoder."""
     for part in ("recipes/corpora", "corpora", "models/tiny/none"):
-        shutil.copytree(source / "results" / part, folder / "results" / part)  # with the times of the files
+        shutil.copytree(source / "results" / part, folder / "results" / part, copy_function=shutil.copyfile)  # newer than their inputs
 
 
 def results(folder: Path) -> dict[str, object]:
