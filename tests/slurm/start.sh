@@ -50,7 +50,7 @@ SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,bf_interval=1,sched_interval=2,sched_min_interval=0
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-MinJobAge=600
+MinJobAge=7200
 KillWait=20
 InactiveLimit=0
 ReturnToService=2
