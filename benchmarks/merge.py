@@ -5,7 +5,8 @@
     python benchmarks/merge.py --billions      # 2 billion parameters; 45 GB of disk
 
 The models have the tensors of HuBERT base (94 M parameters), or of a wav2vec 2.0 of 2 billion (48 layers of width 1920), random float32.
-`cp` copies both inputs, once as it is and once until the copies are on disk, as a merge waits for its output. All take turns.
+`cp` copies both inputs, once as it is and once until the copies are on disk, as a merge of files waits for its output. All take turns.
+On a machine that does other work as well, CPU time is what to compare.
 """
 
 import argparse
@@ -33,6 +34,7 @@ models:
   parameters: {{weight: 0.25}}
 dtype: float32
 """
+HASHES = "SHA-256 of both inputs alone, one thread each"
 LIMIT_MB = {"tiny": 300, "base": 300, "billions": 1500}
 
 
@@ -126,20 +128,23 @@ def main() -> None:
         (folder / "mergekit.yml").write_text(CONFIG.format(folder=folder), encoding="utf-8")
         copy = f"cd {folder}; cp base.safetensors copy_1; cp finetuned.safetensors copy_2"
         commands = {"cp of both inputs": ["sh", "-c", copy], "cp, until on disk": ["sh", "-c", f"{copy}; sync copy_1 copy_2"]}
+        worker = [sys.executable, str(HERE / "merge_worker.py"), str(folder)]
         for method in options.methods:
-            command = [sys.executable, str(HERE / "merge_worker.py"), str(folder), method]
-            commands[f"speechft, {method}"] = command
+            commands[f"speechft, {method}"] = [*worker, method]
+        commands["speechft, linear, encoder directories"] = [*worker, "linear", "directories"]
+        commands[HASHES] = [*worker, "linear", "hashes"]
         if options.mergekit_python.exists():
             mergekit = str(options.mergekit_python.with_name("mergekit-pytorch"))
             commands["mergekit 0.1.5, linear, with starting Python"] = [mergekit, str(folder / "mergekit.yml"), str(folder / "mergekit")]
         for repetition in range(options.repetitions):
             for name, command in list(commands.items())[:: 1 if repetition % 2 == 0 else -1]:
                 seconds, cpu_seconds, peak, text = run(command, options.threads)
-                if name.startswith("speechft"):
+                if name.startswith("speechft") or name == HASHES:
                     found = json.loads(text)
-                    times[f"{name}, with starting Python"].append(seconds)
-                    cpu[f"{name}, with starting Python"].append(cpu_seconds)
-                    memory[f"{name}, with starting Python"].append(peak)
+                    if name != HASHES:
+                        times[f"{name}, with starting Python"].append(seconds)
+                        cpu[f"{name}, with starting Python"].append(cpu_seconds)
+                        memory[f"{name}, with starting Python"].append(peak)
                     seconds, cpu_seconds, peak = found["seconds"], found["cpu_seconds"], found["above_mb"]
                 times[name].append(seconds)
                 cpu[name].append(cpu_seconds)
@@ -155,11 +160,12 @@ def main() -> None:
     print(describe())
     print(f"Two models of {parameters / 1e6:.0f} M parameters, float32; {options.threads} threads; ", end="")
     print(f"{options.repetitions} repetitions, taking turns; median (range). Peaks of the merge itself are above the interpreter's.\n")
-    print("| what | time | CPU time | peak resident memory | time / cp |\n|---|---|---|---|---|")
-    cp = sorted(times["cp of both inputs"])[options.repetitions // 2]
+    print("| what | time | CPU time | peak resident memory | time / cp | CPU time / cp |\n|---|---|---|---|---|---|")
+    cp, cp_cpu = (sorted(found["cp of both inputs"])[options.repetitions // 2] for found in (times, cpu))
     for name in sorted(times, key=lambda name: (not name.startswith("cp"), not name.startswith("speechft"), name)):
-        middle = sorted(times[name])[len(times[name]) // 2]
-        row = [median_and_range(times[name]), median_and_range(cpu[name]), median_and_range(memory[name], "MB"), f"{middle / cp:.2f}"]
+        middle, middle_cpu = (sorted(found[name])[options.repetitions // 2] for found in (times, cpu))
+        row = [median_and_range(times[name]), median_and_range(cpu[name]), median_and_range(memory[name], "MB")]
+        row += [f"{middle / cp:.2f}", f"{middle_cpu / cp_cpu:.2f}"]
         print(f"| {name} | {' | '.join(row)} |")
     if difference is not None:
         print(f"\nLargest difference between speechft's linear merge and mergekit's: {difference:.1e}.")

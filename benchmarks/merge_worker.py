@@ -1,12 +1,14 @@
 """One side of merge.py in a process of its own; prints JSON.
 
-    python merge_worker.py FOLDER METHOD
+    python merge_worker.py FOLDER METHOD [directories | hashes]
 
+Merges base.safetensors and finetuned.safetensors; `directories`: as encoder directories, `hashes`: hashes both instead, each in a thread.
 `seconds`, `cpu_seconds`: of the merge alone, with libraries loaded. `above_mb`: how far its peak of resident memory is above that after a
 merge of two numbers, which has loaded everything that a merge needs.
 """
 
 import json
+import os
 import resource
 import sys
 import time
@@ -15,20 +17,43 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from speechft.merge import get_method, merge_files
+from speechft.merge import get_method, merge, merge_files
+from speechft.merge.hashing import FileHashes
 
 
 def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def as_directory(weights: Path) -> Path:
+    """An encoder directory with the same file in it."""
+    directory = weights.with_name(f"{weights.name}_directory")
+    directory.mkdir(exist_ok=True)
+    (directory / "config.json").write_text('{"model_type": "hubert"}', encoding="utf-8")
+    if not (directory / "model.safetensors").exists():
+        os.link(weights, directory / "model.safetensors")
+    return directory
+
+
+def work(base: Path, finetuned: Path, out: Path, method: str, what: str) -> None:
+    if what == "hashes":
+        with FileHashes([base, finetuned]) as hashes:
+            print(hashes[base], hashes[finetuned], file=sys.stderr)
+    elif what == "directories":
+        merge(as_directory(base), as_directory(finetuned), out.with_name(f"{out.name}_directory"), method)
+    else:
+        merge_files(base, [finetuned], out, get_method(method))
+
+
 def main() -> None:
-    folder, method = Path(sys.argv[1]), get_method(sys.argv[2])
-    for name, value in (("tiny_base", 0.0), ("tiny_finetuned", 1.0)):
-        save_file({"x": torch.full((1,), value)}, folder / name)
-    merge_files(folder / "tiny_base", [folder / "tiny_finetuned"], folder / "tiny_out", method)
+    folder, method, what = Path(sys.argv[1]), sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else "files"
+    tiny = [folder / "tiny_base", folder / "tiny_finetuned"]
+    for path, value in zip(tiny, (0.0, 1.0), strict=True):
+        if not path.exists():
+            save_file({"x": torch.full((1,), value)}, path)
+    work(*tiny, folder / "tiny_out", method, what)
     before, start, cpu = peak_mb(), time.perf_counter(), time.process_time()
-    merge_files(folder / "base.safetensors", [folder / "finetuned.safetensors"], folder / "merged.safetensors", method)
+    work(folder / "base.safetensors", folder / "finetuned.safetensors", folder / "merged.safetensors", method, what)
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
     print(json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds, "interpreter_mb": before, "above_mb": peak_mb() - before}))
 

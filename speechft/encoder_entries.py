@@ -89,6 +89,8 @@ def bad_pretrainings(encoders: Mapping[str, EncoderEntry]) -> list[str]:
         ]
         if entry.start and entry.recipe.architecture != Architecture():
             problems.append(f"encoders.{name}.recipe.architecture: is that of the encoder it starts from; leave it out")
+        if entry.recipe.repeats and len(entry.recipe.repeats) != len(entry.corpora):
+            problems.append(f"encoders.{name}.recipe.repeats: {len(entry.recipe.repeats)} numbers for {len(entry.corpora)} corpora")
         if isinstance(entry.recipe.targets, LayerTargets) and not encoders_behind(entry):
             problems.append(f"encoders.{name}.recipe.targets: needs an encoder; name it in targets.encoder or in start")
         if entry.recipe.targets == "own_predictions" and not entry.start:

@@ -67,6 +67,9 @@ class _Pretraining(Strict):
     batch_seconds: PositiveFloat = Field(40.0, description="Seconds of audio in an update.")
     max_seconds: PositiveFloat = Field(10.0, description="Longer recordings are cropped at random to this length.")
     min_seconds: Annotated[float, Field(ge=0)] = Field(0.25, description="Shorter recordings are left out (and counted).")
+    repeats: tuple[Positive, ...] = Field(
+        (), description="How many times an epoch goes through each corpus, in their order, so that a small one counts; default: once."
+    )
     valid_fraction: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.02
     validate_every: Positive = 200
     seed: int = 1337
@@ -88,11 +91,20 @@ class PretrainRecipe(_Pretraining):
         description="Bring every value that is clustered to mean 0 and deviation 1 over its utterance, so that clusters of mixed "
         "recordings describe sounds and not speakers and microphones. HuBERT itself does not.",
     )
+    smooth_targets: Annotated[int, Field(ge=1)] = Field(
+        1,
+        description="Average what is clustered over this many frames, an odd number (5 MFCC frames: 50 ms): clusters then follow phones "
+        "more and noise less. HuBERT itself does not.",
+    )
     contrastive: Contrastive = Field(Contrastive(), description="wav2vec 2.0's objective.")
     warmup_updates: Positive = 100
     peak_lr: PositiveFloat = 7e-4
     mask_prob: Fraction = Field(0.5, description="Approximate share of frames under a mask; for wav2vec2 0.65.")
     mask_length: Positive = Field(6, description="Frames of a span; for wav2vec2 10.")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32",
+        description="Of the forward pass; parameters stay in fp32. bf16 pays on GPUs and on CPUs that compute in it (avx512_bf16, amx).",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -103,10 +115,12 @@ class PretrainRecipe(_Pretraining):
 
     @model_validator(mode="after")
     def _objective_fits(self) -> PretrainRecipe:
+        if self.smooth_targets % 2 == 0:
+            raise ValueError(f"smooth_targets {self.smooth_targets} is even: a frame is averaged with as many before as after it")
         foreign = (
             {"contrastive": "wav2vec2"}
             if self.family == "hubert"
-            else {"targets": "hubert", "clusters": "hubert", "normalize_targets": "hubert"}
+            else dict.fromkeys(("targets", "clusters", "normalize_targets", "smooth_targets"), "hubert")
         )
         for key, family in foreign.items():
             if getattr(self, key) != type(self).model_fields[key].default:

@@ -15,6 +15,7 @@ import numpy as np
 import soundfile
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter1d
 from tqdm import tqdm
 
 from speechft.errors import TrainingError
@@ -98,6 +99,11 @@ def normalized(features: FrameFeatures) -> FrameFeatures:
         return np.asarray(centred / np.maximum(centred.std(axis=0), MIN_DEVIATION), dtype=np.float32)
 
     return lambda waveforms: [scaled(found) for found in features(waveforms)]
+
+
+def smoothed(features: FrameFeatures, frames: int) -> FrameFeatures:
+    """The same features, averaged over `frames` (odd) neighbouring ones; the edge frames are repeated."""
+    return lambda waveforms: [uniform_filter1d(found, frames, axis=0, mode="nearest") for found in features(waveforms)]
 
 
 def fit_kmeans(audio: Sequence[Path], clusters: int, seed: int, features: FrameFeatures = mfcc_frames) -> Features:

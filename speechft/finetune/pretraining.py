@@ -60,7 +60,8 @@ def pretrain(
         out_dir: encoder directory with the weights after the last update, replaced when it exists. Its `training.csv` has loss (nats per
             masked frame), accuracy on masked frames, learning rate and gradient norm of every update, and the losses of every validation.
         work_dir: keeps audio, labels and checkpoints meanwhile; default: a hidden folder beside `out_dir`.
-        start: encoder directory to start from instead of random weights.
+        start: encoder directory to start from instead of random weights; a HuBERT may start from a wav2vec 2.0 and the other way round,
+            since their networks are one.
         targets_from: encoder directory for `targets: {layer: ...}`; default: `start`.
         keep_work: leave the work directory there.
 
@@ -112,9 +113,9 @@ def _run(request: _Request) -> None:
     check_replaceable(out_dir)
     start = Path(request.start).absolute() if request.start is not None else None
     opened = read_start(start) if start else None
+    if opened and isinstance(recipe, PretrainRecipe):
+        opened = opened.for_family(recipe)
     family = opened.family if opened else getattr(recipe, "family", "hubert")
-    if isinstance(recipe, PretrainRecipe) and family != recipe.family:
-        raise ConfigError(f"family: {recipe.family} can not start from {start}, which is a {family} encoder.")
     labels = _label_source(recipe, start, request.targets_from) if family == "hubert" else None
     inputs = _inputs(request.manifests, start, labels)
     identity = job_identity(inputs, recipe.model_dump(mode="json"))
@@ -158,7 +159,7 @@ def _check(recipe: PretrainRecipe | ContinuedPretrainRecipe) -> None:
 def _label_source(recipe: PretrainRecipe | ContinuedPretrainRecipe, start: Path | None, targets_from: str | Path | None) -> LabelSource:
     targets = recipe.targets
     if targets == "mfcc":
-        return LabelSource("mfcc", normalize=recipe.normalize_targets)
+        return LabelSource("mfcc", normalize=recipe.normalize_targets, smooth=getattr(recipe, "smooth_targets", 1))
     if targets == "own_predictions":
         if start is None:
             raise ConfigError("targets: own_predictions are those of the encoder that training starts from, and none is given.")
@@ -166,7 +167,7 @@ def _label_source(recipe: PretrainRecipe | ContinuedPretrainRecipe, start: Path 
     source = Path(targets_from).absolute() if targets_from is not None else start
     if source is None:
         raise ConfigError("targets: the encoder whose layer gives the targets is not given. Give it with --targets-from.")
-    return LabelSource("layer", source, targets.layer, recipe.normalize_targets)
+    return LabelSource("layer", source, targets.layer, recipe.normalize_targets, getattr(recipe, "smooth_targets", 1))
 
 
 def _inputs(manifests: Sequence[str | Path], start: Path | None, labels: LabelSource | None) -> dict[str, Path]:

@@ -83,6 +83,7 @@ def _task(job: PretrainingJob) -> dict[str, Any]:
         "start": str(job.start_file) if job.start else None,
         "fresh_head": job.fresh_head,
         "head_only": job.head_only,
+        "precision": getattr(recipe, "precision", "fp32"),
         "freeze_extractor": isinstance(recipe, ContinuedPretrainRecipe) and recipe.freeze_extractor,
     }
     if job.family == "hubert":

@@ -13,7 +13,7 @@ import soundfile
 from tqdm import tqdm
 
 from speechft.corpora import load_audio, load_split, num_samples_16k
-from speechft.errors import TrainingError
+from speechft.errors import ConfigError, TrainingError
 from speechft.files import atomic_file, read_json, write_json, write_text
 from speechft.finetune.kmeans_labels import (
     MFCC_RATE,
@@ -25,6 +25,7 @@ from speechft.finetune.kmeans_labels import (
     mfcc_frames,
     normalized,
     save_centroids,
+    smoothed,
     write_dictionary,
     write_labels,
 )
@@ -38,15 +39,16 @@ LABELS = "km"
 
 @dataclass(frozen=True)
 class Utterances:
-    """Cuts to learn from (train), cuts to validate on, and how many were too short."""
+    """Cuts to learn from (train), cuts to validate on, how many were too short, and how often an epoch has each cut of train."""
 
     train: list[Any]
     valid: list[Any]
     too_short: int
+    repeats: list[int]
 
     @property
     def hours(self) -> float:
-        """Length of the training audio."""
+        """Length of the training audio, each recording once."""
         return sum(num_samples_16k(cut) for cut in self.train) / SAMPLING_RATE / 3600
 
 
@@ -56,10 +58,14 @@ def choose_utterances(manifests: Sequence[str | Path], recipe: PretrainRecipe | 
     Raises:
         CorpusError: a manifest is missing or damaged.
         TrainingError: fewer than two recordings are long enough.
+        ConfigError: `repeats` does not fit the number of manifests.
     """
-    cuts = [cut for manifest in manifests for cut in load_split(manifest, "train")]
+    repeats = recipe.repeats or (1,) * len(manifests)
+    if len(repeats) != len(manifests):
+        raise ConfigError(f"repeats: {len(repeats)} numbers for {len(manifests)} corpora. Give one for each, in their order.")
+    cuts = [(cut, times) for manifest, times in zip(manifests, repeats, strict=True) for cut in load_split(manifest, "train")]
     shortest = max(recipe.min_seconds * SAMPLING_RATE, SAMPLING_RATE // 40)
-    kept = [cut for cut in cuts if num_samples_16k(cut) >= shortest]
+    kept = [(cut, times) for cut, times in cuts if num_samples_16k(cut) >= shortest]
     if len(kept) < 2:
         raise TrainingError(
             f"{len(kept)} of {len(cuts)} recordings last {recipe.min_seconds:g} s or more; two are needed. Give more audio."
@@ -67,7 +73,12 @@ def choose_utterances(manifests: Sequence[str | Path], recipe: PretrainRecipe | 
     order = np.random.default_rng(recipe.seed).permutation(len(kept))
     num_valid = max(1, round(recipe.valid_fraction * len(kept)))
     valid, train = sorted(order[:num_valid].tolist()), sorted(order[num_valid:].tolist())
-    return Utterances([kept[index] for index in train], [kept[index] for index in valid], len(cuts) - len(kept))
+    return Utterances(
+        train=[kept[index][0] for index in train],
+        valid=[kept[index][0] for index in valid],
+        too_short=len(cuts) - len(kept),
+        repeats=[kept[index][1] for index in train],
+    )
 
 
 @dataclass(frozen=True)
@@ -79,6 +90,8 @@ class LabelSource:
     layer: int | None = None
     normalize: bool = False
     """Whether clustered values are normalised over each utterance."""
+    smooth: int = 1
+    """Frames that clustered values are averaged over."""
 
 
 def prepare_pretraining_data(
@@ -89,7 +102,10 @@ def prepare_pretraining_data(
     Returns:
         Labels a second, and how many kinds of them there are; 0 and 0 without a source.
     """
-    audio = {split: _write_audio(folder, split, getattr(utterances, split)) for split in ("train", "valid")}
+    audio = {
+        "train": _write_audio(folder, "train", utterances.train, utterances.repeats),
+        "valid": _write_audio(folder, "valid", utterances.valid, [1] * len(utterances.valid)),
+    }
     if source is None:
         return 0.0, 0
     facts = folder / "labels.json"
@@ -118,23 +134,27 @@ def _labels(folder: Path, audio: list[Path], source: LabelSource, clusters: int,
         rate = frozen.rate
     if source.normalize:
         features = normalized(features)
+    if source.smooth > 1:
+        features = smoothed(features, source.smooth)
     centroids = folder / "centroids.npy"
     if not centroids.is_file():
         save_centroids(centroids, fit_kmeans(audio, clusters, seed, features))
     return cluster_labels(features, load_centroids(centroids)), rate, [str(cluster) for cluster in range(clusters)]
 
 
-def _write_audio(folder: Path, split: str, cuts: Sequence[Any]) -> list[Path]:
+def _write_audio(folder: Path, split: str, cuts: Sequence[Any], repeats: Sequence[int]) -> list[Path]:
+    """Audio and its list, in which a file stands as often as an epoch has it; returns the files as they stand there."""
     root = folder / split
     files = [root / f"{index:07d}.flac" for index in range(len(cuts))]
+    listed = [file for file, times in zip(files, repeats, strict=True) for _ in range(times)]
     manifest = folder / f"{split}.tsv"
     if manifest.is_file():
-        return files
-    lines = [str(root)]
+        return listed
+    lengths = {}
     for cut, path in tqdm(list(zip(cuts, files, strict=True)), desc=f"{split} audio", unit="file", disable=None):
         if not path.is_file():
             with atomic_file(path) as temporary:
                 soundfile.write(temporary, load_audio(cut).clamp(-1.0, 1.0).numpy(), SAMPLING_RATE, format="FLAC", subtype="PCM_16")
-        lines.append(f"{path.name}\t{num_samples_16k(cut)}")
-    write_text(manifest, "\n".join(lines) + "\n")
-    return files
+        lengths[path] = num_samples_16k(cut)
+    write_text(manifest, "".join(f"{line}\n" for line in [root, *(f"{path.name}\t{lengths[path]}" for path in listed)]))
+    return listed

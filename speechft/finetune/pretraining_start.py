@@ -12,10 +12,11 @@ from torch import Tensor
 
 from speechft.encoders.directory import load_backbone, read_pretraining_only, read_source_config
 from speechft.encoders.exporting import fairseq_tensors
-from speechft.encoders.families import fairseq_config, nothing_learnt
+from speechft.encoders.families import fairseq_config, get_family, nothing_learnt
 from speechft.errors import CheckpointError
 from speechft.files import atomic_file
 from speechft.finetune.trainer import import_fairseq
+from speechft.pretraining_recipes import PretrainRecipe
 
 FAMILIES = ("hubert", "wav2vec2")
 _DEFAULT_FINAL_DIM = 256  # of the published base models
@@ -29,6 +30,18 @@ class Start:
     tensors: Mapping[str, Tensor]
     model: Mapping[str, Any]
     normalize: bool
+
+    def for_family(self, recipe: PretrainRecipe) -> Start:
+        """The same network, to pre-train as the recipe's family; what only the objective of its own family has is left out."""
+        if recipe.family == self.family:
+            return self
+        head = get_family(self.family).pretraining_only
+        tensors = {name: tensor for name, tensor in self.tensors.items() if not name.startswith(head)}
+        options = {key: value for key, value in self.model.items() if key in option_names(recipe.family)}
+        if recipe.family == "wav2vec2":
+            options |= {"quantize_targets": True, "latent_groups": recipe.contrastive.groups, "latent_vars": recipe.contrastive.entries}
+            options["feature_grad_mult"] = 0.1  # as published
+        return Start(recipe.family, tensors, options, self.normalize)
 
     def save(self, path: Path) -> None:
         """Write the tensors for the process that trains, once."""

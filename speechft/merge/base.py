@@ -89,12 +89,14 @@ class MergeMethod(ABC):
     def step(self, piece: Piece, target: Tensor, alpha: float) -> Tensor:
         """A part of the way from the base to `target`; the engine deals with alpha 0 and 1 itself.
 
-        lerp steps from the nearer end. x + 0 turns -0.0 into +0.0, so values that the target shares with the base are copied.
+        Steps start from the nearer end and are subtracted: x - 0 is x bit for bit, while -0.0 + 0 is +0.0. So values that both ends share
+        stay as they are without being looked for, which would take longer than all the rest.
         """
         import torch
 
-        moved = torch.lerp(piece.base, target, alpha)
-        return torch.where(target == piece.base, piece.base, moved, out=moved)
+        near, far, way = (piece.base, target, alpha) if abs(alpha) < 0.5 else (target, piece.base, 1.0 - alpha)
+        away = torch.sub(near, far) if way > 0 else torch.sub(far, near)
+        return torch.sub(near, away, alpha=abs(way), out=away)
 
 
 def check_weights(name: str, weights: tuple[float, ...] | None, count: int) -> None:

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 from speechft.errors import MergeError, missing_file
-from speechft.merge.hashing import BackgroundHash
+from speechft.merge.output import OutputFile
 
 if TYPE_CHECKING:
     import torch
@@ -170,9 +170,9 @@ class TensorWriter:
             offset += info.nbytes
         text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
         text += b" " * (-len(text) % 8)
-        self._file: BinaryIO = Path(path).open("wb", buffering=0)  # noqa: SIM115 - closed by __exit__
-        self._hash = BackgroundHash()
-        self._put(memoryview(struct.pack("<Q", len(text)) + text))
+        head = struct.pack("<Q", len(text)) + text
+        self._output = OutputFile(path, len(head) + offset)
+        self._output.write(memoryview(head))
 
     def write(self, name: str, tensor: Tensor) -> None:
         """Append a whole tensor; see `append`."""
@@ -192,28 +192,21 @@ class TensorWriter:
         stored = values.to(_torch_dtype(info)).contiguous()
         if info.dtype in FLOATING and not _is_finite(stored):
             raise MergeError(_not_finite(f"the merged model, stored as {info.dtype}", name, stored))
-        self._put(_bytes_of(stored))
+        self._output.write(_bytes_of(stored))
         self._elements += len(values)
         if self._elements == info.size:
             self._written, self._elements = self._written + 1, 0
 
-    def _put(self, data: memoryview) -> None:
-        self._hash.update(data)
-        done = 0
-        while done < len(data):
-            done += self._file.write(data[done:])
-
     @property
     def sha256(self) -> str:
         """Hexadecimal SHA-256 of what was written."""
-        return self._hash.hexdigest()
+        return self._output.sha256
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self._file.close()
-        self._hash.close()
+        self._output.close()
         if kind is None and self._written != len(self.order):
             raise ValueError(f"{len(self.order) - self._written} announced tensors were not written")
 
@@ -234,6 +227,9 @@ def _bytes_of(tensor: Tensor) -> memoryview:
 
 def _is_finite(tensor: Tensor) -> bool:
     if not tensor.numel():
+        return True
+    # A sum is finite only if all values are, and three times as fast; it may overflow for finite values, so it can not say that one is not.
+    if tensor.element_size() > 2 and math.isfinite(tensor.sum()):
         return True
     low, high = tensor.aminmax()  # both are NaN when any value is; no temporary of the tensor's size
     return math.isfinite(low) and math.isfinite(high)

@@ -13,6 +13,7 @@ from speechft.finetune.kmeans_labels import (
     nearest_centroids,
     normalized,
     slopes,
+    smoothed,
     write_dictionary,
     write_labels,
 )
@@ -129,3 +130,10 @@ def test_normalised_clusters_do_not_tell_channels_apart(tmp_path):
 def test_a_constant_value_is_normalised_to_zero():
     (found,) = normalized(lambda waveforms: [np.full((5, 2), 7.0, dtype=np.float32)])([torch.zeros(1)])
     assert (found == 0).all()
+
+
+def test_smoothing_is_a_mean_over_neighbours_with_the_edges_repeated():
+    ramp = np.array([[0.0], [3.0], [6.0], [30.0]], dtype=np.float32)
+    (found,) = smoothed(lambda waveforms: [ramp for _ in waveforms], 3)([torch.zeros(1)])
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found[:, 0], [1.0, 3.0, 13.0, 22.0])

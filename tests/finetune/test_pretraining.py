@@ -1,16 +1,21 @@
 import csv
 import json
 import math
+from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import torch
 from finetune.small_pretraining import RECIPE
 
+from speechft.corpora import load_split
 from speechft.encoders import load_encoder
 from speechft.errors import ConfigError, TrainingError
 from speechft.files import sha256_file
 from speechft.finetune import pretrain
+from speechft.finetune.pretraining_data import choose_utterances
 from speechft.finetune.trainer import import_fairseq
+from speechft.recipes import PretrainRecipe
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +59,7 @@ def test_names_of_the_labels_are_kept_and_the_plug_in_is_not(pretrained):
     source = json.loads((pretrained / "out/source_config.json").read_text())
     assert source["dictionaries"][0]["symbols"] == ["<s>", "<pad>", "</s>", "<unk>", *map(str, range(8))]
     assert (source["model_cfg"]["_name"], source["task_cfg"]["_name"]) == ("hubert", "hubert_pretraining")
-    assert not {"start", "fresh_head", "head_only", "freeze_extractor", "seed"} & set(source["task_cfg"])
+    assert not {"start", "fresh_head", "head_only", "freeze_extractor", "seed", "precision"} & set(source["task_cfg"])
 
 
 def test_data_has_short_recordings_left_out_and_a_label_every_10_ms(pretrained):
@@ -105,3 +110,56 @@ def test_contradictions_are_named(manifests, tmp_path):
         pretrain(RECIPE.model_copy(update={"max_seconds": 3.0}), manifests, tmp_path / "out")
     with pytest.raises(TrainingError, match="two are needed"):
         pretrain(RECIPE.model_copy(update={"min_seconds": 2.0, "max_seconds": 2.0}), manifests, tmp_path / "out")
+    with pytest.raises(ConfigError, match="repeats: 1 numbers for 2 corpora"):
+        pretrain(RECIPE.model_copy(update={"repeats": (2,)}), manifests, tmp_path / "out")
+
+
+def test_a_corpus_can_count_several_times(manifests, tmp_path):
+    recipe = RECIPE.model_copy(update={"repeats": (1, 3), "updates": 1})
+    pretrain(recipe, manifests, tmp_path / "out", tmp_path / "work", keep_work=True)
+    data = tmp_path / "work/data"
+    lines = (data / "train.tsv").read_text().splitlines()[1:]
+    labels = (data / "train.km").read_text().splitlines()
+    assert len(lines) == len(labels)
+    assert [len(line.split()) for line in labels] == [1 + (int(line.split("\t")[1]) - 400) // 160 for line in lines]
+    counts = Counter(line.split("\t")[0] for line in lines)
+    facts = json.loads((tmp_path / "out/provenance.json").read_text())["recipe"]["data"]
+    assert len(counts) == facts["recordings"] == len(list((data / "train").iterdir()))
+    assert sorted(set(counts.values())) == [1, 3]
+    kept = [cut for folder in manifests for cut in load_split(folder, "train") if cut.duration >= RECIPE.min_seconds]
+    utterances = choose_utterances(manifests, recipe)
+    assert len(utterances.train) + len(utterances.valid) == len(kept)
+    second = {cut.recording.sources[0].source for cut in load_split(manifests[1], "train")}
+    expected = [3 if cut.recording.sources[0].source in second else 1 for cut in utterances.train]
+    assert utterances.repeats == expected
+    # valid recordings stand once and are not learnt from
+    assert len((data / "valid.tsv").read_text().splitlines()) == 1 + len(utterances.valid)
+
+
+@pytest.mark.parametrize("family", ["hubert", "wav2vec2"])
+def test_bf16_learns_nearly_the_same_and_keeps_fp32_weights(family, manifests, tmp_path):
+    small = {key: value for key, value in RECIPE.model_dump().items() if family == "hubert" or key != "clusters"}
+    recipe = PretrainRecipe(**{**small, "family": family, "updates": 4})
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        pretrain(recipe.model_copy(update={"precision": precision}), manifests, tmp_path / precision)
+        with (tmp_path / precision / "training.csv").open(newline="") as file:
+            losses[precision] = [float(row["loss_m" if family == "hubert" else "loss"]) for row in csv.DictReader(file)]
+        assert {tensor.dtype for tensor in load_encoder(tmp_path / precision).backbone.state_dict().values()} == {torch.float32}
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
+    assert losses["bf16"] != losses["fp32"]
+
+
+def test_scores_of_clusters_are_fairseqs():
+    """One product of matrices instead of a copy of all embeddings for each frame."""
+    import_fairseq()
+    from fairseq.models.hubert.hubert import HubertModel
+
+    from speechft.finetune.plugin.pretraining import RepeatableHubert
+
+    generator = torch.Generator().manual_seed(0)
+    embeddings, frames = torch.randn(12, 16, generator=generator), torch.randn(30, 16, generator=generator)
+    target = torch.randint(12, (30,), generator=generator)
+    arguments = (frames, embeddings[target], embeddings[:, None].expand(-1, 30, -1))
+    settings = SimpleNamespace(logit_temp=0.1)
+    torch.testing.assert_close(RepeatableHubert.compute_nce(settings, *arguments), HubertModel.compute_nce(settings, *arguments))

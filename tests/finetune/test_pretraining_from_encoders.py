@@ -201,6 +201,22 @@ def test_dropped_layers_are_repeatable(manifests, tmp_path):
     assert read_source_config(tmp_path / "a")["model_cfg"]["encoder_layerdrop"] == 0.5
 
 
+@pytest.mark.parametrize(("source", "family"), [("first", "wav2vec2"), ("wav2vec2", "hubert")])
+def test_the_other_family_can_be_the_start(source, family, models, manifests, tmp_path):
+    changed = {key: value for key, value in (SECOND if family == "hubert" else WAV2VEC2).items() if key != "architecture"}
+    recipe = PretrainRecipe(**{**changed, "family": family, "updates": 1})
+    pretrain(recipe, manifests, tmp_path / "out", start=models / source)
+    start, made = load_encoder(models / source), load_encoder(tmp_path / "out")
+    assert made.family == family
+    # The learning rate of the first update is 0.
+    for name, tensor in start.backbone.state_dict().items():
+        assert torch.equal(made.backbone.state_dict()[name], tensor), name
+    head = read_pretraining_only(tmp_path / "out")
+    assert ("quantizer.vars" in head) == (family == "wav2vec2")
+    assert ("label_embs_concat" in head) == (family == "hubert")
+    assert len(rows(tmp_path / "out")) == 1
+
+
 def test_what_is_impossible_is_named(models, manifests, theta0, tmp_path):
     layer = PretrainRecipe(**SECOND, targets={"layer": 1})
     out = tmp_path / "out"
@@ -212,8 +228,6 @@ def test_what_is_impossible_is_named(models, manifests, theta0, tmp_path):
         pretrain(PretrainRecipe(**SECOND, targets="own_predictions"), manifests, out)
     with pytest.raises(ConfigError, match="architecture"):
         pretrain(RECIPE, manifests, out, start=models / "first")
-    with pytest.raises(ConfigError, match="is a wav2vec2 encoder"):
-        pretrain(PretrainRecipe(updates=3), manifests, out, start=models / "wav2vec2")
     with pytest.raises(CheckpointError, match="special|begins with"):
         continue_pretraining(theta0, ContinuedPretrainRecipe(**CONTINUED), manifests, out)
     wavlm = random_encoder("wavlm", tmp_path / "wavlm")

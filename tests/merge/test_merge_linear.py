@@ -60,6 +60,23 @@ def test_a_model_merged_with_a_copy_of_itself_stays(tmp_path, pair, alpha):
     assert same_bits(merged(tmp_path, base, [copy], alpha), load_file(base))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("alpha", [-1.5, -0.25, 0.1, 0.25, 0.5, 0.75, 0.9, 1.5, 2.0])
+def test_values_that_both_models_share_stay_bit_for_bit(tmp_path, alpha, dtype):
+    shared = torch.tensor([-0.0, 0.0, 1.0, -1e-6, 3.0, 0.1, -0.0] * 7).to(dtype)
+    save_file({"x": torch.cat([shared, torch.ones(3).to(dtype)])}, tmp_path / "a")
+    save_file({"x": torch.cat([shared, torch.zeros(3).to(dtype)])}, tmp_path / "b")
+    found = merged(tmp_path, tmp_path / "a", [tmp_path / "b"], alpha, extrapolate=True)["x"]
+    assert found[:-3].view(torch.uint8).tolist() == shared.view(torch.uint8).tolist()
+    assert found[-3:].tolist() == pytest.approx([1 - alpha] * 3, abs=0.004)
+
+
+def test_finite_values_whose_sum_overflows_are_merged(tmp_path):
+    for name, value in [("a", 3e38), ("b", 2e38)]:
+        save_file({"x": torch.full((8,), value)}, tmp_path / name)
+    assert merged(tmp_path, tmp_path / "a", [tmp_path / "b"], 0.5)["x"].tolist() == pytest.approx([2.5e38] * 8)
+
+
 @quick
 @given(models(4), ALPHAS)
 def test_the_order_of_the_models_does_not_change_a_bit(tmp_path, quadruple, alpha):

@@ -66,6 +66,8 @@ def test_methods_change_the_recipe_of_a_fine_tuning_without_labels(values):
         ("second", {"recipe": {"targets": {"layer": 1}}}, "needs an encoder"),
         ("second", {"recipe": {"targets": "own_predictions"}}, "name it"),
         ("second", {"start": "longer", "recipe": {}}, "from itself"),
+        ("second", {"recipe": {"repeats": [1, 2, 3, 4]}}, "repeats: 4 numbers for"),
+        ("second", {"recipe": {"smooth_targets": 4}}, "is even"),
         ("longer", {"recipe": {"architecture": {"layers": 5}}}, "leave it out"),
         ("contrastive", {"recipe": {"family": "wav2vec2", "targets": {"layer": 1}}}, "targets goes with family hubert"),
     ],

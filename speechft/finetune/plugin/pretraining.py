@@ -17,6 +17,7 @@ from fairseq.tasks.audio_pretraining import AudioPretrainingConfig, AudioPretrai
 from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig, HubertPretrainingTask
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from speechft.encoders.families import get_family
 from speechft.errors import TrainingError
@@ -85,17 +86,48 @@ def _crop(waveform: Tensor, size: int) -> Tensor:
     return waveform[start : start + size]
 
 
-class RepeatableHubert(HubertModel):  # type: ignore[misc]
+class _Autocast(nn.Module):
+    """A model of fairseq whose forward pass, projections and scores apart, runs in bf16 when the task asks for it."""
+
+    bf16 = False
+    final_proj: nn.Module
+
+    def forward(self, source: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """As fairseq's."""
+        with torch.autocast(source.device.type, torch.bfloat16, enabled=self.bf16):
+            return super().forward(source, *args, **kwargs)
+
+    def use_bf16(self) -> None:
+        """From now on; what predictions are compared in stays float32."""
+        self.bf16 = True
+        self.final_proj.register_forward_hook(lambda _module, _inputs, output: output.float())
+
+
+class RepeatableHubert(_Autocast, HubertModel):  # type: ignore[misc]
     """HuBERT of fairseq, of the same tensors and configuration, with masks that depend on `mask_key` and the utterance."""
 
     mask_key: tuple[int, int, Any] = (0, 0, None)
+    logit_temp: float
 
     def apply_mask(self, x: Tensor, padding_mask: Tensor | None, target_list: Any) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """Mask frames of x (B, T, D)."""
         return repeatable_mask(self, x, padding_mask)
 
+    def compute_nce(self, x: Tensor, pos: Tensor, negs: Tensor) -> Tensor:
+        """Cosine similarities over the temperature of x (S, D) with the right embedding, pos (S, D), and with all, negs (C, S, D).
 
-class RepeatableWav2Vec2(Wav2Vec2Model):  # type: ignore[misc]
+        fairseq compares every frame with its own copy of the embeddings. They are the same for all frames, so one product of matrices
+        does. Returns (S, 1 + C).
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            embeddings = negs[:, 0].float()
+            scores = F.normalize(x.float(), dim=-1) @ F.normalize(embeddings, dim=-1).T / self.logit_temp
+            right = (pos[:, None] == embeddings).all(-1)
+            first = right.int().argmax(dim=-1, keepdim=True)
+            return torch.cat([scores.gather(1, first), scores.masked_fill(right, float("-inf"))], dim=1)
+
+
+class RepeatableWav2Vec2(_Autocast, Wav2Vec2Model):  # type: ignore[misc]
     """wav2vec 2.0 of fairseq, of the same tensors and configuration, with masks that depend on `mask_key` and the utterance."""
 
     mask_key: tuple[int, int, Any] = (0, 0, None)
@@ -117,9 +149,11 @@ class _Continuation:
 
     `start`: safetensors file of the tensors to begin with. `fresh_head`: begin with another cluster head than that of the file.
     `head_only`: updates that train the pre-training head alone. `freeze_extractor`: never train the convolutional feature extractor.
+    `precision`: fp32 or bf16, of the forward pass.
     """
 
     seed: int = 1337
+    precision: str = "fp32"
     start: str | None = None
     fresh_head: bool = False
     head_only: int = 0
@@ -138,8 +172,10 @@ class _Repeatable:
         super().load_dataset(split, **kwargs)  # type: ignore[misc]
         self.datasets[split] = RepeatableDataset(self.datasets[split], self.cfg.seed)
 
-    def begin(self, model: nn.Module) -> None:
+    def begin(self, model: _Autocast) -> None:
         """Put the start's tensors into a new model, and free what will train at some time: the optimizer receives that."""
+        if self.cfg.precision == "bf16":
+            model.use_bf16()
         if self.cfg.start:
             load_start(model, self.cfg.start, get_family(self.family).pretraining_only, fresh_head=self.cfg.fresh_head)
         self._freeze_for(model, completed_updates=0, head_only=0)
