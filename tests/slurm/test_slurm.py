@@ -124,9 +124,9 @@ def test_every_job_ends_well_with_the_gpus_it_asked_for(slurm, undisturbed, note
         facts = slurm.facts(job.id)
         with_gpu = "evaluate" in job.comment or "finetune" in job.comment
         assert facts["Partition"] == ("gpu" if with_gpu else "cpu")
-        assert facts.get("JOB_GRES") == ("gpu:pretended:1" if with_gpu else None)
+        assert facts["JOB_GRES"] == ("gpu:pretended:1" if with_gpu else "(null)")
         assert facts["TimeLimit"] == "00:10:00"
-        note(f"  job {job.id} {job.state} {facts['Partition']} {facts.get('JOB_GRES', '-')} {facts['RunTime']} {job.comment}")
+        note(f"  job {job.id} {job.state} {facts['Partition']} {facts['JOB_GRES']} {facts['RunTime']} {job.comment}")
     for text in [log(undisturbed, "finetune/tiny/words/stable_ft"), log(undisturbed, "evaluate/tiny/none/pretrained/pr")]:
         assert re.search(r"^GPUs: [01]$", text, re.M), text  # CUDA_VISIBLE_DEVICES, by Slurm
 
