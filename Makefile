@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete
 
-.PHONY: help environment demo mini mini-encoders recorded test test-fast lint format schema lock clean
+.PHONY: help environment demo mini mini-encoders recorded test test-fast test-slurm slurm-packages resume lint format schema lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 18
@@ -41,6 +41,16 @@ recorded: $(READY)  ## the same flow on real recordings (see config/recorded.yam
 
 test: $(READY)  ## all tests that this machine can run
 	$(BIN)/python -m pytest
+
+test-slurm: $(READY)  ## tests on a private Slurm on this machine; skipped where Slurm is not installed
+	$(BIN)/python -m pytest tests/slurm tests/test_cluster.py
+
+slurm-packages:  ## install what tests/slurm starts (Debian, Ubuntu; as root)
+	@missing=; for program in slurmctld slurmd sbatch munged; do command -v $$program >/dev/null || missing=$$program; done; \
+	  [ -z "$$missing" ] || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge; }
+
+resume: $(READY)  ## after a killed `snakemake --profile slurm all`: cancel its orphans, unlock, go on
+	$(BIN)/speechft resume --profile slurm all
 
 test-fast: $(READY)  ## tests that end within seconds
 	$(BIN)/python -m pytest -m "not slow"

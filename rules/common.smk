@@ -2,6 +2,8 @@
 import sys
 from pathlib import Path
 
+from speechft.cluster import prefer_commands
+from speechft.files import LOCK_SECONDS
 from speechft.workflow import MODEL_FILES, one_of
 
 RESULTS = flow.results
@@ -13,7 +15,13 @@ PREFIX = "set -euo pipefail; export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1; "
 # A conda environment, where one was asked for (--software-deployment-method conda), brings its own.
 if not workflow.deployment_settings.deployment_method:
     PREFIX += f"export PATH={Path(sys.executable).parent}:$PATH; "
+
+# Two jobs that make the same thing exist only where a killed run left one behind: the second waits, then finds the work done.
+PREFIX += f"export {LOCK_SECONDS}=1000000; "
 shell.prefix(PREFIX)
+
+# On a Slurm cluster Snakemake's questions go through commands that bear with a controller that is away for a while.
+prefer_commands(Path(workflow.basedir, "slurm/bin"))
 
 
 wildcard_constraints:
@@ -54,4 +62,4 @@ rule recipe:
     params:
         text=lambda wildcards: flow.recipe(wildcards.recipe),
     shell:
-        "printf '%s\\n' {params.text:q} > {output} 2> {log}"
+        "printf '%s\\n' {params.text:q} > {output}.tmp 2> {log} && mv {output}.tmp {output}"

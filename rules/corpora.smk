@@ -17,8 +17,8 @@ rule manifests:
         "../envs/speechft.yaml"
     threads: flow.resources("small").threads
     resources:
-        mem_mb=flow.resources("small").mem_mb,
-        runtime=flow.resources("small").runtime,
+        mem_mb=flow.memory("small"),
+        runtime=flow.minutes("small"),
     shell:
         "speechft prepare --recipe {input.recipe} --out {output} > {log} 2>&1"
 

@@ -19,15 +19,15 @@ rule pretrain:
         "../envs/speechft.yaml"
     threads: flow.resources("pretrain").threads
     resources:
-        mem_mb=flow.resources("pretrain").mem_mb,
-        runtime=flow.resources("pretrain").runtime,
+        mem_mb=flow.memory("pretrain"),
+        runtime=flow.minutes("pretrain"),
         gpu=flow.resources("pretrain").gpu,
     params:
         out=subpath(output[0], parent=True),
         options=lambda wildcards: flow.pretraining_options(wildcards.encoder),
     shell:
-        "speechft pretrain {input.manifests} --recipe {input.recipe} {params.options} --out {params.out}"
-        " --threads {threads} > {log} 2>&1"
+        "exec speechft pretrain {input.manifests} --recipe {input.recipe} {params.options} --out {params.out}"
+        " --threads {threads} --gpus {resources.gpu} > {log} 2>&1"
 
 
 rule fbank:
@@ -79,8 +79,8 @@ rule import_checkpoint:
         "../envs/speechft.yaml"
     threads: flow.resources("small").threads
     resources:
-        mem_mb=flow.resources("small").mem_mb,
-        runtime=flow.resources("small").runtime,
+        mem_mb=flow.memory("small"),
+        runtime=flow.minutes("small"),
     params:
         out=subpath(output[0], parent=True),
         options=lambda wildcards: flow.import_options(wildcards.encoder),

@@ -17,13 +17,13 @@ rule evaluate:
         "../envs/speechft.yaml"
     threads: flow.resources("evaluate").threads
     resources:
-        mem_mb=flow.resources("evaluate").mem_mb,
-        runtime=flow.resources("evaluate").runtime,
+        mem_mb=flow.memory("evaluate"),
+        runtime=flow.minutes("evaluate"),
         gpu=flow.resources("evaluate").gpu,
     params:
         model=subpath(input.model, parent=True),
         name="{encoder}/{finetuning}/{method}",
         work=f"{RESULTS}/work/evaluate",
     shell:
-        "speechft evaluate {params.model} {wildcards.task} {input.manifests} --recipe {input.recipe} --out {output}"
-        " --name {params.name} --work-dir {params.work} --threads {threads} > {log} 2>&1"
+        "exec speechft evaluate {params.model} {wildcards.task} {input.manifests} --recipe {input.recipe} --out {output}"
+        " --name {params.name} --work-dir {params.work} --threads {threads} --gpus {resources.gpu} > {log} 2>&1"

@@ -21,8 +21,8 @@ rule finetune:
         "../envs/speechft.yaml"
     threads: flow.resources("finetune").threads
     resources:
-        mem_mb=flow.resources("finetune").mem_mb,
-        runtime=flow.resources("finetune").runtime,
+        mem_mb=flow.memory("finetune"),
+        runtime=flow.minutes("finetune"),
         gpu=flow.resources("finetune").gpu,
     params:
         encoder=subpath(input.encoder, parent=True),
@@ -30,8 +30,8 @@ rule finetune:
         jointly=lambda wildcards: flow.joint_options(wildcards.finetuning),
         scalars=f"{RESULTS}/tensorboard/{{encoder}}/{{finetuning}}/{{method}}",
     shell:
-        "speechft finetune {params.encoder} {input.manifests[0]} {params.jointly} --recipe {input.recipe} --out {params.out}"
-        " --tensorboard {params.scalars} --threads {threads} > {log} 2>&1"
+        "exec speechft finetune {params.encoder} {input.manifests[0]} {params.jointly} --recipe {input.recipe} --out {params.out}"
+        " --tensorboard {params.scalars} --threads {threads} --gpus {resources.gpu} > {log} 2>&1"
 
 
 # An early checkpoint is a by-product of the run of another method, made a model of its own here.

@@ -21,13 +21,13 @@ rule continue_pretraining:
         "../envs/speechft.yaml"
     threads: flow.resources("pretrain").threads
     resources:
-        mem_mb=flow.resources("pretrain").mem_mb,
-        runtime=flow.resources("pretrain").runtime,
+        mem_mb=flow.memory("pretrain"),
+        runtime=flow.minutes("pretrain"),
         gpu=flow.resources("pretrain").gpu,
     params:
         encoder=subpath(input.encoder, parent=True),
         out=subpath(output[0], parent=True),
         options=lambda wildcards: flow.continuing_options(wildcards.finetuning),
     shell:
-        "speechft continue {params.encoder} {input.manifests} --recipe {input.recipe} {params.options} --out {params.out}"
-        " --threads {threads} > {log} 2>&1"
+        "exec speechft continue {params.encoder} {input.manifests} --recipe {input.recipe} {params.options} --out {params.out}"
+        " --threads {threads} --gpus {resources.gpu} > {log} 2>&1"

@@ -80,7 +80,16 @@ class Resources(Strict):
     threads: Positive = 2
     mem_mb: Positive = 4000
     runtime: Positive = Field(60, description="Minutes.")
-    gpu: int = Field(0, ge=0)
+    gpu: int = Field(0, ge=0, description="Fine-tuning runs one process a GPU.")
+    max_mem_mb: Positive | None = Field(None, description="Attempt n asks for n times the memory, but never for more than this.")
+    max_runtime: Positive | None = Field(None, description="The same for minutes: what the partition allows.")
+
+    @model_validator(mode="after")
+    def _limits_are_not_below(self) -> Self:
+        for name, limit in (("mem_mb", self.max_mem_mb), ("runtime", self.max_runtime)):
+            if limit is not None and limit < getattr(self, name):
+                raise ValueError(f"max_{name}: {limit} is less than {name}, {getattr(self, name)}")
+        return self
 
 
 class StageResources(Strict):
@@ -90,6 +99,13 @@ class StageResources(Strict):
     finetune: Resources = Resources()
     evaluate: Resources = Resources()
     small: Resources = Resources(threads=1, mem_mb=2000, runtime=15)
+
+    @model_validator(mode="after")
+    def _several_gpus_are_used(self) -> Self:
+        wasted = [name for name in ("pretrain", "evaluate", "small") if getattr(self, name).gpu > 1]
+        if wasted:
+            raise ValueError(f"{', '.join(wasted)}: such jobs use one GPU; only `finetune` uses several")
+        return self
 
 
 def _default_methods() -> dict[str, Any]:

@@ -56,6 +56,10 @@ class AnalysisError(SpeechFTError):
     """Two encoders can not be compared, or a result of a comparison is malformed."""
 
 
+class ClusterError(SpeechFTError):
+    """A cluster does not answer, or jobs of an earlier run are in the way."""
+
+
 class TableError(SpeechFTError):
     """A table can not be made: a malformed cell, an unknown column."""
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from speechft.errors import SpeechFTError
+
+logger = logging.getLogger(__name__)
 
 
 def _temporary_sibling(path: Path) -> Path:
@@ -155,23 +158,48 @@ def sha256_json(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()
 
 
+LOCK_SECONDS = "SPEECHFT_LOCK_SECONDS"
+"""Environment variable: how long a job waits for a lock. The workflow sets it; by hand it is 0, and a second job is refused at once."""
+
+
 @contextlib.contextmanager
-def exclusive_lock(path: str | Path, holder: str) -> Iterator[None]:
-    """Hold the lock file `path` while the block runs; refuse at once when another process holds it.
+def exclusive_lock(path: str | Path, holder: str) -> Iterator[bool]:
+    """Hold the lock file `path` while the block runs; yields whether another process had held it first.
+
+    Who had to wait should look whether the other one has done the work. The system frees the lock when its holder dies, however that
+    happens. On shared file systems this needs locks that work across nodes (NFS: yes; Lustre: mounted with `flock`).
 
     Raises:
-        SpeechFTError: another process works there; `holder` says at what.
+        SpeechFTError: another process works there, and still does after the seconds in SPEECHFT_LOCK_SECONDS; `holder` says at what.
     """
     from filelock import FileLock, Timeout
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, timeout=0)
+    waited = False
     try:
         lock.acquire()
     except Timeout as error:
-        raise SpeechFTError(f"{path}: another process is {holder} here. Wait for it or end it, then run this again.") from error
+        refusal = f"{path}: another process is {holder} here. Wait for it or end it, then run this again."
+        seconds = _lock_seconds()
+        if not seconds:
+            raise SpeechFTError(refusal) from error
+        logger.info("%s: another process is %s here; waiting for it", path, holder)
+        waited = True
+        try:
+            lock.acquire(timeout=seconds, poll_interval=1.0)
+        except Timeout:
+            raise SpeechFTError(refusal) from error
     try:
-        yield
+        yield waited
     finally:
         lock.release()
+
+
+def _lock_seconds() -> float:
+    text = os.environ.get(LOCK_SECONDS, "0")
+    try:
+        return float(text)
+    except ValueError:
+        raise SpeechFTError(f"{LOCK_SECONDS}={text}: is not a number of seconds. Set one, or unset the variable.") from None

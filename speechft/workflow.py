@@ -383,3 +383,20 @@ class Workflow:
         """What a job of `stage` asks for."""
         found: Resources = getattr(self.experiment.resources, stage)
         return found
+
+    def memory(self, stage: str) -> Callable[[Any, int], int]:
+        """Resource function of Snakemake for megabytes: attempt times what `stage` asks for, within its limit."""
+        asked = self.resources(stage)
+        return _growing(asked.mem_mb, asked.max_mem_mb)
+
+    def minutes(self, stage: str) -> Callable[[Any, int], int]:
+        """The same for minutes."""
+        asked = self.resources(stage)
+        return _growing(asked.runtime, asked.max_runtime)
+
+
+def _growing(amount: int, limit: int | None) -> Callable[[Any, int], int]:
+    def of_attempt(wildcards: Any, attempt: int) -> int:  # noqa: ARG001 (Snakemake looks at the names)
+        return min(amount * attempt, limit or amount * attempt)
+
+    return of_attempt

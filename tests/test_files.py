@@ -1,11 +1,12 @@
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from speechft.errors import SpeechFTError
-from speechft.files import atomic_directory, atomic_file, exclusive_lock, read_json, sha256_json, write_json
+from speechft.files import LOCK_SECONDS, atomic_directory, atomic_file, exclusive_lock, read_json, sha256_json, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
@@ -125,3 +126,30 @@ def test_a_lock_held_by_another_process_refuses_at_once_and_is_freed_by_its_deat
     holder.communicate()
     with exclusive_lock(lock, "training"):
         pass
+
+
+def test_a_job_of_the_workflow_waits_for_a_lock_and_knows_that_it_did(tmp_path, monkeypatch):
+    lock = tmp_path / "lock"
+    monkeypatch.setenv(LOCK_SECONDS, "60")
+    with exclusive_lock(lock, "training") as waited:
+        assert not waited
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    threading.Timer(1.5, holder.kill).start()
+    with exclusive_lock(lock, "training") as waited:
+        assert waited
+    holder.wait()
+
+
+def test_waiting_for_a_lock_ends(tmp_path, monkeypatch):
+    lock = tmp_path / "lock"
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    monkeypatch.setenv(LOCK_SECONDS, "0.5")
+    with pytest.raises(SpeechFTError, match="another process is training here"), exclusive_lock(lock, "training"):
+        pass
+    monkeypatch.setenv(LOCK_SECONDS, "long")
+    with pytest.raises(SpeechFTError, match="SPEECHFT_LOCK_SECONDS=long: is not a number"), exclusive_lock(lock, "training"):
+        pass
+    holder.kill()
+    holder.wait()

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from speechft.cli.options import AsJson, Recipe, Threads, WorkDir, app, use_threads
+from speechft.cli.options import AsJson, Gpus, Recipe, Threads, WorkDir, app, use_gpus, use_threads
 from speechft.errors import ConfigError
 
 
@@ -22,6 +22,7 @@ def evaluate(
     name: Annotated[str | None, typer.Option(help="encoder/finetuning/method, written into the cell.")] = None,
     work_dir: WorkDir = None,
     threads: Threads = None,
+    gpus: Gpus = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it will cost: encoder passes, memory, disk.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -36,6 +37,8 @@ def evaluate(
     chosen = load_recipe(EvaluationRecipe, recipe) if recipe else None
     if chosen and chosen.task != task:
         raise ConfigError(f"{recipe}: is a recipe of task {chosen.task!r}, not {task!r}.")
+    if not dry_run:
+        use_gpus(gpus)
     use_threads(threads)
     if dry_run:
         from speechft.evaluate import plan_evaluation

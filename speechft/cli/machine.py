@@ -1,8 +1,9 @@
-"""Verbs about this installation: doctor, schema."""
+"""Verbs about this installation and its runs: doctor, schema, resume."""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -63,3 +64,18 @@ def schema(out: Out = Path("config/schema.json")) -> None:
     from speechft.files import write_json
 
     write_json(out, experiment_schema())
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def resume(context: typer.Context) -> None:
+    """Go on with a workflow that was killed: cancel the Slurm jobs that it left, remove its lock, run Snakemake again.
+
+    Everything behind the verb is for Snakemake; without anything that is `--profile slurm all`.
+
+    Example: `speechft resume --profile slurm all`
+    """
+    from speechft.cluster import resume as run
+
+    # The parser takes a lone -- for itself, and Snakemake needs it between its options and its targets.
+    given = sys.argv[sys.argv.index(context.command_path.split()[-1]) + 1 :] if "--" in sys.argv else context.args
+    raise typer.Exit(run(Path.cwd(), given or ["--profile", "slurm", "all"]))

@@ -21,13 +21,19 @@ Recipe = Annotated[Path | None, typer.Option("--recipe", help="Recipe file (JSON
 Out = Annotated[Path, typer.Option("--out", "-o", help="Where the result goes; it appears when it is complete.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; default: all that this process may use.")]
 WorkDir = Annotated[Path | None, typer.Option("--work-dir", help="Folder for checkpoints and caches that let an interrupted job continue.")]
+Gpus = Annotated[
+    int,
+    typer.Option(min=0, help="Claim this many GPUs of this machine, when they are free; 0: use what is visible, without a claim."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Family = Annotated[str | None, typer.Option(help="Encoder family; detected from the content when not given.")]
 
 
 def use_threads(threads: int | None) -> None:
-    """Bind the numerical libraries to `threads`; must run before torch is imported."""
-    count = threads or len(os.sched_getaffinity(0))
+    """Bind the numerical libraries to `threads`, or to a share of them under torchrun; must run before torch is imported."""
+    from speechft.devices import processes_here
+
+    count = max(1, (threads or len(os.sched_getaffinity(0))) // processes_here())
     os.environ["OMP_NUM_THREADS"] = str(count)
     # Threads that spin long while they wait starve other jobs on the same cores, and through them this one: several times slower on a
     # busy machine. Threads that sleep at once slow small tensors down by half. 10000 turns are some microseconds.
@@ -35,6 +41,15 @@ def use_threads(threads: int | None) -> None:
     import torch
 
     torch.set_num_threads(count)
+
+
+def use_gpus(count: int, *, processes: bool = False) -> None:
+    """Claim `count` GPUs; must run before torch is imported. With `processes`, go on as one process a GPU."""
+    from speechft.devices import become_torchrun, claim_gpus, under_torchrun
+
+    claim_gpus(count)
+    if processes and count > 1 and not under_torchrun():
+        become_torchrun(count)
 
 
 def need(recipe: Path | None, verb: str) -> Path:

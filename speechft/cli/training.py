@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from speechft.cli.options import Out, Recipe, Threads, WorkDir, app, need, use_threads
+from speechft.cli.options import Gpus, Out, Recipe, Threads, WorkDir, app, need, use_gpus, use_threads
 
 Corpora = Annotated[list[Path], typer.Argument(help="Folders of manifests; their train splits are listened to.")]
 TargetsFrom = Annotated[Path | None, typer.Option("--targets-from", help="Encoder directory for a recipe's `targets: {layer: ...}`.")]
@@ -22,6 +22,7 @@ def pretrain(
     targets_from: TargetsFrom = None,
     work_dir: WorkDir = None,
     threads: Threads = None,
+    gpus: Gpus = 0,
 ) -> None:
     """Pre-train a small HuBERT or wav2vec 2.0 with fairseq.
 
@@ -30,6 +31,7 @@ def pretrain(
     from speechft.recipes import PretrainRecipe, load_recipe
 
     chosen = load_recipe(PretrainRecipe, recipe) if recipe else PretrainRecipe()
+    use_gpus(gpus)
     use_threads(threads)
     from speechft.finetune import pretrain as run
 
@@ -45,6 +47,7 @@ def continue_(
     targets_from: TargetsFrom = None,
     work_dir: WorkDir = None,
     threads: Threads = None,
+    gpus: Gpus = 0,
 ) -> None:
     """Go on pre-training an encoder on other audio, e.g. of another language: stage 1 without labels.
 
@@ -53,6 +56,7 @@ def continue_(
     from speechft.recipes import ContinuedPretrainRecipe, load_recipe
 
     chosen = load_recipe(ContinuedPretrainRecipe, recipe) if recipe else ContinuedPretrainRecipe()
+    use_gpus(gpus)
     use_threads(threads)
     from speechft.finetune import continue_pretraining as run
 
@@ -74,8 +78,11 @@ def finetune(
     tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard.")] = None,
     work_dir: WorkDir = None,
     threads: Threads = None,
+    gpus: Gpus = 0,
 ) -> None:
     """Stage 1: fine-tune encoder and head on a task with fairseq's trainer; keep the encoder that is best on dev.
+
+    With `--gpus 2` or more it runs one process on each.
 
     Example: `speechft finetune models/hubert_base manifests/voxceleb1 --like sid --out models/stable_ft`
     """
@@ -86,6 +93,7 @@ def finetune(
         raise typer.BadParameter('give --recipe or --like; a recipe file can say "like" too')
     chosen = validate(FinetuneRecipe, {"like": like}, "--like") if like else load_recipe(FinetuneRecipe, need(recipe, "finetune"))
     further = dict(_named(entry) for entry in jointly or [])
+    use_gpus(gpus, processes=True)
     use_threads(threads)
     from speechft.finetune import finetune as run
 

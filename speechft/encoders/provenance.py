@@ -7,8 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from speechft.errors import CheckpointError, missing_file
-from speechft.files import sha256_file
+from speechft.errors import CheckpointError, SpeechFTError, missing_file
+from speechft.files import read_json, sha256_file
 
 SCHEMA = 1
 Kind = Literal["import", "pretrain", "continue", "finetune", "merge", "random", "fbank"]
@@ -38,6 +38,17 @@ def make_provenance(kind: Kind, inputs: Mapping[str, str | Path], recipe: Mappin
         "recipe": dict(recipe),
         "versions": {package: _version(package) for package in _PACKAGES},
     }
+
+
+def made_already(out_dir: Path, kind: Kind, inputs: Mapping[str, str | Path], recipe: Mapping[str, Any]) -> bool:
+    """Whether the encoder directory `out_dir` is complete and was made so: same kind, inputs, versions, and at least these recipe keys."""
+    try:
+        found = read_json(out_dir / "provenance.json")
+        wanted = make_provenance(kind, inputs, recipe)
+        same = all(found[key] == wanted[key] for key in ("schema", "kind", "inputs", "versions"))
+        return same and all(found["recipe"].get(key) == value for key, value in wanted["recipe"].items())
+    except (SpeechFTError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def _input(role: str, path: Path) -> dict[str, str]:

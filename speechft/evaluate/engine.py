@@ -39,7 +39,7 @@ from speechft.tasks import get_task
 from speechft.tasks.base import Task
 from speechft.tasks.heads import PooledHead
 
-FEATURES_VERSION = 2
+FEATURES_VERSION = 3
 """Part of the key of cached features; to be raised when the same encoder and clips give other vectors."""
 
 
@@ -106,7 +106,7 @@ def evaluate(
         folds = [own.load(found_task, manifests, encoder.encoder, found_recipe, work)]
     weights_hash = sha256_file(model_dir / "model.safetensors")
     model_hash = sha256_json({"config": sha256_file(model_dir / "config.json"), "weights": weights_hash})
-    key = _features_key(encoder, model_hash, folds)
+    key = _features_key(found_task.name, encoder, model_hash, folds)
     with exclusive_lock(work / f"{key}.lock", "computing the same features"):
         if own is None:
             run = _run(found_task, found_recipe, encoder, folds, work / key)
@@ -237,11 +237,14 @@ def _model_name(name: str | None) -> dict[str, str]:
     return dict(zip(("encoder", "finetuning", "method"), parts, strict=True))
 
 
-def _features_key(encoder: FrozenEncoder, model_hash: str, folds: Sequence[Fold]) -> str:
-    """Names the folder of cached features by everything that decides them."""
+def _features_key(task: str, encoder: FrozenEncoder, model_hash: str, folds: Sequence[Fold]) -> str:
+    """Names the folder of cached features by everything that decides them, and by the task.
+
+    Two tasks on one corpus (PR and ASR) run at the same time, and neither may wait for the other or remove its files.
+    """
     clips = {name: [[clip.cut.id, clip.start, clip.num_samples] for clip in pool] for name, pool in pooled_clips(folds).items()}
     manifests = {name: split.sha256 for name, split in folds[0].splits.items()}
-    parts = [FEATURES_VERSION, model_hash, encoder.precision, encoder.gain, manifests, clips]
+    parts = [FEATURES_VERSION, task, model_hash, encoder.precision, encoder.gain, manifests, clips]
     return sha256_json(parts)[:24]
 
 

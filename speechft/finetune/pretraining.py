@@ -21,7 +21,7 @@ from speechft.encoders.directory import (
     read_source_config,
     seal_encoder,
 )
-from speechft.encoders.provenance import Kind, make_provenance
+from speechft.encoders.provenance import Kind, made_already, make_provenance
 from speechft.errors import ConfigError, TrainingError, missing_file
 from speechft.files import atomic_directory, exclusive_lock, write_json
 from speechft.finetune.jobs import claim_work_directory, default_work_directory, is_main_process, job_identity, resolve_manifests
@@ -122,7 +122,10 @@ def _run(request: _Request) -> None:
     directory = Path(request.work_dir).absolute() if request.work_dir is not None else default_work_directory(out_dir, identity)
     if not is_main_process():
         raise TrainingError("Pre-training runs in one process. Start it without torchrun.")
-    with exclusive_lock(directory.with_name(f"{directory.name}.lock"), "pre-training"):
+    with exclusive_lock(directory.with_name(f"{directory.name}.lock"), "pre-training") as waited:
+        if waited and made_already(out_dir, request.kind, inputs, recipe.model_dump(mode="json")):
+            LOGGER.info("%s: is finished, by the process that was waited for", out_dir)
+            return
         claim_work_directory(directory, identity)
         utterances = choose_utterances(request.manifests, recipe)
         LOGGER.info(

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from speechft.alphas import alpha_text
 from speechft.encoders.directory import read_config, read_tensors, seal_encoder, write_encoder
 from speechft.encoders.families import nothing_learnt
-from speechft.encoders.provenance import make_provenance
+from speechft.encoders.provenance import made_already, make_provenance
 from speechft.errors import CheckpointError, ConfigError
 from speechft.files import atomic_directory, exclusive_lock
 from speechft.finetune.early import FOLDER as EARLY_FOLDER
@@ -25,7 +25,7 @@ from speechft.finetune.parts import Parts, check_same_parts
 from speechft.finetune.progress import FairseqRecords, Progress, Row, TrainingLog
 from speechft.finetune.scalars import Scalars
 from speechft.finetune.splits import needed_splits
-from speechft.finetune.trainer import fairseq_config, run_fairseq
+from speechft.finetune.trainer import LOGGER, fairseq_config, run_fairseq
 from speechft.recipes import FinetuneRecipe
 
 TRAINING_LOG = "training.csv"
@@ -84,7 +84,10 @@ def finetune(
     if not is_main_process():
         run_fairseq(_config(job), job.work_dir / "fairseq.rank.log", None)
         return
-    with exclusive_lock(directory.with_name(f"{directory.name}.lock"), "fine-tuning"):
+    with exclusive_lock(directory.with_name(f"{directory.name}.lock"), "fine-tuning") as waited:
+        if waited and made_already(out_dir, "finetune", _inputs(job), recipe.model_dump(mode="json")):
+            LOGGER.info("%s: is finished, by the process that was waited for", out_dir)
+            return
         job.save(identity)
         _train(job, parts, Path(tensorboard) if tensorboard is not None else None)
         _write_output(job, out_dir)
@@ -168,6 +171,10 @@ def _manifest_files(splits: Mapping[str, Mapping[str, Path]]) -> dict[str, Path]
     return files | {f"manifest_{name}_{split}": path for name in further for split, path in splits[name].items()}
 
 
+def _inputs(job: FinetuneJob) -> dict[str, Path]:
+    return {"base": job.encoder, **_manifest_files(job.manifests)}
+
+
 def _write_output(job: FinetuneJob, out_dir: Path) -> None:
     from speechft.encoders import load_encoder
     from speechft.finetune.best import BestEncoder
@@ -175,7 +182,7 @@ def _write_output(job: FinetuneJob, out_dir: Path) -> None:
     metric = Parts(job.recipe).selection_metric
     best = BestEncoder(job.best_path, metric.higher_is_better)
     backbone = load_encoder(job.encoder).backbone
-    inputs = {"base": job.encoder, **_manifest_files(job.manifests)}
+    inputs = _inputs(job)
 
     def write(folder: Path, weights: Mapping[str, torch.Tensor], facts: Mapping[str, Any], name: str) -> None:
         backbone.load_state_dict(weights, strict=True)

@@ -55,10 +55,18 @@ def test_two_processes_do_what_one_does_with_the_doubled_batch(even, tmp_path):
     assert any(not torch.equal(weights[1][name], tensor) for name, tensor in start.items())
 
 
-def test_several_tasks_in_two_processes(corpus, theta0, tmp_path):
+def test_several_tasks_on_two_gpus(corpus, theta0, tmp_path):
+    """The command itself claims two GPUs, which are pretended here, and goes on as two processes."""
     values = {"updates": 4, "batch_size": 4, "accumulate": 1, "validate_every": 2, "jointly": {"pr": {"task": "pr", "batch_size": 4}}}
     recipe = FinetuneRecipe.model_validate({**RECIPE.model_dump(), **values})
-    torchrun(2, tmp_path, recipe, theta0, corpus, "--jointly", f"pr={corpus}")
+    (tmp_path / "recipe.json").write_text(recipe.model_dump_json())
+    command = [sys.executable, "-m", "speechft.cli", "finetune", theta0, corpus, "--jointly", f"pr={corpus}"]
+    command += ["--recipe", tmp_path / "recipe.json", "--out", tmp_path / "out", "--threads", "2", "--gpus", "2"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "0,1", "TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "GPUs: 0,1" in done.stderr
+    assert len(list(tmp_path.glob("speechft-gpus-*/*"))) == 2
     rows = read_log(tmp_path / "out")
     assert [bool(row["dev_MEAN_ERROR"]) for row in rows] == [False, True] * 2
     assert json.loads((tmp_path / "out/provenance.json").read_text())["recipe"]["selected_by"] == "dev MEAN_ERROR"

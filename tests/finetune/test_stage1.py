@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
@@ -16,8 +17,8 @@ from speechft.corpora import load_split
 from speechft.encoders import load_encoder
 from speechft.encoders.random_encoders import random_encoder
 from speechft.errors import ConfigError, CorpusError, TrainingError
-from speechft.files import sha256_file
-from speechft.finetune import finetune
+from speechft.files import LOCK_SECONDS, sha256_file
+from speechft.finetune import finetune, stage1
 from speechft.finetune.batches import CutDataset
 from speechft.finetune.schedule import multiplier
 from speechft.finetune.trainer import import_fairseq
@@ -277,3 +278,27 @@ def test_bad_inputs_are_named(theta0, corpus, tmp_path):
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="fp16"):
             finetune(theta0, RECIPE.model_copy(update={"precision": "fp16"}), corpus, tmp_path / "out")
+
+
+def test_who_waited_for_another_process_finds_its_work_done_and_does_not_train(theta0, corpus, tmp_path, monkeypatch):
+    finetune(theta0, RECIPE, corpus, tmp_path / "out", tmp_path / "work")
+    before = sha256_file(tmp_path / "out/model.safetensors")
+    trained = []
+    monkeypatch.setattr(stage1, "_train", lambda *arguments: trained.append(1))
+    monkeypatch.setattr(stage1, "_write_output", lambda *arguments: None)
+    monkeypatch.setenv(LOCK_SECONDS, "60")
+
+    def after_another(recipe):
+        other = FileLock(tmp_path / "work.lock", thread_local=False)
+        other.acquire()
+        threading.Timer(1, other.release).start()
+        finetune(theta0, recipe, corpus, tmp_path / "out", tmp_path / "work")
+
+    after_another(RECIPE)
+    assert not trained
+    assert sha256_file(tmp_path / "out/model.safetensors") == before
+    after_another(RECIPE.model_copy(update={"seed": 99}))
+    assert trained, "what is there was made by another recipe"
+    trained.clear()
+    finetune(theta0, RECIPE, corpus, tmp_path / "out", tmp_path / "work2")
+    assert trained, "who did not wait was asked to train"

@@ -1,0 +1,112 @@
+"""GPUs of one machine shared by several jobs: each job claims its own, and no two jobs have the same one. No torch here.
+
+A claim is a lock on a file in the machine's temporary folder, which the system frees when the process dies, however that happens. A
+cluster's scheduler hands out GPUs by itself; there, claims keep apart the jobs that share one allocation.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from speechft.errors import ConfigError
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+LOGGER = logging.getLogger(__name__)
+_claims: list[int] = []
+"""Open files whose locks are this process's claims; they stay until it ends."""
+
+
+def visible_gpus() -> list[str]:
+    """Names of the GPUs that a process started here may use: those in CUDA_VISIBLE_DEVICES, or else all that nvidia-smi lists."""
+    if (named := os.environ.get(VISIBLE)) is not None:
+        return [name.strip() for name in named.split(",") if name.strip()]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False)
+    return listed.stdout.split() if listed.returncode == 0 else []
+
+
+def claim_gpus(count: int, folder: Path | None = None) -> list[str]:
+    """Wait until `count` visible GPUs are free, claim them, and make them the only visible ones. Must run before torch looks for GPUs.
+
+    Args:
+        count: 0 changes nothing. Processes that torchrun started never claim: their parent has.
+        folder: of the lock files; default: one for each user, and within Slurm for each allocation, where GPUs are numbered anew.
+
+    Returns:
+        Their names, as in CUDA_VISIBLE_DEVICES.
+
+    Raises:
+        ConfigError: fewer are visible than asked for.
+    """
+    if count == 0 or under_torchrun():
+        return []
+    names = visible_gpus()
+    if len(names) < count:
+        found = f"{VISIBLE}={os.environ[VISIBLE]}" if VISIBLE in os.environ else "nvidia-smi"
+        raise ConfigError(
+            f"--gpus {count}: {len(names)} visible here ({found}). Ask for fewer (`resources` in the experiment; 0 runs on the CPU), "
+            "or start the job where they are."
+        )
+    folder = folder or Path(tempfile.gettempdir()) / f"speechft-gpus-{os.getuid()}-{os.environ.get('SLURM_JOB_ID', 'local')}"
+    folder.mkdir(parents=True, exist_ok=True)
+    told = False
+    while not (claimed := _try_to_claim(names, count, folder)):
+        if not told:
+            LOGGER.info("waiting for %d of the GPUs %s", count, ",".join(names))
+            told = True
+        time.sleep(random.uniform(0.5, 1.5))  # jobs that want several must not take turns in hindering each other
+    os.environ[VISIBLE] = ",".join(claimed)
+    LOGGER.info("GPUs: %s", os.environ[VISIBLE])
+    return claimed
+
+
+def _try_to_claim(names: list[str], count: int, folder: Path) -> list[str]:
+    """`count` of the devices, or none: what is held while waiting for more could be what another job waits for."""
+    held: dict[str, int] = {}
+    for name in names:
+        file = os.open(folder / re.sub(r"[^\w-]", "_", name), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(file)
+            continue
+        held[name] = file
+        if len(held) == count:
+            for file in held.values():
+                os.set_inheritable(file, True)  # the claim outlives the step from this program to torchrun
+            _claims.extend(held.values())
+            return list(held)
+    for file in held.values():
+        os.close(file)
+    return []
+
+
+def under_torchrun() -> bool:
+    """Whether torchrun started this process."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def processes_here() -> int:
+    """How many processes of this job share this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def become_torchrun(processes: int) -> NoReturn:
+    """Replace this process by torchrun, which runs the same command in `processes` processes and hands on signals."""
+    torchrun = ["torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "-m", "speechft.cli", *sys.argv[1:]]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-m", *torchrun])

@@ -1,0 +1,88 @@
+"""A whole experiment of a few seconds: a random encoder, twelve utterances a split, one fine-tuning, two models on two tasks."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import yaml
+from conftest import ROOT
+
+from speechft.encoders.random_encoders import random_encoder
+from speechft.evaluate.cell import read_cell
+from speechft.files import sha256_file
+
+UPDATES = 120
+METHODS = ("pretrained", "speech_ft")
+EVALUATED = ("none/pretrained", "words/speech_ft")
+TRAINED = "results/models/tiny/words/stable_ft"
+TASKS = ("pr", "asr")
+_QUICK = {"protocol": "quick", "steps": 20, "eval_every": 10, "batch_size": 4, "accumulate": 1, "learning_rates": [1e-2, 1e-3]}
+_SMALL_HEAD = {"projected": 16, "hidden": 16, "spec_augment": False}
+
+
+def write_experiment(folder: Path, *, gpus: int = 1, updates: int = UPDATES, minutes: int = 10) -> None:
+    """Everything that a run in `folder` needs, the profile included. The arguments are about the fine-tuning."""
+    folder.mkdir(parents=True)
+    (folder / "slurm").symlink_to(ROOT / "slurm")
+    (folder / "config").mkdir()
+    (folder / "config/published.csv").write_bytes((ROOT / "config/published.csv").read_bytes())
+    random_encoder("hubert", folder / "encoder", seed=3)
+    _some_sentences(folder / "sentences.csv", per_split=12)
+    job = {"threads": 1, "mem_mb": 700, "runtime": 10}
+    values = {
+        "name": "tiny",
+        "results": "results",
+        "corpora": {"sentences": {"kind": "csv", "path": "sentences.csv"}},
+        "encoders": {"tiny": {"kind": "checkpoint", "path": "encoder"}},
+        "finetunings": {
+            "words": {
+                "corpus": "sentences",
+                "recipe": {"task": "pr", "updates": updates, "batch_size": 4, "validate_every": 15, "peak_lr": 1e-3},
+            }
+        },
+        "tasks": {
+            "pr": {"corpus": "sentences", "recipe": _QUICK},
+            "asr": {"corpus": "sentences", "recipe": {**_QUICK, "task_options": _SMALL_HEAD}},
+        },
+        "tables": {
+            "tiny": {"title": "Tiny", "encoders": ["tiny"], "finetunings": ["words"], "methods": list(METHODS), "tasks": list(TASKS)}
+        },
+        "resources": {
+            "small": {**job, "mem_mb": 600},
+            "finetune": {**job, "runtime": minutes, "gpu": gpus, "threads": gpus},
+            "evaluate": {**job, "gpu": 1},
+        },
+    }
+    (folder / "experiment.yaml").write_text(yaml.safe_dump(values))
+
+
+def _some_sentences(path: Path, per_split: int) -> None:
+    source = ROOT / "mini/speech/sentences.csv"
+    with source.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    kept: list[dict[str, str]] = []
+    for row in rows:
+        if sum(other["split"] == row["split"] for other in kept) < per_split:
+            kept.append({**row, "path": str(source.parent / row["path"])})
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(kept[0]))
+        writer.writeheader()
+        writer.writerows(kept)
+
+
+def copy_beginning(source: Path, folder: Path) -> None:
+    """Give an experiment what another one has before its fine-tuning: manifests and the imported encoder."""
+    for part in ("recipes/corpora", "corpora", "models/tiny/none"):
+        shutil.copytree(source / "results" / part, folder / "results" / part, copy_function=shutil.copyfile)  # newer than their inputs
+
+
+def results(folder: Path) -> dict[str, object]:
+    """What an experiment found, without times: hashes of weights, log and table, and the cells, each of which must be a valid one."""
+    files = [TRAINED + "/model.safetensors", TRAINED + "/training.csv", "results/tables/tiny.csv"]
+    files += [f"results/models/tiny/{name}/model.safetensors" for name in EVALUATED]
+    found: dict[str, object] = {name: sha256_file(folder / name) for name in files}
+    for name in EVALUATED:
+        for task in TASKS:
+            cell = f"results/cells/tiny/{name}/{task}.json"
+            found[cell] = read_cell(folder / cell).model_dump(exclude={"seconds"})
+    return found

@@ -1,0 +1,75 @@
+"""The profiles and the container file fit the workflow: every rule, option and file that they name exists."""
+
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import yaml
+from conftest import ROOT
+
+RULES = {name for path in (ROOT / "rules").glob("*.smk") for name in re.findall(r"^rule (\w+):", path.read_text(), re.M)}
+
+
+@pytest.mark.parametrize("name", ["slurm", "profiles/gpus"])
+def test_options_exist(name):
+    """Snakemake itself parses the profile, as far as its help."""
+    options = yaml.safe_load((ROOT / name / "config.yaml").read_text())
+    known = subprocess.run([sys.executable, "-m", "snakemake", "--help"], capture_output=True, text=True, check=True).stdout
+    for option in options:
+        assert re.search(rf"--{option}\b", known), option
+
+
+def test_the_slurm_profile_names_rules_of_the_workflow():
+    profile = yaml.safe_load((ROOT / "slurm/config.yaml").read_text())
+    assert set(profile["set-resources"]) == {"pretrain", "continue_pretraining", "finetune", "evaluate"} <= RULES
+    with_gpu = {path.stem: path.read_text() for path in (ROOT / "rules").glob("*.smk")}
+    users = {rule for text in with_gpu.values() for rule in re.findall(r"^rule (\w+):(?:(?!^rule ).)*?^        gpu=", text, re.M | re.S)}
+    assert users == set(profile["set-resources"]), "every rule that asks for GPUs goes to the partition that has them"
+
+
+def test_the_optional_part_about_groups_is_valid():
+    text = (ROOT / "slurm/config.yaml").read_text()
+    block = text[text.index("# groups:") : text.index("# ----", text.index("# groups:"))]
+    groups = yaml.safe_load(re.sub(r"^# ", "", block, flags=re.M))
+    (rule,), (name,) = groups["groups"], groups["groups"].values()
+    assert rule in RULES
+    assert groups["group-components"] == {name: 10}
+    assert (groups["set-resource-scopes"], groups["resources"]) == ({"gpu": "local"}, {"gpu": 1})
+
+
+def instructions():
+    """Instruction and arguments of each line of the container file."""
+    lines = (ROOT / "envs/Dockerfile").read_text().replace("\\\n", " ").splitlines()
+    return [tuple(line.split(maxsplit=1)) for line in lines if line.strip() and not line.startswith("#")]
+
+
+def test_the_container_copies_what_exists_and_all_that_the_package_needs():
+    copied = []
+    for instruction, arguments in instructions():
+        if instruction == "COPY":
+            *sources, _target = shlex.split(arguments)
+            copied += sources
+    for source in copied:
+        assert (ROOT / source).exists(), source
+    assert {"pyproject.toml", "README.md", "LICENSE", "speechft", "rules", "Snakefile", "config", "envs/requirements.lock"} <= set(copied)
+
+
+def test_the_container_is_installed_like_the_environment():
+    made = re.findall(r"pip install --quiet --disable-pip-version-check (.*)", (ROOT / "Makefile").read_text())
+    wanted = [command for command in made if "G722" not in command]
+    found = [
+        arguments.removeprefix("pip install --no-cache-dir ") for name, arguments in instructions() if arguments.startswith("pip install")
+    ]
+    assert found == wanted
+
+
+def test_the_container_is_pinned_and_is_not_run_by_root():
+    named = dict(instructions())
+    (python,) = re.fullmatch(r"python:(\d+\.\d+)\.\d+-slim-\w+", named["FROM"]).groups()
+    assert python in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    assert instructions()[0][0] == "FROM"
+    assert named["USER"] not in ("root", "0")
+    assert {name for name, _ in instructions()} <= {"FROM", "WORKDIR", "RUN", "COPY", "USER", "CMD"}
