@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 import yaml
@@ -134,7 +133,7 @@ def test_shapes_of_entries(tmp_path):
     assert (shape.layers, shape.width, assumed) == (3, 192, "")
     elsewhere = load_experiment(ROOT / "config/mini.yaml").encoders["hubert_mini"]
     inside = shape_of(elsewhere.model_copy(update={"path": ROOT / elsewhere.path}))[0]
-    assert inside == replace(shape, layers=4)
+    assert inside == shape.model_copy(update={"layers": 4})
     base, assumed = shape_of(elsewhere.model_copy(update={"path": tmp_path / "x.pt", "family": "wavlm"}))
     assert base == base_shape("wavlm")
     assert "counted as wavlm base" in assumed
