@@ -6,7 +6,6 @@ is generated from these classes (`speechft schema`).
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -23,7 +22,7 @@ from speechft.encoder_entries import Filterbanks as Filterbanks
 from speechft.encoder_entries import PretrainedElsewhere as PretrainedElsewhere
 from speechft.encoder_entries import PretrainedHere as PretrainedHere
 from speechft.encoder_entries import PublicEncoder as PublicEncoder
-from speechft.errors import ConfigError, missing_file, nearest
+from speechft.errors import ConfigError, missing_file, nearest, nearest_file
 from speechft.layouts import NOT_TUNED, CurveLayout, Name, RowLayout, TableLayout
 from speechft.merge.methods import METHODS
 from speechft.recipes import (
@@ -383,7 +382,7 @@ def load_experiment(path: str | Path) -> Experiment:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(missing_file(path, "as the experiment", _nearest_file(path))) from None
+        raise ConfigError(missing_file(path, "as the experiment", nearest_file(path))) from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: is a folder. Name an experiment file, e.g. {path / 'paper.yaml'}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -391,15 +390,6 @@ def load_experiment(path: str | Path) -> Experiment:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: an experiment is a mapping of keys, found {type(values).__name__}.")
     return parse_experiment(values, str(path))
-
-
-def _nearest_file(path: Path) -> str:
-    """The sentence that helps who mistyped the name of an experiment file."""
-    folder = path.parent if path.parent.is_dir() else Path("config")
-    there = sorted(found.name for found in [*folder.glob("*.yaml"), *folder.glob("*.yml")])
-    close = difflib.get_close_matches(path.name, there, n=1) or difflib.get_close_matches(f"{path.name}.yaml", there, n=1, cutoff=0.9)
-    hint = f"Did you mean {folder / close[0]}? " if close else ""
-    return f"{hint}In {folder} there are {', '.join(there)}." if there else "Complete ones are in config/ of the repository."
 
 
 def experiment_schema() -> dict[str, Any]:

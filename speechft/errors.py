@@ -73,3 +73,12 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
 def missing_file(path: str | Path, purpose: str, remedy: str) -> str:
     """Text for the commonest mistake: `path`, needed for `purpose`, is not there; `remedy` is one sentence."""
     return f"{path}: no such file, needed {purpose}. {remedy}"
+
+
+def nearest_file(path: Path) -> str:
+    """The sentence that helps who mistyped the name of an experiment file."""
+    folder = path.parent if path.parent.is_dir() else Path("config")
+    there = sorted(found.name for found in [*folder.glob("*.yaml"), *folder.glob("*.yml")])
+    close = difflib.get_close_matches(path.name, there, n=1) or difflib.get_close_matches(f"{path.name}.yaml", there, n=1, cutoff=0.9)
+    hint = f"Did you mean {folder / close[0]}? " if close else ""
+    return f"{hint}In {folder} there are {', '.join(there)}." if there else "Complete ones are in config/ of the repository."

@@ -203,3 +203,9 @@ def _lock_seconds() -> float:
         return float(text)
     except ValueError:
         raise SpeechFTError(f"{LOCK_SECONDS}={text}: is not a number of seconds. Set one, or unset the variable.") from None
+
+
+def from_here(path: str) -> str:
+    """The path from the working folder, so that the same file is always called the same; another one as it is."""
+    found = Path(path).absolute()
+    return (found.relative_to(Path.cwd()) if found.is_relative_to(Path.cwd()) else Path(path)).as_posix()

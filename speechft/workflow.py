@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 from speechft.alphas import ALPHA_PATTERN
@@ -25,6 +24,7 @@ from speechft.config import (
 from speechft.encoder_entries import encoders_behind
 from speechft.encoders.public import FOLDER, public_checkpoint
 from speechft.errors import ConfigError
+from speechft.files import from_here
 from speechft.recipes import CorpusRecipe, CurvePoint, CurveRecipe, ScoreRecipe, TableRecipe, TableRow
 from speechft.stage1_entries import EarlyMethod
 
@@ -36,19 +36,13 @@ def one_of(names: Iterable[str]) -> str:
     return "|".join(re.escape(name) for name in names) or "(?!)"
 
 
-def _from_here(path: str) -> str:
-    """The path from the working folder, so that the same file is always called the same; another one as it is."""
-    found = Path(path).absolute()
-    return (found.relative_to(Path.cwd()) if found.is_relative_to(Path.cwd()) else Path(path)).as_posix()
-
-
 class Workflow:
     """Paths and recipes of one experiment."""
 
     def __init__(self, experiment: Experiment, sources: Iterable[str] = ()) -> None:
         self.experiment = experiment
         self.results = experiment.results.as_posix()
-        self.sources = [shlex.quote(_from_here(source)) for source in sources]
+        self.sources = [shlex.quote(from_here(source)) for source in sources]
         """Files that the experiment was read from, as commands name them."""
 
     # ---- names, for wildcard constraints
