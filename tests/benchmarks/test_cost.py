@@ -1,4 +1,4 @@
-"""The comparison of protocols in benchmarks/cost.py; what ours counts is tested in tests/cost."""
+"""The comparison of protocols in benchmarks/cost.py; what ours counts is tested in tests/planning."""
 
 import subprocess
 import sys

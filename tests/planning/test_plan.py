@@ -7,7 +7,7 @@ import sys
 import pytest
 import yaml
 from conftest import ROOT
-from cost.conftest import speeds
+from planning.conftest import speeds
 
 from speechft.config import load_experiment, parse_experiment
 from speechft.cost.plan import plan_experiment
