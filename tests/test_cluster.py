@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,9 @@ def test_a_living_snakemake_is_left_alone(programs, tmp_path):
     program.write_text("import time\ntime.sleep(60)\n")
     living = subprocess.Popen([sys.executable, program], cwd=tmp_path)
     try:
+        deadline = time.monotonic() + 20
+        while not living_snakemakes(tmp_path) and time.monotonic() < deadline:  # a new process has no command line for a moment
+            time.sleep(0.05)
         assert living_snakemakes(tmp_path) == [living.pid]
         assert living_snakemakes(tmp_path / "programs") == []
         with pytest.raises(ClusterError, match=rf"still runs here, process {living.pid}"):
