@@ -57,6 +57,12 @@ def recipe_of(name: str, cache_gb: float = CACHE_GB, **changes: object) -> Evalu
     return evaluation_recipe(name, {"cache_gb": cache_gb, **changes})
 
 
+def epochs(name: str) -> float:
+    """Times that one training of the recipe passes over the training set; over that of a fold where there are folds."""
+    size = size_of(name)
+    return visits(recipe_of(name)) / (size.fold("train") if size.folds else size["train"]).utterances
+
+
 def s3prl_passes(name: str, learning_rates: int = LEARNING_RATES) -> Passes:
     """One cell by s3prl's protocol: a training for each learning rate and fold, and test of the best one where it was not scored before."""
     size, recipe = size_of(name), recipe_of(name)
@@ -107,9 +113,8 @@ def corpora() -> list[str]:
             f"{size[split].utterances:,.0f}, {number(size[split].hours)} h" if size[split].utterances else "-"
             for split in ("train", "dev", "test")
         ]
-        train = size.fold("train") if size.folds else size["train"]
-        epochs = "-" if name == "qbe" else f"{visits(recipe_of(name)) / train.utterances:.0f}"
-        found.append(f"| {'QbE' if name == 'qbe' else name.upper()} | {known.name} | {' | '.join(parts)} | {epochs} | {known.source} |")
+        times = "-" if name == "qbe" else f"{epochs(name):.0f}"
+        found.append(f"| {'QbE' if name == 'qbe' else name.upper()} | {known.name} | {' | '.join(parts)} | {times} | {known.source} |")
     return found
 
 

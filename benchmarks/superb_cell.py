@@ -23,10 +23,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from cost import epochs, evaluations, looks
+from cost import epochs, recipe_of
 from encoder import BASE
 from machine import describe
 from superb_cell_corpora import FOLDS, Emotions, Phones, make_emotions, make_phones, read_table
+
+from speechft.cost.passes import evaluations
 
 HERE = Path(__file__).parent
 TABLE = HERE.parent / "mini/speech/sentences.csv"
@@ -193,7 +195,7 @@ def check_same_work(task: str, reference: Reference, cell: dict[str, Any], train
 
     recipe = cell["recipe"]
     batches = recipe["steps"] * recipe["accumulate"]
-    times = evaluations(recipe["steps"], recipe["eval_every"])
+    times = math.ceil(recipe["steps"] / recipe["eval_every"])
     stream = shuffled(train, recipe["batch_size"], Generator()) if task == "er" else itertools.repeat(range(recipe["batch_size"]))
     expected = {
         "steps": recipe["steps"],
@@ -237,9 +239,9 @@ def emotion_rows(bench: Bench, corpus: Emotions, steps: int) -> tuple[list[str],
     per_utterance = sum(report["cpu"] for report in reference.reports) / reference.utterances
     start = (reference.total.cpu - per_utterance * reference.utterances) / runs
     long_steps = round(epochs("er") * corpus.train / a_step)
-    every = max(1, round(long_steps / looks("er")))
+    every = max(1, round(long_steps / evaluations(recipe_of("er"))))
     long_cell, long_cost = bench.speechft("er", corpus.manifests, {"steps": long_steps, "eval_every": every})
-    computed = runs * (start + per_utterance * (long_steps * a_step + evaluations(long_steps, every) * corpus.scored))
+    computed = runs * (start + per_utterance * (long_steps * a_step + math.ceil(long_steps / every) * corpus.scored))
     rows.append(row(f"ER, {epochs('er'):.0f} epochs ({long_steps} steps), as the recipe", computed, long_cell, long_cost, None))
     return rows, f"A run of s3prl for ER takes {start:.2f} s of CPU to start and {1000 * per_utterance:.3g} ms for each utterance."
 
