@@ -19,16 +19,16 @@ rule analyse:
         "../envs/speechft.yaml"
     threads: flow.resources("evaluate").threads
     resources:
-        mem_mb=flow.resources("evaluate").mem_mb,
-        runtime=flow.resources("evaluate").runtime,
+        mem_mb=flow.memory("evaluate"),
+        runtime=flow.minutes("evaluate"),
         gpu=flow.resources("evaluate").gpu,
     params:
         encoder=subpath(input.encoder, parent=True),
         model=subpath(input.model, parent=True),
         name="{encoder}/{finetuning}/{method}",
     shell:
-        "speechft analyse {params.encoder} {params.model} {input.manifests} --recipe {input.recipe} --out {output}"
-        " --name {params.name} --threads {threads} > {log} 2>&1"
+        "exec speechft analyse {params.encoder} {params.model} {input.manifests} --recipe {input.recipe} --out {output}"
+        " --name {params.name} --threads {threads} --gpus {resources.gpu} > {log} 2>&1"
 
 
 rule similarity:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from speechft.cli.options import AsJson, Out, Recipe, Threads, app, use_threads
+from speechft.cli.options import AsJson, Gpus, Out, Recipe, Threads, app, use_gpus, use_threads
 
 
 @app.command()
@@ -20,6 +20,7 @@ def analyse(
     recipe: Recipe = None,
     name: Annotated[str | None, typer.Option(help="encoder/finetuning/method, written into the result.")] = None,
     threads: Threads = None,
+    gpus: Gpus = 0,
     as_json: AsJson = False,
 ) -> None:
     """Compare a model with the pre-trained encoder: how far its weights moved, how alike its features are; write a JSON file.
@@ -27,6 +28,7 @@ def analyse(
     Example: `speechft analyse models/hubert_base models/speech_ft manifests/librispeech --out speech_ft.json`
     """
     use_threads(threads)
+    use_gpus(gpus)
     from speechft.analysis import analyse as run
     from speechft.analysis.result import AnalysisResult
     from speechft.analysis_recipes import AnalysisRecipe
