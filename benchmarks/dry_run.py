@@ -10,14 +10,13 @@ than --megabytes.
 import argparse
 import os
 import re
-import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from machine import describe, median_and_range
+from measured import measured_run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -43,20 +42,11 @@ def plan(experiment: Path, folder: Path) -> Plan:
     """Plan everything that the experiment has, in `folder`."""
     (folder / "config").mkdir(exist_ok=True)
     (folder / "config/published.csv").write_bytes((ROOT / "config/published.csv").read_bytes())
-    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder, "--cores", "1"]
-    command += ["--dry-run", "--configfile", experiment.resolve(), "--", "all"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
-    start = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(list(map(str, command)), stdout=output, stderr=subprocess.STDOUT, cwd=folder, env=environment)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        text = output.read()
-    if process.returncode:
-        raise SystemExit(f"the dry run failed:\n{text}")
-    return Plan(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, job_counts(text))
+    command: list[str | Path] = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder]
+    command += ["--cores", "1", "--dry-run", "--configfile", experiment.resolve(), "--", "all"]
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    measured = measured_run(command, cwd=folder, environment={"PYTHONPATH": path})
+    return Plan(measured.seconds, measured.cpu_seconds, measured.megabytes, job_counts(measured.output))
 
 
 def parse() -> argparse.Namespace:

@@ -9,7 +9,6 @@ Reads one JSON object a line from standard input, {"waveforms": FILE.npz, "featu
 import contextlib
 import json
 import os
-import resource
 import sys
 import time
 
@@ -21,6 +20,7 @@ os.dup2(2, 1)
 
 import numpy as np  # noqa: E402 - after the number of threads is set
 import torch  # noqa: E402
+from measured import peak_megabytes  # noqa: E402
 
 
 def load_speechft():
@@ -79,7 +79,7 @@ def synchronize():
 def peak_bytes():
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak_megabytes() * 2**20
 
 
 def answer(value):

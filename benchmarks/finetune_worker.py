@@ -8,13 +8,13 @@ The report has wall time, CPU time and utterances of every update, and the peak 
 import argparse
 import json
 import random
-import resource
 import sys
 import time
 from itertools import pairwise
 from pathlib import Path
 
 import torch
+from measured import peak_megabytes
 
 
 class Clock:
@@ -34,7 +34,7 @@ class Clock:
             torch.cuda.synchronize()
             self.peak = torch.cuda.max_memory_allocated()
         else:
-            self.peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            self.peak = peak_megabytes() * 2**20
         self.wall.append(time.perf_counter())
         self.cpu.append(time.process_time())
         self.utterances.append(self.heard)

@@ -7,16 +7,13 @@ first row.
 """
 
 import argparse
-import multiprocessing
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from encoder import BASE
 from machine import describe, median_and_range
+from measured import measured_run
 
 
 def make_checkpoint(folder: Path, small: bool) -> None:
@@ -41,20 +38,6 @@ def make_checkpoint(folder: Path, small: bool) -> None:
     (folder / "bare.pt").unlink()
 
 
-def measure(command: list[str], threads: int) -> tuple[float, float]:
-    """Wall-clock seconds and peak resident GiB of a command."""
-    start = time.perf_counter()
-    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": str(threads)}, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    message = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)} failed: {message}")
-    return seconds, usage.ru_maxrss / 2**20
-
-
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=5)
@@ -67,14 +50,10 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     options = parse()
     rows = []
+    threads = {"OMP_NUM_THREADS": str(options.threads)}
     with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
         folder = Path(scratch)
-        # In a process of its own: the peak of a child counts from what its parent had when it was started.
-        maker = multiprocessing.get_context("spawn").Process(target=make_checkpoint, args=(folder, options.small))
-        maker.start()
-        maker.join()
-        if maker.exitcode:
-            raise SystemExit("the checkpoint could not be made; the message is above")
+        make_checkpoint(folder, options.small)
         speechft = [sys.executable, "-m", "speechft.cli", "import"]
         commands = {"libraries alone": [sys.executable, "-c", "import speechft.encoders.importing"]}
         for name in ("checkpoint", "legacy"):
@@ -85,10 +64,10 @@ def main() -> None:
                 str(folder / "imported"),
             ]
         for name, command in commands.items():
-            measure(command, options.threads)  # brings libraries and the file into the page cache
-            found = [measure(command, options.threads) for _ in range(options.repetitions)]
-            times, peaks = zip(*found, strict=True)
-            rows.append(f"| {name} | {median_and_range(times)} | {median_and_range(peaks, 'GiB')} |")
+            # The first one brings libraries and the file into the page cache.
+            found = [measured_run(command, environment=threads) for _ in range(options.repetitions + 1)][1:]
+            peaks = [measured.megabytes / 1024 for measured in found]
+            rows.append(f"| {name} | {median_and_range([measured.seconds for measured in found])} | {median_and_range(peaks, 'GiB')} |")
     print(describe())
     print(f"{'A tiny model, not HuBERT base' if options.small else 'HuBERT base, random weights'}; {options.threads} threads; ", end="")
     print(f"{options.repetitions} repetitions after one; median (range). Files were in the page cache.\n")

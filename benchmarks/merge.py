@@ -12,16 +12,13 @@ On a machine that does other work as well, CPU time is what to compare.
 import argparse
 import json
 import math
-import multiprocessing
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from collections import defaultdict
 from pathlib import Path
 
 from machine import describe, median_and_range
+from measured import measured_run
 
 HERE = Path(__file__).parent
 SIZES = {"tiny": (2, 64, 128, 32), "base": (12, 768, 3072, 512), "billions": (48, 1920, 7680, 512)}
@@ -67,29 +64,6 @@ def make_models(folder: Path, size: str) -> None:
                     writer.append(tensor, values[: infos[tensor].size - start])
 
 
-def run(command: list[str], threads: int) -> tuple[float, float, float, str]:
-    """Wall-clock seconds, CPU seconds and peak resident MB of a command, and what it printed."""
-    start = time.perf_counter()
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": str(threads),
-        "GOMP_SPINCOUNT": "10000",
-        "HF_HUB_OFFLINE": "1",
-        "PYTHONPATH": str(HERE.parent),
-    }
-    with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=output, text=True)
-        assert process.stdout is not None
-        text = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            output.seek(0)
-            raise SystemExit(f"{' '.join(command)} failed: {output.read()[-2000:]}")
-    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, text
-
-
 def largest_difference(first: Path, second: Path) -> float:
     """Largest absolute difference of any value of two files with the same tensors."""
     from speechft.merge.stream import TensorReader
@@ -117,14 +91,15 @@ def main() -> None:
     cpu: dict[str, list[float]] = defaultdict(list)
     memory: dict[str, list[float]] = defaultdict(list)
     difference = None
+    environment = {
+        "OMP_NUM_THREADS": str(options.threads),
+        "GOMP_SPINCOUNT": "10000",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": str(HERE.parent),
+    }
     with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
         folder = Path(scratch)
-        # In a process of its own: the peak of a child counts from what its parent had when it was started.
-        maker = multiprocessing.get_context("spawn").Process(target=make_models, args=(folder, size))
-        maker.start()
-        maker.join()
-        if maker.exitcode:
-            raise SystemExit("the models could not be made; the message is above")
+        make_models(folder, size)
         (folder / "mergekit.yml").write_text(CONFIG.format(folder=folder), encoding="utf-8")
         copy = f"cd {folder}; cp base.safetensors copy_1; cp finetuned.safetensors copy_2"
         commands = {"cp of both inputs": ["sh", "-c", copy], "cp, until on disk": ["sh", "-c", f"{copy}; sync copy_1 copy_2"]}
@@ -138,9 +113,10 @@ def main() -> None:
             commands["mergekit 0.1.5, linear, with starting Python"] = [mergekit, str(folder / "mergekit.yml"), str(folder / "mergekit")]
         for repetition in range(options.repetitions):
             for name, command in list(commands.items())[:: 1 if repetition % 2 == 0 else -1]:
-                seconds, cpu_seconds, peak, text = run(command, options.threads)
+                measured = measured_run(command, environment=environment)
+                seconds, cpu_seconds, peak = measured.seconds, measured.cpu_seconds, measured.megabytes
                 if name.startswith("speechft") or name == HASHES:
-                    found = json.loads(text)
+                    found = json.loads(measured.output)
                     if name != HASHES:
                         times[f"{name}, with starting Python"].append(seconds)
                         cpu[f"{name}, with starting Python"].append(cpu_seconds)
@@ -153,8 +129,8 @@ def main() -> None:
                     (folder / extra).unlink(missing_ok=True)
         files = list((folder / "mergekit").glob("*.safetensors"))
         if len(files) == 1 and "linear" in options.methods:
-            # The last method has written merged.safetensors; the linear merge once more, and only now torch enters this process.
-            run(commands["speechft, linear"], options.threads)
+            # The last method has written merged.safetensors; the linear merge once more.
+            measured_run(commands["speechft, linear"], environment=environment)
             difference = largest_difference(folder / "merged.safetensors", files[0])
     parameters = sum(math.prod(shape) for shape in shapes(size).values())
     print(describe())

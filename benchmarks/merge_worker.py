@@ -9,20 +9,16 @@ merge of two numbers, which has loaded everything that a merge needs.
 
 import json
 import os
-import resource
 import sys
 import time
 from pathlib import Path
 
 import torch
+from measured import peak_megabytes
 from safetensors.torch import save_file
 
 from speechft.merge import get_method, merge, merge_files
 from speechft.merge.hashing import FileHashes
-
-
-def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def as_directory(weights: Path) -> Path:
@@ -52,10 +48,10 @@ def main() -> None:
         if not path.exists():
             save_file({"x": torch.full((1,), value)}, path)
     work(*tiny, folder / "tiny_out", method, what)
-    before, start, cpu = peak_mb(), time.perf_counter(), time.process_time()
+    before, start, cpu = peak_megabytes(), time.perf_counter(), time.process_time()
     work(folder / "base.safetensors", folder / "finetuned.safetensors", folder / "merged.safetensors", method, what)
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
-    print(json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds, "interpreter_mb": before, "above_mb": peak_mb() - before}))
+    print(json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds, "interpreter_mb": before, "above_mb": peak_megabytes() - before}))
 
 
 if __name__ == "__main__":
