@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from speechft.files import write_text
 
 GRACE_SECONDS = 4.0
@@ -32,6 +34,8 @@ class StopRequest(logging.Handler):
     It learns of updates as a log handler: fairseq reports each one before it looks whether to validate, save or stop. The last one is
     validated only if it would have been anyway, so that the run that goes on from it ends like one that was never stopped.
 
+    Of several processes under torchrun each asks the others after every update, and all end after the same one; none gives up an update.
+
     Args:
         config: fairseq's.
         train_module: fairseq's program, whose function `train` is wrapped to get hold of the trainer.
@@ -41,6 +45,7 @@ class StopRequest(logging.Handler):
         super().__init__(logging.INFO)
         self.config = config
         self.requested = False
+        self._alone = True
         self._module = train_module
         self._trainer: Any = None
         self._deadline: float | None = None
@@ -49,10 +54,12 @@ class StopRequest(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Called by logging for everything that fairseq says."""
-        if self.requested and record.name == "train_inner":
-            update = int(float(json.loads(record.getMessage())["num_updates"]))
-            self.config.optimization.stop_time_hours = 1e-9  # fairseq saves and ends past this limit
-            self.config.dataset.disable_validation = update % self.config.dataset.validate_interval_updates != 0
+        if self.requested and self._alone and record.name == "train_inner":
+            self._end_after(int(float(json.loads(record.getMessage())["num_updates"])))
+
+    def _end_after(self, update: int) -> None:
+        self.config.optimization.stop_time_hours = 1e-9  # fairseq saves and ends past this limit
+        self.config.dataset.disable_validation = update % self.config.dataset.validate_interval_updates != 0
 
     @contextlib.contextmanager
     def on_sigterm(self) -> Iterator[None]:
@@ -76,7 +83,9 @@ class StopRequest(logging.Handler):
 
     def _request(self, _signum: int, _frame: Any) -> None:
         now = time.monotonic()
-        if self._deadline is None:
+        if not self._alone:
+            self.requested = True
+        elif self._deadline is None:
             self.requested, self._deadline = True, now + GRACE_SECONDS
             self._remind(GRACE_SECONDS)
         elif now >= self._deadline:
@@ -95,12 +104,29 @@ class StopRequest(logging.Handler):
 
         def watched(cfg: Any, trainer: Any, task: Any, epoch_itr: Any) -> Any:
             self._trainer = trainer
+            if trainer.data_parallel_world_size > 1:
+                self._alone = False
+                trainer.train_step = self._in_agreement(trainer.train_step)
             for name in ("train_step", "valid_step"):
                 setattr(task, name, self._interruptible(name, getattr(task, name)))
             self._validate_what_was_not(cfg, trainer, task, epoch_itr)
             return train(cfg, trainer, task, epoch_itr)
 
         return watched
+
+    def _in_agreement(self, train_step: Any) -> Any:
+        """`train_step` of fairseq's trainer, after which all processes know whether one of them was asked to stop."""
+
+        def agreed(*arguments: Any, **options: Any) -> Any:
+            result = train_step(*arguments, **options)
+            asked = torch.tensor([int(self.requested)], device=self._trainer.device)
+            torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
+            if asked.item():
+                self.requested = True
+                self._end_after(self._trainer.get_num_updates())
+            return result
+
+        return agreed
 
     def _interruptible(self, name: str, step: Any) -> Any:
         def interruptible(*arguments: Any, **options: Any) -> Any:

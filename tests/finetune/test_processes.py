@@ -2,8 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,21 +14,48 @@ from finetune.watching import read_log
 from safetensors.torch import load_file
 
 from speechft.encoders.random_encoders import random_encoder
+from speechft.files import sha256_file
 from speechft.finetune import finetune
+from speechft.finetune.trainer import newest_checkpoint
 from speechft.recipes import FinetuneRecipe
 
 RECIPE = FinetuneRecipe(task="sid", updates=6, batch_size=8, validate_every=3, peak_lr=1e-3, seed=3, head_only=0.2, early=())
 
 
-def torchrun(processes, folder, recipe, *arguments):
+CPU_ONLY = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+
+
+def torchrun_command(processes, folder, recipe, *arguments):
     """`speechft finetune` in several processes; output in `folder`/out."""
     (folder / "recipe.json").write_text(recipe.model_dump_json())
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "-m", "speechft.cli"]
-    command += ["finetune", *map(str, arguments), "--recipe", str(folder / "recipe.json"), "--out", str(folder / "out"), "--threads", "1"]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    command += ["finetune", *map(str, arguments), "--recipe", str(folder / "recipe.json")]
+    return [*command, "--out", str(folder / "out"), "--threads", "1"]
+
+
+def torchrun(processes, folder, recipe, *arguments):
+    """Runs it to its end; returns the output."""
+    command = torchrun_command(processes, folder, recipe, *arguments)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=CPU_ONLY)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "out"
+
+
+def workers(parent):
+    """Process ids of what torchrun has started, by rank."""
+    found = {}
+    for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        variables = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+        ranks = [int(variable.removeprefix(b"RANK=")) for variable in variables if variable.startswith(b"RANK=")]
+        found |= {rank: int(child) for rank in ranks}
+    return [found[rank] for rank in sorted(found)]
+
+
+def wait_until(condition, seconds=300):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +83,32 @@ def test_two_processes_do_what_one_does_with_the_doubled_batch(even, tmp_path):
             for other in weights[1:]:
                 torch.testing.assert_close(other[name], tensor, atol=1e-5, rtol=0)
     assert any(not torch.equal(weights[1][name], tensor) for name, tensor in start.items())
+
+
+@pytest.mark.parametrize("receiver", ["torchrun", "a process"])
+def test_sigterm_ends_all_processes_after_the_same_update(receiver, even, tmp_path):
+    base = random_encoder("hubert", tmp_path / "base", seed=1)
+    recipe = RECIPE.model_copy(update={"updates": 200, "validate_every": 100, "batch_size": 2})
+    work = tmp_path / "work"
+    for name in ("stopped", "whole"):
+        (tmp_path / name).mkdir()
+    command = torchrun_command(2, tmp_path / "stopped", recipe, base, even, "--work-dir", work)
+    with (tmp_path / "printed").open("w+") as printed:
+        process = subprocess.Popen(command, env=CPU_ONLY, stdout=printed, stderr=printed)
+        try:
+            wait_until(lambda: (work / "training.csv").is_file() and len(read_log(work)) > 10)
+            os.kill(process.pid if receiver == "torchrun" else workers(process.pid)[1], signal.SIGTERM)
+            assert process.wait(200) != 0
+        finally:
+            process.kill()
+        printed.seek(0)
+        assert "Stopped by SIGTERM after writing a checkpoint" in printed.read()
+    _, completed = newest_checkpoint(work / "checkpoints")
+    assert 10 < completed < 100
+    stopped = torchrun(2, tmp_path / "stopped", recipe, base, even, "--work-dir", work)
+    whole = torchrun(2, tmp_path / "whole", recipe, base, even)
+    for file in ("model.safetensors", "training.csv"):
+        assert sha256_file(stopped / file) == sha256_file(whole / file)
 
 
 def test_several_tasks_on_two_gpus(corpus, theta0, tmp_path):
