@@ -60,6 +60,29 @@ class Contrastive(Strict):
     penalty_weight: Annotated[float, Field(ge=0)] = Field(10.0, description="Of the penalty on large features.")
 
 
+class Augmentation(Strict):
+    """How recordings are changed each time that pre-training hears them, while targets stay those of the recordings as they are.
+
+    What is learnt then depends less on rooms, microphones and noise; with `mix_prob` also on other speakers, as in WavLM
+    (Chen et al., 2022). HuBERT and wav2vec 2.0 themselves change nothing. Levels stay as they were.
+    """
+
+    prob: Fraction = Field(0.8, description="Share of the utterances that get other recording conditions.")
+    response_db: Annotated[float, Field(ge=0)] = Field(9.0, description="A random smooth frequency response of at most +- this.")
+    snr_db: tuple[float, float] = Field((5.0, 30.0), description="Range of the signal-to-noise ratio of stationary noise.")
+    reverberate: bool = Field(True, description="Whether reverberation of 0.1 to 0.5 s is added.")
+    mix_prob: Fraction = Field(0.2, description="Share of the utterances that get a piece of another one, at most half as long.")
+    mix_db: tuple[float, float] = Field((-10.0, 0.0), description="Range of how much louder than the utterance the piece is.")
+
+    @model_validator(mode="after")
+    def _ranges_rise(self) -> Augmentation:
+        for key in ("snr_db", "mix_db"):
+            low, high = getattr(self, key)
+            if low > high:
+                raise ValueError(f"{key}: {low:g} is more than {high:g}; the smaller one comes first")
+        return self
+
+
 class _Pretraining(Strict):
     """What all pre-trainings need to know."""
 
@@ -70,6 +93,7 @@ class _Pretraining(Strict):
     repeats: tuple[Positive, ...] = Field(
         (), description="How many times an epoch goes through each corpus, in their order, so that a small one counts; default: once."
     )
+    augmentation: Augmentation | None = Field(None, description="Other recording conditions at each hearing; default: none.")
     valid_fraction: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.02
     validate_every: Positive = 200
     seed: int = 1337

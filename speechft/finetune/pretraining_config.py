@@ -84,6 +84,7 @@ def _task(job: PretrainingJob) -> dict[str, Any]:
         "fresh_head": job.fresh_head,
         "head_only": job.head_only,
         "precision": getattr(recipe, "precision", "fp32"),
+        "augmentation": recipe.augmentation.model_dump_json() if recipe.augmentation else None,
         "freeze_extractor": isinstance(recipe, ContinuedPretrainRecipe) and recipe.freeze_extractor,
     }
     if job.family == "hubert":

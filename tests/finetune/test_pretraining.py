@@ -59,7 +59,7 @@ def test_names_of_the_labels_are_kept_and_the_plug_in_is_not(pretrained):
     source = json.loads((pretrained / "out/source_config.json").read_text())
     assert source["dictionaries"][0]["symbols"] == ["<s>", "<pad>", "</s>", "<unk>", *map(str, range(8))]
     assert (source["model_cfg"]["_name"], source["task_cfg"]["_name"]) == ("hubert", "hubert_pretraining")
-    assert not {"start", "fresh_head", "head_only", "freeze_extractor", "seed", "precision"} & set(source["task_cfg"])
+    assert not {"start", "fresh_head", "head_only", "freeze_extractor", "seed", "precision", "augmentation"} & set(source["task_cfg"])
 
 
 def test_data_has_short_recordings_left_out_and_a_label_every_10_ms(pretrained):
@@ -103,6 +103,19 @@ def test_interrupted_pretraining_ends_with_the_same_weights(pretrained, manifest
     assert made == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "work/data/train").iterdir()}
     assert sha256_file(tmp_path / "out/model.safetensors") == sha256_file(pretrained / "out/model.safetensors")
     assert (tmp_path / "out/training.csv").read_text() == (pretrained / "out/training.csv").read_text()
+
+
+def test_other_recording_conditions_change_what_is_heard_and_not_the_targets(pretrained, manifests, tmp_path):
+    recipe = PretrainRecipe(**{**RECIPE.model_dump(), "augmentation": {"mix_prob": 0.5}})
+    pretrain(recipe, manifests, tmp_path / "out", tmp_path / "work", keep_work=True)
+    for name in ("train.tsv", "train.km", "valid.km"):
+        ours, theirs = ((folder / "work/data" / name).read_text().splitlines()[1:] for folder in (tmp_path, pretrained))
+        assert ours == theirs
+    changed, plain = (list(csv.DictReader((folder / "out/training.csv").open(newline=""))) for folder in (tmp_path, pretrained))
+    assert changed[0]["loss_m"] != plain[0]["loss_m"]
+    assert sha256_file(tmp_path / "out/model.safetensors") != sha256_file(pretrained / "out/model.safetensors")
+    pretrain(recipe, manifests, tmp_path / "again")
+    assert sha256_file(tmp_path / "out/model.safetensors") == sha256_file(tmp_path / "again/model.safetensors")
 
 
 def test_contradictions_are_named(manifests, tmp_path):

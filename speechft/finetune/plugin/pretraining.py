@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch.nn import functional as F
 from speechft.encoders.families import get_family
 from speechft.errors import TrainingError
 from speechft.finetune.freezing import freeze, frozen_parameters
+from speechft.finetune.plugin.augmentation import Conditions, augment
 
 EXTRACTOR = "feature_extractor."
 MASK_EMBEDDING = "mask_emb"
@@ -38,9 +40,10 @@ class RepeatableDataset(BaseWrapperDataset):  # type: ignore[misc]
     can_reuse_epoch_itr_across_epochs = False
     supports_fetch_outside_dataloader = False
 
-    def __init__(self, dataset: Any, seed: int) -> None:
+    def __init__(self, dataset: Any, seed: int, conditions: Conditions | None = None) -> None:
         super().__init__(dataset)
         self.seed = seed
+        self.conditions = conditions
         self.epoch = 1
 
     def set_epoch(self, epoch: int) -> None:
@@ -49,7 +52,11 @@ class RepeatableDataset(BaseWrapperDataset):  # type: ignore[misc]
         self.epoch = epoch
 
     def collater(self, samples: list[dict[str, Any]]) -> Any:
-        """Crop and stack."""
+        """Change recording conditions if asked to, crop and stack."""
+        if self.conditions is not None:
+            rng = np.random.default_rng([self.seed, self.epoch, *(sample["id"] for sample in samples)])
+            waveforms = augment([sample["source"] for sample in samples], self.conditions, rng)
+            samples = [{**sample, "source": waveform} for sample, waveform in zip(samples, waveforms, strict=True)]
         with data_utils.numpy_seed(self.seed, self.epoch, *(sample["id"] for sample in samples)):
             return super().collater(samples)
 
@@ -149,7 +156,7 @@ class _Continuation:
 
     `start`: safetensors file of the tensors to begin with. `fresh_head`: begin with another cluster head than that of the file.
     `head_only`: updates that train the pre-training head alone. `freeze_extractor`: never train the convolutional feature extractor.
-    `precision`: fp32 or bf16, of the forward pass.
+    `precision`: fp32 or bf16, of the forward pass. `augmentation`: JSON of a recipe's `augmentation`.
     """
 
     seed: int = 1337
@@ -158,6 +165,7 @@ class _Continuation:
     fresh_head: bool = False
     head_only: int = 0
     freeze_extractor: bool = False
+    augmentation: str | None = None
 
 
 class _Repeatable:
@@ -170,7 +178,8 @@ class _Repeatable:
     def load_dataset(self, split: str, **kwargs: Any) -> None:
         """Load as fairseq does, then wrap."""
         super().load_dataset(split, **kwargs)  # type: ignore[misc]
-        self.datasets[split] = RepeatableDataset(self.datasets[split], self.cfg.seed)
+        conditions = Conditions(**json.loads(self.cfg.augmentation)) if self.cfg.augmentation and split == "train" else None
+        self.datasets[split] = RepeatableDataset(self.datasets[split], self.cfg.seed, conditions)
 
     def begin(self, model: _Autocast) -> None:
         """Put the start's tensors into a new model, and free what will train at some time: the optimizer receives that."""

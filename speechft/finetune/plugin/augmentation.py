@@ -1,0 +1,98 @@
+"""Recording conditions drawn anew each time that pre-training hears a recording: its targets stay those of the recording as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SAMPLING_RATE = 16_000
+KNOTS_HZ = np.array([50.0, 250.0, 1000.0, 2500.0, 5000.0, 8000.0])
+"""Where the random frequency response is drawn; in between it is linear in dB over the logarithm of the frequency."""
+DECAY_SECONDS = (0.1, 0.5)
+"""Range of the time in which reverberation falls by 60 dB."""
+REVERBERATION_DB = (5.0, 20.0)
+"""Range of how far reverberation is under the direct sound."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How recordings are changed; see `speechft.recipes.Augmentation` for the meaning."""
+
+    prob: float
+    response_db: float
+    snr_db: tuple[float, float]
+    reverberate: bool
+    mix_prob: float
+    mix_db: tuple[float, float]
+
+
+def augment(waveforms: Sequence[Tensor], conditions: Conditions, rng: np.random.Generator) -> list[Tensor]:
+    """New waveforms, each (N_i,), of the same lengths and levels as `waveforms`; these are not changed.
+
+    A random frequency response, reverberation and stationary noise, as from other rooms and microphones; and, as in WavLM (Chen et al.,
+    2022), a part of another utterance of the batch over at most half of one's length.
+    """
+    plain = [waveform.numpy().astype(np.float64) for waveform in waveforms]
+    changed = [_record(samples, conditions, rng) if rng.random() < conditions.prob else samples for samples in plain]
+    mixed = [
+        _mix(own, changed[_other(index, len(changed), rng)], conditions.mix_db, rng)
+        if len(changed) > 1 and rng.random() < conditions.mix_prob
+        else own
+        for index, own in enumerate(changed)
+    ]
+    return [
+        torch.from_numpy(samples * (_rms(before) / max(_rms(samples), 1e-12))).to(waveform.dtype)
+        for waveform, before, samples in zip(waveforms, plain, mixed, strict=True)
+    ]
+
+
+def _record(samples: np.ndarray, conditions: Conditions, rng: np.random.Generator) -> np.ndarray:
+    """`samples` through another microphone, in another room, with noise."""
+    length = len(samples)
+    # Padding keeps the end of the reverberation from coming back at the beginning.
+    size = length + round(DECAY_SECONDS[1] * SAMPLING_RATE)
+    frequencies = np.fft.rfftfreq(size, 1 / SAMPLING_RATE)
+    spectrum = np.fft.rfft(samples, size)
+    gains_db = rng.uniform(-conditions.response_db, conditions.response_db, len(KNOTS_HZ))
+    spectrum *= 10 ** (np.interp(np.log(np.maximum(frequencies, KNOTS_HZ[0])), np.log(KNOTS_HZ), gains_db) / 20)
+    if conditions.reverberate:
+        spectrum *= np.fft.rfft(_room(rng), size)
+    recorded = np.fft.irfft(spectrum, size)[:length]
+    # Noise with a falling spectrum, 0 to 6 dB an octave.
+    white = rng.standard_normal(len(frequencies)) + 1j * rng.standard_normal(len(frequencies))
+    noise = np.fft.irfft(white * np.maximum(frequencies, 60.0) ** -rng.uniform(0.0, 1.0), size)[:length]
+    gain = _rms(recorded) / max(_rms(noise), 1e-12) * 10 ** (-rng.uniform(*conditions.snr_db) / 20)
+    return np.asarray(recorded + gain * noise)
+
+
+def _room(rng: np.random.Generator) -> np.ndarray:
+    """Impulse response: the direct sound, then noise that decays."""
+    decay = rng.uniform(*DECAY_SECONDS)
+    times = np.arange(round(decay * SAMPLING_RATE)) / SAMPLING_RATE
+    response = rng.standard_normal(len(times)) * 10 ** (-3 * times / decay)
+    response *= 10 ** (-rng.uniform(*REVERBERATION_DB) / 20) / np.linalg.norm(response)
+    response[0] = 1.0
+    return np.asarray(response)
+
+
+def _mix(own: np.ndarray, other: np.ndarray, mix_db: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
+    """`own` with a piece of `other` at a random place, `mix_db` louder than it."""
+    size = min(int(len(own) * rng.uniform(0.0, 0.5)), len(other))
+    at, start = rng.integers(len(own) - size + 1), rng.integers(len(other) - size + 1)
+    piece = other[start : start + size]
+    mixed = own.copy()
+    mixed[at : at + size] += piece * (_rms(own) / max(_rms(other), 1e-12) * 10 ** (rng.uniform(*mix_db) / 20))
+    return mixed
+
+
+def _other(index: int, count: int, rng: np.random.Generator) -> int:
+    """Any of `count` but `index`."""
+    return int((index + rng.integers(1, count)) % count)
+
+
+def _rms(samples: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if len(samples) else 0.0
