@@ -1,5 +1,6 @@
 """Several processes under torchrun, and what a run leaves for TensorBoard."""
 
+import contextlib
 import json
 import os
 import signal
@@ -100,7 +101,9 @@ def test_sigterm_ends_all_processes_after_the_same_update(receiver, even, tmp_pa
             os.kill(process.pid if receiver == "torchrun" else workers(process.pid)[1], signal.SIGTERM)
             assert process.wait(200) != 0
         finally:
-            process.kill()
+            for pid in [*(workers(process.pid) if process.poll() is None else []), process.pid]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         printed.seek(0)
         assert "Stopped by SIGTERM after writing a checkpoint" in printed.read()
     _, completed = newest_checkpoint(work / "checkpoints")
