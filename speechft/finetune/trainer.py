@@ -185,10 +185,13 @@ def import_fairseq() -> Any:
             from fairseq_cli import train  # type: ignore[import-untyped]
 
             import speechft.finetune.plugin  # noqa: F401
+            from speechft.finetune.plugin.safe_globals import allow_fairseq_checkpoints
     finally:
         root.removeHandler(placeholder)
         for logger in _fairseq_loggers():
             logger.propagate = True
+    # Each time: whoever shares the process may have changed torch's list since.
+    allow_fairseq_checkpoints()
     return train
 
 

@@ -55,6 +55,14 @@ def test_weights_are_those_of_the_last_fairseq_checkpoint(pretrained):
     assert torch.equal(weights["masked_spec_embed"], state["model"]["mask_emb"])
 
 
+def test_other_code_in_the_process_may_empty_torchs_allow_list(manifests, tmp_path):
+    pretrain(RECIPE, manifests, tmp_path / "before")
+    torch.serialization.clear_safe_globals()
+    pretrain(RECIPE, manifests, tmp_path / "after")
+    before, after = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("before", "after"))
+    assert before == after
+
+
 def test_names_of_the_labels_are_kept_and_the_plug_in_is_not(pretrained):
     source = json.loads((pretrained / "out/source_config.json").read_text())
     assert source["dictionaries"][0]["symbols"] == ["<s>", "<pad>", "</s>", "<unk>", *map(str, range(8))]

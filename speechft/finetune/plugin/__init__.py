@@ -7,8 +7,5 @@
 from __future__ import annotations
 
 from speechft.finetune.plugin import criterion, model, optimization, pretraining, task
-from speechft.finetune.plugin.safe_globals import allow_fairseq_checkpoints
-
-allow_fairseq_checkpoints()
 
 __all__ = ["criterion", "model", "optimization", "pretraining", "task"]

@@ -22,8 +22,8 @@ from torch.nn import functional as F
 
 from speechft.encoders.families import get_family
 from speechft.errors import TrainingError
+from speechft.finetune.augmentation import Conditions, augment
 from speechft.finetune.freezing import freeze, frozen_parameters
-from speechft.finetune.plugin.augmentation import Conditions, augment
 
 EXTRACTOR = "feature_extractor."
 MASK_EMBEDDING = "mask_emb"
