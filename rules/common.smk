@@ -45,6 +45,7 @@ localrules:
     early,
     merge,
     table,
+    differences,
     figure,
     curve,
 

@@ -18,6 +18,22 @@ rule table:
         "speechft tables {input.recipe} {input.cells} --published {input.published} --out {params.out} > {log} 2>&1"
 
 
+rule differences:
+    input:
+        recipe=f"{RESULTS}/recipes/tables/{{table}}.json",
+        cells=lambda wildcards: flow.cells(wildcards.table),
+    output:
+        multiext(f"{RESULTS}/tables/differences/{{table}}", ".csv", ".md", ".tex", ".html"),
+    log:
+        f"{RESULTS}/logs/differences/{{table}}.log",
+    conda:
+        "../envs/speechft.yaml"
+    params:
+        out=subpath(output[0], parent=True),
+    shell:
+        "speechft differences {input.recipe} {input.cells} --out {params.out} > {log} 2>&1"
+
+
 rule figure:
     input:
         recipe=f"{RESULTS}/recipes/tables/{{table}}.json",

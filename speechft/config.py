@@ -23,7 +23,7 @@ from speechft.encoder_entries import PretrainedElsewhere as PretrainedElsewhere
 from speechft.encoder_entries import PretrainedHere as PretrainedHere
 from speechft.encoder_entries import PublicEncoder as PublicEncoder
 from speechft.errors import ConfigError, missing_file, nearest, nearest_file
-from speechft.layouts import NOT_TUNED, CurveLayout, Name, RowLayout, TableLayout
+from speechft.layouts import NOT_TUNED, CurveLayout, Name, RowLayout, TableLayout, bad_differences
 from speechft.merge.methods import METHODS
 from speechft.recipes import (
     ContinuedPretrainRecipe,
@@ -226,6 +226,7 @@ class Experiment(Strict):
     def _unknown_in_scores(self) -> list[str]:
         problems = []
         for name, table in self.tables.items():
+            problems += bad_differences(f"tables.{name}.differences", table.differences, self.table_models(name))
             if table.score is None:
                 continue
             floors = [encoder for encoder, finetuning, _ in self.table_models(name) if finetuning == "none" and encoder in self.encoders]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from speechft.alphas import parse_alphas
+from speechft.errors import nearest
 from speechft.validation import Fraction, Strict
 
 # Names become folders and wildcards, so they hold no slash and no dot; speech_ft@0.50 is allowed.
@@ -56,6 +58,11 @@ class TableLayout(Strict):
     tasks: tuple[str, ...] = Field(min_length=1)
     published: str | None = Field(None, description="Name of the table in config/published.csv whose numbers stand beside ours.")
     score: ScoreLayout | None = Field(None, description="A score of this table's own, in a last column.")
+    differences: tuple[Name, ...] = Field(
+        (),
+        description="For a table of differences: from which rows. A method stands for that row of the same encoder and fine-tuning, an "
+        "encoder for its pre-trained row.",
+    )
 
     @model_validator(mode="after")
     def _rows_or_products(self) -> Self:
@@ -76,6 +83,36 @@ class TableLayout(Strict):
         names = ["/".join(NOT_TUNED)] if "pretrained" in self.methods else []
         names += [f"{tuning}/{method}" for tuning in self.finetunings for method in self.methods if method != "pretrained"]
         return tuple(RowLayout(model=name) for name in names)
+
+
+def rows_to_compare(models: Sequence[tuple[str, str, str]], names: Sequence[str]) -> list[tuple[int, int]]:
+    """Rows of a table and the rows that are taken from them, as `TableLayout.differences` names these.
+
+    Args:
+        models: (encoder, finetuning, method) of each row.
+        names: methods, which stand for the row of the same encoder and fine-tuning (or of none), and encoders.
+
+    Returns:
+        Pairs of places in `models`, by row, then in the order of `names`.
+    """
+    found = []
+    for row, (encoder, finetuning, _) in enumerate(models):
+        for name in names:
+            possible = [(encoder, finetuning, name), (encoder, "none", name), (name, *NOT_TUNED)]
+            other = next((models.index(model) for model in possible if model in models), row)
+            if other != row and (other, row) not in found:
+                found.append((row, other))
+    return found
+
+
+def bad_differences(key: str, names: Sequence[str], models: Sequence[tuple[str, str, str]]) -> list[str]:
+    """Problems of names from which no row of the table is compared."""
+    known = list(dict.fromkeys([*(method for *_, method in models), *(encoder for encoder, *tuned in models if tuple(tuned) == NOT_TUNED)]))
+    return [
+        f"{key}: {name!r} is no row that another one can be compared with; such rows are {', '.join(known)}{nearest(name, known)}"
+        for name in names
+        if not rows_to_compare(models, [name])
+    ]
 
 
 class CurveLayout(Strict):

@@ -261,6 +261,7 @@ class TableRecipe(Strict):
     tasks: tuple[str, ...] = Field(min_length=1)
     published: str | None = Field(None, description="Table of the published numbers that stand beside ours.")
     score: ScoreRecipe | None = None
+    differences: tuple[tuple[int, int], ...] = Field((), description="Rows to compare, from 0: the second is taken from the first.")
     protocols: dict[str, Literal["superb", "quick"]] = Field(
         default_factory=dict, description="Task -> protocol that its pending cells are going to have."
     )

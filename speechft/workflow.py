@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from speechft.alphas import ALPHA_PATTERN
-from speechft.analysis_recipes import AnalysisTableRecipe
 from speechft.config import (
     PRETRAINED,
     Experiment,
@@ -25,8 +24,9 @@ from speechft.encoder_entries import encoders_behind
 from speechft.encoders.public import FOLDER, public_checkpoint
 from speechft.errors import ConfigError
 from speechft.files import from_here
-from speechft.recipes import CorpusRecipe, CurvePoint, CurveRecipe, ScoreRecipe, TableRecipe, TableRow
+from speechft.recipes import CorpusRecipe
 from speechft.stage1_entries import EarlyMethod
+from speechft.table_recipes import analysis_table_recipe, curve_recipe, table_recipe
 
 MODEL_FILES = ("model.safetensors", "config.json", "provenance.json")
 
@@ -232,7 +232,9 @@ class Workflow:
     def targets(self) -> list[str]:
         """Everything that `all` makes: each table, each curve and each analysis, with their figures."""
         shown = [*self.experiment.tables, *self.experiment.curves, *self.experiment.analyses]
-        return [f"{self.results}/{kind}" for name in shown for kind in (f"tables/{name}.md", f"figures/{name}.png")]
+        files = [kind for name in shown for kind in (f"tables/{name}.md", f"figures/{name}.png")]
+        files += [f"tables/differences/{name}.md" for name, layout in self.experiment.tables.items() if layout.differences]
+        return [f"{self.results}/{file}" for file in files]
 
     # ---- recipes
 
@@ -248,11 +250,11 @@ class Workflow:
             "finetune": self.experiment.finetune_recipe,
             "merge": self.experiment.merge_recipe,
             "evaluate": self.experiment.evaluation_recipe,
-            "tables": self._table_recipe,
-            "curves": self._curve_recipe,
+            "tables": lambda table: table_recipe(self.experiment, table, self._cell_command),
+            "curves": lambda curve: curve_recipe(self.experiment, curve, self._cell_command),
             "fbank": lambda encoder: self._filterbanks(encoder).recipe,
             "analysis": lambda analysis: self.experiment.analyses[analysis].recipe,
-            "analysis_tables": self._analysis_table_recipe,
+            "analysis_tables": lambda analysis: analysis_table_recipe(self.experiment, analysis),
         }
         kind, *keys = name.split("/")
         try:
@@ -309,67 +311,12 @@ class Workflow:
         recipe = self.experiment.finetunings[finetuning].pretraining
         return getattr(recipe.targets, "encoder", None) if recipe else None
 
-    def _table_recipe(self, name: str) -> TableRecipe:
-        layout = self.experiment.tables[name]
-        score = layout.score and ScoreRecipe(
-            label=layout.score.label, floor=self._row(layout.score.floor, *PRETRAINED), tasks=layout.score.tasks or layout.tasks
-        )
-        return TableRecipe(
-            title=layout.title,
-            note=self.experiment.note,
-            rows=tuple(self._row(*model, label=label) for model, label in self.experiment.table_rows(name)),
-            tasks=layout.tasks,
-            published=layout.published,
-            score=score,
-            protocols={task: self.experiment.evaluation_recipe(task).protocol for task in layout.tasks},
-            command=self._cell_command,
-        )
-
     @property
     def _cell_command(self) -> str | None:
         """What makes a cell when its name is appended, if it is known where the experiment is from."""
         if not self.sources:
             return None
         return f"snakemake --cores all --configfile {' '.join(self.sources)} -- {shlex.quote(self.results)}/cells/"
-
-    def _row(self, encoder: str, finetuning: str, method: str, label: str | None = None) -> TableRow:
-        return TableRow(encoder=encoder, finetuning=finetuning, method=method, label=label or self._label(encoder, method))
-
-    def _label(self, encoder: str, method: str) -> str:
-        if method != "pretrained":
-            return self.experiment.method(method).label
-        found = self.experiment.encoders[encoder]
-        return found.label if isinstance(found, Filterbanks) else "Pre-trained"
-
-    def _curve_recipe(self, name: str) -> CurveRecipe:
-        layout = self.experiment.curves[name]
-        merged = self.experiment.method(layout.method)
-        assert isinstance(merged, MergedMethod)
-        before, method = self.experiment.merge_start(layout.finetuning)
-        start = self._label(layout.encoder, method) + ("" if method == "pretrained" else f" of {before}")
-        end = self._label(layout.encoder, merged.of)
-        if layout.finetuning in self.experiment.combinations:
-            end = f"{merged.label}, full step"
-        points = [
-            CurvePoint(
-                alpha=alpha, encoder=encoder, finetuning=finetuning, method=method,
-                label=self._label(encoder, method if method in ("pretrained", merged.of) else layout.method),
-            )
-            for alpha, (encoder, finetuning, method) in self.experiment.curve_models(name)
-        ]  # fmt: skip
-        title = layout.title or f"{merged.label} of {layout.encoder} and {layout.finetuning} at every alpha"
-        return CurveRecipe(
-            title=title, note=self.experiment.note, points=tuple(points), tasks=layout.tasks, start=start, end=end,
-            command=self._cell_command,
-        )  # fmt: skip
-
-    def _analysis_table_recipe(self, name: str) -> AnalysisTableRecipe:
-        layout = self.experiment.analyses[name]
-        return AnalysisTableRecipe(
-            title=layout.title or f"What fine-tuning did to {layout.encoder}",
-            note=self.experiment.note,
-            rows=tuple(self._row(layout.encoder, *row.names, label=row.label) for row in layout.rows),
-        )
 
     # ---- resources
 

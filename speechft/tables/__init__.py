@@ -3,6 +3,7 @@
 from speechft.tables.build import build_table
 from speechft.tables.cells import read_cells
 from speechft.tables.curve import build_curve
+from speechft.tables.differences import build_differences
 from speechft.tables.experiment import build_experiment
 from speechft.tables.figure import build_figure
 from speechft.tables.published import load_published
@@ -10,6 +11,7 @@ from speechft.tables.scores import partial_score, superb_full_score, superb_scor
 
 __all__ = [
     "build_curve",
+    "build_differences",
     "build_experiment",
     "build_figure",
     "build_table",

@@ -10,6 +10,7 @@ from speechft.errors import TableError
 from speechft.recipes import CurveRecipe, TableRecipe
 from speechft.tables.build import build_table
 from speechft.tables.curve import build_curve
+from speechft.tables.differences import build_differences
 from speechft.tables.figure import build_figure
 from speechft.workflow import Workflow
 
@@ -23,6 +24,8 @@ def build_experiment(
     only: Collection[str] = (),
 ) -> list[str]:
     """Write every table and curve of an experiment file into `out_dir`, each file complete or not at all.
+
+    Differences between rows of a table go into the folder `differences` in it, under the table's name.
 
     Args:
         experiment: the experiment file (YAML).
@@ -54,6 +57,8 @@ def build_experiment(
             recipe = TableRecipe.model_validate_json(flow.recipe(f"tables/{name}"))
             found = [folder / f"{cell}.json" for cell in flow.experiment.table_cells(name)]
             build_table(recipe, found, published, out_dir, name)
+            if recipe.differences:
+                build_differences(recipe, found, Path(out_dir) / "differences", name)
             if figures:
                 build_figure(recipe, found, figures / f"{name}.png")
         else:

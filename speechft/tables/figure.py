@@ -95,7 +95,7 @@ def _panel(panel: Axes, table: Table, column: Column, positions: list[float], he
             entry.mean, height, xerr=entry.half_width, fmt=_MARKERS[style], color=colour, markersize=6.5, capsize=2.5, linewidth=1.2,
             markerfacecolor="white" if style % 2 == 0 else colour, markeredgewidth=1.4, zorder=3,
         )  # fmt: skip
-        weight = "bold" if index in column.best else "normal"
+        weight = "bold" if index in column.bold else "normal"
         panel.annotate(
             column.metric.shown(entry.mean), (entry.mean, height), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=7,
             fontweight=weight, zorder=4, bbox=_PLATE,
@@ -138,7 +138,7 @@ def _foot(table: Table) -> list[str]:
     legend = ["Points: means over the seeds of the heads, with 95 % confidence intervals (Student's t)."]
     if not any(entry.std is not None for entry in entries):
         legend = ["Points: one seed of the heads."]
-    if any(column.best for column in table.columns):
+    if any(column.bold for column in table.columns):
         legend.append("Bold: best in a panel.")
     if any(row.method == "pretrained" for row in table.rows):
         legend.append("Dashed: the encoder before fine-tuning.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,13 +11,12 @@ from speechft.errors import TableError
 from speechft.evaluate.cell import Cell
 from speechft.recipes import TableRecipe, TableRow
 from speechft.tables.cells import Key, cell_key
+from speechft.tables.estimate import Estimate
 from speechft.tables.metrics import METRICS, TableMetric, task_metrics
 from speechft.tables.notes import table_legend, table_notes
 from speechft.tables.published import Published
 from speechft.tables.relative_score import relative_score, relative_score_notes
 from speechft.tables.scores import SUPERB_FULL_TASKS, SUPERB_S_TASKS, partial_score, partial_title, superb_full_score, superb_score
-
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -32,28 +31,33 @@ class Entry:
     defined: bool = True
     """False where there can be no value of ours, such as a SUPERB score of cells under another protocol."""
 
+    estimate: Estimate | None = None
+    """The number itself where it is no mean of `values`, such as a score over tasks."""
+
+    @cached_property
+    def number(self) -> Estimate | None:
+        """Our number with its uncertainty; None as long as it is pending."""
+        return self.estimate or (Estimate((self.values,)) if self.values else None)
+
+    @property
+    def seeds(self) -> int:
+        """Number of values; of a score over tasks that of the task with most."""
+        return max(map(len, self.number.samples)) if self.number else 0
+
     @property
     def mean(self) -> float | None:
         """Mean over seeds; None as long as it is pending."""
-        return math.fsum(self.values) / len(self.values) if self.values else None
+        return self.number.mean if self.number else None
 
     @cached_property
     def std(self) -> float | None:
         """Standard deviation over seeds (n - 1), when there are several."""
-        mean = self.mean
-        if mean is None or len(self.values) < 2:
-            return None
-        return math.sqrt(math.fsum((value - mean) ** 2 for value in self.values) / (len(self.values) - 1))
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
 
-    @cached_property
+    @property
     def half_width(self) -> float | None:
-        """Half of the 95 % confidence interval of the mean over seeds (Student's t), when there are several."""
-        if self.std is None:
-            return None
-        from scipy.special import stdtrit
-
-        quantile = float(stdtrit(len(self.values) - 1, 0.5 + CONFIDENCE / 2))
-        return quantile * self.std / math.sqrt(len(self.values))
+        """Half of the 95 % confidence interval, when there are several seeds."""
+        return self.number.half_width if self.number else None
 
     @property
     def difference(self) -> float | None:
@@ -71,8 +75,8 @@ class Column:
     entries: tuple[Entry, ...]
 
     @cached_property
-    def best(self) -> frozenset[int]:
-        """Rows with the best of our values, as far as the printed decimals tell; none unless it beats another row."""
+    def bold(self) -> frozenset[int]:
+        """Rows that are printed bold: the best of our values, as far as the printed decimals tell; none unless it beats another row."""
         shown = {row: float(self.metric.shown(entry.mean)) for row, entry in enumerate(self.entries) if entry.mean is not None}
         if len(set(shown.values())) < 2:
             return frozenset()
@@ -100,7 +104,7 @@ class Table:
     def command_of(self, row: int, column: Column) -> str | None:
         """What makes the pending cell at this place; None where there is nothing to make, or it is not known how."""
         entry = column.entries[row]
-        if self.command is None or column.metric.task is None or entry.values or not entry.defined:
+        if self.command is None or column.metric.task is None or entry.number or not entry.defined:
             return None
         return f"{self.command}{'/'.join(_model(self.rows[row]))}/{column.metric.task}.json"
 
@@ -199,10 +203,10 @@ def _add_own_score(recipe: TableRecipe, columns: list[Column]) -> list[str]:
     scored = [(column.metric, [entry.values for entry in column.entries]) for column in columns if column.metric.task in asked.tasks]
     score = relative_score(scored, floor)
     metric = TableMetric("own_score", asked.label, None, higher_is_better=True, unit="", decimals=1)
-    entries = [Entry(values) for values in score.rows] if score else [Entry(defined=False)] * len(recipe.rows)
+    entries = [Entry(estimate=row) for row in score.rows] if score else [Entry(defined=False)] * len(recipe.rows)
     columns.append(Column(metric, tuple(entries)))
-    names = [f"{row.label} ({row.encoder}, {row.finetuning})" for row in recipe.rows]
-    return relative_score_notes(asked.label, names[floor], asked.tasks, score, names)
+    of_floor = recipe.rows[floor]
+    return relative_score_notes(asked.label, f"{of_floor.label} ({of_floor.encoder}, {of_floor.finetuning})", asked.tasks, score)
 
 
 def _model(row: TableRow) -> tuple[str, str, str]:

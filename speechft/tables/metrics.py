@@ -35,6 +35,10 @@ class TableMetric:
         # Adding zero turns the -0.00 of a tiny negative number into 0.00.
         return f"{round(value, self.decimals) + 0.0:.{self.decimals}f}"
 
+    def shown_width(self, value: float) -> str:
+        """Half of an interval with the decimals that the field prints."""
+        return f"{value:.{self.decimals}f}"
+
     def shown_difference(self, value: float) -> str:
         """A signed difference."""
         return f"{round(value, self.decimals) + 0.0:+.{self.decimals}f}"

@@ -37,7 +37,7 @@ def table_legend(columns: Sequence[Column]) -> tuple[str, ...]:
     if seeds := sorted({len(entry.values) for entry in entries if entry.std is not None}):
         counts = " or ".join(map(str, seeds))
         legend.append(f"±: half of the 95 % confidence interval of the mean over {counts} seeds of the heads (Student's t).")
-    if any(column.best for column in columns):
+    if any(column.bold for column in columns):
         legend.append("Bold: best of our values in a column.")
     return tuple(legend)
 

@@ -42,7 +42,7 @@ def entry_text(column: Column, row: int, escape: Callable[[str], str], bold: str
     """
     entry, metric = column.entries[row], column.metric
     ours = _ours(entry, column)
-    text = bold.format(escape(ours)) if row in column.best else escape(ours)
+    text = bold.format(escape(ours)) if row in column.bold else escape(ours)
     if entry.published is None:
         return text
     beside = metric.shown(entry.published)
@@ -55,7 +55,7 @@ def _ours(entry: Entry, column: Column) -> str:
     if entry.mean is None:
         return PENDING if entry.defined else UNDEFINED
     text = column.metric.shown(entry.mean)
-    return text if entry.half_width is None else f"{text} ± {column.metric.shown(entry.half_width)}"
+    return text if entry.half_width is None else f"{text} ± {column.metric.shown_width(entry.half_width)}"
 
 
 def _grid(table: Table, escape: Callable[[str], str], bold: str) -> tuple[list[str], list[list[str]]]:
@@ -158,11 +158,11 @@ def tidy_csv(table: Table) -> str:
             "metric": column.metric.key,
             "unit": column.metric.unit,
             "higher_is_better": column.metric.higher_is_better,
-            "status": "measured" if entry.values else PENDING if entry.defined else "undefined",
+            "status": "measured" if entry.number else PENDING if entry.defined else "undefined",
             "value": entry.mean,
             "interval_95": entry.half_width,
             "std": entry.std,
-            "seeds": len(entry.values),
+            "seeds": entry.seeds,
             "values": ";".join(map(repr, entry.values)),
             "protocol": entry.protocol,
             "published": entry.published,

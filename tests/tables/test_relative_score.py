@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 import pytest
+from scipy import stats
 
 from speechft.errors import TableError
 from speechft.recipes import ScoreRecipe, TableRecipe, TableRow
@@ -27,56 +28,76 @@ def values(**metrics):
     return [(METRICS[key], rows) for key, rows in metrics.items()]
 
 
+def means(score):
+    return [row.mean for row in score.rows]
+
+
 def test_the_floor_is_0_and_the_best_of_everything_1000():
     score = relative_score(values(PR=[[80.0], [30.0], [20.0]], SID=[[10.0], [50.0], [90.0]]), 0)
-    assert score.rows == ((0.0,), (pytest.approx(1000 * (50 / 60 + 40 / 80) / 2),), (1000.0,))
+    assert means(score) == pytest.approx([0, 1000 * (50 / 60 + 40 / 80) / 2, 1000])
+    assert [row.half_width for row in score.rows] == [None] * 3
 
 
 def test_the_best_of_each_metric_may_be_another_row():
     score = relative_score(values(PR=[[80.0], [20.0], [30.0]], SID=[[10.0], [50.0], [90.0]]), 0)
-    assert [row[0] for row in score.rows] == pytest.approx([0, 750, 1000 * (50 / 60 + 1) / 2])
+    assert means(score) == pytest.approx([0, 750, 1000 * (50 / 60 + 1) / 2])
 
 
 def test_rows_below_the_floor_are_negative():
     score = relative_score(values(KS=[[50.0], [100.0], [40.0]]), 0)
-    assert [row[0] for row in score.rows] == pytest.approx([0, 1000, -200])
+    assert means(score) == pytest.approx([0, 1000, -200])
 
 
 def test_the_two_metrics_of_a_task_are_one_task():
     score = relative_score(values(SF_F1=[[0.0], [50.0], [100.0]], SF_CER=[[100.0], [100.0], [0.0]], KS=[[0.0], [100.0], [100.0]]), 0)
-    assert score.rows[1] == (pytest.approx(1000 * (0.25 + 1) / 2),)
+    assert means(score)[1] == pytest.approx(1000 * (0.25 + 1) / 2)
 
 
-def test_each_seed_has_a_score_on_the_same_scale():
+def test_seeds_of_a_task_vary_and_the_scale_does_not():
     score = relative_score(values(KS=[[10.0, 20.0, 30.0], [40.0, 60.0, 50.0], [60.0, 90.0, 60.0]], QbE=[[0.0], [0.2], [0.4]]), 0)
-    assert score.rows[0] == pytest.approx((-100, 0, 100))
-    assert score.rows[1] == pytest.approx((500 * (20 / 50 + 0.5), 500 * (40 / 50 + 0.5), 500 * (30 / 50 + 0.5)))
-    assert math.fsum(score.rows[2]) / 3 == pytest.approx(1000)
+    assert score.rows[0].samples[0] == pytest.approx((-100, 0, 100))
+    assert score.rows[1].samples[0] == pytest.approx((500 * 20 / 50, 500 * 40 / 50, 500 * 30 / 50))
+    assert score.rows[1].samples[1] == pytest.approx((250.0,))
+    assert means(score) == pytest.approx([0, 550, 1000])
+    # Standard deviation 100 over 3 seeds; 4.302653 is the 0.975 quantile of Student's t with 2 degrees of freedom.
+    assert score.rows[1].half_width == pytest.approx(4.302653 * 100 / math.sqrt(3))
     assert score.once == ("QbE MTWV ↑",)
-    assert score.uneven == ()
 
 
-def test_different_numbers_of_seeds_give_the_score_of_the_means():
+def test_tasks_may_have_different_numbers_of_seeds():
     score = relative_score(values(KS=[[0.0], [40.0, 60.0], [100.0]], SID=[[0.0], [20.0, 30.0, 40.0], [100.0]]), 0)
-    assert score.rows == ((0.0,), (pytest.approx(400.0),), (1000.0,))
-    assert score.uneven == (1,)
+    assert means(score) == pytest.approx([0, 400, 1000])
+    # Variances of the means on the scale of the score: 500^2 * 0.02 / 2 and 500^2 * 0.01 / 3.
+    first, second = 2500.0, 2500.0 / 3
+    freedom = (first + second) ** 2 / (first**2 / 1 + second**2 / 2)
+    assert score.rows[1].half_width == pytest.approx(stats.t.ppf(0.975, freedom) * math.sqrt(first + second))
+    assert score.once == ()
+
+
+def test_metrics_of_the_same_heads_vary_together():
+    """A seed that is good in F1 and bad in CER leaves the score of SF where it was."""
+    score = relative_score(values(SF_F1=[[0.0], [40.0, 60.0], [100.0]], SF_CER=[[100.0], [40.0, 60.0], [0.0]]), 0)
+    assert score.rows[1].mean == pytest.approx(500)
+    assert score.rows[1].half_width == pytest.approx(0, abs=1e-6)
+    score = relative_score(values(SF_F1=[[0.0], [40.0, 60.0], [100.0]], SF_CER=[[100.0], [60.0, 40.0], [0.0]]), 0)
+    assert score.rows[1].half_width == pytest.approx(12.706205 * 100, rel=1e-6)
 
 
 def test_metrics_where_nothing_beats_the_floor_are_left_out_for_all():
     metrics = values(PR=[[20.0], [30.0], [40.0]], SID=[[10.0], [50.0], [90.0]], ER=[[50.001], [50.004], [10.0]])
     score = relative_score(metrics, 0)
     assert score.flat == ("PR PER % ↓", "ER acc % ↑")
-    assert score.rows == ((0.0,), (500.0,), (1000.0,))
+    assert means(score) == pytest.approx([0, 500, 1000])
     assert relative_score(metrics[:1], 0) is None
 
 
 def test_half_of_a_task_may_be_left_out():
     score = relative_score(values(SF_F1=[[90.0], [50.0], [60.0]], SF_CER=[[50.0], [25.0], [0.0]], KS=[[0.0], [100.0], [0.0]]), 0)
-    assert score.rows[1] == (pytest.approx(750.0),)
+    assert means(score)[1] == pytest.approx(750)
 
 
 def test_everything_is_pending_while_a_value_is_missing():
-    assert relative_score(values(KS=[[0.0], [40.0], []], SID=[[0.0], [20.0], [100.0]]), 0).rows == ((), (), ())
+    assert relative_score(values(KS=[[0.0], [40.0], []], SID=[[0.0], [20.0], [100.0]]), 0).rows == (None, None, None)
 
 
 def recipe(tasks=("pr", "sid"), rows=ROWS, scored=None, floor=FBANK):
@@ -99,11 +120,12 @@ def test_the_column_of_a_table(cells):
     assert column.metric.title == "mini score ↑"
     means = [entry.mean for entry in column.entries]
     assert means == pytest.approx([0.0, 500 * (50 / 60 + 42 / 79), 1000.0])
-    assert column.best == {2}
-    # Scores of the two seeds; 12.706205 is the 0.975 quantile of Student's t with 1 degree of freedom.
-    first, second = 500 * (51 / 60 + 40 / 79), 500 * (49 / 60 + 44 / 79)
-    assert column.entries[1].values == pytest.approx((first, second))
-    assert column.entries[1].half_width == pytest.approx(12.706205 * abs(first - second) / 2)
+    assert column.bold == {2}
+    # PR varies by 1000 / 2 * 2 / 60 between its seeds and SID by 1000 / 2 * 4 / 79: two samples of two.
+    first, second = (500 * 2 / 60 / 2) ** 2, (500 * 4 / 79 / 2) ** 2
+    freedom = (first + second) ** 2 / (first**2 + second**2)
+    assert column.entries[1].half_width == pytest.approx(stats.t.ppf(0.975, freedom) * math.sqrt(first + second))
+    assert (column.entries[1].seeds, column.entries[1].std) == (2, None)
     notes = " ".join(table.notes)
     assert "mini score = 1000 times the mean over tasks (PR, SID) of" in notes
     assert "(s - s_floor) / (s_best - s_floor); s_floor is the mean of FBANK (fbank, none)" in notes

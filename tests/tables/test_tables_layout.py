@@ -42,18 +42,18 @@ def test_difference_is_ours_minus_published():
 
 
 def test_best_respects_the_direction():
-    assert column("PR", 5.17, 5.22, 3.94).best == {2}
-    assert column("KS", 96.59, 96.92, 96.69).best == {1}
+    assert column("PR", 5.17, 5.22, 3.94).bold == {2}
+    assert column("KS", 96.59, 96.92, 96.69).bold == {1}
 
 
 def test_best_ties_and_pending():
-    assert column("KS", 96.59, 96.92, 96.92).best == {1, 2}
-    assert column("KS", 96.59, 96.918, 96.921).best == {1, 2}  # both are printed as 96.92
-    assert column("QbE", 0.0687, 0.09701, 0.0971).best == {2}
-    assert column("KS", 96.59, None, 96.0).best == {0}
-    assert column("KS", 96.59, None, None).best == set()
-    assert column("KS", 96.59, 96.59).best == set()
-    assert column("KS", None).best == set()
+    assert column("KS", 96.59, 96.92, 96.92).bold == {1, 2}
+    assert column("KS", 96.59, 96.918, 96.921).bold == {1, 2}  # both are printed as 96.92
+    assert column("QbE", 0.0687, 0.09701, 0.0971).bold == {2}
+    assert column("KS", 96.59, None, 96.0).bold == {0}
+    assert column("KS", 96.59, None, None).bold == set()
+    assert column("KS", 96.59, 96.59).bold == set()
+    assert column("KS", None).bold == set()
 
 
 def test_rows_and_columns_are_those_of_the_recipe(make_recipe, write_cell):

@@ -100,6 +100,11 @@ def test_a_changed_table_retrains_nothing(finished):
     assert planned(finished) == {"recipe": 1, "table": 1, "figure": 1, "all": 1, "total": 4}
 
 
+def test_differences_between_rows_retrain_nothing(finished):
+    change(finished, lambda values: values["tables"]["demo"].update(differences=["pretrained", "stable_ft"]))
+    assert planned(finished) == {"recipe": 1, "table": 1, "figure": 1, "differences": 1, "all": 1, "total": 5}
+
+
 def test_a_removed_column_retrains_nothing(finished):
     change(finished, lambda values: values["tables"]["demo"].update(tasks=["pr", "ks"]))
     assert planned(finished) == {"recipe": 1, "table": 1, "figure": 1, "all": 1, "total": 4}

@@ -1,0 +1,54 @@
+"""A number with its uncertainty, from independent samples whose means add up."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The sum of the means of independent samples: a metric is one sample, a difference two, a score over tasks one a task."""
+
+    samples: tuple[tuple[float, ...], ...]
+    """One value a seed each. A sample of a single value counts as exact."""
+
+    @cached_property
+    def mean(self) -> float:
+        """The sum of the means."""
+        return math.fsum(_mean(sample) for sample in self.samples)
+
+    @cached_property
+    def half_width(self) -> float | None:
+        """Half of the 95 % confidence interval; None where no sample has several values.
+
+        Student's t with the degrees of freedom of Welch (1947) and Satterthwaite (1946), which for one sample are n - 1.
+        """
+        repeated = [sample for sample in self.samples if len(sample) > 1]
+        if not repeated:
+            return None
+        variances = [_variance(sample) / len(sample) for sample in repeated]
+        total = math.fsum(variances)
+        if total == 0:
+            return 0.0
+        from scipy.special import stdtrit
+
+        shares = [variance / total for variance in variances]  # squares of the variances themselves can underflow
+        freedom = 1 / math.fsum(share**2 / (len(sample) - 1) for share, sample in zip(shares, repeated, strict=True))
+        return float(stdtrit(freedom, 0.5 + CONFIDENCE / 2)) * math.sqrt(total)
+
+    def __sub__(self, other: Estimate) -> Estimate:
+        """The difference of two independent estimates."""
+        return Estimate((*self.samples, *(tuple(-value for value in sample) for sample in other.samples)))
+
+
+def _mean(sample: tuple[float, ...]) -> float:
+    return math.fsum(sample) / len(sample)
+
+
+def _variance(sample: tuple[float, ...]) -> float:
+    mean = _mean(sample)
+    return math.fsum((value - mean) ** 2 for value in sample) / (len(sample) - 1)
