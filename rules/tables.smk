@@ -24,14 +24,16 @@ rule differences:
         cells=lambda wildcards: flow.cells(wildcards.table),
     output:
         multiext(f"{RESULTS}/tables/differences/{{table}}", ".csv", ".md", ".tex", ".html"),
+        multiext(f"{RESULTS}/figures/differences/{{table}}", ".png", ".svg"),
     log:
         f"{RESULTS}/logs/differences/{{table}}.log",
     conda:
         "../envs/speechft.yaml"
     params:
-        out=subpath(output[0], parent=True),
+        tables=subpath(output[0], parent=True),
+        figures=subpath(output[4], parent=True),
     shell:
-        "speechft differences {input.recipe} {input.cells} --out {params.out} > {log} 2>&1"
+        "speechft differences {input.recipe} {input.cells} --out {params.tables} --figures {params.figures} > {log} 2>&1"
 
 
 rule figure:

@@ -50,15 +50,16 @@ def differences(
     recipe: Annotated[Path, typer.Argument(help="Recipe of the table (JSON).")],
     cells: Annotated[list[Path], typer.Argument(help="Cell files; those that are missing show as pending.")],
     out: Out,
+    figures: Annotated[Path | None, typer.Option(help="Folder of the figure; default: OUT.")] = None,
 ) -> None:
-    """Compare rows of a table, with the 95 % interval of each difference: NAME.csv, .md, .tex and .html in the folder OUT.
+    """Compare rows of a table, with the 95 % interval of each difference: NAME.csv, .md, .tex, .html, .png and .svg in the folder OUT.
 
     Example: `speechft differences results/recipes/tables/hubert.json results/cells/hubert_mini/*/*/*.json --out results/tables/differences`
     """
     from speechft.recipes import TableRecipe, load_recipe
     from speechft.tables import build_differences
 
-    build_differences(load_recipe(TableRecipe, recipe), cells, out, recipe.stem)
+    build_differences(load_recipe(TableRecipe, recipe), cells, out, figures or out, recipe.stem)
     print((out / f"{recipe.stem}.md").read_text(encoding="utf-8"))
 
 

@@ -14,6 +14,7 @@ from speechft.files import write_text
 from speechft.recipes import TableRecipe
 from speechft.tables.build import existing_cells
 from speechft.tables.estimate import Estimate
+from speechft.tables.figure import build_differences_figure
 from speechft.tables.layout import Column, Entry, Table, arrange
 from speechft.tables.metrics import TableMetric
 from speechft.tables.published import Published
@@ -53,13 +54,16 @@ class Differences:
     of: Table
 
 
-def build_differences(recipe: TableRecipe, cells: Sequence[str | Path], out_dir: str | Path, name: str) -> Differences:
-    """Write `{name}.csv`, `.md`, `.tex` and `.html` into `out_dir`, each complete or not at all.
+def build_differences(
+    recipe: TableRecipe, cells: Sequence[str | Path], out_dir: str | Path, figures_dir: str | Path | None, name: str
+) -> Differences:
+    """Write `{name}.csv`, `.md`, `.tex`, `.html` into `out_dir`, `{name}.png`, `.svg` into `figures_dir`, each complete or not at all.
 
     Args:
         recipe: that of the table; its `differences` name the rows to compare.
         cells: cell files, as for `build_table`.
         out_dir: folder, made when missing; another one than that of the table.
+        figures_dir: the same for the figure; None for no figure.
         name: of the table and these files.
 
     Raises:
@@ -73,6 +77,8 @@ def build_differences(recipe: TableRecipe, cells: Sequence[str | Path], out_dir:
         (".md", markdown(found.table)),
     ):
         write_text(Path(out_dir) / f"{name}{suffix}", text)
+    if figures_dir is not None:
+        build_differences_figure(found.table, Path(figures_dir) / f"{name}.png")
     return found
 
 

@@ -58,7 +58,7 @@ def build_experiment(
             found = [folder / f"{cell}.json" for cell in flow.experiment.table_cells(name)]
             build_table(recipe, found, published, out_dir, name)
             if recipe.differences:
-                build_differences(recipe, found, Path(out_dir) / "differences", name)
+                build_differences(recipe, found, Path(out_dir) / "differences", figures and figures / "differences", name)
             if figures:
                 build_figure(recipe, found, figures / f"{name}.png")
         else:

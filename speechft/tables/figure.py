@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ _WIDTH, _LINE_HEIGHT, _PANEL_EXTRA = 2.5, 0.34, 1.0  # inches
 # Shape tells methods apart without colour; filled and hollow alternate.
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "*")
 _COLOURS = ("#000000", "#b35806", "#2166ac", "#1b7837", "#762a83", "#8c510a", "#35978f", "#bf812d", "#80cdc1", "#c51b7d")
+_STYLE = {"axes.spines.left": False}
 _PLATE = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}  # keeps numbers readable over lines
 
 
@@ -41,21 +42,31 @@ def build_figure(recipe: TableRecipe, cells: Sequence[str | Path], out_png: str 
         TableError: see `build_table`.
     """
     table = arrange(recipe.model_copy(update={"published": None}), existing_cells(cells), Published({}), Path(out_png).stem)
-    save_figure(lambda: _draw(table), out_png, **{"axes.spines.left": False})
+    save_figure(lambda: _draw(table, [row.method for row in table.rows], _foot(table), _reference_lines), out_png, **_STYLE)
 
 
-def _draw(table: Table) -> Figure:
+def build_differences_figure(table: Table, out_png: str | Path) -> None:
+    """The same for differences between rows: a point is a difference, a bar its 95 % interval, the dashed line says `no difference`."""
+    kinds = [row.label for row in table.rows]
+    save_figure(lambda: _draw(table, kinds, [*table.notes, *table.legend], _zero_line), out_png, **_STYLE)
+
+
+def _draw(
+    table: Table, kinds: Sequence[str], foot: Sequence[str], draw_lines: Callable[[Axes, Table, Column, list[float]], None]
+) -> Figure:
+    """Rows of one kind look alike; `draw_lines` puts lines behind them."""
     columns = [column for column in table.columns if any(entry.defined for entry in column.entries)]
     across = min(_COLUMNS, len(columns))
     down = -(-len(columns) // across)
     positions, headings = _positions(table)
     panel_height = _PANEL_EXTRA + _LINE_HEIGHT * (max([*positions, *(place for _, place in headings)]) + 1)
     width = 1.3 + _WIDTH * across
-    figure = new_page(table.title, _foot(table), width, panel_height * down)
+    figure = new_page(table.title, foot, width, panel_height * down)
     panels = figure.subplots(down, across, squeeze=False, sharey=True)
     for place, panel in enumerate(panels.flat):
         if place < len(columns):
-            _panel(panel, table, columns[place], positions, headings, labelled=place % across == 0)
+            draw_lines(panel, table, columns[place], positions)
+            _panel(panel, table, columns[place], kinds, positions, headings, labelled=place % across == 0)
         else:
             panel.set_visible(False)
     return figure
@@ -79,17 +90,24 @@ def _positions(table: Table) -> tuple[list[float], list[tuple[str, float]]]:
     return positions, headings
 
 
-def _panel(panel: Axes, table: Table, column: Column, positions: list[float], headings: list[tuple[str, float]], labelled: bool) -> None:
-    methods = list(dict.fromkeys(row.method for row in table.rows))
-    _reference_lines(panel, table, column, positions)
-    for index, (row, entry, height) in enumerate(zip(table.rows, column.entries, positions, strict=True)):
+def _panel(
+    panel: Axes,
+    table: Table,
+    column: Column,
+    kinds: Sequence[str],
+    positions: list[float],
+    headings: list[tuple[str, float]],
+    labelled: bool,
+) -> None:
+    different = list(dict.fromkeys(kinds))
+    for index, (kind, entry, height) in enumerate(zip(kinds, column.entries, positions, strict=True)):
         if entry.mean is None:
             panel.annotate(
                 PENDING if entry.defined else UNDEFINED, (0.5, height), xycoords=panel.get_yaxis_transform(), ha="center", va="center",
                 color="#777777", style="italic", fontsize=7, bbox=_PLATE,
             )  # fmt: skip
             continue
-        style = methods.index(row.method) % len(_MARKERS)
+        style = different.index(kind) % len(_MARKERS)
         colour = _COLOURS[style]
         panel.errorbar(
             entry.mean, height, xerr=entry.half_width, fmt=_MARKERS[style], color=colour, markersize=6.5, capsize=2.5, linewidth=1.2,
@@ -131,6 +149,12 @@ def _reference_lines(panel: Axes, table: Table, column: Column, positions: list[
             if last == height:  # nothing to compare with, as for filterbanks
                 continue
             panel.plot([entry.mean, entry.mean], [height, last + 0.4], color="#888888", linestyle=(0, (3, 2)), linewidth=0.9, zorder=1)
+
+
+def _zero_line(panel: Axes, _table: Table, column: Column, _positions: list[float]) -> None:
+    """Where both rows of a difference are equal."""
+    if any(entry.mean is not None for entry in column.entries):
+        panel.axvline(0, color="#888888", linestyle=(0, (3, 2)), linewidth=0.9, zorder=1)
 
 
 def _foot(table: Table) -> list[str]:

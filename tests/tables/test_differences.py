@@ -80,7 +80,7 @@ def test_means_and_intervals(recipe, cells):
 
 
 def test_all_formats(recipe, cells, tmp_path):
-    build_differences(recipe(), cells, tmp_path / "out", "t")
+    build_differences(recipe(), cells, tmp_path / "out", None, "t")
     assert "| Stable-FT minus Pre-trained | e       | f           | **-4.67 ± 1.56** |" in (tmp_path / "out/t.md").read_text()
     assert r"\textbf{-4.67 $\pm$ 1.56}" in (tmp_path / "out/t.tex").read_text()
     assert "<strong>-4.67 ± 1.56</strong>" in (tmp_path / "out/t.html").read_text()
@@ -90,6 +90,13 @@ def test_all_formats(recipe, cells, tmp_path):
     assert frame["excludes_0"].tolist() == [True, True, False]
     for suffix in ("md", "tex", "html"):
         assert "trained once" in (tmp_path / f"out/t.{suffix}").read_text()
+
+
+def test_the_figure_is_the_same_for_the_same_cells(recipe, cells, tmp_path):
+    for name in ("a", "b"):
+        build_differences(recipe(("pr", "ks")), cells, tmp_path / "out", tmp_path / name, "t")
+    assert (tmp_path / "a/t.png").read_bytes() == (tmp_path / "b/t.png").read_bytes()
+    assert (tmp_path / "a/t.svg").stat().st_size > 10_000
 
 
 def test_metrics_and_scores(recipe, write_row):
@@ -123,7 +130,7 @@ def test_other_protocols_are_not_compared(recipe, write_row, tmp_path):
     ]
     entries = arrange_differences(recipe(), cells, "t").table.columns[0].entries
     assert [entry.defined for entry in entries] == [False, False, True]
-    build_differences(recipe(), cells, tmp_path / "out", "t")
+    build_differences(recipe(), cells, tmp_path / "out", None, "t")
     assert pd.read_csv(tmp_path / "out/t.csv")["status"].tolist() == ["undefined", "undefined", "measured"]
 
 
@@ -168,3 +175,4 @@ def test_command_line(recipe, cells, tmp_path):
     result = CliRunner().invoke(app, ["differences", str(tmp_path / "t.json"), *map(str, cells), "--out", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     assert "-4.67 ± 1.56" in result.output
+    assert (tmp_path / "out/t.png").stat().st_size > 10_000
