@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from speechft.validation import Fraction, Positive, Strict
+from speechft.validation import Fraction, Positive, Seed, Strict
 
 PositiveFloat = Annotated[float, Field(gt=0)]
 
@@ -96,7 +96,7 @@ class _Pretraining(Strict):
     augmentation: Augmentation | None = Field(None, description="Other recording conditions at each hearing; default: none.")
     valid_fraction: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.02
     validate_every: Positive = 200
-    seed: int = 1337
+    seed: Seed = 1337
 
 
 class PretrainRecipe(_Pretraining):

@@ -17,7 +17,7 @@ from speechft.finetune_options import Adapters, Early, JointTask, MaxBatchSecond
 from speechft.pretraining_recipes import ContinuedPretrainRecipe as ContinuedPretrainRecipe
 from speechft.pretraining_recipes import PretrainRecipe as PretrainRecipe
 from speechft.stage1_recipes import named_recipe
-from speechft.validation import Fraction, Positive, Strict, validate
+from speechft.validation import Fraction, Positive, Seed, Strict, validate
 
 CropDraws = Positive | Literal["every"]
 
@@ -112,7 +112,7 @@ class FinetuneRecipe(Strict):
     padding: Literal["alone", "reference"] = Field(
         "alone", description="alone: each utterance has the features that it has by itself. reference: as s3prl, for comparisons with it."
     )
-    seed: int = 1337
+    seed: Seed = 1337
 
     @model_validator(mode="before")
     @classmethod
@@ -181,7 +181,7 @@ class EvaluationRecipe(Strict):
     )
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
     eval_every: Positive
-    seeds: tuple[int, ...] = Field((1337,), min_length=1, description="Each seed trains its own heads; the cell holds mean and values.")
+    seeds: tuple[Seed, ...] = Field((1337,), min_length=1, description="Each seed trains its own heads; the cell holds mean and values.")
     crop_draws: CropDraws = Field(
         default_factory=lambda earlier: _crops_of_the_protocol(earlier),
         description="Random crops of each long training utterance, for tasks that crop (SID, ASV, the silence of KS). every: a new one, "

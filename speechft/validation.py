@@ -13,6 +13,8 @@ from speechft.errors import ConfigError
 ModelType = TypeVar("ModelType", bound=BaseModel)
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""What every generator of random numbers here takes; NumPy's take no other."""
 
 
 class Strict(BaseModel):
