@@ -44,7 +44,9 @@ class Jobs:
         kind, *names = self._relative(path).parts or ("",)
         stem = PurePosixPath(names[-1]).stem if names else ""
         experiment = self.flow.experiment
-        if kind in ("tables", "figures") and stem in experiment.tables:
+        if kind in ("tables", "figures") and names[:-1] == ["differences"] and stem in experiment.tables:
+            self.add_table(stem, "differences")
+        elif kind in ("tables", "figures") and stem in experiment.tables:
             self.add_table(stem, "table" if kind == "tables" else "figure")
         elif kind in ("tables", "figures") and stem in experiment.curves:
             self.add_curve(stem)
@@ -64,7 +66,7 @@ class Jobs:
         return pure.relative_to(self.flow.results) if pure.is_relative_to(self.flow.results) else PurePosixPath(path)
 
     def add_table(self, name: str, rule: str) -> None:
-        """A table or its figure."""
+        """A table, its figure, or the differences between its rows."""
         self._recipe(f"tables/{name}")
         self._cells(self.flow.experiment.table_cells(name))
         self._add(rule, name)

@@ -52,7 +52,7 @@ EVERYTHING = {
     "tasks": {"ks": {"corpus": "a"}, "sid": {"corpus": "both"}},
     "tables": {
         "t": {"title": "t", "encoders": ["fbank", "second", "hubert_base"], "finetunings": ["one", "two"], "tasks": ["ks", "sid"],
-              "methods": ["pretrained", "early20", "speech_ft", "speech_ft@0.50", "of_early"]},
+              "methods": ["pretrained", "early20", "speech_ft", "speech_ft@0.50", "of_early"], "differences": ["pretrained", "early20"]},
         "u": {"title": "u", "encoders": ["hubert_base"], "finetunings": ["three"], "tasks": ["ks"], "methods": ["stable_ft", "speech_ft"]},
         "v": {"title": "v", "encoders": ["hubert_base"], "finetunings": ["one+one"], "tasks": ["ks"], "methods": ["ties"]},
     },
