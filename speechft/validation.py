@@ -32,14 +32,14 @@ def validate(model: type[ModelType], values: Any, source: str) -> ModelType:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_explain(error, model, source)) from None
+        raise ConfigError(_explain(error, model, values, source)) from None
 
 
-def _explain(error: ValidationError, model: type[BaseModel], source: str) -> str:
+def _explain(error: ValidationError, model: type[BaseModel], values: Any, source: str) -> str:
     lines = []
     for problem in error.errors():
         location = problem["loc"]
-        key = ".".join(str(part) for part in location) or "(top level)"
+        key = ".".join(_keys_in(values, location, missing=problem["type"] == "missing")) or "(top level)"
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             message = "unknown key" + _spelling_hint(str(location[-1]), _keys_at(model, location[:-1]))
@@ -49,6 +49,27 @@ def _explain(error: ValidationError, model: type[BaseModel], source: str) -> str
             message = f"{message}, found {problem['input']!r}"
         lines.append(f"  {key}: {message}")
     return "\n".join([f"{source}: {len(lines)} problem{'s' if len(lines) > 1 else ''}", *lines])
+
+
+def _keys_in(values: Any, location: tuple[int | str, ...], *, missing: bool) -> list[str]:
+    """`location` as it reads in the file: without the tags of unions that pydantic puts between the keys.
+
+    Args:
+        values: what was read.
+        location: of the problem.
+        missing: whether the last key is not there.
+    """
+    found = []
+    for place, part in enumerate(location):
+        absent = missing and place == len(location) - 1
+        if isinstance(values, dict) and (part in values or absent):
+            values = values.get(part)
+        elif isinstance(values, list | tuple) and isinstance(part, int) and part < len(values):
+            values = values[part]
+        else:
+            continue
+        found.append(str(part))
+    return found
 
 
 def _spelling_hint(found: str, allowed: list[str]) -> str:

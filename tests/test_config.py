@@ -48,7 +48,7 @@ def test_unknown_key_is_named_with_the_file_the_place_and_the_nearest_spelling(d
     demo["encoders"]["hubert_demo"]["recipe"]["updats"] = 3
     text = message(demo)
     assert text.startswith("my.yaml: 1 problem")
-    assert "encoders.hubert_demo.pretrain.recipe.updats: unknown key; did you mean 'updates'?" in text
+    assert "encoders.hubert_demo.recipe.updats: unknown key; did you mean 'updates'?" in text
     assert "warmup_updates" in text
 
 
@@ -86,8 +86,17 @@ def test_all_problems_come_at_once(demo):
             "'wavlm' or 'decoar2', found 'whisper'",
         ),
         (lambda d: d["finetunings"]["pr_sentences"]["recipe"].update(seed=-1), "finetunings.pr_sentences.recipe.seed"),
-        (lambda d: d["encoders"]["hubert_demo"]["recipe"].update(seed=2**32), "recipe.seed: Input should be less than 4294967296"),
+        (
+            lambda d: d["encoders"]["hubert_demo"]["recipe"].update(seed=2**32),
+            "encoders.hubert_demo.recipe.seed: Input should be less than 4294967296",
+        ),
         (lambda d: d["tasks"]["ks"]["recipe"].update(seeds=[1, -1]), "seeds.1"),
+        (lambda d: d["corpora"]["keywords"].pop("path"), "  corpora.keywords.path: is missing"),
+        (
+            lambda d: d["corpora"].update(u={"kind": "union", "of": ["keywords"], "off": 1}),
+            "  corpora.u.off: unknown key; did you mean 'of'?",
+        ),
+        (lambda d: d["tasks"]["sid"]["recipe"].update(crop_draws="evry"), "crop_draws"),
         (lambda d: d["tasks"]["ks"]["recipe"].pop("protocol"), "steps=2000 is not SUPERB's (200000); write `protocol: quick`"),
         (lambda d: d["corpora"].update({"a/b": {"kind": "csv", "path": "x"}}), "corpora.a/b"),
         (lambda d: d["finetunings"]["pr_sentences"]["recipe"].update(warmup=0.7), "warmup + hold = 1.1 is more than 1"),
