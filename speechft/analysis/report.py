@@ -27,7 +27,7 @@ Found = Sequence[AnalysisResult | None]
 
 
 def build_analysis(
-    recipe: AnalysisTableRecipe, results: Sequence[str | Path], out_dir: str | Path, figures_dir: str | Path, name: str
+    recipe: AnalysisTableRecipe, results: Sequence[str | Path], out_dir: str | Path, figures_dir: str | Path | None, name: str
 ) -> Found:
     """Write `{name}.csv` and `.md` into `out_dir`, `{name}.png` and `.svg` into `figures_dir`, each complete or not at all.
 
@@ -35,7 +35,7 @@ def build_analysis(
         recipe: the rows.
         results: files of `speechft analyse`. Those that do not exist are shown as pending; other models are left aside.
         out_dir: folder, made when missing.
-        figures_dir: folder, made when missing.
+        figures_dir: folder, made when missing; None for no figure.
         name: of the files.
 
     Raises:
@@ -55,7 +55,8 @@ def build_analysis(
     found = [by_model.get((row.encoder, row.finetuning, row.method)) for row in recipe.rows]
     write_text(Path(out_dir) / f"{name}.csv", _csv(recipe, found))
     write_text(Path(out_dir) / f"{name}.md", _markdown(recipe, found))
-    save_figure(lambda: _draw(recipe, found), Path(figures_dir) / f"{name}.png")
+    if figures_dir is not None:
+        save_figure(lambda: _draw(recipe, found), Path(figures_dir) / f"{name}.png")
     return found
 
 

@@ -13,7 +13,7 @@ from speechft.cli.options import Out, app
 @app.command()
 def tables(
     source: Annotated[
-        Path, typer.Argument(help="Experiment (YAML), of which all tables and curves are shown; or recipe of one table (JSON).")
+        Path, typer.Argument(help="Experiment (YAML), of which all tables, curves and analyses are shown; or recipe of one table (JSON).")
     ],
     cells: Annotated[
         list[Path] | None,
@@ -24,7 +24,7 @@ def tables(
     out: Out = Path("tables"),
     published: Annotated[Path, typer.Option(help="Published numbers.")] = Path("config/published.csv"),
     figures: Annotated[Path | None, typer.Option(help="Of an experiment: folder of figures; default: none are drawn.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="Of an experiment: a table or curve; can be repeated.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Of an experiment: a table, curve or analysis; can be repeated.")] = None,
 ) -> None:
     """Arrange the cells that are there beside the published numbers: NAME.csv, .md, .tex and .html in the folder OUT. Runs no jobs.
 

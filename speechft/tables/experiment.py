@@ -1,10 +1,11 @@
-"""All tables and curves of an experiment from the cells that are there, whatever is missing; no workflow, no torch."""
+"""All tables, curves and analyses of an experiment from the results that are there, whatever is missing; no workflow, no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
 
+from speechft.analysis_recipes import AnalysisTableRecipe
 from speechft.config import load_experiment
 from speechft.errors import TableError
 from speechft.recipes import CurveRecipe, TableRecipe
@@ -23,30 +24,34 @@ def build_experiment(
     figures_dir: str | Path | None = None,
     only: Collection[str] = (),
 ) -> list[str]:
-    """Write every table and curve of an experiment file into `out_dir`, each file complete or not at all.
+    """Write every table, curve and analysis of an experiment file into `out_dir`, each file complete or not at all.
 
     Differences between rows of a table go into the folder `differences` in it, under the table's name.
 
     Args:
         experiment: the experiment file (YAML).
         cells: folder of cells, `encoder/finetuning/method/task.json` in it; default: where the workflow puts them. Cells that are not
-            there are shown as pending, with the command that makes them.
+            there are shown as pending, with the command that makes them. Results of analyses are looked for in the folder `analysis`
+            beside it.
         published: file of published numbers.
         out_dir: folder, made when missing.
         figures_dir: folder of figures; none are drawn without it.
-        only: names of tables and curves; default: all.
+        only: names of tables, curves and analyses; default: all.
 
     Returns:
         Names of what was written.
 
     Raises:
         ConfigError: the experiment is not valid.
-        TableError: a name in `only` is no table or curve, `cells` is given and no folder, or see `build_table`.
+        TableError: a name in `only` is nothing of these, `cells` is given and no folder, or see `build_table`.
+        AnalysisError: see `build_analysis`.
     """
+    from speechft.analysis import build_analysis  # imports our drawing, so not at the top
+
     flow = Workflow(load_experiment(experiment), [str(experiment)])
-    names = [*flow.experiment.tables, *flow.experiment.curves]
+    names = [*flow.experiment.tables, *flow.experiment.curves, *flow.experiment.analyses]
     if unknown := [name for name in only if name not in names]:
-        raise TableError(f"{experiment} has no table or curve {', '.join(map(repr, unknown))}. It has {', '.join(names)}.")
+        raise TableError(f"{experiment} has no table, curve or analysis {', '.join(map(repr, unknown))}. It has {', '.join(names)}.")
     if cells is not None and not Path(cells).is_dir():
         raise TableError(f"{cells}: is no folder. Name the one that holds encoder/finetuning/method/task.json.")
     folder = Path(cells if cells is not None else flow.results + "/cells")
@@ -61,6 +66,9 @@ def build_experiment(
                 build_differences(recipe, found, Path(out_dir) / "differences", figures and figures / "differences", name)
             if figures:
                 build_figure(recipe, found, figures / f"{name}.png")
+        elif name in flow.experiment.analyses:
+            results = [folder.parent / Path(path).relative_to(flow.results) for path in flow.analysis_results(name)]
+            build_analysis(AnalysisTableRecipe.model_validate_json(flow.recipe(f"analysis_tables/{name}")), results, out_dir, figures, name)
         else:
             found = [folder / f"{cell}.json" for cell in flow.experiment.curve_cells(name)]
             build_curve(CurveRecipe.model_validate_json(flow.recipe(f"curves/{name}")), found, out_dir, figures, name)

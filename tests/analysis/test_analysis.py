@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from conftest import ROOT
 from evaluate.tone_corpus import make_splits, write_splits
 from safetensors.torch import load_file
@@ -25,6 +26,7 @@ from speechft.corpora import load_audio, load_split
 from speechft.encoders import load_encoder, random_encoder
 from speechft.errors import AnalysisError, ConfigError, CorpusError
 from speechft.merge import merge
+from speechft.tables import build_experiment
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +185,26 @@ def test_table_and_figure(results, tmp_path):
     assert row["value"].item() == found["speech_ft"].states[2].cosine
     assert frame[frame["method"] == "l2"]["quantity"].tolist() == ["pending"]
     assert (tmp_path / "a/features.png").stat().st_size > 5000
+
+
+def test_all_of_an_experiment_includes_its_analyses(results, tmp_path):
+    values = yaml.safe_load((ROOT / "tests/experiment.yaml").read_text())
+    rows = [{"model": "pr_sentences/stable_ft"}, {"model": "pr_sentences/speech_ft"}]
+    values["analyses"] = {"features": {"encoder": "hubert_demo", "corpus": "sentences", "rows": rows}}
+    (tmp_path / "e.yaml").write_text(yaml.safe_dump(values))
+    result = json.loads((results / "stable_ft.json").read_text())
+    result["model"].update(encoder="hubert_demo", finetuning="pr_sentences")
+    path = tmp_path / "copied/analysis/features/hubert_demo/pr_sentences/stable_ft.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(result))
+    (tmp_path / "copied/cells").mkdir()
+    published = ROOT / "config/published.csv"
+    written = build_experiment(tmp_path / "e.yaml", tmp_path / "copied/cells", published, tmp_path / "out", only=["features"])
+    assert written == ["features"]
+    text = (tmp_path / "out/features.md").read_text()
+    assert f"| Stable-FT | pr_sentences | {result['deviation']['norm']:.4g} | " in text
+    assert "| Speech-FT | pr_sentences | pending |" in text
+    assert not list(tmp_path.rglob("*.png"))
 
 
 def test_results_that_are_none(results, tmp_path):

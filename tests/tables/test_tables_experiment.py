@@ -39,7 +39,7 @@ def test_the_papers_tables_can_be_shown_before_anything_has_run(tmp_path):
     written = build_experiment(ROOT / "config/paper.yaml", None, PUBLISHED, tmp_path / "tables")
     assert written == [
         *("supervised", "encoders", "full_superb", "unsupervised", "multitask", "baselines", "ablations"),
-        *("alpha_asr", "alpha_sid"),
+        *("alpha_asr", "alpha_sid", "features"),
     ]
     text = (tmp_path / "tables/supervised.md").read_text()
     assert "| Speech-FT   | hubert_base | asr_tedlium3 " in text
@@ -69,7 +69,7 @@ def test_cells_that_are_there_are_shown(write_cell, tmp_path):
 
 
 def test_names_and_folders_that_do_not_exist(tmp_path):
-    with pytest.raises(TableError, match="no table or curve 'supervized'. It has supervised, encoders"):
+    with pytest.raises(TableError, match="no table, curve or analysis 'supervized'. It has supervised, encoders"):
         build_experiment(ROOT / "config/paper.yaml", None, PUBLISHED, tmp_path / "out", only=["supervized"])
     with pytest.raises(TableError, match="nowhere: is no folder"):
         build_experiment(ROOT / "config/paper.yaml", tmp_path / "nowhere", PUBLISHED, tmp_path / "out")
