@@ -22,23 +22,13 @@ from typing import Any, Self
 
 import numpy as np
 from machine import describe, median_and_range
+from peer import add_peer_options, check_peer, hubert_base
 
 HERE = Path(__file__).parent
 SAMPLE_RATE = 16_000
 PAUSE = 0.3
 """Seconds between turns, after which the other side's idle threads have gone to sleep."""
 TOLERANCE = 1e-4
-# HuBERT base; what is not here is the same in the small default of random_encoder.
-BASE = {
-    "encoder_layers": 12,
-    "encoder_embed_dim": 768,
-    "encoder_ffn_embed_dim": 3072,
-    "encoder_attention_heads": 12,
-    "conv_feature_layers": "[(512,10,5)] + [(512,3,2)] * 4 + [(512,2,2)] * 2",
-    "conv_pos": 128,
-    "conv_pos_groups": 16,
-    "final_dim": 256,
-}
 
 
 @dataclass
@@ -126,9 +116,9 @@ def take_turns(workers: Sequence[Worker], workload: Workload, warmup: int, repet
 
 def make_models(folder: Path, small: bool) -> tuple[Path, Path]:
     """The same random encoder as encoder directory and in s3prl's converted layout."""
-    from speechft.encoders import export_checkpoint, random_encoder
+    from speechft.encoders import export_checkpoint
 
-    ours = random_encoder("hubert", folder / "speechft", **({} if small else BASE))
+    ours = hubert_base(folder / "speechft", small=small)
     export_checkpoint(ours, folder / "s3prl.pt", format="s3prl")
     return ours, folder / "s3prl.pt"
 
@@ -143,8 +133,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--longest", type=float, default=15.0, help="of workload B; its shortest has at least 1 s")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--devices", nargs="+", choices=["cpu", "cuda"], help="default: the CPU, and CUDA where there is any")
-    parser.add_argument("--small", action="store_true", help="a tiny model, to see whether this script works")
-    parser.add_argument("--s3prl-python", type=Path, default=HERE / ".venv-s3prl/bin/python")
+    add_peer_options(parser)
     return parser.parse_args()
 
 
@@ -152,8 +141,7 @@ def main() -> None:
     import torch
 
     options = parse()
-    if not options.s3prl_python.exists():
-        raise SystemExit(f"{options.s3prl_python}: no such Python. Make it with benchmarks/make_s3prl_env.sh, or give --s3prl-python.")
+    check_peer(options)
     devices = options.devices or ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     gpu = torch.cuda.get_device_name() if "cuda" in devices else None
     durations = np.random.default_rng(options.seed).uniform(1.0, options.longest, options.utterances)

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from encoder import BASE
 from machine import describe, median_and_range
+from peer import add_peer_options, check_peer, hubert_base
 
 HERE = Path(__file__).parent
 SAMPLE_RATE = 16_000
@@ -63,10 +63,10 @@ class Bench:
     """Both sides on one encoder and one corpus."""
 
     def __init__(self, folder: Path, options: Any) -> None:
-        from speechft.encoders import export_checkpoint, random_encoder
+        from speechft.encoders import export_checkpoint
 
         self.folder, self.options, self.runs = folder, options, 0
-        self.model = random_encoder("hubert", folder / "model", **({} if options.small else BASE))
+        self.model = hubert_base(folder / "model", small=options.small)
         export_checkpoint(self.model, folder / "model.pt", format="s3prl")
         self.manifests = make_corpus(folder / "corpus", options.seconds, options.batch_size)
 
@@ -147,15 +147,13 @@ def parse() -> Any:
     parser.add_argument("--seconds", type=float, default=4.0, help="length of every clip")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--devices", nargs="+", choices=["cpu", "cuda"], default=["cpu"])
-    parser.add_argument("--small", action="store_true", help="a tiny model, to see whether this script works")
-    parser.add_argument("--s3prl-python", type=Path, default=HERE / ".venv-s3prl/bin/python")
+    add_peer_options(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     options = parse()
-    if not options.s3prl_python.exists():
-        raise SystemExit(f"{options.s3prl_python}: no such Python. Make it with benchmarks/make_s3prl_env.sh, or give --s3prl-python.")
+    check_peer(options)
     if options.updates <= 1 + WARM_UP:
         raise SystemExit(f"--updates {options.updates}: {2 + WARM_UP} at least, the first ones do not count")
     with tempfile.TemporaryDirectory() as scratch:

@@ -11,9 +11,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from encoder import BASE
 from machine import describe, median_and_range
 from measured import measured_run
+from peer import hubert_base
 
 
 def make_checkpoint(folder: Path, small: bool) -> None:
@@ -21,9 +21,9 @@ def make_checkpoint(folder: Path, small: bool) -> None:
     import torch
     from fairseq.data.dictionary import Dictionary
 
-    from speechft.encoders import export_checkpoint, random_encoder
+    from speechft.encoders import export_checkpoint
 
-    model = random_encoder("hubert", folder / "model", **({} if small else BASE))
+    model = hubert_base(folder / "model", small=small)
     export_checkpoint(model, folder / "bare.pt", format="fairseq")
     with torch.serialization.safe_globals([Dictionary]):
         content = torch.load(folder / "bare.pt", weights_only=True)

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from cost import epochs, recipe_of
-from encoder import BASE
 from machine import describe
+from peer import add_peer_options, check_peer, hubert_base
 from superb_cell_corpora import FOLDS, Emotions, Phones, make_emotions, make_phones, read_table
 
 from speechft.cost.passes import evaluations
@@ -72,10 +72,10 @@ class Bench:
     """Both sides on one encoder."""
 
     def __init__(self, folder: Path, python: Path, threads: int, small: bool) -> None:
-        from speechft.encoders import export_checkpoint, random_encoder
+        from speechft.encoders import export_checkpoint
 
         self.folder, self.python, self.threads = folder, python, threads
-        self.model = random_encoder("hubert", folder / "encoder", **({} if small else BASE))
+        self.model = hubert_base(folder / "encoder", small=small)
         self.checkpoint = folder / "encoder.pt"
         export_checkpoint(self.model, self.checkpoint, format="s3prl")
         self.jobs = 0
@@ -274,15 +274,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--dev", type=int, default=8, help="dev utterances of PR")
     parser.add_argument("--test", type=int, default=4, help="test utterances of PR")
     parser.add_argument("--cells", nargs="+", choices=["er", "pr"], default=["er", "pr"])
-    parser.add_argument("--small", action="store_true", help="a tiny model, to see whether this script works")
-    parser.add_argument("--s3prl-python", type=Path, default=HERE / ".venv-s3prl/bin/python")
+    add_peer_options(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     options = parse()
-    if not options.s3prl_python.exists():
-        raise SystemExit(f"{options.s3prl_python}: no such Python. Make it with benchmarks/make_s3prl_env.sh, or give --s3prl-python.")
+    check_peer(options)
     recordings = read_table(options.table)
     rows, about = [], []
     with tempfile.TemporaryDirectory() as scratch:
