@@ -39,7 +39,7 @@ def _explain(error: ValidationError, model: type[BaseModel], values: Any, source
     lines = []
     for problem in error.errors():
         location = problem["loc"]
-        key = ".".join(_keys_in(values, location, missing=problem["type"] == "missing")) or "(top level)"
+        key = ".".join(_keys_in(values, model, location)) or "(top level)"
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             message = "unknown key" + _spelling_hint(str(location[-1]), _keys_at(model, location[:-1]))
@@ -51,18 +51,11 @@ def _explain(error: ValidationError, model: type[BaseModel], values: Any, source
     return "\n".join([f"{source}: {len(lines)} problem{'s' if len(lines) > 1 else ''}", *lines])
 
 
-def _keys_in(values: Any, location: tuple[int | str, ...], *, missing: bool) -> list[str]:
-    """`location` as it reads in the file: without the tags of unions that pydantic puts between the keys.
-
-    Args:
-        values: what was read.
-        location: of the problem.
-        missing: whether the last key is not there.
-    """
+def _keys_in(values: Any, model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """`location` as it reads in the file: without the tags of unions that pydantic puts between the keys."""
     found = []
     for place, part in enumerate(location):
-        absent = missing and place == len(location) - 1
-        if isinstance(values, dict) and (part in values or absent):
+        if isinstance(values, dict) and (part in values or part in _keys_at(model, location[:place])):
             values = values.get(part)
         elif isinstance(values, list | tuple) and isinstance(part, int) and part < len(values):
             values = values[part]

@@ -96,7 +96,7 @@ def test_all_problems_come_at_once(demo):
             lambda d: d["corpora"].update(u={"kind": "union", "of": ["keywords"], "off": 1}),
             "  corpora.u.off: unknown key; did you mean 'of'?",
         ),
-        (lambda d: d["tasks"]["sid"]["recipe"].update(crop_draws="evry"), "crop_draws"),
+        (lambda d: d["tasks"]["sid"]["recipe"].update(crop_draws="evry"), "  crop_draws: "),
         (lambda d: d["tasks"]["ks"]["recipe"].pop("protocol"), "steps=2000 is not SUPERB's (200000); write `protocol: quick`"),
         (lambda d: d["corpora"].update({"a/b": {"kind": "csv", "path": "x"}}), "corpora.a/b"),
         (lambda d: d["finetunings"]["pr_sentences"]["recipe"].update(warmup=0.7), "warmup + hold = 1.1 is more than 1"),

@@ -93,10 +93,17 @@ def arrange_differences(recipe: TableRecipe, cells: Sequence[str | Path], name: 
     for first, second in recipe.differences:
         row, other = table.rows[first], table.rows[second]
         rows.append(row.model_copy(update={"label": f"{row.label} minus {other.label}"}))
+    mixed = {pair for pair in recipe.differences for column in table.columns if _mixed(*(column.entries[place] for place in pair))}
     columns = [
         DifferenceColumn(
             DifferenceMetric(**{field.name: getattr(column.metric, field.name) for field in fields(column.metric)}),
-            tuple(_difference(column.entries[first], column.entries[second]) for first, second in recipe.differences),
+            tuple(
+                # A score over tasks is no more comparable than its metrics.
+                Entry(defined=False)
+                if column.metric.task is None and pair in mixed
+                else _difference(*(column.entries[place] for place in pair))
+                for pair in recipe.differences
+            ),
         )
         for column in table.columns
     ]
@@ -107,14 +114,18 @@ def arrange_differences(recipe: TableRecipe, cells: Sequence[str | Path], name: 
 
 
 def _difference(first: Entry, second: Entry) -> Entry:
-    known = {entry.protocol for entry in (first, second) if entry.protocol}
-    if not (first.defined and second.defined) or len(known) > 1:
+    if not (first.defined and second.defined) or _mixed(first, second):
         return Entry(defined=False)
     if first.number is None or second.number is None:
         return Entry()
     if (first.half_width is None) != (second.half_width is None):  # how much one of them varies is not known
         return Entry(estimate=Estimate(((first.number.mean,), (-second.number.mean,))))
     return Entry(estimate=first.number - second.number)
+
+
+def _mixed(first: Entry, second: Entry) -> bool:
+    """Whether they were measured under different protocols."""
+    return len({entry.protocol for entry in (first, second) if entry.protocol}) > 1
 
 
 def _excludes_0(entry: Entry) -> bool:

@@ -134,6 +134,18 @@ def test_other_protocols_are_not_compared(recipe, write_row, tmp_path):
     assert pd.read_csv(tmp_path / "out/t.csv")["status"].tolist() == ["undefined", "undefined", "measured"]
 
 
+def test_scores_of_other_protocols_are_not_compared(recipe, write_row):
+    protocols = {"pretrained": "superb", "stable_ft": "quick", "speech_ft": "quick"}
+    cells = [write_row(method, "pr", {"PR": [PR[method][0]]}, protocol=protocol) for method, protocol in protocols.items()]
+    cells += [write_row(method, "sid", {"SID": [50.0 + place]}) for place, method in enumerate(protocols)]
+    floor = {"encoder": "e", "finetuning": "none", "method": "pretrained", "label": "Pre-trained"}
+    asked = recipe(("pr", "sid"), score={"label": "score", "floor": floor, "tasks": ("pr", "sid")})
+    pr, sid, score = arrange_differences(asked, cells, "t").table.columns
+    assert [entry.defined for entry in pr.entries] == [False, False, True]
+    assert [entry.defined for entry in sid.entries] == [True, True, True]
+    assert [entry.defined for entry in score.entries] == [False, False, True]
+
+
 def test_published_numbers_are_left_aside(recipe, cells):
     table = arrange_differences(recipe(published="somewhere"), cells, "t").table
     assert all(entry.published is None for column in table.columns for entry in column.entries)

@@ -88,6 +88,7 @@ def bare_machine(tmp_path):
     """A folder with nothing but cells, and the environment of a machine that has what envs/tables.yaml names, and no torch."""
     values = yaml.safe_load((ROOT / "tests/experiment.yaml").read_text())
     curve = {"encoder": "hubert_demo", "finetuning": "pr_sentences", "alphas": "0:1:0.5", "tasks": ["pr", "sid"]}
+    values["tables"]["demo"]["differences"] = ["pretrained", "stable_ft"]
     (tmp_path / "experiment.yaml").write_text(yaml.safe_dump({**values, "curves": {"alpha": curve}}))
     experiment = load_experiment(tmp_path / "experiment.yaml")
     cells = {*experiment.table_cells("demo"), *experiment.curve_cells("alpha")}
@@ -115,12 +116,14 @@ def test_copied_cells_are_enough_for_all_tables_and_figures(bare_machine):
     assert done.stdout.split() == ["tables/demo.md", "tables/alpha.md"]
     # The very tables that a machine with torch makes.
     build_experiment(folder / "experiment.yaml", folder / "results/demo/cells", PUBLISHED, folder / "expected")
-    names = sorted(path.name for path in (folder / "expected").iterdir())
-    assert names == ["alpha.csv", "alpha.md", "demo.csv", "demo.html", "demo.md", "demo.tex"]
+    names = sorted(str(path.relative_to(folder / "expected")) for path in (folder / "expected").rglob("*.*"))
+    table = ["demo.csv", "demo.html", "demo.md", "demo.tex"]
+    assert names == ["alpha.csv", "alpha.md", *table, *(f"differences/{name}" for name in table)]
     for name in names:
         assert (folder / "tables" / name).read_bytes() == (folder / "expected" / name).read_bytes()
     assert "pending" not in (folder / "tables/demo.md").read_text()
-    assert sorted(path.name for path in (folder / "figures").iterdir()) == ["alpha.png", "alpha.svg", "demo.png", "demo.svg"]
+    figures = ["alpha.png", "alpha.svg", "demo.png", "demo.svg", "differences/demo.png", "differences/demo.svg"]
+    assert sorted(str(path.relative_to(folder / "figures")) for path in (folder / "figures").rglob("*.*")) == figures
 
 
 def test_the_workflow_makes_tables_from_copied_cells_too(bare_machine):
@@ -132,9 +135,11 @@ def test_the_workflow_makes_tables_from_copied_cells_too(bare_machine):
     done = subprocess.run(list(map(str, command)), cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     jobs = {line.split()[1].rstrip(":") for line in (done.stdout + done.stderr).splitlines() if line.startswith(("rule ", "localrule "))}
-    assert jobs == {"recipe", "table", "figure", "curve", "all"}
+    assert jobs == {"recipe", "table", "differences", "figure", "curve", "all"}
     build_experiment(folder / "experiment.yaml", folder / "results/demo/cells", PUBLISHED, folder / "expected")
-    assert (folder / "results/demo/tables/demo.md").read_text() == (folder / "expected/demo.md").read_text()
+    for name in ("demo.md", "differences/demo.md"):
+        assert (folder / "results/demo/tables" / name).read_text() == (folder / "expected" / name).read_text()
+    assert (folder / "results/demo/figures/differences/demo.png").is_file()
     assert not (folder / "results/demo/models").exists()
 
 
