@@ -12,7 +12,7 @@ from speechft.config import parse_experiment
 from speechft.errors import ConfigError, TableError
 from speechft.layouts import rows_to_compare
 from speechft.recipes import TableRecipe
-from speechft.tables import build_differences, build_experiment
+from speechft.tables import build_differences, build_experiment, figure
 from speechft.tables.differences import arrange_differences
 from speechft.workflow import Workflow
 
@@ -97,6 +97,24 @@ def test_the_figure_is_the_same_for_the_same_cells(recipe, cells, tmp_path):
         build_differences(recipe(("pr", "ks")), cells, tmp_path / "out", tmp_path / name, "t")
     assert (tmp_path / "a/t.png").read_bytes() == (tmp_path / "b/t.png").read_bytes()
     assert (tmp_path / "a/t.svg").stat().st_size > 10_000
+
+
+def test_the_figure_shows_intervals_around_a_line_at_0(recipe, cells, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figure, "save_figure", lambda draw, *_, **__: drawn.append(draw()))
+    build_differences(recipe(("pr", "ks")), cells, tmp_path / "out", tmp_path, "t")
+    pr, ks = drawn[0].axes
+    assert [line.get_xdata()[0] for line in pr.lines if line.get_linestyle() == "--"] == [0]
+    assert not ks.lines  # all is pending
+    table = arrange_differences(recipe(), cells, "t").table
+    points = [bar.lines[0] for bar in pr.containers]
+    assert [point.get_xdata()[0] for point in points] == [entry.mean for entry in table.columns[0].entries]
+    assert len({point.get_marker() for point in points}) == 3
+    spans = [bar.lines[2][0].get_segments()[0][:, 0] for bar in pr.containers]
+    assert [(span[1] - span[0]) / 2 for span in spans] == pytest.approx([entry.half_width for entry in table.columns[0].entries])
+    texts = [text.get_text() for text in pr.texts]
+    assert texts[:3] == ["-4.67", "-4.53", "+0.13"]
+    assert [text.get_fontweight() for text in pr.texts[:3]] == ["bold", "bold", "normal"]
 
 
 def test_metrics_and_scores(recipe, write_row):
