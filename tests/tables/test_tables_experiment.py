@@ -154,3 +154,15 @@ def test_the_committed_tables_of_the_paper_are_those_of_the_experiment(tmp_path,
             for file in (path, ROOT / "docs/results/paper" / path.name)
         )
         pd.testing.assert_frame_equal(expected, committed)
+
+
+@pytest.mark.parametrize("name", ["mini", "demo", "recorded"])
+def test_the_committed_tables_are_those_of_the_committed_cells(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    committed = ROOT / "docs/results" / name
+    build_experiment(f"config/{name}.yaml", committed / "cells", PUBLISHED, tmp_path)
+    pages = [path.relative_to(tmp_path) for path in tmp_path.rglob("*.md")]
+    assert pages
+    for page in pages:
+        assert (committed / page).read_text() == (tmp_path / page).read_text(), page
+        assert "pending" not in (tmp_path / page).read_text()
