@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from speechft.errors import ConfigError
 from speechft.files import read_json
-from speechft.recipes import CorpusRecipe
-from speechft.validation import Strict, validate
+from speechft.recipes import FIRST, CorpusRecipe
+from speechft.validation import Positive, Strict, validate
 
 
 class PublishedCorpus(Strict):
@@ -20,6 +20,7 @@ class PublishedCorpus(Strict):
     complete: bool = Field(
         True, description="False: a corpus of another size than the published one is prepared too, and the difference is in corpus.json."
     )
+    first: Positive | None = Field(None, description=FIRST)
 
     # What a table of recordings can ask for, and these corpora never do.
     channel: ClassVar[int | None] = None
@@ -27,6 +28,12 @@ class PublishedCorpus(Strict):
     default_split: ClassVar[None] = None
     rttm: ClassVar[None] = None
     unlabelled: ClassVar[bool] = False
+
+    @model_validator(mode="after")
+    def _first_is_a_part(self) -> Self:
+        if self.first is not None and self.complete:
+            raise ValueError("first: keeps a part of the corpus, whose size is not the published one; write `complete: false` too")
+        return self
 
 
 class LibriSpeech(PublishedCorpus):

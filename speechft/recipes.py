@@ -20,6 +20,10 @@ from speechft.stage1_recipes import named_recipe
 from speechft.validation import Fraction, Positive, Seed, Strict, validate
 
 CropDraws = Positive | Literal["every"]
+FIRST = (
+    "Keep the first utterances of each split, so many, and as many more as every class, fold, speaker and kind of trial needs: for a "
+    "rehearsal. Of mixtures: the first mixtures."
+)
 
 
 class CorpusRecipe(Strict):
@@ -54,13 +58,14 @@ class CorpusRecipe(Strict):
     )
     default_split: Literal["train", "dev", "test"] | None = Field(None, description="Split of all rows of a CSV without a split column.")
     unlabelled: bool = Field(False, description="True: every row goes to train and needs no label (pre-training).")
+    first: Positive | None = Field(None, description=FIRST)
 
     @model_validator(mode="after")
     def _mixtures_define_themselves(self) -> CorpusRecipe:
-        given = sorted(self.model_fields_set - {"kind", "path", "audio_root"})
+        given = sorted(self.model_fields_set - {"kind", "path", "audio_root", "first"})
         given = [name for name in given if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True)]
         if self.kind == "mixtures" and given:
-            raise ValueError(f"a corpus of kind mixtures takes `path` and `audio_root` alone, not {', '.join(given)}")
+            raise ValueError(f"a corpus of kind mixtures takes `path`, `audio_root` and `first` alone, not {', '.join(given)}")
         return self
 
 

@@ -59,12 +59,12 @@ def relevance_problems(utterances: Sequence[Utterance]) -> list[Problem]:
 def checked_trials(
     recipe: CorpusRecipe | PublishedCorpus, listed: Sequence[Trial], utterances: Sequence[Utterance]
 ) -> dict[str, list[Trial]]:
-    """Trials of dev and test: those that the corpus lists itself, or those of the file `trials`; none without either.
+    """Trials of dev and test: those that the listing has, or those of the file `trials`; none without either.
 
     Raises:
         CorpusError: the list can not be used, names unknown recordings or pairs recordings of different splits.
     """
-    trials = read_trials(recipe.trials) if isinstance(recipe, CorpusRecipe) and recipe.trials else listed
+    trials = read_trials(recipe.trials) if isinstance(recipe, CorpusRecipe) and recipe.trials and not listed else listed
     if not trials:
         return {}
     return trials_by_split(trials, {utterance.id: utterance.split for utterance in utterances}, str(getattr(recipe, "trials", recipe.path)))

@@ -116,6 +116,10 @@ def read_sources(recipe: CorpusRecipe) -> tuple[list[Source], list[Problem]]:
         problems += [Problem(row, complaint) for complaint in complaints]
         if not complaints:
             sources.append(_source(row, cells, root))
+    if recipe.first is not None:
+        names = {split: dict.fromkeys(source.mixture for source in sources if source.split == split) for split in SPLITS}
+        kept = {name for mixtures in names.values() for name in list(mixtures)[: recipe.first]}
+        sources = [source for source in sources if source.mixture in kept]
     return sources, problems
 
 

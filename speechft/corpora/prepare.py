@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft.corpora.annotations import checked_trials, relevance_problems, turn_problems, with_turns
+from speechft.corpora.first import first_utterances
 from speechft.corpora.inspection import NO_SUCH_FILE, RecordingFacts, inspect_all
 from speechft.corpora.manifests import SUFFIX, make_cut, write_manifest
 from speechft.corpora.mixtures import render_mixtures
@@ -17,7 +18,7 @@ from speechft.corpora.phones import TOLERANCE_SECONDS
 from speechft.corpora.published import agrees, counted, difference
 from speechft.corpora.splits import SPLITS, choose_dev
 from speechft.corpora.ted_subset import TRAIN_HOURS, ted_subset
-from speechft.corpora.trials import TRIALS, Trial, write_trials
+from speechft.corpora.trials import TRIALS, Trial, read_trials, write_trials
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
 from speechft.corpus_recipes import PublishedCorpus
 from speechft.errors import CorpusError
@@ -138,14 +139,19 @@ def _report(recipe: Recipe, problems: list[Problem]) -> CorpusError:
 
 
 def read_corpus(recipe: Recipe) -> Listing:
-    """What a corpus lists, before any recording is looked at.
+    """What a corpus lists, or the `first` of it, before any recording is looked at.
 
     Raises:
         CorpusError: its folder or a list in it is missing or can not be read.
     """
     module, function, _ = _READERS[_kind(recipe)]
     reader: Callable[[Recipe], Listing] = getattr(import_module(module), function)
-    return reader(recipe)
+    listing = reader(recipe)
+    if recipe.first is None:
+        return listing
+    if isinstance(recipe, CorpusRecipe) and recipe.trials:
+        listing = dataclasses.replace(listing, trials=tuple(read_trials(recipe.trials)))
+    return first_utterances(listing, recipe.first, str(recipe.path))
 
 
 def published_sizes(recipe: Recipe) -> tuple[Count, ...]:

@@ -1,0 +1,114 @@
+"""The first utterances of a corpus, so chosen that a rehearsal meets everything that the whole corpus holds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from speechft.corpora.splits import SPLITS
+from speechft.corpora.trials import Trial
+from speechft.corpora.utterances import Listing, Utterance
+from speechft.errors import CorpusError
+
+SPEAKERS = 4
+"""Speakers that stay in each split, where a corpus names any. Of speakers who are in several splits as many stay as utterances are asked
+for: they are the classes of speaker identification."""
+SMALLEST = 4
+"""Training utterances without which there is nothing to rehearse."""
+
+
+def first_utterances(listing: Listing, count: int, source: str) -> Listing:
+    """Keep `count` utterances of each split, the first ones, and as many more as it takes to keep every kind represented.
+
+    Kinds are classes (for slots: each type), folds with their classes, phones, speakers, and trials of both answers. Queries stay with a
+    document that holds them. Order and problems of the listing stay.
+
+    Args:
+        listing: all that a reader found.
+        count: utterances a split, and trials of each answer.
+        source: the corpus, for errors.
+
+    Raises:
+        CorpusError: the corpus has fewer than 4 training utterances, where it has any.
+    """
+    trials = _first_trials(listing, count)
+    tested = {name for trial in trials for name in (trial.enrolment, trial.test)}
+    shared = _shared_speakers(listing.utterances, count)
+    kept: dict[str, Utterance] = {}
+    for split in SPLITS:
+        members = [utterance for utterance in listing.utterances if utterance.split == split]
+        if shared is not None:
+            members = [utterance for utterance in members if utterance.speaker in shared]
+        if split == "train" and members and len(members) < SMALLEST:
+            raise CorpusError(f"{source}: {len(members)} training utterance(s), a rehearsal takes {SMALLEST}. Leave the corpus out.")
+        if any(trial.enrolment == utterance.id for trial in trials for utterance in members):
+            chosen = [utterance for utterance in members if utterance.id in tested]
+        else:
+            chosen = _cover(members, count, shared)
+        kept |= {utterance.id: utterance for utterance in chosen}
+    if any(utterance.relevant for utterance in listing.utterances):
+        kept = _with_documents(kept, listing.utterances)
+    chosen = [kept[utterance.id] for utterance in listing.utterances if utterance.id in kept]
+    return dataclasses.replace(listing, utterances=chosen, trials=tuple(trials))
+
+
+def _cover(members: Sequence[Utterance], count: int, shared: frozenset[str] | None) -> list[Utterance]:
+    """The first utterances that bring something new, filled up with the first of the others, in their order."""
+    speakers = shared or frozenset(list(dict.fromkeys(filter(None, (utterance.speaker for utterance in members))))[:SPEAKERS])
+    met: set[tuple[str, ...]] = set()
+    new: set[int] = set()
+    for number, utterance in enumerate(members):
+        facts = set(_facts(utterance, speakers)) - met
+        if facts:
+            met |= facts
+            new.add(number)
+    others = [number for number in range(len(members)) if number not in new]
+    return [members[number] for number in sorted({*new, *others[: max(0, count - len(new))]})]
+
+
+def _facts(utterance: Utterance, speakers: frozenset[str]) -> Iterable[tuple[str, ...]]:
+    """What an utterance is an example of."""
+    for label in (utterance.label or "").split():
+        yield "label", label, utterance.fold or ""
+    if utterance.label == "query":  # those that no document holds are a kind of their own
+        yield "query", str(utterance.relevant is not None)
+    if utterance.fold:
+        yield "fold", utterance.fold, utterance.speaker or ""
+    for phone, _, _ in utterance.phones or ():
+        yield "phone", phone
+    if utterance.speaker in speakers:
+        yield "speaker", str(utterance.speaker)
+
+
+def _shared_speakers(utterances: Iterable[Utterance], count: int) -> frozenset[str] | None:
+    """The first `count` speakers who are in train and in another split, None where there are none such."""
+    of_split = {split: dict.fromkeys(found.speaker for found in utterances if found.split == split and found.speaker) for split in SPLITS}
+    others = [set(of_split[split]) for split in SPLITS[1:] if of_split[split]]
+    shared = [str(speaker) for speaker in of_split["train"] if all(speaker in other for other in others)] if others else []
+    return frozenset(shared[:count]) if shared else None
+
+
+def _first_trials(listing: Listing, count: int) -> list[Trial]:
+    """The first `count` trials of each answer in each split."""
+    split_of = {utterance.id: utterance.split for utterance in listing.utterances}
+    numbers: dict[tuple[str | None, bool], int] = {}
+    chosen = []
+    for trial in listing.trials:
+        kind = (split_of.get(trial.enrolment), trial.same)
+        numbers[kind] = numbers.get(kind, 0) + 1
+        if numbers[kind] <= count:
+            chosen.append(trial)
+    return chosen
+
+
+def _with_documents(kept: dict[str, Utterance], utterances: Iterable[Utterance]) -> dict[str, Utterance]:
+    """With the first document of each query that has any; queries then name documents that are kept, and no others."""
+    known = {utterance.id: utterance for utterance in utterances}
+    for query in list(kept.values()):
+        names = [name for name in (query.relevant or "").split() if name in known]
+        if names and not any(name in kept for name in names):
+            kept[names[0]] = known[names[0]]
+    return {
+        name: dataclasses.replace(utterance, relevant=" ".join(word for word in (utterance.relevant or "").split() if word in kept) or None)
+        for name, utterance in kept.items()
+    }
