@@ -1,15 +1,51 @@
-"""Verbs about cost: plan, calibrate."""
+"""Verbs for before the computing: rehearse, plan, calibrate."""
 
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from speechft.cli.options import AsJson, Threads, app, use_threads
+
+
+@app.command()
+def rehearse(
+    experiment: Annotated[Path, typer.Argument(help="The experiment file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the rehearsal: a new one, or one of an earlier rehearsal.")],
+    corpora: Annotated[
+        Literal["mine", "stand-ins"],
+        typer.Option(help="mine: the first utterances of each corpus. stand-ins: synthetic speech in the layout of each published corpus."),
+    ] = "mine",
+    encoders: Annotated[
+        Literal["mine", "tiny"], typer.Option(help="mine: the experiment's own. tiny: small random ones in the published formats.")
+    ] = "mine",
+    gpus: Annotated[
+        bool | None, typer.Option(help="Ask for GPUs as the experiment does. Default: where there is a GPU, or Slurm.", show_default=False)
+    ] = None,
+) -> None:
+    """Write a small copy of an experiment that runs every rule, model and cell of it within the hour.
+
+    Names, corpora, encoders, methods, tables and curves stay as they are. Only sizes differ (docs/rehearsal.md): utterances, updates,
+    steps, learning rates, head widths, resources. Run it as the experiment itself is going to run.
+
+    Example: `speechft rehearse config/paper.yaml --out rehearsal && snakemake --profile slurm --configfile rehearsal/experiment.yaml`
+
+    Example: `speechft rehearse config/paper.yaml --out rehearsal --corpora stand-ins --encoders tiny`
+    """
+    from speechft.rehearsal import rehearse as derive
+
+    made = derive(experiment, out, corpora=corpora, encoders=encoders, gpus=gpus)
+    for remark in made.remarks:
+        print(f"remark: {remark}")
+    file = shlex.quote(str(made.experiment))
+    print(f"{made.experiment} is written. Run it here or on a cluster; `speechft jobs` then says what was done:")
+    print(f"  snakemake --cores all --configfile {file}")
+    print(f"  snakemake --profile slurm --configfile {file} -- all")
 
 
 @app.command()

@@ -1,0 +1,226 @@
+"""From an experiment to its rehearsal: the same corpora, encoders, fine-tunings, methods, tables and rules at small sizes."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from speechft.config import Experiment, Filterbanks, PretrainedElsewhere, PretrainedHere, PublicEncoder, UnionCorpus, load_experiment
+from speechft.corpus_recipes import PublishedCorpus
+from speechft.devices import visible_gpus
+from speechft.encoders.public import public_checkpoint
+from speechft.errors import ConfigError, missing_file
+from speechft.files import from_here, read_json, sha256_file, write_json, write_text
+from speechft.finetune_options import JointTask
+from speechft.pretraining_recipes import ContinuedPretrainRecipe
+from speechft.recipes import UNTRAINED_TASKS, CorpusRecipe, FinetuneRecipe, PretrainRecipe
+from speechft.rehearsal.sizes import HEAD_ONLY_UPDATES, SIZES, smaller, smaller_head
+from speechft.workflow import Workflow
+
+EXPERIMENT, MARKER = "experiment.yaml", "rehearsal.json"
+"""What a rehearsal's folder holds beside its results; the second one marks the folder as ours."""
+SPEECH = Path(__file__).parents[2] / "mini/speech"
+"""The speech that stand-ins are made of."""
+_NOTE = "A rehearsal: everything runs, at sizes at which no number means anything."
+_FIRST = next(int(size.most) for size in SIZES if size.key == "first")
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """A derived experiment: its file, and remarks on what could not be as asked."""
+
+    experiment: Path
+    remarks: tuple[str, ...]
+
+
+def rehearse(
+    source: str | Path,
+    folder: str | Path,
+    *,
+    corpora: Literal["mine", "stand-ins"] = "mine",
+    encoders: Literal["mine", "tiny"] = "mine",
+    gpus: bool | None = None,
+) -> Rehearsal:
+    """Write the rehearsal of an experiment to `folder`/experiment.yaml, with the corpora and checkpoints that it needs beside it.
+
+    Names, kinds, rows, tables, curves and analyses stay; sizes become those of `speechft.rehearsal.sizes`. Results go to
+    `folder`/results. A folder that an earlier rehearsal made is used again: what Snakemake finds done there stays done.
+
+    Args:
+        source: the experiment file.
+        folder: a new or empty folder, or one of an earlier rehearsal.
+        corpora: "mine": the first utterances of each split of the experiment's own corpora. "stand-ins": synthetic speech in the layout
+            of each published corpus.
+        encoders: "mine": the experiment's own. "tiny": small random ones in the published formats.
+        gpus: whether jobs ask for GPUs as in the experiment; None: where this machine has one, or submits jobs to Slurm.
+
+    Raises:
+        ConfigError: a bad experiment, one without a table, curve or analysis, a folder that holds something else, a missing checkpoint.
+        CorpusError: a corpus of one's own that is missing or too small.
+    """
+    experiment = load_experiment(source)
+    folder = Path(folder)
+    _check_folder(folder)
+    if not Workflow(experiment).targets():
+        raise ConfigError(f"{source}: has no table, curve or analysis, so that there is nothing to rehearse. Add one.")
+    _check_own(experiment, corpora, encoders)
+    values = experiment.model_dump(mode="json", exclude_unset=True)
+    remarks: list[str] = []
+    if gpus is None:
+        gpus = bool(visible_gpus()) or shutil.which("sbatch") is not None
+        if not gpus and any(getattr(experiment.resources, stage).gpu for stage in type(experiment.resources).model_fields):
+            remarks.append("no GPU and no sbatch here: jobs run on the CPU; --gpus keeps what the experiment asks for")
+    values["results"] = from_here(str(folder / "results"))
+    values["title"] = f"{experiment.title or experiment.name}, a rehearsal"
+    values["note"] = f"{_NOTE} {experiment.note}".strip()
+    values["corpora"] = {name: _corpus(experiment, name, entry, folder, corpora, remarks) for name, entry in values["corpora"].items()}
+    values["encoders"] = {name: _encoder(experiment, name, entry, folder, encoders) for name, entry in values["encoders"].items()}
+    for entry in values.get("finetunings", {}).values():
+        _shrink_finetuning(entry, tiny=encoders == "tiny")
+    for method in values.get("methods", {}).values():
+        if "changes" in method:
+            method["changes"] = smaller("finetune", method["changes"])
+    values["tasks"] = {name: {**entry, "recipe": _evaluation(experiment, name)} for name, entry in values["tasks"].items()}
+    for name, entry in values.get("analyses", {}).items():
+        entry["recipe"] = smaller("analyse", experiment.analyses[name].recipe.model_dump(mode="json"))
+    values["resources"] = {stage: _resources(experiment, stage, gpus=gpus) for stage in type(experiment.resources).model_fields}
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=140)
+    write_json(folder / MARKER, {"rehearsal_of": str(source), "corpora": corpora, "encoders": encoders})
+    write_text(folder / EXPERIMENT, f"# {_NOTE}\n# Made by `speechft rehearse {source}`; made again, it replaces this file.\n{text}")
+    load_experiment(folder / EXPERIMENT)
+    return Rehearsal(folder / EXPERIMENT, tuple(remarks))
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise ConfigError(f"{folder}: is a {'link' if folder.is_symlink() else 'file'}. Name a new folder with --out.")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
+        raise ConfigError(f"{folder}: holds something else than a rehearsal. Name a new folder with --out.")
+
+
+def _check_own(experiment: Experiment, corpora: str, encoders: str) -> None:
+    """Refuse a rehearsal that could not start, before anything is written."""
+    for recipe in experiment.corpora.values():
+        if not isinstance(recipe, UnionCorpus) and not (corpora == "stand-ins" and isinstance(recipe, PublishedCorpus)):
+            _check_corpus(recipe)
+    for name, entry in experiment.encoders.items():
+        if encoders == "mine" and isinstance(entry, PretrainedElsewhere) and not entry.path.exists():
+            remedy = f"Bring it, let `encoders.{name}.path` name where it is, or rehearse with --encoders tiny."
+            raise ConfigError(missing_file(entry.path, f"as the checkpoint of {name}", remedy))
+
+
+def _check_corpus(recipe: CorpusRecipe | PublishedCorpus) -> None:
+    from speechft.corpora.mixtures import read_sources
+    from speechft.corpora.prepare import read_corpus
+
+    if isinstance(recipe, PublishedCorpus):
+        read_corpus(recipe.model_copy(update={"complete": False, "first": _FIRST}))
+    elif recipe.kind == "mixtures":
+        read_sources(recipe)
+    else:
+        read_corpus(recipe.model_copy(update={"first": _FIRST}))
+
+
+def _corpus(experiment: Experiment, name: str, entry: Values, folder: Path, corpora: str, remarks: list[str]) -> Values:
+    recipe = experiment.corpora[name]
+    if isinstance(recipe, UnionCorpus):
+        return entry
+    if isinstance(recipe, PublishedCorpus) and corpora == "stand-ins":
+        return _stand_in(recipe, entry, folder / "corpora" / str(entry["kind"]))
+    if corpora == "stand-ins":
+        kind = entry.get("kind", "csv")
+        remarks.append(f"corpora.{name}: no stand-in is made of kind {kind}; the first of its own utterances are taken")
+    part = {**entry, "first": min(_FIRST, entry.get("first", _FIRST))}
+    return {**part, "complete": False} if isinstance(recipe, PublishedCorpus) else part
+
+
+def _stand_in(recipe: PublishedCorpus, entry: Values, folder: Path) -> Values:
+    from speechft.rehearsal.stand_ins import build_stand_in
+
+    if not SPEECH.is_dir():
+        raise ConfigError(f"{SPEECH}: no such folder. Stand-ins are made of the speech in the repository; run from a clone of it.")
+    files = build_stand_in(entry["kind"], folder, SPEECH)
+    named = {key: from_here(str(path)) for key, path in files.items() if key in recipe.model_fields_set}
+    return {**entry, "path": from_here(str(folder)), **named, "complete": False}
+
+
+def _encoder(experiment: Experiment, name: str, entry: Values, folder: Path, encoders: str) -> Values:
+    known = experiment.encoders[name]
+    if isinstance(known, PretrainedHere):
+        return {**entry, "recipe": _pretraining(entry.get("recipe", {}), PretrainRecipe, tiny=encoders == "tiny")}
+    if isinstance(known, Filterbanks) or encoders == "mine":
+        return entry
+    from speechft.rehearsal.tiny_encoders import build_tiny_encoder
+
+    file = public_checkpoint(known.name).file if isinstance(known, PublicEncoder) else f"{name}.pt"
+    path = folder / "checkpoints" / file
+    settings = build_tiny_encoder(_family(name, known), path)
+    found = {"path": from_here(str(path)), "sha256": sha256_file(path)}
+    return {
+        **({"kind": "public", "name": known.name} if isinstance(known, PublicEncoder) else {"kind": "checkpoint"}),
+        **found,
+        **({"config": from_here(str(settings))} if settings else {}),
+    }
+
+
+def _family(name: str, entry: PublicEncoder | PretrainedElsewhere) -> str:
+    if isinstance(entry, PublicEncoder):
+        return public_checkpoint(entry.name).family
+    if entry.family is None and (entry.path / "config.json").is_file():
+        return str(read_json(entry.path / "config.json").get("model_type"))
+    if entry.family is None:
+        raise ConfigError(f"encoders.{name}: name its `family`, so that a small one of it can stand in, or rehearse with --encoders mine.")
+    return entry.family
+
+
+def _shrink_finetuning(entry: Values, *, tiny: bool) -> None:
+    if "pretraining" in entry:
+        entry["pretraining"] = _pretraining(entry["pretraining"], ContinuedPretrainRecipe, tiny=tiny)
+        return
+    recipe = smaller("finetune", entry["recipe"], FinetuneRecipe)
+    if head_only := recipe.get("head_only", FinetuneRecipe.model_fields["head_only"].default):
+        recipe["updates"] = min(entry["recipe"]["updates"], max(recipe["updates"], math.ceil(HEAD_ONLY_UPDATES / head_only)))
+    recipe.pop("like", None)  # what it stands for is there key by key
+    parts = {name: smaller("finetune", part, JointTask) for name, part in recipe.get("jointly", {}).items()}
+    for part in (recipe, *parts.values()):
+        _shrink_head(part)
+    entry["recipe"] = {**recipe, **({"jointly": parts} if parts else {})}
+
+
+def _shrink_head(recipe: Values) -> None:
+    options = smaller_head(recipe["task"], recipe.get("task_options", {}))
+    recipe.update({"task_options": options} if options else {})
+
+
+def _pretraining(recipe: Values, kind: type[PretrainRecipe | ContinuedPretrainRecipe], *, tiny: bool) -> Values:
+    small = smaller("pretrain", recipe, kind)
+    if recipe.get("family") == "wav2vec2":
+        del small["clusters"]
+    if tiny and isinstance(small.get("targets"), Mapping):
+        from speechft.rehearsal.tiny_encoders import LAYERS
+
+        small["targets"] = {**small["targets"], "layer": min(small["targets"]["layer"], LAYERS)}
+    return small
+
+
+def _evaluation(experiment: Experiment, task: str) -> Values:
+    """Keys of the evaluation recipe: those of the experiment, sizes, and what depends on the protocol as SUPERB has it."""
+    given, whole = dict(experiment.tasks[task].recipe), experiment.evaluation_recipe(task).model_dump(mode="json")
+    small = {} if task in UNTRAINED_TASKS else smaller("evaluate", whole)
+    changed = {key: value for key, value in small.items() if value != whole[key]}
+    options = smaller_head(task, given.get("task_options", {}))
+    kept = {"crop_draws": whole["crop_draws"], **({"task_options": options} if options else {})}
+    return {**given, **changed, **kept, "protocol": "quick"}
+
+
+def _resources(experiment: Experiment, stage: str, *, gpus: bool) -> Values:
+    asked: Values = getattr(experiment.resources, stage).model_dump(mode="json", exclude={"max_mem_mb", "max_runtime"})
+    small = smaller("resources", asked)
+    return small if gpus else {**small, "gpu": 0}

@@ -1,0 +1,179 @@
+"""`speechft rehearse`: what a derived experiment keeps, what becomes smaller, and what is refused."""
+
+import re
+
+import pytest
+import yaml
+from conftest import ROOT
+from typer.testing import CliRunner
+
+from speechft.cli import app
+from speechft.config import load_experiment
+from speechft.errors import ConfigError, CorpusError
+from speechft.recipes import HEAD_OPTIONS, ContinuedPretrainRecipe
+from speechft.rehearsal import rehearse
+from speechft.rehearsal.sizes import HEAD_ONLY_UPDATES, SIZES
+from speechft.workflow import Workflow
+
+PAPER, MINI, DEMO = (f"config/{name}.yaml" for name in ("paper", "mini", "demo"))
+LIMITS = {(size.where, size.key): size.most for size in SIZES}
+
+
+@pytest.fixture(autouse=True)
+def root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory):
+    """The paper's experiment, and its rehearsal on stand-ins."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        made = rehearse(PAPER, tmp_path_factory.mktemp("rehearsal"), corpora="stand-ins", encoders="tiny")
+        yield load_experiment(PAPER), load_experiment(made.experiment)
+
+
+def stage1(experiment):
+    """Recipes of stage 1 by fine-tuning and method, whatever methods the tables use."""
+    flow = Workflow(experiment)
+    for tuning in experiment.finetunings:
+        for method in flow.trained_methods:
+            yield (tuning, method), experiment.finetune_recipe(tuning, method)
+
+
+def test_names_rows_and_targets_stay(paper):
+    whole, small = paper
+    for field in ("corpora", "encoders", "finetunings", "methods", "tasks"):
+        assert list(getattr(whole, field)) == list(getattr(small, field))
+    for field in ("tables", "curves", "combinations"):
+        assert getattr(whole, field) == getattr(small, field)
+    for table in whole.tables:
+        assert whole.table_cells(table) == small.table_cells(table)
+    for curve in whole.curves:
+        assert whole.curve_cells(curve) == small.curve_cells(curve)
+    targets = [target.removeprefix(small.results.as_posix()) for target in Workflow(small).targets()]
+    assert targets == [target.removeprefix("results") for target in Workflow(whole).targets()]
+
+
+def test_kinds_of_corpora_and_encoders_stay(paper):
+    whole, small = paper
+    for name, corpus in whole.corpora.items():
+        assert type(small.corpora[name]) is type(corpus)
+        assert getattr(small.corpora[name], "use", None) == getattr(corpus, "use", None)
+    for name, encoder in whole.encoders.items():
+        assert type(small.encoders[name]) is type(encoder)
+
+
+def test_nothing_of_stage_1_differs_but_sizes(paper):
+    whole, small = paper
+    for (name, large), (same, little) in zip(stage1(whole), stage1(small), strict=True):
+        assert name == same
+        where = "pretrain" if isinstance(large, ContinuedPretrainRecipe) else "finetune"
+        sizes = {key for part, key in LIMITS if part == where} | {"like", "task_options", "jointly"}
+        assert large.model_dump(exclude=sizes) == little.model_dump(exclude=sizes)
+        for key in sizes - {"like", "task_options", "jointly", "updates", "warmup_updates"}:
+            assert getattr(little, key) == min(getattr(large, key), LIMITS[where, key]), (name, key)
+        if where == "finetune":
+            options = {key: value for key, value in little.task_options.items() if ("head", key) not in LIMITS}
+            assert options == {key: value for key, value in large.task_options.items() if ("head", key) not in LIMITS}
+            assert all(
+                LIMITS["head", key] >= little.task_options[key] for key in HEAD_OPTIONS.get(little.task, ()) if ("head", key) in LIMITS
+            )
+            assert large.jointly.keys() == little.jointly.keys()
+
+
+def test_the_head_only_phase_has_its_updates(paper):
+    whole, small = paper
+    kept = {name: recipe for name, recipe in stage1(small) if recipe.head_only}
+    assert len(kept) > len(whole.finetunings)
+    assert all(recipe.head_only * recipe.updates >= HEAD_ONLY_UPDATES for recipe in kept.values())
+
+
+def test_nothing_of_evaluation_differs_but_sizes_and_what_tables_say(paper):
+    whole, small = paper
+    sizes = {key for part, key in LIMITS if part == "evaluate"}
+    for task in whole.tasks:
+        large, little = whole.evaluation_recipe(task), small.evaluation_recipe(task)
+        same = sizes | {"protocol", "task_options"}
+        assert large.model_dump(exclude=same) == little.model_dump(exclude=same)
+        assert little.protocol == "quick"
+        assert little.steps == min(large.steps, LIMITS["evaluate", "steps"])
+        assert little.learning_rates == large.learning_rates[: int(LIMITS["evaluate", "learning_rates"])]
+        assert all(little.task_options[key] <= LIMITS["head", key] for key in HEAD_OPTIONS.get(task, ()) if ("head", key) in LIMITS)
+
+
+def test_resources_are_small_and_gpus_are_a_choice(tmp_path):
+    asked = load_experiment(PAPER).resources.finetune
+    for gpus in (True, False):
+        out = tmp_path / str(gpus)
+        made = rehearse(PAPER, out, corpora="stand-ins", encoders="tiny", gpus=gpus)
+        small = load_experiment(made.experiment).resources.finetune
+        assert (small.threads, small.mem_mb, small.runtime) == (1, 8000, 60)
+        assert small.gpu == (asked.gpu if gpus else 0)
+
+
+def test_ones_own_corpora_are_cut_and_ones_own_encoders_stay(tmp_path):
+    small = load_experiment(rehearse(MINI, tmp_path / "out").experiment)
+    assert {corpus.first for corpus in small.corpora.values()} == {12}
+    assert small.encoders == load_experiment(MINI).encoders
+    assert small.results == tmp_path / "out/results"
+    assert "rehearsal" in small.note
+
+
+def test_a_second_rehearsal_in_the_same_folder_keeps_its_results(tmp_path):
+    rehearse(DEMO, tmp_path / "out")
+    (tmp_path / "out/results").mkdir()
+    (tmp_path / "out/results/kept.txt").write_text("kept")
+    rehearse(DEMO, tmp_path / "out")
+    assert (tmp_path / "out/results/kept.txt").read_text() == "kept"
+
+
+def test_a_folder_that_holds_something_else_is_refused(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    for folder in (tmp_path, tmp_path / "mine.txt"):
+        with pytest.raises(ConfigError, match="Name a new folder with --out"):
+            rehearse(DEMO, folder)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    with pytest.raises(ConfigError, match="is a link"):
+        rehearse(DEMO, tmp_path / "link")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty", "link", "mine.txt"]
+
+
+def changed(folder, edit):
+    values = yaml.safe_load((ROOT / DEMO).read_text())
+    edit(values)
+    path = folder / "changed.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("edit", "error", "says"),
+    [
+        (lambda values: values.update(tables={}, curves={}), ConfigError, "has no table, curve or analysis"),
+        (lambda values: values["encoders"].update(hubert_mini={"kind": "checkpoint", "path": "no.pt"}), ConfigError, "no.pt: no such file"),
+        (lambda values: values["corpora"]["sentences"].update(path="few.csv"), CorpusError, "a rehearsal takes 4"),
+        (lambda values: values["corpora"]["sentences"].update(path="no.csv"), CorpusError, "no.csv: no such file"),
+    ],
+)
+def test_what_can_not_be_rehearsed_is_one_error_and_nothing_is_written(tmp_path, monkeypatch, edit, error, says):
+    path = changed(tmp_path, edit)
+    (tmp_path / "few.csv").write_text("path,split,text\na.wav,train,A\n")
+    (tmp_path / "mini").symlink_to(ROOT / "mini")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=re.escape(says)):
+        rehearse(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_says_how_to_run_it(tmp_path):
+    done = CliRunner().invoke(app, ["rehearse", DEMO, "--out", str(tmp_path / "a folder")])
+    assert done.exit_code == 0, done.output
+    assert f"snakemake --cores all --configfile '{tmp_path}/a folder/experiment.yaml'" in done.output
+
+
+def test_the_documentation_shows_the_sizes():
+    text = (ROOT / "docs/rehearsal.md").read_text()
+    rows = re.findall(r"^\| (\w+) +\| `(\w+)` +\| ([\d.]+) +\| (.+?) +\|$", text, re.M)
+    assert rows == [(size.where, size.key, f"{size.most:g}", size.meaning) for size in SIZES]
