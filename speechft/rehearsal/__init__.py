@@ -1,0 +1,1 @@
+"""A rehearsal of an experiment: the same jobs on little speech, before the long ones run."""
