@@ -17,7 +17,8 @@ SOURCE = (
 CLASSES = {"ANG": "angry", "DIS": "disgusted", "FEA": "fearful", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
 WITHOUT_SOUND = "1076_MTI_SAD_XX"
 """A recording of the corpus without speech; it is left out."""
-_NAME = re.compile(r"(\d{4})_[A-Z]{3}_([A-Z]{3})_[A-Z]{2}")
+# Levels are two letters, but for 1040_ITH_SAD_X.
+_NAME = re.compile(r"(\d{4})_[A-Z]{3}_([A-Z]{3})_[A-Z]{1,2}")
 
 EXPECTED = (
     Count(None, "utterances", 7_441, "AudioWAV (7442 recordings, one of them without sound)"),

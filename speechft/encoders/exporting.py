@@ -18,7 +18,8 @@ from speechft.files import atomic_directory, atomic_file
 
 EXPORT_FORMATS = ("fairseq", "s3prl", "transformers")
 _FAIRSEQ_TASKS = {"hubert": "hubert_pretraining", "wav2vec2": "audio_pretraining"}
-_SPECIAL_SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>")
+SPECIAL_SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>")
+"""What every dictionary of fairseq begins with."""
 
 
 def export_checkpoint(model_dir: str | Path, out: str | Path, format: str = "fairseq") -> None:
@@ -38,18 +39,32 @@ def export_checkpoint(model_dir: str | Path, out: str | Path, format: str = "fai
         raise CheckpointError(
             f"There is no export format {format!r}.{nearest(format, EXPORT_FORMATS)} Formats: {', '.join(EXPORT_FORMATS)}."
         )
+    if format == "transformers":
+        _refuse_nothing_learnt(load_backbone(model_dir), model_dir)
+        _copy_directory(Path(model_dir), Path(out))
+        return
+    content = checkpoint_content(model_dir, format)
+    with atomic_file(out) as temporary:
+        torch.save(content, temporary)
+
+
+def checkpoint_content(model_dir: str | Path, format: str) -> dict[str, Any]:
+    """What a checkpoint file of an encoder directory holds, in the layout of "fairseq" or "s3prl".
+
+    Raises:
+        CheckpointError: as in `export_checkpoint`.
+    """
     backbone = load_backbone(model_dir)
+    _refuse_nothing_learnt(backbone, model_dir)
+    tensors = {**fairseq_tensors(backbone), **read_pretraining_only(model_dir)}
+    source = _complete_source(read_source_config(model_dir), backbone.config, tensors, model_dir)
+    return _fairseq_content(source, tensors) if format == "fairseq" else _s3prl_content(source, tensors)
+
+
+def _refuse_nothing_learnt(backbone: torch.nn.Module, model_dir: str | Path) -> None:
     config: Any = backbone.config
     if (refusal := nothing_learnt(config.model_type, model_dir, "export")) is not None:
         raise CheckpointError(refusal)
-    if format == "transformers":
-        _copy_directory(Path(model_dir), Path(out))
-        return
-    tensors = {**fairseq_tensors(backbone), **read_pretraining_only(model_dir)}
-    source = _complete_source(read_source_config(model_dir), config, tensors, model_dir)
-    content = _fairseq_content(source, tensors) if format == "fairseq" else _s3prl_content(source, tensors)
-    with atomic_file(out) as temporary:
-        torch.save(content, temporary)
 
 
 def fairseq_tensors(backbone: torch.nn.Module) -> dict[str, Tensor]:
@@ -89,8 +104,8 @@ def _complete_source(source: dict[str, Any], config: Any, tensors: Mapping[str, 
     dictionaries = source.get("dictionaries") or []
     if family == "hubert" and not dictionaries and "label_embs_concat" in tensors:
         # Only the number of symbols matters: it sizes label_embs_concat.
-        extra = len(tensors["label_embs_concat"]) - len(_SPECIAL_SYMBOLS)
-        dictionaries = [{"symbols": [*_SPECIAL_SYMBOLS, *map(str, range(extra))]}]
+        extra = len(tensors["label_embs_concat"]) - len(SPECIAL_SYMBOLS)
+        dictionaries = [{"symbols": [*SPECIAL_SYMBOLS, *map(str, range(extra))]}]
     return {
         "family": family,
         "model_cfg": model_cfg,
@@ -152,10 +167,10 @@ def _fairseq_dictionary(saved: Mapping[str, Any]) -> Any:
     counts = saved.get("count") or [1] * len(symbols)
     dictionary.symbols, dictionary.count = symbols, list(counts)
     dictionary.indices = {symbol: index for index, symbol in enumerate(symbols)}
-    for attribute, symbol in zip(("bos_index", "pad_index", "eos_index", "unk_index"), _SPECIAL_SYMBOLS, strict=True):
+    for attribute, symbol in zip(("bos_index", "pad_index", "eos_index", "unk_index"), SPECIAL_SYMBOLS, strict=True):
         if symbol in dictionary.indices:
             setattr(dictionary, attribute, dictionary.indices[symbol])
-    dictionary.nspecial = sum(symbol in _SPECIAL_SYMBOLS for symbol in symbols)
+    dictionary.nspecial = sum(symbol in SPECIAL_SYMBOLS for symbol in symbols)
     return dictionary
 
 

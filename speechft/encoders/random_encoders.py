@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from speechft.encoders.directory import write_encoder
+from speechft.encoders.exporting import SPECIAL_SYMBOLS
 from speechft.encoders.families import fairseq_config, get_family, nothing_learnt, parse_conv_layers, transformers_config
 from speechft.encoders.provenance import make_provenance
 from speechft.errors import CheckpointError
@@ -84,7 +85,7 @@ def random_encoder(family: str, out_dir: str | Path, seed: int = 0, *, normalize
         "format": "s3prl",
         "model_cfg": {**fairseq_config(config), **({} if family == "decoar2" else model_cfg)},
         "task_cfg": {"sample_rate": 16_000, "normalize": normalize},
-        "dictionaries": [{"symbols": [str(index) for index in range(_CLASSES)]}] if family == "hubert" else [],
+        "dictionaries": [{"symbols": [*SPECIAL_SYMBOLS, *map(str, range(_CLASSES - len(SPECIAL_SYMBOLS)))]}] if family == "hubert" else [],
     }
     recipe = {"family": family, "seed": seed, "normalize": normalize, **sizes}
     provenance = make_provenance("random", {}, recipe)

@@ -147,8 +147,12 @@ def _stand_in(recipe: PublishedCorpus, entry: Values, folder: Path) -> Values:
     if not SPEECH.is_dir():
         raise ConfigError(f"{SPEECH}: no such folder. Stand-ins are made of the speech in the repository; run from a clone of it.")
     files = build_stand_in(entry["kind"], folder, SPEECH)
-    named = {key: from_here(str(path)) for key, path in files.items() if key in recipe.model_fields_set}
+    named = {key: _from_here(path) for key, path in files.items() if key in recipe.model_fields_set}
     return {**entry, "path": from_here(str(folder)), **named, "complete": False}
+
+
+def _from_here(path: Path | tuple[Path, ...]) -> str | list[str]:
+    return from_here(str(path)) if isinstance(path, Path) else [from_here(str(part)) for part in path]
 
 
 def _encoder(experiment: Experiment, name: str, entry: Values, folder: Path, encoders: str) -> Values:

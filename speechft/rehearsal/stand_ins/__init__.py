@@ -1,0 +1,74 @@
+"""Stand-ins of the published corpora: small, of synthetic speech, and laid out as the corpora are, with what is odd about them.
+
+They say whether an experiment runs from end to end. Scores on them mean nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from speechft.errors import CorpusError, nearest
+from speechft.files import atomic_directory
+from speechft.rehearsal.stand_ins import (
+    aishell,
+    audio_snips,
+    crema_d,
+    fluent_speech_commands,
+    iemocap,
+    libri2mix,
+    librispeech,
+    quesst14,
+    speech_commands,
+    tedlium3,
+    timit,
+    voxceleb1,
+)
+from speechft.rehearsal.stand_ins.layout import Layout
+from speechft.rehearsal.stand_ins.sizes import SIZES
+from speechft.rehearsal.stand_ins.speech import MiniSpeech
+
+__all__ = ["BUILDERS", "SIZES", "build_stand_in"]
+
+Names = Mapping[str, str | tuple[str, ...]]
+"""Keys of a recipe, with names of files within the stand-in."""
+
+BUILDERS: Mapping[str, Callable[[Layout, MiniSpeech], Names]] = {
+    "librispeech": librispeech.build,
+    "voxceleb1": voxceleb1.build,
+    "speech_commands": speech_commands.build,
+    "fluent_speech_commands": fluent_speech_commands.build,
+    "iemocap": iemocap.build,
+    "audio_snips": audio_snips.build,
+    "quesst14": quesst14.build,
+    "libri2mix": libri2mix.build,
+    "timit": timit.build,
+    "tedlium3": tedlium3.build,
+    "crema_d": crema_d.build,
+    "aishell3": aishell.build_aishell3,
+    "aishell1": aishell.build_aishell1,
+}
+"""Kind of a published corpus -> what writes its stand-in."""
+
+
+def build_stand_in(kind: str, folder: Path, speech: Path) -> dict[str, Path | tuple[Path, ...]]:
+    """Write a small corpus in the layout of `kind` to `folder`, made of the mini speech. Equal speech gives equal bytes.
+
+    Args:
+        kind: a kind of speechft.corpus_recipes.KINDS.
+        folder: the folder of the corpus, `path` of its recipe; replaced when it exists.
+        speech: a folder like mini/speech.
+
+    Returns:
+        Further keys of the recipe that name files: `lexicon` (two files) for librispeech, `split_list` and `trials` for voxceleb1 (the
+        first for `use: sid`, the other for `use: asv`), `order` for iemocap.
+
+    Raises:
+        CorpusError: there is no such kind, or no such speech.
+    """
+    if kind not in BUILDERS:
+        raise CorpusError(f"There is no stand-in of {kind!r}.{nearest(kind, BUILDERS)} Kinds: {', '.join(BUILDERS)}.")
+    source = MiniSpeech(speech)
+    with atomic_directory(folder) as directory:
+        names = BUILDERS[kind](Layout(directory), source)
+    return {key: folder / value if isinstance(value, str) else tuple(folder / name for name in value) for key, value in names.items()}

@@ -1,0 +1,63 @@
+"""AISHELL-1 with transcripts in Mandarin, and AISHELL-3 at 44.1 kHz. The speech is English; only the text is Mandarin."""
+
+from __future__ import annotations
+
+from speechft.corpora.aishell import TRANSCRIPTS
+from speechft.rehearsal.stand_ins.layout import Layout
+from speechft.rehearsal.stand_ins.sizes import SIZES
+from speechft.rehearsal.stand_ins.speech import MiniSpeech
+
+RATE_3 = 44_100
+# Words by their place in a sentence: characters, and their reading as AISHELL-3 writes it.
+_WORDS = (
+    (("我们", "wo3 men5"), ("他们", "ta1 men5"), ("老师", "lao3 shi1"), ("朋友", "peng2 you3")),
+    (("今天", "jin1 tian1"), ("明天", "ming2 tian1"), ("早上", "zao3 shang5"), ("晚上", "wan3 shang5")),
+    (("喜欢", "xi3 huan1"), ("打开", "da3 kai1"), ("看见", "kan4 jian4"), ("等待", "deng3 dai4")),
+    (("音乐", "yin1 yue4"), ("窗户", "chuang1 hu5"), ("雨伞", "yu3 san3"), ("火车", "huo3 che1")),
+)
+# Some letters of abbreviations are in full width.
+_ABBREVIATION = "ｋ t v"  # noqa: RUF001
+_SPEAKERS_1 = {"train": ("S0002", "S0003", "S0004", "S0005"), "dev": ("S0724", "S0725"), "test": ("S0764", "S0765")}
+_SPEAKERS_3 = {"train": ("SSB0005", "SSB0011", "SSB0016"), "test": ("SSB0009", "SSB0033")}
+
+
+def build_aishell1(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
+    """Transcribed recordings, and one of each speaker of train without a transcript."""
+    lines: list[str] = []
+    number = 0
+    for split, speakers in _SPEAKERS_1.items():
+        spoken = SIZES["aishell1"][split]
+        silent = len(speakers) if split == "train" else 0
+        for place, recording in enumerate(speech.take(spoken + silent, ["sentence"], split)):
+            speaker = speakers[place % len(speakers)]
+            name = f"BAC009{speaker}W{122 + place:04}"
+            layout.audio(f"wav/{split}/{speaker}/{name}.wav", speech.samples(recording))
+            if place < spoken:
+                words = [characters for characters, _ in _sentence(number)]
+                lines.append(f"{name} {' '.join(words + [_ABBREVIATION] * (place % 4 == 3))}")
+                number += 1
+    layout.text(f"transcript/{TRANSCRIPTS}", *lines)
+    return {}
+
+
+def build_aishell3(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
+    """Recordings of train and test, which are all listed with their characters and readings."""
+    speakers: list[str] = []
+    for part, of_part in _SPEAKERS_3.items():
+        lines = []
+        for place, recording in enumerate(speech.take(SIZES["aishell3"][part], ["sentence"], part)):
+            speaker = of_part[place % len(of_part)]
+            name = f"{speaker}{place + 1:04}.wav"
+            layout.audio(f"{part}/wav/{speaker}/{name}", speech.samples(recording, RATE_3), RATE_3)
+            pairs = [pair for word in _sentence(place) for pair in zip(word[0], word[1].split(), strict=True)]
+            lines.append(f"{name}\t{' '.join(' '.join(pair) for pair in pairs)}")
+        layout.text(f"{part}/content.txt", *lines)
+        speakers += [f"{speaker}\tB\tfemale\tnorth" for speaker in of_part]
+    layout.text("spk-info.txt", "# speaker\tage group\tgender\taccent", *speakers)
+    layout.text("README.txt", "A stand-in of synthetic speech in the layout of AISHELL-3.")
+    return {}
+
+
+def _sentence(number: int) -> list[tuple[str, str]]:
+    """A sentence of four words; four in a row have all words."""
+    return [words[(number + number // 4 * place) % len(words)] for place, words in enumerate(_WORDS)]

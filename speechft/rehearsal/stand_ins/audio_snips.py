@@ -1,0 +1,51 @@
+"""Audio SNIPS: recordings named by voice, also of voices of other splits, and one table of words with their slots."""
+
+from __future__ import annotations
+
+from speechft.corpora.audio_snips import FOLDERS, LABELS, SPEAKERS
+from speechft.rehearsal.stand_ins.layout import Layout
+from speechft.rehearsal.stand_ins.sizes import SIZES
+from speechft.rehearsal.stand_ins.speech import MiniSpeech, spread
+
+# Slots of the mini speech -> slots of SNIPS.
+_SLOTS = {
+    "device": "object_type",
+    "room": "city",
+    "time": "timeRange",
+    "day": "spatial_relation",
+    "person": "artist",
+    "amount": "rating_value",
+}
+_INTENTS = ("AddToPlaylist", "BookRestaurant", "GetWeather", "PlayMusic", "RateBook", "SearchCreativeWork", "SearchScreeningEvent")
+
+
+def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
+    """Texts differ between the voices, each of which is one voice of the speech or several."""
+    lines: list[str] = []
+    rows = speech.table("slots.csv")
+    for split, folder in FOLDERS.items():
+        # A voice of another split is in the folder, too, and is not read.
+        stranger = SPEAKERS["test" if split != "test" else "train"][0]
+        voices = [*SPEAKERS[split]]
+        found = spread([row for row in rows if row["split"] == split], SIZES["audio_snips"][split] + 1, lambda row: row["speaker"])
+        for place, row in enumerate(found):
+            voice = stranger if place + 1 == len(found) else voices[place % len(voices)]
+            name = f"{voice}-snips-{folder}-{place}"
+            audio = f"{folder}/{name}.wav"
+            layout.audio(audio, speech.samples(speech.of_path[row["path"]]))
+            lines.append(_line(name, row["text"].lower().split(), row["label"].split(), _INTENTS[place % len(_INTENTS)]))
+        layout.resource_fork(audio)
+        layout.resource_fork(f"{folder}/{voices[0]}-snips-{folder}-0.wav")
+    layout.text(LABELS, *lines)
+    layout.text("slots.txt", "O", *sorted(set(_SLOTS.values())))
+    return {}
+
+
+def _line(name: str, words: list[str], slots: list[str], intent: str) -> str:
+    """`name BOS words EOS<tab>O marks intent`; a sentence ends with a word of punctuation, which SF leaves out."""
+    words = ["&" if word == "and" else word for word in words]
+    marks = []
+    for place, slot in enumerate(slots):
+        inside = place > 0 and slots[place - 1] == slot
+        marks.append("O" if slot == "O" else f"{'I' if inside else 'B'}-{_SLOTS[slot]}")
+    return f"{name} BOS {' '.join(words)} EOS\tO {' '.join(marks)} {intent}"

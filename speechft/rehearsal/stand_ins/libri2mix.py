@@ -1,0 +1,74 @@
+"""Libri2Mix: mixtures of two speakers with noise, described by folders in Kaldi's manner."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from speechft.corpora.libri2mix import SPLITS
+from speechft.corpora.rttm import Turn, rttm_line
+from speechft.rehearsal.stand_ins.layout import Layout
+from speechft.rehearsal.stand_ins.sizes import SIZES
+from speechft.rehearsal.stand_ins.speech import RATE, MiniSpeech, Samples
+
+_PARTS = {"train": "train-100", "dev": "dev", "test": "test"}
+_NOISE = 10 ** (-50 / 20)
+
+
+def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
+    """Mixtures of two turns that the mini speech defines, noise on top; in the first of a split both turns have the same times."""
+    voices = list(dict.fromkeys(recording.speaker for recording in speech.recordings))
+    numbers = {voice: str(100 + 7 * place) for place, voice in enumerate(voices)}
+    rows = speech.table("mixtures.csv")
+    for split in SPLITS:
+        sources: dict[str, list[dict[str, str]]] = {}
+        for row in rows:
+            if row["split"] == split:
+                sources.setdefault(row["mixture"], []).append(row)
+        pairs = [parts for parts in sources.values() if len(parts) == 2][: SIZES["libri2mix"][split]]
+        files: dict[str, list[str]] = {name: [] for name in ("wav.scp", "reco2dur", "rttm")}
+        owners: dict[str, str] = {}
+        segments: dict[str, str] = {}
+        for place, parts in enumerate(pairs):
+            name = "_".join(f"{numbers[part['speaker']]}-{1000 + place}-{number:04}" for number, part in enumerate(parts))
+            samples, turns = _mix(speech, name, parts, numbers, together=place == 0)
+            audio = f"Libri2Mix/wav16k/max/{_PARTS[split]}/mix_both/{name}.wav"
+            layout.audio(audio, samples)
+            files["wav.scp"].append(f"{name} {audio}")
+            files["reco2dur"].append(f"{name} {len(samples) / RATE:.2f}")
+            files["rttm"] += map(rttm_line, turns)
+            for turn in turns:
+                # The name of a segment has no speaker in it, so that equal times leave one segment, of the last speaker.
+                segment = f"{name}_{round(100 * turn.start):06}_{round(100 * turn.end):06}"
+                segments[segment] = f"{segment} {name} {turn.start:.2f} {turn.end:.2f}"
+                owners[segment] = turn.speaker
+        for name, lines in files.items():
+            layout.text(f"{split}/{name}", *lines)
+        layout.text(f"{split}/segments", *segments.values())
+        layout.text(f"{split}/utt2spk", *(f"{segment} {speaker}" for segment, speaker in owners.items()))
+        of_speaker: dict[str, list[str]] = {}
+        for segment, speaker in owners.items():
+            of_speaker.setdefault(speaker, []).append(segment)
+        layout.text(f"{split}/spk2utt", *(f"{speaker} {' '.join(found)}" for speaker, found in of_speaker.items()))
+    return {}
+
+
+def _mix(speech: MiniSpeech, name: str, parts: list[dict[str, str]], numbers: dict[str, str], together: bool) -> tuple[Samples, list[Turn]]:
+    """The mixture and its turns; with `together` both speakers talk from its start to its end."""
+    placed = [(round(float(part["offset"]) * RATE), _loud(speech, part)) for part in parts]
+    if together:
+        length = min(len(samples) for _, samples in placed)
+        placed = [(0, samples[:length]) for _, samples in placed]
+        times = [(0.0, length // (RATE // 100) / 100)] * len(parts)
+    else:
+        times = [(float(part["offset"]) + float(part["start"]), float(part["end"]) - float(part["start"])) for part in parts]
+    mixture = np.zeros(max(begin + len(samples) for begin, samples in placed))
+    for begin, samples in placed:
+        mixture[begin : begin + len(samples)] += samples
+    mixture += _NOISE * np.random.default_rng(len(mixture)).standard_normal(len(mixture))
+    turns = [Turn(name, start, duration, numbers[part["speaker"]]) for part, (start, duration) in zip(parts, times, strict=True)]
+    return mixture, turns
+
+
+def _loud(speech: MiniSpeech, part: dict[str, str]) -> Samples:
+    samples: Samples = 10 ** (float(part["gain_db"]) / 20) * speech.samples(speech.of_path[part["path"]])
+    return samples

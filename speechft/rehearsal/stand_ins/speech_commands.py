@@ -1,0 +1,83 @@
+"""Speech Commands v0.01: a folder a word, long recordings of noise, and the official test set of twelve folders."""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import count
+
+import numpy as np
+
+from speechft.corpora.speech_commands import NOISE, TEST, TRAINING
+from speechft.rehearsal.stand_ins.layout import Layout
+from speechft.rehearsal.stand_ins.sizes import SIZES
+from speechft.rehearsal.stand_ins.speech import RATE, MiniSpeech, Recording, spread
+from speechft.tasks.ks import SILENCE, SUPERB_CLASSES, UNKNOWN, speech_commands_split
+
+_NOISES = ("doing_the_dishes", "dude_miaowing", "exercise_bike", "pink_noise", "running_tap", "white_noise")
+_OTHER_WORDS = (
+    "bed",
+    "bird",
+    "cat",
+    "dog",
+    "eight",
+    "four",
+    "happy",
+    "house",
+    "nine",
+    "seven",
+    "sheila",
+    "six",
+    "three",
+    "tree",
+    "wow",
+    "zero",
+)
+_KIND = {UNKNOWN: "unknown", SILENCE: "silence"}
+
+
+def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
+    """Words of SUPERB's ten and others; the hash in their names divides them, and drops one."""
+    sizes = SIZES["speech_commands"]
+    layout.text(f"{TRAINING}/LICENSE", "See mini/README.md.")
+    layout.text(f"{TRAINING}/README.md", "A stand-in of synthetic speech in the layout of Speech Commands v0.01.")
+    lists: dict[str, list[str]] = {"train": [], "dev": [], "discarded": []}
+    for label in SUPERB_CLASSES:
+        for split in ("train", "dev", "test"):
+            if label == SILENCE and split != "test":
+                continue
+            for place, recording in enumerate(_recordings(speech, label, split, sizes[f"{split} per class"])):
+                word = recording.text.lower() if label == UNKNOWN else label
+                if split == "test":
+                    layout.audio(f"{TEST}/{label}/{_name(recording, None, place)}", speech.samples(recording))
+                else:
+                    lists[split].append(f"{word}/{_name(recording, split, place)}")
+                    layout.audio(f"{TRAINING}/{lists[split][-1]}", speech.samples(recording))
+    dropped = _recordings(speech, "yes", "train", 1)[0]
+    lists["discarded"].append(f"yes/{_name(dropped, 'discarded', 0)}")
+    layout.audio(f"{TRAINING}/{lists['discarded'][0]}", speech.samples(dropped))
+    layout.text(f"{TRAINING}/validation_list.txt", *lists["dev"])
+    layout.text(f"{TRAINING}/testing_list.txt", *lists["discarded"])
+    for name, noise in zip(_NOISES, _recordings(speech, SILENCE, "train", len(_NOISES)), strict=True):
+        layout.audio(f"{TRAINING}/{NOISE}/{name}.wav", np.resize(speech.samples(noise), sizes["noise seconds"] * RATE))
+    layout.text(f"{TRAINING}/{NOISE}/README.md", "Noise.")
+    return {}
+
+
+def _recordings(speech: MiniSpeech, label: str, split: str, number: int) -> list[Recording]:
+    kind = _KIND.get(label, "keyword")
+    found = [recording for recording in speech.recordings if recording.kind == kind and recording.split == split]
+    if label == UNKNOWN:
+        found = [recording for recording in found if recording.text.lower() in _OTHER_WORDS]
+    elif label != SILENCE:
+        found = [recording for recording in found if recording.label == label]
+    return spread(found, number, lambda recording: recording.speaker)
+
+
+def _name(recording: Recording, split: str | None, place: int) -> str:
+    """A name whose hash puts it into a split; None: whichever it is."""
+    for attempt in count():
+        speaker = hashlib.sha1(f"{recording.path} {attempt}".encode(), usedforsecurity=False).hexdigest()[:8]
+        name = f"{speaker}_nohash_{place}.wav"
+        if split in (None, speech_commands_split(name)):
+            return name
+    raise AssertionError("a hash of every split comes sooner or later")

@@ -1,0 +1,66 @@
+"""TED-LIUM 3: talks as SPHERE files, segments as STM, with gaps, unknown words and segments that are too short."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from speechft.rehearsal.stand_ins.layout import Layout
+from speechft.rehearsal.stand_ins.sizes import SIZES
+from speechft.rehearsal.stand_ins.speech import RATE, MiniSpeech, Recording, Samples
+
+_TALKS = {
+    "train": ("911Mothers_2010W", "AaronHuey_2010X", "AdamSadowsky_2010X", "AdoraSvitak_2010"),
+    "dev": ("AlGore_2009", "BarrySchwartz_2005G"),
+    "test": ("AimeeMullins_2009P", "BillGates_2010"),
+}
+_GAP = "inter_segment_gap"
+_IGNORED = "ignore_time_segment_in_scoring"
+_GAP_SECONDS = 1.4
+_NOISE = 1e-3
+
+
+def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
+    """Talks that are recordings of one split one after the other."""
+    sizes = SIZES["tedlium3"]
+    for split, talks in _TALKS.items():
+        recordings = speech.take(sizes[split], ["sentence"], split, seconds=1.0)
+        short = speech.take(len(talks), ["keyword"], split)
+        for place, talk in enumerate(talks[: -(-sizes[split] // sizes["per talk"])]):
+            members = recordings[place * sizes["per talk"] : (place + 1) * sizes["per talk"]]
+            samples, lines = _talk(speech, talk, [*members[:-1], short[place], members[-1]], "" if split == "train" else _GAP)
+            layout.sphere(f"legacy/{split}/sph/{talk}.sph", samples)
+            layout.text(f"legacy/{split}/stm/{talk}.stm", *lines)
+    layout.text("README", "A stand-in of synthetic speech in the layout of TED-LIUM 3.")
+    layout.text("LICENSE", "See mini/README.md.")
+    return {}
+
+
+def _talk(speech: MiniSpeech, talk: str, members: list[Recording], gap: str) -> tuple[Samples, list[str]]:
+    """A talk and its STM lines. With `gap` what lies before the first and after the second segment has lines of its own."""
+    random = np.random.default_rng(len(talk))
+    parts: list[Samples] = []
+    lines: list[str] = []
+    clock = 0.0
+
+    def add(samples: Samples) -> tuple[float, float]:
+        nonlocal clock
+        begin, clock = clock, clock + len(samples) / RATE
+        parts.append(samples)
+        return begin, clock
+
+    for place, recording in enumerate(members):
+        if place in (0, 2):
+            begin, end = add(_NOISE * random.standard_normal(round(_GAP_SECONDS * RATE)))
+            if gap:
+                lines.append(f"{talk} 1 {gap} {begin:.2f} {end:.2f} <o,f0,> {_IGNORED}")
+        words = recording.text.lower().split()
+        if place == 1:
+            words[len(words) // 2] = "<unk>"
+        elif place == 3:
+            words[0] = f"{words[0]} 's"  # clitics are written apart
+        begin, end = add(speech.samples(recording))
+        if place == len(members) - 1:
+            end += 0.3  # transcribers mark the last segment past the end of the talk
+        label = f"<o,f0,{'female' if recording.sex == 'F' else 'male'}>" if gap else "<NA>"
+        lines.append(f"{talk} 1 {talk} {begin:.2f} {end:.2f} {label} {' '.join(words)}")
+    return np.concatenate(parts), lines

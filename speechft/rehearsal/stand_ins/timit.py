@@ -1,0 +1,97 @@
+"""TIMIT: SPHERE files and phones by dialect and speaker, all names in upper case, all 61 phones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import cycle
+
+from speechft.corpora.phones import Phone, parse_phones
+from speechft.rehearsal.stand_ins.layout import Layout
+from speechft.rehearsal.stand_ins.sizes import SIZES
+from speechft.rehearsal.stand_ins.speech import RATE, MiniSpeech, Recording, Samples
+
+# Split -> folders of speakers: of TEST, dev and core test, and one that is in neither.
+_SPEAKERS = {
+    "train": ("TRAIN/DR1/FCJF0", "TRAIN/DR1/MCPM0", "TRAIN/DR2/FAEM0", "TRAIN/DR2/MARC0"),
+    "dev": ("TEST/DR1/FAKS0", "TEST/DR1/MGWT0", "TEST/DR2/FCMH0", "TEST/DR2/MREB0"),
+    "test": ("TEST/DR1/FELC0", "TEST/DR1/MDAB0", "TEST/DR2/FPAS0", "TEST/DR2/MTAS1"),
+}
+_UNUSED_SPEAKER = "TEST/DR1/MSJS1"
+# Phone of the mini speech -> what TIMIT writes for it, in turns; two labels are a closure and a burst.
+_VARIANTS = {
+    "AH": ("ah", "ax", "ax-h"),
+    "B": ("bcl b",),
+    "CH": ("tcl ch",),
+    "D": ("dcl d", "dx"),
+    "ER": ("er", "axr"),
+    "G": ("gcl g",),
+    "HH": ("hh", "hv"),
+    "IH": ("ih", "ix"),
+    "JH": ("dcl jh",),
+    "K": ("kcl k",),
+    "L": ("l", "el"),
+    "M": ("m", "em"),
+    "N": ("n", "en", "nx"),
+    "NG": ("ng", "eng"),
+    "P": ("pcl p",),
+    "T": ("tcl t", "dx", "q"),
+    "UW": ("uw", "ux"),
+}
+_EDGE, _PAUSES = "h#", ("pau", "epi")
+_SHORTEST_EDGE = 160
+
+
+def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
+    """Sentences SX and SI of speakers of train, dev and core test; the SA sentences and another speaker, which PC leaves out."""
+    variants = {phone: cycle(labels) for phone, labels in _VARIANTS.items()}
+    pauses = cycle(_PAUSES)
+    phones = {row["path"]: parse_phones(row["phones"]) for row in speech.table("phones.csv")}
+    for split, speakers in _SPEAKERS.items():
+        number = SIZES["timit"][split]
+        extra = 2 * len(speakers) + (1 if split == "test" else 0)
+        recordings = iter(speech.take(number + extra, ["sentence"], split))
+        folders = [speakers[place % len(speakers)] for place in range(number)]
+        names = [f"{folder}/{'SX' if place % 2 else 'SI'}{37 + 90 * place}" for place, folder in enumerate(folders)]
+        names += [f"{folder}/SA{which}" for folder in speakers for which in (1, 2)]
+        names += [f"{_UNUSED_SPEAKER}/SX99"] if split == "test" else []
+        for name, recording in zip(names, recordings, strict=True):
+            _write_sentence(layout, name, recording, speech.samples(recording), phones[recording.path], variants, pauses)
+    layout.text("README.DOC", "A stand-in of synthetic speech in the layout of TIMIT.")
+    layout.text("DOC/SPKRINFO.TXT", "; ID  Sex DR Use")
+    return {}
+
+
+def _write_sentence(
+    layout: Layout,
+    name: str,
+    recording: Recording,
+    samples: Samples,
+    phones: tuple[Phone, ...],
+    variants: Mapping[str, Iterator[str]],
+    pauses: Iterator[str],
+) -> None:
+    speaker, sentence = name.split("/")[-2:]
+    fields = {"database_id": "TIMIT", "database_version": "1.0", "utterance_id": f"{speaker[1:]}_{sentence}".lower()}
+    layout.sphere(f"{name}.WAV", samples, **fields)
+    layout.text(f"{name}.TXT", f"0 {len(samples)} {recording.text.capitalize()}.")
+    segments = _segments(phones, len(samples), variants, pauses)
+    layout.text(f"{name}.PHN", *(f"{start} {end} {label}" for label, start, end in segments))
+
+
+def _segments(
+    phones: tuple[Phone, ...], length: int, variants: Mapping[str, Iterator[str]], pauses: Iterator[str]
+) -> Iterator[tuple[str, int, int]]:
+    """Labels with first sample and end, from 0 to the end of the recording without a gap."""
+    last = 0
+    for phone, start, end in phones:
+        # The last phone may end after its recording, and TIMIT begins and ends with silence.
+        first, past = max(round(start * RATE), last, _SHORTEST_EDGE), min(round(end * RATE), length - _SHORTEST_EDGE)
+        if past - first < 2:
+            continue
+        if first > last:
+            yield (_EDGE if last == 0 else next(pauses)), last, first
+        labels = next(variants[phone]).split() if phone in variants else [phone.lower()]
+        borders = [first, (first + past) // 2, past] if len(labels) == 2 else [first, past]
+        yield from zip(labels, borders[:-1], borders[1:], strict=True)
+        last = past
+    yield _EDGE, last, length

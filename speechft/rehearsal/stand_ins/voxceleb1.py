@@ -1,0 +1,66 @@
+"""VoxCeleb1: recordings by speaker and video, the list that divides them for SID, and the trials for ASV."""
+
+from __future__ import annotations
+
+from itertools import combinations, product
+
+from speechft.rehearsal.stand_ins.layout import Layout, made_up_name
+from speechft.rehearsal.stand_ins.sizes import SIZES
+from speechft.rehearsal.stand_ins.speech import MiniSpeech, Recording, spread
+
+SPLIT_LIST, TRIALS = "iden_split.txt", "veri_test.txt"
+_FIRST = {"dev": 10_001, "test": 10_270}
+_KINDS = ("sentence", "speaker", "command")
+# ASV drops training utterances of 2 s and less, measured without their silence.
+_SECONDS = 2.2
+
+
+def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
+    """Speakers of dev and of test, who are all in the split list, and trials between the speakers of test."""
+    sizes = SIZES["voxceleb1"]
+    parts = {1: sizes["train per speaker"], 2: sizes["dev per speaker"], 3: sizes["test per speaker"]}
+    numbers = [number for number, count in parts.items() for _ in range(count)]
+    speakers = sizes["dev speakers"] + sizes["test speakers"]
+    voices = list(dict.fromkeys(recording.speaker for recording in speech.recordings))
+    enough = [voice for voice in voices if len(_of_voice(speech, voice)) >= len(numbers)]
+    chosen = spread(enough, speakers, lambda voice: voice[:2])
+    lines: list[str] = []
+    tested: dict[str, list[str]] = {}
+    for place, voice in enumerate(chosen):
+        half = "dev" if place < sizes["dev speakers"] else "test"
+        speaker = f"id{_FIRST[half] + place - (0 if half == 'dev' else sizes['dev speakers']):05}"
+        counts: dict[str, int] = {}
+        for number, recording in zip(numbers, _of_voice(speech, voice), strict=False):
+            # No video is in two splits.
+            video = made_up_name(f"{speaker} {number}", 11)
+            counts[video] = counts.get(video, 0) + 1
+            name = f"{speaker}/{video}/{counts[video]:05}.wav"
+            layout.audio(f"{half}/wav/{name}", speech.samples(recording))
+            lines.append(f"{number} {name}")
+            if half == "test":
+                tested.setdefault(speaker, []).append(name)
+    layout.text(SPLIT_LIST, *lines)
+    layout.text(TRIALS, *_trials(tested, sizes["trials"]))
+    layout.text("vox1_meta.csv", "VoxCeleb1 ID\tVGGFace1 ID\tGender\tNationality\tSet")
+    return {"split_list": SPLIT_LIST, "trials": TRIALS}
+
+
+def _of_voice(speech: MiniSpeech, voice: str) -> list[Recording]:
+    return [
+        recording
+        for recording in speech.recordings
+        if recording.speaker == voice and recording.kind in _KINDS and recording.seconds >= _SECONDS
+    ]
+
+
+def _trials(tested: dict[str, list[str]], number: int) -> list[str]:
+    """As many trials of one speaker as of two, in turns."""
+    same = spread(
+        ((speaker, pair) for speaker, names in tested.items() for pair in combinations(names, 2)), number // 2, lambda item: item[0]
+    )
+    others = spread(
+        ((pair, names) for pair in combinations(tested, 2) for names in product(tested[pair[0]], tested[pair[1]])),
+        number - number // 2,
+        lambda item: item[0],
+    )
+    return [line for one, two in zip(same, others, strict=True) for line in (f"1 {one[1][0]} {one[1][1]}", f"0 {two[1][0]} {two[1][1]}")]

@@ -1,0 +1,82 @@
+"""Small encoders with random weights in the files in which the families were published, for rehearsals."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from speechft.encoders.exporting import checkpoint_content
+from speechft.encoders.random_encoders import random_encoder
+from speechft.files import atomic_file, write_json
+
+LAYERS = 2
+"""Transformer layers of each."""
+DECOAR2_SETTINGS = {"encoder_attention_heads": 4}
+"""What shapes do not tell, and a DeCoAR 2.0 checkpoint does not carry."""
+_FORMATS = {"hubert": "fairseq", "wav2vec2": "fairseq", "wavlm": "s3prl", "decoar2": "s3prl"}
+
+
+def build_tiny_encoder(family: str, file: Path, seed: int = 0) -> Path | None:
+    """Write a checkpoint of a small random encoder as the family's was published; equal seeds give equal bytes.
+
+    HuBERT is as fairseq writes it now, with the state of the optimizer, wav2vec 2.0 as it wrote it before 2021, with all settings in
+    `args`. WavLM and DeCoAR 2.0 have layouts of their own.
+
+    Returns:
+        The JSON file of model settings to give as `config`, beside `file`, where the layout carries none (DeCoAR 2.0); else None.
+
+    Raises:
+        CheckpointError: unknown family, or one without weights; fairseq is not installed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        directory = random_encoder(family, Path(folder) / "encoder", seed, encoder_layers=LAYERS)
+        content = checkpoint_content(directory, _FORMATS[family])
+    if family == "hubert":
+        content["last_optimizer_state"] = _optimizer_state(content["model"])
+    elif family == "wav2vec2":
+        content = _before_2021(content)
+    elif family == "decoar2":
+        content["model"] |= _only_for_pretraining(content["model"], seed)
+    # Written to a file, the archive within would be named after the file.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with atomic_file(file) as temporary:
+        temporary.write_bytes(buffer.getvalue())
+    if family != "decoar2":
+        return None
+    settings = file.with_suffix(".json")
+    write_json(settings, DECOAR2_SETTINGS)
+    return settings
+
+
+def _optimizer_state(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """Adam's, as it stands before the first update."""
+    state = {place: {"step": 0, "exp_avg": torch.zeros_like(tensor)} for place, tensor in enumerate(tensors.values())}
+    return {"state": state, "param_groups": [{"lr": 5e-4, "betas": [0.9, 0.98], "eps": 1e-6, "params": list(state)}]}
+
+
+def _before_2021(content: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint with a Namespace instead of configuration sections."""
+    model, task = content["cfg"]["model"], content["cfg"]["task"]
+    settings = {key: value for key, value in {**task, **model}.items() if key != "_name"}
+    # The temperature was a string to be parsed.
+    settings |= {"arch": model["_name"], "task": task["_name"], "latent_temp": "(2,0.5,0.999995)"}
+    return {"args": argparse.Namespace(**settings), **{key: content[key] for key in ("model", "optimizer_history", "extra_state")}}
+
+
+def _only_for_pretraining(tensors: dict[str, torch.Tensor], seed: int) -> dict[str, torch.Tensor]:
+    """Tensors that the published DeCoAR 2.0 has and an encoder does not use."""
+    generator = torch.Generator().manual_seed(seed)
+    width, bins = tensors["post_extract_proj.weight"].shape
+    return {
+        "mask_emb": torch.rand(width, generator=generator),
+        "layer_norm.weight": torch.ones(bins),
+        "layer_norm.bias": torch.zeros(bins),
+        "final_proj.weight": torch.randn(bins, width, generator=generator),
+        "final_proj.bias": torch.zeros(bins),
+    }
