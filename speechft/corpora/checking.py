@@ -37,12 +37,13 @@ class SplitCheck:
 
 @dataclass(frozen=True)
 class CorpusCheck:
-    """What is known of a corpus without decoding it. `remarks` are differences from numbers that are not certain."""
+    """What is known of a corpus without decoding it. `remarks` are differences from numbers that are not certain, `notes` from SUPERB."""
 
     corpus: str
     splits: tuple[SplitCheck, ...]
     problems: tuple[str, ...]
     remarks: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def check_corpora(recipes: Mapping[str, Recipe]) -> list[CorpusCheck]:
@@ -67,7 +68,9 @@ def _check(name: str, recipe: Recipe) -> CorpusCheck:
     problems += [sentence for count, sentence in differences if count.certain]
     remarks = [sentence for count, sentence in differences if not count.certain]
     mixed = isinstance(recipe, CorpusRecipe) and recipe.kind == "mixtures"
-    return CorpusCheck(name, _rows(name, listing, None if mixed else seconds, len(problems)), tuple(problems), tuple(remarks))
+    return CorpusCheck(
+        name, _rows(name, listing, None if mixed else seconds, len(problems)), tuple(problems), tuple(remarks), listing.notes
+    )
 
 
 def _list(recipe: Recipe) -> Listing:

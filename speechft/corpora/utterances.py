@@ -65,3 +65,7 @@ class Listing:
     trials: tuple[Trial, ...] = ()
     expected: tuple[Count, ...] = ()
     """Sizes that were published."""
+    order: str | None = None
+    """What the order of the utterances follows, where a corpus has several."""
+    notes: tuple[str, ...] = ()
+    """What differs from SUPERB by how the corpus was read: the fact, then the remedy, a sentence each."""
