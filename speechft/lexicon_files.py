@@ -31,12 +31,19 @@ def public_lexicons() -> Mapping[str, PublicFile]:
     return {name: public_file(cells, FOLDER, OWN) for name, cells in rows.items()}
 
 
+def will_be_fetched(source: str | Path) -> bool:
+    """Whether a lexicon is not there and the workflow brings it before it is needed."""
+    path = Path(source)
+    return not path.is_file() and path in {lexicon.path for lexicon in public_lexicons().values()}
+
+
 def how_to_get(source: str | Path) -> str:
     """The sentence that says how a lexicon that is not there is brought, `speechft fetch NAME` where it is public."""
     known = [lexicon for lexicon in public_lexicons().values() if lexicon.file == Path(source).name]
-    if known:
-        return f"`speechft fetch {known[0].name} --out {source}` brings it; the workflow does so by itself where there is a network."
-    return f"Give files with lines `WORD PHONE PHONE ...`, or {CMUDICT!r}."
+    if not known:
+        return f"Give files with lines `WORD PHONE PHONE ...`, or {CMUDICT!r}."
+    command = f"`speechft fetch {known[0].name} --out {source}` downloads it"
+    return f"{command}; Snakemake does so too, where there is a network." if will_be_fetched(source) else f"{command}."
 
 
 def check_identity(path: Path) -> None:
@@ -46,7 +53,7 @@ def check_identity(path: Path) -> None:
         CorpusError: it is another one.
     """
     for known in public_lexicons().values():
-        if known.file == path.name:
+        if known.file == path.name and path.is_file():
             for kind, expected, hash_of in (("SHA-256", known.sha256, sha256_file), ("git SHA-1", known.git_sha1, git_blob_sha1)):
                 if expected and hash_of(path) != expected:
                     raise CorpusError(

@@ -37,7 +37,10 @@ class SplitCheck:
 
 @dataclass(frozen=True)
 class CorpusCheck:
-    """What is known of a corpus without decoding it. `remarks` are differences from numbers that are not certain, `notes` from SUPERB."""
+    """What is known of a corpus without decoding it. `remarks` are differences from numbers that are not certain.
+
+    `notes` say what will differ from SUPERB, or has yet to be downloaded: the fact, then what to do, a sentence each.
+    """
 
     corpus: str
     splits: tuple[SplitCheck, ...]
@@ -69,7 +72,11 @@ def _check(name: str, recipe: Recipe) -> CorpusCheck:
     remarks = [sentence for count, sentence in differences if not count.certain]
     mixed = isinstance(recipe, CorpusRecipe) and recipe.kind == "mixtures"
     return CorpusCheck(
-        name, _rows(name, listing, None if mixed else seconds, len(problems)), tuple(problems), tuple(remarks), listing.notes
+        name,
+        _rows(name, listing, None if mixed else seconds, len(problems)),
+        tuple(problems),
+        tuple(remarks),
+        (*listing.notes, *listing.to_fetch),
     )
 
 

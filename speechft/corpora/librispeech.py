@@ -5,6 +5,7 @@ lhotse's recipe passes over transcripts without audio in silence and lists chapt
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from speechft.corpora.published import bad_line, listing, need_folder, read_line
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
 from speechft.corpus_recipes import LibriSpeech
 from speechft.errors import SpeechFTError
-from speechft.lexicon_files import CMUDICT, check_identity
+from speechft.lexicon_files import check_identity, how_to_get, will_be_fetched
 
 PARTS = {"train": "train-clean-100", "dev": "dev-clean", "test": "test-clean"}
 SOURCE = (
@@ -48,8 +49,10 @@ def read_librispeech(recipe: LibriSpeech) -> Listing:
                 utterances.append(Utterance(0, name, path, split, text=text.strip(), speaker=name.split("-")[0]))
         unknown = sorted(set(folder.glob("*/*/*.flac")) - heard)
         problems += [Problem(0, f"{path}: is in no {path.parent.parent.name}-{path.parent.name}.trans.txt") for path in unknown]
-    problems += lexicon_problems(recipe.lexicon, utterances)
-    return listing(utterances, problems, EXPECTED, "LibriSpeech", recipe.path, SOURCE)
+    to_fetch = tuple(f"{source}: not there. {how_to_get(source)}" for source in recipe.lexicon if will_be_fetched(source))
+    problems += [] if to_fetch else _without_pronunciation(recipe.lexicon, utterances)
+    found = listing(utterances, problems, EXPECTED, "LibriSpeech", recipe.path, SOURCE)
+    return dataclasses.replace(found, to_fetch=to_fetch)
 
 
 def _place(transcripts: Path) -> tuple[int, ...]:
@@ -57,18 +60,20 @@ def _place(transcripts: Path) -> tuple[int, ...]:
     return tuple(int(part) if part.isdigit() else 0 for part in parts)
 
 
-def lexicon_problems(lexicons: Sequence[str], utterances: Iterable[Utterance]) -> list[Problem]:
-    """What is wrong with the lexicons of a corpus: one that is missing, damaged or another one than its name says, or words without one."""
+def _without_pronunciation(lexicons: Sequence[str], utterances: Iterable[Utterance]) -> list[Problem]:
+    """Lexicons that are missing, damaged or others than their names say; else the words that none of them has."""
     if not lexicons:
         return []
-    from speechft.tasks.lexicon import load_lexicon, missing_words  # imports torch, which the other corpora can do without
+    from speechft.tasks.lexicon import load_lexicon, missing_words  # imports torch
 
-    try:
-        for source in lexicons:
-            if source != CMUDICT and Path(source).is_file():
-                check_identity(Path(source))
-        pronunciations = load_lexicon(lexicons)
-    except SpeechFTError as error:
-        return [Problem(0, line.strip()) for line in str(error).splitlines()]
-    missing = missing_words(pronunciations, lexicons, ((utterance.split, utterance.id, utterance.text or "") for utterance in utterances))
-    return [] if missing is None else [Problem(0, f"PR: {missing.sentence} E.g. {'; '.join(missing.examples(5))}.")]
+    problems: list[Problem] = []
+    pronunciations: dict[str, tuple[str, ...]] = {}
+    for source in lexicons:
+        try:
+            check_identity(Path(source))
+            pronunciations = {**load_lexicon([source]), **pronunciations}
+        except SpeechFTError as error:
+            problems += [Problem(0, line.strip()) for line in str(error).splitlines()]
+    transcripts = ((utterance.split, utterance.id, utterance.text or "") for utterance in utterances)
+    missing = None if problems else missing_words(pronunciations, lexicons, transcripts)
+    return problems if missing is None else [Problem(0, f"PR: {missing.sentence} E.g. {'; '.join(missing.examples(5))}.")]

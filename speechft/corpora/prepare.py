@@ -85,6 +85,7 @@ def _moved(found: Checked, directory: Path, out_dir: Path) -> Checked:
 def _check(recipe: Recipe, listing: Listing) -> tuple[list[Checked], dict[str, list[Trial]], list[tuple[Count, float]]]:
     """Recordings that are intact, trials, and published sizes with what was found; everything wrong is one error."""
     problems = [*listing.problems, *_split_problems(recipe, listing), *relevance_problems(listing.utterances)]
+    problems += [Problem(0, sentence) for sentence in listing.to_fetch]
     paths = list(dict.fromkeys(utterance.path for utterance in listing.utterances))
     of_path = dict(zip(paths, inspect_all(paths, recipe.channel, f"checking {recipe.path.name}"), strict=True))
     results = [of_path[utterance.path] for utterance in listing.utterances]

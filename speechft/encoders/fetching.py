@@ -121,8 +121,8 @@ def fetch(
         raise DownloadError(f"{out}: is a directory. Name the file that the download becomes.")
     if not out.exists():
         out.parent.mkdir(parents=True, exist_ok=True)
-        with exclusive_lock(out.with_name(f".{out.name}.lock"), "downloading") as waited:
-            if not (waited and out.exists()):
+        with exclusive_lock(out.with_name(f".{out.name}.lock"), "downloading"):
+            if not out.exists():
                 download = _Download(url, out, bytes)
                 _transfer(download, retries)
                 _accept(download, sha256, git_sha1)
