@@ -47,18 +47,18 @@ rule fbank:
         "speechft fbank --recipe {input.recipe} --out {params.out} > {log} 2>&1"
 
 
-# The only rule that uses the network. A file that is there already is kept (`update`), and then only checked.
+# Checkpoints, and lexicons of PR. The only rule that uses the network. A file that is there already is kept (`update`), and then only checked.
 rule fetch:
     output:
-        update("checkpoints/{checkpoint}"),
+        update("{public}"),
     log:
-        f"{RESULTS}/logs/fetch/{{checkpoint}}.log",
+        f"{RESULTS}/logs/fetch/{{public}}.log",
     wildcard_constraints:
-        checkpoint=one_of(flow.public_files),
+        public=one_of(flow.public_files),
     conda:
         "../envs/speechft.yaml"
     params:
-        name=lambda wildcards: flow.public_files[wildcards.checkpoint],
+        name=lambda wildcards: flow.public_files[wildcards.public],
     shell:
         "speechft fetch {params.name} --out {output:q} > {log:q} 2>&1"
 

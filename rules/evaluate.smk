@@ -6,6 +6,7 @@ rule evaluate:
         recipe=f"{RESULTS}/recipes/evaluate/{{task}}.json",
         model=flow.weights("{encoder}", "{finetuning}", "{method}"),
         manifests=lambda wildcards: flow.corpus(flow.experiment.tasks[wildcards.task].corpus),
+        lexicons=lambda wildcards: flow.evaluation_lexicons(wildcards.task),
     output:
         # `update`: a cell that is made again stays until the new one takes its place, and for good if that fails.
         update(f"{RESULTS}/cells/{{encoder}}/{{finetuning}}/{{method}}/{{task}}.json"),

@@ -6,6 +6,7 @@ rule finetune:
         recipe=f"{RESULTS}/recipes/finetune/{{finetuning}}/{{method}}.json",
         encoder=lambda wildcards: flow.start(wildcards.encoder, wildcards.finetuning),
         manifests=lambda wildcards: flow.finetuning_corpora(wildcards.finetuning),
+        lexicons=lambda wildcards: flow.finetuning_lexicons(wildcards.finetuning, wildcards.method),
     output:
         flow.model_files("{encoder}", "{finetuning}", "{method}"),
         training=f"{flow.model('{encoder}', '{finetuning}', '{method}')}/training.csv",

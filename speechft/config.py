@@ -16,7 +16,8 @@ from pydantic import Field, model_validator
 from speechft.alphas import alpha_text, split_method
 from speechft.analysis_recipes import AnalysisLayout
 from speechft.combinations import Combination, bad_combinations, bad_rows
-from speechft.corpus_recipes import Published
+from speechft.corpus_recipes import Published, corpus_lexicon
+from speechft.corpus_recipes import UnionCorpus as UnionCorpus
 from speechft.encoder_entries import EncoderEntry, bad_pretrainings
 from speechft.encoder_entries import Filterbanks as Filterbanks
 from speechft.encoder_entries import PretrainedElsewhere as PretrainedElsewhere
@@ -37,13 +38,6 @@ from speechft.stage1_entries import EarlyMethod, Finetuning, finetuning_problems
 from speechft.validation import Positive, Strict, validate
 
 PRETRAINED = NOT_TUNED
-
-
-class UnionCorpus(Strict):
-    """A corpus made of other corpora: train to train, dev to dev, test to test."""
-
-    kind: Literal["union"]
-    of: tuple[Name, ...] = Field(min_length=2)
 
 
 class TrainedMethod(Strict):
@@ -299,7 +293,9 @@ class Experiment(Strict):
         if tuning.pretraining is not None:
             return validate(ContinuedPretrainRecipe, {**tuning.pretraining.model_dump(exclude_unset=True), **trained.changes}, where)
         assert tuning.recipe is not None
-        return validate(FinetuneRecipe, {**tuning.recipe.model_dump(exclude_unset=True), **trained.changes}, where)
+        recipe = validate(FinetuneRecipe, {**tuning.recipe.model_dump(exclude_unset=True), **trained.changes}, where)
+        corpora = {recipe.task: tuning.corpus, **tuning.jointly}
+        return recipe.with_lexicons({task: corpus_lexicon(self.corpora, corpus) for task, corpus in corpora.items()})
 
     def merge_recipe(self, method: str) -> MergeRecipe:
         """Stage-2 recipe of a method that merges."""
@@ -318,7 +314,8 @@ class Experiment(Strict):
 
     def evaluation_recipe(self, task: str) -> EvaluationRecipe:
         """Stage-3 recipe of a task."""
-        return evaluation_recipe(task, self.tasks[task].recipe)
+        evaluation = self.tasks[task]
+        return evaluation_recipe(task, evaluation.recipe).with_lexicon(corpus_lexicon(self.corpora, evaluation.corpus))
 
     def table_rows(self, table: str) -> list[tuple[tuple[str, str, str], str | None]]:
         """Rows of a table as (encoder, finetuning, method), and the label that the layout gives; fbank has its pre-trained row only."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args
 
@@ -9,6 +10,7 @@ from pydantic import Field, model_validator
 
 from speechft.errors import ConfigError
 from speechft.files import read_json
+from speechft.layouts import Name
 from speechft.recipes import FIRST, CorpusRecipe
 from speechft.validation import Positive, Strict, validate
 
@@ -40,7 +42,11 @@ class LibriSpeech(PublishedCorpus):
     """LibriSpeech for PR and ASR: train-clean-100, dev-clean and test-clean."""
 
     kind: Literal["librispeech"]
-    lexicon: tuple[Path, ...] = Field((), description="Lexicons of PR; a word that none of them has is an error.")
+    lexicon: tuple[str, ...] = Field(
+        (),
+        description="Pronunciations, in order of preference: files or cmudict. PR on this corpus uses them unless its task_options name "
+        "others, and a word that none of them has is an error. What config/lexicons.tsv has is fetched into lexicons/.",
+    )
 
 
 class VoxCeleb1(PublishedCorpus):
@@ -70,8 +76,10 @@ class Iemocap(PublishedCorpus):
     """IEMOCAP for ER: four classes, five folds."""
 
     kind: Literal["iemocap"]
-    order: Path | None = Field(
-        None, description="Folder with Session1..5/test_meta_data.json whose order of recordings is taken; default: names in order."
+    order: Literal["names"] | Path | None = Field(
+        None,
+        description="Folder with s3prl's Session1..5/test_meta_data.json, whose order of recordings is taken; names: names in order. "
+        "Default: the lists in `meta_data` of the corpus, else those of an installed s3prl, else names in order.",
     )
 
 
@@ -136,6 +144,27 @@ Published = (
     | TedLium3 | CremaD | Aishell3 | Aishell1
 )  # fmt: skip
 KINDS: dict[str, type[PublishedCorpus]] = {get_args(model.model_fields["kind"].annotation)[0]: model for model in get_args(Published)}
+
+
+class UnionCorpus(Strict):
+    """A corpus made of other corpora: train to train, dev to dev, test to test."""
+
+    kind: Literal["union"]
+    of: tuple[Name, ...] = Field(min_length=2)
+
+
+def corpus_lexicon(corpora: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """The lexicons of a corpus, of a union those of its members; none for corpora that name none."""
+    found: dict[str, None] = {}
+    seen, waiting = set(), [name]
+    while waiting:
+        seen.add(current := waiting.pop(0))
+        corpus = corpora[current]
+        if isinstance(corpus, UnionCorpus):
+            waiting += [member for member in corpus.of if member not in seen]
+        else:
+            found |= dict.fromkeys(getattr(corpus, "lexicon", ()))
+    return tuple(found)
 
 
 def corpus_recipe(values: Any, source: str) -> CorpusRecipe | PublishedCorpus:

@@ -14,6 +14,8 @@ from speechft.pretraining_recipes import Architecture, LayerTargets, PretrainRec
 from speechft.recipes import FbankRecipe
 from speechft.validation import Strict
 
+ModelSettings = Annotated[Path | None, Field(description="JSON file with model settings that the checkpoint does not carry.")]
+
 
 class PretrainedHere(Strict):
     """An encoder that the workflow pre-trains, from random weights or from another encoder."""
@@ -36,7 +38,7 @@ class PretrainedElsewhere(Strict):
     format: Literal["fairseq", "s3prl", "s3prl_run", "wavlm", "decoar2", "state_dict", "transformers"] | None = Field(
         None, description="Layout of the file; detected from the content when not given."
     )
-    config: Path | None = Field(None, description="JSON file with model settings that the checkpoint does not carry.")
+    config: ModelSettings = None
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = Field(None, description="Checked when given.")
 
 
@@ -45,6 +47,7 @@ class PublicEncoder(Strict):
 
     kind: Literal["public"]
     name: str = Field(description="Name in config/encoders.tsv.")
+    config: ModelSettings = None
 
     @field_validator("name")
     @classmethod

@@ -6,6 +6,7 @@ changing a table never retrains a model and changing a recipe reruns exactly wha
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -14,6 +15,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 from speechft.errors import ConfigError, MergeError, nearest
 from speechft.files import read_json
 from speechft.finetune_options import Adapters, Early, JointTask, MaxBatchSeconds, PartName
+from speechft.lexicon_files import with_lexicon
 from speechft.pretraining_recipes import ContinuedPretrainRecipe as ContinuedPretrainRecipe
 from speechft.pretraining_recipes import PretrainRecipe as PretrainRecipe
 from speechft.stage1_recipes import named_recipe
@@ -142,6 +144,12 @@ class FinetuneRecipe(Strict):
             raise ValueError(f"jointly: {self.task!r} is the name of the recipe's own task; choose another name")
         return self
 
+    def with_lexicons(self, lexicons: Mapping[str, Sequence[str]]) -> FinetuneRecipe:
+        """The same, in which PR uses the lexicons of its corpus unless its options name others; `lexicons` has those of each of `parts`."""
+        options = {name: with_lexicon(part.task, part.task_options, lexicons.get(name, ())) for name, part in self.parts.items()}
+        jointly = {name: part.model_copy(update={"task_options": options[name]}) for name, part in self.jointly.items()}
+        return self.model_copy(update={"task_options": options[self.task], "jointly": jointly})
+
     @property
     def parts(self) -> dict[str, JointTask]:
         """All tasks by name; the recipe's own is first and called as its task is."""
@@ -238,6 +246,10 @@ class EvaluationRecipe(Strict):
                     "or drop them"
                 )
         return self
+
+    def with_lexicon(self, lexicon: Sequence[str]) -> EvaluationRecipe:
+        """The same, in which PR uses the lexicons of its corpus unless its options name others."""
+        return self.model_copy(update={"task_options": with_lexicon(self.task, self.task_options, lexicon)})
 
 
 class TableRow(Strict):

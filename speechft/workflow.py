@@ -20,11 +20,13 @@ from speechft.config import (
     TrainedMethod,
     UnionCorpus,
 )
+from speechft.corpus_recipes import corpus_lexicon
 from speechft.encoder_entries import encoders_behind
-from speechft.encoders.public import FOLDER, public_checkpoint
+from speechft.encoders.public import public_checkpoint
 from speechft.errors import ConfigError
 from speechft.files import from_here
-from speechft.recipes import CorpusRecipe
+from speechft.lexicon_files import lexicon_files, public_lexicons
+from speechft.recipes import CorpusRecipe, FinetuneRecipe
 from speechft.stage1_entries import EarlyMethod
 from speechft.table_recipes import analysis_table_recipe, curve_recipe, table_recipe
 
@@ -80,9 +82,11 @@ class Workflow:
 
     @property
     def public_files(self) -> dict[str, str]:
-        """Files that can be downloaded, and their names in config/encoders.tsv."""
-        names = [encoder.name for encoder in self.experiment.encoders.values() if isinstance(encoder, PublicEncoder)]
-        return {public_checkpoint(name).file: name for name in names}
+        """Files that can be downloaded, and their names in config/encoders.tsv or config/lexicons.tsv."""
+        checkpoints = [
+            public_checkpoint(encoder.name) for encoder in self.experiment.encoders.values() if isinstance(encoder, PublicEncoder)
+        ]
+        return {file.path.as_posix(): file.name for file in (*checkpoints, *public_lexicons().values())}
 
     @property
     def trained_methods(self) -> list[str]:
@@ -133,14 +137,37 @@ class Workflow:
         return [self.corpus(member) for member in found.of]
 
     def corpus_tables(self, name: str) -> list[str]:
-        """The file that lists the recordings of a corpus, and what is said about them in other files.
+        """The file that lists the recordings of a corpus, what is said about them in other files, and its lexicons.
 
         Published corpora never change and are no inputs of jobs: plans are made without them, and `speechft prepare` says what is missing.
         """
         found = self.experiment.corpora[name]
         if not isinstance(found, CorpusRecipe):
-            return []
+            return self.corpus_lexicons(name)
         return [str(path) for path in (found.path, found.rttm, found.trials) if path is not None]
+
+    def corpus_lexicons(self, name: str) -> list[str]:
+        """Lexicons that must have every word of a corpus."""
+        return lexicon_files("pr", {"lexicon": corpus_lexicon(self.experiment.corpora, name)})
+
+    def evaluation_lexicons(self, task: str) -> list[str]:
+        """Lexicons that cells of a task read."""
+        recipe = self.experiment.evaluation_recipe(task)
+        return lexicon_files(recipe.task, recipe.task_options)
+
+    def finetuning_lexicons(self, finetuning: str, method: str) -> list[str]:
+        """Lexicons that a fine-tuning reads."""
+        recipe = self.experiment.finetune_recipe(finetuning, method)
+        parts = recipe.parts.values() if isinstance(recipe, FinetuneRecipe) else ()
+        return list(dict.fromkeys(path for part in parts for path in lexicon_files(part.task, part.task_options)))
+
+    def lexicons(self) -> list[str]:
+        """All lexicons of the experiment."""
+        tunings = [(name, method) for name in self.labelled_finetunings for method in self.trained_methods]
+        found = [path for name in self.listed_corpora for path in self.corpus_lexicons(name)]
+        found += [path for task in self.experiment.tasks for path in self.evaluation_lexicons(task)]
+        found += [path for tuning in tunings for path in self.finetuning_lexicons(*tuning)]
+        return list(dict.fromkeys(found))
 
     def model(self, encoder: str, finetuning: str, method: str) -> str:
         """Encoder directory of a model."""
@@ -199,12 +226,12 @@ class Workflow:
         """The checkpoint that an encoder is imported from."""
         source = self.experiment.encoders[encoder]
         assert isinstance(source, PretrainedElsewhere | PublicEncoder)
-        return (FOLDER / public_checkpoint(source.name).file if isinstance(source, PublicEncoder) else source.path).as_posix()
+        return (public_checkpoint(source.name).path if isinstance(source, PublicEncoder) else source.path).as_posix()
 
     def import_settings(self, encoder: str) -> list[str]:
         """The file of model settings that goes with a checkpoint, if any."""
         source = self.experiment.encoders[encoder]
-        return [source.config.as_posix()] if isinstance(source, PretrainedElsewhere) and source.config else []
+        return [source.config.as_posix()] if isinstance(source, PretrainedElsewhere | PublicEncoder) and source.config else []
 
     def import_options(self, encoder: str) -> str:
         """Options of `speechft import` for an encoder that comes as a checkpoint."""
@@ -213,7 +240,8 @@ class Workflow:
         known = public_checkpoint(source.name) if isinstance(source, PublicEncoder) else source
         options = {"--family": known.family, "--sha256": known.sha256}
         if isinstance(source, PretrainedElsewhere):
-            options |= {"--format": source.format, "--config": source.config.as_posix() if source.config else None}
+            options["--format"] = source.format
+        options["--config"] = source.config.as_posix() if source.config else None
         return " ".join(f"{option} {shlex.quote(value)}" for option, value in options.items() if value)
 
     def cells(self, table: str) -> list[str]:

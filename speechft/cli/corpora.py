@@ -47,6 +47,10 @@ def prepare(
     for size in summary.get("published", ()):
         if not size["agrees"]:
             print(f"{size['split'] or 'all splits'}: {size['found']:g} {size['what']}, published are {size['published']:g}")
+    if "order" in summary:
+        print(f"order: {summary['order']}")
+    for note in summary.get("notes", ()):
+        print(f"note: {note}")
 
 
 def _check_corpora(experiment: Path) -> None:
@@ -75,7 +79,7 @@ def _check_corpora(experiment: Path) -> None:
             print(f"{corpus.corpus}: {problem}")
         if len(corpus.problems) > _SHOWN:
             print(f"{corpus.corpus}: and {len(corpus.problems) - _SHOWN} more")
-        for remark in corpus.remarks:
+        for remark in (*corpus.remarks, *corpus.notes):
             print(f"{corpus.corpus}: remark: {remark}")
     if any(corpus.problems for corpus in found):
         raise typer.Exit(1)

@@ -14,29 +14,37 @@ from speechft.errors import ConfigError
 
 @app.command()
 def fetch(
-    name: Annotated[str | None, typer.Argument(help="A checkpoint of config/encoders.tsv, e.g. hubert_base.")] = None,
-    url: Annotated[str | None, typer.Option(help="Address of another checkpoint, or a newer one of NAME.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A file of config/encoders.tsv or config/lexicons.tsv, e.g. hubert_base.")] = None,
+    url: Annotated[str | None, typer.Option(help="Address of another file, or a newer one of NAME.")] = None,
     sha256: Annotated[
         str | None, typer.Option(help="Expected SHA-256; default: what is known of NAME, else that of the first download.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The file; default for a NAME: checkpoints/ and its usual name.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The file; default for a NAME: as it is called, in checkpoints/ or lexicons/.")
+    ] = None,
 ) -> None:
-    """Download a checkpoint, continue a download that was cut, or check a file that is there already.
+    """Download a checkpoint or a lexicon, continue a download that was cut, or check a file that is there already.
 
     Example: `speechft fetch hubert_base --out checkpoints/hubert_base_ls960.pt`
     """
     from speechft.encoders.fetching import fetch as run
-    from speechft.encoders.public import FOLDER, public_checkpoint
+    from speechft.encoders.public import public_checkpoints
+    from speechft.errors import nearest
+    from speechft.lexicon_files import public_lexicons
 
-    if name is None and (url is None or out is None):
-        raise typer.BadParameter("give the NAME of a checkpoint of config/encoders.tsv, or --url and --out")
-    known = public_checkpoint(name) if name else None
-    if known:
-        logging.info("%s: licence %s, see %s", known.name, known.licence, known.source)
-        url, sha256, out = url or known.url, sha256 or known.sha256, out or FOLDER / known.file
-    assert url is not None
-    assert out is not None
-    run(url, out, sha256=sha256, bytes=known.bytes if known else None)
+    if name is None:
+        if url is None or out is None:
+            raise typer.BadParameter("give the NAME of a file of config/encoders.tsv or config/lexicons.tsv, or --url and --out")
+        run(url, out, sha256=sha256)
+        return
+    files = {**public_checkpoints(), **public_lexicons()}
+    if name not in files:
+        raise ConfigError(f"There is no public file {name!r}.{nearest(name, files)} There are {', '.join(files)}.")
+    known = files[name]
+    logging.info("%s: licence %s, see %s", known.name, known.licence, known.source)
+    # A hash that is given is that of another version, of which nothing else is known.
+    git_sha1 = None if sha256 else known.git_sha1
+    run(url or known.url, out or known.path, sha256=sha256 or known.sha256, git_sha1=git_sha1, bytes=known.bytes, own=known.own)
 
 
 @app.command("import")
@@ -54,6 +62,7 @@ def import_(
     """
     from speechft.encoders import import_checkpoint
     from speechft.encoders.fetching import recorded_hash
+    from speechft.encoders.public import OWN
     from speechft.errors import CheckpointError
     from speechft.files import read_json, sha256_file
 
@@ -62,9 +71,7 @@ def import_(
         raise ConfigError(f"{config}: model settings are a mapping of keys, found {type(settings).__name__}.")
     expected = sha256.lower() if sha256 else recorded_hash(checkpoint)
     if expected and checkpoint.is_file() and (found := sha256_file(checkpoint)) != expected:
-        raise CheckpointError(
-            f"{checkpoint}: has SHA-256 {found}, expected {expected}. The download is damaged or another file; fetch it again."
-        )
+        raise CheckpointError(f"{checkpoint}: has SHA-256 {found}, expected {expected}; fetch it again if it is damaged, or {OWN}.")
     import_checkpoint(checkpoint, out, family=family, format=format, config=settings)
 
 

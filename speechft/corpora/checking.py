@@ -37,12 +37,16 @@ class SplitCheck:
 
 @dataclass(frozen=True)
 class CorpusCheck:
-    """What is known of a corpus without decoding it. `remarks` are differences from numbers that are not certain."""
+    """What is known of a corpus without decoding it. `remarks` are differences from numbers that are not certain.
+
+    `notes` say what will differ from SUPERB, or has yet to be downloaded: the fact, then what to do, a sentence each.
+    """
 
     corpus: str
     splits: tuple[SplitCheck, ...]
     problems: tuple[str, ...]
     remarks: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def check_corpora(recipes: Mapping[str, Recipe]) -> list[CorpusCheck]:
@@ -67,7 +71,13 @@ def _check(name: str, recipe: Recipe) -> CorpusCheck:
     problems += [sentence for count, sentence in differences if count.certain]
     remarks = [sentence for count, sentence in differences if not count.certain]
     mixed = isinstance(recipe, CorpusRecipe) and recipe.kind == "mixtures"
-    return CorpusCheck(name, _rows(name, listing, None if mixed else seconds, len(problems)), tuple(problems), tuple(remarks))
+    return CorpusCheck(
+        name,
+        _rows(name, listing, None if mixed else seconds, len(problems)),
+        tuple(problems),
+        tuple(remarks),
+        (*listing.notes, *listing.to_fetch),
+    )
 
 
 def _list(recipe: Recipe) -> Listing:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,10 @@ SOURCE = (
 CLASSES = {"neu": "neutral", "hap": "happy", "exc": "happy", "ang": "angry", "sad": "sad"}
 SESSIONS = tuple(f"Session{number}" for number in range(1, 6))
 _TURN = re.compile(r"\[\d+\.\d+ - \d+\.\d+\]\t(\S+)\t(\w+)\t\[.*\]")
+_LIST = "test_meta_data.json"
 _LISTS = "`order` is the folder downstream/emotion/meta_data of s3prl."
+FOLDER = "meta_data"
+"""Where s3prl's lists are looked for, in the folder of the corpus."""
 
 EXPECTED = (
     Count(None, "utterances", 5_531, "SessionN/dialog/EmoEvaluation"),
@@ -38,8 +43,9 @@ EXPECTED = (
 def read_iemocap(recipe: Iemocap) -> Listing:
     """Turns whose label most annotators agreed on as neutral, happy or excited, angry, or sad; all in train, the session as `fold`.
 
-    Their order decides about train and dev. With `order` it is that of SUPERB's lists; else it is that of sessions, dialogues by name, the
-    woman's turns before the man's, numbers.
+    Their order decides about train and dev. It is that of SUPERB's lists: those in `order`, else in `meta_data` of the corpus, else in an
+    installed s3prl. Without any, or with `order: names`, it is that of sessions, dialogues by name, the woman's turns before the man's,
+    numbers, and the listing has a note about it.
 
     Raises:
         CorpusError: a session, its labels or a list of the order is missing, or the lists name other turns than the corpus has.
@@ -66,15 +72,38 @@ def read_iemocap(recipe: Iemocap) -> Listing:
                     turns.append(Utterance(0, name, audio, "train", speaker=speaker, label=CLASSES[emotion], fold=session))
         # F sorts before M, and numbers have three digits.
         found |= {turn.id: turn for turn in sorted(turns, key=lambda turn: turn.id)}
-    utterances = list(found.values()) if recipe.order is None else _ordered(recipe.order, found)
-    return listing(utterances, problems, EXPECTED, "IEMOCAP", recipe.path, SOURCE)
+    folder = _find_lists(recipe)
+    utterances = list(found.values()) if folder is None else _ordered(folder, found, recipe.complete)
+    order = "names" if folder is None else f"s3prl's lists in {folder}"
+    notes = (_note(recipe.path),) if folder is None else ()
+    return dataclasses.replace(listing(utterances, problems, EXPECTED, "IEMOCAP", recipe.path, SOURCE), order=order, notes=notes)
 
 
-def _ordered(folder: Path, found: dict[str, Utterance]) -> list[Utterance]:
+def _find_lists(recipe: Iemocap) -> Path | None:
+    """The folder of SUPERB's lists, None for the order of names."""
+    if recipe.order is not None:
+        return None if recipe.order == "names" else Path(recipe.order)
+    if (beside := recipe.path / FOLDER).is_dir():
+        return beside
+    package = find_spec("s3prl")
+    installed = [Path(place, "downstream/emotion", FOLDER) for place in (package.submodule_search_locations or () if package else ())]
+    # A part of the corpus, of which the lists name more, has its names in order unless somebody asks for theirs.
+    return next((place for place in installed if recipe.complete and (place / SESSIONS[-1] / _LIST).is_file()), None)
+
+
+def _note(corpus: Path) -> str:
+    return (
+        "recordings are in order of their names, not of s3prl's lists, so that train and dev of ER are not those of SUPERB. "
+        f"Copy s3prl/downstream/emotion/meta_data to {corpus / FOLDER}, or name it as `order`."
+    )
+
+
+def _ordered(folder: Path, found: dict[str, Utterance], complete: bool) -> list[Utterance]:
+    """The turns in the order of the lists; of a corpus that is not complete the lists may name more."""
     names: list[str] = []
     wrong: list[str] = []
     for session in SESSIONS:
-        path = folder / session / "test_meta_data.json"
+        path = folder / session / _LIST
         if not path.is_file():
             raise CorpusError(missing_file(path, "for the order of IEMOCAP's recordings", _LISTS))
         content: Any = read_json(path)
@@ -86,8 +115,8 @@ def _ordered(folder: Path, found: dict[str, Utterance]) -> list[Utterance]:
             names.append(name)
             if name in found and found[name].label != CLASSES.get(emotion):
                 wrong.append(f"{name}: {path} says {emotion}, the corpus {found[name].label}")
-    wrong += [f"{name}: is not in the corpus" for name in names if name not in found]
+    wrong += [f"{name}: is not in the corpus" for name in names if complete and name not in found]
     wrong += [f"{name}: is not in the lists" for name in sorted(found.keys() - set(names))]
     if wrong or len(set(names)) != len(names):
         raise CorpusError(f"{folder}: its lists and the corpus do not hold the same recordings. {_LISTS}", wrong)
-    return [found[name] for name in names]
+    return [found[name] for name in names if name in found]

@@ -5,21 +5,21 @@ lhotse's recipe passes over transcripts without audio in silence and lists chapt
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from speechft.corpora.published import bad_line, git_blob_sha1, listing, need_folder, read_lines
+from speechft.corpora.published import bad_line, listing, need_folder, read_lines
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
 from speechft.corpus_recipes import LibriSpeech
-from speechft.errors import CorpusError, missing_file
+from speechft.errors import SpeechFTError
+from speechft.lexicon_files import check_identity, how_to_get, will_be_fetched
 
 PARTS = {"train": "train-clean-100", "dev": "dev-clean", "test": "test-clean"}
 SOURCE = (
     "Get train-clean-100.tar.gz, dev-clean.tar.gz and test-clean.tar.gz from https://www.openslr.org/12 and unpack them in one place; "
     "`path` is the folder LibriSpeech that they make."
 )
-# Name of a lexicon of the SUPERB recipe of PR -> git's SHA-1 of it in s3prl.
-LEXICONS = {"librispeech-lexicon-200k-g2p.txt": "a9143b4f90bde7f71221b7e546f780f3b655c8f7"}
-_LEXICON_REMEDY = "Give the lexicons of the SUPERB recipe (s3prl/downstream/ctc/lexicon) or others with lines `WORD PHONE PHONE ...`."
 
 EXPECTED = tuple(
     Count(split, what, number, f"{part}.tar.gz")
@@ -32,7 +32,7 @@ def read_librispeech(recipe: LibriSpeech) -> Listing:
     """Utterances `speaker-chapter-number` in order of their names as numbers, with their transcripts.
 
     Raises:
-        CorpusError: a part is missing, a list is not text, or a lexicon is missing or another one than its name says.
+        CorpusError: a part is missing, or a list is not text.
     """
     utterances: list[Utterance] = []
     problems: list[Problem] = []
@@ -49,9 +49,10 @@ def read_librispeech(recipe: LibriSpeech) -> Listing:
                 utterances.append(Utterance(0, name, path, split, text=text.strip(), speaker=name.split("-")[0]))
         unknown = sorted(set(folder.glob("*/*/*.flac")) - heard)
         problems += [Problem(0, f"{path}: is in no {path.parent.parent.name}-{path.parent.name}.trans.txt") for path in unknown]
-    if recipe.lexicon:
-        problems += _without_pronunciation(recipe.lexicon, utterances)
-    return listing(utterances, problems, EXPECTED, "LibriSpeech", recipe.path, SOURCE)
+    to_fetch = tuple(f"{source}: not there. {how_to_get(source)}" for source in recipe.lexicon if will_be_fetched(source))
+    problems += [] if to_fetch else _without_pronunciation(recipe.lexicon, utterances)
+    found = listing(utterances, problems, EXPECTED, "LibriSpeech", recipe.path, SOURCE)
+    return dataclasses.replace(found, to_fetch=to_fetch)
 
 
 def _place(transcripts: Path) -> tuple[int, ...]:
@@ -59,20 +60,20 @@ def _place(transcripts: Path) -> tuple[int, ...]:
     return tuple(int(part) if part.isdigit() else 0 for part in parts)
 
 
-def _without_pronunciation(lexicons: tuple[Path, ...], utterances: list[Utterance]) -> list[Problem]:
-    """Words that no lexicon has, each with an utterance."""
-    known: set[str] = set()
-    for path in lexicons:
-        if not path.is_file():
-            raise CorpusError(missing_file(path, "as a lexicon of PR", _LEXICON_REMEDY))
-        identity = LEXICONS.get(path.name)
-        if identity is not None and git_blob_sha1(path) != identity:
-            raise CorpusError(f"{path}: is not the lexicon of this name that s3prl has (git's SHA-1 {identity}). {_LEXICON_REMEDY}")
-        known |= {line.split(maxsplit=1)[0].upper() for _, line in read_lines(path, "as a lexicon of PR", _LEXICON_REMEDY)}
-    users: dict[str, str] = {}
-    for utterance in utterances:
-        for word in (utterance.text or "").upper().split():
-            if word not in known:
-                users.setdefault(word, utterance.id)
-    names = ", ".join(str(path) for path in lexicons)
-    return [Problem(0, f"{word}: is in none of {names}, but in {user}") for word, user in sorted(users.items())]
+def _without_pronunciation(lexicons: Sequence[str], utterances: Iterable[Utterance]) -> list[Problem]:
+    """Lexicons that are missing, damaged or others than their names say; else the words that none of them has."""
+    if not lexicons:
+        return []
+    from speechft.tasks.lexicon import load_lexicon, missing_words  # imports torch
+
+    problems: list[Problem] = []
+    pronunciations: dict[str, tuple[str, ...]] = {}
+    for source in lexicons:
+        try:
+            check_identity(Path(source))
+            pronunciations = {**load_lexicon([source]), **pronunciations}
+        except SpeechFTError as error:
+            problems += [Problem(0, line.strip()) for line in str(error).splitlines()]
+    transcripts = ((utterance.split, utterance.id, utterance.text or "") for utterance in utterances)
+    missing = None if problems else missing_words(pronunciations, lexicons, transcripts)
+    return problems if missing is None else [Problem(0, f"PR: {missing.sentence} E.g. {'; '.join(missing.examples(5))}.")]

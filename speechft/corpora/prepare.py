@@ -60,18 +60,20 @@ def prepare_corpus(recipe: Recipe, out_dir: Path) -> dict[str, Any]:
     hashes do change with it. A split whose recordings name folds has `folds` too: fold -> recordings. With `trials` of the recipe there
     is a copy of the list, `trials.csv`, and `trials` in the summary: number for each split, sha256. With `kind: mixtures` there are the
     mixtures too, `audio/*.flac`, and their turns, `turns.rttm`. A published corpus has `published`: its sizes as they were published and
-    as they are.
+    as they are; `order`, where it can be read in several orders; and `notes`, where what was read is not what SUPERB reads.
 
     Raises:
         CorpusError: anything is wrong; every problem of every row is in `problems`. Nothing is written then.
     """
     if not isinstance(recipe, CorpusRecipe) or recipe.kind != "mixtures":
-        checked, trials, sizes = _check(recipe, with_turns(recipe, read_corpus(recipe)))
+        listing = with_turns(recipe, read_corpus(recipe))
+        checked, trials, sizes = _check(recipe, listing)
         with atomic_directory(out_dir) as directory:
-            return _write(recipe, checked, trials, directory, sizes)
+            return _write(recipe, checked, trials, directory, sizes, listing)
     with atomic_directory(out_dir) as directory:
-        checked, trials, sizes = _check(recipe, render_mixtures(recipe, directory))
-        return _write(recipe, [_moved(found, directory, out_dir) for found in checked], trials, directory, sizes)
+        listing = render_mixtures(recipe, directory)
+        checked, trials, sizes = _check(recipe, listing)
+        return _write(recipe, [_moved(found, directory, out_dir) for found in checked], trials, directory, sizes, listing)
 
 
 def _moved(found: Checked, directory: Path, out_dir: Path) -> Checked:
@@ -84,6 +86,7 @@ def _moved(found: Checked, directory: Path, out_dir: Path) -> Checked:
 def _check(recipe: Recipe, listing: Listing) -> tuple[list[Checked], dict[str, list[Trial]], list[tuple[Count, float]]]:
     """Recordings that are intact, trials, and published sizes with what was found; everything wrong is one error."""
     problems = [*listing.problems, *_split_problems(recipe, listing), *relevance_problems(listing.utterances)]
+    problems += [Problem(0, sentence) for sentence in listing.to_fetch]
     paths = list(dict.fromkeys(utterance.path for utterance in listing.utterances))
     of_path = dict(zip(paths, inspect_all(paths, recipe.channel, f"checking {recipe.path.name}"), strict=True))
     results = [of_path[utterance.path] for utterance in listing.utterances]
@@ -203,7 +206,12 @@ def _with_dev_split(checked: list[Checked], fraction: float) -> list[Checked]:
 
 
 def _write(
-    recipe: Recipe, checked: list[Checked], trials: dict[str, list[Trial]], directory: Path, sizes: list[tuple[Count, float]]
+    recipe: Recipe,
+    checked: list[Checked],
+    trials: dict[str, list[Trial]],
+    directory: Path,
+    sizes: list[tuple[Count, float]],
+    listing: Listing,
 ) -> dict[str, Any]:
     summary: dict[str, Any] = {
         "splits": {},
@@ -225,6 +233,10 @@ def _write(
             {"split": count.split, "what": count.what, "published": count.number, "found": found, "agrees": agrees(count, found)}
             for count, found in sizes
         ]
+    if listing.order is not None:
+        summary["order"] = listing.order
+    if listing.notes:
+        summary["notes"] = list(listing.notes)
     write_json(directory / "corpus.json", summary)
     return summary
 

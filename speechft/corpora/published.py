@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -56,12 +55,6 @@ def listing(
     if not utterances and not problems:
         raise CorpusError(f"{root}: holds no recording of {corpus}. {source}")
     return Listing(list(utterances), problems, expected=tuple(expected))
-
-
-def git_blob_sha1(path: Path) -> str:
-    """SHA-1 by which git knows the content of a file."""
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def counted(count: Count, utterances: Sequence[Utterance], seconds: Sequence[float]) -> float:

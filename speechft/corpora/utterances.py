@@ -65,3 +65,9 @@ class Listing:
     trials: tuple[Trial, ...] = ()
     expected: tuple[Count, ...] = ()
     """Sizes that were published."""
+    order: str | None = None
+    """What the order of the utterances follows, where a corpus has several."""
+    to_fetch: tuple[str, ...] = ()
+    """Files that are not there and that the workflow downloads first, each with the way to do so: preparing needs them, a look does not."""
+    notes: tuple[str, ...] = ()
+    """What differs from SUPERB by how the corpus was read: the fact, then the remedy, a sentence each."""

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from speechft.config import MergedMethod, PretrainedHere, PublicEncoder, TrainedMethod, UnionCorpus
+from speechft.config import MergedMethod, PretrainedHere, TrainedMethod, UnionCorpus
 from speechft.encoder_entries import encoders_behind
-from speechft.encoders.public import public_checkpoint
 from speechft.errors import ConfigError
 from speechft.layouts import NOT_TUNED
 from speechft.stage1_entries import EarlyMethod
@@ -36,6 +35,7 @@ class Jobs:
     """All jobs behind some targets, each once, in an order in which they could run; and targets that are not known here."""
 
     flow: Workflow
+    public_files: dict[str, str]
     found: dict[Job, None] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
 
@@ -100,6 +100,7 @@ class Jobs:
         self._recipe(f"evaluate/{task}")
         self.add_model(model)
         self.add_corpus(self.flow.experiment.tasks[task].corpus)
+        self._fetch(self.flow.evaluation_lexicons(task))
         self._add("evaluate", *model, task)
 
     def add_corpus(self, name: str) -> None:
@@ -109,6 +110,8 @@ class Jobs:
         if isinstance(corpus, UnionCorpus):
             for member in corpus.of:
                 self.add_corpus(member)
+        else:
+            self._fetch(self.flow.corpus_tables(name))
         self._add("unite" if isinstance(corpus, UnionCorpus) else "manifests", name)
 
     def add_model(self, model: Model) -> None:
@@ -140,6 +143,7 @@ class Jobs:
         for corpus in tuning.corpora:
             self.add_corpus(corpus)
         if tuning.pretraining is None:
+            self._fetch(self.flow.finetuning_lexicons(finetuning, method))
             self._add("finetune", *model)
             return
         other = getattr(tuning.pretraining.targets, "encoder", None)
@@ -160,9 +164,14 @@ class Jobs:
                 self.add_corpus(corpus)
             self._add("pretrain", encoder)
         else:
-            if isinstance(entry, PublicEncoder):
-                self._add("fetch", public_checkpoint(entry.name).name)
+            self._fetch([self.flow.checkpoint(encoder)])
             self._add("import_checkpoint", encoder)
+
+    def _fetch(self, paths: Iterable[str]) -> None:
+        """Files that are downloaded, of those that a job reads."""
+        for path in paths:
+            if path in self.public_files:
+                self._add("fetch", self.public_files[path])
 
     def _recipe(self, name: str) -> None:
         self._add("recipe", name)
@@ -182,7 +191,7 @@ def jobs_behind(flow: Workflow, targets: Iterable[str] = ()) -> Jobs:
     Raises:
         ConfigError: a target is none of these; the message has the nearest spelling.
     """
-    jobs = Jobs(flow)
+    jobs = Jobs(flow, flow.public_files)
     targets = list(targets)
     if not targets or targets == ["all"]:
         for path in flow.targets():

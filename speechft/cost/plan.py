@@ -17,11 +17,13 @@ from speechft.cost.sizes import CorpusSize, corpus_size
 from speechft.cost.stage1 import TrainingCost, finetuning_cost, pretraining_cost
 from speechft.cost.throughput import POOLED_LIKE, SCORING_SHARE, DeviceSpeeds, Throughput
 from speechft.encoders.public import public_checkpoint
+from speechft.lexicon_files import public_lexicons
 from speechft.recipes import EvaluationRecipe, FinetuneRecipe
 from speechft.workflow import Workflow
 
 BYTES_OF_A_CELL = 30_000
 BYTES_OF_AN_UTTERANCE = 100
+BYTES_OF_A_LEXICON = 6e6
 """In a compressed manifest."""
 BYTES_OF_MIXED_HOUR = 60e6
 """FLAC of mixtures, which are rendered: 16 kHz, about half of 16 bits."""
@@ -209,6 +211,8 @@ class _Costs:
         return shape
 
     def _fetch(self, job: Job) -> JobCost:
+        if job.names[0] in public_lexicons():
+            return JobCost(job, disk_gb=BYTES_OF_A_LEXICON / 1e9)
         known = public_checkpoint(job.names[0])
         size = known.bytes
         if size is None:

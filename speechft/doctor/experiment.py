@@ -12,9 +12,11 @@ from speechft.cost.plan import plan_experiment
 from speechft.cost.throughput import load_throughput
 from speechft.doctor.findings import OK, PROBLEM, WARNING, Finding, Status, careful
 from speechft.encoders.fetching import recorded_hash
-from speechft.encoders.public import FOLDER, public_checkpoint
+from speechft.encoders.public import public_checkpoint
 from speechft.errors import SpeechFTError
 from speechft.files import read_json, sha256_file
+from speechft.lexicon_files import check_identity, how_to_get
+from speechft.workflow import Workflow
 
 if TYPE_CHECKING:
     from speechft.corpora.checking import CorpusCheck
@@ -44,6 +46,7 @@ def _findings(path: Path, experiment: Experiment, absent: Status, corpora: bool)
     yield Finding("experiment", OK, f"{path}: {len(experiment.tables)} tables, {len(experiment.tasks)} tasks")
     for name in experiment.encoders:
         yield from careful(lambda name=name: _encoder(experiment, name, absent))  # type: ignore[misc]
+    yield from careful(lambda: _lexicons(experiment, absent))
     yield from careful(lambda: [_disk(experiment.results, experiment, absent)])
     if not corpora:
         yield Finding("corpora", OK, "not looked at (--no-corpora)")
@@ -72,6 +75,9 @@ def _corpus(check: CorpusCheck, absent: Status) -> Finding:
     if check.problems:
         more = f" and {len(check.problems) - 1} more" if len(check.problems) > 1 else ""
         return Finding(name, PROBLEM, f"{check.problems[0]}{more}", "`speechft prepare --check` lists everything.")
+    if check.notes:
+        found, _, remedy = check.notes[0].partition(". ")
+        return Finding(name, WARNING, found, remedy)
     if check.remarks:
         return Finding(name, WARNING, check.remarks[0], "Not certain to be wrong: that number is from the literature.")
     return Finding(name, OK, sizes)
@@ -82,11 +88,13 @@ def _encoder(experiment: Experiment, name: str, absent: Status) -> Iterator[Find
     entry, title = experiment.encoders[name], f"encoder {name}"
     if isinstance(entry, PublicEncoder):
         known = public_checkpoint(entry.name)
-        path, expected, size = FOLDER / known.file, known.sha256, known.bytes
+        path, expected, size = known.path, known.sha256, known.bytes
         remedy = f"`speechft fetch {entry.name}` downloads it; Snakemake does so too, where there is a network."
+        other = f"Move it away and fetch it again, or {known.own}."
     elif isinstance(entry, PretrainedElsewhere):
         path, expected, size = entry.path, entry.sha256, None
         remedy = f"Bring it, or let `encoders.{name}.path` name where it is."
+        other = "Remove it and get it again: it is damaged, or another file."
     else:
         yield Finding(title, OK, "is made here")
         return
@@ -97,7 +105,7 @@ def _encoder(experiment: Experiment, name: str, absent: Status) -> Iterator[Find
         yield Finding(title, absent, f"{path}: not there", remedy)
         return
     if size is not None and path.stat().st_size != size:
-        yield Finding(title, PROBLEM, f"{path}: {path.stat().st_size} bytes, {size} were published", f"{remedy} It continues what was cut.")
+        yield Finding(title, PROBLEM, f"{path}: {path.stat().st_size} bytes, {size} were published", other)
         return
     expected = expected or recorded_hash(path)
     found = sha256_file(path)
@@ -105,9 +113,23 @@ def _encoder(experiment: Experiment, name: str, absent: Status) -> Iterator[Find
         yield Finding(title, OK, f"{path}: SHA-256 {found[:_SHA256_SHOWN]}..., nothing to compare it with")
     elif found != expected:
         text = f"{path}: SHA-256 {found[:_SHA256_SHOWN]}..., expected {expected[:_SHA256_SHOWN]}..."
-        yield Finding(title, PROBLEM, text, "Remove it and get it again: it is damaged, or another file.")
+        yield Finding(title, PROBLEM, text, other)
     else:
         yield Finding(title, OK, f"{path}: SHA-256 as expected")
+
+
+def _lexicons(experiment: Experiment, absent: Status) -> Iterator[Finding]:
+    """Whether the lexicons of PR are there, and the public ones among them are what they should be."""
+    for source in Workflow(experiment).lexicons():
+        if not Path(source).is_file():
+            yield Finding(f"lexicon {source}", absent, "not there", how_to_get(source))
+            continue
+        try:
+            check_identity(Path(source))
+        except SpeechFTError as error:
+            yield Finding(f"lexicon {source}", PROBLEM, "another file than the public one of this name", str(error))
+        else:
+            yield Finding(f"lexicon {source}", OK, "there")
 
 
 def _directory(title: str, path: Path) -> Finding:

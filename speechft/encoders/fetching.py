@@ -1,4 +1,4 @@
-"""Download of checkpoints: continues where it was cut, checks what comes, and remembers the hash of what nobody published one for.
+"""Download of public files: continues where it was cut, checks what comes, and remembers the hash of what nobody published one for.
 
 Only the standard library: a download is one GET with a `Range`, and proxies are taken from the environment.
 """
@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 from tqdm import tqdm
 
 from speechft.errors import DownloadError, SpeechFTError
-from speechft.files import exclusive_lock, read_json, sha256_file, write_json, write_text
+from speechft.files import exclusive_lock, git_blob_sha1, read_json, sha256_file, write_json, write_text
 
 logger = logging.getLogger(__name__)
 CHUNK = 1 << 20
@@ -33,6 +33,7 @@ RETRIES = 4
 """Attempts in a row that may bring nothing new, each after a longer pause, before a download is given up."""
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 _ANOTHER_FILE = "It is another file than expected; look at the project's page."
+_REPLACED = "Fetch again; if it stays so, the publisher has replaced the file or something on the way changes it: do not use it."
 
 
 class _CutError(Exception):
@@ -82,19 +83,30 @@ class _Download:
             return None
 
 
-def fetch(url: str, out: str | Path, *, sha256: str | None = None, bytes: int | None = None, retries: int = RETRIES) -> Path:
-    """Download `url` to `out`, or check `out` when it is there already, which needs no network.
+def fetch(
+    url: str,
+    out: str | Path,
+    *,
+    sha256: str | None = None,
+    git_sha1: str | None = None,
+    bytes: int | None = None,
+    retries: int = RETRIES,
+    own: str = "",
+) -> Path:
+    """Download `url` to `out`, or check `out` when it is there already, which needs no network and touches nothing.
 
     What has come is kept in `OUT.part`, and a later call continues it if the server still has the same version (by ETag or date); a server
-    without ranges sends everything again. Without `sha256`, the hash of the first download is recorded in `OUT.sha256` (in the format of
-    sha256sum) and demanded ever after.
+    without ranges sends everything again. Without a hash to compare with, that of the first download is recorded in `OUT.sha256` (in the
+    format of sha256sum) and demanded ever after.
 
     Args:
         url: http or https.
         out: the file; it appears when it is complete and checked.
         sha256: expected hash, hexadecimal.
+        git_sha1: expected name of the content in git, hexadecimal.
         bytes: expected size.
         retries: attempts in a row that may bring nothing new; 0: the first cut ends the call.
+        own: what to do with a file of one's own at `out`, for the error about it.
 
     Returns:
         `out`.
@@ -107,16 +119,16 @@ def fetch(url: str, out: str | Path, *, sha256: str | None = None, bytes: int | 
         raise DownloadError(f"{url}: only http and https addresses are fetched. For a file on this machine use its path.")
     if out.is_dir():
         raise DownloadError(f"{out}: is a directory. Name the file that the download becomes.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive_lock(out.with_name(f".{out.name}.lock"), "downloading"):
-        if out.exists():
-            _check_size(out.stat().st_size, bytes, str(out), "Move it away and fetch again.")
-            check_file(out, sha256)
-            logger.info("%s: is there already and checked; nothing to fetch", out)
-        else:
-            download = _Download(url, out, bytes)
-            _transfer(download, retries)
-            _accept(download, sha256)
+    if not out.exists():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with exclusive_lock(out.with_name(f".{out.name}.lock"), "downloading"):
+            if not out.exists():
+                download = _Download(url, out, bytes)
+                _transfer(download, retries)
+                _accept(download, sha256, git_sha1)
+                return out
+    check_file(out, sha256, git_sha1=git_sha1, bytes=bytes, own=own)
+    logger.info("%s: is there already and checked; nothing to fetch", out)
     return out
 
 
@@ -135,35 +147,42 @@ def recorded_hash(path: str | Path) -> str | None:
     return words[0]
 
 
-def check_file(path: str | Path, sha256: str | None) -> None:
-    """Compare a downloaded file with `sha256`, else with the recorded hash; record its hash when there is neither.
+def check_file(
+    path: str | Path, sha256: str | None = None, *, git_sha1: str | None = None, bytes: int | None = None, own: str = ""
+) -> None:
+    """Compare a file with what is expected of it, without a hash with the recorded one; nothing is written.
 
     Raises:
-        DownloadError: the hashes differ.
+        DownloadError: it has another size or hash; `own` says in the same sentence what to do with a file of one's own.
     """
     path = Path(path)
-    found = sha256_file(path)
-    expected = sha256 or recorded_hash(path)
-    if expected is None:
-        _write_record(path, found)
-    elif found != expected:
-        raise DownloadError(f"{path}: has SHA-256 {found}, {_whence(path, sha256)} {expected}. Move it away and fetch again.")
+    remedy = f"move it away and fetch again{f', or {own}' if own else ''}."
+    if bytes is not None and (size := path.stat().st_size) != bytes:
+        raise DownloadError(f"{path}: has {size} bytes, expected {bytes}; {remedy}")
+    if git_sha1 and (found := git_blob_sha1(path)) != git_sha1:
+        raise DownloadError(f"{path}: has git's SHA-1 {found}, expected {git_sha1}; {remedy}")
+    expected = sha256 or (None if git_sha1 else recorded_hash(path))
+    if expected is not None and (found := sha256_file(path)) != expected:
+        raise DownloadError(f"{path}: has SHA-256 {found}, {_whence(path, sha256)} {expected}; {remedy}")
 
 
-def _accept(download: _Download, sha256: str | None) -> None:
+def _accept(download: _Download, sha256: str | None, git_sha1: str | None) -> None:
     """Check what came and give it its name; what is wrong is discarded, for its continuation would be wrong too."""
+    if git_sha1 and (name := git_blob_sha1(download.part)) != git_sha1:
+        download.discard()
+        raise DownloadError(f"{download.url}: came with git's SHA-1 {name}, expected {git_sha1}. {_REPLACED}")
     found = sha256_file(download.part)
-    expected = sha256 or recorded_hash(download.out)
+    expected = sha256 or (None if git_sha1 else recorded_hash(download.out))
     if expected is not None and found != expected:
         download.discard()
         record = _record(download.out)
         remedy = (
-            "Fetch again; if it stays so, the publisher has replaced the file or something on the way changes it: do not use it."
+            _REPLACED
             if sha256
             else f"The remote file has changed since the first download. If you trust the new one, delete {record} and fetch again."
         )
         raise DownloadError(f"{download.url}: came with SHA-256 {found}, {_whence(download.out, sha256)} {expected}. {remedy}")
-    if expected is None:
+    if expected is None and not git_sha1:
         _write_record(download.out, found)
     with download.part.open("rb") as written:
         os.fsync(written.fileno())

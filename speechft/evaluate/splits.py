@@ -107,6 +107,7 @@ def make_splits(
     if not used["train"]:
         raise TaskError(f"{where['train']}: all {len(left_out)} utterances are shorter than one frame ({encoder.min_samples} samples).")
     labels = task.label_set(used["train"])
+    task.check(used)
     splits = {}
     for name in SPLITS:
         targets = tuple(task.targets(used[name], labels, where[name]))

@@ -114,6 +114,13 @@ class Task(ABC):
             TaskError: the cut's label or one of its words is not in `labels`; the message names the cut.
         """
 
+    def check(self, splits: Mapping[str, Iterable[Any]]) -> None:  # noqa: B027 (most tasks need none)
+        """Look at all splits at once (name -> cuts) before targets are made of the first one.
+
+        Raises:
+            TaskError: what the task needs besides labels is incomplete; everything that is missing in any split is listed.
+        """
+
     def targets(self, cuts: Iterable[Any], labels: LabelSet, source: str) -> list[Tensor]:
         """Targets of all cuts of `source` (e.g. "the dev split").
 

@@ -10,14 +10,17 @@ import torch
 from torch import Tensor
 
 from speechft.errors import TaskError
+from speechft.lexicon_files import CMUDICT
 from speechft.tasks.base import Head, LabelSet, Metric, listing
 from speechft.tasks.classification import supervision
 from speechft.tasks.ctc import CTCTask
 from speechft.tasks.heads import FrameHead
-from speechft.tasks.lexicon import CMUDICT, Lexicon, lexicon_hashes, load_lexicon
+from speechft.tasks.lexicon import Lexicon, lexicon_hashes, load_lexicon, missing_words
 from speechft.tasks.metrics import ctc_collapse, token_errors
 from speechft.tasks.vocabularies import BLANK_INDEX, EOS_INDEX, PHONEME_VOCABULARY
 
+_EXAMPLES = 20
+"""Words without a pronunciation that an error shows."""
 _INDEX = {symbol: index for index, symbol in enumerate(PHONEME_VOCABULARY)}
 
 
@@ -26,8 +29,8 @@ class PhonemeRecognition(CTCTask):
 
     Options:
         lexicon: sources of pronunciations in order of preference, each a file with lines `WORD PHONE PHONE ...` or "cmudict". Default
-            ["cmudict"], the CMU Pronouncing Dictionary. The SUPERB recipe reads two grapheme-to-phoneme files of its own first; give
-            them here to have its targets.
+            ["cmudict"], the CMU Pronouncing Dictionary, which lacks names and rare words of LibriSpeech. The SUPERB recipe reads
+            superb_lexicon_200k, then superb_lexicon_allothers of config/lexicons.tsv.
     """
 
     name = "pr"
@@ -57,37 +60,19 @@ class PhonemeRecognition(CTCTask):
         words = self._words(cut)
         unknown = [word for word in dict.fromkeys(words) if word not in self.lexicon]
         if unknown:
-            raise TaskError(f"{cut.id}: not in the lexicon: {', '.join(unknown)}. {self._remedy}")
+            raise TaskError(f"{cut.id}: not in the lexicons {', '.join(self.lexicon_sources)}: {', '.join(unknown)}.")
         return torch.tensor([*(_INDEX[phone] for word in words for phone in self.lexicon[word]), EOS_INDEX])
 
-    def targets(self, cuts: Iterable[Any], labels: LabelSet, source: str) -> list[Tensor]:
-        """Targets of all cuts.
+    def check(self, splits: Mapping[str, Iterable[Any]]) -> None:
+        """Every word of every split has a pronunciation.
 
         Raises:
-            TaskError: lists every unknown word once, with its utterances, and every empty transcript.
+            TaskError: says how many have none in which split, with some of them and their utterances.
         """
-        cuts = list(cuts)
-        problems: list[str] = []
-        users: dict[str, list[str]] = {}
-        for cut in cuts:
-            try:
-                for word in dict.fromkeys(self._words(cut)):
-                    if word not in self.lexicon:
-                        users.setdefault(word, []).append(cut.id)
-            except TaskError as error:
-                problems.append(str(error))
-        if users:
-            problems += [f"{word}: {_some(ids)}" for word, ids in sorted(users.items())]
-        if problems:
-            unusable = len(problems) - len(users)
-            heading = f"{source}: {len(users)} word(s) are in no lexicon, {unusable} transcript(s) can not be used. {self._remedy}"
-            raise TaskError(listing(heading, problems, limit=max(20, len(users) + 20)))
-        return [self.target(cut, labels) for cut in cuts]
-
-    @property
-    def _remedy(self) -> str:
-        sources = ", ".join(self.lexicon_sources)
-        return f"Lexicons: {sources}. Name a file with the missing words in the task option `lexicon`, or correct the text."
+        transcripts = [(name, cut.id, supervision(cut).text or "") for name, cuts in splits.items() for cut in cuts]
+        missing = missing_words(self.lexicon, self.lexicon_sources, transcripts)
+        if missing is not None:
+            raise TaskError(listing(f"{self.name}: {missing.sentence}", missing.examples(_EXAMPLES), limit=_EXAMPLES + 1))
 
     def _words(self, cut: Any) -> list[str]:
         words = (supervision(cut).text or "").upper().split()
@@ -112,7 +97,3 @@ class PhonemeRecognition(CTCTask):
     def scores(self, statistics: Mapping[str, float]) -> dict[str, float]:
         """Phone error rate of the corpus, a fraction."""
         return {"PR": statistics["edits"] / statistics["tokens"]}
-
-
-def _some(ids: Sequence[str], limit: int = 5) -> str:
-    return ", ".join(ids[:limit]) + (f" and {len(ids) - limit} more" if len(ids) > limit else "")

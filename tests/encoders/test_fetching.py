@@ -19,6 +19,7 @@ from speechft.errors import DownloadError
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
+GIT_SHA1 = hashlib.sha1(b"blob 1048576\0" + CONTENT).hexdigest()
 OTHER = CONTENT[::-1]
 
 
@@ -106,12 +107,38 @@ def test_a_file_that_is_there_is_checked_without_network(tmp_path):
     (tmp_path / "model.pt").write_bytes(CONTENT)
     nowhere = "http://127.0.0.1:9/model.pt"
     fetch(nowhere, tmp_path / "model.pt", sha256=SHA256, bytes=len(CONTENT))
-    assert left(tmp_path) == ["model.pt"]
-    with pytest.raises(DownloadError, match=r"model\.pt: has SHA-256 .*Move it away and fetch again"):
+    with pytest.raises(DownloadError, match=r"model\.pt: has SHA-256 \w+, expected 0+; move it away and fetch again\.$"):
         fetch(nowhere, tmp_path / "model.pt", sha256="0" * 64)
-    with pytest.raises(DownloadError, match=r"model\.pt: has 1048576 bytes, expected 7"):
-        fetch(nowhere, tmp_path / "model.pt", bytes=7)
+    with pytest.raises(DownloadError, match=r"model\.pt: has 1048576 bytes, expected 7; move it away and fetch again, or keep it\.$"):
+        fetch(nowhere, tmp_path / "model.pt", bytes=7, own="keep it")
     assert (tmp_path / "model.pt").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("known", [{"sha256": SHA256}, {"git_sha1": GIT_SHA1}, {}], ids=["sha256", "git", "nothing"])
+def test_a_check_touches_nothing(tmp_path, known):
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    (folder / "model.pt").write_bytes(CONTENT)
+    before = [(path.name, path.stat().st_mtime_ns) for path in (folder, folder / "model.pt")]
+    folder.chmod(0o555)  # where the tests run as root this forbids nothing, and only the comparison counts
+    try:
+        assert fetch("http://127.0.0.1:9/model.pt", folder / "model.pt", **known) == folder / "model.pt"
+    finally:
+        folder.chmod(0o755)
+    assert os.listdir(folder) == ["model.pt"], "hidden files included"
+    assert [(path.name, path.stat().st_mtime_ns) for path in (folder, folder / "model.pt")] == before
+
+
+def test_a_file_is_known_by_its_name_in_git(remote, tmp_path):
+    out = fetch(remote.url, tmp_path / "words.txt", git_sha1=GIT_SHA1)
+    assert left(tmp_path) == ["words.txt"], "what a repository knows needs no record"
+    remote.change()
+    with pytest.raises(DownloadError, match=f"came with git's SHA-1 [0-9a-f]{{40}}, expected {GIT_SHA1}.*Fetch again"):
+        fetch(remote.url, tmp_path / "others.txt", git_sha1=GIT_SHA1)
+    assert left(tmp_path) == ["words.txt"]
+    out.write_bytes(OTHER)
+    with pytest.raises(DownloadError, match=rf"words\.txt: has git's SHA-1 [0-9a-f]{{40}}, expected {GIT_SHA1}; move it away"):
+        fetch(remote.url, out, git_sha1=GIT_SHA1)
 
 
 def test_a_cut_connection_is_taken_up_in_the_same_call(remote, tmp_path):
@@ -209,7 +236,7 @@ def test_the_hash_of_the_first_download_is_recorded_and_demanded_ever_after(remo
         check_file(out, None)
     (tmp_path / "model.pt.sha256").unlink()
     check_file(out, None)
-    assert recorded_hash(out) == hashlib.sha256(OTHER).hexdigest()
+    assert recorded_hash(out) is None, "a file that somebody brought is no download"
 
 
 def test_a_damaged_record_is_named(tmp_path):
@@ -283,8 +310,31 @@ def test_the_command_line(remote, tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("error: model.pt: has SHA-256")
     done = run("nonsense", "--out", "x")
-    assert (done.returncode, "hubert_base, wav2vec2_base, wavlm_base_plus, decoar2" in done.stderr) == (1, True)
+    assert (done.returncode, "hubert_base, wav2vec2_base, wavlm_base_plus, decoar2, superb_lexicon_200k" in done.stderr) == (1, True)
     assert run("--out", "x").returncode == run("--url", remote.url).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "size", "expected"),
+    [
+        ("hubert_base", "checkpoints/hubert_base_ls960.pt", 1136468879, "use a file of your own as `kind: checkpoint` with its `path`"),
+        ("decoar2", "checkpoints/checkpoint_decoar2.pt", None, None),
+        ("superb_lexicon_200k", "lexicons/librispeech-lexicon-200k-g2p.txt", None, "give a file of your own another name"),
+        ("superb_lexicon_allothers", "lexicons/librispeech-lexicon-allothers-g2p.txt", None, None),
+    ],
+)
+def test_another_file_under_a_public_name_is_one_sentence(tmp_path, name, file, size, expected):
+    (tmp_path / file).parent.mkdir()
+    (tmp_path / file).write_bytes(b"mine")
+    done = subprocess.run([sys.executable, "-m", "speechft.cli", "fetch", name], capture_output=True, text=True, cwd=tmp_path)
+    assert os.listdir((tmp_path / file).parent) == [(tmp_path / file).name]
+    if expected is None:  # nobody published a hash of it
+        assert done.returncode == 0, done.stderr
+        return
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert line.startswith(f"error: {file}: has ")
+    assert line.endswith(f"; move it away and fetch again, or {expected}.")
+    assert size is None or f"has 4 bytes, expected {size};" in line
 
 
 def test_fetching_needs_neither_torch_nor_requests():

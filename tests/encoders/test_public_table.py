@@ -3,6 +3,7 @@ from conftest import ROOT
 
 from speechft.encoders.public import COLUMNS, public_checkpoint, public_checkpoints
 from speechft.errors import ConfigError
+from speechft.lexicon_files import public_lexicons
 
 HEADER = "\t".join(COLUMNS)
 ROW = ["mine", "hubert", "https://example.org/a.pt", "a.pt", "", "", "MIT", "https://example.org"]
@@ -24,6 +25,18 @@ def test_the_four_public_checkpoints_are_there():
         "decoar2": ("decoar2", "checkpoint_decoar2.pt"),
     }
     assert all((row.sha256 is None) == (row.bytes is None) for row in rows.values())
+
+
+def test_the_lexicons_of_librispeech_are_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = public_lexicons()
+    assert {name: row.path.as_posix() for name, row in rows.items()} == {
+        "superb_lexicon_200k": "lexicons/librispeech-lexicon-200k-g2p.txt",
+        "superb_lexicon_allothers": "lexicons/librispeech-lexicon-allothers-g2p.txt",
+        "librispeech_lexicon": "lexicons/librispeech-lexicon.txt",
+    }
+    assert not rows.keys() & public_checkpoints().keys()
+    assert all(row.url.endswith(f"/{row.file}") for row in rows.values())
 
 
 def test_the_default_table_is_found_from_any_folder(tmp_path, monkeypatch):

@@ -89,17 +89,37 @@ def test_token_errors(hypothesis, reference, expected):
     assert token_errors(hypothesis.split(), reference.split()) == expected
 
 
-def test_all_unknown_words_are_listed_once_with_their_utterances(lexicon_file):
+def test_unknown_words_of_all_splits_are_listed_once_with_their_utterances(lexicon_file):
     task = get_task("pr", lexicon=[str(lexicon_file)])
-    cuts = [cut("u1", "one foo"), cut("u2", "foo bar foo"), cut("u3", "two"), cut("u4", "  ")]
+    train = [cut("u1", "one foo"), cut("u2", "foo bar foo"), cut("u3", "two")]
+    dev = [cut(f"v{number}", "foo") for number in range(3)]
+    task.check({"train": train[2:], "dev": []})
+    with pytest.raises(TaskError) as error:
+        task.check({"train": train, "dev": dev, "test": [cut("w", "one baz")]})
+    heading, *lines = str(error.value).splitlines()
+    assert heading.startswith(f"pr: 3 word(s) are in none of the lexicons {lexicon_file} (train 2, dev 1, test 1). Name a file with ")
+    assert "`speechft fetch superb_lexicon_200k`" in heading
+    assert lines == ["  BAR: u2", "  BAZ: w", "  FOO: u1, u2, v0 and 2 more"]
+
+
+def test_many_unknown_words_are_counted(lexicon_file):
+    task = get_task("pr", lexicon=[str(lexicon_file)])
+    with pytest.raises(TaskError) as error:
+        task.check({"train": [cut("u", " ".join(f"w{number:03d}" for number in range(500)))]})
+    heading, *lines = str(error.value).splitlines()
+    assert "500 word(s)" in heading
+    assert (len(lines), lines[-1]) == (21, "  and 480 more words")
+
+
+def test_all_utterances_without_a_target_are_listed(lexicon_file):
+    task = get_task("pr", lexicon=[str(lexicon_file)])
+    cuts = [cut("u1", "one foo"), cut("u3", "two"), cut("u4", "  ")]
     with pytest.raises(TaskError) as error:
         task.targets(cuts, task.label_set(cuts), "The dev split")
     message = str(error.value)
-    assert "The dev split: 2 word(s)" in message
-    assert "FOO: u1, u2" in message
-    assert "BAR: u2" in message
+    assert "The dev split: 2 utterance(s) have no target" in message
+    assert f"u1: not in the lexicons {lexicon_file}: FOO." in message
     assert "u4: has an empty transcript" in message
-    assert message.count("FOO") == 1
     assert "u3" not in message
 
 
@@ -108,6 +128,21 @@ def test_first_pronunciation_of_the_first_file_wins(lexicon_file, tmp_path):
     second.write_text("TWO SPN\nTHREE TH R IY1\n", encoding="utf-8")
     lexicon = load_lexicon([str(lexicon_file), str(second)])
     assert lexicon == {"ONE": ("W", "AH1", "N"), "TWO": ("T", "UW1"), "THREE": ("TH", "R", "IY1")}
+
+
+def test_the_lexicon_of_librispeech_is_read_as_it_is_published(tmp_path):
+    """Tabs, two spaces or one between word and phones; several lines for a word; an apostrophe at either end; blank lines."""
+    path = tmp_path / "librispeech-lexicon.txt"
+    path.write_bytes(b"A\tAH0\nA  EY1\nA''S EY1 Z\r\n'TIS\tT IH1 Z \n\nLOVERS'\tL AH1 V ER0 Z\n")
+    others = tmp_path / "others.txt"
+    others.write_text("A\tSPN\nLEND'ST\tL EH1 N S T\n", encoding="utf-8")
+    assert load_lexicon([str(path), str(others)]) == {
+        "A": ("AH0",),
+        "A''S": ("EY1", "Z"),
+        "'TIS": ("T", "IH1", "Z"),
+        "LOVERS'": ("L", "AH1", "V", "ER0", "Z"),
+        "LEND'ST": ("L", "EH1", "N", "S", "T"),
+    }
 
 
 def test_default_lexicon_is_cmudict():
@@ -122,8 +157,11 @@ def test_lexicon_files_are_checked(tmp_path):
     damaged.write_text("GOOD G UH1 D\nBAD B AE D\nEMPTY\n", encoding="utf-8")
     with pytest.raises(TaskError, match=r"(?s)damaged.txt: 2 lines.*line 2: BAD has unknown phones AE.*line 3: EMPTY has no phones"):
         load_lexicon([str(damaged)])
-    with pytest.raises(TaskError, match="no such file"):
+    with pytest.raises(TaskError, match=r"no such file, needed as a lexicon of PR\. Give files"):
         get_task("pr", lexicon=[str(tmp_path / "missing.txt")]).label_set([])
+    public = tmp_path / "librispeech-lexicon.txt"
+    with pytest.raises(TaskError, match=rf"no such file.*`speechft fetch librispeech_lexicon --out {public}` downloads it\."):
+        load_lexicon([str(public)])
 
 
 def test_labels_name_the_lexicon_by_content(lexicon_file):

@@ -47,6 +47,8 @@ class FinetuneTask(FairseqTask):  # type: ignore[misc]
         self.parts = Parts(recipe)
         self.train_cuts = {name: self._cuts(name, "train") for name in self.parts.tasks}
         self.labels = {name: task.label_set(self.train_cuts[name]) for name, task in self.parts.tasks.items()}
+        for name, task in self.parts.tasks.items():
+            task.check({"train": self.train_cuts[name], "dev": self._cuts(name, "dev")})
         self.head_only = head_only_updates(recipe.updates, recipe.head_only)
         self.early = early_updates(recipe)
         self.best = BestEncoder(self.job.best_path, self.parts.selection_metric.higher_is_better)
