@@ -58,9 +58,9 @@ rule fetch:
     conda:
         "../envs/speechft.yaml"
     params:
-        name=lambda wildcards: flow.public_files[wildcards.public],
+        file=lambda wildcards: flow.public_files[wildcards.public],
     shell:
-        "speechft fetch {params.name} --out {output:q} > {log:q} 2>&1"
+        "speechft fetch {params.file} --out {output:q} > {log:q} 2>&1"
 
 
 rule import_checkpoint:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator
 
-from speechft.encoders.public import public_checkpoints
+from speechft.encoders.public import PublicCheckpoint, public_checkpoint, public_checkpoints
 from speechft.layouts import Name
 from speechft.pretraining_recipes import Architecture, LayerTargets, PretrainRecipe
 from speechft.recipes import FbankRecipe
 from speechft.validation import Strict
 
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 ModelSettings = Annotated[Path | None, Field(description="JSON file with model settings that the checkpoint does not carry.")]
 
 
@@ -39,14 +42,21 @@ class PretrainedElsewhere(Strict):
         None, description="Layout of the file; detected from the content when not given."
     )
     config: ModelSettings = None
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = Field(None, description="Checked when given.")
+    sha256: Sha256 | None = Field(None, description="Checked when given.")
 
 
 class PublicEncoder(Strict):
-    """An encoder of config/encoders.tsv. The workflow downloads its checkpoint into checkpoints/ unless the file is there already."""
+    """An encoder of config/encoders.tsv. The workflow downloads its checkpoint unless the file is there already."""
 
     kind: Literal["public"]
     name: str = Field(description="Name in config/encoders.tsv.")
+    path: Path | None = Field(None, description="Where the file lies; default: checkpoints/, under its published name.")
+    url: Annotated[str, StringConstraints(pattern=r"^(https?|file)://\S+$")] | None = Field(
+        None, description="Where the file is fetched from, such as file:///mirror/hubert.pt; default: its published address."
+    )
+    sha256: Sha256 | None = Field(
+        None, description="Hash of a file that stands in for the published one, as in a rehearsal; default: the published hash."
+    )
     config: ModelSettings = None
 
     @field_validator("name")
@@ -56,6 +66,20 @@ class PublicEncoder(Strict):
         if name not in known:
             raise ValueError(f"is not in config/encoders.tsv, which has {', '.join(known)}")
         return name
+
+    @property
+    def checkpoint(self) -> PublicCheckpoint:
+        """What is known of the file, with the place and the hash that are given here."""
+        known = public_checkpoint(self.name)
+        if self.sha256:
+            known = dataclasses.replace(known, sha256=self.sha256, bytes=None)
+        return dataclasses.replace(known, path=self.path or known.path)
+
+    @property
+    def fetch_arguments(self) -> str:
+        """Arguments of `speechft fetch` beside the place, quoted for a shell."""
+        options = {"--url": self.url, "--sha256": self.sha256}
+        return shlex.join([self.name, *(word for option, value in options.items() if value for word in (option, value))])
 
 
 class Filterbanks(Strict):

@@ -22,7 +22,6 @@ from speechft.config import (
 )
 from speechft.corpus_recipes import corpus_lexicon
 from speechft.encoder_entries import encoders_behind
-from speechft.encoders.public import public_checkpoint
 from speechft.errors import ConfigError
 from speechft.files import from_here
 from speechft.lexicon_files import lexicon_files, public_lexicons
@@ -82,11 +81,10 @@ class Workflow:
 
     @property
     def public_files(self) -> dict[str, str]:
-        """Files that can be downloaded, and their names in config/encoders.tsv or config/lexicons.tsv."""
-        checkpoints = [
-            public_checkpoint(encoder.name) for encoder in self.experiment.encoders.values() if isinstance(encoder, PublicEncoder)
-        ]
-        return {file.path.as_posix(): file.name for file in (*checkpoints, *public_lexicons().values())}
+        """Files that can be downloaded, and what `speechft fetch` calls them."""
+        encoders = [encoder for encoder in self.experiment.encoders.values() if isinstance(encoder, PublicEncoder)]
+        checkpoints = {encoder.checkpoint.path.as_posix(): encoder.fetch_arguments for encoder in encoders}
+        return checkpoints | {file.path.as_posix(): file.name for file in public_lexicons().values()}
 
     @property
     def trained_methods(self) -> list[str]:
@@ -226,7 +224,7 @@ class Workflow:
         """The checkpoint that an encoder is imported from."""
         source = self.experiment.encoders[encoder]
         assert isinstance(source, PretrainedElsewhere | PublicEncoder)
-        return (public_checkpoint(source.name).path if isinstance(source, PublicEncoder) else source.path).as_posix()
+        return (source.checkpoint.path if isinstance(source, PublicEncoder) else source.path).as_posix()
 
     def import_settings(self, encoder: str) -> list[str]:
         """The file of model settings that goes with a checkpoint, if any."""
@@ -237,7 +235,7 @@ class Workflow:
         """Options of `speechft import` for an encoder that comes as a checkpoint."""
         source = self.experiment.encoders[encoder]
         assert isinstance(source, PretrainedElsewhere | PublicEncoder)
-        known = public_checkpoint(source.name) if isinstance(source, PublicEncoder) else source
+        known = source.checkpoint if isinstance(source, PublicEncoder) else source
         options = {"--family": known.family, "--sha256": known.sha256}
         if isinstance(source, PretrainedElsewhere):
             options["--format"] = source.format

@@ -43,8 +43,8 @@ def fetch(
     known = files[name]
     logging.info("%s: licence %s, see %s", known.name, known.licence, known.source)
     # A hash that is given is that of another version, of which nothing else is known.
-    git_sha1 = None if sha256 else known.git_sha1
-    run(url or known.url, out or known.path, sha256=sha256 or known.sha256, git_sha1=git_sha1, bytes=known.bytes, own=known.own)
+    git_sha1, size = (None, None) if sha256 else (known.git_sha1, known.bytes)
+    run(url or known.url, out or known.path, sha256=sha256 or known.sha256, git_sha1=git_sha1, bytes=size, own=known.own)
 
 
 @app.command("import")

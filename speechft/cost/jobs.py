@@ -171,7 +171,7 @@ class Jobs:
         """Files that are downloaded, of those that a job reads."""
         for path in paths:
             if path in self.public_files:
-                self._add("fetch", self.public_files[path])
+                self._add("fetch", self.public_files[path].split()[0])
 
     def _recipe(self, name: str) -> None:
         self._add("recipe", name)

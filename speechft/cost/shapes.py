@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from speechft.encoder_entries import EncoderEntry, Filterbanks, PretrainedHere, PublicEncoder
-from speechft.encoders.public import public_checkpoint
 from speechft.errors import CheckpointError
 from speechft.pretraining_recipes import Architecture
 from speechft.validation import Strict, validate
@@ -104,7 +103,7 @@ def shape_of(entry: EncoderEntry) -> tuple[EncoderShape, str]:
     if isinstance(entry, Filterbanks):
         return FILTERBANKS.model_copy(update={"width": entry.recipe.mel_bins * (1 + entry.recipe.deltas)}), ""
     if isinstance(entry, PublicEncoder):
-        return base_shape(public_checkpoint(entry.name).family), ""
+        return base_shape(entry.checkpoint.family), ""
     if isinstance(entry, PretrainedHere):
         return _of_architecture(entry.recipe.family, entry.recipe.architecture), ""
     if (entry.path / "config.json").is_file():

@@ -12,7 +12,6 @@ from speechft.cost.plan import plan_experiment
 from speechft.cost.throughput import load_throughput
 from speechft.doctor.findings import OK, PROBLEM, WARNING, Finding, Status, careful
 from speechft.encoders.fetching import recorded_hash
-from speechft.encoders.public import public_checkpoint
 from speechft.errors import SpeechFTError
 from speechft.files import read_json, sha256_file
 from speechft.lexicon_files import check_identity, how_to_get
@@ -87,7 +86,7 @@ def _encoder(experiment: Experiment, name: str, absent: Status) -> Iterator[Find
     """Whether the checkpoint of an encoder is there, and is the one that it should be."""
     entry, title = experiment.encoders[name], f"encoder {name}"
     if isinstance(entry, PublicEncoder):
-        known = public_checkpoint(entry.name)
+        known = entry.checkpoint
         path, expected, size = known.path, known.sha256, known.bytes
         remedy = f"`speechft fetch {entry.name}` downloads it; Snakemake does so too, where there is a network."
         other = f"Move it away and fetch it again, or {known.own}."

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 
 from tqdm import tqdm
 
-from speechft.errors import DownloadError, SpeechFTError
+from speechft.errors import DownloadError, SpeechFTError, missing_file
 from speechft.files import exclusive_lock, git_blob_sha1, read_json, sha256_file, write_json, write_text
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def fetch(
     format of sha256sum) and demanded ever after.
 
     Args:
-        url: http or https.
+        url: http, https, or file for a mirror on this machine.
         out: the file; it appears when it is complete and checked.
         sha256: expected hash, hexadecimal.
         git_sha1: expected name of the content in git, hexadecimal.
@@ -115,8 +115,9 @@ def fetch(
         DownloadError: no network, an error of the server, another size or hash than expected, or a full disk.
     """
     out, sha256 = Path(out), sha256.lower() if sha256 else None
-    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-        raise DownloadError(f"{url}: only http and https addresses are fetched. For a file on this machine use its path.")
+    scheme = urllib.parse.urlsplit(url).scheme
+    if scheme not in ("http", "https", "file"):
+        raise DownloadError(f"{url}: only http, https and file addresses are fetched, such as file:///mirror/hubert.pt.")
     if out.is_dir():
         raise DownloadError(f"{out}: is a directory. Name the file that the download becomes.")
     if not out.exists():
@@ -124,7 +125,10 @@ def fetch(
         with exclusive_lock(out.with_name(f".{out.name}.lock"), "downloading"):
             if not out.exists():
                 download = _Download(url, out, bytes)
-                _transfer(download, retries)
+                if scheme == "file":
+                    _take_from_mirror(download)
+                else:
+                    _transfer(download, retries)
                 _accept(download, sha256, git_sha1)
                 return out
     check_file(out, sha256, git_sha1=git_sha1, bytes=bytes, own=own)
@@ -207,6 +211,19 @@ def _whence(path: Path, sha256: str | None) -> str:
 def _check_size(found: int, expected: int | None, where: str, remedy: str) -> None:
     if expected is not None and found != expected:
         raise DownloadError(f"{where}: has {found} bytes, expected {expected}. {remedy}")
+
+
+def _take_from_mirror(download: _Download) -> None:
+    """Fill `download.part` from a file of this machine."""
+    source = Path(urllib.request.url2pathname(urllib.parse.urlsplit(download.url).path))
+    if not source.is_file():
+        raise DownloadError(missing_file(source, f"as the mirror of {download.out.name}", "Correct the address."))
+    _check_size(source.stat().st_size, download.bytes, str(source), _ANOTHER_FILE)
+    try:
+        shutil.copyfile(source, download.part)
+    except OSError as error:
+        download.discard()
+        raise DownloadError(f"{download.part}: cannot be written ({error.strerror}). Check free space and permissions.") from None
 
 
 def _transfer(download: _Download, retries: int) -> None:

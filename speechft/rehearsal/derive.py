@@ -11,10 +11,18 @@ from typing import Any, Literal
 
 import yaml
 
-from speechft.config import Experiment, Filterbanks, PretrainedElsewhere, PretrainedHere, PublicEncoder, UnionCorpus, load_experiment
+from speechft.config import (
+    Experiment,
+    Filterbanks,
+    PretrainedElsewhere,
+    PretrainedHere,
+    PublicEncoder,
+    UnionCorpus,
+    load_experiment,
+    parse_experiment,
+)
 from speechft.corpus_recipes import PublishedCorpus
 from speechft.devices import visible_gpus
-from speechft.encoders.public import public_checkpoint
 from speechft.errors import ConfigError, missing_file
 from speechft.files import from_here, read_json, sha256_file, write_json, write_text
 from speechft.finetune_options import JointTask
@@ -91,10 +99,10 @@ def rehearse(
     for name, entry in values.get("analyses", {}).items():
         entry["recipe"] = smaller("analyse", experiment.analyses[name].recipe.model_dump(mode="json"))
     values["resources"] = {stage: _resources(experiment, stage, gpus=gpus) for stage in type(experiment.resources).model_fields}
+    parse_experiment(values, str(folder / EXPERIMENT))
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=140)
     write_json(folder / MARKER, {"rehearsal_of": str(source), "corpora": corpora, "encoders": encoders})
     write_text(folder / EXPERIMENT, f"# {_NOTE}\n# Made by `speechft rehearse {source}`; made again, it replaces this file.\n{text}")
-    load_experiment(folder / EXPERIMENT)
     return Rehearsal(folder / EXPERIMENT, tuple(remarks))
 
 
@@ -163,20 +171,21 @@ def _encoder(experiment: Experiment, name: str, entry: Values, folder: Path, enc
         return entry
     from speechft.rehearsal.tiny_encoders import build_tiny_encoder
 
-    file = public_checkpoint(known.name).file if isinstance(known, PublicEncoder) else f"{name}.pt"
-    path = folder / "checkpoints" / file
-    settings = build_tiny_encoder(_family(name, known), path)
-    found = {"path": from_here(str(path)), "sha256": sha256_file(path)}
-    return {
-        **({"kind": "public", "name": known.name} if isinstance(known, PublicEncoder) else {"kind": "checkpoint"}),
-        **found,
-        **({"config": from_here(str(settings))} if settings else {}),
-    }
+    if isinstance(known, PublicEncoder):
+        # Fetched as from a mirror, so that the rule that downloads runs too.
+        file = known.checkpoint.file
+        made, path = folder / "published" / file, folder / "checkpoints" / file
+        found = {"kind": "public", "name": known.name, "path": from_here(str(path)), "url": made.resolve().as_uri()}
+    else:
+        made = folder / "checkpoints" / f"{name}.pt"
+        found = {"kind": "checkpoint", "path": from_here(str(made))}
+    settings = build_tiny_encoder(_family(name, known), made)
+    return {**found, "sha256": sha256_file(made), **({"config": from_here(str(settings))} if settings else {})}
 
 
 def _family(name: str, entry: PublicEncoder | PretrainedElsewhere) -> str:
     if isinstance(entry, PublicEncoder):
-        return public_checkpoint(entry.name).family
+        return entry.checkpoint.family
     if entry.family is None and (entry.path / "config.json").is_file():
         return str(read_json(entry.path / "config.json").get("model_type"))
     if entry.family is None:

@@ -289,9 +289,9 @@ def test_a_disk_that_fills_up_keeps_what_came(remote, tmp_path, monkeypatch):
     assert remote.requests == [None, "bytes=1000-"]
 
 
-@pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://127.0.0.1/a", "model.pt"])
-def test_only_web_addresses_are_fetched(tmp_path, url):
-    with pytest.raises(DownloadError, match="only http and https"):
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1/a", "model.pt"])
+def test_other_addresses_are_refused(tmp_path, url):
+    with pytest.raises(DownloadError, match="only http, https and file addresses"):
         fetch(url, tmp_path / "model.pt")
 
 
@@ -340,3 +340,18 @@ def test_another_file_under_a_public_name_is_one_sentence(tmp_path, name, file, 
 def test_fetching_needs_neither_torch_nor_requests():
     code = "import sys; import speechft.encoders.fetching, speechft.encoders.public; print({'torch', 'requests'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
+
+
+def test_a_mirror_is_a_file_of_this_machine(tmp_path):
+    (tmp_path / "the mirror").mkdir()
+    mirror = tmp_path / "the mirror/file.pt"
+    mirror.write_bytes(CONTENT)
+    out = fetch(mirror.as_uri(), tmp_path / "out/file.pt", sha256=SHA256, bytes=len(CONTENT))
+    assert out.read_bytes() == CONTENT
+    assert [path.name for path in out.parent.iterdir() if not path.name.startswith(".")] == ["file.pt"]
+    with pytest.raises(DownloadError, match="expected"):
+        fetch(mirror.as_uri(), tmp_path / "out/other.pt", sha256="0" * 64)
+    with pytest.raises(DownloadError, match=r"no.pt: no such file, needed as the mirror of other.pt"):
+        fetch((tmp_path / "no.pt").as_uri(), tmp_path / "out/other.pt")
+    assert not (tmp_path / "out/other.pt").exists()
+    assert mirror.read_bytes() == CONTENT

@@ -34,10 +34,10 @@ def paper(tmp_path_factory):
 
 
 def stage1(experiment):
-    """Recipes of stage 1 by fine-tuning and method, whatever methods the tables use."""
+    """Recipes of stage 1 by fine-tuning and method: all for fine-tunings on a task, whatever the tables use."""
     flow = Workflow(experiment)
     for tuning in experiment.finetunings:
-        for method in flow.trained_methods:
+        for method in flow.trained_methods if tuning in flow.labelled_finetunings else ["stable_ft"]:
             yield (tuning, method), experiment.finetune_recipe(tuning, method)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from speechft.corpora.librispeech import PARTS
+from speechft.lexicon_files import CMUDICT
 from speechft.rehearsal.stand_ins.layout import Layout
 from speechft.rehearsal.stand_ins.sizes import SIZES
 from speechft.rehearsal.stand_ins.speech import MiniSpeech, Recording
-from speechft.tasks.lexicon import CMUDICT, load_lexicon
+from speechft.tasks.lexicon import load_lexicon
 
 # Part -> speaker -> chapter.
 _CHAPTERS = {
