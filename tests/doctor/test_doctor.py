@@ -241,6 +241,7 @@ def test_hashes_of_encoders(mine, tmp_path):
     (tmp_path / "checkpoints/hubert_base_ls960.pt").write_bytes(b"a part of it")
     found = looked_at()["encoder public"]
     assert (found.status, "12 bytes, 1136468879 were published" in found.found) == ("problem", True)
+    assert found.remedy == "Move it away and fetch it again, or use a file of your own as `kind: checkpoint` with its `path`."
     with (mine / "model.safetensors").open("ab") as file:
         file.write(b"x")
     assert "not what its provenance says" in looked_at()["encoder here"].found
@@ -255,17 +256,45 @@ def test_a_disk_that_is_too_small(mine, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("problems", "remarks", "status", "said"),
+    ("problems", "remarks", "notes", "status", "said"),
     [
-        (("a.wav: damaged", "b.wav: damaged"), (), "problem", "a.wav: damaged and 1 more"),
-        ((), ("train: 2 utterances, published are 3",), "warning", "published are 3"),
-        ((), (), "ok", "train 2 utterances"),
+        (("a.wav: damaged", "b.wav: damaged"), (), (), "problem", "a.wav: damaged and 1 more"),
+        ((), ("train: 2 utterances, published are 3",), (), "warning", "published are 3"),
+        ((), ("train: 2 utterances, published are 3",), ("in order of names. Copy the lists.",), "warning", "in order of names"),
+        ((), (), (), "ok", "train 2 utterances"),
     ],
 )
-def test_corpora_in_one_line(problems, remarks, status, said):
+def test_corpora_in_one_line(problems, remarks, notes, status, said):
     row = SplitCheck("c", "train", "2 utterances", "", 1.0, len(problems))
-    found = experiment._corpus(CorpusCheck("c", (row,), problems, remarks), "warning")
+    found = experiment._corpus(CorpusCheck("c", (row,), problems, remarks, notes), "warning")
     assert (found.status, said in found.found, bool(found.remedy)) == (status, True, status != "ok")
+    assert not notes or found.remedy == "Copy the lists."
+
+
+def test_lexicons_of_pr(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    public, mine = "lexicons/librispeech-lexicon-200k-g2p.txt", "words.txt"
+    values = {
+        "name": "mine",
+        "corpora": {"read": {"kind": "librispeech", "path": "LibriSpeech", "lexicon": [public, mine, "cmudict"]}},
+        "encoders": {},
+        "tasks": {"pr": {"corpus": "read"}},
+        "tables": {},
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values))
+    found = looked_at(corpora=False)
+    assert [name for name in found if name.startswith("lexicon")] == [f"lexicon {public}", f"lexicon {mine}"]
+    assert (found[f"lexicon {public}"].status, found[f"lexicon {mine}"].found) == ("problem", "not there")
+    assert found[f"lexicon {public}"].remedy == (
+        f"`speechft fetch superb_lexicon_200k --out {public}` downloads it; Snakemake does so too, where there is a network."
+    )
+    assert looked_at(named=False, corpora=False)[f"lexicon {public}"].status == "warning"
+    (tmp_path / "lexicons").mkdir()
+    for path in (public, mine):
+        (tmp_path / path).write_text("A AH0\n")
+    found = looked_at(corpora=False)
+    assert (found[f"lexicon {public}"].status, found[f"lexicon {mine}"].status) == ("problem", "ok")
+    assert "or give a file of your own another name" in found[f"lexicon {public}"].remedy
 
 
 def test_a_broken_experiment_is_a_problem(tmp_path, monkeypatch):

@@ -309,6 +309,11 @@ def test_the_command_line(remote, tmp_path):
     done = run("--url", remote.url, "--out", "model.pt")
     assert done.returncode == 1
     assert done.stderr.startswith("error: model.pt: has SHA-256")
+    done = run("superb_lexicon_allothers", "--url", remote.url)
+    assert done.returncode == 0, done.stderr
+    assert left(tmp_path / "lexicons") == ["librispeech-lexicon-allothers-g2p.txt", "librispeech-lexicon-allothers-g2p.txt.sha256"]
+    done = run("superb_lexicon_200k", "--url", remote.url)
+    assert f"came with git's SHA-1 {GIT_SHA1}, expected a9143b4f90bde7f71221b7e546f780f3b655c8f7" in done.stderr
     done = run("nonsense", "--out", "x")
     assert (done.returncode, "hubert_base, wav2vec2_base, wavlm_base_plus, decoar2, superb_lexicon_200k" in done.stderr) == (1, True)
     assert run("--out", "x").returncode == run("--url", remote.url).returncode == 2

@@ -285,7 +285,7 @@ def test_targets_without_an_alignment_are_counted(model_dir, tmp_path):
         ("ks", {"label": "other"}, r"class 'other' is not among the 3 classes of the training data \(high, low, middle\)"),
         ("ks", {"label": None}, "strange: has no label"),
         ("sid", {"speaker": "zoe"}, "strange: class 'zoe'"),
-        ("pr", {"text": "one qwrtz"}, r"(?s)dev split.*QWRTZ: strange"),
+        ("pr", {"text": "one qwrtz"}, r"(?s)1 word\(s\) are in none of the lexicons cmudict \(dev 1\).*QWRTZ: strange"),
         ("pr", {"text": ""}, "strange: has an empty transcript"),
     ],
 )
@@ -294,6 +294,19 @@ def test_targets_that_can_not_be(task, changes, message, model_dir, tmp_path):
     splits["dev"].append(make_cut(tmp_path / "wav", "strange", 0.1 * np.ones(8000), **changes))
     with pytest.raises(TaskError, match=message):
         evaluate(model_dir, task, write_splits(tmp_path, splits), tmp_path / "a.json", QUICK[task])
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_words_without_pronunciation_are_told_of_all_splits_before_features(model_dir, tmp_path, count_passes):
+    splits = make_splits(tmp_path, {"train": 6, "dev": 3, "test": 3})
+    for split, word in (("train", "qwrtz"), ("dev", "xyzzyq"), ("test", "qwrtz")):
+        splits[split].append(make_cut(tmp_path / "wav", f"strange-{split}", 0.1 * np.ones(8000), text=f"one {word}"))
+    with pytest.raises(TaskError) as caught:
+        evaluate(model_dir, "pr", write_splits(tmp_path, splits), tmp_path / "a.json", QUICK["pr"])
+    heading, *lines = str(caught.value).splitlines()
+    assert heading.startswith("pr: 2 word(s) are in none of the lexicons cmudict (train 1, dev 1, test 1). ")
+    assert lines == ["  QWRTZ: strange-train, strange-test", "  XYZZYQ: strange-dev"]
+    assert not count_passes
     assert not list(tmp_path.glob("*.json"))
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from finetune.watching import Updates, read_log
 
-from speechft.errors import ConfigError
+from speechft.errors import ConfigError, TaskError
 from speechft.files import sha256_file
 from speechft.finetune import finetune
 from speechft.finetune.parts import take_turns
@@ -111,6 +111,18 @@ def test_interrupted_joint_run_ends_with_the_same_weights(theta0, corpus, tmp_pa
             finetune(theta0, RECIPE, corpus, tmp_path / "out", tmp_path / "work", jointly={"sid": corpus})
     finetune(theta0, RECIPE, corpus, tmp_path / "out", tmp_path / "work", jointly={"sid": corpus})
     assert sha256_file(tmp_path / "out/model.safetensors") == sha256_file(tmp_path / "whole/model.safetensors")
+
+
+def test_words_without_pronunciation_are_told_of_both_splits_before_training(theta0, corpus, tmp_path):
+    lexicon = tmp_path / "words.txt"
+    lexicon.write_text("TWO T UW1\n")
+    values = {**VALUES, "task_options": {"lexicon": [str(lexicon)]}}
+    with pytest.raises(TaskError) as caught:
+        finetune(theta0, validate(FinetuneRecipe, values, "test"), corpus, tmp_path / "out", jointly={"sid": corpus})
+    heading, *lines = str(caught.value).splitlines()
+    assert heading.startswith(f"pr: 1 word(s) are in none of the lexicons {lexicon} (train 1, dev 1). ")
+    assert lines == ["  ONE: train0, train1, train2 and 24 more"]
+    assert not (tmp_path / "out").exists()
 
 
 def test_tasks_and_manifests_must_fit(theta0, corpus, tmp_path):

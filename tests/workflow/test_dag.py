@@ -154,6 +154,7 @@ def test_a_checkpoint_that_is_there_is_not_fetched(folder):
     assert "import_checkpoint" in text
     log = (folder / "results/demo/logs/import/hubert_demo.log").read_text()
     assert "checkpoints/hubert_base_ls960.pt: has SHA-256" in log
+    assert "or use a file of your own as `kind: checkpoint` with its `path`." in log
     assert (folder / "checkpoints/hubert_base_ls960.pt").read_text() == "brought by hand"
 
 
@@ -163,8 +164,42 @@ def test_a_fetch_that_is_repeated_keeps_the_file(folder):
     (folder / "checkpoints/hubert_base_ls960.pt").write_text("brought by hand")
     target = ("--forcerun", "fetch", "--", "checkpoints/hubert_base_ls960.pt")
     snakemake(folder, "--configfile", "experiment.yaml", *target, check=False)
-    assert "has 15 bytes, expected 1136468879" in (folder / "results/demo/logs/fetch/hubert_base_ls960.pt.log").read_text()
+    assert "has 15 bytes, expected 1136468879" in (folder / "results/demo/logs/fetch/checkpoints/hubert_base_ls960.pt.log").read_text()
     assert (folder / "checkpoints/hubert_base_ls960.pt").read_text() == "brought by hand"
+
+
+def test_settings_go_with_a_public_encoder(folder):
+    change(folder, lambda values: values["encoders"].update(d={"kind": "public", "name": "decoar2", "config": "sizes.json"}))
+    target = "results/demo/models/d/none/pretrained/model.safetensors"
+    text = snakemake(folder, "--configfile", "experiment.yaml", "--dry-run", "--", target, check=False)
+    assert "sizes.json" in text[text.index("MissingInputException") :]
+    (folder / "sizes.json").write_text("{}")
+    text = snakemake(folder, "--configfile", "experiment.yaml", "--dry-run", "--printshellcmds", "--", target)
+    assert "speechft import checkpoints/checkpoint_decoar2.pt --out results/demo/models/d/none/pretrained --family decoar2 --config" in text
+
+
+def read_librispeech(values):
+    lexicons = ["lexicons/librispeech-lexicon-200k-g2p.txt", "mine.txt", "cmudict"]
+    values["corpora"]["read"] = {"kind": "librispeech", "path": "LibriSpeech", "lexicon": lexicons}
+    values["tasks"]["pr"]["corpus"] = values["finetunings"]["pr_sentences"]["corpus"] = "read"
+
+
+def test_lexicons_are_fetched_before_the_jobs_that_read_them(folder):
+    change(folder, read_librispeech)
+    (folder / "mine.txt").write_text("A AH0\n")
+    cell = "results/demo/cells/hubert_demo/pr_sentences/stable_ft/pr.json"
+    assert planned(folder, "results/demo/corpora/read") == {"recipe": 1, "fetch": 1, "manifests": 1, "total": 3}
+    jobs = planned(folder, cell)
+    assert (jobs["fetch"], jobs["finetune"], jobs["evaluate"]) == (1, 1, 1)
+    text = snakemake(folder, "--configfile", "experiment.yaml", "--dry-run", "--", cell)
+    for rule in ("manifests", "finetune", "evaluate"):
+        inputs = re.findall(rf"rule {rule}:\n +input: (.*)", text)
+        assert any("lexicons/librispeech-lexicon-200k-g2p.txt" in found and "mine.txt" in found for found in inputs), rule
+    (folder / "lexicons").mkdir()
+    (folder / "lexicons/librispeech-lexicon-200k-g2p.txt").write_text("B B IY1\n")
+    assert "fetch" not in planned(folder, cell)
+    (folder / "mine.txt").unlink()
+    assert "mine.txt" in snakemake(folder, "--configfile", "experiment.yaml", "--dry-run", "--", cell, check=False)
 
 
 def test_jobs_are_told_to_stay_off_the_network(folder):

@@ -2,6 +2,8 @@ import json
 
 import pytest
 
+from speechft.corpora.checking import check_corpora
+from speechft.corpora.iemocap import read_iemocap
 from speechft.errors import CorpusError
 from speechft.tasks import get_task
 
@@ -37,32 +39,77 @@ def test_four_classes_a_fold_a_session_women_before_men(iemocap):
     assert [(len(fold["train"]), len(fold["dev"]), len(fold["test"])) for fold in folds.values()] == [(32, 8, 10)] * 5
 
 
-def test_the_order_of_superb_lists_is_taken(iemocap):
-    _, splits = iemocap.prepare("iemocap")
-    names = [cut.id for cut in splits["train"]][::-1]
-    labels = {"neutral": "neu", "happy": "hap", "angry": "ang", "sad": "sad"}
-    emotions = {cut.id: labels[cut.supervisions[0].custom["label"]] for cut in splits["train"]}
+KEPT = {"neu": "neu", "exc": "hap", "ang": "ang", "sad": "sad", "hap": "hap"}
+
+
+def write_lists(skeleton, folder, without=()):
+    """s3prl's lists in `folder`, of each session the turns in reverse; returns their names in order."""
+    names = []
     for number in range(1, 6):
+        dialogues = (f"Ses0{number}F_script01_1", f"Ses0{number}F_impro01")
+        turns = [(f"{dialogue}_{turn}", KEPT[emotion]) for dialogue in dialogues for turn, emotion in reversed(TURNS) if emotion in KEPT]
         members = [
-            {"path": f"Session{number}/sentences/wav/{name[:-5]}/{name}.wav", "label": emotions[name]}
-            for name in names
-            if name.startswith(f"Ses0{number}")
+            {"path": f"Session{number}/sentences/wav/{name[:-5]}/{name}.wav", "label": emotion}
+            for name, emotion in turns
+            if name not in without
         ]
-        iemocap.text(f"../meta_data/Session{number}/test_meta_data.json", json.dumps({"labels": {}, "meta_data": members}))
-    order = iemocap.path.parent / "meta_data"
-    for file in (iemocap.path.parent / "manifests").iterdir():
-        file.unlink()
-    (iemocap.path.parent / "manifests").rmdir()
-    _, ordered = iemocap.prepare("iemocap", order=order)
-    expected = [name for number in range(1, 6) for name in names if name.startswith(f"Ses0{number}")]
-    assert [cut.id for cut in ordered["train"]] == expected
-    iemocap.text("../meta_data/Session5/test_meta_data.json", json.dumps({"meta_data": [*members[1:], {"path": "a.wav", "label": "neu"}]}))
+        skeleton.text(f"{folder}/Session{number}/test_meta_data.json", json.dumps({"labels": {}, "meta_data": members}))
+        names += [name for name, _ in turns if name not in without]
+    return names
+
+
+def test_without_lists_names_are_in_order_and_it_is_said(iemocap):
+    summary, _ = iemocap.prepare("iemocap")
+    assert summary["order"] == "names"
+    (note,) = summary["notes"]
+    assert note.startswith("recordings are in order of their names, not of s3prl's lists")
+    assert note.endswith(f"Copy s3prl/downstream/emotion/meta_data to {iemocap.path}/meta_data, or name it as `order`.")
+    (found,) = check_corpora({"iemocap": iemocap.recipe("iemocap")})
+    assert found.notes == (note,)
+
+
+def test_lists_beside_the_corpus_are_taken_unless_names_are_asked_for(iemocap):
+    expected = write_lists(iemocap, "meta_data")
+    summary, splits = iemocap.prepare("iemocap")
+    assert [cut.id for cut in splits["train"]] == expected
+    assert summary["order"] == f"s3prl's lists in {iemocap.path}/meta_data"
+    assert "notes" not in summary
+    summary, splits = iemocap.prepare("iemocap", order="names")
+    assert (summary["order"], [cut.id for cut in splits["train"]]) == ("names", sorted(expected))
+
+
+def test_lists_of_an_installed_s3prl_are_taken_for_the_complete_corpus(iemocap, tmp_path, monkeypatch):
+    package = tmp_path / "site/s3prl"
+    iemocap.text(str(package / "__init__.py"), "raise RuntimeError('is not to be imported')")
+    expected = write_lists(iemocap, package / "downstream/emotion/meta_data")
+    monkeypatch.syspath_prepend(str(package.parent))
+    listing = read_iemocap(iemocap.recipe("iemocap", complete=True))
+    assert [utterance.id for utterance in listing.utterances] == expected
+    assert (listing.order, listing.notes) == (f"s3prl's lists in {package}/downstream/emotion/meta_data", ())
+    assert read_iemocap(iemocap.recipe("iemocap")).order == "names", "the lists name more than a part of the corpus has"
+
+
+def test_the_lists_and_the_corpus_hold_the_same(iemocap):
+    order = iemocap.path.parent / "lists"
+    expected = write_lists(iemocap, order)
+    assert [utterance.id for utterance in read_iemocap(iemocap.recipe("iemocap", order=order)).utterances] == expected
+    unlisted = expected[40]
+    write_lists(iemocap, order, without=(unlisted,))
+    lost = iemocap.path / "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
+    lost.write_text(HEADER + "\n")
     with pytest.raises(CorpusError) as caught:
-        iemocap.prepare("iemocap", order=order)
-    assert caught.value.problems == ("a: is not in the corpus", f"{expected[40]}: is not in the lists")
+        read_iemocap(iemocap.recipe("iemocap", order=order, complete=True))
+    missing = [f"{name}: is not in the corpus" for name in expected if name.startswith("Ses01F_impro01")]
+    assert caught.value.problems == (*missing, f"{unlisted}: is not in the lists")
+    with pytest.raises(CorpusError) as caught:
+        read_iemocap(iemocap.recipe("iemocap", order=order))
+    assert caught.value.problems == (f"{unlisted}: is not in the lists",)
+    write_lists(iemocap, order)
+    part = read_iemocap(iemocap.recipe("iemocap", order=order)).utterances
+    assert [utterance.id for utterance in part] == [name for name in expected if not name.startswith("Ses01F_impro01")]
     (order / "Session3/test_meta_data.json").unlink()
     with pytest.raises(CorpusError, match=r"Session3/test_meta_data.json: no such file.*s3prl"):
-        iemocap.prepare("iemocap", order=order)
+        read_iemocap(iemocap.recipe("iemocap", order=order))
 
 
 def test_a_session_that_is_missing_says_where_labels_and_recordings_are(iemocap):

@@ -1,6 +1,7 @@
 import pytest
 
 from speechft.corpora import prepare_corpus
+from speechft.corpora.checking import check_corpora
 from speechft.corpora.librispeech import EXPECTED
 from speechft.errors import CorpusError, TaskError
 
@@ -30,20 +31,31 @@ def test_parts_become_splits_with_text_and_speaker(librispeech):
 
 def test_asr_and_pr_read_it(librispeech):
     lexicon = librispeech.text("../lexicon.txt", "TURN T ER1 N", "THE DH AH0", "LIGHT L AY1 T", "ON AA1 N", "IT'S IH1 T S", "OFF AO1 F")
-    _, splits = librispeech.prepare("librispeech", lexicon=[lexicon])
+    _, splits = librispeech.prepare("librispeech", lexicon=[str(lexicon)])
     _, found = librispeech.targets("asr", splits)
     assert len(found["train"][1]) == len("IT'S|OFF|") + 1
     _, found = librispeech.targets("pr", splits, lexicon=[str(lexicon)])
     assert len(found["dev"][1]) == 3 + 2 + 1
 
 
-def test_words_without_pronunciation_are_listed_before_any_training(librispeech):
+def test_words_without_pronunciation_are_one_problem_of_all_splits(librispeech):
     lexicon = librispeech.text("../lexicon.txt", "TURN T ER1 N", "THE DH AH0", "LIGHT L AY1 T", "ON AA1 N")
+    librispeech.text("test-clean/61/70968/61-70968.trans.txt", "61-70968-0000 TURN THE LIGHT ON", "61-70968-0001 IT'S ORION")
     with pytest.raises(CorpusError) as caught:
-        librispeech.prepare("librispeech", lexicon=[lexicon])
-    assert len(caught.value.problems) == 2
-    assert "IT'S" in str(caught.value)
-    assert "103-1240-0001" in str(caught.value)
+        librispeech.prepare("librispeech", lexicon=[str(lexicon)])
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"PR: 3 word(s) are in none of the lexicons {lexicon} (train 2, dev 2, test 2). Name a file ")
+    assert problem.endswith(
+        "E.g. IT'S: 103-1240-0001, 84-121123-0001, 61-70968-0001; OFF: 103-1240-0001, 84-121123-0001; ORION: 61-70968-0001."
+    )
+    (found,) = check_corpora({"read": librispeech.recipe("librispeech", lexicon=[str(lexicon)])})
+    assert problem in found.problems
+    second = librispeech.text("../second.txt", "IT'S IH1 T S", "OFF AO1 F", "ORION AO0 R AY1 AH0 N")
+    librispeech.prepare("librispeech", lexicon=[str(lexicon), str(second)])
+
+
+def test_words_that_the_training_lacks_are_listed_by_the_task(librispeech):
+    lexicon = librispeech.text("../lexicon.txt", "TURN T ER1 N", "THE DH AH0", "LIGHT L AY1 T", "ON AA1 N")
     _, splits = librispeech.prepare("librispeech")
     with pytest.raises(TaskError):
         librispeech.targets("pr", splits, lexicon=[str(lexicon)])
@@ -51,10 +63,25 @@ def test_words_without_pronunciation_are_listed_before_any_training(librispeech)
 
 def test_a_lexicon_of_superb_must_be_the_one_of_its_name(librispeech):
     lexicon = librispeech.text("../librispeech-lexicon-200k-g2p.txt", "TURN T ER1 N")
-    with pytest.raises(CorpusError, match="is not the lexicon of this name"):
-        librispeech.prepare("librispeech", lexicon=[lexicon])
-    with pytest.raises(CorpusError, match="no such file, needed as a lexicon of PR"):
-        librispeech.prepare("librispeech", lexicon=[librispeech.path / "none.txt"])
+    with pytest.raises(CorpusError) as caught:
+        librispeech.prepare("librispeech", lexicon=[str(lexicon), str(librispeech.path / "none.txt")])
+    other, absent = caught.value.problems
+    assert "is not the public lexicon of this name (git SHA-1 a9143b4f90bde7f71221b7e546f780f3b655c8f7)" in other
+    assert other.endswith("; move it away and run `speechft fetch superb_lexicon_200k`, or give a file of your own another name.")
+    assert "none.txt: no such file, needed as a lexicon of PR" in absent
+
+
+def test_a_lexicon_that_the_workflow_brings_stops_only_what_needs_it(librispeech, monkeypatch):
+    monkeypatch.chdir(librispeech.path.parent)
+    lexicons = ["lexicons/librispeech-lexicon-200k-g2p.txt", "lexicons/librispeech-lexicon-allothers-g2p.txt"]
+    recipe = librispeech.recipe("librispeech", lexicon=lexicons)
+    (found,) = check_corpora({"read": recipe})
+    assert not [problem for problem in found.problems if "lexicon" in problem]
+    assert [note.split(". ")[0] for note in found.notes] == [f"{path}: not there" for path in lexicons]
+    assert "`speechft fetch superb_lexicon_200k --out lexicons/librispeech-lexicon-200k-g2p.txt`" in found.notes[0]
+    with pytest.raises(CorpusError) as caught:
+        prepare_corpus(recipe, librispeech.path.parent / "out")
+    assert caught.value.problems == found.notes
 
 
 def test_what_is_missing_is_named_with_its_source(librispeech):
