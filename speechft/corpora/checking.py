@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
-import soundfile
-
-from speechft.corpora.annotations import checked_trials, relevance_problems, with_turns
-from speechft.corpora.inspection import NO_SUCH_FILE
+from speechft.corpora.annotations import with_turns
+from speechft.corpora.examination import Recipe, examine
 from speechft.corpora.mixtures import read_sources
-from speechft.corpora.prepare import Recipe, published_sizes, read_corpus
-from speechft.corpora.published import agrees, counted, difference, speakers_of
+from speechft.corpora.prepare import published_sizes, read_corpus
+from speechft.corpora.published import speakers_of
 from speechft.corpora.splits import SPLITS
 from speechft.corpora.utterances import Count, Listing, Utterance
 from speechft.errors import CorpusError
 from speechft.recipes import CorpusRecipe
-
-_WORKERS = 4
 
 
 @dataclass(frozen=True)
@@ -60,24 +54,12 @@ def _check(name: str, recipe: Recipe) -> CorpusCheck:
     except CorpusError as error:
         lines = (str(error).splitlines()[0], *error.problems)
         return CorpusCheck(name, _rows(name, Listing([], [], expected=published_sizes(recipe)), None, len(lines)), lines, ())
-    seconds, complaints = _lengths(listing.utterances)
-    problems = [*map(str, listing.problems), *map(str, relevance_problems(listing.utterances)), *complaints]
-    try:
-        checked_trials(recipe, listing.trials, listing.utterances)
-    except CorpusError as error:
-        problems += [str(error).splitlines()[0], *error.problems]
-    sizes = [(count, counted(count, listing.utterances, seconds)) for count in listing.expected]
-    differences = [(count, difference(count, found)) for count, found in sizes if not agrees(count, found)]
-    problems += [sentence for count, sentence in differences if count.certain]
-    remarks = [sentence for count, sentence in differences if not count.certain]
+    found = examine(recipe, listing, decode=False)
+    problems = tuple(map(str, found.problems))
     mixed = isinstance(recipe, CorpusRecipe) and recipe.kind == "mixtures"
-    return CorpusCheck(
-        name,
-        _rows(name, listing, None if mixed else seconds, len(problems)),
-        tuple(problems),
-        tuple(remarks),
-        (*listing.notes, *listing.to_fetch),
-    )
+    notes = (*listing.notes, *listing.to_fetch)
+    rows = _rows(name, listing, None if mixed else found.seconds, len(problems))
+    return CorpusCheck(name, rows, problems, tuple(found.remarks), notes)
 
 
 def _list(recipe: Recipe) -> Listing:
@@ -85,31 +67,6 @@ def _list(recipe: Recipe) -> Listing:
         sources, problems = read_sources(recipe)
         return Listing([Utterance(found.row, found.mixture, found.path, found.split, speaker=found.speaker) for found in sources], problems)
     return with_turns(recipe, read_corpus(recipe))
-
-
-def _lengths(utterances: Sequence[Utterance]) -> tuple[list[float], list[str]]:
-    """Seconds of each utterance by the header of its recording, 0 where there is none; and what is wrong with recordings."""
-    paths = list(dict.fromkeys(utterance.path for utterance in utterances))
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        of_path = dict(zip(paths, pool.map(_seconds, paths), strict=True))
-    complaints = [found for found in of_path.values() if isinstance(found, str)]
-    lengths = []
-    for utterance in utterances:
-        whole = of_path[utterance.path]
-        whole = 0.0 if isinstance(whole, str) else whole
-        part = utterance.start is not None and utterance.end is not None and whole
-        lengths.append(max(0.0, min(utterance.end or 0.0, whole) - (utterance.start or 0.0)) if part else whole)
-    return lengths, complaints
-
-
-def _seconds(path: Path) -> float | str:
-    if not path.is_file():
-        return f"{path}: {NO_SUCH_FILE}"
-    try:
-        found = soundfile.info(path)
-    except (soundfile.SoundFileError, OSError):
-        return f"{path}: damaged or not audio"
-    return float(found.frames / found.samplerate)
 
 
 def _rows(name: str, listing: Listing, seconds: Sequence[float] | None, problems: int) -> tuple[SplitCheck, ...]:
