@@ -70,7 +70,7 @@ def examine(recipe: Recipe, listing: Listing, *, decode: bool) -> Examination:
         different, hours_remarks = differences([(count, found) for count, found in sizes if count.what == "hours"], complete)
         problems += [Problem(0, sentence) for sentence in different]
         remarks += hours_remarks
-    return Examination(checked, seconds, sizes, sorted(set(problems)), remarks)
+    return Examination(checked, seconds, sizes, list(dict.fromkeys(problems)), remarks)
 
 
 def list_problems(recipe: Recipe, listing: Listing) -> list[Problem]:

@@ -80,7 +80,7 @@ def _check(recipe: Recipe, listing: Listing) -> tuple[list[Checked], dict[str, l
     """Recordings that are intact, trials, and published sizes with what was found; everything wrong is one error."""
     found = examine(recipe, listing, decode=True)
     if found.problems:
-        raise _report(recipe, found.problems)
+        raise _report(recipe, sorted(found.problems))
     splits = final_splits(recipe, listing.utterances, found.seconds)
     checked = [(dataclasses.replace(found.checked[place][0], split=split), found.checked[place][1]) for place, split in splits.items()]
     return checked, checked_trials(recipe, listing.trials, [utterance for utterance, _ in checked]), found.sizes

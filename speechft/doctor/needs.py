@@ -45,7 +45,7 @@ def look_at(experiment: Experiment, name: str, seen: dict[str, CorpusCheck]) -> 
     if isinstance(corpus, UnionCorpus):
         members = {member: look_at(experiment, member, seen).listed for member in corpus.of}
         readable = {member: listed for member, listed in members.items() if listed is not None}
-        lacking = [f"{member} can not be read" for member in members.keys() - readable.keys()]
+        lacking = [f"{member} can not be read" for member in members if member not in readable]
         found = check_union(name, readable)
         found = dataclasses.replace(found, listed=None, problems=(*lacking, *found.problems)) if lacking else found
     else:
