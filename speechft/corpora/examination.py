@@ -47,10 +47,9 @@ def examine(recipe: Recipe, listing: Listing, *, decode: bool) -> Examination:
         problems += [Problem(0, sentence) for sentence in listing.to_fetch]
     listed = [(count, counted(count, listing.utterances, listing.trials, ())) for count in listing.expected if count.what != "hours"]
     different, remarks = differences(listed, complete)
-    problems += [Problem(0, sentence) for sentence in different]
 
     paths = list(dict.fromkeys(utterance.path for utterance in listing.utterances))
-    results = inspect_all(paths, recipe.channel, f"checking {recipe.path.name}", decode=decode and not problems)
+    results = inspect_all(paths, recipe.channel, f"checking {recipe.path.name}", decode=decode and not (problems or different))
     of_path = dict(zip(paths, results, strict=True))
     checked: list[Checked] = []
     seconds: list[float] = []
@@ -67,9 +66,8 @@ def examine(recipe: Recipe, listing: Listing, *, decode: bool) -> Examination:
             seconds.append(result.num_samples / result.sampling_rate)
     sizes = [(count, counted(count, listing.utterances, listing.trials, seconds)) for count in listing.expected]
     if len(checked) == len(listing.utterances):
-        different, hours_remarks = differences([(count, found) for count, found in sizes if count.what == "hours"], complete)
-        problems += [Problem(0, sentence) for sentence in different]
-        remarks += hours_remarks
+        different, remarks = differences(sizes, complete)
+    problems += [Problem(0, sentence) for sentence in different]
     return Examination(checked, seconds, sizes, list(dict.fromkeys(problems)), remarks)
 
 

@@ -19,8 +19,9 @@ SOURCE = (
     "Session5. Labels are read from SessionN/dialog/EmoEvaluation/*.txt, recordings from SessionN/sentences/wav/DIALOGUE/*.wav."
 )
 CLASSES = {"neu": "neutral", "hap": "happy", "exc": "happy", "ang": "angry", "sad": "sad"}
-SESSIONS = {f"Session{number}": str(number) for number in range(1, 6)}
-"""Folder -> fold. Fold N leaves session N out, in SUPERB, in the released recipe of ER and in a table of one's own alike."""
+FOLDS = tuple(str(number) for number in range(1, 6))
+"""Fold N leaves session N out: in SUPERB, in the released recipe of ER and in a table of one's own alike."""
+SESSIONS = tuple(f"Session{fold}" for fold in FOLDS)
 _TURN = re.compile(r"\[\d+\.\d+ - \d+\.\d+\]\t(\S+)\t(\w+)\t\[.*\]")
 _LIST = "test_meta_data.json"
 _LISTS = "`order` is the folder downstream/emotion/meta_data of s3prl."
@@ -31,7 +32,7 @@ EXPECTED = (
     Count(None, "utterances", 5_531, "SessionN/dialog/EmoEvaluation"),
     *(
         Count(None, f"fold {fold}", number, f"{session}/dialog/EmoEvaluation")
-        for (session, fold), number in zip(SESSIONS.items(), (1_085, 1_023, 1_151, 1_031, 1_241), strict=True)
+        for session, fold, number in zip(SESSIONS, FOLDS, (1_085, 1_023, 1_151, 1_031, 1_241), strict=True)
     ),
     *(
         Count(None, f"label {label}", number, "the labels in SessionN/dialog/EmoEvaluation")
@@ -53,7 +54,7 @@ def read_iemocap(recipe: Iemocap) -> Listing:
     """
     found: dict[str, Utterance] = {}
     problems: list[Problem] = []
-    for session, fold in SESSIONS.items():
+    for session, fold in zip(SESSIONS, FOLDS, strict=True):
         labels = need_folder(recipe.path / session / "dialog" / "EmoEvaluation", "IEMOCAP", SOURCE)
         sentences = need_folder(recipe.path / session / "sentences" / "wav", "IEMOCAP", SOURCE)
         turns: list[Utterance] = []

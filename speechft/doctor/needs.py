@@ -15,9 +15,10 @@ from speechft.corpora.checking import CorpusCheck, Listed, check_corpus, check_u
 from speechft.corpora.trials import Trial
 from speechft.errors import SpeechFTError
 from speechft.evaluate.lists import check_evaluation
-from speechft.evaluate.splits import need_splits
+from speechft.evaluate.splits import SPLITS, need_splits
 from speechft.files import sha256_json
-from speechft.finetune.splits import check_stage1
+from speechft.finetune.splits import check_stage1, needed_splits
+from speechft.lexicon_files import lexicon_files, will_be_fetched
 from speechft.recipes import FinetuneRecipe
 from speechft.tasks import get_task
 
@@ -91,7 +92,11 @@ def _needs(experiment: Experiment, name: str) -> Iterator[Need]:
 
 def _evaluated(experiment: Experiment, task: str) -> Callable[[Cuts, Sequence[Trial]], None]:
     def check(cuts: Cuts, trials: Sequence[Trial]) -> None:
-        check_evaluation(get_task(task, **experiment.evaluation_recipe(task).task_options), cuts, trials)
+        options = experiment.evaluation_recipe(task).task_options
+        if _awaits_lexicons(task, options):
+            need_splits(cuts, SPLITS)
+        else:
+            check_evaluation(get_task(task, **options), cuts, trials)
 
     return check
 
@@ -116,7 +121,18 @@ def _learnt(experiment: Experiment, tuning: str, name: str) -> Iterator[Need]:
 
 
 def _trained(task: str, options: Mapping[str, Any], fold: str | None) -> Callable[[Cuts, Sequence[Trial]], None]:
-    return lambda cuts, _: check_stage1(get_task(task, **options), cuts, fold)
+    def check(cuts: Cuts, trials: Sequence[Trial]) -> None:  # noqa: ARG001
+        if _awaits_lexicons(task, options):
+            need_splits(cuts, needed_splits(fold))
+        else:
+            check_stage1(get_task(task, **options), cuts, fold)
+
+    return check
+
+
+def _awaits_lexicons(task: str, options: Mapping[str, Any]) -> bool:
+    """Whether words can not be looked up yet, because the workflow downloads a lexicon first; `CorpusCheck.notes` say so."""
+    return any(map(will_be_fetched, lexicon_files(task, options)))
 
 
 def _with_splits(*splits: str) -> Callable[[Cuts, Sequence[Trial]], None]:
