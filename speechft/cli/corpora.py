@@ -27,7 +27,8 @@ def prepare(
     Example: `speechft prepare --csv my_corpus.csv --out manifests/my_corpus`
 
     With --check nothing is decoded and nothing written: `speechft prepare --check --experiment config/paper.yaml` prints what each corpus
-    of an experiment has, what was published of it, and what is missing. It ends with 1 if there are problems.
+    of an experiment has, what was published of it, what is missing, and what tasks and fine-tunings ask of it in vain. It ends with 1 if
+    there are problems.
     """
     if check:
         _check_corpora(experiment)
@@ -58,11 +59,13 @@ def _check_corpora(experiment: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from speechft.config import UnionCorpus, load_experiment
-    from speechft.corpora.checking import check_corpora
+    from speechft.config import load_experiment
+    from speechft.corpora.checking import CorpusCheck
+    from speechft.doctor.needs import look_at
 
-    corpora = load_experiment(experiment).corpora
-    found = check_corpora({name: corpus for name, corpus in corpora.items() if not isinstance(corpus, UnionCorpus)})
+    looked_at = load_experiment(experiment)
+    seen: dict[str, CorpusCheck] = {}
+    found = [look_at(looked_at, name, seen) for name in looked_at.corpora]
     table = Table(box=box.SIMPLE)
     for heading in ("corpus", "split", "found", "expected", "hours", "problems"):
         table.add_column(heading, justify="right" if heading in ("hours", "problems") else "left")
@@ -79,9 +82,11 @@ def _check_corpora(experiment: Path) -> None:
             print(f"{corpus.corpus}: {problem}")
         if len(corpus.problems) > _SHOWN:
             print(f"{corpus.corpus}: and {len(corpus.problems) - _SHOWN} more")
+        for sentence in corpus.unmet:
+            print(sentence)
         for remark in (*corpus.remarks, *corpus.notes):
             print(f"{corpus.corpus}: remark: {remark}")
-    if any(corpus.problems for corpus in found):
+    if any(corpus.problems or corpus.unmet for corpus in found):
         raise typer.Exit(1)
 
 

@@ -56,6 +56,11 @@ def relevance_problems(utterances: Sequence[Utterance]) -> list[Problem]:
     return problems
 
 
+def corpus_trials(recipe: CorpusRecipe | PublishedCorpus, listed: Sequence[Trial]) -> Sequence[Trial]:
+    """The trials that the listing has, or those of the file `trials`."""
+    return read_trials(recipe.trials) if isinstance(recipe, CorpusRecipe) and recipe.trials and not listed else listed
+
+
 def checked_trials(
     recipe: CorpusRecipe | PublishedCorpus, listed: Sequence[Trial], utterances: Sequence[Utterance]
 ) -> dict[str, list[Trial]]:
@@ -64,7 +69,7 @@ def checked_trials(
     Raises:
         CorpusError: the list can not be used, names unknown recordings or pairs recordings of different splits.
     """
-    trials = read_trials(recipe.trials) if isinstance(recipe, CorpusRecipe) and recipe.trials and not listed else listed
+    trials = corpus_trials(recipe, listed)
     if not trials:
         return {}
     return trials_by_split(trials, {utterance.id: utterance.split for utterance in utterances}, str(getattr(recipe, "trials", recipe.path)))

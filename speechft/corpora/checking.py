@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-import soundfile
-
-from speechft.corpora.annotations import checked_trials, relevance_problems, with_turns
-from speechft.corpora.inspection import NO_SUCH_FILE
-from speechft.corpora.mixtures import read_sources
-from speechft.corpora.prepare import Recipe, published_sizes, read_corpus
-from speechft.corpora.published import agrees, counted, difference, speakers_of
-from speechft.corpora.splits import SPLITS
+from speechft.corpora.annotations import corpus_trials, with_turns
+from speechft.corpora.audio import SAMPLING_RATE
+from speechft.corpora.examination import Recipe, examine
+from speechft.corpora.inspection import RecordingFacts
+from speechft.corpora.manifests import make_cut
+from speechft.corpora.mixtures import Source, read_sources
+from speechft.corpora.prepare import published_sizes, read_corpus
+from speechft.corpora.published import speakers_of
+from speechft.corpora.rttm import Turn
+from speechft.corpora.splits import SPLITS, final_splits
+from speechft.corpora.trials import Trial
 from speechft.corpora.utterances import Count, Listing, Utterance
 from speechft.errors import CorpusError
 from speechft.recipes import CorpusRecipe
-
-_WORKERS = 4
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,32 @@ class SplitCheck:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """What the manifests of a corpus will hold, known from lists and headers."""
+
+    utterances: tuple[Utterance, ...]
+    seconds: tuple[float, ...]
+    """Of each utterance; 0 where its recording can not be used."""
+    trials: tuple[Trial, ...] = ()
+
+    def cuts(self) -> dict[str, tuple[Any, ...]]:
+        """The cuts of each split that there is. A recording that can not be used is as long as what is said about it."""
+        found: dict[str, list[Any]] = {split: [] for split in SPLITS}
+        for utterance, seconds in zip(self.utterances, self.seconds, strict=True):
+            ends = [end for _, _, end in utterance.phones or ()] + [turn.end for turn in utterance.turns]
+            samples = round((seconds or max(ends, default=1.0)) * SAMPLING_RATE)
+            if utterance.split in found:
+                found[utterance.split].append(make_cut(utterance, RecordingFacts(utterance.path, SAMPLING_RATE, samples, 1, 0, "")))
+        return {split: tuple(cuts) for split, cuts in found.items() if cuts}
+
+
+@dataclass(frozen=True)
 class CorpusCheck:
     """What is known of a corpus without decoding it. `remarks` are differences from numbers that are not certain.
 
     `notes` say what will differ from SUPERB, or has yet to be downloaded: the fact, then what to do, a sentence each.
+    `unmet` are sentences about what an experiment asks of the corpus and its lists do not give; `listed` is None where lists can not be
+    read.
     """
 
     corpus: str
@@ -47,69 +69,76 @@ class CorpusCheck:
     problems: tuple[str, ...]
     remarks: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    unmet: tuple[str, ...] = ()
+    listed: Listed | None = None
 
 
 def check_corpora(recipes: Mapping[str, Recipe]) -> list[CorpusCheck]:
     """Look at each corpus; one that can not be read at all is a problem of its own, and the others are looked at all the same."""
-    return [_check(name, recipe) for name, recipe in recipes.items()]
+    return [check_corpus(name, recipe) for name, recipe in recipes.items()]
 
 
-def _check(name: str, recipe: Recipe) -> CorpusCheck:
+def check_corpus(name: str, recipe: Recipe) -> CorpusCheck:
+    """Look at one corpus."""
+    mixed = isinstance(recipe, CorpusRecipe) and recipe.kind == "mixtures"
+    sources: list[Source] = []
     try:
-        listing = _list(recipe)
+        if isinstance(recipe, CorpusRecipe) and mixed:
+            sources, complaints = read_sources(recipe)
+            rows = [Utterance(found.row, found.mixture, found.path, found.split, speaker=found.speaker) for found in sources]
+            listing = Listing(rows, complaints)
+        else:
+            listing = with_turns(recipe, read_corpus(recipe))
     except CorpusError as error:
         lines = (str(error).splitlines()[0], *error.problems)
         return CorpusCheck(name, _rows(name, Listing([], [], expected=published_sizes(recipe)), None, len(lines)), lines, ())
-    seconds, complaints = _lengths(listing.utterances)
-    problems = [*map(str, listing.problems), *map(str, relevance_problems(listing.utterances)), *complaints]
-    try:
-        checked_trials(recipe, listing.trials, listing.utterances)
-    except CorpusError as error:
-        problems += [str(error).splitlines()[0], *error.problems]
-    sizes = [(count, counted(count, listing.utterances, seconds)) for count in listing.expected]
-    differences = [(count, difference(count, found)) for count, found in sizes if not agrees(count, found)]
-    problems += [sentence for count, sentence in differences if count.certain]
-    remarks = [sentence for count, sentence in differences if not count.certain]
-    mixed = isinstance(recipe, CorpusRecipe) and recipe.kind == "mixtures"
-    return CorpusCheck(
-        name,
-        _rows(name, listing, None if mixed else seconds, len(problems)),
-        tuple(problems),
-        tuple(remarks),
-        (*listing.notes, *listing.to_fetch),
+    found = examine(recipe, listing, decode=False)
+    problems = tuple(map(str, found.problems))
+    listed = _mixed(sources, found.seconds) if mixed else _divided(recipe, listing, found.seconds)
+    rows_shown = _rows(name, listing, None if mixed else found.seconds, len(problems))
+    return CorpusCheck(name, rows_shown, problems, tuple(found.remarks), (*listing.notes, *listing.to_fetch), listed=listed)
+
+
+def check_union(name: str, members: Mapping[str, Listed]) -> CorpusCheck:
+    """Look at a corpus that is made of others."""
+    origin: dict[str, str] = {}
+    problems = []
+    for member, listed in members.items():
+        for utterance in listed.utterances:
+            if utterance.id in origin:
+                problems.append(f"recording id {utterance.id!r} is in {origin[utterance.id]} and in {member}; give one of them other ids")
+            origin[utterance.id] = member
+    parts = members.values()
+    listed = Listed(
+        tuple(utterance for part in parts for utterance in part.utterances),
+        tuple(seconds for part in parts for seconds in part.seconds),
+        tuple(trial for part in parts for trial in part.trials),
     )
+    rows = _rows(name, Listing(list(listed.utterances), []), listed.seconds, len(problems))
+    return CorpusCheck(name, rows, tuple(problems), (), listed=listed)
 
 
-def _list(recipe: Recipe) -> Listing:
-    if isinstance(recipe, CorpusRecipe) and recipe.kind == "mixtures":
-        sources, problems = read_sources(recipe)
-        return Listing([Utterance(found.row, found.mixture, found.path, found.split, speaker=found.speaker) for found in sources], problems)
-    return with_turns(recipe, read_corpus(recipe))
-
-
-def _lengths(utterances: Sequence[Utterance]) -> tuple[list[float], list[str]]:
-    """Seconds of each utterance by the header of its recording, 0 where there is none; and what is wrong with recordings."""
-    paths = list(dict.fromkeys(utterance.path for utterance in utterances))
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        of_path = dict(zip(paths, pool.map(_seconds, paths), strict=True))
-    complaints = [found for found in of_path.values() if isinstance(found, str)]
-    lengths = []
-    for utterance in utterances:
-        whole = of_path[utterance.path]
-        whole = 0.0 if isinstance(whole, str) else whole
-        part = utterance.start is not None and utterance.end is not None and whole
-        lengths.append(max(0.0, min(utterance.end or 0.0, whole) - (utterance.start or 0.0)) if part else whole)
-    return lengths, complaints
-
-
-def _seconds(path: Path) -> float | str:
-    if not path.is_file():
-        return f"{path}: {NO_SUCH_FILE}"
+def _divided(recipe: Recipe, listing: Listing, seconds: Sequence[float]) -> Listed:
     try:
-        found = soundfile.info(path)
-    except (soundfile.SoundFileError, OSError):
-        return f"{path}: damaged or not audio"
-    return float(found.frames / found.samplerate)
+        trials = tuple(corpus_trials(recipe, listing.trials))
+    except CorpusError:
+        trials = ()  # `examine` has said what is wrong with them
+    splits = final_splits(recipe, listing.utterances, seconds)
+    utterances = tuple(dataclasses.replace(listing.utterances[place], split=split) for place, split in splits.items())
+    return Listed(utterances, tuple(seconds[place] for place in splits), trials)
+
+
+def _mixed(sources: Sequence[Source], seconds: Sequence[float]) -> Listed:
+    """The mixtures of sources, as long as the last one of them."""
+    mixtures: dict[str, Utterance] = {}
+    lengths: dict[str, float] = {}
+    for source, length in zip(sources, seconds, strict=True):
+        end = max(source.end or length, source.start)
+        turn = Turn(source.mixture, source.offset + source.start, end - source.start, source.speaker)
+        mixture = mixtures.setdefault(source.mixture, Utterance(source.row, source.mixture, source.path, source.split))
+        mixtures[source.mixture] = dataclasses.replace(mixture, turns=(*mixture.turns, turn))
+        lengths[source.mixture] = max(lengths.get(source.mixture, 0.0), source.offset + length)
+    return Listed(tuple(mixtures.values()), tuple(lengths.values()))
 
 
 def _rows(name: str, listing: Listing, seconds: Sequence[float] | None, problems: int) -> tuple[SplitCheck, ...]:

@@ -19,7 +19,9 @@ SOURCE = (
     "Session5. Labels are read from SessionN/dialog/EmoEvaluation/*.txt, recordings from SessionN/sentences/wav/DIALOGUE/*.wav."
 )
 CLASSES = {"neu": "neutral", "hap": "happy", "exc": "happy", "ang": "angry", "sad": "sad"}
-SESSIONS = tuple(f"Session{number}" for number in range(1, 6))
+FOLDS = tuple(str(number) for number in range(1, 6))
+"""Fold N leaves session N out: in SUPERB, in the released recipe of ER and in a table of one's own alike."""
+SESSIONS = tuple(f"Session{fold}" for fold in FOLDS)
 _TURN = re.compile(r"\[\d+\.\d+ - \d+\.\d+\]\t(\S+)\t(\w+)\t\[.*\]")
 _LIST = "test_meta_data.json"
 _LISTS = "`order` is the folder downstream/emotion/meta_data of s3prl."
@@ -29,8 +31,8 @@ FOLDER = "meta_data"
 EXPECTED = (
     Count(None, "utterances", 5_531, "SessionN/dialog/EmoEvaluation"),
     *(
-        Count(None, f"fold {session}", number, f"{session}/dialog/EmoEvaluation")
-        for session, number in zip(SESSIONS, (1_085, 1_023, 1_151, 1_031, 1_241), strict=True)
+        Count(None, f"fold {fold}", number, f"{session}/dialog/EmoEvaluation")
+        for session, fold, number in zip(SESSIONS, FOLDS, (1_085, 1_023, 1_151, 1_031, 1_241), strict=True)
     ),
     *(
         Count(None, f"label {label}", number, "the labels in SessionN/dialog/EmoEvaluation")
@@ -41,7 +43,7 @@ EXPECTED = (
 
 
 def read_iemocap(recipe: Iemocap) -> Listing:
-    """Turns whose label most annotators agreed on as neutral, happy or excited, angry, or sad; all in train, the session as `fold`.
+    """Turns whose label most annotators agreed on as neutral, happy or excited, angry, or sad; all in train; `fold` is the session.
 
     Their order decides about train and dev. It is that of SUPERB's lists: those in `order`, else in `meta_data` of the corpus, else in an
     installed s3prl. Without any, or with `order: names`, it is that of sessions, dialogues by name, the woman's turns before the man's,
@@ -52,7 +54,7 @@ def read_iemocap(recipe: Iemocap) -> Listing:
     """
     found: dict[str, Utterance] = {}
     problems: list[Problem] = []
-    for session in SESSIONS:
+    for session, fold in zip(SESSIONS, FOLDS, strict=True):
         labels = need_folder(recipe.path / session / "dialog" / "EmoEvaluation", "IEMOCAP", SOURCE)
         sentences = need_folder(recipe.path / session / "sentences" / "wav", "IEMOCAP", SOURCE)
         turns: list[Utterance] = []
@@ -69,7 +71,7 @@ def read_iemocap(recipe: Iemocap) -> Listing:
                     dialogue, _, turn = name.rpartition("_")
                     audio = sentences / dialogue / f"{name}.wav"
                     speaker = f"{name[:5]}{turn[0]}"
-                    turns.append(Utterance(0, name, audio, "train", speaker=speaker, label=CLASSES[emotion], fold=session))
+                    turns.append(Utterance(0, name, audio, "train", speaker=speaker, label=CLASSES[emotion], fold=fold))
         # F sorts before M, and numbers have three digits.
         found |= {turn.id: turn for turn in sorted(turns, key=lambda turn: turn.id)}
     folder = _find_lists(recipe)

@@ -1,4 +1,4 @@
-"""Full examination of recordings: everything is decoded once, before any training meets it."""
+"""Examination of recordings: everything is decoded once, before any training meets it; or its header is read, which takes no time."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from speechft.corpora.containers import FlacChecksum, container_damage
 from speechft.files import sha256_file
 
 NO_SUCH_FILE = "no such file"
+_NOTHING = "holds no samples"
 _WORKERS = 4
 _BLOCK_FRAMES = 1 << 18
 
@@ -36,19 +37,19 @@ class RecordingFacts:
     of_samples: int | None = None
 
 
-def inspect_all(paths: Sequence[Path], channel: int | None, progress: str) -> list[RecordingFacts | str]:
+def inspect_all(paths: Sequence[Path], channel: int | None, progress: str, *, decode: bool = True) -> list[RecordingFacts | str]:
     """`inspect_recording` of every path, in order, in a few threads, under a progress bar called `progress` (terminals only)."""
     with ThreadPoolExecutor(_WORKERS) as pool:
-        results = pool.map(lambda path: inspect_recording(path, channel), paths)
+        results = pool.map(lambda path: inspect_recording(path, channel, decode=decode), paths)
         # disable=None: no bar where standard error is a log file.
         return list(tqdm(results, total=len(paths), desc=progress, unit="file", disable=None))
 
 
-def inspect_recording(path: Path, channel: int | None) -> RecordingFacts | str:
-    """Decode a recording completely.
+def inspect_recording(path: Path, channel: int | None, *, decode: bool = True) -> RecordingFacts | str:
+    """Decode a recording completely, or read its header alone.
 
     Returns:
-        Its facts, or one sentence (beginning with the path) about why it can not be used.
+        Its facts, without `sha256` where nothing was decoded, or one sentence (beginning with the path) about why it can not be used.
     """
     try:
         if not path.exists():
@@ -57,14 +58,14 @@ def inspect_recording(path: Path, channel: int | None) -> RecordingFacts | str:
             return f"{path}: is not a file"
         if path.stat().st_size == 0:
             return f"{path}: is an empty file (0 bytes)"
-        found = _decode(path)
+        found = _decode(path) if decode else _header(path)
         if isinstance(found, str):
             return f"{path}: {found}"
         sampling_rate, num_samples, num_channels = found
         complaint = _channel_complaint(num_channels, channel)
         if complaint is not None:
             return f"{path}: {complaint}"
-        return RecordingFacts(path, sampling_rate, num_samples, num_channels, channel or 0, sha256_file(path))
+        return RecordingFacts(path, sampling_rate, num_samples, num_channels, channel or 0, sha256_file(path) if decode else "")
     except soundfile.SoundFileError as error:
         return f"{path}: damaged or not audio ({_reason(error)})"
     except OSError as error:
@@ -81,6 +82,12 @@ def _channel_complaint(num_channels: int, channel: int | None) -> str | None:
     if channel is not None and channel >= num_channels:
         return f"`channel` is {channel}, but it has {num_channels} channel{'s' if num_channels > 1 else ''} (they count from 0)"
     return None
+
+
+def _header(path: Path) -> tuple[int, int, int] | str:
+    """(sampling rate, samples a channel, channels) as the header states them."""
+    found = soundfile.info(path)
+    return (found.samplerate, found.frames, found.channels) if found.frames else _NOTHING
 
 
 def _decode(path: Path) -> tuple[int, int, int] | str:
@@ -105,7 +112,7 @@ def _decode(path: Path) -> tuple[int, int, int] | str:
     if decoded != stated:
         return f"damaged: {decoded} of {stated} samples could be decoded"
     if not decoded:
-        return "holds no samples"
+        return _NOTHING
     if checksum is not None and not checksum.matches():
         return "damaged: its samples do not have the MD5 in its header"
     return facts

@@ -27,7 +27,7 @@ def make_cut(utterance: Utterance, facts: RecordingFacts) -> Any:
     whole = facts.num_samples if facts.of_samples is None else facts.of_samples
     recording = Recording(
         id=utterance.id if facts.of_samples is None else facts.path.stem,
-        sources=[AudioSource(type="file", channels=list(range(facts.num_channels)), source=str(facts.path))],
+        sources=[AudioSource(type="file", channels=list(range(facts.num_channels)), source=str(facts.path.absolute()))],
         sampling_rate=facts.sampling_rate,
         num_samples=whole,
         duration=whole / facts.sampling_rate,

@@ -9,18 +9,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from speechft.corpora.annotations import checked_trials, relevance_problems, turn_problems, with_turns
+from speechft.corpora.annotations import checked_trials, with_turns
+from speechft.corpora.examination import Checked, Recipe, examine
 from speechft.corpora.first import first_utterances
-from speechft.corpora.inspection import NO_SUCH_FILE, RecordingFacts, inspect_all
 from speechft.corpora.manifests import SUFFIX, make_cut, write_manifest
 from speechft.corpora.mixtures import render_mixtures
-from speechft.corpora.phones import TOLERANCE_SECONDS
-from speechft.corpora.published import agrees, counted, difference
-from speechft.corpora.splits import SPLITS, choose_dev
-from speechft.corpora.ted_subset import TRAIN_HOURS, ted_subset
+from speechft.corpora.published import agrees
+from speechft.corpora.splits import SPLITS, final_splits
 from speechft.corpora.trials import TRIALS, Trial, read_trials, write_trials
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
-from speechft.corpus_recipes import PublishedCorpus
 from speechft.errors import CorpusError
 from speechft.files import atomic_directory, sha256_file, sha256_json, write_json
 from speechft.recipes import CorpusRecipe
@@ -44,10 +41,6 @@ _READERS: dict[str, tuple[str, str, str | None]] = {
     "aishell3": ("speechft.corpora.aishell", "read_aishell3", "EXPECTED_3"),
     "aishell1": ("speechft.corpora.aishell", "read_aishell1", "EXPECTED_1"),
 }
-Recipe = CorpusRecipe | PublishedCorpus
-TOLERANCE_PART_SECONDS = 1.0
-"""By which a part may end after its recording; it then ends with it. Transcribers of talks mark the last segment past the end."""
-Checked = tuple[Utterance, RecordingFacts]
 
 
 def prepare_corpus(recipe: Recipe, out_dir: Path) -> dict[str, Any]:
@@ -85,53 +78,12 @@ def _moved(found: Checked, directory: Path, out_dir: Path) -> Checked:
 
 def _check(recipe: Recipe, listing: Listing) -> tuple[list[Checked], dict[str, list[Trial]], list[tuple[Count, float]]]:
     """Recordings that are intact, trials, and published sizes with what was found; everything wrong is one error."""
-    problems = [*listing.problems, *_split_problems(recipe, listing), *relevance_problems(listing.utterances)]
-    problems += [Problem(0, sentence) for sentence in listing.to_fetch]
-    paths = list(dict.fromkeys(utterance.path for utterance in listing.utterances))
-    of_path = dict(zip(paths, inspect_all(paths, recipe.channel, f"checking {recipe.path.name}"), strict=True))
-    results = [of_path[utterance.path] for utterance in listing.utterances]
-    unfound = all(isinstance(result, str) and result.endswith(NO_SUCH_FILE) for result in results)
-    if isinstance(recipe, CorpusRecipe) and len(results) > 1 and unfound:
-        problems.append(Problem(0, "not one recording is where the table says; set `audio_root` to the folder that its paths start from"))
-    checked: list[Checked] = []
-    for utterance, result in zip(listing.utterances, results, strict=True):
-        if not isinstance(result, str):
-            result = _part(utterance, result)
-        if isinstance(result, str):
-            problems.append(Problem(utterance.row, result))
-        else:
-            problems += [*_phone_problems(utterance, result), *turn_problems(utterance, result)]
-            checked.append((utterance, result))
-    seconds = [facts.num_samples / facts.sampling_rate for _, facts in checked]
-    sizes = [(count, counted(count, [utterance for utterance, _ in checked], seconds)) for count in listing.expected]
-    if isinstance(recipe, PublishedCorpus) and recipe.complete and len(checked) == len(results):
-        problems += [Problem(0, difference(count, found)) for count, found in sizes if count.certain and not agrees(count, found)]
-    if problems:
-        raise _report(recipe, sorted(set(problems)))
-    if getattr(recipe, "subset", None) == "tedlium":
-        checked = _ted_subset(checked)
-    if recipe.dev_fraction is not None:
-        checked = _with_dev_split(checked, recipe.dev_fraction)
-    return checked, checked_trials(recipe, listing.trials, [utterance for utterance, _ in checked]), sizes
-
-
-def _part(utterance: Utterance, facts: RecordingFacts) -> RecordingFacts | str:
-    """Facts about the part of a recording that an utterance is, or why there is none; the whole recording where no time is given."""
-    if utterance.start is None or utterance.end is None:
-        return facts
-    first, end = round(utterance.start * facts.sampling_rate), round(utterance.end * facts.sampling_rate)
-    seconds = facts.num_samples / facts.sampling_rate
-    if not 0 <= first < end or end > facts.num_samples + TOLERANCE_PART_SECONDS * facts.sampling_rate or first >= facts.num_samples:
-        return f"{facts.path}: {utterance.id} is from {utterance.start:g} s to {utterance.end:g} s, the recording lasts {seconds:g} s"
-    end = min(end, facts.num_samples)
-    return dataclasses.replace(facts, num_samples=end - first, first_sample=first, of_samples=facts.num_samples)
-
-
-def _phone_problems(utterance: Utterance, facts: RecordingFacts) -> list[Problem]:
-    seconds = facts.num_samples / facts.sampling_rate
-    if not utterance.phones or utterance.phones[-1][2] <= seconds + TOLERANCE_SECONDS:
-        return []
-    return [Problem(utterance.row, f"{facts.path}: its last phone ends at {utterance.phones[-1][2]:g} s, the recording at {seconds:g} s")]
+    found = examine(recipe, listing, decode=True)
+    if found.problems:
+        raise _report(recipe, sorted(found.problems))
+    splits = final_splits(recipe, listing.utterances, found.seconds)
+    checked = [(dataclasses.replace(found.checked[place][0], split=split), found.checked[place][1]) for place, split in splits.items()]
+    return checked, checked_trials(recipe, listing.trials, [utterance for utterance, _ in checked]), found.sizes
 
 
 def _report(recipe: Recipe, problems: list[Problem]) -> CorpusError:
@@ -169,40 +121,6 @@ def published_sizes(recipe: Recipe) -> tuple[Count, ...]:
 
 def _kind(recipe: Recipe) -> str:
     return str(getattr(recipe, "kind"))  # noqa: B009 (every class of recipe has a kind, and their base has none)
-
-
-def _split_problems(recipe: Recipe, listing: Listing) -> list[Problem]:
-    """Splits that must have rows and have none."""
-    sizes = Counter(utterance.split for utterance in listing.utterances)
-    if not sizes or not any(split in sizes for split in SPLITS):
-        return []  # there are no rows, or none with a valid split: reported already
-    problems = []
-    searched = any(utterance.relevant for utterance in listing.utterances)  # queries and documents: nothing is trained on them
-    if not sizes["train"] and recipe.default_split in (None, "train") and not searched:
-        problems.append(Problem(0, "split 'train' is empty: no row belongs to it"))
-    if recipe.dev_fraction is not None:
-        if sizes["dev"]:
-            problems.append(Problem(0, f"`dev_fraction` is set, but {sizes['dev']} rows are in split 'dev' already; remove one of the two"))
-        elif sizes["train"] < 2:
-            problems.append(Problem(0, f"`dev_fraction` divides split 'train', which has {sizes['train']} row(s); it takes 2"))
-    return problems
-
-
-def _ted_subset(checked: list[Checked]) -> list[Checked]:
-    """What the fine-tuning on TED-LIUM 3 uses of each split: ten hours of train, all of the others."""
-    kept: set[int] = set()
-    for split in SPLITS:
-        members = [(number, found) for number, found in enumerate(checked) if found[0].split == split]
-        # Rates may differ within a corpus; lengths are compared in samples of 16 kHz.
-        segments = [(round(facts.num_samples * 16_000 / facts.sampling_rate), utterance.text or "") for _, (utterance, facts) in members]
-        chosen = ted_subset(segments, 16_000, TRAIN_HOURS if split == "train" else None)
-        kept |= {members[position][0] for position in chosen}
-    return [found for number, found in enumerate(checked) if number in kept]
-
-
-def _with_dev_split(checked: list[Checked], fraction: float) -> list[Checked]:
-    dev = choose_dev([utterance.id for utterance, _ in checked if utterance.split == "train"], fraction)
-    return [(dataclasses.replace(utterance, split="dev") if utterance.id in dev else utterance, facts) for utterance, facts in checked]
 
 
 def _write(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from speechft.corpora.trials import Trial
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
 from speechft.errors import CorpusError, missing_file
 
@@ -57,8 +58,8 @@ def listing(
     return Listing(list(utterances), problems, expected=tuple(expected))
 
 
-def counted(count: Count, utterances: Sequence[Utterance], seconds: Sequence[float]) -> float:
-    """The number that `count` is about; `seconds` are the lengths of the utterances."""
+def counted(count: Count, utterances: Sequence[Utterance], trials: Sequence[Trial], seconds: Sequence[float]) -> float:
+    """The number that `count` is about; `seconds` are the lengths of the utterances, which only hours need."""
     of_split = [number for number, utterance in enumerate(utterances) if count.split in (None, utterance.split)]
     chosen = [utterances[number] for number in of_split]
     kind, _, name = count.what.partition(" ")
@@ -66,7 +67,8 @@ def counted(count: Count, utterances: Sequence[Utterance], seconds: Sequence[flo
         "utterances": len(chosen),
         "speakers": len(speakers_of(chosen)),
         "recordings": len({utterance.path for utterance in chosen}),
-        "hours": round(sum(seconds[number] for number in of_split) / 3600, 4),
+        "hours": round(sum(seconds[number] for number in of_split) / 3600, 4) if kind == "hours" else 0.0,
+        "trials": len(trials),
         "labels": len({utterance.label for utterance in chosen} - {None}),
         "fold": sum(utterance.fold == name for utterance in chosen),
         "label": sum(utterance.label == name for utterance in chosen),
@@ -83,6 +85,15 @@ def speakers_of(utterances: Iterable[Utterance]) -> set[str]:
 def agrees(count: Count, found: float) -> bool:
     """Whether a number is the published one; hours by 2 %."""
     return abs(found - count.number) <= (_HOURS_TOLERANCE * count.number if count.what == "hours" else 0)
+
+
+def differences(sizes: Iterable[tuple[Count, float]], complete: bool) -> tuple[list[str], list[str]]:
+    """Sentences about numbers that are not the published ones: problems, and remarks.
+
+    A number that is not certain makes a remark; so does every number of a corpus that is not `complete`.
+    """
+    different = [(count.certain and complete, difference(count, found)) for count, found in sizes if not agrees(count, found)]
+    return [sentence for must, sentence in different if must], [sentence for must, sentence in different if not must]
 
 
 def difference(count: Count, found: float) -> str:

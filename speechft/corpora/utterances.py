@@ -43,10 +43,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class Count:
-    """A published number of a split (None: of all): `utterances`, `speakers`, `recordings`, `hours`, `labels`, or `fold NAME`.
+    """A published number of a split (None: of all).
 
-    `certain` numbers must be met; the others are from memory of the literature, and a difference is a remark. `look_at` says where a
-    difference comes from.
+    `what` is `utterances`, `speakers`, `recordings`, `hours`, `labels`, `trials`, `fold NAME` or `label NAME`. `certain` numbers must
+    be met; the others are from memory of the literature, and a difference is a remark. `look_at` says where a difference comes from.
     """
 
     split: str | None

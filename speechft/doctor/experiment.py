@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from speechft.config import Experiment, PretrainedElsewhere, PublicEncoder, UnionCorpus, load_experiment
+from speechft.config import Experiment, PretrainedElsewhere, PublicEncoder, load_experiment
 from speechft.cost.plan import plan_experiment
 from speechft.cost.throughput import load_throughput
 from speechft.doctor.findings import OK, PROBLEM, WARNING, Finding, Status, careful
@@ -50,16 +50,19 @@ def _findings(path: Path, experiment: Experiment, absent: Status, corpora: bool)
     if not corpora:
         yield Finding("corpora", OK, "not looked at (--no-corpora)")
         return
-    for name, corpus in experiment.corpora.items():
-        if not isinstance(corpus, UnionCorpus):
-            yield from careful(lambda name=name, corpus=corpus: [_looked_at(name, corpus, absent)])  # type: ignore[misc]
+    seen: dict[str, CorpusCheck] = {}
+    for name in experiment.corpora:
+        yield from careful(lambda name=name: _looked_at(experiment, name, seen, absent))  # type: ignore[misc]
 
 
-def _looked_at(name: str, corpus: Any, absent: Status) -> Finding:
-    from speechft.corpora.checking import check_corpora  # imports torch, of which an installation may have none that works
+def _looked_at(experiment: Experiment, name: str, seen: dict[str, CorpusCheck], absent: Status) -> Iterator[Finding]:
+    from speechft.doctor.needs import look_at  # imports torch, of which an installation may have none that works
 
-    (found,) = check_corpora({name: corpus})
-    return _corpus(found, absent)
+    found = look_at(experiment, name, seen)
+    yield _corpus(found, absent)
+    for sentence in found.unmet:
+        key, _, complaint = sentence.partition(": ")
+        yield Finding(key, PROBLEM, complaint, "Its jobs would fail: change the recipe, or the corpus that it names.")
 
 
 def _corpus(check: CorpusCheck, absent: Status) -> Finding:
@@ -78,7 +81,7 @@ def _corpus(check: CorpusCheck, absent: Status) -> Finding:
         found, _, remedy = check.notes[0].partition(". ")
         return Finding(name, WARNING, found, remedy)
     if check.remarks:
-        return Finding(name, WARNING, check.remarks[0], "Not certain to be wrong: that number is from the literature.")
+        return Finding(name, WARNING, check.remarks[0], "Not certain to be wrong: a number from the literature, or a part of a corpus.")
     return Finding(name, OK, sizes)
 
 

@@ -6,7 +6,7 @@ SUPERB recipe, as in s3prl 0.4.18: the error rate that is reported is the lowest
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from torch import Generator, Tensor
 
 from speechft.corpora import load_split, num_samples_16k
 from speechft.corpora.rttm import Turn
+from speechft.corpora.trials import Trial
 from speechft.encoders import Encoder
 from speechft.errors import TaskError
 from speechft.evaluate.clips import Clip
@@ -29,7 +30,7 @@ from speechft.evaluate.outcome import Run
 from speechft.evaluate.probes import Batch
 from speechft.evaluate.sampling import shuffled
 from speechft.evaluate.separate import SeparateProbes
-from speechft.evaluate.splits import SPLITS, Split, manifest_hash
+from speechft.evaluate.splits import SPLITS, Split, manifest_hash, need_splits
 from speechft.evaluate.training import scoring_batches
 from speechft.recipes import EvaluationRecipe
 from speechft.tasks.base import Task, listing
@@ -47,6 +48,35 @@ class MixtureFold(Fold):
     """Recordings of two speakers. The clips of a split are chunks, and `chunk_labels` their frame labels."""
 
     chunk_labels: dict[str, list[Tensor]]
+
+
+def check(task: Task, cuts: Mapping[str, Sequence[Any]], trials: Sequence[Trial]) -> None:  # noqa: ARG001
+    """Refuse a corpus that lacks a split, or recordings of another number of speakers.
+
+    Raises:
+        CorpusError, TaskError: as `load`, for what lists tell.
+    """
+    assert isinstance(task, SpeakerDiarization)
+    need_splits(cuts, SPLITS)
+    problems: list[str] = []
+    for name in SPLITS:
+        for cut in cuts[name]:
+            _turns(task, name, cut, problems)
+    _refuse(problems)
+
+
+def _turns(task: SpeakerDiarization, name: str, cut: Any, problems: list[str]) -> list[Turn] | None:
+    """The turns of a recording, or None and a line more in `problems`."""
+    try:
+        return task.turns(cut)
+    except TaskError as error:
+        problems.append(f"{name}: {error}")
+        return None
+
+
+def _refuse(problems: Sequence[str]) -> None:
+    if problems:
+        raise TaskError(listing(f"{len(problems)} recording(s) can not be used for task 'sd'.", problems))
 
 
 def load(
@@ -74,10 +104,8 @@ def load(
         clips: list[Clip] = []
         first_clip, labels[name], short = [0], [], 0
         for cut in cuts:
-            try:
-                turns = task.turns(cut)
-            except TaskError as error:
-                problems.append(f"{name}: {error}")
+            turns = _turns(task, name, cut, problems)
+            if turns is None:
                 continue
             for start, end in chunk_bounds(num_samples_16k(cut)):
                 if (end - start) * FRAME_SHIFT < encoder.min_samples:
@@ -90,8 +118,7 @@ def load(
             first_clip.append(len(clips))
         dropped = {SHORT_CHUNK: short} if short else {}
         splits[name] = Split(name, cuts, (), tuple(clips), tuple(first_clip), dropped, manifest_hash(cuts))
-    if problems:
-        raise TaskError(listing(f"{len(problems)} recording(s) can not be used for task 'sd'.", problems))
+    _refuse(problems)
     return MixtureFold(None, task.label_set(()), splits, labels)
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 
 from torch import Generator
 
+from speechft.corpora.trials import Trial as Listed
 from speechft.encoders import Encoder
 from speechft.evaluate.checkpoints import training_file
 from speechft.evaluate.clips import Clip
@@ -38,6 +39,9 @@ class Request:
 
 class TaskEvaluation(Protocol):
     """A module that evaluates one task in its own way."""
+
+    def check(self, task: Task, cuts: Mapping[str, Sequence[Any]], trials: Sequence[Listed]) -> None:
+        """Refuse what `load` would refuse, as far as the lists of a corpus tell."""
 
     def load(
         self, task: Task, manifests: Manifests, encoder: Encoder, recipe: EvaluationRecipe, work: Path | None = None, measure: bool = True

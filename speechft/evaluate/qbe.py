@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from speechft.corpora import load_split, num_samples_16k
+from speechft.corpora.trials import Trial as Listed
 from speechft.encoders import Encoder
 from speechft.errors import TaskError
 from speechft.evaluate.cell import Selected, Trial
@@ -29,7 +30,7 @@ from speechft.evaluate.folds import Fold
 from speechft.evaluate.heads import Manifests, Request, batches_of, clip_batches
 from speechft.evaluate.outcome import Run
 from speechft.evaluate.score_blocks import ScoreBlocks
-from speechft.evaluate.splits import Split, manifest_hash
+from speechft.evaluate.splits import Split, manifest_hash, need_splits
 from speechft.recipes import EvaluationRecipe
 from speechft.tasks.base import Task, listing
 from speechft.tasks.qbe import DOCUMENT, QUERY, QueryByExample
@@ -75,6 +76,34 @@ def load(
     assert isinstance(task, QueryByExample)
     cuts = {name: tuple(load_split(manifests, name)) for name in ("dev", "test")}
     _check_lengths(cuts, encoder)
+    sides = _sides(task, cuts)
+    pool = _ClipPool()
+    searches: dict[str, Search] = {}
+    splits = {"train": Split("train", (), (), (), (0,), {}, "")}
+    for name, (queries, documents, relevant) in sides.items():
+        searches[name] = Search([pool.row(query) for query in queries], [pool.row(document) for document in documents], relevant)
+        short = sum(encoder.frame_count(num_samples_16k(query)) < MIN_QUERY_FRAMES for query in queries)
+        absent = int((~searches[name].relevant.any(axis=1)).sum())
+        dropped = {reason: count for reason, count in ((SHORT_QUERY, short), (NO_OCCURRENCE, absent)) if count}
+        members = cuts[name]
+        own = tuple(pool.clips[pool.row(cut)] for cut in members)
+        splits[name] = Split(name, members, (), own, tuple(range(len(own) + 1)), dropped, manifest_hash(members))
+    return SearchFold(None, task.label_set(()), splits, tuple(pool.clips), searches)
+
+
+def check(task: Task, cuts: Mapping[str, Sequence[Any]], trials: Sequence[Listed]) -> None:  # noqa: ARG001
+    """Refuse a corpus without dev or test, queries, documents, or documents that are relevant.
+
+    Raises:
+        CorpusError, TaskError: as `load`, for what lists tell.
+    """
+    assert isinstance(task, QueryByExample)
+    need_splits(cuts, ("dev", "test"))
+    _sides(task, {name: cuts[name] for name in ("dev", "test")})
+
+
+def _sides(task: QueryByExample, cuts: Mapping[str, Sequence[Any]]) -> dict[str, tuple[list[Any], list[Any], NDArray[np.bool_]]]:
+    """Queries, documents and which of them are relevant, of dev and of test."""
     problems: list[str] = []
     found: dict[str, dict[str, list[Any]]] = {name: {QUERY: [], DOCUMENT: []} for name in cuts}
     for name, members in cuts.items():
@@ -85,19 +114,11 @@ def load(
                 problems.append(f"{name}: {error}")
     if problems:
         raise TaskError(listing(f"{len(problems)} recording(s) can not be used for task 'qbe'.", problems))
-    pool = _ClipPool()
-    searches: dict[str, Search] = {}
-    splits = {"train": Split("train", (), (), (), (0,), {}, "")}
+    sides = {}
     for name, other in (("dev", "test"), ("test", "dev")):
-        queries = found[name][QUERY]
-        searches[name] = _search(task, name, queries, found[name][DOCUMENT] or found[other][DOCUMENT], pool)
-        short = sum(encoder.frame_count(num_samples_16k(query)) < MIN_QUERY_FRAMES for query in queries)
-        absent = int((~searches[name].relevant.any(axis=1)).sum())
-        dropped = {reason: count for reason, count in ((SHORT_QUERY, short), (NO_OCCURRENCE, absent)) if count}
-        members = cuts[name]
-        own = tuple(pool.clips[pool.row(cut)] for cut in members)
-        splits[name] = Split(name, members, (), own, tuple(range(len(own) + 1)), dropped, manifest_hash(members))
-    return SearchFold(None, task.label_set(()), splits, tuple(pool.clips), searches)
+        queries, documents = found[name][QUERY], found[name][DOCUMENT] or found[other][DOCUMENT]
+        sides[name] = queries, documents, _relevance(task, name, queries, documents)
+    return sides
 
 
 class _ClipPool:
@@ -127,7 +148,8 @@ def _check_lengths(cuts: Mapping[str, Sequence[Any]], encoder: Encoder) -> None:
         raise TaskError(listing(heading + " Leave them out of the corpus, for all models.", short))
 
 
-def _search(task: QueryByExample, name: str, queries: Sequence[Any], documents: Sequence[Any], pool: _ClipPool) -> Search:
+def _relevance(task: QueryByExample, name: str, queries: Sequence[Any], documents: Sequence[Any]) -> NDArray[np.bool_]:
+    """Which documents hold the term of which query, (queries, documents)."""
     if not queries or not documents:
         lacking = "query" if not queries else "document (neither has the other split)"
         raise TaskError(f"The {name} split: has no {lacking}. Set the corpus' label column to {QUERY!r} or {DOCUMENT!r}.")
@@ -146,7 +168,7 @@ def _search(task: QueryByExample, name: str, queries: Sequence[Any], documents: 
         raise TaskError(
             f"The {name} split: no query has a relevant document, so there is nothing to find. Fill the corpus' relevant column."
         )
-    return Search([pool.row(query) for query in queries], [pool.row(document) for document in documents], relevant)
+    return relevant
 
 
 def requests(task: Task, recipe: EvaluationRecipe, fold: Fold, max_batch_samples: int) -> list[Request]:  # noqa: ARG001

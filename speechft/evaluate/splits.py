@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 
 from speechft.corpora import load_split, num_samples_16k
 from speechft.encoders import Encoder
-from speechft.errors import TaskError
+from speechft.errors import CorpusError, TaskError
 from speechft.evaluate.clips import SAMPLE_RATE, Clip, CropTable, crop_start
 from speechft.recipes import CropDraws
 from speechft.tasks.base import LabelSet, Task, listing
@@ -78,12 +78,21 @@ def load_splits(
             has folds besides the three splits.
     """
     cuts = {name: tuple(load_split(manifests, name)) for name in SPLITS}
-    if task.folds(cuts["train"]) is not None:
+    refuse_folds(task, cuts["train"])
+    return make_splits(task, cuts, {name: manifest_hash(found) for name, found in cuts.items()}, encoder, crop_draws)
+
+
+def refuse_folds(task: Task, train: Sequence[Any]) -> None:
+    """Refuse a corpus that has its own division and names folds besides.
+
+    Raises:
+        TaskError: it does.
+    """
+    if task.folds(train) is not None:
         raise TaskError(
             f"The corpus of task {task.name!r} has both folds and a dev and a test split. To cross-validate, put all recordings into train "
             "(`default_split: train`); to use the splits, leave the fold column out."
         )
-    return make_splits(task, cuts, {name: manifest_hash(found) for name, found in cuts.items()}, encoder, crop_draws)
 
 
 def make_splits(
@@ -95,7 +104,7 @@ def make_splits(
     fold: str | None = None,
 ) -> tuple[LabelSet, dict[str, Split]]:
     """The same from cuts of each split; `fold` is named in errors."""
-    where = {name: f"The {name} split" + (f" of fold {fold!r}" if fold else "") for name in SPLITS}
+    where = split_titles(fold)
     short = {name: [cut for cut in cuts[name] if num_samples_16k(cut) < encoder.min_samples] for name in SPLITS}
     for name in ("dev", "test"):
         if short[name]:
@@ -106,27 +115,74 @@ def make_splits(
     used = {**cuts, "train": tuple(cut for cut in cuts["train"] if cut.id not in left_out)}
     if not used["train"]:
         raise TaskError(f"{where['train']}: all {len(left_out)} utterances are shorter than one frame ({encoder.min_samples} samples).")
-    labels = task.label_set(used["train"])
-    task.check(used)
+    labels, targets = encode_targets(task, used, where)
     splits = {}
     for name in SPLITS:
-        targets = tuple(task.targets(used[name], labels, where[name]))
         clips, first_clip = _clips(task, name, used[name], crop_draws)
         dropped = Counter({TOO_SHORT: len(short[name])} if short[name] else {})
         if name == "train":
-            dropped += _without_gradient(task, encoder, targets, clips, first_clip)
-        splits[name] = Split(name, used[name], targets, clips, first_clip, dict(dropped), hashes[name])
-    for name in ("dev", "test"):
-        _check_trained(task, labels, splits["train"], splits[name], where[name])
+            dropped += _without_gradient(task, encoder, targets[name], clips, first_clip)
+        splits[name] = Split(name, used[name], targets[name], clips, first_clip, dict(dropped), hashes[name])
     return labels, splits
 
 
-def _check_trained(task: Task, labels: LabelSet, train: Split, scored: Split, where: str) -> None:
+def split_titles(fold: str | None = None) -> dict[str, str]:
+    """What errors call each split."""
+    return {name: f"The {name} split" + (f" of fold {fold!r}" if fold else "") for name in SPLITS}
+
+
+def need_splits(cuts: Mapping[str, Sequence[Any]], needed: Sequence[str]) -> None:
+    """Refuse a corpus that lacks a split.
+
+    Raises:
+        CorpusError: names those that it lacks and those that it has.
+    """
+    missing = [name for name in needed if not cuts.get(name)]
+    if missing:
+        raise CorpusError(f"The corpus has no split {' and no split '.join(missing)}. Splits there: {', '.join(cuts) or 'none'}.")
+
+
+def encode_targets(
+    task: Task, cuts: Mapping[str, Sequence[Any]], where: Mapping[str, str]
+) -> tuple[LabelSet, dict[str, tuple[Tensor, ...]]]:
+    """The outputs of the head, and the targets of every split of `cuts`; `where` says what errors call a split.
+
+    Raises:
+        TaskError: labels or targets are missing, in any of the splits, or one is of a class that no utterance of train has.
+    """
+    labels = task.label_set(cuts["train"])
+    task.check(cuts)
+    targets: dict[str, tuple[Tensor, ...]] = {}
+    problems: list[str] = []
+    for name, members in cuts.items():
+        try:
+            targets[name] = tuple(task.targets(members, labels, where[name]))
+        except TaskError as error:
+            problems.append(str(error))
+    if problems:
+        raise TaskError("\n".join(problems))
+    for name in (name for name in cuts if name != "train"):
+        _check_trained(task, labels, targets["train"], cuts[name], targets[name], where[name])
+    return labels, targets
+
+
+def check_targets(task: Task, cuts: Mapping[str, Sequence[Any]], where: Mapping[str, str]) -> None:
+    """Refuse cuts that `encode_targets` refuses, and classes that an option of the task names but no utterance of train has."""
+    labels, targets = encode_targets(task, cuts, where)
+    trained = {int(target) for target in targets["train"] if target.dim() == 0}
+    absent = [symbol for index, symbol in enumerate(labels.symbols) if trained and index not in trained]
+    if absent:
+        raise TaskError(f"{where['train']}: no utterance is of class {', '.join(map(repr, absent))}, which the options of the task name.")
+
+
+def _check_trained(
+    task: Task, labels: LabelSet, trained_on: Sequence[Tensor], cuts: Sequence[Any], targets: Sequence[Tensor], where: str
+) -> None:
     """Classes may be given by an option of the task; scores over one that no training utterance has would mean nothing."""
-    trained = {int(target) for target in train.targets if target.dim() == 0}
+    trained = {int(target) for target in trained_on if target.dim() == 0}
     problems = [
         f"{cut.id}: class {labels.symbols[int(target)]!r}"
-        for cut, target in zip(scored.cuts, scored.targets, strict=True)
+        for cut, target in zip(cuts, targets, strict=True)
         if target.dim() == 0 and int(target) not in trained
     ]
     if problems:

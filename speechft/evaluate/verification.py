@@ -7,7 +7,7 @@ are reported, and the cell says so. A corpus with trials of dev is treated as al
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from torch import Generator, Tensor
 from speechft.corpora import load_split, split_names
 from speechft.corpora.trials import Trial, read_trials, trials_by_split, trials_path
 from speechft.encoders import Encoder
-from speechft.errors import TaskError
+from speechft.errors import CorpusError, TaskError
 from speechft.evaluate.clips import SAMPLE_RATE, CropTable, crop_generator
 from speechft.evaluate.detection import equal_error_rate
 from speechft.evaluate.features import FrameFeatures, FrozenEncoder
@@ -31,7 +31,7 @@ from speechft.evaluate.probes import Batch
 from speechft.evaluate.sampling import shuffled
 from speechft.evaluate.separate import SeparateProbes
 from speechft.evaluate.silence import Silence
-from speechft.evaluate.splits import SPLITS, Split, manifest_hash
+from speechft.evaluate.splits import SPLITS, Split, check_targets, manifest_hash, need_splits, split_titles
 from speechft.files import sha256_json
 from speechft.recipes import EvaluationRecipe
 from speechft.tasks.asv import SpeakerVerification
@@ -83,9 +83,7 @@ def load(
     names = [name for name in SPLITS if name != "dev" or "dev" in split_names(manifests)]
     cuts = {name: tuple(load_split(manifests, name)) for name in names}
     path = trials_path(manifests)
-    trials = trials_by_split(read_trials(path), {cut.id: name for name in names for cut in cuts[name]}, str(path))
-    for name in ("dev", "test"):
-        _check_kinds(name, trials[name], path)
+    trials = _trials_of(cuts, read_trials(path), str(path))
     silence = Silence(task.gain, work, measure)
     splits = {"train": _train_split(task, cuts["train"], encoder, silence)}
     for name in ("dev", "test"):
@@ -93,6 +91,31 @@ def load(
     labels = task.label_set(splits["train"].cuts)
     targets = task.targets(splits["train"].cuts, labels, "The train split")
     return TrialFold(None, labels, splits, targets, trials, silence.measured)
+
+
+def check(task: Task, cuts: Mapping[str, Sequence[Any]], trials: Sequence[Trial]) -> None:
+    """Refuse a corpus without train or test, trials of both kinds on test, or speakers of train.
+
+    Raises:
+        CorpusError, TaskError: as `load`, for what lists tell.
+    """
+    need_splits(cuts, ("train", "test"))
+    if not trials:
+        raise CorpusError("The corpus has no list of trials, which task 'asv' needs. Give one as `trials` of the corpus.")
+    _trials_of(cuts, trials, "trials")
+    check_targets(task, {"train": cuts["train"]}, split_titles())
+
+
+def _trials_of(cuts: Mapping[str, Sequence[Any]], listed: Sequence[Trial], source: str) -> dict[str, list[Trial]]:
+    """Trials of dev and of test; without trials of dev, test selects; without those of test there is nothing to report."""
+    trials = trials_by_split(listed, {cut.id: name for name, members in cuts.items() for cut in members}, source)
+    for name, found in trials.items():
+        same = sum(trial.same for trial in found)
+        if (found or name == "test") and same in (0, len(found)):
+            raise TaskError(
+                f"{source}: {same} of {len(found)} trials of {name} have label 1; an equal error rate needs trials of both kinds."
+            )
+    return trials
 
 
 def _train_split(task: SpeakerVerification, cuts: Sequence[Any], encoder: Encoder, silence: Silence) -> Split:
@@ -121,13 +144,6 @@ def _trial_split(name: str, cuts: Sequence[Any], trials: Sequence[Trial], encode
     pairs = [[trial.same, trial.enrolment, trial.test] for trial in trials]
     sha256 = sha256_json([manifest_hash(cuts), pairs]) if cuts else ""
     return Split(name, used, (), clips, tuple(range(len(used) + 1)), dropped, sha256)
-
-
-def _check_kinds(name: str, trials: Sequence[Trial], path: Path) -> None:
-    same = sum(trial.same for trial in trials)
-    # Without trials of dev, test selects; without those of test there is nothing to report.
-    if (trials or name == "test") and same in (0, len(trials)):
-        raise TaskError(f"{path}: {same} of {len(trials)} trials of {name} have label 1; an equal error rate needs trials of both kinds.")
 
 
 def requests(task: Task, recipe: EvaluationRecipe, fold: Fold, max_batch_samples: int) -> list[Request]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from speechft.corpora import load_split
 from speechft.errors import TaskError
+from speechft.evaluate.splits import check_targets, need_splits, split_titles
 from speechft.tasks.base import Task
 
 
@@ -24,9 +25,24 @@ def load_stage1_split(task: Task, manifests: Mapping[str, Path], split: str, fol
     """
     if fold is None:
         return list(load_split(manifests, split))
-    folds = task.folds(list(load_split(manifests, "train")))
+    return list(_without(task, list(load_split(manifests, "train")), fold)[split])
+
+
+def check_stage1(task: Task, cuts: Mapping[str, Sequence[Any]], fold: str | None) -> None:
+    """Refuse a corpus on which the task can not be learnt; `cuts` are those of each split that there is.
+
+    Raises:
+        CorpusError, TaskError: a split, the fold, a column, a class or a word is missing, as the fine-tuning itself would say it.
+    """
+    need_splits(cuts, needed_splits(fold))
+    divided = cuts if fold is None else _without(task, cuts["train"], fold)
+    check_targets(task, {name: divided[name] for name in ("train", "dev")}, split_titles(fold))
+
+
+def _without(task: Task, cuts: Sequence[Any], fold: str) -> Mapping[str, tuple[Any, ...]]:
+    folds = task.folds(cuts)
     if folds is None:
         raise TaskError(f"fold: task {task.name!r} makes no folds of this corpus. Fill the corpus' fold column, or leave `fold` out.")
     if fold not in folds:
         raise TaskError(f"fold: the corpus has no fold {fold!r}. Folds: {', '.join(folds)}.")
-    return list(folds[fold][split])
+    return folds[fold]

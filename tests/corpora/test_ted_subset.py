@@ -28,7 +28,7 @@ def test_the_segment_that_passes_the_limit_is_the_last():
 
 
 def test_a_corpus_is_prepared_by_that_rule(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("speechft.corpora.prepare.TRAIN_HOURS", 2.5 / 3600)
+    monkeypatch.setattr("speechft.corpora.splits.TRAIN_HOURS", 2.5 / 3600)
     seconds = {"a": 1.0, "b": 0.5, "c": 1.2, "d": 1.1, "e": 1.3, "f": 1.4, "dev1": 1.0, "dev2": 2.0, "dev3": 2.0}
     for name, length in seconds.items():
         folder.tone(f"{name}.wav", length)

@@ -19,7 +19,7 @@ def aishell3(skeleton):
 
 
 def test_sizes_problems_and_remarks(aishell3):
-    (found,) = check_corpora({"mandarin": aishell3.recipe("aishell3")})
+    (found,) = check_corpora({"mandarin": aishell3.recipe("aishell3", complete=True)})
     (row,) = found.splits
     assert (row.split, row.found, row.problems) == ("train", "2 utterances, 2 speakers", 1)
     assert row.expected == "in all 88,035 utterances, 218 speakers, 85 hours"
@@ -29,6 +29,12 @@ def test_sizes_problems_and_remarks(aishell3):
         "all splits: 2 speakers, published are 218",
         "all splits: 0.002 hours, published are 85",
     ]
+
+
+def test_the_sizes_of_a_part_of_a_corpus_are_remarks(aishell3):
+    (found,) = check_corpora({"mandarin": aishell3.recipe("aishell3")})
+    assert (found.problems, found.splits[0].problems) == ((), 0)
+    assert found.remarks[0] == "all splits: 2 utterances, published are 88035; look at train/content.txt and test/content.txt"
 
 
 def test_parts_count_as_long_as_they_are(skeleton):

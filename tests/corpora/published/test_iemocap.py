@@ -32,10 +32,13 @@ def test_four_classes_a_fold_a_session_women_before_men(iemocap):
     assert [cut.id for cut in cuts[:5]] == [f"Ses01F_impro01_{turn}" for turn in ("F000", "F001", "F002", "M000", "M002")]
     assert [cut.supervisions[0].custom["label"] for cut in cuts[:5]] == ["neutral", "happy", "happy", "angry", "sad"]
     assert [cut.supervisions[0].speaker for cut in cuts[2:4]] == ["Ses01F", "Ses01M"]
-    assert summary["splits"]["train"]["folds"] == {f"Session{number}": 10 for number in range(1, 6)}
+    assert summary["splits"]["train"]["folds"] == {str(number): 10 for number in range(1, 6)}
+    assert {cut.id[:5] for cut in cuts if cut.custom["fold"] == "2"} == {"Ses02"}
     labels, _ = iemocap.targets("er", splits)
     assert labels.symbols == ("angry", "happy", "neutral", "sad")
     folds = get_task("er").folds(cuts)
+    # Fold N leaves session N out.
+    assert {name: {cut.id[:5] for cut in fold["test"]} for name, fold in folds.items()} == {str(n): {f"Ses0{n}"} for n in range(1, 6)}
     assert [(len(fold["train"]), len(fold["dev"]), len(fold["test"])) for fold in folds.values()] == [(32, 8, 10)] * 5
 
 

@@ -46,7 +46,7 @@ def test_the_subset_of_the_released_fine_tuning(tedlium):
 
 
 def test_ten_hours_of_train_are_taken_in_the_order_of_the_corpus(tedlium, monkeypatch):
-    monkeypatch.setattr("speechft.corpora.prepare.TRAIN_HOURS", 2.0 / 3600)
+    monkeypatch.setattr("speechft.corpora.splits.TRAIN_HOURS", 2.0 / 3600)
     _, splits = tedlium.prepare("tedlium3")
     assert [cut.id for cut in splits["train"]] == ["911Mothers_2010W-0002", "911Mothers_2010W-0004"]
     assert len(splits["test"]) == 3

@@ -45,7 +45,10 @@ def test_a_wrong_list_is_reported_by_line(voxceleb):
     assert [problem.split("line ")[1][0] for problem in caught.value.problems] == ["1", "3", "4"]
     path = split_list(voxceleb, "1 id10001/1zcIwhmdeo4/00001.wav", name="veri_test_class.txt")
     with pytest.raises(CorpusError, match="is not the list of this name that s3prl has"):
-        voxceleb.prepare("voxceleb1", use="sid", split_list=path)
+        voxceleb.prepare("voxceleb1", use="sid", split_list=path, complete=True)
+    # A part of the corpus has a part of the list.
+    _, splits = voxceleb.prepare("voxceleb1", use="sid", split_list=path)
+    assert [cut.id for cut in splits["train"]] == ["id10001-1zcIwhmdeo4-00001"]
     with pytest.raises(CorpusError, match="`split_list` is not given"):
         voxceleb.prepare("voxceleb1", use="sid")
 
@@ -75,7 +78,7 @@ def test_trials_are_checked_against_names_and_published_number(voxceleb):
     assert "line 1:" in caught.value.problems[0]
     assert "contradicts the speakers" in caught.value.problems[0]
     assert "line 2:" in caught.value.problems[1]
-    with pytest.raises(CorpusError, match="1 trials, published are 37720"):
+    with pytest.raises(CorpusError, match="all splits: 1 trials, published are 37720; look at `trials`: s3prl's"):
         voxceleb.prepare("voxceleb1", use="asv", trials=trials, complete=True)
 
 

@@ -1,0 +1,127 @@
+"""Whether a corpus can be used: what its lists say, then what the headers of its recordings say, then every recording itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from speechft.corpora.annotations import checked_trials, relevance_problems, turn_problems
+from speechft.corpora.inspection import NO_SUCH_FILE, RecordingFacts, inspect_all
+from speechft.corpora.phones import TOLERANCE_SECONDS
+from speechft.corpora.published import counted, differences
+from speechft.corpora.splits import SPLITS, final_splits
+from speechft.corpora.utterances import Count, Listing, Problem, Utterance
+from speechft.corpus_recipes import PublishedCorpus
+from speechft.errors import CorpusError
+from speechft.recipes import CorpusRecipe
+
+Recipe = CorpusRecipe | PublishedCorpus
+Checked = tuple[Utterance, RecordingFacts]
+TOLERANCE_PART_SECONDS = 1.0
+"""By which a part may end after its recording; it then ends with it. Transcribers of talks mark the last segment past the end."""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What was found: recordings that are intact, published sizes with ours, and what is wrong or only different."""
+
+    checked: list[Checked]
+    seconds: list[float]
+    """Of each utterance of the listing; 0 where its recording can not be used."""
+    sizes: list[tuple[Count, float]]
+    problems: list[Problem]
+    remarks: list[str]
+
+
+def examine(recipe: Recipe, listing: Listing, *, decode: bool) -> Examination:
+    """Look at everything that a corpus lists.
+
+    With `decode` recordings are read to their end, which can take hours; but only if there is nothing wrong with the lists. Otherwise
+    their headers have to do, so that a wrong list is reported at once, beside what else the headers tell.
+    """
+    complete = isinstance(recipe, PublishedCorpus) and recipe.complete
+    problems = [*list_problems(recipe, listing), *_missing_recordings(recipe, listing.utterances)]
+    if decode:
+        problems += [Problem(0, sentence) for sentence in listing.to_fetch]
+    listed = [(count, counted(count, listing.utterances, listing.trials, ())) for count in listing.expected if count.what != "hours"]
+    different, remarks = differences(listed, complete)
+
+    paths = list(dict.fromkeys(utterance.path for utterance in listing.utterances))
+    results = inspect_all(paths, recipe.channel, f"checking {recipe.path.name}", decode=decode and not (problems or different))
+    of_path = dict(zip(paths, results, strict=True))
+    checked: list[Checked] = []
+    seconds: list[float] = []
+    for utterance in listing.utterances:
+        result = of_path[utterance.path]
+        if not isinstance(result, str):
+            result = _part(utterance, result)
+        if isinstance(result, str):
+            problems.append(Problem(utterance.row, result))
+            seconds.append(0.0)
+        else:
+            problems += [*_phone_problems(utterance, result), *turn_problems(utterance, result)]
+            checked.append((utterance, result))
+            seconds.append(result.num_samples / result.sampling_rate)
+    sizes = [(count, counted(count, listing.utterances, listing.trials, seconds)) for count in listing.expected]
+    if len(checked) == len(listing.utterances):
+        different, remarks = differences(sizes, complete)
+    problems += [Problem(0, sentence) for sentence in different]
+    return Examination(checked, seconds, sizes, list(dict.fromkeys(problems)), remarks)
+
+
+def list_problems(recipe: Recipe, listing: Listing) -> list[Problem]:
+    """What is wrong with a corpus by its lists alone: rows, splits, relevant documents, trials."""
+    problems = [*listing.problems, *_split_problems(recipe, listing), *relevance_problems(listing.utterances)]
+    splits = final_splits(recipe, listing.utterances, None)
+    utterances = [dataclasses.replace(listing.utterances[place], split=split) for place, split in splits.items()]
+    try:
+        checked_trials(recipe, listing.trials, utterances)
+    except CorpusError as error:
+        problems += [Problem(0, line) for line in (str(error).splitlines()[0], *error.problems)]
+    return problems
+
+
+def _missing_recordings(recipe: Recipe, utterances: Sequence[Utterance]) -> list[Problem]:
+    there = {path: path.exists() for path in dict.fromkeys(utterance.path for utterance in utterances)}
+    problems = [Problem(found.row, f"{found.path}: {NO_SUCH_FILE}") for found in utterances if not there[found.path]]
+    if isinstance(recipe, CorpusRecipe) and len(problems) == len(utterances) > 1:
+        problems.append(Problem(0, "not one recording is where the table says; set `audio_root` to the folder that its paths start from"))
+    return problems
+
+
+def _part(utterance: Utterance, facts: RecordingFacts) -> RecordingFacts | str:
+    """Facts about the part of a recording that an utterance is, or why there is none; the whole recording where no time is given."""
+    if utterance.start is None or utterance.end is None:
+        return facts
+    first, end = round(utterance.start * facts.sampling_rate), round(utterance.end * facts.sampling_rate)
+    seconds = facts.num_samples / facts.sampling_rate
+    if not 0 <= first < end or end > facts.num_samples + TOLERANCE_PART_SECONDS * facts.sampling_rate or first >= facts.num_samples:
+        return f"{facts.path}: {utterance.id} is from {utterance.start:g} s to {utterance.end:g} s, the recording lasts {seconds:g} s"
+    end = min(end, facts.num_samples)
+    return dataclasses.replace(facts, num_samples=end - first, first_sample=first, of_samples=facts.num_samples)
+
+
+def _phone_problems(utterance: Utterance, facts: RecordingFacts) -> list[Problem]:
+    seconds = facts.num_samples / facts.sampling_rate
+    if not utterance.phones or utterance.phones[-1][2] <= seconds + TOLERANCE_SECONDS:
+        return []
+    return [Problem(utterance.row, f"{facts.path}: its last phone ends at {utterance.phones[-1][2]:g} s, the recording at {seconds:g} s")]
+
+
+def _split_problems(recipe: Recipe, listing: Listing) -> list[Problem]:
+    """Splits that must have rows and have none."""
+    sizes = Counter(utterance.split for utterance in listing.utterances)
+    if not sizes or not any(split in sizes for split in SPLITS):
+        return []  # there are no rows, or none with a valid split: reported already
+    problems = []
+    searched = any(utterance.relevant for utterance in listing.utterances)  # queries and documents: nothing is trained on them
+    if not sizes["train"] and recipe.default_split in (None, "train") and not searched:
+        problems.append(Problem(0, "split 'train' is empty: no row belongs to it"))
+    if recipe.dev_fraction is not None:
+        if sizes["dev"]:
+            problems.append(Problem(0, f"`dev_fraction` is set, but {sizes['dev']} rows are in split 'dev' already; remove one of the two"))
+        elif sizes["train"] < 2:
+            problems.append(Problem(0, f"`dev_fraction` divides split 'train', which has {sizes['train']} row(s); it takes 2"))
+    return problems

@@ -1,0 +1,154 @@
+"""What an experiment asks of its corpora, compared with what their lists give: splits, folds, columns, classes, words, trials.
+
+The rules are those of evaluation and of stage 1 themselves (`check_evaluation`, `check_stage1`), asked before any job runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from speechft.config import Experiment, PretrainedHere, TrainedMethod, UnionCorpus
+from speechft.corpora.checking import CorpusCheck, Listed, check_corpus, check_union
+from speechft.corpora.trials import Trial
+from speechft.errors import SpeechFTError
+from speechft.evaluate.lists import check_evaluation
+from speechft.evaluate.splits import SPLITS, need_splits
+from speechft.files import sha256_json
+from speechft.finetune.splits import check_stage1, needed_splits
+from speechft.lexicon_files import lexicon_files, will_be_fetched
+from speechft.recipes import FinetuneRecipe
+from speechft.tasks import get_task
+
+_SHOWN = 3
+"""Utterances or words that a sentence names."""
+Cuts = Mapping[str, Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one key of the experiment asks of a corpus; `check` raises what is not met."""
+
+    key: str
+    check: Callable[[Cuts, Sequence[Trial]], None]
+
+
+def look_at(experiment: Experiment, name: str, seen: dict[str, CorpusCheck]) -> CorpusCheck:
+    """Look at a corpus of the experiment and at what the experiment asks of it.
+
+    `seen` holds the corpora that were looked at before, which unions are made of, and receives this one.
+    """
+    if name in seen:
+        return seen[name]
+    corpus = experiment.corpora[name]
+    if isinstance(corpus, UnionCorpus):
+        members = {member: look_at(experiment, member, seen).listed for member in corpus.of}
+        readable = {member: listed for member, listed in members.items() if listed is not None}
+        lacking = [f"{member} can not be read" for member in members if member not in readable]
+        found = check_union(name, readable)
+        found = dataclasses.replace(found, listed=None, problems=(*lacking, *found.problems)) if lacking else found
+    else:
+        found = check_corpus(name, corpus)
+    unmet = () if found.listed is None else unmet_needs(experiment, name, found.listed)
+    count = len(found.problems) + len(unmet)
+    rows = (dataclasses.replace(found.splits[0], problems=count), *found.splits[1:])
+    seen[name] = dataclasses.replace(found, splits=rows, unmet=unmet)
+    return seen[name]
+
+
+def unmet_needs(experiment: Experiment, name: str, listed: Listed) -> tuple[str, ...]:
+    """A sentence for each key of the experiment that asks of the corpus what its lists do not give."""
+    needs = list(_needs(experiment, name))
+    if not needs:
+        return ()
+    cuts = listed.cuts()
+    unmet = []
+    for need in needs:
+        try:
+            need.check(cuts, listed.trials)
+        except SpeechFTError as error:
+            unmet.append(f"{need.key}: corpus {name}: {_sentence(str(error))}")
+    return tuple(unmet)
+
+
+def _needs(experiment: Experiment, name: str) -> Iterator[Need]:
+    for task, evaluation in experiment.tasks.items():
+        if evaluation.corpus == name:
+            yield Need(f"tasks.{task}", _evaluated(experiment, task))
+    for tuning, entry in experiment.finetunings.items():
+        if entry.pretraining is not None and entry.corpus == name:
+            yield Need(f"finetunings.{tuning}", _with_splits("train"))
+        elif entry.recipe is not None and name in entry.corpora:
+            yield from _learnt(experiment, tuning, name)
+    for encoder, made in experiment.encoders.items():
+        if isinstance(made, PretrainedHere) and name in made.corpora:
+            yield Need(f"encoders.{encoder}", _with_splits("train"))
+    for analysis, layout in experiment.analyses.items():
+        if layout.corpus == name:
+            yield Need(f"analyses.{analysis}", _with_splits(layout.recipe.split))
+
+
+def _evaluated(experiment: Experiment, task: str) -> Callable[[Cuts, Sequence[Trial]], None]:
+    def check(cuts: Cuts, trials: Sequence[Trial]) -> None:
+        options = experiment.evaluation_recipe(task).task_options
+        if _awaits_lexicons(task, options):
+            need_splits(cuts, SPLITS)
+        else:
+            check_evaluation(get_task(task, **options), cuts, trials)
+
+    return check
+
+
+def _learnt(experiment: Experiment, tuning: str, name: str) -> Iterator[Need]:
+    """The tasks that a fine-tuning learns on the corpus, under each method that trains; equal ones once."""
+    entry = experiment.finetunings[tuning]
+    seen = set()
+    for method in (method for method, found in experiment.methods.items() if isinstance(found, TrainedMethod)):
+        try:
+            recipe = experiment.finetune_recipe(tuning, method)
+        except SpeechFTError:
+            continue  # a method that does not go with this fine-tuning is not run on it
+        assert isinstance(recipe, FinetuneRecipe)
+        corpora = {recipe.task: entry.corpus, **entry.jointly}
+        for part, asked in recipe.parts.items():
+            identity = (part, sha256_json([asked.task, asked.task_options, asked.fold]))
+            if corpora.get(part) == name and identity not in seen:
+                seen.add(identity)
+                key = f"finetunings.{tuning}" + (f" ({part})" if len(recipe.parts) > 1 else "")
+                yield Need(key, _trained(asked.task, asked.task_options, asked.fold))
+
+
+def _trained(task: str, options: Mapping[str, Any], fold: str | None) -> Callable[[Cuts, Sequence[Trial]], None]:
+    def check(cuts: Cuts, trials: Sequence[Trial]) -> None:  # noqa: ARG001
+        if _awaits_lexicons(task, options):
+            need_splits(cuts, needed_splits(fold))
+        else:
+            check_stage1(get_task(task, **options), cuts, fold)
+
+    return check
+
+
+def _awaits_lexicons(task: str, options: Mapping[str, Any]) -> bool:
+    """Whether words can not be looked up yet, because the workflow downloads a lexicon first; `CorpusCheck.notes` say so."""
+    return any(map(will_be_fetched, lexicon_files(task, options)))
+
+
+def _with_splits(*splits: str) -> Callable[[Cuts, Sequence[Trial]], None]:
+    return lambda cuts, _: need_splits(cuts, splits)
+
+
+def _sentence(text: str) -> str:
+    """An error with its indented lines as one line: the first few of them in brackets behind what they belong to."""
+    parts: list[tuple[str, list[str]]] = []
+    for line in text.splitlines():
+        if line.startswith("  ") and parts:
+            parts[-1][1].append(line.strip())
+        else:
+            parts.append((line, []))
+    shown = [
+        f"{heading} ({'; '.join(details[:_SHOWN])}{'; ...' if len(details) > _SHOWN else ''})" if details else heading
+        for heading, details in parts
+    ]
+    return " ".join(shown)

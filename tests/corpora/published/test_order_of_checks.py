@@ -1,0 +1,64 @@
+"""What is wrong with lists is reported before a recording is decoded."""
+
+import pytest
+from corpora.published.test_voxceleb1 import TESTED, build_voxceleb, split_list
+
+from speechft.corpora import inspection, load_split, prepare_corpus
+from speechft.errors import CorpusError
+
+voxceleb = pytest.fixture(build_voxceleb)
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """Recordings that were read to their end."""
+    paths = []
+    decode = inspection._decode
+    monkeypatch.setattr(inspection, "_decode", lambda path: paths.append(path) or decode(path))
+    return paths
+
+
+def test_a_wrong_list_of_voxceleb1_is_reported_before_decoding(voxceleb, decoded):
+    path = split_list(voxceleb, "1 id10001/1zcIwhmdeo4/00001.wav", "3 id10001/1zcIwhmdeo4/00002.wav", name="veri_test_class.txt")
+    with pytest.raises(CorpusError) as caught:
+        voxceleb.prepare("voxceleb1", use="sid", split_list=path, complete=True)
+    assert any("is not the list of this name that s3prl has" in problem for problem in caught.value.problems)
+    assert "train: 1 utterances, published are 138361; look at `split_list`, lines that begin with 1" in caught.value.problems
+    assert decoded == []
+    voxceleb.prepare("voxceleb1", use="sid", split_list=path)
+    assert len(decoded) == 2
+
+
+def test_trials_of_unknown_recordings_are_reported_before_decoding(folder, decoded, tmp_path):
+    folder.tone("a.wav")
+    folder.tone("b.wav")
+    folder.table("path,split,speaker\na.wav,train,x\nb.wav,test,y\n")
+    trials = folder.path / "trials.csv"
+    trials.write_text("label,enrolment,test\n1,b,c\n")
+    with pytest.raises(CorpusError) as caught:
+        prepare_corpus(folder.recipe(trials=trials), tmp_path / "out")
+    assert "1 unknown id(s)" in caught.value.problems[0]
+    assert caught.value.problems[1] == "c: no recording has this id (1 trial(s))"
+    assert decoded == []
+
+
+def test_what_headers_tell_is_reported_with_what_lists_tell(folder, decoded, tmp_path):
+    folder.tone("a.wav", channels=2)
+    folder.table("path,split\na.wav,train\nb.wav,train\n")
+    with pytest.raises(CorpusError) as caught:
+        prepare_corpus(folder.recipe(), tmp_path / "out")
+    assert [problem.split(": ")[2][:14] for problem in caught.value.problems] == ["has 2 channels", "no such file"]
+    assert decoded == []
+
+
+def test_manifests_hold_absolute_paths_whatever_the_experiment_says(voxceleb, monkeypatch, tmp_path):
+    names = [name.removeprefix("test/wav/") for name in TESTED]
+    voxceleb.text("trials.txt", f"1 {names[0]} {names[1]}", f"0 {names[0]} {names[2]}")
+    monkeypatch.chdir(tmp_path)
+    recipe = voxceleb.recipe("voxceleb1", use="asv", path="published", trials="published/trials.txt")
+    prepare_corpus(recipe, tmp_path / "out")
+    monkeypatch.chdir("/")
+    sources = [cut.recording.sources[0].source for split in ("train", "test") for cut in load_split(tmp_path / "out", split)]
+    assert len(sources) == 6
+    assert all(source.startswith(f"{tmp_path}/published/") for source in sources)
+    assert load_split(tmp_path / "out", "train")[0].load_audio().shape == (1, 4800)
