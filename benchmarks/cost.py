@@ -130,7 +130,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     options = parse()
     device = None if options.throughput else load_throughput().choose(options.device)
-    throughput = device.nearest(BASE)[1].forward if device else options.throughput
+    throughput = device.nearest(BASE)[1].forward["fp32"] if device else options.throughput
     source = f"measured on {device.label}, {device.measured}" if device else "given"
     print(f"The encoder takes {number(throughput)} hours of audio in an hour ({source}).", end=" ")
     print(f"{options.learning_rates} learning rates, `cache_gb: {options.cache_gb:g}`.\n")

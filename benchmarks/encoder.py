@@ -165,7 +165,7 @@ def main() -> None:
                 ratios = [slow / fast for slow, fast in zip(reference, own, strict=True)]
                 agreement = f"{difference:.1e}" if workload is equal else ""
                 rows.append(
-                    f"| {'GPU, ours bf16' if device == 'cuda' else 'CPU, fp32'} | {workload.name} | {median_and_range(reference)} "
+                    f"| {'GPU' if device == 'cuda' else 'CPU'}, fp32 | {workload.name} | {median_and_range(reference)} "
                     f"| {median_and_range(own)} | {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) | {agreement} |"
                 )
             peaks = " and ".join(f"{worker.side} {worker.peak_bytes() / 2**30:.2f} GiB" for worker in workers)

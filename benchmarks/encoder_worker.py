@@ -6,7 +6,6 @@ Reads one JSON object a line from standard input, {"waveforms": FILE.npz, "featu
 {"seconds": float}; an empty line asks for the peak memory. Runs in s3prl's environment too: needs only torch, NumPy and its own side.
 """
 
-import contextlib
 import json
 import os
 import sys
@@ -24,14 +23,14 @@ from measured import peak_megabytes  # noqa: E402
 
 
 def load_speechft():
-    """Ours: fp32 on the CPU, bf16 autocast on a GPU, as evaluation uses it."""
+    """Ours: fp32 without TF32, as evaluation uses it by default."""
     from speechft.encoders import load_encoder
+    from speechft.evaluate.features import exact_fp32
 
     encoder = load_encoder(model).to(device)
 
     def run(waveforms):
-        autocast = torch.autocast("cuda", dtype=torch.bfloat16) if device == "cuda" else contextlib.nullcontext()
-        with torch.inference_mode(), autocast:
+        with torch.inference_mode(), exact_fp32():
             return encoder.encode(waveforms).hidden_states
 
     return run

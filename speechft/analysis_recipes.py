@@ -8,14 +8,15 @@ from pydantic import Field
 
 from speechft.layouts import Name, RowLayout
 from speechft.recipes import TableRow
-from speechft.validation import Positive, Strict
+from speechft.validation import FeaturePrecision, Positive, Strict
 
 
 class AnalysisRecipe(Strict):
-    """The speech on which hidden states are compared. The paper's is not public; the defaults are ours."""
+    """The speech on which hidden states are compared, and in which precision. The paper's are not public; the defaults are ours."""
 
     split: Literal["train", "dev", "test"] = "dev"
     utterances: Positive = Field(200, description="So many, evenly from the whole split; all if it has fewer.")
+    precision: FeaturePrecision = Field("fp32", description="Of both encoders' passes, on every device; tables mark bf16.")
 
 
 class AnalysisLayout(Strict):

@@ -19,7 +19,7 @@ from speechft.lexicon_files import with_lexicon
 from speechft.pretraining_recipes import ContinuedPretrainRecipe as ContinuedPretrainRecipe
 from speechft.pretraining_recipes import PretrainRecipe as PretrainRecipe
 from speechft.stage1_recipes import named_recipe
-from speechft.validation import Fraction, Positive, Seed, Strict, validate
+from speechft.validation import FeaturePrecision, Fraction, Positive, Seed, Strict, validate
 
 CropDraws = Positive | Literal["every"]
 FIRST = (
@@ -185,6 +185,10 @@ class EvaluationRecipe(Strict):
     protocol: Literal["superb", "quick"] = Field(
         "superb", description="superb: published steps and sampling. quick: anything else; printed on every table."
     )
+    precision: FeaturePrecision = Field(
+        "fp32",
+        description="Of the encoder's passes, on every device; heads train in fp32. bf16 needs `protocol: quick`; tables mark such rows.",
+    )
     steps: Annotated[int, Field(ge=0)] = Field(description="Of the optimizer; 0 for a task without training.")
     batch_size: Positive
     accumulate: Positive = 1
@@ -232,6 +236,10 @@ class EvaluationRecipe(Strict):
 
     @model_validator(mode="after")
     def _superb_is_superb(self) -> EvaluationRecipe:
+        if self.protocol == "superb" and self.precision != "fp32":
+            raise ValueError(
+                f"precision={self.precision} is not SUPERB's (fp32); write `protocol: quick` so that tables say so, or drop it"
+            )
         if self.protocol == "superb" and self.task in SUPERB_RECIPES:
             crops = {"crop_draws": "every"} if self.task in CROPPED_ANEW else {}
             for key, value in (SUPERB_RECIPES[self.task] | crops).items():

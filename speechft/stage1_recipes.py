@@ -10,10 +10,10 @@ _ASR_HEAD: dict[str, Any] = {"projected": 256, "hidden": 256, "layers": 3, "drop
 
 RELEASED_RECIPES: dict[str, dict[str, Any]] = {
     # 50 000 updates of buckets of 32 that the released code halves always; 32 letters of wav2vec 2.0; SpecAugment as in SUPERB's ASR.
-    # It chooses by what it calls word errors and are character errors: task_options {selection: cer} does so too.
+    # It chooses by character errors, which it calls word errors.
     "asr_tedlium": {
         "task": "asr",
-        "task_options": {"spelling": "tedlium", "spec_augment": True, "selection": "wer", **_ASR_HEAD},
+        "task_options": {"spelling": "tedlium", "spec_augment": True, "selection": "cer", **_ASR_HEAD},
         "updates": 50_000,
         "batch_size": 32,
         "accumulate": 1,

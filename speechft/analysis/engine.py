@@ -18,10 +18,11 @@ from speechft.encoders import load_encoder
 from speechft.errors import ConfigError
 from speechft.evaluate.cell import ModelName
 from speechft.evaluate.engine import resolve_device
-from speechft.evaluate.features import FrozenEncoder
+from speechft.evaluate.features import FrozenEncoder, exact_fp32
 from speechft.files import sha256_file, sha256_json, write_json
 
 
+@exact_fp32()
 def analyse(
     start_dir: str | Path,
     model_dir: str | Path,
@@ -40,7 +41,7 @@ def analyse(
         model_dir: encoder directory of the model that was made from it.
         manifests: folder of manifests; no labels are needed.
         out_json: the result.
-        recipe: which split, how many utterances.
+        recipe: which split, how many utterances, in which precision.
         model_name: "encoder/finetuning/method", written into the result.
         device: "cpu" or "cuda"; by default a GPU where there is one.
 
@@ -61,7 +62,7 @@ def analyse(
     heard = [cuts[index * len(cuts) // count] for index in range(count)]
     where = resolve_device(device)
     with torch.random.fork_rng(devices=[]):  # building a model draws initial weights before the saved ones replace them
-        start, model = (FrozenEncoder(load_encoder(path), where) for path in (start_dir, model_dir))
+        start, model = (FrozenEncoder(load_encoder(path), where, precision=chosen.precision) for path in (start_dir, model_dir))
     states, frames = feature_similarity(start, model, heard)
     result = AnalysisResult(
         schema=1,
@@ -72,13 +73,13 @@ def analyse(
         states=states,
         utterances=count,
         frames=frames,
+        precision=chosen.precision,
         recipe=chosen.model_dump(mode="json"),
         cuts_sha256=sha256_json([cut.to_dict() for cut in heard]),
         software={
             "speechft": speechft.__version__,
             "torch": version("torch"),
             "device": torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu",
-            "encoder_precision": start.precision,
         },
     )
     value = result.model_dump(mode="json", by_alias=True)

@@ -12,7 +12,9 @@ from speechft.analysis.result import AnalysisResult, read_result
 from speechft.analysis_recipes import AnalysisTableRecipe
 from speechft.errors import AnalysisError
 from speechft.files import write_text
+from speechft.recipes import TableRow
 from speechft.tables.canvas import new_page, save_figure
+from speechft.tables.notes import BF16_MARK
 from speechft.tables.render import PENDING, markdown_escape
 
 if TYPE_CHECKING:
@@ -68,9 +70,20 @@ def _notes(recipe: AnalysisTableRecipe, found: Found) -> list[str]:
     )
     heard = dict.fromkeys((result.utterances, result.frames) for result in found if result)
     notes += [f"Heard: {utterances} utterances, {frames} frames." for utterances, frames in heard]
+    if any(_in_bf16(result) for result in found):
+        notes.append(f"{BF16_MARK}: features in bf16, whose rounding is a part of their differences; of the other models in fp32.")
     if missing := sum(result is None for result in found):
         notes.append(f"Pending: {missing} of {len(found)} models.")
     return notes
+
+
+def _in_bf16(result: AnalysisResult | None) -> bool:
+    return result is not None and result.precision == "bf16"
+
+
+def _label(row: TableRow, result: AnalysisResult | None) -> str:
+    """Name of a row as shown, marked where features are in bf16."""
+    return f"{row.label}{BF16_MARK if _in_bf16(result) else ''}"
 
 
 def _markdown(recipe: AnalysisTableRecipe, found: Found) -> str:
@@ -81,7 +94,7 @@ def _markdown(recipe: AnalysisTableRecipe, found: Found) -> str:
             deviation, last = result.deviation, result.states[-1]
             numbers = [f"{deviation.norm:.4g}", f"{100 * deviation.relative:.2f}"]
             numbers += [f"{value:.4f}" for value in (result.cosine, last.cosine, result.cka)]
-        rows.append([markdown_escape(row.label), markdown_escape(row.finetuning), *numbers])
+        rows.append([markdown_escape(_label(row, result)), markdown_escape(row.finetuning), *numbers])
     lines = [f"| {' | '.join(line)} |" for line in [list(_HEADER), ["---", "---", *["---:"] * (len(_HEADER) - 2)], *rows]]
     notes = [f"- {markdown_escape(note)}" for note in _notes(recipe, found)]
     return "\n".join([f"# {markdown_escape(recipe.title)}", "", *lines, "", *notes, ""])
@@ -97,7 +110,7 @@ def _csv(recipe: AnalysisTableRecipe, found: Found) -> str:
         if result is None:
             records.append({**names, "quantity": PENDING})
             continue
-        names["model_sha256"] = result.model.sha256
+        names |= {"model_sha256": result.model.sha256, "precision": result.precision or ""}
         deviations = {"all": result.deviation, **result.parts}
         for part, deviation in deviations.items():
             records.append({**names, "quantity": "deviation", "of": part, "value": deviation.norm})
@@ -105,7 +118,7 @@ def _csv(recipe: AnalysisTableRecipe, found: Found) -> str:
         for state in result.states:
             records.append({**names, "quantity": "cosine", "of": f"state_{state.state}", "value": state.cosine})
             records.append({**names, "quantity": "cka", "of": f"state_{state.state}", "value": state.cka})
-    columns = ["encoder", "finetuning", "method", "label", "quantity", "of", "value", "model_sha256"]
+    columns = ["encoder", "finetuning", "method", "label", "quantity", "of", "value", "precision", "model_sha256"]
     buffer = StringIO()
     pd.DataFrame.from_records(records).reindex(columns=columns).to_csv(buffer, index=False, lineterminator="\n")
     return buffer.getvalue()
@@ -120,7 +133,8 @@ def _draw(recipe: AnalysisTableRecipe, found: Found) -> Figure:
         if result is None:
             continue
         style: dict[str, Any] = {"marker": _MARKERS[index % len(_MARKERS)], "color": _COLOURS[index % len(_COLOURS)], "markersize": 5}
-        label = "\n".join(textwrap.wrap(f"{row.label}, {row.finetuning}" if several else row.label, 32))
+        name = _label(row, result)
+        label = "\n".join(textwrap.wrap(f"{name}, {row.finetuning}" if several else name, 32))
         points.plot([100 * result.deviation.relative], [result.cosine], linestyle="none", label=label, **style)
         states = [state.state for state in result.states]
         layers.plot(states, [state.cosine for state in result.states], linewidth=1.2, **{**style, "markersize": 3})

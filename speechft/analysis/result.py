@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from speechft.errors import AnalysisError, ConfigError, SpeechFTError, missing_file
-from speechft.evaluate.cell import ModelName
+from speechft.evaluate.cell import ModelName, with_precision
 from speechft.files import read_json
-from speechft.validation import Strict, validate
+from speechft.validation import FeaturePrecision, Strict, validate
 
 
 class Deviation(Strict):
@@ -39,9 +39,15 @@ class AnalysisResult(Strict):
     states: list[StateSimilarity] = Field(min_length=1)
     utterances: int
     frames: int
+    precision: FeaturePrecision | None = Field(description="Of the encoders' passes. Null: not recorded.")
     recipe: dict[str, Any]
     cuts_sha256: str
     software: dict[str, str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _earlier(cls, content: Any) -> Any:
+        return with_precision(content)
 
     @property
     def cosine(self) -> float:

@@ -134,8 +134,10 @@ def calibrate(
     save_device(out, found)
     print(f"{found.label} ({found.clock})")
     for name, speed in found.encoders.items():
-        updates = ", ".join(f"{value:.3g} in {precision}" for precision, value in speed.update.items())
-        print(f"{name}: forward {speed.forward:.3g} h of audio an hour; forward and backward {updates}")
+        forward, update = (
+            ", ".join(f"{value:.3g} in {precision}" for precision, value in speeds.items()) for speeds in (speed.forward, speed.update)
+        )
+        print(f"{name}, hours of audio an hour: forward {forward}; forward and backward {update}")
     for task, hours in found.heads.items():
         print(f"head of {task}: {hours:.3g} h of audio an hour at one learning rate")
     for task, steps in found.pooled_steps.items():

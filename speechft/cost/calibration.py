@@ -9,8 +9,7 @@ import datetime
 import logging
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +28,7 @@ from speechft.encoders.model import Encoder
 from speechft.encoders.random_encoders import base_sizes
 from speechft.errors import ConfigError, TrainingError
 from speechft.evaluate.dtw import raw_scores
-from speechft.evaluate.features import batch_samples
+from speechft.evaluate.features import batch_samples, encoder_autocast, exact_fp32
 from speechft.evaluate.probes import ProbeBank, Setting, new_head
 from speechft.evaluate.separate import SeparateProbes
 from speechft.evaluate.stacked import StackedProbes
@@ -37,6 +36,7 @@ from speechft.recipes import evaluation_recipe
 from speechft.tasks import get_task
 from speechft.tasks.base import LabelSet
 from speechft.tasks.heads import PooledHead
+from speechft.validation import FeaturePrecision
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,8 @@ def calibrate(
             speeds[name] = _encoder_speed(encoder, chosen, share)
             progress.update()
         progress.set_postfix_str("heads on frames")
-        heads = {task: _head_speed(task, chosen, 1.5 * share / len(HEAD_TASKS)) for task in HEAD_TASKS}
+        with exact_fp32():
+            heads = {task: _head_speed(task, chosen, 1.5 * share / len(HEAD_TASKS)) for task in HEAD_TASKS}
         progress.update()
         progress.set_postfix_str("heads on mean vectors")
         pooled = {task: _pooled_speed(task, chosen, share / 2) for task in POOLED_CLASSES}
@@ -199,36 +200,39 @@ def _load(encoder: str) -> tuple[Encoder, EncoderShape]:
 def _encoder_speed(name: str, device: torch.device, share: float) -> EncoderSpeed:
     encoder, shape = _load(name)
     encoder = encoder.to(device)
-    gpu = device.type == "cuda"
+    precisions: tuple[FeaturePrecision, ...] = ("fp32", "bf16") if device.type == "cuda" else ("fp32",)
     parameters = [value for key, value in encoder.backbone.named_parameters() if not key.startswith("feature_extractor.")]
 
-    def forward(waveforms: Sequence[Tensor]) -> None:
-        with torch.inference_mode(), _autocast(gpu, "bf16"):
+    def forward(waveforms: Sequence[Tensor], precision: FeaturePrecision) -> None:
+        with torch.inference_mode(), encoder_autocast(device, precision), exact_fp32():
             encoder.encode(waveforms)
 
-    def update(waveforms: Sequence[Tensor], precision: str) -> None:
-        with _autocast(gpu, precision):
+    def update(waveforms: Sequence[Tensor], precision: FeaturePrecision) -> None:
+        with encoder_autocast(device, precision):
             output = encoder.encode(waveforms).hidden_states[-1]
         output.float().square().mean().backward()  # type: ignore[no-untyped-call]
         encoder.zero_grad(set_to_none=True)
 
     encoder.eval()
     first = _noise([2.0])
-    forward(first)
-    second = 2.0 / _fastest(lambda: forward(first), device, 0.0)
+    forward(first, "fp32")
+    second = 2.0 / _fastest(lambda: forward(first, "fp32"), device, 0.0)
     longest = batch_samples(device) / SAMPLE_RATE
-    speed = _speed(forward, min(longest, share * second / 2), device, share)
+    speeds: dict[FeaturePrecision, float] = {}
+    for precision in precisions:
+        forward(first, precision)
+        speeds[precision] = _speed(partial(forward, precision=precision), min(longest, share * second / 2), device, share / len(precisions))
     encoder.train()
     for parameter in encoder.backbone.parameters():
         parameter.requires_grad_(False)
     for parameter in parameters:
         parameter.requires_grad_()
-    updates: dict[Any, float] = {}
-    for precision in ("fp32", "bf16") if gpu else ("fp32",):
+    updates: dict[FeaturePrecision, float] = {}
+    for precision in precisions:
         update(first, precision)
         # A backward pass takes twice as long as a forward one.
         updates[precision] = _speed(partial(update, precision=precision), min(longest, share * second / 3), device, 3 * share)
-    return EncoderSpeed(shape=shape, forward=speed, update=updates, step_seconds=_step_seconds(parameters, device, share / 2))
+    return EncoderSpeed(shape=shape, forward=speeds, update=updates, step_seconds=_step_seconds(parameters, device, share / 2))
 
 
 def _step_seconds(parameters: Sequence[Tensor], device: torch.device, budget: float) -> float:
@@ -237,12 +241,6 @@ def _step_seconds(parameters: Sequence[Tensor], device: torch.device, budget: fl
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
     return _fastest(optimizer.step, device, budget)
-
-
-@contextmanager
-def _autocast(gpu: bool, precision: str) -> Iterator[None]:
-    with torch.autocast("cuda", dtype=torch.bfloat16, enabled=gpu and precision == "bf16"):
-        yield
 
 
 def _noise(seconds: Sequence[float]) -> list[Tensor]:

@@ -234,7 +234,7 @@ class _Costs:
         encoder = job.names[0]
         shape = self._shape(encoder)
         cost, corpora = self._training_cost(job)
-        hours = self.device.forward_hours(shape, cost.forward_hours)
+        hours = self.device.forward_hours(shape, cost.forward_hours, cost.precision)
         hours += self.device.update_hours(shape, cost.update_hours, cost.precision, cost.frozen_extractor)
         hours += self.device.step_hours(shape, cost.updates)
         heads = 0.0
@@ -277,7 +277,7 @@ class _Costs:
             job,
             cost.encoder.hours,
             cost.encoder.utterances,
-            self.device.forward_hours(shape, cost.encoder.hours),
+            self.device.forward_hours(shape, cost.encoder.hours, recipe.precision),
             self._heads(recipe, cost, shape),
             BYTES_OF_A_CELL / 1e9,
             cost.disk_gb,
@@ -291,7 +291,7 @@ class _Costs:
         layout = self.experiment.analyses[name]
         split = self._size(layout.corpus)[layout.recipe.split]
         heard = split.share(min(1.0, layout.recipe.utterances / max(1.0, split.utterances)))
-        hours = self.device.forward_hours(self._shape(encoder), 2 * heard.hours)
+        hours = self.device.forward_hours(self._shape(encoder), 2 * heard.hours, layout.recipe.precision)
         unknown = self._unknown([layout.corpus])
         return JobCost(job, 2 * heard.hours, 2 * heard.utterances, hours, disk_gb=BYTES_OF_A_CELL / 1e9, unknown=unknown)
 

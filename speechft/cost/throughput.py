@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from speechft.cost.shapes import EncoderShape, base_shape, head_arithmetic
 from speechft.errors import ConfigError, missing_file
 from speechft.files import read_json, write_json
-from speechft.validation import Strict, validate
+from speechft.validation import FeaturePrecision, Strict, validate
 
 FILE = Path("config/throughput.json")
 Speed = Annotated[float, Field(gt=0)]
@@ -27,9 +27,28 @@ class EncoderSpeed(Strict):
     """Speeds of one encoder, in hours of audio an hour."""
 
     shape: EncoderShape
-    forward: Speed = Field(description="As evaluation runs it: bf16 on a GPU, fp32 on a CPU.")
-    update: dict[Literal["fp32", "bf16"], Speed] = Field(description="Forward and backward of a fine-tuning, by precision.")
+    forward: dict[FeaturePrecision, Speed] = Field(description="As evaluation runs it, by precision.")
+    update: dict[FeaturePrecision, Speed] = Field(description="Forward and backward of a fine-tuning, by precision.")
     step_seconds: Speed = Field(description="A step of Adam on all weights.")
+
+    @field_validator("forward", mode="before")
+    @classmethod
+    def _by_precision(cls, speeds: Any) -> Any:
+        if isinstance(speeds, int | float):
+            raise ValueError("is one speed, as earlier versions measured it. Remove the device and run `speechft calibrate` again")
+        return speeds
+
+    @field_validator("forward", "update")
+    @classmethod
+    def _has_fp32(cls, speeds: dict[FeaturePrecision, float]) -> dict[FeaturePrecision, float]:
+        if "fp32" not in speeds:
+            raise ValueError("lacks fp32; run `speechft calibrate` again")
+        return speeds
+
+
+def _in_precision(speeds: Mapping[FeaturePrecision, float], precision: str) -> float:
+    """The speed in a precision: fp16 counts as bf16, and fp32 stands in for what was not measured."""
+    return speeds.get("fp32" if precision == "fp32" else "bf16") or speeds["fp32"]
 
 
 class DeviceSpeeds(Strict):
@@ -78,15 +97,15 @@ class DeviceSpeeds(Strict):
 
         return min(self.encoders.items(), key=distance)
 
-    def forward_hours(self, shape: EncoderShape, hours: float) -> float:
+    def forward_hours(self, shape: EncoderShape, hours: float, precision: str = "fp32") -> float:
         """Hours for a forward pass over `hours` of audio; filterbanks cost nothing here."""
         _, speed = self.nearest(shape)
-        return hours * shape.arithmetic / speed.shape.arithmetic / speed.forward
+        return hours * shape.arithmetic / speed.shape.arithmetic / _in_precision(speed.forward, precision)
 
     def update_hours(self, shape: EncoderShape, hours: float, precision: str, frozen_extractor: bool = True) -> float:
         """Hours for forward and backward. A backward pass is twice a forward one; that of the extractor comes on top where it learns."""
         _, speed = self.nearest(shape)
-        known = speed.update.get("fp32" if precision == "fp32" else "bf16") or speed.update["fp32"]
+        known = _in_precision(speed.update, precision)
 
         def work(one: EncoderShape, frozen: bool) -> float:
             return 3 * one.transformer_arithmetic + one.extractor_arithmetic * (1 if frozen else 3)

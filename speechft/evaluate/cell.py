@@ -11,10 +11,20 @@ from pydantic import Field, model_validator
 
 from speechft.errors import ConfigError, SpeechFTError, TableError
 from speechft.files import read_json, write_json
-from speechft.validation import Strict, validate
+from speechft.validation import FeaturePrecision, Strict, validate
 
 Scores = dict[str, float]
 """Metric key (e.g. "PR", "SF_F1") -> value as tables show it: percent."""
+
+
+_EARLIER_PRECISIONS = {"fp32": "fp32", "bf16 autocast": "bf16"}
+
+
+def with_precision(content: Any) -> Any:
+    """Content of a result file with its `precision`, which files of earlier versions name among their software."""
+    if not isinstance(content, dict) or "precision" in content or not isinstance(content.get("software"), dict):
+        return content
+    return {**content, "precision": _EARLIER_PRECISIONS.get(content["software"].get("encoder_precision"))}
 
 
 class ModelName(Strict):
@@ -105,6 +115,7 @@ class Cell(Strict):
     model: ModelName
     task: str
     protocol: Literal["superb", "quick"]
+    precision: FeaturePrecision | None = Field(description="Of the encoder's passes; heads are in fp32. Null: not recorded.")
     metrics: Scores = Field(description="Mean over seeds, on test.")
     values: dict[str, list[float]] = Field(description="On test, one value a seed; in cross-validation the mean over its folds.")
     selected_on: Literal["dev", "test"] = Field(
@@ -117,6 +128,11 @@ class Cell(Strict):
     recipe: dict[str, Any]
     seconds: Seconds
     software: dict[str, str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _earlier(cls, content: Any) -> Any:
+        return with_precision(content)
 
     @model_validator(mode="after")
     def _consistent(self) -> Cell:

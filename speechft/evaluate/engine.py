@@ -23,7 +23,7 @@ from speechft.errors import ConfigError
 from speechft.evaluate import diarization, qbe, verification
 from speechft.evaluate.cell import Cell, Counts, FoldCounts, Hashes, ModelName, Seconds, SplitCounts, write_cell
 from speechft.evaluate.checkpoints import remove_training_files, training_file
-from speechft.evaluate.features import FrameFeatures, FrozenEncoder
+from speechft.evaluate.features import FrameFeatures, FrozenEncoder, exact_fp32
 from speechft.evaluate.folds import Fold, FoldMeans, load_folds, pooled_clips
 from speechft.evaluate.heads import TaskEvaluation
 from speechft.evaluate.outcome import Run
@@ -47,6 +47,7 @@ OWN_EVALUATION: dict[str, TaskEvaluation] = {"asv": verification, "qbe": qbe, "s
 """Tasks whose data or scores are not targets and sums over the utterances of three splits."""
 
 
+@exact_fp32()
 def evaluate(
     model_dir: str | Path,
     task: str | Task,
@@ -61,8 +62,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Train heads on the frozen encoder, choose step and learning rate of each seed on dev, score test once, write the cell.
 
-    The encoder runs in bf16 on a GPU and in fp32 on the CPU, heads in fp32. On the CPU the same arguments give the same cell, times apart,
-    whether or not an earlier run was interrupted. torch's global random state is left as it was.
+    The encoder runs in the precision of the recipe, heads in fp32, both the same on every device; fp32 excludes TF32. On the CPU the same
+    arguments give the same cell, times apart, whether or not an earlier run was interrupted. torch's global state is left as it was.
 
     Args:
         model_dir: encoder directory.
@@ -97,7 +98,7 @@ def evaluate(
     model_dir = Path(model_dir)
     chosen_device = resolve_device(device)
     with torch.random.fork_rng(devices=[]):  # building a model draws initial weights before the saved ones replace them
-        encoder = FrozenEncoder(load_encoder(model_dir), chosen_device, found_task.gain)
+        encoder = FrozenEncoder(load_encoder(model_dir), chosen_device, found_task.gain, found_recipe.precision)
     work = work_folder(work_dir, out_json)
     own = OWN_EVALUATION.get(found_task.name)
     if own is None:
@@ -117,6 +118,7 @@ def evaluate(
             model=ModelName(**name, sha256=weights_hash),
             task=found_task.name,
             protocol=found_recipe.protocol,
+            precision=encoder.precision,
             metrics={metric: sum(values) / len(values) for metric, values in run.values.items()},
             values=run.values,
             selected_on=run.selected_on,
@@ -238,13 +240,13 @@ def _model_name(name: str | None) -> dict[str, str]:
 
 
 def _features_key(task: str, encoder: FrozenEncoder, model_hash: str, folds: Sequence[Fold]) -> str:
-    """Names the folder of cached features by everything that decides them, and by the task.
+    """Name the folder of cached features by everything that decides them, and by the task.
 
     Two tasks on one corpus (PR and ASR) run at the same time, and neither may wait for the other or remove its files.
     """
     clips = {name: [[clip.cut.id, clip.start, clip.num_samples] for clip in pool] for name, pool in pooled_clips(folds).items()}
     manifests = {name: split.sha256 for name, split in folds[0].splits.items()}
-    parts = [FEATURES_VERSION, task, model_hash, encoder.precision, encoder.gain, manifests, clips]
+    parts = [FEATURES_VERSION, task, model_hash, encoder.device.type, encoder.precision, encoder.gain, manifests, clips]
     return sha256_json(parts)[:24]
 
 
@@ -268,10 +270,4 @@ def _manifest_hashes(fold: Fold) -> dict[str, str]:
 def _software(encoder: FrozenEncoder) -> dict[str, str]:
     device = torch.cuda.get_device_name(encoder.device) if encoder.device.type == "cuda" else "cpu"
     packages = {package: version(package) for package in ("torch", "transformers")}
-    return {
-        "speechft": speechft.__version__,
-        **packages,
-        "python": platform.python_version(),
-        "device": device,
-        "encoder_precision": encoder.precision,
-    }
+    return {"speechft": speechft.__version__, **packages, "python": platform.python_version(), "device": device}

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -22,6 +23,7 @@ from speechft.evaluate.clips import SAMPLE_RATE, Clip, CropTable
 from speechft.evaluate.sampling import length_batches
 from speechft.files import atomic_file
 from speechft.tasks.heads import masked_mean
+from speechft.validation import FeaturePrecision
 
 logger = logging.getLogger(__name__)
 
@@ -30,19 +32,41 @@ BATCH_SECONDS = {"cpu": 60, "cuda": 320}
 BYTES_PER_VALUE = 4
 
 
-class FrozenEncoder:
-    """An encoder that only gives features: eval mode, no gradient, bf16 autocast on a GPU and fp32 on the CPU; it counts its passes."""
+@contextmanager
+def exact_fp32() -> Iterator[None]:
+    """Compute fp32 as fp32 on every device, whatever the process allows otherwise; usable as a decorator too.
 
-    def __init__(self, encoder: Encoder, device: torch.device, gain: float = 1.0) -> None:
+    PyTorch allows TF32 (10 bits of mantissa) in the convolutions and recurrent layers of a GPU by default.
+    """
+    backends: Any = torch.backends
+    libraries = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
+    libraries += [backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]
+    before = [library.fp32_precision for library in libraries]
+    try:
+        for library in libraries:
+            library.fp32_precision = "ieee"
+        yield
+    finally:
+        for library, precision in zip(libraries, before, strict=True):
+            library.fp32_precision = precision
+
+
+class FrozenEncoder:
+    """An encoder that only gives features: eval mode, no gradient; it counts its passes.
+
+    Args:
+        encoder: the encoder, which is moved to `device`.
+        device: where it runs.
+        gain: factor of the waveforms.
+        precision: fp32, or bf16 by autocast, on a GPU and on the CPU alike. fp32 on a GPU is exact within `exact_fp32`.
+    """
+
+    def __init__(self, encoder: Encoder, device: torch.device, gain: float = 1.0, precision: FeaturePrecision = "fp32") -> None:
         self.encoder = encoder.to(device).eval().requires_grad_(False)
         self.device = device
         self.gain = gain
+        self.precision = precision
         self.passes = 0
-
-    @property
-    def precision(self) -> str:
-        """How features are computed."""
-        return "bf16 autocast" if self.device.type == "cuda" else "fp32"
 
     @property
     def batch_samples(self) -> int:
@@ -60,7 +84,7 @@ class FrozenEncoder:
         # Reading waits for disks and decoders, neither of which holds Python's lock.
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             waveforms = [waveform * self.gain for waveform in pool.map(lambda clip: clip.load(), clips)]
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode(), encoder_autocast(self.device, self.precision):
             output = self.encoder.encode(waveforms)
         # Stacked outside of inference mode, so that heads can be trained on the copy.
         hidden_states = torch.stack([state.float() for state in output.hidden_states])
@@ -70,13 +94,10 @@ class FrozenEncoder:
             raise CheckpointError(f"The encoder gives NaN or Inf features for a batch with {names}. Its weights are damaged or too large.")
         return hidden_states, output.lengths.clone()
 
-    @contextmanager
-    def _autocast(self) -> Iterator[None]:
-        if self.device.type == "cuda":
-            with torch.autocast("cuda", dtype=torch.bfloat16):
-                yield
-        else:
-            yield
+
+def encoder_autocast(device: torch.device, precision: FeaturePrecision) -> torch.autocast:
+    """The context in which an encoder runs in a precision."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 def batch_samples(device: torch.device) -> int:

@@ -50,7 +50,7 @@ def curve_markdown(recipe: CurveRecipe, table: Table) -> str:
     rows = []
     for row, point in enumerate(recipe.points):
         entries = [entry_text(column, row, markdown_escape, "**{}**") for column in table.columns]
-        rows.append([alpha_text(point.alpha), markdown_escape(point.label), *entries])
+        rows.append([alpha_text(point.alpha), markdown_escape(table.label(row)), *entries])
     return markdown_page(table, header, rows, leading=2)
 
 
@@ -72,6 +72,7 @@ def curve_csv(recipe: CurveRecipe, table: Table) -> str:
             "unit": column.metric.unit,
             "higher_is_better": column.metric.higher_is_better,
             "protocol": entry.protocol,
+            "precision": entry.precision,
             "encoder": point.encoder,
             "finetuning": point.finetuning,
             "method": point.method,

@@ -118,9 +118,10 @@ def _difference(first: Entry, second: Entry) -> Entry:
         return Entry(defined=False)
     if first.number is None or second.number is None:
         return Entry()
+    precision = "bf16" if "bf16" in (first.precision, second.precision) else first.precision
     if (first.half_width is None) != (second.half_width is None):  # how much one of them varies is not known
-        return Entry(estimate=Estimate(((first.number.mean,), (-second.number.mean,))))
-    return Entry(estimate=first.number - second.number)
+        return Entry(precision=precision, estimate=Estimate(((first.number.mean,), (-second.number.mean,))))
+    return Entry(precision=precision, estimate=first.number - second.number)
 
 
 def _mixed(first: Entry, second: Entry) -> bool:

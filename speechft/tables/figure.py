@@ -132,7 +132,7 @@ def _panel(
     panel.set_axisbelow(True)
     if not any(entry.mean is not None for entry in column.entries):
         panel.set_xticks([])
-    panel.set_yticks(positions, [row.label for row in table.rows])
+    panel.set_yticks(positions, [table.label(row) for row in range(len(table.rows))])
     if labelled:
         for text, height in headings:
             panel.annotate(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from speechft.errors import TableError
@@ -13,7 +13,7 @@ from speechft.recipes import TableRecipe, TableRow
 from speechft.tables.cells import Key, cell_key
 from speechft.tables.estimate import Estimate
 from speechft.tables.metrics import METRICS, TableMetric, task_metrics
-from speechft.tables.notes import table_legend, table_notes
+from speechft.tables.notes import BF16_MARK, table_legend, table_notes
 from speechft.tables.published import Published
 from speechft.tables.relative_score import relative_score, relative_score_notes
 from speechft.tables.scores import SUPERB_FULL_TASKS, SUPERB_S_TASKS, partial_score, partial_title, superb_full_score, superb_score
@@ -25,7 +25,11 @@ class Entry:
 
     values: tuple[float, ...] = ()
     published: float | None = None
+    source: str | None = None
+    """Where the published number was read, if that is known."""
     protocol: str | None = None
+    precision: str | None = None
+    """Of the encoder's passes; of a score over tasks that of none."""
     comparable: bool = True
     """Whether ours minus published means something."""
     defined: bool = True
@@ -101,6 +105,11 @@ class Table:
     command: str | None = None
     """Makes a cell when encoder/finetuning/method/task.json is appended."""
 
+    def label(self, row: int) -> str:
+        """Name of a row as shown, marked where the encoder ran in bf16."""
+        marked = any(column.entries[row].precision == "bf16" for column in self.columns)
+        return f"{self.rows[row].label}{BF16_MARK if marked else ''}"
+
     def command_of(self, row: int, column: Column) -> str | None:
         """What makes the pending cell at this place; None where there is nothing to make, or it is not known how."""
         entry = column.entries[row]
@@ -157,10 +166,16 @@ def _row_hash(row: TableRow, recipe: TableRecipe, cells: Mapping[Key, Cell]) -> 
 def _metric_column(metric: TableMetric, recipe: TableRecipe, cells: Mapping[Key, Cell], published: Published) -> Column:
     entries = []
     for row in recipe.rows:
-        cell = cells.get((row.encoder, row.finetuning, row.method, str(metric.task)))
-        number = published.value(recipe.published, row.encoder, row.finetuning, row.method, metric.key)
-        entries.append(Entry(tuple(cell.values[metric.key]) if cell else (), number, cell.protocol if cell else None))
+        place = _published_place(recipe, row, metric.key)
+        entry = Entry(published=published.value(*place), source=published.source(*place))
+        if cell := cells.get((row.encoder, row.finetuning, row.method, str(metric.task))):
+            entry = replace(entry, values=tuple(cell.values[metric.key]), protocol=cell.protocol, precision=cell.precision)
+        entries.append(entry)
     return Column(metric, tuple(entries))
+
+
+def _published_place(recipe: TableRecipe, row: TableRow, metric: str) -> tuple[str | None, str, str, str, str]:
+    return (recipe.published, row.encoder, row.finetuning, row.method, metric)
 
 
 def _score_columns(recipe: TableRecipe, columns: Sequence[Column], published: Published) -> list[Column]:
@@ -177,7 +192,8 @@ def _score_columns(recipe: TableRecipe, columns: Sequence[Column], published: Pu
             entries = [
                 Entry(
                     (score(values),) if values else (),
-                    published.value(recipe.published, row.encoder, row.finetuning, row.method, key),
+                    published.value(*_published_place(recipe, row, key)),
+                    published.source(*_published_place(recipe, row, key)),
                     "superb" if values else None,
                     comparable=key != "SUPERB_FULL",  # the scales of the published ones are not public
                     defined=values is not None,
@@ -222,7 +238,7 @@ def _partial_column(recipe: TableRecipe, columns: Sequence[Column]) -> list[Colu
     for row in range(len(recipe.rows)):
         values = _superb_metrics(columns, row, [key for keys in tasks.values() for key in keys])
         score = partial_score(values) if values else None
-        entries.append(Entry((score[0],) if score else (), None, "superb" if score else None, defined=values is not None))
+        entries.append(Entry((score[0],) if score else (), protocol="superb" if score else None, defined=values is not None))
     title = partial_title(tuple(tasks)).removesuffix(" ↑")
     metric = TableMetric(f"partial_score_{'_'.join(tasks)}", title, None, higher_is_better=True, unit="")
     return [Column(metric, tuple(entries))]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from speechft.recipes import TableRecipe
 from speechft.tables.metrics import METRICS
+from speechft.tables.published import SECOND_HAND
 from speechft.tables.scores import INFERRED, SUPERB_FULL_NORMALISERS, SUPERB_S_TASKS, WAVLM_LARGE
 
 if TYPE_CHECKING:
     from speechft.tables.layout import Column
 
+BF16_MARK, SECOND_HAND_MARK = "†", "‡"
 NOT_OF_SUPERB = ("pc", "asr_zh")
 _PROTOCOLS = {
     "superb": "superb (published steps and sampling)",
@@ -23,7 +25,7 @@ def table_notes(recipe: TableRecipe, columns: Sequence[Column], *, scores: bool 
     """What must be known about the numbers: the experiment's own note, the protocol, the scales of SUPERB's scores."""
     about_scores = _score_notes(recipe, columns) if scores else []
     protocols = [*_protocol_notes(recipe, columns), *_planned_protocols(recipe, columns), *_own_recipes(recipe, columns)]
-    return (*([recipe.note] if recipe.note else []), *protocols, *about_scores)
+    return (*([recipe.note] if recipe.note else []), *protocols, *_precision_notes(recipe, columns), *about_scores)
 
 
 def table_legend(columns: Sequence[Column]) -> tuple[str, ...]:
@@ -32,6 +34,11 @@ def table_legend(columns: Sequence[Column]) -> tuple[str, ...]:
     legend = []
     if any(entry.published is not None for entry in entries):
         legend.append("Entries: ours (published, ours minus published).")
+    if any(entry.source == SECOND_HAND for entry in entries):
+        legend.append(
+            f"{SECOND_HAND_MARK}: published number at second hand, as somebody else's notes on the paper quote it; those without the mark "
+            "were read in what the authors published."
+        )
     if any(entry.mean is None and entry.defined for entry in entries):
         legend.append("pending: there is no result of ours yet.")
     if seeds := sorted({len(entry.values) for entry in entries if entry.std is not None}):
@@ -42,13 +49,36 @@ def table_legend(columns: Sequence[Column]) -> tuple[str, ...]:
     return tuple(legend)
 
 
-def _protocol_notes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]:
-    used: dict[str, dict[str, list[str]]] = {}  # task -> protocol -> rows
+def _rows_by(
+    attribute: Literal["protocol", "precision"], recipe: TableRecipe, columns: Sequence[Column]
+) -> dict[str, dict[str, list[str]]]:
+    """Task -> protocol or precision of its cells -> names of their rows."""
+    used: dict[str, dict[str, list[str]]] = {}
     for column in columns:
         for row, entry in zip(recipe.rows, column.entries, strict=True):
-            if column.metric.task and entry.protocol:
-                rows = used.setdefault(column.metric.task.upper(), {}).setdefault(entry.protocol, [])
+            found = getattr(entry, attribute)
+            if column.metric.task and found:
+                rows = used.setdefault(column.metric.task.upper(), {}).setdefault(found, [])
                 rows.append(f"{row.label} ({row.encoder}, {row.finetuning})")
+    return used
+
+
+def _precision_notes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]:
+    """Where the encoder ran in bf16; nothing where all is fp32."""
+    used = _rows_by("precision", recipe, columns)
+    tasks = [task for task, of_task in used.items() if "bf16" in of_task]
+    if not tasks:
+        return []
+    notes = [f"{BF16_MARK}: the encoder ran in bf16 ({', '.join(tasks)}), elsewhere in fp32."]
+    for task in tasks:
+        if len(used[task]) > 1:
+            names = "; ".join(dict.fromkeys(used[task]["bf16"]))
+            notes.append(f"{task}: the rows are in different precisions; rounding is a part of their differences. bf16 are {names}.")
+    return notes
+
+
+def _protocol_notes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]:
+    used = _rows_by("protocol", recipe, columns)
     protocols = {protocol for of_task in used.values() for protocol in of_task}
     if not protocols:
         return []
@@ -106,7 +136,8 @@ def _score_notes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]:
     if "SUPERB_FULL" in keys:
         notes.append(
             f"SUPERB_FULL of ours is on public scales, WavLM Large for the other tasks ({_scale_ends(WAVLM_LARGE)}); those of the "
-            "published values are not public, so no difference is given."
+            "published values are not public, so no difference is given. On ours the published rows come out 15 to 23 points higher than "
+            "they were published."
         )
     scored = [column for column in columns if any(column.metric.key in of_task for of_task in SUPERB_S_TASKS.values())]
     if scored and any(entry.protocol == "quick" for column in scored for entry in column.entries):

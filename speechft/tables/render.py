@@ -9,6 +9,8 @@ from io import StringIO
 from typing import Any
 
 from speechft.tables.layout import Column, Entry, Table
+from speechft.tables.notes import SECOND_HAND_MARK
+from speechft.tables.published import SECOND_HAND
 
 PENDING = "pending"
 UNDEFINED = "n/a"
@@ -17,7 +19,7 @@ _LEADING = ("method", "encoder", "fine-tuning")
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$",
+    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$", "†": r"$\dagger$", "‡": r"$\ddagger$",
 }  # fmt: skip
 
 
@@ -32,7 +34,7 @@ def markdown_escape(text: str) -> str:
 
 
 def entry_text(column: Column, row: int, escape: Callable[[str], str], bold: str) -> str:
-    """One entry, e.g. `**96.92 ± 0.11** (96.59, +0.33)`.
+    """One entry, e.g. `**96.92 ± 0.11** (96.59, +0.33)`; a published number at second hand has a mark.
 
     Args:
         column: its column.
@@ -45,7 +47,7 @@ def entry_text(column: Column, row: int, escape: Callable[[str], str], bold: str
     text = bold.format(escape(ours)) if row in column.bold else escape(ours)
     if entry.published is None:
         return text
-    beside = metric.shown(entry.published)
+    beside = metric.shown(entry.published) + (SECOND_HAND_MARK if entry.source == SECOND_HAND else "")
     if entry.difference is not None:
         beside += f", {metric.shown_difference(entry.difference)}"
     return f"{text} {escape(f'({beside})')}"
@@ -62,7 +64,7 @@ def _grid(table: Table, escape: Callable[[str], str], bold: str) -> tuple[list[s
     header = [*map(escape, _LEADING), *(escape(column.metric.title) for column in table.columns)]
     rows = []
     for index, row in enumerate(table.rows):
-        leading = [escape(row.label), escape(row.encoder), escape(row.finetuning)]
+        leading = [escape(table.label(index)), escape(row.encoder), escape(row.finetuning)]
         rows.append([*leading, *(entry_text(column, index, escape, bold) for column in table.columns)])
     return header, rows
 
@@ -165,7 +167,9 @@ def tidy_csv(table: Table) -> str:
             "seeds": entry.seeds,
             "values": ";".join(map(repr, entry.values)),
             "protocol": entry.protocol,
+            "precision": entry.precision,
             "published": entry.published,
+            "published_source": entry.source,
             "difference": entry.difference,
             "model_sha256": table.hashes[index],
             "command": table.command_of(index, column),

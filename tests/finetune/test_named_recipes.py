@@ -30,9 +30,9 @@ def test_every_task_with_a_head_has_one():
 
 
 def test_keys_that_are_given_win_and_options_are_completed():
-    chosen = recipe(like="asr_tedlium", updates=7, task_options={"selection": "cer"})
+    chosen = recipe(like="asr_tedlium", updates=7, task_options={"selection": "wer"})
     assert (chosen.updates, chosen.batch_size) == (7, 32)
-    assert chosen.task_options == {**STAGE1_RECIPES["asr_tedlium"]["task_options"], "selection": "cer"}
+    assert chosen.task_options == {**STAGE1_RECIPES["asr_tedlium"]["task_options"], "selection": "wer"}
     assert validate(FinetuneRecipe, chosen.model_dump(mode="json"), "again") == chosen
     with pytest.raises(ConfigError, match="there is no recipe 'asr_ted'"):
         recipe(like="asr_ted")
@@ -52,8 +52,8 @@ def test_the_released_recipe_of_tedlium():
     assert all(rnn.bidirectional for rnn in head.rnns)
     assert head.augment is not None
     assert (head.augment.time_warp, head.augment.time_masks, head.augment.frequency_masks) == (5, 2, 4)
-    assert task.selection_metric.key == "ASR"
-    assert get_task("asr", **{**chosen.task_options, "selection": "cer"}).selection_metric.key == "ASR_CER"
+    assert task.selection_metric.key == "ASR_CER"
+    assert get_task("asr", **{**chosen.task_options, "selection": "wer"}).selection_metric.key == "ASR"
 
 
 def test_the_released_recipe_of_iemocap():

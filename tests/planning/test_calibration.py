@@ -36,7 +36,8 @@ def test_a_tiny_encoder_is_measured_in_every_way(tiny, tmp_path):
     (speed,) = found.encoders.values()
     assert (list(found.encoders), speed.shape) == (["tiny"], shape_of_directory(tiny))
     # Machines are busy at times: only what no load changes is compared.
-    assert 0 < speed.forward < 10_000
+    assert set(speed.forward) == {"fp32"}
+    assert 0 < speed.forward["fp32"] < 10_000
     assert 0 < speed.update["fp32"] < 10_000
     assert 0 < speed.step_seconds < 10
     assert set(found.heads) == set(HEAD_TASKS)
@@ -111,7 +112,7 @@ def test_the_command_writes_one_file(toy, tmp_path, monkeypatch):
     assert done.exit_code == 0, done.output
     assert asked == [1, (("cpu", ["hubert"]), {"folder": tmp_path, "seconds": 100.0})]
     assert load_throughput(out).devices == {"Toy, 1 thread": toy}
-    assert "hubert_base: forward 10 h of audio an hour; forward and backward 2.5 in fp32" in done.output
+    assert "hubert_base, hours of audio an hour: forward 10 in fp32; forward and backward 2.5 in fp32" in done.output
     assert [path.name for path in out.parent.iterdir()] == ["speeds.json"]
     # A damaged file is refused before anything is measured, and stays.
     out.write_text(json.dumps({"devices": {}}))

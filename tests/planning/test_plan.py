@@ -158,7 +158,7 @@ def test_the_file_keeps_other_devices_and_refuses_what_it_is_not(file):
     save_device(file, speeds(forward=20.0))
     found = load_throughput(file)
     assert set(found.devices) == {"Toy, 1 thread", "Fast"}
-    assert found.devices["Toy, 1 thread"].encoders["hubert_base"].forward == 20.0
+    assert found.devices["Toy, 1 thread"].encoders["hubert_base"].forward == {"fp32": 20.0}
     values = json.loads(file.read_text())
     values["devices"]["Fast"]["heads"].pop("asr")
     file.write_text(json.dumps(values))

@@ -6,7 +6,7 @@ from speechft.evaluate.cell import Cell
 from speechft.recipes import TableRecipe, TableRow
 
 
-def cell_json(encoder, finetuning, method, task, values, protocol="quick", sha256="a" * 64):
+def cell_json(encoder, finetuning, method, task, values, protocol="quick", precision="fp32", sha256="a" * 64):
     """A complete cell with made-up values: metric key -> one number a seed."""
     seeds = len(next(iter(values.values())))
     split = {"utterances": 10, "hours": 0.1}
@@ -15,6 +15,7 @@ def cell_json(encoder, finetuning, method, task, values, protocol="quick", sha25
         "model": {"encoder": encoder, "finetuning": finetuning, "method": method, "sha256": sha256},
         "task": task,
         "protocol": protocol,
+        "precision": precision,
         "metrics": {key: sum(numbers) / seeds for key, numbers in values.items()},
         "values": values,
         "trials": [

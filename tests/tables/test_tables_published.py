@@ -51,6 +51,39 @@ def test_a_model_has_the_same_numbers_in_every_table():
         assert numbers.setdefault(key[1:], published.values.get(key)) == published.values.get(key), key
 
 
+def test_every_number_of_the_project_has_its_source():
+    published = load_published(PUBLISHED)
+    assert set(published.sources) == set(published.values)
+    second = {key for key, source in published.sources.items() if source == "second_hand"}
+    four = {key for key in published.values if key[0] in ("encoders", "full_superb")}
+    assert not four & second
+    # Whatever else is known of these models stands in the authors' tables too; all other models are quoted.
+    seen = {key[1:] for key in four}
+    assert {key for key in published.values if key[1:] not in seen} == second
+    assert {key[4] for key in second} == {"PR", "SUPERB_S", "ASR_ZH_CER"}
+
+
+def test_a_file_may_name_sources(write_published):
+    header = "table,encoder,finetuning,method,metric,value,source"
+    lines = ("t,e,f,m,PR,1,first_hand", "t,e,f,m,KS,2,second_hand", "t,e,f,m,SID,,")
+    published = load_published(write_published(*lines, header=header))
+    assert [published.source("t", "e", "f", "m", metric) for metric in ("PR", "KS", "SID", "ER")] == [
+        "first_hand", "second_hand", None, None,
+    ]  # fmt: skip
+    assert published.source(None, "e", "f", "m", "PR") is None
+    assert load_published(write_published("t,e,f,m,PR,1")).sources == {}
+    path = write_published("t,e,f,m,PR,1,", "t,e,f,m,KS,2,third_hand", "t,e,f,m,SID,,first_hand", "t,e,f,m,ER,1", header=header)
+    with pytest.raises(TableError, match="4 problems") as caught:
+        load_published(path)
+    for problem in (
+        "line 2: the source of 1 is ''; write first_hand (read in the paper) or second_hand (quoted by somebody else)",
+        "line 3: the source of 2 is 'third_hand'; write first_hand",
+        "line 4: there is a source 'first_hand' of no value; leave it empty, or give the value",
+        "line 5: 6 fields instead of 7",
+    ):
+        assert problem in str(caught.value)
+
+
 def test_unknown_cells_are_absent():
     published = load_published(PUBLISHED)
     assert published.value("supervised", "hubert_base", "sid_voxceleb1", "stable_ft", "SID") is None
