@@ -5,7 +5,7 @@ from pathlib import Path
 
 from speechft.cluster import prefer_commands
 from speechft.files import LOCK_SECONDS
-from speechft.refusals import MARK, refusal_mark
+from speechft.refusals import RUN, run_name
 from speechft.workflow import MODEL_FILES, one_of
 
 RESULTS = flow.results
@@ -21,11 +21,8 @@ if not workflow.deployment_settings.deployment_method:
 # Two jobs that make the same thing exist only where a killed run left one behind: the second waits, then finds the work done.
 PREFIX += f"export {LOCK_SECONDS}=1000000; "
 
-# `job LOG COMMAND...` runs a command with its output in LOG, unless LOG says that it was refused in this run (speechft/refusals.py).
-PREFIX += (
-    f"job() {{{{ log=$1; shift; export {MARK}={shlex.quote(refusal_mark())}; "
-    f'if grep -qsxF "${MARK}" "$log"; then grep "^error: " "$log" >&2; exit 1; fi; exec "$@" > "$log" 2>&1; }}}}; '
-)
+# The shell function `job`: it runs a command with its output in a log, unless the job was refused before in this run.
+PREFIX += f"export {RUN}={run_name()}; . {shlex.quote(str(Path(workflow.basedir, 'rules/job.sh')))}; "
 shell.prefix(PREFIX)
 flow.log_file = lambda rule, wildcards: getattr(rules, rule).log[0].format(**wildcards)
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from speechft.cli.options import app
 from speechft.errors import SpeechFTError
-from speechft.refusals import mark_of
+from speechft.refusals import note_refusal
 
 # isort: off
 from speechft.cli import (  # noqa: F401 (each adds its verbs)
@@ -42,8 +42,7 @@ def main() -> NoReturn:
         app()
     except SpeechFTError as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {_escape(str(error))}")
-        if (mark := mark_of(error)) is not None:
-            print(mark, file=sys.stderr)
+        note_refusal(error, f"error: {error}")
         sys.exit(1)
     except OSError as error:
         if error.filename is None or error.strerror is None:

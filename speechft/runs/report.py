@@ -26,7 +26,8 @@ class NotStarted(NamedTuple):
 
     def __str__(self) -> str:
         more = ", ..." if len(self.targets) > NAMES_SHOWN else ""
-        return f"{len(self.targets)} {self.rule} ({', '.join(self.targets[:NAMES_SHOWN])}{more})"
+        names = ", ".join(filter(None, self.targets[:NAMES_SHOWN]))
+        return f"{len(self.targets)} {self.rule}" + (f" ({names}{more})" if names else "")
 
 
 class Failure(NamedTuple):
