@@ -80,20 +80,18 @@ def failures_of(run: RunLog, waiting: Mapping[int, Sequence[tuple[str, str]]] | 
 
 def explain(job: Job) -> str:
     """Why a job failed: the last sentence of its log, and what ended it from outside where something did."""
-    own, others = job.logs[:1], job.logs[1:]
-    text = next((text for path in own if _written_since(path, job.began) and (text := log_text(path)) is not None), None)
-    of_cluster = [text for path in others if (text := log_text(path)) is not None]
-    cause = job.cause or next((cause for text in of_cluster if (cause := cause_in(text))), None)
-    words = last_words(text) if text else None
-    if words:
+    own = log_text(job.logs[0]) if job.logs and _written_since(job.logs[0], job.began) else None
+    of_cluster = [text for text in map(log_text, job.logs[1:]) if text is not None]
+    causes = [job.cause, *map(cause_in, of_cluster)]
+    cause = next(filter(None, causes), None)
+    if own and (words := last_words(own)):
         return f"{words} ({cause})" if cause else words
-    began = cause or "its log holds no error"
-    said = last_line(text) if text else None
-    if said is None and cause is None:
-        began = "it wrote no log"
-        said = next((line for text in of_cluster if (line := last_line(text))), None)
-        return f"{began}; the last line of Slurm's: {said}" if said else began
-    return f"{began}; the last line of its log: {said}" if said else began
+    if own and (said := last_line(own)):
+        return f"{cause or 'its log holds no error'}; the last line of its log: {said}"
+    if cause:
+        return cause
+    said = next(filter(None, map(last_line, of_cluster)), None)
+    return f"it wrote no log; the last line of Slurm's: {said}" if said else "it wrote no log"
 
 
 def _written_since(path: str, began: datetime | None) -> bool:
