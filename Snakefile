@@ -1,7 +1,9 @@
 # Entry of the workflow: configuration, rules, public targets. `snakemake --help` lists options; the README shows the usual commands.
+from snakemake.logging import logger
 from snakemake.utils import min_version
 
 from speechft.config import parse_experiment
+from speechft.runs.hooks import describe_failures
 from speechft.workflow import Workflow
 
 min_version("9.0")
@@ -25,6 +27,12 @@ include: "rules/evaluate.smk"
 include: "rules/tables.smk"
 include: "rules/analysis.smk"
 include: "rules/mini.smk"
+
+
+# The last word of a run that fails: each failed job and why. It goes to the terminal and into Snakemake's log.
+onerror:
+    if failures := describe_failures(workflow, log):
+        logger.error(failures)
 
 
 rule all:

@@ -21,14 +21,14 @@ rule analyse:
     resources:
         mem_mb=flow.memory("evaluate"),
         runtime=flow.minutes("evaluate"),
-        gpu=flow.resources("evaluate").gpu,
+        gpu=flow.gpus("evaluate"),
     params:
         encoder=subpath(input.encoder, parent=True),
         model=subpath(input.model, parent=True),
         name="{encoder}/{finetuning}/{method}",
     shell:
-        "exec speechft analyse {params.encoder} {params.model} {input.manifests} --recipe {input.recipe} --out {output}"
-        " --name {params.name} --threads {threads} --gpus {resources.gpu} > {log} 2>&1"
+        "job {log} speechft analyse {params.encoder} {params.model} {input.manifests} --recipe {input.recipe} --out {output}"
+        " --name {params.name} --threads {threads} --gpus {resources.gpu}"
 
 
 rule similarity:

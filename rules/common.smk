@@ -1,9 +1,11 @@
 # Settings that all rules share, and the recipe files that all jobs depend on.
+import shlex
 import sys
 from pathlib import Path
 
 from speechft.cluster import prefer_commands
 from speechft.files import LOCK_SECONDS
+from speechft.refusals import RUN, run_name
 from speechft.workflow import MODEL_FILES, one_of
 
 RESULTS = flow.results
@@ -18,7 +20,11 @@ if not workflow.deployment_settings.deployment_method:
 
 # Two jobs that make the same thing exist only where a killed run left one behind: the second waits, then finds the work done.
 PREFIX += f"export {LOCK_SECONDS}=1000000; "
+
+# The shell function `job`: it runs a command with its output in a log, unless the job was refused before in this run.
+PREFIX += f"export {RUN}={run_name()}; . {shlex.quote(str(Path(workflow.basedir, 'rules/job.sh')))}; "
 shell.prefix(PREFIX)
+flow.log_file = lambda rule, wildcards: getattr(rules, rule).log[0].format(**wildcards)
 
 # On a Slurm cluster Snakemake's questions go through commands that bear with a controller that is away for a while.
 prefer_commands(Path(workflow.basedir, "slurm/bin"))

@@ -20,7 +20,7 @@ rule manifests:
         mem_mb=flow.memory("small"),
         runtime=flow.minutes("small"),
     shell:
-        "speechft prepare --recipe {input.recipe} --out {output} > {log} 2>&1"
+        "job {log} speechft prepare --recipe {input.recipe} --out {output}"
 
 
 rule unite:

@@ -21,13 +21,13 @@ rule pretrain:
     resources:
         mem_mb=flow.memory("pretrain"),
         runtime=flow.minutes("pretrain"),
-        gpu=flow.resources("pretrain").gpu,
+        gpu=flow.gpus("pretrain"),
     params:
         out=subpath(output[0], parent=True),
         options=lambda wildcards: flow.pretraining_options(wildcards.encoder),
     shell:
-        "exec speechft pretrain {input.manifests} --recipe {input.recipe} {params.options} --out {params.out}"
-        " --threads {threads} --gpus {resources.gpu} > {log} 2>&1"
+        "job {log} speechft pretrain {input.manifests} --recipe {input.recipe} {params.options} --out {params.out}"
+        " --threads {threads} --gpus {resources.gpu}"
 
 
 rule fbank:
@@ -85,4 +85,4 @@ rule import_checkpoint:
         out=subpath(output[0], parent=True),
         options=lambda wildcards: flow.import_options(wildcards.encoder),
     shell:
-        "speechft import {input.checkpoint:q} --out {params.out} {params.options} > {log} 2>&1"
+        "job {log} speechft import {input.checkpoint:q} --out {params.out} {params.options}"

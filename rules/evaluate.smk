@@ -20,11 +20,11 @@ rule evaluate:
     resources:
         mem_mb=flow.memory("evaluate"),
         runtime=flow.minutes("evaluate"),
-        gpu=flow.resources("evaluate").gpu,
+        gpu=flow.gpus("evaluate"),
     params:
         model=subpath(input.model, parent=True),
         name="{encoder}/{finetuning}/{method}",
         work=f"{RESULTS}/work/evaluate",
     shell:
-        "exec speechft evaluate {params.model} {wildcards.task} {input.manifests} --recipe {input.recipe} --out {output}"
-        " --name {params.name} --work-dir {params.work} --threads {threads} --gpus {resources.gpu} > {log} 2>&1"
+        "job {log} speechft evaluate {params.model} {wildcards.task} {input.manifests} --recipe {input.recipe} --out {output}"
+        " --name {params.name} --work-dir {params.work} --threads {threads} --gpus {resources.gpu}"

@@ -24,15 +24,15 @@ rule finetune:
     resources:
         mem_mb=flow.memory("finetune"),
         runtime=flow.minutes("finetune"),
-        gpu=flow.resources("finetune").gpu,
+        gpu=flow.gpus("finetune"),
     params:
         encoder=subpath(input.encoder, parent=True),
         out=subpath(output[0], parent=True),
         jointly=lambda wildcards: flow.joint_options(wildcards.finetuning),
         scalars=f"{RESULTS}/tensorboard/{{encoder}}/{{finetuning}}/{{method}}",
     shell:
-        "exec speechft finetune {params.encoder} {input.manifests[0]} {params.jointly} --recipe {input.recipe} --out {params.out}"
-        " --tensorboard {params.scalars} --threads {threads} --gpus {resources.gpu} > {log} 2>&1"
+        "job {log} speechft finetune {params.encoder} {input.manifests[0]} {params.jointly} --recipe {input.recipe} --out {params.out}"
+        " --tensorboard {params.scalars} --threads {threads} --gpus {resources.gpu}"
 
 
 # An early checkpoint is a by-product of the run of another method, made a model of its own here.

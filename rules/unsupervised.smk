@@ -23,11 +23,11 @@ rule continue_pretraining:
     resources:
         mem_mb=flow.memory("pretrain"),
         runtime=flow.minutes("pretrain"),
-        gpu=flow.resources("pretrain").gpu,
+        gpu=flow.gpus("pretrain"),
     params:
         encoder=subpath(input.encoder, parent=True),
         out=subpath(output[0], parent=True),
         options=lambda wildcards: flow.continuing_options(wildcards.finetuning),
     shell:
-        "exec speechft continue {params.encoder} {input.manifests} --recipe {input.recipe} {params.options} --out {params.out}"
-        " --threads {threads} --gpus {resources.gpu} > {log} 2>&1"
+        "job {log} speechft continue {params.encoder} {input.manifests} --recipe {input.recipe} {params.options} --out {params.out}"
+        " --threads {threads} --gpus {resources.gpu}"

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from speechft.errors import ConfigError
+from speechft.errors import MissingGpuError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 LOGGER = logging.getLogger(__name__)
@@ -49,14 +49,14 @@ def claim_gpus(count: int, folder: Path | None = None) -> list[str]:
         Their names, as in CUDA_VISIBLE_DEVICES.
 
     Raises:
-        ConfigError: fewer are visible than asked for.
+        MissingGpuError: fewer are visible than asked for.
     """
     if count == 0 or under_torchrun():
         return []
     names = visible_gpus()
     if len(names) < count:
         found = f"{VISIBLE}={os.environ[VISIBLE]}" if VISIBLE in os.environ else "nvidia-smi"
-        raise ConfigError(
+        raise MissingGpuError(
             f"--gpus {count}: {len(names)} visible here ({found}). Ask for fewer (`resources` in the experiment; 0 runs on the CPU), "
             "or start the job where they are."
         )

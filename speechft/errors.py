@@ -11,6 +11,13 @@ class SpeechFTError(Exception):
     """Base of all errors that this package raises on purpose; the command line prints it without a traceback."""
 
 
+class TransientError(SpeechFTError):
+    """What stopped the work can pass: memory, disk, time, a GPU, another process. The same command may succeed later or elsewhere.
+
+    Every other error of ours repeats itself until somebody mends the input, so the workflow does not try such a job again.
+    """
+
+
 class ConfigError(SpeechFTError):
     """An experiment file, a recipe or an option has an unknown key or an impossible value."""
 
@@ -50,6 +57,14 @@ class TaskError(SpeechFTError):
 
 class TrainingError(SpeechFTError):
     """A training can not go on: NaN loss, a work directory in use, a checkpoint of another recipe."""
+
+
+class StoppedTrainingError(TrainingError, TransientError):
+    """A training was stopped by its surroundings: a signal, no memory left, a full disk."""
+
+
+class MissingGpuError(ConfigError, TransientError):
+    """A job asks for more GPUs than this machine shows."""
 
 
 class AnalysisError(SpeechFTError):

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from speechft.errors import SpeechFTError
+from speechft.errors import SpeechFTError, TransientError
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def _allow(path: Path, mode: int) -> None:
 _UNWRITABLE = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)}
 
 
-def explain_unwritable(error: Exception, path: Path) -> SpeechFTError | None:
+def explain_unwritable(error: Exception, path: Path) -> TransientError | None:
     """A clear error if `path` could not be written; None if something else was wrong in the block.
 
     safetensors wraps the system's error into its own, with the number in the text; torch only notices that its file is too short.
@@ -51,7 +51,7 @@ def explain_unwritable(error: Exception, path: Path) -> SpeechFTError | None:
         reason = _UNWRITABLE.get(int(wrapped[1]))
     if reason is None and isinstance(error, RuntimeError) and "inline_container" in str(error):
         reason = _UNWRITABLE[errno.ENOSPC]
-    return SpeechFTError(f"{path}: can not be written ({reason}). Check free space and permissions.") if reason else None
+    return TransientError(f"{path}: can not be written ({reason}). Check free space and permissions.") if reason else None
 
 
 def make_parent(path: Path) -> None:
@@ -179,7 +179,7 @@ def exclusive_lock(path: str | Path, holder: str) -> Iterator[bool]:
     happens. On shared file systems this needs locks that work across nodes (NFS: yes; Lustre: mounted with `flock`).
 
     Raises:
-        SpeechFTError: another process works there, and still does after the seconds in SPEECHFT_LOCK_SECONDS; `holder` says at what.
+        TransientError: another process works there, and still does after the seconds in SPEECHFT_LOCK_SECONDS; `holder` says at what.
     """
     from filelock import FileLock, Timeout
 
@@ -193,13 +193,13 @@ def exclusive_lock(path: str | Path, holder: str) -> Iterator[bool]:
         refusal = f"{path}: another process is {holder} here. Wait for it or end it, then run this again."
         seconds = _lock_seconds()
         if not seconds:
-            raise SpeechFTError(refusal) from error
+            raise TransientError(refusal) from error
         logger.info("%s: another process is %s here; waiting for it", path, holder)
         waited = True
         try:
             lock.acquire(timeout=seconds, poll_interval=1.0)
         except Timeout:
-            raise SpeechFTError(refusal) from error
+            raise TransientError(refusal) from error
     try:
         yield waited
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import Any
 
 from speechft.alphas import ALPHA_PATTERN
@@ -26,8 +27,14 @@ from speechft.errors import ConfigError
 from speechft.files import from_here
 from speechft.lexicon_files import lexicon_files, public_lexicons
 from speechft.recipes import CorpusRecipe, FinetuneRecipe
+from speechft.refusals import was_refused
 from speechft.stage1_entries import EarlyMethod
 from speechft.table_recipes import analysis_table_recipe, curve_recipe, table_recipe
+
+Resource = Callable[[Any, int, str], int]
+"""What Snakemake calls, by the names wildcards, attempt and rulename."""
+REFUSED_MEM_MB, REFUSED_MINUTES = 500, 10
+"""What an attempt asks for that will only repeat a refusal: a shell, in a job that starts Snakemake twice."""
 
 MODEL_FILES = ("model.safetensors", "config.json", "provenance.json")
 
@@ -45,6 +52,8 @@ class Workflow:
         self.results = experiment.results.as_posix()
         self.sources = [shlex.quote(from_here(source)) for source in sources]
         """Files that the experiment was read from, as commands name them."""
+        self.log_file: Callable[[str, Any], str] | None = None
+        """The log of a job, by its rule and wildcards; the Snakefile sets it."""
 
     # ---- names, for wildcard constraints
 
@@ -79,7 +88,7 @@ class Workflow:
         """Encoders that are computed, without weights."""
         return [name for name, encoder in self.experiment.encoders.items() if isinstance(encoder, Filterbanks)]
 
-    @property
+    @cached_property
     def public_files(self) -> dict[str, str]:
         """Files that can be downloaded, and what `speechft fetch` calls them."""
         encoders = [encoder for encoder in self.experiment.encoders.values() if isinstance(encoder, PublicEncoder)]
@@ -351,19 +360,27 @@ class Workflow:
         found: Resources = getattr(self.experiment.resources, stage)
         return found
 
-    def memory(self, stage: str) -> Callable[[Any, int], int]:
+    def memory(self, stage: str) -> Resource:
         """Resource function of Snakemake for megabytes: attempt times what `stage` asks for, within its limit."""
         asked = self.resources(stage)
-        return _growing(asked.mem_mb, asked.max_mem_mb)
+        return self._unless_refused(asked.mem_mb, asked.max_mem_mb, REFUSED_MEM_MB)
 
-    def minutes(self, stage: str) -> Callable[[Any, int], int]:
-        """The same for minutes."""
+    def minutes(self, stage: str) -> Resource:
+        """Resource function of Snakemake for minutes, which grow like the memory."""
         asked = self.resources(stage)
-        return _growing(asked.runtime, asked.max_runtime)
+        return self._unless_refused(asked.runtime, asked.max_runtime, REFUSED_MINUTES)
 
+    def gpus(self, stage: str) -> Resource:
+        """Resource function of Snakemake for GPUs: what `stage` asks for at every attempt."""
+        asked = self.resources(stage)
+        return self._unless_refused(asked.gpu, asked.gpu, 0)
 
-def _growing(amount: int, limit: int | None) -> Callable[[Any, int], int]:
-    def of_attempt(wildcards: Any, attempt: int) -> int:  # noqa: ARG001 (Snakemake looks at the names)
-        return min(amount * attempt, limit or amount * attempt)
+    def _unless_refused(self, amount: int, limit: int | None, refused: int) -> Resource:
+        """`amount` times the attempt, no more than `limit`; `refused` for an attempt that will only repeat what the log says."""
 
-    return of_attempt
+        def of_attempt(wildcards: Any, attempt: int, rulename: str) -> int:
+            if attempt > 1 and self.log_file is not None and was_refused(self.log_file(rulename, wildcards)):
+                return min(refused, amount)
+            return min(amount * attempt, limit if limit is not None else amount * attempt)
+
+        return of_attempt

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from speechft.cli.options import app
 from speechft.errors import SpeechFTError
+from speechft.refusals import note_refusal
 
 # isort: off
 from speechft.cli import (  # noqa: F401 (each adds its verbs)
@@ -41,6 +42,7 @@ def main() -> NoReturn:
         app()
     except SpeechFTError as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {_escape(str(error))}")
+        note_refusal(error, f"error: {error}")
         sys.exit(1)
     except OSError as error:
         if error.filename is None or error.strerror is None:

@@ -1,4 +1,4 @@
-"""Verbs about this installation and its runs: doctor, schema, resume."""
+"""Verbs about this installation and its runs: doctor, schema, resume, jobs."""
 
 from __future__ import annotations
 
@@ -79,3 +79,30 @@ def resume(context: typer.Context) -> None:
     # The parser takes a lone -- for itself, and Snakemake needs it between its options and its targets.
     given = sys.argv[sys.argv.index(context.command_path.split()[-1]) + 1 :] if "--" in sys.argv else context.args
     raise typer.Exit(run(Path.cwd(), given or ["--profile", "slurm", "all"]))
+
+
+@app.command()
+def jobs(
+    log: Annotated[Path | None, typer.Argument(help="Log of a run of Snakemake; default: the newest one in .snakemake/log.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a run of the workflow did: for each rule the jobs planned, done and failed, and their time; then each failed job and why.
+
+    Seconds are the wall time of a rule's jobs added up, on a cluster with their time in the queue. Ends with 1 if a job failed.
+
+    Example: `speechft jobs`
+    """
+    from speechft.runs import failures_of, newest_log, print_failures, print_summary, read_log, summary
+
+    run = read_log(log or newest_log())
+    values, failures = summary(run), failures_of(run)
+    if as_json:
+        print(json.dumps({**values, "failures": [failure.to_json() for failure in failures]}, indent=1))
+    elif not run.planned and not run.jobs:
+        print(f"{run.path}: no job was planned. Its last line: {run.last_line}")
+    else:
+        print(print_summary(values))
+        if failures:
+            print(print_failures(failures))
+    if failures:
+        raise typer.Exit(1)

@@ -35,7 +35,6 @@ class Jobs:
     """All jobs behind some targets, each once, in an order in which they could run; and targets that are not known here."""
 
     flow: Workflow
-    public_files: dict[str, str]
     found: dict[Job, None] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
 
@@ -170,8 +169,8 @@ class Jobs:
     def _fetch(self, paths: Iterable[str]) -> None:
         """Files that are downloaded, of those that a job reads."""
         for path in paths:
-            if path in self.public_files:
-                self._add("fetch", self.public_files[path].split()[0])
+            if path in self.flow.public_files:
+                self._add("fetch", self.flow.public_files[path].split()[0])
 
     def _recipe(self, name: str) -> None:
         self._add("recipe", name)
@@ -191,7 +190,7 @@ def jobs_behind(flow: Workflow, targets: Iterable[str] = ()) -> Jobs:
     Raises:
         ConfigError: a target is none of these; the message has the nearest spelling.
     """
-    jobs = Jobs(flow, flow.public_files)
+    jobs = Jobs(flow)
     targets = list(targets)
     if not targets or targets == ["all"]:
         for path in flow.targets():

@@ -15,7 +15,7 @@ from speechft.alphas import alpha_text
 from speechft.encoders.directory import read_config, read_tensors, seal_encoder, write_encoder
 from speechft.encoders.families import nothing_learnt
 from speechft.encoders.provenance import made_already, make_provenance
-from speechft.errors import CheckpointError, ConfigError
+from speechft.errors import CheckpointError, MissingGpuError
 from speechft.files import atomic_directory, exclusive_lock
 from speechft.finetune.early import FOLDER as EARLY_FOLDER
 from speechft.finetune.early import early_updates
@@ -69,7 +69,7 @@ def finetune(
     """
     encoder_dir, out_dir = Path(encoder_dir).absolute(), Path(out_dir).absolute()
     if recipe.precision == "fp16" and not torch.cuda.is_available():
-        raise ConfigError("precision: fp16 needs a CUDA device, and none is there. Use bf16 or fp32.")
+        raise MissingGpuError("precision: fp16 needs a CUDA device, and none is there. Use bf16 or fp32.")
     parts = Parts(recipe)
     given = {recipe.task: manifests, **(jointly or {})}
     check_same_parts(recipe, jointly or {})

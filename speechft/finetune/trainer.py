@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from speechft.errors import SpeechFTError, TrainingError
+from speechft.errors import SpeechFTError, StoppedTrainingError, TrainingError
 from speechft.files import explain_unwritable
 from speechft.finetune.stopping import StopRequest
 
@@ -130,7 +130,8 @@ def run_fairseq(config: Any, log_file: Path, records: logging.Handler | None, ex
         explain: makes a message about a numerical failure, of which fairseq does not say where it happened.
 
     Raises:
-        TrainingError: not a number, out of memory, a full disk, a checkpoint that does not fit, or SIGTERM (a checkpoint is there then).
+        TrainingError: not a number, or a checkpoint that does not fit.
+        StoppedTrainingError: out of memory, a full disk, or SIGTERM (a checkpoint is there then).
         SpeechFTError: whatever our own data, tasks and encoders raise.
     """
     save_dir = Path(config.checkpoint.save_dir)
@@ -154,21 +155,23 @@ def run_fairseq(config: Any, log_file: Path, records: logging.Handler | None, ex
             except SpeechFTError:
                 raise
             except torch.OutOfMemoryError as error:
-                raise TrainingError(f"Out of memory: {error}. Lower batch_size or max_batch_seconds, and raise accumulate.") from None
+                raise StoppedTrainingError(
+                    f"Out of memory: {error}. Lower batch_size or max_batch_seconds, and raise accumulate."
+                ) from None
             except FloatingPointError as error:
                 raise TrainingError(explain(str(error))) from error
             except Exception as error:
                 if (unwritable := explain_unwritable(error, save_dir)) is None:
                     raise
                 _drop_torn(save_dir)
-                raise TrainingError(f"{unwritable} The last good checkpoint is kept; run this again.") from error
+                raise StoppedTrainingError(f"{unwritable} The last good checkpoint is kept; run this again.") from error
             finally:
                 # fairseq's last word after an exception; it holds no more than the regular checkpoints.
                 (save_dir / "crash.pt").unlink(missing_ok=True)
                 for unfinished in save_dir.glob("*.tmp"):
                     unfinished.unlink(missing_ok=True)
         if stop.requested:
-            raise TrainingError("Stopped by SIGTERM after writing a checkpoint. Run this again to go on from there.")
+            raise StoppedTrainingError("Stopped by SIGTERM after writing a checkpoint. Run this again to go on from there.")
 
 
 def import_fairseq() -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from speechft.errors import TableError
@@ -15,7 +15,14 @@ from speechft.tables.published import Published, load_published
 from speechft.tables.render import html_page, latex, markdown, tidy_csv
 
 
-def build_table(recipe: TableRecipe, cells: Sequence[str | Path], published: str | Path | None, out_dir: str | Path, name: str) -> Table:
+def build_table(
+    recipe: TableRecipe,
+    cells: Sequence[str | Path],
+    published: str | Path | None,
+    out_dir: str | Path,
+    name: str,
+    reasons: Mapping[str, str] | None = None,
+) -> Table:
     """Write `{name}.csv`, `.md`, `.tex` and `.html` into `out_dir`, each complete or not at all.
 
     Rows are models, columns the metrics of the recipe's tasks, then SUPERB_S and SUPERB_FULL where the table has all their tasks (or a
@@ -27,11 +34,12 @@ def build_table(recipe: TableRecipe, cells: Sequence[str | Path], published: str
         published: file of published numbers, needed when the recipe names a published table.
         out_dir: folder, made when missing.
         name: of the table and its files.
+        reasons: why cells are pending, by encoder/finetuning/method/task, as far as that is known.
 
     Raises:
         TableError: a cell or the published numbers are malformed, cells contradict each other, a task has no metric here.
     """
-    table = arrange(recipe, existing_cells(cells), _published(recipe, published), name)
+    table = arrange(recipe, existing_cells(cells), _published(recipe, published), name, reasons=reasons)
     for suffix, render in ((".csv", tidy_csv), (".tex", latex), (".html", html_page), (".md", markdown)):
         write_text(Path(out_dir) / f"{name}{suffix}", render(table))
     return table

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,14 @@ from speechft.tables.render import PENDING, entry_text, markdown_escape, markdow
 from speechft.tables.scores import SUPERB_S_TASKS
 
 
-def build_curve(recipe: CurveRecipe, cells: Sequence[str | Path], out_dir: str | Path, figures_dir: str | Path | None, name: str) -> Table:
+def build_curve(
+    recipe: CurveRecipe,
+    cells: Sequence[str | Path],
+    out_dir: str | Path,
+    figures_dir: str | Path | None,
+    name: str,
+    reasons: Mapping[str, str] | None = None,
+) -> Table:
     """Write `{name}.csv` and `.md` into `out_dir`, `{name}.png` and `.svg` into `figures_dir`, each complete or not at all.
 
     Rows are alphas, columns the metrics of the recipe's tasks, then SUPERB_S (and SUPERB_FULL) where it has all their tasks.
@@ -30,13 +37,14 @@ def build_curve(recipe: CurveRecipe, cells: Sequence[str | Path], out_dir: str |
         out_dir: folder, made when missing.
         figures_dir: folder, made when missing; None for no figure.
         name: of the files.
+        reasons: why cells are pending, as for `build_table`.
 
     Raises:
         TableError: a cell is malformed, cells contradict each other, a task has no metric here.
     """
     rows = TableRecipe(title=recipe.title, note=recipe.note, rows=recipe.points, tasks=recipe.tasks, command=recipe.command)
     scored = {task.lower() for task in SUPERB_S_TASKS} <= set(recipe.tasks)
-    table = arrange(rows, existing_cells(cells), Published({}), name, scores=scored)
+    table = arrange(rows, existing_cells(cells), Published({}), name, scores=scored, reasons=reasons)
     write_text(Path(out_dir) / f"{name}.csv", curve_csv(recipe, table))
     write_text(Path(out_dir) / f"{name}.md", curve_markdown(recipe, table))
     if figures_dir is not None:
@@ -79,6 +87,7 @@ def curve_csv(recipe: CurveRecipe, table: Table) -> str:
             "label": point.label,
             "model_sha256": table.hashes[row],
             "command": table.command_of(row, column),
+            **({"reason": table.reason_of(row, column)} if table.reasons else {}),
         }
         for row, point in enumerate(recipe.points)
         for column in table.columns

@@ -9,6 +9,7 @@ from speechft.analysis_recipes import AnalysisTableRecipe
 from speechft.config import load_experiment
 from speechft.errors import TableError
 from speechft.recipes import CurveRecipe, TableRecipe
+from speechft.runs.reasons import pending_reasons
 from speechft.tables.build import build_table
 from speechft.tables.curve import build_curve
 from speechft.tables.differences import build_differences
@@ -31,8 +32,8 @@ def build_experiment(
     Args:
         experiment: the experiment file (YAML).
         cells: folder of cells, `encoder/finetuning/method/task.json` in it; default: where the workflow puts them. Cells that are not
-            there are shown as pending, with the command that makes them. Results of analyses are looked for in the folder `analysis`
-            beside it.
+            there are shown as pending, with the command that makes them and, where the folder `logs` beside it tells, why. Results of
+            analyses are looked for in the folder `analysis` beside it.
         published: file of published numbers.
         out_dir: folder, made when missing.
         figures_dir: folder of figures; none are drawn without it.
@@ -60,8 +61,9 @@ def build_experiment(
     for name in shown:
         if name in flow.experiment.tables:
             recipe = TableRecipe.model_validate_json(flow.recipe(f"tables/{name}"))
-            found = [folder / f"{cell}.json" for cell in flow.experiment.table_cells(name)]
-            build_table(recipe, found, published, out_dir, name)
+            names_of_cells = flow.experiment.table_cells(name)
+            found = [folder / f"{cell}.json" for cell in names_of_cells]
+            build_table(recipe, found, published, out_dir, name, pending_reasons(flow, names_of_cells, folder.parent))
             if recipe.differences:
                 build_differences(recipe, found, Path(out_dir) / "differences", figures and figures / "differences", name)
             if figures:
@@ -70,6 +72,8 @@ def build_experiment(
             results = [folder.parent / Path(path).relative_to(flow.results) for path in flow.analysis_results(name)]
             build_analysis(AnalysisTableRecipe.model_validate_json(flow.recipe(f"analysis_tables/{name}")), results, out_dir, figures, name)
         else:
-            found = [folder / f"{cell}.json" for cell in flow.experiment.curve_cells(name)]
-            build_curve(CurveRecipe.model_validate_json(flow.recipe(f"curves/{name}")), found, out_dir, figures, name)
+            names_of_cells = flow.experiment.curve_cells(name)
+            found = [folder / f"{cell}.json" for cell in names_of_cells]
+            curve = CurveRecipe.model_validate_json(flow.recipe(f"curves/{name}"))
+            build_curve(curve, found, out_dir, figures, name, pending_reasons(flow, names_of_cells, folder.parent))
     return shown

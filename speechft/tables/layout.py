@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from speechft.errors import TableError
@@ -13,7 +13,7 @@ from speechft.recipes import TableRecipe, TableRow
 from speechft.tables.cells import Key, cell_key
 from speechft.tables.estimate import Estimate
 from speechft.tables.metrics import METRICS, TableMetric, task_metrics
-from speechft.tables.notes import BF16_MARK, table_legend, table_notes
+from speechft.tables.notes import BF16_MARK, pending_legend, table_legend, table_notes
 from speechft.tables.published import Published
 from speechft.tables.relative_score import relative_score, relative_score_notes
 from speechft.tables.scores import SUPERB_FULL_TASKS, SUPERB_S_TASKS, partial_score, partial_title, superb_full_score, superb_score
@@ -104,6 +104,14 @@ class Table:
     """How to read the entries."""
     command: str | None = None
     """Makes a cell when encoder/finetuning/method/task.json is appended."""
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """Why a cell is pending, by encoder/finetuning/method/task; empty where nothing is known."""
+
+    def reason_of(self, row: int, column: Column) -> str | None:
+        """Why the cell at this place is pending, where that is known."""
+        if column.metric.task is None or column.entries[row].number:
+            return None
+        return self.reasons.get(f"{'/'.join(_model(self.rows[row]))}/{column.metric.task}")
 
     def label(self, row: int) -> str:
         """Name of a row as shown, marked where the encoder ran in bf16."""
@@ -130,8 +138,18 @@ class Table:
         return tuple(dict.fromkeys(found))
 
 
-def arrange(recipe: TableRecipe, cells: Iterable[Cell], published: Published, name: str, *, scores: bool = True) -> Table:
+def arrange(
+    recipe: TableRecipe,
+    cells: Iterable[Cell],
+    published: Published,
+    name: str,
+    *,
+    scores: bool = True,
+    reasons: Mapping[str, str] | None = None,
+) -> Table:
     """Put cells where the recipe wants them; cells of other models and tasks are left aside. Without `scores` there are metrics only.
+
+    `reasons` says why cells are pending, by encoder/finetuning/method/task, as far as that is known.
 
     Raises:
         TableError: the recipe names a task without metrics or a published table that does not exist, or the cells of one row were
@@ -148,7 +166,8 @@ def arrange(recipe: TableRecipe, cells: Iterable[Cell], published: Published, na
         own = _add_own_score(recipe, columns)
     hashes = tuple(_row_hash(row, recipe, by_key) for row in recipe.rows)
     notes = (*table_notes(recipe, columns, scores=scores), *own)
-    return Table(name, recipe.title, recipe.rows, tuple(columns), hashes, notes, table_legend(columns), recipe.command)
+    legend = (*table_legend(columns), *pending_legend(recipe, columns, reasons or {}))
+    return Table(name, recipe.title, recipe.rows, tuple(columns), hashes, notes, legend, recipe.command, reasons or {})
 
 
 def _row_hash(row: TableRow, recipe: TableRecipe, cells: Mapping[Key, Cell]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from speechft.recipes import TableRecipe
@@ -47,6 +47,22 @@ def table_legend(columns: Sequence[Column]) -> tuple[str, ...]:
     if any(column.bold for column in columns):
         legend.append("Bold: best of our values in a column.")
     return tuple(legend)
+
+
+def pending_legend(recipe: TableRecipe, columns: Sequence[Column], reasons: Mapping[str, str]) -> tuple[str, ...]:
+    """Why cells are pending, one line a reason with the cells that it is the reason of."""
+    models: dict[str, dict[str, list[str]]] = {}  # reason -> model -> tasks
+    for place, row in enumerate(recipe.rows):
+        model = f"{row.encoder}/{row.finetuning}/{row.method}"
+        waiting = [str(column.metric.task) for column in columns if column.metric.task and not column.entries[place].values]
+        for task in dict.fromkeys(waiting):
+            if reason := reasons.get(f"{model}/{task}"):
+                models.setdefault(reason, {}).setdefault(model, []).append(task)
+    lines = []
+    for reason, waiting_tasks in models.items():
+        cells = [f"{model}/{tasks[0] if len(tasks) == 1 else '{' + ','.join(tasks) + '}'}" for model, tasks in waiting_tasks.items()]
+        lines.append(f"Pending: {', '.join(cells)}. Reason: {reason}.")
+    return tuple(lines)
 
 
 def _rows_by(

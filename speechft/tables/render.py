@@ -173,6 +173,7 @@ def tidy_csv(table: Table) -> str:
             "difference": entry.difference,
             "model_sha256": table.hashes[index],
             "command": table.command_of(index, column),
+            **({"reason": table.reason_of(index, column)} if table.reasons else {}),
         }
         for index, row in enumerate(table.rows)
         for column in table.columns

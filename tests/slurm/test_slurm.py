@@ -187,6 +187,21 @@ def test_cells_of_one_model_share_a_job_and_its_gpu(slurm, disturbed):
     assert {job.state for job in cells} == {"CANCELLED", "COMPLETED"}
 
 
+def test_wrong_input_gets_a_gpu_once(slurm, undisturbed, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("damaged") / "run"
+    write_experiment(folder)
+    copy_beginning(undisturbed, folder)
+    (folder / "results/models/tiny/none/pretrained/model.safetensors").write_bytes(b"damaged")
+    run = start_run(slurm, folder, "--retries", "2", "--", f"{TRAINED}/model.safetensors")
+    assert run.end() == 1, run.explanation
+    jobs = [slurm.facts(job.id) for job in slurm.jobs(folder)]
+    assert [(job["JOB_GRES"], job["JobState"]) for job in jobs] == [("gpu:pretended:1", "FAILED"), *[("(null)", "FAILED")] * 2]
+    shown = run.text[run.text.index("Failed jobs: 1") :]
+    assert shown.splitlines()[1] == "  finetune tiny/words/stable_ft (3 attempts)"
+    assert "pretrained/model.safetensors" in shown.splitlines()[2]
+    assert shown.splitlines()[3] == "    log: results/logs/finetune/tiny/words/stable_ft.log"
+
+
 def test_the_disturbed_run_found_what_the_undisturbed_one_found(slurm, undisturbed, disturbed, note):
     found, expected = results(disturbed.folder), results(undisturbed)
     note(f"disturbed: {len(slurm.jobs(disturbed.folder))} Slurm jobs, controller away for {disturbed.outage:.0f} s")

@@ -1,0 +1,14 @@
+# `job LOG COMMAND...`: what the rules run in place of `COMMAND > LOG 2>&1`. A command that was refused before in this run (its input is
+# wrong: see speechft/refusals.py) is not run again: LOG receives the same message, and the job fails at once.
+job() {
+    local log=$1
+    shift
+    export SPEECHFT_REFUSAL="$log.refused"
+    if [ "$(head -n 1 "$SPEECHFT_REFUSAL" 2> /dev/null)" = "$SPEECHFT_RUN" ]; then
+        tail -n +2 "$SPEECHFT_REFUSAL" > "$log"
+        exit 1
+    fi
+    rm -f "$SPEECHFT_REFUSAL"
+    # The command takes the place of this shell, so that signals reach it.
+    exec "$@" > "$log" 2>&1
+}

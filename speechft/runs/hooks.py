@@ -1,0 +1,44 @@
+"""What the Snakefile calls when a run ends badly. Here alone Snakemake's own objects are looked into."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from speechft.runs.log import read_log, target_of
+from speechft.runs.report import failures_of, note_failures, print_failures
+
+
+def describe_failures(workflow: Any, log: str | Sequence[str]) -> str:
+    """The failed jobs of a run that is about to end, as text; noted beside its log too, for `speechft jobs`.
+
+    Args:
+        workflow: Snakemake's.
+        log: what Snakemake gives its `onerror` handler: its log file, or a list with it.
+    """
+    paths = [log] if isinstance(log, str) else list(log)
+    if not paths:
+        return ""
+    run = read_log(paths[0])
+    failures = failures_of(run, jobs_behind(workflow))
+    if not failures:
+        return ""
+    note_failures(Path(paths[0]), failures)
+    return print_failures(failures)
+
+
+def jobs_behind(workflow: Any) -> dict[int, list[tuple[str, str]]]:
+    """For each failed job, by its id, the rules and targets of the jobs that wait for it; nothing where Snakemake does not tell."""
+    found: dict[int, list[tuple[str, str]]] = {}
+    try:
+        dag = workflow.dag
+        for failed in workflow.scheduler.failed:
+            for job in getattr(failed, "jobs", [failed]):  # a group has several
+                behind = [
+                    other for other in dag.bfs(dag.depending, job) if other is not job and dag.needrun(other) and not dag.finished(other)
+                ]
+                found[dag.jobid(job)] = [(other.rule.name, target_of(other.wildcards_dict, map(str, other.output))) for other in behind]
+    except (AttributeError, TypeError):  # no public interface: another version may have other names
+        return {}
+    return found

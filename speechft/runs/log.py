@@ -1,0 +1,219 @@
+"""Snakemake's own log (.snakemake/log) as records, one a job: what was planned, started, done, failed, and how long it took."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from speechft.errors import SpeechFTError, missing_file
+from speechft.runs.last_words import last_line
+
+FOLDER = Path(".snakemake/log")
+
+_TIME = re.compile(r"\[(\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4})\]")
+_JOB = re.compile(r"(?:local)?(?:rule|checkpoint) (\w+):")
+_ERROR = re.compile(r"Error in rule (\w+):")
+_DONE = re.compile(r"Finished jobid: (\d+)\b.*")
+_KEY = re.compile(r"([\w-]+): (.*)")
+_HINT = " (check log file(s) for error details)"
+_PLANNED = re.compile(r"^Job stats:\njob +count\n[- ]+\n((?:\w+ +\d+\n)+)", re.MULTILINE)
+_SIGNAL = re.compile(r"died with <Signals\.(SIG\w+): \d+>|returned non-zero exit status (1[3-9]\d)\b")
+_STATUS = re.compile(r"SLURM status is: '(\w+)'")
+_CAUSES = {
+    "TIMEOUT": "it reached its time limit",
+    "DEADLINE": "it reached its time limit",
+    "OUT_OF_MEMORY": "it reached its memory limit",
+    "CANCELLED": "it was cancelled",
+    "NODE_FAIL": "its node failed",
+    "BOOT_FAIL": "its node failed",
+    "PREEMPTED": "it was preempted",
+    "SIGKILL": "it was killed (SIGKILL), as the system does when memory runs out",
+    "137": "it was killed (SIGKILL), as the system does when memory runs out",
+    "SIGTERM": "it was ended (SIGTERM)",
+    "143": "it was ended (SIGTERM)",
+}
+
+
+@dataclass
+class Job:
+    """A job that was started at least once."""
+
+    rule: str
+    jobid: int
+    wildcards: dict[str, str] = field(default_factory=dict)
+    outputs: list[str] = field(default_factory=list)
+    logs: list[str] = field(default_factory=list)
+    """Its own log first; behind it that of its last Slurm job, if it failed there."""
+    attempts: int = 0
+    state: str = "running"
+    """`running` (or interrupted with the run itself), `done`, or `failed`."""
+    cause: str | None = None
+    """What ended its last attempt from outside, as far as Snakemake knows: a signal, a limit, a failed node."""
+    began: datetime | None = None
+    """When it was first started; on a cluster: submitted."""
+    since: datetime | None = None
+    """When its last attempt was."""
+    seconds: float = 0.0
+    """Wall seconds of all attempts that ended; on a cluster with their time in the queue."""
+
+    @property
+    def target(self) -> str:
+        """What it makes, e.g. `hubert_base/none/pretrained/ks`; of a rule without wildcards its first output."""
+        return target_of(self.wildcards, self.outputs)
+
+
+@dataclass
+class RunLog:
+    """One run of Snakemake."""
+
+    path: Path
+    planned: dict[str, int] = field(default_factory=dict)
+    """Rule -> number of jobs, as Snakemake announced them."""
+    jobs: list[Job] = field(default_factory=list)
+    """Those that were started, in this order."""
+    began: datetime | None = None
+    ended: datetime | None = None
+    last_line: str | None = None
+    """The last line of the log: of a run that planned nothing it says why."""
+
+    @property
+    def failed(self) -> list[Job]:
+        """Jobs whose last attempt failed."""
+        return [job for job in self.jobs if job.state == "failed"]
+
+
+def target_of(wildcards: dict[str, str], outputs: Iterable[str]) -> str:
+    """A job's name beside its rule: its wildcards, or else its first output."""
+    return "/".join(wildcards.values()) or next(iter(outputs), "")
+
+
+def newest_log(folder: str | Path = FOLDER) -> Path:
+    """The log of the latest run in the working folder.
+
+    Raises:
+        SpeechFTError: there is none.
+    """
+    logs = sorted(Path(folder).glob("*.snakemake.log"))  # their names are times
+    if not logs:
+        raise SpeechFTError(f"{folder}: holds no log of a run. Run this where Snakemake ran, or name its log.")
+    return logs[-1]
+
+
+def read_log(path: str | Path) -> RunLog:
+    """Read a log of Snakemake.
+
+    Raises:
+        SpeechFTError: there is no such file.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        raise SpeechFTError(missing_file(path, "as the log of a run", "Snakemake's logs are in .snakemake/log.")) from None
+    return parse_log(text, Path(path))
+
+
+def parse_log(text: str, path: Path = Path()) -> RunLog:
+    """Read the text of a log, complete or not; lines that are of no interest, whatever they hold, are passed over."""
+    run = RunLog(path, last_line=last_line(text))
+    if stats := _PLANNED.search(text):
+        rows = [line.split() for line in stats[1].splitlines()]
+        run.planned = {rule: int(count) for rule, count in rows if rule != "total"}
+    _Reader(run).read(text)
+    run.jobs = [job for job in run.jobs if job.attempts]
+    return run
+
+
+class _Reader:
+    """Follows a log line by line. Jobs of a group are indented; everything else about them is the same."""
+
+    def __init__(self, run: RunLog) -> None:
+        self.run = run
+        self.by_id: dict[int, Job] = {}
+        self.now: datetime | None = None
+        self.signal: str | None = None
+        """Of the command whose end was reported last; the error of its rule follows."""
+
+    def read(self, text: str) -> None:
+        lines = [line.strip() for line in text.splitlines()]
+        timed = False  # whether a time stands right above, as it does above every event
+        for place, line in enumerate(lines):
+            if stamp := _TIME.fullmatch(line):
+                self._at(datetime.strptime(stamp[1], "%a %b %d %H:%M:%S %Y"))
+                timed = True
+                continue
+            if found := _SIGNAL.search(line):
+                self.signal = found[1] or found[2]
+            if timed and (found := _JOB.fullmatch(line)):
+                self._start(found[1], _keys(lines[place + 1 :]))
+            elif timed and (found := _ERROR.fullmatch(line)):
+                self._fail(found[1], _keys(lines[place + 1 :]))
+            elif timed and (found := _DONE.fullmatch(line)):
+                self._finish(int(found[1]))
+            timed = False
+
+    def _at(self, now: datetime) -> None:
+        self.now = now
+        self.run.began = self.run.began or now
+        self.run.ended = now
+
+    def _job(self, rule: str, keys: dict[str, str]) -> Job | None:
+        if not keys.get("jobid", "").isdecimal():
+            return None
+        jobid = int(keys["jobid"])
+        if jobid not in self.by_id:
+            self.by_id[jobid] = Job(rule, jobid)
+            self.run.jobs.append(self.by_id[jobid])
+        return self.by_id[jobid]
+
+    def _start(self, rule: str, keys: dict[str, str]) -> None:
+        if (job := self._job(rule, keys)) is None:
+            return
+        pairs = [pair.partition("=") for pair in keys.get("wildcards", "").split(", ") if pair]
+        job.wildcards = {name: value for name, _, value in pairs}
+        job.outputs, job.logs = _names(keys.get("output", "")), _names(keys.get("log", ""))
+        job.attempts += 1
+        job.state, job.cause, job.since = "running", None, self.now
+        job.began = job.began or self.now
+
+    def _fail(self, rule: str, keys: dict[str, str]) -> None:
+        job = self._job(rule, keys)
+        if job is not None and job.state == "running":
+            self._end(job, "failed")
+            status = _STATUS.search(keys.get("message", ""))
+            job.cause = _CAUSES.get(status[1] if status else self.signal or "")
+            job.logs = _names(keys.get("log", "").removesuffix(_HINT)) or job.logs
+        self.signal = None
+
+    def _finish(self, jobid: int) -> None:
+        job = self.by_id.get(jobid)
+        if job is not None and job.state == "running":
+            self._end(job, "done")
+
+    def _end(self, job: Job, state: str) -> None:
+        job.state = state
+        if self.now and job.since:
+            job.seconds += (self.now - job.since).total_seconds()
+
+
+def _keys(lines: list[str]) -> dict[str, str]:
+    """The `key: value` lines of the event that begins here; a message may have several lines."""
+    found: dict[str, str] = {}
+    for line in lines:
+        if not line or line == "shell:" or line.startswith("Shell command: ") or _TIME.fullmatch(line):
+            break
+        if match := _KEY.fullmatch(line):
+            found.setdefault(match[1], match[2])
+    return found
+
+
+def cause_in(text: str) -> str | None:
+    """What ended a command from outside, if a log of Snakemake says so."""
+    found = _SIGNAL.search(text)
+    return _CAUSES.get(found[1] or found[2]) if found else None
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(", ") if name]

@@ -1,0 +1,166 @@
+"""What a run did, as a table, and its failed jobs: the last sentence of each job's log, and what was not started because of it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from speechft.files import write_json
+from speechft.runs.last_words import last_line, last_words, log_text
+from speechft.runs.log import Job, RunLog, cause_in
+
+NAMES_SHOWN = 3
+CLOCK_SECONDS = 5.0
+"""How far the clock of a file system may be behind that of the run."""
+
+
+class NotStarted(NamedTuple):
+    """Jobs of one rule that wait for a failed one."""
+
+    rule: str
+    targets: tuple[str, ...]
+
+    def __str__(self) -> str:
+        more = ", ..." if len(self.targets) > NAMES_SHOWN else ""
+        names = ", ".join(filter(None, self.targets[:NAMES_SHOWN]))
+        return f"{len(self.targets)} {self.rule}" + (f" ({names}{more})" if names else "")
+
+
+class Failure(NamedTuple):
+    """A job that failed, with all its attempts."""
+
+    rule: str
+    target: str
+    attempts: int
+    message: str
+    log: str | None
+    not_started: tuple[NotStarted, ...] = ()
+
+    def __str__(self) -> str:
+        attempts = f" ({self.attempts} attempts)" if self.attempts > 1 else ""
+        lines = [f"  {self.rule} {self.target}{attempts}", *(f"    {line}" for line in self.message.splitlines())]
+        lines += [f"    log: {self.log}"] if self.log else []
+        lines += [f"    not started because of it: {', '.join(map(str, self.not_started))}"] if self.not_started else []
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """The same for programs; `from_json` reads it."""
+        return {**self._asdict(), "not_started": {part.rule: list(part.targets) for part in self.not_started}}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Failure:
+        """What `to_json` gave."""
+        waiting = tuple(NotStarted(rule, tuple(targets)) for rule, targets in values["not_started"].items())
+        return cls(**{**values, "not_started": waiting})
+
+
+def failures_of(run: RunLog, waiting: Mapping[int, Sequence[tuple[str, str]]] | None = None) -> list[Failure]:
+    """The failed jobs of a run, each once however often it was tried.
+
+    Args:
+        run: the log of the run; logs of jobs are read from the working folder.
+        waiting: id of a failed job -> rule and target of the jobs that were not started because of it. Snakemake's log does not tell; the
+            run itself notes it when it ends (`note_failures`), and the note is read where there is one.
+    """
+    if waiting is None and (noted := _read_note(run.path)) is not None:
+        return noted
+    found = []
+    for job in run.failed:
+        by_rule: dict[str, list[str]] = {}
+        for rule, target in (waiting or {}).get(job.jobid, ()):
+            by_rule.setdefault(rule, []).append(target)
+        not_started = tuple(NotStarted(rule, tuple(targets)) for rule, targets in by_rule.items())
+        found.append(Failure(job.rule, job.target, job.attempts, explain(job), next(iter(job.logs), None), not_started))
+    return found
+
+
+def explain(job: Job) -> str:
+    """Why a job failed: the last sentence of its log, and what ended it from outside where something did."""
+    own = log_text(job.logs[0]) if job.logs and _written_since(job.logs[0], job.began) else None
+    of_cluster = [text for text in map(log_text, job.logs[1:]) if text is not None]
+    causes = [job.cause, *map(cause_in, of_cluster)]
+    cause = next(filter(None, causes), None)
+    if own and (words := last_words(own)):
+        return f"{words} ({cause})" if cause else words
+    if own and (said := last_line(own)):
+        return f"{cause or 'its log holds no error'}; the last line of its log: {said}"
+    if cause:
+        return cause
+    said = next(filter(None, map(last_line, of_cluster)), None)
+    return f"it wrote no log; the last line of Slurm's: {said}" if said else "it wrote no log"
+
+
+def _written_since(path: str, began: datetime | None) -> bool:
+    """Whether a log is of this run, not of an earlier one whose job did not get as far this time."""
+    try:
+        written = Path(path).stat().st_mtime
+    except OSError:
+        return False
+    return began is None or written >= began.timestamp() - CLOCK_SECONDS
+
+
+def print_failures(failures: Sequence[Failure]) -> str:
+    """The failed jobs as text."""
+    return "\n".join([f"Failed jobs: {len(failures)}", *map(str, failures)])
+
+
+def _note(log: Path) -> Path:
+    return log.with_suffix(".failures.json")
+
+
+def note_failures(log: Path, failures: Iterable[Failure]) -> None:
+    """Keep beside Snakemake's log what only the run itself knows."""
+    write_json(_note(log), [failure.to_json() for failure in failures])
+
+
+def _read_note(log: Path) -> list[Failure] | None:
+    try:
+        return [Failure.from_json(values) for values in json.loads(_note(log).read_text(encoding="utf-8"))]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def summary(run: RunLog) -> dict[str, Any]:
+    """For each rule and for the whole: jobs planned, done and failed, and the wall seconds of its jobs added up."""
+    planned = Counter(run.planned)
+    states = {state: Counter(job.rule for job in run.jobs if job.state == state) for state in ("done", "failed", "running")}
+    started = Counter(job.rule for job in run.jobs)
+    seconds: Counter[str] = Counter()
+    for job in run.jobs:
+        seconds[job.rule] += round(job.seconds)
+    rules = list(dict.fromkeys([*run.planned, *started]))
+    rows: list[dict[str, Any]] = [
+        {"rule": rule, "planned": planned[rule], "done": states["done"][rule], "failed": states["failed"][rule], "seconds": seconds[rule]}
+        for rule in rules
+    ]
+    keys = ("planned", "done", "failed", "seconds")
+    return {
+        "log": str(run.path),
+        "rules": rows,
+        "total": {key: sum(row[key] for row in rows) for key in keys},
+        "wall_seconds": round((run.ended - run.began).total_seconds()) if run.began and run.ended else 0,
+        "unfinished": [f"{job.rule} {job.target}" for job in run.jobs if job.state == "running"],
+        "not_started": {rule: planned[rule] - started[rule] for rule in rules if planned[rule] > started[rule]},
+    }
+
+
+def print_summary(values: Mapping[str, Any]) -> str:
+    """What `summary` gave, as a table."""
+    header = ["rule", *values["total"]]
+    rows = [*values["rules"], {"rule": "total", **values["total"]}]
+    lines = [header, *([str(row[key]) for key in header] for row in rows)]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(header))]
+    shown = [
+        "  ".join([line[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True))])
+        for line in lines
+    ]
+    shown.append(f"Wall time: {values['wall_seconds']} s.")
+    if values["unfinished"]:
+        shown.append(f"Running, or interrupted with the run: {', '.join(values['unfinished'])}.")
+    if values["not_started"]:
+        shown.append(f"Not started: {', '.join(f'{count} {rule}' for rule, count in values['not_started'].items())}.")
+    return "\n".join(shown)
