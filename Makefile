@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete
 
-.PHONY: help environment demo mini mini-encoders recorded test test-fast test-slurm slurm-packages resume lint format schema lock clean
+.PHONY: help environment demo mini mini-encoders recorded rehearsal test test-fast test-slurm slurm-packages resume lint format schema lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 18
@@ -38,6 +38,10 @@ mini-encoders: $(READY)  ## pre-train the encoders in mini/encoders again (hours
 recorded: $(READY)  ## the same flow on real recordings (see config/recorded.yaml for what it needs)
 	$(SNAKEMAKE) --configfile config/recorded.yaml
 	@echo; cat results/recorded/tables/recorded.md
+
+rehearsal: $(READY)  ## the paper's experiment, every job of it, small: stand-ins of corpora and checkpoints (docs/rehearsal.md)
+	$(BIN)/speechft rehearse config/paper.yaml --corpora stand-ins --encoders tiny --no-gpus --out results/rehearsal
+	@$(SNAKEMAKE) --keep-going --configfile results/rehearsal/experiment.yaml; status=$$?; $(BIN)/speechft jobs; exit $$status
 
 test: $(READY)  ## all tests that this machine can run
 	$(BIN)/python -m pytest

@@ -1,0 +1,104 @@
+"""The paper's experiment, run: each reader, task, kind of method, merge, curve and analysis of config/paper.yaml at least once."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from speechft.config import EarlyMethod, MergedMethod, TrainedMethod, UnionCorpus, load_experiment
+from speechft.corpus_recipes import KINDS
+from speechft.workflow import Workflow
+
+pytestmark = pytest.mark.slow
+
+# Of each table the rows and tasks that together cover the experiment; whole, it is what `make rehearsal` runs.
+TABLES = {
+    "supervised": {"methods": ["speech_ft"], "tasks": ["ks"]},
+    "encoders": {"methods": ["speech_ft"], "tasks": ["sf"]},
+    "full_superb": {"methods": ["speech_ft"]},
+    "unsupervised": {"methods": ["speech_ft"], "tasks": ["asr_zh"]},
+    "multitask": {"tasks": ["sid"]},
+    "baselines": {"methods": ["l2", "lora", "dora", "early20"], "tasks": ["ic"]},
+    "ablations": {"methods": ["plain_merge", "no_head_phase_merge", "extractor_learns_merge", "no_warmup_merge"], "tasks": ["er"]},
+}
+ALPHAS, CURVE_TASKS = [0.25, 0.5, 1], ["er"]
+
+
+def run(folder, *command):
+    done = subprocess.run([sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-8000:]
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A working folder after the run."""
+    folder = tmp_path_factory.mktemp("rehearsal")
+    (folder / "config").symlink_to(ROOT / "config")
+    run(folder, "speechft.cli", "rehearse", "config/paper.yaml", "--corpora", "stand-ins", "--encoders", "tiny", "--no-gpus", "--out", "r")
+    path = folder / "r/experiment.yaml"
+    values = yaml.safe_load(path.read_text())
+    for name, part in TABLES.items():
+        values["tables"][name] |= part
+    for curve in values["curves"].values():
+        curve |= {"alphas": ALPHAS, "tasks": CURVE_TASKS}
+    path.write_text(yaml.safe_dump(values))
+    run(folder, "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2", "--configfile", "r/experiment.yaml")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def experiment(folder):
+    return load_experiment(folder / "r/experiment.yaml")
+
+
+def models(folder):
+    return {
+        path.parent.relative_to(folder / "r/results/models").as_posix() for path in folder.glob("r/results/models/*/*/*/model.safetensors")
+    }
+
+
+def test_no_job_failed_and_all_were_done(folder):
+    report = json.loads(run(folder, "speechft.cli", "jobs", "--json"))
+    assert report["failures"] == []
+    assert all(rule["done"] == rule["planned"] > 0 for rule in report["rules"])
+
+
+def test_every_reader_and_every_task_took_part(folder, experiment):
+    corpora = [corpus for corpus in experiment.corpora.values() if not isinstance(corpus, UnionCorpus)]
+    assert {corpus.kind for corpus in corpora} == set(KINDS)
+    for name in experiment.corpora:
+        assert (folder / f"r/results/corpora/{name}/corpus.json").is_file(), name
+    assert {path.stem for path in folder.glob("r/results/cells/*/*/*/*.json")} == set(experiment.tasks)
+
+
+def test_every_fine_tuning_method_and_merge_was_made(folder, experiment):
+    made = [name.split("/") for name in models(folder)]
+    assert {encoder for encoder, _, _ in made} == set(experiment.encoders)
+    assert {finetuning for _, finetuning, _ in made} == {"none", *experiment.finetunings, *experiment.combinations}
+    methods = {method for _, _, method in made}
+    assert {name for name, method in experiment.methods.items() if isinstance(method, TrainedMethod | EarlyMethod)} <= methods
+    assert {name for name, method in experiment.methods.items() if isinstance(method, MergedMethod)} <= methods
+    rows = {row.model for row in experiment.tables["multitask"].rows}
+    assert {f"hubert_base/{row}" for row in rows} <= {"/".join(name) for name in made}
+
+
+def test_every_table_curve_and_analysis_is_there_and_says_what_it_is(folder, experiment):
+    for target in Workflow(experiment).targets():
+        path = folder / target
+        assert path.stat().st_size > 0
+        if path.suffix == ".md" and path.parent.name == "tables":
+            text = path.read_text()
+            assert "pending" not in text
+            assert path.stem == "features" or "at sizes at which no number means anything" in text
+    rows = list(csv.DictReader((folder / "r/results/tables/full_superb.csv").open()))
+    assert len(rows) == len(experiment.table_models("full_superb"))
+
+
+def test_a_second_run_has_nothing_to_do(folder):
+    text = run(folder, "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1", "--configfile", "r/experiment.yaml", "-n")
+    assert "Nothing to be done" in text
