@@ -185,10 +185,8 @@ def test_the_file_keeps_other_devices_and_refuses_what_it_is_not(file):
         load_throughput(file)
     values["devices"].pop("Fast")
     encoder = values["devices"]["Toy, 1 thread"]["encoders"]["hubert_base"]
-    for forward, problem in (
-        (20.0, "is one speed, as earlier versions measured it. Remove the device and run"),
-        ({"bf16": 1.0}, "lacks fp32"),
-    ):
+    earlier = "is one speed, as earlier versions measured it. Remove the device and run `speechft calibrate` again"
+    for forward, problem in ((20.0, earlier), ({"bf16": 1.0}, "lacks fp32; run `speechft calibrate` again")):
         encoder["forward"] = forward
         file.write_text(json.dumps(values))
         with pytest.raises(ConfigError, match=f"hubert_base.forward: {problem}"):
