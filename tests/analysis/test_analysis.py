@@ -107,6 +107,32 @@ def test_a_merge_stays_nearer_than_what_it_is_made_of(models, corpus, tmp_path):
     assert analyse(models / "theta0", models / "merged", corpus, tmp_path / "again.json") == results["merged"]
 
 
+def test_bf16_is_recorded_and_marked(models, corpus, tmp_path):
+    files = {}
+    for precision in ("fp32", "bf16"):
+        recipe = AnalysisRecipe(utterances=3, precision=precision)
+        files[precision] = tmp_path / f"{precision}.json"
+        analyse(models / "theta0", models / "tuned", corpus, files[precision], recipe, model_name=f"e/f/{precision}")
+    exact, rounded = (read_result(path) for path in files.values())
+    assert (exact.precision, rounded.precision) == ("fp32", "bf16")
+    assert rounded.cosine != exact.cosine
+    assert rounded.cosine == pytest.approx(exact.cosine, abs=0.02)
+    assert rounded.deviation == exact.deviation
+    rows = [{"encoder": "e", "finetuning": "f", "method": name, "label": name.upper()} for name in files]
+    build_analysis(AnalysisTableRecipe.model_validate({"title": "A", "rows": rows}), list(files.values()), tmp_path / "out", None, "a")
+    text = (tmp_path / "out/a.md").read_text()
+    assert "| FP32 |" in text
+    assert "| BF16† |" in text
+    assert "†: features in bf16" in text
+    frame = pd.read_csv(tmp_path / "out/a.csv")
+    assert list(frame.groupby("method")["precision"].unique().explode()) == ["bf16", "fp32"]
+    # A result of an earlier version says it among its software.
+    content = json.loads(files["bf16"].read_text())
+    content.pop("precision")
+    files["bf16"].write_text(json.dumps({**content, "software": {"encoder_precision": "bf16 autocast"}}))
+    assert read_result(files["bf16"]).precision == "bf16"
+
+
 def test_alignment_ignores_rotation_and_scale():
     generator = torch.Generator().manual_seed(0)
     frames = torch.randn(50, 8, generator=generator, dtype=torch.float64)

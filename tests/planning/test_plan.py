@@ -12,7 +12,7 @@ from planning.conftest import speeds
 from speechft.config import load_experiment, parse_experiment
 from speechft.cost.plan import plan_experiment
 from speechft.cost.shapes import base_shape, head_arithmetic, shape_of, shape_of_directory
-from speechft.cost.throughput import Throughput, load_throughput, save_device
+from speechft.cost.throughput import EncoderSpeed, Throughput, load_throughput, save_device
 from speechft.encoders import load_encoder, random_encoder
 from speechft.encoders.random_encoders import base_sizes
 from speechft.errors import CheckpointError, ConfigError, SpeechFTError
@@ -82,6 +82,25 @@ def test_gpu_hours_count_the_gpus_of_a_job(small):
     assert slow.device_hours() == pytest.approx(slow.total.hours)
     cells = [found.by_task()["sid"][0].encoder_hours for found in (slow, plan)]
     assert cells[0] == pytest.approx(100 * cells[1])
+
+
+def test_cells_cost_what_the_precision_of_their_recipe_costs(small):
+    speed = EncoderSpeed(
+        shape=base_shape("hubert"), forward={"fp32": 10.0, "bf16": 40.0}, update={"fp32": 2.5, "bf16": 5.0}, step_seconds=0.5
+    )
+    gpu = speeds("cuda", "Fast", encoders={"hubert_base": speed})
+
+    def hours(**recipe):
+        tasks = {"sid": small.tasks["sid"].model_copy(update={"recipe": recipe})}
+        experiment = small.model_copy(update={"tasks": {**small.tasks, **tasks}})
+        plan = plan_experiment(experiment, Throughput(devices={"Fast": gpu}), ["hubert_base/none/pretrained/sid"])
+        return plan.by_task()["sid"][0].encoder_hours
+
+    assert hours(protocol="quick") == pytest.approx(4 * hours(protocol="quick", precision="bf16"))
+    # fp16 of a fine-tuning counts as bf16, and fp32 stands in for what was not measured.
+    shape = base_shape("hubert")
+    assert gpu.forward_hours(shape, 40.0, "fp16") == pytest.approx(1.0)
+    assert speeds().forward_hours(shape, 40.0, "bf16") == pytest.approx(4.0)
 
 
 def test_everything_is_the_sum_of_its_jobs(small, toy):
@@ -164,6 +183,14 @@ def test_the_file_keeps_other_devices_and_refuses_what_it_is_not(file):
     file.write_text(json.dumps(values))
     with pytest.raises(ConfigError, match="heads of asr were not measured; run `speechft calibrate` again"):
         load_throughput(file)
+    values["devices"].pop("Fast")
+    encoder = values["devices"]["Toy, 1 thread"]["encoders"]["hubert_base"]
+    earlier = "is one speed, as earlier versions measured it. Remove the device and run `speechft calibrate` again"
+    for forward, problem in ((20.0, earlier), ({"bf16": 1.0}, "lacks fp32; run `speechft calibrate` again")):
+        encoder["forward"] = forward
+        file.write_text(json.dumps(values))
+        with pytest.raises(ConfigError, match=f"hubert_base.forward: {problem}"):
+            load_throughput(file)
     file.write_text("{")
     with pytest.raises(SpeechFTError, match="is not valid JSON"):
         load_throughput(file)
