@@ -70,9 +70,9 @@ def planned(tmp_path):
         (tmp_path / "x.yaml").write_text(yaml.safe_dump(values))
         flow = Workflow(load_experiment(tmp_path / "x.yaml"))
         needed = [path for name in flow.listed_corpora for path in flow.corpus_tables(name)] + ["config/published.csv"]
-        needed += [flow.checkpoint(name) for name in flow.imported if flow.checkpoint(name).split("/")[0] != "checkpoints"]
+        needed += [*map(flow.checkpoint, flow.imported), *flow.lexicons()]
         needed += [path for name in flow.imported for path in flow.import_settings(name)]
-        for path in map(tmp_path.joinpath, needed):
+        for path in (tmp_path / path for path in needed if path not in flow.public_files):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
         command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path)]
