@@ -1,6 +1,7 @@
 """Stand-ins of all published corpora: readers take them, tasks find their targets in them, and what is odd about corpora is there."""
 
 import json
+import re
 from itertools import product
 from pathlib import Path
 
@@ -322,3 +323,9 @@ def test_other_kinds_and_other_folders_are_refused(tmp_path):
     with pytest.raises(CorpusError, match=r"manifest.csv: no such file.*mini/speech"):
         build_stand_in("timit", tmp_path / "timit", tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_documentation_shows_how_much_they_are():
+    text = (ROOT / "docs/rehearsal.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \| [^|]+ \|$", text, re.M))
+    assert rows == {kind: ", ".join(f"{what} {number}" for what, number in sizes.items()) for kind, sizes in SIZES.items()}
