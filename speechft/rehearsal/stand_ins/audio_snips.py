@@ -16,6 +16,8 @@ _SLOTS = {
     "person": "artist",
     "amount": "rating_value",
 }
+# Words that are none: SF reads the first as AND and leaves the last out.
+_ENDING = ("&", "more", "?")
 _INTENTS = ("AddToPlaylist", "BookRestaurant", "GetWeather", "PlayMusic", "RateBook", "SearchCreativeWork", "SearchScreeningEvent")
 
 
@@ -33,7 +35,10 @@ def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
             name = f"{voice}-snips-{folder}-{place}"
             audio = f"{folder}/{name}.wav"
             layout.audio(audio, speech.samples(speech.of_path[row["path"]]))
-            lines.append(_line(name, row["text"].lower().split(), row["label"].split(), _INTENTS[place % len(_INTENTS)]))
+            words, slots = row["text"].lower().split(), row["label"].split()
+            if place == 0:
+                words, slots = [*words, *_ENDING], [*slots, *("O" for _ in _ENDING)]
+            lines.append(_line(name, words, slots, _INTENTS[place % len(_INTENTS)]))
         layout.resource_fork(audio)
         layout.resource_fork(f"{folder}/{voices[0]}-snips-{folder}-0.wav")
     layout.text(LABELS, *lines)
@@ -42,8 +47,7 @@ def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
 
 
 def _line(name: str, words: list[str], slots: list[str], intent: str) -> str:
-    """`name BOS words EOS<tab>O marks intent`; a sentence ends with a word of punctuation, which SF leaves out."""
-    words = ["&" if word == "and" else word for word in words]
+    """`name BOS words EOS<tab>O marks intent`."""
     marks = []
     for place, slot in enumerate(slots):
         inside = place > 0 and slots[place - 1] == slot

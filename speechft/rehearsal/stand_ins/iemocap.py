@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from speechft.corpora.iemocap import SESSIONS
+from speechft.corpora.iemocap import FOLDER, SESSIONS
 from speechft.rehearsal.stand_ins.layout import Layout
 from speechft.rehearsal.stand_ins.sizes import SIZES
 from speechft.rehearsal.stand_ins.speech import MiniSpeech, Recording, spread
 
-ORDER = "meta_data"
 # Style of the speech -> labels that take turns.
 _LABELS = {"neutral": ("neu",), "excited": ("hap", "exc"), "calm": ("sad",), "whispered": ("ang",)}
 _LEFT_OUT = ("fru", "xxx", "sur", "oth", "dis", "fea")
@@ -46,9 +45,9 @@ def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
         rest = [entry for other in SESSIONS if other != session for entry in entries[other]]
         for name, found in (("test", entries[session]), ("train", rest)):
             content = {"labels": _CODES, "meta_data": found}
-            layout.text(f"{ORDER}/{session}/{name}_meta_data.json", json.dumps(content, indent=1))
+            layout.text(f"{FOLDER}/{session}/{name}_meta_data.json", json.dumps(content, indent=1))
     layout.text("README.txt", "A stand-in of synthetic speech in the layout of IEMOCAP.")
-    return {"order": ORDER}
+    return {"order": FOLDER}
 
 
 def _turns(speech: MiniSpeech, session: int, sex: str) -> Iterator[tuple[str, Recording]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -58,8 +57,3 @@ def _sphere_field(name: str, value: str | int) -> str:
 def made_up_name(seed: str, length: int) -> str:
     """A name of letters, digits, - and _, such as platforms give; equal seeds give equal names."""
     return base64.urlsafe_b64encode(hashlib.sha256(seed.encode()).digest()).decode()[:length]
-
-
-def quoted(values: Mapping[str, str]) -> str:
-    """A row of a CSV file in which every cell is quoted."""
-    return ",".join(f'"{value}"' for value in values.values())

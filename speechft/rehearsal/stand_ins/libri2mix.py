@@ -15,7 +15,10 @@ _NOISE = 10 ** (-50 / 20)
 
 
 def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
-    """Mixtures of two turns that the mini speech defines, noise on top; in the first of a split both turns have the same times."""
+    """Mixtures that the mini speech defines, noise on top; in the first of a split both speakers have the same times.
+
+    One of each split has three turns, the others two.
+    """
     voices = list(dict.fromkeys(recording.speaker for recording in speech.recordings))
     numbers = {voice: str(100 + 7 * place) for place, voice in enumerate(voices)}
     rows = speech.table("mixtures.csv")
@@ -24,12 +27,13 @@ def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
         for row in rows:
             if row["split"] == split:
                 sources.setdefault(row["mixture"], []).append(row)
-        pairs = [parts for parts in sources.values() if len(parts) == 2][: SIZES["libri2mix"][split]]
+        by_turns = {turns: [parts for parts in sources.values() if len(parts) == turns] for turns in (2, 3)}
+        chosen = [*by_turns[2][: SIZES["libri2mix"][split] - 1], by_turns[3][0]]
         files: dict[str, list[str]] = {name: [] for name in ("wav.scp", "reco2dur", "rttm")}
         owners: dict[str, str] = {}
         segments: dict[str, str] = {}
-        for place, parts in enumerate(pairs):
-            name = "_".join(f"{numbers[part['speaker']]}-{1000 + place}-{number:04}" for number, part in enumerate(parts))
+        for place, parts in enumerate(chosen):
+            name = "_".join(f"{numbers[part['speaker']]}-{1000 + place}-{number:04}" for number, part in enumerate(parts[:2]))
             samples, turns = _mix(speech, name, parts, numbers, together=place == 0)
             audio = f"Libri2Mix/wav16k/max/{_PARTS[split]}/mix_both/{name}.wav"
             layout.audio(audio, samples)

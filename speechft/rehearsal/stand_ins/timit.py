@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import cycle
 
@@ -49,7 +50,8 @@ def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
     for split, speakers in _SPEAKERS.items():
         number = SIZES["timit"][split]
         extra = 2 * len(speakers) + (1 if split == "test" else 0)
-        recordings = iter(speech.take(number + extra, ["sentence"], split))
+        pool = [recording for recording in speech.recordings if recording.path in phones and recording.split == split]
+        recordings = _covering(pool, phones, number + extra)
         folders = [speakers[place % len(speakers)] for place in range(number)]
         names = [f"{folder}/{'SX' if place % 2 else 'SI'}{37 + 90 * place}" for place, folder in enumerate(folders)]
         names += [f"{folder}/SA{which}" for folder in speakers for which in (1, 2)]
@@ -59,6 +61,17 @@ def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
     layout.text("README.DOC", "A stand-in of synthetic speech in the layout of TIMIT.")
     layout.text("DOC/SPKRINFO.TXT", "; ID  Sex DR Use")
     return {}
+
+
+def _covering(pool: list[Recording], phones: Mapping[str, tuple[Phone, ...]], number: int) -> list[Recording]:
+    """`number` recordings; the first ones have every phone as often as TIMIT has labels for it."""
+    counts = {recording: Counter(phone for phone, _, _ in phones[recording.path]) for recording in pool}
+    missing = Counter({phone: len(_VARIANTS.get(phone, (phone,))) for count in counts.values() for phone in count})
+    chosen: list[Recording] = []
+    for _ in range(number):
+        chosen.append(max(counts, key=lambda recording: (missing & counts[recording]).total()))
+        missing -= counts.pop(chosen[-1])
+    return chosen
 
 
 def _write_sentence(

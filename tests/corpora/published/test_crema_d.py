@@ -35,6 +35,12 @@ def test_the_recording_without_sound_is_left_out(crema):
     assert sum(map(len, splits.values())) == 40
 
 
+def test_the_level_of_one_letter_that_the_corpus_has_once_is_taken(crema):
+    crema.audio("AudioWAV/1010_ITH_SAD_X.wav")
+    _, splits = crema.prepare("crema_d")
+    assert "1010_ITH_SAD_X" in {cut.id for cut in splits["train"]}
+
+
 def test_names_and_actors_that_are_unknown_are_listed(crema):
     crema.audio("AudioWAV/1001_DFA_JOY_XX.wav")
     crema.audio("AudioWAV/1099_DFA_ANG_XX.wav")

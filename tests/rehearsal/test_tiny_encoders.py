@@ -1,0 +1,55 @@
+"""Small encoders come in the files in which the families were published."""
+
+import pytest
+
+from speechft.encoders import import_checkpoint, load_encoder
+from speechft.encoders.unpickling import attributes, load_pickle
+from speechft.errors import CheckpointError
+from speechft.files import read_json, sha256_file
+from speechft.rehearsal.tiny_encoders import LAYERS, build_tiny_encoder
+
+pytest.importorskip("fairseq", reason="fairseq is not installed")
+
+FORMATS = {"hubert": "fairseq", "wav2vec2": "fairseq", "wavlm": "wavlm", "decoar2": "decoar2"}
+
+
+@pytest.mark.parametrize("family", FORMATS)
+def test_import_takes_them(family, tmp_path):
+    settings = build_tiny_encoder(family, tmp_path / "checkpoint.pt")
+    assert settings == (tmp_path / "checkpoint.json" if family == "decoar2" else None)
+    import_checkpoint(tmp_path / "checkpoint.pt", tmp_path / "encoder", config=read_json(settings) if settings else None)
+    source = read_json(tmp_path / "encoder/source_config.json")
+    assert (source["family"], source["format"]) == (family, FORMATS[family])
+    config = load_encoder(tmp_path / "encoder").backbone.config
+    assert (config.model_type, config.num_hidden_layers) == (family, LAYERS)
+    build_tiny_encoder(family, tmp_path / "another_name.pt")
+    assert sha256_file(tmp_path / "another_name.pt") == sha256_file(tmp_path / "checkpoint.pt")
+    build_tiny_encoder(family, tmp_path / "another_name.pt", seed=1)
+    assert sha256_file(tmp_path / "another_name.pt") != sha256_file(tmp_path / "checkpoint.pt")
+
+
+def test_decoar2_needs_its_settings(tmp_path):
+    build_tiny_encoder("decoar2", tmp_path / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match="encoder_attention_heads"):
+        import_checkpoint(tmp_path / "checkpoint.pt", tmp_path / "encoder")
+
+
+def test_files_hold_what_the_published_ones_hold_beside_the_encoder(tmp_path):
+    for family in FORMATS:
+        build_tiny_encoder(family, tmp_path / f"{family}.pt")
+    hubert, wav2vec2, decoar2 = (load_pickle(tmp_path / f"{family}.pt") for family in ("hubert", "wav2vec2", "decoar2"))
+    assert hubert["cfg"]["model"]["_name"] == "hubert"
+    assert attributes(hubert["task_state"]["dictionaries"][0])["symbols"][:5] == ["<s>", "<pad>", "</s>", "<unk>", "0"]
+    assert hubert["last_optimizer_state"]["state"]
+    assert attributes(wav2vec2["args"])["arch"] == "wav2vec2"
+    assert "cfg" not in wav2vec2
+    assert list(load_pickle(tmp_path / "wavlm.pt")) == ["cfg", "model"]
+    assert list(decoar2) == ["model"]
+    assert "final_proj.weight" in decoar2["model"]
+
+
+def test_a_family_without_weights_is_refused(tmp_path):
+    with pytest.raises(CheckpointError):
+        build_tiny_encoder("fbank", tmp_path / "fbank.pt")
+    with pytest.raises(CheckpointError, match="no encoder family"):
+        build_tiny_encoder("hubbert", tmp_path / "hubbert.pt")
