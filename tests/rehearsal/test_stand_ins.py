@@ -119,7 +119,7 @@ def test_all_classes_are_in_train_and_what_is_tested_was_seen(prepared):
         assert all(len(set(value)) > 1 for value in values)
     turns = [(cut.custom["fold"], cut.supervisions[0]) for cut in prepared["iemocap"]["train"]]
     combinations = {(fold, turn.speaker[5], turn.custom["label"]) for fold, turn in turns}
-    assert combinations == set(product((f"Session{number}" for number in range(1, 6)), "FM", ("neutral", "happy", "angry", "sad")))
+    assert combinations == set(product("12345", "FM", ("neutral", "happy", "angry", "sad")))
     speakers = {split: {cut.supervisions[0].speaker for cut in prepared["voxceleb1"][split]} for split in ("train", "dev", "test")}
     assert len(speakers["train"]) == 8
     assert speakers["train"] == speakers["dev"] == speakers["test"]
@@ -127,7 +127,7 @@ def test_all_classes_are_in_train_and_what_is_tested_was_seen(prepared):
 
 def test_folds_of_emotion_recognition_train_all_classes(prepared):
     folds = get_task("er").folds(prepared["iemocap"]["train"])
-    assert sorted(folds) == [f"Session{number}" for number in range(1, 6)]
+    assert sorted(folds) == list("12345")
     for fold in folds.values():
         assert {cut.supervisions[0].custom["label"] for cut in fold["train"]} == {"neutral", "happy", "angry", "sad"}
 
