@@ -12,6 +12,8 @@ from speechft.errors import SpeechFTError, missing_file
 from speechft.runs.last_words import last_line
 
 FOLDER = Path(".snakemake/log")
+LONGEST_EVENT = 60
+"""Lines; what Snakemake writes about a job has fewer than 20."""
 
 _TIME = re.compile(r"\[(\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4})\]")
 _JOB = re.compile(r"(?:local)?(?:rule|checkpoint) (\w+):")
@@ -52,6 +54,8 @@ class Job:
     """`running` (or interrupted with the run itself), `done`, or `failed`."""
     cause: str | None = None
     """What ended its last attempt from outside, as far as Snakemake knows: a signal, a limit, a failed node."""
+    grouped: bool = False
+    """Whether its last attempt failed as part of a group, of which perhaps only another job failed."""
     began: datetime | None = None
     """When it was first started; on a cluster: submitted."""
     since: datetime | None = None
@@ -137,6 +141,7 @@ class _Reader:
         """Of the command whose end was reported last; the error of its rule follows."""
 
     def read(self, text: str) -> None:
+        indented = [line.startswith("    ") for line in text.splitlines()]
         lines = [line.strip() for line in text.splitlines()]
         timed = False  # whether a time stands right above, as it does above every event
         for place, line in enumerate(lines):
@@ -147,9 +152,9 @@ class _Reader:
             if found := _SIGNAL.search(line):
                 self.signal = found[1] or found[2]
             if timed and (found := _JOB.fullmatch(line)):
-                self._start(found[1], _keys(lines[place + 1 :]))
+                self._start(found[1], _keys(lines[place + 1 : place + LONGEST_EVENT]))
             elif timed and (found := _ERROR.fullmatch(line)):
-                self._fail(found[1], _keys(lines[place + 1 :]))
+                self._fail(found[1], _keys(lines[place + 1 : place + LONGEST_EVENT]), grouped=indented[place])
             elif timed and (found := _DONE.fullmatch(line)):
                 self._finish(int(found[1]))
             timed = False
@@ -178,10 +183,11 @@ class _Reader:
         job.state, job.cause, job.since = "running", None, self.now
         job.began = job.began or self.now
 
-    def _fail(self, rule: str, keys: dict[str, str]) -> None:
+    def _fail(self, rule: str, keys: dict[str, str], *, grouped: bool) -> None:
         job = self._job(rule, keys)
         if job is not None and job.state == "running":
             self._end(job, "failed")
+            job.grouped = grouped
             status = _STATUS.search(keys.get("message", ""))
             job.cause = _CAUSES.get(status[1] if status else self.signal or "")
             job.logs = _names(keys.get("log", "").removesuffix(_HINT)) or job.logs

@@ -84,12 +84,13 @@ def explain(job: Job) -> str:
     of_cluster = [text for text in map(log_text, job.logs[1:]) if text is not None]
     causes = [job.cause, *map(cause_in, of_cluster)]
     cause = next(filter(None, causes), None)
+    silent = "a job of its group failed" if job.grouped else "its log holds no error"
     if own and (words := last_words(own)):
         return f"{words} ({cause})" if cause else words
     if own and (said := last_line(own)):
-        return f"{cause or 'its log holds no error'}; the last line of its log: {said}"
-    if cause:
-        return cause
+        return f"{cause or silent}; the last line of its log: {said}"
+    if cause or job.grouped:
+        return cause or silent
     said = next(filter(None, map(last_line, of_cluster)), None)
     return f"it wrote no log; the last line of Slurm's: {said}" if said else "it wrote no log"
 

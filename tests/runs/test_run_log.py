@@ -10,6 +10,7 @@ from speechft.cli import app
 from speechft.errors import SpeechFTError
 from speechft.runs import failures_of, newest_log, parse_log, print_failures, print_summary, summary
 from speechft.runs.hooks import describe_failures
+from speechft.runs.report import explain
 
 HEAD = """Building DAG of jobs...
 Job stats:
@@ -143,7 +144,9 @@ def test_jobs_of_a_group_are_indented_and_listed_once_more():
     indented_error = "".join(f"    {line}\n" for line in FAILED_ON_SLURM.splitlines())
     run = parse_log(f"{HEAD}[Sun Nov 29 17:55:00 2026] group job 6b1f (jobs in lexicogr. order):\n{indented}{error}{indented_error}")
     (job,) = run.jobs
-    assert (job.attempts, job.state, job.cause) == (1, "failed", "it reached its time limit")
+    assert (job.attempts, job.state, job.cause, job.grouped) == (1, "failed", "it reached its time limit", True)
+    job.cause = None
+    assert explain(job) == "a job of its group failed"
 
 
 def test_the_table_has_all_rules_and_a_last_row():
