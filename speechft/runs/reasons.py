@@ -8,7 +8,6 @@ from pathlib import Path
 
 from speechft.config import PRETRAINED
 from speechft.cost.jobs import Job, Jobs
-from speechft.encoders.public import FOLDER, public_checkpoint
 from speechft.runs.last_words import last_words, log_text
 from speechft.workflow import Workflow
 
@@ -18,15 +17,15 @@ _LOGS = {"continue_pretraining": "finetune", "import_checkpoint": "import", "man
 _OF_ENCODERS = ("pretrain", "import_checkpoint", "fbank")
 
 
-def job_files(job: Job, results: str) -> tuple[str, str] | None:
-    """Log and first output of a job behind a cell; None for the small jobs that only write recipes."""
+def job_files(flow: Workflow, job: Job, results: str) -> tuple[str, str] | None:
+    """Log and first output of a job behind a cell, in the folder `results`; None for the small jobs that only write recipes."""
     names = "/".join(job.names)
     log = f"{results}/logs/{_LOGS.get(job.rule, job.rule)}/{names}.log"
     if job.rule == "recipe":
         return None
     if job.rule == "fetch":
-        file = public_checkpoint(job.names[0]).file
-        return f"{results}/logs/fetch/{file}.log", f"{FOLDER.as_posix()}/{file}"
+        file = next(path for path, arguments in flow.public_files.items() if arguments.split()[0] == job.names[0])
+        return f"{results}/logs/fetch/{file}.log", file
     if job.rule == "evaluate":
         return log, f"{results}/cells/{names}.json"
     if job.rule in ("manifests", "unite"):
@@ -51,7 +50,7 @@ def pending_reasons(flow: Workflow, cells: Iterable[str], results: str | Path) -
 
     @cache
     def of_job(job: Job) -> tuple[float, str] | None:
-        files = job_files(job, results)
+        files = job_files(flow, job, results)
         if files is None or Path(files[1]).exists() or (text := log_text(files[0])) is None:
             return None
         words = last_words(text)

@@ -113,7 +113,7 @@ def test_logs_and_outputs_are_those_of_the_rules(tmp_path):
     flow = Workflow(load_experiment(tmp_path / "experiment.yaml"))
     found = {}
     for job in jobs_behind(flow).found:
-        if (files := job_files(job, flow.results)) is not None and job.rule in BEHIND_CELLS:
+        if (files := job_files(flow, job, flow.results)) is not None and job.rule in BEHIND_CELLS:
             found.setdefault(job.rule, set()).add(files)
     assert set(found) == BEHIND_CELLS
     for rule, files in found.items():
