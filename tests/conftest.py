@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-# Two threads are what the smallest supported machine has; more only make small tensors slower.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# The smallest supported machine has two cores; more threads only make small tensors slower. Where tests run in several processes,
+# each has one.
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 ROOT = Path(__file__).parents[1]

@@ -16,6 +16,16 @@ def note(pytestconfig):
     return pytestconfig.stash.setdefault(NOTES, []).append
 
 
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):  # one of several processes: the first one writes the summary
+        session.config.workeroutput["slurm"] = session.config.stash.get(NOTES, [])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    node.config.stash.setdefault(NOTES, []).extend(getattr(node, "workeroutput", {}).get("slurm", []))
+
+
 def pytest_terminal_summary(terminalreporter, config):
     if notes := config.stash.get(NOTES, []):
         terminalreporter.section("Slurm")
