@@ -26,3 +26,29 @@ def recordings() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip("real recordings (../shared/data) are not on this machine")
     return SHARED / "data"
+
+
+NOTES = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(scope="session")
+def note(pytestconfig):
+    """Say something in the summary of the tests."""
+    return pytestconfig.stash.setdefault(NOTES, []).append
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):  # one of several processes: the first one writes the summary
+        session.config.workeroutput["slurm"] = session.config.stash.get(NOTES, [])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    node.config.stash.setdefault(NOTES, []).extend(getattr(node, "workeroutput", {}).get("slurm", []))
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if notes := config.stash.get(NOTES, []):
+        terminalreporter.section("Slurm")
+        for line in notes:
+            terminalreporter.write_line(line)

@@ -13,7 +13,7 @@ MISTAKES = {
     "evaluate m kss manifests --out x.json": "There is no recipe for task 'kss'. Did you mean 'ks'?",
     "finetune m manifests --like sdi --out x": "there is no recipe 'sdi'",
     "merge mini/encoders/hubert_mini m --method liner --out x": "There is no merge method 'liner'. Did you mean 'linear'?",
-    "fetch hubert_bass": "There is no public checkpoint 'hubert_bass'. Did you mean 'hubert_base'?",
+    "fetch hubert_bass": "There is no public file 'hubert_bass'. Did you mean 'hubert_base'?",
     "export mini/encoders/hubert_mini --format fairsq --out x": "There is no export format 'fairsq'. Did you mean 'fairseq'?",
     "import nofile --out x": "nofile: no such file, needed to import",
     "inspect pyproject.toml": "pyproject.toml: not a torch checkpoint, or damaged",
