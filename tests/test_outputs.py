@@ -51,7 +51,7 @@ DECISIONS = {
     "import": Decision(FOLDER, ("enc",), ("enc",)),
     "fbank": Decision(FOLDER),
     "store": Decision(FOLDER, ("enc",), ("enc",)),
-    "export": Decision(FILE, ("enc", "--format", "s3prl"), ("enc/model.safetensors", "enc")),
+    "export": Decision(FILE, ("enc", "--format", "s3prl"), ("enc",)),
     "finetune": Decision(FOLDER, ("enc", "man", "--recipe", "ft.json"), TRAINED),
     "early": Decision(FOLDER, ("tuned", "--share", "0.5"), ("tuned",)),
     "pretrain": Decision(FOLDER, ("man", "--recipe", "pre.json"), ("man",)),
