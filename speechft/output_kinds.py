@@ -87,3 +87,5 @@ FIGURE = Kind("a figure of speechft", _is_figure)
 FIGURE_SVG = Kind("a figure of speechft", _is_svg)
 EXPORT = Kind("an export of speechft", _is_export)
 MERGED = Kind("a safetensors file", _is_safetensors)
+WITH_MARKER = Kind("beside a marker", lambda _: True)
+"""A file in a folder whose marker was looked at before."""

@@ -3,8 +3,6 @@
 import hashlib
 import json
 import os
-import subprocess
-import sys
 import threading
 from dataclasses import dataclass
 from functools import partial
@@ -23,11 +21,13 @@ from speechft.cost.throughput import load_throughput
 from speechft.encoders.directory import FILES, TRAINING_LOG
 from speechft.encoders.random_encoders import random_encoder
 from speechft.errors import DownloadError, OutputError
-from speechft.files import atomic_directory, atomic_file, write_json
+from speechft.files import atomic_directory, write_json
 from speechft.finetune.jobs import remove_work
 from speechft.output_records import ENCODER_FILES, MARKER, read_record
 
 VERBS = set(get_command(app).commands)
+APART = ("fetch", "rehearse")
+"""Verbs with tests of their own, below."""
 FOLDER, FILE, SET, NOTHING = "a folder", "a file", "files in a folder", "nothing"
 
 
@@ -68,9 +68,10 @@ DECISIONS = {
     "differences": shown("table.json", "cell.json"),
     "curve": shown("line.json", "cell.json"),
     "similarity": Decision(SET, ("moved.json", "analysis.json"), ("analysis.json",)),
-    **{verb: Decision(NOTHING) for verb in ("inspect", "plan", "doctor", "resume")},
+    "rehearse": Decision(SET),
+    **{verb: Decision(NOTHING) for verb in ("inspect", "plan", "doctor", "resume", "jobs")},
 }
-WRITING = {verb: decision for verb, decision in DECISIONS.items() if decision.output != NOTHING and verb != "fetch"}
+WRITING = {verb: decision for verb, decision in DECISIONS.items() if decision.output != NOTHING and verb not in APART}
 FOLDERS = [verb for verb, decision in WRITING.items() if decision.output == FOLDER]
 
 
@@ -331,6 +332,22 @@ def test_evaluate_leaves_other_files_in_its_work_directory(here, tmp_path):
     assert {path.suffix for path in tmp_path.iterdir()} == {".txt", ".json", ".lock"}
 
 
+def test_rehearse_replaces_only_an_earlier_rehearsal(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    arguments = ("rehearse", "config/demo.yaml", "--encoders", "mine", "--no-gpus", "--out")
+    for _ in range(2):
+        done(*arguments, tmp_path / "out")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/experiment.yaml").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    before = tree(tmp_path)
+    assert "holds something else" in str(speechft(*arguments, tmp_path / "mine").exception)
+    assert "is a link" in str(speechft(*arguments, tmp_path / "link").exception)
+    result = speechft("rehearse", tmp_path / "out/experiment.yaml", "--out", tmp_path / "out")
+    assert "is the input" in str(result.exception)
+    assert tree(tmp_path) == before
+
+
 @pytest.fixture
 def address(tmp_path):
     (tmp_path / "site").mkdir()
@@ -362,43 +379,3 @@ def test_fetch_replaces_nothing(tmp_path, address, monkeypatch):
         done("fetch", "--url", address, "--out", out)
         assert out.read_bytes() == b"content"
     assert not (folder / "z.bin.part").exists()
-
-
-KILLED = """
-import os, signal, sys
-from speechft.files import atomic_directory, atomic_file, end_on_sigterm
-end_on_sigterm()
-with atomic_directory("out", "prepare") as folder, atomic_file("cell.json") as file:
-    (folder / "half").write_text("half")
-    file.write_text("half")
-    os.kill(os.getpid(), signal.{signal})
-"""
-
-
-def killed(folder, signal):
-    subprocess.run([sys.executable, "-c", KILLED.replace("{signal}", signal)], cwd=folder, check=False)
-
-
-def test_sigterm_leaves_nothing(tmp_path):
-    killed(tmp_path, "SIGTERM")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_what_a_killed_process_left_is_removed_by_the_next_run_and_nothing_else(here, tmp_path):
-    killed(tmp_path, "SIGKILL")
-    assert len(list(tmp_path.iterdir())) == 2
-    others = [tmp_path / ".out.draft.tmp", tmp_path / ".out.0123456789abcdef.tmp", tmp_path / ".other.tmp"]
-    for other in others:
-        other.mkdir()
-        (other / "thesis.txt").write_text("years")
-        os.utime(other, (0, 0))
-    with atomic_directory(tmp_path / "out", "prepare") as living:
-        (living / "a").write_text("a")
-        with atomic_directory(tmp_path / "out", "prepare") as folder:
-            (folder / "b").write_text("b")
-        assert living.is_dir(), "its process still works"
-    with atomic_file(tmp_path / "cell.json") as file:
-        file.write_text((here / "cell.json").read_text())
-    done("evaluate", "enc", "ks", "man", "--recipe", "ks.json", "--out", tmp_path / "cell.json")
-    hidden = {path for path in tmp_path.iterdir() if path.name.startswith(".")}
-    assert hidden == {*others, tmp_path / ".work"}
