@@ -16,7 +16,7 @@ environment: $(READY)  ## make .venv with the locked packages
 $(READY): envs/requirements.lock pyproject.toml
 	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' \
 	  || { echo "speechft needs Python 3.11 or 3.12; found $$("$(PYTHON)" --version 2>&1). Give one: make PYTHON=/path/to/python3.11"; exit 1; }
-	"$(PYTHON)" -m venv .venv
+	"$(PYTHON)" -m venv .venv && touch .venv/.made-by-make
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r envs/requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
@@ -76,5 +76,6 @@ lock: $(READY)  ## resolve envs/requirements.in again (needs `pip install uv` in
 	cd envs && ../$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet \
 	  --no-emit-package torch --overrides overrides.txt requirements.in -o requirements.lock
 
-clean:  ## remove the environment and what the demo made
-	rm -rf .venv results/demo .snakemake
+clean:  ## remove the environment and what the demo made; Snakemake's records, which all experiments share, stay
+	@if [ -e .venv/.made-by-make ] || [ -e .venv/.ready ]; then rm -rf .venv; elif [ -e .venv ]; then echo ".venv stays: make did not make it"; fi
+	rm -rf results/demo

@@ -2,6 +2,7 @@
 from snakemake.logging import logger
 from snakemake.utils import min_version
 
+from speechft.cluster import forget_run, note_run
 from speechft.config import parse_experiment
 from speechft.runs.hooks import describe_failures
 from speechft.workflow import Workflow
@@ -29,8 +30,18 @@ include: "rules/analysis.smk"
 include: "rules/mini.smk"
 
 
+# Who works here, for `speechft resume`: jobs of a Snakemake that runs on another machine are not cancelled.
+onstart:
+    note_run()
+
+
+onsuccess:
+    forget_run()
+
+
 # The last word of a run that fails: each failed job and why. It goes to the terminal and into Snakemake's log.
 onerror:
+    forget_run()
     if failures := describe_failures(workflow, log):
         logger.error(failures)
 

@@ -97,7 +97,7 @@ def make(package: Package, out: Path) -> None:
         found = list(sources(package, unpacked))
     rows, made = [], []
     counts: dict[str, int] = defaultdict(int)
-    with atomic_directory(out) as folder, ThreadPoolExecutor() as pool:
+    with atomic_directory(out, "fetch_recordings") as folder, ThreadPoolExecutor() as pool:
         progress = tqdm(zip(found, pool.map(convert, found), strict=True), desc=package.name, total=len(found), unit="file", disable=None)
         for source, converted in progress:
             made.append(converted)

@@ -1,4 +1,5 @@
 # Corpora on disk -> lhotse manifests, one folder a corpus with a file for each split.
+# `update`: Snakemake does not remove a folder that is there; `speechft` replaces older manifests, and nothing else.
 
 
 rule manifests:
@@ -6,7 +7,7 @@ rule manifests:
         recipe=f"{RESULTS}/recipes/corpora/{{corpus}}.json",
         tables=lambda wildcards: flow.corpus_tables(wildcards.corpus),
     output:
-        directory(f"{RESULTS}/corpora/{{corpus}}"),
+        update(directory(f"{RESULTS}/corpora/{{corpus}}")),
     log:
         f"{RESULTS}/logs/corpora/{{corpus}}.log",
     benchmark:
@@ -28,7 +29,7 @@ rule unite:
         recipe=f"{RESULTS}/recipes/corpora/{{corpus}}.json",
         manifests=lambda wildcards: flow.union_members(wildcards.corpus),
     output:
-        directory(f"{RESULTS}/corpora/{{corpus}}"),
+        update(directory(f"{RESULTS}/corpora/{{corpus}}")),
     log:
         f"{RESULTS}/logs/corpora/{{corpus}}.log",
     wildcard_constraints:

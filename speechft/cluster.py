@@ -5,7 +5,9 @@ from __future__ import annotations
 import getpass
 import logging
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -21,6 +23,8 @@ COMMENTS = ("rule_", "group_")
 QUERY_SECONDS = 60
 SLURM_LOGS = Path(".snakemake/slurm_logs")
 """Where Snakemake keeps the output of its Slurm jobs, once it had any."""
+RUNS = Path(".snakemake/speechft_runs")
+"""One file a Snakemake that works in a folder, HOST.PROCESS; a killed one leaves its own behind."""
 
 
 def prefer_commands(folder: Path) -> None:
@@ -88,15 +92,58 @@ def living_snakemakes(directory: Path) -> list[int]:
     return found
 
 
+def note_run() -> None:
+    """Note that this Snakemake works in the working folder."""
+    RUNS.mkdir(parents=True, exist_ok=True)
+    _note().touch()
+
+
+def forget_run() -> None:
+    """Note that this Snakemake has ended."""
+    _note().unlink(missing_ok=True)
+
+
+def _note() -> Path:
+    return RUNS / f"{socket.gethostname()}.{os.getpid()}"
+
+
+def check_ended(directory: Path, jobs: Sequence[str]) -> None:
+    """See that Slurm jobs belong to no Snakemake that may still run: each that was noted in `directory` ran on this machine, and has ended.
+
+    Raises:
+        ClusterError: one was started on another machine, or none was noted, so that it cannot be known.
+    """
+    noted = sorted(path.name.rpartition(".")[::2] for path in (directory / RUNS).glob("*.*"))
+    elsewhere = [f"process {pid} of {host}" for host, pid in noted if host != socket.gethostname()]
+    if jobs and (elsewhere or not noted):
+        who = f"a Snakemake that was started as {elsewhere[0]}" if elsewhere else "a Snakemake of which there is no record"
+        record = f", remove {directory / RUNS}" if elsewhere else ""
+        raise ClusterError(
+            f"Slurm jobs {', '.join(jobs)} are of {who} and may still run. Let it work; if it has ended, cancel them "
+            f"(scancel {' '.join(jobs)}){record}, and resume again."
+        )
+    for host, pid in noted:
+        if host == socket.gethostname():
+            (directory / RUNS / f"{host}.{pid}").unlink(missing_ok=True)
+
+
+def is_dry_run(arguments: Sequence[str]) -> bool:
+    """Whether Snakemake is asked only to say what it would do."""
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return any(word in ("--dry-run", "--dryrun") or re.fullmatch(r"-[a-zA-Z]*n[a-zA-Z]*", word) for word in options)
+
+
 def resume(directory: Path, arguments: Sequence[str]) -> int:
     """Cancel what a killed Snakemake left in Slurm, remove its lock, and run Snakemake again; returns its exit status.
+
+    A dry run (`-n`) cancels and removes nothing.
 
     Args:
         directory: where it ran.
         arguments: of Snakemake, the same as before.
 
     Raises:
-        ClusterError: a Snakemake still runs there, or Slurm does not answer.
+        ClusterError: a Snakemake still runs there, or may do so on another machine, or Slurm does not answer.
     """
     if running := living_snakemakes(directory):
         pid = running[0]
@@ -110,8 +157,12 @@ def resume(directory: Path, arguments: Sequence[str]) -> int:
             LOGGER.info("%s It was never used from here.", error)
             left = []
         LOGGER.info("orphaned Slurm jobs: %s", ", ".join(left) or "none")
-        cancel(left)
+        if not is_dry_run(arguments):
+            check_ended(directory, left)
+            cancel(left)
     snakemake = [sys.executable, "-m", "snakemake"]
+    if is_dry_run(arguments):
+        return subprocess.run([*snakemake, *arguments], cwd=directory, check=False).returncode
     unlocked = subprocess.run([*snakemake, "--unlock", *arguments], cwd=directory, capture_output=True, text=True, check=False)
     if unlocked.returncode:
         raise ClusterError(f"`snakemake --unlock` failed:\n{unlocked.stderr.strip()}")

@@ -22,6 +22,10 @@ class ConfigError(SpeechFTError):
     """An experiment file, a recipe or an option has an unknown key or an impossible value."""
 
 
+class OutputError(SpeechFTError):
+    """A result may not go where it was asked to: something is there that the same command did not make, or it is an input."""
+
+
 class CorpusError(SpeechFTError):
     """A corpus is incomplete, damaged or inconsistent. All problems found are in `problems`, one line each; the text shows the first 50."""
 

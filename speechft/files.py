@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import logging
 import os
 import re
 import shutil
-import uuid
+import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from speechft.errors import SpeechFTError, TransientError
+from speechft.errors import OutputError, SpeechFTError, TransientError
+from speechft.output_records import read_record
+from speechft.outputs import check_contents, check_folder, is_regular, remove_made, write_marker
+from speechft.temporaries import remove_leftovers, temporary_sibling
 
 logger = logging.getLogger(__name__)
-
-
-def _temporary_sibling(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
 
 
 def _mode_of_new_files(probe: Path) -> int:
@@ -73,8 +74,10 @@ def make_parent(path: Path) -> None:
 def atomic_file(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` on success, remove it on any failure. Permissions follow the umask."""
     path = Path(path)
+    if not is_regular(path):
+        raise OutputError(f"{path}: is a link, a folder or a device, so no file replaces it. Name another output.")
     make_parent(path)
-    temporary = _temporary_sibling(path)
+    temporary = temporary_sibling(path)
     try:
         mode = _mode_of_new_files(temporary)
         yield temporary
@@ -82,6 +85,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
+        _sync(path.parent)
     except Exception as error:
         if explained := explain_unwritable(error, path):
             raise explained from error
@@ -91,35 +95,97 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def atomic_directory(path: str | Path) -> Iterator[Path]:
+def atomic_directory(path: str | Path, made_by: str) -> Iterator[Path]:
     """Yield a temporary directory beside `path`; on success it takes the place of `path`, on failure it is removed.
 
-    An older directory at `path` is kept until the new one is complete. POSIX has no atomic exchange of directories,
-    so between two renames there is an instant without `path`; never one with a partial `path`. Permissions of files follow the umask.
+    An older directory at `path` is kept until the new one is complete, and is replaced only if the same command made it and all that is
+    in it (`speechft.outputs`). POSIX has no atomic exchange of directories, so between two renames there is an instant without `path`;
+    never one with a partial `path`. Permissions of files follow the umask.
+
+    Args:
+        path: the directory.
+        made_by: the verb that makes it, for its marker.
+
+    Raises:
+        OutputError: something else is at `path`.
     """
     path = Path(path)
+    check_folder(path, made_by)
     make_parent(path)
-    temporary = _temporary_sibling(path)
-    retired = _temporary_sibling(path)
+    temporary = temporary_sibling(path)
+    retired = temporary_sibling(path)
     try:
         temporary.mkdir()
         mode = _mode_of_new_files(temporary / "probe")
+        write_marker(temporary, made_by)
         yield temporary
+        write_marker(temporary, made_by)
         for file in temporary.rglob("*"):
             if file.is_file() and not file.is_symlink():
                 _allow(file, mode)
+        for file in temporary.iterdir():
+            _sync(file)
         if path.exists():
+            check_contents(path, made_by)
             path.rename(retired)
         temporary.rename(path)
-    except Exception as error:
+        _sync(path.parent)
+        _discard(retired)
+        remove_leftovers(path)
+    except BaseException as error:
         if retired.exists() and not path.exists():
             retired.rename(path)
-        if explained := explain_unwritable(error, path):
+        if isinstance(error, Exception) and (explained := explain_unwritable(error, path)):
             raise explained from error
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(retired, ignore_errors=True)
+
+
+def _discard(folder: Path) -> None:
+    """Remove a folder that was replaced; a file that came into it in the last instant is not ours and stays."""
+    if not folder.exists():
+        return
+    record = read_record(folder)
+    made = () if record is None else [glob.escape(file) for file in record.files if not file.endswith("/")]
+    if kept := remove_made(folder, made):
+        logger.warning("%s: holds %s, which speechft did not make; it is kept there.", folder, ", ".join(kept))
+
+
+def _sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk; some file systems can not do it for folders."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def scratch_directory(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary directory beside `path`, on the same disk, that is removed in the end."""
+    path = Path(path)
+    make_parent(path)
+    temporary = temporary_sibling(path)
+    try:
+        temporary.mkdir()
+        write_marker(temporary, "scratch")
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def end_on_sigterm() -> None:
+    """Let SIGTERM end this process as an exception does, so that temporary files are removed; status 143, as shells call it."""
+    main = os.getpid()
+
+    def end(number: int, _frame: object) -> None:
+        if os.getpid() != main:  # a worker process, whose temporary files are its parent's
+            os._exit(128 + number)
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def write_text(path: str | Path, text: str) -> None:

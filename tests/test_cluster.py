@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from speechft.cluster import cancel, living_snakemakes, orphans, prefer_commands, resume
+from speechft.cluster import RUNS, cancel, forget_run, is_dry_run, living_snakemakes, note_run, orphans, prefer_commands, resume
 from speechft.errors import ClusterError
 
 POLL_SQUEUE = ("--format=%i|%T", "--states=all", "--noheader", "--name", "run-1")
@@ -157,3 +157,44 @@ def test_resuming_unlocks_and_runs_with_the_same_arguments(tmp_path):
 def test_unlocking_a_folder_without_a_workflow_is_explained(tmp_path):
     with pytest.raises(ClusterError, match="unlock` failed"):
         resume(Path(tmp_path), ["--cores", "1"])
+
+
+@pytest.mark.parametrize("arguments", [["-n", "all"], ["--cores", "1", "--dry-run"], ["-pn"]])
+def test_a_dry_run_cancels_and_unlocks_nothing(programs, tmp_path, arguments):
+    programs(squeue=f"echo '5|{tmp_path.resolve()}|rule_finetune'", scancel=f"touch {tmp_path}/cancelled")
+    (tmp_path / "Snakefile").write_text('rule all:\n    output: "done.txt"\n    shell: "touch {output}"\n')
+    lock = tmp_path / ".snakemake/locks/0.output.lock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text("done.txt\n")
+    resume(tmp_path, arguments)
+    assert lock.exists()
+    assert not (tmp_path / "cancelled").exists()
+    assert not (tmp_path / "done.txt").exists()
+
+
+def test_an_option_with_an_n_in_it_is_no_dry_run():
+    assert not is_dry_run(["--profile", "slurm", "--config", "name=n", "--", "-n"])
+    assert not is_dry_run(["--until", "n"])
+
+
+def test_only_jobs_of_a_snakemake_that_has_ended_are_cancelled(programs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    listed = tmp_path / "listed"
+    listed.write_text(f"5|{tmp_path.resolve()}|rule_finetune\n")
+    programs(squeue=f'case "$*" in *%Z*) cat {listed} ;; esac', scancel=f'echo "$*" > {tmp_path}/cancelled')
+    with pytest.raises(ClusterError, match=r"jobs 5 are of a Snakemake of which there is no record.*scancel 5"):
+        resume(tmp_path, ["--cores", "1"])
+    (tmp_path / RUNS).mkdir(parents=True)
+    (tmp_path / RUNS / "login2.cluster.77").touch()
+    with pytest.raises(ClusterError, match=r"started as process 77 of login2\.cluster and may still run"):
+        resume(tmp_path, ["--cores", "1"])
+    assert not (tmp_path / "cancelled").exists()
+    (tmp_path / RUNS / "login2.cluster.77").unlink()
+    note_run()
+    with pytest.raises(ClusterError, match="unlock` failed"):  # there is no workflow here
+        resume(tmp_path, ["--cores", "1"])
+    assert (tmp_path / "cancelled").read_text() == "5\n"
+    assert not list((tmp_path / RUNS).iterdir())
+    note_run()
+    forget_run()
+    assert not list((tmp_path / RUNS).iterdir())

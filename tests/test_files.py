@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import pytest
 
@@ -21,9 +22,9 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
 
 def test_a_failed_directory_leaves_the_old_one_and_no_other(tmp_path):
     path = tmp_path / "model"
-    with atomic_directory(path) as temporary:
+    with atomic_directory(path, "prepare") as temporary:
         (temporary / "weights").write_text("old")
-    with pytest.raises(ZeroDivisionError), atomic_directory(path) as temporary:
+    with pytest.raises(ZeroDivisionError), atomic_directory(path, "prepare") as temporary:
         (temporary / "weights").write_text("half")
         raise ZeroDivisionError
     assert (path / "weights").read_text() == "old"
@@ -33,9 +34,9 @@ def test_a_failed_directory_leaves_the_old_one_and_no_other(tmp_path):
 def test_a_new_directory_replaces_the_whole_old_one(tmp_path):
     path = tmp_path / "model"
     for name in ("first", "second"):
-        with atomic_directory(path) as temporary:
+        with atomic_directory(path, "prepare") as temporary:
             (temporary / name).write_text("x")
-    assert os.listdir(path) == ["second"]
+    assert sorted(os.listdir(path)) == [".speechft.json", "second"]
     assert os.listdir(tmp_path) == ["model"]
 
 
@@ -54,7 +55,7 @@ def test_full_disk_is_one_clear_error(tmp_path):
     ids=["safetensors", "torch"],
 )
 def test_full_disk_is_recognised_in_the_words_of_libraries(tmp_path, error):
-    for writer in (atomic_file, atomic_directory):
+    for writer in (atomic_file, partial(atomic_directory, made_by="prepare")):
         with pytest.raises(SpeechFTError, match=r"out: can not be written \(No space left on device\)"), writer(tmp_path / "out"):
             raise error
     assert os.listdir(tmp_path) == []
@@ -80,7 +81,7 @@ def test_permissions_follow_the_umask_even_if_a_library_makes_private_files(tmp_
     with atomic_file(tmp_path / "a") as temporary:
         temporary.write_text("x")
         temporary.chmod(0o600)
-    with atomic_directory(tmp_path / "d") as temporary:
+    with atomic_directory(tmp_path / "d", "prepare") as temporary:
         (temporary / "sub").mkdir()
         for name in ("a", "sub/b", "program"):
             (temporary / name).write_text("x")
@@ -88,7 +89,7 @@ def test_permissions_follow_the_umask_even_if_a_library_makes_private_files(tmp_
     assert mode(tmp_path / "a") == mode(tmp_path / "d/a") == mode(tmp_path / "d/sub/b") == 0o666 & ~umask
     assert mode(tmp_path / "d/program") == (0o666 & ~umask) | 0o700
     assert mode(tmp_path / "d") == 0o777 & ~umask
-    assert sorted(os.listdir(tmp_path / "d")) == ["a", "program", "sub"]
+    assert sorted(os.listdir(tmp_path / "d")) == [".speechft.json", "a", "program", "sub"]
 
 
 def test_nothing_written_is_no_empty_file(tmp_path):

@@ -20,6 +20,8 @@ from speechft.evaluate.cell import ModelName
 from speechft.evaluate.engine import resolve_device
 from speechft.evaluate.features import FrozenEncoder, exact_fp32
 from speechft.files import sha256_file, sha256_json, write_json
+from speechft.output_kinds import ANALYSIS
+from speechft.outputs import check_file
 
 
 @exact_fp32()
@@ -53,6 +55,7 @@ def analyse(
         ConfigError: `model_name` is not three names.
         CheckpointError, CorpusError, AudioError: a model, the manifests or a recording is missing or damaged.
     """
+    check_file(out_json, ANALYSIS, [start_dir, model_dir, manifests])
     chosen = recipe or AnalysisRecipe()
     names = _names(model_name)
     deviation, parts = weight_deviation(start_dir, model_dir)

@@ -12,6 +12,8 @@ from speechft.analysis.result import AnalysisResult, read_result
 from speechft.analysis_recipes import AnalysisTableRecipe
 from speechft.errors import AnalysisError
 from speechft.files import write_text
+from speechft.output_kinds import SIMILARITY
+from speechft.outputs import check_shown
 from speechft.recipes import TableRow
 from speechft.tables.canvas import new_page, save_figure
 from speechft.tables.notes import BF16_MARK
@@ -43,6 +45,7 @@ def build_analysis(
     Raises:
         AnalysisError: a file is malformed, or two are about the same model.
     """
+    check_shown(out_dir, figures_dir, name, (".md",), SIMILARITY, results)
     by_model: dict[tuple[str | None, ...], AnalysisResult] = {}
     for path in dict.fromkeys(map(Path, results)):
         if not path.exists():

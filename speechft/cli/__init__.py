@@ -14,6 +14,7 @@ from rich.console import Console
 
 from speechft.cli.options import app
 from speechft.errors import SpeechFTError
+from speechft.files import end_on_sigterm
 from speechft.refusals import note_refusal
 
 # isort: off
@@ -35,6 +36,7 @@ __all__ = ["app", "main"]
 
 def main() -> NoReturn:
     """Run a verb. Exit status: 0 done, 1 failed (one clear message), 2 wrong usage."""
+    end_on_sigterm()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     # On import fairseq asks for a package that only its text-to-speech needs.
     logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)

@@ -62,7 +62,10 @@ def schema(out: Out = Path("config/schema.json")) -> None:
     """
     from speechft.config import experiment_schema
     from speechft.files import write_json
+    from speechft.output_kinds import SCHEMA
+    from speechft.outputs import check_file
 
+    check_file(out, SCHEMA)
     write_json(out, experiment_schema())
 
 

@@ -127,9 +127,12 @@ def calibrate(
     from speechft.cost.calibration import DEFAULT_ENCODERS
     from speechft.cost.calibration import calibrate as run
     from speechft.cost.throughput import load_throughput, save_device
+    from speechft.output_kinds import SPEEDS
+    from speechft.outputs import check_file
 
-    if out.is_file():
-        load_throughput(out)  # a damaged file is no news for after the measurement
+    check_file(out, SPEEDS, [Path(entry) for entry in encoder or ()])
+    if out.is_file() and out.stat().st_size:
+        load_throughput(out)  # fail early if the file is damaged
     found = run(device, encoder or DEFAULT_ENCODERS, folder=folder, seconds=seconds)
     save_device(out, found)
     print(f"{found.label} ({found.clock})")

@@ -20,6 +20,7 @@ from speechft.corpora.trials import TRIALS, Trial, read_trials, write_trials
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
 from speechft.errors import CorpusError
 from speechft.files import atomic_directory, sha256_file, sha256_json, write_json
+from speechft.outputs import check_folder
 from speechft.recipes import CorpusRecipe
 
 # Kind of corpus -> module, and in it the function that lists the recordings and, of a published corpus, the sizes that were published.
@@ -41,6 +42,7 @@ _READERS: dict[str, tuple[str, str, str | None]] = {
     "aishell3": ("speechft.corpora.aishell", "read_aishell3", "EXPECTED_3"),
     "aishell1": ("speechft.corpora.aishell", "read_aishell1", "EXPECTED_1"),
 }
+MADE_BY = "prepare"
 
 
 def prepare_corpus(recipe: Recipe, out_dir: Path) -> dict[str, Any]:
@@ -57,13 +59,16 @@ def prepare_corpus(recipe: Recipe, out_dir: Path) -> dict[str, Any]:
 
     Raises:
         CorpusError: anything is wrong; every problem of every row is in `problems`. Nothing is written then.
+        OutputError: `out_dir` holds something else than older manifests, or an input.
     """
+    check_folder(out_dir, MADE_BY, [recipe.path, getattr(recipe, "rttm", None), getattr(recipe, "trials", None)])
     if not isinstance(recipe, CorpusRecipe) or recipe.kind != "mixtures":
         listing = with_turns(recipe, read_corpus(recipe))
         checked, trials, sizes = _check(recipe, listing)
-        with atomic_directory(out_dir) as directory:
+        check_folder(out_dir, MADE_BY, dict.fromkeys(facts.path for _, facts in checked))
+        with atomic_directory(out_dir, MADE_BY) as directory:
             return _write(recipe, checked, trials, directory, sizes, listing)
-    with atomic_directory(out_dir) as directory:
+    with atomic_directory(out_dir, MADE_BY) as directory:
         listing = render_mixtures(recipe, directory)
         checked, trials, sizes = _check(recipe, listing)
         return _write(recipe, [_moved(found, directory, out_dir) for found in checked], trials, directory, sizes, listing)

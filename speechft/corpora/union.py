@@ -11,6 +11,7 @@ from speechft.corpora.splits import SPLITS
 from speechft.corpora.trials import TRIALS, read_trials, write_trials
 from speechft.errors import CorpusError, missing_file
 from speechft.files import atomic_directory, read_json, sha256_file, sha256_json, write_json
+from speechft.outputs import check_folder
 
 
 def unite_corpora(folders: Sequence[str | Path], out_dir: str | Path) -> dict[str, Any]:
@@ -21,8 +22,10 @@ def unite_corpora(folders: Sequence[str | Path], out_dir: str | Path) -> dict[st
 
     Raises:
         CorpusError: a folder is not a prepared corpus, or two recordings have the same id.
+        OutputError: `out_dir` holds something else than an older union, or is an input.
     """
     members = [Path(folder) for folder in folders]
+    check_folder(out_dir, "unite", members)
     descriptions = [_description(folder) for folder in members]
     summary: dict[str, Any] = {
         "splits": {},
@@ -30,7 +33,7 @@ def unite_corpora(folders: Sequence[str | Path], out_dir: str | Path) -> dict[st
         "content_sha256": sha256_json([description["content_sha256"] for description in descriptions]),
     }
     origin: dict[str, Path] = {}
-    with atomic_directory(out_dir) as directory:
+    with atomic_directory(out_dir, "unite") as directory:
         for split in SPLITS:
             cuts = []
             for folder, description in zip(members, descriptions, strict=True):

@@ -169,6 +169,6 @@ def load_throughput(path: str | Path | None = None) -> Throughput:
 
 def save_device(path: Path, entry: DeviceSpeeds) -> None:
     """Put a device into the file, in place of what was measured on it before; others stay. The file is written whole or not at all."""
-    devices = dict(load_throughput(path).devices) if path.is_file() else {}
+    devices = dict(load_throughput(path).devices) if path.is_file() and path.stat().st_size else {}
     devices[entry.label] = entry
     write_json(path, Throughput(devices=devices).model_dump(mode="json"))

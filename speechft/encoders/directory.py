@@ -22,6 +22,7 @@ from speechft.encoders.families import FAMILIES, build_config, get_family
 from speechft.encoders.model_card import write_model_card
 from speechft.errors import CheckpointError, SpeechFTError, missing_file
 from speechft.files import atomic_directory, read_json, sha256_file, write_json
+from speechft.outputs import check_folder
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -50,7 +51,7 @@ def write_encoder(
     """Write an encoder directory; it appears complete or not at all.
 
     Args:
-        out_dir: the directory, replaced when it exists.
+        out_dir: the directory; an older one of the same kind of provenance is replaced.
         provenance: from `make_provenance`.
         backbone: the model whose weights (and configuration) are written; or give `tensors`.
         tensors: weights under transformers' names.
@@ -68,7 +69,8 @@ def write_encoder(
         tensors, config = backbone.state_dict(), getattr(backbone, "config", None)
     if tensors is None:
         raise CheckpointError(f"{out_dir}: nothing to write. Give a backbone or tensors.")
-    check_replaceable(out_dir)
+    made_by = str(provenance.get("kind", "encoder"))
+    check_folder(out_dir, made_by)
     where = where or str(out_dir)
     weights = {name: _own_memory(tensor).float() for name, tensor in tensors.items()}
     if like is not None:
@@ -76,27 +78,13 @@ def write_encoder(
     _check_fit(config, {name: tuple(tensor.shape) for name, tensor in weights.items()}, where)
     extras = {name: _own_memory(tensor) for name, tensor in (pretraining_only or {}).items()}
     check_finite({**weights, **extras}, where)
-    with atomic_directory(out_dir) as temporary:
+    with atomic_directory(out_dir, made_by) as temporary:
         save_file(weights, temporary / WEIGHTS, metadata={"format": "pt"})
         save_file(extras, temporary / PRETRAINING_ONLY, metadata={"format": "pt"})
         write_json(temporary / CONFIG, _plain_config(config))
         write_json(temporary / PREPROCESSOR, _preprocessor(config))
         write_json(temporary / SOURCE_CONFIG, dict(source_config or {}))
         seal_encoder(temporary, provenance, name=Path(out_dir).name)
-
-
-def check_replaceable(out_dir: str | Path) -> None:
-    """Refuse to replace a file, or a directory that holds anything but an encoder or what is left of one.
-
-    Raises:
-        CheckpointError: `out_dir` is such a thing.
-    """
-    path = Path(out_dir)
-    is_encoder = (path / CONFIG).is_file() and (path / WEIGHTS).is_file()
-    # Snakemake removes the outputs that it knows before it makes them again, and leaves the other files of the directory.
-    is_left_of_one = path.is_dir() and all(file.name in (*FILES, TRAINING_LOG) for file in path.iterdir())
-    if path.exists() and not is_encoder and not is_left_of_one:
-        raise CheckpointError(f"{path}: exists and is no encoder directory, so it is not replaced. Name another output or remove it.")
 
 
 def _own_memory(tensor: Tensor) -> Tensor:

@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from speechft.encoders.directory import FILES, check_replaceable, load_backbone, read_pretraining_only, read_source_config
+from speechft.encoders.directory import FILES, load_backbone, read_pretraining_only, read_source_config
 from speechft.encoders.families import fairseq_config, nothing_learnt
 from speechft.encoders.names import NameMap
 from speechft.errors import CheckpointError, nearest
-from speechft.files import atomic_directory, atomic_file
+from speechft.files import atomic_directory, atomic_file, scratch_directory
+from speechft.output_kinds import EXPORT, PROGRAM
+from speechft.outputs import check_file, check_folder
 
 EXPORT_FORMATS = ("fairseq", "s3prl", "transformers")
 _FAIRSEQ_TASKS = {"hubert": "hubert_pretraining", "wav2vec2": "audio_pretraining"}
@@ -40,12 +42,15 @@ def export_checkpoint(model_dir: str | Path, out: str | Path, format: str = "fai
             f"There is no export format {format!r}.{nearest(format, EXPORT_FORMATS)} Formats: {', '.join(EXPORT_FORMATS)}."
         )
     if format == "transformers":
+        check_folder(out, "export", [model_dir])
         _refuse_nothing_learnt(load_backbone(model_dir), model_dir)
         _copy_directory(Path(model_dir), Path(out))
         return
+    check_file(out, EXPORT, [model_dir])
     content = checkpoint_content(model_dir, format)
-    with atomic_file(out) as temporary:
-        torch.save(content, temporary)
+    with atomic_file(out) as temporary, scratch_directory(out) as scratch:
+        torch.save(content, made := scratch / f"{PROGRAM}.pt")  # the file's name becomes a part of its content
+        made.replace(temporary)
 
 
 def checkpoint_content(model_dir: str | Path, format: str) -> dict[str, Any]:
@@ -175,8 +180,7 @@ def _fairseq_dictionary(saved: Mapping[str, Any]) -> Any:
 
 
 def _copy_directory(model_dir: Path, out: Path) -> None:
-    check_replaceable(out)
-    with atomic_directory(out) as temporary:
+    with atomic_directory(out, "export") as temporary:
         for file in FILES:
             if (model_dir / file).exists():
                 shutil.copyfile(model_dir / file, temporary / file)

@@ -17,11 +17,11 @@ def fbank_encoder(out_dir: str | Path, recipe: FbankRecipe | None = None) -> Pat
     exported.
 
     Args:
-        out_dir: the directory, replaced when it is an encoder directory.
+        out_dir: the directory; an older one of filterbanks is replaced.
         recipe: settings; default: SUPERB's.
 
     Raises:
-        CheckpointError: `out_dir` is something else than an encoder directory.
+        OutputError: `out_dir` is something else.
     """
     recipe = recipe or FbankRecipe()
     settings = {

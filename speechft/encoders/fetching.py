@@ -72,15 +72,33 @@ class _Download:
         self.part.unlink(missing_ok=True)
         self.state.unlink(missing_ok=True)
 
+    def check_own(self) -> None:
+        """Refuse files of others under the names that a download uses, which it would replace.
+
+        Raises:
+            DownloadError: there is one.
+        """
+        if (self.part.exists() or self.part.is_symlink()) and (self.part.is_symlink() or not self._state()):
+            raise DownloadError(
+                f"{self.part}: exists, and no {self.state.name} of a download goes with it, so it is not replaced. Move it away, or choose "
+                "another --out."
+            )
+        if (self.state.exists() or self.state.is_symlink()) and (self.state.is_symlink() or not self._state()):
+            raise DownloadError(f"{self.state}: exists and is not the record of a download. Move it away, or choose another --out.")
+
+    def _state(self) -> dict[str, Any]:
+        try:
+            state = read_json(self.state)
+        except SpeechFTError:
+            return {}
+        return state if isinstance(state, dict) and {"url", "validator"} <= state.keys() else {}
+
     def validator(self) -> str | None:
         """What the server called the version that `part` began with; None if there is nothing that can be continued."""
         if not self.part.is_file() or not self.state.is_file():
             return None
-        try:
-            state = read_json(self.state)
-            return str(state["validator"]) if state["url"] == self.url and state["validator"] else None
-        except (SpeechFTError, KeyError, TypeError):
-            return None
+        state = self._state()
+        return str(state["validator"]) if state and state["url"] == self.url and state["validator"] else None
 
 
 def fetch(
@@ -120,11 +138,14 @@ def fetch(
         raise DownloadError(f"{url}: only http, https and file addresses are fetched, such as file:///mirror/hubert.pt.")
     if out.is_dir():
         raise DownloadError(f"{out}: is a directory. Name the file that the download becomes.")
+    if out.is_symlink() and not out.exists():
+        raise DownloadError(f"{out}: is a link to {out.readlink()}, which is not there. Name that file itself.")
     if not out.exists():
         out.parent.mkdir(parents=True, exist_ok=True)
         with exclusive_lock(out.with_name(f".{out.name}.lock"), "downloading"):
             if not out.exists():
                 download = _Download(url, out, bytes)
+                download.check_own()
                 if scheme == "file":
                     _take_from_mirror(download)
                 else:

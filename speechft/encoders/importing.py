@@ -15,6 +15,7 @@ from speechft.encoders.names import NameMap, as_float32
 from speechft.encoders.provenance import make_provenance
 from speechft.encoders.sources import FORMATS, Source, read_source
 from speechft.errors import CheckpointError, nearest
+from speechft.outputs import check_folder
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ def import_checkpoint(
     Args:
         source: fairseq `.pt` (`args` or `cfg` style), s3prl's converted layout, an s3prl run checkpoint, WavLM's or DeCoAR 2.0's `.pt`,
             a bare state dict with their names (`.pt` or `.safetensors`), or a transformers directory or its `model.safetensors`.
-        out_dir: the encoder directory, replaced when it exists.
+        out_dir: the encoder directory; an older one of `import_checkpoint` is replaced.
         family: "hubert", "wav2vec2", "wavlm" or "decoar2"; default: from the content, against which it is checked.
         format: one of speechft.encoders.sources.FORMATS; default: from the content, against which it is checked.
         config: keys of the layout's own model configuration, and `normalize`, for what the file does not carry.
@@ -47,6 +48,7 @@ def import_checkpoint(
         raise CheckpointError(f"There is no format {format!r}.{nearest(format, FORMATS)} Formats: {', '.join(FORMATS)}.")
     if path.name == WEIGHTS and (path.parent / CONFIG).is_file():
         path = path.parent
+    check_folder(out_dir, "import", [path, like])
     if path.is_dir():
         from speechft.encoders.transformers_directory import import_directory
 

@@ -17,7 +17,6 @@ from speechft.encoders.directory import (
     SOURCE_CONFIG,
     TRAINING_LOG,
     WEIGHTS,
-    check_replaceable,
     load_backbone,
     read_config,
     read_pretraining_only,
@@ -28,6 +27,7 @@ from speechft.encoders.families import nothing_learnt
 from speechft.encoders.provenance import make_provenance
 from speechft.errors import CheckpointError
 from speechft.files import atomic_directory, read_json, sha256_file
+from speechft.outputs import check_folder
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -40,7 +40,7 @@ def store_encoder(model_dir: str | Path, out_dir: str | Path, dtype: str = "fp16
 
     Args:
         model_dir: encoder directory.
-        out_dir: encoder directory, replaced when it exists.
+        out_dir: encoder directory; an older one of `store_encoder` is replaced.
         dtype: "fp16", "bf16" or "fp32".
 
     Raises:
@@ -49,13 +49,11 @@ def store_encoder(model_dir: str | Path, out_dir: str | Path, dtype: str = "fp16
     if dtype not in DTYPES:
         raise CheckpointError(f"dtype={dtype!r} is unknown. Allowed: {', '.join(DTYPES)}.")
     source, out = Path(model_dir), Path(out_dir)
+    check_folder(out, "store", [source])
     if (refusal := nothing_learnt(read_config(source).model_type, source, "store")) is not None:
         raise CheckpointError(refusal)
     load_backbone(source)  # for its checks
-    check_replaceable(out)
-    if out.resolve() == source.resolve():
-        raise CheckpointError(f"{out}: is the encoder itself. Choose another output.")
-    with atomic_directory(out) as temporary:
+    with atomic_directory(out, "store") as temporary:
         for file in (CONFIG, PREPROCESSOR, SOURCE_CONFIG, TRAINING_LOG):
             if (source / file).is_file():
                 shutil.copyfile(source / file, temporary / file)

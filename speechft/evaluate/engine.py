@@ -7,7 +7,6 @@ all learning rates share each pass of the encoder.
 from __future__ import annotations
 
 import platform
-import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -34,6 +33,8 @@ from speechft.evaluate.splits import SPLITS, Split
 from speechft.evaluate.stacked import StackedProbes
 from speechft.evaluate.training import TrialState, all_rows, never_drawn, scoring_batches, select, train_probes
 from speechft.files import exclusive_lock, sha256_file, sha256_json
+from speechft.output_kinds import CELL
+from speechft.outputs import check_file, check_work_folder, remove_made
 from speechft.recipes import EvaluationRecipe, evaluation_recipe
 from speechft.tasks import get_task
 from speechft.tasks.base import Task
@@ -89,10 +90,15 @@ def evaluate(
         CorpusError, AudioError: manifests or recordings are missing or damaged.
         TaskError: labels, transcripts or words are missing, or a class of dev or test is not in train.
         TrainingError: no learning rate reached its first evaluation.
+        OutputError: `out_json` is something else than a cell, or an input.
         SpeechFTError: another process computes the same features in `work_dir`.
     """
     started = time.monotonic()
     name = _model_name(model_name)
+    inputs = [model_dir, *([manifests] if isinstance(manifests, str | Path) else manifests.values())]
+    check_file(out_json, CELL, inputs)
+    if work_dir is not None:
+        check_work_folder(work_dir, None, inputs, out_json)
     found_recipe = resolve_recipe(task, recipe)
     found_task = get_task(task, **found_recipe.task_options) if isinstance(task, str) else task
     model_dir = Path(model_dir)
@@ -146,7 +152,7 @@ def evaluate(
             remove_training_files(work / key)
             remove_score_blocks(work / key)
         else:
-            shutil.rmtree(work / key, ignore_errors=True)
+            remove_made(work / key, ["*.safetensors", ".*.tmp"])
     return value
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechft.errors import TableError, missing_file
+from speechft.outputs import check_figure
 from speechft.tables.canvas import new_page, save_figure
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def draw_training_curves(logs: Sequence[str | Path], out_png: str | Path, title:
     Raises:
         TableError: a log is missing, or has no finished update.
     """
+    check_figure(out_png, logs)
     paths = [Path(log) for log in logs]
     runs = [read_training_log(path, label) for path, label in zip(paths, distinct_names(paths), strict=True)]
     if not runs:

@@ -8,6 +8,7 @@ from pathlib import Path
 from speechft.alphas import alpha_text
 from speechft.errors import CheckpointError
 from speechft.files import atomic_directory
+from speechft.outputs import check_folder
 from speechft.recipes import FinetuneRecipe
 
 FOLDER = "early"
@@ -29,11 +30,12 @@ def take_early(model_dir: str | Path, share: float, out_dir: str | Path) -> None
     Raises:
         CheckpointError: the run that made `model_dir` kept no such checkpoint.
     """
+    check_folder(out_dir, "early", [model_dir])
     source = Path(model_dir) / FOLDER / alpha_text(share)
     if not source.is_dir():
         kept = ", ".join(sorted(path.name for path in source.parent.glob("*") if path.is_dir())) or "none"
         raise CheckpointError(
             f"{source}: no such folder; kept there: {kept}. Fine-tune with `early: [{share:g}]` in the recipe to get this checkpoint."
         )
-    with atomic_directory(out_dir) as temporary:
+    with atomic_directory(out_dir, "early") as temporary:
         shutil.copytree(source, temporary, dirs_exist_ok=True)

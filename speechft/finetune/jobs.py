@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,10 +12,37 @@ from typing import Any
 from speechft.alphas import alpha_text
 from speechft.errors import CorpusError, TrainingError, missing_file
 from speechft.files import read_json, sha256_file, sha256_json, write_json
+from speechft.outputs import Inputs, check_folder, check_work_folder, remove_made
 from speechft.recipes import FinetuneRecipe
 from speechft.validation import validate
 
+LOGGER = logging.getLogger("speechft.finetune")
 MANIFEST_SUFFIX = ".jsonl.gz"
+MARKER = "identity.json"
+"""In a work directory: whose it is."""
+_MADE = (
+    MARKER,
+    "job.json",
+    "training.csv",
+    "fairseq*.log",
+    "best.safetensors",
+    "early-*.safetensors",
+    "start.safetensors",
+    "checkpoints/checkpoint*.pt",
+    "checkpoints/crash.pt",
+    "checkpoints/unvalidated.txt",
+    "data/*.tsv",
+    "data/*.km",
+    "data/dict.km.txt",
+    "data/labels.json",
+    "data/centroids.npy",
+    "data/train/*.flac",
+    "data/valid/*.flac",
+    "data/*.parts/*",
+    "**/.*.tmp",
+    "checkpoints/*.tmp",
+)
+"""What trainings write into a work directory."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +101,32 @@ def claim_work_directory(work_dir: Path, identity: str) -> None:
     Raises:
         TrainingError: it belongs to another job.
     """
-    marker = work_dir / "identity.json"
+    marker = work_dir / MARKER
     if marker.is_file() and read_json(marker) != {"job": identity}:
         raise TrainingError(
             f"{work_dir}: holds the work of a job with another recipe or other inputs. Name another work directory or remove this one."
         )
     write_json(marker, {"job": identity})
+
+
+def choose_work_directory(work_dir: str | Path | None, out_dir: Path, identity: str, made_by: str, inputs: Inputs) -> Path:
+    """The work directory that was asked for, or a hidden one beside the output; the output and it may be written (`speechft.outputs`).
+
+    Raises:
+        OutputError: something else is there.
+    """
+    inputs = list(inputs)
+    check_folder(out_dir, made_by, inputs)
+    if work_dir is None:
+        return default_work_directory(out_dir, identity)
+    check_work_folder(work_dir, MARKER, inputs, out_dir)
+    return Path(work_dir).absolute()
+
+
+def remove_work(work_dir: Path) -> None:
+    """Remove what a training wrote into its work directory, and the directory if nothing else is in it."""
+    if kept := remove_made(work_dir, _MADE):
+        LOGGER.info("%s: stays, for it holds %s, which the training did not make", work_dir, ", ".join(kept[:3]))
 
 
 def default_work_directory(out_dir: Path, identity: str) -> Path:

@@ -17,14 +17,20 @@ from speechft.encoders.directory import (
     SOURCE_CONFIG,
     TRAINING_LOG,
     WEIGHTS,
-    check_replaceable,
     read_source_config,
     seal_encoder,
 )
 from speechft.encoders.provenance import Kind, made_already, make_provenance
 from speechft.errors import ConfigError, TrainingError, missing_file
 from speechft.files import atomic_directory, exclusive_lock, write_json
-from speechft.finetune.jobs import claim_work_directory, default_work_directory, is_main_process, job_identity, resolve_manifests
+from speechft.finetune.jobs import (
+    choose_work_directory,
+    claim_work_directory,
+    is_main_process,
+    job_identity,
+    remove_work,
+    resolve_manifests,
+)
 from speechft.finetune.pretraining_config import PretrainingJob, pretraining_config
 from speechft.finetune.pretraining_data import LabelSource, Utterances, choose_utterances, prepare_pretraining_data
 from speechft.finetune.pretraining_start import option_names, read_start, task_option_names
@@ -57,8 +63,9 @@ def pretrain(
     Args:
         recipe: see PretrainRecipe.
         manifests: directories of manifests; labels of the corpora are not looked at.
-        out_dir: encoder directory with the weights after the last update, replaced when it exists. Its `training.csv` has loss (nats per
-            masked frame), accuracy on masked frames, learning rate and gradient norm of every update, and the losses of every validation.
+        out_dir: encoder directory with the weights after the last update; an older one of a pre-training is replaced. Its `training.csv`
+            has loss (nats per masked frame), accuracy on masked frames, learning rate and gradient norm of every update, and the losses
+            of every validation.
         work_dir: keeps audio, labels and checkpoints meanwhile; default: a hidden folder beside `out_dir`.
         start: encoder directory to start from instead of random weights; a HuBERT may start from a wav2vec 2.0 and the other way round,
             since their networks are one.
@@ -110,7 +117,6 @@ class _Request:
 def _run(request: _Request) -> None:
     recipe, out_dir = request.recipe, request.out_dir.absolute()
     _check(recipe)
-    check_replaceable(out_dir)
     start = Path(request.start).absolute() if request.start is not None else None
     opened = read_start(start) if start else None
     if opened and isinstance(recipe, PretrainRecipe):
@@ -119,7 +125,8 @@ def _run(request: _Request) -> None:
     labels = _label_source(recipe, start, request.targets_from) if family == "hubert" else None
     inputs = _inputs(request.manifests, start, labels)
     identity = job_identity(inputs, recipe.model_dump(mode="json"))
-    directory = Path(request.work_dir).absolute() if request.work_dir is not None else default_work_directory(out_dir, identity)
+    given = [*request.manifests, start, request.targets_from]
+    directory = choose_work_directory(request.work_dir, out_dir, identity, request.kind, given)
     if not is_main_process():
         raise TrainingError("Pre-training runs in one process. Start it without torchrun.")
     with exclusive_lock(directory.with_name(f"{directory.name}.lock"), "pre-training") as waited:
@@ -146,7 +153,7 @@ def _run(request: _Request) -> None:
         _train(job)
         _write_output(job, request.kind, out_dir, inputs, utterances)
         if not request.keep_work:
-            shutil.rmtree(directory, ignore_errors=True)
+            remove_work(directory)
 
 
 def _check(recipe: PretrainRecipe | ContinuedPretrainRecipe) -> None:
@@ -237,7 +244,7 @@ def _write_output(job: PretrainingJob, kind: Kind, out_dir: Path, inputs: Mappin
     facts = {"recordings": len(utterances.train), "hours": round(utterances.hours, 4), "too_short": utterances.too_short}
     told = {**recipe.model_dump(mode="json"), "data": facts, "training_log": TRAINING_LOG}
     provenance = make_provenance(kind, inputs, told)
-    with atomic_directory(out_dir) as temporary:
+    with atomic_directory(out_dir, kind) as temporary:
         import_checkpoint(newest[0], temporary, family=job.family, format="fairseq")
         write_json(temporary / SOURCE_CONFIG, _plain_source(read_source_config(temporary)))
         seal_encoder(temporary, provenance, name=out_dir.name)

@@ -14,20 +14,22 @@ from safetensors.torch import load_file
 from speechft.alphas import alpha_text
 from speechft.encoders.directory import read_config, read_tensors, seal_encoder, write_encoder
 from speechft.encoders.families import nothing_learnt
-from speechft.encoders.provenance import made_already, make_provenance
+from speechft.encoders.provenance import Kind, made_already, make_provenance
 from speechft.errors import CheckpointError, MissingGpuError
 from speechft.files import atomic_directory, exclusive_lock
 from speechft.finetune.early import FOLDER as EARLY_FOLDER
 from speechft.finetune.early import early_updates
 from speechft.finetune.freezing import head_only_updates
-from speechft.finetune.jobs import FinetuneJob, default_work_directory, is_main_process, job_identity, resolve_manifests
+from speechft.finetune.jobs import FinetuneJob, choose_work_directory, is_main_process, job_identity, remove_work, resolve_manifests
 from speechft.finetune.parts import Parts, check_same_parts
 from speechft.finetune.progress import FairseqRecords, Progress, Row, TrainingLog
 from speechft.finetune.scalars import Scalars
 from speechft.finetune.splits import needed_splits
 from speechft.finetune.trainer import LOGGER, fairseq_config, run_fairseq
+from speechft.outputs import check_added
 from speechft.recipes import FinetuneRecipe
 
+MADE_BY: Kind = "finetune"
 TRAINING_LOG = "training.csv"
 # Our column -> fairseq's name.
 _LOGGED = {"loss": "loss", "penalty": "penalty", "lr": "used_lr", "grad_norm": "gnorm"}
@@ -55,9 +57,9 @@ def finetune(
         recipe: see FinetuneRecipe. An update follows the mean loss of `accumulate` batches; gradients are clipped jointly over all
             trainable parameters.
         manifests: directory of manifests, or split -> manifest; "train" and "dev" are used, of a corpus with folds "train" alone.
-        out_dir: encoder directory of theta', the encoder with the best score on dev, replaced when it exists. Its `training.csv` has loss,
-            learning rate, gradient norm (before clipping) and phase of every update, and the scores of every validation; its folder
-            `early` the encoder after the shares of the updates that the recipe names.
+        out_dir: encoder directory of theta', the encoder with the best score on dev; an older one of a fine-tuning is replaced. Its
+            `training.csv` has loss, learning rate, gradient norm (before clipping) and phase of every update, and the scores of every
+            validation; its folder `early` the encoder after the shares of the updates that the recipe names.
         work_dir: keeps checkpoints while training; default: a hidden folder beside `out_dir`, named after recipe and inputs.
         jointly: for a recipe with several tasks, name of each further task -> its manifests.
         tensorboard: folder for TensorBoard's files; default: none are written.
@@ -66,6 +68,7 @@ def finetune(
     Raises:
         TrainingError: the loss became NaN, the work directory is in use or belongs to another job, SIGTERM came, memory ran out.
         CheckpointError, CorpusError, TaskError, AudioError: the inputs are not usable.
+        OutputError: `out_dir` or `work_dir` holds something else, or is an input.
     """
     encoder_dir, out_dir = Path(encoder_dir).absolute(), Path(out_dir).absolute()
     if recipe.precision == "fp16" and not torch.cuda.is_available():
@@ -79,20 +82,23 @@ def finetune(
         raise CheckpointError(refusal)
     inputs = {"base": encoder_dir / ENCODER_FILES[0], "config": encoder_dir / ENCODER_FILES[1], **_manifest_files(splits)}
     identity = job_identity(inputs, recipe.model_dump(mode="json"))
-    directory = Path(work_dir).absolute() if work_dir is not None else default_work_directory(out_dir, identity)
+    folders = [path for part in given.values() for path in ([part] if isinstance(part, str | Path) else part.values())]
+    directory = choose_work_directory(work_dir, out_dir, identity, MADE_BY, [encoder_dir, *folders])
+    if tensorboard is not None:
+        check_added(tensorboard, [encoder_dir, *folders], out_dir)
     job = FinetuneJob(encoder_dir, splits, recipe, directory)
     if not is_main_process():
         run_fairseq(_config(job), job.work_dir / "fairseq.rank.log", None)
         return
     with exclusive_lock(directory.with_name(f"{directory.name}.lock"), "fine-tuning") as waited:
-        if waited and made_already(out_dir, "finetune", _inputs(job), recipe.model_dump(mode="json")):
+        if waited and made_already(out_dir, MADE_BY, _inputs(job), recipe.model_dump(mode="json")):
             LOGGER.info("%s: is finished, by the process that was waited for", out_dir)
             return
         job.save(identity)
         _train(job, parts, Path(tensorboard) if tensorboard is not None else None)
         _write_output(job, out_dir)
         if not keep_work:
-            shutil.rmtree(directory, ignore_errors=True)
+            remove_work(directory)
 
 
 def _config(job: FinetuneJob) -> Any:
@@ -190,7 +196,7 @@ def _write_output(job: FinetuneJob, out_dir: Path) -> None:
         write_encoder(folder, backbone=backbone, like=job.encoder, provenance=provenance, where=str(out_dir))
         seal_encoder(folder, provenance, name=name)
 
-    with atomic_directory(out_dir) as temporary:
+    with atomic_directory(out_dir, MADE_BY) as temporary:
         selection = {"best_update": best.update, "selected_by": f"dev {metric.key}", "dev_score": best.score}
         write(temporary, best.weights(), {**selection, "training_log": TRAINING_LOG}, out_dir.name)
         shutil.copyfile(job.log_path, temporary / TRAINING_LOG)

@@ -54,8 +54,8 @@ def check_alphas(alpha: float, factors: Mapping[str, float], extrapolate: bool) 
             )
 
 
-def check_paths(base: Path, finetuned: Sequence[Path], out: Path) -> None:
-    """Refuse a merge without a fine-tuned model, of the base with itself, or that would write over or into an input.
+def check_paths(base: Path, finetuned: Sequence[Path]) -> None:
+    """Refuse a merge without a fine-tuned model, or of the base with itself.
 
     Raises:
         MergeError: see above.
@@ -64,15 +64,6 @@ def check_paths(base: Path, finetuned: Sequence[Path], out: Path) -> None:
         raise MergeError("No fine-tuned model given. A merge takes the pre-trained model and at least one fine-tuned one.")
     if base.resolve() in {path.resolve() for path in finetuned}:
         raise MergeError(f"{base} is given as the pre-trained and as a fine-tuned model. Name each model once.")
-    target = out.resolve()
-    for path in (base, *finetuned):
-        source = path.resolve()
-        if target == source:
-            raise MergeError(f"The output {out} is the input {path}. Choose another output.")
-        if target.is_relative_to(source):
-            raise MergeError(f"The output {out} lies inside the input {path}. Choose an output outside the inputs.")
-        if source.is_relative_to(target):
-            raise MergeError(f"The input {path} lies inside the output {out}, which is replaced as a whole. Choose another output.")
 
 
 def check_distinct(files: Sequence[object], hashes: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from speechft.merge.inputs import Model, opened
 from speechft.merge.merge_files import in_order
 from speechft.merge.methods import get_method
 from speechft.merge.parts import Scale
+from speechft.outputs import check_folder, write_marker
 
+MADE_BY = "merge"
 Sources = str | Path | Sequence[str | Path]
 
 
@@ -42,7 +44,7 @@ def merge(
     Args:
         base_dir: encoder directory of the pre-trained model, theta0, or a checkpoint of it that `import_checkpoint` reads.
         finetuned_dirs: the same of one or more models that were fine-tuned from it.
-        out_dir: directory to write; an encoder directory that is there already is replaced when the new one is complete.
+        out_dir: directory to write; an older result of `merge` is replaced when the new one is complete.
         method: a key of `speechft.merge.METHODS`.
         alpha: weight of the fine-tuned side: 0 is theta0 and 1 the full step of the method (for linear the fine-tuned model, or the mean
             of several), bit for bit.
@@ -59,7 +61,7 @@ def merge(
     alpha = check_alpha(alpha, extrapolate)
     plan = Plan(get_method(method, method_parameters), (), scale or {}, dtype)
     out = Path(out_dir)
-    _merge(Path(base_dir), _paths(finetuned_dirs), out, {alpha: ""}, plan, extrapolate, _check_encoder)
+    _merge(Path(base_dir), _paths(finetuned_dirs), out, {alpha: ""}, plan, extrapolate, MADE_BY)
 
 
 def merge_family(
@@ -98,7 +100,7 @@ def merge_family(
         raise MergeError("A family needs at least one alpha, and each once.")
     plan = Plan(get_method(method, method_parameters), (), scale or {}, dtype)
     out, members = Path(out_dir), {alpha: f"alpha_{alpha_text(alpha)}" for alpha in alphas}
-    _merge(Path(base_dir), _paths(finetuned_dirs), out, members, plan, extrapolate, _check_family)
+    _merge(Path(base_dir), _paths(finetuned_dirs), out, members, plan, extrapolate, f"{MADE_BY} --alpha")
     return {alpha: out / member for alpha, member in members.items()}
 
 
@@ -113,20 +115,20 @@ def _merge(
     members: Mapping[float, str],
     plan: Plan,
     extrapolate: bool,
-    check_replaceable: Callable[[Path], None],
+    made_by: str,
 ) -> None:
     """`members`: alpha -> directory below `out`."""
     from speechft.encoders.directory import WEIGHTS, copy_sidecars, seal_encoder
     from speechft.encoders.provenance import make_provenance
 
-    check_paths(base, finetuned, out)
-    check_replaceable(out)
+    check_paths(base, finetuned)
+    check_folder(out, made_by, [base, *finetuned, *plan.method.files.values()])
     with opened(base, finetuned, out) as (start, models):
         base_config, *configs = [model.config() for model in (start, *models)]
         check_configs(base_config, {str(model.given): config for model, config in zip(models, configs, strict=True)}, str(base))
         check_compatible(start.file, [model.file for model in models], plan, list(members), extrapolate)
         # One fine-tuned model is hashed while it is merged; the order of several depends on their hashes.
-        with FileHashes([model.file.path for model in (*models, start)]) as hashes, atomic_directory(out) as temporary:
+        with FileHashes([model.file.path for model in (*models, start)]) as hashes, atomic_directory(out, made_by) as temporary:
             ordered = in_order([model.file for model in models], hashes, plan.method)
             directories = {alpha: temporary / member for alpha, member in members.items()}
             for directory in directories.values():
@@ -138,6 +140,7 @@ def _merge(
                 copy_sidecars(start.directory, directory)
                 provenance = {**make_provenance("merge", {}, _recipe(plan, alpha)), "inputs": inputs}
                 seal_encoder(directory, provenance, name=members[alpha] or out.name, hashes={WEIGHTS: written[alpha]})
+                write_marker(directory, MADE_BY)  # each member may be made again by itself
 
 
 def _inputs(base: Model, finetuned: Sequence[Model], hashes: FileHashes) -> dict[str, dict[str, str]]:
@@ -165,30 +168,3 @@ def _recipe(plan: Plan, alpha: float) -> dict[str, Any]:
         **({"dtype": plan.dtype} if plan.dtype else {}),
         **plan.method.settings(),
     }
-
-
-def _check_encoder(out: Path) -> None:
-    """Refuse to replace anything but an encoder directory, or what is left of one."""
-    from speechft.encoders.directory import FILES
-
-    if out.exists() and not out.is_dir():
-        raise MergeError(f"{out} is a file. Choose another output directory.")
-    _refuse(out, [path.name for path in out.iterdir() if path.name not in FILES] if out.exists() else [], "no encoder directory")
-
-
-def _check_family(out: Path) -> None:
-    """Refuse to replace anything but a family."""
-    if out.exists() and not out.is_dir():
-        raise MergeError(f"{out} is a file. Choose another output directory.")
-    foreign = [path.name for path in out.iterdir() if not path.name.startswith("alpha_")] if out.exists() else []
-    _refuse(out, foreign, "no family of merges")
-    for member in out.iterdir() if out.exists() else ():
-        _check_encoder(member)
-
-
-def _refuse(out: Path, foreign: Sequence[str], what: str) -> None:
-    if foreign:
-        raise MergeError(
-            f"{out} holds {', '.join(sorted(foreign)[:3])}{' and more' if len(foreign) > 3 else ''}, so it is {what} and is not replaced. "
-            "Choose another output directory."
-        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 
 from speechft.encoders.families import FAMILIES, nothing_learnt
 from speechft.errors import MergeError, SpeechFTError, missing_file
-from speechft.files import read_json, sha256_file
+from speechft.files import read_json, scratch_directory, sha256_file
 from speechft.merge.models import ModelFile
 
 _OLD_NAMES = (".conv.weight_g", ".conv.weight_v")
@@ -97,10 +96,9 @@ def opened(base: Path, finetuned: Sequence[Path], out: Path) -> Iterator[tuple[M
     if not any(_needs_import(path) for path in given):
         yield Model(base, base), [Model(path, path) for path in finetuned]
         return
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent) as scratch:
+    with scratch_directory(out) as scratch:
         start, *models = [
-            Model(path, Path(scratch) / f"{index}_{path.name}" if _needs_import(path) else path) for index, path in enumerate(given)
+            Model(path, scratch / f"{index}_{path.name}" if _needs_import(path) else path) for index, path in enumerate(given)
         ]
         if start.imported:
             _import(start, None)

@@ -13,6 +13,8 @@ from speechft.merge.hashing import FileHashes
 from speechft.merge.linear import LinearMerge
 from speechft.merge.models import ModelFile
 from speechft.merge.parts import Scale
+from speechft.output_kinds import MERGED
+from speechft.outputs import check_file
 
 
 def merge_files(
@@ -52,7 +54,8 @@ def merge_files(
     """
     alpha = check_alpha(alpha, extrapolate)
     plan = Plan(method or LinearMerge(LinearMerge.Parameters()), keep, scale or {}, dtype)
-    check_paths(Path(base), [Path(path) for path in finetuned], Path(out))
+    check_paths(Path(base), [Path(path) for path in finetuned])
+    check_file(out, MERGED, [base, *finetuned])
     start, models = ModelFile(Path(base)), [ModelFile(Path(path)) for path in finetuned]
     check_compatible(start, models, plan, [alpha], extrapolate)
     with FileHashes([model.path for model in models]) as hashes, atomic_file(out) as temporary:

@@ -26,6 +26,8 @@ from speechft.devices import visible_gpus
 from speechft.errors import ConfigError, missing_file
 from speechft.files import from_here, read_json, sha256_file, write_json, write_text
 from speechft.finetune_options import JointTask
+from speechft.output_kinds import WITH_MARKER
+from speechft.outputs import check_file
 from speechft.pretraining_recipes import ContinuedPretrainRecipe
 from speechft.recipes import UNTRAINED_TASKS, CorpusRecipe, FinetuneRecipe, PretrainRecipe
 from speechft.rehearsal.sizes import HEAD_ONLY_UPDATES, SIZES, smaller, smaller_head
@@ -76,6 +78,7 @@ def rehearse(
     experiment = load_experiment(source)
     folder = Path(folder)
     _check_folder(folder)
+    check_file(folder / EXPERIMENT, WITH_MARKER, [source])
     if not Workflow(experiment).targets():
         raise ConfigError(f"{source}: has no table, curve or analysis, so that there is nothing to rehearse. Add one.")
     _check_own(experiment, corpora, encoders)

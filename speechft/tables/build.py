@@ -8,6 +8,8 @@ from pathlib import Path
 from speechft.errors import TableError
 from speechft.evaluate.cell import Cell
 from speechft.files import write_text
+from speechft.output_kinds import TABLE
+from speechft.outputs import check_shown
 from speechft.recipes import TableRecipe
 from speechft.tables.cells import read_cells
 from speechft.tables.layout import Table, arrange
@@ -39,6 +41,7 @@ def build_table(
     Raises:
         TableError: a cell or the published numbers are malformed, cells contradict each other, a task has no metric here.
     """
+    check_shown(out_dir, None, name, (".tex", ".html", ".md"), TABLE, [*cells, published])
     table = arrange(recipe, existing_cells(cells), _published(recipe, published), name, reasons=reasons)
     for suffix, render in ((".csv", tidy_csv), (".tex", latex), (".html", html_page), (".md", markdown)):
         write_text(Path(out_dir) / f"{name}{suffix}", render(table))

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechft.files import atomic_file
+from speechft.output_kinds import PROGRAM
+from speechft.outputs import check_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,6 +26,7 @@ STYLE: dict[str, Any] = {
 
 def save_figure(draw: Callable[[], Figure], out_png: str | Path, **style: Any) -> None:
     """Draw under the common style, with `style` on top, and write `out_png` (200 dpi) and the same as `.svg` beside it."""
+    check_figure(out_png)
     import matplotlib as mpl
 
     with mpl.rc_context():
@@ -31,9 +34,9 @@ def save_figure(draw: Callable[[], Figure], out_png: str | Path, **style: Any) -
         mpl.rcParams.update(STYLE | style)  # type: ignore[arg-type]
         figure = draw()
         with atomic_file(out_png) as temporary:
-            figure.savefig(temporary, format="png", dpi=200, metadata={"Software": None})
+            figure.savefig(temporary, format="png", dpi=200, metadata={"Software": PROGRAM})
         with atomic_file(Path(out_png).with_suffix(".svg")) as temporary:
-            figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
+            figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": PROGRAM})
 
 
 def new_page(title: str, notes: Sequence[str], width: float, panels_height: float) -> Figure:

@@ -9,6 +9,8 @@ from typing import Any
 
 from speechft.alphas import alpha_text
 from speechft.files import write_text
+from speechft.output_kinds import CURVE
+from speechft.outputs import check_shown
 from speechft.recipes import CurveRecipe, TableRecipe
 from speechft.tables.build import existing_cells
 from speechft.tables.canvas import save_figure
@@ -42,6 +44,7 @@ def build_curve(
     Raises:
         TableError: a cell is malformed, cells contradict each other, a task has no metric here.
     """
+    check_shown(out_dir, figures_dir, name, (".md",), CURVE, cells)
     rows = TableRecipe(title=recipe.title, note=recipe.note, rows=recipe.points, tasks=recipe.tasks, command=recipe.command)
     scored = {task.lower() for task in SUPERB_S_TASKS} <= set(recipe.tasks)
     table = arrange(rows, existing_cells(cells), Published({}), name, scores=scored, reasons=reasons)

@@ -11,6 +11,8 @@ from typing import Any
 
 from speechft.errors import TableError
 from speechft.files import write_text
+from speechft.output_kinds import DIFFERENCES
+from speechft.outputs import check_shown
 from speechft.recipes import TableRecipe
 from speechft.tables.build import existing_cells
 from speechft.tables.estimate import Estimate
@@ -69,6 +71,7 @@ def build_differences(
     Raises:
         TableError: the recipe compares no rows, or see `build_table`.
     """
+    check_shown(out_dir, figures_dir, name, (".tex", ".html", ".md"), DIFFERENCES, cells)
     found = arrange_differences(recipe, cells, name)
     for suffix, text in (
         (".csv", differences_csv(found)),

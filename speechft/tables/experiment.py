@@ -8,6 +8,8 @@ from pathlib import Path
 from speechft.analysis_recipes import AnalysisTableRecipe
 from speechft.config import load_experiment
 from speechft.errors import TableError
+from speechft.output_kinds import CURVE, DIFFERENCES, SIMILARITY, TABLE
+from speechft.outputs import Inputs, check_shown
 from speechft.recipes import CurveRecipe, TableRecipe
 from speechft.runs.reasons import pending_reasons
 from speechft.tables.build import build_table
@@ -58,6 +60,8 @@ def build_experiment(
     folder = Path(cells if cells is not None else flow.results + "/cells")
     figures = None if figures_dir is None else Path(figures_dir)
     shown = [name for name in names if name in only or not only]
+    for name in shown:  # all are looked at before one is written
+        _check_outputs(flow, name, Path(out_dir), figures, [folder, experiment, published])
     for name in shown:
         if name in flow.experiment.tables:
             recipe = TableRecipe.model_validate_json(flow.recipe(f"tables/{name}"))
@@ -77,3 +81,14 @@ def build_experiment(
             curve = CurveRecipe.model_validate_json(flow.recipe(f"curves/{name}"))
             build_curve(curve, found, out_dir, figures, name, pending_reasons(flow, names_of_cells, folder.parent))
     return shown
+
+
+def _check_outputs(flow: Workflow, name: str, out_dir: Path, figures: Path | None, inputs: Inputs) -> None:
+    """Refuse what `build_experiment` may not write for `name`."""
+    if name in flow.experiment.tables:
+        suffixes = (".tex", ".html", ".md")
+        check_shown(out_dir, figures, name, suffixes, TABLE, inputs)
+        if flow.experiment.tables[name].differences:
+            check_shown(out_dir / "differences", figures and figures / "differences", name, suffixes, DIFFERENCES, inputs)
+    else:
+        check_shown(out_dir, figures, name, (".md",), SIMILARITY if name in flow.experiment.analyses else CURVE, inputs)

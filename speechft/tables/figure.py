@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from speechft.outputs import check_figure
 from speechft.recipes import TableRecipe
 from speechft.tables.build import existing_cells
 from speechft.tables.canvas import new_page, save_figure
@@ -41,6 +42,7 @@ def build_figure(recipe: TableRecipe, cells: Sequence[str | Path], out_png: str 
     Raises:
         TableError: see `build_table`.
     """
+    check_figure(out_png, cells)
     table = arrange(recipe.model_copy(update={"published": None}), existing_cells(cells), Published({}), Path(out_png).stem)
     save_figure(lambda: _draw(table, [row.method for row in table.rows], _foot(table), _reference_lines), out_png, **_STYLE)
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from speechft.encoders import export_checkpoint, load_encoder, random_encoder
 from speechft.encoders.directory import copy_sidecars, write_encoder
 from speechft.encoders.provenance import make_provenance
-from speechft.errors import CheckpointError
+from speechft.errors import CheckpointError, OutputError
 from speechft.merge import merge
 
 
@@ -75,9 +75,9 @@ def test_other_directories_are_not_replaced(tiny_hubert, tmp_path):
     (tmp_path / "mine" / "thesis.tex").write_text("years")
     (tmp_path / "file").write_text("text")
     for out in ("mine", "file"):
-        with pytest.raises(CheckpointError, match="not replaced"):
+        with pytest.raises(OutputError, match="not replaced"):
             random_encoder("hubert", tmp_path / out)
-        with pytest.raises(CheckpointError, match="not replaced"):
+        with pytest.raises(OutputError, match="not replaced"):
             export_checkpoint(tiny_hubert, tmp_path / out, format="transformers")
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "years"
     for _ in range(2):

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from speechft.cli import app
 from speechft.encoders import load_encoder
 from speechft.encoders.random_encoders import random_encoder
-from speechft.errors import MergeError
+from speechft.errors import MergeError, OutputError
 from speechft.merge import METHODS, merge, merge_family
 
 WEIGHTS = "model.safetensors"
@@ -56,13 +56,14 @@ def test_a_range_on_the_command_line(encoders, tmp_path, monkeypatch):
         assert all(torch.equal(found[key], tensor) for key, tensor in load_file(encoders / name / WEIGHTS).items())
     done = CliRunner().invoke(app, [*command, "--alpha", "0.1,0.9"])
     assert done.stdout.split() == ["family/alpha_0.10", "family/alpha_0.90"], done.output
-    assert sorted(path.name for path in (tmp_path / "family").iterdir()) == ["alpha_0.10", "alpha_0.90"], "the older family is replaced"
+    found = sorted(path.name for path in (tmp_path / "family").iterdir())
+    assert found == [".speechft.json", "alpha_0.10", "alpha_0.90"], "the older family is replaced"
     for wrong in ("0:1", "a", "0,b", "0:2:1"):
         assert isinstance(CliRunner().invoke(app, [*command, "--alpha", wrong]).exception, MergeError)
 
 
 def refused(encoders, out, alphas, **options):
-    with pytest.raises(MergeError) as caught:
+    with pytest.raises((MergeError, OutputError)) as caught:
         merge_family(encoders / "base", [encoders / "first"], out, alphas, **options)
     return str(caught.value)
 
@@ -77,10 +78,10 @@ def test_refusals_leave_nothing(encoders, tmp_path):
 
 def test_only_families_are_replaced(encoders, tmp_path):
     shutil.copytree(encoders / "second", tmp_path / "encoder")
-    assert "no family of merges" in refused(encoders, tmp_path / "encoder", [0.5])
+    assert "was made by `speechft random`" in refused(encoders, tmp_path / "encoder", [0.5])
     (tmp_path / "work/alpha_1").mkdir(parents=True)
     (tmp_path / "work/alpha_1/thesis.tex").write_text("precious")
-    assert "holds thesis.tex" in refused(encoders, tmp_path / "work", [0.5])
+    assert "holds alpha_1/thesis.tex" in refused(encoders, tmp_path / "work", [0.5])
     assert (tmp_path / "work/alpha_1/thesis.tex").read_text() == "precious"
     assert files(tmp_path / "encoder") == files(encoders / "second")
 

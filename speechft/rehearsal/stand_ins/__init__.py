@@ -69,6 +69,6 @@ def build_stand_in(kind: str, folder: Path, speech: Path) -> dict[str, Path | tu
     if kind not in BUILDERS:
         raise CorpusError(f"There is no stand-in of {kind!r}.{nearest(kind, BUILDERS)} Kinds: {', '.join(BUILDERS)}.")
     source = MiniSpeech(speech)
-    with atomic_directory(folder) as directory:
+    with atomic_directory(folder, "rehearsal") as directory:
         names = BUILDERS[kind](Layout(directory), source)
     return {key: folder / value if isinstance(value, str) else tuple(folder / name for name in value) for key, value in names.items()}

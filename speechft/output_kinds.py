@@ -1,0 +1,91 @@
+"""Files that commands write, and how each kind says of itself what it is, so that no other file is replaced. No torch here."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+PROGRAM = "speechft"
+"""What figures name as their maker, and exports as the folder in their archive."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file: `what` it is, as errors call it, and whether a file is of it."""
+
+    what: str
+    recognises: Callable[[Path], bool]
+
+
+def _has_keys(*keys: str) -> Callable[[Path], bool]:
+    def recognises(path: Path) -> bool:
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return False
+        return isinstance(value, dict) and all(key in value for key in keys)
+
+    return recognises
+
+
+def _is_schema(path: Path) -> bool:
+    return _has_keys("$schema", "$defs", "properties")(path) and json.loads(path.read_text(encoding="utf-8")).get("title") == "Experiment"
+
+
+def _begins(*columns: str) -> Callable[[Path], bool]:
+    def recognises(path: Path) -> bool:
+        with path.open("rb") as file:
+            return file.readline(4096).decode("utf-8", errors="replace").strip().split(",")[: len(columns)] == list(columns)
+
+    return recognises
+
+
+def _is_figure(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(4096)
+    return start.startswith(b"\x89PNG\r\n\x1a\n") and f"tEXtSoftware\0{PROGRAM}".encode() in start
+
+
+_SVG_CREATOR = re.compile(rb"<dc:creator>\s*<cc:Agent>\s*<dc:title>" + PROGRAM.encode() + rb"</dc:title>")
+
+
+def _is_svg(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(4096)
+    return b"<svg" in start and _SVG_CREATOR.search(start) is not None
+
+
+def _is_export(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            first = archive.namelist()[0]
+    except (OSError, zipfile.BadZipFile, IndexError, ValueError):
+        return False
+    # torch calls the folder in an archive as the file was called; exports were once written under a temporary name.
+    return first == f"{PROGRAM}/data.pkl" or re.fullmatch(r"\..+\.[0-9a-f]{8}/data\.pkl", first) is not None
+
+
+def _is_safetensors(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(9)
+    return len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
+
+
+CELL = Kind("a cell of `speechft evaluate`", _has_keys("schema", "model", "task", "metrics", "trials", "hashes"))
+ANALYSIS = Kind("a result of `speechft analyse`", _has_keys("schema", "model", "start_sha256", "deviation", "states"))
+SCHEMA = Kind("a schema of `speechft schema`", _is_schema)
+SPEEDS = Kind("a file of `speechft calibrate`", _has_keys("devices"))
+TABLE = Kind("a table of `speechft tables`", _begins("table", "encoder", "finetuning", "method", "label", "task", "metric"))
+DIFFERENCES = Kind("a table of `speechft differences`", _begins("encoder", "finetuning", "method", "minus_encoder", "minus_finetuning"))
+CURVE = Kind("a table of `speechft curve`", _begins("alpha", "task", "metric", "mean"))
+SIMILARITY = Kind("a table of `speechft similarity`", _begins("encoder", "finetuning", "method", "label"))
+FIGURE = Kind("a figure of speechft", _is_figure)
+FIGURE_SVG = Kind("a figure of speechft", _is_svg)
+EXPORT = Kind("an export of speechft", _is_export)
+MERGED = Kind("a safetensors file", _is_safetensors)
+WITH_MARKER = Kind("beside a marker", lambda _: True)
+"""A file in a folder whose marker was looked at before."""

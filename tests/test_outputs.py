@@ -1,0 +1,381 @@
+"""No command replaces what it did not make: every verb, against everything that can be at its output."""
+
+import hashlib
+import json
+import os
+import threading
+from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import ROOT
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from speechft.cli import app
+from speechft.cost.throughput import load_throughput
+from speechft.encoders.directory import FILES, TRAINING_LOG
+from speechft.encoders.random_encoders import random_encoder
+from speechft.errors import DownloadError, OutputError
+from speechft.files import atomic_directory, write_json
+from speechft.finetune.jobs import remove_work
+from speechft.output_records import ENCODER_FILES, MARKER, read_record
+
+VERBS = set(get_command(app).commands)
+APART = ("fetch", "rehearse")
+"""Verbs with tests of their own, below."""
+FOLDER, FILE, SET, NOTHING = "a folder", "a file", "files in a folder", "nothing"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a verb writes, its arguments but for the output, and what it reads."""
+
+    output: str
+    arguments: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+
+
+def shown(*arguments):
+    return Decision(SET, arguments, ("cell.json",))
+
+
+TRAINED = ("enc", "man")
+DECISIONS = {
+    "prepare": Decision(FOLDER, ("--csv", "corpus/c.csv"), ()),
+    "unite": Decision(FOLDER, ("man",), ("man",)),
+    "import": Decision(FOLDER, ("enc",), ("enc",)),
+    "fbank": Decision(FOLDER),
+    "store": Decision(FOLDER, ("enc",), ("enc",)),
+    "export": Decision(FILE, ("enc", "--format", "s3prl"), ("enc",)),
+    "finetune": Decision(FOLDER, ("enc", "man", "--recipe", "ft.json"), TRAINED),
+    "early": Decision(FOLDER, ("tuned", "--share", "0.5"), ("tuned",)),
+    "pretrain": Decision(FOLDER, ("man", "--recipe", "pre.json"), ("man",)),
+    "continue": Decision(FOLDER, ("enc", "man", "--recipe", "cont.json"), TRAINED),
+    "merge": Decision(FOLDER, ("enc", "enc2"), ("enc", "enc2")),
+    "evaluate": Decision(FILE, ("enc", "ks", "man", "--recipe", "ks.json"), TRAINED),
+    "analyse": Decision(FILE, ("enc", "enc2", "man"), ("enc2", "man")),
+    "figure": Decision(FILE, ("table.json", "cell.json"), ("cell.json",)),
+    "curves": Decision(FILE, ("log.csv",), ("log.csv",)),
+    "schema": Decision(FILE),
+    "calibrate": Decision(FILE, ("--encoder", "enc"), ("enc",)),
+    "fetch": Decision(FILE),
+    "tables": shown("table.json", "cell.json"),
+    "differences": shown("table.json", "cell.json"),
+    "curve": shown("line.json", "cell.json"),
+    "similarity": Decision(SET, ("moved.json", "analysis.json"), ("analysis.json",)),
+    "rehearse": Decision(SET),
+    **{verb: Decision(NOTHING) for verb in ("inspect", "plan", "doctor", "resume", "jobs")},
+}
+WRITING = {verb: decision for verb, decision in DECISIONS.items() if decision.output != NOTHING and verb not in APART}
+FOLDERS = [verb for verb, decision in WRITING.items() if decision.output == FOLDER]
+
+
+def speechft(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def done(*arguments):
+    result = speechft(*arguments)
+    assert result.exit_code == 0, (arguments, result.output, result.exception)
+
+
+def write_corpus(folder):
+    folder.mkdir()
+    rows = ["path,text,speaker,label,split"]
+    for split, count in (("train", 12), ("dev", 4), ("test", 4)):
+        for number in range(count):
+            frequency = (200, 1200)[number % 2]
+            soundfile.write(folder / f"{split}{number}.wav", 0.3 * np.sin(2 * np.pi * frequency * np.arange(8000) / 16000), 16000)
+            rows.append(f"{split}{number}.wav,ab,s{number % 2},{('low', 'high')[number % 2]},{split}")
+    (folder / "c.csv").write_text("\n".join(rows) + "\n")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A folder with an input of every kind."""
+    folder = tmp_path_factory.mktemp("world")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        write_corpus(folder / "corpus")
+        done("prepare", "--csv", "corpus/c.csv", "--out", "man")
+        for seed, name in enumerate(("enc", "enc2")):
+            random_encoder("hubert", name, seed=seed, encoder_layers=1)
+        write_json(
+            "ks.json",
+            {"task": "ks", "protocol": "quick", "steps": 4, "batch_size": 4, "eval_every": 2, "seeds": [1], "learning_rates": [0.1]},
+        )
+        write_json(
+            "ft.json",
+            {"task": "sid", "updates": 4, "batch_size": 4, "validate_every": 2, "early": [0.5], "peak_lr": 1e-3, "head_only": 0.2},
+        )
+        short = {"updates": 2, "validate_every": 2, "batch_seconds": 2.0, "max_seconds": 0.5, "valid_fraction": 0.15, "mask_length": 4}
+        extractor = [{"channels": 16, "kernel": k, "stride": s} for k, s in [(10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2)]]
+        size = {"layers": 1, "hidden_size": 32, "ffn_size": 64, "attention_heads": 2, "conv_pos": 16, "conv_pos_groups": 4, "final_dim": 16}
+        write_json("pre.json", {**short, "architecture": {**size, "extractor": extractor}, "clusters": 8, "warmup_updates": 1})
+        write_json("cont.json", {**short, "targets": "mfcc", "clusters": 8})
+        rows = [{"encoder": "e", "finetuning": "none", "method": name, "label": name} for name in ("pretrained", "other")]
+        write_json("table.json", {"title": "t", "rows": rows, "tasks": ["ks"], "differences": [[0, 1]]})
+        points = [{**row, "alpha": float(alpha)} for alpha, row in enumerate(rows)]
+        write_json("line.json", {"title": "t", "points": points, "tasks": ["ks"], "start": "a", "end": "b"})
+        write_json("moved.json", {"title": "t", "rows": rows})
+        (folder / "log.csv").write_text("update,loss\n1,2\n2,1\n")
+        done("evaluate", "enc", "ks", "man", "--recipe", "ks.json", "--name", "e/none/pretrained", "--out", "cell.json")
+        done("analyse", "enc", "enc2", "man", "--name", "e/none/other", "--out", "analysis.json")
+        done("finetune", "enc", "man", "--recipe", "ft.json", "--out", "tuned")
+    finally:
+        os.chdir(before)
+    return folder
+
+
+@pytest.fixture
+def here(world, monkeypatch):
+    monkeypatch.chdir(world)
+    speeds = next(iter(load_throughput(ROOT / "config/throughput.json").devices.values()))
+    monkeypatch.setattr("speechft.cost.calibration.calibrate", lambda *_, **__: speeds)
+    return world
+
+
+def tree(*folders):
+    """Hash of all names, kinds and contents."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        for path in sorted(Path(folder).rglob("*")):
+            kind = (
+                f"-> {path.readlink()}" if path.is_symlink() else hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "/"
+            )
+            digest.update(f"{path} {kind}\n".encode())
+    return digest.hexdigest()
+
+
+def run(verb, out):
+    return speechft(verb, *WRITING[verb].arguments, "--out", out)
+
+
+def refuses(verb, out, *watched):
+    before = tree(*watched)
+    result = run(verb, out)
+    assert isinstance(result.exception, OutputError), (result.exit_code, result.output, result.exception)
+    assert tree(*watched) == before
+    return str(result.exception)
+
+
+def written(verb, out):
+    """The files of an output: itself, or those of a set."""
+    return [Path(out)] if DECISIONS[verb].output != SET else [Path(out) / f"{Path(WRITING[verb].arguments[0]).stem}.csv"]
+
+
+def test_every_verb_has_a_decision_and_a_row_in_the_docs():
+    assert set(DECISIONS) == VERBS, "decide what a new verb may replace, here and in docs/outputs.md"
+    text = (ROOT / "docs/outputs.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| `")]
+    assert {row[0].strip("`"): row[1] for row in rows} == {verb: decision.output for verb, decision in DECISIONS.items()}
+    for verb, _, own, other, given, link in rows:
+        if (verb := verb.strip("`")) in WRITING:
+            assert (own.endswith("replaced"), other, link) == (True, "refused", "refused")
+            assert given == ("refused" if WRITING[verb].arguments else "no inputs")
+
+
+@pytest.mark.parametrize("verb", WRITING)
+def test_its_own_output_is_replaced(here, tmp_path, verb):
+    out = tmp_path / "out"
+    for _ in range(2):
+        result = run(verb, out)
+        assert result.exit_code == 0, (result.output, result.exception)
+        assert all(path.exists() for path in written(verb, out))
+    assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".tmp")] == []
+
+
+@pytest.mark.parametrize("verb", WRITING)
+def test_something_else_is_not(here, tmp_path, verb):
+    out = tmp_path / "out"
+    for path in written(verb, out):
+        if WRITING[verb].output == FOLDER:
+            path.mkdir()
+            (path / "thesis.txt").write_text("years")
+        else:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("years")
+    assert "not replaced" in refuses(verb, out, tmp_path, here)
+
+
+@pytest.mark.parametrize("verb", [verb for verb, decision in WRITING.items() if decision.inputs])
+def test_inputs_are_not(here, tmp_path, verb):
+    for given in WRITING[verb].inputs:
+        if Path(given).is_dir():
+            if WRITING[verb].output == FOLDER:
+                refuses(verb, given, here)
+            if verb != "calibrate":
+                assert "lies inside the input" in refuses(verb, Path(given) / "new", here)
+        elif WRITING[verb].output != FOLDER:
+            (path,) = written(verb, tmp_path / "out")
+            path.parent.mkdir(exist_ok=True)
+            path.hardlink_to(given)
+            assert "is the input" in refuses(verb, tmp_path / "out", here, tmp_path)
+
+
+@pytest.mark.parametrize("verb", WRITING)
+def test_links_are_not(here, tmp_path, verb):
+    (tmp_path / "elsewhere").mkdir()
+    for target in ("elsewhere", "nowhere"):
+        out = tmp_path / f"to_{target}"
+        (path,) = written(verb, out)
+        path.parent.mkdir(exist_ok=True)
+        path.symlink_to(tmp_path / target)
+        assert "is a link" in refuses(verb, out, tmp_path, here)
+
+
+@pytest.mark.parametrize("verb", [verb for verb, decision in WRITING.items() if decision.output != SET])
+def test_the_working_folder_and_those_above_it_are_not(here, tmp_path, verb, monkeypatch):
+    for out in (".", "..", here, here.parent):
+        refuses(verb, out, here)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    refuses(verb, tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("verb", FOLDERS)
+def test_a_file_that_was_added_is_kept(here, tmp_path, verb):
+    out = tmp_path / "out"
+    with atomic_directory(out, verb) as folder:
+        (folder / "model.safetensors").write_text("old")
+    (out / "notes.txt").write_text("mine")
+    assert "holds notes.txt" in refuses(verb, out, tmp_path)
+    (out / "notes.txt").unlink()
+    (out / "empty").mkdir()
+    assert "holds empty/" in refuses(verb, out, tmp_path)
+
+
+def test_what_another_command_made_is_not_replaced_but_what_is_left_of_it(here, tmp_path):
+    done("store", "enc", "--out", tmp_path / "out")
+    assert "was made by `speechft store`" in refuses("merge", tmp_path / "out", tmp_path)
+    (tmp_path / "out/model.safetensors").unlink()
+    assert run("merge", tmp_path / "out").exit_code == 0
+
+
+def test_folders_from_before_the_marker_are_recognised(here, tmp_path):
+    for verb in ("prepare", "unite", "import", "store", "merge", "early", "fbank"):
+        out = tmp_path / verb
+        done(verb, *WRITING[verb].arguments, "--out", out)
+        (out / MARKER).unlink()
+        record = read_record(out)
+        assert record is not None
+        assert record.made_by == verb
+        assert run(verb, out).exit_code == 0
+        assert (out / MARKER).is_file()
+    for name in ("model.safetensors", "config.json", "provenance.json", MARKER):
+        (tmp_path / "merge" / name).unlink()
+    assert run("merge", tmp_path / "merge").exit_code == 0, "Snakemake had removed what it knows"
+    (tmp_path / "repository").mkdir()
+    (tmp_path / "repository/README.md").write_text("# My models\n")
+    refuses("merge", tmp_path / "repository", tmp_path)
+
+
+def test_names_of_the_files_of_encoders():
+    assert set(ENCODER_FILES) == {*FILES, TRAINING_LOG}
+
+
+def test_recordings_of_an_older_output_are_inputs(here, tmp_path):
+    done("prepare", "--csv", "corpus/c.csv", "--out", tmp_path / "out")
+    marker = json.loads((tmp_path / "out" / MARKER).read_text())
+    recording = tmp_path / "out/a.wav"
+    recording.write_bytes((here / "corpus/train0.wav").read_bytes())
+    (tmp_path / "out" / MARKER).write_text(json.dumps({**marker, "files": [*marker["files"], "a.wav"]}))
+    (tmp_path / "c.csv").write_text(f"path,text,split\n{recording},ab,train\n")
+    result = speechft("prepare", "--csv", tmp_path / "c.csv", "--out", tmp_path / "out")
+    assert "lies inside the output" in str(result.exception)
+    assert recording.exists()
+
+
+@pytest.mark.parametrize("work", ["full", "link", "out/work", "around"])
+def test_work_directories_of_others_are_refused(here, tmp_path, work):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/thesis.txt").write_text("years")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    out = tmp_path / ("around/out" if work == "around" else "out")
+    for verb in ("finetune", "pretrain", "continue"):
+        before = tree(tmp_path)
+        result = speechft(verb, *WRITING[verb].arguments, "--out", out, "--work-dir", tmp_path / work)
+        assert isinstance(result.exception, OutputError), (result.output, result.exception)
+        assert tree(tmp_path) == before
+
+
+def test_a_work_directory_keeps_what_came_from_elsewhere(tmp_path):
+    made = ["identity.json", "training.csv", "checkpoints/checkpoint_last.pt", "data/train/0000000.flac", "early-0.20.safetensors"]
+    for name in (*made, "notes.txt", "checkpoints/notes.txt"):
+        (tmp_path / "work" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "work" / name).write_text("x")
+    remove_work(tmp_path / "work")
+    left = sorted(str(path.relative_to(tmp_path / "work")) for path in (tmp_path / "work").rglob("*"))
+    assert left == ["checkpoints", "checkpoints/notes.txt", "notes.txt"]
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/identity.json").write_text("{}")
+    remove_work(tmp_path / "empty")
+    assert not (tmp_path / "empty").exists()
+
+
+def test_tensorboard_stays_out_of_the_output(here, tmp_path):
+    arguments = WRITING["finetune"].arguments
+    result = speechft("finetune", *arguments, "--out", tmp_path / "out", "--tensorboard", tmp_path / "out/events")
+    assert "lies inside the output" in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_evaluate_leaves_other_files_in_its_work_directory(here, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    done("evaluate", "enc", "ks", "man", "--recipe", "ks.json", "--out", tmp_path / "cell.json", "--work-dir", tmp_path)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".txt", ".json", ".lock"}
+
+
+def test_rehearse_replaces_only_an_earlier_rehearsal(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    arguments = ("rehearse", "config/demo.yaml", "--encoders", "mine", "--no-gpus", "--out")
+    for _ in range(2):
+        done(*arguments, tmp_path / "out")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/experiment.yaml").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    before = tree(tmp_path)
+    assert "holds something else" in str(speechft(*arguments, tmp_path / "mine").exception)
+    assert "is a link" in str(speechft(*arguments, tmp_path / "link").exception)
+    result = speechft("rehearse", tmp_path / "out/experiment.yaml", "--out", tmp_path / "out")
+    assert "is the input" in str(result.exception)
+    assert tree(tmp_path) == before
+
+
+@pytest.fixture
+def address(tmp_path):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/a.bin").write_bytes(b"content")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "site")))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/a.bin"
+    server.shutdown()
+    server.server_close()
+
+
+def test_fetch_replaces_nothing(tmp_path, address, monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    folder = tmp_path / "here"
+    folder.mkdir()
+    out = folder / "z.bin"
+    for name in ("z.bin.part", "z.bin.part.json"):
+        (folder / name).write_text("mine")
+        before = tree(folder)
+        result = speechft("fetch", "--url", address, "--out", out)
+        assert isinstance(result.exception, DownloadError)
+        (folder / ".z.bin.lock").unlink()
+        assert tree(folder) == before
+        (folder / name).unlink()
+    out.symlink_to(folder / "nowhere")
+    assert "is a link" in str(speechft("fetch", "--url", address, "--out", out).exception)
+    out.unlink()
+    for _ in range(2):
+        done("fetch", "--url", address, "--out", out)
+        assert out.read_bytes() == b"content"
+    assert not (folder / "z.bin.part").exists()
