@@ -9,6 +9,8 @@ from speechft.refusals import RUN, run_name
 from speechft.workflow import MODEL_FILES, one_of
 
 RESULTS = flow.results
+# The folder of this file, also where another workflow includes ours.
+RULES = Path(workflow.current_basedir.get_path_or_uri(secret_free=True))
 
 # Nothing but the rule `fetch` uses the network, which compute nodes often lack: libraries must not even try.
 PREFIX = "set -euo pipefail; export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1; "
@@ -22,12 +24,12 @@ if not workflow.deployment_settings.deployment_method:
 PREFIX += f"export {LOCK_SECONDS}=1000000; "
 
 # The shell function `job`: it runs a command with its output in a log, unless the job was refused before in this run.
-PREFIX += f"export {RUN}={run_name()}; . {shlex.quote(str(Path(workflow.basedir, 'rules/job.sh')))}; "
+PREFIX += f"export {RUN}={run_name()}; . {shlex.quote(str(RULES / 'job.sh'))}; "
 shell.prefix(PREFIX)
 flow.log_file = lambda rule, wildcards: getattr(rules, rule).log[0].format(**wildcards)
 
 # On a Slurm cluster Snakemake's questions go through commands that bear with a controller that is away for a while.
-prefer_commands(Path(workflow.basedir, "slurm/bin"))
+prefer_commands(RULES.parent / "slurm/bin")
 
 
 wildcard_constraints:
