@@ -10,14 +10,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from speechft.encoders.directory import (
-    CONFIG,
-    PREPROCESSOR,
     PRETRAINING_ONLY,
     PROVENANCE,
-    SOURCE_CONFIG,
     TRAINING_LOG,
     WEIGHTS,
     check_replaceable,
+    copy_configuration,
     load_backbone,
     read_config,
     read_pretraining_only,
@@ -25,6 +23,7 @@ from speechft.encoders.directory import (
     seal_encoder,
 )
 from speechft.encoders.families import nothing_learnt
+from speechft.encoders.on_the_fly import encoder_directory
 from speechft.encoders.provenance import make_provenance
 from speechft.errors import CheckpointError
 from speechft.files import atomic_directory, read_json, sha256_file
@@ -39,7 +38,7 @@ def store_encoder(model_dir: str | Path, out_dir: str | Path, dtype: str = "fp16
     provenance is that of the original, which it names by hash.
 
     Args:
-        model_dir: encoder directory.
+        model_dir: encoder directory, or a directory that transformers wrote.
         out_dir: encoder directory, replaced when it exists.
         dtype: "fp16", "bf16" or "fp32".
 
@@ -48,7 +47,11 @@ def store_encoder(model_dir: str | Path, out_dir: str | Path, dtype: str = "fp16
     """
     if dtype not in DTYPES:
         raise CheckpointError(f"dtype={dtype!r} is unknown. Allowed: {', '.join(DTYPES)}.")
-    source, out = Path(model_dir), Path(out_dir)
+    with encoder_directory(model_dir) as found:
+        _store(found, Path(out_dir), dtype)
+
+
+def _store(source: Path, out: Path, dtype: str) -> None:
     if (refusal := nothing_learnt(read_config(source).model_type, source, "store")) is not None:
         raise CheckpointError(refusal)
     load_backbone(source)  # for its checks
@@ -56,9 +59,9 @@ def store_encoder(model_dir: str | Path, out_dir: str | Path, dtype: str = "fp16
     if out.resolve() == source.resolve():
         raise CheckpointError(f"{out}: is the encoder itself. Choose another output.")
     with atomic_directory(out) as temporary:
-        for file in (CONFIG, PREPROCESSOR, SOURCE_CONFIG, TRAINING_LOG):
-            if (source / file).is_file():
-                shutil.copyfile(source / file, temporary / file)
+        copy_configuration(source, temporary)
+        if (source / TRAINING_LOG).is_file():
+            shutil.copyfile(source / TRAINING_LOG, temporary / TRAINING_LOG)
         for file, tensors in ((WEIGHTS, read_tensors(source / WEIGHTS)), (PRETRAINING_ONLY, read_pretraining_only(source))):
             save_file({name: _cast(tensor, name, dtype, source) for name, tensor in tensors.items()}, temporary / file, {"format": "pt"})
         seal_encoder(temporary, _provenance(source, dtype), name=out.name)
