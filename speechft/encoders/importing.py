@@ -60,6 +60,7 @@ def import_checkpoint(
             import_adapter(path, out_dir, base, family)
             return
         settings = _settings(base) if base else None
+        family = family or (str(read_config(base).model_type) if base else None)
     if path.is_dir():
         import_directory(path, out_dir, family, format, config, settings)
         return
