@@ -145,7 +145,11 @@ def test_a_ctc_model_that_fairseq_built(tmp_path):
 
     random_encoder("wav2vec2", tmp_path / "base", seed=1)
     export_checkpoint(tmp_path / "base", tmp_path / "base.pt", format="fairseq")
-    others = {"distributed_training": {"ddp_backend": "legacy_ddp"}, "common": {"tpu": False}, "checkpoint": {"checkpoint_activations": False}}
+    others = {
+        "distributed_training": {"ddp_backend": "legacy_ddp"},
+        "common": {"tpu": False},
+        "checkpoint": {"checkpoint_activations": False},
+    }
     chosen = OmegaConf.structured(Wav2Vec2CtcConfig(w2v_path=str(tmp_path / "base.pt")))
     cfg = OmegaConf.create({"model": chosen, "task": {"data": "", "normalize": False}, **others})
     model = Wav2VecCtc(cfg.model, Wav2VecEncoder(cfg.model, 5))
