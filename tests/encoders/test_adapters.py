@@ -40,7 +40,7 @@ def trained(folder, head="HubertModel", **options):
     adapted = peft.get_peft_model(model, peft.LoraConfig(target_modules=["q_proj", "output_dense"], **options))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for name, parameter in adapted.named_parameters():
+        for parameter in adapted.parameters():
             if parameter.requires_grad:
                 parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     adapted.save_pretrained(folder / "adapter")

@@ -51,7 +51,6 @@ def test_cells_and_analyses(pair, manifests, model_dir, tmp_path):
 
 
 def test_copies_and_exports(pair, tmp_path):
-    theirs, ours = pair
     for path in pair:
         store_encoder(path, tmp_path / f"{path.name}_stored", "bf16")
         export_checkpoint(path, tmp_path / f"{path.name}_exported", format="transformers")
