@@ -15,6 +15,7 @@ from speechft.analysis.similarity import feature_similarity
 from speechft.analysis_recipes import AnalysisRecipe
 from speechft.corpora import load_split
 from speechft.encoders import load_encoder
+from speechft.encoders.on_the_fly import encoder_directory
 from speechft.errors import ConfigError
 from speechft.evaluate.cell import ModelName
 from speechft.evaluate.engine import resolve_device
@@ -58,19 +59,21 @@ def analyse(
     check_file(out_json, ANALYSIS, [start_dir, model_dir, manifests])
     chosen = recipe or AnalysisRecipe()
     names = _names(model_name)
-    deviation, parts = weight_deviation(start_dir, model_dir)
-    cuts = list(load_split(manifests, chosen.split))
-    count = min(chosen.utterances, len(cuts))
-    # Evenly from the whole split, because neighbours are often of one speaker.
-    heard = [cuts[index * len(cuts) // count] for index in range(count)]
     where = resolve_device(device)
-    with torch.random.fork_rng(devices=[]):  # building a model draws initial weights before the saved ones replace them
-        start, model = (FrozenEncoder(load_encoder(path), where, precision=chosen.precision) for path in (start_dir, model_dir))
+    with encoder_directory(start_dir) as start_dir, encoder_directory(model_dir) as model_dir:
+        deviation, parts = weight_deviation(start_dir, model_dir)
+        cuts = list(load_split(manifests, chosen.split))
+        count = min(chosen.utterances, len(cuts))
+        # Evenly from the whole split, because neighbours are often of one speaker.
+        heard = [cuts[index * len(cuts) // count] for index in range(count)]
+        with torch.random.fork_rng(devices=[]):  # building a model draws initial weights before the saved ones replace them
+            start, model = (FrozenEncoder(load_encoder(path), where, precision=chosen.precision) for path in (start_dir, model_dir))
+        start_hash, model_hash = (sha256_file(path / "model.safetensors") for path in (start_dir, model_dir))
     states, frames = feature_similarity(start, model, heard)
     result = AnalysisResult(
         schema=1,
-        model=ModelName(**names, sha256=sha256_file(Path(model_dir) / "model.safetensors")),
-        start_sha256=sha256_file(Path(start_dir) / "model.safetensors"),
+        model=ModelName(**names, sha256=model_hash),
+        start_sha256=start_hash,
         deviation=deviation,
         parts=parts,
         states=states,

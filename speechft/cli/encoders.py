@@ -49,14 +49,15 @@ def fetch(
 
 @app.command("import")
 def import_(
-    checkpoint: Annotated[Path, typer.Argument(help="fairseq or s3prl checkpoint, or a transformers directory.")],
+    checkpoint: Annotated[Path, typer.Argument(help="fairseq or s3prl checkpoint, transformers directory, or LoRA adapter.")],
     out: Out,
     family: Family = None,
     format: Annotated[str | None, typer.Option(help="Layout of the file; detected from the content when not given.")] = None,
     config: Annotated[Path | None, typer.Option(help="JSON file with model settings that the checkpoint does not carry.")] = None,
     sha256: Annotated[str | None, typer.Option(help="Refuse a file with another SHA-256; default: the one in CHECKPOINT.sha256.")] = None,
+    base: Annotated[Path | None, typer.Option(help="Encoder directory that CHECKPOINT was fine-tuned from, or is an adapter of.")] = None,
 ) -> None:
-    """Turn a published checkpoint into an encoder directory.
+    """Turn a published or fine-tuned checkpoint into an encoder directory; a head is left out.
 
     Example: `speechft import hubert_base_ls960.pt --out models/hubert_base`
     """
@@ -72,7 +73,7 @@ def import_(
     expected = sha256.lower() if sha256 else recorded_hash(checkpoint)
     if expected and checkpoint.is_file() and (found := sha256_file(checkpoint)) != expected:
         raise CheckpointError(f"{checkpoint}: has SHA-256 {found}, expected {expected}; fetch it again if it is damaged, or {OWN}.")
-    import_checkpoint(checkpoint, out, family=family, format=format, config=settings)
+    import_checkpoint(checkpoint, out, family=family, format=format, config=settings, like=base)
 
 
 @app.command()

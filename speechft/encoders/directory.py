@@ -8,6 +8,7 @@ waveforms are normalised is `speechft_normalize` in `config.json`; `preprocessor
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from speechft.encoders.families import FAMILIES, build_config, get_family
+from speechft.encoders.limits import check_names, check_supported, without_remote_code
 from speechft.encoders.model_card import write_model_card
 from speechft.errors import CheckpointError, SpeechFTError, missing_file
 from speechft.files import atomic_directory, read_json, sha256_file, write_json
@@ -108,9 +110,21 @@ def seal_encoder(
 
 def copy_sidecars(source_dir: str | Path, out_dir: str | Path) -> None:
     """Copy everything but weights, provenance and model card, for a model of the same architecture."""
-    for file in (CONFIG, PREPROCESSOR, PRETRAINING_ONLY, SOURCE_CONFIG):
-        if (Path(source_dir) / file).exists():
-            shutil.copyfile(Path(source_dir) / file, Path(out_dir) / file)
+    copy_configuration(source_dir, out_dir)
+    if (Path(source_dir) / PRETRAINING_ONLY).exists():
+        shutil.copyfile(Path(source_dir) / PRETRAINING_ONLY, Path(out_dir) / PRETRAINING_ONLY)
+
+
+def copy_configuration(source_dir: str | Path, out_dir: str | Path) -> None:
+    """Copy the JSON files that describe an encoder, without keys that make transformers load code."""
+    for file in (CONFIG, PREPROCESSOR, SOURCE_CONFIG):
+        source = Path(source_dir) / file
+        if source.exists():
+            values = _read_object(source)
+            if (plain := without_remote_code(values)) == values:
+                shutil.copyfile(source, Path(out_dir) / file)
+            else:
+                write_json(Path(out_dir) / file, plain)
 
 
 def check_encoder_directory(model_dir: str | Path) -> None:
@@ -126,8 +140,9 @@ def load_backbone(model_dir: str | Path) -> nn.Module:
     """The transformers model of an encoder directory, float32, on the CPU, checked as `check_encoder_directory` says."""
     model_dir = Path(model_dir)
     config = read_config(model_dir)
+    check_supported(config.to_dict(), model_dir / CONFIG)
     tensors = read_tensors(model_dir / WEIGHTS)
-    _check_hashes(model_dir)
+    check_recorded_hashes(model_dir)
     _check_fit(config, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, str(model_dir / WEIGHTS))
     check_finite(tensors, str(model_dir / WEIGHTS))
     backbone = empty_backbone(config)
@@ -157,10 +172,10 @@ def read_config(model_dir: Path) -> Any:
         raise CheckpointError(missing_file(path, "to load an encoder", "Name an encoder directory, or import the checkpoint first."))
     values = _read_json(path)
     family = values.get("model_type") if isinstance(values, dict) else None
-    if family not in FAMILIES:
+    if not isinstance(family, str) or family not in FAMILIES:
         raise CheckpointError(f"{path}: model_type {family!r} is no encoder family. Families: {', '.join(FAMILIES)}.")
     try:
-        return build_config(family, {key: value for key, value in values.items() if key != "model_type"})
+        return build_config(family, {key: value for key, value in without_remote_code(values).items() if key != "model_type"})
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
 
@@ -174,9 +189,11 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     if not Path(path).is_file():
         raise CheckpointError(missing_file(path, "to load weights", "Name an encoder directory, or import the checkpoint first."))
     try:
-        return load_file(path)
+        tensors: dict[str, Tensor] = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged or not a safetensors file ({error}). {_REMEDY}") from error
+    check_names(tensors, path)
+    return tensors
 
 
 def read_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
@@ -199,7 +216,7 @@ def read_pretraining_only(model_dir: str | Path) -> dict[str, Tensor]:
 def read_source_config(model_dir: str | Path) -> dict[str, Any]:
     """Configuration sections of the source; empty when the directory has none."""
     path = Path(model_dir) / SOURCE_CONFIG
-    return dict(_read_json(path)) if path.exists() else {}
+    return _read_object(path) if path.exists() else {}
 
 
 def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
@@ -217,6 +234,7 @@ def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
 def _check_fit(config: Any, shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
     if config is None:
         raise CheckpointError(f"{where}: no configuration given. Pass a backbone, `config` or `like`.")
+    _check_depth(config, shapes, where)
     try:
         expected = {name: tuple(tensor.shape) for name, tensor in empty_backbone(config).state_dict().items()}
     except (ValueError, TypeError, AttributeError, ZeroDivisionError, RuntimeError) as error:
@@ -242,14 +260,44 @@ def compare_shapes(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, 
         raise CheckpointError(f"{where}: weights and configuration differ: {'; '.join(problems[:5])}{more}.")
 
 
-def _check_hashes(model_dir: Path) -> None:
+def _check_depth(config: Any, shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
+    """Refuse another number of transformer layers than the weights have, before a model is built from the configuration."""
+    asked = config.num_hidden_layers
+    held = {int(found[1]) for name in shapes if (found := re.match(r"encoder\.layers\.(\d{1,9})\.", name))}
+    if held != set(range(asked)):
+        first = min(held ^ set(range(asked)))
+        problem = "missing" if first < asked else "unexpected"
+        raise CheckpointError(
+            f"{where}: weights and configuration differ: encoder.layers.{first} is {problem}, num_hidden_layers is {asked}. "
+            "Take weights and configuration of one model."
+        )
+
+
+def check_recorded_hashes(model_dir: Path) -> None:
+    """Refuse weights that are not those that `provenance.json` was written for; directories from elsewhere have none.
+
+    Raises:
+        CheckpointError: names the file.
+    """
     path = model_dir / PROVENANCE
-    recorded = _read_json(path).get("outputs", {}) if path.exists() else {}
+    recorded = _read_object(path).get("outputs", {}) if path.exists() else {}
+    if not isinstance(recorded, dict) or not set(recorded) <= {WEIGHTS, PRETRAINING_ONLY}:
+        raise CheckpointError(f"{path}: its outputs are no hashes of the files of an encoder. {_REMEDY}")
     for file, expected in recorded.items():
         if not (model_dir / file).is_file():
             raise CheckpointError(missing_file(model_dir / file, "as its provenance says", _REMEDY))
         if sha256_file(model_dir / file) != expected:
-            raise CheckpointError(f"{model_dir / file}: its SHA-256 is not the one in {PROVENANCE}: damaged or replaced. {_REMEDY}")
+            raise CheckpointError(
+                f"{model_dir / file}: its SHA-256 is not the one in {PROVENANCE}: damaged or replaced. {_REMEDY} If the weights were "
+                f"replaced on purpose, remove {PROVENANCE} and import the directory."
+            )
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    values = _read_json(path)
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path}: holds no JSON object. {_REMEDY}")
+    return values
 
 
 def _read_json(path: Path) -> Any:
@@ -257,10 +305,12 @@ def _read_json(path: Path) -> Any:
         return read_json(path)
     except SpeechFTError as error:
         raise CheckpointError(str(error)) from error
+    except RecursionError:
+        raise CheckpointError(f"{path}: is nested too deeply for a configuration. {_REMEDY}") from None
 
 
 def _plain_config(config: Any) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(config.to_json_string(use_diff=True))
+    values: dict[str, Any] = without_remote_code(json.loads(config.to_json_string(use_diff=True)))
     values.pop("dtype", None)
     values |= {"architectures": [get_family(config.model_type).model_class], "dtype": "float32"}
     return dict(sorted(values.items()))

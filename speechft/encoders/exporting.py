@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from speechft.encoders.directory import FILES, load_backbone, read_pretraining_only, read_source_config
+from speechft.encoders.directory import FILES, copy_configuration, load_backbone, read_pretraining_only, read_source_config
 from speechft.encoders.families import fairseq_config, nothing_learnt
 from speechft.encoders.names import NameMap
+from speechft.encoders.on_the_fly import encoder_directory
 from speechft.errors import CheckpointError, nearest
 from speechft.files import atomic_directory, atomic_file, scratch_directory
 from speechft.output_kinds import EXPORT, PROGRAM
@@ -28,7 +29,7 @@ def export_checkpoint(model_dir: str | Path, out: str | Path, format: str = "fai
     """Write an encoder directory in another program's format; importing the result gives bit-equal tensors.
 
     Args:
-        model_dir: the encoder directory.
+        model_dir: the encoder directory, or a directory that transformers wrote.
         out: the checkpoint file, or for "transformers" the directory.
         format: "fairseq" (HuBERT and wav2vec 2.0; HuBERT's label dictionaries need fairseq installed), "s3prl" (what s3prl's `*_local`
             upstreams load, for WavLM and DeCoAR 2.0 their own layouts), or "transformers".
@@ -41,13 +42,14 @@ def export_checkpoint(model_dir: str | Path, out: str | Path, format: str = "fai
         raise CheckpointError(
             f"There is no export format {format!r}.{nearest(format, EXPORT_FORMATS)} Formats: {', '.join(EXPORT_FORMATS)}."
         )
-    if format == "transformers":
-        check_folder(out, "export", [model_dir])
-        _refuse_nothing_learnt(load_backbone(model_dir), model_dir)
-        _copy_directory(Path(model_dir), Path(out))
-        return
-    check_file(out, EXPORT, [model_dir])
-    content = checkpoint_content(model_dir, format)
+    with encoder_directory(model_dir) as found:
+        if format == "transformers":
+            check_folder(out, "export", [model_dir])
+            _refuse_nothing_learnt(load_backbone(found), model_dir)
+            _copy_directory(found, Path(out))
+            return
+        check_file(out, EXPORT, [model_dir])
+        content = checkpoint_content(found, format)
     with atomic_file(out) as temporary, scratch_directory(out) as scratch:
         torch.save(content, made := scratch / f"{PROGRAM}.pt")  # the file's name becomes a part of its content
         made.replace(temporary)
@@ -181,6 +183,7 @@ def _fairseq_dictionary(saved: Mapping[str, Any]) -> Any:
 
 def _copy_directory(model_dir: Path, out: Path) -> None:
     with atomic_directory(out, "export") as temporary:
+        copy_configuration(model_dir, temporary)
         for file in FILES:
-            if (model_dir / file).exists():
+            if (model_dir / file).exists() and not (temporary / file).exists():
                 shutil.copyfile(model_dir / file, temporary / file)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from speechft.encoders.limits import LONGEST_LIST, check_sizes
 from speechft.errors import CheckpointError, nearest
 
 
@@ -117,10 +118,10 @@ def transformers_config(family: str, model_cfg: Mapping[str, Any], *, normalize:
         "num_attention_heads": model_cfg["encoder_attention_heads"],
         "intermediate_size": model_cfg["encoder_ffn_embed_dim"],
         "hidden_act": model_cfg.get("activation_fn", "gelu"),
-        "hidden_dropout": float(model_cfg.get("dropout", 0.1)),
-        "attention_dropout": float(model_cfg.get("attention_dropout", 0.1)),
-        "activation_dropout": float(model_cfg.get("activation_dropout", 0.0)),
-        "feat_proj_dropout": float(model_cfg.get("dropout_input", 0.0 if convolutional else 0.1)),
+        "hidden_dropout": _rate(model_cfg, "dropout", 0.1),
+        "attention_dropout": _rate(model_cfg, "attention_dropout", 0.1),
+        "activation_dropout": _rate(model_cfg, "activation_dropout", 0.0),
+        "feat_proj_dropout": _rate(model_cfg, "dropout_input", 0.0 if convolutional else 0.1),
         "layerdrop": 0.0,
         "num_conv_pos_embeddings": model_cfg.get("conv_pos", 128),
         "num_conv_pos_embedding_groups": model_cfg.get("conv_pos_groups", 16),
@@ -149,14 +150,22 @@ def transformers_config(family: str, model_cfg: Mapping[str, Any], *, normalize:
     return build_config(family, values)
 
 
+def _rate(model_cfg: Mapping[str, Any], key: str, default: float) -> float:
+    value = model_cfg.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise CheckpointError(f"{key}={str(value)[:80]!r} is no rate from 0 to 1. The configuration is damaged.")
+    return float(value)
+
+
 def build_config(family: str, values: Mapping[str, Any]) -> Any:
     """The configuration object of a family.
 
     Raises:
-        CheckpointError: a value is of a wrong type or impossible.
+        CheckpointError: a value is of a wrong type, impossible, or beyond the size of every encoder.
     """
     from huggingface_hub.errors import StrictDataclassError
 
+    check_sizes(values)
     try:
         return get_family(family).config_type(**values)
     except (StrictDataclassError, ValueError, TypeError, AttributeError) as error:
@@ -208,11 +217,11 @@ def parse_conv_layers(text: str) -> list[tuple[int, int, int]]:
     """
     try:
         layers = _literal(ast.parse(text, mode="eval").body)
-    except (SyntaxError, ValueError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"conv_feature_layers={text!r} is not a list of (channels, kernel, stride).") from error
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        raise CheckpointError(f"conv_feature_layers={str(text)[:200]!r} is not a list of (channels, kernel, stride).") from None
     triples = isinstance(layers, list) and layers and all(isinstance(layer, tuple) and len(layer) == 3 for layer in layers)
     if not triples or not all(isinstance(size, int) and size > 0 for layer in layers for size in layer):
-        raise CheckpointError(f"conv_feature_layers={text!r} is not a list of (channels, kernel, stride).")
+        raise CheckpointError(f"conv_feature_layers={text[:200]!r} is not a list of (channels, kernel, stride).")
     return list(layers)
 
 
@@ -227,6 +236,6 @@ def _literal(node: ast.expr) -> Any:
         left, right = _literal(node.left), _literal(node.right)
         if isinstance(node.op, ast.Add) and isinstance(left, list):
             return left + right
-        if isinstance(node.op, ast.Mult) and isinstance(left, list) and isinstance(right, int) and right <= 100:
+        if isinstance(node.op, ast.Mult) and isinstance(left, list) and isinstance(right, int) and len(left) * right <= LONGEST_LIST:
             return left * right
     raise ValueError(ast.dump(node))

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from speechft.encoders.directory import CONFIG, WEIGHTS, read_config, write_encoder
-from speechft.encoders.families import fairseq_config, get_family, transformers_config
+from speechft.encoders.adapter_directory import import_adapter
+from speechft.encoders.directory import read_config, write_encoder
+from speechft.encoders.families import fairseq_config, get_family, nothing_learnt, transformers_config
 from speechft.encoders.names import NameMap, as_float32
+from speechft.encoders.on_the_fly import encoder_directory
 from speechft.encoders.provenance import make_provenance
 from speechft.encoders.sources import FORMATS, Source, read_source
+from speechft.encoders.transformers_directory import import_directory, stored_in_half
+from speechft.encoders.weight_files import described_directory, is_adapter
 from speechft.errors import CheckpointError, nearest
 from speechft.outputs import check_folder
 
@@ -31,13 +36,15 @@ def import_checkpoint(
     """Turn a checkpoint into an encoder directory; nothing is loaded partially and no code of the file runs.
 
     Args:
-        source: fairseq `.pt` (`args` or `cfg` style), s3prl's converted layout, an s3prl run checkpoint, WavLM's or DeCoAR 2.0's `.pt`,
-            a bare state dict with their names (`.pt` or `.safetensors`), or a transformers directory or its `model.safetensors`.
+        source: fairseq `.pt` (`args` or `cfg` style; of a model with a head the encoder), s3prl's converted layout, an s3prl run
+            checkpoint, WavLM's or DeCoAR 2.0's `.pt`, a bare state dict with their names (`.pt` or `.safetensors`), a transformers
+            directory (of a model with a head the encoder) or a weight file in it, or a LoRA or DoRA adapter that peft wrote.
         out_dir: the encoder directory; an older one of `import_checkpoint` is replaced.
         family: "hubert", "wav2vec2", "wavlm" or "decoar2"; default: from the content, against which it is checked.
         format: one of speechft.encoders.sources.FORMATS; default: from the content, against which it is checked.
         config: keys of the layout's own model configuration, and `normalize`, for what the file does not carry.
-        like: an encoder directory of the same architecture; layouts that carry no configuration at all take its.
+        like: the model that `source` was fine-tuned from, as an encoder directory or transformers directory: layouts that carry no
+            configuration take its, and adapters are merged into it.
 
     Raises:
         CheckpointError: unreadable, unsafe or damaged file, another family or format than asked for, tensors that are not finite, that are
@@ -46,15 +53,20 @@ def import_checkpoint(
     path = Path(source)
     if format is not None and format not in FORMATS:
         raise CheckpointError(f"There is no format {format!r}.{nearest(format, FORMATS)} Formats: {', '.join(FORMATS)}.")
-    if path.name == WEIGHTS and (path.parent / CONFIG).is_file():
-        path = path.parent
+    path = described_directory(path)
     check_folder(out_dir, "import", [path, like])
+    with encoder_directory(like) if like else nullcontext() as base:
+        if is_adapter(path):
+            if format not in (None, "peft") or config:
+                raise CheckpointError(f"{path}: is an adapter that peft wrote. Leave `format` and `config` out.")
+            import_adapter(path, out_dir, base, family)
+            return
+        settings = _settings(base) if base else None
+        family = family or (str(read_config(base).model_type) if base else None)
     if path.is_dir():
-        from speechft.encoders.transformers_directory import import_directory
-
-        import_directory(path, out_dir, family, format, config)
+        import_directory(path, out_dir, family, format, config, settings)
         return
-    checkpoint = read_source(path, family, format, config, _settings(Path(like)) if like else None)
+    checkpoint = read_source(path, family, format, config, settings)
     backbone, pretraining_only = split_tensors(checkpoint, str(path))
     backbone_config = transformers_config(
         checkpoint.family, checkpoint.model_cfg, normalize=checkpoint.normalize, mask_embedding="masked_spec_embed" in backbone
@@ -68,7 +80,8 @@ def import_checkpoint(
         len(backbone),
         len(pretraining_only),
     )
-    recipe = {"family": checkpoint.family, "format": checkpoint.format, **({"config": dict(config)} if config else {})}
+    given = {"config": dict(config)} if config else {}
+    recipe = {"family": checkpoint.family, "format": checkpoint.format, **given, **stored_in_half(checkpoint.tensors)}
     write_encoder(
         out_dir,
         tensors=backbone,
@@ -83,7 +96,9 @@ def import_checkpoint(
 def _settings(model_dir: Path) -> dict[str, Any]:
     """The configuration of an encoder directory in fairseq's words, `normalize` included."""
     config = read_config(model_dir)
-    return {**fairseq_config(config), "normalize": bool(config.speechft_normalize)}
+    if (refusal := nothing_learnt(config.model_type, model_dir, "start from")) is not None:
+        raise CheckpointError(refusal)
+    return {**fairseq_config(config), "normalize": bool(getattr(config, "speechft_normalize", False))}
 
 
 def split_tensors(checkpoint: Source, where: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -8,15 +8,16 @@ from typing import Any
 
 from torch import Tensor
 
-from speechft.encoders.directory import PRETRAINING_ONLY, PROVENANCE, WEIGHTS, read_config, read_tensors
-from speechft.encoders.sources import detect_family, detect_format
+from speechft.encoders.directory import PRETRAINING_ONLY, PROVENANCE, read_config, read_tensors
+from speechft.encoders.sources import detect_family, detect_format, encoder_inside
 from speechft.encoders.unpickling import attributes, is_state_dict, load_pickle
+from speechft.encoders.weight_files import is_adapter, read_adapter_weights, read_model_weights
 from speechft.errors import CheckpointError, missing_file
 from speechft.files import read_json, sha256_file
 
 
 def inspect_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Describe a checkpoint file, a safetensors file or an encoder directory.
+    """Describe a checkpoint file, a safetensors file, an encoder directory, or a directory of transformers or peft.
 
     Returns:
         Plain JSON: `path` (its name), `format`, `family` (None when unknown), `tensors`, `parameters`, `dtypes`, `bytes`, `sha256` (of
@@ -36,15 +37,19 @@ def inspect_checkpoint(path: str | Path) -> dict[str, Any]:
     content = load_pickle(path)
     format = detect_format(content)
     tensors = _weights(content, format)
-    names = [name.removeprefix("model.") for name in tensors]
+    names = [name.removeprefix("model.") for name in encoder_inside(tensors)[0]]
     cfg = _model_cfg(content)
     return _describe(path, format, detect_family(names, cfg), tensors, [path])
 
 
 def _directory(path: Path) -> dict[str, Any]:
+    if is_adapter(path):
+        files, tensors = read_adapter_weights(path)
+        return {**_describe(path, "peft", None, tensors, files), "provenance": None}
     config = read_config(path)
-    files = [path / name for name in (WEIGHTS, PRETRAINING_ONLY) if (path / name).is_file()]
-    tensors = {name: tensor for file in files for name, tensor in read_tensors(file).items()}
+    files, tensors = read_model_weights(path)
+    if (path / PRETRAINING_ONLY).is_file():
+        files, tensors = [*files, path / PRETRAINING_ONLY], {**tensors, **read_tensors(path / PRETRAINING_ONLY)}
     provenance = read_json(path / PROVENANCE) if (path / PROVENANCE).is_file() else None
     format = "encoder directory" if provenance else "transformers"
     return {**_describe(path, format, config.model_type, tensors, files), "provenance": provenance}

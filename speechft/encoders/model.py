@@ -15,6 +15,7 @@ from speechft.encoders.batching import join_groups, length_groups
 from speechft.encoders.directory import load_backbone
 from speechft.encoders.forward import transformer_states
 from speechft.encoders.frontends import Frontend, frontend_of
+from speechft.encoders.on_the_fly import encoder_directory
 from speechft.encoders.waveforms import check_waveforms, prepare_waveforms
 from speechft.errors import ConfigError
 
@@ -140,9 +141,10 @@ class Encoder(nn.Module):
 
 
 def load_encoder(model_dir: str | Path) -> Encoder:
-    """Load an encoder directory in float32, in eval mode, on the CPU.
+    """Load an encoder directory in float32, in eval mode, on the CPU; a directory that transformers wrote is read as import reads it.
 
     Raises:
         CheckpointError: the directory is missing, incomplete or damaged, or its weights do not fit its configuration.
     """
-    return Encoder(load_backbone(model_dir)).eval()
+    with encoder_directory(model_dir) as found:
+        return Encoder(load_backbone(found)).eval()

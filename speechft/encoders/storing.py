@@ -10,13 +10,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from speechft.encoders.directory import (
-    CONFIG,
-    PREPROCESSOR,
     PRETRAINING_ONLY,
     PROVENANCE,
-    SOURCE_CONFIG,
     TRAINING_LOG,
     WEIGHTS,
+    copy_configuration,
     load_backbone,
     read_config,
     read_pretraining_only,
@@ -24,6 +22,7 @@ from speechft.encoders.directory import (
     seal_encoder,
 )
 from speechft.encoders.families import nothing_learnt
+from speechft.encoders.on_the_fly import encoder_directory
 from speechft.encoders.provenance import make_provenance
 from speechft.errors import CheckpointError
 from speechft.files import atomic_directory, read_json, sha256_file
@@ -39,7 +38,7 @@ def store_encoder(model_dir: str | Path, out_dir: str | Path, dtype: str = "fp16
     provenance is that of the original, which it names by hash.
 
     Args:
-        model_dir: encoder directory.
+        model_dir: encoder directory, or a directory that transformers wrote.
         out_dir: encoder directory; an older one of `store_encoder` is replaced.
         dtype: "fp16", "bf16" or "fp32".
 
@@ -48,15 +47,19 @@ def store_encoder(model_dir: str | Path, out_dir: str | Path, dtype: str = "fp16
     """
     if dtype not in DTYPES:
         raise CheckpointError(f"dtype={dtype!r} is unknown. Allowed: {', '.join(DTYPES)}.")
-    source, out = Path(model_dir), Path(out_dir)
-    check_folder(out, "store", [source])
+    check_folder(out_dir, "store", [model_dir])
+    with encoder_directory(model_dir) as found:
+        _store(found, Path(out_dir), dtype)
+
+
+def _store(source: Path, out: Path, dtype: str) -> None:
     if (refusal := nothing_learnt(read_config(source).model_type, source, "store")) is not None:
         raise CheckpointError(refusal)
     load_backbone(source)  # for its checks
     with atomic_directory(out, "store") as temporary:
-        for file in (CONFIG, PREPROCESSOR, SOURCE_CONFIG, TRAINING_LOG):
-            if (source / file).is_file():
-                shutil.copyfile(source / file, temporary / file)
+        copy_configuration(source, temporary)
+        if (source / TRAINING_LOG).is_file():
+            shutil.copyfile(source / TRAINING_LOG, temporary / TRAINING_LOG)
         for file, tensors in ((WEIGHTS, read_tensors(source / WEIGHTS)), (PRETRAINING_ONLY, read_pretraining_only(source))):
             save_file({name: _cast(tensor, name, dtype, source) for name, tensor in tensors.items()}, temporary / file, {"format": "pt"})
         seal_encoder(temporary, _provenance(source, dtype), name=out.name)

@@ -7,6 +7,7 @@ needs no fairseq, and no code that a checkpoint names ever runs.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import pickle
 import re
@@ -69,6 +70,11 @@ _ALLOWED = (
     "numpy._core.multiarray.scalar",
 )
 _CLASSES = {name: type(name.rsplit(".", 1)[1], (StandIn,), {"qualified_name": name}) for name in _ALLOWED}
+_DAMAGED = (
+    RuntimeError, EOFError, OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, AssertionError, MemoryError,
+)  # fmt: skip
+"""What torch raises for files that are no checkpoints."""
+_MOST_ENTRIES = 1_000_000
 _ISOLATED = (
     "If you trust its origin, rewrite it in a container without network and credentials: "
     "`import torch; c = torch.load(FILE, map_location='cpu', weights_only=False)`, then torch.save only tensors, dicts, lists, "
@@ -93,7 +99,18 @@ def load_pickle(path: str | Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
         except pickle.UnpicklingError as error:
             raise CheckpointError(_explain(path, str(error))) from None
-        except (RuntimeError, EOFError, OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, AssertionError) as error:
+        except (
+            RuntimeError,
+            EOFError,
+            OSError,
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            IndexError,
+            AssertionError,
+            RecursionError,
+        ) as error:
             raise CheckpointError(f"{path}: damaged or not a torch checkpoint ({_first_line(error)}). Download it again.") from None
 
 
@@ -151,7 +168,20 @@ def plain(value: Any) -> Any:
     """`value` as plain JSON: stand-ins unwrapped, tuples as lists, paths of other machines cut to their last part.
 
     Numbers that JSON lacks (NaN, Inf) become strings; tensors and objects without a plain form become None.
+
+    Raises:
+        CheckpointError: it contains itself, or is nested deeper than any configuration.
     """
+    try:
+        return _plain(value, itertools.count(1))
+    except RecursionError:
+        raise CheckpointError("The checkpoint's configuration contains itself or is nested too deeply. Use the original file.") from None
+
+
+def _plain(value: Any, counted: Iterator[int]) -> Any:
+    # Values that are shared can stand for more entries than fit anywhere.
+    if next(counted) > _MOST_ENTRIES:
+        raise CheckpointError(f"The checkpoint's configuration has more than {_MOST_ENTRIES} entries. Use the original file.")
     if isinstance(value, bool | int | None):
         return value
     if isinstance(value, str):
@@ -159,10 +189,10 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): _plain(item, counted) for key, item in value.items()}
     if isinstance(value, list | tuple | set):
-        return [plain(item) for item in value]
-    return plain(_content(value)) if isinstance(value, StandIn) else None
+        return [_plain(item, counted) for item in value]
+    return _plain(_content(value), counted) if isinstance(value, StandIn) else None
 
 
 def attributes(value: Any) -> dict[str, Any]:

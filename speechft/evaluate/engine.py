@@ -18,6 +18,7 @@ import torch
 
 import speechft
 from speechft.encoders import load_encoder
+from speechft.encoders.on_the_fly import encoder_directory
 from speechft.errors import ConfigError
 from speechft.evaluate import diarization, qbe, verification
 from speechft.evaluate.cell import Cell, Counts, FoldCounts, Hashes, ModelName, Seconds, SplitCounts, write_cell
@@ -67,7 +68,7 @@ def evaluate(
     arguments give the same cell, times apart, whether or not an earlier run was interrupted. torch's global state is left as it was.
 
     Args:
-        model_dir: encoder directory.
+        model_dir: encoder directory, or a directory that transformers wrote.
         task: name of a task, or a task object (whose options are then its own; `recipe.task_options` stays empty).
         manifests: folder with train, dev and test manifests, or split -> file.
         out_json: the cell; appears when everything is done.
@@ -101,18 +102,18 @@ def evaluate(
         check_work_folder(work_dir, None, inputs, out_json)
     found_recipe = resolve_recipe(task, recipe)
     found_task = get_task(task, **found_recipe.task_options) if isinstance(task, str) else task
-    model_dir = Path(model_dir)
     chosen_device = resolve_device(device)
-    with torch.random.fork_rng(devices=[]):  # building a model draws initial weights before the saved ones replace them
-        encoder = FrozenEncoder(load_encoder(model_dir), chosen_device, found_task.gain, found_recipe.precision)
+    # Building a model draws initial weights before the saved ones replace them.
+    with torch.random.fork_rng(devices=[]), encoder_directory(model_dir) as found:
+        encoder = FrozenEncoder(load_encoder(found), chosen_device, found_task.gain, found_recipe.precision)
+        weights_hash = sha256_file(found / "model.safetensors")
+        model_hash = sha256_json({"config": sha256_file(found / "config.json"), "weights": weights_hash})
     work = work_folder(work_dir, out_json)
     own = OWN_EVALUATION.get(found_task.name)
     if own is None:
         folds = load_folds(found_task, manifests, encoder.encoder, found_recipe.crop_draws)
     else:
         folds = [own.load(found_task, manifests, encoder.encoder, found_recipe, work)]
-    weights_hash = sha256_file(model_dir / "model.safetensors")
-    model_hash = sha256_json({"config": sha256_file(model_dir / "config.json"), "weights": weights_hash})
     key = _features_key(found_task.name, encoder, model_hash, folds)
     with exclusive_lock(work / f"{key}.lock", "computing the same features"):
         if own is None:

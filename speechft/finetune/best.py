@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -11,14 +12,23 @@ from torch import Tensor, nn
 
 from speechft.errors import TrainingError
 from speechft.files import atomic_file
-from speechft.finetune.adapters import plain_weights
+from speechft.finetune.adapters import adapter_weights, plain_weights
+
+_ADAPTER = "adapter."
 
 
 def save_plain_weights(backbone: nn.Module, path: Path, metadata: dict[str, str]) -> None:
-    """Write the weights of an encoder, with adapters merged into them, in one file that appears by rename."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in plain_weights(backbone).items()}
+    """Write the weights of an encoder with adapters merged into them, and the adapters, in one file that appears by rename."""
+    tensors = plain_weights(backbone) | {_ADAPTER + name: tensor for name, tensor in adapter_weights(backbone).items()}
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_file(path) as temporary:
         save_file(weights, temporary, metadata=metadata)
+
+
+def split_adapter(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Of a file of `save_plain_weights` the weights of the encoder, and those of its adapters under peft's names."""
+    adapter = {name.removeprefix(_ADAPTER): tensor for name, tensor in tensors.items() if name.startswith(_ADAPTER)}
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(_ADAPTER)}, adapter
 
 
 class BestEncoder:
@@ -52,7 +62,7 @@ class BestEncoder:
         return True
 
     def weights(self) -> dict[str, Tensor]:
-        """The tensors kept.
+        """The tensors kept, adapters among them; see `split_adapter`.
 
         Raises:
             TrainingError: no validation gave a score.

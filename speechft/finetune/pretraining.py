@@ -7,7 +7,8 @@ import logging
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from speechft.encoders.directory import (
     read_source_config,
     seal_encoder,
 )
+from speechft.encoders.on_the_fly import encoder_directory
 from speechft.encoders.provenance import Kind, made_already, make_provenance
 from speechft.errors import ConfigError, TrainingError, missing_file
 from speechft.files import atomic_directory, exclusive_lock, write_json
@@ -115,6 +117,13 @@ class _Request:
 
 
 def _run(request: _Request) -> None:
+    with ExitStack() as stack:
+        given = (request.start, request.targets_from)
+        start, targets_from = (stack.enter_context(encoder_directory(path)) if path is not None else None for path in given)
+        _pretrain(replace(request, start=start, targets_from=targets_from))
+
+
+def _pretrain(request: _Request) -> None:
     recipe, out_dir = request.recipe, request.out_dir.absolute()
     _check(recipe)
     start = Path(request.start).absolute() if request.start is not None else None

@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from speechft.alphas import alpha_text
-from speechft.encoders.directory import read_config, read_tensors, seal_encoder, write_encoder
+from speechft.encoders.directory import check_recorded_hashes, read_config, read_tensors, seal_encoder, write_encoder
 from speechft.encoders.families import nothing_learnt
+from speechft.encoders.on_the_fly import encoder_directory
 from speechft.encoders.provenance import Kind, made_already, make_provenance
 from speechft.errors import CheckpointError, MissingGpuError
 from speechft.files import atomic_directory, exclusive_lock
@@ -53,13 +54,14 @@ def finetune(
     same arguments, goes on from its last validation; on the CPU it ends with the same weights as one that was not interrupted.
 
     Args:
-        encoder_dir: encoder directory of theta0.
+        encoder_dir: encoder directory of theta0, or a directory that transformers wrote.
         recipe: see FinetuneRecipe. An update follows the mean loss of `accumulate` batches; gradients are clipped jointly over all
             trainable parameters.
         manifests: directory of manifests, or split -> manifest; "train" and "dev" are used, of a corpus with folds "train" alone.
         out_dir: encoder directory of theta', the encoder with the best score on dev; an older one of a fine-tuning is replaced. Its
             `training.csv` has loss, learning rate, gradient norm (before clipping) and phase of every update, and the scores of every
-            validation; its folder `early` the encoder after the shares of the updates that the recipe names.
+            validation; its folder `early` the encoder after the shares of the updates that the recipe names; with adapters, its folder
+            `adapter` what peft reads.
         work_dir: keeps checkpoints while training; default: a hidden folder beside `out_dir`, named after recipe and inputs.
         jointly: for a recipe with several tasks, name of each further task -> its manifests.
         tensorboard: folder for TensorBoard's files; default: none are written.
@@ -70,14 +72,28 @@ def finetune(
         CheckpointError, CorpusError, TaskError, AudioError: the inputs are not usable.
         OutputError: `out_dir` or `work_dir` holds something else, or is an input.
     """
-    encoder_dir, out_dir = Path(encoder_dir).absolute(), Path(out_dir).absolute()
+    with encoder_directory(encoder_dir) as found:
+        _finetune(found.absolute(), recipe, manifests, Path(out_dir).absolute(), work_dir, jointly or {}, tensorboard, keep_work)
+
+
+def _finetune(
+    encoder_dir: Path,
+    recipe: FinetuneRecipe,
+    manifests: str | Path | Mapping[str, str | Path],
+    out_dir: Path,
+    work_dir: str | Path | None,
+    jointly: Mapping[str, str | Path | Mapping[str, str | Path]],
+    tensorboard: str | Path | None,
+    keep_work: bool,
+) -> None:
     if recipe.precision == "fp16" and not torch.cuda.is_available():
         raise MissingGpuError("precision: fp16 needs a CUDA device, and none is there. Use bf16 or fp32.")
     parts = Parts(recipe)
-    given = {recipe.task: manifests, **(jointly or {})}
-    check_same_parts(recipe, jointly or {})
+    given = {recipe.task: manifests, **jointly}
+    check_same_parts(recipe, jointly)
     splits = {name: resolve_manifests(given[name], needed_splits(part.fold)) for name, part in parts.recipes.items()}
     read_tensors(encoder_dir / ENCODER_FILES[0])
+    check_recorded_hashes(encoder_dir)
     if (refusal := nothing_learnt(read_config(encoder_dir).model_type, encoder_dir, "fine-tune")) is not None:
         raise CheckpointError(refusal)
     inputs = {"base": encoder_dir / ENCODER_FILES[0], "config": encoder_dir / ENCODER_FILES[1], **_manifest_files(splits)}
@@ -183,7 +199,8 @@ def _inputs(job: FinetuneJob) -> dict[str, Path]:
 
 def _write_output(job: FinetuneJob, out_dir: Path) -> None:
     from speechft.encoders import load_encoder
-    from speechft.finetune.best import BestEncoder
+    from speechft.finetune.adapters import ADAPTER_FOLDER, write_adapter
+    from speechft.finetune.best import BestEncoder, split_adapter
 
     metric = Parts(job.recipe).selection_metric
     best = BestEncoder(job.best_path, metric.higher_is_better)
@@ -191,10 +208,13 @@ def _write_output(job: FinetuneJob, out_dir: Path) -> None:
     inputs = _inputs(job)
 
     def write(folder: Path, weights: Mapping[str, torch.Tensor], facts: Mapping[str, Any], name: str) -> None:
-        backbone.load_state_dict(weights, strict=True)
+        plain, adapter = split_adapter(weights)
+        backbone.load_state_dict(plain, strict=True)
         provenance = make_provenance("finetune", inputs, {**job.recipe.model_dump(mode="json"), **facts})
         write_encoder(folder, backbone=backbone, like=job.encoder, provenance=provenance, where=str(out_dir))
         seal_encoder(folder, provenance, name=name)
+        if adapter and job.recipe.adapters:
+            write_adapter(folder / ADAPTER_FOLDER, adapter, job.recipe.adapters)
 
     with atomic_directory(out_dir, MADE_BY) as temporary:
         selection = {"best_update": best.update, "selected_by": f"dev {metric.key}", "dev_score": best.score}

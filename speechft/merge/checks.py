@@ -14,6 +14,7 @@ from speechft.merge.stream import TensorInfo, TensorReader
 _SHOWN = 20
 """Differences printed; the number of those left out follows."""
 
+_HALF = ("F16", "BF16")
 STRUCTURE = (
     "model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",
     "conv_dim", "conv_kernel", "conv_stride", "conv_bias", "feat_extract_norm", "feat_extract_activation", "feat_proj_layer_norm",
@@ -84,11 +85,17 @@ def kept(name: str, patterns: Sequence[str]) -> bool:
 
 def widened(base: TensorInfo, finetuned: TensorInfo) -> bool:
     """Whether a tensor is the float32 counterpart of one that the base stores in half precision, as fine-tuning of such a base gives it."""
-    return base.dtype in ("F16", "BF16") and finetuned.dtype == "F32" and base.shape == finetuned.shape
+    return base.dtype in _HALF and finetuned.dtype == "F32" and base.shape == finetuned.shape
+
+
+def _mergeable(base: TensorInfo, finetuned: TensorInfo) -> bool:
+    """Whether two tensors can be merged: of one dtype, or each in single or half precision, since merges are computed in float32."""
+    dtypes = {base.dtype, finetuned.dtype}
+    return base.shape == finetuned.shape and (len(dtypes) == 1 or dtypes <= {"F32", *_HALF})
 
 
 def check_tensors(base: TensorReader, finetuned: Sequence[TensorReader], keep: Sequence[str] = ()) -> None:
-    """Refuse models whose tensors differ in name, shape or dtype; tensors that `keep` matches are not compared.
+    """Refuse models whose tensors differ in name or shape, or in dtype but for single and half precision; those of `keep` are not compared.
 
     Raises:
         MergeError: lists missing tensors, extra tensors, and differing shapes or dtypes, of all models.
@@ -102,7 +109,7 @@ def check_tensors(base: TensorReader, finetuned: Sequence[TensorReader], keep: S
         problems += [
             f"{model.label}: {name} is {found[name]}, pre-trained it is {expected[name]}"
             for name in sorted(expected.keys() & found.keys())
-            if found[name] != expected[name] and not widened(expected[name], found[name])
+            if not _mergeable(expected[name], found[name])
         ]
     if problems:
         raise MergeError(

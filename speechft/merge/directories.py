@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,14 @@ from speechft.merge.hashing import FileHashes
 from speechft.merge.inputs import Model, opened
 from speechft.merge.merge_files import in_order
 from speechft.merge.methods import get_method
+from speechft.merge.models import OpenModels
 from speechft.merge.parts import Scale
 from speechft.outputs import check_folder, write_marker
 
+logger = logging.getLogger(__name__)
 MADE_BY = "merge"
+MASK_EMBEDDING = "masked_spec_embed"
+"""What masked frames are replaced by in training; models that were saved without masking lack it."""
 Sources = str | Path | Sequence[str | Path]
 
 
@@ -126,7 +132,9 @@ def _merge(
     with opened(base, finetuned, out) as (start, models):
         base_config, *configs = [model.config() for model in (start, *models)]
         check_configs(base_config, {str(model.given): config for model, config in zip(models, configs, strict=True)}, str(base))
+        plan = _completed(plan, start, models)
         check_compatible(start.file, [model.file for model in models], plan, list(members), extrapolate)
+        _check_finetuned(start, models)
         # One fine-tuned model is hashed while it is merged; the order of several depends on their hashes.
         with FileHashes([model.file.path for model in (*models, start)]) as hashes, atomic_directory(out, made_by) as temporary:
             ordered = in_order([model.file for model in models], hashes, plan.method)
@@ -141,6 +149,28 @@ def _merge(
                 provenance = {**make_provenance("merge", {}, _recipe(plan, alpha)), "inputs": inputs}
                 seal_encoder(directory, provenance, name=members[alpha] or out.name, hashes={WEIGHTS: written[alpha]})
                 write_marker(directory, MADE_BY)  # each member may be made again by itself
+
+
+def _check_finetuned(base: Model, finetuned: Sequence[Model]) -> None:
+    """Refuse a copy of the base in whatever layout as a fine-tuned model: merging it would only weaken the others, or do nothing."""
+    with OpenModels(base.file, [model.file for model in finetuned]) as models:
+        copy = models.copy_of_base()
+    if copy is not None:
+        raise MergeError(f"{copy.label}: has the same weights as {base.given}, so nothing was fine-tuned there. Give the fine-tuned model.")
+
+
+def _completed(plan: Plan, base: Model, finetuned: Sequence[Model]) -> Plan:
+    """The plan with what the models decide: the dtype of the result, and tensors that stay as in the base."""
+    half = [model.stored_in_half() for model in (base, *finetuned)]
+    dtype = plan.dtype or (half[0] if all(half) else None)
+    keep = list(plan.keep)
+    with OpenModels(base.file, [model.file for model in finetuned]) as models:
+        readers = (models.base, *models.finetuned)
+        lacking = [reader.label for reader in readers if MASK_EMBEDDING not in reader.tensors]
+        if lacking and len(lacking) < len(readers):
+            logger.warning("%s: %s lacks it; only masking in training uses it, so the one of the base stays", MASK_EMBEDDING, lacking[0])
+            keep.append(MASK_EMBEDDING)
+    return replace(plan, keep=keep, dtype=dtype)
 
 
 def _inputs(base: Model, finetuned: Sequence[Model], hashes: FileHashes) -> dict[str, dict[str, str]]:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from speechft.encoders.families import FAMILIES, nothing_learnt
-from speechft.errors import MergeError, SpeechFTError, missing_file
+from speechft.encoders.families import nothing_learnt
+from speechft.encoders.limits import check_supported
+from speechft.errors import CheckpointError, MergeError, SpeechFTError, missing_file
 from speechft.files import read_json, scratch_directory, sha256_file
+from speechft.merge.engine import Dtype
 from speechft.merge.models import ModelFile
-
-_OLD_NAMES = (".conv.weight_g", ".conv.weight_v")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,20 @@ class Model:
             raise MergeError(f"{path}: names no model_type, so the family of the model is unknown. Import the checkpoint again.")
         if (refusal := nothing_learnt(config["model_type"], path.parent, "merge")) is not None:
             raise MergeError(refusal)
+        try:
+            check_supported(config, self.given)
+        except CheckpointError as error:
+            raise MergeError(str(error)) from None
         return config
+
+    def stored_in_half(self) -> Dtype | None:
+        """The half precision of what was given, where importing it has widened it."""
+        from speechft.encoders.directory import PROVENANCE
+
+        if not self.imported:
+            return None
+        found: Dtype | None = read_json(self.directory / PROVENANCE)["recipe"].get("dtype")
+        return found
 
     def check_recorded_hash(self, digest: str) -> None:
         """Refuse weights that are not the ones that `provenance.json` was written for; directories from elsewhere have none.
@@ -116,21 +129,10 @@ def _import(model: Model, base: Model | None) -> None:
 
 
 def _needs_import(path: Path) -> bool:
-    """Whether this is a checkpoint file, or a transformers directory with a head, with old names or without safetensors."""
-    from speechft.encoders.directory import CONFIG, PROVENANCE, WEIGHTS
+    """Whether this is a checkpoint file, or a directory that transformers or peft wrote."""
+    from speechft.encoders.on_the_fly import needs_import
 
-    if path.is_file():
-        return True
-    if not (path / CONFIG).is_file() or (path / PROVENANCE).exists():
-        return False
-    if not (path / WEIGHTS).is_file():
-        return (path / "pytorch_model.bin").is_file() or (path / f"{WEIGHTS}.index.json").is_file()
-    prefixes = tuple(f"{family}." for family in FAMILIES)
-    try:
-        with ModelFile(path / WEIGHTS).open() as reader:
-            return any(name.startswith(prefixes) or name.endswith(_OLD_NAMES) for name in reader.tensors)
-    except MergeError:
-        return False  # the merge itself says what is wrong with the file
+    return path.is_file() or needs_import(path)
 
 
 def _read_json(path: Path) -> Any:

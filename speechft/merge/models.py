@@ -92,6 +92,26 @@ class OpenModels:
             base, *finetuned = [model.piece(name, start, stop).to(working) for model in (self.base, *self.finetuned)]
             yield Piece(name, start, base, finetuned)
 
+    def copy_of_base(self) -> TensorReader | None:
+        """A fine-tuned model that equals the base in the precision of the coarser of the two, so that nothing was fine-tuned; else None.
+
+        Models that differ do so in one of the first tensors, so little is read of them.
+        """
+        for model in self.finetuned:
+            if all(self._equal(model, name) for name in self.names if name in model.tensors):
+                return model
+        return None
+
+    def _equal(self, model: TensorReader, name: str) -> bool:
+        import torch
+
+        for start, stop in _spans(self.size(name)):
+            ours, theirs = self.base.piece(name, start, stop), model.piece(name, start, stop)
+            coarse = min(ours.dtype, theirs.dtype, key=lambda dtype: dtype.itemsize)
+            if not torch.equal(ours.to(coarse), theirs.to(coarse)):
+                return False
+        return True
+
     def base_pieces(self, name: str) -> Iterator[Tensor]:
         """A copied tensor of the base, piece by piece.
 

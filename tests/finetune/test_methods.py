@@ -196,3 +196,44 @@ def test_the_table_of_methods_in_the_guide_is_true(tmp_path):
     text = (ROOT / "docs/finetuning.md").read_text()
     found = re.findall(r"^\| `(\w+)` \|[^|]*\| ([^|]*?) \| ([^|]*?) \|$", text, re.M)
     assert found == rows, "\n".join(f"| `{row[0]}` | | {row[1]} | {row[2]} |" for row in rows)
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_the_adapter_is_kept_for_peft_and_for_import(kind, theta0, corpus, tmp_path):
+    from peft import PeftModel
+
+    from speechft.encoders import import_checkpoint
+
+    changes = {"adapters": {"kind": kind, "rank": 4}, "head_only": 0.0, "peak_lr": 2e-2, "early": [0.5]}
+    finetune(theta0, recipe(changes), corpus, tmp_path / "out")
+    for folder in (tmp_path / "out", tmp_path / "out/early/0.50"):
+        expected, base = load_file(folder / "model.safetensors"), load_encoder(theta0).backbone
+        adapted = PeftModel.from_pretrained(base, folder / "adapter")
+        merged = adapted.merge_and_unload().state_dict()
+        assert merged.keys() == expected.keys()
+        for name, tensor in expected.items():
+            torch.testing.assert_close(merged[name], tensor, atol=1e-6, rtol=1e-5)
+        import_checkpoint(folder / "adapter", tmp_path / "imported", like=theta0)
+        torch.testing.assert_close(load_file(tmp_path / "imported/model.safetensors"), expected, atol=1e-6, rtol=1e-5)
+    assert any(not torch.equal(tensor, load_encoder(theta0).backbone.state_dict()[name]) for name, tensor in expected.items())
+
+
+def test_without_adapters_there_is_no_folder_of_one(runs):
+    assert {name for name, (out, _) in runs.items() if (out / "adapter").exists()} == {"lora", "dora"}
+
+
+def test_a_directory_of_transformers_is_fine_tuned_as_what_import_makes_of_it(corpus, tmp_path):
+    from speechft.encoders import import_checkpoint
+
+    large = {"extractor_mode": "layer_norm", "layer_norm_first": True, "conv_bias": True}
+    random_encoder("hubert", tmp_path / "theirs", seed=1, normalize=True, **large)
+    for file in ("provenance.json", "preprocessor_config.json", "pretraining_only.safetensors", "source_config.json"):
+        (tmp_path / "theirs" / file).unlink()
+    config = json.loads((tmp_path / "theirs/config.json").read_text())
+    del config["speechft_normalize"]
+    (tmp_path / "theirs/config.json").write_text(json.dumps(config))
+    import_checkpoint(tmp_path / "theirs", tmp_path / "ours")
+    for name in ("theirs", "ours"):
+        finetune(tmp_path / name, recipe({"head_only": 0.0}), corpus, tmp_path / f"{name}_tuned")
+    for file in ("model.safetensors", "config.json"):
+        assert sha256_file(tmp_path / "theirs_tuned" / file) == sha256_file(tmp_path / "ours_tuned" / file)

@@ -36,14 +36,14 @@ def refused(base, finetuned, out, **options):
 
 def test_all_differences_are_listed_at_once(tmp_path, base):
     other = tmp_path / "other.safetensors"
-    save_file({"weight": torch.ones(3, 2), "bias": torch.zeros(3).half(), "extra": torch.ones(1)}, other)
+    save_file({"weight": torch.ones(3, 2), "bias": torch.zeros(3).double(), "extra": torch.ones(1)}, other)
     lacking = tmp_path / "lacking.safetensors"
     save_file({"weight": torch.ones(2, 3)}, lacking)
     message = refused(base, [other, lacking], tmp_path / "out.safetensors")
     for expected in (
         f"{other}: has extra F32 [1] in addition",
         f"{other}: weight is F32 [3, 2], pre-trained it is F32 [2, 3]",
-        f"{other}: bias is F16 [3], pre-trained it is F32 [3]",
+        f"{other}: bias is F64 [3], pre-trained it is F32 [3]",
         f"{lacking}: lacks bias F32 [3]",
     ):
         assert expected in message

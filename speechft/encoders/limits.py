@@ -1,0 +1,71 @@
+"""Bounds of configurations, which are checked before a model is built from them. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from speechft.errors import CheckpointError
+
+MOST_LAYERS = 1_000
+LARGEST_SIZE = 1_000_000
+"""Of a width, a kernel, a table: far above every published encoder, and small enough to describe a model without memory."""
+LONGEST_LIST = 100
+"""Of the convolutions of an extractor."""
+_SIZES = (
+    "hidden_size", "intermediate_size", "num_attention_heads", "conv_dim", "conv_kernel", "conv_stride", "num_conv_pos_embeddings",
+    "num_conv_pos_embedding_groups", "num_buckets", "max_bucket_distance", "num_mel_bins", "delta_order",
+)  # fmt: skip
+# Parts that transformers' models can have and that no encoder here has: key of config.json -> its name.
+_UNSUPPORTED = {
+    "add_adapter": "adapter layers after the transformer",
+    "adapter_attn_dim": "adapter layers in the transformer",
+    "conv_pos_batch_norm": "batch-normalized positional convolutions",
+}
+REMOTE_CODE = ("auto_map", "trust_remote_code", "custom_pipelines")
+"""Keys of configurations that make transformers load code of a repository."""
+
+
+def check_sizes(values: Mapping[str, Any]) -> None:
+    """Refuse sizes beyond every encoder, with which building the model would not end or fill the memory.
+
+    Raises:
+        CheckpointError: names the key and its value.
+    """
+    for key, most in (("num_hidden_layers", MOST_LAYERS), *((key, LARGEST_SIZE) for key in _SIZES)):
+        value = values.get(key)
+        numbers = value if isinstance(value, list | tuple) else [value]
+        if len(numbers) > LONGEST_LIST:
+            raise CheckpointError(
+                f"{key} has {len(numbers)} entries; at most {LONGEST_LIST} are possible. Use the model's own configuration."
+            )
+        for number in numbers:
+            if isinstance(number, int | float) and not 0 <= number <= most:
+                raise CheckpointError(f"{key}={number!r} is not from 0 to {most}. Use the model's own configuration.")
+
+
+def check_supported(values: Mapping[str, Any], where: object) -> None:
+    """Refuse a transformers configuration with parts that the encoders here do not have.
+
+    Raises:
+        CheckpointError: names the first such part.
+    """
+    for key, part in _UNSUPPORTED.items():
+        if values.get(key):
+            raise CheckpointError(f"{where}: {part} ({key}) are not supported. Use a model without them.")
+
+
+def without_remote_code(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without the keys that name code."""
+    return {key: value for key, value in values.items() if key not in REMOTE_CODE}
+
+
+def check_names(names: Iterable[object], where: object) -> None:
+    """Refuse names of tensors that a terminal would take for commands.
+
+    Raises:
+        CheckpointError: shows the first such name, escaped.
+    """
+    for name in names:
+        if not (isinstance(name, str) and name.isprintable()):
+            raise CheckpointError(f"{where}: a tensor is named {name!r}, which no encoder has. Download the file again.")
