@@ -73,10 +73,21 @@ def finetune(
         OutputError: `out_dir` or `work_dir` holds something else, or is an input.
     """
     with encoder_directory(encoder_dir) as found:
-        _finetune(found.absolute(), recipe, manifests, Path(out_dir).absolute(), work_dir, jointly or {}, tensorboard, keep_work)
+        _finetune(
+            Path(encoder_dir),
+            found.absolute(),
+            recipe,
+            manifests,
+            Path(out_dir).absolute(),
+            work_dir,
+            jointly or {},
+            tensorboard,
+            keep_work,
+        )
 
 
 def _finetune(
+    given: Path,
     encoder_dir: Path,
     recipe: FinetuneRecipe,
     manifests: str | Path | Mapping[str, str | Path],
@@ -89,19 +100,19 @@ def _finetune(
     if recipe.precision == "fp16" and not torch.cuda.is_available():
         raise MissingGpuError("precision: fp16 needs a CUDA device, and none is there. Use bf16 or fp32.")
     parts = Parts(recipe)
-    given = {recipe.task: manifests, **jointly}
+    corpora = {recipe.task: manifests, **jointly}
     check_same_parts(recipe, jointly)
-    splits = {name: resolve_manifests(given[name], needed_splits(part.fold)) for name, part in parts.recipes.items()}
+    splits = {name: resolve_manifests(corpora[name], needed_splits(part.fold)) for name, part in parts.recipes.items()}
     read_tensors(encoder_dir / ENCODER_FILES[0])
     check_recorded_hashes(encoder_dir)
     if (refusal := nothing_learnt(read_config(encoder_dir).model_type, encoder_dir, "fine-tune")) is not None:
         raise CheckpointError(refusal)
     inputs = {"base": encoder_dir / ENCODER_FILES[0], "config": encoder_dir / ENCODER_FILES[1], **_manifest_files(splits)}
     identity = job_identity(inputs, recipe.model_dump(mode="json"))
-    folders = [path for part in given.values() for path in ([part] if isinstance(part, str | Path) else part.values())]
-    directory = choose_work_directory(work_dir, out_dir, identity, MADE_BY, [encoder_dir, *folders])
+    folders = [path for part in corpora.values() for path in ([part] if isinstance(part, str | Path) else part.values())]
+    directory = choose_work_directory(work_dir, out_dir, identity, MADE_BY, [given, *folders])
     if tensorboard is not None:
-        check_added(tensorboard, [encoder_dir, *folders], out_dir)
+        check_added(tensorboard, [given, *folders], out_dir)
     job = FinetuneJob(encoder_dir, splits, recipe, directory)
     if not is_main_process():
         run_fairseq(_config(job), job.work_dir / "fairseq.rank.log", None)
