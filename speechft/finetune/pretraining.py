@@ -38,6 +38,7 @@ from speechft.finetune.pretraining_data import LabelSource, Utterances, choose_u
 from speechft.finetune.pretraining_start import option_names, read_start, task_option_names
 from speechft.finetune.progress import FairseqRecords, Progress, Row, TrainingLog
 from speechft.finetune.trainer import newest_checkpoint, run_fairseq
+from speechft.outputs import check_folder
 from speechft.pretraining_recipes import Architecture, ContinuedPretrainRecipe, PretrainRecipe
 
 LOGGER = logging.getLogger("speechft.finetune")
@@ -117,8 +118,9 @@ class _Request:
 
 
 def _run(request: _Request) -> None:
+    given = (request.start, request.targets_from)
+    check_folder(request.out_dir, request.kind, [*request.manifests, *given])
     with ExitStack() as stack:
-        given = (request.start, request.targets_from)
         start, targets_from = (stack.enter_context(encoder_directory(path)) if path is not None else None for path in given)
         _pretrain(replace(request, start=start, targets_from=targets_from))
 
