@@ -14,6 +14,7 @@ import soundfile
 import soxr
 
 from speechft.corpora.audio import SAMPLING_RATE, samples_after_resampling
+from speechft.corpora.audio_files import read_mono
 from speechft.corpora.csv_corpus import is_utf8, printable, read_table
 from speechft.corpora.inspection import RecordingFacts, inspect_all
 from speechft.corpora.rttm import Turn, rttm_line
@@ -181,7 +182,7 @@ def _mix(parts: Sequence[Source]) -> np.ndarray[Any, np.dtype[np.float64]]:
     """The sum of the sources, (samples,)."""
     placed = []
     for part in parts:
-        samples, rate = soundfile.read(part.path, dtype="float64")
+        samples, rate = read_mono(part.path)
         if rate != SAMPLING_RATE:
             samples = soxr.resample(samples, rate, SAMPLING_RATE, quality="HQ")
         placed.append((round(part.offset * SAMPLING_RATE), part.gain * samples))

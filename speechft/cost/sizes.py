@@ -192,10 +192,7 @@ def _named_in_trials(path: Path) -> set[str]:
 
 
 def _seconds(path: Path) -> float | None:
-    import soundfile
+    from speechft.corpora.inspection import inspect_recording
 
-    try:
-        found = soundfile.info(path)
-    except (soundfile.SoundFileError, OSError):
-        return None
-    return float(found.frames / found.samplerate)
+    found = inspect_recording(path, 0, decode=False)
+    return None if isinstance(found, str) else found.num_samples / found.sampling_rate
