@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft.errors import SpeechFTError, TransientError
+from speechft.text_files import read_text
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +141,7 @@ def read_json(path: str | Path) -> Any:
         SpeechFTError: the file is missing or is not JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except FileNotFoundError as error:
         raise SpeechFTError(f"{path}: no such file. Check its name; paths are relative to the folder that the command runs in.") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
