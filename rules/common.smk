@@ -18,14 +18,15 @@ PREFIX = "set -euo pipefail; export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1; "
 # Jobs call the `speechft` that stands beside the Python that runs Snakemake, whether or not the environment is activated.
 # A conda environment, where one was asked for (--software-deployment-method conda), brings its own.
 if not workflow.deployment_settings.deployment_method:
-    PREFIX += f"export PATH={Path(sys.executable).parent}:$PATH; "
+    PREFIX += f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"; '
 
 # Two jobs that make the same thing exist only where a killed run left one behind: the second waits, then finds the work done.
 PREFIX += f"export {LOCK_SECONDS}=1000000; "
 
 # The shell function `job`: it runs a command with its output in a log, unless the job was refused before in this run.
 PREFIX += f"export {RUN}={run_name()}; . {shlex.quote(str(RULES / 'job.sh'))}; "
-shell.prefix(PREFIX)
+# Snakemake formats the prefix; braces in it are those of folders.
+shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))
 flow.log_file = lambda rule, wildcards: getattr(rules, rule).log[0].format(**wildcards)
 
 # On a Slurm cluster Snakemake's questions go through commands that bear with a controller that is away for a while.

@@ -35,6 +35,7 @@ from speechft.recipes import (
     evaluation_recipe,
 )
 from speechft.stage1_entries import EarlyMethod, Finetuning, finetuning_problems
+from speechft.text_files import read_text
 from speechft.validation import Positive, Strict, validate
 
 PRETRAINED = NOT_TUNED
@@ -378,7 +379,7 @@ def load_experiment(path: str | Path) -> Experiment:
     """
     path = Path(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(read_text(path))
     except FileNotFoundError:
         raise ConfigError(missing_file(path, "as the experiment", nearest_file(path))) from None
     except IsADirectoryError:

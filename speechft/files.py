@@ -21,6 +21,7 @@ from speechft.errors import OutputError, SpeechFTError, TransientError
 from speechft.output_records import read_record
 from speechft.outputs import check_contents, check_folder, is_regular, remove_made, write_marker
 from speechft.temporaries import remove_leftovers, temporary_sibling
+from speechft.text_files import read_text
 
 logger = logging.getLogger(__name__)
 
@@ -206,7 +207,7 @@ def read_json(path: str | Path) -> Any:
         SpeechFTError: the file is missing or is not JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except FileNotFoundError as error:
         raise SpeechFTError(f"{path}: no such file. Check its name; paths are relative to the folder that the command runs in.") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

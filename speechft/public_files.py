@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from speechft.errors import ConfigError, missing_file
+from speechft.text_files import read_text
 
 PATTERNS = {
     "name": r"[A-Za-z0-9][A-Za-z0-9_]*",
@@ -67,7 +68,7 @@ def read_table(path: Path, patterns: Mapping[str, str], purpose: str) -> dict[st
         ConfigError: the table is missing or malformed; the message names the line and the column.
     """
     try:
-        lines = list(csv.reader(path.read_text(encoding="utf-8").splitlines(), delimiter="\t"))
+        lines = list(csv.reader(read_text(path).splitlines(), delimiter="\t"))
     except FileNotFoundError:
         raise ConfigError(missing_file(path, purpose, "It comes with the repository; run from its root.")) from None
     except UnicodeDecodeError as error:

@@ -11,6 +11,7 @@ import soxr
 import torch
 from torch import Tensor
 
+from speechft.corpora.audio_files import open_audio
 from speechft.errors import AudioError
 
 SAMPLING_RATE = 16_000
@@ -54,7 +55,7 @@ def _read_channel(path: Path, cut: Any, start: int, num_samples: int) -> np.ndar
         raise AudioError(f"{path}: no such file, needed as the audio of cut {cut.id}. Restore it, or prepare the corpus again.")
     first_frame = round(cut.start * cut.sampling_rate) + start
     try:
-        with soundfile.SoundFile(path) as file:
+        with open_audio(path) as file:
             if file.samplerate != cut.sampling_rate or file.channels <= cut.channel:
                 raise AudioError(
                     f"{path}: has {file.samplerate} Hz and {file.channels} channel(s), but its manifest says {cut.sampling_rate} Hz and "

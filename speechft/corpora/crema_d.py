@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from speechft.corpora.csv_corpus import read_table
 from speechft.corpora.published import listing, need_folder
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
 from speechft.corpus_recipes import CremaD
-from speechft.errors import CorpusError, missing_file
+from speechft.csv_tables import read_table
+from speechft.errors import CorpusError
 
 SOURCE = (
     "Get CREMA-D from https://github.com/CheyneyComputerScience/CREMA-D (with git lfs); `path` is the clone, with AudioWAV/ and "
@@ -54,9 +54,7 @@ def read_crema_d(recipe: CremaD) -> Listing:
 def _divide(recipe: CremaD) -> dict[str, str]:
     """Actor -> split."""
     path = recipe.path / "VideoDemographics.csv"
-    if not path.is_file():
-        raise CorpusError(missing_file(path, "for the sex of the actors", SOURCE))
-    (_, header), *rows = read_table(path) or [(1, [])]
+    (_, header), *rows = read_table(path, "for the sex of the actors", SOURCE) or [(1, [])]
     if not {"ActorID", "Sex"} <= set(header):
         raise CorpusError(f"{path}: has no column ActorID or Sex. {SOURCE}")
     sexes: dict[str, list[str]] = {}

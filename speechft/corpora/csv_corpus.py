@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
 import hashlib
-import io
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,10 @@ from typing import Any
 from speechft.corpora.phones import parse_phones
 from speechft.corpora.splits import SPLITS
 from speechft.corpora.utterances import Listing, Problem, Utterance
-from speechft.errors import CorpusError, missing_file
+from speechft.csv_tables import printable, read_table, row_complaints
+from speechft.errors import CorpusError
 from speechft.recipes import CorpusRecipe
+from speechft.text_files import nfc, on_disk
 
 COLUMNS = ("path", "id", "text", "speaker", "label", "split", "fold", "phones", "relevant")
 _OF_SUPERVISION = ("text", "speaker", "label", "fold", "relevant")
@@ -27,6 +27,7 @@ _SPLIT_HINTS = {
     "testing": "test",
     "eval": "test",
 }
+LIST_OF_RECORDINGS = ("as the list of recordings", "Give the CSV file as `path` of the corpus.")
 Cells = dict[str, str]
 
 
@@ -37,7 +38,7 @@ def read_csv_corpus(recipe: CorpusRecipe) -> Listing:
         CorpusError: there is no table to speak of (missing file, no header, no `path` column, bad `columns`). Problems
             of single rows are in the listing instead.
     """
-    table = read_table(recipe.path)
+    table = read_table(recipe.path, *LIST_OF_RECORDINGS, files=nfc(recipe.columns.get("path", "path")))
     if not table:
         raise CorpusError(f"{recipe.path}: is empty. The first row of a CSV corpus names its columns, e.g. path,text,speaker,label,split.")
     (_, header), rows = table[0], table[1:]
@@ -45,13 +46,7 @@ def read_csv_corpus(recipe: CorpusRecipe) -> Listing:
     problems: list[Problem] = []
     parsed: list[tuple[int, Cells]] = []
     for row, values in rows:
-        complaints = [
-            f"column {number + 1} is not UTF-8 ({printable(value)}); save the CSV as UTF-8"
-            for number, value in enumerate(values)
-            if not is_utf8(value)
-        ]
-        if len(values) != len(header):
-            complaints.append(f"has {len(values)} cells, the header has {len(header)}; quote cells that hold commas")
+        complaints = row_complaints(values, header)
         if complaints:
             problems += [Problem(row, complaint) for complaint in complaints]
             continue
@@ -66,53 +61,21 @@ def read_csv_corpus(recipe: CorpusRecipe) -> Listing:
     return Listing(utterances, sorted(problems + row_problems))
 
 
-def read_table(path: Path) -> list[tuple[int, list[str]]]:
-    """(Number, cells) of the rows of a CSV file, as a spreadsheet numbers them: blank ones count, but are left out.
-
-    Raises:
-        CorpusError: the file is missing, can not be read or is not CSV.
-    """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise CorpusError(missing_file(path, "as the list of recordings", "Give the CSV file as `path` of the corpus.")) from None
-    except OSError as error:
-        raise CorpusError(f"{path}: can not be read ({error.strerror}).") from None
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise CorpusError(f"{path}: is UTF-16. Save it as UTF-8.")
-    # Wrong bytes become lone surrogates, so that each row that has some can be reported.
-    text = content.decode("utf-8-sig", "surrogateescape")
-    try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except csv.Error as error:
-        raise CorpusError(f"{path}: is not a CSV file ({error}).") from None
-    return [(number, row) for number, row in enumerate(rows, start=1) if any(cell.strip() for cell in row)]
-
-
-def is_utf8(value: str) -> bool:
-    """Whether a cell was UTF-8: the bytes of others became lone surrogates."""
-    return not any("\udc80" <= character <= "\udcff" for character in value)
-
-
-def printable(value: str) -> str:
-    """A cell for a message, with what was not UTF-8 as escapes."""
-    return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
 def _find_columns(recipe: CorpusRecipe, header: list[str]) -> dict[str, int]:
     """Our column name -> its position in the table."""
-    names = [printable(name.strip()) for name in header]
-    problems = [f"row 1: column {name!r} comes {count} times" for name, count in Counter(names).items() if count > 1]
-    for ours, theirs in recipe.columns.items():
+    names = [printable(name) for name in header]
+    problems = [f"row 1: column {name!r} comes {count} times" for name, count in Counter(filter(None, names)).items() if count > 1]
+    theirs_of = {ours: nfc(theirs) for ours, theirs in recipe.columns.items()}
+    for ours, theirs in theirs_of.items():
         if ours not in COLUMNS:
             problems.append(f"`columns` maps {ours!r}, which is not one of ours: {', '.join(COLUMNS)}")
         elif theirs not in names:
             close = difflib.get_close_matches(theirs, names, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             problems.append(f"`columns` maps {ours!r} to {theirs!r}, which the table does not have; {hint}It has: {', '.join(names)}")
-    found = {ours: names.index(theirs) for ours in COLUMNS if (theirs := recipe.columns.get(ours, ours)) in names}
+    found = {ours: names.index(theirs) for ours in COLUMNS if (theirs := theirs_of.get(ours, ours)) in names}
     if "path" not in found and "path" not in recipe.columns:
-        remedy = "name the column of the audio files in `columns`, e.g. columns: {path: file}; cells are separated by commas"
+        remedy = "name the column of the audio files in `columns`, e.g. columns: {path: file}"
         problems.append(f"row 1: there is no column 'path'; {remedy}. Columns: {', '.join(names)}")
     if problems:
         raise CorpusError(f"{recipe.path}: its columns can not be used", problems)
@@ -127,7 +90,7 @@ def _to_utterances(recipe: CorpusRecipe, parsed: list[tuple[int, Cells]]) -> tup
     rows_of_path: dict[Path, int] = {}
     utterances: list[Utterance] = []
     for row, cells in parsed:
-        path = (root / cells["path"]).resolve()
+        path = on_disk(root / cells["path"]).resolve()
         identifier = cells.get("id") or ids[cells["path"]]
         if path in rows_of_path:
             problems.append(Problem(row, f"{path}: is already in row {rows_of_path[path]}"))
@@ -151,7 +114,7 @@ def _to_utterances(recipe: CorpusRecipe, parsed: list[tuple[int, Cells]]) -> tup
 
 def _default_ids(paths: list[str]) -> dict[str, str]:
     """Path -> id: the path without its suffix, slashes as underscores; where two paths agree, each gets a hash of its path too."""
-    plain = {path: str(Path(path).with_suffix("")).strip("/").replace("/", "_") for path in paths}
+    plain = {path: nfc(str(Path(path).with_suffix("")).strip("/").replace("/", "_")) for path in paths}
     users: defaultdict[str, list[str]] = defaultdict(list)
     for path, identifier in plain.items():
         users[identifier].append(path)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from speechft.corpora.csv_corpus import read_table
 from speechft.corpora.published import bad_line, listing, need_folder
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
 from speechft.corpus_recipes import FluentSpeechCommands
-from speechft.errors import CorpusError, missing_file
+from speechft.csv_tables import read_table
+from speechft.errors import CorpusError
 
 SOURCE = (
     "Ask for Fluent Speech Commands at https://fluent.ai/fluent-speech-commands-a-dataset-for-spoken-language-understanding-research/; "
@@ -36,9 +36,7 @@ def read_fluent_speech_commands(recipe: FluentSpeechCommands) -> Listing:
     problems: list[Problem] = []
     for split, name in TABLES.items():
         path = recipe.path / "data" / name
-        if not path.is_file():
-            raise CorpusError(missing_file(path, f"as the list of {split} of Fluent Speech Commands", SOURCE))
-        rows = read_table(path)
+        rows = read_table(path, f"as the list of {split} of Fluent Speech Commands", SOURCE)
         header = rows[0][1] if rows else []
         if missing := [column for column in COLUMNS if column not in header]:
             raise CorpusError(f"{path}: has no column {', '.join(missing)}. {SOURCE}")

@@ -11,13 +11,16 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from speechft.corpora.containers import FlacChecksum, container_damage
+from speechft.corpora.audio_files import blocks, open_audio
+from speechft.corpora.containers import FlacChecksum, container_damage, header_damage
 from speechft.files import sha256_file
 
 NO_SUCH_FILE = "no such file"
 _NOTHING = "holds no samples"
+_UNKNOWN_FRAMES = 1 << 62
+"""libsndfile gives numbers beyond for a FLAC file that was written into a pipe, and can not go back in it."""
+_NO_LENGTH = "does not state its length, as FLAC files from a pipe; encode it again into a file, e.g. `ffmpeg -i OLD.flac NEW.flac`"
 _WORKERS = 4
-_BLOCK_FRAMES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -85,21 +88,26 @@ def _channel_complaint(num_channels: int, channel: int | None) -> str | None:
 
 
 def _header(path: Path) -> tuple[int, int, int] | str:
-    """(sampling rate, samples a channel, channels) as the header states them."""
-    found = soundfile.info(path)
-    return (found.samplerate, found.frames, found.channels) if found.frames else _NOTHING
+    """(sampling rate, samples a channel, channels) as the header states them, or what is wrong with it."""
+    damage = header_damage(path)
+    if damage is not None:
+        return f"damaged: it {damage}"
+    with open_audio(path) as file:
+        facts = (int(file.samplerate), int(file.frames), int(file.channels))
+    if facts[1] >= _UNKNOWN_FRAMES:
+        return _NO_LENGTH
+    return facts if facts[1] else _NOTHING
 
 
 def _decode(path: Path) -> tuple[int, int, int] | str:
     """(sampling rate, samples a channel, channels) of a file that decodes to what its header says, else what is wrong."""
-    with soundfile.SoundFile(path) as file:
-        stated = file.frames
+    with open_audio(path) as file:
+        stated = int(file.frames)
+        if stated >= _UNKNOWN_FRAMES:
+            return _NO_LENGTH
         checksum = FlacChecksum(path) if file.format == "FLAC" else None
         decoded = 0
-        while True:
-            block = file.read(_BLOCK_FRAMES, dtype="int32" if checksum else "float32", always_2d=True)
-            if not len(block):
-                break
+        for block in blocks(file, "int32" if checksum else "float32"):
             decoded += len(block)
             if checksum:
                 checksum.update(block)

@@ -17,6 +17,7 @@ from lhotse.supervision import AlignmentItem
 from speechft.corpora.inspection import RecordingFacts
 from speechft.corpora.utterances import Utterance
 from speechft.errors import CorpusError
+from speechft.text_files import decode, nfc
 
 SUFFIX = ".jsonl.gz"
 
@@ -97,10 +98,10 @@ def load_split(manifests: str | Path | Mapping[str, str | Path], split: str) -> 
         with path.open("rb") as raw:
             compressed = raw.read(2) == b"\x1f\x8b"
         with gzip.open(path, "rb") if compressed else path.open("rb") as file:
-            content = file.read().decode("utf-8")
+            content = decode(file.read())
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise CorpusError(f"{path}: damaged manifest of split {split!r} ({error}). Delete it and prepare the corpus again.") from None
-    cuts = [_parse_cut(line, f"{path}, line {number}") for number, line in enumerate(content.splitlines(), start=1)]
+    cuts = [_parse_cut(line, f"{path}, line {number}") for number, line in enumerate(content.split("\n"), start=1) if line.strip()]
     if not cuts:
         raise CorpusError(f"{path}: the manifest of split {split!r} holds no cuts. Delete it and prepare the corpus again.")
     return CutSet.from_cuts(cuts)
@@ -121,9 +122,20 @@ def _manifest_path(manifests: str | Path | Mapping[str, str | Path], split: str)
     return files[split]
 
 
+def _with_equal_names(value: Any) -> Any:
+    """A cut's JSON with all names in Unicode NFC; `sources` stay, since they name files."""
+    if isinstance(value, dict):
+        return {key: found if key == "sources" else _with_equal_names(found) for key, found in value.items()}
+    if isinstance(value, list):
+        return [_with_equal_names(found) for found in value]
+    return nfc(value) if isinstance(value, str) else value
+
+
 def _parse_cut(line: str, where: str) -> Any:
     try:
-        cut = deserialize_item(json.loads(line))
+        values = json.loads(line)
+        # Manifests of others may hold a name in two Unicode forms.
+        cut = deserialize_item(values if line.isascii() and "\\u" not in line else _with_equal_names(values))
     except Exception as error:  # lhotse raises whatever its constructors do
         raise CorpusError(f"{where}: is not a lhotse cut ({type(error).__name__}: {error}). Prepare the corpus again.") from None
     if not isinstance(cut, MonoCut) or not cut.has_recording:

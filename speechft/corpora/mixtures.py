@@ -14,14 +14,17 @@ import soundfile
 import soxr
 
 from speechft.corpora.audio import SAMPLING_RATE, samples_after_resampling
-from speechft.corpora.csv_corpus import is_utf8, printable, read_table
+from speechft.corpora.audio_files import read_mono
+from speechft.corpora.csv_corpus import LIST_OF_RECORDINGS
 from speechft.corpora.inspection import RecordingFacts, inspect_all
 from speechft.corpora.rttm import Turn, rttm_line
 from speechft.corpora.splits import SPLITS
 from speechft.corpora.utterances import Listing, Problem, Utterance
+from speechft.csv_tables import printable, read_table, row_complaints
 from speechft.errors import CorpusError
 from speechft.files import write_text
 from speechft.recipes import CorpusRecipe
+from speechft.text_files import on_disk
 
 REQUIRED = ("mixture", "path", "speaker", "split", "offset")
 OPTIONAL = ("gain_db", "start", "end")
@@ -96,8 +99,8 @@ def read_sources(recipe: CorpusRecipe) -> tuple[list[Source], list[Problem]]:
     Raises:
         CorpusError: there is no table to speak of.
     """
-    table = read_table(recipe.path)
-    header = [printable(name.strip()) for name in table[0][1]] if table else []
+    table = read_table(recipe.path, *LIST_OF_RECORDINGS)
+    header = [printable(name) for name in table[0][1]] if table else []
     missing = [name for name in REQUIRED if name not in header]
     if missing:
         columns = f"{', '.join(REQUIRED)}; and it may have {', '.join(OPTIONAL)}"
@@ -108,11 +111,9 @@ def read_sources(recipe: CorpusRecipe) -> tuple[list[Source], list[Problem]]:
     sources: list[Source] = []
     problems: list[Problem] = []
     for row, values in table[1:]:
-        if len(values) != len(header):
-            problems.append(Problem(row, f"has {len(values)} cells, the header has {len(header)}; quote cells that hold commas"))
-            continue
-        cells = {name: value.strip() for name, value in zip(header, values, strict=True)}
-        complaints = _complaints(cells)
+        complaints = row_complaints(values, header)
+        cells = {name: value.strip() for name, value in zip(header, values, strict=False)}
+        complaints = complaints or _complaints(cells)
         problems += [Problem(row, complaint) for complaint in complaints]
         if not complaints:
             sources.append(_source(row, cells, root))
@@ -125,15 +126,12 @@ def read_sources(recipe: CorpusRecipe) -> tuple[list[Source], list[Problem]]:
 
 def _complaints(cells: Mapping[str, str]) -> list[str]:
     complaints = [f"column {name!r} is empty" for name in REQUIRED if not cells[name]]
-    complaints += [
-        f"column {name!r} is not UTF-8 ({printable(cell)}); save the CSV as UTF-8" for name, cell in cells.items() if not is_utf8(cell)
-    ]
     if cells["mixture"] and not _NAME.fullmatch(cells["mixture"]):
-        complaints.append(f"mixture {printable(cells['mixture'])!r} names a file: use letters, digits and _ . + -")
+        complaints.append(f"mixture {cells['mixture']!r} names a file: use letters, digits and _ . + -")
     if len(cells["speaker"].split()) > 1:
         complaints.append(f"speaker {cells['speaker']!r} holds a space, which ends a name in RTTM")
     if cells["split"] and cells["split"] not in SPLITS:
-        complaints.append(f"split {printable(cells['split'])!r} is none of {', '.join(SPLITS)}")
+        complaints.append(f"split {cells['split']!r} is none of {', '.join(SPLITS)}")
     for name in ("offset", *OPTIONAL):
         if (text := cells.get(name)) and (complaint := _number_complaint(name, text)):
             complaints.append(complaint)
@@ -145,7 +143,7 @@ def _number_complaint(name: str, text: str) -> str | None:
     try:
         value = float(text)
     except ValueError:
-        return f"{name} {printable(text)!r} is not a number of {what}"
+        return f"{name} {text!r} is not a number of {what}"
     if not math.isfinite(value) or (value < 0 and name != "gain_db"):
         return f"{name} is {value:g}, not a number of {what}"
     return None
@@ -155,7 +153,7 @@ def _source(row: int, cells: Mapping[str, str], root: Path) -> Source:
     return Source(
         row,
         cells["mixture"],
-        (root / cells["path"]).resolve(),
+        on_disk(root / cells["path"]).resolve(),
         cells["speaker"],
         cells["split"],
         float(cells["offset"]),
@@ -181,7 +179,7 @@ def _mix(parts: Sequence[Source]) -> np.ndarray[Any, np.dtype[np.float64]]:
     """The sum of the sources, (samples,)."""
     placed = []
     for part in parts:
-        samples, rate = soundfile.read(part.path, dtype="float64")
+        samples, rate = read_mono(part.path)
         if rate != SAMPLING_RATE:
             samples = soxr.resample(samples, rate, SAMPLING_RATE, quality="HQ")
         placed.append((round(part.offset * SAMPLING_RATE), part.gain * samples))

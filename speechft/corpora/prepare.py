@@ -22,6 +22,7 @@ from speechft.errors import CorpusError
 from speechft.files import atomic_directory, sha256_file, sha256_json, write_json
 from speechft.outputs import check_folder
 from speechft.recipes import CorpusRecipe
+from speechft.text_files import on_disk
 
 # Kind of corpus -> module, and in it the function that lists the recordings and, of a published corpus, the sizes that were published.
 # Everything after the listing is common to all kinds; mixtures, which
@@ -107,6 +108,8 @@ def read_corpus(recipe: Recipe) -> Listing:
     module, function, _ = _READERS[_kind(recipe)]
     reader: Callable[[Recipe], Listing] = getattr(import_module(module), function)
     listing = reader(recipe)
+    found = [dataclasses.replace(utterance, path=on_disk(utterance.path)) for utterance in listing.utterances]
+    listing = dataclasses.replace(listing, utterances=found)
     if recipe.first is None:
         return listing
     if isinstance(recipe, CorpusRecipe) and recipe.trials:

@@ -8,6 +8,7 @@ from pathlib import Path
 from speechft.corpora.trials import Trial
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
 from speechft.errors import CorpusError, missing_file
+from speechft.text_files import read_names
 
 _HOURS_TOLERANCE = 0.02
 """Share by which hours may differ: they were published rounded, and some leave silence out."""
@@ -31,7 +32,7 @@ def read_lines(path: Path, purpose: str, remedy: str) -> list[tuple[int, str]]:
         CorpusError: the file is missing or is not UTF-8.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_names(path).split("\n")
     except FileNotFoundError:
         raise CorpusError(missing_file(path, purpose, remedy)) from None
     except (OSError, UnicodeDecodeError) as error:

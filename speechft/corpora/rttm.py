@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from speechft.errors import CorpusError, missing_file
+from speechft.text_files import read_names
 
 
 @dataclass(frozen=True, order=True)
@@ -63,7 +64,7 @@ def read_rttm(path: Path) -> list[Turn]:
         CorpusError: the file is missing, not text, holds no turn, or has lines that are not RTTM; all are listed.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_names(path).split("\n")
     except FileNotFoundError:
         raise CorpusError(missing_file(path, "for who speaks when", "Give the RTTM file as `rttm` of the corpus.")) from None
     except (OSError, UnicodeDecodeError) as error:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from speechft.errors import CorpusError, missing_file
+from speechft.csv_tables import read_table, row_complaints
+from speechft.errors import CorpusError
 
 TRIALS = "trials.csv"
 """Name of the list beside the manifests."""
@@ -32,20 +32,15 @@ def read_trials(path: Path) -> list[Trial]:
     Raises:
         CorpusError: the file is missing, is not such a table or is empty; every wrong row is listed.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except FileNotFoundError:
-        raise CorpusError(missing_file(path, "as the list of trials", "Give the CSV file as `trials` of the corpus.")) from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CorpusError(f"{path}: can not be read as a CSV file in UTF-8 ({error}).") from None
-    header = [name.strip() for name in rows[0]] if rows else []
+    rows = read_table(path, "as the list of trials", "Give the CSV file as `trials` of the corpus.")
+    header = rows[0][1] if rows else []
     if any(header.count(name) != 1 for name in COLUMNS):
         raise CorpusError(f"{path}: its first row must name the columns {', '.join(COLUMNS)}; found {', '.join(header) or 'nothing'}.")
     trials: list[Trial] = []
     problems: list[str] = []
-    for number, row in enumerate(rows[1:], start=2):
-        if not any(cell.strip() for cell in row):
+    for number, row in rows[1:]:
+        if complaints := row_complaints(row, header):
+            problems += [f"row {number}: {complaint}" for complaint in complaints]
             continue
         cells = dict(zip(header, (cell.strip() for cell in row), strict=False))
         label, enrolment, test = (cells.get(name, "") for name in COLUMNS)

@@ -13,6 +13,7 @@ from typing import Any
 from speechft.encoder_entries import EncoderEntry, Filterbanks, PretrainedHere, PublicEncoder
 from speechft.errors import CheckpointError
 from speechft.pretraining_recipes import Architecture
+from speechft.text_files import read_text
 from speechft.validation import Strict, validate
 
 SAMPLE_RATE = 16_000
@@ -127,7 +128,7 @@ def shape_of_directory(folder: Path) -> EncoderShape:
     """
     path = folder / "config.json"
     try:
-        values: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        values: Mapping[str, Any] = json.loads(read_text(path))
         if values["model_type"] == "fbank":
             return FILTERBANKS.model_copy(update={"width": values.get("hidden_size", FBANK_WIDTH)})
         convolutional = values["model_type"] != "decoar2"

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from speechft.cost.published_sizes import PUBLISHED
+from speechft.csv_tables import read_table
 from speechft.errors import CorpusError
 from speechft.recipes import CorpusRecipe
+from speechft.text_files import nfc, on_disk, read_text
 
 SPLITS = ("train", "dev", "test")
 Source = Literal["manifests", "table", "published", "unknown"]
@@ -132,7 +134,7 @@ def _united(members: Sequence[CorpusSize]) -> CorpusSize:
 def _of_manifests(folder: Path) -> CorpusSize:
     """By the durations in the manifests that `speechft prepare` wrote."""
     try:
-        summary = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+        summary = json.loads(read_text(folder / "corpus.json"))
         named = _named_in_trials(folder / "trials.csv") if "trials" in summary else None
         splits, folds = {}, 0
         for split, facts in summary["splits"].items():
@@ -148,15 +150,15 @@ def _of_manifests(folder: Path) -> CorpusSize:
 
 def _of_table(recipe: CorpusRecipe) -> CorpusSize:
     """By the rows of a table and the headers of its recordings; nothing is decoded."""
-    rows = _rows(recipe.path)
-    columns = {ours: recipe.columns.get(ours, ours) for ours in ("path", "split", "fold", "id", "mixture", "offset")}
+    columns = {ours: nfc(recipe.columns.get(ours, ours)) for ours in ("path", "split", "fold", "id", "mixture", "offset")}
+    rows = _rows(recipe.path, columns["path"])
     root = recipe.audio_root or recipe.path.parent
     missing = "path" not in columns or any(not row.get(columns["path"]) for row in rows)
     if missing:
         raise CorpusError(f"{recipe.path}: rows without a path. `speechft prepare --check` lists all problems of a table.")
     paths = list(dict.fromkeys(row[columns["path"]] for row in rows))
     with ThreadPoolExecutor(4) as pool:
-        seconds = dict(zip(paths, pool.map(lambda path: _seconds(root / path), paths), strict=True))
+        seconds = dict(zip(paths, pool.map(lambda path: _seconds(on_disk(root / path)), paths), strict=True))
     unread = sum(value is None for value in seconds.values())
     known = {path: value or 0.0 for path, value in seconds.items()}
     named = _named_in_trials(recipe.trials) if recipe.trials is not None and recipe.trials.is_file() else None
@@ -177,14 +179,9 @@ def _of_table(recipe: CorpusRecipe) -> CorpusSize:
     return CorpusSize(splits, "table", len(folds), f"{unread} recordings can not be read and count as 0 s" if unread else "")
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    import csv
-
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CorpusError(f"{path}: can not be read as a table ({error}).") from None
+def _rows(path: Path, files: str = "path") -> list[dict[str, str]]:
+    (_, header), *rows = read_table(path, "for the size of the corpus", "Give the CSV file in the experiment.", files=files) or [(1, [])]
+    return [dict(zip(header, (cell.strip() for cell in row), strict=False)) for _, row in rows]
 
 
 def _named_in_trials(path: Path) -> set[str]:
@@ -192,10 +189,7 @@ def _named_in_trials(path: Path) -> set[str]:
 
 
 def _seconds(path: Path) -> float | None:
-    import soundfile
+    from speechft.corpora.inspection import inspect_recording
 
-    try:
-        found = soundfile.info(path)
-    except (soundfile.SoundFileError, OSError):
-        return None
-    return float(found.frames / found.samplerate)
+    found = inspect_recording(path, 0, decode=False)
+    return None if isinstance(found, str) else found.num_samples / found.sampling_rate

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from speechft.errors import TableError, missing_file
 from speechft.outputs import check_figure
 from speechft.tables.canvas import new_page, save_figure
+from speechft.text_files import read_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,8 +79,8 @@ def read_training_log(path: Path, label: str) -> TrainingCurves:
         TableError: see `draw_training_curves`.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if None not in row.values() and str(row.get("update", "")).isdigit()]
+        table = csv.DictReader(read_text(path).splitlines())
+        rows = [row for row in table if None not in row.values() and str(row.get("update", "")).isdigit()]
     except FileNotFoundError:
         raise TableError(missing_file(path, "as a training log", "Name the training.csv of a pre-training or fine-tuning.")) from None
     except (UnicodeDecodeError, csv.Error) as error:

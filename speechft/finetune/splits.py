@@ -10,6 +10,7 @@ from speechft.corpora import load_split
 from speechft.errors import TaskError
 from speechft.evaluate.splits import check_targets, need_splits, split_titles
 from speechft.tasks.base import Task
+from speechft.text_files import nfc
 
 
 def needed_splits(fold: str | None) -> tuple[str, ...]:
@@ -41,6 +42,7 @@ def check_stage1(task: Task, cuts: Mapping[str, Sequence[Any]], fold: str | None
 
 def _without(task: Task, cuts: Sequence[Any], fold: str) -> Mapping[str, tuple[Any, ...]]:
     folds = task.folds(cuts)
+    fold = nfc(fold)
     if folds is None:
         raise TaskError(f"fold: task {task.name!r} makes no folds of this corpus. Fill the corpus' fold column, or leave `fold` out.")
     if fold not in folds:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from speechft.errors import TableError, missing_file
 from speechft.tables.metrics import METRICS
+from speechft.text_files import read_text
 
 COLUMNS = ("table", "encoder", "finetuning", "method", "metric", "value")
 SOURCE_COLUMN = "source"
@@ -56,7 +57,7 @@ def load_published(path: str | Path) -> Published:
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).split("\n")
     except FileNotFoundError:
         raise TableError(missing_file(path, "for the published numbers", "The one of the project is config/published.csv.")) from None
     except (OSError, UnicodeDecodeError) as error:

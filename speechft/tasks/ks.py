@@ -11,6 +11,7 @@ from typing import Any, Literal
 from speechft.errors import TaskError
 from speechft.tasks.base import Crop, LabelSet, Metric
 from speechft.tasks.classification import UtteranceClassification, custom_label, required_label
+from speechft.text_files import nfc
 
 SILENCE = "_silence_"
 UNKNOWN = "_unknown_"
@@ -37,7 +38,7 @@ class KeywordSpotting(UtteranceClassification):
     def __init__(self, classes: Sequence[str] | Literal["superb"] | None = None) -> None:
         if isinstance(classes, str) and classes != "superb":
             raise TaskError(f"ks: classes={classes!r} is neither a list of names nor 'superb'.")
-        self.classes = SUPERB_CLASSES if classes == "superb" else None if classes is None else tuple(classes)
+        self.classes = SUPERB_CLASSES if classes == "superb" else None if classes is None else tuple(map(nfc, classes))
         if self.classes is not None and (len(set(self.classes)) != len(self.classes) or len(self.classes) < 2):
             raise TaskError(f"ks: classes={list(self.classes)} must be two or more different names.")
 

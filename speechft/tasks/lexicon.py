@@ -14,6 +14,7 @@ from speechft.files import sha256_file
 from speechft.lexicon_files import CMUDICT, how_to_get
 from speechft.tasks.base import listing
 from speechft.tasks.vocabularies import PHONEME_VOCABULARY
+from speechft.text_files import read_names
 
 Lexicon = Mapping[str, tuple[str, ...]]
 _USERS = 3
@@ -120,7 +121,7 @@ def _load_file(path: Path) -> dict[str, tuple[str, ...]]:
     problems = []
     known = frozenset(PHONEME_VOCABULARY)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_names(path).split("\n")
     except UnicodeDecodeError as error:
         raise TaskError(f"{path}: is not UTF-8 text ({error}). Convert the lexicon.") from None
     for number, line in enumerate(lines, start=1):

@@ -20,6 +20,7 @@ from speechft.tasks.metrics import ctc_collapse
 from speechft.tasks.recurrent import RecurrentCTCTask
 from speechft.tasks.slots import OUTSIDE, slot_symbols, slot_type_f1, slot_value_errors, slot_values
 from speechft.tasks.vocabularies import BLANK_INDEX, EOS_INDEX, UNKNOWN, slot_filling_vocabulary
+from speechft.text_files import read_names
 
 
 class SlotFilling(RecurrentCTCTask):
@@ -147,7 +148,7 @@ def _words_and_slots(cut: Any) -> tuple[list[str], list[str]]:
 def _read_types(path: Path) -> list[str]:
     remedy = "Give SUPERB's slots.txt, or drop the option `slots` to take the types from train."
     try:
-        types = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        types = [line.strip() for line in read_names(path).split("\n") if line.strip()]
     except FileNotFoundError:
         raise TaskError(missing_file(path, "as the list of slot types", remedy)) from None
     except (OSError, UnicodeDecodeError) as error:

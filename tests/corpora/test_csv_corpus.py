@@ -126,7 +126,7 @@ def test_channel_is_chosen_and_checked(folder, tmp_path):
     [
         ("", {}, "is empty"),
         ("file,split\na.wav,train\n", {}, "there is no column 'path'"),
-        ("path;split\na.wav;train\n", {}, "separated by commas"),
+        ("path;split\na.wav;train\n", {}, "separated by semicolons (';')"),
         ("path,path\na.wav,b.wav\n", {}, "comes 2 times"),
         ("path,split\n", {}, "no rows"),
         ("path,split\na.wav,train\n", {"columns": {"labl": "split"}}, "'labl', which is not one of ours"),

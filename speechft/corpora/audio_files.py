@@ -1,0 +1,86 @@
+"""The one way in which recordings are opened, so that all who read one find the same samples."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from speechft.corpora.wav import wav_lengths
+
+_BLOCK_FRAMES = 1 << 18
+
+
+@contextmanager
+def open_audio(path: Path) -> Iterator[soundfile.SoundFile]:
+    """Open a recording. A WAV file whose writer did not know its length (a pipe) is read to its end.
+
+    Raises:
+        soundfile.SoundFileError: it is not audio that libsndfile reads.
+        OSError: it can not be opened.
+    """
+    lengths = wav_lengths(path)
+    corrections = {} if lengths is None else lengths.corrections()
+    if not corrections:
+        with soundfile.SoundFile(path) as file:
+            yield file
+        return
+    with _Corrected(path, corrections) as content, soundfile.SoundFile(content) as file:
+        yield file
+
+
+def blocks(file: soundfile.SoundFile, dtype: str) -> Iterator[np.ndarray[Any, np.dtype[Any]]]:
+    """What is left of a recording in blocks (frames, channels)."""
+    while len(block := file.read(_BLOCK_FRAMES, dtype=dtype, always_2d=True)):
+        yield block
+
+
+def read_mono(path: Path) -> tuple[np.ndarray[Any, np.dtype[np.float64]], int]:
+    """All samples of the first channel, (samples,), and their rate in Hz."""
+    with open_audio(path) as file:
+        return np.concatenate([np.zeros(0), *(block[:, 0] for block in blocks(file, "float64"))]), int(file.samplerate)
+
+
+class _Corrected(io.RawIOBase):
+    """A file with other bytes in some places of its header."""
+
+    def __init__(self, path: Path, corrections: Mapping[int, bytes]) -> None:
+        self._file = path.open("rb")
+        self._corrections = corrections
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def seekable(self) -> bool:
+        """Always."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """As of the file."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """As of the file."""
+        return self._file.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what the file holds, corrected."""
+        begin = self._file.tell()
+        view = memoryview(buffer).cast("B")
+        count = self._file.readinto(view)
+        for position, content in self._corrections.items():
+            for place, byte in enumerate(content, start=position - begin):
+                if 0 <= place < count:
+                    view[place] = byte
+        return count
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
