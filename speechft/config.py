@@ -36,6 +36,7 @@ from speechft.recipes import (
 )
 from speechft.stage1_entries import EarlyMethod, Finetuning, finetuning_problems
 from speechft.validation import Positive, Strict, validate
+from speechft.workflow_paths import bad_paths
 
 PRETRAINED = NOT_TUNED
 
@@ -127,7 +128,7 @@ class Experiment(Strict):
     def _names_exist(self) -> Self:
         problems = [*self._unknown_corpora(), *self._unknown_in_methods(), *self._unknown_in_tables(), *self._bad_task_recipes()]
         problems += [*self._unknown_in_scores(), *self._unknown_in_curves(), *bad_pretrainings(self.encoders)]
-        problems += [*bad_combinations(self.combinations, self.finetunings), *self._unknown_in_analyses()]
+        problems += [*bad_combinations(self.combinations, self.finetunings), *self._unknown_in_analyses(), *bad_paths(self)]
         if problems:
             raise ValueError("; ".join(problems))
         return self
