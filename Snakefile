@@ -3,6 +3,7 @@ from snakemake.logging import logger
 from snakemake.utils import min_version
 
 from speechft.config import parse_experiment
+from speechft.repeated_keys import check_experiments
 from speechft.runs.hooks import describe_failures
 from speechft.workflow import Workflow
 
@@ -14,6 +15,7 @@ if not config:
 
 
 sources = list(map(str, workflow.configfiles))
+check_experiments(sources)
 flow = Workflow(parse_experiment(config, ", ".join(sources)), sources)
 
 

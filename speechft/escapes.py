@@ -93,6 +93,11 @@ def csv_text(text: str) -> str:
     return f"'{line}" if text.startswith(_FORMULA) or line.startswith(_FORMULA) else line
 
 
+def json_text(text: str) -> str:
+    """JSON, whose strings alone can hold control characters, with all of them as escapes of JSON."""
+    return "".join(f"\\u{ord(character):04x}" if is_control(character) and character != "\n" else character for character in text)
+
+
 def yaml_text(text: str) -> str:
     """Plain text as a YAML scalar, in quotes unless it is a simple word."""
     line = one_line(text)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft.errors import SpeechFTError, TransientError
+from speechft.repeated_keys import RepeatedKey, load_json
 
 logger = logging.getLogger(__name__)
 
@@ -137,12 +138,14 @@ def read_json(path: str | Path) -> Any:
     """Parse a JSON file.
 
     Raises:
-        SpeechFTError: the file is missing or is not JSON.
+        SpeechFTError: the file is missing, is not JSON, or has a key twice.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return load_json(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise SpeechFTError(f"{path}: no such file. Check its name; paths are relative to the folder that the command runs in.") from error
+    except RepeatedKey as error:
+        raise SpeechFTError(f"{path}: {error}.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise SpeechFTError(f"{path}: is not valid JSON ({error}). Delete it and run the job that makes it again.") from error
 

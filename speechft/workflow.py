@@ -27,6 +27,7 @@ from speechft.config import (
 from speechft.corpus_recipes import corpus_lexicon
 from speechft.encoder_entries import encoders_behind
 from speechft.errors import ConfigError
+from speechft.escapes import json_text
 from speechft.files import from_here
 from speechft.lexicon_files import lexicon_files, public_lexicons
 from speechft.recipes import CorpusRecipe, FinetuneRecipe
@@ -304,7 +305,7 @@ class Workflow:
             text: str = makers[kind](*keys).model_dump_json(indent=1)
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"The experiment {self.experiment.name!r} has no recipe {name!r}.") from error
-        return text
+        return json_text(text)
 
     def _pretrained_here(self, encoder: str) -> PretrainedHere:
         found = self.experiment.encoders[encoder]

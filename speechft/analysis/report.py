@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechft.analysis.result import AnalysisResult, read_result
 from speechft.analysis_recipes import AnalysisTableRecipe
 from speechft.errors import AnalysisError
+from speechft.escapes import markdown_escape, markdown_item
 from speechft.files import write_text
 from speechft.recipes import TableRow
 from speechft.tables.canvas import new_page, save_figure
+from speechft.tables.csv_file import csv_file
 from speechft.tables.notes import BF16_MARK
-from speechft.tables.render import PENDING, markdown_escape
+from speechft.tables.render import PENDING
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -96,14 +97,12 @@ def _markdown(recipe: AnalysisTableRecipe, found: Found) -> str:
             numbers += [f"{value:.4f}" for value in (result.cosine, last.cosine, result.cka)]
         rows.append([markdown_escape(_label(row, result)), markdown_escape(row.finetuning), *numbers])
     lines = [f"| {' | '.join(line)} |" for line in [list(_HEADER), ["---", "---", *["---:"] * (len(_HEADER) - 2)], *rows]]
-    notes = [f"- {markdown_escape(note)}" for note in _notes(recipe, found)]
+    notes = [f"- {markdown_item(note)}" for note in _notes(recipe, found)]
     return "\n".join([f"# {markdown_escape(recipe.title)}", "", *lines, "", *notes, ""])
 
 
 def _csv(recipe: AnalysisTableRecipe, found: Found) -> str:
     """One line for each model and hidden state, and for each model and part of its weights; full precision."""
-    import pandas as pd
-
     records: list[dict[str, Any]] = []
     for row, result in zip(recipe.rows, found, strict=True):
         names = {"encoder": row.encoder, "finetuning": row.finetuning, "method": row.method, "label": row.label}
@@ -119,9 +118,7 @@ def _csv(recipe: AnalysisTableRecipe, found: Found) -> str:
             records.append({**names, "quantity": "cosine", "of": f"state_{state.state}", "value": state.cosine})
             records.append({**names, "quantity": "cka", "of": f"state_{state.state}", "value": state.cka})
     columns = ["encoder", "finetuning", "method", "label", "quantity", "of", "value", "precision", "model_sha256"]
-    buffer = StringIO()
-    pd.DataFrame.from_records(records).reindex(columns=columns).to_csv(buffer, index=False, lineterminator="\n")
-    return buffer.getvalue()
+    return csv_file(records, columns)
 
 
 def _draw(recipe: AnalysisTableRecipe, found: Found) -> Figure:

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from speechft.errors import TableError
+from speechft.escapes import latex_escape, markdown_escape
 from speechft.recipes import TableRecipe, TableRow
 from speechft.tables import build_figure, build_table
-from speechft.tables.render import latex_escape, markdown_escape
 
 MARKDOWN = """\
 # A table
