@@ -34,7 +34,7 @@ from speechft.recipes import (
     MergeRecipe,
     evaluation_recipe,
 )
-from speechft.repeated_keys import RepeatedKey, load_yaml
+from speechft.repeated_keys import RepeatedKeyError, load_yaml
 from speechft.stage1_entries import EarlyMethod, Finetuning, finetuning_problems
 from speechft.validation import Positive, Strict, validate
 from speechft.workflow_paths import bad_paths
@@ -385,7 +385,7 @@ def load_experiment(path: str | Path) -> Experiment:
         raise ConfigError(missing_file(path, "as the experiment", nearest_file(path))) from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: is a folder. Name an experiment file, e.g. {path / 'paper.yaml'}.") from None
-    except RepeatedKey as error:
+    except RepeatedKeyError as error:
         raise ConfigError(f"{path}: {error}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is not valid YAML: {error}") from None

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft.errors import SpeechFTError, TransientError
-from speechft.repeated_keys import RepeatedKey, load_json
+from speechft.repeated_keys import RepeatedKeyError, load_json
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ def read_json(path: str | Path) -> Any:
         return load_json(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise SpeechFTError(f"{path}: no such file. Check its name; paths are relative to the folder that the command runs in.") from error
-    except RepeatedKey as error:
+    except RepeatedKeyError as error:
         raise SpeechFTError(f"{path}: {error}.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise SpeechFTError(f"{path}: is not valid JSON ({error}). Delete it and run the job that makes it again.") from error

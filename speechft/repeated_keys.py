@@ -15,7 +15,7 @@ from speechft.errors import ConfigError
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"(?P<key>\s*:)?|[{}\[\]]', re.S)
 
 
-class RepeatedKey(ValueError):
+class RepeatedKeyError(ValueError):
     """A mapping has a key twice; the text is `line 3: the key 'x' is there twice`."""
 
     def __init__(self, line: int, key: object) -> None:
@@ -26,7 +26,7 @@ def load_json(text: str) -> Any:
     """Parse JSON.
 
     Raises:
-        RepeatedKey: a mapping has a key twice.
+        RepeatedKeyError: a mapping has a key twice.
         ValueError: it is not JSON.
     """
 
@@ -39,7 +39,7 @@ def load_json(text: str) -> Any:
     return json.loads(text, object_pairs_hook=mapping)
 
 
-def _first_repeated(text: str) -> RepeatedKey:
+def _first_repeated(text: str) -> RepeatedKeyError:
     """The first repeated key of a JSON text that has one."""
     inside: list[set[str]] = []
     for token in _TOKEN.finditer(text):
@@ -50,7 +50,7 @@ def _first_repeated(text: str) -> RepeatedKey:
         elif token["key"]:
             key = json.loads(token[0].removesuffix(token["key"]))
             if key in inside[-1]:
-                return RepeatedKey(text.count("\n", 0, token.start()) + 1, key)
+                return RepeatedKeyError(text.count("\n", 0, token.start()) + 1, key)
             inside[-1].add(key)
     raise AssertionError("the text has no repeated key")
 
@@ -59,7 +59,7 @@ def load_yaml(text: str) -> Any:
     """Parse YAML.
 
     Raises:
-        RepeatedKey: a mapping has a key twice.
+        RepeatedKeyError: a mapping has a key twice.
         yaml.YAMLError: it is not YAML.
     """
     return yaml.load(text, Loader=_Strict)
@@ -76,7 +76,7 @@ class _Strict(yaml.SafeLoader):
             if key.tag != "tag:yaml.org,2002:merge" and isinstance(key, yaml.ScalarNode):
                 identity = (key.tag, key.value)
                 if identity in seen:
-                    raise RepeatedKey(key.start_mark.line + 1, key.value)
+                    raise RepeatedKeyError(key.start_mark.line + 1, key.value)
                 seen.add(identity)
         return node
 
@@ -92,9 +92,9 @@ def check_experiments(paths: Iterable[str | Path]) -> None:
         try:
             try:
                 load_json(text)
-            except RepeatedKey:
+            except RepeatedKeyError:
                 raise
             except ValueError:
                 load_yaml(text)
-        except RepeatedKey as error:
+        except RepeatedKeyError as error:
             raise ConfigError(f"{path}: {error}.") from None

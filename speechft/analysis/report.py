@@ -13,7 +13,7 @@ from speechft.errors import AnalysisError
 from speechft.escapes import markdown_escape, markdown_item
 from speechft.files import write_text
 from speechft.recipes import TableRow
-from speechft.tables.canvas import new_page, save_figure
+from speechft.tables.canvas import MAX_LEGEND, legend_note, new_page, save_figure, short
 from speechft.tables.csv_file import csv_file
 from speechft.tables.notes import BF16_MARK
 from speechft.tables.render import PENDING
@@ -123,7 +123,8 @@ def _csv(recipe: AnalysisTableRecipe, found: Found) -> str:
 
 def _draw(recipe: AnalysisTableRecipe, found: Found) -> Figure:
     """Left: cosine against relative deviation, a point a model. Right: cosine by hidden state, a line a model."""
-    figure = new_page(recipe.title, _notes(recipe, found), 8.4, 3.4)
+    drawn = sum(result is not None for result in found)
+    figure = new_page(recipe.title, [*_notes(recipe, found), legend_note(drawn)], 8.4, 3.4)
     points, layers = figure.subplots(1, 2)
     several = len({row.finetuning for row in recipe.rows}) > 1
     for index, (row, result) in enumerate(zip(recipe.rows, found, strict=True)):
@@ -131,7 +132,7 @@ def _draw(recipe: AnalysisTableRecipe, found: Found) -> Figure:
             continue
         style: dict[str, Any] = {"marker": _MARKERS[index % len(_MARKERS)], "color": _COLOURS[index % len(_COLOURS)], "markersize": 5}
         name = _label(row, result)
-        label = "\n".join(textwrap.wrap(f"{name}, {row.finetuning}" if several else name, 32))
+        label = "\n".join(textwrap.wrap(short(f"{name}, {row.finetuning}" if several else name), 32))
         points.plot([100 * result.deviation.relative], [result.cosine], linestyle="none", label=label, **style)
         states = [state.state for state in result.states]
         layers.plot(states, [state.cosine for state in result.states], linewidth=1.2, **{**style, "markersize": 3})
@@ -147,5 +148,12 @@ def _draw(recipe: AnalysisTableRecipe, found: Found) -> Figure:
         if not any(found):
             panel.annotate("pending", (0.5, 0.5), xycoords="axes fraction", ha="center", va="center", color="#777777", style="italic")
     if any(found):
-        points.legend(loc="best", fontsize=6.5, framealpha=0.85, edgecolor="none", labelspacing=0.3)
+        points.legend(
+            *[part[:MAX_LEGEND] for part in points.get_legend_handles_labels()],
+            loc="best",
+            fontsize=6.5,
+            framealpha=0.85,
+            edgecolor="none",
+            labelspacing=0.3,
+        )
     return figure
