@@ -4,6 +4,7 @@ from snakemake.utils import min_version
 
 from speechft.cluster import forget_run, note_run
 from speechft.config import parse_experiment
+from speechft.repeated_keys import check_experiments
 from speechft.runs.hooks import describe_failures
 from speechft.workflow import Workflow
 
@@ -15,6 +16,7 @@ if not config:
 
 
 sources = list(map(str, workflow.configfiles))
+check_experiments(sources)
 flow = Workflow(parse_experiment(config, ", ".join(sources)), sources)
 
 

@@ -27,8 +27,8 @@ rule analyse:
         model=subpath(input.model, parent=True),
         name="{encoder}/{finetuning}/{method}",
     shell:
-        "job {log} speechft analyse {params.encoder} {params.model} {input.manifests} --recipe {input.recipe} --out {output}"
-        " --name {params.name} --threads {threads} --gpus {resources.gpu}"
+        "job {log:q} speechft analyse {params.encoder:q} {params.model:q} {input.manifests:q} --recipe {input.recipe:q} --out {output:q}"
+        " --name {params.name:q} --threads {threads} --gpus {resources.gpu}"
 
 
 rule similarity:
@@ -46,4 +46,4 @@ rule similarity:
         tables=subpath(output[0], parent=True),
         figures=subpath(output[2], parent=True),
     shell:
-        "speechft similarity {input.recipe} {input.results} --out {params.tables} --figures {params.figures} > {log} 2>&1"
+        "speechft similarity {input.recipe:q} {input.results:q} --out {params.tables:q} --figures {params.figures:q} > {log:q} 2>&1"

@@ -72,4 +72,4 @@ rule recipe:
     params:
         text=lambda wildcards: flow.recipe(wildcards.recipe),
     shell:
-        "printf '%s\\n' {params.text:q} > {output}.tmp 2> {log} && mv {output}.tmp {output}"
+        "printf '%s\\n' {params.text:q} > {output:q}.tmp 2> {log:q} && mv {output:q}.tmp {output:q}"

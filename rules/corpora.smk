@@ -21,7 +21,7 @@ rule manifests:
         mem_mb=flow.memory("small"),
         runtime=flow.minutes("small"),
     shell:
-        "job {log} speechft prepare --recipe {input.recipe} --out {output}"
+        "job {log:q} speechft prepare --recipe {input.recipe:q} --out {output:q}"
 
 
 rule unite:
@@ -37,4 +37,4 @@ rule unite:
     conda:
         "../envs/speechft.yaml"
     shell:
-        "speechft unite {input.manifests} --out {output} > {log} 2>&1"
+        "speechft unite {input.manifests:q} --out {output:q} > {log:q} 2>&1"

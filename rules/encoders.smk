@@ -26,7 +26,7 @@ rule pretrain:
         out=subpath(output[0], parent=True),
         options=lambda wildcards: flow.pretraining_options(wildcards.encoder),
     shell:
-        "job {log} speechft pretrain {input.manifests} --recipe {input.recipe} {params.options} --out {params.out}"
+        "job {log:q} speechft pretrain {input.manifests:q} --recipe {input.recipe:q} {params.options:q} --out {params.out:q}"
         " --threads {threads} --gpus {resources.gpu}"
 
 
@@ -44,7 +44,7 @@ rule fbank:
     params:
         out=subpath(output[0], parent=True),
     shell:
-        "speechft fbank --recipe {input.recipe} --out {params.out} > {log} 2>&1"
+        "speechft fbank --recipe {input.recipe:q} --out {params.out:q} > {log:q} 2>&1"
 
 
 # Checkpoints, and lexicons of PR. The only rule that uses the network. A file that is there already is kept (`update`), and then only checked.
@@ -60,7 +60,7 @@ rule fetch:
     params:
         file=lambda wildcards: flow.public_files[wildcards.public],
     shell:
-        "speechft fetch {params.file} --out {output:q} > {log:q} 2>&1"
+        "speechft fetch {params.file:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule import_checkpoint:
@@ -85,4 +85,4 @@ rule import_checkpoint:
         out=subpath(output[0], parent=True),
         options=lambda wildcards: flow.import_options(wildcards.encoder),
     shell:
-        "job {log} speechft import {input.checkpoint:q} --out {params.out} {params.options}"
+        "job {log:q} speechft import {input.checkpoint:q} --out {params.out:q} {params.options:q}"

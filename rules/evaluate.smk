@@ -26,5 +26,5 @@ rule evaluate:
         name="{encoder}/{finetuning}/{method}",
         work=f"{RESULTS}/work/evaluate",
     shell:
-        "job {log} speechft evaluate {params.model} {wildcards.task} {input.manifests} --recipe {input.recipe} --out {output}"
-        " --name {params.name} --work-dir {params.work} --threads {threads} --gpus {resources.gpu}"
+        "job {log:q} speechft evaluate {params.model:q} {wildcards.task:q} {input.manifests:q} --recipe {input.recipe:q} --out {output:q}"
+        " --name {params.name:q} --work-dir {params.work:q} --threads {threads} --gpus {resources.gpu}"

@@ -31,8 +31,8 @@ rule finetune:
         jointly=lambda wildcards: flow.joint_options(wildcards.finetuning),
         scalars=f"{RESULTS}/tensorboard/{{encoder}}/{{finetuning}}/{{method}}",
     shell:
-        "job {log} speechft finetune {params.encoder} {input.manifests[0]} {params.jointly} --recipe {input.recipe} --out {params.out}"
-        " --tensorboard {params.scalars} --threads {threads} --gpus {resources.gpu}"
+        "job {log:q} speechft finetune {params.encoder:q} {input.manifests[0]:q} {params.jointly:q} --recipe {input.recipe:q} --out {params.out:q}"
+        " --tensorboard {params.scalars:q} --threads {threads} --gpus {resources.gpu}"
 
 
 # An early checkpoint is a by-product of the run of another method, made a model of its own here.
@@ -53,4 +53,4 @@ rule early:
         share=lambda wildcards: flow.early_share(wildcards.method),
         out=subpath(output[0], parent=True),
     shell:
-        "speechft early {params.finetuned} --share {params.share} --out {params.out} > {log} 2>&1"
+        "speechft early {params.finetuned:q} --share {params.share:q} --out {params.out:q} > {log:q} 2>&1"

@@ -20,4 +20,4 @@ rule merge:
         finetuned=lambda wildcards: flow.merge_models(*wildcards),
         out=subpath(output[0], parent=True),
     shell:
-        "speechft merge {params.encoder} {params.finetuned} --recipe {input.recipe} --out {params.out} > {log} 2>&1"
+        "speechft merge {params.encoder:q} {params.finetuned:q} --recipe {input.recipe:q} --out {params.out:q} > {log:q} 2>&1"

@@ -23,7 +23,7 @@ rule recordings:
     conda:
         "../envs/speechft.yaml"
     shell:
-        "python mini/fetch_recordings.py > {log} 2>&1"
+        "python mini/fetch_recordings.py > {log:q} 2>&1"
 
 
 rule store:
@@ -41,7 +41,7 @@ rule store:
         model=subpath(input[0], parent=True),
         out=subpath(output[0], parent=True),
     shell:
-        "speechft store {params.model} --out {params.out} > {log} 2>&1"
+        "speechft store {params.model:q} --out {params.out:q} > {log:q} 2>&1"
 
 
 rule training_curves:
@@ -55,4 +55,4 @@ rule training_curves:
     conda:
         "../envs/speechft.yaml"
     shell:
-        "speechft curves {input} --out {output.png} > {log} 2>&1"
+        "speechft curves {input:q} --out {output.png:q} > {log:q} 2>&1"

@@ -15,7 +15,7 @@ rule table:
     params:
         out=subpath(output[0], parent=True),
     shell:
-        "speechft tables {input.recipe} {input.cells} --published {input.published} --out {params.out} > {log} 2>&1"
+        "speechft tables {input.recipe:q} {input.cells:q} --published {input.published:q} --out {params.out:q} > {log:q} 2>&1"
 
 
 rule differences:
@@ -33,7 +33,7 @@ rule differences:
         tables=subpath(output[0], parent=True),
         figures=subpath(output[4], parent=True),
     shell:
-        "speechft differences {input.recipe} {input.cells} --out {params.tables} --figures {params.figures} > {log} 2>&1"
+        "speechft differences {input.recipe:q} {input.cells:q} --out {params.tables:q} --figures {params.figures:q} > {log:q} 2>&1"
 
 
 rule figure:
@@ -48,7 +48,7 @@ rule figure:
     conda:
         "../envs/speechft.yaml"
     shell:
-        "speechft figure {input.recipe} {input.cells} --out {output.png} > {log} 2>&1"
+        "speechft figure {input.recipe:q} {input.cells:q} --out {output.png:q} > {log:q} 2>&1"
 
 
 rule curve:
@@ -66,4 +66,4 @@ rule curve:
         tables=subpath(output[0], parent=True),
         figures=subpath(output[2], parent=True),
     shell:
-        "speechft curve {input.recipe} {input.cells} --out {params.tables} --figures {params.figures} > {log} 2>&1"
+        "speechft curve {input.recipe:q} {input.cells:q} --out {params.tables:q} --figures {params.figures:q} > {log:q} 2>&1"

@@ -29,5 +29,5 @@ rule continue_pretraining:
         out=subpath(output[0], parent=True),
         options=lambda wildcards: flow.continuing_options(wildcards.finetuning),
     shell:
-        "job {log} speechft continue {params.encoder} {input.manifests} --recipe {input.recipe} {params.options} --out {params.out}"
+        "job {log:q} speechft continue {params.encoder:q} {input.manifests:q} --recipe {input.recipe:q} {params.options:q} --out {params.out:q}"
         " --threads {threads} --gpus {resources.gpu}"

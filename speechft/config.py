@@ -34,9 +34,11 @@ from speechft.recipes import (
     MergeRecipe,
     evaluation_recipe,
 )
+from speechft.repeated_keys import RepeatedKeyError, load_yaml
 from speechft.stage1_entries import EarlyMethod, Finetuning, finetuning_problems
 from speechft.text_files import read_text
 from speechft.validation import Positive, Strict, validate
+from speechft.workflow_paths import bad_paths
 
 PRETRAINED = NOT_TUNED
 
@@ -128,7 +130,7 @@ class Experiment(Strict):
     def _names_exist(self) -> Self:
         problems = [*self._unknown_corpora(), *self._unknown_in_methods(), *self._unknown_in_tables(), *self._bad_task_recipes()]
         problems += [*self._unknown_in_scores(), *self._unknown_in_curves(), *bad_pretrainings(self.encoders)]
-        problems += [*bad_combinations(self.combinations, self.finetunings), *self._unknown_in_analyses()]
+        problems += [*bad_combinations(self.combinations, self.finetunings), *self._unknown_in_analyses(), *bad_paths(self)]
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -379,11 +381,13 @@ def load_experiment(path: str | Path) -> Experiment:
     """
     path = Path(path)
     try:
-        values = yaml.safe_load(read_text(path))
+        values = load_yaml(read_text(path))
     except FileNotFoundError:
         raise ConfigError(missing_file(path, "as the experiment", nearest_file(path))) from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: is a folder. Name an experiment file, e.g. {path / 'paper.yaml'}.") from None
+    except RepeatedKeyError as error:
+        raise ConfigError(f"{path}: {error}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is not valid YAML: {error}") from None
     if not isinstance(values, dict):

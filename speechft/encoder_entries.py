@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -76,10 +75,10 @@ class PublicEncoder(Strict):
         return dataclasses.replace(known, path=self.path or known.path)
 
     @property
-    def fetch_arguments(self) -> str:
-        """Arguments of `speechft fetch` beside the place, quoted for a shell."""
+    def fetch_arguments(self) -> list[str]:
+        """Arguments of `speechft fetch` beside the place."""
         options = {"--url": self.url, "--sha256": self.sha256}
-        return shlex.join([self.name, *(word for option, value in options.items() if value for word in (option, value))])
+        return [self.name, *(word for option, value in options.items() if value for word in (option, value))]
 
 
 class Filterbanks(Strict):

@@ -6,9 +6,17 @@ import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from speechft.escapes import terminal_text
+
 
 class SpeechFTError(Exception):
-    """Base of all errors that this package raises on purpose; the command line prints it without a traceback."""
+    """Base of all errors that this package raises on purpose; the command line prints it without a traceback.
+
+    Messages name what files hold; as text they have no control characters, wherever they are printed.
+    """
+
+    def __str__(self) -> str:
+        return terminal_text(super().__str__())
 
 
 class TransientError(SpeechFTError):

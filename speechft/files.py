@@ -20,6 +20,7 @@ from typing import Any
 from speechft.errors import OutputError, SpeechFTError, TransientError
 from speechft.output_records import read_record
 from speechft.outputs import check_contents, check_folder, is_regular, remove_made, write_marker
+from speechft.repeated_keys import RepeatedKeyError, load_json
 from speechft.temporaries import remove_leftovers, temporary_sibling
 from speechft.text_files import read_text
 
@@ -204,12 +205,14 @@ def read_json(path: str | Path) -> Any:
     """Parse a JSON file.
 
     Raises:
-        SpeechFTError: the file is missing or is not JSON.
+        SpeechFTError: the file is missing, is not JSON, or has a key twice.
     """
     try:
-        return json.loads(read_text(path))
+        return load_json(read_text(path))
     except FileNotFoundError as error:
         raise SpeechFTError(f"{path}: no such file. Check its name; paths are relative to the folder that the command runs in.") from error
+    except RepeatedKeyError as error:
+        raise SpeechFTError(f"{path}: {error}.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise SpeechFTError(f"{path}: is not valid JSON ({error}). Delete it and run the job that makes it again.") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -42,7 +43,7 @@ def how_to_get(source: str | Path) -> str:
     known = [lexicon for lexicon in public_lexicons().values() if lexicon.file == Path(source).name]
     if not known:
         return f"Give files with lines `WORD PHONE PHONE ...`, or {CMUDICT!r}."
-    command = f"`speechft fetch {known[0].name} --out {source}` downloads it"
+    command = f"`speechft fetch {known[0].name} --out {shlex.quote(str(source))}` downloads it"
     return f"{command}; Snakemake does so too, where there is a network." if will_be_fetched(source) else f"{command}."
 
 

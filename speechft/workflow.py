@@ -1,4 +1,7 @@
-"""What the Snakemake rules ask about an experiment: names, paths, recipes. Pure functions of the configuration, no torch."""
+"""What the Snakemake rules ask about an experiment: names, paths, recipes. Pure functions of the configuration, no torch.
+
+Options of commands are lists of words; the rules quote them, and every other value, with `:q`.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,7 @@ from speechft.config import (
 from speechft.corpus_recipes import corpus_lexicon
 from speechft.encoder_entries import encoders_behind
 from speechft.errors import ConfigError
+from speechft.escapes import json_text
 from speechft.files import from_here
 from speechft.lexicon_files import lexicon_files, public_lexicons
 from speechft.recipes import CorpusRecipe, FinetuneRecipe
@@ -44,13 +48,18 @@ def one_of(names: Iterable[str]) -> str:
     return "|".join(re.escape(name) for name in names) or "(?!)"
 
 
+def _no_option(path: str) -> str:
+    """The path, in a form that no program takes for an option."""
+    return f"./{path}" if path.startswith("-") else path
+
+
 class Workflow:
     """Paths and recipes of one experiment."""
 
     def __init__(self, experiment: Experiment, sources: Iterable[str] = ()) -> None:
         self.experiment = experiment
         self.results = experiment.results.as_posix()
-        self.sources = [shlex.quote(from_here(source)) for source in sources]
+        self.sources = [shlex.quote(_no_option(from_here(source))) for source in sources]
         """Files that the experiment was read from, as commands name them."""
         self.log_file: Callable[[str, Any], str] | None = None
         """The log of a job, by its rule and wildcards; the Snakefile sets it."""
@@ -89,11 +98,11 @@ class Workflow:
         return [name for name, encoder in self.experiment.encoders.items() if isinstance(encoder, Filterbanks)]
 
     @cached_property
-    def public_files(self) -> dict[str, str]:
-        """Files that can be downloaded, and what `speechft fetch` calls them."""
+    def public_files(self) -> dict[str, list[str]]:
+        """Files that can be downloaded, and the arguments of `speechft fetch` for each, its name first."""
         encoders = [encoder for encoder in self.experiment.encoders.values() if isinstance(encoder, PublicEncoder)]
         checkpoints = {encoder.checkpoint.path.as_posix(): encoder.fetch_arguments for encoder in encoders}
-        return checkpoints | {file.path.as_posix(): file.name for file in public_lexicons().values()}
+        return checkpoints | {file.path.as_posix(): [file.name] for file in public_lexicons().values()}
 
     @property
     def trained_methods(self) -> list[str]:
@@ -196,10 +205,10 @@ class Workflow:
         """Folders of the manifests that a fine-tuning listens to, that of its own task first."""
         return [self.corpus(name) for name in self.experiment.finetunings[finetuning].corpora]
 
-    def joint_options(self, finetuning: str) -> str:
+    def joint_options(self, finetuning: str) -> list[str]:
         """Options of `speechft finetune` that name the corpora of further tasks."""
         corpora = self.experiment.finetunings[finetuning].jointly
-        return " ".join(f"--jointly {shlex.quote(f'{part}={self.corpus(name)}')}" for part, name in corpora.items())
+        return [word for part, name in corpora.items() for word in ("--jointly", f"{part}={self.corpus(name)}")]
 
     def early_source(self, encoder: str, finetuning: str, method: str) -> str:
         """Weights of the model whose run kept the early checkpoint that `method` is."""
@@ -240,7 +249,7 @@ class Workflow:
         source = self.experiment.encoders[encoder]
         return [source.config.as_posix()] if isinstance(source, PretrainedElsewhere | PublicEncoder) and source.config else []
 
-    def import_options(self, encoder: str) -> str:
+    def import_options(self, encoder: str) -> list[str]:
         """Options of `speechft import` for an encoder that comes as a checkpoint."""
         source = self.experiment.encoders[encoder]
         assert isinstance(source, PretrainedElsewhere | PublicEncoder)
@@ -249,7 +258,7 @@ class Workflow:
         if isinstance(source, PretrainedElsewhere):
             options["--format"] = source.format
         options["--config"] = source.config.as_posix() if source.config else None
-        return " ".join(f"{option} {shlex.quote(value)}" for option, value in options.items() if value)
+        return [word for option, value in options.items() if value for word in (option, value)]
 
     def cells(self, table: str) -> list[str]:
         """Cell files of a table."""
@@ -296,7 +305,7 @@ class Workflow:
             text: str = makers[kind](*keys).model_dump_json(indent=1)
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"The experiment {self.experiment.name!r} has no recipe {name!r}.") from error
-        return text
+        return json_text(text)
 
     def _pretrained_here(self, encoder: str) -> PretrainedHere:
         found = self.experiment.encoders[encoder]
@@ -326,21 +335,21 @@ class Workflow:
                 waiting += encoders_behind(self.experiment.encoders[name])
         return [f"{self.model(name, *PRETRAINED)}/training.csv" for name in names]
 
-    def pretraining_options(self, encoder: str) -> str:
+    def pretraining_options(self, encoder: str) -> list[str]:
         """Options of `speechft pretrain` that name them."""
         entry = self._pretrained_here(encoder)
         named = {"--start": entry.start, "--targets-from": getattr(entry.recipe.targets, "encoder", None)}
-        return " ".join(f"{option} {shlex.quote(self.model(name, *PRETRAINED))}" for option, name in named.items() if name)
+        return [word for option, name in named.items() if name for word in (option, self.model(name, *PRETRAINED))]
 
     def continuing_encoders(self, finetuning: str) -> list[str]:
         """Weights of the encoder whose layer gives the targets of a fine-tuning without labels, if it is another one."""
         other = self._targets_encoder(finetuning)
         return [self.weights(other, *PRETRAINED)] if other else []
 
-    def continuing_options(self, finetuning: str) -> str:
+    def continuing_options(self, finetuning: str) -> list[str]:
         """Option of `speechft continue` that names it."""
         other = self._targets_encoder(finetuning)
-        return f"--targets-from {shlex.quote(self.model(other, *PRETRAINED))}" if other else ""
+        return ["--targets-from", self.model(other, *PRETRAINED)] if other else []
 
     def _targets_encoder(self, finetuning: str) -> str | None:
         recipe = self.experiment.finetunings[finetuning].pretraining

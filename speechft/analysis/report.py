@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechft.analysis.result import AnalysisResult, read_result
 from speechft.analysis_recipes import AnalysisTableRecipe
 from speechft.errors import AnalysisError
+from speechft.escapes import markdown_escape, markdown_item
 from speechft.files import write_text
 from speechft.output_kinds import SIMILARITY
 from speechft.outputs import check_shown
 from speechft.recipes import TableRow
-from speechft.tables.canvas import new_page, save_figure
+from speechft.tables.canvas import MAX_LEGEND, legend_note, new_page, save_figure, short
+from speechft.tables.csv_file import csv_file
 from speechft.tables.notes import BF16_MARK
-from speechft.tables.render import PENDING, markdown_escape
+from speechft.tables.render import PENDING
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -99,14 +100,12 @@ def _markdown(recipe: AnalysisTableRecipe, found: Found) -> str:
             numbers += [f"{value:.4f}" for value in (result.cosine, last.cosine, result.cka)]
         rows.append([markdown_escape(_label(row, result)), markdown_escape(row.finetuning), *numbers])
     lines = [f"| {' | '.join(line)} |" for line in [list(_HEADER), ["---", "---", *["---:"] * (len(_HEADER) - 2)], *rows]]
-    notes = [f"- {markdown_escape(note)}" for note in _notes(recipe, found)]
+    notes = [f"- {markdown_item(note)}" for note in _notes(recipe, found)]
     return "\n".join([f"# {markdown_escape(recipe.title)}", "", *lines, "", *notes, ""])
 
 
 def _csv(recipe: AnalysisTableRecipe, found: Found) -> str:
     """One line for each model and hidden state, and for each model and part of its weights; full precision."""
-    import pandas as pd
-
     records: list[dict[str, Any]] = []
     for row, result in zip(recipe.rows, found, strict=True):
         names = {"encoder": row.encoder, "finetuning": row.finetuning, "method": row.method, "label": row.label}
@@ -122,14 +121,13 @@ def _csv(recipe: AnalysisTableRecipe, found: Found) -> str:
             records.append({**names, "quantity": "cosine", "of": f"state_{state.state}", "value": state.cosine})
             records.append({**names, "quantity": "cka", "of": f"state_{state.state}", "value": state.cka})
     columns = ["encoder", "finetuning", "method", "label", "quantity", "of", "value", "precision", "model_sha256"]
-    buffer = StringIO()
-    pd.DataFrame.from_records(records).reindex(columns=columns).to_csv(buffer, index=False, lineterminator="\n")
-    return buffer.getvalue()
+    return csv_file(records, columns)
 
 
 def _draw(recipe: AnalysisTableRecipe, found: Found) -> Figure:
     """Left: cosine against relative deviation, a point a model. Right: cosine by hidden state, a line a model."""
-    figure = new_page(recipe.title, _notes(recipe, found), 8.4, 3.4)
+    drawn = sum(result is not None for result in found)
+    figure = new_page(recipe.title, [*_notes(recipe, found), legend_note(drawn)], 8.4, 3.4)
     points, layers = figure.subplots(1, 2)
     several = len({row.finetuning for row in recipe.rows}) > 1
     for index, (row, result) in enumerate(zip(recipe.rows, found, strict=True)):
@@ -137,7 +135,7 @@ def _draw(recipe: AnalysisTableRecipe, found: Found) -> Figure:
             continue
         style: dict[str, Any] = {"marker": _MARKERS[index % len(_MARKERS)], "color": _COLOURS[index % len(_COLOURS)], "markersize": 5}
         name = _label(row, result)
-        label = "\n".join(textwrap.wrap(f"{name}, {row.finetuning}" if several else name, 32))
+        label = "\n".join(textwrap.wrap(short(f"{name}, {row.finetuning}" if several else name), 32))
         points.plot([100 * result.deviation.relative], [result.cosine], linestyle="none", label=label, **style)
         states = [state.state for state in result.states]
         layers.plot(states, [state.cosine for state in result.states], linewidth=1.2, **{**style, "markersize": 3})
@@ -153,5 +151,12 @@ def _draw(recipe: AnalysisTableRecipe, found: Found) -> Figure:
         if not any(found):
             panel.annotate("pending", (0.5, 0.5), xycoords="axes fraction", ha="center", va="center", color="#777777", style="italic")
     if any(found):
-        points.legend(loc="best", fontsize=6.5, framealpha=0.85, edgecolor="none", labelspacing=0.3)
+        points.legend(
+            *[part[:MAX_LEGEND] for part in points.get_legend_handles_labels()],
+            loc="best",
+            fontsize=6.5,
+            framealpha=0.85,
+            edgecolor="none",
+            labelspacing=0.3,
+        )
     return figure

@@ -13,7 +13,9 @@ from typing import NoReturn
 from rich.console import Console
 
 from speechft.cli.options import app
+from speechft.cli.terminal import log_to_terminal
 from speechft.errors import SpeechFTError
+from speechft.escapes import terminal_text
 from speechft.files import end_on_sigterm
 from speechft.refusals import note_refusal
 
@@ -37,7 +39,7 @@ __all__ = ["app", "main"]
 def main() -> NoReturn:
     """Run a verb. Exit status: 0 done, 1 failed (one clear message), 2 wrong usage."""
     end_on_sigterm()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    log_to_terminal()
     # On import fairseq asks for a package that only its text-to-speech needs.
     logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
     try:
@@ -50,7 +52,7 @@ def main() -> NoReturn:
         if error.filename is None or error.strerror is None:
             raise
         text = f"{error.filename}: {error.strerror}. Check the path, its permissions and the room on the disk."
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {_escape(text)}")
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {_escape(terminal_text(text))}")
         sys.exit(1)
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; the same command continues where it was")

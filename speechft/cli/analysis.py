@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from speechft.cli.options import AsJson, Gpus, Out, Recipe, Threads, app, use_gpus, use_threads
+from speechft.cli.terminal import say
 
 
 @app.command()
@@ -39,7 +40,7 @@ def analyse(
         print(json.dumps(value))
         return
     result = AnalysisResult.model_validate(value)
-    print(f"weights moved by {100 * result.deviation.relative:.2f} % of their norm; cosine {result.cosine:.4f}, CKA {result.cka:.4f}")
+    say(f"weights moved by {100 * result.deviation.relative:.2f} % of their norm; cosine {result.cosine:.4f}, CKA {result.cka:.4f}")
 
 
 @app.command()
@@ -58,4 +59,4 @@ def similarity(
     from speechft.recipes import load_recipe
 
     build_analysis(load_recipe(AnalysisTableRecipe, recipe), results, out, figures or out, recipe.stem)
-    print((out / f"{recipe.stem}.md").read_text(encoding="utf-8"))
+    say((out / f"{recipe.stem}.md").read_text(encoding="utf-8"))

@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from speechft.cli.options import Out, Recipe, app
+from speechft.cli.terminal import say
+from speechft.escapes import terminal_text
 
 _SHOWN = 5
 """Problems of a corpus that `--check` prints in full."""
@@ -44,14 +46,14 @@ def prepare(
     corpus = load_corpus_recipe(recipe) if recipe else CorpusRecipe(kind="csv", path=csv)
     summary = prepare_corpus(corpus, out)
     for split, found in summary["splits"].items():
-        print(f"{split}: {found['utterances']} utterances, {found['hours']:.3f} h, {found['speakers']} speakers")
+        say(f"{split}: {found['utterances']} utterances, {found['hours']:.3f} h, {found['speakers']} speakers")
     for size in summary.get("published", ()):
         if not size["agrees"]:
-            print(f"{size['split'] or 'all splits'}: {size['found']:g} {size['what']}, published are {size['published']:g}")
+            say(f"{size['split'] or 'all splits'}: {size['found']:g} {size['what']}, published are {size['published']:g}")
     if "order" in summary:
-        print(f"order: {summary['order']}")
+        say(f"order: {summary['order']}")
     for note in summary.get("notes", ()):
-        print(f"note: {note}")
+        say(f"note: {note}")
 
 
 def _check_corpora(experiment: Path) -> None:
@@ -72,20 +74,19 @@ def _check_corpora(experiment: Path) -> None:
     for corpus in found:
         for number, row in enumerate(corpus.splits):
             hours = "-" if row.hours is None else f"{row.hours:.2f}"
-            table.add_row(
-                "" if number else row.corpus, row.split, row.found, row.expected or "-", hours, "" if number else str(row.problems)
-            )
+            cells = ["" if number else row.corpus, row.split, row.found, row.expected or "-", hours, "" if number else str(row.problems)]
+            table.add_row(*map(terminal_text, cells))
     # Where there is no terminal, lines are as long as they need to be.
-    Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
+    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 200).print(table)
     for corpus in found:
         for problem in corpus.problems[:_SHOWN]:
-            print(f"{corpus.corpus}: {problem}")
+            say(f"{corpus.corpus}: {problem}")
         if len(corpus.problems) > _SHOWN:
-            print(f"{corpus.corpus}: and {len(corpus.problems) - _SHOWN} more")
+            say(f"{corpus.corpus}: and {len(corpus.problems) - _SHOWN} more")
         for sentence in corpus.unmet:
-            print(sentence)
+            say(sentence)
         for remark in (*corpus.remarks, *corpus.notes):
-            print(f"{corpus.corpus}: remark: {remark}")
+            say(f"{corpus.corpus}: remark: {remark}")
     if any(corpus.problems or corpus.unmet for corpus in found):
         raise typer.Exit(1)
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from speechft.cli.options import AsJson, Family, Out, Recipe, app, print_mapping
+from speechft.cli.terminal import say
 from speechft.errors import ConfigError
 
 
@@ -118,7 +119,7 @@ def export(
         place = model.resolve()
         out = place.parent / f"{place.name}_{format}{'' if format == 'transformers' else '.pt'}"
     export_checkpoint(model, out, format=format)
-    print(out)
+    say(out)
 
 
 @app.command()

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from speechft.cli.options import AsJson, Out, app
+from speechft.cli.terminal import say
+from speechft.escapes import terminal_text
 
 
 @app.command()
@@ -44,7 +46,7 @@ def doctor(
         if not as_json:
             remedy = f"  -> {finding.remedy}" if finding.remedy else ""
             colour = {PROBLEM: "bold red", WARNING: "yellow"}.get(finding.status, "green")
-            console.print(f"[{colour}]{finding.status:<8}[/]{escape(f'{finding.name}: {finding.found}{remedy}')}")
+            console.print(f"[{colour}]{finding.status:<8}[/]{escape(terminal_text(f'{finding.name}: {finding.found}{remedy}'))}")
     counts = {status: sum(finding.status == status for finding in findings) for status in (WARNING, PROBLEM)}
     if as_json:
         print(json.dumps([finding._asdict() for finding in findings], indent=1))
@@ -102,10 +104,10 @@ def jobs(
     if as_json:
         print(json.dumps({**values, "failures": [failure.to_json() for failure in failures]}, indent=1))
     elif not run.planned and not run.jobs:
-        print(f"{run.path}: no job was planned. Its last line: {run.last_line}")
+        say(f"{run.path}: no job was planned. Its last line: {run.last_line}")
     else:
-        print(print_summary(values))
+        say(print_summary(values))
         if failures:
-            print(print_failures(failures))
+            say(print_failures(failures))
     if failures:
         raise typer.Exit(1)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from speechft.cli.options import Out, Recipe, app
+from speechft.cli.terminal import say
 
 _ALPHA = "Weight of the fine-tuned side, or several at once: 0:1:0.1 or 0,0.25,1. 0.25 unless a recipe says otherwise."
 
@@ -51,7 +52,7 @@ def merge(
         run(base, finetuned, out, alpha=alphas, **options)
         return
     for member in merge_family(base, finetuned, out, alphas, **options).values():
-        print(member)
+        say(member)
 
 
 def _alphas(text: str) -> float | tuple[float, ...]:

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from speechft.cli.terminal import say
+
 app = typer.Typer(
     help="Stable fine-tuning, merging and SUPERB evaluation of speech encoders.",
     no_args_is_help=True,
@@ -65,4 +67,4 @@ def print_mapping(values: dict[str, Any], as_json: bool) -> None:
         print(json.dumps(values, indent=1))
         return
     for key, value in values.items():
-        print(f"{key}: {value}")
+        say(f"{key}: {value}")

@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 import typer
 
 from speechft.cli.options import AsJson, Threads, app, use_threads
+from speechft.cli.terminal import say
+from speechft.escapes import terminal_text
 
 
 @app.command()
@@ -41,11 +43,11 @@ def rehearse(
 
     made = derive(experiment, out, corpora=corpora, encoders=encoders, gpus=gpus)
     for remark in made.remarks:
-        print(f"remark: {remark}")
+        say(f"remark: {remark}")
     file = shlex.quote(str(made.experiment))
-    print(f"{made.experiment} is written. Run it here or on a cluster; `speechft jobs` then says what was done:")
-    print(f"  snakemake --cores all --configfile {file}")
-    print(f"  snakemake --profile slurm --configfile {file} -- all")
+    say(f"{made.experiment} is written. Run it here or on a cluster; `speechft jobs` then says what was done:")
+    say(f"  snakemake --cores all --configfile {file}")
+    say(f"  snakemake --profile slurm --configfile {file} -- all")
 
 
 @app.command()
@@ -94,13 +96,13 @@ def plan(
     console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else max(120, needed))
     for part in parts:
         if not isinstance(part, TextTable):
-            console.print(part)
+            console.print(terminal_text(part))
             continue
         table = Table(box=box.SIMPLE)
         for column, heading in enumerate(part.headings):
             table.add_column(heading, justify="right" if column >= part.numbers else "left")
         for number, row in enumerate(part.rows):
-            table.add_row(*row, end_section=number == len(part.rows) - 2 and part.rows[-1][0] == "total")
+            table.add_row(*map(terminal_text, row), end_section=number == len(part.rows) - 2 and part.rows[-1][0] == "total")
         console.print(table)
 
 
@@ -135,15 +137,15 @@ def calibrate(
         load_throughput(out)  # fail early if the file is damaged
     found = run(device, encoder or DEFAULT_ENCODERS, folder=folder, seconds=seconds)
     save_device(out, found)
-    print(f"{found.label} ({found.clock})")
+    say(f"{found.label} ({found.clock})")
     for name, speed in found.encoders.items():
         forward, update = (
             ", ".join(f"{value:.3g} in {precision}" for precision, value in speeds.items()) for speeds in (speed.forward, speed.update)
         )
-        print(f"{name}, hours of audio an hour: forward {forward}; forward and backward {update}")
+        say(f"{name}, hours of audio an hour: forward {forward}; forward and backward {update}")
     for task, hours in found.heads.items():
-        print(f"head of {task}: {hours:.3g} h of audio an hour at one learning rate")
+        say(f"head of {task}: {hours:.3g} h of audio an hour at one learning rate")
     for task, steps in found.pooled_steps.items():
-        print(f"head of {task}: {steps:.3g} steps a second at all learning rates")
-    print(f"search: {found.search_frames / 1e6:.3g} million pairs of frames a second; {folder}: {found.write_mb:.3g} MB/s written")
-    print(out)
+        say(f"head of {task}: {steps:.3g} steps a second at all learning rates")
+    say(f"search: {found.search_frames / 1e6:.3g} million pairs of frames a second; {folder}: {found.write_mb:.3g} MB/s written")
+    say(out)

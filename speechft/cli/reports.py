@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from speechft.cli.options import Out, app
+from speechft.cli.terminal import say
 
 
 @app.command()
@@ -37,12 +38,12 @@ def tables(
         if cells and len(cells) > 1:
             raise typer.BadParameter("an experiment takes one folder of cells; cell files go with the recipe of a table")
         for name in build_experiment(source, cells[0] if cells else None, published, out, figures, only or ()):
-            print(out / f"{name}.md")
+            say(out / f"{name}.md")
         return
     if figures or only:
         raise typer.BadParameter("--figures and --only go with an experiment; `speechft figure` draws one table")
     build_table(load_recipe(TableRecipe, source), cells or [], published, out, source.stem)
-    print((out / f"{source.stem}.md").read_text(encoding="utf-8"))
+    say((out / f"{source.stem}.md").read_text(encoding="utf-8"))
 
 
 @app.command()
@@ -60,7 +61,7 @@ def differences(
     from speechft.tables import build_differences
 
     build_differences(load_recipe(TableRecipe, recipe), cells, out, figures or out, recipe.stem)
-    print((out / f"{recipe.stem}.md").read_text(encoding="utf-8"))
+    say((out / f"{recipe.stem}.md").read_text(encoding="utf-8"))
 
 
 @app.command()
@@ -94,7 +95,7 @@ def curve(
     from speechft.tables import build_curve
 
     build_curve(load_recipe(CurveRecipe, recipe), cells, out, figures or out, recipe.stem)
-    print((out / f"{recipe.stem}.md").read_text(encoding="utf-8"))
+    say((out / f"{recipe.stem}.md").read_text(encoding="utf-8"))
 
 
 @app.command()

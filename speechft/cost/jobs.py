@@ -170,7 +170,7 @@ class Jobs:
         """Files that are downloaded, of those that a job reads."""
         for path in paths:
             if path in self.flow.public_files:
-                self._add("fetch", self.flow.public_files[path].split()[0])
+                self._add("fetch", self.flow.public_files[path][0])
 
     def _recipe(self, name: str) -> None:
         self._add("recipe", name)

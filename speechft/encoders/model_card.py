@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from speechft.escapes import json_text, markdown_code, markdown_escape, markdown_item, yaml_text
 from speechft.files import read_json, write_text
 
 _HOW = {
@@ -33,20 +36,20 @@ def write_model_card(model_dir: str | Path, provenance: Mapping[str, Any], name:
     model_dir = Path(model_dir)
     config = read_json(model_dir / "config.json")
     family = str(config.get("model_type", "unknown"))
-    inputs = [f"| {role} | {item['name']} | `{item['sha256']}` |" for role, item in provenance.get("inputs", {}).items()]
-    inputs += [f"| result | {file} | `{digest}` |" for file, digest in provenance.get("outputs", {}).items()]
+    inputs = [_input_row(role, item["name"], item["sha256"]) for role, item in provenance.get("inputs", {}).items()]
+    inputs += [_input_row("result", file, digest) for file, digest in provenance.get("outputs", {}).items()]
     normalised = bool(config.get("speechft_normalize"))
     audio = "Waveforms are normalised to zero mean and unit variance." if normalised else "Waveforms go in as they are."
     lines = [
         "---",
         "library_name: transformers",
         "pipeline_tag: feature-extraction",
-        f"tags: [speech, {family}]",
+        f"tags: [speech, {yaml_text(family)}]",
         "---",
         "",
-        f"# {name or model_dir.name}",
+        f"# {markdown_escape(name or model_dir.name)}",
         "",
-        f"A {family} speech encoder with {_sizes(config)}, for 16 kHz mono speech. {audio}",
+        f"A {markdown_escape(family)} speech encoder with {markdown_escape(_sizes(config))}, for 16 kHz mono speech. {audio}",
         "",
         "## How it was made",
         "",
@@ -55,11 +58,15 @@ def write_model_card(model_dir: str | Path, provenance: Mapping[str, Any], name:
     ]
     if inputs:
         lines += ["| role | file | SHA-256 |", "|---|---|---|", *inputs, ""]
-    recipe = [f"- {key}: {value}" for key, value in provenance.get("recipe", {}).items()]
+    recipe = [f"- {markdown_item(f'{key}: {value}')}" for key, value in provenance.get("recipe", {}).items()]
     versions = ", ".join(f"{package} {version}" for package, version in provenance.get("versions", {}).items())
-    lines += [*recipe, *([""] if recipe else []), f"Software: {versions}. Everything is in `provenance.json`.", ""]
+    lines += [*recipe, *([""] if recipe else []), f"Software: {markdown_escape(versions)}. Everything is in `provenance.json`.", ""]
     lines += ["## How to load it", "", "```python", *_usage(family), "```", "", *_elsewhere(family, name or model_dir.name)]
     write_text(model_dir / "README.md", "\n".join(lines))
+
+
+def _input_row(role: str, file: str, digest: str) -> str:
+    return f"| {markdown_escape(role)} | {markdown_escape(str(file))} | {markdown_code(str(digest))} |"
 
 
 def _sizes(config: Mapping[str, Any]) -> str:
@@ -97,7 +104,7 @@ def _elsewhere(family: str, name: str) -> list[str]:
             "```python",
             "from fairseq.checkpoint_utils import load_model_ensemble_and_task",
             "",
-            f'(model,), cfg, task = load_model_ensemble_and_task(["{name}_fairseq.pt"])',
+            f"(model,), cfg, task = load_model_ensemble_and_task([{_literal(f'{name}_fairseq.pt')}])",
             "```",
             "",
         ]
@@ -108,9 +115,14 @@ def _elsewhere(family: str, name: str) -> list[str]:
         "```python",
         "from s3prl.nn import S3PRLUpstream",
         "",
-        f'upstream = S3PRLUpstream("{family}_local", path_or_url="{name}_s3prl.pt")',
+        f'upstream = S3PRLUpstream("{family}_local", path_or_url={_literal(f"{name}_s3prl.pt")})',
         "```",
         "",
-        f"or `run_downstream.py -u {family}_local -k {name}_s3prl.pt`.",
+        f"or {markdown_code(shlex.join(['run_downstream.py', '-u', f'{family}_local', '-k', f'{name}_s3prl.pt']))}.",
         "",
     ]
+
+
+def _literal(text: str) -> str:
+    """Text as a literal of Python, on one line."""
+    return json_text(json.dumps(text, ensure_ascii=False))

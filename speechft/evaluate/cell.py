@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from speechft.errors import ConfigError, SpeechFTError, TableError
-from speechft.files import read_json, write_json
+from speechft.files import read_json, sha256_json, write_json
 from speechft.validation import FeaturePrecision, Strict, validate
 
-Scores = dict[str, float]
+Score = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Scores = dict[str, Score]
 """Metric key (e.g. "PR", "SF_F1") -> value as tables show it: percent."""
 
 
@@ -117,7 +118,7 @@ class Cell(Strict):
     protocol: Literal["superb", "quick"]
     precision: FeaturePrecision | None = Field(description="Of the encoder's passes; heads are in fp32. Null: not recorded.")
     metrics: Scores = Field(description="Mean over seeds, on test.")
-    values: dict[str, list[float]] = Field(description="On test, one value a seed; in cross-validation the mean over its folds.")
+    values: dict[str, list[Score]] = Field(description="On test, one value a seed; in cross-validation the mean over its folds.")
     selected_on: Literal["dev", "test"] = Field(
         "dev", description="The split that chose step and learning rate: test where SUPERB does so (ASV without trials of dev)."
     )
@@ -136,6 +137,9 @@ class Cell(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Cell:
+        self._check_recipe()
+        _refuse_repeated("selected", [(chosen.seed, chosen.fold) for chosen in self.selected])
+        _refuse_repeated("trials", [(trial.seed, trial.fold, trial.learning_rate, trial.layer) for trial in self.trials])
         seeds = list(dict.fromkeys(chosen.seed for chosen in self.selected))
         for key, mean in self.metrics.items():
             values = self.values.get(key, [])
@@ -146,13 +150,29 @@ class Cell(Strict):
                     raise ValueError(f"values.{key} of seed {seed} is not the mean of its scores in `selected`")
         return self
 
+    def _check_recipe(self) -> None:
+        """The recipe is the one that was hashed, and what the cell says beside it is what it says."""
+        if sha256_json(self.recipe) != self.hashes.recipe:
+            raise ValueError("recipe: does not have the hash in hashes.recipe, so it was changed afterwards")
+        seeds = sorted({chosen.seed for chosen in self.selected if chosen.seed is not None})
+        said = {"task": self.task, "protocol": self.protocol, "precision": self.precision, "seeds": seeds or None}
+        for key, value in said.items():
+            of_recipe = sorted(self.recipe[key]) if key == "seeds" and key in self.recipe else self.recipe.get(key)
+            if value is not None and of_recipe is not None and value != of_recipe:
+                raise ValueError(f"{key}: is {value!r}, and {of_recipe!r} in the recipe of the cell")
+
+
+def _refuse_repeated(key: str, places: Sequence[tuple[Any, ...]]) -> None:
+    if twice := [place for place in places if places.count(place) > 1]:
+        raise ValueError(f"{key}: seed {twice[0][0]} is there twice with the same setting")
+
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
 def _differ(found: float, expected: float) -> bool:
-    return abs(found - expected) > 1e-6 * max(1.0, abs(expected))
+    return not abs(found - expected) <= 1e-6 * max(1.0, abs(expected))  # also of NaN
 
 
 def write_cell(cell: Cell, path: str | Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from speechft.errors import TableError, missing_file
 from speechft.outputs import check_figure
-from speechft.tables.canvas import new_page, save_figure
+from speechft.tables.canvas import MAX_LEGEND, MAX_PANELS_HEIGHT, legend_note, new_page, save_figure, short
 from speechft.text_files import read_text
 
 if TYPE_CHECKING:
@@ -136,10 +136,15 @@ def running_mean(values: Sequence[float], window: int) -> list[float]:
 
 def _draw(runs: Sequence[TrainingCurves], title: str) -> Figure:
     quantities = list(dict.fromkeys(name for run in runs for name in (*run.training, *run.validation)))
-    down = -(-len(quantities) // _COLUMNS)
+    fitting = int(MAX_PANELS_HEIGHT / _HEIGHT) * _COLUMNS
     notes = ["Thin: every update; thick: running mean; points: validation."]
     if any(run.head_until is not None for run in runs):
         notes[0] += " Dotted: end of the phase that trains the head alone."
+    if len(quantities) > fitting:
+        notes.append(f"Only the first {fitting} of {len(quantities)} columns are drawn, which is what a figure has room for.")
+        quantities = quantities[:fitting]
+    down = -(-len(quantities) // _COLUMNS)
+    notes.append(legend_note(len(runs)))
     figure = new_page(title, notes, 0.4 + _WIDTH * _COLUMNS, _HEIGHT * down)
     panels = figure.subplots(down, _COLUMNS, squeeze=False)
     for place, panel in enumerate(panels.flat):
@@ -167,7 +172,7 @@ def _panel(panel: Axes, runs: Sequence[TrainingCurves], quantity: str) -> None:
             panel.plot(updates, values, color=colour, marker="o", markersize=3.5, linewidth=0.8, linestyle="--", zorder=3)
         if run.head_until is not None:
             panel.axvline(run.head_until, color=colour, linestyle=":", linewidth=1.0, zorder=1)
-    panel.set_title(_NAMES.get(quantity, f"{quantity} (dev)" if quantity.isupper() else quantity), fontsize=8.5, loc="left")
+    panel.set_title(_NAMES.get(quantity, short(f"{quantity} (dev)" if quantity.isupper() else quantity)), fontsize=8.5, loc="left")
     panel.set_xlabel("updates", fontsize=7.5)
     panel.tick_params(labelsize=7)
     panel.yaxis.grid(visible=True, color="#dddddd", linewidth=0.6)
@@ -178,5 +183,7 @@ def _legend(panel: Axes, runs: Sequence[TrainingCurves]) -> None:
     from matplotlib.lines import Line2D
 
     style: dict[str, Any] = {"linewidth": 1.4}
-    lines = [Line2D([], [], color=COLOURS[index % len(COLOURS)], label=run.label, **style) for index, run in enumerate(runs)]
+    lines = [
+        Line2D([], [], color=COLOURS[index % len(COLOURS)], label=short(run.label), **style) for index, run in enumerate(runs[:MAX_LEGEND])
+    ]
     panel.legend(handles=lines, loc="best", fontsize=6.5, framealpha=0.85, edgecolor="none")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from speechft.config import (
 from speechft.corpus_recipes import PublishedCorpus
 from speechft.devices import visible_gpus
 from speechft.errors import ConfigError, missing_file
+from speechft.escapes import one_line
 from speechft.files import from_here, read_json, sha256_file, write_json, write_text
 from speechft.finetune_options import JointTask
 from speechft.output_kinds import WITH_MARKER
@@ -105,7 +107,10 @@ def rehearse(
     parse_experiment(values, str(folder / EXPERIMENT))
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=140)
     write_json(folder / MARKER, {"rehearsal_of": str(source), "corpora": corpora, "encoders": encoders})
-    write_text(folder / EXPERIMENT, f"# {_NOTE}\n# Made by `speechft rehearse {source}`; made again, it replaces this file.\n{text}")
+    write_text(
+        folder / EXPERIMENT,
+        f"# {_NOTE}\n# Made by `speechft rehearse {one_line(shlex.quote(str(source)))}`; made again, it replaces this file.\n{text}",
+    )
     return Rehearsal(folder / EXPERIMENT, tuple(remarks))
 
 

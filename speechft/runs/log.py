@@ -178,7 +178,7 @@ class _Reader:
             return
         pairs = [pair.partition("=") for pair in keys.get("wildcards", "").split(", ") if pair]
         job.wildcards = {name: value for name, _, value in pairs}
-        job.outputs, job.logs = _names(keys.get("output", "")), _names(keys.get("log", ""))
+        job.outputs, job.logs = keys.get("output", "").split(", "), _logs(keys.get("log", ""))
         job.attempts += 1
         job.state, job.cause, job.since = "running", None, self.now
         job.began = job.began or self.now
@@ -190,7 +190,7 @@ class _Reader:
             job.grouped = grouped
             status = _STATUS.search(keys.get("message", ""))
             job.cause = _CAUSES.get(status[1] if status else self.signal or "")
-            job.logs = _names(keys.get("log", "").removesuffix(_HINT)) or job.logs
+            job.logs = _logs(keys.get("log", "").removesuffix(_HINT)) or job.logs
         self.signal = None
 
     def _finish(self, jobid: int) -> None:
@@ -221,5 +221,6 @@ def cause_in(text: str) -> str | None:
     return _CAUSES.get(found[1] or found[2]) if found else None
 
 
-def _names(text: str) -> list[str]:
-    return [name for name in text.split(", ") if name]
+def _logs(text: str) -> list[str]:
+    """Names of logs; folders in them may hold a comma."""
+    return [name for name in re.split(r"(?<=\.log), ", text) if name]

@@ -24,7 +24,7 @@ def job_files(flow: Workflow, job: Job, results: str) -> tuple[str, str] | None:
     if job.rule == "recipe":
         return None
     if job.rule == "fetch":
-        file = next(path for path, arguments in flow.public_files.items() if arguments.split()[0] == job.names[0])
+        file = next(path for path, arguments in flow.public_files.items() if arguments[0] == job.names[0])
         return f"{results}/logs/fetch/{file}.log", file
     if job.rule == "evaluate":
         return log, f"{results}/cells/{names}.json"

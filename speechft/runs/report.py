@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from speechft.escapes import terminal_text
 from speechft.files import write_json
 from speechft.runs.last_words import last_line, last_words, log_text
 from speechft.runs.log import Job, RunLog, cause_in
@@ -106,7 +107,7 @@ def _written_since(path: str, began: datetime | None) -> bool:
 
 def print_failures(failures: Sequence[Failure]) -> str:
     """The failed jobs as text."""
-    return "\n".join([f"Failed jobs: {len(failures)}", *map(str, failures)])
+    return terminal_text("\n".join([f"Failed jobs: {len(failures)}", *map(str, failures)]))
 
 
 def _note(log: Path) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from speechft.escapes import one_line
 from speechft.files import atomic_file
 from speechft.output_kinds import PROGRAM
 from speechft.outputs import check_figure
@@ -14,11 +15,18 @@ from speechft.outputs import check_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+MAX_PANELS_HEIGHT = 90.0
+"""Inches that panels can take, 18 000 pixels; with the longest title and notes a figure has 20 000. What does not fit is left out, and
+the figure says so."""
+MAX_LEGEND = 20
+_HEAD_LINES, _FOOT_LINES = 6, 55
+
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so the figure is the same everywhere
     "font.size": 8,
     "svg.hashsalt": "speechft",
     "svg.fonttype": "path",
+    "text.parse_math": False,  # a $ in a name is a $
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
@@ -39,14 +47,27 @@ def save_figure(draw: Callable[[], Figure], out_png: str | Path, **style: Any) -
             figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": PROGRAM})
 
 
+def short(text: str, length: int = 80) -> str:
+    """A name on one line, cut where it would leave no room for anything else."""
+    line = one_line(text)
+    return line if len(line) <= length else f"{line[: length - 3]}..."
+
+
+def legend_note(count: int) -> str:
+    """What a figure with `count` names says of those that its legend leaves out; empty if it has all."""
+    return f"The legend has the first {MAX_LEGEND} of {count} names." if count > MAX_LEGEND else ""
+
+
 def new_page(title: str, notes: Sequence[str], width: float, panels_height: float) -> Figure:
     """A figure of `width` inches with `title` above and `notes` below a space of `panels_height` inches for panels."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    head = textwrap.wrap(title, int(width * 10))
-    foot = [line for note in notes for line in textwrap.wrap(note, int(width * 16))]
+    head = textwrap.wrap(one_line(title), int(width * 10), max_lines=_HEAD_LINES, placeholder=" ...")
+    foot = [line for note in notes for line in textwrap.wrap(one_line(note), int(width * 16))]
+    if len(foot) > _FOOT_LINES:
+        foot = [*foot[: _FOOT_LINES - 1], f"... and {len(foot) - _FOOT_LINES + 1} more lines of notes, which the table has."]
     head_height, foot_height = 0.25 + 0.18 * len(head), 0.14 * len(foot) + 0.15
     height = panels_height + head_height + foot_height
     body = (0, foot_height / height, 1, 1 - (head_height + foot_height) / height)

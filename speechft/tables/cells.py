@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from speechft.errors import TableError, missing_file
 from speechft.evaluate.cell import Cell, read_cell
-from speechft.tables.metrics import task_metrics
+from speechft.tables.metrics import METRICS, task_metrics
 
 Key = tuple[str | None, str | None, str | None, str]
 
@@ -53,7 +52,15 @@ def _read(path: Path) -> Cell:
     if set(cell.metrics) != expected or set(cell.values) != expected:
         given = ", ".join(sorted(set(cell.metrics) | set(cell.values))) or "nothing"
         raise TableError(f"{path}: task {cell.task!r} gives {', '.join(sorted(expected))}, found {given}. Run the evaluation again.")
-    for key, values in cell.values.items():
-        if not all(map(math.isfinite, values)):
-            raise TableError(f"{path}: values.{key} holds NaN or Inf. Run the evaluation again.")
+    _check_ranges(cell, path)
     return cell
+
+
+def _check_ranges(cell: Cell, path: Path) -> None:
+    for key, values in cell.values.items():
+        highest = METRICS[key].highest
+        tests = [chosen.test[key] for chosen in cell.selected if key in chosen.test]
+        devs = [trial.dev[key] for trial in cell.trials if key in trial.dev]
+        for name, found in ((f"values.{key}", values), (f"selected.test.{key}", tests), (f"trials.dev.{key}", devs)):
+            if bad := [value for value in found if not 0 <= value <= highest]:
+                raise TableError(f"{path}: {name} is {bad[0]:g}; it can be 0 to {highest:g}. Run the evaluation again.")

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from speechft.alphas import alpha_text
+from speechft.escapes import markdown_escape
 from speechft.files import write_text
 from speechft.output_kinds import CURVE
 from speechft.outputs import check_shown
 from speechft.recipes import CurveRecipe, TableRecipe
 from speechft.tables.build import existing_cells
 from speechft.tables.canvas import save_figure
+from speechft.tables.csv_file import csv_file
 from speechft.tables.curve_figure import draw_curve
 from speechft.tables.layout import Table, arrange
 from speechft.tables.published import Published
-from speechft.tables.render import PENDING, entry_text, markdown_escape, markdown_page
+from speechft.tables.render import PENDING, entry_text, markdown_page
 from speechft.tables.scores import SUPERB_S_TASKS
 
 
@@ -67,8 +68,6 @@ def curve_markdown(recipe: CurveRecipe, table: Table) -> str:
 
 def curve_csv(recipe: CurveRecipe, table: Table) -> str:
     """One line for each alpha and metric, full precision; what is not known is empty."""
-    import pandas as pd
-
     records: list[dict[str, Any]] = [
         {
             "alpha": point.alpha,
@@ -78,7 +77,7 @@ def curve_csv(recipe: CurveRecipe, table: Table) -> str:
             "interval_95": entry.half_width,
             "std": entry.std,
             "seeds": entry.seeds,
-            "values": ";".join(map(repr, entry.values)),
+            "values": entry.values,
             "status": "measured" if entry.number else PENDING if entry.defined else "undefined",
             "unit": column.metric.unit,
             "higher_is_better": column.metric.higher_is_better,
@@ -96,6 +95,4 @@ def curve_csv(recipe: CurveRecipe, table: Table) -> str:
         for column in table.columns
         for entry in [column.entries[row]]
     ]
-    buffer = StringIO()
-    pd.DataFrame.from_records(records).to_csv(buffer, index=False, lineterminator="\n")
-    return buffer.getvalue()
+    return csv_file(records)

@@ -6,7 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from speechft.recipes import CurveRecipe
-from speechft.tables.canvas import new_page
+from speechft.tables.canvas import new_page, short
 from speechft.tables.layout import Column, Table
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ def _legend(panel: Axes, recipe: CurveRecipe) -> None:
     between = dict.fromkeys(point.label for point in recipe.points if point.alpha not in (0, 1))
     panel.legend(
         handles=[
-            Line2D([], [], **_START, label=f"{recipe.start} (alpha 0)"),
-            Line2D([], [], **_CURVE, label=", ".join(between)),
-            Line2D([], [], **_END, label=f"{recipe.end} (alpha 1)"),
+            Line2D([], [], **_START, label=f"{short(recipe.start)} (alpha 0)"),
+            Line2D([], [], **_CURVE, label=short(", ".join(between))),
+            Line2D([], [], **_END, label=f"{short(recipe.end)} (alpha 1)"),
             Line2D([], [], **_PAPER, label=f"alpha {PAPER_ALPHA:g}, the paper's"),
         ],
         loc="best", fontsize=6.5, framealpha=0.85, edgecolor="none", labelspacing=0.3,

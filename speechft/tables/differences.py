@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from speechft.output_kinds import DIFFERENCES
 from speechft.outputs import check_shown
 from speechft.recipes import TableRecipe
 from speechft.tables.build import existing_cells
+from speechft.tables.csv_file import csv_file
 from speechft.tables.estimate import Estimate
 from speechft.tables.figure import build_differences_figure
 from speechft.tables.layout import Column, Entry, Table, arrange
@@ -138,8 +138,6 @@ def _excludes_0(entry: Entry) -> bool:
 
 def differences_csv(found: Differences) -> str:
     """One line for each difference and metric, full precision; what is not known is empty."""
-    import pandas as pd
-
     records: list[dict[str, Any]] = []
     for index, (first, second) in enumerate(found.pairs):
         row, other = found.of.rows[first], found.of.rows[second]
@@ -163,6 +161,4 @@ def differences_csv(found: Differences) -> str:
                     "excludes_0": _excludes_0(entry) if entry.half_width is not None else None,
                 }
             )
-    buffer = StringIO()
-    pd.DataFrame.from_records(records).to_csv(buffer, index=False, lineterminator="\n")
-    return buffer.getvalue()
+    return csv_file(records)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speechft.outputs import check_figure
 from speechft.recipes import TableRecipe
 from speechft.tables.build import existing_cells
-from speechft.tables.canvas import new_page, save_figure
+from speechft.tables.canvas import MAX_PANELS_HEIGHT, new_page, save_figure, short
 from speechft.tables.layout import Column, Table, arrange
 from speechft.tables.published import Published
 from speechft.tables.render import PENDING, UNDEFINED
@@ -60,6 +61,11 @@ def _draw(
     columns = [column for column in table.columns if any(entry.defined for entry in column.entries)]
     across = min(_COLUMNS, len(columns))
     down = -(-len(columns) // across)
+    lines = (MAX_PANELS_HEIGHT / down - _PANEL_EXTRA) / _LINE_HEIGHT - 1
+    fitting = sum(place <= lines for place in _positions(table)[0])
+    if fitting < len(table.rows):
+        note = f"Only the first {fitting} of {len(table.rows)} rows are drawn, which is what a figure has room for; the table has all."
+        return _draw(_first_rows(table, fitting), kinds[:fitting], [note, *foot], draw_lines)
     positions, headings = _positions(table)
     panel_height = _PANEL_EXTRA + _LINE_HEIGHT * (max([*positions, *(place for _, place in headings)]) + 1)
     width = 1.3 + _WIDTH * across
@@ -72,6 +78,11 @@ def _draw(
         else:
             panel.set_visible(False)
     return figure
+
+
+def _first_rows(table: Table, count: int) -> Table:
+    columns = tuple(replace(column, entries=column.entries[:count]) for column in table.columns)
+    return replace(table, rows=table.rows[:count], hashes=table.hashes[:count], columns=columns)
 
 
 def _positions(table: Table) -> tuple[list[float], list[tuple[str, float]]]:
@@ -122,7 +133,9 @@ def _panel(
         )  # fmt: skip
     panel.margins(x=0.22)
     panel.set_ylim(max(positions) + 0.6, min([*positions, *(place for _, place in headings)]) - 0.8)
-    panel.set_title("\n".join(textwrap.wrap(column.metric.title.removesuffix(f" {column.metric.arrow}"), 30)), fontsize=8.5, loc="left")
+    panel.set_title(
+        "\n".join(textwrap.wrap(short(column.metric.title.removesuffix(f" {column.metric.arrow}")), 30)), fontsize=8.5, loc="left"
+    )
     panel.set_xlabel(
         "better →" if column.metric.higher_is_better else "← better",
         fontsize=7.5,
@@ -134,11 +147,11 @@ def _panel(
     panel.set_axisbelow(True)
     if not any(entry.mean is not None for entry in column.entries):
         panel.set_xticks([])
-    panel.set_yticks(positions, [table.label(row) for row in range(len(table.rows))])
+    panel.set_yticks(positions, [short(table.label(row)) for row in range(len(table.rows))])
     if labelled:
         for text, height in headings:
             panel.annotate(
-                text, (0.0, height), xycoords=panel.get_yaxis_transform(), xytext=(-4, 0), textcoords="offset points", ha="right",
+                short(text), (0.0, height), xycoords=panel.get_yaxis_transform(), xytext=(-4, 0), textcoords="offset points", ha="right",
                 va="center", fontsize=7, color="#333333", fontweight="bold", annotation_clip=False,
             )  # fmt: skip
 

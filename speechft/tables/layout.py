@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -123,7 +124,7 @@ class Table:
         entry = column.entries[row]
         if self.command is None or column.metric.task is None or entry.number or not entry.defined:
             return None
-        return f"{self.command}{'/'.join(_model(self.rows[row]))}/{column.metric.task}.json"
+        return f"{self.command}{_quoted(self.rows[row])}/{column.metric.task}.json"
 
     @property
     def pending_commands(self) -> tuple[str, ...]:
@@ -134,7 +135,7 @@ class Table:
             tasks = list(dict.fromkeys(str(column.metric.task) for column in waiting))
             if tasks:
                 names = f"{{{','.join(tasks)}}}" if len(tasks) > 1 else tasks[0]
-                found.append(f"{self.command}{'/'.join(_model(row))}/{names}.json")
+                found.append(f"{self.command}{_quoted(row)}/{names}.json")
         return tuple(dict.fromkeys(found))
 
 
@@ -246,6 +247,11 @@ def _add_own_score(recipe: TableRecipe, columns: list[Column]) -> list[str]:
 
 def _model(row: TableRow) -> tuple[str, str, str]:
     return (row.encoder, row.finetuning, row.method)
+
+
+def _quoted(row: TableRow) -> str:
+    """Name of a row's model in a shell command."""
+    return shlex.quote("/".join(_model(row)))
 
 
 def _partial_column(recipe: TableRecipe, columns: Sequence[Column]) -> list[Column]:

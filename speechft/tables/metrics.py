@@ -18,6 +18,8 @@ class TableMetric:
     higher_is_better: bool
     unit: str = "%"
     decimals: int = 2
+    highest: float = 100.0
+    """Largest value that a cell can hold; the smallest is 0. Error rates count insertions, so they pass 100 %."""
 
     @property
     def arrow(self) -> str:
@@ -44,20 +46,22 @@ class TableMetric:
         return f"{round(value, self.decimals) + 0.0:+.{self.decimals}f}"
 
 
+_INSERTIONS = 10_000.0
+"""Percent. A hypothesis with a hundred times the words of its reference is no result of a head here."""
 _ALL = (
-    TableMetric("PR", "PER", "pr", higher_is_better=False),
-    TableMetric("ASR", "WER", "asr", higher_is_better=False),
+    TableMetric("PR", "PER", "pr", higher_is_better=False, highest=_INSERTIONS),
+    TableMetric("ASR", "WER", "asr", higher_is_better=False, highest=_INSERTIONS),
     TableMetric("KS", "acc", "ks", higher_is_better=True),
-    TableMetric("QbE", "MTWV", "qbe", higher_is_better=True, unit="", decimals=4),
+    TableMetric("QbE", "MTWV", "qbe", higher_is_better=True, unit="", decimals=4, highest=1.0),
     TableMetric("SID", "acc", "sid", higher_is_better=True),
     TableMetric("ASV", "EER", "asv", higher_is_better=False),
-    TableMetric("SD", "DER", "sd", higher_is_better=False),
+    TableMetric("SD", "DER", "sd", higher_is_better=False, highest=_INSERTIONS),
     TableMetric("ER", "acc", "er", higher_is_better=True),
     TableMetric("IC", "acc", "ic", higher_is_better=True),
     TableMetric("SF_F1", "F1", "sf", higher_is_better=True),
-    TableMetric("SF_CER", "CER", "sf", higher_is_better=False),
+    TableMetric("SF_CER", "CER", "sf", higher_is_better=False, highest=_INSERTIONS),
     TableMetric("PC", "frame acc", "pc", higher_is_better=True),
-    TableMetric("ASR_ZH_CER", "Mandarin CER", "asr_zh", higher_is_better=False),
+    TableMetric("ASR_ZH_CER", "Mandarin CER", "asr_zh", higher_is_better=False, highest=_INSERTIONS),
     TableMetric("SUPERB_S", "SUPERB_S", None, higher_is_better=True, unit=""),
     TableMetric("SUPERB_FULL", "SUPERB_FULL", None, higher_is_better=True, unit=""),
 )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Callable
-from io import StringIO
 from typing import Any
 
+from speechft.escapes import code_line, html_escape, latex_escape, markdown_escape, markdown_item, one_line
+from speechft.tables.csv_file import csv_file
 from speechft.tables.layout import Column, Entry, Table
 from speechft.tables.notes import SECOND_HAND_MARK
 from speechft.tables.published import SECOND_HAND
@@ -16,21 +16,6 @@ PENDING = "pending"
 UNDEFINED = "n/a"
 _PENDING_HEADING = "Commands for the pending cells, row by row (on a cluster `--profile slurm` in place of `--cores all`)"
 _LEADING = ("method", "encoder", "fine-tuning")
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$", "†": r"$\dagger$", "‡": r"$\ddagger$",
-}  # fmt: skip
-
-
-def latex_escape(text: str) -> str:
-    """Plain text as LaTeX."""
-    return "".join(_LATEX.get(character, character) for character in text)
-
-
-def markdown_escape(text: str) -> str:
-    """Plain text as Markdown inside a table cell."""
-    return re.sub(r"([\\|*`<>\[\]])", r"\\\1", text)
 
 
 def entry_text(column: Column, row: int, escape: Callable[[str], str], bold: str) -> str:
@@ -82,9 +67,9 @@ def markdown_page(table: Table, header: list[str], rows: list[list[str]], leadin
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in [header, rules, *rows]
     ]
-    notes = [f"- {markdown_escape(note)}" for note in (*table.notes, *table.legend)]
-    waiting = table.pending_commands
-    commands = ["", f"{_PENDING_HEADING}:", "", "```", *waiting, "```"] if waiting else []
+    notes = [f"- {markdown_item(note)}" for note in (*table.notes, *table.legend)]
+    waiting = map(code_line, table.pending_commands)
+    commands = ["", f"{_PENDING_HEADING}:", "", "```", *waiting, "```"] if table.pending_commands else []
     return "\n".join([f"# {markdown_escape(table.title)}", "", *lines, "", *notes, *commands]).rstrip() + "\n"
 
 
@@ -107,7 +92,7 @@ def latex(table: Table) -> str:
         *(rf"\par\footnotesize {latex_escape(note)}" for note in (*table.notes, *table.legend)),
         r"\end{table}",
         *([f"% {_PENDING_HEADING}:"] if table.pending_commands else []),
-        *(f"% {command}" for command in table.pending_commands),
+        *(f"% {one_line(command)}" for command in table.pending_commands),
     ]
     return "\n".join(lines) + "\n"
 
@@ -121,13 +106,13 @@ _STYLE = (
 
 def html_page(table: Table) -> str:
     """A page of its own, without scripts or files from elsewhere."""
-    header, rows = _grid(table, html.escape, "<strong>{}</strong>")
+    header, rows = _grid(table, html_escape, "<strong>{}</strong>")
     lines = [
         "<!DOCTYPE html>",
         '<html lang="en">',
-        f'<head><meta charset="utf-8"><title>{html.escape(table.title)}</title><style>{_STYLE}</style></head>',
+        f'<head><meta charset="utf-8"><title>{html_escape(table.title)}</title><style>{_STYLE}</style></head>',
         "<body>",
-        f"<h1>{html.escape(table.title)}</h1>",
+        f"<h1>{html_escape(table.title)}</h1>",
         "<table>",
         "<thead><tr>" + "".join(f"<th>{cell}</th>" for cell in header) + "</tr></thead>",
         "<tbody>",
@@ -135,10 +120,10 @@ def html_page(table: Table) -> str:
         "</tbody>",
         "</table>",
         "<ul>",
-        *(f"<li>{html.escape(note)}</li>" for note in (*table.notes, *table.legend)),
+        *(f"<li>{html_escape(note)}</li>" for note in (*table.notes, *table.legend)),
         "</ul>",
         *([f"<p>{_PENDING_HEADING.replace('`', '')}:</p>"] if table.pending_commands else []),
-        *([f"<pre>{html.escape(chr(10).join(table.pending_commands))}</pre>"] if table.pending_commands else []),
+        *([f"<pre>{chr(10).join(map(html_escape, table.pending_commands))}</pre>"] if table.pending_commands else []),
         "</body>",
         "</html>",
     ]
@@ -147,8 +132,6 @@ def html_page(table: Table) -> str:
 
 def tidy_csv(table: Table) -> str:
     """One line for each row and column of the table, full precision; what is not known is empty."""
-    import pandas as pd
-
     records: list[dict[str, Any]] = [
         {
             "table": table.name,
@@ -165,7 +148,7 @@ def tidy_csv(table: Table) -> str:
             "interval_95": entry.half_width,
             "std": entry.std,
             "seeds": entry.seeds,
-            "values": ";".join(map(repr, entry.values)),
+            "values": entry.values,
             "protocol": entry.protocol,
             "precision": entry.precision,
             "published": entry.published,
@@ -179,6 +162,4 @@ def tidy_csv(table: Table) -> str:
         for column in table.columns
         for entry in [column.entries[index]]
     ]
-    buffer = StringIO()
-    pd.DataFrame.from_records(records).to_csv(buffer, index=False, lineterminator="\n")
-    return buffer.getvalue()
+    return csv_file(records)

@@ -3,12 +3,14 @@ import json
 import pytest
 
 from speechft.evaluate.cell import Cell
+from speechft.files import sha256_json
 from speechft.recipes import TableRecipe, TableRow
 
 
 def cell_json(encoder, finetuning, method, task, values, protocol="quick", precision="fp32", sha256="a" * 64):
     """A complete cell with made-up values: metric key -> one number a seed."""
     seeds = len(next(iter(values.values())))
+    recipe = {"task": task, "protocol": protocol, "seeds": list(range(seeds))}
     split = {"utterances": 10, "hours": 0.1}
     content = {
         "schema": 1,
@@ -26,8 +28,8 @@ def cell_json(encoder, finetuning, method, task, values, protocol="quick", preci
             for seed in range(seeds)
         ],
         "counts": {"train": split, "dev": split, "test": split, "labels": 2, "trainable_parameters": 1, "encoder_passes": 1},
-        "hashes": {"model": "0", "recipe": "0", "labels": "0", "manifests": {}},
-        "recipe": {},
+        "hashes": {"model": "0", "recipe": sha256_json(recipe), "labels": "0", "manifests": {}},
+        "recipe": recipe,
         "seconds": {"features": 0.0, "training": 0.0, "total": 0.0},
         "software": {},
     }

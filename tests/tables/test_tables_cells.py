@@ -72,3 +72,60 @@ def test_the_same_cell_twice(write_cell, tmp_path):
     copy.write_bytes(path.read_bytes())
     with pytest.raises(TableError, match=r"both are the cell e/f/m/ks"):
         read_cells([path, copy])
+
+
+@pytest.mark.parametrize(
+    ("task", "key", "value"),
+    [("ks", "KS", -5.0), ("ks", "KS", 250.0), ("ks", "KS", 1e300), ("asr", "ASR", -0.1), ("asr", "ASR", 1e5), ("qbe", "QbE", 3.0)],
+)
+def test_values_that_no_evaluation_gives(write_cell, task, key, value):
+    path = write_cell("e", "f", "m", task, {key: [value]})
+    assert f"{path}: values.{key} is {value:g}; it can be 0 to" in refused(path)
+
+
+def test_error_rates_pass_100_percent(write_cell):
+    assert read_cells([write_cell("e", "f", "m", "asr", {"ASR": [130.0]})])[0].metrics == {"ASR": 130.0}
+
+
+@pytest.mark.parametrize("value", ["96.6", True, None, "NaN"])
+def test_values_that_are_no_numbers(write_cell, value):
+    assert "KS" in refused(change(write_cell("e", "f", "m", "ks", {"KS": [1.0]}), metrics={"KS": value}, values={"KS": [value]}))
+
+
+def test_a_mean_that_is_nan(write_cell):
+    assert "KS" in refused(change(write_cell("e", "f", "m", "ks", {"KS": [1.0]}), metrics={"KS": float("nan")}))
+
+
+def test_scores_of_folds_that_no_evaluation_gives(write_cell):
+    path = write_cell("e", "f", "m", "er", {"ER": [50.0]})
+    value = json.loads(path.read_text())
+    value["selected"] = [{**value["selected"][0], "fold": fold, "test": {"ER": score}} for fold, score in (("1", -50.0), ("2", 150.0))]
+    path.write_text(json.dumps(value))
+    assert "selected.test.ER is -50" in refused(path)
+
+
+@pytest.mark.parametrize("key", ["selected", "trials"])
+def test_a_seed_that_is_there_twice(write_cell, key):
+    path = write_cell("e", "f", "m", "ks", {"KS": [1.0, 2.0]})
+    value = json.loads(path.read_text())
+    value[key].append(value[key][0])
+    path.write_text(json.dumps(value))
+    assert f"{key}: seed 0 is there twice" in refused(path)
+
+
+def test_a_recipe_that_was_changed(write_cell):
+    path = write_cell("e", "f", "m", "ks", {"KS": [1.0]})
+    recipe = json.loads(path.read_text())["recipe"]
+    assert "hashes.recipe" in refused(change(path, recipe={**recipe, "steps": 999}))
+
+
+def test_a_protocol_that_is_not_that_of_the_recipe(write_cell):
+    assert "protocol: is 'superb', and 'quick' in the recipe" in refused(
+        change(write_cell("e", "f", "m", "ks", {"KS": [1.0]}), protocol="superb")
+    )
+
+
+def test_a_key_that_is_there_twice(write_cell):
+    path = write_cell("e", "f", "m", "ks", {"KS": [1.0]})
+    path.write_text(path.read_text().replace('"task": "ks"', '"task": "ks",\n "task": "ks"', 1))
+    assert f"{path}: line 2: the key 'task' is there twice" in refused(path)

@@ -37,10 +37,10 @@ def test_encoders_behind_an_encoder_are_inputs_and_options(values):
     flow = Workflow(parse_experiment(values, "x"))
     results = flow.results
     assert flow.pretraining_encoders("second") == [f"{results}/models/{first}/none/pretrained/model.safetensors"]
-    assert flow.pretraining_options("second") == f"--targets-from {results}/models/{first}/none/pretrained"
-    assert flow.pretraining_options("longer") == f"--start {results}/models/second/none/pretrained"
-    assert flow.pretraining_options("contrastive") == ""
-    assert flow.continuing_options("unlabelled") == f"--targets-from {results}/models/second/none/pretrained"
+    assert flow.pretraining_options("second") == ["--targets-from", f"{results}/models/{first}/none/pretrained"]
+    assert flow.pretraining_options("longer") == ["--start", f"{results}/models/second/none/pretrained"]
+    assert flow.pretraining_options("contrastive") == []
+    assert flow.continuing_options("unlabelled") == ["--targets-from", f"{results}/models/second/none/pretrained"]
     assert flow.continuing_encoders("own") == []
 
 

@@ -60,8 +60,8 @@ def test_rounds_start_from_the_model_of_the_round_before(values):
 def test_joint_tasks_have_their_corpora(values):
     flow = Workflow(parse_experiment(values, "x"))
     assert flow.finetuning_corpora("both") == ["results/demo/corpora/sentences", "results/demo/corpora/speakers"]
-    assert flow.joint_options("both") == "--jointly sid=results/demo/corpora/speakers"
-    assert flow.joint_options("pr_sentences") == ""
+    assert flow.joint_options("both") == ["--jointly", "sid=results/demo/corpora/speakers"]
+    assert flow.joint_options("pr_sentences") == []
 
 
 def test_the_merge_of_a_round_is_planned_after_all_before_it(folder):  # noqa: F811

@@ -1,0 +1,91 @@
+"""Titles, labels, notes, names and commands that would leave their place in a table, a comment or a block of code."""
+
+import csv
+import io
+import re
+
+import pytest
+
+from speechft.analysis import build_analysis
+from speechft.analysis_recipes import AnalysisTableRecipe
+from speechft.escapes import is_control
+from speechft.recipes import CurvePoint, CurveRecipe, TableRecipe, TableRow
+from speechft.tables import build_curve, build_differences, build_figure, build_table
+
+BREAKS = "line\n\n# Heading\n| a |\n```\n\\input{evil}\n<script>x</script>\x1b[31m\x9b\u2028"
+FORMULA = '=HYPERLINK("http://x")'
+
+
+def row(method, label, encoder="e"):
+    return TableRow(encoder=encoder, finetuning="f", method=method, label=label)
+
+
+@pytest.fixture
+def recipe():
+    rows = (row("a", FORMULA), row("b", BREAKS), row("c", "[2pt] *$x$", "e; touch X\x1b"), row("d", "@sum"))
+    return TableRecipe(title=BREAKS, note=BREAKS, rows=rows, tasks=("ks",), command=f"{BREAKS}\n```\n", differences=((1, 0),))
+
+
+def check(folder, name):
+    for path in folder.rglob(f"{name}.*"):
+        if path.suffix in (".png", ".svg"):
+            continue
+        text = path.read_text(encoding="utf-8")
+        assert not any(is_control(character) for character in text if character != "\n"), path
+        outside = re.sub("^```\n.*?^```", "", text, flags=re.M | re.S)
+        assert "<script" not in outside or path.suffix in (".csv", ".tex"), path
+        if path.suffix == ".md":
+            assert len(re.findall("^#", text, flags=re.M)) == 1
+            assert len(re.findall("^```", text, flags=re.M)) in (0, 2)
+            rows = [re.findall(r"(?<!\\)\|", line) for line in text.splitlines() if line.startswith("|")]
+            assert len({len(found) for found in rows}) == 1
+        if path.suffix == ".tex":
+            assert "\n\n" not in text
+            assert not re.search(r"^(?!%).*\\input", text, flags=re.M)
+            assert not re.search(r"^[\[*]", text, flags=re.M)
+        if path.suffix == ".csv":
+            records = list(csv.DictReader(io.StringIO(text)))
+            assert len(text.splitlines()) == len(records) + 1
+            assert not [cell for record in records for key, cell in record.items() if cell.startswith(("=", "@", "+"))]
+
+
+def test_a_table_in_every_format(recipe, write_cell, tmp_path):
+    cells = [write_cell("e", "f", "a", "ks", {"KS": [50.0, 60.0]})]
+    build_table(recipe, cells, None, tmp_path / "out", "t", {"e/f/b/ks": BREAKS})
+    check(tmp_path / "out", "t")
+    build_differences(recipe, cells, tmp_path / "out/differences", tmp_path / "figures", "t")
+    check(tmp_path / "out/differences", "t")
+    build_figure(recipe, cells, tmp_path / "figures/t.png")
+    assert "'e; touch X" in (tmp_path / "out/t.md").read_text()
+
+
+def test_numbers_stay_numbers(recipe, write_cell, tmp_path):
+    cells = [write_cell("e", "f", "a", "ks", {"KS": [50.0, 60.0]}), write_cell("e", "f", "b", "ks", {"KS": [20.0, 30.0]})]
+    build_differences(recipe, cells, tmp_path / "out", None, "t")
+    (record,) = csv.DictReader((tmp_path / "out/t.csv").open(newline=""))
+    assert float(record["difference"]) == -30.0
+    build_table(recipe, cells, None, tmp_path / "tables", "t")
+    first = next(csv.DictReader((tmp_path / "tables/t.csv").open(newline="")))
+    assert (first["values"], first["label"]) == ("50.0;60.0", f"'{FORMULA}")
+
+
+def test_a_curve_and_an_analysis(tmp_path):
+    points = tuple(CurvePoint(**row(f"m@{alpha}", BREAKS).model_dump(), alpha=alpha) for alpha in (0.0, 0.5, 1.0))
+    curve = CurveRecipe(title=BREAKS, note="# H\n\n# H", points=points, tasks=("ks",), start=BREAKS, end="$\\frac$", command=BREAKS)
+    build_curve(curve, [], tmp_path / "curve", tmp_path / "curve", "c")
+    check(tmp_path / "curve", "c")
+    analysis = AnalysisTableRecipe(title=BREAKS, note="- x\n# H", rows=(row("a", FORMULA), row("b", BREAKS)))
+    build_analysis(analysis, [], tmp_path / "analysis", tmp_path / "analysis", "s")
+    check(tmp_path / "analysis", "s")
+
+
+def test_a_figure_of_many_rows_says_what_it_leaves_out(tmp_path):
+    from matplotlib.image import imread
+
+    rows = tuple(row(f"m{number}", f"model {number}") for number in range(2000))
+    recipe = TableRecipe(title="t " * 5000, note="n " * 50000, rows=rows, tasks=("ks",))
+    build_figure(recipe, [], tmp_path / "t.png")
+    height, width, _ = imread(tmp_path / "t.png").shape
+    assert height <= 20_000
+    assert width < 3000
+    assert re.search(r"Only the first \d+ of 2000 rows are drawn", (tmp_path / "t.svg").read_text())
