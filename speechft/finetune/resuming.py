@@ -95,12 +95,15 @@ class Companions:
 
         Files that are of no use any more are removed, if this process is the one that writes them.
         """
-        checkpoints = readable_checkpoints(save_dir)
-        for checkpoint in checkpoints:
+        told = set()
+        for checkpoint in readable_checkpoints(save_dir):
+            if checkpoint.updates in told:
+                continue
             if (problem := self.problem(checkpoint)) is None:
                 if self.log is not None:
                     self.log.begin(str(checkpoint.extra["log"]))
                 return checkpoint
+            told.add(checkpoint.updates)
             LOGGER.warning("%s, so the training cannot resume after update %d.", problem, checkpoint.updates)
         if any(save_dir.glob("checkpoint*.pt")):
             LOGGER.warning("%s: no checkpoint is usable; the training begins anew.", save_dir)
