@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from speechft.errors import DownloadError
 
-SCHEMES = ("http", "https")
 _MOST_DIGITS = 18
 
 
@@ -25,7 +24,7 @@ def check_address(url: str) -> str:
         port = parts.port
     except ValueError as error:
         raise DownloadError(f"{url!r}: is no address ({error}); {allowed}") from None
-    if parts.scheme not in (*SCHEMES, "file"):
+    if parts.scheme not in ("http", "https", "file"):
         raise DownloadError(f"{url}: {allowed}")
     if parts.scheme == "file":
         return parts.scheme
@@ -42,8 +41,7 @@ class _OnlyHttp(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         """Called by urllib with the address that a server sends on to."""
-        if check_address(newurl) not in SCHEMES:
-            raise DownloadError(f"{req.full_url}: the server sends on to {newurl}, which is not fetched. Give the address with --url.")
+        check_address(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -84,6 +82,19 @@ def extent(status: int, headers: Any) -> Extent | None:
     if last < start or (size is not None and size != last + 1 - start) or (total is not None and total <= last):
         return None
     return Extent(start, last + 1, total)
+
+
+def version(headers: Any) -> str | None:
+    """What a server calls this version of a file. A weak tag promises the same meaning, not the same bytes."""
+    tag: str | None = headers.get("ETag")
+    found: str | None = tag if tag and not tag.startswith("W/") else headers.get("Last-Modified")
+    return found
+
+
+def told(answer: Any) -> str:
+    """What an answer says of the size of its file, for a message."""
+    said = {name: answer.headers.get(name) for name in ("Content-Length", "Content-Range")}
+    return ", ".join([f"status {answer.status}", *(f"{name} {value!r}" for name, value in said.items() if value is not None)])
 
 
 def _is_number(text: str) -> bool:
