@@ -41,7 +41,7 @@ def _allow(path: Path, mode: int) -> None:
         path.chmod(path.stat().st_mode | mode)
 
 
-_UNWRITABLE = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)}
+_UNWRITABLE = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)}
 
 
 def explain_unwritable(error: Exception, path: Path) -> TransientError | None:
@@ -213,8 +213,22 @@ def read_json(path: str | Path) -> Any:
         raise SpeechFTError(f"{path}: no such file. Check its name; paths are relative to the folder that the command runs in.") from error
     except RepeatedKeyError as error:
         raise SpeechFTError(f"{path}: {error}.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SpeechFTError(f"{path}: is not valid JSON ({error}). Delete it and run the job that makes it again.") from error
+    except (ValueError, RecursionError) as error:
+        problem = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise SpeechFTError(f"{path}: is not valid JSON ({problem}). Delete it and run the job that makes it again.") from error
+
+
+def read_json_mapping(path: str | Path) -> dict[str, Any]:
+    """Parse a JSON file that holds a mapping.
+
+    Raises:
+        SpeechFTError: the file is missing, is not JSON, or holds something else.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        found = "null" if value is None else f"a {type(value).__name__}"
+        raise SpeechFTError(f"{path}: holds {found} where a mapping is needed. Delete it and run the job that makes it again.")
+    return value
 
 
 def sha256_file(path: str | Path) -> str:

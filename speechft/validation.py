@@ -20,9 +20,9 @@ FeaturePrecision = Literal["fp32", "bf16"]
 
 
 class Strict(BaseModel):
-    """Base of all configuration: unknown keys are errors, instances are immutable."""
+    """Base of all configuration: unknown keys and numbers that are not finite are errors, instances are immutable."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 def validate(model: type[ModelType], values: Any, source: str) -> ModelType:

@@ -6,18 +6,20 @@ order in which the modules are imported here.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
+import os
 import sys
 from typing import NoReturn
 
 from rich.console import Console
 
+from speechft.cli.failures import DEBUG, report
 from speechft.cli.options import app
 from speechft.cli.terminal import log_to_terminal
 from speechft.errors import SpeechFTError
-from speechft.escapes import terminal_text
 from speechft.files import end_on_sigterm
-from speechft.refusals import note_refusal
 
 # isort: off
 from speechft.cli import (  # noqa: F401 (each adds its verbs)
@@ -42,25 +44,54 @@ def main() -> NoReturn:
     log_to_terminal()
     # On import fairseq asks for a package that only its text-to-speech needs.
     logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files and labels may hold what a terminal cannot show
+    status = _run(sys.argv[1:])
+    sys.exit(_flush() or status)
+
+
+def _run(arguments: list[str]) -> int:
+    """Run the verb with its arguments; returns the exit status."""
     try:
-        app()
-    except SpeechFTError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {_escape(str(error))}")
-        note_refusal(error, f"error: {error}")
-        sys.exit(1)
-    except OSError as error:
-        if error.filename is None or error.strerror is None:
-            raise
-        text = f"{error.filename}: {error.strerror}. Check the path, its permissions and the room on the disk."
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {_escape(terminal_text(text))}")
-        sys.exit(1)
+        for argument in arguments:
+            _check_text(argument)
+        # `--debug` is taken before the verb and behind it, where who repeats a failed command writes it.
+        if "--debug" in arguments:
+            os.environ[DEBUG] = "1"
+        app([argument for argument in arguments if argument != "--debug"])
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; the same command continues where it was")
-        sys.exit(1)
-    sys.exit(0)
+        return 1
+    except BaseException as error:  # the last line of defence; what panics in a library written in Rust is no Exception
+        report(error)
+        return 1
+    return 0
 
 
-def _escape(text: str) -> str:
-    from rich.markup import escape
+def _check_text(argument: str) -> None:
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        raise SpeechFTError(f"{argument!a}: is not UTF-8. Rename the file, or correct the terminal's encoding.") from None
 
-    return escape(text)
+
+def _flush() -> int:
+    """Write what is still in memory of the standard output; returns 1 if that fails, which Python would tell by a traceback."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader has enough, as `head` has
+        _let_go_of_output()
+    except OSError as error:
+        report(error)
+        _let_go_of_output()
+    else:
+        return 0
+    return 1
+
+
+def _let_go_of_output() -> None:
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

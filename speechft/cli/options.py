@@ -8,16 +8,38 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from speechft.cli.terminal import say
 
+
+class _Verbs(TyperGroup):
+    """All verbs. Typer takes an `EOFError` for the end of what a user types, and would end with "Aborted." and not a word of the file."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except EOFError as error:
+            raise ValueError(f"a file ends before its content does ({error})") from error
+
+
 app = typer.Typer(
+    cls=_Verbs,
     help="Stable fine-tuning, merging and SUPERB evaluation of speech encoders.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def _of_all_verbs(
+    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error; so does SPEECHFT_DEBUG=1.")] = False,
+) -> None:
+    """Options of all verbs; `speechft.cli.main` looks at this one itself, wherever it stands."""
+
 
 Recipe = Annotated[Path | None, typer.Option("--recipe", help="Recipe file (JSON); see docs/configuration.md.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Where the result goes; it appears when it is complete.")]

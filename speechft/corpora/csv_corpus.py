@@ -54,6 +54,9 @@ def read_csv_corpus(recipe: CorpusRecipe) -> Listing:
         if not cells["path"]:
             problems.append(Problem(row, f"column {header[columns['path']]!r} is empty"))
             continue
+        if not Path(cells["path"]).name:
+            problems.append(Problem(row, f"path {cells['path']!r} names no file"))
+            continue
         parsed.append((row, cells))
     if not rows:
         problems.append(Problem(0, "has a header but no rows"))

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 
 from tqdm import tqdm
 
+from speechft.encoders.http_answers import Extent, check_address, extent, open_address, told, version
 from speechft.errors import DownloadError, SpeechFTError, missing_file
 from speechft.files import exclusive_lock, git_blob_sha1, read_json, sha256_file, write_json, write_text
 
@@ -51,6 +52,8 @@ class _Download:
     url: str
     out: Path
     bytes: int | None
+    known: bool = False
+    """Whether its hash or size is known, so that a part of the file cannot pass for the whole."""
 
     @property
     def part(self) -> Path:
@@ -98,7 +101,13 @@ class _Download:
         if not self.part.is_file() or not self.state.is_file():
             return None
         state = self._state()
-        return str(state["validator"]) if state and state["url"] == self.url and state["validator"] else None
+        validator = state.get("validator") if state.get("url") == self.url else None
+        return validator if isinstance(validator, str) and validator.isascii() and validator.isprintable() else None
+
+    def total(self) -> int | None:
+        """Size of the whole file, if the server told it when `part` was begun."""
+        total = self._state().get("bytes")
+        return total if isinstance(total, int) else None
 
 
 def fetch(
@@ -133,9 +142,7 @@ def fetch(
         DownloadError: no network, an error of the server, another size or hash than expected, or a full disk.
     """
     out, sha256 = Path(out), sha256.lower() if sha256 else None
-    scheme = urllib.parse.urlsplit(url).scheme
-    if scheme not in ("http", "https", "file"):
-        raise DownloadError(f"{url}: only http, https and file addresses are fetched, such as file:///mirror/hubert.pt.")
+    scheme = check_address(url)
     if out.is_dir():
         raise DownloadError(f"{out}: is a directory. Name the file that the download becomes.")
     if out.is_symlink() and not out.exists():
@@ -144,7 +151,8 @@ def fetch(
         out.parent.mkdir(parents=True, exist_ok=True)
         with exclusive_lock(out.with_name(f".{out.name}.lock"), "downloading"):
             if not out.exists():
-                download = _Download(url, out, bytes)
+                known = bool(sha256 or git_sha1 or bytes is not None or recorded_hash(out))
+                download = _Download(url, out, bytes, known)
                 download.check_own()
                 if scheme == "file":
                     _take_from_mirror(download)
@@ -278,7 +286,7 @@ def _attempt(download: _Download) -> None:
     if start:
         headers |= {"Range": f"bytes={start}-", "If-Range": str(validator)}
     try:
-        with urllib.request.urlopen(urllib.request.Request(download.url, headers=headers), timeout=TIMEOUT) as response:
+        with open_address(download.url, headers, TIMEOUT) as response:
             _receive(download, response, start)
     except urllib.error.HTTPError as error:
         _explain_status(download, error, start)
@@ -289,14 +297,18 @@ def _attempt(download: _Download) -> None:
 
 
 def _explain_status(download: _Download, error: urllib.error.HTTPError, start: int) -> None:
-    total = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range", ""))
-    if error.code == 416 and total and int(total[1]) == start:
+    total = re.fullmatch(r"bytes \*/([0-9]{1,18})", error.headers.get("Content-Range", ""))
+    if error.code == 416 and total and int(total[1]) == start and download.total() in (None, start):
         return  # `part` was complete already: the last call ended between the last byte and the check
     if error.code == 416:
         download.discard()
         raise _CutError("the server has a shorter file than the one that was begun")
     if error.code in _TRANSIENT:
         raise _CutError(f"the server answers {error.code} {error.reason}")
+    if 300 <= error.code < 400:
+        raise DownloadError(
+            f"{download.url}: the server sends on without an end, or to nowhere ({error.code}). Give the file's own address with --url."
+        ) from None
     remedy = "The address has moved; look at the project's page for the new one" if error.code in (404, 410) else "Access is refused"
     raise DownloadError(f"{download.url}: the server answers {error.code} {error.reason}. {remedy}, and give it with --url.") from None
 
@@ -304,28 +316,28 @@ def _explain_status(download: _Download, error: urllib.error.HTTPError, start: i
 def _receive(download: _Download, response: Any, start: int) -> None:
     """Append the body of a response to `part`, or begin anew when the server sends everything."""
     continued = response.status == 206
-    if not continued:
-        start = 0
-    elif not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+    found = extent(response.status, response.headers)
+    if response.status not in (200, 206) or (continued and not start) or (found is None and not start):
+        raise DownloadError(f"{download.url}: the server does not send the file: {told(response)}. Give another address with --url.")
+    tag = version(response.headers)
+    if found is None or (continued and not _continues(download, found, start, tag)):
         download.discard()
-        raise _CutError("the server sent another range than asked for")
-    length = response.headers.get("Content-Length")
-    total = start + int(length) if length is not None else None
+        raise _CutError(f"the server sent another range, or of another file, than asked for: {told(response)}")
+    start = found.start
+    total = (found.total or download.total()) if continued else found.total
+    _check_extent(download, response.headers, total)
     if total is not None:
         _check_size(total, download.bytes, f"{download.url}: the remote file", _ANOTHER_FILE)
         _check_space(download.out, total - start)
     if not continued:
         download.discard()
-        tag = response.headers.get("ETag")
-        # A weak tag promises the same meaning, not the same bytes.
-        validator = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
-        write_json(download.state, {"url": download.url, "validator": validator})
+        write_json(download.state, {"url": download.url, "validator": tag, "bytes": total})
     logger.info("%s: fetching %s bytes from byte %d", download.url, "an unknown number of" if total is None else total - start, start)
     try:
         with download.part.open("ab") as file:
             received = _copy(response.read, file, start, total, download.out.name)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
             raise DownloadError(
                 f"{download.part}: can not be written ({error.strerror}). Free some space or choose another --out; the same command "
                 "then continues."
@@ -337,6 +349,28 @@ def _receive(download: _Download, response: Any, start: int) -> None:
     if expected is not None and received > expected:
         download.discard()
         _check_size(received, expected, download.url, _ANOTHER_FILE)
+
+
+def _check_extent(download: _Download, headers: Any, total: int | None) -> None:
+    """Refuse what cannot be told from the whole file, where neither its hash nor its size is known."""
+    if total == 0 and download.bytes != 0:
+        raise DownloadError(f"{download.url}: the remote file is empty. Give another address with --url.")
+    if download.known:
+        return
+    if total is None and "chunked" not in headers.get("Transfer-Encoding", ""):
+        raise DownloadError(
+            f"{download.url}: the server does not say how long the file is, so a part of it could pass for the whole. Give its --sha256."
+        )
+    if headers.get("Content-Encoding", "identity") != "identity":
+        form = headers["Content-Encoding"]
+        raise DownloadError(f"{download.url}: the server sends another form of the file ({form}). Give the --sha256 of the right one.")
+
+
+def _continues(download: _Download, found: Extent, start: int, tag: str | None) -> bool:
+    """Whether an answer begins where `part` ends, and is of the same version of the same file."""
+    total = download.total()
+    same_size = total is None or found.total is None or total == found.total
+    return found.start == start and same_size and tag in (None, download.validator())
 
 
 def _copy(read: Callable[[int], bytes], file: BinaryIO, start: int, total: int | None, name: str) -> int:

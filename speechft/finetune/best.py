@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -22,7 +25,44 @@ def save_plain_weights(backbone: nn.Module, path: Path, metadata: dict[str, str]
     tensors = plain_weights(backbone) | {_ADAPTER + name: tensor for name, tensor in adapter_weights(backbone).items()}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_file(path) as temporary:
-        save_file(weights, temporary, metadata=metadata)
+        save_file(weights, temporary, metadata={**metadata, "sha256": _digest(weights)})
+
+
+class KeptWeights(NamedTuple):
+    """What a file of `save_plain_weights` says about itself."""
+
+    update: int
+    score: float | None
+    sha256: str
+
+    def to_json(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return self._asdict()
+
+
+def read_kept(path: Path, *, check: bool = True) -> KeptWeights | None:
+    """What a file of `save_plain_weights` holds; None if it is gone, or damaged.
+
+    Args:
+        path: the file.
+        check: compare all tensors with the hash.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+        score = float(metadata["score"]) if "score" in metadata else None
+        found = KeptWeights(int(metadata["update"]), score, metadata["sha256"])
+        return found if not check or _digest(load_file(path)) == found.sha256 else None
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def split_adapter(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -43,13 +83,9 @@ class BestEncoder:
         self.higher_is_better = higher_is_better
         self.update: int | None = None
         self.score: float | None = None
-        if path.is_file():
-            try:
-                with safe_open(path, framework="pt") as file:
-                    metadata = file.metadata()
-                self.update, self.score = int(metadata["update"]), float(metadata["score"])
-            except (SafetensorError, KeyError, TypeError, ValueError):
-                path.unlink()
+        # Whether a run may go on without this file is known before (`speechft.finetune.resuming`).
+        if (found := read_kept(path)) is not None:
+            self.update, self.score = found.update, found.score
 
     def consider(self, backbone: nn.Module, update: int, score: float) -> bool:
         """Write the weights if `score` is better than every one before; say whether."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ _NAMES = {
     "code_perplexity": "Perplexity of the codes",
     "temperature": "Temperature of the quantiser",
 }
+_UPDATE = re.compile("[0-9]{1,15}")
 _COLUMNS = 2
 _WIDTH, _HEIGHT = 4.0, 2.4  # inches
 _SMOOTH = ("lr", "temperature")  # what needs no running mean
@@ -80,11 +82,14 @@ def read_training_log(path: Path, label: str) -> TrainingCurves:
     """
     try:
         table = csv.DictReader(read_text(path).splitlines())
-        rows = [row for row in table if None not in row.values() and str(row.get("update", "")).isdigit()]
+        whole = [row for row in table if None not in row and None not in row.values()]
+        rows = [row for row in whole if _UPDATE.fullmatch(row["update"])]
     except FileNotFoundError:
         raise TableError(missing_file(path, "as a training log", "Name the training.csv of a pre-training or fine-tuning.")) from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise TableError(f"{path}: is no training log ({error}).") from None
+    except KeyError:
+        rows = []
     if not rows:
         raise TableError(f"{path}: has no row of a finished update. Is it a training log?")
     training: dict[str, Points] = {}
@@ -98,6 +103,8 @@ def read_training_log(path: Path, label: str) -> TrainingCurves:
             training[column] = points
         else:
             validation[column.removeprefix(prefix)] = points
+    if not training and not validation:
+        raise TableError(f"{path}: no value in it is a finite number, so there is nothing to draw. The training diverged at its beginning.")
     head = [int(row["update"]) for row in rows if row.get("phase") == HEAD_PHASE]
     return TrainingCurves(label, training, validation, max(head) if head else None, int(rows[-1]["update"]))
 
@@ -117,7 +124,7 @@ def _points(rows: Sequence[Mapping[str, str]], column: str) -> Points:
 
 def distinct_names(paths: Sequence[Path]) -> list[str]:
     """Short names that differ: as many of the last parts of each path as that takes; `training.csv` itself says nothing."""
-    parts = [(path.parent if path.stem == "training" else path.with_suffix("")).absolute().parts for path in paths]
+    parts = [(path.parent if path.stem == "training" else path.parent / path.stem).absolute().parts for path in paths]
     for count in range(1, max((len(item) for item in parts), default=1) + 1):
         names = ["/".join(item[-count:]) for item in parts]
         if len(set(names)) == len(names):

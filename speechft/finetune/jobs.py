@@ -73,6 +73,11 @@ class FinetuneJob:
         """The encoder after this share of the updates."""
         return self.work_dir / f"early-{alpha_text(share)}.safetensors"
 
+    @property
+    def kept(self) -> tuple[Path, ...]:
+        """All files of encoders."""
+        return (self.best_path, *map(self.early_path, self.recipe.early))
+
     @classmethod
     def load(cls, path: Path) -> FinetuneJob:
         """Read the description that `save` wrote."""

@@ -37,7 +37,8 @@ from speechft.finetune.pretraining_config import PretrainingJob, pretraining_con
 from speechft.finetune.pretraining_data import LabelSource, Utterances, choose_utterances, prepare_pretraining_data
 from speechft.finetune.pretraining_start import option_names, read_start, task_option_names
 from speechft.finetune.progress import FairseqRecords, Progress, Row, TrainingLog
-from speechft.finetune.trainer import newest_checkpoint, run_fairseq
+from speechft.finetune.resuming import Companions, newest_checkpoint
+from speechft.finetune.trainer import run_fairseq
 from speechft.outputs import check_folder
 from speechft.pretraining_recipes import Architecture, ContinuedPretrainRecipe, PretrainRecipe
 
@@ -226,7 +227,7 @@ def _train(job: PretrainingJob) -> None:
 
     try:
         records = FairseqRecords(on_update, on_validation, "valid")
-        run_fairseq(pretraining_config(job), job.directory / "fairseq.log", records, _explain)
+        run_fairseq(pretraining_config(job), job.directory / "fairseq.log", records, Companions(log), _explain)
     finally:
         with contextlib.suppress(OSError):
             log.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
 import sys
@@ -22,32 +23,41 @@ Row = dict[str, Any]
 
 
 class TrainingLog:
-    """CSV file of a training that survives restarts: rows from the resumed update on are written again, none comes twice."""
+    """CSV file of a training. A run that resumes writes it as it was at its checkpoint first, so that no row is lost or comes twice."""
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self.path = path
         self.columns = ["update", *columns]
         self._pending: Row | None = None
-        self._started = False
+
+    def begin(self, text: str = "") -> None:
+        """Begin the file with what it held at a checkpoint; by default with the names of the columns."""
+        content = io.StringIO(newline="")
+        csv.writer(content).writerow(self.columns)
+        with atomic_file(self.path) as temporary:
+            temporary.write_bytes((text or content.getvalue()).encode())
+
+    def text(self) -> str:
+        """All rows so far."""
+        self.flush()
+        return self.path.read_bytes().decode()
 
     def add(self, update: int, values: Mapping[str, Any]) -> None:
         """Begin the row of `update`."""
         self.flush()
-        if not self._started:
-            self._drop_rows_from(update)
-            self._started = True
         self._pending = {"update": update, **values}
 
     def complete(self, update: int, values: Mapping[str, Any]) -> None:
         """Add what validation found to the last row, and write it before fairseq saves the checkpoint of this update.
 
-        After a restart the row may be in the file already.
+        The row is in the file already if the validation was interrupted and is made up for after a restart.
         """
         if self._pending is not None:
             self._pending.update(values)
             self.flush()
             return
-        rows = self._rows_before(update + 1)
+        with self.path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
         if rows and rows[-1]["update"] == str(update):
             self._write([*rows[:-1], {**rows[-1], **values}])
 
@@ -59,25 +69,11 @@ class TrainingLog:
             csv.DictWriter(file, self.columns, restval="", extrasaction="ignore").writerow(self._pending)
         self._pending = None
 
-    def _drop_rows_from(self, update: int) -> None:
-        self._write(self._rows_before(update))
-
-    def _rows_before(self, update: int) -> list[Row]:
-        if not self.path.is_file():
-            return []
-        with self.path.open(newline="", encoding="utf-8") as file:
-            # A killed process may have left half a row; `update` is its first cell, so what has every cell is whole.
-            return [row for row in csv.DictReader(file) if None not in row.values() and _before(row.get("update"), update)]
-
     def _write(self, rows: Sequence[Row]) -> None:
         with atomic_file(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns, restval="", extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)
-
-
-def _before(cell: str | None, update: int) -> bool:
-    return cell is not None and cell.isdigit() and int(cell) < update
 
 
 class Progress:

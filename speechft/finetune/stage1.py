@@ -24,6 +24,7 @@ from speechft.finetune.freezing import head_only_updates
 from speechft.finetune.jobs import FinetuneJob, choose_work_directory, is_main_process, job_identity, remove_work, resolve_manifests
 from speechft.finetune.parts import Parts, check_same_parts
 from speechft.finetune.progress import FairseqRecords, Progress, Row, TrainingLog
+from speechft.finetune.resuming import Companions
 from speechft.finetune.scalars import Scalars
 from speechft.finetune.splits import needed_splits
 from speechft.finetune.trainer import LOGGER, fairseq_config, run_fairseq
@@ -115,7 +116,7 @@ def _finetune(
         check_added(tensorboard, [given, *folders], out_dir)
     job = FinetuneJob(encoder_dir, splits, recipe, directory)
     if not is_main_process():
-        run_fairseq(_config(job), job.work_dir / "fairseq.rank.log", None)
+        run_fairseq(_config(job), job.work_dir / "fairseq.rank.log", None, Companions(None, job.kept))
         return
     with exclusive_lock(directory.with_name(f"{directory.name}.lock"), "fine-tuning") as waited:
         if waited and made_already(out_dir, MADE_BY, _inputs(job), recipe.model_dump(mode="json")):
@@ -183,7 +184,8 @@ def _train(job: FinetuneJob, parts: Parts, tensorboard: Path | None) -> None:
         progress.show(update, scores, force=True)
 
     try:
-        run_fairseq(_config(job), job.work_dir / "fairseq.log", FairseqRecords(on_update, on_validation, "dev"), _explain)
+        records = FairseqRecords(on_update, on_validation, "dev")
+        run_fairseq(_config(job), job.work_dir / "fairseq.log", records, Companions(log, job.kept), _explain)
     finally:
         with contextlib.suppress(OSError):
             log.flush()

@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +39,16 @@ class StopRequest(logging.Handler):
     Args:
         config: fairseq's.
         train_module: fairseq's program, whose function `train` is wrapped to get hold of the trainer.
+        on_start: called with the trainer before it trains.
     """
 
-    def __init__(self, config: Any, train_module: Any) -> None:
+    def __init__(self, config: Any, train_module: Any, on_start: Callable[[Any], None]) -> None:
         super().__init__(logging.INFO)
         self.config = config
         self.requested = False
         self._alone = True
         self._module = train_module
+        self._on_start = on_start
         self._trainer: Any = None
         self._deadline: float | None = None
         self._step: str | None = None
@@ -104,6 +106,7 @@ class StopRequest(logging.Handler):
 
         def watched(cfg: Any, trainer: Any, task: Any, epoch_itr: Any) -> Any:
             self._trainer = trainer
+            self._on_start(trainer)
             if trainer.data_parallel_world_size > 1:
                 self._alone = False
                 trainer.train_step = self._in_agreement(trainer.train_step)
@@ -159,6 +162,6 @@ class StopRequest(logging.Handler):
         """Do the validation that the end of the training had interrupted."""
         if not self._marker.is_file():
             return
-        if self._marker.read_text(encoding="utf-8") == str(trainer.get_num_updates()):
+        if self._marker.read_text(encoding="utf-8", errors="replace") == str(trainer.get_num_updates()):
             self._module.validate(cfg, trainer, task, epoch_itr, cfg.dataset.valid_subset.split(","))
         self._marker.unlink()

@@ -14,6 +14,7 @@ import torch
 
 from speechft.errors import SpeechFTError, StoppedTrainingError, TrainingError
 from speechft.files import explain_unwritable
+from speechft.finetune.resuming import Companions
 from speechft.finetune.stopping import StopRequest
 
 LOGGER = logging.getLogger("speechft.finetune")
@@ -86,24 +87,6 @@ def _distributed() -> dict[str, Any]:
     return options
 
 
-def newest_checkpoint(save_dir: Path) -> tuple[Path, int] | None:
-    """The readable checkpoint with most updates, and their number.
-
-    fairseq renames the first file of a save into place, but copies the others, so a process that dies while copying leaves a torn one.
-    """
-    newest: tuple[Path, int] | None = None
-    for path in sorted(save_dir.glob("checkpoint*.pt")):
-        try:
-            state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-            updates = int(state["optimizer_history"][-1]["num_updates"])
-        except Exception as error:  # any damage shows in its own way
-            LOGGER.warning("%s: is damaged (%s) and left aside; an older checkpoint is used.", path, type(error).__name__)
-            continue
-        if newest is None or updates > newest[1]:
-            newest = (path, updates)
-    return newest
-
-
 def _drop_torn(save_dir: Path) -> None:
     """Remove checkpoints that can not be read: on a full disk they take the room that the next one needs."""
     for path in save_dir.glob("checkpoint*.pt"):
@@ -120,13 +103,16 @@ class _QuietFile(logging.FileHandler):
         """Called by logging."""
 
 
-def run_fairseq(config: Any, log_file: Path, records: logging.Handler | None, explain: Callable[[str], str] = str) -> None:
-    """Train until the last update, going on from the newest checkpoint in the configuration's save directory.
+def run_fairseq(
+    config: Any, log_file: Path, records: logging.Handler | None, companions: Companions, explain: Callable[[str], str] = str
+) -> None:
+    """Train until the last update, going on from the newest usable checkpoint in the configuration's save directory.
 
     Args:
         config: from `fairseq_config`.
         log_file: receives everything that fairseq says.
         records: handler for the records of fairseq's progress bar.
+        companions: the files that belong to a checkpoint.
         explain: makes a message about a numerical failure, of which fairseq does not say where it happened.
 
     Raises:
@@ -139,16 +125,16 @@ def run_fairseq(config: Any, log_file: Path, records: logging.Handler | None, ex
     from fairseq import checkpoint_utils
     from fairseq.distributed import utils as distributed_utils
 
-    stop = StopRequest(config, train)
+    stop = StopRequest(config, train, companions.attach)
     with _logged_to(log_file, [stop] if records is None else [stop, records]):
         # fairseq keeps the best validation loss on the function object, across runs in one process.
         if hasattr(checkpoint_utils.save_checkpoint, "best"):
             del checkpoint_utils.save_checkpoint.best
-        newest = newest_checkpoint(save_dir)
-        if newest is not None and newest[1] >= config.optimization.max_update:
+        start = companions.resume_from(save_dir)
+        if start is not None and start.updates >= config.optimization.max_update:
             return  # done before; fairseq would add one more update
-        if newest is not None:
-            config.checkpoint.restore_file = str(newest[0])
+        if start is not None:
+            config.checkpoint.restore_file = str(start.path)
         with stop.on_sigterm():
             try:
                 distributed_utils.call_main(config, train.main)

@@ -57,3 +57,30 @@ def test_what_is_no_log_is_named(tmp_path):
     (tmp_path / "other.csv").write_text("path,text\na,b\n")
     with pytest.raises(TableError, match="no row of a finished update"):
         draw_training_curves([tmp_path / "other.csv"], tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("update,loss\n1,nan\n2,inf\n", "no value in it is a finite number"),
+        ("update,loss\n1,1e400\n2,-inf\n", "no value in it is a finite number"),
+        ("update,loss\n²,1.0\n", "no row of a finished update"),
+        ("update,loss\n" + "9" * 5000 + ",1.0\n", "no row of a finished update"),
+        ("update,loss\n1,1.0,2.0\n", "no row of a finished update"),
+        ("loss\n1.0\n", "no row of a finished update"),
+        ("update,loss\n1,\0\n", "no value in it is a finite number"),
+        ("update,loss\n1,1\n" + "x" * 200_000, "is no training log"),
+    ],
+)
+def test_a_log_without_anything_to_draw_is_one_error(tmp_path, content, said):
+    (tmp_path / "t.csv").write_text(content)
+    with pytest.raises(TableError, match=f"t.csv: {said}|t.csv: has {said}"):
+        draw_training_curves([tmp_path / "t.csv"], tmp_path / "a.png")
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_a_training_that_diverged_later_is_drawn_until_then(tmp_path):
+    (tmp_path / "t.csv").write_text("update,loss\n1,2.0\n2,nan\n3,inf\n")
+    assert read_training_log(tmp_path / "t.csv", "x").training == {"loss": ([1], [2.0])}
+    draw_training_curves([tmp_path / "t.csv"], tmp_path / "a.png")
+    assert (tmp_path / "a.png").is_file()

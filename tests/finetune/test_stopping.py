@@ -14,8 +14,9 @@ from finetune.watching import read_log
 from speechft.errors import TrainingError
 from speechft.files import sha256_file
 from speechft.finetune import finetune
+from speechft.finetune.resuming import newest_checkpoint
 from speechft.finetune.stopping import UNVALIDATED
-from speechft.finetune.trainer import import_fairseq, newest_checkpoint
+from speechft.finetune.trainer import import_fairseq
 from speechft.recipes import FinetuneRecipe
 
 RECIPE = FinetuneRecipe(task="sid", updates=8, batch_size=4, accumulate=3, validate_every=4, peak_lr=2e-3, seed=3)

@@ -1,0 +1,172 @@
+"""Servers that break the rules of HTTP, or keep them in unusual ways: the whole file or one clear error, whatever they send."""
+
+import hashlib
+import json
+import socket
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from speechft.encoders import fetching
+from speechft.encoders.fetching import fetch
+from speechft.encoders.http_answers import Extent, extent
+from speechft.errors import DownloadError
+
+CONTENT = bytes(range(256)) * 40
+SIZE = len(CONTENT)
+OK = "HTTP/1.1 200 OK\r\nConnection: close\r\n"
+PART = "HTTP/1.1 206 Partial Content\r\nConnection: close\r\n"
+TAG = 'ETag: "v1"\r\n'
+WHOLE = f"{OK}{TAG}Content-Length: {SIZE}\r\n\r\n".encode()
+
+
+def piece(first, last, total=SIZE, tag=TAG):
+    return (
+        f"{PART}{tag}Content-Length: {last + 1 - first}\r\nContent-Range: bytes {first}-{last}/{total}\r\n\r\n".encode()
+        + CONTENT[first : last + 1]
+    )
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """Answers each connection with the next of `answers`, the last one ever after; `requests` holds what was asked."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(fetching.time, "sleep", lambda seconds: None)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.05)
+        ended = threading.Event()
+
+        remote = SimpleNamespace(url=f"http://127.0.0.1:{listener.getsockname()[1]}/model.pt", answers=[], requests=[])
+
+        def answer():
+            while not ended.is_set():
+                try:
+                    connection, _ = listener.accept()
+                except TimeoutError:
+                    continue
+                with connection:
+                    connection.settimeout(5)
+                    asked = b""
+                    while not asked.endswith(b"\r\n\r\n"):
+                        asked += connection.recv(4096)
+                    remote.requests.append(asked.decode())
+                    connection.sendall(remote.answers.pop(0) if len(remote.answers) > 1 else remote.answers[0])
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield remote
+        ended.set()
+        thread.join()
+
+
+REFUSED = {
+    "the server does not send the file: status 200, Content-Length 'abc'": f"{OK}Content-Length: abc\r\n\r\n",
+    "the server does not send the file: status 200, Content-Length '-5'": f"{OK}Content-Length: -5\r\n\r\nabc",
+    "the server does not send the file: status 200, Content-Length '9": f"{OK}Content-Length: {'9' * 5000}\r\n\r\n",
+    "bytes free, 99999999999": f"{OK}Content-Length: {'9' * 18}\r\n\r\n",
+    "the remote file is empty": f"{OK}Content-Length: 0\r\n\r\n",
+    "the server does not say how long the file is": f"{OK}{TAG}\r\nabc",
+    "the server sends another form of the file (gzip)": f"{OK}Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
+    "the server does not send the file: status 206": piece(0, 9),
+    "the server does not send the file: status 202": "HTTP/1.1 202 Accepted\r\nContent-Length: 3\r\n\r\nabc",
+    "the server sends on without an end, or to nowhere (302)": "HTTP/1.1 302 Found\r\nLocation: /model.pt\r\nContent-Length: 0\r\n\r\n",
+    "the server sends on without an end, or to nowhere (304)": "HTTP/1.1 304 Not Modified\r\n\r\n",
+    "only http, https and file addresses": "HTTP/1.1 302 Found\r\nLocation: ftp://127.0.0.1:1/x\r\nContent-Length: 0\r\n\r\n",
+    "or to nowhere (302)": "HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\nContent-Length: 0\r\n\r\n",
+    "gives no proper answer (Invalid IPv6 URL)": "HTTP/1.1 302 Found\r\nLocation: http://[::1\r\nContent-Length: 0\r\n\r\n",
+    "names no port": "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:0/x\r\nContent-Length: 0\r\n\r\n",
+    "the connection was cut (garbage": "garbage\r\n\r\n",
+    "the connection was cut (IncompleteRead": f"{OK}Transfer-Encoding: chunked\r\n\r\nzz\r\nabc",
+    "the connection was cut after 3 of 9 bytes": f"{OK}Content-Length: 9\r\n\r\nabc",
+}
+
+
+@pytest.mark.parametrize("said", REFUSED)
+def test_an_answer_that_is_not_the_whole_file_is_refused(server, tmp_path, said):
+    answer = REFUSED[said]
+    server.answers = [answer if isinstance(answer, bytes) else answer.encode()]
+    with pytest.raises(DownloadError) as refused:
+        fetch(server.url, tmp_path / "model.pt", retries=1)
+    assert said in str(refused.value)
+    assert not (tmp_path / "model.pt").exists()
+    assert not (tmp_path / "model.pt.sha256").exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://[::1", "is no address"),
+        ("http://127.0.0.1:99999/x", "is no address"),
+        ("http://127.0.0.1:port/x", "is no address"),
+        ("http:///x", "names no host"),
+        ("http://127.0.0.1/ü", "Write it as http://127.0.0.1/%C3%BC"),
+        ("http://127.0.0.1/a b", "Write it as http://127.0.0.1/a%20b"),
+        ("http://127.0.0.1/a\r\nX: 1", "holds characters that no address has"),
+        ("ftp://127.0.0.1/x", "only http, https and file addresses"),
+        ("model.pt", "only http, https and file addresses"),
+    ],
+)
+def test_an_address_that_cannot_be_is_refused_before_anything_is_written(url, said, tmp_path):
+    with pytest.raises(DownloadError) as refused:
+        fetch(url, tmp_path / "new" / "model.pt")
+    assert said in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_may_come_in_pieces(server, tmp_path):
+    server.answers = [WHOLE + CONTENT[:4000], piece(4000, 6999), piece(7000, 9999), piece(10000, SIZE - 1)]
+    assert fetch(server.url, tmp_path / "model.pt", retries=1).read_bytes() == CONTENT
+    ranges = [line for request in server.requests for line in request.splitlines() if line.startswith("Range")]
+    assert ranges == ["Range: bytes=4000-", "Range: bytes=7000-", "Range: bytes=10000-"]
+
+
+OTHERS = {
+    "another size": piece(4000, 4999, total=5000),
+    "another range": piece(3995, SIZE - 1),
+    "another version": piece(4000, SIZE - 1, tag='ETag: "v2"\r\n'),
+    "no range": f"{PART}Content-Length: 7\r\n\r\n".encode(),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_piece_of_another_file_begins_the_download_anew(server, tmp_path, other):
+    server.answers = [WHOLE + CONTENT[:4000], OTHERS[other], WHOLE + CONTENT]
+    assert fetch(server.url, tmp_path / "model.pt", retries=2).read_bytes() == CONTENT
+    assert len(server.requests) == 3
+
+
+def test_a_length_is_not_needed_where_the_hash_or_the_chunks_say_it(server, tmp_path):
+    server.answers = [f"{OK}\r\n".encode() + CONTENT]
+    fetch(server.url, tmp_path / "a.pt", sha256=hashlib.sha256(CONTENT).hexdigest())
+    chunks = b"".join(f"{len(part):x}\r\n".encode() + part + b"\r\n" for part in (CONTENT[:5000], CONTENT[5000:], b""))
+    server.answers = [f"{OK}Transfer-Encoding: chunked\r\n\r\n".encode() + chunks]
+    assert fetch(server.url, tmp_path / "b.pt").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("validator", ["a\r\nX: 1", "ü", 7, None, ["v1"]])
+def test_a_damaged_note_of_a_download_begins_it_anew(server, tmp_path, validator):
+    (tmp_path / "model.pt.part").write_bytes(b"x")
+    (tmp_path / "model.pt.part.json").write_text(json.dumps({"url": server.url, "validator": validator}))
+    server.answers = [WHOLE + CONTENT]
+    assert fetch(server.url, tmp_path / "model.pt").read_bytes() == CONTENT
+    assert "Range" not in server.requests[0]
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "found"),
+    [
+        (200, {}, Extent(0, None, None)),
+        (200, {"Content-Length": "7"}, Extent(0, 7, 7)),
+        (206, {"Content-Range": "bytes 2-6/7"}, Extent(2, 7, 7)),
+        (206, {"Content-Range": "bytes 2-6/*", "Content-Length": "5"}, Extent(2, 7, None)),
+        (206, {"Content-Range": "bytes 2-6/7", "Content-Length": "4"}, None),
+        (206, {"Content-Range": "bytes 6-2/7"}, None),
+        (206, {"Content-Range": "bytes 2-7/7"}, None),
+        (206, {"Content-Range": "bytes */7"}, None),
+        (206, {"Content-Range": f"bytes 2-{'9' * 5000}/*"}, None),
+        (206, {}, None),
+    ],
+)
+def test_extents(status, headers, found):
+    assert extent(status, headers) == found

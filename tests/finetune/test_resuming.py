@@ -1,0 +1,109 @@
+"""A resumed training gives the model and the log of an undisturbed one, whatever happened to its work directory meanwhile."""
+
+import shutil
+
+import pytest
+from finetune.watching import Updates
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from speechft.files import sha256_file
+from speechft.finetune import finetune
+from speechft.recipes import FinetuneRecipe
+
+RECIPE = FinetuneRecipe(task="sid", updates=6, batch_size=4, validate_every=2, peak_lr=2e-3, seed=3, early=(0.4,), head_only=0.2)
+COMPARED = ("model.safetensors", "early/0.40/model.safetensors", "training.csv")
+
+
+@pytest.fixture(scope="module")
+def whole(theta0, corpus, tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole") / "out"
+    finetune(theta0, RECIPE, corpus, out)
+    return {file: sha256_file(out / file) for file in COMPARED}
+
+
+@pytest.fixture(scope="module")
+def interrupted(theta0, corpus, tmp_path_factory):
+    """A work directory with checkpoints after the updates 2 and 4, the log of update 5, and the early encoder of update 2."""
+    work = tmp_path_factory.mktemp("interrupted") / "work"
+    with pytest.MonkeyPatch.context() as patch:
+        updates = Updates(patch)
+        from speechft.finetune.plugin.task import FinetuneTask
+
+        step = FinetuneTask.optimizer_step
+
+        def interrupt(task, optimizer, model, update_num):
+            if update_num == 5:
+                raise KeyboardInterrupt
+            step(task, optimizer, model, update_num)
+
+        patch.setattr(FinetuneTask, "optimizer_step", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(theta0, RECIPE, corpus, work.parent / "out", work)
+        assert len(updates.gradients) == 5
+    return work
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def with_other_weights(path):
+    """The same words about itself, and other tensors."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    save_file({name: tensor + 1 for name, tensor in load_file(path).items()}, path, metadata)
+
+
+def of_another_run(path):
+    """Everything about it is right, but it is not what was kept."""
+    from speechft.finetune.best import _digest
+
+    tensors = {name: tensor + 1 for name, tensor in load_file(path).items()}
+    save_file(tensors, path, {"update": "2", "score": "1.0", "sha256": _digest(tensors)})
+
+
+def garbage(path):
+    path.write_bytes(b"\xff\xfegarbage\n")
+
+
+def garbage_in_all(folder):
+    for path in folder.glob("checkpoint*.pt"):
+        garbage(path)
+
+
+# Damage -> what is damaged, how, and how many updates are done again.
+DAMAGE = {
+    "nothing": ("training.csv", lambda path: None, 2),
+    "best gone": ("best.safetensors", lambda path: path.unlink(), 6),
+    "best cut": ("best.safetensors", cut, 6),
+    "best with a wrong bit": ("best.safetensors", flip, 6),
+    "best with other weights": ("best.safetensors", with_other_weights, 6),
+    "best of another run": ("best.safetensors", of_another_run, 6),
+    "early gone": ("early-0.40.safetensors", lambda path: path.unlink(), 4),
+    "early of another run": ("early-0.40.safetensors", of_another_run, 4),
+    "log gone": ("training.csv", lambda path: path.unlink(), 2),
+    "log cut": ("training.csv", cut, 2),
+    "log cut in an earlier row": ("training.csv", lambda path: path.write_bytes(path.read_bytes()[:80]), 2),
+    "log is no text": ("training.csv", garbage, 2),
+    "marker is no text": ("checkpoints/unvalidated.txt", garbage, 2),
+    "all checkpoints": ("checkpoints", garbage_in_all, 6),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_resumed_run_ends_like_an_undisturbed_one(damage, whole, interrupted, theta0, corpus, tmp_path, monkeypatch):
+    work, out = tmp_path / "work", tmp_path / "out"
+    shutil.copytree(interrupted, work)
+    file, harm, again = DAMAGE[damage]
+    harm(work / file)
+    updates = Updates(monkeypatch)
+    finetune(theta0, RECIPE, corpus, out, work)
+    assert {file: sha256_file(out / file) for file in COMPARED} == whole
+    assert len(updates.gradients) == again
