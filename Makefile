@@ -14,6 +14,8 @@ environment: $(READY)  ## make .venv with the locked packages
 
 # torch comes first and alone: pip then takes one build of it (CPU or CUDA, as its index offers) and no other package pulls a second.
 $(READY): envs/requirements.lock pyproject.toml
+	@case "$$(pwd)" in *[\":\`\$$\{}\\]*) \
+	  printf '%s: Python tools cannot install into a folder with one of : " ` $$ { } \\ in its path. Move the repository.\n' "$$(pwd)"; exit 1;; esac
 	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' \
 	  || { echo "speechft needs Python 3.11 or 3.12; found $$("$(PYTHON)" --version 2>&1). Give one: make PYTHON=/path/to/python3.11"; exit 1; }
 	"$(PYTHON)" -m venv .venv && touch .venv/.made-by-make

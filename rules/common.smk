@@ -3,6 +3,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from snakemake.exceptions import WorkflowError
+
 from speechft.cluster import prefer_commands
 from speechft.files import LOCK_SECONDS
 from speechft.refusals import RUN, run_name
@@ -11,6 +13,9 @@ from speechft.workflow import MODEL_FILES, one_of
 RESULTS = flow.results
 # The folder of this file, also where another workflow includes ours.
 RULES = Path(workflow.current_basedir.get_path_or_uri(secret_free=True))
+
+if set("{}") & set(str(workflow.basedir)):
+    raise WorkflowError(f"{workflow.basedir}: Snakemake reads braces in a path as wildcards. Move the repository to a folder without them.")
 
 # Nothing but the rule `fetch` uses the network, which compute nodes often lack: libraries must not even try.
 PREFIX = "set -euo pipefail; export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1; "

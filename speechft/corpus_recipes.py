@@ -12,13 +12,13 @@ from speechft.errors import ConfigError
 from speechft.files import read_json
 from speechft.layouts import Name
 from speechft.recipes import FIRST, CorpusRecipe
-from speechft.validation import Positive, Strict, validate
+from speechft.validation import InputPath, Positive, Strict, validate
 
 
 class PublishedCorpus(Strict):
     """A corpus as its authors distribute it."""
 
-    path: Path = Field(description="Folder of the corpus, laid out as its archive is.")
+    path: InputPath = Field(description="Folder of the corpus, laid out as its archive is.")
     complete: bool = Field(
         True, description="False: a corpus of another size than the published one is prepared too, and the difference is in corpus.json."
     )
@@ -56,8 +56,8 @@ class VoxCeleb1(PublishedCorpus):
     use: Literal["sid", "asv"] = Field(
         description="sid: all speakers, divided by `split_list`. asv: train is dev/wav, test what `trials` names."
     )
-    split_list: Path | None = Field(None, description="For SID: lines `1|2|3 idXXXXX/video/utterance.wav`; 1 train, 2 dev, 3 test.")
-    trials: Path | None = Field(None, description="For ASV: lines `1|0 idXXXXX/video/utterance.wav idXXXXX/video/utterance.wav`.")
+    split_list: InputPath | None = Field(None, description="For SID: lines `1|2|3 idXXXXX/video/utterance.wav`; 1 train, 2 dev, 3 test.")
+    trials: InputPath | None = Field(None, description="For ASV: lines `1|0 idXXXXX/video/utterance.wav idXXXXX/video/utterance.wav`.")
 
 
 class SpeechCommands(PublishedCorpus):
@@ -76,7 +76,7 @@ class Iemocap(PublishedCorpus):
     """IEMOCAP for ER: four classes, five folds."""
 
     kind: Literal["iemocap"]
-    order: Literal["names"] | Path | None = Field(
+    order: Literal["names"] | InputPath | None = Field(
         None,
         description="Folder with s3prl's Session1..5/test_meta_data.json, whose order of recordings is taken; names: names in order. "
         "Default: the lists in `meta_data` of the corpus, else those of an installed s3prl, else names in order.",
@@ -99,7 +99,7 @@ class Libri2Mix(PublishedCorpus):
     """Libri2Mix for SD, as folders in Kaldi's manner."""
 
     kind: Literal["libri2mix"]
-    audio_root: Path | None = Field(
+    audio_root: InputPath | None = Field(
         None, description="Folder that relative paths in wav.scp start from; default: the folder of the corpus."
     )
 

@@ -30,7 +30,7 @@ def read_table(path: Path, purpose: str, remedy: str, *, files: str = "path") ->
         files: the column whose cells are names of files.
 
     Raises:
-        CorpusError: the file is missing, can not be read or is not CSV.
+        CorpusError: the file is missing, cannot be read or is not CSV.
     """
     try:
         # Wrong bytes become lone surrogates, so that each row that has some can be reported.
@@ -38,7 +38,7 @@ def read_table(path: Path, purpose: str, remedy: str, *, files: str = "path") ->
     except FileNotFoundError:
         raise CorpusError(missing_file(path, purpose, remedy)) from None
     except OSError as error:
-        raise CorpusError(f"{path}: can not be read ({error.strerror}).") from None
+        raise CorpusError(f"{path}: cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError as error:
         raise CorpusError(f"{path}: is not a CSV file in UTF-8 ({error}).") from None
     first = text.lstrip("\n").partition("\n")[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator
@@ -13,10 +12,10 @@ from speechft.encoders.public import PublicCheckpoint, public_checkpoint, public
 from speechft.layouts import Name
 from speechft.pretraining_recipes import Architecture, LayerTargets, PretrainRecipe
 from speechft.recipes import FbankRecipe
-from speechft.validation import Strict
+from speechft.validation import InputPath, Strict
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-ModelSettings = Annotated[Path | None, Field(description="JSON file with model settings that the checkpoint does not carry.")]
+ModelSettings = Annotated[InputPath | None, Field(description="JSON file with model settings that the checkpoint does not carry.")]
 
 
 class PretrainedHere(Strict):
@@ -35,7 +34,7 @@ class PretrainedElsewhere(Strict):
     """An encoder that was published as a checkpoint."""
 
     kind: Literal["checkpoint"]
-    path: Path = Field(description="fairseq or s3prl checkpoint, or a transformers directory.")
+    path: InputPath = Field(description="fairseq or s3prl checkpoint, or a transformers directory.")
     family: Literal["hubert", "wav2vec2", "wavlm", "decoar2"] | None = Field(None, description="Detected from the content when not given.")
     format: Literal["fairseq", "s3prl", "s3prl_run", "wavlm", "decoar2", "state_dict", "transformers"] | None = Field(
         None, description="Layout of the file; detected from the content when not given."
@@ -49,7 +48,7 @@ class PublicEncoder(Strict):
 
     kind: Literal["public"]
     name: str = Field(description="Name in config/encoders.tsv.")
-    path: Path | None = Field(None, description="Where the file lies; default: checkpoints/, under its published name.")
+    path: InputPath | None = Field(None, description="Where the file lies; default: checkpoints/, under its published name.")
     url: Annotated[str, StringConstraints(pattern=r"^(https?|file)://\S+$")] | None = Field(
         None, description="Where the file is fetched from, such as file:///mirror/hubert.pt; default: its published address."
     )

@@ -11,6 +11,7 @@ from typing import Any
 from speechft.errors import CorpusError
 from speechft.files import git_blob_sha1, sha256_file
 from speechft.public_files import PATTERNS, PublicFile, default_table, public_file, read_table
+from speechft.text_files import on_disk
 
 TABLE = Path("config/lexicons.tsv")
 FOLDER = Path("lexicons")
@@ -72,4 +73,4 @@ def with_lexicon(task: str, options: Mapping[str, Any], lexicon: Iterable[str]) 
 def lexicon_files(task: str, options: Mapping[str, Any]) -> list[str]:
     """Files that a task with these options reads its pronunciations from."""
     named = options.get("lexicon", ()) if task == "pr" else ()
-    return [str(source) for source in ([named] if isinstance(named, str) else named) if source != CMUDICT]
+    return [str(on_disk(Path(source))) for source in ([named] if isinstance(named, str) else named) if source != CMUDICT]

@@ -19,7 +19,7 @@ from speechft.lexicon_files import with_lexicon
 from speechft.pretraining_recipes import ContinuedPretrainRecipe as ContinuedPretrainRecipe
 from speechft.pretraining_recipes import PretrainRecipe as PretrainRecipe
 from speechft.stage1_recipes import named_recipe
-from speechft.validation import FeaturePrecision, Fraction, Positive, Seed, Strict, validate
+from speechft.validation import FeaturePrecision, Fraction, InputPath, Positive, Seed, Strict, validate
 
 CropDraws = Positive | Literal["every"]
 FIRST = (
@@ -36,15 +36,17 @@ class CorpusRecipe(Strict):
         description="Layout of the corpus: csv = a table with one recording a row; mixtures = a table with one source of a mixture a row, "
         "which are mixed when the corpus is prepared.",
     )
-    path: Path = Field(description="The CSV file.")
-    audio_root: Path | None = Field(None, description="Folder that the paths in the CSV are relative to; default: the folder of the CSV.")
+    path: InputPath = Field(description="The CSV file.")
+    audio_root: InputPath | None = Field(
+        None, description="Folder that the paths in the CSV are relative to; default: the folder of the CSV."
+    )
     columns: dict[str, str] = Field(
         default_factory=dict,
         description="Our column name -> name in the CSV, where they differ, e.g. {label: digit}. "
         "Ours: path id text speaker label split fold phones relevant.",
     )
-    rttm: Path | None = Field(None, description="For diarization (SD): RTTM file with the turns of the recordings in the CSV.")
-    trials: Path | None = Field(
+    rttm: InputPath | None = Field(None, description="For diarization (SD): RTTM file with the turns of the recordings in the CSV.")
+    trials: InputPath | None = Field(
         None, description="For speaker verification (ASV): CSV file with the columns label (1 = same speaker), enrolment and test (ids)."
     )
     channel: int | None = Field(

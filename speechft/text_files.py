@@ -14,7 +14,7 @@ def read_text(path: str | Path) -> str:
     """Text of a UTF-8 file; a byte-order mark at its start is no part of it.
 
     Raises:
-        OSError: it can not be read.
+        OSError: it cannot be read.
         UnicodeDecodeError: it is not UTF-8 text; UTF-16 is named.
     """
     return decode(Path(path).read_bytes())

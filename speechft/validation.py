@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import difflib
 import types
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from speechft.errors import ConfigError
+from speechft.text_files import on_disk
 
 ModelType = TypeVar("ModelType", bound=BaseModel)
+InputPath = Annotated[Path, AfterValidator(on_disk)]
+"""A file or folder that a configuration names, in the Unicode form in which the disk has it."""
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]

@@ -52,6 +52,9 @@ def prepare(
             say(f"{size['split'] or 'all splits'}: {size['found']:g} {size['what']}, published are {size['published']:g}")
     if "order" in summary:
         say(f"order: {summary['order']}")
+    for task, unknown in summary.get("unknown", {}).items():
+        shares = ", ".join(f"{100 * share:.2f} % of {split}" for split, share in unknown["shares"].items())
+        say(f"text: for {task}, {shares} becomes <unk>; its vocabulary lacks {' '.join(unknown['characters'])}")
     for note in summary.get("notes", ()):
         say(f"note: {note}")
 

@@ -22,7 +22,7 @@ def open_audio(path: Path) -> Iterator[soundfile.SoundFile]:
 
     Raises:
         soundfile.SoundFileError: it is not audio that libsndfile reads.
-        OSError: it can not be opened.
+        OSError: it cannot be opened.
     """
     lengths = wav_lengths(path)
     corrections = {} if lengths is None else lengths.corrections()

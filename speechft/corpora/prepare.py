@@ -56,7 +56,8 @@ def prepare_corpus(recipe: Recipe, out_dir: Path) -> dict[str, Any]:
     hashes do change with it. A split whose recordings name folds has `folds` too: fold -> recordings. With `trials` of the recipe there
     is a copy of the list, `trials.csv`, and `trials` in the summary: number for each split, sha256. With `kind: mixtures` there are the
     mixtures too, `audio/*.flac`, and their turns, `turns.rttm`. A published corpus has `published`: its sizes as they were published and
-    as they are; `order`, where it can be read in several orders; and `notes`, where what was read is not what SUPERB reads.
+    as they are; `order`, where it can be read in several orders; and `notes`, where what was read is not what SUPERB reads. `unknown` is
+    what becomes `<unk>` of transcripts, for the tasks for which anything does (`speechft.tasks.unknown`).
 
     Raises:
         CorpusError: anything is wrong; every problem of every row is in `problems`. Nothing is written then.
@@ -151,6 +152,8 @@ def _write(
             manifest = directory / f"{split}{SUFFIX}"
             write_manifest(manifest, (make_cut(utterance, facts) for utterance, facts in members))
             summary["splits"][split] = {**_describe(members), "sha256": sha256_file(manifest)}
+    if unknown := _unknown_text(checked):
+        summary["unknown"] = unknown
     if trials:
         write_trials(directory / TRIALS, (trial for found in trials.values() for trial in found))
         summary["trials"] = {**{split: len(found) for split, found in trials.items()}, "sha256": sha256_file(directory / TRIALS)}
@@ -165,6 +168,15 @@ def _write(
         summary["notes"] = list(listing.notes)
     write_json(directory / "corpus.json", summary)
     return summary
+
+
+def _unknown_text(checked: list[Checked]) -> dict[str, Any]:
+    """See `unknown_text`; nothing for a corpus without transcripts."""
+    from speechft.tasks.unknown import unknown_text
+
+    texts = {split: [found.text for found, _ in checked if found.split == split and found.text] for split in SPLITS}
+    texts = {split: found for split, found in texts.items() if found}
+    return unknown_text(texts) if texts else {}
 
 
 def _describe(members: list[Checked]) -> dict[str, Any]:

@@ -130,7 +130,7 @@ def wav_damage(path: Path, lengths: WavLengths) -> str | None:
     """Say what is wrong with the lengths of a WAV file; None where the whole recording can be read."""
     if lengths.stated is None:
         if lengths.kind not in _LONG and lengths.present > _FULL:
-            return "is a stream of more than 4 GiB, whose length its header can not hold; convert it to FLAC or RF64"
+            return "is a stream of more than 4 GiB, whose length its header cannot hold; convert it to FLAC or RF64"
         return None
     end = lengths.start + lengths.stated
     if end > lengths.file_bytes:

@@ -70,6 +70,9 @@ class SplitCounts(Strict):
     utterances: int
     hours: float
     dropped: dict[str, int] = Field(default_factory=dict, description="Reason -> utterances that had no influence.")
+    unknown: float | None = Field(
+        None, ge=0, le=1, description="Share of the targets' symbols that are `<unk>`, since the vocabulary lacks them. Null: no text."
+    )
 
 
 class FoldCounts(Strict):

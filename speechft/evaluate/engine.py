@@ -40,6 +40,7 @@ from speechft.recipes import EvaluationRecipe, evaluation_recipe
 from speechft.tasks import get_task
 from speechft.tasks.base import Task
 from speechft.tasks.heads import PooledHead
+from speechft.tasks.unknown import unknown_share
 
 FEATURES_VERSION = 3
 """Part of the key of cached features; to be raised when the same encoder and clips give other vectors."""
@@ -132,7 +133,7 @@ def evaluate(
             trials=run.trials,
             selected=run.selected,
             counts=Counts(
-                **{split: _split_counts([fold.splits[split] for fold in folds], found_task, found_recipe) for split in SPLITS},
+                **{split: _split_counts(folds, split, found_task, found_recipe) for split in SPLITS},
                 folds=_fold_counts(folds),
                 labels=len(folds[0].labels),
                 trainable_parameters=run.trainable_parameters,
@@ -257,11 +258,17 @@ def _features_key(task: str, encoder: FrozenEncoder, model_hash: str, folds: Seq
     return sha256_json(parts)[:24]
 
 
-def _split_counts(splits: Sequence[Split], task: Task, recipe: EvaluationRecipe) -> SplitCounts:
+def _split_counts(folds: Sequence[Fold], name: str, task: Task, recipe: EvaluationRecipe) -> SplitCounts:
+    splits = [fold.splits[name] for fold in folds]
     dropped: Counter[str] = sum((Counter(split.dropped) for split in splits), Counter())
     for split in splits:
         dropped += Counter(never_drawn(task, split, recipe.batch_size) if split.name == "train" else {})
-    return SplitCounts(utterances=sum(map(len, splits)), hours=sum(split.hours for split in splits), dropped=dict(dropped))
+    return SplitCounts(
+        utterances=sum(map(len, splits)),
+        hours=sum(split.hours for split in splits),
+        dropped=dict(dropped),
+        unknown=unknown_share([target for split in splits for target in split.targets], folds[0].labels),
+    )
 
 
 def _fold_counts(folds: Sequence[Fold]) -> dict[str, FoldCounts]:

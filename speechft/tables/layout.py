@@ -31,6 +31,8 @@ class Entry:
     protocol: str | None = None
     precision: str | None = None
     """Of the encoder's passes; of a score over tasks that of none."""
+    unknown: float | None = None
+    """Share of the symbols of test that the vocabulary of the task lacks."""
     comparable: bool = True
     """Whether ours minus published means something."""
     defined: bool = True
@@ -189,7 +191,8 @@ def _metric_column(metric: TableMetric, recipe: TableRecipe, cells: Mapping[Key,
         place = _published_place(recipe, row, metric.key)
         entry = Entry(published=published.value(*place), source=published.source(*place))
         if cell := cells.get((row.encoder, row.finetuning, row.method, str(metric.task))):
-            entry = replace(entry, values=tuple(cell.values[metric.key]), protocol=cell.protocol, precision=cell.precision)
+            values, unknown = tuple(cell.values[metric.key]), cell.counts.test.unknown
+            entry = replace(entry, values=values, protocol=cell.protocol, precision=cell.precision, unknown=unknown)
         entries.append(entry)
     return Column(metric, tuple(entries))
 

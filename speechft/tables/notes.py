@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 BF16_MARK, SECOND_HAND_MARK = "†", "‡"
 NOT_OF_SUPERB = ("pc", "asr_zh")
+UNKNOWN_NOTED = 0.01
+"""Share of `<unk>` in the text of test above which a table says so."""
 _PROTOCOLS = {
     "superb": "superb (published steps and sampling)",
     "quick": "quick (reduced steps or sampling: not comparable with published numbers)",
@@ -25,7 +27,13 @@ def table_notes(recipe: TableRecipe, columns: Sequence[Column], *, scores: bool 
     """What must be known about the numbers: the experiment's own note, the protocol, the scales of SUPERB's scores."""
     about_scores = _score_notes(recipe, columns) if scores else []
     protocols = [*_protocol_notes(recipe, columns), *_planned_protocols(recipe, columns), *_own_recipes(recipe, columns)]
-    return (*([recipe.note] if recipe.note else []), *protocols, *_precision_notes(recipe, columns), *about_scores)
+    return (
+        *([recipe.note] if recipe.note else []),
+        *protocols,
+        *_precision_notes(recipe, columns),
+        *_unknown_notes(columns),
+        *about_scores,
+    )
 
 
 def table_legend(columns: Sequence[Column]) -> tuple[str, ...]:
@@ -91,6 +99,18 @@ def _precision_notes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str
             names = "; ".join(dict.fromkeys(used[task]["bf16"]))
             notes.append(f"{task}: the rows are in different precisions; rounding is a part of their differences. bf16 are {names}.")
     return notes
+
+
+def _unknown_notes(columns: Sequence[Column]) -> list[str]:
+    """Where so much of the text cannot be written that an error rate is about something else."""
+    shares: dict[str, float] = {}
+    for column in columns:
+        for entry in column.entries:
+            if column.metric.task and (entry.unknown or 0.0) > UNKNOWN_NOTED:
+                task = column.metric.task.upper()
+                shares[task] = max(shares.get(task, 0.0), entry.unknown or 0.0)
+    why = "of the symbols of test are <unk>, since the vocabulary lacks their characters."
+    return [f"{task}: {100 * share:.1f} % {why}" for task, share in shares.items()]
 
 
 def _protocol_notes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]:

@@ -14,7 +14,7 @@ from speechft.files import sha256_file
 from speechft.lexicon_files import CMUDICT, how_to_get
 from speechft.tasks.base import listing
 from speechft.tasks.vocabularies import PHONEME_VOCABULARY
-from speechft.text_files import read_names
+from speechft.text_files import on_disk, read_names
 
 Lexicon = Mapping[str, tuple[str, ...]]
 _USERS = 3
@@ -95,12 +95,13 @@ def lexicon_hashes(sources: Sequence[str]) -> dict[str, str]:
 def _content_hash(source: str) -> str:
     if source == CMUDICT:
         return _cmudict_hash()
-    _check_file(source)
-    return sha256_file(source)
+    path = on_disk(Path(source))
+    _check_file(path)
+    return sha256_file(path)
 
 
 def _load(source: str) -> Lexicon:
-    return _cmudict() if source == CMUDICT else _load_file(Path(source))
+    return _cmudict() if source == CMUDICT else _load_file(on_disk(Path(source)))
 
 
 @lru_cache(maxsize=1)

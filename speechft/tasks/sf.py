@@ -20,7 +20,7 @@ from speechft.tasks.metrics import ctc_collapse
 from speechft.tasks.recurrent import RecurrentCTCTask
 from speechft.tasks.slots import OUTSIDE, slot_symbols, slot_type_f1, slot_value_errors, slot_values
 from speechft.tasks.vocabularies import BLANK_INDEX, EOS_INDEX, UNKNOWN, slot_filling_vocabulary
-from speechft.text_files import read_names
+from speechft.text_files import on_disk, read_names
 
 
 class SlotFilling(RecurrentCTCTask):
@@ -49,7 +49,7 @@ class SlotFilling(RecurrentCTCTask):
         spec_augment: bool = True,
     ) -> None:
         super().__init__(projected, hidden, layers, dropout, spec_augment)
-        self.slots_file = None if slots is None else Path(slots)
+        self.slots_file = None if slots is None else on_disk(Path(slots))
 
     def label_set(self, train_cuts: Iterable[Any]) -> LabelSet:
         """Specials, space, letters and two marks for each slot type; `extra` holds the types.
