@@ -57,7 +57,7 @@ def import_checkpoint(
     check_folder(out_dir, "import", [path, like])
     with encoder_directory(like) if like else nullcontext() as base:
         if is_adapter(path):
-            if format not in (None, "peft") or config:
+            if format is not None or config:
                 raise CheckpointError(f"{path}: is an adapter that peft wrote. Leave `format` and `config` out.")
             import_adapter(path, out_dir, base, family)
             return

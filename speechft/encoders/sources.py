@@ -21,7 +21,7 @@ from speechft.encoders.unpickling import attributes, is_state_dict, load_pickle,
 from speechft.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
-FORMATS = ("fairseq", "s3prl", "s3prl_run", "wavlm", "decoar2", "state_dict", "transformers", "peft")
+FORMATS = ("fairseq", "s3prl", "s3prl_run", "wavlm", "decoar2", "state_dict", "transformers")
 _WITHOUT_CONFIGURATION = ("s3prl_run", "decoar2", "state_dict", "transformers")
 # fairseq's models with an encoder of a family inside; but for the first two, they have a head.
 _ARCHITECTURES = {
