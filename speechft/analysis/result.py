@@ -12,7 +12,6 @@ from speechft.evaluate.cell import ModelName, with_precision
 from speechft.files import read_json
 from speechft.validation import FeaturePrecision, Strict, validate
 
-
 Size = Annotated[float, Field(strict=True, ge=0.0, allow_inf_nan=False)]
 Similarity = Annotated[float, Field(strict=True, ge=-1.001, le=1.001, allow_inf_nan=False)]
 """From -1 to 1, but for rounding."""
