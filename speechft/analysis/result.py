@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,20 +12,24 @@ from speechft.evaluate.cell import ModelName, with_precision
 from speechft.files import read_json
 from speechft.validation import FeaturePrecision, Strict, validate
 
+Size = Annotated[float, Field(strict=True, ge=0.0, allow_inf_nan=False)]
+Similarity = Annotated[float, Field(strict=True, ge=-1.001, le=1.001, allow_inf_nan=False)]
+"""From -1 to 1, but for rounding."""
+
 
 class Deviation(Strict):
     """How far weights moved."""
 
-    norm: float = Field(description="Euclidean norm of theta - theta0.")
-    relative: float = Field(description="The same over the norm of theta0; 0 where theta0 is 0.")
+    norm: Size = Field(description="Euclidean norm of theta - theta0.")
+    relative: Size = Field(description="The same over the norm of theta0; 0 where theta0 is 0.")
 
 
 class StateSimilarity(Strict):
     """How alike one hidden state of both encoders is, over all frames of all utterances."""
 
     state: int = Field(description="0: the input of the first transformer layer; k: the output of layer k.")
-    cosine: float = Field(description="Mean over frames of the cosine between the two vectors of a frame.")
-    cka: float = Field(description="Linear centred kernel alignment over frames; blind to rotations and scale.")
+    cosine: Similarity = Field(description="Mean over frames of the cosine between the two vectors of a frame.")
+    cka: Similarity = Field(description="Linear centred kernel alignment over frames; blind to rotations and scale.")
 
 
 class AnalysisResult(Strict):
