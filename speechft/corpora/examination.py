@@ -38,8 +38,9 @@ class Examination:
 def examine(recipe: Recipe, listing: Listing, *, decode: bool) -> Examination:
     """Look at everything that a corpus lists.
 
-    With `decode` recordings are read to their end, which can take hours; but only if there is nothing wrong with the lists. Otherwise
-    their headers have to do, so that a wrong list is reported at once, beside what else the headers tell.
+    With `decode` recordings are read to their end. That can take hours, and is done only if there is nothing wrong with the lists;
+    otherwise headers have to do, so that a wrong list is reported at once. Problems of single rows of a table of one's own do not count:
+    its report has everything that is wrong with every row.
     """
     complete = isinstance(recipe, PublishedCorpus) and recipe.complete
     problems = [*list_problems(recipe, listing), *_missing_recordings(recipe, listing.utterances)]
@@ -48,8 +49,9 @@ def examine(recipe: Recipe, listing: Listing, *, decode: bool) -> Examination:
     listed = [(count, counted(count, listing.utterances, listing.trials, ())) for count in listing.expected if count.what != "hours"]
     different, remarks = differences(listed, complete)
 
+    of_lists = [problem for problem in problems if not (isinstance(recipe, CorpusRecipe) and problem.row)]
     paths = list(dict.fromkeys(utterance.path for utterance in listing.utterances))
-    results = inspect_all(paths, recipe.channel, f"checking {recipe.path.name}", decode=decode and not (problems or different))
+    results = inspect_all(paths, recipe.channel, f"checking {recipe.path.name}", decode=decode and not (different or of_lists))
     of_path = dict(zip(paths, results, strict=True))
     checked: list[Checked] = []
     seconds: list[float] = []

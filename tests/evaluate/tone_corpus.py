@@ -64,6 +64,9 @@ def with_intents(splits):
 
 
 def write_splits(folder, splits):
+    """Folder of manifests, one that results do not lie in."""
+    folder = folder / "manifests"
+    folder.mkdir(parents=True, exist_ok=True)
     for split, cuts in splits.items():
         write_manifest(folder / f"{split}.jsonl.gz", cuts)
     return folder

@@ -1,6 +1,7 @@
 """What is wrong with lists is reported before a recording is decoded."""
 
 import pytest
+import soundfile
 from corpora.published.test_voxceleb1 import TESTED, build_voxceleb, split_list
 
 from speechft.corpora import inspection, load_split, prepare_corpus
@@ -42,13 +43,22 @@ def test_trials_of_unknown_recordings_are_reported_before_decoding(folder, decod
     assert decoded == []
 
 
-def test_what_headers_tell_is_reported_with_what_lists_tell(folder, decoded, tmp_path):
+def test_what_headers_tell_is_reported_with_what_lists_tell(voxceleb, decoded):
+    soundfile.write(voxceleb.path / "dev/wav/id10001/1zcIwhmdeo4/00001.wav", [[0.1, 0.1]] * 4800, 16_000)
+    path = split_list(voxceleb, "1 id10001/1zcIwhmdeo4/00001.wav", "3 id10001/1zcIwhmdeo4/00009.wav")
+    with pytest.raises(CorpusError) as caught:
+        voxceleb.prepare("voxceleb1", use="sid", split_list=path)
+    assert [problem.split(": ")[1][:14] for problem in caught.value.problems] == ["has 2 channels", "no such file"]
+    assert decoded == []
+
+
+def test_problems_of_rows_do_not_hide_what_decoding_tells(folder, decoded, tmp_path):
     folder.tone("a.wav", channels=2)
-    folder.table("path,split\na.wav,train\nb.wav,train\n")
+    folder.samples("c.wav", [0.0, float("nan"), 0.0], subtype="FLOAT")
+    folder.table("path,split\na.wav,train\nb.wav,train\nc.wav,train\n")
     with pytest.raises(CorpusError) as caught:
         prepare_corpus(folder.recipe(), tmp_path / "out")
-    assert [problem.split(": ")[2][:14] for problem in caught.value.problems] == ["has 2 channels", "no such file"]
-    assert decoded == []
+    assert [problem.split(": ")[2][:12] for problem in caught.value.problems] == ["has 2 channe", "no such file", "holds NaN or"]
 
 
 def test_manifests_hold_absolute_paths_whatever_the_experiment_says(voxceleb, monkeypatch, tmp_path):
