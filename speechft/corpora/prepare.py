@@ -17,6 +17,7 @@ from speechft.corpora.mixtures import render_mixtures
 from speechft.corpora.published import agrees
 from speechft.corpora.splits import SPLITS, final_splits
 from speechft.corpora.trials import TRIALS, Trial, read_trials, write_trials
+from speechft.corpora.unchanged import note_recordings
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
 from speechft.errors import CorpusError
 from speechft.files import atomic_directory, sha256_file, sha256_json, write_json
@@ -154,6 +155,7 @@ def _write(
             summary["splits"][split] = {**_describe(members), "sha256": sha256_file(manifest)}
     if unknown := _unknown_text(checked):
         summary["unknown"] = unknown
+    note_recordings(directory, (facts for _, facts in checked))
     if trials:
         write_trials(directory / TRIALS, (trial for found in trials.values() for trial in found))
         summary["trials"] = {**{split: len(found) for split, found in trials.items()}, "sha256": sha256_file(directory / TRIALS)}
