@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 import torch
@@ -228,8 +229,12 @@ def test_what_is_impossible_is_named(models, manifests, theta0, tmp_path):
         pretrain(PretrainRecipe(**SECOND, targets="own_predictions"), manifests, out)
     with pytest.raises(ConfigError, match="architecture"):
         pretrain(RECIPE, manifests, out, start=models / "first")
+    odd = shutil.copytree(theta0, tmp_path / "odd")
+    source = json.loads((odd / "source_config.json").read_text())
+    source["dictionaries"] = [{"symbols": list("abcdefghi")}]
+    (odd / "source_config.json").write_text(json.dumps(source))
     with pytest.raises(CheckpointError, match="special|begins with"):
-        continue_pretraining(theta0, ContinuedPretrainRecipe(**CONTINUED), manifests, out)
+        continue_pretraining(odd, ContinuedPretrainRecipe(**CONTINUED), manifests, out)
     wavlm = random_encoder("wavlm", tmp_path / "wavlm")
     with pytest.raises(CheckpointError, match="can not pre-train wavlm"):
         continue_pretraining(wavlm, ContinuedPretrainRecipe(**CONTINUED), manifests, out)
