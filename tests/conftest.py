@@ -3,9 +3,8 @@ from pathlib import Path
 
 import pytest
 
-# The smallest supported machine has two cores; more threads only make small tensors slower. Where tests run in several processes,
-# each has one.
-os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+# Small tensors gain nothing from more threads, and `make test` has a process for each core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 ROOT = Path(__file__).parents[1]

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from speechft.encoders.families import FAMILIES, build_config, get_family
+from speechft.encoders.grouped_convolutions import keep_grouped_convolutions_exact
 from speechft.encoders.limits import check_names, check_supported, without_remote_code
 from speechft.encoders.model_card import write_model_card
 from speechft.errors import CheckpointError, SpeechFTError, missing_file
@@ -158,6 +159,7 @@ def empty_backbone(config: Any) -> nn.Module:
     # Initialisation draws random numbers even where there is nothing to fill; the caller's must not depend on loading a model.
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         backbone: nn.Module = family.model_type(config)
+    keep_grouped_convolutions_exact(backbone)
     return backbone
 
 

@@ -45,7 +45,7 @@ def test_an_analysis_is_a_target_of_its_own_and_a_part_of_all(folder):  # noqa: 
 
 def test_recipes_of_an_analysis(values):
     flow = Workflow(parse_experiment(values, "x"))
-    assert json.loads(flow.recipe("analysis/features")) == {"split": "dev", "utterances": 20}
+    assert json.loads(flow.recipe("analysis/features")) == {"split": "dev", "utterances": 20, "precision": "fp32"}
     table = json.loads(flow.recipe("analysis_tables/features"))
     assert table["title"] == "What fine-tuning did to hubert_demo"
     assert [row["label"] for row in table["rows"]] == ["Stable-FT", "Half way"]

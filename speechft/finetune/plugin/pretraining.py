@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechft.encoders.families import get_family
+from speechft.encoders.grouped_convolutions import keep_grouped_convolutions_exact
 from speechft.errors import TrainingError
 from speechft.finetune.augmentation import Conditions, augment
 from speechft.finetune.freezing import freeze, frozen_parameters
@@ -107,6 +108,7 @@ class _Autocast(nn.Module):
     def use_bf16(self) -> None:
         """From now on; what predictions are compared in stays float32."""
         self.bf16 = True
+        keep_grouped_convolutions_exact(self)
         self.final_proj.register_forward_hook(lambda _module, _inputs, output: output.float())
 
 
