@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from speechft.errors import ConfigError
+from speechft.text_files import read_text
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"(?P<key>\s*:)?|[{}\[\]]', re.S)
 
@@ -88,7 +89,7 @@ def check_experiments(paths: Iterable[str | Path]) -> None:
         ConfigError: names the file, the line and the key.
     """
     for path in paths:
-        text = Path(path).read_text(encoding="utf-8")
+        text = read_text(path)
         try:
             try:
                 load_json(text)
