@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,9 @@ class RecordingFacts:
     sha256: str
     first_sample: int = 0
     of_samples: int | None = None
+    bytes: int = 0
+    changed_ns: int = 0
+    """Size, and time of the last change, of the file."""
 
 
 def inspect_all(paths: Sequence[Path], channel: int | None, progress: str, *, decode: bool = True) -> list[RecordingFacts | str]:
@@ -59,7 +62,8 @@ def inspect_recording(path: Path, channel: int | None, *, decode: bool = True) -
             return f"{path}: {NO_SUCH_FILE}"
         if not path.is_file():
             return f"{path}: is not a file"
-        if path.stat().st_size == 0:
+        status = path.stat()
+        if status.st_size == 0:
             return f"{path}: is an empty file (0 bytes)"
         found = _decode(path) if decode else _header(path)
         if isinstance(found, str):
@@ -68,7 +72,8 @@ def inspect_recording(path: Path, channel: int | None, *, decode: bool = True) -
         complaint = _channel_complaint(num_channels, channel)
         if complaint is not None:
             return f"{path}: {complaint}"
-        return RecordingFacts(path, sampling_rate, num_samples, num_channels, channel or 0, sha256_file(path) if decode else "")
+        facts = RecordingFacts(path, sampling_rate, num_samples, num_channels, channel or 0, sha256_file(path) if decode else "")
+        return replace(facts, bytes=status.st_size, changed_ns=status.st_mtime_ns)
     except soundfile.SoundFileError as error:
         return f"{path}: damaged or not audio ({_reason(error)})"
     except OSError as error:

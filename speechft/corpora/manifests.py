@@ -15,6 +15,7 @@ from lhotse.serialization import deserialize_item
 from lhotse.supervision import AlignmentItem
 
 from speechft.corpora.inspection import RecordingFacts
+from speechft.corpora.unchanged import check_content, check_recordings
 from speechft.corpora.utterances import Utterance
 from speechft.errors import CorpusError
 from speechft.text_files import decode, nfc
@@ -90,20 +91,21 @@ def load_split(manifests: str | Path | Mapping[str, str | Path], split: str) -> 
         A list-backed `CutSet` of `MonoCut`, in the order of the corpus.
 
     Raises:
-        CorpusError: no such split (names those there are), or a manifest that is missing or damaged.
+        CorpusError: no such split (names those there are), a manifest that is missing or damaged, or that is not, or whose recordings are
+            not, what `speechft prepare` saw.
     """
     path = _manifest_path(manifests, split)
     try:
         # Manifests of others may be uncompressed; gzip's magic number tells.
-        with path.open("rb") as raw:
-            compressed = raw.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rb") if compressed else path.open("rb") as file:
-            content = decode(file.read())
+        raw = path.read_bytes()
+        content = decode(gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise CorpusError(f"{path}: damaged manifest of split {split!r} ({error}). Delete it and prepare the corpus again.") from None
     cuts = [_parse_cut(line, f"{path}, line {number}") for number, line in enumerate(content.split("\n"), start=1) if line.strip()]
     if not cuts:
         raise CorpusError(f"{path}: the manifest of split {split!r} holds no cuts. Delete it and prepare the corpus again.")
+    check_content(path, raw)
+    check_recordings(path, (source.source for cut in cuts for source in cut.recording.sources if source.type == "file"))
     return CutSet.from_cuts(cuts)
 
 

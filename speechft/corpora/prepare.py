@@ -17,6 +17,7 @@ from speechft.corpora.mixtures import render_mixtures
 from speechft.corpora.published import agrees
 from speechft.corpora.splits import SPLITS, final_splits
 from speechft.corpora.trials import TRIALS, Trial, read_trials, write_trials
+from speechft.corpora.unchanged import note_recordings
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
 from speechft.errors import CorpusError
 from speechft.files import atomic_directory, sha256_file, sha256_json, write_json
@@ -152,6 +153,7 @@ def _write(
             manifest = directory / f"{split}{SUFFIX}"
             write_manifest(manifest, (make_cut(utterance, facts) for utterance, facts in members))
             summary["splits"][split] = {**_describe(members), "sha256": sha256_file(manifest)}
+    note_recordings(directory, (facts for _, facts in checked))
     if unknown := _unknown_text(checked):
         summary["unknown"] = unknown
     if trials:

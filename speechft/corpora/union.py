@@ -9,8 +9,9 @@ from typing import Any
 from speechft.corpora.manifests import SUFFIX, load_split, write_manifest
 from speechft.corpora.splits import SPLITS
 from speechft.corpora.trials import TRIALS, read_trials, write_trials
+from speechft.corpora.unchanged import unite_notes
 from speechft.errors import CorpusError, missing_file
-from speechft.files import atomic_directory, read_json, sha256_file, sha256_json, write_json
+from speechft.files import atomic_directory, read_json_mapping, sha256_file, sha256_json, write_json
 from speechft.outputs import check_folder
 
 
@@ -57,6 +58,8 @@ def unite_corpora(folders: Sequence[str | Path], out_dir: str | Path) -> dict[st
         trials = [trial for folder in members if (folder / TRIALS).is_file() for trial in read_trials(folder / TRIALS)]
         if trials:
             write_trials(directory / TRIALS, trials)
+            summary["trials"] = {"sha256": sha256_file(directory / TRIALS)}
+        unite_notes(directory, members)
         write_json(directory / "corpus.json", summary)
     return summary
 
@@ -65,5 +68,7 @@ def _description(folder: Path) -> dict[str, Any]:
     path = folder / "corpus.json"
     if not path.is_file():
         raise CorpusError(missing_file(path, "to unite corpora", "Prepare the corpus first: `speechft prepare`."))
-    description: dict[str, Any] = read_json(path)
+    description = read_json_mapping(path)
+    if not isinstance(description.get("splits"), dict) or "content_sha256" not in description:
+        raise CorpusError(f"{path}: does not describe a prepared corpus. Prepare the corpus again.")
     return description

@@ -19,6 +19,7 @@ from torch import Generator, Tensor
 
 from speechft.corpora import load_split, split_names
 from speechft.corpora.trials import Trial, read_trials, trials_by_split, trials_path
+from speechft.corpora.unchanged import check_content
 from speechft.encoders import Encoder
 from speechft.errors import CorpusError, TaskError
 from speechft.evaluate.clips import SAMPLE_RATE, CropTable, crop_generator
@@ -83,7 +84,9 @@ def load(
     names = [name for name in SPLITS if name != "dev" or "dev" in split_names(manifests)]
     cuts = {name: tuple(load_split(manifests, name)) for name in names}
     path = trials_path(manifests)
-    trials = _trials_of(cuts, read_trials(path), str(path))
+    found_trials = read_trials(path)
+    check_content(path, path.read_bytes())
+    trials = _trials_of(cuts, found_trials, str(path))
     silence = Silence(task.gain, work, measure)
     splits = {"train": _train_split(task, cuts["train"], encoder, silence)}
     for name in ("dev", "test"):

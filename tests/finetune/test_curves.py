@@ -68,7 +68,7 @@ def test_what_is_no_log_is_named(tmp_path):
         ("update,loss\n" + "9" * 5000 + ",1.0\n", "no row of a finished update"),
         ("update,loss\n1,1.0,2.0\n", "no row of a finished update"),
         ("loss\n1.0\n", "no row of a finished update"),
-        ("update,loss\n1,\0\n", "no value in it is a finite number"),
+        ("update,loss\n1,\0\n", "is no training log"),
         ("update,loss\n1,1\n" + "x" * 200_000, "is no training log"),
     ],
 )

@@ -1,0 +1,120 @@
+"""Whether manifests and recordings still are what `speechft prepare` saw: what it notes of them, and the comparison.
+
+A manifest, and the list of trials, are compared by their SHA-256 whenever they are read. A recording is compared by its size and its time
+of change, and by its SHA-256 only where the time differs (a copy). So a recording that was replaced by one of the same size with the same
+time is not noticed. Manifests of others, beside which there are no such notes, are taken as they are.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from speechft.corpora.inspection import RecordingFacts
+from speechft.errors import CorpusError, SpeechFTError
+from speechft.files import read_json_mapping, sha256_file
+
+RECORDINGS = "recordings.csv"
+CORPUS = "corpus.json"
+logger = logging.getLogger(__name__)
+_AGAIN = "Prepare the corpus again."
+
+
+class Noted(NamedTuple):
+    """What a recording was when the corpus was prepared."""
+
+    path: str
+    bytes: int
+    changed_ns: int
+    sha256: str
+
+
+def note_recordings(folder: Path, recordings: Iterable[RecordingFacts]) -> None:
+    """Write what `check_recordings` compares; a recording with several parts is noted once."""
+    noted = {str(facts.path.absolute()): facts for facts in recordings}
+    rows = (Noted(path, facts.bytes, facts.changed_ns, facts.sha256) for path, facts in noted.items())
+    _write(folder, rows)
+
+
+def unite_notes(folder: Path, members: Iterable[Path]) -> None:
+    """The notes of several corpora as those of one."""
+    _write(folder, {noted.path: noted for member in members for noted in _read(member).values()}.values())
+
+
+def _write(folder: Path, rows: Iterable[Noted]) -> None:
+    with (folder / RECORDINGS).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(Noted._fields)
+        writer.writerows(rows)
+
+
+def _read(folder: Path) -> dict[str, Noted]:
+    path = folder / RECORDINGS
+    if not path.is_file():
+        return {}
+    try:
+        rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
+        return {row[0]: Noted(row[0], int(row[1]), int(row[2]), row[3]) for row in rows[1:]}
+    except (OSError, ValueError, IndexError, csv.Error) as error:
+        raise CorpusError(f"{path}: damaged ({error}). {_AGAIN}") from None
+
+
+def check_content(path: Path, content: bytes) -> None:
+    """Compare a file of a prepared corpus with the SHA-256 in its corpus.json.
+
+    Raises:
+        CorpusError: it is another file.
+    """
+    if not (path.parent / CORPUS).is_file():
+        return
+    expected = _recorded(path)
+    if expected is not None and hashlib.sha256(content).hexdigest() != expected:
+        raise CorpusError(f"{path}: is not the file that {CORPUS} describes (its SHA-256 differs): damaged or changed by hand. {_AGAIN}")
+
+
+def _recorded(path: Path) -> Any:
+    try:
+        summary = read_json_mapping(path.parent / CORPUS)
+    except SpeechFTError as error:
+        raise CorpusError(f"{error}") from None
+    name = path.name.partition(".")[0]
+    part = summary.get("trials") if name == "trials" else _mapping(summary.get("splits")).get(name)
+    return _mapping(part).get("sha256")
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def check_recordings(manifest: Path, paths: Iterable[str]) -> None:
+    """Compare the recordings of a manifest with what was noted of them when it was made.
+
+    Raises:
+        CorpusError: lists those that are gone or were replaced.
+    """
+    noted = _read(manifest.parent)
+    touched, problems = 0, []
+    for path in dict.fromkeys(paths):
+        if (then := noted.get(path)) is None:
+            continue
+        try:
+            now = Path(path).stat()
+        except OSError as error:
+            problems.append(f"{path}: {error.strerror}")
+            continue
+        if now.st_size != then.bytes:
+            problems.append(f"{path}: has {now.st_size} bytes, had {then.bytes}")
+        elif now.st_mtime_ns != then.changed_ns:
+            touched += 1
+            if sha256_file(path) != then.sha256:
+                problems.append(f"{path}: has another content")
+    if problems:
+        what = f"{len(problems)} recording(s) are not what they were when the corpus was prepared"
+        raise CorpusError(f"{manifest}: {what}. Bring them back, or prepare the corpus again.", problems)
+    if touched:
+        logger.info("%s: %d recordings have another time than when the corpus was prepared, and the same content", manifest, touched)
