@@ -388,8 +388,9 @@ def load_experiment(path: str | Path) -> Experiment:
         raise ConfigError(f"{path}: is a folder. Name an experiment file, e.g. {path / 'paper.yaml'}.") from None
     except RepeatedKeyError as error:
         raise ConfigError(f"{path}: {error}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is not valid YAML: {error}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates and numbers that cannot be are no YAMLError
+        problem = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise ConfigError(f"{path}: is not valid YAML: {problem}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: an experiment is a mapping of keys, found {type(values).__name__}.")
     return parse_experiment(values, str(path))

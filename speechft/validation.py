@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -12,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from speechft.errors import ConfigError
 from speechft.text_files import on_disk
 
+_SHOWN = 100
 ModelType = TypeVar("ModelType", bound=BaseModel)
 InputPath = Annotated[Path, AfterValidator(on_disk)]
 """A file or folder that a configuration names, in the Unicode form in which the disk has it."""
@@ -36,14 +39,33 @@ def validate(model: type[ModelType], values: Any, source: str) -> ModelType:
         ConfigError: names `source` and lists every problem with its key, what was found and what is allowed.
     """
     try:
-        return model.model_validate(values)
+        found = model.model_validate(values)
     except ValidationError as error:
         raise ConfigError(_explain(error, model, values, source)) from None
+    # Options of tasks and methods hold anything, which their own checks look at later.
+    lines = [f"  {key}: Input should be a finite number, found {value}" for key, value in _not_finite(values, ())]
+    if lines:
+        raise ConfigError("\n".join([_heading(source, lines), *lines]))
+    return found
+
+
+def _heading(source: str, problems: list[str]) -> str:
+    return f"{source}: {len(problems)} problem{'s' if len(problems) > 1 else ''}"
+
+
+def _not_finite(values: Any, keys: tuple[str, ...]) -> Iterator[tuple[str, float]]:
+    """Keys and values of all numbers in plain `values` that are not finite."""
+    if isinstance(values, float) and not math.isfinite(values):
+        yield ".".join(keys), values
+    members = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list | tuple) else ()
+    for key, value in members:
+        yield from _not_finite(value, (*keys, str(key)))
 
 
 def _explain(error: ValidationError, model: type[BaseModel], values: Any, source: str) -> str:
     lines = []
-    for problem in error.errors():
+    # What a default is made of is wrong, too, and that is told.
+    for problem in [found for found in error.errors() if found["type"] != "default_factory_not_called"]:
         location = problem["loc"]
         key = ".".join(_keys_in(values, model, location)) or "(top level)"
         message = problem["msg"].removeprefix("Value error, ")
@@ -52,9 +74,17 @@ def _explain(error: ValidationError, model: type[BaseModel], values: Any, source
         elif problem["type"] == "missing":
             message = "is missing"
         elif isinstance(problem["input"], str | int | float | bool | None):
-            message = f"{message}, found {problem['input']!r}"
+            message = f"{message}, found {_short(problem['input'])}"
         lines.append(f"  {key}: {message}")
-    return "\n".join([f"{source}: {len(lines)} problem{'s' if len(lines) > 1 else ''}", *lines])
+    return "\n".join([_heading(source, lines), *lines])
+
+
+def _short(value: Any) -> str:
+    """A value for a message, however long it is."""
+    if isinstance(value, int) and abs(value) >= 10**_SHOWN:
+        return "a longer number"
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _keys_in(values: Any, model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -153,6 +153,7 @@ def _write(
             manifest = directory / f"{split}{SUFFIX}"
             write_manifest(manifest, (make_cut(utterance, facts) for utterance, facts in members))
             summary["splits"][split] = {**_describe(members), "sha256": sha256_file(manifest)}
+    note_recordings(directory, (facts for _, facts in checked))
     if unknown := _unknown_text(checked):
         summary["unknown"] = unknown
     note_recordings(directory, (facts for _, facts in checked))

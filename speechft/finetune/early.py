@@ -7,12 +7,15 @@ from pathlib import Path
 
 from speechft.alphas import alpha_text
 from speechft.errors import CheckpointError
-from speechft.files import atomic_directory
+from speechft.files import atomic_directory, read_json_mapping
 from speechft.outputs import check_folder
 from speechft.recipes import FinetuneRecipe
 
 FOLDER = "early"
 """Inside the encoder directory of a fine-tuning; holds an encoder directory for each share, e.g. `early/0.20`."""
+_PROVENANCE = "provenance.json"
+_OF_THE_SELECTION = ("early", "stopped_after_updates", "best_update", "selected_by", "dev_score", "training_log")
+"""Keys of a recipe in a provenance by which the encoders of one run differ."""
 
 
 def early_updates(recipe: FinetuneRecipe) -> dict[float, int]:
@@ -28,7 +31,7 @@ def take_early(model_dir: str | Path, share: float, out_dir: str | Path) -> None
     """Make the early checkpoint that lies in `model_dir` an encoder directory of its own.
 
     Raises:
-        CheckpointError: the run that made `model_dir` kept no such checkpoint.
+        CheckpointError: the run that made `model_dir` kept no such checkpoint, or what is there is damaged or of another run.
     """
     check_folder(out_dir, "early", [model_dir])
     source = Path(model_dir) / FOLDER / alpha_text(share)
@@ -37,5 +40,29 @@ def take_early(model_dir: str | Path, share: float, out_dir: str | Path) -> None
         raise CheckpointError(
             f"{source}: no such folder; kept there: {kept}. Fine-tune with `early: [{share:g}]` in the recipe to get this checkpoint."
         )
+    _check_origin(Path(model_dir), source, share)
     with atomic_directory(out_dir, "early") as temporary:
         shutil.copytree(source, temporary, dirs_exist_ok=True)
+
+
+def _check_origin(model_dir: Path, source: Path, share: float) -> None:
+    """Refuse an early checkpoint whose weights are not as recorded, or whose provenance is not that of the run of `model_dir`."""
+    from speechft.encoders.directory import check_encoder_directory
+
+    check_encoder_directory(source)
+    run, kept = (_origin(folder) for folder in (model_dir, source))
+    differing = [key for key in run.keys() | kept.keys() if run.get(key) != kept.get(key)]
+    shares = [read_json_mapping(folder / _PROVENANCE)["recipe"].get("early") for folder in (model_dir, source)]
+    if differing or shares[1] != share or not isinstance(shares[0], list) or share not in shares[0]:
+        named = ", ".join(sorted(differing)) or "the share"
+        raise CheckpointError(f"{source}: is not of the run that made {model_dir} ({_PROVENANCE} differs in {named}). Fine-tune again.")
+
+
+def _origin(folder: Path) -> dict[str, object]:
+    """What the encoders of one run have in common."""
+    found = read_json_mapping(folder / _PROVENANCE)
+    recipe = found.get("recipe")
+    if not isinstance(recipe, dict):
+        raise CheckpointError(f"{folder / _PROVENANCE}: records no recipe. Fine-tune again.")
+    common = {key: found.get(key) for key in ("kind", "inputs", "versions")}
+    return common | {f"recipe.{key}": value for key, value in recipe.items() if key not in _OF_THE_SELECTION}
