@@ -24,5 +24,5 @@ def _conv_forward(self: nn.Conv1d, input: Tensor, weight: Tensor, bias: Tensor |
         result: Tensor = nn.Conv1d._conv_forward(self, input, weight, bias)
         return result
     with torch.autocast("cpu", enabled=False):
-        result = nn.Conv1d._conv_forward(self, input.float(), weight.float(), None if bias is None else bias.float())
-    return result
+        exact: Tensor = nn.Conv1d._conv_forward(self, input.float(), weight.float(), None if bias is None else bias.float())
+        return exact
