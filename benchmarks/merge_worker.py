@@ -25,7 +25,7 @@ def as_directory(weights: Path) -> Path:
     """An encoder directory with the same file in it."""
     directory = weights.with_name(f"{weights.name}_directory")
     directory.mkdir(exist_ok=True)
-    (directory / "config.json").write_text('{"model_type": "hubert"}', encoding="utf-8")
+    (directory / "config.json").write_text('{"model_type": "hubert", "speechft_normalize": false}', encoding="utf-8")
     if not (directory / "model.safetensors").exists():
         os.link(weights, directory / "model.safetensors")
     return directory

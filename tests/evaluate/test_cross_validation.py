@@ -119,19 +119,19 @@ def test_a_corpus_without_folds_needs_its_splits(model_dir, tmp_path):
 def test_a_class_of_one_fold_only_is_refused(model_dir, tmp_path):
     cuts = folded_cuts(tmp_path, {"Ses1": 8, "Ses2": 8})
     cuts[0].supervisions[0].custom = {"label": "rare"}
-    write_manifest(tmp_path / "train.jsonl.gz", cuts)
+    folds = write_splits(tmp_path, {"train": cuts})
     fold = cuts[0].custom["fold"]
     with pytest.raises(TaskError, match=rf"of fold 'Ses\d': 1 utterance\(s\) have no target(?s:.*){fold}.*class 'rare' is not among the 3"):
-        evaluate(model_dir, "er", tmp_path, tmp_path / "a.json", QUICK)
+        evaluate(model_dir, "er", folds, tmp_path / "a.json", QUICK)
 
 
 def test_a_too_short_utterance_is_named_with_its_fold(model_dir, tmp_path):
     cuts = folded_cuts(tmp_path, {"Ses1": 8, "Ses2": 8})
     short = make_cut(tmp_path / "wav", "short", np.zeros(300))
     short.custom = {"fold": "Ses1"}
-    write_manifest(tmp_path / "train.jsonl.gz", [*cuts, short])
+    folds = write_splits(tmp_path, {"train": [*cuts, short]})
     with pytest.raises(TaskError, match=r"(?s)test split of fold 'Ses1': 1 utterance.*short: 300 samples"):
-        evaluate(model_dir, "er", tmp_path, tmp_path / "a.json", QUICK)
+        evaluate(model_dir, "er", folds, tmp_path / "a.json", QUICK)
 
 
 def test_scores_of_folds_are_checked(model_dir, folded, tmp_path):

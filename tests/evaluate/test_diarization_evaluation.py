@@ -124,9 +124,9 @@ def test_a_last_chunk_without_a_frame_is_counted(model_dir, tmp_path, monkeypatc
     generator = np.random.default_rng(0)
     # 1.02 s are 51 frames; the last chunk of 50 has one, which is too short for the encoder.
     cuts = {name: [make_mixture(tmp_path, name, 1.02, generator)] for name in ("train", "dev", "test")}
-    write_splits(tmp_path, cuts)
+    corpus = write_splits(tmp_path, cuts)
     monkeypatch.setattr(sd.chunk_bounds, "__defaults__", (50, 320))
-    cell = evaluate(model_dir, "sd", tmp_path, tmp_path / "sd.json", {**QUICK, "steps": 2, "eval_every": 2})
+    cell = evaluate(model_dir, "sd", corpus, tmp_path / "sd.json", {**QUICK, "steps": 2, "eval_every": 2})
     assert cell["counts"]["test"]["dropped"] == {"last chunk shorter than one encoder frame": 1}
     assert cell["counts"]["encoder_passes"] == 3
 
@@ -137,9 +137,9 @@ def test_recordings_that_can_not_be_used_are_all_named(model_dir, tmp_path):
     one = make_mixture(tmp_path, "one", 1.0, generator, speakers=("a", "a"))
     short = make_mixture(tmp_path, "short", 1.0, generator)
     short.duration = 0.01
-    write_splits(tmp_path, {**good, "train": [*good["train"], one], "test": [*good["test"], short]})
+    corpus = write_splits(tmp_path, {**good, "train": [*good["train"], one], "test": [*good["test"], short]})
     with pytest.raises(TaskError) as error:
-        evaluate(model_dir, "sd", tmp_path, tmp_path / "sd.json", QUICK)
+        evaluate(model_dir, "sd", corpus, tmp_path / "sd.json", QUICK)
     assert "2 recording(s)" in str(error.value)
     assert "train: one: has 1 speaker(s) (a), need 2" in str(error.value)
     assert "test: short: 160 samples" in str(error.value)

@@ -4,7 +4,7 @@ from collections import Counter
 import pytest
 from evaluate.test_cross_validation import folded_cuts
 from evaluate.test_evaluate import QUICK
-from evaluate.tone_corpus import write_manifest
+from evaluate.tone_corpus import write_splits
 from typer.testing import CliRunner
 
 from speechft.cli import app
@@ -56,9 +56,9 @@ def test_the_plan_is_what_is_done(task, changes, share, model_dir, manifests, tm
 
 
 def test_folds_are_encoded_once(model_dir, tmp_path, heard):
-    write_manifest(tmp_path / "train.jsonl.gz", folded_cuts(tmp_path))
-    plan = plan_evaluation(model_dir, "er", tmp_path, QUICK["er"])
-    evaluate(model_dir, "er", tmp_path, tmp_path / "a.json", QUICK["er"])
+    folds = write_splits(tmp_path, {"train": folded_cuts(tmp_path)})
+    plan = plan_evaluation(model_dir, "er", folds, QUICK["er"])
+    evaluate(model_dir, "er", folds, tmp_path / "a.json", QUICK["er"])
     assert (plan.clips, plan.encoder_passes, plan.head_steps) == (31, 31, 3 * 60)
     assert heard["clips"] == 31
 

@@ -9,7 +9,7 @@ import torch
 from evaluate.killing import Killed
 from evaluate.test_cross_validation import folded_cuts
 from evaluate.test_evaluate import QUICK, without_times
-from evaluate.tone_corpus import write_manifest
+from evaluate.tone_corpus import write_splits
 
 from speechft.encoders import load_encoder
 from speechft.evaluate import evaluate
@@ -85,14 +85,14 @@ def test_a_resumed_training_has_the_same_parameters(task, model_dir, manifests, 
 
 
 def test_every_fold_goes_on(model_dir, tmp_path, kill_after):
-    write_manifest(tmp_path / "train.jsonl.gz", folded_cuts(tmp_path, {"a": 8, "b": 8}))
+    folds = write_splits(tmp_path, {"train": folded_cuts(tmp_path, {"a": 8, "b": 8})})
     recipe = {"protocol": "quick", "steps": 20, "eval_every": 10, "learning_rates": [1e-2]}
-    expected = evaluate(model_dir, "er", tmp_path, tmp_path / "whole.json", recipe)
+    expected = evaluate(model_dir, "er", folds, tmp_path / "whole.json", recipe)
     kill_after(35)
     with pytest.raises(Killed):
-        evaluate(model_dir, "er", tmp_path, tmp_path / "cell.json", recipe)
+        evaluate(model_dir, "er", folds, tmp_path / "cell.json", recipe)
     made = kill_after()
-    cell = evaluate(model_dir, "er", tmp_path, tmp_path / "cell.json", recipe)
+    cell = evaluate(model_dir, "er", folds, tmp_path / "cell.json", recipe)
     assert without_times(cell) == without_times(expected)
     assert made["steps"] == 10
 

@@ -50,7 +50,7 @@ def make_corpus(folder, dev_trials=True):
     splits = {"train": make_cuts(folder, ("ann", "bob", "cid"), 4, generator)}
     splits["test"] = make_cuts(folder, ("dan", "eve"), 3, generator)
     splits["dev"] = [*make_cuts(folder, ("flo",), 3, generator), *make_cuts(folder, ("gus",), 2, generator)]
-    write_splits(folder, splits)
+    folder = write_splits(folder, splits)
     trials = pairs([cut.id for cut in splits["test"]])
     if dev_trials:
         trials += pairs([cut.id for cut in splits["dev"]])
@@ -138,9 +138,9 @@ def test_crops_are_drawn_anew_in_every_epoch(model_dir, tmp_path):
     long = make_cut(tmp_path / "wav", "long", voice("ann", 9.0, generator), speaker="ann")
     short = [make_cut(tmp_path / "wav", f"short{index}", voice("bob", 0.5, generator), speaker="bob") for index in range(2)]
     others = make_cuts(tmp_path, ("dan", "eve"), 2, generator)
-    write_splits(tmp_path, {"train": [long, *short], "test": others})
-    write_trials(tmp_path / "trials.csv", pairs([cut.id for cut in others]))
-    found = training(get_task("asv", min_seconds=0.3), evaluation_recipe("asv", {**QUICK, "batch_size": 3}), model_dir, tmp_path)
+    corpus = write_splits(tmp_path, {"train": [long, *short], "test": others})
+    write_trials(corpus / "trials.csv", pairs([cut.id for cut in others]))
+    found = training(get_task("asv", min_seconds=0.3), evaluation_recipe("asv", {**QUICK, "batch_size": 3}), model_dir, corpus)
     assert found.selected_on == "test"
     batches = found.batches(torch.Generator().manual_seed(0))
     starts = set()
@@ -197,10 +197,10 @@ def test_silence_is_removed_and_short_utterances_are_counted(model_dir, tmp_path
     ]
     others = make_cuts(tmp_path, ("dan", "eve"), 2, generator)
     spare = make_cut(tmp_path / "wav", "spare", voice("dan", 0.4, generator))
-    write_splits(tmp_path, {"train": train, "test": [*others, spare]})
-    write_trials(tmp_path / "trials.csv", pairs([cut.id for cut in others]))
+    corpus = write_splits(tmp_path, {"train": train, "test": [*others, spare]})
+    write_trials(corpus / "trials.csv", pairs([cut.id for cut in others]))
     encoder = load_encoder(model_dir)
-    fold = verification.load(get_task("asv", min_seconds=0.3), tmp_path, encoder, evaluation_recipe("asv", QUICK))
+    fold = verification.load(get_task("asv", min_seconds=0.3), corpus, encoder, evaluation_recipe("asv", QUICK))
     assert [cut.id for cut in fold.splits["train"].cuts] == ["padded", "ann-0", "ann-1", "cid-0", "cid-1"]
     assert fold.splits["train"].dropped == {"not longer than 0.3 s without silence": 1}
     assert fold.splits["train"].clips[0].num_samples == pytest.approx(0.6 * 16000, abs=320)
@@ -210,7 +210,7 @@ def test_silence_is_removed_and_short_utterances_are_counted(model_dir, tmp_path
     assert [cut.id for cut in fold.splits["test"].cuts] == [cut.id for cut in others]
     assert fold.splits["test"].dropped == {"in no trial": 1}
     with pytest.raises(TaskError, match="train split: no utterance is longer than 2 s"):
-        verification.load(get_task("asv"), tmp_path, encoder, evaluation_recipe("asv"))
+        verification.load(get_task("asv"), corpus, encoder, evaluation_recipe("asv"))
 
 
 def test_wrong_trials(model_dir, tmp_path):
@@ -218,7 +218,7 @@ def test_wrong_trials(model_dir, tmp_path):
     train = make_cuts(tmp_path, ("ann", "bob"), 2, generator)
     silent = make_cut(tmp_path / "wav", "silent-0", np.zeros(16000))
     test = [*make_cuts(tmp_path, ("dan", "eve"), 2, generator), silent]
-    write_splits(tmp_path, {"train": train, "test": test})
+    corpus = write_splits(tmp_path, {"train": train, "test": test})
     out = tmp_path / "asv.json"
     good = pairs([cut.id for cut in test[:4]])
     for trials, error, message in [
@@ -226,12 +226,12 @@ def test_wrong_trials(model_dir, tmp_path):
         ([trial for trial in good if trial.same], TaskError, "2 of 2 trials of test have label 1"),
         ([*good, Trial(False, "dan-0", "silent-0")], TaskError, r"(?s)shorter than one frame.*silent-0: 0 samples"),
     ]:
-        write_trials(tmp_path / "trials.csv", trials)
+        write_trials(corpus / "trials.csv", trials)
         with pytest.raises(error, match=message):
-            evaluate(model_dir, "asv", tmp_path, out, QUICK)
-    (tmp_path / "trials.csv").unlink()
+            evaluate(model_dir, "asv", corpus, out, QUICK)
+    (corpus / "trials.csv").unlink()
     with pytest.raises(CorpusError, match="list of trials"):
-        evaluate(model_dir, "asv", tmp_path, out, QUICK)
+        evaluate(model_dir, "asv", corpus, out, QUICK)
     assert not out.exists()
 
 

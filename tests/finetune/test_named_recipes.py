@@ -82,8 +82,9 @@ def with_folds(corpus, tmp_path):
     for number, cut in enumerate(load_split(corpus, "train")):
         cut.custom = {"fold": str(number % 3 + 1)}
         cuts.append(cut)
-    CutSet.from_cuts(cuts).to_file(tmp_path / "train.jsonl.gz")
-    return tmp_path
+    (tmp_path / "folds").mkdir()
+    CutSet.from_cuts(cuts).to_file(tmp_path / "folds/train.jsonl.gz")
+    return tmp_path / "folds"
 
 
 def test_a_fold_leaves_its_recordings_out_and_divides_the_others(with_folds):
