@@ -20,8 +20,8 @@ InputPath = Annotated[Path, AfterValidator(on_disk)]
 """A file or folder that a configuration names, in the Unicode form in which the disk has it."""
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-"""What every generator of random numbers here takes; NumPy's take no other."""
+Seed = Annotated[int, Field(ge=0, lt=2**32 - 1)]
+"""What every generator of random numbers here takes: NumPy's take 32 bits, and fairseq adds the epoch, which is 1."""
 FeaturePrecision = Literal["fp32", "bf16"]
 """In which a frozen encoder computes features."""
 

@@ -87,8 +87,8 @@ def test_all_problems_come_at_once(demo):
         ),
         (lambda d: d["finetunings"]["pr_sentences"]["recipe"].update(seed=-1), "finetunings.pr_sentences.recipe.seed"),
         (
-            lambda d: d["encoders"]["hubert_demo"]["recipe"].update(seed=2**32),
-            "encoders.hubert_demo.recipe.seed: Input should be less than 4294967296",
+            lambda d: d["encoders"]["hubert_demo"]["recipe"].update(seed=2**32 - 1),
+            "encoders.hubert_demo.recipe.seed: Input should be less than 4294967295",
         ),
         (lambda d: d["tasks"]["ks"]["recipe"].update(seeds=[1, -1]), "seeds.1"),
         (lambda d: d["corpora"]["keywords"].pop("path"), "  corpora.keywords.path: is missing"),

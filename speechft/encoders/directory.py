@@ -23,6 +23,7 @@ from speechft.encoders.families import FAMILIES, build_config, get_family
 from speechft.encoders.grouped_convolutions import keep_grouped_convolutions_exact
 from speechft.encoders.limits import check_names, check_supported, without_remote_code
 from speechft.encoders.model_card import write_model_card
+from speechft.encoders.source_config import check_source_config
 from speechft.errors import CheckpointError, SpeechFTError, missing_file
 from speechft.files import atomic_directory, read_json, sha256_file, write_json
 from speechft.outputs import check_folder
@@ -218,7 +219,9 @@ def read_pretraining_only(model_dir: str | Path) -> dict[str, Tensor]:
 def read_source_config(model_dir: str | Path) -> dict[str, Any]:
     """Configuration sections of the source; empty when the directory has none."""
     path = Path(model_dir) / SOURCE_CONFIG
-    return _read_object(path) if path.exists() else {}
+    values = _read_object(path) if path.exists() else {}
+    check_source_config(values, path)
+    return values
 
 
 def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
@@ -239,8 +242,8 @@ def _check_fit(config: Any, shapes: Mapping[str, tuple[int, ...]], where: str) -
     _check_depth(config, shapes, where)
     try:
         expected = {name: tuple(tensor.shape) for name, tensor in empty_backbone(config).state_dict().items()}
-    except (ValueError, TypeError, AttributeError, ZeroDivisionError, RuntimeError) as error:
-        raise CheckpointError(f"{where}: its configuration describes no possible model ({error}).") from error
+    except Exception as error:  # what is impossible shows in its own way
+        raise CheckpointError(f"{where}: its configuration describes no possible model ({error}). {_REMEDY}") from error
     compare_shapes(expected, shapes, where)
 
 

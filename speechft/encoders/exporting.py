@@ -99,8 +99,8 @@ def _complete_source(source: dict[str, Any], config: Any, tensors: Mapping[str, 
             f"{model_dir}: lacks the tensors that only pre-training uses (final_proj, ...), without which neither fairseq nor s3prl "
             "loads a checkpoint. Export with format='transformers', or start from a checkpoint that has them."
         )
-    model_cfg = dict(source.get("model_cfg", {}))
-    task_cfg = dict(source.get("task_cfg", {}))
+    model_cfg = dict(source.get("model_cfg") or {})
+    task_cfg = dict(source.get("task_cfg") or {})
     for key, value in {**fairseq_config(config), **_pretraining_sizes(family, tensors)}.items():
         model_cfg.setdefault(key, value)
     if family == "hubert":
@@ -118,7 +118,7 @@ def _complete_source(source: dict[str, Any], config: Any, tensors: Mapping[str, 
         "model_cfg": model_cfg,
         "task_cfg": task_cfg,
         "dictionaries": dictionaries,
-        "cfg": source.get("sections", {}).get("cfg") or {},
+        "cfg": (source.get("sections") or {}).get("cfg") or {},
     }
 
 

@@ -64,7 +64,7 @@ def read_start(encoder_dir: Path) -> Start:
     if family not in FAMILIES:
         raise CheckpointError(f"{encoder_dir}: fairseq can not pre-train {family} encoders, only {' and '.join(FAMILIES)}.")
     head = read_pretraining_only(encoder_dir)
-    options = {**_known_options(family, read_source_config(encoder_dir).get("model_cfg", {})), **_sizes(config)}
+    options = {**_known_options(family, read_source_config(encoder_dir).get("model_cfg") or {}), **_sizes(config)}
     if "final_proj.weight" in head:
         options["final_dim"] = len(head["final_proj.weight"])
     options.setdefault("final_dim", _DEFAULT_FINAL_DIM)

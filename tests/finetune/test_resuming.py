@@ -1,5 +1,6 @@
 """A resumed training gives the model and the log of an undisturbed one, whatever happened to its work directory meanwhile."""
 
+import json
 import shutil
 
 import pytest
@@ -7,8 +8,10 @@ from finetune.watching import Updates
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from speechft.errors import CheckpointError
 from speechft.files import sha256_file
 from speechft.finetune import finetune
+from speechft.finetune.early import take_early
 from speechft.recipes import FinetuneRecipe
 
 RECIPE = FinetuneRecipe(task="sid", updates=6, batch_size=4, validate_every=2, peak_lr=2e-3, seed=3, early=(0.4,), head_only=0.2)
@@ -19,7 +22,7 @@ COMPARED = ("model.safetensors", "early/0.40/model.safetensors", "training.csv")
 def whole(theta0, corpus, tmp_path_factory):
     out = tmp_path_factory.mktemp("whole") / "out"
     finetune(theta0, RECIPE, corpus, out)
-    return {file: sha256_file(out / file) for file in COMPARED}
+    return out
 
 
 @pytest.fixture(scope="module")
@@ -105,5 +108,28 @@ def test_a_resumed_run_ends_like_an_undisturbed_one(damage, whole, interrupted, 
     harm(work / file)
     updates = Updates(monkeypatch)
     finetune(theta0, RECIPE, corpus, out, work)
-    assert {file: sha256_file(out / file) for file in COMPARED} == whole
+    assert [sha256_file(out / file) for file in COMPARED] == [sha256_file(whole / file) for file in COMPARED]
     assert len(updates.gradients) == again
+
+
+def test_an_early_encoder_is_that_of_its_run(whole, theta0, tmp_path):
+    take_early(whole, 0.4, tmp_path / "early")
+    assert sha256_file(tmp_path / "early/model.safetensors") == sha256_file(whole / "early/0.40/model.safetensors")
+
+    swapped = shutil.copytree(whole, tmp_path / "swapped")
+    shutil.copyfile(theta0 / "model.safetensors", swapped / "early/0.40/model.safetensors")
+    with pytest.raises(CheckpointError, match="its SHA-256 is not the one in"):
+        take_early(swapped, 0.4, tmp_path / "x")
+
+    another = shutil.copytree(whole, tmp_path / "another")
+    provenance = json.loads((another / "early/0.40/provenance.json").read_text())
+    provenance["recipe"]["seed"] = 4
+    (another / "early/0.40/provenance.json").write_text(json.dumps(provenance))
+    with pytest.raises(CheckpointError, match=r"is not of the run that made .*another \(provenance\.json differs in recipe\.seed\)"):
+        take_early(another, 0.4, tmp_path / "x")
+
+    renamed = shutil.copytree(whole, tmp_path / "renamed")
+    (renamed / "early/0.40").rename(renamed / "early/0.60")
+    with pytest.raises(CheckpointError, match="differs in the share"):
+        take_early(renamed, 0.6, tmp_path / "x")
+    assert not (tmp_path / "x").exists()
