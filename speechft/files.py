@@ -198,7 +198,11 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically; NaN and Inf are refused because other programs can not read them."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    try:
+        text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        raise SpeechFTError(f"{path}: a number for it is NaN or infinite. Look for it in what it is made of.") from None
+    write_text(path, f"{text}\n")
 
 
 def read_json(path: str | Path) -> Any:

@@ -12,8 +12,9 @@ from speechft.cost.plan import plan_experiment
 from speechft.cost.throughput import load_throughput
 from speechft.doctor.findings import OK, PROBLEM, WARNING, Finding, Status, careful
 from speechft.encoders.fetching import recorded_hash
+from speechft.encoders.provenance import read_provenance
 from speechft.errors import SpeechFTError
-from speechft.files import read_json, sha256_file
+from speechft.files import sha256_file
 from speechft.lexicon_files import check_identity, how_to_get
 from speechft.workflow import Workflow
 
@@ -139,8 +140,10 @@ def _directory(title: str, path: Path) -> Finding:
     missing = [file for file in ("config.json", "model.safetensors") if not (path / file).is_file()]
     if missing:
         return Finding(title, PROBLEM, f"{path}: lacks {', '.join(missing)}", "Import the encoder again.")
-    provenance = path / "provenance.json"
-    recorded = read_json(provenance).get("outputs", {}) if provenance.is_file() else {}
+    try:
+        recorded = (read_provenance(path) or {}).get("outputs", {})
+    except SpeechFTError as error:
+        return Finding(title, PROBLEM, str(error), "Import the encoder again.")
     for file, expected in recorded.items():
         if not (path / file).is_file() or sha256_file(path / file) != expected:
             return Finding(title, PROBLEM, f"{path / file}: missing, or not what its provenance says", "Import the encoder again.")

@@ -23,6 +23,7 @@ from speechft.encoders.families import FAMILIES, build_config, get_family
 from speechft.encoders.grouped_convolutions import keep_grouped_convolutions_exact
 from speechft.encoders.limits import check_names, check_supported, without_remote_code
 from speechft.encoders.model_card import write_model_card
+from speechft.encoders.provenance import read_provenance
 from speechft.encoders.source_config import check_source_config
 from speechft.errors import CheckpointError, SpeechFTError, missing_file
 from speechft.files import atomic_directory, read_json, sha256_file, write_json
@@ -285,8 +286,8 @@ def check_recorded_hashes(model_dir: Path) -> None:
         CheckpointError: names the file.
     """
     path = model_dir / PROVENANCE
-    recorded = _read_object(path).get("outputs", {}) if path.exists() else {}
-    if not isinstance(recorded, dict) or not set(recorded) <= {WEIGHTS, PRETRAINING_ONLY}:
+    recorded = (read_provenance(model_dir) or {}).get("outputs", {})
+    if not set(recorded) <= {WEIGHTS, PRETRAINING_ONLY}:
         raise CheckpointError(f"{path}: its outputs are no hashes of the files of an encoder. {_REMEDY}")
     for file, expected in recorded.items():
         if not (model_dir / file).is_file():

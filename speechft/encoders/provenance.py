@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from speechft.errors import CheckpointError, SpeechFTError, missing_file
-from speechft.files import read_json, sha256_file
+from speechft.files import read_json, read_json_mapping, sha256_file
 
 SCHEMA = 1
 Kind = Literal["import", "pretrain", "continue", "finetune", "merge", "random", "fbank"]
+FILE = "provenance.json"
+_REMEDY = "Import or build the encoder again."
 _PACKAGES = ("speechft", "torch", "transformers", "safetensors")
 
 
@@ -40,10 +42,32 @@ def make_provenance(kind: Kind, inputs: Mapping[str, str | Path], recipe: Mappin
     }
 
 
+def read_provenance(model_dir: str | Path) -> dict[str, Any] | None:
+    """What `provenance.json` of an encoder directory says; None in directories from elsewhere.
+
+    Raises:
+        CheckpointError: it is damaged, or of another form than `make_provenance` gives.
+    """
+    path = Path(model_dir) / FILE
+    if not path.exists():
+        return None
+    try:
+        found = read_json_mapping(path)
+    except SpeechFTError as error:
+        raise CheckpointError(str(error)) from error
+    for key in ("inputs", "recipe", "versions", "outputs"):
+        if not isinstance(found.get(key, {}), dict):
+            raise CheckpointError(f"{path}: its {key} are no mapping. {_REMEDY}")
+    for role, source in found.get("inputs", {}).items():
+        if not (isinstance(source, dict) and isinstance(source.get("name"), str) and isinstance(source.get("sha256"), str)):
+            raise CheckpointError(f"{path}: its input {role!r} has no name and hash. {_REMEDY}")
+    return found
+
+
 def made_already(out_dir: Path, kind: Kind, inputs: Mapping[str, str | Path], recipe: Mapping[str, Any]) -> bool:
     """Whether the encoder directory `out_dir` is complete and was made so: same kind, inputs, versions, and at least these recipe keys."""
     try:
-        found = read_json(out_dir / "provenance.json")
+        found = read_json(out_dir / FILE)
         wanted = make_provenance(kind, inputs, recipe)
         same = all(found[key] == wanted[key] for key in ("schema", "kind", "inputs", "versions"))
         return same and all(found["recipe"].get(key) == value for key, value in wanted["recipe"].items())

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from speechft.encoders.directory import (
     PRETRAINING_ONLY,
-    PROVENANCE,
     TRAINING_LOG,
     WEIGHTS,
     copy_configuration,
@@ -23,9 +22,9 @@ from speechft.encoders.directory import (
 )
 from speechft.encoders.families import nothing_learnt
 from speechft.encoders.on_the_fly import encoder_directory
-from speechft.encoders.provenance import make_provenance
+from speechft.encoders.provenance import make_provenance, read_provenance
 from speechft.errors import CheckpointError
-from speechft.files import atomic_directory, read_json, sha256_file
+from speechft.files import atomic_directory, sha256_file
 from speechft.outputs import check_folder
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
@@ -75,8 +74,7 @@ def _cast(tensor: Tensor, name: str, dtype: str, where: Path) -> Tensor:
 
 
 def _provenance(source: Path, dtype: str) -> dict[str, object]:
-    path = source / PROVENANCE
-    known = dict(read_json(path)) if path.is_file() else make_provenance("import", {"checkpoint": source}, {})
+    known = read_provenance(source) or make_provenance("import", {"checkpoint": source}, {})
     original = {"name": source.resolve().name, "sha256": sha256_file(source / WEIGHTS)}
     known["inputs"] = {**known.get("inputs", {}), "stored_copy_of": original}
     known["recipe"] = {**known.get("recipe", {}), "stored_as": dtype}

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from speechft.alphas import alpha_text
+from speechft.encoders.provenance import FILE, read_provenance
 from speechft.errors import CheckpointError
-from speechft.files import atomic_directory, read_json_mapping
+from speechft.files import atomic_directory
 from speechft.outputs import check_folder
 from speechft.recipes import FinetuneRecipe
 
 FOLDER = "early"
 """Inside the encoder directory of a fine-tuning; holds an encoder directory for each share, e.g. `early/0.20`."""
-_PROVENANCE = "provenance.json"
 _OF_THE_SELECTION = ("early", "stopped_after_updates", "best_update", "selected_by", "dev_score", "training_log")
 """Keys of a recipe in a provenance by which the encoders of one run differ."""
 
@@ -52,17 +53,21 @@ def _check_origin(model_dir: Path, source: Path, share: float) -> None:
     check_encoder_directory(source)
     run, kept = (_origin(folder) for folder in (model_dir, source))
     differing = [key for key in run.keys() | kept.keys() if run.get(key) != kept.get(key)]
-    shares = [read_json_mapping(folder / _PROVENANCE)["recipe"].get("early") for folder in (model_dir, source)]
+    shares = [_provenance(folder)["recipe"].get("early") for folder in (model_dir, source)]
     if differing or shares[1] != share or not isinstance(shares[0], list) or share not in shares[0]:
         named = ", ".join(sorted(differing)) or "the share"
-        raise CheckpointError(f"{source}: is not of the run that made {model_dir} ({_PROVENANCE} differs in {named}). Fine-tune again.")
+        raise CheckpointError(f"{source}: is not of the run that made {model_dir} ({FILE} differs in {named}). Fine-tune again.")
 
 
 def _origin(folder: Path) -> dict[str, object]:
     """What the encoders of one run have in common."""
-    found = read_json_mapping(folder / _PROVENANCE)
-    recipe = found.get("recipe")
-    if not isinstance(recipe, dict):
-        raise CheckpointError(f"{folder / _PROVENANCE}: records no recipe. Fine-tune again.")
+    found = _provenance(folder)
     common = {key: found.get(key) for key in ("kind", "inputs", "versions")}
-    return common | {f"recipe.{key}": value for key, value in recipe.items() if key not in _OF_THE_SELECTION}
+    return common | {f"recipe.{key}": value for key, value in found["recipe"].items() if key not in _OF_THE_SELECTION}
+
+
+def _provenance(folder: Path) -> dict[str, Any]:
+    found = read_provenance(folder)
+    if found is None or "recipe" not in found:
+        raise CheckpointError(f"{folder / FILE}: is not there, or records no recipe. Fine-tune again.")
+    return found

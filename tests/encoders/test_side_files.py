@@ -18,7 +18,10 @@ ANYTHING = ("[]", "null", "3", '"x"', "[1]", "{", DEEP)
 # File -> what is put in place of it, and keys that are put into it.
 BROKEN = {
     "config.json": (ANYTHING, [{"model_type": ["hubert"]}, {"hidden_act": "evil"}, {"hidden_act": {"a": 1}}, {"hidden_size": None}]),
-    "provenance.json": (ANYTHING, [{"outputs": []}, {"outputs": {"model.safetensors": 3}}, {"outputs": 3}]),
+    "provenance.json": (
+        ANYTHING,
+        [{"outputs": []}, {"outputs": {"model.safetensors": 3}}, {"inputs": []}, {"inputs": {"a": {}}}, {"recipe": 3}, {"versions": 3}],
+    ),
     "source_config.json": (
         ANYTHING,
         [{"model_cfg": 3}, {"task_cfg": "x"}, {"sections": [1]}, {"sections": {"cfg": 3}}, {"dictionaries": 3}, {"dictionaries": [3]}]
