@@ -53,7 +53,7 @@ def _older_corpus(folder: Path) -> Record | None:
     value = _json(folder / "corpus.json")
     if value is None or not isinstance(value.get("splits"), dict) or "content_sha256" not in value:
         return None
-    files = {"corpus.json", "trials.csv", *(f"{split}.jsonl.gz" for split in _SPLITS)}
+    files = {"corpus.json", "trials.csv", "recordings.csv", *(f"{split}.jsonl.gz" for split in _SPLITS)}
     recipe = value.get("recipe")
     if isinstance(recipe, dict) and recipe.get("kind") == "mixtures":
         files |= {"turns.rttm", *(f"audio/{name}.flac" for name in _mixtures(folder / "turns.rttm"))}
