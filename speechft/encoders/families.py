@@ -163,13 +163,13 @@ def build_config(family: str, values: Mapping[str, Any]) -> Any:
     Raises:
         CheckpointError: a value is of a wrong type, impossible, or beyond the size of every encoder.
     """
-    from huggingface_hub.errors import StrictDataclassError
-
     check_sizes(values)
     try:
-        return get_family(family).config_type(**values)
-    except (StrictDataclassError, ValueError, TypeError, AttributeError) as error:
+        config = get_family(family).config_type(**values)
+        config.to_dict()  # some values are only looked at here
+    except Exception as error:  # what is impossible shows in its own way
         raise CheckpointError(f"The {family} configuration has an impossible value: {' '.join(str(error).split())}") from error
+    return config
 
 
 def fairseq_config(config: Any) -> dict[str, Any]:

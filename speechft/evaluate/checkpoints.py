@@ -17,6 +17,7 @@ from torch import Tensor
 
 from speechft.evaluate.features import FrozenEncoder
 from speechft.files import atomic_file, sha256_json
+from speechft.tensor_hash import tensors_sha256
 
 if TYPE_CHECKING:
     from speechft.evaluate.folds import Fold
@@ -51,8 +52,9 @@ class TrainingFile:
             "alive": bank.alive,
             "trials": [{"dev": trial.dev, "best_step": trial.best_step} for trial in trials],
         }
+        saved, text = {name: value.cpu().contiguous().clone() for name, value in tensors.items()}, json.dumps(values)
         with atomic_file(self.path) as temporary:
-            save_file({name: value.cpu().contiguous().clone() for name, value in tensors.items()}, temporary, {"json": json.dumps(values)})
+            save_file(saved, temporary, {"json": text, "sha256": tensors_sha256(saved, text)})
 
     def load(self, bank: ProbeBank[Any], trials: Sequence[TrialState]) -> int:
         """Bring bank, trials, encoder count and torch's global generator to the saved state; the step it was saved at, 0 without one."""
@@ -60,8 +62,11 @@ class TrainingFile:
             return 0
         try:
             with safe_open(self.path, framework="pt") as file:
-                values = json.loads(file.metadata()["json"])
+                metadata = file.metadata()
                 tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if tensors_sha256(tensors, metadata["json"]) != metadata["sha256"]:
+                raise ValueError("its SHA-256 is not the one that it was written with")
+            values = json.loads(metadata["json"])
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             logger.warning("%s: damaged state of the heads (%s), training starts again", self.path, error)
             return 0

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 from speechft.errors import TrainingError
 from speechft.files import atomic_file
 from speechft.finetune.adapters import adapter_weights, plain_weights
+from speechft.tensor_hash import tensors_sha256
 
 _ADAPTER = "adapter."
 
@@ -25,7 +24,7 @@ def save_plain_weights(backbone: nn.Module, path: Path, metadata: dict[str, str]
     tensors = plain_weights(backbone) | {_ADAPTER + name: tensor for name, tensor in adapter_weights(backbone).items()}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_file(path) as temporary:
-        save_file(weights, temporary, metadata={**metadata, "sha256": _digest(weights)})
+        save_file(weights, temporary, metadata={**metadata, "sha256": tensors_sha256(weights)})
 
 
 class KeptWeights(NamedTuple):
@@ -52,17 +51,9 @@ def read_kept(path: Path, *, check: bool = True) -> KeptWeights | None:
             metadata = file.metadata()
         score = float(metadata["score"]) if "score" in metadata else None
         found = KeptWeights(int(metadata["update"]), score, metadata["sha256"])
-        return found if not check or _digest(load_file(path)) == found.sha256 else None
+        return found if not check or tensors_sha256(load_file(path)) == found.sha256 else None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None
-
-
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def split_adapter(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -202,6 +202,13 @@ def save_centroids(path: Path, centroids: Features) -> None:
 
 
 def load_centroids(path: Path) -> Features:
-    """Read centroids."""
-    centroids: Features = np.load(path, allow_pickle=False)
+    """Read centroids.
+
+    Raises:
+        TrainingError: the file is damaged.
+    """
+    try:
+        centroids: Features = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise TrainingError(f"{path}: is damaged ({error}). Remove it, and run this again.") from None
     return centroids

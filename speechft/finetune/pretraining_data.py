@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from speechft.corpora import load_audio, load_split, num_samples_16k
 from speechft.errors import ConfigError, TrainingError
-from speechft.files import atomic_file, read_json, write_json, write_text
+from speechft.files import atomic_file, read_json_mapping, write_json, write_text
 from speechft.finetune.kmeans_labels import (
     MFCC_RATE,
     FrameFeatures,
@@ -116,8 +116,11 @@ def prepare_pretraining_data(
                 write_labels(folder / f"{split}.{LABELS}", files, labels)
         write_dictionary(folder / f"dict.{LABELS}.txt", symbols)
         write_json(facts, {"rate": rate, "symbols": len(symbols)})
-    known = read_json(facts)
-    return float(known["rate"]), int(known["symbols"])
+    known = read_json_mapping(facts)
+    try:
+        return float(known["rate"]), int(known["symbols"])
+    except (KeyError, TypeError, ValueError):
+        raise TrainingError(f"{facts}: is damaged. Remove {folder}, and run this again.") from None
 
 
 def _labels(folder: Path, audio: list[Path], source: LabelSource, clusters: int, seed: int) -> tuple[FrameLabels, float, list[str]]:

@@ -17,7 +17,10 @@ DEEP = "[" * 100_000
 ANYTHING = ("[]", "null", "3", '"x"', "[1]", "{", DEEP)
 # File -> what is put in place of it, and keys that are put into it.
 BROKEN = {
-    "config.json": (ANYTHING, [{"model_type": ["hubert"]}, {"hidden_act": "evil"}, {"hidden_act": {"a": 1}}, {"hidden_size": None}]),
+    "config.json": (
+        ANYTHING,
+        [{"model_type": ["hubert"]}, {"hidden_act": "evil"}, {"hidden_act": {"a": 1}}, {"hidden_size": None}, {"dtype": []}],
+    ),
     "provenance.json": (
         ANYTHING,
         [{"outputs": []}, {"outputs": {"model.safetensors": 3}}, {"inputs": []}, {"inputs": {"a": {}}}, {"recipe": 3}, {"versions": 3}],

@@ -133,13 +133,14 @@ def test_a_finished_training_is_not_found_again(model_dir, manifests, tmp_path, 
     assert made["steps"] == 120
 
 
-def test_a_damaged_state_is_not_used(model_dir, manifests, tmp_path, kill_after):
+@pytest.mark.parametrize("damage", [lambda content: content[:-100], lambda content: content[:-1] + bytes([content[-1] ^ 1])])
+def test_a_damaged_state_is_not_used(damage, model_dir, manifests, tmp_path, kill_after):
     expected = evaluate(model_dir, "ks", manifests, tmp_path / "whole.json", QUICK["ks"])
     kill_after(45)
     with pytest.raises(Killed):
         evaluate(model_dir, "ks", manifests, tmp_path / "cell.json", QUICK["ks"])
     (file,) = (tmp_path / ".work").glob("*/training-*.safetensors")
-    file.write_bytes(file.read_bytes()[:-100])
+    file.write_bytes(damage(file.read_bytes()))
     made = kill_after()
     cell = evaluate(model_dir, "ks", manifests, tmp_path / "cell.json", QUICK["ks"])
     assert without_times(cell) == without_times(expected)

@@ -13,6 +13,7 @@ from speechft.files import sha256_file
 from speechft.finetune import finetune
 from speechft.finetune.early import take_early
 from speechft.recipes import FinetuneRecipe
+from speechft.tensor_hash import tensors_sha256
 
 RECIPE = FinetuneRecipe(task="sid", updates=6, batch_size=4, validate_every=2, peak_lr=2e-3, seed=3, early=(0.4,), head_only=0.2)
 COMPARED = ("model.safetensors", "early/0.40/model.safetensors", "training.csv")
@@ -66,10 +67,8 @@ def with_other_weights(path):
 
 def of_another_run(path):
     """Everything about it is right, but it is not what was kept."""
-    from speechft.finetune.best import _digest
-
     tensors = {name: tensor + 1 for name, tensor in load_file(path).items()}
-    save_file(tensors, path, {"update": "2", "score": "1.0", "sha256": _digest(tensors)})
+    save_file(tensors, path, {"update": "2", "score": "1.0", "sha256": tensors_sha256(tensors)})
 
 
 def garbage(path):
