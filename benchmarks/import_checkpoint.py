@@ -33,7 +33,7 @@ def make_checkpoint(folder: Path, small: bool) -> None:
     }
     content["last_optimizer_state"] = {"state": moments, "param_groups": [{"lr": 5e-4, "params": list(moments)}]}
     torch.save(content, folder / "checkpoint.pt")
-    # This layout can not be mapped into memory.
+    # This layout cannot be mapped into memory.
     torch.save(content, folder / "legacy.pt", _use_new_zipfile_serialization=False)
     (folder / "bare.pt").unlink()
 

@@ -55,7 +55,7 @@ def noise(samples: Samples, rng: np.random.Generator, snr_db: tuple[float, float
 
 
 def level(samples: Samples, rng: np.random.Generator, target_db: float = -24.0, spread_db: float = 3.0, peak: float = 0.8) -> Samples:
-    """Normalise to an RMS of `target_db` +-`spread_db` below full scale, under `peak` so that the lossy codec can not clip."""
+    """Normalise to an RMS of `target_db` +-`spread_db` below full scale, under `peak` so that the lossy codec cannot clip."""
     samples = samples * (10 ** ((target_db + rng.uniform(-spread_db, spread_db)) / 20) / _rms(samples))
     return samples * min(1.0, peak / np.abs(samples).max())
 

@@ -51,7 +51,7 @@ def download(package: Package, folder: Path) -> Path:
     if done.returncode or not found:
         errors = [line for line in done.stderr.splitlines() if line.startswith("E:")]
         sys.exit(
-            f"{package.name}: can not be downloaded ({' '.join(errors) or 'apt-get brought nothing'}). Check the network, run "
+            f"{package.name}: cannot be downloaded ({' '.join(errors) or 'apt-get brought nothing'}). Check the network, run "
             "`apt-get update` as root, see that `main` is among the sources, then run this again; finished packages are kept."
         )
     return found[-1]

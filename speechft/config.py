@@ -164,7 +164,7 @@ class Experiment(Strict):
             if not isinstance(method, MergedMethod) and "@" in name
         ]
         if "pretrained" in self.methods:
-            problems.append("methods.pretrained: the pre-trained encoder is always there and can not be redefined")
+            problems.append("methods.pretrained: the pre-trained encoder is always there and cannot be redefined")
         if "none" in self.finetunings:
             problems.append("finetunings.none: this name stands for the pre-trained encoder; choose another")
         for name, method in self.methods.items():

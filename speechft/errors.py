@@ -48,7 +48,7 @@ class CorpusError(SpeechFTError):
 
 
 class AudioError(SpeechFTError):
-    """A recording can not be read, or a waveform is not what an encoder takes."""
+    """A recording cannot be read, or a waveform is not what an encoder takes."""
 
 
 class CheckpointError(SpeechFTError):
@@ -56,19 +56,19 @@ class CheckpointError(SpeechFTError):
 
 
 class DownloadError(SpeechFTError):
-    """A file can not be downloaded, or what came is not what was expected."""
+    """A file cannot be downloaded, or what came is not what was expected."""
 
 
 class MergeError(SpeechFTError):
-    """Models can not be merged: their tensors differ in name, shape or dtype, or hold NaN or Inf."""
+    """Models cannot be merged: their tensors differ in name, shape or dtype, or hold NaN or Inf."""
 
 
 class TaskError(SpeechFTError):
-    """A task can not be done on the given corpus: labels missing, targets that no head can produce."""
+    """A task cannot be done on the given corpus: labels missing, targets that no head can produce."""
 
 
 class TrainingError(SpeechFTError):
-    """A training can not go on: NaN loss, a work directory in use, a checkpoint of another recipe."""
+    """A training cannot go on: NaN loss, a work directory in use, a checkpoint of another recipe."""
 
 
 class StoppedTrainingError(TrainingError, TransientError):
@@ -80,7 +80,7 @@ class MissingGpuError(ConfigError, TransientError):
 
 
 class AnalysisError(SpeechFTError):
-    """Two encoders can not be compared, or a result of a comparison is malformed."""
+    """Two encoders cannot be compared, or a result of a comparison is malformed."""
 
 
 class ClusterError(SpeechFTError):
@@ -88,7 +88,7 @@ class ClusterError(SpeechFTError):
 
 
 class TableError(SpeechFTError):
-    """A table can not be made: a malformed cell, an unknown column."""
+    """A table cannot be made: a malformed cell, an unknown column."""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

@@ -77,7 +77,7 @@ def markdown_code(text: str) -> str:
 
 
 def code_line(text: str) -> str:
-    """Plain text as a line of a fenced block of code, which it can not close."""
+    """Plain text as a line of a fenced block of code, which it cannot close."""
     line = one_line(text)
     return f"    {line}" if line.startswith(("`", "~")) else line
 

@@ -54,21 +54,21 @@ def explain_unwritable(error: Exception, path: Path) -> TransientError | None:
         reason = _UNWRITABLE.get(int(wrapped[1]))
     if reason is None and isinstance(error, RuntimeError) and "inline_container" in str(error):
         reason = _UNWRITABLE[errno.ENOSPC]
-    return TransientError(f"{path}: can not be written ({reason}). Check free space and permissions.") if reason else None
+    return TransientError(f"{path}: cannot be written ({reason}). Check free space and permissions.") if reason else None
 
 
 def make_parent(path: Path) -> None:
     """Make the folder of `path`.
 
     Raises:
-        SpeechFTError: it can not be made.
+        SpeechFTError: it cannot be made.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         file = next((str(parent) for parent in path.parents if parent.is_file()), None)
         reason = f"{file} is a file" if file else error.strerror
-        text = f"{path}: its folder can not be made ({reason}). Name another output."
+        text = f"{path}: its folder cannot be made ({reason}). Name another output."
         raise explain_unwritable(error, path) or SpeechFTError(text) from None
 
 
@@ -155,7 +155,7 @@ def _discard(folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk; some file systems can not do it for folders."""
+    """Bring a file, or the names in a folder, to the disk; some file systems cannot do it for folders."""
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -197,7 +197,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically; NaN and Inf are refused because other programs can not read them."""
+    """Write `value` as indented JSON, atomically; NaN and Inf are refused because other programs cannot read them."""
     try:
         text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
     except ValueError:

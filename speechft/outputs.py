@@ -189,7 +189,7 @@ def _check_place(path: Path, inputs: Inputs, *, folder: bool, remedy: str = _ANO
         if folder and identity is not None and identity in {_identity(parent) for parent in Path(given).resolve().parents} and changing:
             raise OutputError(f"The input {given} lies inside the output {path}, which is replaced as a whole. {remedy}.")
     if (file := next((parent for parent in path.parents if parent.is_file()), None)) is not None:
-        raise OutputError(f"{path}: its folder can not be made ({file} is a file). {remedy}.")
+        raise OutputError(f"{path}: its folder cannot be made ({file} is a file). {remedy}.")
 
 
 def _is_everyones(real: Path) -> bool:

@@ -31,7 +31,7 @@ def _problem(path: str) -> str | None:
     bad = next((character for character in path if character in "{}" or is_control(character)), None)
     if bad is None:
         return None
-    reason = "braces are wildcards of Snakemake" if bad in "{}" else "it can not be seen"
+    reason = "braces are wildcards of Snakemake" if bad in "{}" else "it cannot be seen"
     return f"holds the character {bad!r}, which is not allowed in a path ({reason}); rename the file or folder"
 
 

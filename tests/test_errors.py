@@ -22,7 +22,7 @@ MISTAKES = {
     "plan --experiment demo": "demo: no such file, needed as the experiment",
     "plan --experiment config": "config: is a folder. Name an experiment file",
     "plan demo --experiment pyproject.toml": "pyproject.toml: is not valid YAML",
-    "schema --out pyproject.toml/s.json": "pyproject.toml/s.json: its folder can not be made (pyproject.toml is a file). Name another",
+    "schema --out pyproject.toml/s.json": "pyproject.toml/s.json: its folder cannot be made (pyproject.toml is a file). Name another",
 }
 
 
@@ -46,5 +46,5 @@ def test_nothing_is_suggested_where_nothing_is_near():
 
 def test_an_output_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(SpeechFTError, match=r"file/a/b: its folder can not be made \(.*file is a file\)"):
+    with pytest.raises(SpeechFTError, match=r"file/a/b: its folder cannot be made \(.*file is a file\)"):
         write_text(tmp_path / "file" / "a" / "b", "")

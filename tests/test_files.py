@@ -41,7 +41,7 @@ def test_a_new_directory_replaces_the_whole_old_one(tmp_path):
 
 
 def test_full_disk_is_one_clear_error(tmp_path):
-    with pytest.raises(SpeechFTError, match=r"a\.json: can not be written"), atomic_file(tmp_path / "a.json"):
+    with pytest.raises(SpeechFTError, match=r"a\.json: cannot be written"), atomic_file(tmp_path / "a.json"):
         raise OSError(28, os.strerror(28))
     assert os.listdir(tmp_path) == []
 
@@ -56,7 +56,7 @@ def test_full_disk_is_one_clear_error(tmp_path):
 )
 def test_full_disk_is_recognised_in_the_words_of_libraries(tmp_path, error):
     for writer in (atomic_file, partial(atomic_directory, made_by="prepare")):
-        with pytest.raises(SpeechFTError, match=r"out: can not be written \(No space left on device\)"), writer(tmp_path / "out"):
+        with pytest.raises(SpeechFTError, match=r"out: cannot be written \(No space left on device\)"), writer(tmp_path / "out"):
             raise error
     assert os.listdir(tmp_path) == []
 

@@ -51,7 +51,7 @@ def weight_deviation(start_dir: str | Path, model_dir: str | Path) -> tuple[Devi
                     size[part] += float(base.square().sum())
                     moved[part] += float((piece.finetuned[0].double() - base).square().sum())
     except MergeError as error:
-        raise AnalysisError(f"{model_dir} can not be compared with {start_dir}: {error}") from None
+        raise AnalysisError(f"{model_dir} cannot be compared with {start_dir}: {error}") from None
     parts = {part: _deviation(moved[part], size[part]) for part in size}
     return _deviation(math.fsum(moved.values()), math.fsum(size.values())), parts
 

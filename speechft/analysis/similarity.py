@@ -58,7 +58,7 @@ def feature_similarity(start: FrozenEncoder, model: FrozenEncoder, cuts: Sequenc
 
     Raises:
         AnalysisError: the encoders have different numbers or widths of hidden states, or an utterance is too short for them.
-        AudioError: a recording can not be read.
+        AudioError: a recording cannot be read.
         CheckpointError: features are NaN or Inf.
     """
     encoders = (start.encoder, model.encoder)

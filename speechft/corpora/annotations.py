@@ -23,7 +23,7 @@ def with_turns(recipe: CorpusRecipe | PublishedCorpus, listing: Listing) -> List
     A recording without a turn is a problem; turns of recordings that the table does not list are ignored.
 
     Raises:
-        CorpusError: the RTTM file can not be used.
+        CorpusError: the RTTM file cannot be used.
     """
     if recipe.rttm is None:
         return listing
@@ -67,7 +67,7 @@ def checked_trials(
     """Trials of dev and test: those that the listing has, or those of the file `trials`; none without either.
 
     Raises:
-        CorpusError: the list can not be used, names unknown recordings or pairs recordings of different splits.
+        CorpusError: the list cannot be used, names unknown recordings or pairs recordings of different splits.
     """
     trials = corpus_trials(recipe, listed)
     if not trials:

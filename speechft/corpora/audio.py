@@ -36,7 +36,7 @@ def load_audio(cut: Any, start: int = 0, num_samples: int | None = None) -> Tens
         holds the same samples as the whole.
 
     Raises:
-        AudioError: the file is missing, can not be decoded, differs from its manifest or holds NaN or Inf; names the file.
+        AudioError: the file is missing, cannot be decoded, differs from its manifest or holds NaN or Inf; names the file.
     """
     path = Path(cut.recording.sources[0].source)
     end = num_samples_16k(cut) if num_samples is None else start + num_samples
@@ -65,7 +65,7 @@ def _read_channel(path: Path, cut: Any, start: int, num_samples: int) -> np.ndar
                 file.seek(first_frame)
             frames = file.read(num_samples, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
-        raise AudioError(f"{path}: can not be decoded ({error}; cut {cut.id}). {_AGAIN}") from None
+        raise AudioError(f"{path}: cannot be decoded ({error}; cut {cut.id}). {_AGAIN}") from None
     if len(frames) != num_samples:
         raise AudioError(
             f"{path}: has {len(frames)} samples from sample {first_frame} on, its manifest says {num_samples} (cut {cut.id}). {_AGAIN}"

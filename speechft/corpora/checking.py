@@ -41,11 +41,11 @@ class Listed:
 
     utterances: tuple[Utterance, ...]
     seconds: tuple[float, ...]
-    """Of each utterance; 0 where its recording can not be used."""
+    """Of each utterance; 0 where its recording cannot be used."""
     trials: tuple[Trial, ...] = ()
 
     def cuts(self) -> dict[str, tuple[Any, ...]]:
-        """The cuts of each split that there is. A recording that can not be used is as long as what is said about it."""
+        """The cuts of each split that there is. A recording that cannot be used is as long as what is said about it."""
         found: dict[str, list[Any]] = {split: [] for split in SPLITS}
         for utterance, seconds in zip(self.utterances, self.seconds, strict=True):
             ends = [end for _, _, end in utterance.phones or ()] + [turn.end for turn in utterance.turns]
@@ -60,7 +60,7 @@ class CorpusCheck:
     """What is known of a corpus without decoding it. `remarks` are differences from numbers that are not certain.
 
     `notes` say what will differ from SUPERB, or has yet to be downloaded: the fact, then what to do, a sentence each.
-    `unmet` are sentences about what an experiment asks of the corpus and its lists do not give; `listed` is None where lists can not be
+    `unmet` are sentences about what an experiment asks of the corpus and its lists do not give; `listed` is None where lists cannot be
     read.
     """
 
@@ -74,7 +74,7 @@ class CorpusCheck:
 
 
 def check_corpora(recipes: Mapping[str, Recipe]) -> list[CorpusCheck]:
-    """Look at each corpus; one that can not be read at all is a problem of its own, and the others are looked at all the same."""
+    """Look at each corpus; one that cannot be read at all is a problem of its own, and the others are looked at all the same."""
     return [check_corpus(name, recipe) for name, recipe in recipes.items()]
 
 

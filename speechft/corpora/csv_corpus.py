@@ -81,7 +81,7 @@ def _find_columns(recipe: CorpusRecipe, header: list[str]) -> dict[str, int]:
         remedy = "name the column of the audio files in `columns`, e.g. columns: {path: file}"
         problems.append(f"row 1: there is no column 'path'; {remedy}. Columns: {', '.join(names)}")
     if problems:
-        raise CorpusError(f"{recipe.path}: its columns can not be used", problems)
+        raise CorpusError(f"{recipe.path}: its columns cannot be used", problems)
     return found
 
 

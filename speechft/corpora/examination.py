@@ -29,7 +29,7 @@ class Examination:
 
     checked: list[Checked]
     seconds: list[float]
-    """Of each utterance of the listing; 0 where its recording can not be used."""
+    """Of each utterance of the listing; 0 where its recording cannot be used."""
     sizes: list[tuple[Count, float]]
     problems: list[Problem]
     remarks: list[str]

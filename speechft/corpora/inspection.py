@@ -18,7 +18,7 @@ from speechft.files import sha256_file
 NO_SUCH_FILE = "no such file"
 _NOTHING = "holds no samples"
 _UNKNOWN_FRAMES = 1 << 62
-"""libsndfile gives numbers beyond for a FLAC file that was written into a pipe, and can not go back in it."""
+"""libsndfile gives numbers beyond for a FLAC file that was written into a pipe, and cannot go back in it."""
 _NO_LENGTH = "does not state its length, as FLAC files from a pipe; encode it again into a file, e.g. `ffmpeg -i OLD.flac NEW.flac`"
 _WORKERS = 4
 
@@ -55,7 +55,7 @@ def inspect_recording(path: Path, channel: int | None, *, decode: bool = True) -
     """Decode a recording completely, or read its header alone.
 
     Returns:
-        Its facts, without `sha256` where nothing was decoded, or one sentence (beginning with the path) about why it can not be used.
+        Its facts, without `sha256` where nothing was decoded, or one sentence (beginning with the path) about why it cannot be used.
     """
     try:
         if not path.exists():
@@ -77,7 +77,7 @@ def inspect_recording(path: Path, channel: int | None, *, decode: bool = True) -
     except soundfile.SoundFileError as error:
         return f"{path}: damaged or not audio ({_reason(error)})"
     except OSError as error:
-        return f"{path}: can not be read ({error.strerror or error})"
+        return f"{path}: cannot be read ({error.strerror or error})"
 
 
 def _reason(error: Exception) -> str:

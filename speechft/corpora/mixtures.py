@@ -94,7 +94,7 @@ def render_mixtures(recipe: CorpusRecipe, directory: Path) -> Listing:
 
 
 def read_sources(recipe: CorpusRecipe) -> tuple[list[Source], list[Problem]]:
-    """The rows of the table, and the problems of those that can not be used.
+    """The rows of the table, and the problems of those that cannot be used.
 
     Raises:
         CorpusError: there is no table to speak of.

@@ -105,7 +105,7 @@ def read_corpus(recipe: Recipe) -> Listing:
     """What a corpus lists, or the `first` of it, before any recording is looked at.
 
     Raises:
-        CorpusError: its folder or a list in it is missing or can not be read.
+        CorpusError: its folder or a list in it is missing or cannot be read.
     """
     module, function, _ = _READERS[_kind(recipe)]
     reader: Callable[[Recipe], Listing] = getattr(import_module(module), function)

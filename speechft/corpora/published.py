@@ -36,7 +36,7 @@ def read_lines(path: Path, purpose: str, remedy: str) -> list[tuple[int, str]]:
     except FileNotFoundError:
         raise CorpusError(missing_file(path, purpose, remedy)) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise CorpusError(f"{path}: can not be read as UTF-8 text ({error}). {remedy}") from None
+        raise CorpusError(f"{path}: cannot be read as UTF-8 text ({error}). {remedy}") from None
     return [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
 
 

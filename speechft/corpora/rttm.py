@@ -68,7 +68,7 @@ def read_rttm(path: Path) -> list[Turn]:
     except FileNotFoundError:
         raise CorpusError(missing_file(path, "for who speaks when", "Give the RTTM file as `rttm` of the corpus.")) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise CorpusError(f"{path}: can not be read as UTF-8 text ({error}).") from None
+        raise CorpusError(f"{path}: cannot be read as UTF-8 text ({error}).") from None
     turns = parse_rttm(lines, str(path))
     if not turns:
         raise CorpusError(f"{path}: holds no SPEAKER line. Give the RTTM file of the mixtures as `rttm` of the corpus.")

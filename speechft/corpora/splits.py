@@ -29,7 +29,7 @@ def choose_dev(train_ids: Sequence[str], fraction: float) -> set[str]:
         ValueError: fewer than two ids, so that one side stays empty.
     """
     if len(train_ids) < 2:
-        raise ValueError(f"{len(train_ids)} utterance(s) can not be divided")
+        raise ValueError(f"{len(train_ids)} utterance(s) cannot be divided")
     ranked = sorted(train_ids, key=hash_share)
     chosen = {utterance_id for utterance_id in ranked if hash_share(utterance_id) < fraction}
     if not chosen:

@@ -72,7 +72,7 @@ def calibrate(
         ConfigError: unknown device or encoder, or there is no GPU.
         CheckpointError: an encoder directory is damaged.
         TrainingError: the memory of the device does not hold four seconds of audio.
-        SpeechFTError: `folder` can not be written.
+        SpeechFTError: `folder` cannot be written.
     """
     chosen = _device(device)
     named = {_name(encoder): encoder for encoder in encoders}

@@ -151,7 +151,7 @@ def plan_experiment(experiment: Experiment, throughput: Throughput, targets: Ite
 
     Raises:
         ConfigError: unknown target or device.
-        CorpusError, CheckpointError: something is on disk and can not be read.
+        CorpusError, CheckpointError: something is on disk and cannot be read.
     """
     targets = tuple(targets)
     flow = Workflow(experiment)

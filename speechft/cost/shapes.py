@@ -99,7 +99,7 @@ def shape_of(entry: EncoderEntry) -> tuple[EncoderShape, str]:
     """The shape of an encoder of an experiment, and what had to be assumed (often nothing).
 
     Raises:
-        CheckpointError: the encoder is a directory whose config.json can not be read.
+        CheckpointError: the encoder is a directory whose config.json cannot be read.
     """
     if isinstance(entry, Filterbanks):
         return FILTERBANKS.model_copy(update={"width": entry.recipe.mel_bins * (1 + entry.recipe.deltas)}), ""

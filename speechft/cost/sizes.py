@@ -105,7 +105,7 @@ def corpus_size(name: str, corpora: Mapping[str, Any], manifests: Path) -> Corpu
     """Size of the corpus `name` of an experiment whose manifests lie in (or will lie in) `manifests`/NAME.
 
     Raises:
-        CorpusError: a manifest or a table is there and can not be read.
+        CorpusError: a manifest or a table is there and cannot be read.
     """
     recipe, folder = corpora[name], manifests / name
     if (folder / "corpus.json").is_file():
@@ -144,7 +144,7 @@ def _of_manifests(folder: Path) -> CorpusSize:
             splits[split] = SplitSize.of(wanted)
             folds = max(folds, len(facts.get("folds", ())))
     except (OSError, ValueError, KeyError, EOFError) as error:
-        raise CorpusError(f"{folder}: its manifests can not be read ({error}). Prepare the corpus again, or remove the folder.") from None
+        raise CorpusError(f"{folder}: its manifests cannot be read ({error}). Prepare the corpus again, or remove the folder.") from None
     return CorpusSize(splits, "manifests", folds)
 
 
@@ -176,7 +176,7 @@ def _of_table(recipe: CorpusRecipe) -> CorpusSize:
     if recipe.dev_fraction is not None and "dev" not in splits:
         splits |= {"dev": splits["train"].share(recipe.dev_fraction), "train": splits["train"].share(1 - recipe.dev_fraction)}
     folds = {row.get(columns["fold"]) for row in rows} - {None, ""}
-    return CorpusSize(splits, "table", len(folds), f"{unread} recordings can not be read and count as 0 s" if unread else "")
+    return CorpusSize(splits, "table", len(folds), f"{unread} recordings cannot be read and count as 0 s" if unread else "")
 
 
 def _rows(path: Path, files: str = "path") -> list[dict[str, str]]:

@@ -32,7 +32,7 @@ def write_speed(folder: Path, megabytes: int | None = None) -> float:
             os.fsync(file.fileno())
             return megabytes * 1.048576 / max(1e-9, time.perf_counter() - started)
     except OSError as error:
-        raise explain_unwritable(error, folder) or SpeechFTError(f"{folder}: can not be written ({error}).") from None
+        raise explain_unwritable(error, folder) or SpeechFTError(f"{folder}: cannot be written ({error}).") from None
     finally:
         for path in made:
             if path.is_dir() and not any(path.iterdir()):

@@ -56,7 +56,7 @@ def check_slurm(needs_gpu: bool) -> Iterable[Finding]:
     yield _gpus(partitions, needs_gpu)
     yield _profile(partitions)
     if shutil.which("sbatch") is None:
-        yield Finding("sbatch", PROBLEM, "not on PATH", "Jobs can not be submitted from this machine; use a login node.")
+        yield Finding("sbatch", PROBLEM, "not on PATH", "Jobs cannot be submitted from this machine; use a login node.")
     yield _accounting()
 
 

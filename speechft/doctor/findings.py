@@ -24,7 +24,7 @@ class Finding(NamedTuple):
 
 
 def careful(check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    """What a check finds; that it can not be made is a finding too, and does not keep others from being made."""
+    """What a check finds; that it cannot be made is a finding too, and does not keep others from being made."""
     try:
         yield from check()
     except Exception as error:  # whatever a broken installation raises is the finding

@@ -106,7 +106,7 @@ def check_audio() -> Iterable[Finding]:
     import soundfile
 
     opus = "OPUS" in soundfile.available_subtypes("OGG")
-    remedy = "" if opus else "This libsndfile can not read Opus; reinstall `soundfile`."
+    remedy = "" if opus else "This libsndfile cannot read Opus; reinstall `soundfile`."
     yield Finding("audio", OK if opus else PROBLEM, f"libsndfile {soundfile.__libsndfile_version__}", remedy)
 
 

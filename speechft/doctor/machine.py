@@ -42,7 +42,7 @@ def check_gpu(*, needed: bool, must: bool) -> Finding:
         return Finding("GPU", PROBLEM, f"{found}; but torch {torch.__version__} is a CPU build", _CUDA_BUILD)
     if not torch.cuda.is_available():
         remedy = f"The driver may be too old for CUDA {torch.version.cuda}: update it, or install a build of torch for an older CUDA."
-        return Finding("GPU", PROBLEM, f"{found}; but torch can not use it", remedy)
+        return Finding("GPU", PROBLEM, f"{found}; but torch cannot use it", remedy)
     return Finding("GPU", OK, f"{found}; CUDA {torch.version.cuda}")
 
 

@@ -46,7 +46,7 @@ def look_at(experiment: Experiment, name: str, seen: dict[str, CorpusCheck]) -> 
     if isinstance(corpus, UnionCorpus):
         members = {member: look_at(experiment, member, seen).listed for member in corpus.of}
         readable = {member: listed for member, listed in members.items() if listed is not None}
-        lacking = [f"{member} can not be read" for member in members if member not in readable]
+        lacking = [f"{member} cannot be read" for member in members if member not in readable]
         found = check_union(name, readable)
         found = dataclasses.replace(found, listed=None, problems=(*lacking, *found.problems)) if lacking else found
     else:
@@ -131,7 +131,7 @@ def _trained(task: str, options: Mapping[str, Any], fold: str | None) -> Callabl
 
 
 def _awaits_lexicons(task: str, options: Mapping[str, Any]) -> bool:
-    """Whether words can not be looked up yet, because the workflow downloads a lexicon first; `CorpusCheck.notes` say so."""
+    """Whether words cannot be looked up yet, because the workflow downloads a lexicon first; `CorpusCheck.notes` say so."""
     return any(map(will_be_fetched, lexicon_files(task, options)))
 
 

@@ -291,7 +291,7 @@ def _attempt(download: _Download) -> None:
     except urllib.error.HTTPError as error:
         _explain_status(download, error, start)
     except urllib.error.URLError as error:
-        raise _UnreachableError(f"can not be reached ({error.reason})") from None
+        raise _UnreachableError(f"cannot be reached ({error.reason})") from None
     except (http.client.HTTPException, OSError) as error:
         raise _CutError(f"the connection was cut ({error or type(error).__name__})") from None
 
@@ -339,7 +339,7 @@ def _receive(download: _Download, response: Any, start: int) -> None:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
             raise DownloadError(
-                f"{download.part}: can not be written ({error.strerror}). Free some space or choose another --out; the same command "
+                f"{download.part}: cannot be written ({error.strerror}). Free some space or choose another --out; the same command "
                 "then continues."
             ) from None
         raise

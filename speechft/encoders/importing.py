@@ -105,7 +105,7 @@ def split_tensors(checkpoint: Source, where: str) -> tuple[dict[str, Tensor], di
     """Tensors of the backbone under transformers' names (float32), and those only for pre-training under their own.
 
     Raises:
-        CheckpointError: a tensor belongs to neither, or has a dtype that float32 can not hold.
+        CheckpointError: a tensor belongs to neither, or has a dtype that float32 cannot hold.
     """
     family = get_family(checkpoint.family)
     mode = checkpoint.model_cfg.get("extractor_mode")

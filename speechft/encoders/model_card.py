@@ -18,7 +18,7 @@ _HOW = {
     "finetune": "Fine-tuned on one task; the task head is not part of this directory.",
     "merge": "Merged from other encoders in weight space.",
     "random": "Random weights, for tests; it has learnt nothing.",
-    "fbank": "Computed by a formula, the baseline of SUPERB; it has learnt nothing, so it can not be fine-tuned, merged or exported.",
+    "fbank": "Computed by a formula, the baseline of SUPERB; it has learnt nothing, so it cannot be fine-tuned, merged or exported.",
 }
 
 _OWN_CLASSES = ("decoar2", "fbank")

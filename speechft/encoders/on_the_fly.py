@@ -50,7 +50,7 @@ def encoder_directory(path: str | Path) -> Iterator[Path]:
     The latter lies in the folder for temporary files while the block runs.
 
     Raises:
-        CheckpointError: it can not be imported.
+        CheckpointError: it cannot be imported.
     """
     path = Path(path)
     if not needs_import(path):

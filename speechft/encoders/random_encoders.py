@@ -69,7 +69,7 @@ def random_encoder(family: str, out_dir: str | Path, seed: int = 0, *, normalize
         sizes: keys of fairseq's model configuration, e.g. encoder_layers=3 or extractor_mode="layer_norm".
 
     Raises:
-        CheckpointError: unknown family, one without weights, or sizes that the family can not have.
+        CheckpointError: unknown family, one without weights, or sizes that the family cannot have.
     """
     if (refusal := nothing_learnt(family, out_dir, "draw")) is not None:
         raise CheckpointError(refusal)

@@ -165,7 +165,7 @@ def _settle_family(source: Source, given: str | None, path: Path) -> str:
     if given is not None and not get_family(given).learned:
         raise CheckpointError(f"{path}: there are no {given} checkpoints, it is computed. Make the encoder with `speechft fbank`.")
     if found is None and given is None:
-        raise CheckpointError(f"{path}: its family can not be told from its content. Give family=, one of {', '.join(LEARNED_FAMILIES)}.")
+        raise CheckpointError(f"{path}: its family cannot be told from its content. Give family=, one of {', '.join(LEARNED_FAMILIES)}.")
     if found is not None and given is not None and found != given:
         raise CheckpointError(f"{path}: holds a {found} model, not {given}. Leave `family` out or name the right one.")
     return str(found or given)

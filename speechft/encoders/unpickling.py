@@ -149,7 +149,7 @@ def _checked_zip(path: Path) -> bool:
 def _own_words(message: str) -> str:
     """What torch says about the file, without its advice to let files run code."""
     said = [part for part in message.splitlines() if "weights_only" not in part and part.strip()]
-    return said[0].strip() if said else "torch can not read it"
+    return said[0].strip() if said else "torch cannot read it"
 
 
 def _explain(path: Path, message: str) -> str:

@@ -76,7 +76,7 @@ def _turns(task: SpeakerDiarization, name: str, cut: Any, problems: list[str]) -
 
 def _refuse(problems: Sequence[str]) -> None:
     if problems:
-        raise TaskError(listing(f"{len(problems)} recording(s) can not be used for task 'sd'.", problems))
+        raise TaskError(listing(f"{len(problems)} recording(s) cannot be used for task 'sd'.", problems))
 
 
 def load(

@@ -88,7 +88,7 @@ def evaluate(
 
     Raises:
         ConfigError: a recipe of another task, a model name that is not three names.
-        CheckpointError: the encoder can not be loaded or gives NaN.
+        CheckpointError: the encoder cannot be loaded or gives NaN.
         CorpusError, AudioError: manifests or recordings are missing or damaged.
         TaskError: labels, transcripts or words are missing, or a class of dev or test is not in train.
         TrainingError: no learning rate reached its first evaluation.

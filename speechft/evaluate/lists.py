@@ -12,7 +12,7 @@ from speechft.tasks.base import Task
 
 
 def check_evaluation(task: Task, cuts: Mapping[str, Sequence[Any]], trials: Sequence[Trial]) -> None:
-    """Refuse a corpus on which the task can not be evaluated; `cuts` are those of each split that there is.
+    """Refuse a corpus on which the task cannot be evaluated; `cuts` are those of each split that there is.
 
     Raises:
         CorpusError, TaskError: a split, a column, trials, a class or a word is missing, as the evaluation itself would say it.

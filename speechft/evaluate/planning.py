@@ -43,7 +43,7 @@ class EvaluationPlan:
     encoder_hours: float
     """Audio sent through the encoder."""
     new_crops: int
-    """Passes of crops that are drawn anew at every access, and can not be kept."""
+    """Passes of crops that are drawn anew at every access, and cannot be kept."""
     head_steps: int
     """Optimizer steps, each of all learning rates at once; all seeds and folds together."""
     memory_gb: float

@@ -113,7 +113,7 @@ def _sides(task: QueryByExample, cuts: Mapping[str, Sequence[Any]]) -> dict[str,
             except TaskError as error:
                 problems.append(f"{name}: {error}")
     if problems:
-        raise TaskError(listing(f"{len(problems)} recording(s) can not be used for task 'qbe'.", problems))
+        raise TaskError(listing(f"{len(problems)} recording(s) cannot be used for task 'qbe'.", problems))
     sides = {}
     for name, other in (("dev", "test"), ("test", "dev")):
         queries, documents = found[name][QUERY], found[name][DOCUMENT] or found[other][DOCUMENT]

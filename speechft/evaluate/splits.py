@@ -70,7 +70,7 @@ def load_splits(
     """Read the three splits, encode their targets and fix their crops.
 
     An utterance too short for a single frame is left out of train, and counted; in dev and test it is an error, because scores over
-    different utterances can not be compared.
+    different utterances cannot be compared.
 
     Raises:
         CorpusError: a manifest is missing or damaged.

@@ -126,7 +126,7 @@ def fit_kmeans(audio: Sequence[Path], clusters: int, seed: int, features: FrameF
         if count >= wanted:
             break
     if count < clusters:
-        raise TrainingError(f"{count} frames of audio can not be put into {clusters} clusters. Give more audio or lower `clusters`.")
+        raise TrainingError(f"{count} frames of audio cannot be put into {clusters} clusters. Give more audio or lower `clusters`.")
     kmeans = MiniBatchKMeans(
         n_clusters=clusters,
         init="k-means++",

@@ -54,7 +54,7 @@ def read_start(encoder_dir: Path) -> Start:
     """Read an encoder directory to start from.
 
     Raises:
-        CheckpointError: it is damaged, or of a family that fairseq can not pre-train.
+        CheckpointError: it is damaged, or of a family that fairseq cannot pre-train.
     """
     backbone = load_backbone(encoder_dir)
     config: Any = backbone.config
@@ -62,7 +62,7 @@ def read_start(encoder_dir: Path) -> Start:
     if (refusal := nothing_learnt(family, encoder_dir, "pre-train")) is not None:
         raise CheckpointError(refusal)
     if family not in FAMILIES:
-        raise CheckpointError(f"{encoder_dir}: fairseq can not pre-train {family} encoders, only {' and '.join(FAMILIES)}.")
+        raise CheckpointError(f"{encoder_dir}: fairseq cannot pre-train {family} encoders, only {' and '.join(FAMILIES)}.")
     head = read_pretraining_only(encoder_dir)
     options = {**_known_options(family, read_source_config(encoder_dir).get("model_cfg") or {}), **_sizes(config)}
     if "final_proj.weight" in head:

@@ -88,7 +88,7 @@ def _distributed() -> dict[str, Any]:
 
 
 def _drop_torn(save_dir: Path) -> None:
-    """Remove checkpoints that can not be read: on a full disk they take the room that the next one needs."""
+    """Remove checkpoints that cannot be read: on a full disk they take the room that the next one needs."""
     for path in save_dir.glob("checkpoint*.pt"):
         try:
             torch.load(path, map_location="cpu", mmap=True, weights_only=True)
@@ -97,7 +97,7 @@ def _drop_torn(save_dir: Path) -> None:
 
 
 class _QuietFile(logging.FileHandler):
-    """A log file that says nothing when it can not be written: the training's own error does."""
+    """A log file that says nothing when it cannot be written: the training's own error does."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         """Called by logging."""

@@ -42,7 +42,7 @@ class MergeMethod(ABC):
 
     @property
     def symmetric(self) -> bool:
-        """The order of the fine-tuned models has no meaning; the engine then fixes it, so that it can not change even the rounding."""
+        """The order of the fine-tuned models has no meaning; the engine then fixes it, so that it cannot change even the rounding."""
         return True
 
     @property

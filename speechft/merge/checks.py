@@ -143,4 +143,4 @@ def check_configs(base: Mapping[str, Any], finetuned: Mapping[str, Mapping[str, 
         if key in base and key in config and config[key] != base[key]
     ]
     if problems:
-        raise MergeError(f"The models differ in family or size from {base_name} and can not be merged with it:\n  " + "\n  ".join(problems))
+        raise MergeError(f"The models differ in family or size from {base_name} and cannot be merged with it:\n  " + "\n  ".join(problems))

@@ -62,7 +62,7 @@ def merge(
     Raises:
         MergeError: a directory is incomplete or damaged, the models differ in family, size or tensors, hold NaN or Inf, two fine-tuned
             models are the same, alpha or a parameter is not allowed, or the output would overwrite something else. Nothing is written.
-        CheckpointError: a checkpoint can not be imported.
+        CheckpointError: a checkpoint cannot be imported.
     """
     alpha = check_alpha(alpha, extrapolate)
     plan = Plan(get_method(method, method_parameters), (), scale or {}, dtype)

@@ -103,7 +103,7 @@ def opened(base: Path, finetuned: Sequence[Path], out: Path) -> Iterator[tuple[M
     in an s3prl run, is taken from the base.
 
     Raises:
-        CheckpointError: a checkpoint can not be imported.
+        CheckpointError: a checkpoint cannot be imported.
     """
     given = [base, *finetuned]
     if not any(_needs_import(path) for path in given):

@@ -31,7 +31,7 @@ def merge_files(
     """Merge safetensors files of one pre-trained and one or more fine-tuned models into a safetensors file.
 
     Computed in float32 (float64 for float64 tensors), stored in the dtype of `base`; where `base` is stored in half precision and a
-    fine-tuned model in float32, in float32. Integer tensors can not be interpolated and must be equal. The bytes of the output depend on
+    fine-tuned model in float32, in float32. Integer tensors cannot be interpolated and must be equal. The bytes of the output depend on
     the content of the inputs alone, for symmetric methods not on the order of `finetuned`.
 
     Args:

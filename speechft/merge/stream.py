@@ -90,7 +90,7 @@ class TensorReader:
                 pass
             self._file: BinaryIO = self.path.open("rb", buffering=0)  # pieces are large: a buffer only copies
         except (SafetensorError, OSError) as error:
-            raise MergeError(f"{self.label}: can not be read as safetensors ({error}). Make or download the file again.") from None
+            raise MergeError(f"{self.label}: cannot be read as safetensors ({error}). Make or download the file again.") from None
         (header_bytes,) = struct.unpack("<Q", self._file.read(8))
         header = json.loads(self._file.read(header_bytes))
         header.pop("__metadata__", None)
@@ -228,7 +228,7 @@ def _bytes_of(tensor: Tensor) -> memoryview:
 def _is_finite(tensor: Tensor) -> bool:
     if not tensor.numel():
         return True
-    # A sum is finite only if all values are, and three times as fast; it may overflow for finite values, so it can not say that one is not.
+    # A sum is finite only if all values are, and three times as fast; it may overflow for finite values, so it cannot say that one is not.
     if tensor.element_size() > 2 and math.isfinite(tensor.sum()):
         return True
     low, high = tensor.aminmax()  # both are NaN when any value is; no temporary of the tensor's size

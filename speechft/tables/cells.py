@@ -42,7 +42,7 @@ def _read(path: Path) -> Cell:
     try:
         cell = read_cell(path)
     except OSError as error:
-        raise TableError(f"{path}: can not be read ({error.strerror}).") from None
+        raise TableError(f"{path}: cannot be read ({error.strerror}).") from None
     if None in cell_key(cell):
         raise TableError(f"{path}: does not say which model it is about. Evaluate with --name encoder/finetuning/method.")
     try:

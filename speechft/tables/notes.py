@@ -125,7 +125,7 @@ def _protocol_notes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]
     for task, of_task in used.items():
         if len(of_task) > 1:
             names = "; ".join(dict.fromkeys(of_task["quick"]))
-            notes.append(f"{task}: the rows are under different protocols and can not be compared with each other; quick are {names}.")
+            notes.append(f"{task}: the rows are under different protocols and cannot be compared with each other; quick are {names}.")
     return notes
 
 
@@ -168,7 +168,7 @@ def _score_notes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]:
             f"{_scale_ends(INFERRED)}."
         )
     if any(key.startswith("partial_score") for key in keys):
-        notes.append("A score over some of its tasks is not SUPERB_S and can not be compared with it.")
+        notes.append("A score over some of its tasks is not SUPERB_S and cannot be compared with it.")
     if "SUPERB_FULL" in keys:
         notes.append(
             f"SUPERB_FULL of ours is on public scales, WavLM Large for the other tasks ({_scale_ends(WAVLM_LARGE)}); those of the "

@@ -61,7 +61,7 @@ def load_published(path: str | Path) -> Published:
     except FileNotFoundError:
         raise TableError(missing_file(path, "for the published numbers", "The one of the project is config/published.csv.")) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise TableError(f"{path}: can not be read ({error}).") from None
+        raise TableError(f"{path}: cannot be read ({error}).") from None
     problems: list[str] = []
     found: dict[Key, float | None] = {}
     sources: dict[Key, str] = {}

@@ -96,7 +96,7 @@ def relative_score_notes(label: str, floor: str, tasks: Sequence[str], score: Re
         return [f"{label}: not defined, because in no metric of {names} a row is better than {floor}, as printed."]
     notes = [
         f"{label} = 1000 times the mean over tasks ({names}) of the mean over a task's metrics of (s - s_floor) / (s_best - s_floor); "
-        f"s_floor is the mean of {floor}, s_best the best mean among the rows of this table. It can not be compared with other tables."
+        f"s_floor is the mean of {floor}, s_best the best mean among the rows of this table. It cannot be compared with other tables."
     ]
     if not all(score.rows):
         return [*notes, f"{label}: pending until every row has all its results, because the best of them is a part of the scale."]

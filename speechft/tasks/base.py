@@ -139,7 +139,7 @@ class Task(ABC):
         return found
 
     def without_gradient(self, target: Tensor, num_frames: int) -> str | None:  # noqa: ARG002
-        """Why an utterance of `num_frames` frames can not train a head (it stays in its batch with loss 0), or None."""
+        """Why an utterance of `num_frames` frames cannot train a head (it stays in its batch with loss 0), or None."""
         return None
 
     @abstractmethod
@@ -160,7 +160,7 @@ class Task(ABC):
 
     @property
     def dev_metrics(self) -> tuple[Metric, ...]:
-        """What `scores` gives, followed on dev during training; the reported metrics, unless those can not be summed up over batches."""
+        """What `scores` gives, followed on dev during training; the reported metrics, unless those cannot be summed up over batches."""
         return self.metrics
 
     @property
@@ -173,7 +173,7 @@ def positive_integer(task: str, option: str, value: int) -> int:
     """`value`, if it can be a size.
 
     Raises:
-        TaskError: it can not.
+        TaskError: it cannot.
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise TaskError(f"{task}: {option}={value!r} must be a positive integer.")

@@ -140,7 +140,7 @@ def run_bidirectional(rnn: nn.LSTM, features: Tensor, lengths: Tensor) -> Tensor
     """Outputs (B, T, 2 hidden) of one bidirectional LSTM for features (B, T, D) with `lengths` (B,) valid frames.
 
     On valid frames these are the outputs of packed sequences; what padded frames hold is of no meaning. On the CPU, where torch takes
-    packed sequences apart frame by frame, whole batches run twice or three times as fast: padding at the end can not reach the valid
+    packed sequences apart frame by frame, whole batches run twice or three times as fast: padding at the end cannot reach the valid
     frames of the forward direction, and the other one runs forwards over utterances that are turned round by themselves.
     """
     if features.device.type != "cpu":

@@ -55,7 +55,7 @@ class MissingWords:
 
 
 def missing_words(lexicon: Lexicon, sources: Sequence[str], transcripts: Iterable[tuple[str, str, str]]) -> MissingWords | None:
-    """The words of a corpus, all its splits together, that PR with these lexicons can not pronounce; None if there are none.
+    """The words of a corpus, all its splits together, that PR with these lexicons cannot pronounce; None if there are none.
 
     Args:
         lexicon: pronunciations.

@@ -18,7 +18,7 @@ QUERY, DOCUMENT = "query", "document"
 class QueryByExample(Task):
     """QbE. Cuts are queries or documents, as their label says; a query's `relevant` names the documents that hold its term.
 
-    There is no head, so QbE can not be a stage-1 task.
+    There is no head, so QbE cannot be a stage-1 task.
 
     Options:
         distance: "cosine_exp" (default), exp(cosine distance) - 1, or "cosine".

@@ -60,7 +60,7 @@ class SlotFilling(RecurrentCTCTask):
         types = self._types_of(train_cuts) if self.slots_file is None else _read_types(self.slots_file)
         odd = [slot_type for slot_type in types if set(":;") & set(slot_type)]
         if odd:
-            raise TaskError(f"sf: slot types {', '.join(map(repr, odd))} have ':' or ';', which the metrics can not hold. Rename them.")
+            raise TaskError(f"sf: slot types {', '.join(map(repr, odd))} have ':' or ';', which the metrics cannot hold. Rename them.")
         return LabelSet(slot_filling_vocabulary(types), {"slot_types": list(types)})
 
     def _types_of(self, cuts: Iterable[Any]) -> list[str]:
@@ -101,7 +101,7 @@ class SlotFilling(RecurrentCTCTask):
         cuts = list(cuts)
         found = super().targets(cuts, labels, source)
         if not any(slot_values(self.text(target.tolist(), labels)) for target in found):
-            raise TaskError(f"{source}: not one of its {len(cuts)} utterances has a slot, so that slot values can not be scored.")
+            raise TaskError(f"{source}: not one of its {len(cuts)} utterances has a slot, so that slot values cannot be scored.")
         return found
 
     def decode(self, frame_labels: Iterable[int], labels: LabelSet) -> str:
@@ -152,7 +152,7 @@ def _read_types(path: Path) -> list[str]:
     except FileNotFoundError:
         raise TaskError(missing_file(path, "as the list of slot types", remedy)) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise TaskError(f"{path}: can not be read as a list of slot types ({error}). {remedy}") from None
+        raise TaskError(f"{path}: cannot be read as a list of slot types ({error}). {remedy}") from None
     repeated = sorted(slot_type for slot_type, count in Counter(types).items() if count > 1)
     spaced = [slot_type for slot_type in types if len(slot_type.split()) > 1]
     if len(types) < 2 or types[0] != OUTSIDE or repeated or spaced:

@@ -52,7 +52,7 @@ def slot_values(text: str, clean: bool = False) -> dict[str, list[str]]:
     for slot_type, value in _SLOT.findall(re.sub(r" +", " ", text)):
         cleaned = _INNER_END.sub("", _INNER_BEGIN.sub("", value)) if clean else value
         if set(":;") & set(slot_type + cleaned):
-            raise TaskError(f"Slot {slot_type!r} has the value {cleaned!r}: SF can not score ':' and ';'. Spell them out in the corpus.")
+            raise TaskError(f"Slot {slot_type!r} has the value {cleaned!r}: SF cannot score ':' and ';'. Spell them out in the corpus.")
         values.setdefault(slot_type, []).append(cleaned)
     return values
 

@@ -160,7 +160,7 @@ def test_what_can_not_be_compared(models, corpus, tmp_path):
     random_encoder("hubert", tmp_path / "deeper", encoder_layers=3)
     random_encoder("wav2vec2", tmp_path / "other")
     for other in ("deeper", "other"):
-        with pytest.raises(AnalysisError, match="can not be compared with .*differ in family or size"):
+        with pytest.raises(AnalysisError, match="cannot be compared with .*differ in family or size"):
             analyse(models / "theta0", tmp_path / other, corpus, tmp_path / "out.json")
     with pytest.raises(AnalysisError, match="no such directory"):
         analyse(models / "theta0", tmp_path / "nothing", corpus, tmp_path / "out.json")

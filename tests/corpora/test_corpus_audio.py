@@ -86,7 +86,7 @@ def test_files_that_changed_since(folder, tmp_path):
     with pytest.raises(AudioError, match=f"{path}.*NaN"):
         load_audio(cut)
     path.write_bytes(b"RIFF")
-    with pytest.raises(AudioError, match=f"{path}.*can not be decoded"):
+    with pytest.raises(AudioError, match=f"{path}.*cannot be decoded"):
         load_audio(cut)
     path.unlink()
     with pytest.raises(AudioError, match=f"{path}.*no such file"):

@@ -33,7 +33,7 @@ def test_share_and_known_hash():
 
 
 def test_one_utterance_can_not_be_divided():
-    with pytest.raises(ValueError, match="can not be divided"):
+    with pytest.raises(ValueError, match="cannot be divided"):
         choose_dev(["a"], 0.5)
 
 

@@ -115,7 +115,7 @@ def test_a_profile_that_is_missing_or_damaged(programs, profile):
 
 @pytest.mark.parametrize(
     ("built", "available", "status", "said"),
-    [(None, False, "problem", "is a CPU build"), ("12.8", False, "problem", "can not use it"), ("12.8", True, "ok", "CUDA 12.8")],
+    [(None, False, "problem", "is a CPU build"), ("12.8", False, "problem", "cannot use it"), ("12.8", True, "ok", "CUDA 12.8")],
 )
 def test_a_gpu_and_a_build_of_torch(programs, monkeypatch, built, available, status, said):
     programs("nvidia-smi", GPU)
@@ -152,7 +152,7 @@ def test_a_folder_that_is_slow_or_closed(tmp_path, monkeypatch):
     monkeypatch.undo()
     (tmp_path / "file").write_text("")
     found = machine.check_write_speed(tmp_path / "file" / "results")
-    assert (found.status, "can not be written" in found.found) == ("problem", True)
+    assert (found.status, "cannot be written" in found.found) == ("problem", True)
 
 
 def test_packages_against_the_lock_file(tmp_path, monkeypatch):

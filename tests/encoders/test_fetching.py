@@ -262,7 +262,7 @@ def test_no_network_is_told_at_once(tmp_path, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with pytest.raises(DownloadError, match=r"can not be reached .*Check the network and the proxy settings, or bring the file to"):
+    with pytest.raises(DownloadError, match=r"cannot be reached .*Check the network and the proxy settings, or bring the file to"):
         fetch(f"http://127.0.0.1:{port}/model.pt", tmp_path / "model.pt")
 
 
@@ -282,7 +282,7 @@ def test_a_disk_that_fills_up_keeps_what_came(remote, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(fetching, "_copy", fill_up)
-    with pytest.raises(DownloadError, match=r"model\.pt\.part: can not be written \(No space left on device\)\. Free some space"):
+    with pytest.raises(DownloadError, match=r"model\.pt\.part: cannot be written \(No space left on device\)\. Free some space"):
         fetch(remote.url, tmp_path / "model.pt")
     monkeypatch.setattr(fetching, "_copy", copy)
     assert fetch(remote.url, tmp_path / "model.pt").read_bytes() == CONTENT

@@ -236,7 +236,7 @@ def test_what_is_impossible_is_named(models, manifests, theta0, tmp_path):
     with pytest.raises(CheckpointError, match="special|begins with"):
         continue_pretraining(odd, ContinuedPretrainRecipe(**CONTINUED), manifests, out)
     wavlm = random_encoder("wavlm", tmp_path / "wavlm")
-    with pytest.raises(CheckpointError, match="can not pre-train wavlm"):
+    with pytest.raises(CheckpointError, match="cannot pre-train wavlm"):
         continue_pretraining(wavlm, ContinuedPretrainRecipe(**CONTINUED), manifests, out)
     with pytest.raises(TrainingError, match="30 clusters|10000 clusters"):
         pretrain(PretrainRecipe(**{**SECOND, "clusters": 10_000}, targets={"layer": 1}), manifests, out, targets_from=models / "first")

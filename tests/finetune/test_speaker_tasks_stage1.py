@@ -1,4 +1,4 @@
-"""Stage 1 on ASV and SD, whose reported metrics can not be summed up over batches: other ones are followed on dev."""
+"""Stage 1 on ASV and SD, whose reported metrics cannot be summed up over batches: other ones are followed on dev."""
 
 import csv
 

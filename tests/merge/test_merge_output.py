@@ -54,7 +54,7 @@ def test_a_full_disk_is_noticed_before_anything_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "posix_fallocate", full)
     monkeypatch.setattr("speechft.merge.stream.TensorReader.piece", lambda *_: pytest.fail("a tensor was read"))
     base, finetuned, merged = models(tmp_path)
-    with pytest.raises(SpeechFTError, match=r"merged: can not be written \(No space left on device\)"):
+    with pytest.raises(SpeechFTError, match=r"merged: cannot be written \(No space left on device\)"):
         merge_files(base, finetuned, merged)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "tuned"]
 

@@ -114,7 +114,7 @@ def test_a_truncated_file(tmp_path, base, finetuned, keep):
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(finetuned.read_bytes()[:keep])
     message = refused(base, [damaged], tmp_path / "out.safetensors")
-    assert "damaged.safetensors: can not be read as safetensors" in message
+    assert "damaged.safetensors: cannot be read as safetensors" in message
 
 
 def test_a_dtype_that_can_not_be_merged(tmp_path, base):

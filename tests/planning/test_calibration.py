@@ -98,7 +98,7 @@ def test_wrong_devices_and_encoders_are_refused(tmp_path):
 
 def test_a_folder_that_can_not_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(SpeechFTError, match="file/results: can not be written"):
+    with pytest.raises(SpeechFTError, match="file/results: cannot be written"):
         write_speed(tmp_path / "file" / "results", 1)
 
 

@@ -82,7 +82,7 @@ def test_manifests_come_first(corpora, tmp_path):
     assert (found.source, found.folds, seconds(found)) == ("manifests", 2, {"train": (4, 5.0)})
     with gzip.open(tmp_path / "corpora/b/train.jsonl.gz", "wt") as file:
         file.write("no json\n")
-    with pytest.raises(CorpusError, match=r"corpora/b: its manifests can not be read .* Prepare the corpus again"):
+    with pytest.raises(CorpusError, match=r"corpora/b: its manifests cannot be read .* Prepare the corpus again"):
         corpus_size("b", corpora, tmp_path / "corpora")
 
 

@@ -1,4 +1,4 @@
-"""Differences between rows of a table: which rows, their intervals, and what can not be compared."""
+"""Differences between rows of a table: which rows, their intervals, and what cannot be compared."""
 
 import pandas as pd
 import pytest

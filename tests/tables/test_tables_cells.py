@@ -1,4 +1,4 @@
-"""Cells that can not stand in a table are refused, by file name."""
+"""Cells that cannot stand in a table are refused, by file name."""
 
 import json
 

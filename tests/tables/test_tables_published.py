@@ -134,7 +134,7 @@ def test_a_missing_or_unreadable_file(tmp_path):
     with pytest.raises(TableError, match="no such file"):
         load_published(tmp_path / "absent.csv")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(TableError, match="can not be read"):
+    with pytest.raises(TableError, match="cannot be read"):
         load_published(tmp_path / "binary.csv")
-    with pytest.raises(TableError, match="can not be read"):
+    with pytest.raises(TableError, match="cannot be read"):
         load_published(tmp_path)

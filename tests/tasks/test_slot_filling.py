@@ -47,7 +47,7 @@ def test_targets(recorded, task_and_labels):
         assert ids == item["ids"]
         assert task.text(ids, labels) == item["decoded"]
         assert (symbols[-1:] == ["<eos>"]) == item["last_is_eos"]
-        # A cell of a table can not hold an empty word, and its words are read in upper case.
+        # A cell of a table cannot hold an empty word, and its words are read in upper case.
         if "" not in words and text == text.upper():
             assert task.target(cut(" ".join(words), " ".join(slots)), labels).tolist() == item["ids"]
 
@@ -71,7 +71,7 @@ def test_metrics_of_pairs(recorded):
         if pair["cer"] != "ZeroDivisionError":
             assert edit_distance(hypothesis, reference) / len(reference) == pytest.approx(pair["cer"], abs=1e-9)
         if pair["slot_type_f1"] == "ValueError":
-            with pytest.raises(TaskError, match="can not score ':' and ';'"):
+            with pytest.raises(TaskError, match="cannot score ':' and ';'"):
                 counts_of(hypothesis, reference)
             continue
         f1, edits, characters = counts_of(hypothesis, reference)
@@ -152,5 +152,5 @@ def test_missing_list_of_slot_types(tmp_path):
     with pytest.raises(TaskError, match="no such file"):
         get_task("sf", slots=tmp_path / "none.txt").label_set([])
     (tmp_path / "latin1.txt").write_bytes(b"O\nb\xe9\n")
-    with pytest.raises(TaskError, match="can not be read"):
+    with pytest.raises(TaskError, match="cannot be read"):
         get_task("sf", slots=tmp_path / "latin1.txt").label_set([])
