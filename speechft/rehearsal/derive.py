@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from speechft.config import (
     PretrainedElsewhere,
     PretrainedHere,
     PublicEncoder,
+    TrainedMethod,
     UnionCorpus,
     load_experiment,
     parse_experiment,
@@ -80,10 +81,12 @@ def rehearse(
     experiment = load_experiment(source)
     folder = Path(folder)
     _check_folder(folder)
-    check_file(folder / EXPERIMENT, WITH_MARKER, [source])
+    check_file(folder / EXPERIMENT, WITH_MARKER, [source, *(getattr(corpus, "path", None) for corpus in experiment.corpora.values())])
     if not Workflow(experiment).targets():
         raise ConfigError(f"{source}: has no table, curve or analysis, so that there is nothing to rehearse. Add one.")
-    _check_own(experiment, corpora, encoders)
+    _check_inputs(experiment, corpora, encoders)
+    # The marker comes first: a rehearsal that was killed while it was written can be written again.
+    write_json(folder / MARKER, {"rehearsal_of": str(source), "corpora": corpora, "encoders": encoders})
     values = experiment.model_dump(mode="json", exclude_unset=True)
     remarks: list[str] = []
     if gpus is None:
@@ -95,18 +98,19 @@ def rehearse(
     values["note"] = f"{_NOTE} {experiment.note}".strip()
     values["corpora"] = {name: _corpus(experiment, name, entry, folder, corpora, remarks) for name, entry in values["corpora"].items()}
     values["encoders"] = {name: _encoder(experiment, name, entry, folder, encoders) for name, entry in values["encoders"].items()}
+    changes = [method.changes for method in experiment.methods.values() if isinstance(method, TrainedMethod)]
     for entry in values.get("finetunings", {}).values():
-        _shrink_finetuning(entry, tiny=encoders == "tiny")
+        _shrink_finetuning(entry, changes, tiny=encoders == "tiny")
     for method in values.get("methods", {}).values():
         if "changes" in method:
-            method["changes"] = smaller("finetune", method["changes"])
+            # Updates that a method sets itself would undo those that the head-only phase needs.
+            method["changes"] = {key: value for key, value in smaller("finetune", method["changes"]).items() if key != "updates"}
     values["tasks"] = {name: {**entry, "recipe": _evaluation(experiment, name)} for name, entry in values["tasks"].items()}
     for name, entry in values.get("analyses", {}).items():
         entry["recipe"] = smaller("analyse", experiment.analyses[name].recipe.model_dump(mode="json"))
     values["resources"] = {stage: _resources(experiment, stage, gpus=gpus) for stage in type(experiment.resources).model_fields}
     parse_experiment(values, str(folder / EXPERIMENT))
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=140)
-    write_json(folder / MARKER, {"rehearsal_of": str(source), "corpora": corpora, "encoders": encoders})
     write_text(
         folder / EXPERIMENT,
         f"# {_NOTE}\n# Made by `speechft rehearse {one_line(shlex.quote(str(source)))}`; made again, it replaces this file.\n{text}",
@@ -121,8 +125,10 @@ def _check_folder(folder: Path) -> None:
         raise ConfigError(f"{folder}: holds something else than a rehearsal. Name a new folder with --out.")
 
 
-def _check_own(experiment: Experiment, corpora: str, encoders: str) -> None:
-    """Refuse a rehearsal that could not start, before anything is written."""
+def _check_inputs(experiment: Experiment, corpora: str, encoders: str) -> None:
+    """Refuse a rehearsal that could not be written or start, before anything is written."""
+    if corpora == "stand-ins" and not SPEECH.is_dir():
+        raise ConfigError(f"{SPEECH}: no such folder. Stand-ins are made of the speech in the repository; run from a clone of it.")
     for recipe in experiment.corpora.values():
         if not isinstance(recipe, UnionCorpus) and not (corpora == "stand-ins" and isinstance(recipe, PublishedCorpus)):
             _check_corpus(recipe)
@@ -130,6 +136,8 @@ def _check_own(experiment: Experiment, corpora: str, encoders: str) -> None:
         if encoders == "mine" and isinstance(entry, PretrainedElsewhere) and not entry.path.exists():
             remedy = f"Bring it, let `encoders.{name}.path` name where it is, or rehearse with --encoders tiny."
             raise ConfigError(missing_file(entry.path, f"as the checkpoint of {name}", remedy))
+        if encoders == "tiny" and isinstance(entry, PublicEncoder | PretrainedElsewhere):
+            _family(name, entry)
 
 
 def _check_corpus(recipe: CorpusRecipe | PublishedCorpus) -> None:
@@ -160,8 +168,6 @@ def _corpus(experiment: Experiment, name: str, entry: Values, folder: Path, corp
 def _stand_in(recipe: PublishedCorpus, entry: Values, folder: Path) -> Values:
     from speechft.rehearsal.stand_ins import build_stand_in
 
-    if not SPEECH.is_dir():
-        raise ConfigError(f"{SPEECH}: no such folder. Stand-ins are made of the speech in the repository; run from a clone of it.")
     files = build_stand_in(entry["kind"], folder, SPEECH)
     named = {key: _from_here(path) for key, path in files.items() if key in recipe.model_fields_set}
     return {**entry, "path": from_here(str(folder)), **named, "complete": False}
@@ -201,18 +207,28 @@ def _family(name: str, entry: PublicEncoder | PretrainedElsewhere) -> str:
     return entry.family
 
 
-def _shrink_finetuning(entry: Values, *, tiny: bool) -> None:
+def _shrink_finetuning(entry: Values, changes: Sequence[Mapping[str, Any]], *, tiny: bool) -> None:
     if "pretraining" in entry:
-        entry["pretraining"] = _pretraining(entry["pretraining"], ContinuedPretrainRecipe, tiny=tiny)
+        small = _pretraining(entry["pretraining"], ContinuedPretrainRecipe, tiny=tiny)
+        entry["pretraining"] = _with_head_phase(small, entry["pretraining"], changes, ContinuedPretrainRecipe)
         return
-    recipe = smaller("finetune", entry["recipe"], FinetuneRecipe)
-    if head_only := recipe.get("head_only", FinetuneRecipe.model_fields["head_only"].default):
-        recipe["updates"] = min(entry["recipe"]["updates"], max(recipe["updates"], math.ceil(HEAD_ONLY_UPDATES / head_only)))
+    recipe = _with_head_phase(smaller("finetune", entry["recipe"], FinetuneRecipe), entry["recipe"], changes, FinetuneRecipe)
     recipe.pop("like", None)  # what it stands for is there key by key
     parts = {name: smaller("finetune", part, JointTask) for name, part in recipe.get("jointly", {}).items()}
     for part in (recipe, *parts.values()):
         _shrink_head(part)
     entry["recipe"] = {**recipe, **({"jointly": parts} if parts else {})}
+
+
+def _with_head_phase(
+    small: Values, whole: Values, changes: Sequence[Mapping[str, Any]], kind: type[FinetuneRecipe | ContinuedPretrainRecipe]
+) -> Values:
+    """`small` with as many updates as the shortest head-only phase of all methods needs, but no more than `whole` has."""
+    default = kind.model_fields["head_only"].default
+    shares = [share for given in ({}, *changes) if (share := given.get("head_only", whole.get("head_only", default)))]
+    needed = math.ceil(HEAD_ONLY_UPDATES / min(shares)) if shares else 0
+    asked = whole.get("updates", kind.model_fields["updates"].default)
+    return {**small, "updates": min(asked, max(small["updates"], needed))}
 
 
 def _shrink_head(recipe: Values) -> None:

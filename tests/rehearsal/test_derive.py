@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 from speechft.cli import app
 from speechft.config import load_experiment
-from speechft.errors import ConfigError, CorpusError
+from speechft.errors import ConfigError, CorpusError, OutputError
 from speechft.recipes import HEAD_OPTIONS, ContinuedPretrainRecipe
-from speechft.rehearsal import rehearse
+from speechft.rehearsal import derive, rehearse
 from speechft.rehearsal.sizes import HEAD_ONLY_UPDATES, SIZES
 from speechft.workflow import Workflow
 
@@ -141,6 +141,44 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="is a link"):
         rehearse(DEMO, tmp_path / "link")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty", "link", "mine.txt"]
+
+
+def test_a_rehearsal_that_was_killed_while_it_was_written_is_written_again(tmp_path, monkeypatch):
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(derive, "_evaluation", killed)
+        with pytest.raises(KeyboardInterrupt):
+            rehearse(DEMO, tmp_path / "out", encoders="tiny")
+    assert not (tmp_path / "out/experiment.yaml").exists()
+    assert rehearse(DEMO, tmp_path / "out", encoders="tiny").experiment.is_file()
+
+
+def test_a_folder_inside_a_corpus_is_refused(tmp_path):
+    values = yaml.safe_load((ROOT / PAPER).read_text())
+    values["corpora"]["timit"]["path"] = str(tmp_path)
+    path = tmp_path.with_name("paper.yaml")
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(OutputError, match="lies inside the input"):
+        rehearse(path, tmp_path / "out", corpora="stand-ins", encoders="tiny")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_shortest_head_only_phase_of_all_methods_decides(tmp_path):
+    def edit(values):
+        values["finetunings"]["asr_sentences"]["recipe"]["head_only"] = 0.05
+        values["methods"] = {
+            "stable_ft": {"kind": "finetune", "label": "Stable-FT"},
+            "short": {"kind": "finetune", "label": "Short", "changes": {"head_only": 0.02, "updates": 500}},
+            "plain": {"kind": "finetune", "label": "Plain", "changes": {"head_only": 0}},
+            "speech_ft": {"kind": "merge", "label": "Speech-FT"},
+        }
+
+    small = load_experiment(rehearse(changed(tmp_path, edit), tmp_path / "out").experiment)
+    recipes = {method: small.finetune_recipe("asr_sentences", method) for method in ("stable_ft", "short", "plain")}
+    assert {recipe.updates for recipe in recipes.values()} == {100}
+    assert recipes["short"].head_only * recipes["short"].updates == HEAD_ONLY_UPDATES
 
 
 def changed(folder, edit):
