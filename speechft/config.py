@@ -144,9 +144,7 @@ class Experiment(Strict):
             if isinstance(corpus, UnionCorpus)
             for member in corpus.of
         ]
-        for name, encoder in self.encoders.items():
-            if isinstance(encoder, PretrainedHere):
-                users += [(f"encoders.{name}.corpora", corpus) for corpus in encoder.corpora]
+        users += [(f"encoders.{name}.corpora", corpus) for name, item in self.encoders.items() for corpus in getattr(item, "corpora", ())]
         return [_unknown(key, corpus, self.corpora) for key, corpus in users if corpus not in self.corpora]
 
     def _unknown_in_methods(self) -> list[str]:
