@@ -34,7 +34,7 @@ PREFIX += f"export {RUN}={run_name()}; . {shlex.quote(str(RULES / 'job.sh'))}; "
 shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))
 flow.log_file = lambda rule, wildcards: getattr(rules, rule).log[0].format(**wildcards)
 
-# On a Slurm cluster Snakemake's questions go through commands that bear with a controller that is away for a while.
+# On Slurm, Snakemake asks through commands that tolerate an unreachable slurmctld.
 prefer_commands(RULES.parent / "slurm/bin")
 
 

@@ -12,6 +12,7 @@ from speechft.tables.scores import SUPERB_FULL_NORMALISERS
 from speechft.workflow import Workflow
 
 TEXT = (ROOT / "docs/paper.md").read_text()
+WORDS = " ".join(TEXT.split())
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +24,12 @@ def test_models_cells_and_published_numbers_are_counted(experiment):
     cells = {cell for name in experiment.tables for cell in experiment.table_cells(name)}
     cells |= {cell for name in experiment.curves for cell in experiment.curve_cells(name)}
     models = {cell.rpartition("/")[0] for cell in cells}
-    assert f"{len(models)} models, {len(cells)} cells, seven tables, two curves, one analysis" in TEXT
+    assert f"{len(models)} models, {len(cells)} cells, seven tables, two curves, one analysis" in WORDS
     assert (len(experiment.tables), len(experiment.curves), len(experiment.analyses)) == (7, 2, 1)
-    assert f"from {len(models)} models and {len(cells)} cells" in (ROOT / "README.md").read_text()
+    assert f"from {len(models)} models and {len(cells)} cells" in " ".join((ROOT / "README.md").read_text().split())
     published = load_published(ROOT / "config/published.csv")
-    assert f"a line for each of the {len(published.values) + len(published.empty)} numbers" in TEXT
-    assert int(re.search(r"of which (\d+) are known", TEXT)[1]) <= len(published.values)
+    assert f"a line for each of the {len(published.values) + len(published.empty)} numbers" in WORDS
+    assert int(re.search(r"of which (\d+) are known", WORDS)[1]) <= len(published.values)
 
 
 def test_every_table_is_there_and_every_target_can_be_made(experiment):

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 
 from conftest import ROOT
 from workflow.test_dag import change, finished, folder, snakemake  # noqa: F401
@@ -81,7 +82,7 @@ def test_a_refused_cell_asks_for_no_gpu_and_names_what_waits_for_it(finished):  
     assert shown in logs[-1].read_text()
     (failure,) = json.loads(logs[-1].with_suffix(".failures.json").read_text())
     assert failure["not_started"]["table"] == ["demo"]
-    done = subprocess.run(["speechft", "jobs", "--json"], cwd=finished, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "speechft.cli", "jobs", "--json"], cwd=finished, capture_output=True, text=True)
     values = json.loads(done.stdout)
     assert (done.returncode, values["failures"]) == (1, [failure])
     (row,) = [row for row in values["rules"] if row["rule"] == "evaluate"]
