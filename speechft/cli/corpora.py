@@ -13,7 +13,7 @@ from speechft.cli.terminal import say
 from speechft.escapes import terminal_text
 
 _SHOWN = 5
-"""Problems of a corpus that `--check` prints in full."""
+"""Problems, and remarks, of a corpus that `--check` prints in full."""
 
 
 @app.command()
@@ -88,7 +88,10 @@ def _check_corpora(experiment: Path) -> None:
             say(f"{corpus.corpus}: and {len(corpus.problems) - _SHOWN} more")
         for sentence in corpus.unmet:
             say(sentence)
-        for remark in (*corpus.remarks, *corpus.notes):
+        remarks = [*corpus.remarks[:_SHOWN], *corpus.notes]
+        if len(corpus.remarks) > _SHOWN:
+            remarks.append(f"{len(corpus.remarks) - _SHOWN} more differences from published numbers")
+        for remark in remarks:
             say(f"{corpus.corpus}: remark: {remark}")
     if any(corpus.problems or corpus.unmet for corpus in found):
         raise typer.Exit(1)
