@@ -2,11 +2,12 @@
 from snakemake.logging import logger
 from snakemake.utils import min_version
 
-from speechft.cluster import forget_run, note_run
-from speechft.config import parse_experiment
-from speechft.repeated_keys import check_experiments
+from speechft.runtime.slurm import forget_run
+from speechft.runtime.slurm import note_run
+from speechft.experiment.schema import parse_experiment
+from speechft.files.structured import check_experiments
 from speechft.runs.hooks import describe_failures
-from speechft.workflow import Workflow
+from speechft.experiment.workflow import Workflow
 
 min_version("9.0")
 

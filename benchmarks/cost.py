@@ -17,7 +17,7 @@ from speechft.cost.report import number
 from speechft.cost.shapes import base_shape
 from speechft.cost.sizes import CorpusSize, SplitSize
 from speechft.cost.throughput import load_throughput
-from speechft.recipes import EvaluationRecipe, evaluation_recipe
+from speechft.recipes.evaluation import EvaluationRecipe, evaluation_recipe
 
 LEARNING_RATES = len(EvaluationRecipe.model_fields["learning_rates"].default)
 CACHE_GB = EvaluationRecipe.model_fields["cache_gb"].default

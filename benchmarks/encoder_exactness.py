@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from speechft.encoders import export_checkpoint, import_checkpoint, load_encoder
-from speechft.files import sha256_file
+from speechft.files.hashes import sha256_file
 
 FORMATS = ("fairseq", "s3prl", "transformers")
 

@@ -35,7 +35,7 @@ WARM_UP = 1
 def make_corpus(folder: Path, seconds: float, batch_size: int) -> Path:
     """IEMOCAP's layout in `folder`, and manifests of ours, whose path is returned. Training batches are never incomplete."""
     from speechft.corpora import prepare_corpus
-    from speechft.recipes import CorpusRecipe
+    from speechft.recipes.corpora import CorpusRecipe
 
     per_session = next(count for count in range(len(EMOTIONS), 1000) if int(0.8 * (SESSIONS - 1) * count) % batch_size == 0)
     generator = np.random.default_rng(0)

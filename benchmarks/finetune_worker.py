@@ -50,7 +50,7 @@ def run_speechft(job, clock):
     """Through `speechft.finetune.finetune`, as the command line does."""
     from speechft.finetune import finetune
     from speechft.finetune.trainer import import_fairseq
-    from speechft.recipes import FinetuneRecipe
+    from speechft.recipes.finetuning import FinetuneRecipe
 
     import_fairseq()
     from speechft.finetune.plugin.criterion import TaskLoss

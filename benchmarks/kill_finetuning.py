@@ -31,7 +31,7 @@ COMPARED = ("model.safetensors", "early/0.20/model.safetensors", "training.csv")
 def make_corpus(folder: Path, utterances: int = 60) -> Path:
     """Manifests of tones of three pitches, whose names are the speakers."""
     from speechft.corpora import prepare_corpus
-    from speechft.recipes import CorpusRecipe
+    from speechft.recipes.corpora import CorpusRecipe
 
     folder.mkdir()
     generator = np.random.default_rng(0)
@@ -123,7 +123,7 @@ def main() -> None:
 
     from speechft.encoders import random_encoder
     from speechft.finetune.trainer import import_fairseq
-    from speechft.recipes import FinetuneRecipe
+    from speechft.recipes.finetuning import FinetuneRecipe
 
     torch.set_num_threads(1)
     import_fairseq()

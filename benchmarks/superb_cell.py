@@ -94,7 +94,7 @@ class Bench:
 
     def speechft(self, task: str, manifests: Path, recipe: dict[str, Any]) -> tuple[dict[str, Any], Cost]:
         """The cell of one `speechft evaluate`."""
-        from speechft.recipes import evaluation_recipe
+        from speechft.recipes.evaluation import evaluation_recipe
 
         self.jobs += 1
         job = self.folder / f"job{self.jobs}"
@@ -127,7 +127,7 @@ class Bench:
 
 def runner_config(task: str, steps: int, every: int, learning_rate: float, splits: list[str]) -> dict[str, Any]:
     """SUPERB's configuration of the runner for `task` with another number of steps."""
-    from speechft.recipes import SUPERB_RECIPES
+    from speechft.recipes.evaluation import SUPERB_RECIPES
 
     published = SUPERB_RECIPES[task]
     runner = {"total_steps": steps, "eval_step": every, "log_step": steps, "save_step": steps, "max_keep": 1, "eval_dataloaders": splits}

@@ -97,7 +97,8 @@ def make_emotions(rows: list[Row], folder: Path, clips_per_fold: int) -> Emotion
 
 def make_phones(rows: list[Row], folder: Path, sizes: dict[str, int]) -> Phones:
     """The first `sizes[split]` recordings of each split, whole. Pronunciations are those of the CMU dictionary, the same file for both."""
-    from speechft.tasks.lexicon import CMUDICT, load_lexicon
+    from speechft.downloads.lexicons import CMUDICT
+    from speechft.tasks.lexicon import load_lexicon
     from speechft.tasks.vocabularies import PHONEME_VOCABULARY, SPECIALS
 
     lexicon = load_lexicon([CMUDICT])
@@ -137,7 +138,7 @@ def _write_json(path: Path, value: object) -> Path:
 
 def _prepare(table: list[dict[str, str]], folder: Path) -> Path:
     from speechft.corpora import prepare_corpus
-    from speechft.recipes import CorpusRecipe
+    from speechft.recipes.corpora import CorpusRecipe
 
     path = folder / "corpus.csv"
     with path.open("w", encoding="utf-8", newline="") as file:

@@ -26,7 +26,7 @@ from recording_audio import RATE, Piece, decode, pieces
 from recording_packages import PACKAGES, Package
 from tqdm import tqdm
 
-from speechft.files import atomic_directory, atomic_file
+from speechft.files.atomic import atomic_directory, atomic_file
 
 HERE = Path(__file__).parent
 COLUMNS = ("path", "package", "version", "language", "seconds", "level_db", "source")

@@ -5,10 +5,12 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from speechft.cluster import prefer_commands
-from speechft.files import LOCK_SECONDS
-from speechft.refusals import RUN, run_name
-from speechft.workflow import MODEL_FILES, one_of
+from speechft.runtime.slurm import prefer_commands, quote_python
+from speechft.files.locks import LOCK_SECONDS
+from speechft.runs.refusals import RUN
+from speechft.runs.refusals import run_name
+from speechft.experiment.workflow import MODEL_FILES
+from speechft.experiment.workflow import one_of
 
 RESULTS = flow.results
 # The folder of this file, also where another workflow includes ours.
@@ -36,6 +38,7 @@ flow.log_file = lambda rule, wildcards: getattr(rules, rule).log[0].format(**wil
 
 # On Slurm, Snakemake asks through commands that tolerate an unreachable slurmctld.
 prefer_commands(RULES.parent / "slurm/bin")
+quote_python()
 
 
 wildcard_constraints:

@@ -1,5 +1,5 @@
 # `job LOG COMMAND...`: what the rules run in place of `COMMAND > LOG 2>&1`. A command that was refused before in this run (its input is
-# wrong: see speechft/refusals.py) is not run again: LOG receives the same message, and the job fails at once.
+# wrong: see speechft/runs/refusals.py) is not run again: LOG receives the same message, and the job fails at once.
 job() {
     local log=$1
     shift

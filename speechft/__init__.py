@@ -1,7 +1,7 @@
 """Stable fine-tuning, weight-space merging and SUPERB evaluation of speech encoders.
 
 Importing this package is cheap: torch and transformers are imported by the modules that compute, never here, because
-Snakemake imports `speechft.config` each time it reads the workflow.
+Snakemake imports `speechft.experiment` each time it reads the workflow.
 """
 
 from speechft.errors import SpeechFTError

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from speechft.escapes import terminal_text
+from speechft.files.escapes import terminal_text
 
 
 class SpeechFTError(Exception):

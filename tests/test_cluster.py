@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from speechft.cluster import RUNS, cancel, forget_run, is_dry_run, living_snakemakes, note_run, orphans, prefer_commands, resume
 from speechft.errors import ClusterError
+from speechft.runtime.slurm import RUNS, cancel, forget_run, is_dry_run, living_snakemakes, note_run, orphans, prefer_commands, resume
 
 POLL_SQUEUE = ("--format=%i|%T", "--states=all", "--noheader", "--name", "run-1")
 POLL_SACCT = ("-X", "--parsable2", "--clusters", "all", "--noheader", "--format=JobIdRaw,State", "--starttime", "x", "--name", "run-1")

@@ -6,14 +6,15 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from speechft.config import PretrainedElsewhere, experiment_schema, load_experiment, parse_experiment
+from speechft.downloads.checkpoints import public_checkpoint
 from speechft.encoders.families import LEARNED_FAMILIES
-from speechft.encoders.public import public_checkpoint
 from speechft.encoders.sources import FORMATS
 from speechft.errors import ConfigError
-from speechft.recipes import SUPERB_RECIPES, evaluation_recipe
+from speechft.experiment.encoders import PretrainedElsewhere
+from speechft.experiment.schema import experiment_schema, load_experiment, parse_experiment
+from speechft.experiment.workflow import Workflow
+from speechft.recipes.evaluation import SUPERB_RECIPES, evaluation_recipe
 from speechft.tasks import TASK_NAMES
-from speechft.workflow import Workflow
 
 STABLE = {
     "stable_ft": {"kind": "finetune", "label": "Stable-FT"},

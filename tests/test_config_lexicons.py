@@ -6,8 +6,8 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from speechft.config import load_experiment, parse_experiment
-from speechft.workflow import Workflow
+from speechft.experiment.schema import load_experiment, parse_experiment
+from speechft.experiment.workflow import Workflow
 
 
 @pytest.fixture

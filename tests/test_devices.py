@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from speechft.devices import VISIBLE, claim_gpus, visible_gpus
 from speechft.errors import ConfigError
+from speechft.runtime.gpus import VISIBLE, claim_gpus, visible_gpus
 
 CLAIM = """
 import sys, time
 from pathlib import Path
-from speechft.devices import claim_gpus
+from speechft.runtime.gpus import claim_gpus
 print(",".join(claim_gpus(int(sys.argv[1]), Path(sys.argv[2]))), flush=True)
 time.sleep(float(sys.argv[3]))
 """

@@ -6,8 +6,8 @@ import sys
 import pytest
 from conftest import ROOT
 
-from speechft.errors import nearest
-from speechft.files import SpeechFTError, write_text
+from speechft.errors import SpeechFTError, nearest
+from speechft.files.atomic import write_text
 
 MISTAKES = {
     "evaluate m kss manifests --out x.json": "There is no recipe for task 'kss'. Did you mean 'ks'?",

@@ -10,7 +10,7 @@ import yaml
 
 from speechft.encoders.model_card import write_model_card
 from speechft.errors import ConfigError
-from speechft.escapes import (
+from speechft.files.escapes import (
     code_line,
     csv_text,
     html_escape,

@@ -7,7 +7,10 @@ from functools import partial
 import pytest
 
 from speechft.errors import SpeechFTError
-from speechft.files import LOCK_SECONDS, atomic_directory, atomic_file, exclusive_lock, read_json, sha256_json, write_json
+from speechft.files.atomic import atomic_directory, atomic_file
+from speechft.files.hashes import sha256_json
+from speechft.files.locks import LOCK_SECONDS, exclusive_lock
+from speechft.files.structured import read_json, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
@@ -110,7 +113,7 @@ def test_hash_does_not_depend_on_the_order_of_keys():
 
 HOLD = """
 import sys, time
-from speechft.files import exclusive_lock
+from speechft.files.locks import exclusive_lock
 with exclusive_lock(sys.argv[1], "training"):
     print("held", flush=True)
     time.sleep(60)

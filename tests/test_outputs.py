@@ -21,9 +21,10 @@ from speechft.cost.throughput import load_throughput
 from speechft.encoders.directory import FILES, TRAINING_LOG
 from speechft.encoders.random_encoders import random_encoder
 from speechft.errors import DownloadError, OutputError
-from speechft.files import atomic_directory, write_json
+from speechft.files.atomic import atomic_directory
+from speechft.files.markers import ENCODER_FILES, MARKER, read_record
+from speechft.files.structured import write_json
 from speechft.finetune.jobs import remove_work
-from speechft.output_records import ENCODER_FILES, MARKER, read_record
 
 VERBS = set(get_command(app).commands)
 APART = ("fetch", "rehearse")

@@ -6,10 +6,9 @@ import sys
 import pytest
 from conftest import ROOT
 
-from speechft.config import load_experiment
 from speechft.errors import ConfigError, SpeechFTError
-from speechft.files import read_json
-from speechft.repeated_keys import RepeatedKeyError, check_experiments, load_json, load_yaml
+from speechft.experiment.schema import load_experiment
+from speechft.files.structured import RepeatedKeyError, check_experiments, load_json, load_yaml, read_json
 
 
 @pytest.mark.parametrize(

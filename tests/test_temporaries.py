@@ -4,13 +4,14 @@ import os
 import subprocess
 import sys
 
-from speechft.files import atomic_directory
-from speechft.output_kinds import CELL
-from speechft.outputs import check_file
+from speechft.files.atomic import atomic_directory
+from speechft.files.output_kinds import CELL
+from speechft.files.outputs import check_file
 
 KILLED = """
 import os, signal, sys
-from speechft.files import atomic_directory, atomic_file, end_on_sigterm
+from speechft.files.atomic import atomic_directory, atomic_file
+from speechft.files.locks import end_on_sigterm
 end_on_sigterm()
 with atomic_directory("out", "prepare") as folder, atomic_file("cell.json") as file:
     (folder / "half").write_text("half")

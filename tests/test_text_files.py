@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from speechft.config import load_experiment
 from speechft.errors import SpeechFTError
-from speechft.files import read_json
+from speechft.experiment.schema import load_experiment
+from speechft.files.structured import read_json
+from speechft.files.text import decode, on_disk, read_text
 from speechft.tables.published import load_published
 from speechft.tasks import get_task
 from speechft.tasks.lexicon import load_lexicon
-from speechft.text_files import decode, on_disk, read_text
 
 MARK = "\ufeff"
 COMPOSED = "É"

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -92,7 +93,9 @@ def test_without_a_writable_folder_the_traceback_is_elsewhere_or_nowhere(monkeyp
 
 
 def run(command, folder):
-    return subprocess.run(["bash", "-c", command.replace("speechft", f"{sys.executable} -m speechft.cli")], cwd=folder, capture_output=True)
+    return subprocess.run(
+        ["bash", "-c", command.replace("speechft", f"{shlex.quote(sys.executable)} -m speechft.cli")], cwd=folder, capture_output=True
+    )
 
 
 @pytest.mark.parametrize(

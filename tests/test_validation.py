@@ -5,10 +5,12 @@ import math
 
 import pytest
 
-from speechft.config import load_experiment
 from speechft.errors import ConfigError
-from speechft.recipes import EvaluationRecipe, FinetuneRecipe, PretrainRecipe
-from speechft.validation import validate
+from speechft.experiment.schema import load_experiment
+from speechft.recipes.evaluation import EvaluationRecipe
+from speechft.recipes.finetuning import FinetuneRecipe
+from speechft.recipes.pretraining import PretrainRecipe
+from speechft.recipes.values import validate
 
 NOT_FINITE = [math.inf, -math.inf, math.nan]
 EVALUATION = {"task": "ks", "protocol": "quick", "steps": 4, "batch_size": 4, "eval_every": 2, "learning_rates": [0.1]}

@@ -12,17 +12,18 @@ import speechft
 from speechft.analysis.deviation import weight_deviation
 from speechft.analysis.result import AnalysisResult
 from speechft.analysis.similarity import feature_similarity
-from speechft.analysis_recipes import AnalysisRecipe
 from speechft.corpora import load_split
 from speechft.encoders import load_encoder
 from speechft.encoders.on_the_fly import encoder_directory
 from speechft.errors import ConfigError
-from speechft.evaluate.cell import ModelName
 from speechft.evaluate.engine import resolve_device
 from speechft.evaluate.features import FrozenEncoder, exact_fp32
-from speechft.files import sha256_file, sha256_json, write_json
-from speechft.output_kinds import ANALYSIS
-from speechft.outputs import check_file
+from speechft.files.hashes import sha256_file, sha256_json
+from speechft.files.output_kinds import ANALYSIS
+from speechft.files.outputs import check_file
+from speechft.files.structured import write_json
+from speechft.recipes.cell import ModelName
+from speechft.recipes.tables import AnalysisRecipe
 
 
 @exact_fp32()

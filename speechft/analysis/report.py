@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechft.analysis.result import AnalysisResult, read_result
-from speechft.analysis_recipes import AnalysisTableRecipe
 from speechft.errors import AnalysisError
-from speechft.escapes import markdown_escape, markdown_item
-from speechft.files import write_text
-from speechft.output_kinds import SIMILARITY
-from speechft.outputs import check_shown
-from speechft.recipes import TableRow
+from speechft.files.atomic import write_text
+from speechft.files.escapes import markdown_escape, markdown_item
+from speechft.files.output_kinds import SIMILARITY
+from speechft.files.outputs import check_shown
+from speechft.recipes.tables import AnalysisTableRecipe, TableRow
 from speechft.tables.canvas import MAX_LEGEND, legend_note, new_page, save_figure, short
 from speechft.tables.csv_file import csv_file
 from speechft.tables.notes import BF16_MARK

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from speechft.errors import AnalysisError, ConfigError, SpeechFTError, missing_file
-from speechft.evaluate.cell import ModelName, with_precision
-from speechft.files import read_json
-from speechft.validation import FeaturePrecision, Strict, validate
+from speechft.files.structured import read_json
+from speechft.recipes.cell import ModelName, with_precision
+from speechft.recipes.values import FeaturePrecision, Strict, validate
 
 Size = Annotated[float, Field(strict=True, ge=0.0, allow_inf_nan=False)]
 Similarity = Annotated[float, Field(strict=True, ge=-1.001, le=1.001, allow_inf_nan=False)]

@@ -19,7 +19,7 @@ from speechft.cli.failures import DEBUG, report
 from speechft.cli.options import app
 from speechft.cli.terminal import log_to_terminal
 from speechft.errors import SpeechFTError
-from speechft.files import end_on_sigterm
+from speechft.files.locks import end_on_sigterm
 
 # isort: off
 from speechft.cli import (  # noqa: F401 (each adds its verbs)

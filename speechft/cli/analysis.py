@@ -32,8 +32,8 @@ def analyse(
     use_gpus(gpus)
     from speechft.analysis import analyse as run
     from speechft.analysis.result import AnalysisResult
-    from speechft.analysis_recipes import AnalysisRecipe
-    from speechft.recipes import load_recipe
+    from speechft.recipes.tables import AnalysisRecipe
+    from speechft.recipes.values import load_recipe
 
     value = run(start, model, manifests, out, load_recipe(AnalysisRecipe, recipe) if recipe else None, name)
     if as_json:
@@ -55,8 +55,8 @@ def similarity(
     Example: `speechft similarity results/recipes/analysis_tables/features.json results/analysis/features/*/*/*.json --out tables`
     """
     from speechft.analysis import build_analysis
-    from speechft.analysis_recipes import AnalysisTableRecipe
-    from speechft.recipes import load_recipe
+    from speechft.recipes.tables import AnalysisTableRecipe
+    from speechft.recipes.values import load_recipe
 
     build_analysis(load_recipe(AnalysisTableRecipe, recipe), results, out, figures or out, recipe.stem)
     say((out / f"{recipe.stem}.md").read_text(encoding="utf-8"))

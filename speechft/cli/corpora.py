@@ -10,7 +10,7 @@ import typer
 
 from speechft.cli.options import Out, Recipe, app
 from speechft.cli.terminal import say
-from speechft.escapes import terminal_text
+from speechft.files.escapes import terminal_text
 
 _SHOWN = 5
 """Problems, and remarks, of a corpus that `--check` prints in full."""
@@ -36,8 +36,7 @@ def prepare(
         _check_corpora(experiment)
         return
     from speechft.corpora import prepare_corpus
-    from speechft.corpus_recipes import load_corpus_recipe
-    from speechft.recipes import CorpusRecipe
+    from speechft.recipes.corpora import CorpusRecipe, load_corpus_recipe
 
     if (recipe is None) == (csv is None):
         raise typer.BadParameter("give either --recipe FILE.json or --csv FILE.csv")
@@ -64,9 +63,9 @@ def _check_corpora(experiment: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from speechft.config import load_experiment
     from speechft.corpora.checking import CorpusCheck
     from speechft.doctor.needs import look_at
+    from speechft.experiment.schema import load_experiment
 
     looked_at = load_experiment(experiment)
     seen: dict[str, CorpusCheck] = {}

@@ -28,10 +28,10 @@ def fetch(
 
     Example: `speechft fetch hubert_base --out checkpoints/hubert_base_ls960.pt`
     """
-    from speechft.encoders.fetching import fetch as run
-    from speechft.encoders.public import public_checkpoints
+    from speechft.downloads.checkpoints import public_checkpoints
+    from speechft.downloads.fetching import fetch as run
+    from speechft.downloads.lexicons import public_lexicons
     from speechft.errors import nearest
-    from speechft.lexicon_files import public_lexicons
 
     if name is None:
         if url is None or out is None:
@@ -62,11 +62,12 @@ def import_(
 
     Example: `speechft import hubert_base_ls960.pt --out models/hubert_base`
     """
+    from speechft.downloads.checkpoints import OWN
+    from speechft.downloads.fetching import recorded_hash
     from speechft.encoders import import_checkpoint
-    from speechft.encoders.fetching import recorded_hash
-    from speechft.encoders.public import OWN
     from speechft.errors import CheckpointError
-    from speechft.files import read_json, sha256_file
+    from speechft.files.hashes import sha256_file
+    from speechft.files.structured import read_json
 
     settings = read_json(config) if config else None
     if settings is not None and not isinstance(settings, dict):
@@ -92,8 +93,8 @@ def fbank(
     Example: `speechft fbank --out models/fbank`
     """
     from speechft.encoders import fbank_encoder
-    from speechft.recipes import FbankRecipe, load_recipe
-    from speechft.validation import validate
+    from speechft.recipes.pretraining import FbankRecipe
+    from speechft.recipes.values import load_recipe, validate
 
     chosen = load_recipe(FbankRecipe, recipe) if recipe else FbankRecipe()
     given = {"mel_bins": mel_bins, "deltas": deltas, "normalize": normalize}

@@ -32,7 +32,8 @@ def evaluate(
     """
     if out is None and not dry_run:
         raise typer.BadParameter("`speechft evaluate` needs --out FILE.json, or --dry-run")
-    from speechft.recipes import EvaluationRecipe, load_recipe
+    from speechft.recipes.evaluation import EvaluationRecipe
+    from speechft.recipes.values import load_recipe
 
     chosen = load_recipe(EvaluationRecipe, recipe) if recipe else None
     if chosen and chosen.task != task:

@@ -13,8 +13,8 @@ import traceback
 from pathlib import Path
 
 from speechft.errors import SpeechFTError
-from speechft.escapes import one_line, terminal_text
-from speechft.refusals import note_refusal
+from speechft.files.escapes import one_line, terminal_text
+from speechft.runs.refusals import note_refusal
 
 DEBUG = "SPEECHFT_DEBUG"
 """Environment variable: any value but 0 prints the traceback of every error."""

@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from speechft.cli.options import AsJson, Out, app
 from speechft.cli.terminal import say
-from speechft.escapes import terminal_text
+from speechft.files.escapes import terminal_text
 
 
 @app.command()
@@ -62,10 +62,10 @@ def schema(out: Out = Path("config/schema.json")) -> None:
 
     Example: `speechft schema --out config/schema.json`
     """
-    from speechft.config import experiment_schema
-    from speechft.files import write_json
-    from speechft.output_kinds import SCHEMA
-    from speechft.outputs import check_file
+    from speechft.experiment.schema import experiment_schema
+    from speechft.files.output_kinds import SCHEMA
+    from speechft.files.outputs import check_file
+    from speechft.files.structured import write_json
 
     check_file(out, SCHEMA)
     write_json(out, experiment_schema())
@@ -79,7 +79,7 @@ def resume(context: typer.Context) -> None:
 
     Example: `speechft resume --profile slurm all`
     """
-    from speechft.cluster import resume as run
+    from speechft.runtime.slurm import resume as run
 
     # The parser takes a lone -- for itself, and Snakemake needs it between its options and its targets.
     given = sys.argv[sys.argv.index(context.command_path.split()[-1]) + 1 :] if "--" in sys.argv else context.args

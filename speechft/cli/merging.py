@@ -36,7 +36,8 @@ def merge(
     """
     from speechft.merge import merge as run
     from speechft.merge import merge_family
-    from speechft.recipes import MergeRecipe, load_recipe
+    from speechft.recipes.merging import MergeRecipe
+    from speechft.recipes.values import load_recipe
 
     chosen = load_recipe(MergeRecipe, recipe) if recipe else MergeRecipe()
     options: dict[str, Any] = {
@@ -57,8 +58,8 @@ def merge(
 
 def _alphas(text: str) -> float | tuple[float, ...]:
     """One alpha, or those of a range or a list."""
-    from speechft.alphas import parse_alphas
     from speechft.errors import MergeError
+    from speechft.experiment.alphas import parse_alphas
 
     try:
         values = parse_alphas(text) if ":" in text else tuple(float(part) for part in text.split(","))

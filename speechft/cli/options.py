@@ -55,7 +55,7 @@ Family = Annotated[str | None, typer.Option(help="Encoder family; detected from 
 
 def use_threads(threads: int | None) -> None:
     """Bind the numerical libraries to `threads`, or to a share of them under torchrun; must run before torch is imported."""
-    from speechft.devices import processes_here
+    from speechft.runtime.gpus import processes_here
 
     count = max(1, (threads or len(os.sched_getaffinity(0))) // processes_here())
     os.environ["OMP_NUM_THREADS"] = str(count)
@@ -69,7 +69,7 @@ def use_threads(threads: int | None) -> None:
 
 def use_gpus(count: int, *, processes: bool = False) -> None:
     """Claim `count` GPUs; must run before torch is imported. With `processes`, go on as one process a GPU."""
-    from speechft.devices import become_torchrun, claim_gpus, under_torchrun
+    from speechft.runtime.gpus import become_torchrun, claim_gpus, under_torchrun
 
     claim_gpus(count)
     if processes and count > 1 and not under_torchrun():

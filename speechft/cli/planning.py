@@ -12,7 +12,7 @@ import typer
 
 from speechft.cli.options import AsJson, Threads, app, use_threads
 from speechft.cli.terminal import say
-from speechft.escapes import terminal_text
+from speechft.files.escapes import terminal_text
 
 
 @app.command()
@@ -76,9 +76,9 @@ def plan(
 
     Example: `speechft plan supervised hubert_base/none/pretrained/asr`
     """
-    from speechft.config import load_experiment
     from speechft.cost.plan import plan_experiment
     from speechft.cost.throughput import load_throughput
+    from speechft.experiment.schema import load_experiment
 
     found = plan_experiment(load_experiment(experiment), load_throughput(throughput), targets or (), device=device)
     if as_json:
@@ -129,8 +129,8 @@ def calibrate(
     from speechft.cost.calibration import DEFAULT_ENCODERS
     from speechft.cost.calibration import calibrate as run
     from speechft.cost.throughput import load_throughput, save_device
-    from speechft.output_kinds import SPEEDS
-    from speechft.outputs import check_file
+    from speechft.files.output_kinds import SPEEDS
+    from speechft.files.outputs import check_file
 
     check_file(out, SPEEDS, [Path(entry) for entry in encoder or ()])
     if out.is_file() and out.stat().st_size:

@@ -31,7 +31,8 @@ def tables(
 
     Example: `speechft tables config/paper.yaml results/cells --out tables`
     """
-    from speechft.recipes import TableRecipe, load_recipe
+    from speechft.recipes.tables import TableRecipe
+    from speechft.recipes.values import load_recipe
     from speechft.tables import build_experiment, build_table
 
     if source.suffix in (".yaml", ".yml"):
@@ -57,7 +58,8 @@ def differences(
 
     Example: `speechft differences results/recipes/tables/hubert.json results/cells/hubert_mini/*/*/*.json --out results/tables/differences`
     """
-    from speechft.recipes import TableRecipe, load_recipe
+    from speechft.recipes.tables import TableRecipe
+    from speechft.recipes.values import load_recipe
     from speechft.tables import build_differences
 
     build_differences(load_recipe(TableRecipe, recipe), cells, out, figures or out, recipe.stem)
@@ -74,7 +76,8 @@ def figure(
 
     Example: `speechft figure results/recipes/tables/supervised.json results/cells/hubert_base/*/*/*.json --out supervised.png`
     """
-    from speechft.recipes import TableRecipe, load_recipe
+    from speechft.recipes.tables import TableRecipe
+    from speechft.recipes.values import load_recipe
     from speechft.tables import build_figure
 
     build_figure(load_recipe(TableRecipe, recipe), cells, out)
@@ -91,7 +94,8 @@ def curve(
 
     Example: `speechft curve results/recipes/curves/alpha.json results/cells/hubert_base/*/*/*.json --out results/tables`
     """
-    from speechft.recipes import CurveRecipe, load_recipe
+    from speechft.recipes.tables import CurveRecipe
+    from speechft.recipes.values import load_recipe
     from speechft.tables import build_curve
 
     build_curve(load_recipe(CurveRecipe, recipe), cells, out, figures or out, recipe.stem)

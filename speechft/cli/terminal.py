@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
-from speechft.escapes import terminal_text
+from speechft.files.escapes import terminal_text
 
 
 def say(value: object) -> None:

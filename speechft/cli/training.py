@@ -28,7 +28,8 @@ def pretrain(
 
     Example: `speechft pretrain manifests/speech --recipe pretrain.json --out models/my_hubert`
     """
-    from speechft.recipes import PretrainRecipe, load_recipe
+    from speechft.recipes.pretraining import PretrainRecipe
+    from speechft.recipes.values import load_recipe
 
     chosen = load_recipe(PretrainRecipe, recipe) if recipe else PretrainRecipe()
     use_gpus(gpus)
@@ -53,7 +54,8 @@ def continue_(
 
     Example: `speechft continue models/hubert_base manifests/aishell3 --recipe continue.json --out models/hubert_mandarin`
     """
-    from speechft.recipes import ContinuedPretrainRecipe, load_recipe
+    from speechft.recipes.pretraining import ContinuedPretrainRecipe
+    from speechft.recipes.values import load_recipe
 
     chosen = load_recipe(ContinuedPretrainRecipe, recipe) if recipe else ContinuedPretrainRecipe()
     use_gpus(gpus)
@@ -86,8 +88,8 @@ def finetune(
 
     Example: `speechft finetune models/hubert_base manifests/voxceleb1 --like sid --out models/stable_ft`
     """
-    from speechft.recipes import FinetuneRecipe, load_recipe
-    from speechft.validation import validate
+    from speechft.recipes.finetuning import FinetuneRecipe
+    from speechft.recipes.values import load_recipe, validate
 
     if like and recipe:
         raise typer.BadParameter('give --recipe or --like; a recipe file can say "like" too')

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from speechft.corpora.published import bad_line, listing, need_folder, read_lines
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
-from speechft.corpus_recipes import Aishell1, Aishell3
+from speechft.recipes.corpora import Aishell1, Aishell3
 
 SOURCE_1 = (
     "Get data_aishell.tgz from https://www.openslr.org/33; `path` is the folder data_aishell that it makes, with transcript/ and wav/. The "

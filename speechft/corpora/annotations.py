@@ -10,8 +10,7 @@ from speechft.corpora.inspection import RecordingFacts
 from speechft.corpora.rttm import Turn, read_rttm
 from speechft.corpora.trials import Trial, read_trials, trials_by_split
 from speechft.corpora.utterances import Listing, Problem, Utterance
-from speechft.corpus_recipes import PublishedCorpus
-from speechft.recipes import CorpusRecipe
+from speechft.recipes.corpora import CorpusRecipe, PublishedCorpus
 
 TOLERANCE_SECONDS = 0.02
 """By which a turn may end after its recording: annotations are rounded."""

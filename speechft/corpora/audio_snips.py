@@ -6,7 +6,7 @@ from pathlib import Path
 
 from speechft.corpora.published import bad_line, listing, need_folder, read_lines
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
-from speechft.corpus_recipes import AudioSnips
+from speechft.recipes.corpora import AudioSnips
 
 SOURCE = (
     "Get Audio SNIPS as s3prl's docs/superb.md (slot filling) says; `path` is its folder SNIPS, with train/, valid/ and test/ of WAV files "

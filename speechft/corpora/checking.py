@@ -20,7 +20,7 @@ from speechft.corpora.splits import SPLITS, final_splits
 from speechft.corpora.trials import Trial
 from speechft.corpora.utterances import Count, Listing, Utterance
 from speechft.errors import CorpusError
-from speechft.recipes import CorpusRecipe
+from speechft.recipes.corpora import CorpusRecipe
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import re
 
 from speechft.corpora.published import listing, need_folder
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
-from speechft.corpus_recipes import CremaD
-from speechft.csv_tables import read_table
 from speechft.errors import CorpusError
+from speechft.files.csv_tables import read_table
+from speechft.recipes.corpora import CremaD
 
 SOURCE = (
     "Get CREMA-D from https://github.com/CheyneyComputerScience/CREMA-D (with git lfs); `path` is the clone, with AudioWAV/ and "

@@ -11,10 +11,10 @@ from typing import Any
 from speechft.corpora.phones import parse_phones
 from speechft.corpora.splits import SPLITS
 from speechft.corpora.utterances import Listing, Problem, Utterance
-from speechft.csv_tables import printable, read_table, row_complaints
 from speechft.errors import CorpusError
-from speechft.recipes import CorpusRecipe
-from speechft.text_files import nfc, on_disk
+from speechft.files.csv_tables import printable, read_table, row_complaints
+from speechft.files.text import nfc, on_disk
+from speechft.recipes.corpora import CorpusRecipe
 
 COLUMNS = ("path", "id", "text", "speaker", "label", "split", "fold", "phones", "relevant")
 _OF_SUPERVISION = ("text", "speaker", "label", "fold", "relevant")

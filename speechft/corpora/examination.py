@@ -13,9 +13,8 @@ from speechft.corpora.phones import TOLERANCE_SECONDS
 from speechft.corpora.published import counted, differences
 from speechft.corpora.splits import SPLITS, final_splits
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
-from speechft.corpus_recipes import PublishedCorpus
 from speechft.errors import CorpusError
-from speechft.recipes import CorpusRecipe
+from speechft.recipes.corpora import CorpusRecipe, PublishedCorpus
 
 Recipe = CorpusRecipe | PublishedCorpus
 Checked = tuple[Utterance, RecordingFacts]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from speechft.corpora.published import bad_line, listing, need_folder
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
-from speechft.corpus_recipes import FluentSpeechCommands
-from speechft.csv_tables import read_table
 from speechft.errors import CorpusError
+from speechft.files.csv_tables import read_table
+from speechft.recipes.corpora import FluentSpeechCommands
 
 SOURCE = (
     "Ask for Fluent Speech Commands at https://fluent.ai/fluent-speech-commands-a-dataset-for-spoken-language-understanding-research/; "

@@ -10,9 +10,9 @@ from typing import Any
 
 from speechft.corpora.published import bad_line, listing, need_folder, read_lines
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
-from speechft.corpus_recipes import Iemocap
 from speechft.errors import CorpusError, missing_file
-from speechft.files import read_json
+from speechft.files.structured import read_json
+from speechft.recipes.corpora import Iemocap
 
 SOURCE = (
     "Ask for IEMOCAP at https://sail.usc.edu/iemocap/iemocap_release.htm; `path` is the folder IEMOCAP_full_release, with Session1 to "

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from speechft.corpora.audio_files import blocks, open_audio
 from speechft.corpora.containers import FlacChecksum, container_damage, header_damage
-from speechft.files import sha256_file
+from speechft.files.hashes import sha256_file
 
 NO_SUCH_FILE = "no such file"
 _NOTHING = "holds no samples"

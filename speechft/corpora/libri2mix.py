@@ -11,7 +11,7 @@ from pathlib import Path
 from speechft.corpora.published import bad_line, listing, need_folder, read_lines
 from speechft.corpora.rttm import Turn, read_rttm
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
-from speechft.corpus_recipes import Libri2Mix
+from speechft.recipes.corpora import Libri2Mix
 
 SOURCE = (
     "Make Libri2Mix (16 kHz, mode max, mix_both) with https://github.com/s3prl/LibriMix and describe it with its script for diarization; "

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from speechft.corpora.published import bad_line, listing, need_folder, read_lines
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
-from speechft.corpus_recipes import LibriSpeech
+from speechft.downloads.lexicons import check_identity, how_to_get, will_be_fetched
 from speechft.errors import SpeechFTError
-from speechft.lexicon_files import check_identity, how_to_get, will_be_fetched
+from speechft.recipes.corpora import LibriSpeech
 
 PARTS = {"train": "train-clean-100", "dev": "dev-clean", "test": "test-clean"}
 SOURCE = (

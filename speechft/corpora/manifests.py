@@ -18,7 +18,7 @@ from speechft.corpora.inspection import RecordingFacts
 from speechft.corpora.unchanged import check_content, check_recordings
 from speechft.corpora.utterances import Utterance
 from speechft.errors import CorpusError
-from speechft.text_files import decode, nfc
+from speechft.files.text import decode, nfc
 
 SUFFIX = ".jsonl.gz"
 

@@ -20,11 +20,11 @@ from speechft.corpora.inspection import RecordingFacts, inspect_all
 from speechft.corpora.rttm import Turn, rttm_line
 from speechft.corpora.splits import SPLITS
 from speechft.corpora.utterances import Listing, Problem, Utterance
-from speechft.csv_tables import printable, read_table, row_complaints
 from speechft.errors import CorpusError
-from speechft.files import write_text
-from speechft.recipes import CorpusRecipe
-from speechft.text_files import on_disk
+from speechft.files.atomic import write_text
+from speechft.files.csv_tables import printable, read_table, row_complaints
+from speechft.files.text import on_disk
+from speechft.recipes.corpora import CorpusRecipe
 
 REQUIRED = ("mixture", "path", "speaker", "split", "offset")
 OPTIONAL = ("gain_db", "start", "end")

@@ -20,10 +20,12 @@ from speechft.corpora.trials import TRIALS, Trial, read_trials, write_trials
 from speechft.corpora.unchanged import note_recordings
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
 from speechft.errors import CorpusError
-from speechft.files import atomic_directory, sha256_file, sha256_json, write_json
-from speechft.outputs import check_folder
-from speechft.recipes import CorpusRecipe
-from speechft.text_files import on_disk
+from speechft.files.atomic import atomic_directory
+from speechft.files.hashes import sha256_file, sha256_json
+from speechft.files.outputs import check_folder
+from speechft.files.structured import write_json
+from speechft.files.text import on_disk
+from speechft.recipes.corpora import CorpusRecipe
 
 # Kind of corpus -> module, and in it the function that lists the recordings and, of a published corpus, the sizes that were published.
 # Everything after the listing is common to all kinds; mixtures, which

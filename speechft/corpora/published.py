@@ -8,7 +8,7 @@ from pathlib import Path
 from speechft.corpora.trials import Trial
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
 from speechft.errors import CorpusError, missing_file
-from speechft.text_files import read_names
+from speechft.files.text import read_names
 
 _HOURS_TOLERANCE = 0.02
 """Share by which hours may differ: they were published rounded, and some leave silence out."""

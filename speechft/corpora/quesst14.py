@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 
 from speechft.corpora.published import bad_line, listing, need_folder, read_lines
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
-from speechft.corpus_recipes import Quesst14
 from speechft.errors import CorpusError, missing_file
+from speechft.recipes.corpora import Quesst14
 
 SOURCE = (
     "Get quesst14Database.tgz from https://speech.fit.vut.cz/software/quesst-2014-multilingual-database-query-by-example-keyword-spotting; "

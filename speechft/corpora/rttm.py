@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from speechft.errors import CorpusError, missing_file
-from speechft.text_files import read_names
+from speechft.files.text import read_names
 
 
 @dataclass(frozen=True, order=True)

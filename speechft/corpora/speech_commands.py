@@ -9,7 +9,7 @@ from pathlib import Path
 
 from speechft.corpora.published import listing, need_folder
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
-from speechft.corpus_recipes import SpeechCommands
+from speechft.recipes.corpora import SpeechCommands
 from speechft.tasks.ks import SILENCE, SUPERB_CLASSES, UNKNOWN, speech_commands_split
 
 TRAINING, TEST, NOISE = "speech_commands_v0.01", "speech_commands_test_set_v0.01", "_background_noise_"

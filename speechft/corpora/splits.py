@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from speechft.corpora.ted_subset import TRAIN_HOURS, ted_subset
 from speechft.corpora.utterances import Utterance
-from speechft.corpus_recipes import PublishedCorpus
-from speechft.recipes import CorpusRecipe
+from speechft.recipes.corpora import CorpusRecipe, PublishedCorpus
 
 SAMPLING_RATE = 16_000
 SPLITS = ("train", "dev", "test")

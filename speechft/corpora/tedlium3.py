@@ -9,7 +9,7 @@ from pathlib import Path
 
 from speechft.corpora.published import bad_line, listing, need_folder, read_lines
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
-from speechft.corpus_recipes import TedLium3
+from speechft.recipes.corpora import TedLium3
 
 SOURCE = (
     "Get TEDLIUM_release-3.tgz from https://www.openslr.org/51; `path` is the folder TEDLIUM_release-3 that it makes, with "

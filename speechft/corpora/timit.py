@@ -12,7 +12,7 @@ from lhotse.recipes.timit import get_speakers
 from speechft.corpora.phones import Phone
 from speechft.corpora.published import bad_line, listing, need_folder, read_lines
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
-from speechft.corpus_recipes import Timit
+from speechft.recipes.corpora import Timit
 from speechft.tasks.timit_phones import TIMIT_61
 
 SOURCE = (

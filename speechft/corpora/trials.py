@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from speechft.csv_tables import read_table, row_complaints
 from speechft.errors import CorpusError
+from speechft.files.csv_tables import read_table, row_complaints
 
 TRIALS = "trials.csv"
 """Name of the list beside the manifests."""

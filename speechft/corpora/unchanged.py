@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 from speechft.corpora.inspection import RecordingFacts
 from speechft.errors import CorpusError, SpeechFTError
-from speechft.files import read_json_mapping, sha256_file
+from speechft.files.hashes import sha256_file
+from speechft.files.structured import read_json_mapping
 
 RECORDINGS = "recordings.csv"
 CORPUS = "corpus.json"

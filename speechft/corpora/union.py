@@ -11,8 +11,10 @@ from speechft.corpora.splits import SPLITS
 from speechft.corpora.trials import TRIALS, read_trials, write_trials
 from speechft.corpora.unchanged import unite_notes
 from speechft.errors import CorpusError, missing_file
-from speechft.files import atomic_directory, read_json_mapping, sha256_file, sha256_json, write_json
-from speechft.outputs import check_folder
+from speechft.files.atomic import atomic_directory
+from speechft.files.hashes import sha256_file, sha256_json
+from speechft.files.outputs import check_folder
+from speechft.files.structured import read_json_mapping, write_json
 
 
 def unite_corpora(folders: Sequence[str | Path], out_dir: str | Path) -> dict[str, Any]:

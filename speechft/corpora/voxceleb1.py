@@ -11,9 +11,9 @@ from pathlib import Path
 from speechft.corpora.published import bad_line, listing, need_folder, read_lines
 from speechft.corpora.trials import Trial
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
-from speechft.corpus_recipes import VoxCeleb1
 from speechft.errors import CorpusError
-from speechft.files import git_blob_sha1
+from speechft.files.hashes import git_blob_sha1
+from speechft.recipes.corpora import VoxCeleb1
 
 SOURCE = (
     "Ask for VoxCeleb1 at https://www.robots.ox.ac.uk/~vgg/data/voxceleb/vox1.html; vox1_dev_wav.zip is unpacked in dev/ and "

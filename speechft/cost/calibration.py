@@ -32,11 +32,11 @@ from speechft.evaluate.features import batch_samples, encoder_autocast, exact_fp
 from speechft.evaluate.probes import ProbeBank, Setting, new_head
 from speechft.evaluate.separate import SeparateProbes
 from speechft.evaluate.stacked import StackedProbes
-from speechft.recipes import evaluation_recipe
+from speechft.recipes.evaluation import evaluation_recipe
+from speechft.recipes.values import FeaturePrecision
 from speechft.tasks import get_task
 from speechft.tasks.base import LabelSet
 from speechft.tasks.heads import PooledHead
-from speechft.validation import FeaturePrecision
 
 logger = logging.getLogger(__name__)
 

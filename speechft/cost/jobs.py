@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from speechft.config import MergedMethod, PretrainedHere, TrainedMethod, UnionCorpus
-from speechft.encoder_entries import encoders_behind
 from speechft.errors import ConfigError
-from speechft.layouts import NOT_TUNED
-from speechft.stage1_entries import EarlyMethod
-from speechft.workflow import Workflow
+from speechft.experiment.encoders import PretrainedHere, encoders_behind
+from speechft.experiment.layouts import NOT_TUNED
+from speechft.experiment.methods import EarlyMethod, MergedMethod, TrainedMethod
+from speechft.experiment.workflow import Workflow
+from speechft.recipes.corpora import UnionCorpus
 
 Model = tuple[str, str, str]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from speechft.cost.shapes import EncoderShape, head_parameters
 from speechft.cost.sizes import CorpusSize, SplitSize
-from speechft.recipes import EvaluationRecipe
+from speechft.recipes.evaluation import EvaluationRecipe
 
 POOLED_TASKS = ("ks", "sid", "er", "ic")
 """Their heads see the mean over frames, so that every recording goes through the encoder once."""

@@ -9,17 +9,19 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any
 
-from speechft.config import Experiment, PublicEncoder, Resources
 from speechft.cost.jobs import Job, jobs_behind
 from speechft.cost.passes import POOLED_TASKS, EvaluationCost, evaluation_cost
 from speechft.cost.shapes import EncoderShape, shape_of
 from speechft.cost.sizes import CorpusSize, corpus_size
 from speechft.cost.stage1 import TrainingCost, finetuning_cost, pretraining_cost
 from speechft.cost.throughput import POOLED_LIKE, SCORING_SHARE, DeviceSpeeds, Throughput
-from speechft.encoders.public import public_checkpoint
-from speechft.lexicon_files import public_lexicons
-from speechft.recipes import EvaluationRecipe, FinetuneRecipe
-from speechft.workflow import Workflow
+from speechft.downloads.checkpoints import public_checkpoint
+from speechft.downloads.lexicons import public_lexicons
+from speechft.experiment.encoders import PublicEncoder
+from speechft.experiment.schema import Experiment, Resources
+from speechft.experiment.workflow import Workflow
+from speechft.recipes.evaluation import EvaluationRecipe
+from speechft.recipes.finetuning import FinetuneRecipe
 
 BYTES_OF_A_CELL = 30_000
 BYTES_OF_AN_UTTERANCE = 100

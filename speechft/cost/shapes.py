@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from speechft.encoder_entries import EncoderEntry, Filterbanks, PretrainedHere, PublicEncoder
 from speechft.errors import CheckpointError
-from speechft.pretraining_recipes import Architecture
-from speechft.text_files import read_text
-from speechft.validation import Strict, validate
+from speechft.experiment.encoders import EncoderEntry, Filterbanks, PretrainedHere, PublicEncoder
+from speechft.files.text import read_text
+from speechft.recipes.pretraining import Architecture
+from speechft.recipes.values import Strict, validate
 
 SAMPLE_RATE = 16_000
 ATTENDED_SECONDS = 10.0

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from speechft.cost.published_sizes import PUBLISHED
-from speechft.csv_tables import read_table
 from speechft.errors import CorpusError
-from speechft.recipes import CorpusRecipe
-from speechft.text_files import nfc, on_disk, read_text
+from speechft.files.csv_tables import read_table
+from speechft.files.text import nfc, on_disk, read_text
+from speechft.recipes.corpora import CorpusRecipe
 
 SPLITS = ("train", "dev", "test")
 Source = Literal["manifests", "table", "published", "unknown"]

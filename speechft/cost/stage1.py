@@ -8,8 +8,8 @@ from typing import Any
 
 from speechft.cost.passes import CROP_SECONDS, HALVED_TASKS
 from speechft.cost.sizes import CorpusSize, SplitSize
-from speechft.finetune_options import JointTask
-from speechft.recipes import ContinuedPretrainRecipe, FinetuneRecipe, PretrainRecipe
+from speechft.recipes.finetuning import FinetuneRecipe, JointTask
+from speechft.recipes.pretraining import ContinuedPretrainRecipe, PretrainRecipe
 
 _KEPT_CHECKPOINTS = 5
 """fairseq keeps the last two intervals, the last and the best, and writes the next one beside them."""

@@ -10,8 +10,8 @@ from pydantic import Field, field_validator, model_validator
 
 from speechft.cost.shapes import EncoderShape, base_shape, head_arithmetic
 from speechft.errors import ConfigError, missing_file
-from speechft.files import read_json, write_json
-from speechft.validation import FeaturePrecision, Strict, validate
+from speechft.files.structured import read_json, write_json
+from speechft.recipes.values import FeaturePrecision, Strict, validate
 
 FILE = Path("config/throughput.json")
 Speed = Annotated[float, Field(gt=0)]

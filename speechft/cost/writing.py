@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from speechft.errors import SpeechFTError
-from speechft.files import explain_unwritable
+from speechft.files.atomic import explain_unwritable
 
 WRITTEN_MB = 256
 

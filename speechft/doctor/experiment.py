@@ -7,16 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechft.config import Experiment, PretrainedElsewhere, PublicEncoder, load_experiment
 from speechft.cost.plan import plan_experiment
 from speechft.cost.throughput import load_throughput
 from speechft.doctor.findings import OK, PROBLEM, WARNING, Finding, Status, careful
-from speechft.encoders.fetching import recorded_hash
+from speechft.downloads.fetching import recorded_hash
+from speechft.downloads.lexicons import check_identity, how_to_get
 from speechft.encoders.provenance import read_provenance
 from speechft.errors import SpeechFTError
-from speechft.files import sha256_file
-from speechft.lexicon_files import check_identity, how_to_get
-from speechft.workflow import Workflow
+from speechft.experiment.encoders import PretrainedElsewhere, PublicEncoder
+from speechft.experiment.schema import Experiment, load_experiment
+from speechft.experiment.workflow import Workflow
+from speechft.files.hashes import sha256_file
 
 if TYPE_CHECKING:
     from speechft.corpora.checking import CorpusCheck

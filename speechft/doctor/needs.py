@@ -10,16 +10,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from speechft.config import Experiment, PretrainedHere, TrainedMethod, UnionCorpus
 from speechft.corpora.checking import CorpusCheck, Listed, check_corpus, check_union
 from speechft.corpora.trials import Trial
+from speechft.downloads.lexicons import lexicon_files, will_be_fetched
 from speechft.errors import SpeechFTError
 from speechft.evaluate.lists import check_evaluation
 from speechft.evaluate.splits import SPLITS, need_splits
-from speechft.files import sha256_json
+from speechft.experiment.encoders import PretrainedHere
+from speechft.experiment.methods import TrainedMethod
+from speechft.experiment.schema import Experiment
+from speechft.files.hashes import sha256_json
 from speechft.finetune.splits import check_stage1, needed_splits
-from speechft.lexicon_files import lexicon_files, will_be_fetched
-from speechft.recipes import FinetuneRecipe
+from speechft.recipes.corpora import UnionCorpus
+from speechft.recipes.finetuning import FinetuneRecipe
 from speechft.tasks import get_task
 
 _SHOWN = 3

@@ -18,7 +18,7 @@ from speechft.encoders.provenance import make_provenance
 from speechft.encoders.transformers_directory import split_head, tell_head
 from speechft.encoders.weight_files import ADAPTER_CONFIG, read_adapter_weights
 from speechft.errors import CheckpointError, SpeechFTError
-from speechft.files import read_json
+from speechft.files.structured import read_json
 
 logger = logging.getLogger(__name__)
 WRAPPER = "base_model.model."

@@ -26,8 +26,10 @@ from speechft.encoders.model_card import write_model_card
 from speechft.encoders.provenance import read_provenance
 from speechft.encoders.source_config import check_source_config
 from speechft.errors import CheckpointError, SpeechFTError, missing_file
-from speechft.files import atomic_directory, read_json, sha256_file, write_json
-from speechft.outputs import check_folder
+from speechft.files.atomic import atomic_directory
+from speechft.files.hashes import sha256_file
+from speechft.files.outputs import check_folder
+from speechft.files.structured import read_json, write_json
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"

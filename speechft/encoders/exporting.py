@@ -15,9 +15,9 @@ from speechft.encoders.families import fairseq_config, nothing_learnt
 from speechft.encoders.names import NameMap
 from speechft.encoders.on_the_fly import encoder_directory
 from speechft.errors import CheckpointError, nearest
-from speechft.files import atomic_directory, atomic_file, scratch_directory
-from speechft.output_kinds import EXPORT, PROGRAM
-from speechft.outputs import check_file, check_folder
+from speechft.files.atomic import atomic_directory, atomic_file, scratch_directory
+from speechft.files.output_kinds import EXPORT, PROGRAM
+from speechft.files.outputs import check_file, check_folder
 
 EXPORT_FORMATS = ("fairseq", "s3prl", "transformers")
 _FAIRSEQ_TASKS = {"hubert": "hubert_pretraining", "wav2vec2": "audio_pretraining"}

@@ -7,7 +7,7 @@ from pathlib import Path
 from speechft.encoders.directory import write_encoder
 from speechft.encoders.families import build_config, get_family
 from speechft.encoders.provenance import make_provenance
-from speechft.recipes import FbankRecipe
+from speechft.recipes.pretraining import FbankRecipe
 
 
 def fbank_encoder(out_dir: str | Path, recipe: FbankRecipe | None = None) -> Path:

@@ -20,7 +20,7 @@ from speechft.encoders.sources import FORMATS, Source, read_source
 from speechft.encoders.transformers_directory import import_directory, stored_in_half
 from speechft.encoders.weight_files import described_directory, is_adapter
 from speechft.errors import CheckpointError, nearest
-from speechft.outputs import check_folder
+from speechft.files.outputs import check_folder
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,8 @@ from speechft.encoders.sources import detect_family, detect_format, encoder_insi
 from speechft.encoders.unpickling import attributes, is_state_dict, load_pickle
 from speechft.encoders.weight_files import is_adapter, read_adapter_weights, read_model_weights
 from speechft.errors import CheckpointError, missing_file
-from speechft.files import read_json, sha256_file
+from speechft.files.hashes import sha256_file
+from speechft.files.structured import read_json
 
 
 def inspect_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from speechft.escapes import json_text, markdown_code, markdown_escape, markdown_item, yaml_text
-from speechft.files import read_json, write_text
+from speechft.files.atomic import write_text
+from speechft.files.escapes import json_text, markdown_code, markdown_escape, markdown_item, yaml_text
+from speechft.files.structured import read_json
 
 _HOW = {
     "import": "Imported from a published checkpoint; the weights are unchanged.",

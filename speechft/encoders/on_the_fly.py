@@ -9,7 +9,7 @@ from pathlib import Path
 
 from speechft.encoders.families import FAMILIES
 from speechft.errors import SpeechFTError
-from speechft.files import read_json
+from speechft.files.structured import read_json
 
 
 def needs_import(path: Path) -> bool:

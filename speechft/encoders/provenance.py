@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from speechft.errors import CheckpointError, SpeechFTError, missing_file
-from speechft.files import read_json, read_json_mapping, sha256_file
+from speechft.files.hashes import sha256_file
+from speechft.files.structured import read_json, read_json_mapping
 
 SCHEMA = 1
 Kind = Literal["import", "pretrain", "continue", "finetune", "merge", "random", "fbank"]

@@ -24,8 +24,9 @@ from speechft.encoders.families import nothing_learnt
 from speechft.encoders.on_the_fly import encoder_directory
 from speechft.encoders.provenance import make_provenance, read_provenance
 from speechft.errors import CheckpointError
-from speechft.files import atomic_directory, sha256_file
-from speechft.outputs import check_folder
+from speechft.files.atomic import atomic_directory
+from speechft.files.hashes import sha256_file
+from speechft.files.outputs import check_folder
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 

@@ -24,7 +24,7 @@ from speechft.encoders.names import as_float32
 from speechft.encoders.provenance import make_provenance
 from speechft.encoders.weight_files import read_model_weights
 from speechft.errors import CheckpointError, SpeechFTError
-from speechft.files import read_json
+from speechft.files.structured import read_json
 
 logger = logging.getLogger(__name__)
 # Older files name the halves of the normalised convolution weight differently.

@@ -12,7 +12,7 @@ from speechft.encoders.directory import CONFIG, WEIGHTS, read_tensors
 from speechft.encoders.limits import check_names
 from speechft.encoders.unpickling import is_state_dict, load_pickle
 from speechft.errors import CheckpointError, SpeechFTError, missing_file
-from speechft.files import read_json
+from speechft.files.structured import read_json
 
 _PICKLE = "pytorch_model.bin"
 ADAPTER_CONFIG = "adapter_config.json"

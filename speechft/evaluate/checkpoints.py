@@ -16,8 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from speechft.evaluate.features import FrozenEncoder
-from speechft.files import atomic_file, sha256_json
-from speechft.tensor_hash import tensors_sha256
+from speechft.files.atomic import atomic_file
+from speechft.files.hashes import sha256_json
+from speechft.files.tensor_hash import tensors_sha256
 
 if TYPE_CHECKING:
     from speechft.evaluate.folds import Fold

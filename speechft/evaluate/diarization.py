@@ -32,7 +32,7 @@ from speechft.evaluate.sampling import shuffled
 from speechft.evaluate.separate import SeparateProbes
 from speechft.evaluate.splits import SPLITS, Split, manifest_hash, need_splits
 from speechft.evaluate.training import scoring_batches
-from speechft.recipes import EvaluationRecipe
+from speechft.recipes.evaluation import EvaluationRecipe
 from speechft.tasks.base import Task, listing
 from speechft.tasks.heads import fit_frames
 from speechft.tasks.sd import FRAME_SHIFT, SAMPLE_RATE, SpeakerDiarization, chunk_bounds, frame_labels

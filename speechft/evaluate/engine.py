@@ -21,7 +21,6 @@ from speechft.encoders import load_encoder
 from speechft.encoders.on_the_fly import encoder_directory
 from speechft.errors import ConfigError
 from speechft.evaluate import diarization, qbe, verification
-from speechft.evaluate.cell import Cell, Counts, FoldCounts, Hashes, ModelName, Seconds, SplitCounts, write_cell
 from speechft.evaluate.checkpoints import remove_training_files, training_file
 from speechft.evaluate.features import FrameFeatures, FrozenEncoder, exact_fp32
 from speechft.evaluate.folds import Fold, FoldMeans, load_folds, pooled_clips
@@ -33,10 +32,12 @@ from speechft.evaluate.separate import SeparateProbes
 from speechft.evaluate.splits import SPLITS, Split
 from speechft.evaluate.stacked import StackedProbes
 from speechft.evaluate.training import TrialState, all_rows, never_drawn, scoring_batches, select, train_probes
-from speechft.files import exclusive_lock, sha256_file, sha256_json
-from speechft.output_kinds import CELL
-from speechft.outputs import check_file, check_work_folder, remove_made
-from speechft.recipes import EvaluationRecipe, evaluation_recipe
+from speechft.files.hashes import sha256_file, sha256_json
+from speechft.files.locks import exclusive_lock
+from speechft.files.output_kinds import CELL
+from speechft.files.outputs import check_file, check_work_folder, remove_made
+from speechft.recipes.cell import Cell, Counts, FoldCounts, Hashes, ModelName, Seconds, SplitCounts, write_cell
+from speechft.recipes.evaluation import EvaluationRecipe, evaluation_recipe
 from speechft.tasks import get_task
 from speechft.tasks.base import Task
 from speechft.tasks.heads import PooledHead
@@ -84,7 +85,7 @@ def evaluate(
     scores: see `speechft.evaluate.verification`, `qbe` and `diarization`.
 
     Returns:
-        The cell, as in the file (see `speechft.evaluate.cell.Cell`).
+        The cell, as in the file (see `speechft.recipes.cell.Cell`).
 
     Raises:
         ConfigError: a recipe of another task, a model name that is not three names.

@@ -21,9 +21,9 @@ from speechft.encoders import Encoder
 from speechft.errors import CheckpointError
 from speechft.evaluate.clips import SAMPLE_RATE, Clip, CropTable
 from speechft.evaluate.sampling import length_batches
-from speechft.files import atomic_file
+from speechft.files.atomic import atomic_file
+from speechft.recipes.values import FeaturePrecision
 from speechft.tasks.heads import masked_mean
-from speechft.validation import FeaturePrecision
 
 logger = logging.getLogger(__name__)
 

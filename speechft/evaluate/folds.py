@@ -15,7 +15,7 @@ from speechft.encoders import Encoder
 from speechft.evaluate.clips import Clip, CropTable
 from speechft.evaluate.features import CroppedMeans, FrozenEncoder, MeanVectors, clips_on_disk, mean_vectors, vector_bytes
 from speechft.evaluate.splits import Split, load_splits, make_splits, manifest_hash
-from speechft.recipes import CropDraws
+from speechft.recipes.evaluation import CropDraws
 from speechft.tasks.base import LabelSet, Task
 
 ClipKey = tuple[str, int, int]

@@ -22,7 +22,7 @@ from speechft.evaluate.probes import Batch, Setting, isolated_rng, new_head
 from speechft.evaluate.sampling import length_batches
 from speechft.evaluate.separate import SeparateProbes
 from speechft.evaluate.training import fit_probes, select
-from speechft.recipes import EvaluationRecipe
+from speechft.recipes.evaluation import EvaluationRecipe
 from speechft.tasks.base import Metric, Task
 
 Manifests = str | Path | Mapping[str, str | Path]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from speechft.evaluate.cell import Scores, Selected, Trial
+from speechft.recipes.cell import Scores, Selected, Trial
 from speechft.tasks.base import Task
 
 if TYPE_CHECKING:

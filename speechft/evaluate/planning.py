@@ -21,7 +21,7 @@ from speechft.evaluate.folds import Fold, load_folds, pooled_clips
 from speechft.evaluate.heads import Request, evaluations
 from speechft.evaluate.probes import Probe, Setting, new_head
 from speechft.evaluate.training import all_rows, dev_rows, scoring_batches, training_batches, training_order
-from speechft.recipes import EvaluationRecipe
+from speechft.recipes.evaluation import EvaluationRecipe
 from speechft.tasks import get_task
 from speechft.tasks.base import Task
 from speechft.tasks.heads import PooledHead

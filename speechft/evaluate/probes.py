@@ -12,7 +12,7 @@ from typing import ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from speechft.recipes import EvaluationRecipe
+from speechft.recipes.evaluation import EvaluationRecipe
 from speechft.tasks.base import Head, LabelSet, Task, WeightedSum
 from speechft.tasks.heads import PooledHead
 

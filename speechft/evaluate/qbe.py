@@ -21,7 +21,6 @@ from speechft.corpora import load_split, num_samples_16k
 from speechft.corpora.trials import Trial as Listed
 from speechft.encoders import Encoder
 from speechft.errors import TaskError
-from speechft.evaluate.cell import Selected, Trial
 from speechft.evaluate.clips import Clip
 from speechft.evaluate.detection import maximum_term_weighted_value, term_weighted_value
 from speechft.evaluate.dtw import MIN_QUERY_FRAMES, FrameStatistics, raw_scores, z_scores
@@ -31,7 +30,8 @@ from speechft.evaluate.heads import Manifests, Request, batches_of, clip_batches
 from speechft.evaluate.outcome import Run
 from speechft.evaluate.score_blocks import ScoreBlocks
 from speechft.evaluate.splits import Split, manifest_hash, need_splits
-from speechft.recipes import EvaluationRecipe
+from speechft.recipes.cell import Selected, Trial
+from speechft.recipes.evaluation import EvaluationRecipe
 from speechft.tasks.base import Task, listing
 from speechft.tasks.qbe import DOCUMENT, QUERY, QueryByExample
 

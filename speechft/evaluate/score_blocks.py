@@ -12,7 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from speechft.files import atomic_file, sha256_json
+from speechft.files.atomic import atomic_file
+from speechft.files.hashes import sha256_json
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,8 @@ from tqdm import tqdm
 from speechft.corpora import load_audio, num_samples_16k
 from speechft.errors import AudioError
 from speechft.evaluate.clips import Clip
-from speechft.files import atomic_file, sha256_json
+from speechft.files.atomic import atomic_file
+from speechft.files.hashes import sha256_json
 from speechft.tasks.asv import LEVEL_SAMPLES, SILENCE_LEVEL, SILENCE_SAMPLES, without_silence
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from speechft.corpora import load_split, num_samples_16k
 from speechft.encoders import Encoder
 from speechft.errors import CorpusError, TaskError
 from speechft.evaluate.clips import SAMPLE_RATE, Clip, CropTable, crop_start
-from speechft.recipes import CropDraws
+from speechft.recipes.evaluation import CropDraws
 from speechft.tasks.base import LabelSet, Task, listing
 
 SPLITS = ("train", "dev", "test")

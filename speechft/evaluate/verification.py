@@ -33,8 +33,8 @@ from speechft.evaluate.sampling import shuffled
 from speechft.evaluate.separate import SeparateProbes
 from speechft.evaluate.silence import Silence
 from speechft.evaluate.splits import SPLITS, Split, check_targets, manifest_hash, need_splits, split_titles
-from speechft.files import sha256_json
-from speechft.recipes import EvaluationRecipe
+from speechft.files.hashes import sha256_json
+from speechft.recipes.evaluation import EvaluationRecipe
 from speechft.tasks.asv import SpeakerVerification
 from speechft.tasks.base import Task, listing
 from speechft.tasks.xvector import XVectorHead

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from speechft.encoders.adapter_directory import WRAPPER
 from speechft.encoders.weight_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from speechft.errors import ConfigError
-from speechft.files import write_json
-from speechft.finetune_options import Adapters
+from speechft.files.structured import write_json
+from speechft.recipes.finetuning import Adapters
 
 ADAPTER_FOLDER = "adapter"
 """Inside the encoder directory of a fine-tuning with adapters; what peft reads."""

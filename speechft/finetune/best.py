@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from speechft.errors import TrainingError
-from speechft.files import atomic_file
+from speechft.files.atomic import atomic_file
+from speechft.files.tensor_hash import tensors_sha256
 from speechft.finetune.adapters import adapter_weights, plain_weights
-from speechft.tensor_hash import tensors_sha256
 
 _ADAPTER = "adapter."
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechft.errors import TableError, missing_file
-from speechft.outputs import check_figure
+from speechft.files.outputs import check_figure
+from speechft.files.text import read_text
 from speechft.tables.canvas import MAX_LEGEND, MAX_PANELS_HEIGHT, legend_note, new_page, save_figure, short
-from speechft.text_files import read_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,12 +6,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from speechft.alphas import alpha_text
 from speechft.encoders.provenance import FILE, read_provenance
 from speechft.errors import CheckpointError
-from speechft.files import atomic_directory
-from speechft.outputs import check_folder
-from speechft.recipes import FinetuneRecipe
+from speechft.experiment.alphas import alpha_text
+from speechft.files.atomic import atomic_directory
+from speechft.files.outputs import check_folder
+from speechft.recipes.finetuning import FinetuneRecipe
 
 FOLDER = "early"
 """Inside the encoder directory of a fine-tuning; holds an encoder directory for each share, e.g. `early/0.20`."""

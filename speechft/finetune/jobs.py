@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from speechft.alphas import alpha_text
 from speechft.errors import CorpusError, TrainingError, missing_file
-from speechft.files import read_json, sha256_file, sha256_json, write_json
-from speechft.outputs import Inputs, check_folder, check_work_folder, remove_made
-from speechft.recipes import FinetuneRecipe
-from speechft.validation import validate
+from speechft.experiment.alphas import alpha_text
+from speechft.files.hashes import sha256_file, sha256_json
+from speechft.files.outputs import Inputs, check_folder, check_work_folder, remove_made
+from speechft.files.structured import read_json, write_json
+from speechft.recipes.finetuning import FinetuneRecipe
+from speechft.recipes.values import validate
 
 LOGGER = logging.getLogger("speechft.finetune")
 MANIFEST_SUFFIX = ".jsonl.gz"
@@ -115,7 +116,7 @@ def claim_work_directory(work_dir: Path, identity: str) -> None:
 
 
 def choose_work_directory(work_dir: str | Path | None, out_dir: Path, identity: str, made_by: str, inputs: Inputs) -> Path:
-    """The work directory that was asked for, or a hidden one beside the output; the output and it may be written (`speechft.outputs`).
+    """The work directory that was asked for, or a hidden one beside the output. Both it and the output may be written.
 
     Raises:
         OutputError: something else is there.

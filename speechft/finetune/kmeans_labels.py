@@ -19,7 +19,7 @@ from scipy.ndimage import uniform_filter1d
 from tqdm import tqdm
 
 from speechft.errors import TrainingError
-from speechft.files import atomic_file
+from speechft.files.atomic import atomic_file
 
 LOGGER = logging.getLogger("speechft.finetune")
 MFCC_RATE = 100

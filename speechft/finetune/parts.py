@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from speechft.errors import ConfigError
-from speechft.finetune_options import JointTask
-from speechft.recipes import FinetuneRecipe
+from speechft.recipes.finetuning import FinetuneRecipe, JointTask
 from speechft.tasks import get_task
 from speechft.tasks.base import Metric, Task
 

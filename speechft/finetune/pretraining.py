@@ -24,7 +24,10 @@ from speechft.encoders.directory import (
 from speechft.encoders.on_the_fly import encoder_directory
 from speechft.encoders.provenance import Kind, made_already, make_provenance
 from speechft.errors import ConfigError, TrainingError, missing_file
-from speechft.files import atomic_directory, exclusive_lock, write_json
+from speechft.files.atomic import atomic_directory
+from speechft.files.locks import exclusive_lock
+from speechft.files.outputs import check_folder
+from speechft.files.structured import write_json
 from speechft.finetune.jobs import (
     choose_work_directory,
     claim_work_directory,
@@ -39,8 +42,7 @@ from speechft.finetune.pretraining_start import option_names, read_start, task_o
 from speechft.finetune.progress import FairseqRecords, Progress, Row, TrainingLog
 from speechft.finetune.resuming import Companions, newest_checkpoint
 from speechft.finetune.trainer import run_fairseq
-from speechft.outputs import check_folder
-from speechft.pretraining_recipes import Architecture, ContinuedPretrainRecipe, PretrainRecipe
+from speechft.recipes.pretraining import Architecture, ContinuedPretrainRecipe, PretrainRecipe
 
 LOGGER = logging.getLogger("speechft.finetune")
 NATS_PER_BIT = math.log(2)

@@ -13,7 +13,7 @@ from speechft.finetune.freezing import head_only_updates
 from speechft.finetune.pretraining_data import LABELS, SAMPLING_RATE
 from speechft.finetune.pretraining_start import Start
 from speechft.finetune.trainer import fairseq_config
-from speechft.recipes import ContinuedPretrainRecipe, PretrainRecipe
+from speechft.recipes.pretraining import ContinuedPretrainRecipe, PretrainRecipe
 
 ANNEALING = 0.7  # share of the updates in which the quantiser's temperature falls, as published
 _PUBLISHED_MASKS = {"hubert": (0.8, 10), "wav2vec2": (0.65, 10)}

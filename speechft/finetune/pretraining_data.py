@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from speechft.corpora import load_audio, load_split, num_samples_16k
 from speechft.errors import ConfigError, TrainingError
-from speechft.files import atomic_file, read_json_mapping, write_json, write_text
+from speechft.files.atomic import atomic_file, write_text
+from speechft.files.structured import read_json_mapping, write_json
 from speechft.finetune.kmeans_labels import (
     MFCC_RATE,
     FrameFeatures,
@@ -30,7 +31,7 @@ from speechft.finetune.kmeans_labels import (
     write_labels,
 )
 from speechft.finetune.layer_labels import ClusterHead, FrozenLayer
-from speechft.recipes import ContinuedPretrainRecipe, PretrainRecipe
+from speechft.recipes.pretraining import ContinuedPretrainRecipe, PretrainRecipe
 
 LOGGER = logging.getLogger("speechft.finetune")
 SAMPLING_RATE = 16_000

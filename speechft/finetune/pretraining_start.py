@@ -14,9 +14,9 @@ from speechft.encoders.directory import load_backbone, read_pretraining_only, re
 from speechft.encoders.exporting import fairseq_tensors
 from speechft.encoders.families import fairseq_config, get_family, nothing_learnt
 from speechft.errors import CheckpointError
-from speechft.files import atomic_file
+from speechft.files.atomic import atomic_file
 from speechft.finetune.trainer import import_fairseq
-from speechft.pretraining_recipes import PretrainRecipe
+from speechft.recipes.pretraining import PretrainRecipe
 
 FAMILIES = ("hubert", "wav2vec2")
 _DEFAULT_FINAL_DIM = 256  # of the published base models

@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from speechft.files import atomic_file
+from speechft.files.atomic import atomic_file
 
 LOGGER = logging.getLogger("speechft.finetune")
 SECONDS_BETWEEN_LINES = 30.0

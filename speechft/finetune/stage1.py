@@ -11,13 +11,15 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from speechft.alphas import alpha_text
 from speechft.encoders.directory import check_recorded_hashes, read_config, read_tensors, seal_encoder, write_encoder
 from speechft.encoders.families import nothing_learnt
 from speechft.encoders.on_the_fly import encoder_directory
 from speechft.encoders.provenance import Kind, made_already, make_provenance
 from speechft.errors import CheckpointError, MissingGpuError
-from speechft.files import atomic_directory, exclusive_lock
+from speechft.experiment.alphas import alpha_text
+from speechft.files.atomic import atomic_directory
+from speechft.files.locks import exclusive_lock
+from speechft.files.outputs import check_added
 from speechft.finetune.early import FOLDER as EARLY_FOLDER
 from speechft.finetune.early import early_updates
 from speechft.finetune.freezing import head_only_updates
@@ -28,8 +30,7 @@ from speechft.finetune.resuming import Companions
 from speechft.finetune.scalars import Scalars
 from speechft.finetune.splits import needed_splits
 from speechft.finetune.trainer import LOGGER, fairseq_config, run_fairseq
-from speechft.outputs import check_added
-from speechft.recipes import FinetuneRecipe
+from speechft.recipes.finetuning import FinetuneRecipe
 
 MADE_BY: Kind = "finetune"
 TRAINING_LOG = "training.csv"

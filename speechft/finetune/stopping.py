@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from speechft.files import write_text
+from speechft.files.atomic import write_text
 
 GRACE_SECONDS = 4.0
 """An update that takes longer is given up: it will be done again, from its first batch, with the same random numbers."""

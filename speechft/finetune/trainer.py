@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from speechft.errors import SpeechFTError, StoppedTrainingError, TrainingError
-from speechft.files import explain_unwritable
+from speechft.files.atomic import explain_unwritable
 from speechft.finetune.resuming import Companions
 from speechft.finetune.stopping import StopRequest
 

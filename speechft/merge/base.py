@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from speechft.errors import MergeError
-from speechft.validation import Strict
+from speechft.recipes.values import Strict
 
 if TYPE_CHECKING:
     from torch import Tensor

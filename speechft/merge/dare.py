@@ -9,7 +9,7 @@ from pydantic import Field
 
 from speechft.merge.base import MergeMethod
 from speechft.merge.means import elected_mean, running_mean
-from speechft.validation import Strict
+from speechft.recipes.values import Strict
 
 if TYPE_CHECKING:
     import torch

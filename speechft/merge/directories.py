@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from speechft.alphas import alpha_text
 from speechft.errors import MergeError
-from speechft.files import atomic_directory, sha256_file
+from speechft.experiment.alphas import alpha_text
+from speechft.files.atomic import atomic_directory
+from speechft.files.hashes import sha256_file
+from speechft.files.outputs import check_folder, write_marker
 from speechft.merge.checks import check_alpha, check_configs, check_paths
 from speechft.merge.engine import Dtype, Plan, check_compatible, stream_merge
 from speechft.merge.hashing import FileHashes
@@ -19,7 +21,6 @@ from speechft.merge.merge_files import in_order
 from speechft.merge.methods import get_method
 from speechft.merge.models import OpenModels
 from speechft.merge.parts import Scale
-from speechft.outputs import check_folder, write_marker
 
 logger = logging.getLogger(__name__)
 MADE_BY = "merge"

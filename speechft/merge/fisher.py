@@ -11,7 +11,7 @@ from speechft.errors import MergeError
 from speechft.merge.base import MergeMethod, check_weights
 from speechft.merge.checks import listed
 from speechft.merge.stream import FLOATING, TensorReader
-from speechft.validation import Strict
+from speechft.recipes.values import Strict
 
 if TYPE_CHECKING:
     from torch import Tensor

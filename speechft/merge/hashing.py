@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from speechft.errors import MergeError
-from speechft.files import sha256_file
+from speechft.files.hashes import sha256_file
 
 _THREADS = 2
 """Files hashed at the same time."""

@@ -11,7 +11,9 @@ from typing import Any
 from speechft.encoders.families import nothing_learnt
 from speechft.encoders.limits import check_supported
 from speechft.errors import CheckpointError, MergeError, SpeechFTError, missing_file
-from speechft.files import read_json, scratch_directory, sha256_file
+from speechft.files.atomic import scratch_directory
+from speechft.files.hashes import sha256_file
+from speechft.files.structured import read_json
 from speechft.merge.engine import Dtype
 from speechft.merge.models import ModelFile
 

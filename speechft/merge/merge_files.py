@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from speechft.files import atomic_file
+from speechft.files.atomic import atomic_file
+from speechft.files.output_kinds import MERGED
+from speechft.files.outputs import check_file
 from speechft.merge.base import MergeMethod
 from speechft.merge.checks import check_alpha, check_distinct, check_paths
 from speechft.merge.engine import Dtype, Plan, check_compatible, stream_merge
@@ -13,8 +15,6 @@ from speechft.merge.hashing import FileHashes
 from speechft.merge.linear import LinearMerge
 from speechft.merge.models import ModelFile
 from speechft.merge.parts import Scale
-from speechft.output_kinds import MERGED
-from speechft.outputs import check_file
 
 
 def merge_files(

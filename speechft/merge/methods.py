@@ -14,7 +14,7 @@ from speechft.merge.model_stock import ModelStockMerge
 from speechft.merge.slerp import SlerpMerge
 from speechft.merge.task_arithmetic import TaskArithmeticMerge
 from speechft.merge.ties import TiesMerge
-from speechft.validation import validate
+from speechft.recipes.values import validate
 
 METHODS: dict[str, type[MergeMethod]] = {
     method.name: method for method in (LinearMerge, TaskArithmeticMerge, TiesMerge, DareMerge, SlerpMerge, ModelStockMerge, FisherMerge)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field, FiniteFloat
 
 from speechft.merge.base import MergeMethod, check_weights
-from speechft.validation import Strict
+from speechft.recipes.values import Strict
 
 if TYPE_CHECKING:
     from torch import Tensor

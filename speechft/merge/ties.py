@@ -9,7 +9,7 @@ from pydantic import Field
 from speechft.merge.base import MergeMethod
 from speechft.merge.magnitudes import changes, kth_largest_changes
 from speechft.merge.means import elected_mean
-from speechft.validation import Strict
+from speechft.recipes.values import Strict
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,29 +12,23 @@ from typing import Any, Literal
 
 import yaml
 
-from speechft.config import (
-    Experiment,
-    Filterbanks,
-    PretrainedElsewhere,
-    PretrainedHere,
-    PublicEncoder,
-    TrainedMethod,
-    UnionCorpus,
-    load_experiment,
-    parse_experiment,
-)
-from speechft.corpus_recipes import PublishedCorpus
-from speechft.devices import visible_gpus
 from speechft.errors import ConfigError, missing_file
-from speechft.escapes import one_line
-from speechft.files import from_here, read_json, sha256_file, write_json, write_text
-from speechft.finetune_options import JointTask
-from speechft.output_kinds import WITH_MARKER
-from speechft.outputs import check_file
-from speechft.pretraining_recipes import ContinuedPretrainRecipe
-from speechft.recipes import UNTRAINED_TASKS, CorpusRecipe, FinetuneRecipe, PretrainRecipe
+from speechft.experiment.encoders import Filterbanks, PretrainedElsewhere, PretrainedHere, PublicEncoder
+from speechft.experiment.methods import TrainedMethod
+from speechft.experiment.schema import Experiment, load_experiment, parse_experiment
+from speechft.experiment.workflow import Workflow
+from speechft.files.atomic import from_here, write_text
+from speechft.files.escapes import one_line
+from speechft.files.hashes import sha256_file
+from speechft.files.output_kinds import WITH_MARKER
+from speechft.files.outputs import check_file
+from speechft.files.structured import read_json, write_json
+from speechft.recipes.corpora import CorpusRecipe, PublishedCorpus, UnionCorpus
+from speechft.recipes.evaluation import UNTRAINED_TASKS
+from speechft.recipes.finetuning import FinetuneRecipe, JointTask
+from speechft.recipes.pretraining import ContinuedPretrainRecipe, PretrainRecipe
 from speechft.rehearsal.sizes import HEAD_ONLY_UPDATES, SIZES, smaller, smaller_head
-from speechft.workflow import Workflow
+from speechft.runtime.gpus import visible_gpus
 
 EXPERIMENT, MARKER = "experiment.yaml", "rehearsal.json"
 """What a rehearsal's folder holds beside its results; the second one marks the folder as ours."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from speechft.recipes import HEAD_OPTIONS
+from speechft.recipes.evaluation import HEAD_OPTIONS
 
 
 class Size(NamedTuple):

@@ -12,7 +12,8 @@ import torch
 
 from speechft.encoders.exporting import checkpoint_content
 from speechft.encoders.random_encoders import random_encoder
-from speechft.files import atomic_file, write_json
+from speechft.files.atomic import atomic_file
+from speechft.files.structured import write_json
 
 LAYERS = 2
 """Transformer layers of each."""

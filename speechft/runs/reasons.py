@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from speechft.config import PRETRAINED
 from speechft.cost.jobs import Job, Jobs
+from speechft.experiment.schema import PRETRAINED
+from speechft.experiment.workflow import Workflow
 from speechft.runs.last_words import last_words, log_text
-from speechft.workflow import Workflow
 
 NOT_RUN = "not run"
 _LOGS = {"continue_pretraining": "finetune", "import_checkpoint": "import", "manifests": "corpora", "unite": "corpora"}

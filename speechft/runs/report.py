@@ -9,8 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from speechft.escapes import terminal_text
-from speechft.files import write_json
+from speechft.files.escapes import terminal_text
+from speechft.files.structured import write_json
 from speechft.runs.last_words import last_line, last_words, log_text
 from speechft.runs.log import Job, RunLog, cause_in
 

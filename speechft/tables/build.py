@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from speechft.errors import TableError
-from speechft.evaluate.cell import Cell
-from speechft.files import write_text
-from speechft.output_kinds import TABLE
-from speechft.outputs import check_shown
-from speechft.recipes import TableRecipe
+from speechft.files.atomic import write_text
+from speechft.files.output_kinds import TABLE
+from speechft.files.outputs import check_shown
+from speechft.recipes.cell import Cell
+from speechft.recipes.tables import TableRecipe
 from speechft.tables.cells import read_cells
 from speechft.tables.layout import Table, arrange
 from speechft.tables.published import Published, load_published

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speechft.escapes import one_line
-from speechft.files import atomic_file
-from speechft.output_kinds import PROGRAM
-from speechft.outputs import check_figure
+from speechft.files.atomic import atomic_file
+from speechft.files.escapes import one_line
+from speechft.files.output_kinds import PROGRAM
+from speechft.files.outputs import check_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Reading result cells for tables: what `speechft.evaluate.cell` checks, and what a table needs beyond it."""
+"""Reading result cells for tables: what `speechft.recipes.cell` checks, and what a table needs beyond it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from speechft.errors import TableError, missing_file
-from speechft.evaluate.cell import Cell, read_cell
+from speechft.recipes.cell import Cell, read_cell
 from speechft.tables.metrics import METRICS, task_metrics
 
 Key = tuple[str | None, str | None, str | None, str]

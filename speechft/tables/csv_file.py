@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import Any
 
-from speechft.escapes import csv_text
+from speechft.files.escapes import csv_text
 
 
 def csv_file(records: Sequence[Mapping[str, Any]], columns: list[str] | None = None) -> str:

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speechft.alphas import alpha_text
-from speechft.escapes import markdown_escape
-from speechft.files import write_text
-from speechft.output_kinds import CURVE
-from speechft.outputs import check_shown
-from speechft.recipes import CurveRecipe, TableRecipe
+from speechft.experiment.alphas import alpha_text
+from speechft.files.atomic import write_text
+from speechft.files.escapes import markdown_escape
+from speechft.files.output_kinds import CURVE
+from speechft.files.outputs import check_shown
+from speechft.recipes.tables import CurveRecipe, TableRecipe
 from speechft.tables.build import existing_cells
 from speechft.tables.canvas import save_figure
 from speechft.tables.csv_file import csv_file

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from speechft.recipes import CurveRecipe
+from speechft.recipes.tables import CurveRecipe
 from speechft.tables.canvas import new_page, short
 from speechft.tables.layout import Column, Table
 

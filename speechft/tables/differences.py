@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from speechft.errors import TableError
-from speechft.files import write_text
-from speechft.output_kinds import DIFFERENCES
-from speechft.outputs import check_shown
-from speechft.recipes import TableRecipe
+from speechft.files.atomic import write_text
+from speechft.files.output_kinds import DIFFERENCES
+from speechft.files.outputs import check_shown
+from speechft.recipes.tables import TableRecipe
 from speechft.tables.build import existing_cells
 from speechft.tables.csv_file import csv_file
 from speechft.tables.estimate import Estimate

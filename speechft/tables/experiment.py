@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from speechft.analysis_recipes import AnalysisTableRecipe
-from speechft.config import load_experiment
 from speechft.errors import TableError
-from speechft.output_kinds import CURVE, DIFFERENCES, SIMILARITY, TABLE
-from speechft.outputs import Inputs, check_shown
-from speechft.recipes import CurveRecipe, TableRecipe
+from speechft.experiment.schema import load_experiment
+from speechft.experiment.workflow import Workflow
+from speechft.files.output_kinds import CURVE, DIFFERENCES, SIMILARITY, TABLE
+from speechft.files.outputs import Inputs, check_shown
+from speechft.recipes.tables import AnalysisTableRecipe, CurveRecipe, TableRecipe
 from speechft.runs.reasons import pending_reasons
 from speechft.tables.build import build_table
 from speechft.tables.curve import build_curve
 from speechft.tables.differences import build_differences
 from speechft.tables.figure import build_figure
-from speechft.workflow import Workflow
 
 
 def build_experiment(

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechft.outputs import check_figure
-from speechft.recipes import TableRecipe
+from speechft.files.outputs import check_figure
+from speechft.recipes.tables import TableRecipe
 from speechft.tables.build import existing_cells
 from speechft.tables.canvas import MAX_PANELS_HEIGHT, new_page, save_figure, short
 from speechft.tables.layout import Column, Table, arrange

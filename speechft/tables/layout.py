@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from speechft.errors import TableError
-from speechft.evaluate.cell import Cell
-from speechft.recipes import TableRecipe, TableRow
+from speechft.recipes.cell import Cell
+from speechft.recipes.tables import TableRecipe, TableRow
 from speechft.tables.cells import Key, cell_key
 from speechft.tables.estimate import Estimate
 from speechft.tables.metrics import METRICS, TableMetric, task_metrics

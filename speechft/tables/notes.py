@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from speechft.recipes import TableRecipe
+from speechft.recipes.tables import TableRecipe
 from speechft.tables.metrics import METRICS
 from speechft.tables.published import SECOND_HAND
 from speechft.tables.scores import INFERRED, SUPERB_FULL_NORMALISERS, SUPERB_S_TASKS, WAVLM_LARGE

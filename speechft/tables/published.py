@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from speechft.errors import TableError, missing_file
+from speechft.files.text import read_text
 from speechft.tables.metrics import METRICS
-from speechft.text_files import read_text
 
 COLUMNS = ("table", "encoder", "finetuning", "method", "metric", "value")
 SOURCE_COLUMN = "source"

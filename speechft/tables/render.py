@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from speechft.escapes import code_line, html_escape, latex_escape, markdown_escape, markdown_item, one_line
+from speechft.files.escapes import code_line, html_escape, latex_escape, markdown_escape, markdown_item, one_line
 from speechft.tables.csv_file import csv_file
 from speechft.tables.layout import Column, Entry, Table
 from speechft.tables.notes import SECOND_HAND_MARK

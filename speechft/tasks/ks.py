@@ -9,9 +9,9 @@ from pathlib import PurePath
 from typing import Any, Literal
 
 from speechft.errors import TaskError
+from speechft.files.text import nfc
 from speechft.tasks.base import Crop, LabelSet, Metric
 from speechft.tasks.classification import UtteranceClassification, custom_label, required_label
-from speechft.text_files import nfc
 
 SILENCE = "_silence_"
 UNKNOWN = "_unknown_"

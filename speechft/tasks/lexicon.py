@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from speechft.downloads.lexicons import CMUDICT, how_to_get
 from speechft.errors import TaskError, missing_file
-from speechft.files import sha256_file
-from speechft.lexicon_files import CMUDICT, how_to_get
+from speechft.files.hashes import sha256_file
+from speechft.files.text import on_disk, read_names
 from speechft.tasks.base import listing
 from speechft.tasks.vocabularies import PHONEME_VOCABULARY
-from speechft.text_files import on_disk, read_names
 
 Lexicon = Mapping[str, tuple[str, ...]]
 _USERS = 3

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from speechft.downloads.lexicons import CMUDICT
 from speechft.errors import TaskError
-from speechft.lexicon_files import CMUDICT
 from speechft.tasks.base import Head, LabelSet, Metric, listing
 from speechft.tasks.classification import supervision
 from speechft.tasks.ctc import CTCTask

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from speechft.errors import TaskError, missing_file
+from speechft.files.text import on_disk, read_names
 from speechft.tasks.base import LabelSet, Metric, listing
 from speechft.tasks.classification import custom_label, supervision
 from speechft.tasks.metrics import ctc_collapse
 from speechft.tasks.recurrent import RecurrentCTCTask
 from speechft.tasks.slots import OUTSIDE, slot_symbols, slot_type_f1, slot_value_errors, slot_values
 from speechft.tasks.vocabularies import BLANK_INDEX, EOS_INDEX, UNKNOWN, slot_filling_vocabulary
-from speechft.text_files import on_disk, read_names
 
 
 class SlotFilling(RecurrentCTCTask):

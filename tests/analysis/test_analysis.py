@@ -20,12 +20,12 @@ from speechft.analysis import analyse, build_analysis
 from speechft.analysis.deviation import part_of, weight_deviation
 from speechft.analysis.result import read_result
 from speechft.analysis.similarity import Comparison
-from speechft.analysis_recipes import AnalysisRecipe, AnalysisTableRecipe
 from speechft.cli import app
 from speechft.corpora import load_audio, load_split
 from speechft.encoders import load_encoder, random_encoder
 from speechft.errors import AnalysisError, ConfigError, CorpusError
 from speechft.merge import merge
+from speechft.recipes.tables import AnalysisRecipe, AnalysisTableRecipe
 from speechft.tables import build_experiment
 
 

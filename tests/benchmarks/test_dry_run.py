@@ -3,7 +3,7 @@
 import pytest
 from conftest import ROOT
 
-from speechft.config import load_experiment
+from speechft.experiment.schema import load_experiment
 
 
 @pytest.fixture

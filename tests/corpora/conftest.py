@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechft.recipes import CorpusRecipe
+from speechft.recipes.corpora import CorpusRecipe
 
 
 class CorpusFolder:

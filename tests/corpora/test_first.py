@@ -8,10 +8,9 @@ from speechft.corpora.first import SPEAKERS, first_utterances
 from speechft.corpora.prepare import prepare_corpus, read_corpus
 from speechft.corpora.trials import Trial
 from speechft.corpora.utterances import Listing, Utterance
-from speechft.corpus_recipes import LibriSpeech
 from speechft.errors import ConfigError, CorpusError
-from speechft.recipes import CorpusRecipe
-from speechft.validation import validate
+from speechft.recipes.corpora import CorpusRecipe, LibriSpeech
+from speechft.recipes.values import validate
 
 MINI = Path(__file__).parents[2] / "mini/speech"
 

@@ -5,10 +5,10 @@ import soundfile
 from speechft.corpora import load_audio, load_split, prepare_corpus
 from speechft.corpora.rttm import read_rttm
 from speechft.errors import ConfigError, CorpusError
-from speechft.files import sha256_file
-from speechft.recipes import CorpusRecipe
+from speechft.files.hashes import sha256_file
+from speechft.recipes.corpora import CorpusRecipe
+from speechft.recipes.values import validate
 from speechft.tasks.sd import SpeakerDiarization
-from speechft.validation import validate
 
 HEADER = "mixture,path,speaker,split,offset,gain_db,start,end\n"
 

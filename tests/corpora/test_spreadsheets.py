@@ -10,7 +10,7 @@ from speechft.corpora.mixtures import read_sources
 from speechft.corpora.trials import Trial, read_trials
 from speechft.cost.sizes import corpus_size
 from speechft.errors import CorpusError
-from speechft.recipes import CorpusRecipe
+from speechft.recipes.corpora import CorpusRecipe
 
 NFC, NFD = "Ren\u00e9 caf\u00e9", unicodedata.normalize("NFD", "Ren\u00e9 caf\u00e9")
 

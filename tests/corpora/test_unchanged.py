@@ -11,7 +11,7 @@ from speechft.corpora.prepare import prepare_corpus
 from speechft.corpora.unchanged import RECORDINGS
 from speechft.corpora.union import unite_corpora
 from speechft.errors import CorpusError
-from speechft.recipes import CorpusRecipe
+from speechft.recipes.corpora import CorpusRecipe
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """`speechft doctor`: every line, with programs of a cluster that only pretend."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from speechft.corpora.checking import CorpusCheck, SplitCheck
 from speechft.doctor import check_all, cluster, experiment, findings, installation, machine
 from speechft.doctor.findings import Finding, ask, careful
 from speechft.encoders import random_encoder
-from speechft.files import sha256_file
+from speechft.files.hashes import sha256_file
 
 SINFO = "cpu*|(null)|1-00:00:00|4|up\ngpu|gpu:a100:4|2-00:00:00|2|up\ngpu|gpu:h100:8|2-00:00:00|1|up\n"
 GPU = "NVIDIA A100-SXM4-80GB, 550.54.15, 81920 MiB\n"
@@ -31,9 +32,8 @@ def programs(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(folder))
 
     def add(name, output="", status=0, complaint="", sleep=0):
-        lines = [f"#!{sys.executable}", "import sys, time", f"time.sleep({sleep})", f"sys.stdout.write({output!r})"]
-        lines += [f"sys.stderr.write({complaint!r})", f"sys.exit({status})"]
-        (folder / name).write_text("\n".join(lines))
+        code = f"import sys, time; time.sleep({sleep}); sys.stdout.write({output!r}); sys.stderr.write({complaint!r}); sys.exit({status})"
+        (folder / name).write_text(f"#!/bin/sh\nexec {shlex.join([sys.executable, '-c', code])}\n")
         (folder / name).chmod(0o755)
 
     return add

@@ -17,7 +17,8 @@ from speechft.encoders.exporting import EXPORT_FORMATS
 from speechft.errors import AudioError, CheckpointError, MergeError
 from speechft.finetune import finetune
 from speechft.merge import merge
-from speechft.recipes import FbankRecipe, FinetuneRecipe
+from speechft.recipes.finetuning import FinetuneRecipe
+from speechft.recipes.pretraining import FbankRecipe
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from collections import namedtuple
 
 import pytest
 
-from speechft.encoders import fetching
-from speechft.encoders.fetching import check_file, fetch, recorded_hash
+from speechft.downloads import fetching
+from speechft.downloads.fetching import check_file, fetch, recorded_hash
 from speechft.errors import DownloadError
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
@@ -343,7 +343,7 @@ def test_another_file_under_a_public_name_is_one_sentence(tmp_path, name, file, 
 
 
 def test_fetching_needs_neither_torch_nor_requests():
-    code = "import sys; import speechft.encoders.fetching, speechft.encoders.public; print({'torch', 'requests'} & set(sys.modules))"
+    code = "import sys; import speechft.downloads.fetching, speechft.downloads.checkpoints; print({'torch', 'requests'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
 
 

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from speechft.encoders import fetching
-from speechft.encoders.fetching import fetch
-from speechft.encoders.http_answers import Extent, extent
+from speechft.downloads import fetching
+from speechft.downloads.fetching import fetch
+from speechft.downloads.http_answers import Extent, extent
 from speechft.errors import DownloadError
 
 CONTENT = bytes(range(256)) * 40

@@ -1,9 +1,9 @@
 import pytest
 from conftest import ROOT
 
-from speechft.encoders.public import COLUMNS, public_checkpoint, public_checkpoints
+from speechft.downloads.checkpoints import COLUMNS, public_checkpoint, public_checkpoints
+from speechft.downloads.lexicons import public_lexicons
 from speechft.errors import ConfigError
-from speechft.lexicon_files import public_lexicons
 
 HEADER = "\t".join(COLUMNS)
 ROW = ["mine", "hubert", "https://example.org/a.pt", "a.pt", "", "", "MIT", "https://example.org"]

@@ -135,7 +135,7 @@ def test_half_precision_sources_are_widened_exactly(hubert, tmp_path):
 
 
 def test_provenance_names_input_and_hash_but_no_machine_path(upstream):
-    from speechft.files import sha256_file
+    from speechft.files.hashes import sha256_file
 
     provenance = json.loads((upstream.directory / "provenance.json").read_text())
     assert provenance["kind"] == "import"

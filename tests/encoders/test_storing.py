@@ -7,7 +7,7 @@ from speechft.encoders import export_checkpoint, import_checkpoint, load_encoder
 from speechft.encoders.directory import read_pretraining_only, read_tensors
 from speechft.encoders.random_encoders import random_encoder
 from speechft.errors import CheckpointError, OutputError
-from speechft.files import sha256_file
+from speechft.files.hashes import sha256_file
 from speechft.merge import merge
 
 

@@ -17,7 +17,7 @@ from speechft.evaluate.clips import Clip, CropTable
 from speechft.evaluate.features import CroppedMeans, FrozenEncoder, mean_vectors
 from speechft.evaluate.splits import load_splits
 from speechft.evaluate.training import training_batches
-from speechft.recipes import EvaluationRecipe, evaluation_recipe
+from speechft.recipes.evaluation import EvaluationRecipe, evaluation_recipe
 from speechft.tasks import get_task
 
 SECONDS = 0.7

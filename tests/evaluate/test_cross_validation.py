@@ -8,9 +8,9 @@ from evaluate.tone_corpus import INTENT_OPTIONS, PITCH, SPEAKERS, make_cut, make
 from speechft.encoders import load_encoder
 from speechft.errors import CorpusError, TableError, TaskError
 from speechft.evaluate import evaluate
-from speechft.evaluate.cell import read_cell
 from speechft.evaluate.features import FrozenEncoder, mean_vectors
 from speechft.evaluate.folds import FoldMeans, load_folds
+from speechft.recipes.cell import read_cell
 from speechft.tasks import get_task
 
 QUICK = {"protocol": "quick", "steps": 30, "batch_size": 4, "accumulate": 2, "eval_every": 10, "learning_rates": [1e-2, 1e-4]}

@@ -9,10 +9,10 @@ from lhotse import SupervisionSegment
 from speechft.encoders import load_encoder
 from speechft.errors import TaskError
 from speechft.evaluate import diarization, evaluate, plan_evaluation
-from speechft.evaluate.cell import read_cell
 from speechft.evaluate.diarization import LabelledFrames
 from speechft.evaluate.features import FrozenEncoder
-from speechft.recipes import evaluation_recipe
+from speechft.recipes.cell import read_cell
+from speechft.recipes.evaluation import evaluation_recipe
 from speechft.tasks import get_task, sd
 
 PITCH = (300.0, 1500.0)

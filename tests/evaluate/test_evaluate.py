@@ -12,12 +12,12 @@ from evaluate.tone_corpus import make_cut, make_splits, write_splits
 from speechft.encoders import load_encoder
 from speechft.errors import CheckpointError, ConfigError, CorpusError, SpeechFTError, TableError, TaskError, TrainingError
 from speechft.evaluate import engine, evaluate
-from speechft.evaluate.cell import read_cell
 from speechft.evaluate.features import FrameFeatures, FrozenEncoder
 from speechft.evaluate.probes import ProbeBank, Setting
 from speechft.evaluate.splits import load_splits
 from speechft.evaluate.training import TrialState, dev_rows, select, train_probes
-from speechft.recipes import evaluation_recipe
+from speechft.recipes.cell import read_cell
+from speechft.recipes.evaluation import evaluation_recipe
 from speechft.tasks import get_task
 from speechft.tasks.base import LabelSet
 
@@ -382,7 +382,7 @@ def test_cells_are_checked(model_dir, manifests, tmp_path):
 
 
 def test_reading_cells_needs_no_torch():
-    code = "import sys, speechft.evaluate, speechft.evaluate.cell; sys.exit('torch' in sys.modules or 'lhotse' in sys.modules)"
+    code = "import sys, speechft.evaluate, speechft.recipes.cell; sys.exit('torch' in sys.modules or 'lhotse' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

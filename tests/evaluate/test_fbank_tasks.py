@@ -11,8 +11,8 @@ from evaluate.tone_corpus import make_cut, make_splits, write_manifest, write_sp
 from speechft.encoders import fbank_encoder
 from speechft.errors import TaskError
 from speechft.evaluate import evaluate, plan_evaluation
-from speechft.evaluate.cell import read_cell
-from speechft.recipes import FbankRecipe
+from speechft.recipes.cell import read_cell
+from speechft.recipes.pretraining import FbankRecipe
 from speechft.tasks import TASK_NAMES
 
 SHORT = {"protocol": "quick", "steps": 4, "batch_size": 4, "accumulate": 1, "eval_every": 2, "learning_rates": [1e-2, 1e-4]}

@@ -12,7 +12,7 @@ from speechft.evaluate.probes import MeanProbe, Probe, Setting, new_head
 from speechft.evaluate.separate import SeparateProbes
 from speechft.evaluate.splits import load_splits
 from speechft.evaluate.stacked import StackedAdam, StackedProbes
-from speechft.recipes import evaluation_recipe
+from speechft.recipes.evaluation import evaluation_recipe
 from speechft.tasks import get_task
 from speechft.tasks.base import LabelSet
 

@@ -8,11 +8,11 @@ from evaluate.tone_corpus import make_cut, write_splits
 from speechft.encoders import load_encoder
 from speechft.errors import ConfigError, TaskError
 from speechft.evaluate import evaluate, features, plan_evaluation, qbe
-from speechft.evaluate.cell import read_cell
 from speechft.evaluate.features import FrozenEncoder
 from speechft.evaluate.qbe import NO_OCCURRENCE, SHORT_QUERY
 from speechft.evaluate.score_blocks import ScoreBlocks
-from speechft.recipes import evaluation_recipe
+from speechft.recipes.cell import read_cell
+from speechft.recipes.evaluation import evaluation_recipe
 from speechft.tasks import get_task
 from speechft.tasks.base import LabelSet
 

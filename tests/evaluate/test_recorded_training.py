@@ -11,7 +11,7 @@ from torch import nn
 from speechft.encoders import import_checkpoint, load_encoder
 from speechft.evaluate.probes import Setting
 from speechft.evaluate.separate import SeparateProbes
-from speechft.recipes import evaluation_recipe
+from speechft.recipes.evaluation import evaluation_recipe
 from speechft.tasks import get_task
 from speechft.tasks.base import LabelSet
 from speechft.tasks.heads import FrameHead, UtteranceHead

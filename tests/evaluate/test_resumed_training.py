@@ -20,7 +20,7 @@ from speechft.evaluate.separate import SeparateProbes
 from speechft.evaluate.splits import load_splits
 from speechft.evaluate.stacked import StackedProbes
 from speechft.evaluate.training import train_probes
-from speechft.recipes import evaluation_recipe
+from speechft.recipes.evaluation import evaluation_recipe
 from speechft.tasks import get_task
 
 ROOT = Path(__file__).parents[2]

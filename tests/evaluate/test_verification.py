@@ -9,10 +9,10 @@ from speechft.corpora.trials import Trial, write_trials
 from speechft.encoders import load_encoder
 from speechft.errors import CorpusError, TaskError
 from speechft.evaluate import evaluate, heads, plan_evaluation, verification
-from speechft.evaluate.cell import read_cell
 from speechft.evaluate.features import FrozenEncoder
 from speechft.evaluate.verification import VerificationTraining, trial_error_rate, trial_scores
-from speechft.recipes import evaluation_recipe
+from speechft.recipes.cell import read_cell
+from speechft.recipes.evaluation import evaluation_recipe
 from speechft.tasks import get_task
 
 PITCH = {"ann": 150.0, "bob": 400.0, "cid": 900.0, "dan": 1900.0, "eve": 300.0, "flo": 2500.0, "gus": 550.0}

@@ -1,6 +1,6 @@
 """A pre-training of seconds, shared by the tests of pre-training."""
 
-from speechft.recipes import PretrainRecipe
+from speechft.recipes.pretraining import PretrainRecipe
 
 ARCHITECTURE = {
     "extractor": [{"channels": 16, "kernel": k, "stride": s} for k, s in [(10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2)]],

@@ -7,7 +7,7 @@ from finetune.small_pretraining import RECIPE
 from pydantic import ValidationError
 
 from speechft.finetune.augmentation import KNOTS_HZ, Conditions, augment
-from speechft.pretraining_recipes import Augmentation, PretrainRecipe
+from speechft.recipes.pretraining import Augmentation, PretrainRecipe
 
 NOTHING = Conditions(prob=0.0, response_db=0.0, snr_db=(200.0, 200.0), reverberate=False, mix_prob=0.0, mix_db=(0.0, 0.0))
 ALL = Conditions(**Augmentation(prob=1.0, mix_prob=0.5).model_dump())

@@ -9,10 +9,10 @@ from lhotse.supervision import AlignmentItem
 
 from speechft.corpora import load_split
 from speechft.encoders import load_encoder
-from speechft.files import sha256_file
+from speechft.files.hashes import sha256_file
 from speechft.finetune import finetune
 from speechft.finetune.batches import CutDataset
-from speechft.recipes import FinetuneRecipe
+from speechft.recipes.finetuning import FinetuneRecipe
 from speechft.tasks import get_task
 
 SMALL = {"projected": 16, "hidden": 8, "layers": 2}

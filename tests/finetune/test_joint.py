@@ -5,11 +5,11 @@ import torch
 from finetune.watching import Updates, read_log
 
 from speechft.errors import ConfigError, TaskError
-from speechft.files import sha256_file
+from speechft.files.hashes import sha256_file
 from speechft.finetune import finetune
 from speechft.finetune.parts import take_turns
-from speechft.recipes import FinetuneRecipe
-from speechft.validation import validate
+from speechft.recipes.finetuning import FinetuneRecipe
+from speechft.recipes.values import validate
 
 VALUES = {
     "task": "pr",

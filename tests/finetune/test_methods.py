@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from speechft.encoders import load_encoder
 from speechft.encoders.random_encoders import random_encoder
 from speechft.errors import CheckpointError, ConfigError
-from speechft.files import sha256_file
+from speechft.files.hashes import sha256_file
 from speechft.finetune import finetune
 from speechft.finetune.early import take_early
-from speechft.recipes import FinetuneRecipe
-from speechft.validation import validate
+from speechft.recipes.finetuning import FinetuneRecipe
+from speechft.recipes.values import validate
 
 RECIPE = {"task": "sid", "updates": 10, "batch_size": 6, "validate_every": 5, "peak_lr": 2e-3, "seed": 3}
 METHODS = {

@@ -9,12 +9,12 @@ from speechft.errors import ConfigError, TaskError
 from speechft.finetune import finetune
 from speechft.finetune.batches import CutDataset
 from speechft.finetune.splits import load_stage1_split
-from speechft.recipes import FinetuneRecipe
-from speechft.stage1_recipes import OWN_RECIPES, STAGE1_RECIPES
+from speechft.recipes.finetuning import FinetuneRecipe
+from speechft.recipes.presets import OWN_RECIPES, STAGE1_RECIPES
+from speechft.recipes.values import validate
 from speechft.tasks import TASK_NAMES, get_task
 from speechft.tasks.er import er_fold_split
 from speechft.tasks.heads import RecurrentHead
-from speechft.validation import validate
 
 
 def recipe(**values):

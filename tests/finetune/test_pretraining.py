@@ -11,11 +11,11 @@ from finetune.small_pretraining import RECIPE
 from speechft.corpora import load_split
 from speechft.encoders import load_encoder
 from speechft.errors import ConfigError, TrainingError
-from speechft.files import sha256_file
+from speechft.files.hashes import sha256_file
 from speechft.finetune import pretrain
 from speechft.finetune.pretraining_data import choose_utterances
 from speechft.finetune.trainer import import_fairseq
-from speechft.recipes import PretrainRecipe
+from speechft.recipes.pretraining import PretrainRecipe
 
 
 @pytest.fixture(scope="module")

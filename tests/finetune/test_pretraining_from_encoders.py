@@ -17,7 +17,7 @@ from speechft.finetune import continue_pretraining, pretrain
 from speechft.finetune.kmeans_labels import load_centroids, read_waveform
 from speechft.finetune.trainer import import_fairseq
 from speechft.merge import merge
-from speechft.recipes import ContinuedPretrainRecipe, PretrainRecipe
+from speechft.recipes.pretraining import ContinuedPretrainRecipe, PretrainRecipe
 
 SECOND = {"architecture": ARCHITECTURE, "clusters": 6, "updates": 6, "warmup_updates": 2, "validate_every": 4, **BATCHES}
 CONTINUED = {"updates": 10, "head_only": 0.3, "validate_every": 5, "peak_lr": 1e-3, **BATCHES}

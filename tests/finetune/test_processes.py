@@ -15,10 +15,10 @@ from finetune.watching import read_log
 from safetensors.torch import load_file
 
 from speechft.encoders.random_encoders import random_encoder
-from speechft.files import sha256_file
+from speechft.files.hashes import sha256_file
 from speechft.finetune import finetune
 from speechft.finetune.resuming import newest_checkpoint
-from speechft.recipes import FinetuneRecipe
+from speechft.recipes.finetuning import FinetuneRecipe
 
 RECIPE = FinetuneRecipe(task="sid", updates=6, batch_size=8, validate_every=3, peak_lr=1e-3, seed=3, head_only=0.2, early=())
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from speechft.encoders import import_checkpoint, load_encoder
 from speechft.finetune import finetune
 from speechft.finetune.trainer import import_fairseq
-from speechft.recipes import FinetuneRecipe
+from speechft.recipes.finetuning import FinetuneRecipe
 from speechft.tasks.base import LabelSet
 from speechft.tasks.er import EmotionRecognition
 from speechft.tasks.heads import UtteranceHead

@@ -9,11 +9,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from speechft.errors import CheckpointError
-from speechft.files import sha256_file
+from speechft.files.hashes import sha256_file
+from speechft.files.tensor_hash import tensors_sha256
 from speechft.finetune import finetune
 from speechft.finetune.early import take_early
-from speechft.recipes import FinetuneRecipe
-from speechft.tensor_hash import tensors_sha256
+from speechft.recipes.finetuning import FinetuneRecipe
 
 RECIPE = FinetuneRecipe(task="sid", updates=6, batch_size=4, validate_every=2, peak_lr=2e-3, seed=3, early=(0.4,), head_only=0.2)
 COMPARED = ("model.safetensors", "early/0.40/model.safetensors", "training.csv")

@@ -10,7 +10,7 @@ from speechft.corpora import load_split
 from speechft.encoders import load_encoder
 from speechft.errors import TaskError
 from speechft.finetune import finetune
-from speechft.recipes import FinetuneRecipe
+from speechft.recipes.finetuning import FinetuneRecipe
 
 
 @pytest.fixture(scope="module")

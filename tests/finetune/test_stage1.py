@@ -17,12 +17,13 @@ from speechft.corpora import load_split
 from speechft.encoders import load_encoder
 from speechft.encoders.random_encoders import random_encoder
 from speechft.errors import ConfigError, CorpusError, TrainingError
-from speechft.files import LOCK_SECONDS, sha256_file
+from speechft.files.hashes import sha256_file
+from speechft.files.locks import LOCK_SECONDS
 from speechft.finetune import finetune, stage1
 from speechft.finetune.batches import CutDataset
 from speechft.finetune.schedule import multiplier
 from speechft.finetune.trainer import import_fairseq
-from speechft.recipes import FinetuneRecipe
+from speechft.recipes.finetuning import FinetuneRecipe
 from speechft.tasks import get_task
 
 RECIPE = FinetuneRecipe(task="sid", updates=20, batch_size=4, accumulate=2, validate_every=4, peak_lr=2e-3, clip_norm=0.5, seed=3)

@@ -1,6 +1,7 @@
 """Stage 1 that has to end in the middle of things: SIGTERM in a slow update or validation, a full disk."""
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -12,12 +13,12 @@ import pytest
 from finetune.watching import read_log
 
 from speechft.errors import TrainingError
-from speechft.files import sha256_file
+from speechft.files.hashes import sha256_file
 from speechft.finetune import finetune
 from speechft.finetune.resuming import newest_checkpoint
 from speechft.finetune.stopping import UNVALIDATED
 from speechft.finetune.trainer import import_fairseq
-from speechft.recipes import FinetuneRecipe
+from speechft.recipes.finetuning import FinetuneRecipe
 
 RECIPE = FinetuneRecipe(task="sid", updates=8, batch_size=4, accumulate=3, validate_every=4, peak_lr=2e-3, seed=3)
 
@@ -90,7 +91,7 @@ def test_a_full_disk_is_one_clear_error_and_the_run_goes_on_when_there_is_room(s
     (tmp_path / "recipe.json").write_text(RECIPE.model_dump_json())
     (tmp_path / "work").mkdir()
     arguments = f"{theta0} {corpus} --recipe {tmp_path}/recipe.json --out {tmp_path}/out --work-dir {tmp_path}/work/job --threads 1"
-    command = f"{sys.executable} -m speechft.cli finetune {arguments}"
+    command = f"{shlex.quote(sys.executable)} -m speechft.cli finetune {arguments}"
     script = FULL_DISK.format(small=small, work=tmp_path / "work", folder=tmp_path, finetune=command)
     done = subprocess.run(["unshare", "--map-root-user", "--mount", "sh", "-c", script], capture_output=True, text=True, timeout=300)
     error = (tmp_path / "error.txt").read_text()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from speechft.files import read_json
+from speechft.files.structured import read_json
 from speechft.merge import merge_files
 
 PRETRAINING_ONLY = ("model.final_proj*", "model.label_embs_concat*")

@@ -7,12 +7,12 @@ import pytest
 import torch
 from conftest import ROOT
 
-from speechft.config import load_experiment
 from speechft.corpora import load_audio, load_split, prepare_corpus
 from speechft.encoders import load_encoder
 from speechft.encoders.directory import read_tensors
-from speechft.files import sha256_file
-from speechft.recipes import CorpusRecipe
+from speechft.experiment.schema import load_experiment
+from speechft.files.hashes import sha256_file
+from speechft.recipes.corpora import CorpusRecipe
 
 EXPERIMENT = load_experiment(ROOT / "config/mini_encoders.yaml")
 STORED = {entry.store_as: entry for entry in EXPERIMENT.encoders.values() if entry.store_as}

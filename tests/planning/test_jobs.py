@@ -9,10 +9,10 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from speechft.config import load_experiment
 from speechft.cost.jobs import jobs_behind
 from speechft.errors import ConfigError
-from speechft.workflow import Workflow
+from speechft.experiment.schema import load_experiment
+from speechft.experiment.workflow import Workflow
 
 EXPERIMENTS = [
     "config/paper.yaml",

@@ -7,14 +7,16 @@ import pytest
 from conftest import ROOT
 from evaluate.tone_corpus import make_cut, write_manifest
 
-from speechft.config import load_experiment
 from speechft.cost.passes import CROP_SECONDS, Passes, evaluation_cost, visits
 from speechft.cost.shapes import base_shape, shape_of, shape_of_directory
 from speechft.cost.sizes import CorpusSize, SplitSize, corpus_size
 from speechft.cost.stage1 import finetuning_cost, pretraining_cost
 from speechft.encoders import random_encoder
 from speechft.evaluate import plan_evaluation
-from speechft.recipes import ContinuedPretrainRecipe, EvaluationRecipe, FinetuneRecipe, PretrainRecipe, evaluation_recipe
+from speechft.experiment.schema import load_experiment
+from speechft.recipes.evaluation import EvaluationRecipe, evaluation_recipe
+from speechft.recipes.finetuning import FinetuneRecipe
+from speechft.recipes.pretraining import ContinuedPretrainRecipe, PretrainRecipe
 from speechft.tasks.sid import SpeakerIdentification
 
 BASE = base_shape("hubert")

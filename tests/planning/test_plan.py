@@ -9,13 +9,13 @@ import yaml
 from conftest import ROOT
 from planning.conftest import speeds
 
-from speechft.config import load_experiment, parse_experiment
 from speechft.cost.plan import plan_experiment
 from speechft.cost.shapes import base_shape, head_arithmetic, shape_of, shape_of_directory
 from speechft.cost.throughput import EncoderSpeed, Throughput, load_throughput, save_device
 from speechft.encoders import load_encoder, random_encoder
 from speechft.encoders.random_encoders import base_sizes
 from speechft.errors import CheckpointError, ConfigError, SpeechFTError
+from speechft.experiment.schema import load_experiment, parse_experiment
 
 
 def speechft(*arguments, cwd=ROOT):
@@ -241,7 +241,7 @@ def test_the_command_teaches(file):
 
 def test_planning_needs_neither_torch_nor_audio(file):
     code = (
-        "import sys; from speechft.config import load_experiment; from speechft.cost.plan import plan_experiment; "
+        "import sys; from speechft.experiment.schema import load_experiment; from speechft.cost.plan import plan_experiment; "
         "from speechft.cost.throughput import load_throughput; from speechft.cost.report import report; "
         f"plan = plan_experiment(load_experiment('config/paper.yaml'), load_throughput({str(file)!r})); report(plan, 'x'); "
         "print({'torch', 'transformers', 'lhotse', 'pandas', 'soundfile', 'fairseq'} & set(sys.modules))"

@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechft.config import parse_experiment
 from speechft.corpora import prepare_corpus
 from speechft.corpora.prepare import published_sizes
-from speechft.corpus_recipes import KINDS, corpus_recipe
 from speechft.cost.published_sizes import PUBLISHED
 from speechft.cost.sizes import SplitSize, corpus_size
 from speechft.errors import CorpusError
-from speechft.recipes import CorpusRecipe
+from speechft.experiment.schema import parse_experiment
+from speechft.recipes.corpora import KINDS, CorpusRecipe, corpus_recipe
 
 
 @pytest.mark.parametrize("key", sorted(PUBLISHED))

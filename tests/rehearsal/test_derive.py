@@ -8,12 +8,13 @@ from conftest import ROOT
 from typer.testing import CliRunner
 
 from speechft.cli import app
-from speechft.config import load_experiment
 from speechft.errors import ConfigError, CorpusError, OutputError
-from speechft.recipes import HEAD_OPTIONS, ContinuedPretrainRecipe
+from speechft.experiment.schema import load_experiment
+from speechft.experiment.workflow import Workflow
+from speechft.recipes.evaluation import HEAD_OPTIONS
+from speechft.recipes.pretraining import ContinuedPretrainRecipe
 from speechft.rehearsal import derive, rehearse
 from speechft.rehearsal.sizes import HEAD_ONLY_UPDATES, SIZES
-from speechft.workflow import Workflow
 
 PAPER, MINI, DEMO = (f"config/{name}.yaml" for name in ("paper", "mini", "demo"))
 LIMITS = {(size.where, size.key): size.most for size in SIZES}

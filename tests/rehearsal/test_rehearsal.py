@@ -9,9 +9,10 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from speechft.config import EarlyMethod, MergedMethod, TrainedMethod, UnionCorpus, load_experiment
-from speechft.corpus_recipes import KINDS
-from speechft.workflow import Workflow
+from speechft.experiment.methods import EarlyMethod, MergedMethod, TrainedMethod
+from speechft.experiment.schema import load_experiment
+from speechft.experiment.workflow import Workflow
+from speechft.recipes.corpora import KINDS, UnionCorpus
 
 pytestmark = pytest.mark.slow
 

@@ -13,10 +13,10 @@ from conftest import ROOT
 from speechft.corpora import load_split, prepare_corpus
 from speechft.corpora.crema_d import WITHOUT_SOUND
 from speechft.corpora.prepare import read_corpus
-from speechft.corpus_recipes import KINDS, corpus_recipe
+from speechft.downloads.lexicons import CMUDICT
 from speechft.errors import CorpusError
-from speechft.files import sha256_file
-from speechft.lexicon_files import CMUDICT
+from speechft.files.hashes import sha256_file
+from speechft.recipes.corpora import KINDS, corpus_recipe
 from speechft.rehearsal.stand_ins import BUILDERS, SIZES, build_stand_in
 from speechft.tasks import get_task
 from speechft.tasks.ks import SUPERB_CLASSES

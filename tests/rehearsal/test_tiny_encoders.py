@@ -5,7 +5,8 @@ import pytest
 from speechft.encoders import import_checkpoint, load_encoder
 from speechft.encoders.unpickling import attributes, load_pickle
 from speechft.errors import CheckpointError
-from speechft.files import read_json, sha256_file
+from speechft.files.hashes import sha256_file
+from speechft.files.structured import read_json
 from speechft.rehearsal.tiny_encoders import LAYERS, build_tiny_encoder
 
 pytest.importorskip("fairseq", reason="fairseq is not installed")

@@ -11,11 +11,11 @@ import yaml
 from conftest import ROOT
 from planning.test_jobs import EVERYTHING
 
-from speechft.config import load_experiment
 from speechft.cost.jobs import jobs_behind
+from speechft.experiment.schema import load_experiment
+from speechft.experiment.workflow import Workflow
 from speechft.runs.reasons import NOT_RUN, job_files, pending_reasons
 from speechft.tables import build_experiment
-from speechft.workflow import Workflow
 
 BEHIND_CELLS = {
     *("evaluate", "finetune", "continue_pretraining", "merge", "early"),

@@ -12,7 +12,7 @@ import pytest
 from slurm.cluster import Run, checkpoints, resume_run, start_run, training_process, wait_for
 from slurm.tiny import TRAINED, copy_beginning, results, write_experiment
 
-from speechft.files import sha256_file
+from speechft.files.hashes import sha256_file
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.timeout(1800)]  # busy machines take long
 

@@ -8,8 +8,8 @@ import yaml
 from conftest import ROOT
 
 from speechft.encoders.random_encoders import random_encoder
-from speechft.evaluate.cell import read_cell
-from speechft.files import sha256_file
+from speechft.files.hashes import sha256_file
+from speechft.recipes.cell import read_cell
 
 UPDATES = 120
 METHODS = ("pretrained", "speech_ft")

@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from speechft.evaluate.cell import Cell
-from speechft.files import sha256_json
-from speechft.recipes import TableRecipe, TableRow
+from speechft.files.hashes import sha256_json
+from speechft.recipes.cell import Cell
+from speechft.recipes.tables import TableRecipe, TableRow
 
 
 def cell_json(encoder, finetuning, method, task, values, protocol="quick", precision="fp32", sha256="a" * 64):

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from speechft.cli import app
 from speechft.errors import TableError
-from speechft.recipes import CurvePoint, CurveRecipe, TableRecipe
+from speechft.recipes.tables import CurvePoint, CurveRecipe, TableRecipe
 from speechft.tables import build_curve, canvas
 
 MODELS = {0.0: ("none", "pretrained", "Pre-trained"), 0.5: ("f", "speech_ft@0.50", "Speech-FT"), 1.0: ("f", "stable_ft", "Stable-FT")}

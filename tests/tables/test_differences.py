@@ -8,13 +8,13 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from speechft.cli import app
-from speechft.config import parse_experiment
 from speechft.errors import ConfigError, TableError
-from speechft.layouts import rows_to_compare
-from speechft.recipes import TableRecipe
+from speechft.experiment.layouts import rows_to_compare
+from speechft.experiment.schema import parse_experiment
+from speechft.experiment.workflow import Workflow
+from speechft.recipes.tables import TableRecipe
 from speechft.tables import build_differences, build_experiment, figure
 from speechft.tables.differences import arrange_differences
-from speechft.workflow import Workflow
 
 PR = {"pretrained": [30.0, 31.0, 29.5], "stable_ft": [25.0, 26.0, 25.5], "speech_ft": [24.5, 27.0, 25.4]}
 

@@ -7,9 +7,8 @@ import re
 import pytest
 
 from speechft.analysis import build_analysis
-from speechft.analysis_recipes import AnalysisTableRecipe
-from speechft.escapes import is_control
-from speechft.recipes import CurvePoint, CurveRecipe, TableRecipe, TableRow
+from speechft.files.escapes import is_control
+from speechft.recipes.tables import AnalysisTableRecipe, CurvePoint, CurveRecipe, TableRecipe, TableRow
 from speechft.tables import build_curve, build_differences, build_figure, build_table
 
 BREAKS = "line\n\n# Heading\n| a |\n```\n\\input{evil}\n<script>x</script>\x1b[31m\x9b\u2028"

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from speechft.recipes import CurvePoint, CurveRecipe
+from speechft.recipes.tables import CurvePoint, CurveRecipe
 from speechft.tables import build_curve, build_differences, build_table, figure
 from speechft.tables.build import existing_cells
 from speechft.tables.curve_figure import draw_curve

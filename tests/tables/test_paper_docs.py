@@ -5,11 +5,11 @@ import re
 import pytest
 from conftest import ROOT
 
-from speechft.config import load_experiment
+from speechft.experiment.schema import load_experiment
+from speechft.experiment.workflow import Workflow
 from speechft.tables import load_published
 from speechft.tables.metrics import METRICS
 from speechft.tables.scores import SUPERB_FULL_NORMALISERS
-from speechft.workflow import Workflow
 
 TEXT = (ROOT / "docs/paper.md").read_text()
 WORDS = " ".join(TEXT.split())

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from speechft.errors import TableError
-from speechft.recipes import ScoreRecipe, TableRecipe, TableRow
+from speechft.recipes.tables import ScoreRecipe, TableRecipe, TableRow
 from speechft.tables import build_table
 from speechft.tables.build import existing_cells
 from speechft.tables.layout import arrange

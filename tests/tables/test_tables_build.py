@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from speechft.errors import TableError
-from speechft.escapes import latex_escape, markdown_escape
-from speechft.recipes import TableRecipe, TableRow
+from speechft.files.escapes import latex_escape, markdown_escape
+from speechft.recipes.tables import TableRecipe, TableRow
 from speechft.tables import build_figure, build_table
 
 MARKDOWN = """\

@@ -14,8 +14,8 @@ from tables.conftest import cell_json
 from typer.testing import CliRunner
 
 from speechft.cli import app
-from speechft.config import load_experiment
 from speechft.errors import TableError
+from speechft.experiment.schema import load_experiment
 from speechft.tables import build_experiment
 
 PUBLISHED = ROOT / "config/published.csv"

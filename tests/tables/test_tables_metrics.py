@@ -55,7 +55,7 @@ class Blocked:
 
 sys.meta_path.insert(0, Blocked())
 from pathlib import Path
-from speechft.recipes import TableRecipe
+from speechft.recipes.tables import TableRecipe
 from speechft.tables import build_figure, build_table, superb_score
 
 cells, out = [Path(path) for path in sys.argv[2:]], Path(sys.argv[1])

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from speechft.config import load_experiment
 from speechft.errors import TableError
+from speechft.experiment.schema import load_experiment
 from speechft.tables import load_published
 from speechft.tables.metrics import task_metrics
 from speechft.tables.scores import SUPERB_FULL_TASKS, SUPERB_S_TASKS

@@ -7,8 +7,8 @@ import torch
 from typer.testing import CliRunner
 
 from speechft.cli import app
-from speechft.files import read_json
-from speechft.recipes import TableRecipe
+from speechft.files.structured import read_json
+from speechft.recipes.tables import TableRecipe
 from speechft.tables.layout import Column, Entry
 from speechft.tables.metrics import METRICS
 from speechft.tables.notes import table_notes

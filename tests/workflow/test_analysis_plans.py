@@ -7,9 +7,9 @@ import yaml
 from conftest import ROOT
 from workflow.test_dag import change, folder, planned, snakemake  # noqa: F401
 
-from speechft.config import parse_experiment
 from speechft.errors import ConfigError
-from speechft.workflow import Workflow
+from speechft.experiment.schema import parse_experiment
+from speechft.experiment.workflow import Workflow
 
 ANALYSIS = {
     "encoder": "hubert_demo",

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from speechft.config import load_experiment
-from speechft.workflow import MODEL_FILES, Workflow
+from speechft.experiment.schema import load_experiment
+from speechft.experiment.workflow import MODEL_FILES, Workflow
 
 EXPERIMENT = "tests/experiment.yaml"
 

@@ -10,7 +10,7 @@ from conftest import ROOT
 from workflow.test_dag import change, finished, folder, snakemake  # noqa: F401
 
 from speechft.errors import CorpusError, StoppedTrainingError
-from speechft.refusals import NOTE, RUN, note_refusal, was_refused
+from speechft.runs.refusals import NOTE, RUN, note_refusal, was_refused
 
 CELL = "results/demo/cells/hubert_demo/pr_sentences/speech_ft/ks.json"
 CELL_LOG = "results/demo/logs/evaluate/hubert_demo/pr_sentences/speech_ft/ks.log"

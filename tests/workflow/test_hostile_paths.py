@@ -13,9 +13,9 @@ import soundfile
 import yaml
 from conftest import ROOT
 
-from speechft.config import parse_experiment
 from speechft.errors import ConfigError
-from speechft.workflow import Workflow
+from speechft.experiment.schema import parse_experiment
+from speechft.experiment.workflow import Workflow
 
 HOSTILE = """res & [x] (y) 'q' "z" $(touch PWNED);touch PWNED;`touch PWNED` *?%d~#!|<> \\ é"""
 NUMBERS = {"threads", "resources.gpu"}

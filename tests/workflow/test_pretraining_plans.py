@@ -8,10 +8,10 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from speechft.config import parse_experiment
 from speechft.errors import ConfigError
-from speechft.recipes import ContinuedPretrainRecipe
-from speechft.workflow import Workflow
+from speechft.experiment.schema import parse_experiment
+from speechft.experiment.workflow import Workflow
+from speechft.recipes.pretraining import ContinuedPretrainRecipe
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import yaml
 from conftest import ROOT
 from workflow.test_dag import folder, planned  # noqa: F401
 
-from speechft.config import parse_experiment
 from speechft.errors import ConfigError
-from speechft.workflow import Workflow
+from speechft.experiment.schema import parse_experiment
+from speechft.experiment.workflow import Workflow
 
 METHODS = {
     "stable_ft": {"kind": "finetune", "label": "Stable-FT"},

@@ -17,7 +17,7 @@ from speechft.encoders.model import Padding
 from speechft.finetune.adapters import add_adapters
 from speechft.finetune.freezing import freeze, frozen_parameters
 from speechft.finetune.penalty import DistancePenalty
-from speechft.recipes import FinetuneRecipe
+from speechft.recipes.finetuning import FinetuneRecipe
 from speechft.tasks.base import Head
 
 HALF_PRECISION = {"fp16": torch.float16, "bf16": torch.bfloat16}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from speechft.errors import CorpusError, nearest
-from speechft.files import atomic_directory
+from speechft.files.atomic import atomic_directory
 from speechft.rehearsal.stand_ins import (
     aishell,
     audio_snips,
@@ -55,7 +55,7 @@ def build_stand_in(kind: str, folder: Path, speech: Path) -> dict[str, Path | tu
     """Write a small corpus in the layout of `kind` to `folder`, made of the mini speech. Equal speech gives equal bytes.
 
     Args:
-        kind: a kind of speechft.corpus_recipes.KINDS.
+        kind: a kind of speechft.recipes.corpora.KINDS.
         folder: the folder of the corpus, `path` of its recipe; replaced when it exists.
         speech: a folder like mini/speech.
 

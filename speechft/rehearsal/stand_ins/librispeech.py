@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from speechft.corpora.librispeech import PARTS
-from speechft.lexicon_files import CMUDICT
+from speechft.downloads.lexicons import CMUDICT
 from speechft.rehearsal.stand_ins.layout import Layout
 from speechft.rehearsal.stand_ins.sizes import SIZES
 from speechft.rehearsal.stand_ins.speech import MiniSpeech, Recording

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from speechft.corpora import load_split, prepare_corpus
-from speechft.corpus_recipes import corpus_recipe
+from speechft.recipes.corpora import corpus_recipe
 from speechft.tasks import get_task
 
 

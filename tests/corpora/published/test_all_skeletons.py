@@ -21,7 +21,7 @@ from corpora.published.test_voxceleb1 import RECORDINGS, TESTED, build_voxceleb
 from typer.testing import CliRunner
 
 from speechft.cli import app
-from speechft.corpus_recipes import KINDS
+from speechft.recipes.corpora import KINDS
 
 EVIDENCE = ROOT / "docs/results/prepare_check.txt"
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from speechft.corpora.checking import check_corpora
-from speechft.recipes import CorpusRecipe
+from speechft.recipes.corpora import CorpusRecipe
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from speechft.cli import app
 from speechft.corpora.prepare import read_corpus
 from speechft.doctor import PROBLEM, experiment
-from speechft.stage1_recipes import STAGE1_RECIPES
+from speechft.recipes.presets import STAGE1_RECIPES
 
 LEXICON = ["TURN T ER1 N", "THE DH AH0", "LIGHT L AY1 T", "ON AA1 N"]
 

@@ -1,0 +1,1 @@
+"""Public files: what config/*.tsv knows of them, and their download."""

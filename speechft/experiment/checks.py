@@ -1,0 +1,236 @@
+"""Whether the parts of an experiment fit together: names that are used are defined, and every row is a model that the workflow can make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from speechft.errors import ConfigError, nearest
+from speechft.experiment.encoders import Filterbanks, PretrainedHere, encoders_behind
+from speechft.experiment.layouts import NOT_TUNED, rows_to_compare
+from speechft.experiment.methods import EarlyMethod, MergedMethod, TrainedMethod
+from speechft.experiment.paths import bad_paths
+from speechft.merge.methods import METHODS
+from speechft.recipes.corpora import UnionCorpus
+from speechft.recipes.evaluation import SUPERB_RECIPES, evaluation_recipe
+from speechft.recipes.finetuning import FinetuneRecipe
+from speechft.recipes.pretraining import Architecture, LayerTargets
+
+if TYPE_CHECKING:
+    from speechft.experiment.schema import Experiment
+
+
+def experiment_problems(experiment: Experiment) -> list[str]:
+    """What is wrong with an experiment whose keys and values are valid one by one: a sentence each, empty if nothing.
+
+    Whether names are defined comes first; what depends on them is only checked where all are.
+    """
+    problems = [*_undefined(experiment), *_reserved(experiment), *_bad_task_recipes(experiment), *bad_paths(experiment)]
+    if problems:
+        return problems
+    problems = [*_bad_starts(experiment), *_bad_pretrainings(experiment), *_bad_combinations(experiment)]
+    return problems or [*_bad_tables(experiment), *_impossible_models(experiment)]
+
+
+def _undefined(experiment: Experiment) -> list[str]:
+    """Names that are used and nowhere defined."""
+    problems: list[str] = []
+
+    def need(key: str, names: Iterable[str], defined: Iterable[str]) -> None:
+        defined = list(defined)
+        problems.extend(
+            f"{key}: {name!r} is not defined; defined are {', '.join(defined) or 'none'}{nearest(name, defined).rstrip('.')}"
+            for name in names
+            if name not in defined
+        )
+
+    def need_method(key: str, name: str) -> None:
+        try:
+            known = experiment.is_method(name)
+        except ValueError as error:
+            problems.append(f"{key}: {error}")
+        else:
+            need(key, () if known else [name], ["pretrained", *experiment.methods])
+
+    def need_model(key: str, finetuning: str, method: str) -> None:
+        if (finetuning, method) == NOT_TUNED:
+            return
+        need(key, [finetuning], tuned)
+        if method == "pretrained":
+            problems.append(f"{key}: the pre-trained encoder is none/pretrained, not {finetuning}/{method}")
+        need_method(key, method)
+
+    tuned = [*experiment.finetunings, *experiment.combinations]
+    learned = [name for name, entry in experiment.encoders.items() if not isinstance(entry, Filterbanks)]
+    trained = [name for name, method in experiment.methods.items() if isinstance(method, TrainedMethod)]
+    early = [name for name, method in experiment.methods.items() if isinstance(method, EarlyMethod)]
+    merged = [name for name, method in experiment.methods.items() if isinstance(method, MergedMethod)]
+    for name, corpus in experiment.corpora.items():
+        need(f"corpora.{name}.of", corpus.of if isinstance(corpus, UnionCorpus) else (), experiment.corpora)
+    for name, entry in experiment.encoders.items():
+        need(f"encoders.{name}.corpora", getattr(entry, "corpora", ()), experiment.corpora)
+        need(f"encoders.{name}: start or targets.encoder", encoders_behind(entry), [other for other in learned if other != name])
+    for name, tuning in experiment.finetunings.items():
+        need(f"finetunings.{name}.corpus", tuning.corpora, experiment.corpora)
+        need(
+            f"finetunings.{name}.recipe.task", [part.task for part in tuning.recipe.parts.values()] if tuning.recipe else (), SUPERB_RECIPES
+        )
+        targets = getattr(tuning.pretraining.targets, "encoder", None) if tuning.pretraining else None
+        need(f"finetunings.{name}.pretraining.targets.encoder", [targets] if targets else (), experiment.encoders)
+    for name, combination in experiment.combinations.items():
+        need(f"combinations.{name}.of", combination.of, experiment.finetunings)
+    for name, method in experiment.methods.items():
+        if isinstance(method, TrainedMethod):
+            need(f"methods.{name}.changes", sorted(method.changes), FinetuneRecipe.model_fields)
+        else:
+            need(f"methods.{name}.of", [method.of], [*trained, *early] if isinstance(method, MergedMethod) else trained)
+    for name, task in experiment.tasks.items():
+        need(f"tasks.{name}.corpus", [task.corpus], experiment.corpora)
+    for name, table in experiment.tables.items():
+        need(f"tables.{name}.encoders", table.encoders, experiment.encoders)
+        need(f"tables.{name}.finetunings", table.finetunings, tuned)
+        need(f"tables.{name}.tasks", table.tasks, experiment.tasks)
+        need(f"tables.{name}.score.tasks", table.score.tasks if table.score else (), table.tasks)
+        for row in table.rows:
+            need_model(f"tables.{name}.rows", *row.names)
+        for used in () if table.rows else table.methods:
+            need_method(f"tables.{name}.methods", used)
+    for name, curve in experiment.curves.items():
+        need(f"curves.{name}.encoder", [curve.encoder], learned)
+        need(f"curves.{name}.finetuning", [curve.finetuning], tuned)
+        need(f"curves.{name}.method", [curve.method], merged)
+        need(f"curves.{name}.tasks", curve.tasks, experiment.tasks)
+    for name, analysis in experiment.analyses.items():
+        need(f"analyses.{name}.encoder", [analysis.encoder], learned)
+        need(f"analyses.{name}.corpus", [analysis.corpus], experiment.corpora)
+        for row in analysis.rows:
+            need_model(f"analyses.{name}.rows", *row.names)
+    return problems
+
+
+def _reserved(experiment: Experiment) -> list[str]:
+    """Names that mean something else already."""
+    problems = [
+        f"methods.{name}: with @ only merges can be named; choose another name"
+        for name, method in experiment.methods.items()
+        if "@" in name and not isinstance(method, MergedMethod)
+    ]
+    if "pretrained" in experiment.methods:
+        problems.append("methods.pretrained: the pre-trained encoder is always there and cannot be redefined")
+    for kind, names in (("finetunings", experiment.finetunings), ("combinations", experiment.combinations)):
+        if "none" in names:
+            problems.append(f"{kind}.none: this name stands for the pre-trained encoder; choose another")
+    same_files = "and their files would be the same"
+    taken: list[tuple[str, Iterable[str], Iterable[str], str]] = [
+        ("combinations", experiment.combinations, list(experiment.finetunings), "a fine-tuning has this name"),
+        ("curves", experiment.curves, list(experiment.tables), f"a table has this name, {same_files}"),
+        ("analyses", experiment.analyses, [*experiment.tables, *experiment.curves], f"a table or curve has this name, {same_files}"),
+    ]  # fmt: skip
+    return problems + [f"{kind}.{name}: {why}; choose another" for kind, names, others, why in taken for name in names if name in others]
+
+
+def _bad_task_recipes(experiment: Experiment) -> list[str]:
+    problems = []
+    for name, evaluation in experiment.tasks.items():
+        try:
+            evaluation_recipe(name, evaluation.recipe)
+        except ConfigError as error:
+            problems.append(str(error))
+    return problems
+
+
+def _bad_starts(experiment: Experiment) -> list[str]:
+    """Fine-tunings that start from a model that does not exist, or from themselves."""
+    problems = []
+    tunings = experiment.finetunings
+    for name, tuning in tunings.items():
+        start, method = tuning.starts_from
+        if tuning.start is not None and (start not in tunings or not experiment.is_method(method)):
+            problems.append(f"finetunings.{name}.start: {tuning.start!r} is no model; name a fine-tuning and a method, e.g. pr/speech_ft")
+        elif _leads_back(name, lambda other: [tunings[other].starts_from[0]] if other in tunings else []):
+            problems.append(f"finetunings.{name}.start: {tuning.start!r} starts from {name} itself")
+    return problems
+
+
+def _leads_back(name: str, following: Callable[[str], Sequence[str]]) -> bool:
+    """Whether one comes from `name` to itself."""
+    seen: set[str] = set()
+    waiting = list(following(name))
+    while waiting:
+        seen.add(other := waiting.pop())
+        waiting += [further for further in following(other) if further not in seen]
+    return name in seen
+
+
+def _bad_pretrainings(experiment: Experiment) -> list[str]:
+    problems = []
+    pretrained = {name: entry for name, entry in experiment.encoders.items() if isinstance(entry, PretrainedHere)}
+    for name, entry in pretrained.items():
+        recipe = entry.recipe
+        if entry.start and recipe.architecture != Architecture():
+            problems.append(f"encoders.{name}.recipe.architecture: is that of the encoder it starts from; leave it out")
+        if recipe.repeats and len(recipe.repeats) != len(entry.corpora):
+            problems.append(f"encoders.{name}.recipe.repeats: {len(recipe.repeats)} numbers for {len(entry.corpora)} corpora")
+        if isinstance(recipe.targets, LayerTargets) and not encoders_behind(entry):
+            problems.append(f"encoders.{name}.recipe.targets: needs an encoder; name it in targets.encoder or in start")
+        if recipe.targets == "own_predictions" and not entry.start:
+            problems.append(f"encoders.{name}.recipe.targets: own_predictions are those of `start`; name it")
+        if _leads_back(name, lambda other: encoders_behind(experiment.encoders[other])):
+            problems.append(f"encoders.{name}: is pre-trained from itself, through start or targets.encoder")
+    stored = [entry.store_as for entry in pretrained.values() if entry.store_as]
+    return problems + [f"encoders: two are stored as {name!r}" for name in sorted(set(stored)) if stored.count(name) > 1]
+
+
+def _bad_combinations(experiment: Experiment) -> list[str]:
+    problems = []
+    for name, combination in experiment.combinations.items():
+        starts = {"/".join(experiment.finetunings[member].starts_from) for member in combination.of}
+        if len(starts) > 1:
+            problems.append(
+                f"combinations.{name}.of: these start from different models ({', '.join(sorted(starts))}), merges need one base"
+            )
+    return problems
+
+
+def _bad_tables(experiment: Experiment) -> list[str]:
+    """Floors of scores and rows to compare that are not in their table."""
+    problems = []
+    for name, table in experiment.tables.items():
+        models = experiment.table_models(name)
+        floors = [encoder for encoder, *tuned in models if tuple(tuned) == NOT_TUNED]
+        if table.score is not None and table.score.floor not in floors:
+            problems.append(f"tables.{name}.score.floor: {table.score.floor!r} has no pre-trained row there; have one: {', '.join(floors)}")
+        known = list(dict.fromkeys([*(method for *_, method in models), *floors]))
+        problems += [
+            f"tables.{name}.differences: {other!r} is no row that another one can be compared with; such rows are "
+            f"{', '.join(known)}{nearest(other, known)}"
+            for other in table.differences
+            if not rows_to_compare(models, [other])
+        ]
+    return problems
+
+
+def _impossible_models(experiment: Experiment) -> list[str]:
+    """Rows that no rule makes: a combination under a method that trains, or under a merge of another number of models."""
+    rows = [
+        (f"tables.{name}" + (".rows" if table.rows else ""), row.names)
+        for name, table in experiment.tables.items()
+        for row in table.layout_rows
+    ]
+    rows += [(f"curves.{name}", (curve.finetuning, curve.method)) for name, curve in experiment.curves.items()]
+    rows += [(f"analyses.{name}.rows", row.names) for name, analysis in experiment.analyses.items() for row in analysis.rows]
+    problems = []
+    for key, (finetuning, method) in rows:
+        if method == "pretrained":
+            continue
+        count, chosen = len(experiment.merged_finetunings(finetuning)), experiment.method(method)
+        merge = METHODS[chosen.recipe.method] if isinstance(chosen, MergedMethod) else None
+        if merge is None and count > 1:
+            problems.append(
+                f"{key}: {method!r} trains, and {finetuning!r} is a combination, which is only merged; give it a table of its own"
+            )
+        elif merge is not None and not merge.takes(count):
+            problems.append(
+                f"{key}: {method!r} merges by {merge.name}, which does not take the number of models of {finetuning!r}, {count}"
+            )
+    return list(dict.fromkeys(problems))

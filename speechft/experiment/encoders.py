@@ -1,0 +1,98 @@
+"""Encoders of an experiment: pre-trained by the workflow, imported from a checkpoint, or computed."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, field_validator
+
+from speechft.downloads.checkpoints import PublicCheckpoint, public_checkpoint, public_checkpoints
+from speechft.recipes.pretraining import FbankRecipe, LayerTargets, PretrainRecipe
+from speechft.recipes.values import InputPath, Name, Strict
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+ModelSettings = Annotated[InputPath | None, Field(description="JSON file with model settings that the checkpoint does not carry.")]
+
+
+class PretrainedHere(Strict):
+    """An encoder that the workflow pre-trains, from random weights or from another encoder."""
+
+    kind: Literal["pretrain"]
+    corpora: tuple[Name, ...] = Field(min_length=1, description="Corpora whose train split it listens to.")
+    start: Name | None = Field(None, description="The encoder to start from; default: random weights.")
+    recipe: PretrainRecipe = PretrainRecipe()
+    store_as: Name | None = Field(
+        None, description="Name of the copy in half precision that the target mini_encoders puts into mini/encoders."
+    )
+
+
+class PretrainedElsewhere(Strict):
+    """An encoder that was published as a checkpoint."""
+
+    kind: Literal["checkpoint"]
+    path: InputPath = Field(description="fairseq or s3prl checkpoint, or a transformers directory.")
+    family: Literal["hubert", "wav2vec2", "wavlm", "decoar2"] | None = Field(None, description="Detected from the content when not given.")
+    format: Literal["fairseq", "s3prl", "s3prl_run", "wavlm", "decoar2", "state_dict", "transformers"] | None = Field(
+        None, description="Layout of the file; detected from the content when not given."
+    )
+    config: ModelSettings = None
+    sha256: Sha256 | None = Field(None, description="Checked when given.")
+
+
+class PublicEncoder(Strict):
+    """An encoder of config/encoders.tsv. The workflow downloads its checkpoint unless the file is there already."""
+
+    kind: Literal["public"]
+    name: str = Field(description="Name in config/encoders.tsv.")
+    path: InputPath | None = Field(None, description="Where the file lies; default: checkpoints/, under its published name.")
+    url: Annotated[str, StringConstraints(pattern=r"^(https?|file)://\S+$")] | None = Field(
+        None, description="Where the file is fetched from, such as file:///mirror/hubert.pt; default: its published address."
+    )
+    sha256: Sha256 | None = Field(
+        None, description="Hash of a file that stands in for the published one, as in a rehearsal; default: the published hash."
+    )
+    config: ModelSettings = None
+
+    @field_validator("name")
+    @classmethod
+    def _is_in_the_table(cls, name: str) -> str:
+        known = public_checkpoints()
+        if name not in known:
+            raise ValueError(f"is not in config/encoders.tsv, which has {', '.join(known)}")
+        return name
+
+    @property
+    def checkpoint(self) -> PublicCheckpoint:
+        """What is known of the file, with the place and the hash that are given here."""
+        known = public_checkpoint(self.name)
+        if self.sha256:
+            known = dataclasses.replace(known, sha256=self.sha256, bytes=None)
+        return dataclasses.replace(known, path=self.path or known.path)
+
+    @property
+    def fetch_arguments(self) -> list[str]:
+        """Arguments of `speechft fetch` beside the place."""
+        options = {"--url": self.url, "--sha256": self.sha256}
+        return [self.name, *(word for option, value in options.items() if value for word in (option, value))]
+
+
+class Filterbanks(Strict):
+    """Log-mel filterbanks, SUPERB's FBANK, as an encoder. It has no weights: only its own row can stand in tables."""
+
+    kind: Literal["fbank"]
+    label: str = Field("FBANK", description="Name in tables.")
+    recipe: FbankRecipe = FbankRecipe()
+
+
+EncoderEntry = Annotated[PretrainedHere | PretrainedElsewhere | PublicEncoder | Filterbanks, Field(discriminator="kind")]
+
+
+def encoders_behind(entry: EncoderEntry) -> list[str]:
+    """Encoders that a pre-training needs: its start, and where its targets come from."""
+    if not isinstance(entry, PretrainedHere):
+        return []
+    named = [entry.start, entry.recipe.targets.encoder if isinstance(entry.recipe.targets, LayerTargets) else None]
+    return [name for name in dict.fromkeys(named) if name is not None]

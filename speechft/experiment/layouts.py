@@ -1,0 +1,139 @@
+"""What an experiment shows: tables, their scores, curves over alpha, and analyses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Self
+
+from pydantic import Field, StringConstraints, field_validator, model_validator
+
+from speechft.experiment.alphas import parse_alphas
+from speechft.recipes.tables import AnalysisRecipe
+from speechft.recipes.values import Fraction, Name, Strict
+
+ModelOfEncoder = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_+-]+/[A-Za-z0-9_@.+-]+$")]
+"""A fine-tuning and a method, e.g. pr/speech_ft."""
+
+
+NOT_TUNED = ("none", "pretrained")
+"""Fine-tuning and method of the pre-trained encoder."""
+
+
+class ScoreLayout(Strict):
+    """A score over tasks that is normalised by rows of the table itself: 0 at the floor, 1000 at the best row of every metric."""
+
+    floor: Name = Field(description="Encoder whose pre-trained row is 0, e.g. one of kind fbank.")
+    tasks: tuple[str, ...] = Field((), description="Tasks that count; default: all of the table.")
+    label: str = Field("mini SUPERB score", min_length=1, description="Heading of the column.")
+
+
+class RowLayout(Strict):
+    """One row of a table, for each of its encoders."""
+
+    model: ModelOfEncoder = Field(description="finetuning/method, or none/pretrained.")
+    label: str | None = Field(None, min_length=1, description="Name in the table; default: the label of the method.")
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Fine-tuning and method."""
+        finetuning, _, method = self.model.partition("/")
+        return finetuning, method
+
+
+class TableLayout(Strict):
+    """A fixed arrangement of cells; an encoder of kind fbank has one row.
+
+    Rows are all methods of each encoder and fine-tuning named here; or, where methods and fine-tunings do not go together crosswise, the
+    models that `rows` lists.
+    """
+
+    title: str
+    encoders: tuple[Name, ...] = Field(min_length=1)
+    finetunings: tuple[Name, ...] = ()
+    methods: tuple[Name, ...] = Field(
+        ("pretrained", "stable_ft", "speech_ft"), description="`speech_ft@0.50` is speech_ft with another alpha; it need not be defined."
+    )
+    rows: tuple[RowLayout, ...] = Field((), description="Instead of finetunings and methods: the rows one by one.")
+    tasks: tuple[str, ...] = Field(min_length=1)
+    published: str | None = Field(None, description="Name of the table in config/published.csv whose numbers stand beside ours.")
+    score: ScoreLayout | None = Field(None, description="A score of this table's own, in a last column.")
+    differences: tuple[Name, ...] = Field(
+        (),
+        description="For a table of differences: from which rows. A method stands for that row of the same encoder and fine-tuning, an "
+        "encoder for its pre-trained row.",
+    )
+
+    @model_validator(mode="after")
+    def _rows_or_products(self) -> Self:
+        if bool(self.rows) == bool(self.finetunings):
+            raise ValueError("needs `finetunings`, or `rows`, and not both")
+        if self.rows and "methods" in self.model_fields_set:
+            raise ValueError("methods: `rows` name the method of each row; leave one of both out")
+        models = [row.model for row in self.rows]
+        if twice := sorted({model for model in models if models.count(model) > 1}):
+            raise ValueError(f"rows: {', '.join(twice)} is there twice")
+        return self
+
+    @property
+    def layout_rows(self) -> tuple[RowLayout, ...]:
+        """The rows of one encoder, the pre-trained one first where `methods` has it."""
+        if self.rows:
+            return self.rows
+        names = ["/".join(NOT_TUNED)] if "pretrained" in self.methods else []
+        names += [f"{tuning}/{method}" for tuning in self.finetunings for method in self.methods if method != "pretrained"]
+        return tuple(RowLayout(model=name) for name in names)
+
+
+def rows_to_compare(models: Sequence[tuple[str, str, str]], names: Sequence[str]) -> list[tuple[int, int]]:
+    """Rows of a table and the rows that are taken from them, as `TableLayout.differences` names these.
+
+    Args:
+        models: (encoder, finetuning, method) of each row.
+        names: methods, which stand for the row of the same encoder and fine-tuning (or of none), and encoders.
+
+    Returns:
+        Pairs of places in `models`, by row, then in the order of `names`.
+    """
+    found = []
+    for row, (encoder, finetuning, _) in enumerate(models):
+        for name in names:
+            possible = [(encoder, finetuning, name), (encoder, "none", name), (name, *NOT_TUNED)]
+            other = next((models.index(model) for model in possible if model in models), row)
+            if other != row and (other, row) not in found:
+                found.append((row, other))
+    return found
+
+
+class CurveLayout(Strict):
+    """Metrics against alpha: a merge of one fine-tuning, at several alphas."""
+
+    title: str = ""
+    encoder: Name
+    finetuning: Name
+    method: Name = Field("speech_ft", description="A method that merges.")
+    alphas: tuple[Fraction, ...] = Field(
+        parse_alphas("0:1:0.1"), min_length=2, description="A list, or start:stop:step as text, the end included."
+    )
+    tasks: tuple[str, ...] = Field(min_length=1)
+
+    @field_validator("alphas", mode="before", json_schema_input_type=tuple[Fraction, ...] | str)
+    @classmethod
+    def _range(cls, value: Any) -> Any:
+        return parse_alphas(value) if isinstance(value, str) else value
+
+    @field_validator("alphas")
+    @classmethod
+    def _ascend(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(values)) != len(values):
+            raise ValueError("an alpha is there twice")
+        return tuple(sorted(values))
+
+
+class AnalysisLayout(Strict):
+    """Models of one encoder, each compared with the pre-trained one: weight deviation against feature similarity."""
+
+    title: str = ""
+    encoder: Name
+    rows: tuple[RowLayout, ...] = Field(min_length=1, description="Models; labels default to those of their methods.")
+    corpus: Name = Field(description="Whose recordings are heard; labels are not needed.")
+    recipe: AnalysisRecipe = AnalysisRecipe()

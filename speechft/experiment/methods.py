@@ -1,0 +1,97 @@
+"""Fine-tunings of an experiment, combinations of them, and methods that train and merge."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from speechft.experiment.layouts import NOT_TUNED, ModelOfEncoder
+from speechft.recipes.finetuning import Early, FinetuneRecipe, PartName
+from speechft.recipes.merging import MergeRecipe
+from speechft.recipes.pretraining import ContinuedPretrainRecipe
+from speechft.recipes.values import Name, Strict
+
+
+class Finetuning(Strict):
+    """One fine-tuning on a corpus: of a task, of several jointly, or without labels by going on with pre-training.
+
+    Keys of `recipe`, or of `pretraining`, override Stable-FT's defaults for all methods that train on it.
+    """
+
+    corpus: Name
+    recipe: FinetuneRecipe | None = Field(None, description="The task and how it is trained.")
+    pretraining: ContinuedPretrainRecipe | None = Field(None, description="Instead of a recipe: how pre-training goes on.")
+    jointly: dict[PartName, Name] = Field(
+        default_factory=dict, description="For `jointly` in the recipe: name of a further task -> corpus."
+    )
+    start: ModelOfEncoder | None = Field(
+        None,
+        description="finetuning/method of the same encoder that is theta0 of this one, for fine-tuning task by task; default: the "
+        "pre-trained encoder.",
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.recipe is None) == (self.pretraining is None):
+            raise ValueError("needs `recipe` (a task) or `pretraining` (no labels), and not both")
+        named = set(self.recipe.jointly) if self.recipe else set()
+        if named != set(self.jointly):
+            raise ValueError(
+                f"jointly: the recipe has the further tasks {', '.join(sorted(named)) or 'none'}, corpora are named for "
+                f"{', '.join(sorted(self.jointly)) or 'none'}; name a corpus for each"
+            )
+        return self
+
+    @property
+    def corpora(self) -> tuple[str, ...]:
+        """All corpora that it listens to."""
+        return (self.corpus, *self.jointly.values())
+
+    @property
+    def starts_from(self) -> tuple[str, str]:
+        """Fine-tuning and method of the model that it starts from."""
+        finetuning, _, method = (self.start or "/".join(NOT_TUNED)).partition("/")
+        return finetuning, method
+
+
+class EarlyMethod(Strict):
+    """The encoder of another method's run as it was after a share of the updates; no run of its own."""
+
+    kind: Literal["early"]
+    label: str = Field(description="Name in tables.")
+    of: Name = Field("stable_ft", description="The method whose run kept it.")
+    share: Early = Field(0.2, description="Of the updates; one of `early` in the recipe of that run.")
+
+
+class Combination(Strict):
+    """Fine-tunings whose models are merged. In tables and paths it stands in the place of a fine-tuning, under methods that merge."""
+
+    of: tuple[Name, ...] = Field(min_length=2, description="Fine-tunings.")
+
+    @field_validator("of")
+    @classmethod
+    def _once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) != len(names):
+            raise ValueError("a fine-tuning is there twice")
+        return names
+
+
+class TrainedMethod(Strict):
+    """A method that trains: stage 1. `changes` are keys of the fine-tuning's recipe that this method sets otherwise."""
+
+    kind: Literal["finetune"] = "finetune"
+    label: str = Field(description="Name in tables.")
+    changes: dict[str, Any] = Field(default_factory=dict)
+
+
+class MergedMethod(Strict):
+    """A method that merges: stage 2, from the pre-trained encoder and the result of another method."""
+
+    kind: Literal["merge"] = "merge"
+    label: str = Field(description="Name in tables.")
+    of: Name = Field("stable_ft", description="The method whose model is interpolated with the pre-trained encoder.")
+    recipe: MergeRecipe = MergeRecipe()
+
+
+Method = Annotated[TrainedMethod | EarlyMethod | MergedMethod, Field(discriminator="kind")]

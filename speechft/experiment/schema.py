@@ -1,0 +1,234 @@
+"""The experiment file: one typed description of corpora, encoders, fine-tunings, methods, tasks and tables.
+
+`load_experiment` is all that the workflow needs at parse time; nothing here imports torch. The JSON schema in `config/schema.json`
+is generated from these classes (`speechft schema`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import Field, model_validator
+
+from speechft.errors import ConfigError, missing_file, nearest_file
+from speechft.experiment.alphas import alpha_text, split_method
+from speechft.experiment.checks import experiment_problems
+from speechft.experiment.encoders import EncoderEntry, Filterbanks
+from speechft.experiment.layouts import NOT_TUNED, AnalysisLayout, CurveLayout, TableLayout
+from speechft.experiment.methods import Combination, EarlyMethod, Finetuning, MergedMethod, Method, TrainedMethod
+from speechft.files.structured import RepeatedKeyError, load_yaml
+from speechft.files.text import read_text
+from speechft.recipes.corpora import CorpusRecipe, Published, UnionCorpus, corpus_lexicon
+from speechft.recipes.evaluation import EvaluationRecipe, evaluation_recipe
+from speechft.recipes.finetuning import FinetuneRecipe
+from speechft.recipes.merging import MergeRecipe
+from speechft.recipes.pretraining import ContinuedPretrainRecipe
+from speechft.recipes.values import Name, Positive, Strict, validate
+
+PRETRAINED = NOT_TUNED
+
+
+class Evaluation(Strict):
+    """One evaluation task: its corpus and what differs from SUPERB's recipe."""
+
+    corpus: Name
+    recipe: dict[str, Any] = Field(default_factory=dict, description="Keys of EvaluationRecipe.")
+
+
+class Resources(Strict):
+    """What a job of each kind asks of the machine or the cluster."""
+
+    threads: Positive = 2
+    mem_mb: Positive = 4000
+    runtime: Positive = Field(60, description="Minutes.")
+    gpu: int = Field(0, ge=0, description="Fine-tuning runs one process a GPU.")
+    max_mem_mb: Positive | None = Field(None, description="Attempt n asks for n times the memory, but never for more than this.")
+    max_runtime: Positive | None = Field(None, description="The same for minutes: what the partition allows.")
+
+    @model_validator(mode="after")
+    def _limits_are_not_below(self) -> Self:
+        for name, limit in (("mem_mb", self.max_mem_mb), ("runtime", self.max_runtime)):
+            if limit is not None and limit < getattr(self, name):
+                raise ValueError(f"max_{name}: {limit} is less than {name}, {getattr(self, name)}")
+        return self
+
+
+class StageResources(Strict):
+    """Resources by stage; tables, merges and manifests need little."""
+
+    pretrain: Resources = Resources()
+    finetune: Resources = Resources()
+    evaluate: Resources = Resources()
+    small: Resources = Resources(threads=1, mem_mb=2000, runtime=15)
+
+    @model_validator(mode="after")
+    def _several_gpus_are_used(self) -> Self:
+        wasted = [name for name in ("pretrain", "evaluate", "small") if getattr(self, name).gpu > 1]
+        if wasted:
+            raise ValueError(f"{', '.join(wasted)}: such jobs use one GPU; only `finetune` uses several")
+        return self
+
+
+def _default_methods() -> dict[str, Any]:
+    return {"stable_ft": TrainedMethod(label="Stable-FT"), "speech_ft": MergedMethod(label="Speech-FT")}
+
+
+class Experiment(Strict):
+    """A complete experiment."""
+
+    name: Name
+    title: str = ""
+    results: Path = Field(Path("results"), description="Folder that receives everything.")
+    note: str = Field("", description="Printed under every table, e.g. that the speech is synthetic.")
+    corpora: dict[Name, Annotated[CorpusRecipe | Published | UnionCorpus, Field(discriminator="kind")]]
+    encoders: dict[Name, EncoderEntry]
+    finetunings: dict[Name, Finetuning] = Field(default_factory=dict)
+    combinations: dict[Name, Combination] = Field(default_factory=dict, description="Fine-tunings that are merged with each other.")
+    methods: dict[Name, Method] = Field(default_factory=_default_methods)
+    tasks: dict[str, Evaluation]
+    tables: dict[Name, TableLayout]
+    curves: dict[Name, CurveLayout] = Field(default_factory=dict, description="Metrics against alpha.")
+    analyses: dict[Name, AnalysisLayout] = Field(default_factory=dict, description="Feature similarity against weight deviation.")
+    resources: StageResources = StageResources()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if problems := experiment_problems(self):
+            raise ValueError("; ".join(problems))
+        return self
+
+    def is_method(self, name: str) -> bool:
+        """Whether rows can have this method.
+
+        Raises:
+            ValueError: it ends with an alpha that is spelled in another way than `alpha_text` does.
+        """
+        return name == "pretrained" or name in self.methods or self._merged(name) is not None
+
+    def method(self, name: str) -> TrainedMethod | EarlyMethod | MergedMethod:
+        """The method called `name`, defined or, for `merge@alpha`, derived from the merge.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return self._merged(name) or self.methods[name]
+
+    def _merged(self, name: str) -> MergedMethod | None:
+        """The merge `name`, or the merge@alpha; None for everything else."""
+        method, alpha = (name, None) if name in self.methods else split_method(name)
+        found = self.methods.get(method)
+        if not isinstance(found, MergedMethod) or alpha is None:
+            return found if isinstance(found, MergedMethod) else None
+        label = f"{found.label} (alpha {alpha_text(alpha)})"
+        return found.model_copy(update={"label": label, "recipe": found.recipe.model_copy(update={"alpha": alpha})})
+
+    def finetune_recipe(self, finetuning: str, method: str) -> FinetuneRecipe | ContinuedPretrainRecipe:
+        """Stage-1 recipe of a fine-tuning under a method that trains."""
+        trained, tuning = self.method(method), self.finetunings[finetuning]
+        if not isinstance(trained, TrainedMethod):
+            raise ConfigError(f"methods.{method} merges; it has no stage-1 recipe.")
+        where = f"finetunings.{finetuning} under methods.{method}"
+        if tuning.pretraining is not None:
+            return validate(ContinuedPretrainRecipe, {**tuning.pretraining.model_dump(exclude_unset=True), **trained.changes}, where)
+        assert tuning.recipe is not None
+        recipe = validate(FinetuneRecipe, {**tuning.recipe.model_dump(exclude_unset=True), **trained.changes}, where)
+        corpora = {recipe.task: tuning.corpus, **tuning.jointly}
+        return recipe.with_lexicons({task: corpus_lexicon(self.corpora, corpus) for task, corpus in corpora.items()})
+
+    def merge_recipe(self, method: str) -> MergeRecipe:
+        """Stage-2 recipe of a method that merges."""
+        merged = self.method(method)
+        if not isinstance(merged, MergedMethod):
+            raise ConfigError(f"methods.{method} trains; it has no merge recipe.")
+        return merged.recipe
+
+    def merged_finetunings(self, name: str) -> tuple[str, ...]:
+        """The fine-tunings whose models are merged under `name`: those of a combination, or the fine-tuning itself."""
+        return self.combinations[name].of if name in self.combinations else (name,)
+
+    def merge_start(self, name: str) -> tuple[str, str]:
+        """Fine-tuning and method of the model that a fine-tuning starts from, or all of a combination, and that merges start from."""
+        return self.finetunings[self.merged_finetunings(name)[0]].starts_from
+
+    def evaluation_recipe(self, task: str) -> EvaluationRecipe:
+        """Stage-3 recipe of a task."""
+        evaluation = self.tasks[task]
+        return evaluation_recipe(task, evaluation.recipe).with_lexicon(corpus_lexicon(self.corpora, evaluation.corpus))
+
+    def table_rows(self, table: str) -> list[tuple[tuple[str, str, str], str | None]]:
+        """Rows of a table as (encoder, finetuning, method), and the label that the layout gives; fbank has its pre-trained row only."""
+        layout = self.tables[table]
+        rows: list[tuple[tuple[str, str, str], str | None]] = []
+        for encoder in layout.encoders:
+            if isinstance(self.encoders.get(encoder), Filterbanks):
+                rows.append(((encoder, *PRETRAINED), None))
+            else:
+                rows += [((encoder, *row.names), row.label) for row in layout.layout_rows]
+        return rows
+
+    def table_models(self, table: str) -> list[tuple[str, str, str]]:
+        """Rows of a table as (encoder, finetuning, method)."""
+        return [model for model, _ in self.table_rows(table)]
+
+    def table_cells(self, table: str) -> list[str]:
+        """Cells of a table, each as `encoder/finetuning/method/task`."""
+        return ["/".join((*model, task)) for model in self.table_models(table) for task in self.tables[table].tasks]
+
+    def curve_models(self, curve: str) -> list[tuple[float, tuple[str, str, str]]]:
+        """Points of a curve as alpha and (encoder, finetuning, method).
+
+        The ends of a plain linear merge are the pre-trained and the fine-tuned encoder bit for bit, and its own alpha is the method
+        itself: these models are not made and evaluated again.
+        """
+        layout = self.curves[curve]
+        merged = self.method(layout.method)
+        assert isinstance(merged, MergedMethod)
+        known: dict[float, tuple[str, str, str]] = {}
+        if merged.recipe.method == "linear" and not (merged.recipe.scale or merged.recipe.dtype):
+            known = {0.0: (layout.encoder, *self.merge_start(layout.finetuning))}
+            if layout.finetuning in self.finetunings:
+                known[1.0] = (layout.encoder, layout.finetuning, merged.of)
+        if isinstance(merged.recipe.alpha, float):
+            known.setdefault(merged.recipe.alpha, (layout.encoder, layout.finetuning, layout.method))
+        for alpha in layout.alphas:
+            known.setdefault(alpha, (layout.encoder, layout.finetuning, f"{layout.method}@{alpha_text(alpha)}"))
+        return [(alpha, known[alpha]) for alpha in layout.alphas]
+
+    def curve_cells(self, curve: str) -> list[str]:
+        """Cells of a curve, each as `encoder/finetuning/method/task`."""
+        return ["/".join((*model, task)) for _, model in self.curve_models(curve) for task in self.curves[curve].tasks]
+
+
+def parse_experiment(values: dict[str, Any], source: str) -> Experiment:
+    """Validate an experiment that was read from `source`; every problem is in one ConfigError."""
+    return validate(Experiment, values, source)
+
+
+def load_experiment(path: str | Path) -> Experiment:
+    """Read an experiment file (YAML).
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or has unknown keys or impossible values.
+    """
+    path = Path(path)
+    try:
+        values = load_yaml(read_text(path))
+    except FileNotFoundError:
+        raise ConfigError(missing_file(path, "as the experiment", nearest_file(path))) from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a folder. Name an experiment file, e.g. {path / 'paper.yaml'}.") from None
+    except RepeatedKeyError as error:
+        raise ConfigError(f"{path}: {error}.") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates and numbers that cannot be are no YAMLError
+        problem = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise ConfigError(f"{path}: is not valid YAML: {problem}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: an experiment is a mapping of keys, found {type(values).__name__}.")
+    return parse_experiment(values, str(path))
+
+
+def experiment_schema() -> dict[str, Any]:
+    """JSON schema of experiment files; `config/schema.json` is this and a test compares them."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Experiment.model_json_schema()}

@@ -1,0 +1,72 @@
+"""From an experiment to what its tables, curves and analyses show."""
+
+from __future__ import annotations
+
+from speechft.experiment.encoders import Filterbanks
+from speechft.experiment.layouts import rows_to_compare
+from speechft.experiment.methods import MergedMethod
+from speechft.experiment.schema import PRETRAINED, Experiment
+from speechft.recipes.tables import AnalysisTableRecipe, CurvePoint, CurveRecipe, ScoreRecipe, TableRecipe, TableRow
+
+
+def table_recipe(experiment: Experiment, name: str, command: str | None) -> TableRecipe:
+    """Of the table `name`; `command` makes a cell when its name is appended."""
+    layout = experiment.tables[name]
+    score = layout.score and ScoreRecipe(
+        label=layout.score.label, floor=_row(experiment, layout.score.floor, *PRETRAINED), tasks=layout.score.tasks or layout.tasks
+    )
+    return TableRecipe(
+        title=layout.title,
+        note=experiment.note,
+        rows=tuple(_row(experiment, *model, label=label) for model, label in experiment.table_rows(name)),
+        tasks=layout.tasks,
+        published=layout.published,
+        score=score,
+        differences=tuple(rows_to_compare(experiment.table_models(name), layout.differences)),
+        protocols={task: experiment.evaluation_recipe(task).protocol for task in layout.tasks},
+        command=command,
+    )
+
+
+def curve_recipe(experiment: Experiment, name: str, command: str | None) -> CurveRecipe:
+    """Of the curve `name`; `command` as for tables."""
+    layout = experiment.curves[name]
+    merged = experiment.method(layout.method)
+    assert isinstance(merged, MergedMethod)
+    before, method = experiment.merge_start(layout.finetuning)
+    start = _label(experiment, layout.encoder, method) + ("" if method == "pretrained" else f" of {before}")
+    end = _label(experiment, layout.encoder, merged.of)
+    if layout.finetuning in experiment.combinations:
+        end = f"{merged.label}, full step"
+    points = [
+        CurvePoint(
+            alpha=alpha, encoder=encoder, finetuning=finetuning, method=method,
+            label=_label(experiment, encoder, method if method in ("pretrained", merged.of) else layout.method),
+        )
+        for alpha, (encoder, finetuning, method) in experiment.curve_models(name)
+    ]  # fmt: skip
+    title = layout.title or f"{merged.label} of {layout.encoder} and {layout.finetuning} at every alpha"
+    return CurveRecipe(
+        title=title, note=experiment.note, points=tuple(points), tasks=layout.tasks, start=start, end=end, command=command
+    )  # fmt: skip
+
+
+def analysis_table_recipe(experiment: Experiment, name: str) -> AnalysisTableRecipe:
+    """Of the analysis `name`."""
+    layout = experiment.analyses[name]
+    return AnalysisTableRecipe(
+        title=layout.title or f"What fine-tuning did to {layout.encoder}",
+        note=experiment.note,
+        rows=tuple(_row(experiment, layout.encoder, *row.names, label=row.label) for row in layout.rows),
+    )
+
+
+def _row(experiment: Experiment, encoder: str, finetuning: str, method: str, label: str | None = None) -> TableRow:
+    return TableRow(encoder=encoder, finetuning=finetuning, method=method, label=label or _label(experiment, encoder, method))
+
+
+def _label(experiment: Experiment, encoder: str, method: str) -> str:
+    if method != "pretrained":
+        return experiment.method(method).label
+    found = experiment.encoders[encoder]
+    return found.label if isinstance(found, Filterbanks) else "Pre-trained"

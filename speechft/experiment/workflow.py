@@ -1,0 +1,384 @@
+"""What the Snakemake rules ask about an experiment: names, paths, recipes. Pure functions of the configuration, no torch.
+
+Options of commands are lists of words; the rules quote them, and every other value, with `:q`.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import Any
+
+from speechft.downloads.lexicons import lexicon_files, public_lexicons
+from speechft.errors import ConfigError
+from speechft.experiment.alphas import ALPHA_PATTERN
+from speechft.experiment.encoders import Filterbanks, PretrainedElsewhere, PretrainedHere, PublicEncoder, encoders_behind
+from speechft.experiment.methods import EarlyMethod, MergedMethod, TrainedMethod
+from speechft.experiment.schema import PRETRAINED, Experiment, Resources
+from speechft.experiment.tables import analysis_table_recipe, curve_recipe, table_recipe
+from speechft.files.atomic import from_here
+from speechft.files.escapes import json_text
+from speechft.recipes.corpora import CorpusRecipe, UnionCorpus, corpus_lexicon
+from speechft.recipes.finetuning import FinetuneRecipe
+from speechft.runs.refusals import was_refused
+
+Resource = Callable[[Any, int, str], int]
+"""What Snakemake calls, by the names wildcards, attempt and rulename."""
+REFUSED_MEM_MB, REFUSED_MINUTES = 500, 10
+"""What an attempt asks for that will only repeat a refusal: a shell, in a job that starts Snakemake twice."""
+
+MODEL_FILES = ("model.safetensors", "config.json", "provenance.json")
+
+
+def one_of(names: Iterable[str]) -> str:
+    """Regular expression for a wildcard that may be any of `names`; without names it matches nothing."""
+    return "|".join(re.escape(name) for name in names) or "(?!)"
+
+
+def _no_option(path: str) -> str:
+    """The path, in a form that no program takes for an option."""
+    return f"./{path}" if path.startswith("-") else path
+
+
+class Workflow:
+    """Paths and recipes of one experiment."""
+
+    def __init__(self, experiment: Experiment, sources: Iterable[str] = ()) -> None:
+        self.experiment = experiment
+        self.results = experiment.results.as_posix()
+        self.sources = [shlex.quote(_no_option(from_here(source))) for source in sources]
+        """Files that the experiment was read from, as commands name them."""
+        self.log_file: Callable[[str, Any], str] | None = None
+        """The log of a job, by its rule and wildcards; the Snakefile sets it."""
+
+    # ---- names, for wildcard constraints
+
+    @property
+    def unions(self) -> list[str]:
+        """Corpora made of other corpora."""
+        return [name for name, corpus in self.experiment.corpora.items() if isinstance(corpus, UnionCorpus)]
+
+    @property
+    def listed_corpora(self) -> list[str]:
+        """Corpora that are prepared from what is on disk."""
+        return [name for name in self.experiment.corpora if name not in self.unions]
+
+    @property
+    def pretrained_here(self) -> list[str]:
+        """Encoders that the workflow pre-trains."""
+        return [name for name, encoder in self.experiment.encoders.items() if isinstance(encoder, PretrainedHere)]
+
+    @property
+    def stored(self) -> dict[str, str]:
+        """Copies in half precision that are kept, and the pre-trained encoders that they are of."""
+        entries = self.experiment.encoders.items()
+        return {entry.store_as: name for name, entry in entries if isinstance(entry, PretrainedHere) and entry.store_as}
+
+    @property
+    def imported(self) -> list[str]:
+        """Encoders that come as checkpoints."""
+        return [name for name, encoder in self.experiment.encoders.items() if isinstance(encoder, PretrainedElsewhere | PublicEncoder)]
+
+    @property
+    def filterbanks(self) -> list[str]:
+        """Encoders that are computed, without weights."""
+        return [name for name, encoder in self.experiment.encoders.items() if isinstance(encoder, Filterbanks)]
+
+    @cached_property
+    def public_files(self) -> dict[str, list[str]]:
+        """Files that can be downloaded, and the arguments of `speechft fetch` for each, its name first."""
+        encoders = [encoder for encoder in self.experiment.encoders.values() if isinstance(encoder, PublicEncoder)]
+        checkpoints = {encoder.checkpoint.path.as_posix(): encoder.fetch_arguments for encoder in encoders}
+        return checkpoints | {file.path.as_posix(): [file.name] for file in public_lexicons().values()}
+
+    @property
+    def trained_methods(self) -> list[str]:
+        """Methods of stage 1."""
+        return [name for name, method in self.experiment.methods.items() if isinstance(method, TrainedMethod)]
+
+    @property
+    def early_methods(self) -> list[str]:
+        """Methods that take an early checkpoint of another method's run."""
+        return [name for name, method in self.experiment.methods.items() if isinstance(method, EarlyMethod)]
+
+    @property
+    def labelled_finetunings(self) -> list[str]:
+        """Fine-tunings on a task."""
+        return [name for name, tuning in self.experiment.finetunings.items() if tuning.pretraining is None]
+
+    @property
+    def unlabelled_finetunings(self) -> list[str]:
+        """Fine-tunings that go on with pre-training."""
+        return [name for name, tuning in self.experiment.finetunings.items() if tuning.pretraining is not None]
+
+    @property
+    def merged_methods(self) -> list[str]:
+        """Methods of stage 2."""
+        return [name for name, method in self.experiment.methods.items() if isinstance(method, MergedMethod)]
+
+    @property
+    def merge_pattern(self) -> str:
+        """Regular expression of the methods of stage 2, with any alpha behind an @."""
+        with_alpha = [f"{re.escape(name)}@{ALPHA_PATTERN}" for name in self.merged_methods]
+        return "|".join([one_of(self.merged_methods), *with_alpha])
+
+    @property
+    def method_pattern(self) -> str:
+        """Regular expression of all methods."""
+        return f"{one_of(['pretrained', *self.trained_methods, *self.early_methods])}|{self.merge_pattern}"
+
+    # ---- paths
+
+    def corpus(self, name: str) -> str:
+        """Folder of a corpus' manifests."""
+        return f"{self.results}/corpora/{name}"
+
+    def union_members(self, name: str) -> list[str]:
+        """Folders of the corpora that make up a union."""
+        found = self.experiment.corpora[name]
+        assert isinstance(found, UnionCorpus)
+        return [self.corpus(member) for member in found.of]
+
+    def corpus_tables(self, name: str) -> list[str]:
+        """The file that lists the recordings of a corpus, what is said about them in other files, and its lexicons.
+
+        Published corpora never change and are no inputs of jobs: plans are made without them, and `speechft prepare` says what is missing.
+        """
+        found = self.experiment.corpora[name]
+        if not isinstance(found, CorpusRecipe):
+            return self.corpus_lexicons(name)
+        return [str(path) for path in (found.path, found.rttm, found.trials) if path is not None]
+
+    def corpus_lexicons(self, name: str) -> list[str]:
+        """Lexicons that must have every word of a corpus."""
+        return lexicon_files("pr", {"lexicon": corpus_lexicon(self.experiment.corpora, name)})
+
+    def evaluation_lexicons(self, task: str) -> list[str]:
+        """Lexicons that cells of a task read."""
+        recipe = self.experiment.evaluation_recipe(task)
+        return lexicon_files(recipe.task, recipe.task_options)
+
+    def finetuning_lexicons(self, finetuning: str, method: str) -> list[str]:
+        """Lexicons that a fine-tuning reads."""
+        recipe = self.experiment.finetune_recipe(finetuning, method)
+        parts = recipe.parts.values() if isinstance(recipe, FinetuneRecipe) else ()
+        return list(dict.fromkeys(path for part in parts for path in lexicon_files(part.task, part.task_options)))
+
+    def lexicons(self) -> list[str]:
+        """All lexicons of the experiment."""
+        tunings = [(name, method) for name in self.labelled_finetunings for method in self.trained_methods]
+        found = [path for name in self.listed_corpora for path in self.corpus_lexicons(name)]
+        found += [path for task in self.experiment.tasks for path in self.evaluation_lexicons(task)]
+        found += [path for tuning in tunings for path in self.finetuning_lexicons(*tuning)]
+        return list(dict.fromkeys(found))
+
+    def model(self, encoder: str, finetuning: str, method: str) -> str:
+        """Encoder directory of a model."""
+        return f"{self.results}/models/{encoder}/{finetuning}/{method}"
+
+    def model_files(self, encoder: str, finetuning: str, method: str) -> list[str]:
+        """Files that every encoder directory has."""
+        return [f"{self.model(encoder, finetuning, method)}/{name}" for name in MODEL_FILES]
+
+    def weights(self, encoder: str, finetuning: str, method: str) -> str:
+        """The file that stands for a model in the inputs of jobs; the others of its directory are made with it."""
+        return f"{self.model(encoder, finetuning, method)}/{MODEL_FILES[0]}"
+
+    def start(self, encoder: str, finetuning: str) -> str:
+        """Weights of the model that a fine-tuning, or a merge, starts from: the pre-trained encoder, or that of an earlier round."""
+        return self.weights(encoder, *self.experiment.merge_start(finetuning))
+
+    def finetuning_corpora(self, finetuning: str) -> list[str]:
+        """Folders of the manifests that a fine-tuning listens to, that of its own task first."""
+        return [self.corpus(name) for name in self.experiment.finetunings[finetuning].corpora]
+
+    def joint_options(self, finetuning: str) -> list[str]:
+        """Options of `speechft finetune` that name the corpora of further tasks."""
+        corpora = self.experiment.finetunings[finetuning].jointly
+        return [word for part, name in corpora.items() for word in ("--jointly", f"{part}={self.corpus(name)}")]
+
+    def early_source(self, encoder: str, finetuning: str, method: str) -> str:
+        """Weights of the model whose run kept the early checkpoint that `method` is."""
+        return self.weights(encoder, finetuning, self._early(method).of)
+
+    def early_share(self, method: str) -> float:
+        """Share of the updates after which it was kept."""
+        return self._early(method).share
+
+    def _early(self, name: str) -> EarlyMethod:
+        found = self.experiment.method(name)
+        assert isinstance(found, EarlyMethod)
+        return found
+
+    @property
+    def merged_names(self) -> list[str]:
+        """Fine-tunings and combinations of them: what methods of stage 2 apply to."""
+        return [*self.experiment.finetunings, *self.experiment.combinations]
+
+    def merge_sources(self, encoder: str, finetuning: str, method: str) -> list[str]:
+        """Weights of the fine-tuned models that `method` merges: one, or those of a combination."""
+        merged = self.experiment.method(method)
+        assert isinstance(merged, MergedMethod)
+        return [self.weights(encoder, tuning, merged.of) for tuning in self.experiment.merged_finetunings(finetuning)]
+
+    def merge_models(self, encoder: str, finetuning: str, method: str) -> list[str]:
+        """Their encoder directories."""
+        return [source.removesuffix(f"/{MODEL_FILES[0]}") for source in self.merge_sources(encoder, finetuning, method)]
+
+    def checkpoint(self, encoder: str) -> str:
+        """The checkpoint that an encoder is imported from."""
+        source = self.experiment.encoders[encoder]
+        assert isinstance(source, PretrainedElsewhere | PublicEncoder)
+        return (source.checkpoint.path if isinstance(source, PublicEncoder) else source.path).as_posix()
+
+    def import_settings(self, encoder: str) -> list[str]:
+        """The file of model settings that goes with a checkpoint, if any."""
+        source = self.experiment.encoders[encoder]
+        return [source.config.as_posix()] if isinstance(source, PretrainedElsewhere | PublicEncoder) and source.config else []
+
+    def import_options(self, encoder: str) -> list[str]:
+        """Options of `speechft import` for an encoder that comes as a checkpoint."""
+        source = self.experiment.encoders[encoder]
+        assert isinstance(source, PretrainedElsewhere | PublicEncoder)
+        known = source.checkpoint if isinstance(source, PublicEncoder) else source
+        options = {"--family": known.family, "--sha256": known.sha256}
+        if isinstance(source, PretrainedElsewhere):
+            options["--format"] = source.format
+        options["--config"] = source.config.as_posix() if source.config else None
+        return [word for option, value in options.items() if value for word in (option, value)]
+
+    def cells(self, table: str) -> list[str]:
+        """Cell files of a table."""
+        return [f"{self.results}/cells/{cell}.json" for cell in self.experiment.table_cells(table)]
+
+    def curve_cells(self, curve: str) -> list[str]:
+        """Cell files of a curve."""
+        return [f"{self.results}/cells/{cell}.json" for cell in self.experiment.curve_cells(curve)]
+
+    def analysis_results(self, analysis: str) -> list[str]:
+        """Files of an analysis, one a model."""
+        layout = self.experiment.analyses[analysis]
+        return [f"{self.results}/analysis/{analysis}/{layout.encoder}/{row.model}.json" for row in layout.rows]
+
+    def targets(self) -> list[str]:
+        """Everything that `all` makes: each table, each curve and each analysis, with their figures."""
+        shown = [*self.experiment.tables, *self.experiment.curves, *self.experiment.analyses]
+        files = [kind for name in shown for kind in (f"tables/{name}.md", f"figures/{name}.png")]
+        files += [f"tables/differences/{name}.md" for name, layout in self.experiment.tables.items() if layout.differences]
+        return [f"{self.results}/{file}" for file in files]
+
+    # ---- recipes
+
+    def recipe(self, name: str) -> str:
+        """The recipe file `name` (e.g. `evaluate/ks`) as JSON text.
+
+        Raises:
+            ConfigError: the experiment has no such recipe.
+        """
+        makers: dict[str, Callable[..., Any]] = {
+            "corpora": lambda corpus: self.experiment.corpora[corpus],
+            "pretrain": lambda encoder: self._pretrained_here(encoder).recipe,
+            "finetune": self.experiment.finetune_recipe,
+            "merge": self.experiment.merge_recipe,
+            "evaluate": self.experiment.evaluation_recipe,
+            "tables": lambda table: table_recipe(self.experiment, table, self._cell_command),
+            "curves": lambda curve: curve_recipe(self.experiment, curve, self._cell_command),
+            "fbank": lambda encoder: self._filterbanks(encoder).recipe,
+            "analysis": lambda analysis: self.experiment.analyses[analysis].recipe,
+            "analysis_tables": lambda analysis: analysis_table_recipe(self.experiment, analysis),
+        }
+        kind, *keys = name.split("/")
+        try:
+            text: str = makers[kind](*keys).model_dump_json(indent=1)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"The experiment {self.experiment.name!r} has no recipe {name!r}.") from error
+        return json_text(text)
+
+    def _pretrained_here(self, encoder: str) -> PretrainedHere:
+        found = self.experiment.encoders[encoder]
+        assert isinstance(found, PretrainedHere)
+        return found
+
+    def _filterbanks(self, encoder: str) -> Filterbanks:
+        found = self.experiment.encoders[encoder]
+        assert isinstance(found, Filterbanks)
+        return found
+
+    def pretraining_corpora(self, encoder: str) -> list[str]:
+        """Manifest folders that an encoder is pre-trained on."""
+        return [self.corpus(name) for name in self._pretrained_here(encoder).corpora]
+
+    def pretraining_encoders(self, encoder: str) -> list[str]:
+        """Weights of the encoders that a pre-training builds on."""
+        return [self.weights(name, *PRETRAINED) for name in encoders_behind(self._pretrained_here(encoder))]
+
+    def pretraining_logs(self) -> list[str]:
+        """Training logs of the stored encoders and of those that they build on."""
+        names, waiting = [], list(self.stored.values())
+        while waiting:
+            name = waiting.pop(0)
+            if name not in names and name in self.pretrained_here:
+                names.append(name)
+                waiting += encoders_behind(self.experiment.encoders[name])
+        return [f"{self.model(name, *PRETRAINED)}/training.csv" for name in names]
+
+    def pretraining_options(self, encoder: str) -> list[str]:
+        """Options of `speechft pretrain` that name them."""
+        entry = self._pretrained_here(encoder)
+        named = {"--start": entry.start, "--targets-from": getattr(entry.recipe.targets, "encoder", None)}
+        return [word for option, name in named.items() if name for word in (option, self.model(name, *PRETRAINED))]
+
+    def continuing_encoders(self, finetuning: str) -> list[str]:
+        """Weights of the encoder whose layer gives the targets of a fine-tuning without labels, if it is another one."""
+        other = self._targets_encoder(finetuning)
+        return [self.weights(other, *PRETRAINED)] if other else []
+
+    def continuing_options(self, finetuning: str) -> list[str]:
+        """Option of `speechft continue` that names it."""
+        other = self._targets_encoder(finetuning)
+        return ["--targets-from", self.model(other, *PRETRAINED)] if other else []
+
+    def _targets_encoder(self, finetuning: str) -> str | None:
+        recipe = self.experiment.finetunings[finetuning].pretraining
+        return getattr(recipe.targets, "encoder", None) if recipe else None
+
+    @property
+    def _cell_command(self) -> str | None:
+        """What makes a cell when its name is appended, if it is known where the experiment is from."""
+        if not self.sources:
+            return None
+        return f"snakemake --cores all --configfile {' '.join(self.sources)} -- {shlex.quote(self.results)}/cells/"
+
+    # ---- resources
+
+    def resources(self, stage: str) -> Resources:
+        """What a job of `stage` asks for."""
+        found: Resources = getattr(self.experiment.resources, stage)
+        return found
+
+    def memory(self, stage: str) -> Resource:
+        """Resource function of Snakemake for megabytes: attempt times what `stage` asks for, within its limit."""
+        asked = self.resources(stage)
+        return self._unless_refused(asked.mem_mb, asked.max_mem_mb, REFUSED_MEM_MB)
+
+    def minutes(self, stage: str) -> Resource:
+        """Resource function of Snakemake for minutes, which grow like the memory."""
+        asked = self.resources(stage)
+        return self._unless_refused(asked.runtime, asked.max_runtime, REFUSED_MINUTES)
+
+    def gpus(self, stage: str) -> Resource:
+        """Resource function of Snakemake for GPUs: what `stage` asks for at every attempt."""
+        asked = self.resources(stage)
+        return self._unless_refused(asked.gpu, asked.gpu, 0)
+
+    def _unless_refused(self, amount: int, limit: int | None, refused: int) -> Resource:
+        """`amount` times the attempt, no more than `limit`; `refused` for an attempt that will only repeat what the log says."""
+
+        def of_attempt(wildcards: Any, attempt: int, rulename: str) -> int:
+            if attempt > 1 and self.log_file is not None and was_refused(self.log_file(rulename, wildcards)):
+                return min(refused, amount)
+            return min(amount * attempt, limit if limit is not None else amount * attempt)
+
+        return of_attempt

@@ -1,0 +1,183 @@
+"""Outputs that appear whole or not at all: temporary names beside them, then a rename."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import glob
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from speechft.errors import OutputError, SpeechFTError, TransientError
+from speechft.files.markers import read_record
+from speechft.files.outputs import check_contents, check_folder, is_regular, remove_made, write_marker
+from speechft.files.temporaries import remove_leftovers, temporary_sibling
+
+logger = logging.getLogger(__name__)
+
+
+def _mode_of_new_files(probe: Path) -> int:
+    """Permissions of files made beside `probe`. They are asked of the file system: reading the umask means changing it for all threads."""
+    probe.touch()
+    mode = probe.stat().st_mode & 0o777
+    probe.unlink()
+    return mode
+
+
+def _allow(path: Path, mode: int) -> None:
+    """Add `mode` to the permissions of a file; some libraries (safetensors) make theirs readable by their owner alone."""
+    if path.stat().st_mode & mode != mode:
+        path.chmod(path.stat().st_mode | mode)
+
+
+_UNWRITABLE = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)}
+
+
+def explain_unwritable(error: Exception, path: Path) -> TransientError | None:
+    """A clear error if `path` could not be written; None if something else was wrong in the block.
+
+    safetensors wraps the system's error into its own, with the number in the text; torch only notices that its file is too short.
+    """
+    reason = _UNWRITABLE.get(error.errno or 0) if isinstance(error, OSError) else None
+    if reason is None and (wrapped := re.search(r"\(os error (\d+)\)", str(error))):
+        reason = _UNWRITABLE.get(int(wrapped[1]))
+    if reason is None and isinstance(error, RuntimeError) and "inline_container" in str(error):
+        reason = _UNWRITABLE[errno.ENOSPC]
+    return TransientError(f"{path}: cannot be written ({reason}). Check free space and permissions.") if reason else None
+
+
+def make_parent(path: Path) -> None:
+    """Make the folder of `path`.
+
+    Raises:
+        SpeechFTError: it cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        file = next((str(parent) for parent in path.parents if parent.is_file()), None)
+        reason = f"{file} is a file" if file else error.strerror
+        text = f"{path}: its folder cannot be made ({reason}). Name another output."
+        raise explain_unwritable(error, path) or SpeechFTError(text) from None
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` on success, remove it on any failure. Permissions follow the umask."""
+    path = Path(path)
+    if not is_regular(path):
+        raise OutputError(f"{path}: is a link, a folder or a device, so no file replaces it. Name another output.")
+    make_parent(path)
+    temporary = temporary_sibling(path)
+    try:
+        mode = _mode_of_new_files(temporary)
+        yield temporary
+        _allow(temporary, mode)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+        _sync(path.parent)
+    except Exception as error:
+        if explained := explain_unwritable(error, path):
+            raise explained from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_directory(path: str | Path, made_by: str) -> Iterator[Path]:
+    """Yield a temporary directory beside `path`; on success it takes the place of `path`, on failure it is removed.
+
+    An older directory at `path` stays until the new one is complete. It is replaced only if the same command made it and all that is in it
+    (`speechft.files.outputs`). POSIX cannot exchange directories atomically: between two renames `path` is absent for an instant, but never
+    partial. Permissions of files follow the umask.
+
+    Args:
+        path: the directory.
+        made_by: the verb that makes it, for its marker.
+
+    Raises:
+        OutputError: something else is at `path`.
+    """
+    path = Path(path)
+    check_folder(path, made_by)
+    make_parent(path)
+    temporary = temporary_sibling(path)
+    retired = temporary_sibling(path)
+    try:
+        temporary.mkdir()
+        mode = _mode_of_new_files(temporary / "probe")
+        write_marker(temporary, made_by)
+        yield temporary
+        write_marker(temporary, made_by)
+        for file in temporary.rglob("*"):
+            if file.is_file() and not file.is_symlink():
+                _allow(file, mode)
+        for file in temporary.iterdir():
+            _sync(file)
+        if path.exists():
+            check_contents(path, made_by)
+            path.rename(retired)
+        temporary.rename(path)
+        _sync(path.parent)
+        _discard(retired)
+        remove_leftovers(path)
+    except BaseException as error:
+        if retired.exists() and not path.exists():
+            retired.rename(path)
+        if isinstance(error, Exception) and (explained := explain_unwritable(error, path)):
+            raise explained from error
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _discard(folder: Path) -> None:
+    """Remove a folder that was replaced; a file that came into it in the last instant is not ours and stays."""
+    if not folder.exists():
+        return
+    record = read_record(folder)
+    made = () if record is None else [glob.escape(file) for file in record.files if not file.endswith("/")]
+    if kept := remove_made(folder, made):
+        logger.warning("%s: holds %s, which speechft did not make; it is kept there.", folder, ", ".join(kept))
+
+
+def _sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk; some file systems cannot do it for folders."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def scratch_directory(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary directory beside `path`, on the same disk, that is removed in the end."""
+    path = Path(path)
+    make_parent(path)
+    temporary = temporary_sibling(path)
+    try:
+        temporary.mkdir()
+        write_marker(temporary, "scratch")
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 `text` to `path` atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def from_here(path: str) -> str:
+    """The path from the working folder, so that the same file is always called the same; another one as it is."""
+    found = Path(path).absolute()
+    return (found.relative_to(Path.cwd()) if found.is_relative_to(Path.cwd()) else Path(path)).as_posix()

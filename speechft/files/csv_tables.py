@@ -1,0 +1,93 @@
+"""CSV files as spreadsheets write them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from pathlib import Path
+
+from speechft.errors import CorpusError, missing_file
+from speechft.files.text import decode, nfc
+
+Row = tuple[int, list[str]]
+"""Number and cells. Rows count from 1, as a spreadsheet numbers them."""
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+_SEPARATOR_LINE = re.compile(r'"?sep=,"?')
+"""What Excel may write above a table."""
+
+
+def read_table(path: Path, purpose: str, remedy: str, *, files: str = "path") -> list[Row]:
+    """Rows of a CSV file, the header first, with names stripped.
+
+    Blank rows count, but are left out, and so are empty cells behind the last column that has a name. Cells are in Unicode NFC, except
+    those of the column `files`, which name files. Cells that are not UTF-8 have lone surrogates in the place of their bytes (`is_utf8`).
+
+    Args:
+        path: the file.
+        purpose: what it is needed for, in an error about a missing file.
+        remedy: the sentence that follows.
+        files: the column whose cells are names of files.
+
+    Raises:
+        CorpusError: the file is missing, cannot be read or is not CSV.
+    """
+    try:
+        # Wrong bytes become lone surrogates, so that each row that has some can be reported.
+        text = decode(path.read_bytes(), "surrogateescape")
+    except FileNotFoundError:
+        raise CorpusError(missing_file(path, purpose, remedy)) from None
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{path}: is not a CSV file in UTF-8 ({error}).") from None
+    first = text.lstrip("\n").partition("\n")[0]
+    for separator, name in _SEPARATORS.items():
+        if separator in first and "," not in first:
+            raise CorpusError(f"{path}: its cells are separated by {name} ({separator!r}), not by commas. Save the table with commas.")
+    try:
+        rows = list(enumerate(csv.reader(io.StringIO(text, newline=""), strict=True), start=1))
+    except csv.Error as error:
+        raise CorpusError(f"{path}: is not a CSV file ({error}).") from None
+    rows = [(number, row) for number, row in rows if any(cell.strip() for cell in row)]
+    if rows and _SEPARATOR_LINE.fullmatch(first.strip()):
+        del rows[0]
+    return _tidied(rows, files)
+
+
+def _tidied(rows: list[Row], files: str) -> list[Row]:
+    if not rows:
+        return []
+    number, names = rows[0]
+    header = [nfc(name.strip()) for name in names]
+    while not header[-1]:
+        header.pop()
+    tidied: list[Row] = [(number, header)]
+    for number, cells in rows[1:]:
+        behind = cells[len(header) :]
+        kept = cells if any(cell.strip() for cell in behind) else cells[: len(header)]
+        names = [*header, *("" for _ in behind)]
+        tidied.append((number, [cell if name == files else nfc(cell) for name, cell in zip(names, kept, strict=False)]))
+    return tidied
+
+
+def is_utf8(value: str) -> bool:
+    """Whether a cell was UTF-8: the bytes of others became lone surrogates."""
+    return not any("\udc80" <= character <= "\udcff" for character in value)
+
+
+def printable(value: str) -> str:
+    """A cell for a message, with what was not UTF-8 as escapes."""
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def row_complaints(values: list[str], header: list[str]) -> list[str]:
+    """What is wrong with a row as such: bytes that are not UTF-8, more or fewer cells than the header has."""
+    complaints = [
+        f"column {number} is not UTF-8 ({printable(value)}); save the CSV as UTF-8"
+        for number, value in enumerate(values, start=1)
+        if not is_utf8(value)
+    ]
+    if len(values) != len(header):
+        complaints.append(f"has {len(values)} cells, the header has {len(header)}; quote cells that hold commas")
+    return complaints

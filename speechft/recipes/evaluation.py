@@ -1,0 +1,156 @@
+"""The recipe of stage 3, and the published settings of each SUPERB task. No torch here: Snakemake imports this."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from speechft.downloads.lexicons import with_lexicon
+from speechft.errors import ConfigError, nearest
+from speechft.recipes.values import FeaturePrecision, Positive, Seed, Strict, validate
+
+CropDraws = Positive | Literal["every"]
+
+
+class EvaluationRecipe(Strict):
+    """Stage 3: training and scoring of a head on a frozen encoder. The defaults of each task are in SUPERB_RECIPES."""
+
+    task: str
+    task_options: dict[str, Any] = Field(default_factory=dict)
+    protocol: Literal["superb", "quick"] = Field(
+        "superb", description="superb: published steps and sampling. quick: anything else; printed on every table."
+    )
+    precision: FeaturePrecision = Field(
+        "fp32",
+        description="Of the encoder's passes, on every device; heads train in fp32. bf16 needs `protocol: quick`; tables mark such rows.",
+    )
+    steps: Annotated[int, Field(ge=0)] = Field(description="Of the optimizer; 0 for a task without training.")
+    batch_size: Positive
+    accumulate: Positive = 1
+    optimizer: Literal["Adam", "AdamW"] = "Adam"
+    learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7), description="All are trained at once; dev chooses."
+    )
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    eval_every: Positive
+    seeds: tuple[Seed, ...] = Field((1337,), min_length=1, description="Each seed trains its own heads; the cell holds mean and values.")
+    crop_draws: CropDraws = Field(
+        default_factory=lambda earlier: _crops_of_the_protocol(earlier),
+        description="Random crops of each long training utterance, for tasks that crop (SID, ASV, the silence of KS). every: a new one, "
+        "sent through the encoder, at every access, as in SUPERB. A number: so many are drawn and encoded once and chosen from at random, "
+        "which costs fewer encoder passes. Default: every where SUPERB's recipe is followed for SID, and for ASV; else 1.",
+    )
+    cache_gb: Annotated[float, Field(ge=0)] = Field(4.0, description="Frame features are kept in memory up to this size, else recomputed.")
+    disk_gb: Annotated[float, Field(ge=0)] = Field(
+        100.0,
+        description="Mean vectors are kept in the work folder up to this size, for a restart; past it a restart computes them again.",
+    )
+
+    @field_validator("learning_rates", "seeds")
+    @classmethod
+    def _distinct(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(values)) != len(values):
+            raise ValueError(f"{values} names a value twice")
+        return values
+
+    @model_validator(mode="after")
+    def _trains_or_not(self) -> EvaluationRecipe:
+        trains = self.task not in UNTRAINED_TASKS
+        for key, value in (("steps", self.steps), ("learning_rates", self.learning_rates)):
+            if bool(value) != trains:
+                raise ValueError(
+                    f"{key}={value} does not go with task {self.task!r}, which {'trains a head' if trains else 'trains nothing'}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _crops_can_be_kept(self) -> EvaluationRecipe:
+        if self.task == "asv" and self.crop_draws != "every":
+            raise ValueError(f"crop_draws={self.crop_draws} does not go with task 'asv': frames of crops are too large to be kept")
+        return self
+
+    @model_validator(mode="after")
+    def _superb_is_superb(self) -> EvaluationRecipe:
+        if self.protocol == "superb" and self.precision != "fp32":
+            raise ValueError(
+                f"precision={self.precision} is not SUPERB's (fp32); write `protocol: quick` so that tables say so, or drop it"
+            )
+        if self.protocol == "superb" and self.task in SUPERB_RECIPES:
+            crops = {"crop_draws": "every"} if self.task in CROPPED_ANEW else {}
+            for key, value in (SUPERB_RECIPES[self.task] | crops).items():
+                if getattr(self, key) != value:
+                    raise ValueError(
+                        f"{key}={getattr(self, key)} is not SUPERB's ({value}); write `protocol: quick` so that tables say so, or drop it"
+                    )
+            changed = sorted(self.task_options.keys() & set(HEAD_OPTIONS.get(self.task, ())))
+            if changed:
+                raise ValueError(
+                    f"task_options {', '.join(changed)}: not SUPERB's head or loss; write `protocol: quick` so that tables say so, "
+                    "or drop them"
+                )
+        return self
+
+    def with_lexicon(self, lexicon: Sequence[str]) -> EvaluationRecipe:
+        """The same, in which PR uses the lexicons of its corpus unless its options name others."""
+        return self.model_copy(update={"task_options": with_lexicon(self.task, self.task_options, lexicon)})
+
+
+def _crops_of_the_protocol(earlier: dict[str, Any]) -> CropDraws:
+    """The default of `crop_draws`, from the fields before it."""
+    task, protocol = earlier.get("task"), earlier.get("protocol")
+    return "every" if task == "asv" or (task in CROPPED_ANEW and protocol == "superb") else 1
+
+
+UNTRAINED_TASKS = ("qbe",)
+"""Tasks that compare features and have no head."""
+
+
+CROPPED_ANEW = ("sid", "asv")
+"""Tasks whose long training utterances are cropped anew at every access under `protocol: superb`."""
+
+
+_RECURRENT = ("projected", "hidden", "layers", "dropout", "spec_augment")
+
+
+HEAD_OPTIONS: dict[str, tuple[str, ...]] = {
+    "asr": (*_RECURRENT, "spelling", "selection", "pieces"),
+    "sf": _RECURRENT,
+    "asv": ("width", "pooled_width", "margin", "scale", "min_seconds"),
+    "sd": ("hidden",),
+    "asr_zh": _RECURRENT,
+}
+"""Options of a task whose defaults are SUPERB's recipe (those of asr_zh: ours)."""
+
+
+# The configurations that s3prl 0.4.18 ships for SUPERB; learning rates are searched, everything else is fixed.
+SUPERB_RECIPES: dict[str, dict[str, Any]] = {
+    "pr": {"steps": 100_000, "batch_size": 16, "accumulate": 2, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 1000},
+    "asr": {"steps": 200_000, "batch_size": 32, "accumulate": 1, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 2000},
+    "ks": {"steps": 200_000, "batch_size": 32, "accumulate": 1, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 5000},
+    "sid": {"steps": 200_000, "batch_size": 8, "accumulate": 4, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 5000},
+    "er": {"steps": 30_000, "batch_size": 4, "accumulate": 8, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 1000},
+    "ic": {"steps": 200_000, "batch_size": 32, "accumulate": 1, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 5000},
+    "sf": {"steps": 200_000, "batch_size": 32, "accumulate": 1, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 2000},
+    # PC is no task of SUPERB and nobody has published its recipe; this one is ours, a linear probe that passes over TIMIT's 3696
+    # training sentences about 90 times.
+    "pc": {"steps": 20_000, "batch_size": 16, "accumulate": 1, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 500},
+    # Nor is Mandarin ASR, whose recipe in the paper is not public: that of SUPERB's ASR.
+    "asr_zh": {"steps": 200_000, "batch_size": 32, "accumulate": 1, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 2000},
+    "qbe": {"steps": 0, "batch_size": 1, "eval_every": 1, "learning_rates": ()},
+    "asv": {"steps": 200_000, "batch_size": 10, "accumulate": 5, "optimizer": "AdamW", "clip_norm": 1e3, "eval_every": 20_000},
+    "sd": {"steps": 30_000, "batch_size": 8, "accumulate": 4, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 500},
+}
+
+
+def evaluation_recipe(task: str, overrides: dict[str, Any] | None = None) -> EvaluationRecipe:
+    """SUPERB's recipe of `task` with `overrides` on top.
+
+    Raises:
+        ConfigError: unknown task or key, impossible value, or a change of the published recipe without `protocol: quick`.
+    """
+    if task not in SUPERB_RECIPES:
+        raise ConfigError(f"There is no recipe for task {task!r}.{nearest(task, SUPERB_RECIPES)} Tasks: {', '.join(SUPERB_RECIPES)}.")
+    values = {**SUPERB_RECIPES[task], **(overrides or {}), "task": task}
+    return validate(EvaluationRecipe, values, f"recipe of {task}")

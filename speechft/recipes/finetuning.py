@@ -1,0 +1,122 @@
+"""The recipe of stage 1, with its adapters and joint tasks. No torch here: Snakemake imports this."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from speechft.downloads.lexicons import with_lexicon
+from speechft.recipes.presets import named_recipe
+from speechft.recipes.values import Fraction, Positive, Seed, Strict
+
+PartName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+MaxBatchSeconds = Annotated[float, Field(gt=0)]
+
+
+Early = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class Adapters(Strict):
+    """Low-rank adapters in place of full fine-tuning: the encoder's own weights stay, and the adapters are merged into them at the end.
+
+    The paper does not publish the settings of its LoRA and DoRA baselines; these defaults are ours.
+    """
+
+    kind: Literal["lora", "dora"] = Field(description="dora also learns the norm of every column of an adapted matrix.")
+    rank: Positive = 16
+    alpha: Annotated[float, Field(gt=0)] = Field(32.0, description="The product of the two factors is multiplied by alpha / rank.")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="Of what goes into the adapters, in training.")
+    targets: tuple[str, ...] = Field(
+        ("q_proj", "k_proj", "v_proj", "out_proj", "intermediate_dense", "output_dense"),
+        min_length=1,
+        description="Linear layers that get one, by the ends of their names; default: all of the transformer layers.",
+    )
+
+
+class JointTask(Strict):
+    """A further task that is learnt together with the recipe's own: one encoder, a head for each."""
+
+    task: str = Field(description="Fine-tuning task, one of speechft.tasks.TASK_NAMES.")
+    task_options: dict[str, Any] = Field(default_factory=dict)
+    batch_size: Positive | None = Field(16, description="Utterances in a batch; null: as many as max_batch_seconds allows.")
+    max_batch_seconds: MaxBatchSeconds = Field(400.0, description="Longer batches are split; bounds memory.")
+    share: Annotated[float, Field(gt=0)] = Field(1.0, description="Batches of the tasks take turns in proportion to their shares.")
+    order: Literal["pooled", "superb"] = Field("pooled", description="As in FinetuneRecipe.")
+    fold: str | None = Field(None, description="As in FinetuneRecipe.")
+
+
+class FinetuneRecipe(Strict):
+    """Stage 1. The defaults are the paper's Stable-FT; counts of updates depend on the fine-tuning task."""
+
+    like: str | None = Field(None, description="A recipe of speechft.recipes.presets whose keys hold unless they are given here.")
+    task: str = Field(description="Fine-tuning task, one of speechft.tasks.TASK_NAMES.")
+    task_options: dict[str, Any] = Field(default_factory=dict)
+    updates: Positive
+    batch_size: Positive | None = Field(16, description="Utterances in a batch; null: as many as max_batch_seconds allows.")
+    accumulate: Positive = Field(1, description="Batches in an update.")
+    max_batch_seconds: MaxBatchSeconds = Field(400.0, description="Batches longer than this are split; bounds memory.")
+    order: Literal["pooled", "superb"] = Field(
+        "pooled",
+        description="pooled: shuffled batches of similar length. superb: the order of the task's SUPERB recipe, which reads its batches "
+        "whole however long they are.",
+    )
+    fold: str | None = Field(None, description="For a corpus with folds in place of splits (ER): the fold that is left out.")
+    jointly: dict[PartName, JointTask] = Field(default_factory=dict, description="Further tasks that are learnt together with this one.")
+    share: Annotated[float, Field(gt=0)] = Field(1.0, description="Of this task among those that are learnt jointly.")
+    peak_lr: Annotated[float, Field(gt=0)] = 1e-4
+    warmup: Fraction = Field(0.1, description="Share of the updates with linearly rising learning rate.")
+    hold: Fraction = Field(0.4, description="Share of the updates at the peak; the rest decays linearly to 0.")
+    head_only: Fraction = Field(0.1, description="Share of the updates, from the start, that train the head alone.")
+    freeze_extractor: bool = Field(True, description="Keep the convolutional feature extractor frozen throughout.")
+    l2: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="lambda: this times the squared L2 distance of the encoder from its start is added to the loss."
+    )
+    adapters: Adapters | None = Field(None, description="LoRA or DoRA in place of the encoder's own weights.")
+    early: tuple[Early, ...] = Field(
+        (0.2,), description="Shares of the updates after which the encoder is kept as well, beside the result; [] for none."
+    )
+    clip_norm: Annotated[float, Field(ge=0)] = 1.0
+    validate_every: Positive = 1000
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    padding: Literal["alone", "reference"] = Field(
+        "alone", description="alone: each utterance has the features that it has by itself. reference: as s3prl, for comparisons with it."
+    )
+    seed: Seed = 1337
+
+    @model_validator(mode="before")
+    @classmethod
+    def _like(cls, values: Any) -> Any:
+        return named_recipe(values)
+
+    @model_validator(mode="after")
+    def _phases_fit(self) -> FinetuneRecipe:
+        if self.warmup + self.hold > 1.0:
+            raise ValueError(f"warmup + hold = {self.warmup + self.hold:g} is more than 1, nothing is left for the decay")
+        return self
+
+    @model_validator(mode="after")
+    def _adapters_alone(self) -> FinetuneRecipe:
+        if self.adapters and (self.l2 or not self.freeze_extractor):
+            raise ValueError("adapters leave the encoder's own weights alone: l2 and `freeze_extractor: false` do not go with them")
+        return self
+
+    @model_validator(mode="after")
+    def _parts_differ(self) -> FinetuneRecipe:
+        if self.task in self.jointly:
+            raise ValueError(f"jointly: {self.task!r} is the name of the recipe's own task; choose another name")
+        return self
+
+    def with_lexicons(self, lexicons: Mapping[str, Sequence[str]]) -> FinetuneRecipe:
+        """The same, in which PR uses the lexicons of its corpus unless its options name others; `lexicons` has those of each of `parts`."""
+        options = {name: with_lexicon(part.task, part.task_options, lexicons.get(name, ())) for name, part in self.parts.items()}
+        jointly = {name: part.model_copy(update={"task_options": options[name]}) for name, part in self.jointly.items()}
+        return self.model_copy(update={"task_options": options[self.task], "jointly": jointly})
+
+    @property
+    def parts(self) -> dict[str, JointTask]:
+        """All tasks by name; the recipe's own is first and called as its task is."""
+        return {self.task: JointTask.model_validate({key: getattr(self, key) for key in JointTask.model_fields}), **self.jointly}

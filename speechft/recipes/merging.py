@@ -1,0 +1,31 @@
+"""The recipe of stage 2. No torch here: Snakemake imports this."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from speechft.errors import MergeError
+from speechft.recipes.values import Strict
+
+
+class MergeRecipe(Strict):
+    """Stage 2."""
+
+    method: str = Field("linear", description="A method of speechft.merge.")
+    alpha: float = Field(0.25, description="Weight of the fine-tuned model; 0 is the pre-trained one.")
+    parameters: dict[str, Any] = Field(default_factory=dict, description="Further parameters of the method.")
+    scale: dict[str, float | str] = Field(default_factory=dict, description="Factors of alpha by part of the model (docs/merge.md).")
+    dtype: Literal["fp32", "fp16", "bf16"] | None = Field(None, description="To store the result in; default: as the pre-trained one.")
+    extrapolate: bool = Field(False, description="Allow alpha outside of 0 to 1.")
+
+    @model_validator(mode="after")
+    def _method_takes_parameters(self) -> Self:
+        from speechft.merge.methods import get_method
+
+        try:
+            get_method(self.method, self.parameters)
+        except MergeError as error:
+            raise ValueError(str(error)) from None
+        return self

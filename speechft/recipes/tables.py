@@ -1,0 +1,78 @@
+"""Recipes of tables, curves and analyses. No torch here: Snakemake imports this."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from speechft.recipes.values import FeaturePrecision, Positive, Strict
+
+
+class TableRow(Strict):
+    """One model of a table."""
+
+    encoder: str
+    finetuning: str
+    method: str
+    label: str = Field(description="Name of the method as shown, e.g. Stable-FT.")
+
+
+class ScoreRecipe(Strict):
+    """A score on a scale that the table itself gives: 0 is the row `floor`, 1000 the best row of every metric."""
+
+    label: str
+    floor: TableRow
+    tasks: tuple[str, ...] = Field(min_length=1)
+
+
+class TableRecipe(Strict):
+    """What a table shows; made from the experiment's layout of the same name."""
+
+    title: str
+    note: str = ""
+    rows: tuple[TableRow, ...] = Field(min_length=1)
+    tasks: tuple[str, ...] = Field(min_length=1)
+    published: str | None = Field(None, description="Table of the published numbers that stand beside ours.")
+    score: ScoreRecipe | None = None
+    differences: tuple[tuple[int, int], ...] = Field((), description="Rows to compare, from 0: the second is taken from the first.")
+    protocols: dict[str, Literal["superb", "quick"]] = Field(
+        default_factory=dict, description="Task -> protocol that its pending cells are going to have."
+    )
+    command: str | None = Field(
+        None, description="Makes a cell when encoder/finetuning/method/task.json is appended; shown for pending ones."
+    )
+
+
+class CurvePoint(TableRow):
+    """One model of a curve."""
+
+    alpha: float
+
+
+class CurveRecipe(Strict):
+    """Metrics against alpha; made from the experiment's layout of the same name."""
+
+    title: str
+    note: str = ""
+    points: tuple[CurvePoint, ...] = Field(min_length=2, description="In ascending order of alpha.")
+    tasks: tuple[str, ...] = Field(min_length=1)
+    start: str = Field(description="Name of the model at alpha 0, e.g. Pre-trained.")
+    end: str = Field(description="Name of the model at alpha 1, e.g. Stable-FT.")
+    command: str | None = Field(None, description="As in TableRecipe.")
+
+
+class AnalysisRecipe(Strict):
+    """The speech on which hidden states are compared, and in which precision. The paper's are not public; the defaults are ours."""
+
+    split: Literal["train", "dev", "test"] = "dev"
+    utterances: Positive = Field(200, description="So many, evenly from the whole split; all if it has fewer.")
+    precision: FeaturePrecision = Field("fp32", description="Of both encoders' passes, on every device; tables mark bf16.")
+
+
+class AnalysisTableRecipe(Strict):
+    """What the table and the figure of an analysis show."""
+
+    title: str
+    note: str = ""
+    rows: tuple[TableRow, ...] = Field(min_length=1)

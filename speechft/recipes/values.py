@@ -1,0 +1,159 @@
+"""Types of values in recipes and experiments, and their validation: errors name the file, the key and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from speechft.errors import ConfigError
+from speechft.files.structured import read_json
+from speechft.files.text import on_disk
+
+_SHOWN = 100
+
+
+ModelType = TypeVar("ModelType", bound=BaseModel)
+
+
+InputPath = Annotated[Path, AfterValidator(on_disk)]
+"""A file or folder that a configuration names, in the Unicode form in which the disk has it."""
+
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**32 - 1)]
+"""What every generator of random numbers here takes: NumPy's take 32 bits, and fairseq adds the epoch, which is 1."""
+
+
+FeaturePrecision = Literal["fp32", "bf16"]
+"""In which a frozen encoder computes features."""
+
+
+class Strict(BaseModel):
+    """Base of all configuration: unknown keys and numbers that are not finite are errors, instances are immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+
+def validate(model: type[ModelType], values: Any, source: str) -> ModelType:
+    """Build `model` from plain values.
+
+    Raises:
+        ConfigError: names `source` and lists every problem with its key, what was found and what is allowed.
+    """
+    try:
+        found = model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, model, values, source)) from None
+    # Options of tasks and methods hold anything, which their own checks look at later.
+    lines = [f"  {key}: Input should be a finite number, found {value}" for key, value in _not_finite(values, ())]
+    if lines:
+        raise ConfigError("\n".join([_heading(source, lines), *lines]))
+    return found
+
+
+def _heading(source: str, problems: list[str]) -> str:
+    return f"{source}: {len(problems)} problem{'s' if len(problems) > 1 else ''}"
+
+
+def _not_finite(values: Any, keys: tuple[str, ...]) -> Iterator[tuple[str, float]]:
+    """Keys and values of all numbers in plain `values` that are not finite."""
+    if isinstance(values, float) and not math.isfinite(values):
+        yield ".".join(keys), values
+    members = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list | tuple) else ()
+    for key, value in members:
+        yield from _not_finite(value, (*keys, str(key)))
+
+
+def _explain(error: ValidationError, model: type[BaseModel], values: Any, source: str) -> str:
+    lines = []
+    # What a default is made of is wrong, too, and that is told.
+    for problem in [found for found in error.errors() if found["type"] != "default_factory_not_called"]:
+        location = problem["loc"]
+        key = ".".join(_keys_in(values, model, location)) or "(top level)"
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = "unknown key" + _spelling_hint(str(location[-1]), _keys_at(model, location[:-1]))
+        elif problem["type"] == "missing":
+            message = "is missing"
+        elif isinstance(problem["input"], str | int | float | bool | None):
+            message = f"{message}, found {_short(problem['input'])}"
+        lines.append(f"  {key}: {message}")
+    return "\n".join([_heading(source, lines), *lines])
+
+
+def _short(value: Any) -> str:
+    """A value for a message, however long it is."""
+    if isinstance(value, int) and abs(value) >= 10**_SHOWN:
+        return "a longer number"
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _keys_in(values: Any, model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """`location` as it reads in the file: without the tags of unions that pydantic puts between the keys."""
+    found = []
+    for place, part in enumerate(location):
+        if isinstance(values, dict) and (part in values or part in _keys_at(model, location[:place])):
+            values = values.get(part)
+        elif isinstance(values, list | tuple) and isinstance(part, int) and part < len(values):
+            values = values[part]
+        else:
+            continue
+        found.append(str(part))
+    return found
+
+
+def _spelling_hint(found: str, allowed: list[str]) -> str:
+    close = difflib.get_close_matches(found, allowed, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    return f"{hint} Allowed here: {', '.join(sorted(allowed))}" if allowed else hint
+
+
+def _keys_at(annotation: Any, location: tuple[int | str, ...]) -> list[str]:
+    """Field names of the model that stands at `location` inside `annotation`; empty when there is none."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        found = [_keys_at(member, location) for member in get_args(annotation)]
+        # In a discriminated union pydantic puts the tag of the chosen member into the location.
+        found += [_keys_at(member, location[1:]) for member in get_args(annotation) if location and _has_tag(member, location[0])]
+        return next((keys for keys in reversed(found) if keys), [])
+    is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    if not location:
+        return [field.alias or name for name, field in annotation.model_fields.items()] if is_model else []
+    head, rest = location[0], location[1:]
+    if is_model:
+        field = annotation.model_fields.get(str(head))
+        return _keys_at(field.annotation, rest) if field else []
+    arguments = get_args(annotation)
+    if get_origin(annotation) is dict:
+        return _keys_at(arguments[1], rest)
+    if get_origin(annotation) in (tuple, list):
+        return _keys_at(arguments[0], rest)
+    return _keys_at(arguments[0], location) if arguments else []
+
+
+def _has_tag(model: Any, tag: int | str) -> bool:
+    kind = getattr(model, "model_fields", {}).get("kind")
+    return kind is not None and tag in get_args(kind.annotation)
+
+
+# Names become folders and wildcards, so they hold no slash and no dot; speech_ft@0.50 is allowed.
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_@+-]*$|^[A-Za-z0-9][A-Za-z0-9_+-]*@[0-9.]+$")]
+
+
+RecipeType = TypeVar("RecipeType", bound=BaseModel)
+
+
+def load_recipe(model: type[RecipeType], path: str | Path) -> RecipeType:
+    """Read a recipe file (JSON) that the workflow or a user wrote."""
+    return validate(model, read_json(path), str(path))
