@@ -25,7 +25,7 @@ from measured import peak_megabytes  # noqa: E402
 def load_speechft():
     """Ours: fp32 without TF32, as evaluation uses it by default."""
     from speechft.encoders import load_encoder
-    from speechft.evaluate.features import exact_fp32
+    from speechft.evaluate.data.features import exact_fp32
 
     encoder = load_encoder(model).to(device)
 

@@ -48,13 +48,13 @@ class Clock:
 
 def run_speechft(job, clock):
     """Through `speechft.finetune.finetune`, as the command line does."""
+    from speechft.fairseq_plugin.trainer import import_fairseq
     from speechft.finetune import finetune
-    from speechft.finetune.trainer import import_fairseq
     from speechft.recipes.finetuning import FinetuneRecipe
 
     import_fairseq()
-    from speechft.finetune.plugin.criterion import TaskLoss
-    from speechft.finetune.plugin.task import FinetuneTask
+    from speechft.fairseq_plugin.criterion import TaskLoss
+    from speechft.fairseq_plugin.task import FinetuneTask
 
     step, forward = FinetuneTask.optimizer_step, TaskLoss.forward
 

@@ -55,7 +55,7 @@ def main() -> None:
         folder = Path(scratch)
         make_checkpoint(folder, options.small)
         speechft = [sys.executable, "-m", "speechft.cli", "import"]
-        commands = {"libraries alone": [sys.executable, "-c", "import speechft.encoders.importing"]}
+        commands = {"libraries alone": [sys.executable, "-c", "import speechft.encoders.checkpoints.importing"]}
         for name in ("checkpoint", "legacy"):
             commands[f"{name} ({(folder / f'{name}.pt').stat().st_size / 1e9:.2f} GB)"] = [
                 *speechft,

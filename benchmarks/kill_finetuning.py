@@ -122,7 +122,7 @@ def main() -> None:
     import torch
 
     from speechft.encoders import random_encoder
-    from speechft.finetune.trainer import import_fairseq
+    from speechft.fairseq_plugin.trainer import import_fairseq
     from speechft.recipes.finetuning import FinetuneRecipe
 
     torch.set_num_threads(1)

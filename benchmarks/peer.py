@@ -20,6 +20,6 @@ def check_peer(options: argparse.Namespace) -> None:
 
 def hubert_base(folder: Path, *, small: bool) -> Path:
     """An encoder directory at `folder`: HuBERT base with random weights, or a tiny one."""
-    from speechft.encoders.random_encoders import base_sizes, random_encoder
+    from speechft.encoders.directory.random_encoders import base_sizes, random_encoder
 
     return random_encoder("hubert", folder, **({} if small else base_sizes("hubert")))

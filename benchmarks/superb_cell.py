@@ -191,7 +191,7 @@ def check_same_work(task: str, reference: Reference, cell: dict[str, Any], train
     """
     from torch import Generator
 
-    from speechft.evaluate.sampling import shuffled
+    from speechft.evaluate.data.sampling import shuffled
 
     recipe = cell["recipe"]
     batches = recipe["steps"] * recipe["accumulate"]

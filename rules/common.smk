@@ -5,7 +5,8 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from speechft.runtime.slurm import prefer_commands, quote_python
+from speechft.runtime.slurm import prefer_commands
+from speechft.runtime.slurm import quote_python
 from speechft.files.locks import LOCK_SECONDS
 from speechft.runs.refusals import RUN
 from speechft.runs.refusals import run_name

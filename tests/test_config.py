@@ -7,8 +7,8 @@ import yaml
 from conftest import ROOT
 
 from speechft.downloads.checkpoints import public_checkpoint
+from speechft.encoders.checkpoints.sources import FORMATS
 from speechft.encoders.families import LEARNED_FAMILIES
-from speechft.encoders.sources import FORMATS
 from speechft.errors import ConfigError
 from speechft.experiment.encoders import PretrainedElsewhere
 from speechft.experiment.schema import experiment_schema, load_experiment, parse_experiment

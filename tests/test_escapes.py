@@ -8,7 +8,7 @@ import sys
 import pytest
 import yaml
 
-from speechft.encoders.model_card import write_model_card
+from speechft.encoders.directory.model_card import write_model_card
 from speechft.errors import ConfigError
 from speechft.files.escapes import (
     code_line,

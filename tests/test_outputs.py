@@ -18,13 +18,13 @@ from typer.testing import CliRunner
 
 from speechft.cli import app
 from speechft.cost.throughput import load_throughput
-from speechft.encoders.directory import FILES, TRAINING_LOG
-from speechft.encoders.random_encoders import random_encoder
+from speechft.encoders.directory.layout import FILES, TRAINING_LOG
+from speechft.encoders.directory.random_encoders import random_encoder
 from speechft.errors import DownloadError, OutputError
+from speechft.fairseq_plugin.jobs import remove_work
 from speechft.files.atomic import atomic_directory
 from speechft.files.markers import ENCODER_FILES, MARKER, read_record
 from speechft.files.structured import write_json
-from speechft.finetune.jobs import remove_work
 
 VERBS = set(get_command(app).commands)
 APART = ("fetch", "rehearse")

@@ -14,10 +14,10 @@ from speechft.analysis.result import AnalysisResult
 from speechft.analysis.similarity import feature_similarity
 from speechft.corpora import load_split
 from speechft.encoders import load_encoder
-from speechft.encoders.on_the_fly import encoder_directory
+from speechft.encoders.checkpoints.on_the_fly import encoder_directory
 from speechft.errors import ConfigError
+from speechft.evaluate.data.features import FrozenEncoder, exact_fp32
 from speechft.evaluate.engine import resolve_device
-from speechft.evaluate.features import FrozenEncoder, exact_fp32
 from speechft.files.hashes import sha256_file, sha256_json
 from speechft.files.output_kinds import ANALYSIS
 from speechft.files.outputs import check_file

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from speechft.analysis.result import StateSimilarity
 from speechft.corpora import num_samples_16k
 from speechft.errors import AnalysisError
-from speechft.evaluate.clips import Clip
-from speechft.evaluate.features import FrozenEncoder
-from speechft.evaluate.sampling import length_batches
+from speechft.evaluate.data.clips import Clip
+from speechft.evaluate.data.features import FrozenEncoder
+from speechft.evaluate.data.sampling import length_batches
 
 
 class Comparison:

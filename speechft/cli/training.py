@@ -34,7 +34,7 @@ def pretrain(
     chosen = load_recipe(PretrainRecipe, recipe) if recipe else PretrainRecipe()
     use_gpus(gpus)
     use_threads(threads)
-    from speechft.finetune import pretrain as run
+    from speechft.pretrain import pretrain as run
 
     run(chosen, manifests, out, work_dir, start=start, targets_from=targets_from)
 
@@ -60,7 +60,7 @@ def continue_(
     chosen = load_recipe(ContinuedPretrainRecipe, recipe) if recipe else ContinuedPretrainRecipe()
     use_gpus(gpus)
     use_threads(threads)
-    from speechft.finetune import continue_pretraining as run
+    from speechft.pretrain import continue_pretraining as run
 
     run(model, chosen, manifests, out, work_dir, targets_from=targets_from)
 

@@ -12,9 +12,9 @@ from speechft.corpora.audio import SAMPLING_RATE
 from speechft.corpora.examination import Recipe, examine
 from speechft.corpora.inspection import RecordingFacts
 from speechft.corpora.manifests import make_cut
-from speechft.corpora.mixtures import Source, read_sources
 from speechft.corpora.prepare import published_sizes, read_corpus
 from speechft.corpora.published import speakers_of
+from speechft.corpora.readers.mixtures import Source, read_sources
 from speechft.corpora.rttm import Turn
 from speechft.corpora.splits import SPLITS, final_splits
 from speechft.corpora.trials import Trial

@@ -13,8 +13,8 @@ from speechft.corpora.annotations import checked_trials, with_turns
 from speechft.corpora.examination import Checked, Recipe, examine
 from speechft.corpora.first import first_utterances
 from speechft.corpora.manifests import SUFFIX, make_cut, write_manifest
-from speechft.corpora.mixtures import render_mixtures
 from speechft.corpora.published import agrees
+from speechft.corpora.readers.mixtures import render_mixtures
 from speechft.corpora.splits import SPLITS, final_splits
 from speechft.corpora.trials import TRIALS, Trial, read_trials, write_trials
 from speechft.corpora.unchanged import note_recordings
@@ -31,20 +31,20 @@ from speechft.recipes.corpora import CorpusRecipe
 # Everything after the listing is common to all kinds; mixtures, which
 # are made on the way, have no recordings to list before.
 _READERS: dict[str, tuple[str, str, str | None]] = {
-    "csv": ("speechft.corpora.csv_corpus", "read_csv_corpus", None),
-    "librispeech": ("speechft.corpora.librispeech", "read_librispeech", "EXPECTED"),
-    "voxceleb1": ("speechft.corpora.voxceleb1", "read_voxceleb1", "SIZES"),
-    "speech_commands": ("speechft.corpora.speech_commands", "read_speech_commands", "EXPECTED"),
-    "fluent_speech_commands": ("speechft.corpora.fluent_speech_commands", "read_fluent_speech_commands", "EXPECTED"),
-    "iemocap": ("speechft.corpora.iemocap", "read_iemocap", "EXPECTED"),
-    "audio_snips": ("speechft.corpora.audio_snips", "read_audio_snips", "EXPECTED"),
-    "quesst14": ("speechft.corpora.quesst14", "read_quesst14", "EXPECTED"),
-    "libri2mix": ("speechft.corpora.libri2mix", "read_libri2mix", "EXPECTED"),
-    "timit": ("speechft.corpora.timit", "read_timit", "EXPECTED"),
-    "tedlium3": ("speechft.corpora.tedlium3", "read_tedlium3", "EXPECTED"),
-    "crema_d": ("speechft.corpora.crema_d", "read_crema_d", "EXPECTED"),
-    "aishell3": ("speechft.corpora.aishell", "read_aishell3", "EXPECTED_3"),
-    "aishell1": ("speechft.corpora.aishell", "read_aishell1", "EXPECTED_1"),
+    "csv": ("speechft.corpora.readers.csv_corpus", "read_csv_corpus", None),
+    "librispeech": ("speechft.corpora.readers.librispeech", "read_librispeech", "EXPECTED"),
+    "voxceleb1": ("speechft.corpora.readers.voxceleb1", "read_voxceleb1", "SIZES"),
+    "speech_commands": ("speechft.corpora.readers.speech_commands", "read_speech_commands", "EXPECTED"),
+    "fluent_speech_commands": ("speechft.corpora.readers.fluent_speech_commands", "read_fluent_speech_commands", "EXPECTED"),
+    "iemocap": ("speechft.corpora.readers.iemocap", "read_iemocap", "EXPECTED"),
+    "audio_snips": ("speechft.corpora.readers.audio_snips", "read_audio_snips", "EXPECTED"),
+    "quesst14": ("speechft.corpora.readers.quesst14", "read_quesst14", "EXPECTED"),
+    "libri2mix": ("speechft.corpora.readers.libri2mix", "read_libri2mix", "EXPECTED"),
+    "timit": ("speechft.corpora.readers.timit", "read_timit", "EXPECTED"),
+    "tedlium3": ("speechft.corpora.readers.tedlium3", "read_tedlium3", "EXPECTED"),
+    "crema_d": ("speechft.corpora.readers.crema_d", "read_crema_d", "EXPECTED"),
+    "aishell3": ("speechft.corpora.readers.aishell", "read_aishell3", "EXPECTED_3"),
+    "aishell1": ("speechft.corpora.readers.aishell", "read_aishell1", "EXPECTED_1"),
 }
 MADE_BY = "prepare"
 

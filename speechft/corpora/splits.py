@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from speechft.corpora.ted_subset import TRAIN_HOURS, ted_subset
+from speechft.corpora.readers.ted_subset import TRAIN_HOURS, ted_subset
 from speechft.corpora.utterances import Utterance
 from speechft.recipes.corpora import CorpusRecipe, PublishedCorpus
 

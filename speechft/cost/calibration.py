@@ -22,16 +22,16 @@ from tqdm import tqdm
 from speechft.cost.shapes import HEAD_SIZES, EncoderShape, base_shape, shape_of_directory
 from speechft.cost.throughput import HEAD_TASKS, DeviceSpeeds, EncoderSpeed
 from speechft.cost.writing import write_speed
-from speechft.encoders.directory import empty_backbone, read_config
+from speechft.encoders.directory.layout import empty_backbone, read_config
+from speechft.encoders.directory.random_encoders import base_sizes
 from speechft.encoders.families import LEARNED_FAMILIES, transformers_config
 from speechft.encoders.model import Encoder
-from speechft.encoders.random_encoders import base_sizes
 from speechft.errors import ConfigError, TrainingError
-from speechft.evaluate.dtw import raw_scores
-from speechft.evaluate.features import batch_samples, encoder_autocast, exact_fp32
-from speechft.evaluate.probes import ProbeBank, Setting, new_head
-from speechft.evaluate.separate import SeparateProbes
-from speechft.evaluate.stacked import StackedProbes
+from speechft.evaluate.data.features import batch_samples, encoder_autocast, exact_fp32
+from speechft.evaluate.probes.bank import ProbeBank, Setting, new_head
+from speechft.evaluate.probes.separate import SeparateProbes
+from speechft.evaluate.probes.stacked import StackedProbes
+from speechft.evaluate.protocols.dtw import raw_scores
 from speechft.recipes.evaluation import evaluation_recipe
 from speechft.recipes.values import FeaturePrecision
 from speechft.tasks import get_task

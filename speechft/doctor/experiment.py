@@ -12,7 +12,7 @@ from speechft.cost.throughput import load_throughput
 from speechft.doctor.findings import OK, PROBLEM, WARNING, Finding, Status, careful
 from speechft.downloads.fetching import recorded_hash
 from speechft.downloads.lexicons import check_identity, how_to_get
-from speechft.encoders.provenance import read_provenance
+from speechft.encoders.directory.provenance import read_provenance
 from speechft.errors import SpeechFTError
 from speechft.experiment.encoders import PretrainedElsewhere, PublicEncoder
 from speechft.experiment.schema import Experiment, load_experiment

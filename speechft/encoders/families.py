@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from speechft.encoders.limits import LONGEST_LIST, check_sizes
+from speechft.encoders.directory.limits import LONGEST_LIST, check_sizes
 from speechft.errors import CheckpointError, nearest
 
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from speechft.encoders.batching import join_groups, length_groups
-from speechft.encoders.directory import load_backbone
+from speechft.encoders.checkpoints.on_the_fly import encoder_directory
+from speechft.encoders.directory.layout import load_backbone
 from speechft.encoders.forward import transformer_states
 from speechft.encoders.frontends import Frontend, frontend_of
-from speechft.encoders.on_the_fly import encoder_directory
 from speechft.encoders.waveforms import check_waveforms, prepare_waveforms
 from speechft.errors import ConfigError
 

@@ -1,11 +1,8 @@
-"""Stage 3: train a task's head on a frozen encoder, choose the learning rate on dev, score test, write a cell.
+"""Stage 3: train the head of a task on a frozen encoder, choose the learning rate on dev, score test, write a cell."""
 
-Importing this package is cheap; torch and transformers are loaded when `evaluate` is first asked for.
-"""
+from typing import TYPE_CHECKING
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from speechft.lazy import lazy_names
 
 if TYPE_CHECKING:
     from speechft.evaluate.engine import evaluate
@@ -13,14 +10,4 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate", "plan_evaluation"]
 
-
-def __getattr__(name: str) -> Any:
-    if name == "evaluate":
-        from speechft.evaluate.engine import evaluate
-
-        return evaluate
-    if name == "plan_evaluation":
-        from speechft.evaluate.planning import plan_evaluation
-
-        return plan_evaluation
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, {"evaluate": "engine", "plan_evaluation": "planning"})

@@ -18,20 +18,20 @@ import torch
 
 import speechft
 from speechft.encoders import load_encoder
-from speechft.encoders.on_the_fly import encoder_directory
+from speechft.encoders.checkpoints.on_the_fly import encoder_directory
 from speechft.errors import ConfigError
-from speechft.evaluate import diarization, qbe, verification
-from speechft.evaluate.checkpoints import remove_training_files, training_file
-from speechft.evaluate.features import FrameFeatures, FrozenEncoder, exact_fp32
-from speechft.evaluate.folds import Fold, FoldMeans, load_folds, pooled_clips
-from speechft.evaluate.heads import TaskEvaluation
-from speechft.evaluate.outcome import Run
-from speechft.evaluate.probes import Probe, ProbeBank, Setting, isolated_rng, new_head
-from speechft.evaluate.score_blocks import remove_score_blocks
-from speechft.evaluate.separate import SeparateProbes
-from speechft.evaluate.splits import SPLITS, Split
-from speechft.evaluate.stacked import StackedProbes
-from speechft.evaluate.training import TrialState, all_rows, never_drawn, scoring_batches, select, train_probes
+from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder, exact_fp32
+from speechft.evaluate.data.folds import Fold, FoldMeans, load_folds, pooled_clips
+from speechft.evaluate.data.splits import SPLITS, Split
+from speechft.evaluate.probes.bank import Probe, ProbeBank, Setting, isolated_rng, new_head
+from speechft.evaluate.probes.checkpoints import remove_training_files, training_file
+from speechft.evaluate.probes.heads import TaskEvaluation
+from speechft.evaluate.probes.outcome import Run
+from speechft.evaluate.probes.separate import SeparateProbes
+from speechft.evaluate.probes.stacked import StackedProbes
+from speechft.evaluate.probes.training import TrialState, all_rows, never_drawn, scoring_batches, select, train_probes
+from speechft.evaluate.protocols import diarization, qbe, verification
+from speechft.evaluate.protocols.score_blocks import remove_score_blocks
 from speechft.files.hashes import sha256_file, sha256_json
 from speechft.files.locks import exclusive_lock
 from speechft.files.output_kinds import CELL
@@ -82,7 +82,7 @@ def evaluate(
 
     A corpus with folds (see the task, e.g. ER) is cross-validated: heads are trained and chosen for each fold by itself, each clip goes
     through the encoder once for all folds, and the score of a seed is the mean over its folds. ASV, QbE and SD have their own data and
-    scores: see `speechft.evaluate.verification`, `qbe` and `diarization`.
+    scores: see `speechft.evaluate.protocols.verification`, `qbe` and `diarization`.
 
     Returns:
         The cell, as in the file (see `speechft.recipes.cell.Cell`).

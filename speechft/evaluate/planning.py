@@ -12,15 +12,15 @@ from typing import Any
 import torch
 
 from speechft.encoders import Encoder
-from speechft.encoders.directory import empty_backbone, read_config
-from speechft.evaluate.checkpoints import training_bytes
-from speechft.evaluate.clips import SAMPLE_RATE, Clip, CropTable
+from speechft.encoders.directory.layout import empty_backbone, read_config
+from speechft.evaluate.data.clips import SAMPLE_RATE, Clip, CropTable
+from speechft.evaluate.data.features import batch_samples, batches_within, clips_on_disk, vector_bytes
+from speechft.evaluate.data.folds import Fold, load_folds, pooled_clips
 from speechft.evaluate.engine import OWN_EVALUATION, resolve_device, resolve_recipe
-from speechft.evaluate.features import batch_samples, batches_within, clips_on_disk, vector_bytes
-from speechft.evaluate.folds import Fold, load_folds, pooled_clips
-from speechft.evaluate.heads import Request, evaluations
-from speechft.evaluate.probes import Probe, Setting, new_head
-from speechft.evaluate.training import all_rows, dev_rows, scoring_batches, training_batches, training_order
+from speechft.evaluate.probes.bank import Probe, Setting, new_head
+from speechft.evaluate.probes.checkpoints import training_bytes
+from speechft.evaluate.probes.heads import Request, evaluations
+from speechft.evaluate.probes.training import all_rows, dev_rows, scoring_batches, training_batches, training_order
 from speechft.recipes.evaluation import EvaluationRecipe
 from speechft.tasks import get_task
 from speechft.tasks.base import Task

@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from speechft.corpora import load_audio, num_samples_16k
 from speechft.errors import ConfigError, TaskError
-from speechft.evaluate.sampling import balanced, bucketed, shuffled, windows
+from speechft.evaluate.data.sampling import balanced, bucketed, shuffled, windows
 from speechft.tasks.base import LabelSet, Sampling, Task, listing
 
 SAMPLING_RATE = 16_000

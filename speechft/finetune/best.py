@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from speechft.errors import TrainingError
 from speechft.files.atomic import atomic_file
 from speechft.files.tensor_hash import tensors_sha256
-from speechft.finetune.adapters import adapter_weights, plain_weights
+from speechft.finetune.adapter_files import adapter_weights
+from speechft.finetune.method import plain_weights
 
 _ADAPTER = "adapter."
 
@@ -74,7 +75,7 @@ class BestEncoder:
         self.higher_is_better = higher_is_better
         self.update: int | None = None
         self.score: float | None = None
-        # Whether a run may go on without this file is known before (`speechft.finetune.resuming`).
+        # Whether a run may go on without this file is known before (`speechft.fairseq_plugin.resuming`).
         if (found := read_kept(path)) is not None:
             self.update, self.score = found.update, found.score
 

@@ -6,26 +6,18 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from speechft.encoders.provenance import FILE, read_provenance
+from speechft.encoders.directory.provenance import FILE, read_provenance
 from speechft.errors import CheckpointError
 from speechft.experiment.alphas import alpha_text
 from speechft.files.atomic import atomic_directory
 from speechft.files.outputs import check_folder
-from speechft.recipes.finetuning import FinetuneRecipe
 
 FOLDER = "early"
 """Inside the encoder directory of a fine-tuning; holds an encoder directory for each share, e.g. `early/0.20`."""
+
+
 _OF_THE_SELECTION = ("early", "stopped_after_updates", "best_update", "selected_by", "dev_score", "training_log")
 """Keys of a recipe in a provenance by which the encoders of one run differ."""
-
-
-def early_updates(recipe: FinetuneRecipe) -> dict[float, int]:
-    """Share -> number of updates after which the encoder is kept: the share of all, rounded down, but one at least.
-
-    The last update is none of them, so that a run of one update keeps nothing.
-    """
-    updates = {share: max(1, int(share * recipe.updates)) for share in recipe.early}
-    return {share: update for share, update in updates.items() if update < recipe.updates}
 
 
 def take_early(model_dir: str | Path, share: float, out_dir: str | Path) -> None:
@@ -48,7 +40,7 @@ def take_early(model_dir: str | Path, share: float, out_dir: str | Path) -> None
 
 def _check_origin(model_dir: Path, source: Path, share: float) -> None:
     """Refuse an early checkpoint whose weights are not as recorded, or whose provenance is not that of the run of `model_dir`."""
-    from speechft.encoders.directory import check_encoder_directory
+    from speechft.encoders.directory.layout import check_encoder_directory
 
     check_encoder_directory(source)
     run, kept = (_origin(folder) for folder in (model_dir, source))

@@ -8,7 +8,7 @@ from typing import Any
 
 from speechft.corpora import load_split
 from speechft.errors import TaskError
-from speechft.evaluate.splits import check_targets, need_splits, split_titles
+from speechft.evaluate.data.splits import check_targets, need_splits, split_titles
 from speechft.files.text import nfc
 from speechft.tasks.base import Task
 

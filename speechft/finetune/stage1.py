@@ -11,25 +11,24 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from speechft.encoders.directory import check_recorded_hashes, read_config, read_tensors, seal_encoder, write_encoder
+from speechft.encoders.checkpoints.on_the_fly import encoder_directory
+from speechft.encoders.directory.layout import check_recorded_hashes, read_config, read_tensors, seal_encoder, write_encoder
+from speechft.encoders.directory.provenance import Kind, made_already, make_provenance
 from speechft.encoders.families import nothing_learnt
-from speechft.encoders.on_the_fly import encoder_directory
-from speechft.encoders.provenance import Kind, made_already, make_provenance
 from speechft.errors import CheckpointError, MissingGpuError
 from speechft.experiment.alphas import alpha_text
+from speechft.fairseq_plugin.jobs import FinetuneJob, choose_work_directory, is_main_process, job_identity, remove_work, resolve_manifests
+from speechft.fairseq_plugin.progress import FairseqRecords, Progress, Row, TrainingLog
+from speechft.fairseq_plugin.resuming import Companions
+from speechft.fairseq_plugin.scalars import Scalars
+from speechft.fairseq_plugin.trainer import LOGGER, fairseq_config, run_fairseq
 from speechft.files.atomic import atomic_directory
 from speechft.files.locks import exclusive_lock
 from speechft.files.outputs import check_added
 from speechft.finetune.early import FOLDER as EARLY_FOLDER
-from speechft.finetune.early import early_updates
-from speechft.finetune.freezing import head_only_updates
-from speechft.finetune.jobs import FinetuneJob, choose_work_directory, is_main_process, job_identity, remove_work, resolve_manifests
+from speechft.finetune.method import early_updates, head_only_updates
 from speechft.finetune.parts import Parts, check_same_parts
-from speechft.finetune.progress import FairseqRecords, Progress, Row, TrainingLog
-from speechft.finetune.resuming import Companions
-from speechft.finetune.scalars import Scalars
 from speechft.finetune.splits import needed_splits
-from speechft.finetune.trainer import LOGGER, fairseq_config, run_fairseq
 from speechft.recipes.finetuning import FinetuneRecipe
 
 MADE_BY: Kind = "finetune"
@@ -195,7 +194,7 @@ def _train(job: FinetuneJob, parts: Parts, tensorboard: Path | None) -> None:
 
 
 def _explain(problem: str) -> str:
-    from speechft.finetune.plugin.task import FinetuneTask
+    from speechft.fairseq_plugin.task import FinetuneTask
 
     return FinetuneTask.explain(problem)
 
@@ -213,7 +212,7 @@ def _inputs(job: FinetuneJob) -> dict[str, Path]:
 
 def _write_output(job: FinetuneJob, out_dir: Path) -> None:
     from speechft.encoders import load_encoder
-    from speechft.finetune.adapters import ADAPTER_FOLDER, write_adapter
+    from speechft.finetune.adapter_files import ADAPTER_FOLDER, write_adapter
     from speechft.finetune.best import BestEncoder, split_adapter
 
     metric = Parts(job.recipe).selection_metric

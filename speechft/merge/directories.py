@@ -125,8 +125,8 @@ def _merge(
     made_by: str,
 ) -> None:
     """`members`: alpha -> directory below `out`."""
-    from speechft.encoders.directory import WEIGHTS, copy_sidecars, seal_encoder
-    from speechft.encoders.provenance import make_provenance
+    from speechft.encoders.directory.layout import WEIGHTS, copy_sidecars, seal_encoder
+    from speechft.encoders.directory.provenance import make_provenance
 
     check_paths(base, finetuned)
     check_folder(out, made_by, [base, *finetuned, *plan.method.files.values()])

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from speechft.errors import MergeError
-from speechft.merge.base import MergeMethod
 from speechft.merge.checks import check_alphas, check_tensors
+from speechft.merge.methods.base import MergeMethod
 from speechft.merge.models import PIECE, ModelFile, OpenModels, Piece
 from speechft.merge.parts import Scale, alpha_factors
 from speechft.merge.stream import FLOATING, TensorInfo, TensorWriter

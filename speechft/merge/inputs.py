@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from speechft.encoders.directory.limits import check_supported
 from speechft.encoders.families import nothing_learnt
-from speechft.encoders.limits import check_supported
 from speechft.errors import CheckpointError, MergeError, SpeechFTError, missing_file
 from speechft.files.atomic import scratch_directory
 from speechft.files.hashes import sha256_file
@@ -33,7 +33,7 @@ class Model:
     @property
     def file(self) -> ModelFile:
         """The weights; messages name the checkpoint where there is one."""
-        from speechft.encoders.directory import WEIGHTS
+        from speechft.encoders.directory.layout import WEIGHTS
 
         return ModelFile(self.directory / WEIGHTS, str(self.given) if self.imported else "")
 
@@ -43,7 +43,7 @@ class Model:
         Raises:
             MergeError: it is missing or damaged, or that of an encoder without weights.
         """
-        from speechft.encoders.directory import CONFIG
+        from speechft.encoders.directory.layout import CONFIG
 
         path = self.directory / CONFIG
         if not path.parent.is_dir():
@@ -63,7 +63,7 @@ class Model:
 
     def stored_in_half(self) -> Dtype | None:
         """The half precision of what was given, where importing it has widened it."""
-        from speechft.encoders.directory import PROVENANCE
+        from speechft.encoders.directory.layout import PROVENANCE
 
         if not self.imported:
             return None
@@ -76,7 +76,7 @@ class Model:
         Raises:
             MergeError: see above.
         """
-        from speechft.encoders.directory import PROVENANCE, WEIGHTS
+        from speechft.encoders.directory.layout import PROVENANCE, WEIGHTS
 
         path = self.directory / PROVENANCE
         if not path.exists():
@@ -124,7 +124,7 @@ def opened(base: Path, finetuned: Sequence[Path], out: Path) -> Iterator[tuple[M
 
 
 def _import(model: Model, base: Model | None) -> None:
-    from speechft.encoders.importing import import_checkpoint
+    from speechft.encoders.checkpoints.importing import import_checkpoint
 
     family = str(base.config()["model_type"]) if base else None
     import_checkpoint(model.given, model.directory, family=family, like=base.directory if base else None)
@@ -132,7 +132,7 @@ def _import(model: Model, base: Model | None) -> None:
 
 def _needs_import(path: Path) -> bool:
     """Whether this is a checkpoint file, or a directory that transformers or peft wrote."""
-    from speechft.encoders.on_the_fly import needs_import
+    from speechft.encoders.checkpoints.on_the_fly import needs_import
 
     return path.is_file() or needs_import(path)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from speechft.files.atomic import atomic_file
 from speechft.files.output_kinds import MERGED
 from speechft.files.outputs import check_file
-from speechft.merge.base import MergeMethod
 from speechft.merge.checks import check_alpha, check_distinct, check_paths
 from speechft.merge.engine import Dtype, Plan, check_compatible, stream_merge
 from speechft.merge.hashing import FileHashes
-from speechft.merge.linear import LinearMerge
+from speechft.merge.methods.base import MergeMethod
+from speechft.merge.methods.linear import LinearMerge
 from speechft.merge.models import ModelFile
 from speechft.merge.parts import Scale
 

@@ -135,8 +135,8 @@ def _check_inputs(experiment: Experiment, corpora: str, encoders: str) -> None:
 
 
 def _check_corpus(recipe: CorpusRecipe | PublishedCorpus) -> None:
-    from speechft.corpora.mixtures import read_sources
     from speechft.corpora.prepare import read_corpus
+    from speechft.corpora.readers.mixtures import read_sources
 
     if isinstance(recipe, PublishedCorpus):
         read_corpus(recipe.model_copy(update={"complete": False, "first": _FIRST}))

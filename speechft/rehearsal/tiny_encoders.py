@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from speechft.encoders.exporting import checkpoint_content
-from speechft.encoders.random_encoders import random_encoder
+from speechft.encoders.checkpoints.exporting import checkpoint_content
+from speechft.encoders.directory.random_encoders import random_encoder
 from speechft.files.atomic import atomic_file
 from speechft.files.structured import write_json
 

@@ -36,7 +36,7 @@ def prefer_commands(folder: Path) -> None:
 
 def quote_python() -> None:
     """Let Slurm jobs start where the path of Python holds a space: Snakemake's remote executors put it into a shell command as it is."""
-    from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+    from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor  # type: ignore[import-untyped]
 
     unquoted = RemoteExecutor.get_python_executable
     RemoteExecutor.get_python_executable = lambda self: shlex.quote(unquoted(self))

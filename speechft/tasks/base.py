@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from speechft.errors import TaskError
 
 Sampling = Literal["shuffled", "balanced", "windows", "buckets"]
-"""Order of training utterances, see speechft.evaluate.sampling."""
+"""Order of training utterances, see speechft.evaluate.data.sampling."""
 
 
 @dataclass(frozen=True)

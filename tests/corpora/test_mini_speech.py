@@ -15,7 +15,7 @@ from sklearn.metrics import mutual_info_score
 
 from speechft.corpora import load_audio, load_split, num_samples_16k, prepare_corpus
 from speechft.corpora.phones import parse_phones
-from speechft.finetune.kmeans_labels import MFCC_RATE, mfcc_features, nearest_centroids
+from speechft.pretrain.kmeans_labels import MFCC_RATE, mfcc_features, nearest_centroids
 from speechft.recipes.corpora import CorpusRecipe
 
 SPEECH = Path(__file__).parents[2] / "mini/speech"

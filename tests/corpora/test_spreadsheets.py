@@ -6,7 +6,7 @@ import pytest
 
 from speechft.corpora import load_split, prepare_corpus
 from speechft.corpora.checking import check_corpus
-from speechft.corpora.mixtures import read_sources
+from speechft.corpora.readers.mixtures import read_sources
 from speechft.corpora.trials import Trial, read_trials
 from speechft.cost.sizes import corpus_size
 from speechft.errors import CorpusError

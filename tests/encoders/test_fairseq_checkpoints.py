@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from speechft.encoders import export_checkpoint, import_checkpoint, load_encoder, random_encoder
-from speechft.encoders.unpickling import load_pickle
+from speechft.encoders.checkpoints.unpickling import load_pickle
 from speechft.errors import CheckpointError
 
 pytest.importorskip("fairseq", reason="fairseq is not installed")

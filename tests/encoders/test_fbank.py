@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from speechft.cli import app
 from speechft.encoders import export_checkpoint, fbank_encoder, import_checkpoint, inspect_checkpoint, load_encoder, random_encoder
-from speechft.encoders.exporting import EXPORT_FORMATS
+from speechft.encoders.checkpoints.exporting import EXPORT_FORMATS
 from speechft.errors import AudioError, CheckpointError, MergeError
 from speechft.finetune import finetune
 from speechft.merge import merge

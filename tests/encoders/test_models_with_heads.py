@@ -138,7 +138,7 @@ def test_a_ctc_model_that_fairseq_built(tmp_path):
     pytest.importorskip("fairseq", reason="fairseq is not installed")
     from omegaconf import OmegaConf
 
-    from speechft.finetune.trainer import import_fairseq
+    from speechft.fairseq_plugin.trainer import import_fairseq
 
     import_fairseq()
     from fairseq.models.wav2vec.wav2vec2_asr import Wav2Vec2CtcConfig, Wav2VecCtc, Wav2VecEncoder

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from speechft.encoders import export_checkpoint, import_checkpoint, inspect_checkpoint, load_encoder
-from speechft.encoders.directory import check_encoder_directory
+from speechft.encoders.directory.layout import check_encoder_directory
 from speechft.errors import CheckpointError
 
 

@@ -6,11 +6,11 @@ import shutil
 
 import pytest
 
-from speechft.encoders.exporting import export_checkpoint
-from speechft.encoders.importing import import_checkpoint
-from speechft.encoders.inspecting import inspect_checkpoint
-from speechft.encoders.random_encoders import random_encoder
-from speechft.encoders.storing import store_encoder
+from speechft.encoders.checkpoints.exporting import export_checkpoint
+from speechft.encoders.checkpoints.importing import import_checkpoint
+from speechft.encoders.checkpoints.inspecting import inspect_checkpoint
+from speechft.encoders.directory.random_encoders import random_encoder
+from speechft.encoders.directory.storing import store_encoder
 from speechft.errors import SpeechFTError
 
 DEEP = "[" * 100_000

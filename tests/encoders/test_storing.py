@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from speechft.encoders import export_checkpoint, import_checkpoint, load_encoder, store_encoder
-from speechft.encoders.directory import read_pretraining_only, read_tensors
-from speechft.encoders.random_encoders import random_encoder
+from speechft.encoders.directory.layout import read_pretraining_only, read_tensors
+from speechft.encoders.directory.random_encoders import random_encoder
 from speechft.errors import CheckpointError, OutputError
 from speechft.files.hashes import sha256_file
 from speechft.merge import merge
@@ -81,8 +81,8 @@ def test_what_can_not_be_stored_is_refused(encoder, tmp_path):
 
 
 def test_weights_too_large_for_half_precision_are_refused(tmp_path):
-    from speechft.encoders.directory import write_encoder
-    from speechft.encoders.provenance import make_provenance
+    from speechft.encoders.directory.layout import write_encoder
+    from speechft.encoders.directory.provenance import make_provenance
 
     source = random_encoder("hubert", tmp_path / "full")
     tensors = read_tensors(source / "model.safetensors")

@@ -6,9 +6,9 @@ from evaluate.killing import Killed
 from evaluate.tone_corpus import make_corpus
 
 from speechft.encoders import random_encoder
-from speechft.evaluate.features import FrozenEncoder
-from speechft.evaluate.separate import SeparateProbes
-from speechft.evaluate.stacked import StackedProbes
+from speechft.evaluate.data.features import FrozenEncoder
+from speechft.evaluate.probes.separate import SeparateProbes
+from speechft.evaluate.probes.stacked import StackedProbes
 
 
 @pytest.fixture(autouse=True)

@@ -13,10 +13,10 @@ from speechft.corpora import load_audio
 from speechft.encoders import load_encoder
 from speechft.errors import ConfigError
 from speechft.evaluate import evaluate, plan_evaluation
-from speechft.evaluate.clips import Clip, CropTable
-from speechft.evaluate.features import CroppedMeans, FrozenEncoder, mean_vectors
-from speechft.evaluate.splits import load_splits
-from speechft.evaluate.training import training_batches
+from speechft.evaluate.data.clips import Clip, CropTable
+from speechft.evaluate.data.features import CroppedMeans, FrozenEncoder, mean_vectors
+from speechft.evaluate.data.splits import load_splits
+from speechft.evaluate.probes.training import training_batches
 from speechft.recipes.evaluation import EvaluationRecipe, evaluation_recipe
 from speechft.tasks import get_task
 

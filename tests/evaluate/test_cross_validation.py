@@ -8,8 +8,8 @@ from evaluate.tone_corpus import INTENT_OPTIONS, PITCH, SPEAKERS, make_cut, make
 from speechft.encoders import load_encoder
 from speechft.errors import CorpusError, TableError, TaskError
 from speechft.evaluate import evaluate
-from speechft.evaluate.features import FrozenEncoder, mean_vectors
-from speechft.evaluate.folds import FoldMeans, load_folds
+from speechft.evaluate.data.features import FrozenEncoder, mean_vectors
+from speechft.evaluate.data.folds import FoldMeans, load_folds
 from speechft.recipes.cell import read_cell
 from speechft.tasks import get_task
 

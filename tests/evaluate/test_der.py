@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from speechft.corpora.rttm import Turn, parse_rttm, rttm_line
-from speechft.evaluate.der import diarization_errors
-from speechft.evaluate.diarization import MEDIANS, THRESHOLDS, system_turns
+from speechft.evaluate.protocols.der import diarization_errors
+from speechft.evaluate.protocols.diarization import MEDIANS, THRESHOLDS, system_turns
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ from lhotse import SupervisionSegment
 
 from speechft.encoders import load_encoder
 from speechft.errors import TaskError
-from speechft.evaluate import diarization, evaluate, plan_evaluation
-from speechft.evaluate.diarization import LabelledFrames
-from speechft.evaluate.features import FrozenEncoder
+from speechft.evaluate import evaluate, plan_evaluation
+from speechft.evaluate.data.features import FrozenEncoder
+from speechft.evaluate.protocols import diarization
+from speechft.evaluate.protocols.diarization import LabelledFrames
 from speechft.recipes.cell import read_cell
 from speechft.recipes.evaluation import evaluation_recipe
 from speechft.tasks import get_task, sd

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from speechft.evaluate import dtw
-from speechft.evaluate.dtw import FrameStatistics, path_costs, raw_scores, z_scores
-from speechft.evaluate.qbe import YES
+from speechft.evaluate.protocols import dtw
+from speechft.evaluate.protocols.dtw import FrameStatistics, path_costs, raw_scores, z_scores
+from speechft.evaluate.protocols.qbe import YES
 
 
 class Recorded:

@@ -12,10 +12,10 @@ from evaluate.tone_corpus import make_cut, make_splits, write_splits
 from speechft.encoders import load_encoder
 from speechft.errors import CheckpointError, ConfigError, CorpusError, SpeechFTError, TableError, TaskError, TrainingError
 from speechft.evaluate import engine, evaluate
-from speechft.evaluate.features import FrameFeatures, FrozenEncoder
-from speechft.evaluate.probes import ProbeBank, Setting
-from speechft.evaluate.splits import load_splits
-from speechft.evaluate.training import TrialState, dev_rows, select, train_probes
+from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder
+from speechft.evaluate.data.splits import load_splits
+from speechft.evaluate.probes.bank import ProbeBank, Setting
+from speechft.evaluate.probes.training import TrialState, dev_rows, select, train_probes
 from speechft.recipes.cell import read_cell
 from speechft.recipes.evaluation import evaluation_recipe
 from speechft.tasks import get_task

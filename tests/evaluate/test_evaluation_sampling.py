@@ -5,7 +5,7 @@ from itertools import chain, islice
 import pytest
 import torch
 
-from speechft.evaluate.sampling import (
+from speechft.evaluate.data.sampling import (
     HALVED_BUCKET_SAMPLES,
     LONG_WINDOW_SAMPLES,
     balanced,

@@ -9,10 +9,10 @@ from lhotse.supervision import AlignmentItem
 from speechft.encoders import load_encoder
 from speechft.errors import ConfigError, TaskError
 from speechft.evaluate import evaluate
-from speechft.evaluate.features import FrameFeatures, FrozenEncoder
-from speechft.evaluate.probes import Setting, isolated_rng, new_head
-from speechft.evaluate.separate import SeparateProbes
-from speechft.evaluate.splits import load_splits
+from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder
+from speechft.evaluate.data.splits import load_splits
+from speechft.evaluate.probes.bank import Setting, isolated_rng, new_head
+from speechft.evaluate.probes.separate import SeparateProbes
 from speechft.recipes.cell import read_cell
 from speechft.recipes.evaluation import SUPERB_RECIPES, evaluation_recipe
 from speechft.tasks import get_task

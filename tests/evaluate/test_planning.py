@@ -10,8 +10,10 @@ from typer.testing import CliRunner
 from speechft.cli import app
 from speechft.encoders import load_encoder
 from speechft.errors import CheckpointError, ConfigError, TaskError
-from speechft.evaluate import checkpoints, evaluate, features, plan_evaluation
-from speechft.evaluate.features import FrozenEncoder
+from speechft.evaluate import evaluate, plan_evaluation
+from speechft.evaluate.data import features
+from speechft.evaluate.data.features import FrozenEncoder
+from speechft.evaluate.probes import checkpoints
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from torch import backends
 from speechft.encoders import load_encoder
 from speechft.errors import ConfigError
 from speechft.evaluate import evaluate
-from speechft.evaluate.features import FrozenEncoder, encoder_autocast, exact_fp32
-from speechft.evaluate.splits import load_splits
-from speechft.evaluate.stacked import StackedProbes
+from speechft.evaluate.data.features import FrozenEncoder, encoder_autocast, exact_fp32
+from speechft.evaluate.data.splits import load_splits
+from speechft.evaluate.probes.stacked import StackedProbes
 from speechft.recipes.cell import read_cell
 from speechft.recipes.evaluation import evaluation_recipe
 from speechft.tasks import get_task

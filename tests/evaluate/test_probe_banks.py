@@ -7,11 +7,11 @@ from evaluate.tone_corpus import INTENT_OPTIONS, make_cut, make_splits, with_int
 
 from speechft.corpora import load_audio
 from speechft.encoders import load_encoder
-from speechft.evaluate.features import FrameFeatures, FrozenEncoder, mean_vectors
-from speechft.evaluate.probes import MeanProbe, Probe, Setting, new_head
-from speechft.evaluate.separate import SeparateProbes
-from speechft.evaluate.splits import load_splits
-from speechft.evaluate.stacked import StackedAdam, StackedProbes
+from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder, mean_vectors
+from speechft.evaluate.data.splits import load_splits
+from speechft.evaluate.probes.bank import MeanProbe, Probe, Setting, new_head
+from speechft.evaluate.probes.separate import SeparateProbes
+from speechft.evaluate.probes.stacked import StackedAdam, StackedProbes
 from speechft.recipes.evaluation import evaluation_recipe
 from speechft.tasks import get_task
 from speechft.tasks.base import LabelSet

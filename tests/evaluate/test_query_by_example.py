@@ -7,10 +7,12 @@ from evaluate.tone_corpus import make_cut, write_splits
 
 from speechft.encoders import load_encoder
 from speechft.errors import ConfigError, TaskError
-from speechft.evaluate import evaluate, features, plan_evaluation, qbe
-from speechft.evaluate.features import FrozenEncoder
-from speechft.evaluate.qbe import NO_OCCURRENCE, SHORT_QUERY
-from speechft.evaluate.score_blocks import ScoreBlocks
+from speechft.evaluate import evaluate, plan_evaluation
+from speechft.evaluate.data import features
+from speechft.evaluate.data.features import FrozenEncoder
+from speechft.evaluate.protocols import qbe
+from speechft.evaluate.protocols.qbe import NO_OCCURRENCE, SHORT_QUERY
+from speechft.evaluate.protocols.score_blocks import ScoreBlocks
 from speechft.recipes.cell import read_cell
 from speechft.recipes.evaluation import evaluation_recipe
 from speechft.tasks import get_task

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from speechft.encoders import import_checkpoint, load_encoder
-from speechft.evaluate.probes import Setting
-from speechft.evaluate.separate import SeparateProbes
+from speechft.evaluate.probes.bank import Setting
+from speechft.evaluate.probes.separate import SeparateProbes
 from speechft.recipes.evaluation import evaluation_recipe
 from speechft.tasks import get_task
 from speechft.tasks.base import LabelSet

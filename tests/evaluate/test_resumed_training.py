@@ -13,13 +13,13 @@ from evaluate.tone_corpus import write_splits
 
 from speechft.encoders import load_encoder
 from speechft.evaluate import evaluate
-from speechft.evaluate.checkpoints import TrainingFile
-from speechft.evaluate.features import FrameFeatures, FrozenEncoder, mean_vectors
-from speechft.evaluate.probes import ProbeBank, Setting, new_head
-from speechft.evaluate.separate import SeparateProbes
-from speechft.evaluate.splits import load_splits
-from speechft.evaluate.stacked import StackedProbes
-from speechft.evaluate.training import train_probes
+from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder, mean_vectors
+from speechft.evaluate.data.splits import load_splits
+from speechft.evaluate.probes.bank import ProbeBank, Setting, new_head
+from speechft.evaluate.probes.checkpoints import TrainingFile
+from speechft.evaluate.probes.separate import SeparateProbes
+from speechft.evaluate.probes.stacked import StackedProbes
+from speechft.evaluate.probes.training import train_probes
 from speechft.recipes.evaluation import evaluation_recipe
 from speechft.tasks import get_task
 
@@ -151,7 +151,7 @@ KILLED_AT = """
 import os, signal, sys, torch
 torch.set_num_threads(1)
 from speechft.evaluate import evaluate
-from speechft.evaluate.stacked import StackedProbes
+from speechft.evaluate.probes.stacked import StackedProbes
 
 original, steps = StackedProbes.train_step, 0
 

@@ -12,7 +12,7 @@ from lhotse.supervision import AlignmentItem
 from speechft.encoders import load_encoder
 from speechft.errors import TaskError
 from speechft.evaluate import evaluate
-from speechft.evaluate.splits import SPLITS, load_splits
+from speechft.evaluate.data.splits import SPLITS, load_splits
 from speechft.tasks import get_task
 
 OPTIONS = {"asr": SMALL, "sf": SMALL, "ic": INTENT_OPTIONS, "pc": {"inventory": "corpus"}}

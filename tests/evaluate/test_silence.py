@@ -6,9 +6,10 @@ from evaluate.tone_corpus import make_cut, write_splits
 
 from speechft.corpora.trials import write_trials
 from speechft.errors import AudioError
-from speechft.evaluate import evaluate, plan_evaluation, silence
-from speechft.evaluate.silence import Silence
-from speechft.evaluate.splits import manifest_hash
+from speechft.evaluate import evaluate, plan_evaluation
+from speechft.evaluate.data import silence
+from speechft.evaluate.data.silence import Silence
+from speechft.evaluate.data.splits import manifest_hash
 
 GAIN = 0.7
 

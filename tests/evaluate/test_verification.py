@@ -8,9 +8,11 @@ from evaluate.tone_corpus import make_cut, write_splits
 from speechft.corpora.trials import Trial, write_trials
 from speechft.encoders import load_encoder
 from speechft.errors import CorpusError, TaskError
-from speechft.evaluate import evaluate, heads, plan_evaluation, verification
-from speechft.evaluate.features import FrozenEncoder
-from speechft.evaluate.verification import VerificationTraining, trial_error_rate, trial_scores
+from speechft.evaluate import evaluate, plan_evaluation
+from speechft.evaluate.data.features import FrozenEncoder
+from speechft.evaluate.probes import heads
+from speechft.evaluate.protocols import verification
+from speechft.evaluate.protocols.verification import VerificationTraining, trial_error_rate, trial_scores
 from speechft.recipes.cell import read_cell
 from speechft.recipes.evaluation import evaluation_recipe
 from speechft.tasks import get_task

@@ -6,7 +6,7 @@ import soundfile
 import torch
 from lhotse import CutSet, Recording, SupervisionSegment
 
-from speechft.encoders.random_encoders import random_encoder
+from speechft.encoders.directory.random_encoders import random_encoder
 
 SAMPLING_RATE = 16_000
 

@@ -6,7 +6,7 @@ import torch
 from finetune.small_pretraining import RECIPE
 from pydantic import ValidationError
 
-from speechft.finetune.augmentation import KNOTS_HZ, Conditions, augment
+from speechft.pretrain.augmentation import KNOTS_HZ, Conditions, augment
 from speechft.recipes.pretraining import Augmentation, PretrainRecipe
 
 NOTHING = Conditions(prob=0.0, response_db=0.0, snr_db=(200.0, 200.0), reverberate=False, mix_prob=0.0, mix_db=(0.0, 0.0))

@@ -61,10 +61,10 @@ def test_every_task_fine_tunes_an_encoder(task, options, columns, theta0, annota
 
 
 def test_dropout_and_augmentation_are_repeated_after_an_interruption(theta0, annotated, tmp_path, monkeypatch):
-    from speechft.finetune.trainer import import_fairseq
+    from speechft.fairseq_plugin.trainer import import_fairseq
 
     import_fairseq()
-    from speechft.finetune.plugin.task import FinetuneTask
+    from speechft.fairseq_plugin.task import FinetuneTask
 
     finetune(theta0, RECIPE, annotated, tmp_path / "whole")
     original = FinetuneTask.optimizer_step
@@ -83,10 +83,10 @@ def test_dropout_and_augmentation_are_repeated_after_an_interruption(theta0, ann
 
 
 def test_features_are_augmented_in_training_only(theta0, annotated):
-    from speechft.finetune.trainer import import_fairseq
+    from speechft.fairseq_plugin.trainer import import_fairseq
 
     import_fairseq()
-    from speechft.finetune.plugin.model import EncoderWithHead
+    from speechft.fairseq_plugin.model import EncoderWithHead
 
     task = get_task("asr", **SMALL, dropout=0.0)
     cuts = load_split(annotated, "train")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from speechft.finetune.freezing import freeze, frozen_parameters, head_only_updates
+from speechft.finetune.method import freeze, frozen_parameters, head_only_updates
 
 
 @pytest.mark.parametrize("family", ["hubert", "wavlm", "wav2vec2", "decoar2"])

@@ -35,10 +35,10 @@ def test_turns_keep_to_the_shares_after_every_batch():
 
 
 def test_each_batch_trains_its_own_head_and_all_train_the_encoder(theta0, corpus, tmp_path, monkeypatch):
-    from speechft.finetune.trainer import import_fairseq
+    from speechft.fairseq_plugin.trainer import import_fairseq
 
     import_fairseq()
-    from speechft.finetune.plugin.criterion import TaskLoss
+    from speechft.fairseq_plugin.criterion import TaskLoss
 
     seen = []
     forward = TaskLoss.forward
@@ -96,7 +96,7 @@ def test_two_tasks_of_one_kind_are_told_apart(theta0, corpus, tmp_path):
 
 def test_interrupted_joint_run_ends_with_the_same_weights(theta0, corpus, tmp_path, monkeypatch):
     finetune(theta0, RECIPE, corpus, tmp_path / "whole", jointly={"sid": corpus})
-    from speechft.finetune.plugin.task import FinetuneTask
+    from speechft.fairseq_plugin.task import FinetuneTask
 
     original = FinetuneTask.optimizer_step
 

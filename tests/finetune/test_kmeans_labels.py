@@ -4,8 +4,8 @@ import soundfile
 import torch
 
 from speechft.errors import TrainingError
-from speechft.finetune import kmeans_labels
-from speechft.finetune.kmeans_labels import (
+from speechft.pretrain import kmeans_labels
+from speechft.pretrain.kmeans_labels import (
     cluster_labels,
     fit_kmeans,
     mfcc_features,

@@ -10,7 +10,7 @@ from finetune.watching import Updates, read_log
 from safetensors.torch import load_file
 
 from speechft.encoders import load_encoder
-from speechft.encoders.random_encoders import random_encoder
+from speechft.encoders.directory.random_encoders import random_encoder
 from speechft.errors import CheckpointError, ConfigError
 from speechft.files.hashes import sha256_file
 from speechft.finetune import finetune
@@ -114,7 +114,7 @@ def test_interrupted_adapters_go_on(theta0, corpus, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         original(task, optimizer, model, update_num)
 
-    from speechft.finetune.plugin.task import FinetuneTask
+    from speechft.fairseq_plugin.task import FinetuneTask
 
     original = FinetuneTask.optimizer_step
     with monkeypatch.context() as patch:
@@ -167,8 +167,8 @@ def test_adapters_do_not_go_with_what_moves_the_encoder_itself(theta0, corpus, t
 
 def movable(name, encoder):
     """What may move in the two phases of a method: tensors and numbers of an encoder."""
-    from speechft.finetune.freezing import head_only_updates
-    from speechft.finetune.plugin.model import EncoderWithHead
+    from speechft.fairseq_plugin.model import EncoderWithHead
+    from speechft.finetune.method import head_only_updates
 
     chosen = recipe(METHODS[name])
     model = EncoderWithHead(encoder, {"sid": torch.nn.Identity()}, chosen)
@@ -183,7 +183,7 @@ def movable(name, encoder):
 
 def test_the_table_of_methods_in_the_guide_is_true(tmp_path):
     """Rows: method, tensors and parameters of HuBERT Base that may move in the first tenth of the updates, and after it."""
-    from speechft.finetune.trainer import import_fairseq
+    from speechft.fairseq_plugin.trainer import import_fairseq
 
     import_fairseq()
     base = random_encoder("hubert", tmp_path / "base", **BASE)

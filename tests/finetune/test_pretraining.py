@@ -11,10 +11,10 @@ from finetune.small_pretraining import RECIPE
 from speechft.corpora import load_split
 from speechft.encoders import load_encoder
 from speechft.errors import ConfigError, TrainingError
+from speechft.fairseq_plugin.trainer import import_fairseq
 from speechft.files.hashes import sha256_file
-from speechft.finetune import pretrain
-from speechft.finetune.pretraining_data import choose_utterances
-from speechft.finetune.trainer import import_fairseq
+from speechft.pretrain import pretrain
+from speechft.pretrain.data import choose_utterances
 from speechft.recipes.pretraining import PretrainRecipe
 
 
@@ -94,7 +94,7 @@ def test_log_has_losses_in_nats(pretrained):
 
 def test_interrupted_pretraining_ends_with_the_same_weights(pretrained, manifests, tmp_path, monkeypatch):
     import_fairseq()
-    from speechft.finetune.plugin.pretraining import RepeatableHubertTask
+    from speechft.fairseq_plugin.pretraining import RepeatableHubertTask
 
     original = RepeatableHubertTask.train_step
 
@@ -176,7 +176,7 @@ def test_scores_of_clusters_are_fairseqs():
     import_fairseq()
     from fairseq.models.hubert.hubert import HubertModel
 
-    from speechft.finetune.plugin.pretraining import RepeatableHubert
+    from speechft.fairseq_plugin.pretraining import RepeatableHubert
 
     generator = torch.Generator().manual_seed(0)
     embeddings, frames = torch.randn(12, 16, generator=generator), torch.randn(30, 16, generator=generator)

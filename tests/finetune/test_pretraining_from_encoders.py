@@ -10,13 +10,13 @@ from finetune.small_pretraining import ARCHITECTURE, BATCHES, RECIPE
 from torch.nn.functional import cosine_similarity
 
 from speechft.encoders import export_checkpoint, load_encoder
-from speechft.encoders.directory import read_pretraining_only, read_source_config, read_tensors
-from speechft.encoders.random_encoders import random_encoder
+from speechft.encoders.directory.layout import read_pretraining_only, read_source_config, read_tensors
+from speechft.encoders.directory.random_encoders import random_encoder
 from speechft.errors import CheckpointError, ConfigError, TrainingError
-from speechft.finetune import continue_pretraining, pretrain
-from speechft.finetune.kmeans_labels import load_centroids, read_waveform
-from speechft.finetune.trainer import import_fairseq
+from speechft.fairseq_plugin.trainer import import_fairseq
 from speechft.merge import merge
+from speechft.pretrain import continue_pretraining, pretrain
+from speechft.pretrain.kmeans_labels import load_centroids, read_waveform
 from speechft.recipes.pretraining import ContinuedPretrainRecipe, PretrainRecipe
 
 SECOND = {"architecture": ARCHITECTURE, "clusters": 6, "updates": 6, "warmup_updates": 2, "validate_every": 4, **BATCHES}
@@ -166,7 +166,7 @@ def test_wav2vec2_keeps_its_quantiser_and_equals_fairseqs_model(models, tmp_path
 @pytest.mark.parametrize("name", ["second", "own", "wav2vec2"])
 def test_interrupted_runs_end_with_the_same_weights(models, manifests, tmp_path, monkeypatch, name):
     import_fairseq()
-    from speechft.finetune.plugin import pretraining as plugin
+    from speechft.fairseq_plugin import pretraining as plugin
 
     def run():
         if name == "second":

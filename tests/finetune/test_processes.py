@@ -14,10 +14,10 @@ import torch
 from finetune.watching import read_log
 from safetensors.torch import load_file
 
-from speechft.encoders.random_encoders import random_encoder
+from speechft.encoders.directory.random_encoders import random_encoder
+from speechft.fairseq_plugin.resuming import newest_checkpoint
 from speechft.files.hashes import sha256_file
 from speechft.finetune import finetune
-from speechft.finetune.resuming import newest_checkpoint
 from speechft.recipes.finetuning import FinetuneRecipe
 
 RECIPE = FinetuneRecipe(task="sid", updates=6, batch_size=8, validate_every=3, peak_lr=1e-3, seed=3, head_only=0.2, early=())
@@ -146,7 +146,7 @@ def test_tensorboard_has_the_numbers_of_the_log(even, theta0, tmp_path):
 def test_a_restart_does_not_write_scalars_twice(even, theta0, tmp_path, monkeypatch):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from speechft.finetune.plugin.task import FinetuneTask
+    from speechft.fairseq_plugin.task import FinetuneTask
 
     original = FinetuneTask.optimizer_step
 

@@ -9,8 +9,8 @@ from lhotse import CutSet, Recording, SupervisionSegment
 from safetensors.torch import load_file
 
 from speechft.encoders import import_checkpoint, load_encoder
+from speechft.fairseq_plugin.trainer import import_fairseq
 from speechft.finetune import finetune
-from speechft.finetune.trainer import import_fairseq
 from speechft.recipes.finetuning import FinetuneRecipe
 from speechft.tasks.base import LabelSet
 from speechft.tasks.er import EmotionRecognition
@@ -41,9 +41,9 @@ def write_split(path, rows, folder):
 def replayed(golden, tmp_path, monkeypatch):
     """The recorded trace and what our trainer did when it was given the recorded batches and initial weights."""
     import_fairseq()
+    from speechft.fairseq_plugin.criterion import TaskLoss
+    from speechft.fairseq_plugin.task import FinetuneTask
     from speechft.finetune import batches
-    from speechft.finetune.plugin.criterion import TaskLoss
-    from speechft.finetune.plugin.task import FinetuneTask
 
     trace = json.loads((golden / "replay/er_finetune.trace.json").read_text())
     labels = {row["path"].removesuffix(".wav"): row["label"] for row in trace["corpus"]["train_json_order"]}

@@ -32,7 +32,7 @@ def interrupted(theta0, corpus, tmp_path_factory):
     work = tmp_path_factory.mktemp("interrupted") / "work"
     with pytest.MonkeyPatch.context() as patch:
         updates = Updates(patch)
-        from speechft.finetune.plugin.task import FinetuneTask
+        from speechft.fairseq_plugin.task import FinetuneTask
 
         step = FinetuneTask.optimizer_step
 

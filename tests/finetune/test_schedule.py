@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from speechft.finetune.schedule import multiplier
+from speechft.finetune.method import multiplier
 
 
 @pytest.mark.parametrize("total", [10, 37, 1000])

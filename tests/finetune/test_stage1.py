@@ -15,14 +15,14 @@ from filelock import FileLock
 
 from speechft.corpora import load_split
 from speechft.encoders import load_encoder
-from speechft.encoders.random_encoders import random_encoder
+from speechft.encoders.directory.random_encoders import random_encoder
 from speechft.errors import ConfigError, CorpusError, TrainingError
+from speechft.fairseq_plugin.trainer import import_fairseq
 from speechft.files.hashes import sha256_file
 from speechft.files.locks import LOCK_SECONDS
 from speechft.finetune import finetune, stage1
 from speechft.finetune.batches import CutDataset
-from speechft.finetune.schedule import multiplier
-from speechft.finetune.trainer import import_fairseq
+from speechft.finetune.method import multiplier
 from speechft.recipes.finetuning import FinetuneRecipe
 from speechft.tasks import get_task
 
@@ -34,7 +34,7 @@ class Spy:
 
     def __init__(self, monkeypatch, before=None):
         import_fairseq()
-        from speechft.finetune.plugin.task import FinetuneTask
+        from speechft.fairseq_plugin.task import FinetuneTask
 
         self.states, self.heads, self.rates, self.norms, self.models = [], [], [], [], []
         original = FinetuneTask.optimizer_step

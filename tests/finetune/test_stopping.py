@@ -13,11 +13,11 @@ import pytest
 from finetune.watching import read_log
 
 from speechft.errors import TrainingError
+from speechft.fairseq_plugin.resuming import newest_checkpoint
+from speechft.fairseq_plugin.stopping import UNVALIDATED
+from speechft.fairseq_plugin.trainer import import_fairseq
 from speechft.files.hashes import sha256_file
 from speechft.finetune import finetune
-from speechft.finetune.resuming import newest_checkpoint
-from speechft.finetune.stopping import UNVALIDATED
-from speechft.finetune.trainer import import_fairseq
 from speechft.recipes.finetuning import FinetuneRecipe
 
 RECIPE = FinetuneRecipe(task="sid", updates=8, batch_size=4, accumulate=3, validate_every=4, peak_lr=2e-3, seed=3)
@@ -38,7 +38,7 @@ def test_sigterm_gives_up_a_slow_step_and_writes_a_checkpoint_within_ten_seconds
 ):
     """The step would take two minutes; it is one of several of its update."""
     import_fairseq()
-    from speechft.finetune.plugin.task import FinetuneTask
+    from speechft.fairseq_plugin.task import FinetuneTask
 
     original = getattr(FinetuneTask, step)
     calls, asked = [], []

@@ -4,7 +4,7 @@ import csv
 
 import torch
 
-from speechft.finetune.trainer import import_fairseq
+from speechft.fairseq_plugin.trainer import import_fairseq
 
 
 def clone(state):
@@ -21,7 +21,7 @@ class Updates:
 
     def __init__(self, monkeypatch):
         import_fairseq()
-        from speechft.finetune.plugin.task import FinetuneTask
+        from speechft.fairseq_plugin.task import FinetuneTask
 
         self.states, self.gradients, self.model = [], [], None
         original = FinetuneTask.optimizer_step

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from speechft.cli import app
 from speechft.encoders import export_checkpoint, import_checkpoint, load_encoder
-from speechft.encoders.random_encoders import random_encoder
+from speechft.encoders.directory.random_encoders import random_encoder
 from speechft.errors import CheckpointError, MergeError, SpeechFTError
 from speechft.files.hashes import sha256_file
 from speechft.merge import merge

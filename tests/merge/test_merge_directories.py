@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from speechft.encoders import load_encoder
-from speechft.encoders.random_encoders import random_encoder
+from speechft.encoders.directory.random_encoders import random_encoder
 from speechft.errors import MergeError, OutputError
 from speechft.files.hashes import sha256_file
 from speechft.merge import merge

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from speechft.cli import app
 from speechft.encoders import load_encoder
-from speechft.encoders.random_encoders import random_encoder
+from speechft.encoders.directory.random_encoders import random_encoder
 from speechft.errors import MergeError, OutputError
 from speechft.merge import METHODS, merge, merge_family
 

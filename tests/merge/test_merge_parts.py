@@ -4,8 +4,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from speechft.encoders.directory import read_shapes
-from speechft.encoders.random_encoders import random_encoder
+from speechft.encoders.directory.layout import read_shapes
+from speechft.encoders.directory.random_encoders import random_encoder
 from speechft.errors import MergeError
 from speechft.merge import get_method, merge_files
 from speechft.merge.parts import alpha_factors

@@ -9,7 +9,7 @@ from conftest import ROOT
 
 from speechft.corpora import load_audio, load_split, prepare_corpus
 from speechft.encoders import load_encoder
-from speechft.encoders.directory import read_tensors
+from speechft.encoders.directory.layout import read_tensors
 from speechft.experiment.schema import load_experiment
 from speechft.files.hashes import sha256_file
 from speechft.recipes.corpora import CorpusRecipe

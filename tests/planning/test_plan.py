@@ -13,7 +13,7 @@ from speechft.cost.plan import plan_experiment
 from speechft.cost.shapes import base_shape, head_arithmetic, shape_of, shape_of_directory
 from speechft.cost.throughput import EncoderSpeed, Throughput, load_throughput, save_device
 from speechft.encoders import load_encoder, random_encoder
-from speechft.encoders.random_encoders import base_sizes
+from speechft.encoders.directory.random_encoders import base_sizes
 from speechft.errors import CheckpointError, ConfigError, SpeechFTError
 from speechft.experiment.schema import load_experiment, parse_experiment
 

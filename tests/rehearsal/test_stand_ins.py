@@ -11,8 +11,8 @@ import soundfile
 from conftest import ROOT
 
 from speechft.corpora import load_split, prepare_corpus
-from speechft.corpora.crema_d import WITHOUT_SOUND
 from speechft.corpora.prepare import read_corpus
+from speechft.corpora.readers.crema_d import WITHOUT_SOUND
 from speechft.downloads.lexicons import CMUDICT
 from speechft.errors import CorpusError
 from speechft.files.hashes import sha256_file

@@ -3,7 +3,7 @@
 import pytest
 
 from speechft.encoders import import_checkpoint, load_encoder
-from speechft.encoders.unpickling import attributes, load_pickle
+from speechft.encoders.checkpoints.unpickling import attributes, load_pickle
 from speechft.errors import CheckpointError
 from speechft.files.hashes import sha256_file
 from speechft.files.structured import read_json

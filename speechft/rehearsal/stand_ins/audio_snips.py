@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from speechft.corpora.audio_snips import FOLDERS, LABELS, SPEAKERS
+from speechft.corpora.readers.audio_snips import FOLDERS, LABELS, SPEAKERS
 from speechft.rehearsal.stand_ins.layout import Layout
 from speechft.rehearsal.stand_ins.sizes import SIZES
 from speechft.rehearsal.stand_ins.speech import MiniSpeech, spread

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from speechft.corpora.crema_d import CLASSES, WITHOUT_SOUND
+from speechft.corpora.readers.crema_d import CLASSES, WITHOUT_SOUND
 from speechft.rehearsal.stand_ins.layout import Layout
 from speechft.rehearsal.stand_ins.sizes import SIZES
 from speechft.rehearsal.stand_ins.speech import RATE, MiniSpeech

@@ -6,7 +6,7 @@ import csv
 import io
 import uuid
 
-from speechft.corpora.fluent_speech_commands import COLUMNS, TABLES
+from speechft.corpora.readers.fluent_speech_commands import COLUMNS, TABLES
 from speechft.rehearsal.stand_ins.layout import Layout, made_up_name
 from speechft.rehearsal.stand_ins.sizes import SIZES
 from speechft.rehearsal.stand_ins.speech import MiniSpeech

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from speechft.corpora.iemocap import FOLDER, SESSIONS
+from speechft.corpora.readers.iemocap import FOLDER, SESSIONS
 from speechft.rehearsal.stand_ins.layout import Layout
 from speechft.rehearsal.stand_ins.sizes import SIZES
 from speechft.rehearsal.stand_ins.speech import MiniSpeech, Recording, spread

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from speechft.corpora.libri2mix import SPLITS
+from speechft.corpora.readers.libri2mix import SPLITS
 from speechft.corpora.rttm import Turn, rttm_line
 from speechft.rehearsal.stand_ins.layout import Layout
 from speechft.rehearsal.stand_ins.sizes import SIZES

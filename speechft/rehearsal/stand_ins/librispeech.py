@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from speechft.corpora.librispeech import PARTS
+from speechft.corpora.readers.librispeech import PARTS
 from speechft.downloads.lexicons import CMUDICT
 from speechft.rehearsal.stand_ins.layout import Layout
 from speechft.rehearsal.stand_ins.sizes import SIZES

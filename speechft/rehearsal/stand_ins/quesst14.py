@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from speechft.corpora.quesst14 import LANGUAGE, QUERIES
+from speechft.corpora.readers.quesst14 import LANGUAGE, QUERIES
 from speechft.rehearsal.stand_ins.layout import Layout
 from speechft.rehearsal.stand_ins.sizes import SIZES
 from speechft.rehearsal.stand_ins.speech import MiniSpeech

@@ -7,7 +7,7 @@ from itertools import count
 
 import numpy as np
 
-from speechft.corpora.speech_commands import NOISE, TEST, TRAINING
+from speechft.corpora.readers.speech_commands import NOISE, TEST, TRAINING
 from speechft.rehearsal.stand_ins.layout import Layout
 from speechft.rehearsal.stand_ins.sizes import SIZES
 from speechft.rehearsal.stand_ins.speech import RATE, MiniSpeech, Recording, spread

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from speechft.corpora.checking import check_corpora
-from speechft.corpora.iemocap import read_iemocap
+from speechft.corpora.readers.iemocap import read_iemocap
 from speechft.errors import CorpusError
 from speechft.tasks import get_task
 

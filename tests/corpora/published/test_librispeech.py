@@ -2,7 +2,7 @@ import pytest
 
 from speechft.corpora import prepare_corpus
 from speechft.corpora.checking import check_corpora
-from speechft.corpora.librispeech import EXPECTED
+from speechft.corpora.readers.librispeech import EXPECTED
 from speechft.errors import CorpusError, TaskError
 
 PARTS = {"train-clean-100": "103-1240", "dev-clean": "84-121123", "test-clean": "61-70968"}

@@ -1,0 +1,195 @@
+"""The mixtures corpus: recordings of several speakers, defined by their sources in a table and mixed when the corpus is prepared."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+
+from speechft.corpora.audio import SAMPLING_RATE, samples_after_resampling
+from speechft.corpora.audio_files import read_mono
+from speechft.corpora.inspection import RecordingFacts, inspect_all
+from speechft.corpora.readers.csv_corpus import LIST_OF_RECORDINGS
+from speechft.corpora.rttm import Turn, rttm_line
+from speechft.corpora.splits import SPLITS
+from speechft.corpora.utterances import Listing, Problem, Utterance
+from speechft.errors import CorpusError
+from speechft.files.atomic import write_text
+from speechft.files.csv_tables import printable, read_table, row_complaints
+from speechft.files.text import on_disk
+from speechft.recipes.corpora import CorpusRecipe
+
+REQUIRED = ("mixture", "path", "speaker", "split", "offset")
+OPTIONAL = ("gain_db", "start", "end")
+AUDIO, TURNS = "audio", "turns.rttm"
+_TOLERANCE_SECONDS = 0.02  # by which a turn may end after its source: tables are rounded
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A row of the table: a recording that sounds in a mixture from `offset` seconds on, `gain` times as loud as it is.
+
+    Its speaker talks from `start` to `end`, in seconds of the source; `end` None is the end of the source.
+    """
+
+    row: int
+    mixture: str
+    path: Path
+    speaker: str
+    split: str
+    offset: float
+    gain: float
+    start: float
+    end: float | None
+
+
+def render_mixtures(recipe: CorpusRecipe, directory: Path) -> Listing:
+    """Mix what the table defines into `directory`/audio, and write all turns to `directory`/turns.rttm.
+
+    A mixture is 16 kHz mono FLAC (16 bits) with the name of its id; sources of other rates are resampled (soxr, HQ). It lasts as long as
+    the last of its sources. Equal tables and sources give equal files. The turns are those of the table, and nothing is estimated.
+
+    Returns:
+        The mixtures with their turns, in the order of the table, and the problems of its rows: sources that are missing or damaged,
+        impossible times, several splits of a mixture, sums beyond full scale.
+
+    Raises:
+        CorpusError: there is no table to speak of (missing file, no header, columns that are missing).
+    """
+    sources, problems = read_sources(recipe)
+    paths = sorted({source.path for source in sources})
+    facts = dict(zip(paths, inspect_all(paths, None, f"checking sources of {recipe.path.name}"), strict=True))
+    problems += [problem for source in sources for problem in _source_problems(source, facts[source.path])]
+    mixtures: dict[str, list[Source]] = {}
+    for source in sources:
+        mixtures.setdefault(source.mixture, []).append(source)
+    for name, parts in mixtures.items():
+        if len(splits := sorted({part.split for part in parts})) > 1:
+            problems.append(Problem(parts[0].row, f"mixture {name!r} is in several splits: {', '.join(splits)}"))
+    if problems:
+        return Listing([], sorted(problems))
+    intact = {path: found for path, found in facts.items() if isinstance(found, RecordingFacts)}
+    utterances = []
+    (directory / AUDIO).mkdir()
+    for name, parts in mixtures.items():
+        samples = _mix(parts)
+        peak = float(np.abs(samples).max())
+        if peak > 1.0:
+            excess = math.ceil(200 * math.log10(peak)) / 10
+            problems.append(Problem(parts[0].row, f"mixture {name!r} is {excess:g} dB beyond full scale; lower gain_db of its sources"))
+        path = directory / AUDIO / f"{name}.flac"
+        soundfile.write(path, samples, SAMPLING_RATE, subtype="PCM_16")
+        turns = tuple(sorted(_turn(part, intact[part.path]) for part in parts))
+        utterances.append(Utterance(parts[0].row, name, path, parts[0].split, turns=turns))
+    write_text(directory / TURNS, "".join(rttm_line(turn) + "\n" for utterance in utterances for turn in utterance.turns))
+    return Listing(utterances, problems)
+
+
+def read_sources(recipe: CorpusRecipe) -> tuple[list[Source], list[Problem]]:
+    """The rows of the table, and the problems of those that cannot be used.
+
+    Raises:
+        CorpusError: there is no table to speak of.
+    """
+    table = read_table(recipe.path, *LIST_OF_RECORDINGS)
+    header = [printable(name) for name in table[0][1]] if table else []
+    missing = [name for name in REQUIRED if name not in header]
+    if missing:
+        columns = f"{', '.join(REQUIRED)}; and it may have {', '.join(OPTIONAL)}"
+        raise CorpusError(f"{recipe.path}: has no column {', '.join(missing)}. A table of mixtures has {columns}.")
+    if len(table) == 1:
+        raise CorpusError(f"{recipe.path}: has a header but no rows.")
+    root = recipe.path.parent if recipe.audio_root is None else recipe.audio_root
+    sources: list[Source] = []
+    problems: list[Problem] = []
+    for row, values in table[1:]:
+        complaints = row_complaints(values, header)
+        cells = {name: value.strip() for name, value in zip(header, values, strict=False)}
+        complaints = complaints or _complaints(cells)
+        problems += [Problem(row, complaint) for complaint in complaints]
+        if not complaints:
+            sources.append(_source(row, cells, root))
+    if recipe.first is not None:
+        names = {split: dict.fromkeys(source.mixture for source in sources if source.split == split) for split in SPLITS}
+        kept = {name for mixtures in names.values() for name in list(mixtures)[: recipe.first]}
+        sources = [source for source in sources if source.mixture in kept]
+    return sources, problems
+
+
+def _complaints(cells: Mapping[str, str]) -> list[str]:
+    complaints = [f"column {name!r} is empty" for name in REQUIRED if not cells[name]]
+    if cells["mixture"] and not _NAME.fullmatch(cells["mixture"]):
+        complaints.append(f"mixture {cells['mixture']!r} names a file: use letters, digits and _ . + -")
+    if len(cells["speaker"].split()) > 1:
+        complaints.append(f"speaker {cells['speaker']!r} holds a space, which ends a name in RTTM")
+    if cells["split"] and cells["split"] not in SPLITS:
+        complaints.append(f"split {cells['split']!r} is none of {', '.join(SPLITS)}")
+    for name in ("offset", *OPTIONAL):
+        if (text := cells.get(name)) and (complaint := _number_complaint(name, text)):
+            complaints.append(complaint)
+    return complaints
+
+
+def _number_complaint(name: str, text: str) -> str | None:
+    what = "decibels" if name == "gain_db" else "seconds, 0 or more"
+    try:
+        value = float(text)
+    except ValueError:
+        return f"{name} {text!r} is not a number of {what}"
+    if not math.isfinite(value) or (value < 0 and name != "gain_db"):
+        return f"{name} is {value:g}, not a number of {what}"
+    return None
+
+
+def _source(row: int, cells: Mapping[str, str], root: Path) -> Source:
+    return Source(
+        row,
+        cells["mixture"],
+        on_disk(root / cells["path"]).resolve(),
+        cells["speaker"],
+        cells["split"],
+        float(cells["offset"]),
+        10 ** (float(cells.get("gain_db") or 0.0) / 20),
+        float(cells.get("start") or 0.0),
+        float(cells["end"]) if cells.get("end") else None,
+    )
+
+
+def _source_problems(source: Source, facts: RecordingFacts | str) -> Iterable[Problem]:
+    if isinstance(facts, str):
+        yield Problem(source.row, facts)
+        return
+    seconds = facts.num_samples / facts.sampling_rate
+    end = seconds if source.end is None else source.end
+    if end > seconds + _TOLERANCE_SECONDS:
+        yield Problem(source.row, f"{source.path}: `end` is {end:g} s, the recording ends at {seconds:g} s")
+    elif source.start >= end:
+        yield Problem(source.row, f"{source.path}: speech is from {source.start:g} s to {end:g} s; it must last longer than 0 s")
+
+
+def _mix(parts: Sequence[Source]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The sum of the sources, (samples,)."""
+    placed = []
+    for part in parts:
+        samples, rate = read_mono(part.path)
+        if rate != SAMPLING_RATE:
+            samples = soxr.resample(samples, rate, SAMPLING_RATE, quality="HQ")
+        placed.append((round(part.offset * SAMPLING_RATE), part.gain * samples))
+    mixture = np.zeros(max(begin + len(samples) for begin, samples in placed))
+    for begin, samples in placed:
+        mixture[begin : begin + len(samples)] += samples
+    return mixture
+
+
+def _turn(source: Source, facts: RecordingFacts) -> Turn:
+    seconds = samples_after_resampling(facts.num_samples, facts.sampling_rate) / SAMPLING_RATE
+    end = seconds if source.end is None else min(source.end, seconds)
+    return Turn(source.mixture, round(source.offset + source.start, 4), round(end - source.start, 4), source.speaker)

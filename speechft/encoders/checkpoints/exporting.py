@@ -1,0 +1,189 @@
+"""Export of encoder directories to fairseq, to s3prl's converted layout and to transformers; nothing is lost on the way."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from speechft.encoders.checkpoints.names import NameMap
+from speechft.encoders.checkpoints.on_the_fly import encoder_directory
+from speechft.encoders.directory.layout import FILES, copy_configuration, load_backbone, read_pretraining_only, read_source_config
+from speechft.encoders.families import fairseq_config, nothing_learnt
+from speechft.errors import CheckpointError, nearest
+from speechft.files.atomic import atomic_directory, atomic_file, scratch_directory
+from speechft.files.output_kinds import EXPORT, PROGRAM
+from speechft.files.outputs import check_file, check_folder
+
+EXPORT_FORMATS = ("fairseq", "s3prl", "transformers")
+_FAIRSEQ_TASKS = {"hubert": "hubert_pretraining", "wav2vec2": "audio_pretraining"}
+SPECIAL_SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>")
+"""What every dictionary of fairseq begins with."""
+
+
+def export_checkpoint(model_dir: str | Path, out: str | Path, format: str = "fairseq") -> None:
+    """Write an encoder directory in another program's format; importing the result gives bit-equal tensors.
+
+    Args:
+        model_dir: the encoder directory, or a directory that transformers wrote.
+        out: the checkpoint file, or for "transformers" the directory.
+        format: "fairseq" (HuBERT and wav2vec 2.0; HuBERT's label dictionaries need fairseq installed), "s3prl" (what s3prl's `*_local`
+            upstreams load, for WavLM and DeCoAR 2.0 their own layouts), or "transformers".
+
+    Raises:
+        CheckpointError: unknown format, damaged directory, an encoder without learnt weights, or a format that the family or the available
+            tensors do not allow.
+    """
+    if format not in EXPORT_FORMATS:
+        raise CheckpointError(
+            f"There is no export format {format!r}.{nearest(format, EXPORT_FORMATS)} Formats: {', '.join(EXPORT_FORMATS)}."
+        )
+    with encoder_directory(model_dir) as found:
+        if format == "transformers":
+            check_folder(out, "export", [model_dir])
+            _refuse_nothing_learnt(load_backbone(found), model_dir)
+            _copy_directory(found, Path(out))
+            return
+        check_file(out, EXPORT, [model_dir])
+        content = checkpoint_content(found, format)
+    with atomic_file(out) as temporary, scratch_directory(out) as scratch:
+        torch.save(content, made := scratch / f"{PROGRAM}.pt")  # the file's name becomes a part of its content
+        made.replace(temporary)
+
+
+def checkpoint_content(model_dir: str | Path, format: str) -> dict[str, Any]:
+    """What a checkpoint file of an encoder directory holds, in the layout of "fairseq" or "s3prl".
+
+    Raises:
+        CheckpointError: as in `export_checkpoint`.
+    """
+    backbone = load_backbone(model_dir)
+    _refuse_nothing_learnt(backbone, model_dir)
+    tensors = {**fairseq_tensors(backbone), **read_pretraining_only(model_dir)}
+    source = _complete_source(read_source_config(model_dir), backbone.config, tensors, model_dir)
+    return _fairseq_content(source, tensors) if format == "fairseq" else _s3prl_content(source, tensors)
+
+
+def _refuse_nothing_learnt(backbone: torch.nn.Module, model_dir: str | Path) -> None:
+    config: Any = backbone.config
+    if (refusal := nothing_learnt(config.model_type, model_dir, "export")) is not None:
+        raise CheckpointError(refusal)
+
+
+def fairseq_tensors(backbone: torch.nn.Module) -> dict[str, Tensor]:
+    """The tensors of a backbone under fairseq's names.
+
+    Raises:
+        CheckpointError: the backbone has a tensor that fairseq does not know.
+    """
+    config: Any = backbone.config
+    names = NameMap(config.model_type, getattr(config, "feat_extract_norm", None))
+    renamed = {}
+    for name, tensor in backbone.state_dict().items():
+        target = names.to_fairseq(name)
+        if target is None:
+            raise CheckpointError(f"Tensor {name} has no counterpart in fairseq. Export with format='transformers'.")
+        renamed[target] = tensor
+    return renamed
+
+
+def _complete_source(source: dict[str, Any], config: Any, tensors: Mapping[str, Tensor], model_dir: str | Path) -> dict[str, Any]:
+    """Configuration sections as the source had them, or made from the transformers configuration when it had none."""
+    family = config.model_type
+    if family in _FAIRSEQ_TASKS and "final_proj.weight" not in tensors:
+        raise CheckpointError(
+            f"{model_dir}: lacks the tensors that only pre-training uses (final_proj, ...), without which neither fairseq nor s3prl "
+            "loads a checkpoint. Export with format='transformers', or start from a checkpoint that has them."
+        )
+    model_cfg = dict(source.get("model_cfg") or {})
+    task_cfg = dict(source.get("task_cfg") or {})
+    for key, value in {**fairseq_config(config), **_pretraining_sizes(family, tensors)}.items():
+        model_cfg.setdefault(key, value)
+    if family == "hubert":
+        # fairseq's default refers to the task; only pre-training uses the rate of the labels.
+        model_cfg.setdefault("label_rate", task_cfg.get("label_rate", 50.0))
+    task_cfg.setdefault("sample_rate", 16_000)
+    task_cfg.setdefault("normalize", bool(config.speechft_normalize))
+    dictionaries = source.get("dictionaries") or []
+    if family == "hubert" and not dictionaries and "label_embs_concat" in tensors:
+        # Only the number of symbols matters: it sizes label_embs_concat.
+        extra = len(tensors["label_embs_concat"]) - len(SPECIAL_SYMBOLS)
+        dictionaries = [{"symbols": [*SPECIAL_SYMBOLS, *map(str, range(extra))]}]
+    return {
+        "family": family,
+        "model_cfg": model_cfg,
+        "task_cfg": task_cfg,
+        "dictionaries": dictionaries,
+        "cfg": (source.get("sections") or {}).get("cfg") or {},
+    }
+
+
+def _pretraining_sizes(family: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    if family not in _FAIRSEQ_TASKS:
+        return {}
+    sizes: dict[str, Any] = {"final_dim": tensors["final_proj.weight"].shape[0]}
+    if "quantizer.vars" in tensors:
+        # Two groups in all published models; with one group the product of the sizes is the same but the meaning is not.
+        sizes |= {"quantize_targets": True, "latent_groups": 2, "latent_vars": tensors["quantizer.vars"].shape[1] // 2}
+    return sizes
+
+
+def _s3prl_content(source: Mapping[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
+    if source["family"] == "decoar2":
+        return {"model": tensors}
+    if source["family"] == "wavlm":
+        return {"cfg": source["model_cfg"], "model": tensors}
+    content = {"task_cfg": source["task_cfg"], "model_cfg": source["model_cfg"], "model_weight": tensors}
+    if source["family"] == "hubert":
+        content["dictionaries_symbols"] = [list(dictionary["symbols"]) for dictionary in source["dictionaries"]]
+    return content
+
+
+def _fairseq_content(source: Mapping[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
+    family = source["family"]
+    if family not in _FAIRSEQ_TASKS:
+        raise CheckpointError(f"fairseq has no {family} model. Export with format='s3prl' (the model's own layout) or 'transformers'.")
+    task = {"_name": _FAIRSEQ_TASKS[family], "data": "", **source["task_cfg"]}
+    model = {"_name": family, **source["model_cfg"]}
+    state = {"dictionaries": [_fairseq_dictionary(item) for item in source["dictionaries"]]} if family == "hubert" else {}
+    history = {"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}
+    return {
+        "args": None,
+        "cfg": {**source["cfg"], "task": task, "model": model},
+        "model": tensors,
+        "criterion": None,
+        "optimizer_history": [history],
+        "task_state": state,
+        "extra_state": {"train_iterator": {"epoch": 1}},
+        "last_optimizer_state": None,
+    }
+
+
+def _fairseq_dictionary(saved: Mapping[str, Any]) -> Any:
+    """An object of fairseq's own Dictionary class with the saved symbols, as its checkpoints hold them."""
+    try:
+        from fairseq.data.dictionary import Dictionary
+    except ImportError as error:
+        raise CheckpointError("Export of HuBERT to fairseq needs fairseq installed; format='s3prl' does not.") from error
+    dictionary = Dictionary(add_special_symbols=False)
+    symbols = list(saved["symbols"])
+    counts = saved.get("count") or [1] * len(symbols)
+    dictionary.symbols, dictionary.count = symbols, list(counts)
+    dictionary.indices = {symbol: index for index, symbol in enumerate(symbols)}
+    for attribute, symbol in zip(("bos_index", "pad_index", "eos_index", "unk_index"), SPECIAL_SYMBOLS, strict=True):
+        if symbol in dictionary.indices:
+            setattr(dictionary, attribute, dictionary.indices[symbol])
+    dictionary.nspecial = sum(symbol in SPECIAL_SYMBOLS for symbol in symbols)
+    return dictionary
+
+
+def _copy_directory(model_dir: Path, out: Path) -> None:
+    with atomic_directory(out, "export") as temporary:
+        copy_configuration(model_dir, temporary)
+        for file in FILES:
+            if (model_dir / file).exists() and not (temporary / file).exists():
+                shutil.copyfile(model_dir / file, temporary / file)

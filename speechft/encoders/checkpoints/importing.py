@@ -1,0 +1,127 @@
+"""Import of published and fine-tuned checkpoints into encoder directories."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from speechft.encoders.checkpoints.adapter_directory import import_adapter
+from speechft.encoders.checkpoints.names import NameMap, as_float32
+from speechft.encoders.checkpoints.on_the_fly import encoder_directory
+from speechft.encoders.checkpoints.sources import FORMATS, Source, read_source
+from speechft.encoders.checkpoints.transformers_directory import import_directory, stored_in_half
+from speechft.encoders.checkpoints.weight_files import described_directory, is_adapter
+from speechft.encoders.directory.layout import read_config, write_encoder
+from speechft.encoders.directory.provenance import make_provenance
+from speechft.encoders.families import fairseq_config, get_family, nothing_learnt, transformers_config
+from speechft.errors import CheckpointError, nearest
+from speechft.files.outputs import check_folder
+
+logger = logging.getLogger(__name__)
+
+
+def import_checkpoint(
+    source: str | Path,
+    out_dir: str | Path,
+    family: str | None = None,
+    format: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    like: str | Path | None = None,
+) -> None:
+    """Turn a checkpoint into an encoder directory; nothing is loaded partially and no code of the file runs.
+
+    Args:
+        source: fairseq `.pt` (`args` or `cfg` style; of a model with a head the encoder), s3prl's converted layout, an s3prl run
+            checkpoint, WavLM's or DeCoAR 2.0's `.pt`, a bare state dict with their names (`.pt` or `.safetensors`), a transformers
+            directory (of a model with a head the encoder) or a weight file in it, or a LoRA or DoRA adapter that peft wrote.
+        out_dir: the encoder directory; an older one of `import_checkpoint` is replaced.
+        family: "hubert", "wav2vec2", "wavlm" or "decoar2"; default: from the content, against which it is checked.
+        format: one of speechft.encoders.checkpoints.sources.FORMATS; default: from the content, against which it is checked.
+        config: keys of the layout's own model configuration, and `normalize`, for what the file does not carry.
+        like: the model that `source` was fine-tuned from, as an encoder directory or transformers directory: layouts that carry no
+            configuration take its, and adapters are merged into it.
+
+    Raises:
+        CheckpointError: unreadable, unsafe or damaged file, another family or format than asked for, tensors that are not finite, that are
+            missing, that have a wrong shape, or that belong to no known part of the model.
+    """
+    path = Path(source)
+    if format is not None and format not in FORMATS:
+        raise CheckpointError(f"There is no format {format!r}.{nearest(format, FORMATS)} Formats: {', '.join(FORMATS)}.")
+    path = described_directory(path)
+    check_folder(out_dir, "import", [path, like])
+    with encoder_directory(like) if like else nullcontext() as base:
+        if is_adapter(path):
+            if format is not None or config:
+                raise CheckpointError(f"{path}: is an adapter that peft wrote. Leave `format` and `config` out.")
+            import_adapter(path, out_dir, base, family)
+            return
+        settings = _settings(base) if base else None
+        family = family or (str(read_config(base).model_type) if base else None)
+    if path.is_dir():
+        import_directory(path, out_dir, family, format, config, settings)
+        return
+    checkpoint = read_source(path, family, format, config, settings)
+    backbone, pretraining_only = split_tensors(checkpoint, str(path))
+    backbone_config = transformers_config(
+        checkpoint.family, checkpoint.model_cfg, normalize=checkpoint.normalize, mask_embedding="masked_spec_embed" in backbone
+    )
+    logger.info(
+        "%s: %s checkpoint of a %s model, %d tensors: %d of the encoder, %d only for pre-training",
+        path.name,
+        checkpoint.format,
+        checkpoint.family,
+        len(checkpoint.tensors),
+        len(backbone),
+        len(pretraining_only),
+    )
+    given = {"config": dict(config)} if config else {}
+    recipe = {"family": checkpoint.family, "format": checkpoint.format, **given, **stored_in_half(checkpoint.tensors)}
+    write_encoder(
+        out_dir,
+        tensors=backbone,
+        config=backbone_config,
+        pretraining_only=pretraining_only,
+        source_config=checkpoint.to_json(),
+        provenance=make_provenance("import", {"checkpoint": path}, recipe),
+        where=str(path),
+    )
+
+
+def _settings(model_dir: Path) -> dict[str, Any]:
+    """The configuration of an encoder directory in fairseq's words, `normalize` included."""
+    config = read_config(model_dir)
+    if (refusal := nothing_learnt(config.model_type, model_dir, "start from")) is not None:
+        raise CheckpointError(refusal)
+    return {**fairseq_config(config), "normalize": bool(getattr(config, "speechft_normalize", False))}
+
+
+def split_tensors(checkpoint: Source, where: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Tensors of the backbone under transformers' names (float32), and those only for pre-training under their own.
+
+    Raises:
+        CheckpointError: a tensor belongs to neither, or has a dtype that float32 cannot hold.
+    """
+    family = get_family(checkpoint.family)
+    mode = checkpoint.model_cfg.get("extractor_mode")
+    names = NameMap(family.name, None if family.name == "decoar2" else "layer" if mode == "layer_norm" else "group")
+    backbone: dict[str, Tensor] = {}
+    pretraining_only: dict[str, Tensor] = {}
+    unknown = []
+    for name, tensor in checkpoint.tensors.items():
+        target = names.to_transformers(name)
+        if target is not None:
+            backbone[target] = as_float32(tensor, name, where)
+        elif name.startswith(family.pretraining_only):
+            pretraining_only[name] = tensor
+        else:
+            unknown.append(name)
+    if unknown:
+        shown = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
+        raise CheckpointError(f"{where}: tensors that no {family.name} encoder has: {shown}. Is it another kind of model, or fine-tuned?")
+    return backbone, pretraining_only

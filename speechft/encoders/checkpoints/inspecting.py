@@ -1,0 +1,83 @@
+"""What is in a checkpoint or an encoder directory, told without running anything that it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from speechft.encoders.checkpoints.sources import detect_family, detect_format, encoder_inside
+from speechft.encoders.checkpoints.unpickling import attributes, is_state_dict, load_pickle
+from speechft.encoders.checkpoints.weight_files import is_adapter, read_adapter_weights, read_model_weights
+from speechft.encoders.directory.layout import PRETRAINING_ONLY, PROVENANCE, read_config, read_tensors
+from speechft.errors import CheckpointError, missing_file
+from speechft.files.hashes import sha256_file
+from speechft.files.structured import read_json
+
+
+def inspect_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Describe a checkpoint file, a safetensors file, an encoder directory, or a directory of transformers or peft.
+
+    Returns:
+        Plain JSON: `path` (its name), `format`, `family` (None when unknown), `tensors`, `parameters`, `dtypes`, `bytes`, `sha256` (of
+        each file), and for an encoder directory `provenance`.
+
+    Raises:
+        CheckpointError: missing, damaged or unsafe file; the message of the last names the offending global.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _directory(path)
+    if not path.is_file():
+        raise CheckpointError(missing_file(path, "to inspect", "Name an existing checkpoint or encoder directory."))
+    if path.suffix == ".safetensors":
+        tensors = read_tensors(path)
+        return _describe(path, "safetensors", detect_family(list(tensors), {}), tensors, [path])
+    content = load_pickle(path)
+    format = detect_format(content)
+    tensors = _weights(content, format)
+    names = [name.removeprefix("model.") for name in encoder_inside(tensors)[0]]
+    cfg = _model_cfg(content)
+    return _describe(path, format, detect_family(names, cfg), tensors, [path])
+
+
+def _directory(path: Path) -> dict[str, Any]:
+    if is_adapter(path):
+        files, tensors = read_adapter_weights(path)
+        return {**_describe(path, "peft", None, tensors, files), "provenance": None}
+    config = read_config(path)
+    files, tensors = read_model_weights(path)
+    if (path / PRETRAINING_ONLY).is_file():
+        files, tensors = [*files, path / PRETRAINING_ONLY], {**tensors, **read_tensors(path / PRETRAINING_ONLY)}
+    provenance = read_json(path / PROVENANCE) if (path / PROVENANCE).is_file() else None
+    format = "encoder directory" if provenance else "transformers"
+    return {**_describe(path, format, config.model_type, tensors, files), "provenance": provenance}
+
+
+def _describe(path: Path, format: str | None, family: str | None, tensors: Mapping[str, Tensor], files: list[Path]) -> dict[str, Any]:
+    return {
+        "path": path.name,
+        "format": format,
+        "family": family,
+        "tensors": len(tensors),
+        "parameters": sum(tensor.numel() for tensor in tensors.values()),
+        "dtypes": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()}),
+        "bytes": sum(file.stat().st_size for file in files),
+        "sha256": {file.name: sha256_file(file) for file in files},
+    }
+
+
+def _weights(content: Any, format: str | None) -> dict[str, Tensor]:
+    found = content
+    if isinstance(content, Mapping) and format not in (None, "transformers", "state_dict"):
+        found = content.get({"s3prl": "model_weight", "s3prl_run": "Upstream"}.get(str(format), "model"))
+    return dict(found) if is_state_dict(found) else {}
+
+
+def _model_cfg(content: Any) -> dict[str, Any]:
+    if not isinstance(content, Mapping):
+        return {}
+    cfg = attributes(content.get("cfg"))
+    return attributes(content.get("model_cfg")) or attributes(cfg.get("model")) or attributes(content.get("args")) or cfg

@@ -1,0 +1,64 @@
+"""Models that are no encoder directories, imported for as long as they are needed."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from speechft.encoders.families import FAMILIES
+from speechft.errors import SpeechFTError
+from speechft.files.structured import read_json
+
+
+def needs_import(path: Path) -> bool:
+    """Whether `path` is a directory that transformers or peft wrote: what import makes of it is then the encoder.
+
+    Directories of our layout, and such that are no model at all, are used as they are; what reads them says what is wrong with them.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    from speechft.encoders.checkpoints.transformers_directory import OLD_NAMES
+    from speechft.encoders.checkpoints.weight_files import has_weights, is_adapter
+    from speechft.encoders.directory.layout import CONFIG, PROVENANCE, WEIGHTS
+
+    if is_adapter(path):
+        return True
+    if not (path / CONFIG).is_file() or (path / PROVENANCE).exists() or not has_weights(path):
+        return False
+    try:
+        config = read_json(path / CONFIG)
+    except (SpeechFTError, RecursionError):
+        return False
+    family = config.get("model_type") if isinstance(config, dict) else None
+    if not isinstance(family, str) or (family in FAMILIES and not FAMILIES[family].learned):
+        return False
+    if "speechft_normalize" not in config or not (path / WEIGHTS).is_file():
+        return True
+    try:
+        with safe_open(path / WEIGHTS, framework="pt") as file:
+            return any(name.startswith(f"{family}.") or name.endswith(OLD_NAMES) for name in file.keys())  # noqa: SIM118
+    except (SafetensorError, OSError):
+        return False
+
+
+@contextmanager
+def encoder_directory(path: str | Path) -> Iterator[Path]:
+    """The encoder directory of a model: `path` itself, or for a directory that transformers wrote what import makes of it.
+
+    The latter lies in the folder for temporary files while the block runs.
+
+    Raises:
+        CheckpointError: it cannot be imported.
+    """
+    path = Path(path)
+    if not needs_import(path):
+        yield path
+        return
+    from speechft.encoders.checkpoints.importing import import_checkpoint
+
+    with tempfile.TemporaryDirectory(prefix="speechft-") as scratch:
+        imported = Path(scratch) / path.resolve().name
+        import_checkpoint(path, imported)
+        yield imported

@@ -1,0 +1,318 @@
+"""What a checkpoint file holds, in the same words for every layout."""
+
+from __future__ import annotations
+
+import ast
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from speechft.encoders.checkpoints.inference import infer_model_cfg
+from speechft.encoders.checkpoints.names import NameMap
+from speechft.encoders.checkpoints.transformers_directory import split_head, tell_head
+from speechft.encoders.checkpoints.unpickling import attributes, is_state_dict, load_pickle, plain
+from speechft.encoders.directory.layout import read_tensors
+from speechft.encoders.directory.limits import check_names
+from speechft.encoders.families import LEARNED_FAMILIES, get_family
+from speechft.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+FORMATS = ("fairseq", "s3prl", "s3prl_run", "wavlm", "decoar2", "state_dict", "transformers")
+_WITHOUT_CONFIGURATION = ("s3prl_run", "decoar2", "state_dict", "transformers")
+# fairseq's models with an encoder of a family inside; but for the first two, they have a head.
+_ARCHITECTURES = {
+    "hubert": "hubert",
+    "wav2vec2": "wav2vec2",
+    "hubert_ctc": "hubert",
+    "hubert_seq2seq": "hubert",
+    "wav2vec_ctc": "wav2vec2",
+    "wav2vec_seq2seq": "wav2vec2",
+    "wav2vec2_ctc": "wav2vec2",
+}
+_INSIDE = "w2v_model."
+"""What fairseq's models with a head put before the names of the encoder, behind the name of their own part."""
+_PREFIXES = ("module.", "model.")
+# Settings of the audio task among the flat arguments of old fairseq checkpoints.
+_TASK_KEYS = ("normalize", "sample_rate", "enable_padding", "max_sample_size", "min_sample_size", "label_rate", "random_crop", "pad_audio")
+
+
+@dataclass
+class Source:
+    """A checkpoint in fairseq's words: tensors under fairseq's names, `model_cfg` and `task_cfg` as s3prl calls them.
+
+    `sections`: the whole `cfg` or `args` of a fairseq file. `dictionaries`: symbols (and counts) of the pre-training labels.
+    """
+
+    family: str
+    format: str
+    tensors: dict[str, Tensor]
+    model_cfg: dict[str, Any]
+    task_cfg: dict[str, Any]
+    dictionaries: list[dict[str, Any]] = field(default_factory=list)
+    sections: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def normalize(self) -> bool:
+        """Whether waveforms are normalised. WavLM keeps it with the model, the others with the task."""
+        return bool(self.model_cfg.get("normalize") if self.family == "wavlm" else self.task_cfg.get("normalize"))
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the tensors, as `source_config.json` stores it."""
+        return {
+            "schema": 1,
+            "family": self.family,
+            "format": self.format,
+            "model_cfg": self.model_cfg,
+            "task_cfg": self.task_cfg,
+            "dictionaries": self.dictionaries,
+            "sections": self.sections,
+        }
+
+
+def read_source(
+    path: Path, family: str | None, format: str | None, config: Mapping[str, Any] | None, default: Mapping[str, Any] | None = None
+) -> Source:
+    """Read a checkpoint file of any layout.
+
+    Args:
+        path: the file.
+        family: checked against the content; decides where the content does not.
+        format: one of FORMATS; checked against the content.
+        config: keys of the layout's own model configuration (and `normalize`) that the file does not carry.
+        default: the whole configuration of a layout that carries none; without it, it is told from shapes and published models.
+
+    Raises:
+        CheckpointError: unreadable or unknown layout, another family or format than asked for, or a `config` that contradicts the file.
+    """
+    content = read_tensors(path) if path.suffix == ".safetensors" else load_pickle(path)
+    found = detect_format(content)
+    if found is None:
+        raise CheckpointError(f"{path}: holds no encoder checkpoint of a known layout{_keys(content)}. Layouts: {', '.join(FORMATS)}.")
+    if format is not None and format != found:
+        raise CheckpointError(f"{path}: is a {found} checkpoint, not {format}. Leave `format` out or name the right one.")
+    if found == "transformers" and default is None:
+        raise CheckpointError(
+            f"{path}: holds bare transformers weights. Import the directory that has its config.json beside it, or name the model that it "
+            "was fine-tuned from with --base."
+        )
+    source = _READERS[found](content, path)
+    check_names(source.tensors, path)
+    source.family = _settle_family(source, family, path)
+    carried = {**source.task_cfg, **source.model_cfg}
+    carries_none = not source.model_cfg or source.format in _WITHOUT_CONFIGURATION
+    lacking = {key: value for key, value in (default or {}).items() if key not in carried} if carries_none else {}
+    _complete(source, {**lacking, **(config or {})}, path)
+    return source
+
+
+def detect_format(content: Any) -> str | None:
+    """The layout of a loaded checkpoint, None when it is no known one."""
+    if not isinstance(content, Mapping):
+        return None
+    if is_state_dict(content.get("model_weight")):
+        return "s3prl"
+    if "Upstream" in content or "Downstream" in content:
+        return "s3prl_run"
+    if is_state_dict(content.get("model")):
+        cfg = attributes(content.get("cfg"))
+        if "encoder_layers" in cfg:
+            return "wavlm"
+        if cfg.get("model") is not None or content.get("args") is not None:
+            return "fairseq"
+        return "decoar2" if "cfg" not in content else None
+    if not is_state_dict(content):
+        return None
+    if any(".self_attn.k_proj." in name for name in content):
+        return "state_dict"
+    return "transformers" if any(".attention.k_proj." in name for name in content) else None
+
+
+def detect_family(names: list[str], model_cfg: Mapping[str, Any]) -> str | None:
+    """The family that the fairseq tensor names, or else the keys of the configuration, belong to."""
+    if any(".grep_a" in name for name in names):
+        return "wavlm"
+    if not any(name.startswith("feature_extractor.") for name in names):
+        return "decoar2" if "post_extract_proj.weight" in names else None
+    named = _ARCHITECTURES.get(_architecture(model_cfg))
+    if any(name.startswith(("quantizer.", "project_q.")) for name in names) or named == "wav2vec2" or "num_negatives" in model_cfg:
+        return "wav2vec2"
+    if "label_embs_concat" in names or named == "hubert" or "untie_final_proj" in model_cfg:
+        return "hubert"
+    return None
+
+
+def _architecture(model_cfg: Mapping[str, Any]) -> str:
+    """The name of a fairseq model."""
+    return str(model_cfg.get("_name") or model_cfg.get("arch") or "")
+
+
+def encoder_inside(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Tensors of the encoder of a fairseq model under its own names, and names of what a model with a head has beside it."""
+    found = next((name for name in tensors if _INSIDE in name), None)
+    if found is None:
+        return dict(tensors), []
+    prefix = found[: found.index(_INSIDE) + len(_INSIDE)]
+    encoder = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    return encoder, [name for name in tensors if not name.startswith(prefix)]
+
+
+def _settle_family(source: Source, given: str | None, path: Path) -> str:
+    found = source.family or detect_family(list(source.tensors), source.model_cfg)
+    if given is not None and not get_family(given).learned:
+        raise CheckpointError(f"{path}: there are no {given} checkpoints, it is computed. Make the encoder with `speechft fbank`.")
+    if found is None and given is None:
+        raise CheckpointError(f"{path}: its family cannot be told from its content. Give family=, one of {', '.join(LEARNED_FAMILIES)}.")
+    if found is not None and given is not None and found != given:
+        raise CheckpointError(f"{path}: holds a {found} model, not {given}. Leave `family` out or name the right one.")
+    return str(found or given)
+
+
+def _complete(source: Source, given: dict[str, Any], path: Path) -> None:
+    """Put `given` into a configuration, and what shapes tell where a layout carries no configuration at all."""
+    carried = {**source.task_cfg, **source.model_cfg}
+    for key, value in given.items():
+        if carried.get(key, value) != value:
+            raise CheckpointError(f"{path}: config says {key}={value!r}, the checkpoint itself says {carried[key]!r}. Drop it from config.")
+    section = source.model_cfg if source.family in ("wavlm", "decoar2") else source.task_cfg
+    if "normalize" in given:
+        section["normalize"] = given.pop("normalize")
+    if not source.model_cfg or source.format in _WITHOUT_CONFIGURATION:
+        inferred = infer_model_cfg(source.family, source.tensors, given)
+        section.setdefault("normalize", inferred.pop("normalize"))
+        source.model_cfg = {**inferred, **source.model_cfg}
+        shown = {key: source.model_cfg[key] for key in ("encoder_attention_heads", "layer_norm_first")}
+        logger.warning("%s carries no configuration; taken from shapes and published models: %s, %s", path.name, shown, section)
+    source.model_cfg.update(given)
+
+
+def _read_s3prl(content: Mapping[str, Any], _path: Path) -> Source:
+    symbols = content.get("dictionaries_symbols") or []
+    return Source(
+        "",
+        "s3prl",
+        dict(content["model_weight"]),
+        plain(attributes(content.get("model_cfg"))),
+        plain(attributes(content.get("task_cfg"))),
+        [{"symbols": [str(symbol) for symbol in dictionary]} for dictionary in symbols],
+    )
+
+
+def _read_wavlm(content: Mapping[str, Any], _path: Path) -> Source:
+    return Source("", "wavlm", dict(content["model"]), plain(attributes(content["cfg"])), {})
+
+
+def _read_decoar2(content: Mapping[str, Any], _path: Path) -> Source:
+    return Source("", "decoar2", dict(content["model"]), {}, {})
+
+
+def _read_run(content: Mapping[str, Any], path: Path) -> Source:
+    tensors: Any = content.get("Upstream")
+    if not is_state_dict(tensors):
+        raise CheckpointError(
+            f"{path}: holds no weights of an upstream: it was frozen, so nothing was fine-tuned. Import the upstream's own checkpoint."
+        )
+    tensors = _fairseq_names(_without_prefixes(tensors), path)
+    upstream = str(attributes(content.get("Args")).get("upstream", "")).removeprefix("hf_")
+    family = next((name for name in LEARNED_FAMILIES if upstream.startswith(name)), "")
+    return Source(detect_family(list(tensors), {}) or family, "s3prl_run", tensors, {}, {})
+
+
+def _read_state_dict(content: Mapping[str, Any], _path: Path) -> Source:
+    return Source("", "state_dict", _without_prefixes(content), {}, {})
+
+
+def _read_bare(content: Mapping[str, Any], path: Path) -> Source:
+    return Source("", "transformers", _fairseq_names(_without_prefixes(content), path), {}, {})
+
+
+def _fairseq_names(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Tensors under fairseq's names where they have those of transformers, without a head; unknown names stay, to be refused."""
+    if not any(".attention.k_proj." in name for name in tensors):
+        return tensors
+    encoder, head = split_head(tensors)
+    tell_head(head, str(path))
+    mode = "layer" if "feature_extractor.conv_layers.1.layer_norm.weight" in encoder else "group"
+    names = NameMap("wavlm", mode)  # whose names are those of all families
+    return {names.to_fairseq(name) or name: tensor for name, tensor in encoder.items()}
+
+
+def _without_prefixes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Names without what wrappers (DistributedDataParallel, s3prl's expert) put before all of them."""
+    for prefix in _PREFIXES:
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return dict(tensors)
+
+
+def _read_fairseq(content: Mapping[str, Any], path: Path) -> Source:
+    cfg, args = plain(content.get("cfg")), plain(content.get("args"))
+    outer = cfg if isinstance(cfg, dict) and cfg.get("model") else args
+    model_cfg, task_cfg, sections = _sections(outer, path)
+    architecture = _architecture(model_cfg)
+    if architecture and architecture not in _ARCHITECTURES:
+        supported = ", ".join(_ARCHITECTURES)
+        raise CheckpointError(f"{path}: fairseq model {architecture!r} holds no encoder that is supported. Supported: {supported}.")
+    tensors, head = encoder_inside(content["model"])
+    tell_head(head, str(path))
+    family = _ARCHITECTURES.get(architecture, "")
+    if head:
+        # The configuration of the encoder lies inside of that of the model; very old files lack it.
+        inside = model_cfg.get("w2v_args")
+        normalize = {key: section[key] for section in (model_cfg, task_cfg) for key in ("normalize",) if key in section}
+        model_cfg, task_cfg, sections = _sections(inside, path) if inside else ({}, {}, {})
+        task_cfg = {**normalize, **task_cfg}
+    if isinstance(model_cfg.get("latent_temp"), str):
+        model_cfg = {**model_cfg, "latent_temp": _temperatures(model_cfg["latent_temp"], path)}
+    task_state = attributes(content.get("task_state"))
+    dictionaries = [] if head else [_dictionary(attributes(item)) for item in task_state.get("dictionaries") or []]
+    return Source(family, "fairseq", tensors, model_cfg, task_cfg, dictionaries, sections)
+
+
+def _sections(outer: Any, path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Model and task of a fairseq configuration, and all of it: of sections (`cfg`) or, before 2021, flat (`args`)."""
+    if isinstance(outer, dict) and outer.get("model"):
+        model_cfg, task_cfg, sections = outer["model"], outer.get("task") or {}, {"cfg": outer}
+    else:
+        model_cfg, sections = outer or {}, {"args": outer}
+        task_cfg = {key: model_cfg[key] for key in _TASK_KEYS if key in model_cfg}
+    if not isinstance(model_cfg, dict) or not isinstance(task_cfg, dict):
+        raise CheckpointError(f"{path}: its fairseq configuration is not readable. Convert the checkpoint with a current fairseq first.")
+    return dict(model_cfg), dict(task_cfg), sections
+
+
+def _temperatures(text: str, path: Path) -> list[float]:
+    """The temperatures of a quantizer, which old files hold as text."""
+    try:
+        found = ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        found = None
+    if not isinstance(found, list | tuple) or not all(isinstance(value, int | float) for value in found):
+        raise CheckpointError(f"{path}: latent_temp={text[:80]!r} is no list of numbers. The configuration is damaged.")
+    return list(found)
+
+
+def _dictionary(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Symbols and counts of fairseq's Dictionary, as they are."""
+    counts = {"count": [int(count) for count in state["count"]]} if "count" in state else {}
+    return {"symbols": [str(symbol) for symbol in state.get("symbols", [])], **counts}
+
+
+_READERS = {
+    "s3prl": _read_s3prl,
+    "wavlm": _read_wavlm,
+    "decoar2": _read_decoar2,
+    "s3prl_run": _read_run,
+    "fairseq": _read_fairseq,
+    "state_dict": _read_state_dict,
+    "transformers": _read_bare,
+}
+
+
+def _keys(content: Any) -> str:
+    if not isinstance(content, Mapping):
+        return f" (its content is a {type(content).__name__})"
+    return f" (its keys: {', '.join(repr(key).strip(chr(39)) for key in list(content)[:8])})"

@@ -1,0 +1,172 @@
+"""Import of transformers directories: bare encoders, models for pre-training or with a head, and our own encoder directories."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from speechft.encoders.checkpoints.names import as_float32
+from speechft.encoders.checkpoints.weight_files import read_model_weights
+from speechft.encoders.directory.layout import (
+    CONFIG,
+    PREPROCESSOR,
+    check_recorded_hashes,
+    read_config,
+    read_pretraining_only,
+    read_source_config,
+    write_encoder,
+)
+from speechft.encoders.directory.limits import check_supported
+from speechft.encoders.directory.provenance import make_provenance
+from speechft.encoders.families import DEFAULT_MASK_PROB, FAMILIES, nothing_learnt
+from speechft.errors import CheckpointError, SpeechFTError
+from speechft.files.structured import read_json
+
+logger = logging.getLogger(__name__)
+# Older files name the halves of the normalised convolution weight differently.
+_OLD_NAMES = {".conv.weight_g": ".conv.parametrizations.weight.original0", ".conv.weight_v": ".conv.parametrizations.weight.original1"}
+OLD_NAMES = tuple(_OLD_NAMES)
+# Tensors of transformers' models for pre-training under fairseq's names, under which pre-training-only tensors are kept.
+_PRETRAINING = {"project_hid.": "final_proj.", "project_q.": "project_q.", "quantizer.weight_proj.": "quantizer.weight_proj."}
+
+
+def import_directory(
+    path: Path,
+    out_dir: str | Path,
+    family: str | None,
+    format: str | None,
+    config: Mapping[str, Any] | None,
+    like: Mapping[str, Any] | None = None,
+) -> None:
+    """The part of `import_checkpoint` for directories.
+
+    The encoder of a model with a head (ForCTC, ForSequenceClassification, ...) is taken, the head is left out.
+
+    Whether waveforms are normalised is taken from `speechft_normalize`, else from `config={"normalize": ...}`, else from a
+    `do_normalize: false` of an extractor with LayerNorm, else from `like`, else it follows the architecture: yes exactly for extractors
+    with LayerNorm, as the encoders were trained. `do_normalize: true` is the default of transformers' feature extractor, which published
+    base models carry although they were trained without, so it is not used.
+    """
+    if format not in (None, "transformers"):
+        raise CheckpointError(f"{path}: is a directory, so its format is transformers, not {format}. Leave `format` out.")
+    backbone_config = read_config(path)
+    if (refusal := nothing_learnt(backbone_config.model_type, path, "import")) is not None:
+        raise CheckpointError(refusal)
+    if family is not None and family != backbone_config.model_type:
+        raise CheckpointError(f"{path}: holds a {backbone_config.model_type} model, not {family}. Drop `family` or name the right one.")
+    family = str(backbone_config.model_type)
+    check_supported(backbone_config.to_dict(), path / CONFIG)
+    check_recorded_hashes(path)
+    options = dict(config or {})
+    normalize = _normalize(path, backbone_config, options.pop("normalize", None), (like or {}).get("normalize"))
+    if options:
+        raise CheckpointError(f"{path}: config has keys that a transformers directory carries itself: {', '.join(options)}. Drop them.")
+    files, tensors = read_model_weights(path)
+    backbone, pretraining_only = _split(tensors, family, str(path))
+    backbone_config.update(
+        {"speechft_normalize": normalize, "layerdrop": 0.0, **_masking(backbone_config, "masked_spec_embed" in backbone)}
+    )
+    pretraining_only = {**pretraining_only, **read_pretraining_only(path)}
+    counts = (len(backbone), len(pretraining_only))
+    logger.info("%s: transformers directory of a %s model: %d tensors of the encoder, %d only for pre-training", path.name, family, *counts)
+    recipe = {"family": family, "format": "transformers", **({"config": dict(config)} if config else {}), **stored_in_half(tensors)}
+    write_encoder(
+        out_dir,
+        tensors=backbone,
+        config=backbone_config,
+        pretraining_only=pretraining_only,
+        source_config=read_source_config(path),
+        provenance=make_provenance("import", {file.name: file for file in files}, recipe),
+        where=str(path),
+    )
+
+
+def stored_in_half(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """For the recipe of an import: the dtype of the source where all of it is in one half precision; import widens it to float32."""
+    kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values() if tensor.is_floating_point()}
+    short = {"float16": "fp16", "bfloat16": "bf16"}
+    return {"dtype": short[kind]} if len(kinds) == 1 and (kind := kinds.pop()) in short else {}
+
+
+def _masking(config: Any, has_embedding: bool) -> dict[str, Any]:
+    """Masking off, with probabilities that make transformers create the mask embedding exactly if the checkpoint has one."""
+    if not hasattr(config, "mask_time_prob"):
+        return {}
+    if not has_embedding:
+        return {"apply_spec_augment": False, "mask_time_prob": 0.0, "mask_feature_prob": 0.0}
+    created = max(config.mask_time_prob, config.mask_feature_prob) > 0
+    return {"apply_spec_augment": False, "mask_time_prob": config.mask_time_prob if created else DEFAULT_MASK_PROB}
+
+
+def _normalize(path: Path, config: Any, given: bool | None, like: bool | None) -> bool:
+    recorded = getattr(config, "speechft_normalize", None)
+    if recorded is not None and given is not None and bool(recorded) != bool(given):
+        raise CheckpointError(f"config says normalize={given}, the directory itself says {recorded}. Drop it from config.")
+    if recorded is not None or given is not None:
+        return bool(recorded if recorded is not None else given)
+    by_architecture = getattr(config, "feat_extract_norm", None) == "layer"
+    if by_architecture and _do_normalize(path) is False:
+        logger.info("%s: waveforms are not normalized, as %s says", path.name, PREPROCESSOR)
+        return False
+    return by_architecture if like is None else bool(like)
+
+
+def _do_normalize(path: Path) -> bool | None:
+    """What the feature extractor beside the model says."""
+    if not (path / PREPROCESSOR).is_file():
+        return None
+    try:
+        said = read_json(path / PREPROCESSOR).get("do_normalize")
+    except (SpeechFTError, AttributeError) as error:
+        raise CheckpointError(f"{path / PREPROCESSOR}: is no configuration of a feature extractor ({error}). Download it again.") from None
+    return said if isinstance(said, bool) else None
+
+
+def _split(tensors: Mapping[str, Tensor], family: str, where: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Tensors of the backbone (where unknown ones stay, to be refused), and those only for pre-training under fairseq's names."""
+    encoder, rest = split_head(tensors, family)
+    backbone = {name: as_float32(tensor, name, where) for name, tensor in encoder.items()}
+    pretraining_only: dict[str, Tensor] = {}
+    head = []
+    for name, tensor in rest.items():
+        kept = "quantizer.vars" if name == "quantizer.codevectors" else None
+        for theirs, ours in _PRETRAINING.items():
+            if name.startswith(theirs):
+                kept = ours + name.removeprefix(theirs)
+        if kept is None:
+            head.append(name)
+        else:
+            pretraining_only[kept] = tensor
+    tell_head(head, where)
+    return backbone, pretraining_only
+
+
+def split_head(tensors: Mapping[str, Tensor], family: str | None = None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Tensors of the encoder under the names of the bare model, and what a model with a head has beside it.
+
+    Models with a head hold the encoder under the name of its family.
+    """
+    prefixes = [f"{name}." for name in ([family] if family else FAMILIES)]
+    prefix = next((prefix for prefix in prefixes if any(name.startswith(prefix) for name in tensors)), "")
+    encoder, rest = {}, {}
+    for name, tensor in tensors.items():
+        if not name.startswith(prefix):
+            rest[name] = tensor
+            continue
+        target = name.removeprefix(prefix)
+        for old, new in _OLD_NAMES.items():
+            target = target.removesuffix(old) + new if target.endswith(old) else target
+        encoder[target] = tensor
+    return encoder, rest
+
+
+def tell_head(names: Iterable[str], where: str) -> None:
+    """Say that a head is left out, if there is one."""
+    found = sorted(names)
+    if found:
+        more = f" and {len(found) - 4} more" if len(found) > 4 else ""
+        logger.warning("%s: has a head, which is left out; only the encoder is taken (%s%s)", where, ", ".join(found[:4]), more)

@@ -1,0 +1,1 @@
+"""Encoder directories: what they hold, how they are written, checked and copied."""

@@ -1,0 +1,336 @@
+"""The encoder directory: Hugging Face's layout, plus what lossless export needs.
+
+`config.json` and `model.safetensors` are what `transformers.AutoModel.from_pretrained` reads. `pretraining_only.safetensors` holds
+tensors that only pre-training uses, under fairseq's names; `source_config.json` the configuration sections of the source. Whether
+waveforms are normalised is `speechft_normalize` in `config.json`; `preprocessor_config.json` repeats it for users of transformers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from speechft.encoders.checkpoints.source_config import check_source_config
+from speechft.encoders.directory.limits import check_names, check_supported, without_remote_code
+from speechft.encoders.directory.model_card import write_model_card
+from speechft.encoders.directory.provenance import read_provenance
+from speechft.encoders.families import FAMILIES, build_config, get_family
+from speechft.encoders.grouped_convolutions import keep_grouped_convolutions_exact
+from speechft.errors import CheckpointError, SpeechFTError, missing_file
+from speechft.files.atomic import atomic_directory
+from speechft.files.hashes import sha256_file
+from speechft.files.outputs import check_folder
+from speechft.files.structured import read_json, write_json
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+PRETRAINING_ONLY = "pretraining_only.safetensors"
+SOURCE_CONFIG = "source_config.json"
+PROVENANCE = "provenance.json"
+PREPROCESSOR = "preprocessor_config.json"
+MODEL_CARD = "README.md"
+TRAINING_LOG = "training.csv"
+FILES = (CONFIG, WEIGHTS, PRETRAINING_ONLY, SOURCE_CONFIG, PROVENANCE, PREPROCESSOR, MODEL_CARD)
+_REMEDY = "Import or build the encoder again."
+
+
+def write_encoder(
+    out_dir: str | Path,
+    *,
+    provenance: Mapping[str, Any],
+    backbone: nn.Module | None = None,
+    tensors: Mapping[str, Tensor] | None = None,
+    config: Any = None,
+    like: str | Path | None = None,
+    pretraining_only: Mapping[str, Tensor] | None = None,
+    source_config: Mapping[str, Any] | None = None,
+    where: str | None = None,
+) -> None:
+    """Write an encoder directory; it appears complete or not at all.
+
+    Args:
+        out_dir: the directory; an older one of the same kind of provenance is replaced.
+        provenance: from `make_provenance`.
+        backbone: the model whose weights (and configuration) are written; or give `tensors`.
+        tensors: weights under transformers' names.
+        config: the transformers configuration that goes with `tensors`.
+        like: an encoder directory of the same architecture: configuration, pre-training-only tensors and source configuration are taken
+            from it, and the names and shapes of the weights must be its own.
+        pretraining_only: tensors under their source names.
+        source_config: plain JSON.
+        where: what errors call the weights; default: `out_dir`.
+
+    Raises:
+        CheckpointError: weights are missing, not finite or of other names or shapes than the configuration asks for.
+    """
+    if backbone is not None:
+        tensors, config = backbone.state_dict(), getattr(backbone, "config", None)
+    if tensors is None:
+        raise CheckpointError(f"{out_dir}: nothing to write. Give a backbone or tensors.")
+    made_by = str(provenance.get("kind", "encoder"))
+    check_folder(out_dir, made_by)
+    where = where or str(out_dir)
+    weights = {name: _own_memory(tensor).float() for name, tensor in tensors.items()}
+    if like is not None:
+        config, pretraining_only, source_config = read_config(Path(like)), read_pretraining_only(like), read_source_config(like)
+    _check_fit(config, {name: tuple(tensor.shape) for name, tensor in weights.items()}, where)
+    extras = {name: _own_memory(tensor) for name, tensor in (pretraining_only or {}).items()}
+    check_finite({**weights, **extras}, where)
+    with atomic_directory(out_dir, made_by) as temporary:
+        save_file(weights, temporary / WEIGHTS, metadata={"format": "pt"})
+        save_file(extras, temporary / PRETRAINING_ONLY, metadata={"format": "pt"})
+        write_json(temporary / CONFIG, _plain_config(config))
+        write_json(temporary / PREPROCESSOR, _preprocessor(config))
+        write_json(temporary / SOURCE_CONFIG, dict(source_config or {}))
+        seal_encoder(temporary, provenance, name=Path(out_dir).name)
+
+
+def _own_memory(tensor: Tensor) -> Tensor:
+    """`tensor` on the CPU in memory that it shares with no other, as safetensors demands."""
+    tensor = tensor.detach().cpu().contiguous()
+    is_view = tensor.untyped_storage().nbytes() != tensor.numel() * tensor.element_size()
+    return tensor.clone() if is_view else tensor
+
+
+def seal_encoder(
+    model_dir: str | Path, provenance: Mapping[str, Any], name: str | None = None, hashes: Mapping[str, str] | None = None
+) -> None:
+    """Write `provenance.json`, which also records the hashes of the weight files (those in `hashes` are known), and the model card."""
+    model_dir, known = Path(model_dir), hashes or {}
+    files = [file for file in (WEIGHTS, PRETRAINING_ONLY) if (model_dir / file).exists()]
+    outputs = {file: known.get(file) or sha256_file(model_dir / file) for file in files}
+    complete = {**provenance, "outputs": outputs}
+    write_json(model_dir / PROVENANCE, complete)
+    write_model_card(model_dir, complete, name=name)
+
+
+def copy_sidecars(source_dir: str | Path, out_dir: str | Path) -> None:
+    """Copy everything but weights, provenance and model card, for a model of the same architecture."""
+    copy_configuration(source_dir, out_dir)
+    if (Path(source_dir) / PRETRAINING_ONLY).exists():
+        shutil.copyfile(Path(source_dir) / PRETRAINING_ONLY, Path(out_dir) / PRETRAINING_ONLY)
+
+
+def copy_configuration(source_dir: str | Path, out_dir: str | Path) -> None:
+    """Copy the JSON files that describe an encoder, without keys that make transformers load code."""
+    for file in (CONFIG, PREPROCESSOR, SOURCE_CONFIG):
+        source = Path(source_dir) / file
+        if source.exists():
+            values = _read_object(source)
+            if (plain := without_remote_code(values)) == values:
+                shutil.copyfile(source, Path(out_dir) / file)
+            else:
+                write_json(Path(out_dir) / file, plain)
+
+
+def check_encoder_directory(model_dir: str | Path) -> None:
+    """Check completeness, recorded hashes, and that the weights fit the configuration and are finite.
+
+    Raises:
+        CheckpointError: names what is wrong.
+    """
+    load_backbone(model_dir)
+
+
+def load_backbone(model_dir: str | Path) -> nn.Module:
+    """The transformers model of an encoder directory, float32, on the CPU, checked as `check_encoder_directory` says."""
+    model_dir = Path(model_dir)
+    config = read_config(model_dir)
+    check_supported(config.to_dict(), model_dir / CONFIG)
+    tensors = read_tensors(model_dir / WEIGHTS)
+    check_recorded_hashes(model_dir)
+    _check_fit(config, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, str(model_dir / WEIGHTS))
+    check_finite(tensors, str(model_dir / WEIGHTS))
+    backbone = empty_backbone(config)
+    backbone.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=True, assign=True)
+    return backbone
+
+
+def empty_backbone(config: Any) -> nn.Module:
+    """The model of `config` with its tensors on the meta device: names and shapes without memory."""
+    family = get_family(config.model_type)
+    if getattr(family.model_type, "_supports_sdpa", False):
+        config._attn_implementation = "sdpa"
+    # Initialisation draws random numbers even where there is nothing to fill; the caller's must not depend on loading a model.
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        backbone: nn.Module = family.model_type(config)
+    keep_grouped_convolutions_exact(backbone)
+    return backbone
+
+
+def read_config(model_dir: Path) -> Any:
+    """The transformers configuration of an encoder directory or of any transformers directory of a known family.
+
+    Raises:
+        CheckpointError: `config.json` is missing, damaged or of another model.
+    """
+    path = model_dir / CONFIG
+    if not path.is_file():
+        raise CheckpointError(missing_file(path, "to load an encoder", "Name an encoder directory, or import the checkpoint first."))
+    values = _read_json(path)
+    family = values.get("model_type") if isinstance(values, dict) else None
+    if not isinstance(family, str) or family not in FAMILIES:
+        raise CheckpointError(f"{path}: model_type {family!r} is no encoder family. Families: {', '.join(FAMILIES)}.")
+    try:
+        return build_config(family, {key: value for key, value in without_remote_code(values).items() if key != "model_type"})
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file.
+
+    Raises:
+        CheckpointError: the file is missing, truncated or not safetensors.
+    """
+    if not Path(path).is_file():
+        raise CheckpointError(missing_file(path, "to load weights", "Name an encoder directory, or import the checkpoint first."))
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged or not a safetensors file ({error}). {_REMEDY}") from error
+    check_names(tensors, path)
+    return tensors
+
+
+def read_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a safetensors file, without reading the tensors."""
+    if not Path(path).is_file():
+        raise CheckpointError(missing_file(path, "to compare weights", _REMEDY))
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: damaged or not a safetensors file ({error}). {_REMEDY}") from error
+
+
+def read_pretraining_only(model_dir: str | Path) -> dict[str, Tensor]:
+    """Tensors that only pre-training uses, under their source names; empty when the directory has none."""
+    path = Path(model_dir) / PRETRAINING_ONLY
+    return read_tensors(path) if path.exists() else {}
+
+
+def read_source_config(model_dir: str | Path) -> dict[str, Any]:
+    """Configuration sections of the source; empty when the directory has none."""
+    path = Path(model_dir) / SOURCE_CONFIG
+    values = _read_object(path) if path.exists() else {}
+    check_source_config(values, path)
+    return values
+
+
+def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
+    """Refuse NaN and Inf.
+
+    Raises:
+        CheckpointError: names the first tensor that holds one.
+    """
+    for name, tensor in tensors.items():
+        # The sum of a tensor is finite only if all of it is (or it overflows, which the second look settles).
+        if tensor.is_floating_point() and not torch.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{where}: tensor {name} holds NaN or Inf. The file is damaged or its training diverged.")
+
+
+def _check_fit(config: Any, shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
+    if config is None:
+        raise CheckpointError(f"{where}: no configuration given. Pass a backbone, `config` or `like`.")
+    _check_depth(config, shapes, where)
+    try:
+        expected = {name: tuple(tensor.shape) for name, tensor in empty_backbone(config).state_dict().items()}
+    except Exception as error:  # what is impossible shows in its own way
+        raise CheckpointError(f"{where}: its configuration describes no possible model ({error}). {_REMEDY}") from error
+    compare_shapes(expected, shapes, where)
+
+
+def compare_shapes(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], where: str) -> None:
+    """Refuse any difference in names or shapes.
+
+    Raises:
+        CheckpointError: lists up to five differences and their number.
+    """
+    problems = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
+    problems += [f"{name} is unexpected" for name in sorted(found.keys() - expected.keys())]
+    problems += [
+        f"{name} has shape {list(found[name])}, the configuration asks for {list(shape)}"
+        for name, shape in expected.items()
+        if name in found and found[name] != shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise CheckpointError(f"{where}: weights and configuration differ: {'; '.join(problems[:5])}{more}.")
+
+
+def _check_depth(config: Any, shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
+    """Refuse another number of transformer layers than the weights have, before a model is built from the configuration."""
+    asked = config.num_hidden_layers
+    held = {int(found[1]) for name in shapes if (found := re.match(r"encoder\.layers\.(\d{1,9})\.", name))}
+    if held != set(range(asked)):
+        first = min(held ^ set(range(asked)))
+        problem = "missing" if first < asked else "unexpected"
+        raise CheckpointError(
+            f"{where}: weights and configuration differ: encoder.layers.{first} is {problem}, num_hidden_layers is {asked}. "
+            "Take weights and configuration of one model."
+        )
+
+
+def check_recorded_hashes(model_dir: Path) -> None:
+    """Refuse weights that are not those that `provenance.json` was written for; directories from elsewhere have none.
+
+    Raises:
+        CheckpointError: names the file.
+    """
+    path = model_dir / PROVENANCE
+    recorded = (read_provenance(model_dir) or {}).get("outputs", {})
+    if not set(recorded) <= {WEIGHTS, PRETRAINING_ONLY}:
+        raise CheckpointError(f"{path}: its outputs are no hashes of the files of an encoder. {_REMEDY}")
+    for file, expected in recorded.items():
+        if not (model_dir / file).is_file():
+            raise CheckpointError(missing_file(model_dir / file, "as its provenance says", _REMEDY))
+        if sha256_file(model_dir / file) != expected:
+            raise CheckpointError(
+                f"{model_dir / file}: its SHA-256 is not the one in {PROVENANCE}: damaged or replaced. {_REMEDY} If the weights were "
+                f"replaced on purpose, remove {PROVENANCE} and import the directory."
+            )
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    values = _read_json(path)
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path}: holds no JSON object. {_REMEDY}")
+    return values
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return read_json(path)
+    except SpeechFTError as error:
+        raise CheckpointError(str(error)) from error
+    except RecursionError:
+        raise CheckpointError(f"{path}: is nested too deeply for a configuration. {_REMEDY}") from None
+
+
+def _plain_config(config: Any) -> dict[str, Any]:
+    values: dict[str, Any] = without_remote_code(json.loads(config.to_json_string(use_diff=True)))
+    values.pop("dtype", None)
+    values |= {"architectures": [get_family(config.model_type).model_class], "dtype": "float32"}
+    return dict(sorted(values.items()))
+
+
+def _preprocessor(config: Any) -> dict[str, Any]:
+    return {
+        "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+        "feature_size": 1,
+        "sampling_rate": 16_000,
+        "padding_side": "right",
+        "padding_value": 0.0,
+        "do_normalize": bool(getattr(config, "speechft_normalize", False)),
+        "return_attention_mask": getattr(config, "feat_extract_norm", "layer") == "layer",
+    }

@@ -1,0 +1,113 @@
+"""Small encoders with random weights, for tests and for checking an installation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from speechft.encoders.checkpoints.exporting import SPECIAL_SYMBOLS
+from speechft.encoders.directory.layout import write_encoder
+from speechft.encoders.directory.provenance import make_provenance
+from speechft.encoders.families import fairseq_config, get_family, nothing_learnt, parse_conv_layers, transformers_config
+from speechft.errors import CheckpointError
+
+# Kernels and strides of the published models with 32 channels.
+_SIZES: dict[str, Any] = {
+    "extractor_mode": "default",
+    "encoder_layers": 2,
+    "encoder_embed_dim": 64,
+    "encoder_ffn_embed_dim": 128,
+    "encoder_attention_heads": 4,
+    "activation_fn": "gelu",
+    "layer_norm_first": False,
+    "conv_feature_layers": "[(32,10,5)] + [(32,3,2)] * 4 + [(32,2,2)] * 2",
+    "conv_bias": False,
+    "conv_pos": 16,
+    "conv_pos_groups": 4,
+    "dropout": 0.1,
+    "attention_dropout": 0.1,
+    "activation_dropout": 0.0,
+    "dropout_input": 0.0,
+    "dropout_features": 0.0,
+    "encoder_layerdrop": 0.0,
+    "final_dim": 16,
+}
+# The published base models, where they differ from these.
+_BASE_SIZES: dict[str, Any] = {
+    "encoder_layers": 12,
+    "encoder_embed_dim": 768,
+    "encoder_ffn_embed_dim": 3072,
+    "encoder_attention_heads": 12,
+    "conv_feature_layers": "[(512,10,5)] + [(512,3,2)] * 4 + [(512,2,2)] * 2",
+    "conv_pos": 128,
+    "conv_pos_groups": 16,
+    "final_dim": 256,
+}
+_WAVLM_SIZES = {"relative_position_embedding": True, "gru_rel_pos": True, "num_buckets": 32, "max_distance": 48, "normalize": False}
+_WAV2VEC2_SIZES = {"quantize_targets": True, "latent_groups": 2, "latent_vars": 8}
+_EXTRA_SIZES = {"wavlm": _WAVLM_SIZES, "wav2vec2": _WAV2VEC2_SIZES}
+_CLASSES = 9
+
+
+def base_sizes(family: str) -> dict[str, Any]:
+    """The model configuration, in fairseq's words, of the size of the published base models."""
+    relative = {"num_buckets": 320, "max_distance": 800} if family == "wavlm" else {}
+    return {**_SIZES, **_EXTRA_SIZES.get(family, {}), **_BASE_SIZES, **relative}
+
+
+def random_encoder(family: str, out_dir: str | Path, seed: int = 0, *, normalize: bool = False, **sizes: Any) -> Path:
+    """Write an encoder directory with random weights and return its path.
+
+    Args:
+        family: a family of speechft.encoders.families.
+        out_dir: the directory.
+        seed: equal seeds give equal weights; torch's global generator is left as it was.
+        normalize: whether waveforms are normalised.
+        sizes: keys of fairseq's model configuration, e.g. encoder_layers=3 or extractor_mode="layer_norm".
+
+    Raises:
+        CheckpointError: unknown family, one without weights, or sizes that the family cannot have.
+    """
+    if (refusal := nothing_learnt(family, out_dir, "draw")) is not None:
+        raise CheckpointError(refusal)
+    model_cfg = {**_SIZES, **_EXTRA_SIZES.get(family, {}), **sizes}
+    config = transformers_config(family, model_cfg, normalize=normalize, mask_embedding=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        backbone = get_family(family).model_type(config)
+        pretraining_only = _pretraining_only(family, model_cfg)
+    source = {
+        "schema": 1,
+        "family": family,
+        "format": "s3prl",
+        "model_cfg": {**fairseq_config(config), **({} if family == "decoar2" else model_cfg)},
+        "task_cfg": {"sample_rate": 16_000, "normalize": normalize},
+        "dictionaries": [{"symbols": [*SPECIAL_SYMBOLS, *map(str, range(_CLASSES - len(SPECIAL_SYMBOLS)))]}] if family == "hubert" else [],
+    }
+    recipe = {"family": family, "seed": seed, "normalize": normalize, **sizes}
+    provenance = make_provenance("random", {}, recipe)
+    write_encoder(out_dir, backbone=backbone, pretraining_only=pretraining_only, source_config=source, provenance=provenance)
+    return Path(out_dir)
+
+
+def _pretraining_only(family: str, model_cfg: dict[str, Any]) -> dict[str, Tensor]:
+    """The tensors that fairseq's models have beyond the backbone."""
+    if family not in ("hubert", "wav2vec2"):
+        return {}
+    final_dim, width = model_cfg["final_dim"], model_cfg["encoder_embed_dim"]
+    tensors = {"final_proj.weight": torch.randn(final_dim, width) / width**0.5, "final_proj.bias": torch.zeros(final_dim)}
+    if family == "hubert":
+        return {**tensors, "label_embs_concat": torch.rand(_CLASSES, final_dim)}
+    groups, entries = model_cfg["latent_groups"], model_cfg["latent_vars"]
+    channels = parse_conv_layers(model_cfg["conv_feature_layers"])[-1][0]
+    return {
+        **tensors,
+        "project_q.weight": torch.randn(final_dim, final_dim) / final_dim**0.5,
+        "project_q.bias": torch.zeros(final_dim),
+        "quantizer.vars": torch.rand(1, groups * entries, final_dim // groups),
+        "quantizer.weight_proj.weight": torch.randn(groups * entries, channels),
+        "quantizer.weight_proj.bias": torch.zeros(groups * entries),
+    }

@@ -1,0 +1,83 @@
+"""Cross-validation: the splits of every fold, and one pass of the encoder for all of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from speechft.corpora import load_split, split_names
+from speechft.encoders import Encoder
+from speechft.evaluate.data.clips import Clip, CropTable
+from speechft.evaluate.data.features import CroppedMeans, FrozenEncoder, MeanVectors, clips_on_disk, mean_vectors, vector_bytes
+from speechft.evaluate.data.splits import Split, load_splits, make_splits, manifest_hash
+from speechft.recipes.evaluation import CropDraws
+from speechft.tasks.base import LabelSet, Task
+
+ClipKey = tuple[str, int, int]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One division of a corpus into train, dev and test. `name` is None where the corpus itself has the three."""
+
+    name: str | None
+    labels: LabelSet
+    splits: Mapping[str, Split]
+
+    @property
+    def estimate(self) -> str | None:
+        """Why a plan that is made from this can only be an estimate, if so."""
+        return None
+
+
+def load_folds(task: Task, manifests: str | Path | Mapping[str, str | Path], encoder: Encoder, crop_draws: CropDraws) -> list[Fold]:
+    """The folds of a corpus that has only a train split, if the task makes folds of it; else its three splits as the only one.
+
+    Raises:
+        CorpusError, TaskError: as `load_splits`, where each fold's train must have all classes of its dev and test.
+    """
+    if set(split_names(manifests)) == {"train"}:
+        cuts = tuple(load_split(manifests, "train"))
+        divided = task.folds(cuts)
+        if divided is not None:
+            hashes = dict.fromkeys(("train", "dev", "test"), manifest_hash(cuts))
+            return [Fold(name, *make_splits(task, found, hashes, encoder, crop_draws, name)) for name, found in divided.items()]
+    return [Fold(None, *load_splits(task, manifests, encoder, crop_draws))]
+
+
+def pooled_clips(folds: Sequence[Fold]) -> dict[str, Sequence[Clip]]:
+    """Clips whose mean vectors are kept, by the name under which they are: those of each split, or the different ones of all folds."""
+    if len(folds) == 1:
+        return {name: split.clips for name, split in folds[0].splits.items()}
+    different = {_key(clip): clip for fold in folds for split in fold.splits.values() for clip in split.clips}
+    return {"all": tuple(different.values())}
+
+
+class FoldMeans:
+    """Mean vectors of the clips of all folds, each clip encoded once."""
+
+    def __init__(self, encoder: FrozenEncoder, folds: Sequence[Fold], folder: Path, disk_bytes: float = math.inf) -> None:
+        pools = pooled_clips(folds)
+        self.vectors: dict[str, Tensor] = {}
+        for name, clips in pools.items():
+            self.vectors[name] = mean_vectors(encoder, clips, folder, name, disk_bytes)
+            disk_bytes -= clips_on_disk(len(clips), vector_bytes(encoder.encoder), disk_bytes) * vector_bytes(encoder.encoder)
+        self.encoder = encoder
+        self.rows = {_key(clip): row for row, clip in enumerate(pools["all"])} if len(folds) > 1 else {}
+
+    def of(self, split: Split) -> MeanVectors:
+        """Vectors (clips, num_states, D) of a split; those of crops that are drawn anew are computed when they are asked for."""
+        if self.rows:
+            kept = self.vectors["all"][torch.tensor([self.rows[_key(clip)] for clip in split.clips], dtype=torch.long)]
+        else:
+            kept = self.vectors[split.name]
+        return CroppedMeans(self.encoder, split.clips, kept) if isinstance(split.clips, CropTable) else kept
+
+
+def _key(clip: Clip) -> ClipKey:
+    return (clip.cut.id, clip.start, clip.num_samples)

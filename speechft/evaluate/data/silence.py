@@ -1,0 +1,98 @@
+"""Lengths of recordings without their silence. All are read to know them, so they are kept in the work folder for later evaluations."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from speechft.corpora import load_audio, num_samples_16k
+from speechft.errors import AudioError
+from speechft.evaluate.data.clips import Clip
+from speechft.files.atomic import atomic_file
+from speechft.files.hashes import sha256_json
+from speechft.tasks.asv import LEVEL_SAMPLES, SILENCE_LEVEL, SILENCE_SAMPLES, without_silence
+
+logger = logging.getLogger(__name__)
+
+WORKERS = 4
+LENGTHS_VERSION = 1
+"""Part of the name of a file of lengths; to be raised when the same recordings give other lengths."""
+
+
+@dataclass(frozen=True)
+class VoicedClip(Clip):
+    """A part of a cut after silence was removed, which left `voiced_samples` of it."""
+
+    gain: float
+    voiced_samples: int
+
+    def load(self) -> Tensor:
+        """The waveform (num_samples,), before the gain is applied.
+
+        Raises:
+            AudioError: the recording is not the one that was measured.
+        """
+        voiced = without_silence(load_audio(self.cut), self.gain)
+        if len(voiced) != self.voiced_samples:
+            raise AudioError(
+                f"{self.cut.recording.sources[0].source}: has {len(voiced)} samples without silence, had {self.voiced_samples} when it was "
+                f"measured (cut {self.cut.id}). The file has changed; prepare the corpus again, into a new folder."
+            )
+        return voiced[self.start : self.start + self.num_samples]
+
+
+class Silence:
+    """Cuts without their silence, by the lengths that `work` has of them or, with `measure`, by reading them.
+
+    `measured` turns false where lengths are not known and were not to be measured; then they are those of the manifest.
+    """
+
+    def __init__(self, gain: float, work: Path | None, measure: bool) -> None:
+        self.gain, self.work, self.measure, self.measured = gain, work, measure, True
+
+    def clips(self, cuts: Sequence[Any], sha256: str, name: str) -> tuple[VoicedClip, ...]:
+        """Every cut without its silence; `sha256` is that of the cuts' manifest, `name` what a progress bar calls them."""
+        if not cuts:
+            return ()
+        lengths = self._known(cuts, sha256)
+        if lengths is None:
+            self.measured &= self.measure
+            lengths = self._measure(cuts, sha256, name) if self.measure else [num_samples_16k(cut) for cut in cuts]
+        return tuple(VoicedClip(cut, 0, length, self.gain, length) for cut, length in zip(cuts, lengths, strict=True))
+
+    def _known(self, cuts: Sequence[Any], sha256: str) -> list[int] | None:
+        path = self._path(sha256)
+        if path is None or not path.is_file():
+            return None
+        try:
+            lengths: list[int] = load_file(path)["samples"].tolist()
+        except (SafetensorError, KeyError, OSError) as error:
+            logger.warning("%s: damaged lengths (%s), measured again", path, error)
+            return None
+        if len(lengths) == len(cuts) and all(0 <= length <= num_samples_16k(cut) for length, cut in zip(lengths, cuts, strict=True)):
+            return lengths
+        logger.warning("%s: these are not the lengths of the corpus, measured again", path)
+        return None
+
+    def _measure(self, cuts: Sequence[Any], sha256: str, name: str) -> list[int]:
+        with ThreadPoolExecutor(WORKERS) as pool:
+            measured = pool.map(lambda cut: len(without_silence(load_audio(cut), self.gain)), cuts)
+            lengths = list(tqdm(measured, total=len(cuts), desc=f"silence in {name}", unit="file", disable=None))
+        if (path := self._path(sha256)) is not None:
+            with atomic_file(path) as temporary:
+                save_file({"samples": torch.tensor(lengths, dtype=torch.int64)}, temporary)
+        return lengths
+
+    def _path(self, sha256: str) -> Path | None:
+        parts = [LENGTHS_VERSION, SILENCE_LEVEL, SILENCE_SAMPLES, LEVEL_SAMPLES, self.gain, sha256]
+        return None if self.work is None else self.work / f"silence-{sha256_json(parts)[:24]}.safetensors"

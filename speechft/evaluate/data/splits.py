@@ -1,0 +1,229 @@
+"""The splits of an evaluation: cuts with targets, and the clips of audio that stand for them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from speechft.corpora import load_split, num_samples_16k
+from speechft.encoders import Encoder
+from speechft.errors import CorpusError, TaskError
+from speechft.evaluate.data.clips import SAMPLE_RATE, Clip, CropTable, crop_start
+from speechft.recipes.evaluation import CropDraws
+from speechft.tasks.base import LabelSet, Task, listing
+
+SPLITS = ("train", "dev", "test")
+TOO_SHORT = "shorter than one frame"
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split. Utterance i is clips[first_clip[i]:first_clip[i + 1]]: one clip, or several random crops.
+
+    Where long utterances are cropped anew at every visit, `clips` is a `CropTable`, and clips[first_clip[i]] one clip of utterance i.
+    """
+
+    name: str
+    cuts: tuple[Any, ...]
+    targets: tuple[Tensor, ...]
+    clips: Sequence[Clip]
+    first_clip: tuple[int, ...]
+    dropped: Mapping[str, int]
+    sha256: str
+    """Of the content of the manifest."""
+
+    def __len__(self) -> int:
+        return len(self.cuts)
+
+    @property
+    def num_samples(self) -> list[int]:
+        """Samples of the first clip of each utterance."""
+        return [self.clips[first].num_samples for first in self.first_clip[:-1]]
+
+    @property
+    def hours(self) -> float:
+        """Duration of all utterances before cropping."""
+        return sum(float(cut.duration) for cut in self.cuts) / 3600
+
+    def draw_clips(self, utterances: Sequence[int], generator: Generator) -> list[int]:
+        """Rows of one clip of each utterance, at random where there are several."""
+        if isinstance(self.clips, CropTable):
+            return [self.clips.draw(utterance, generator) for utterance in utterances]
+        drawn = []
+        for utterance in utterances:
+            first, end = self.first_clip[utterance], self.first_clip[utterance + 1]
+            drawn.append(first if end - first == 1 else first + int(torch.randint(end - first, (), generator=generator)))
+        return drawn
+
+
+def load_splits(
+    task: Task, manifests: str | Path | Mapping[str, str | Path], encoder: Encoder, crop_draws: CropDraws
+) -> tuple[LabelSet, dict[str, Split]]:
+    """Read the three splits, encode their targets and fix their crops.
+
+    An utterance too short for a single frame is left out of train, and counted; in dev and test it is an error, because scores over
+    different utterances cannot be compared.
+
+    Raises:
+        CorpusError: a manifest is missing or damaged.
+        TaskError: labels or targets that the task needs are missing, or a dev or test utterance is too short; all are listed. The corpus
+            has folds besides the three splits.
+    """
+    cuts = {name: tuple(load_split(manifests, name)) for name in SPLITS}
+    refuse_folds(task, cuts["train"])
+    return make_splits(task, cuts, {name: manifest_hash(found) for name, found in cuts.items()}, encoder, crop_draws)
+
+
+def refuse_folds(task: Task, train: Sequence[Any]) -> None:
+    """Refuse a corpus that has its own division and names folds besides.
+
+    Raises:
+        TaskError: it does.
+    """
+    if task.folds(train) is not None:
+        raise TaskError(
+            f"The corpus of task {task.name!r} has both folds and a dev and a test split. To cross-validate, put all recordings into train "
+            "(`default_split: train`); to use the splits, leave the fold column out."
+        )
+
+
+def make_splits(
+    task: Task,
+    cuts: Mapping[str, tuple[Any, ...]],
+    hashes: Mapping[str, str],
+    encoder: Encoder,
+    crop_draws: CropDraws,
+    fold: str | None = None,
+) -> tuple[LabelSet, dict[str, Split]]:
+    """The same from cuts of each split; `fold` is named in errors."""
+    where = split_titles(fold)
+    short = {name: [cut for cut in cuts[name] if num_samples_16k(cut) < encoder.min_samples] for name in SPLITS}
+    for name in ("dev", "test"):
+        if short[name]:
+            problems = [f"{cut.id}: {num_samples_16k(cut)} samples at 16 kHz" for cut in short[name]]
+            heading = f"{where[name]}: {len(problems)} utterance(s) are shorter than one frame ({encoder.min_samples} samples)."
+            raise TaskError(listing(heading + " Leave them out of the corpus, for all models.", problems))
+    left_out = {cut.id for cut in short["train"]}
+    used = {**cuts, "train": tuple(cut for cut in cuts["train"] if cut.id not in left_out)}
+    if not used["train"]:
+        raise TaskError(f"{where['train']}: all {len(left_out)} utterances are shorter than one frame ({encoder.min_samples} samples).")
+    labels, targets = encode_targets(task, used, where)
+    splits = {}
+    for name in SPLITS:
+        clips, first_clip = _clips(task, name, used[name], crop_draws)
+        dropped = Counter({TOO_SHORT: len(short[name])} if short[name] else {})
+        if name == "train":
+            dropped += _without_gradient(task, encoder, targets[name], clips, first_clip)
+        splits[name] = Split(name, used[name], targets[name], clips, first_clip, dict(dropped), hashes[name])
+    return labels, splits
+
+
+def split_titles(fold: str | None = None) -> dict[str, str]:
+    """What errors call each split."""
+    return {name: f"The {name} split" + (f" of fold {fold!r}" if fold else "") for name in SPLITS}
+
+
+def need_splits(cuts: Mapping[str, Sequence[Any]], needed: Sequence[str]) -> None:
+    """Refuse a corpus that lacks a split.
+
+    Raises:
+        CorpusError: names those that it lacks and those that it has.
+    """
+    missing = [name for name in needed if not cuts.get(name)]
+    if missing:
+        raise CorpusError(f"The corpus has no split {' and no split '.join(missing)}. Splits there: {', '.join(cuts) or 'none'}.")
+
+
+def encode_targets(
+    task: Task, cuts: Mapping[str, Sequence[Any]], where: Mapping[str, str]
+) -> tuple[LabelSet, dict[str, tuple[Tensor, ...]]]:
+    """The outputs of the head, and the targets of every split of `cuts`; `where` says what errors call a split.
+
+    Raises:
+        TaskError: labels or targets are missing, in any of the splits, or one is of a class that no utterance of train has.
+    """
+    labels = task.label_set(cuts["train"])
+    task.check(cuts)
+    targets: dict[str, tuple[Tensor, ...]] = {}
+    problems: list[str] = []
+    for name, members in cuts.items():
+        try:
+            targets[name] = tuple(task.targets(members, labels, where[name]))
+        except TaskError as error:
+            problems.append(str(error))
+    if problems:
+        raise TaskError("\n".join(problems))
+    for name in (name for name in cuts if name != "train"):
+        _check_trained(task, labels, targets["train"], cuts[name], targets[name], where[name])
+    return labels, targets
+
+
+def check_targets(task: Task, cuts: Mapping[str, Sequence[Any]], where: Mapping[str, str]) -> None:
+    """Refuse cuts that `encode_targets` refuses, and classes that an option of the task names but no utterance of train has."""
+    labels, targets = encode_targets(task, cuts, where)
+    trained = {int(target) for target in targets["train"] if target.dim() == 0}
+    absent = [symbol for index, symbol in enumerate(labels.symbols) if trained and index not in trained]
+    if absent:
+        raise TaskError(f"{where['train']}: no utterance is of class {', '.join(map(repr, absent))}, which the options of the task name.")
+
+
+def _check_trained(
+    task: Task, labels: LabelSet, trained_on: Sequence[Tensor], cuts: Sequence[Any], targets: Sequence[Tensor], where: str
+) -> None:
+    """Classes may be given by an option of the task; scores over one that no training utterance has would mean nothing."""
+    trained = {int(target) for target in trained_on if target.dim() == 0}
+    problems = [
+        f"{cut.id}: class {labels.symbols[int(target)]!r}"
+        for cut, target in zip(cuts, targets, strict=True)
+        if target.dim() == 0 and int(target) not in trained
+    ]
+    if problems:
+        heading = f"{where}: {len(problems)} utterance(s) are of a class of task {task.name!r} that no utterance of train has."
+        raise TaskError(listing(heading + " Leave the class out, or add training utterances.", problems))
+
+
+def _clips(task: Task, split: str, cuts: Sequence[Any], crop_draws: CropDraws) -> tuple[Sequence[Clip], tuple[int, ...]]:
+    whole = [Clip(cut, 0, num_samples_16k(cut)) for cut in cuts]
+    crops = [task.crop(cut, split) for cut in cuts]
+    heard = [clip.num_samples if crop is None else round(crop.seconds * SAMPLE_RATE) for clip, crop in zip(whole, crops, strict=True)]
+    if crop_draws == "every" and split == "train" and any(clip.num_samples > length for clip, length in zip(whole, heard, strict=True)):
+        table = CropTable(whole, heard)
+        return table, (*(table.row(utterance) for utterance in range(len(cuts))), len(table))
+    # What scores dev is drawn once: the reference, too, draws the same at every evaluation.
+    fewest = 1 if crop_draws == "every" else crop_draws
+    clips: list[Clip] = []
+    first_clip = [0]
+    for clip, crop, length in zip(whole, crops, heard, strict=True):
+        spare = clip.num_samples - length
+        if crop is None or spare <= 0:
+            clips.append(clip)
+        else:
+            clips += [Clip(clip.cut, crop_start(clip.cut.id, draw, spare), length) for draw in range(max(crop.draws, fewest))]
+        first_clip.append(len(clips))
+    return tuple(clips), tuple(first_clip)
+
+
+def _without_gradient(
+    task: Task, encoder: Encoder, targets: Sequence[Tensor], clips: Sequence[Clip], first_clip: Sequence[int]
+) -> Counter[str]:
+    reasons = (
+        task.without_gradient(target, encoder.frame_count(clips[first].num_samples))
+        for target, first in zip(targets, first_clip[:-1], strict=True)
+    )
+    return Counter(reason for reason in reasons if reason is not None)
+
+
+def manifest_hash(cuts: Sequence[Any]) -> str:
+    """SHA-256 of the content of a manifest."""
+    digest = hashlib.sha256()
+    for cut in cuts:
+        digest.update(json.dumps(cut.to_dict(), ensure_ascii=False, sort_keys=True, default=str).encode("utf-8", "surrogateescape") + b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,97 @@
+"""Probes for frame-level heads: modules of their own that share each batch of features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from speechft.evaluate.data.features import FrameFeatures
+from speechft.evaluate.probes.bank import Batch, Probe, ProbeBank, Setting, State, isolated_rng
+from speechft.tasks.base import Head
+
+
+class SeparateProbes(ProbeBank[FrameFeatures]):
+    """The encoder runs once a batch for all learning rates; each probe has its module and its torch optimizer."""
+
+    frame_level = True
+
+    def __init__(self, setting: Setting, num_states: int, head: Head) -> None:
+        super().__init__(setting)
+        first = Probe(num_states, head)
+        self.probes = [deepcopy(first).to(setting.device) for _ in setting.recipe.learning_rates]
+        optimizer = getattr(torch.optim, setting.recipe.optimizer)
+        rates = setting.recipe.learning_rates
+        self.optimizers = [optimizer(probe.parameters(), lr=rate) for probe, rate in zip(self.probes, rates, strict=True)]
+
+    def train_step(self, features: FrameFeatures, batches: Sequence[Batch]) -> list[float]:
+        """One optimizer step of every living probe."""
+        losses: list[Tensor | None] = [None] * len(self.probes)
+        for rows, targets in batches:
+            hidden_states, lengths = features[rows]
+            # Every probe has the same dropout and augmentation in a batch, whichever other learning rates are trained.
+            draw = int(torch.randint(2**62, ()))
+            for index, probe in enumerate(self.probes):
+                if self.alive[index]:
+                    with isolated_rng(draw, self.setting.device):
+                        logits, logit_lengths = probe.train()(hidden_states, lengths)
+                    loss = self.setting.task.loss(logits, logit_lengths, targets) / len(batches)
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    earlier = losses[index]
+                    losses[index] = loss.detach() if earlier is None else earlier + loss.detach()
+        values = [float("nan") if loss is None else float(loss) for loss in losses]
+        for index, value in enumerate(values):
+            if self.alive[index]:
+                self.alive[index] = bool(torch.isfinite(torch.tensor(value)))
+                self._update(index)
+        return values
+
+    def _update(self, index: int) -> None:
+        probe, optimizer = self.probes[index], self.optimizers[index]
+        if self.alive[index]:
+            norm = nn.utils.clip_grad_norm_(probe.parameters(), self.setting.recipe.clip_norm)
+            if not bool(torch.isnan(norm)):
+                optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    @torch.no_grad()
+    def _statistics(self, features: FrameFeatures, batch: Batch, probes: Sequence[int]) -> list[dict[str, float]]:
+        rows, targets = batch
+        hidden_states, lengths = features[rows]
+        found = []
+        for index in probes:
+            logits, logit_lengths = self.probes[index].eval()(hidden_states, lengths)
+            found.append(self.setting.task.statistics(logits, logit_lengths, targets, self.setting.labels))
+        return found
+
+    def state(self, index: int) -> State:
+        """A copy of the parameters of one probe, on the CPU."""
+        return {name: value.detach().cpu().clone() for name, value in self.probes[index].state_dict().items()}
+
+    def load_state(self, index: int, state: State) -> None:
+        """Set the parameters of one probe."""
+        self.probes[index].load_state_dict(state)
+
+    def training_state(self) -> State:
+        """Parameters of all probes, and what their optimizers keep for each parameter (nothing before its first step)."""
+        state: State = {}
+        for index, optimizer in enumerate(self.optimizers):
+            state |= {f"{index}.probe.{name}": value for name, value in self.state(index).items()}
+            for parameter, kept in optimizer.state_dict()["state"].items():
+                state |= {f"{index}.optimizer.{parameter}.{name}": value.cpu().clone() for name, value in kept.items()}
+        return state
+
+    def load_training_state(self, state: State) -> None:
+        """The inverse of `training_state`."""
+        for index, optimizer in enumerate(self.optimizers):
+            probe_prefix, optimizer_prefix = f"{index}.probe.", f"{index}.optimizer."
+            kept: dict[int, State] = {}
+            for name, value in state.items():
+                if name.startswith(optimizer_prefix):
+                    parameter, field = name.removeprefix(optimizer_prefix).split(".")
+                    kept.setdefault(int(parameter), {})[field] = value
+            parameters = {name.removeprefix(probe_prefix): value for name, value in state.items() if name.startswith(probe_prefix)}
+            self.load_state(index, parameters)
+            optimizer.load_state_dict({"state": kept, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,152 @@
+"""Probes for utterance-level heads: all learning rates as one stack of parameters, trained on mean vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from speechft.evaluate.data.features import MeanVectors
+from speechft.evaluate.probes.bank import Batch, MeanProbe, ProbeBank, Setting, State
+from speechft.tasks.heads import PooledHead
+
+
+class StackedProbes(ProbeBank[MeanVectors]):
+    """R probes as the rows of one matrix (R, P), so that a step costs a few batched operations instead of R times as many.
+
+    Features are mean vectors (clips, num_states, D). Proven equal to separate modules with torch's optimizers by a test.
+    """
+
+    frame_level = False
+
+    def __init__(self, setting: Setting, num_states: int, head: PooledHead) -> None:
+        super().__init__(setting)
+        # A template for vmap: its own parameters are never trained.
+        self.template = MeanProbe(num_states, head).to(setting.device).requires_grad_(False)
+        first = dict(self.template.named_parameters())
+        self.names = list(first)
+        self.shapes = [value.shape for value in first.values()]
+        rates = setting.recipe.learning_rates
+        row = torch.cat([value.detach().flatten() for value in first.values()])
+        self.parameters = row.repeat(len(rates), 1).requires_grad_()
+        self.optimizer = StackedAdam(self.parameters, rates, setting.recipe.optimizer)
+
+    def train_step(self, features: MeanVectors, batches: Sequence[Batch]) -> list[float]:
+        """One optimizer step of every living probe."""
+        rows = torch.tensor([row for batch_rows, _ in batches for row in batch_rows], device=features.device)
+        means = features[rows].to(self.setting.device).transpose(0, 1)
+        targets = [torch.stack(list(batch_targets)).to(self.setting.device) for _, batch_targets in batches]
+
+        def loss_of_one(parameters: dict[str, Tensor]) -> Tensor:
+            logits = functional_call(self.template, parameters, (means,))
+            ones = torch.ones(logits.shape[0], dtype=torch.long, device=logits.device)
+            losses = [
+                self.setting.task.loss(part, ones[: len(part)], list(target))
+                for part, target in zip(torch.split(logits, [len(target) for target in targets]), targets, strict=True)
+            ]
+            return torch.stack(losses).mean()
+
+        losses = vmap(loss_of_one)(self._unstack(self.parameters))
+        (gradients,) = torch.autograd.grad(losses.sum(), self.parameters)
+        values: list[float] = losses.detach().cpu().tolist()
+        finite = torch.isfinite(losses.detach())
+        norms = torch.linalg.vector_norm(gradients, dim=1)
+        alive = torch.tensor(self.alive, device=finite.device) & finite
+        self.alive = alive.tolist()
+        self.optimizer.step(gradients, norms, alive & ~torch.isnan(norms), self.setting.recipe.clip_norm)
+        return values
+
+    def _unstack(self, stacked: Tensor) -> dict[str, Tensor]:
+        """Named parameters with a leading dimension of probes, as views of (R, P)."""
+        parts = torch.split(stacked, [shape.numel() for shape in self.shapes], dim=1)
+        return {name: part.view(-1, *shape) for name, part, shape in zip(self.names, parts, self.shapes, strict=True)}
+
+    @torch.no_grad()
+    def _statistics(self, features: MeanVectors, batch: Batch, probes: Sequence[int]) -> list[dict[str, float]]:
+        rows, targets = batch
+        means = features[torch.tensor(list(rows), device=features.device)].to(self.setting.device).transpose(0, 1)
+        ones = torch.ones(len(rows), dtype=torch.long, device=means.device)
+        found = []
+        for index in probes:
+            logits = functional_call(self.template, self._row(index), (means,))
+            found.append(self.setting.task.statistics(logits, ones, targets, self.setting.labels))
+        return found
+
+    def _row(self, index: int) -> State:
+        return {name: value[0] for name, value in self._unstack(self.parameters.detach()[index : index + 1]).items()}
+
+    def state(self, index: int) -> State:
+        """A copy of the parameters of one probe, on the CPU."""
+        return {name: value.cpu().clone() for name, value in self._row(index).items()}
+
+    def load_state(self, index: int, state: State) -> None:
+        """Set the parameters of one probe."""
+        for name, value in self._row(index).items():
+            value.copy_(state[name])
+
+    def _trained_tensors(self) -> State:
+        optimizer = self.optimizer
+        return {"parameters": self.parameters.detach(), "first": optimizer.first, "second": optimizer.second, "steps": optimizer.steps}
+
+    def training_state(self) -> State:
+        """Parameters, moments and counts of steps, on the CPU."""
+        return {name: value.cpu().clone() for name, value in self._trained_tensors().items()}
+
+    def load_training_state(self, state: State) -> None:
+        """The inverse of `training_state`."""
+        for name, value in self._trained_tensors().items():
+            value.copy_(state[name])
+
+
+class StackedAdam:
+    """Adam or AdamW on the rows of a matrix, each with its learning rate, its clipping and its count of steps.
+
+    torch.optim has one learning rate for a tensor, and a parameter group for each row would cost as much as separate optimizers.
+    """
+
+    betas = (0.9, 0.999)
+    eps = 1e-8
+
+    def __init__(self, parameters: nn.Parameter | Tensor, learning_rates: Sequence[float], kind: Literal["Adam", "AdamW"] = "Adam") -> None:
+        self.parameters = parameters
+        # Bias corrections in float64, as torch computes them in Python numbers.
+        self.rates = torch.tensor(learning_rates, dtype=torch.float64, device=parameters.device)
+        self.weight_decay = 0.01 if kind == "AdamW" else 0.0
+        self.first = torch.zeros_like(parameters, requires_grad=False)
+        self.second = torch.zeros_like(parameters, requires_grad=False)
+        self.steps = torch.zeros_like(self.rates)
+
+    @torch.no_grad()
+    def step(self, gradients: Tensor, norms: Tensor, active: Tensor, clip_norm: float) -> None:
+        """Update the rows that are `active` (R,); others do not change. Gradients (R, P) of `norms` (R,) are clipped in place."""
+        clip = (clip_norm / (norms + 1e-6)).clamp(max=1.0)
+        gradients.mul_(clip[:, None])
+        if not bool(active.all()):
+            self._step_some(gradients, active)
+            return
+        self._update(self.parameters, gradients, self.first, self.second, self.steps, self.rates)
+
+    def _step_some(self, gradients: Tensor, active: Tensor) -> None:
+        chosen = active.nonzero()[:, 0]
+        if len(chosen):
+            everything = (self.parameters, self.first, self.second, self.steps)
+            parameters, first, second, steps = (tensor.detach()[chosen] for tensor in everything)
+            self._update(parameters, gradients[chosen], first, second, steps, self.rates[chosen])
+            for tensor, rows in zip(everything, (parameters, first, second, steps), strict=True):
+                tensor.detach()[chosen] = rows
+
+    def _update(self, parameters: Tensor, gradients: Tensor, first: Tensor, second: Tensor, steps: Tensor, rates: Tensor) -> None:
+        beta1, beta2 = self.betas
+        steps.add_(1)
+        if self.weight_decay:
+            parameters.mul_((1 - rates * self.weight_decay)[:, None].to(parameters.dtype))
+        first.lerp_(gradients, 1 - beta1)
+        second.mul_(beta2).addcmul_(gradients, gradients, value=1 - beta2)
+        step_sizes = rates / (1 - beta1**steps)
+        scale = 1 / ((1 - beta2**steps).sqrt() * step_sizes)
+        # first / denominator = step size * first / (sqrt(second / correction) + eps), in two passes over the matrix.
+        denominator = torch.addcmul((self.eps / step_sizes)[:, None].to(second.dtype), second.sqrt(), scale[:, None].to(second.dtype))
+        parameters.addcdiv_(first, denominator, value=-1)

@@ -1,0 +1,1 @@
+"""How each kind of task is evaluated: the default protocol, and those of ASV, QbE and SD."""

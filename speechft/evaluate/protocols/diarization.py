@@ -1,0 +1,235 @@
+"""Evaluation of SD: recordings in chunks of 40 s, heads chosen by frame accuracy on dev, diarization error rate on test.
+
+SUPERB recipe, as in s3prl 0.4.18: the error rate that is reported is the lowest of ten settings of the post-processing, on test.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from speechft.corpora import load_split, num_samples_16k
+from speechft.corpora.rttm import Turn
+from speechft.corpora.trials import Trial
+from speechft.encoders import Encoder
+from speechft.errors import TaskError
+from speechft.evaluate.data.clips import Clip
+from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder
+from speechft.evaluate.data.folds import Fold
+from speechft.evaluate.data.sampling import shuffled
+from speechft.evaluate.data.splits import SPLITS, Split, manifest_hash, need_splits
+from speechft.evaluate.probes.bank import Batch
+from speechft.evaluate.probes.heads import (
+    HeadTraining,
+    Manifests,
+    Request,
+    batches_of,
+    clip_batches,
+    evaluations,
+    train_and_test,
+    training_rows,
+)
+from speechft.evaluate.probes.outcome import Run
+from speechft.evaluate.probes.separate import SeparateProbes
+from speechft.evaluate.probes.training import scoring_batches
+from speechft.evaluate.protocols.der import diarization_errors
+from speechft.recipes.evaluation import EvaluationRecipe
+from speechft.tasks.base import Task, listing
+from speechft.tasks.heads import fit_frames
+from speechft.tasks.sd import FRAME_SHIFT, SAMPLE_RATE, SpeakerDiarization, chunk_bounds, frame_labels
+
+THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
+MEDIANS = (1, 11)
+"""Frames that decisions are smoothed over."""
+SHORT_CHUNK = "last chunk shorter than one encoder frame"
+
+
+@dataclass(frozen=True)
+class MixtureFold(Fold):
+    """Recordings of two speakers. The clips of a split are chunks, and `chunk_labels` their frame labels."""
+
+    chunk_labels: dict[str, list[Tensor]]
+
+
+def check(task: Task, cuts: Mapping[str, Sequence[Any]], trials: Sequence[Trial]) -> None:  # noqa: ARG001
+    """Refuse a corpus that lacks a split, or recordings of another number of speakers.
+
+    Raises:
+        CorpusError, TaskError: as `load`, for what lists tell.
+    """
+    assert isinstance(task, SpeakerDiarization)
+    need_splits(cuts, SPLITS)
+    problems: list[str] = []
+    for name in SPLITS:
+        for cut in cuts[name]:
+            _turns(task, name, cut, problems)
+    _refuse(problems)
+
+
+def _turns(task: SpeakerDiarization, name: str, cut: Any, problems: list[str]) -> list[Turn] | None:
+    """The turns of a recording, or None and a line more in `problems`."""
+    try:
+        return task.turns(cut)
+    except TaskError as error:
+        problems.append(f"{name}: {error}")
+        return None
+
+
+def _refuse(problems: Sequence[str]) -> None:
+    if problems:
+        raise TaskError(listing(f"{len(problems)} recording(s) cannot be used for task 'sd'.", problems))
+
+
+def load(
+    task: Task,
+    manifests: Manifests,
+    encoder: Encoder,
+    recipe: EvaluationRecipe,  # noqa: ARG001
+    work: Path | None = None,  # noqa: ARG001
+    measure: bool = True,  # noqa: ARG001
+) -> MixtureFold:
+    """Cut the recordings of the three splits into chunks.
+
+    A last chunk too short for the encoder is left out and counted; in the output it is silence.
+
+    Raises:
+        CorpusError: a manifest is missing or damaged.
+        TaskError: recordings without exactly two speakers, or shorter than one frame; all are listed.
+    """
+    assert isinstance(task, SpeakerDiarization)
+    splits: dict[str, Split] = {}
+    labels: dict[str, list[Tensor]] = {}
+    problems: list[str] = []
+    for name in SPLITS:
+        cuts = tuple(load_split(manifests, name))
+        clips: list[Clip] = []
+        first_clip, labels[name], short = [0], [], 0
+        for cut in cuts:
+            turns = _turns(task, name, cut, problems)
+            if turns is None:
+                continue
+            for start, end in chunk_bounds(num_samples_16k(cut)):
+                if (end - start) * FRAME_SHIFT < encoder.min_samples:
+                    short += 1
+                    continue
+                clips.append(Clip(cut, start * FRAME_SHIFT, (end - start) * FRAME_SHIFT))
+                labels[name].append(frame_labels(turns, start, end))
+            if first_clip[-1] == len(clips):
+                problems.append(f"{name}: {cut.id}: {num_samples_16k(cut)} samples at 16 kHz are less than one frame. Leave it out.")
+            first_clip.append(len(clips))
+        dropped = {SHORT_CHUNK: short} if short else {}
+        splits[name] = Split(name, cuts, (), tuple(clips), tuple(first_clip), dropped, manifest_hash(cuts))
+    _refuse(problems)
+    return MixtureFold(None, task.label_set(()), splits, labels)
+
+
+def requests(task: Task, recipe: EvaluationRecipe, fold: Fold, max_batch_samples: int) -> list[Request]:  # noqa: ARG001
+    """Chunks of train in random order, those of dev at each evaluation, those of test once a seed."""
+    assert isinstance(fold, MixtureFold)
+    train, dev, test = (fold.splits[name].clips for name in SPLITS)
+    rows = training_rows(recipe, lambda generator: _training_batches(fold, recipe, generator))
+    scored = [batch for batch, _ in _dev_batches(fold)]
+    tested = list(clip_batches(test, max_batch_samples))
+    return [
+        Request(train, rows, kept=True),
+        Request(dev, scored * evaluations(recipe), kept=True),
+        Request(test, tested * len(recipe.seeds), kept=False),
+    ]
+
+
+def _training_batches(fold: MixtureFold, recipe: EvaluationRecipe, generator: Generator) -> Iterator[Batch]:
+    labels = fold.chunk_labels["train"]
+    for rows in shuffled(len(labels), recipe.batch_size, generator):
+        yield rows, [labels[row] for row in rows]
+
+
+def _dev_batches(fold: MixtureFold) -> list[Batch]:
+    return scoring_batches(fold.splits["dev"], list(enumerate(fold.chunk_labels["dev"])), frame_level=True)
+
+
+def run(task: Task, recipe: EvaluationRecipe, encoder: FrozenEncoder, fold: Fold, folder: Path) -> Run:
+    """Train, choose and score the heads of all seeds and learning rates."""
+    assert isinstance(task, SpeakerDiarization)
+    assert isinstance(fold, MixtureFold)
+    started = time.monotonic()
+    training = DiarizationTraining(task, recipe, encoder, fold)
+    return train_and_test(training, task, recipe, encoder, fold, folder, started)
+
+
+class LabelledFrames:
+    """Features of chunks, brought to the frames of their labels as the reference does: a chunk by itself has one frame less."""
+
+    def __init__(self, encoder: FrozenEncoder, split: Split, labels: Sequence[Tensor]) -> None:
+        self.frames = FrameFeatures(encoder, split.clips)
+        self.num_labels = [len(label) for label in labels]
+
+    def __getitem__(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Hidden states (num_states, B, T, D) and label frames (B,) of some chunks, on the device."""
+        hidden_states, lengths = self.frames[rows]
+        wanted = torch.tensor([self.num_labels[row] for row in rows], device=lengths.device)
+        return fit_frames(hidden_states, lengths, wanted), wanted
+
+
+class DiarizationTraining(HeadTraining):
+    """Chunks in random order; frame accuracy on dev; the diarization error rate of whole recordings on test."""
+
+    def __init__(self, task: SpeakerDiarization, recipe: EvaluationRecipe, encoder: FrozenEncoder, fold: MixtureFold) -> None:
+        self.task, self.recipe, self.fold = task, recipe, fold
+        self.metric = task.selection_metric
+        of_split = {name: LabelledFrames(encoder, fold.splits[name], fold.chunk_labels[name]) for name in SPLITS}
+        budget = recipe.cache_gb * 1e9
+        for name in ("train", "dev"):
+            budget = of_split[name].frames.keep(budget, name)
+        self.features, self.dev, self.tested = (of_split[name] for name in SPLITS)
+
+    def batches(self, generator: Generator) -> Iterator[Batch]:
+        """Chunks, every one once an epoch."""
+        return _training_batches(self.fold, self.recipe, generator)
+
+    def score(self, bank: SeparateProbes, probes: Sequence[int]) -> list[dict[str, float]]:
+        """Frame accuracy on dev."""
+        return bank.scores(self.dev, _dev_batches(self.fold), probes)  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def test(self, bank: SeparateProbes, chosen: int) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+        """The lowest diarization error rate of the ten settings on test, and all ten."""
+        split, probe = self.fold.splits["test"], bank.probes[chosen].eval()
+        parts: dict[int, NDArray[Any]] = {}
+        for rows in batches_of(self.tested.frames):
+            logits, lengths = probe(*self.tested[rows])
+            for row, outputs, length in zip(rows, torch.sigmoid(logits).cpu().numpy(), lengths.tolist(), strict=True):
+                parts[row] = outputs[:length]
+        probabilities = {
+            cut.id: np.concatenate([parts[row] for row in range(split.first_clip[index], split.first_clip[index + 1])])
+            for index, cut in enumerate(split.cuts)
+        }
+        reference = [turn for cut in split.cuts for turn in self.task.turns(cut)]
+        settings = {}
+        for median in MEDIANS:
+            for threshold in THRESHOLDS:
+                system = [turn for name, found in probabilities.items() for turn in system_turns(name, found, threshold, median)]
+                settings[f"threshold {threshold:g}, median {median}"] = {"SD": diarization_errors(reference, system).rate}
+        return min(settings.values(), key=lambda scores: scores["SD"]), settings
+
+
+def system_turns(recording: str, probabilities: NDArray[Any], threshold: float, median: int, frame_shift: int = FRAME_SHIFT) -> list[Turn]:
+    """Turns of a recording: stretches of frames (T, speakers) whose probability is above `threshold`, after a median filter.
+
+    The filter takes `median` frames (an odd number) around each, zeros past the ends. Times have two decimals, as in RTTM.
+    """
+    turns = []
+    for speaker, active in enumerate((probabilities > np.float32(threshold)).T):
+        # The median of zeros and ones is what more than half of them are.
+        smooth = np.convolve(active, np.ones(median), "full")[median // 2 :][: len(active)] > median / 2
+        changes = np.flatnonzero(np.diff(smooth.astype(np.int8), prepend=0, append=0))
+        for first, end in changes.reshape(-1, 2) * (frame_shift / SAMPLE_RATE):
+            turns.append(Turn(recording, round(float(first), 2), round(float(end - first), 2), f"{recording}_{speaker}"))
+    return turns

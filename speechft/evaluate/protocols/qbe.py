@@ -1,0 +1,293 @@
+"""Evaluation of QbE: every hidden state searches the documents for the queries; dev chooses the state, test is scored with it.
+
+SUPERB recipe, as in s3prl 0.4.18. All hidden states come from the same pass of the encoder.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from speechft.corpora import load_split, num_samples_16k
+from speechft.corpora.trials import Trial as Listed
+from speechft.encoders import Encoder
+from speechft.errors import TaskError
+from speechft.evaluate.data.clips import Clip
+from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder
+from speechft.evaluate.data.folds import Fold
+from speechft.evaluate.data.splits import Split, manifest_hash, need_splits
+from speechft.evaluate.probes.heads import Manifests, Request, batches_of, clip_batches
+from speechft.evaluate.probes.outcome import Run
+from speechft.evaluate.protocols.detection import maximum_term_weighted_value, term_weighted_value
+from speechft.evaluate.protocols.dtw import MIN_QUERY_FRAMES, FrameStatistics, raw_scores, z_scores
+from speechft.evaluate.protocols.score_blocks import ScoreBlocks
+from speechft.recipes.cell import Selected, Trial
+from speechft.recipes.evaluation import EvaluationRecipe
+from speechft.tasks.base import Task, listing
+from speechft.tasks.qbe import DOCUMENT, QUERY, QueryByExample
+
+YES = 2.0
+"""A document is given out as a hit when its score is more standard deviations than this above the mean of its query."""
+SHORT_QUERY = f"query of less than {MIN_QUERY_FRAMES} frames (score 0)"
+NO_OCCURRENCE = "query without a relevant document (not in the value)"
+
+
+@dataclass(frozen=True)
+class Search:
+    """Queries and documents of a split, as rows of the features; `relevant` (queries, documents)."""
+
+    queries: list[int]
+    documents: list[int]
+    relevant: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class SearchFold(Fold):
+    """Dev and test as searches among `clips`, each of which is encoded once."""
+
+    clips: tuple[Clip, ...]
+    searches: Mapping[str, Search]
+
+
+def load(
+    task: Task,
+    manifests: Manifests,
+    encoder: Encoder,
+    recipe: EvaluationRecipe,  # noqa: ARG001
+    work: Path | None = None,  # noqa: ARG001
+    measure: bool = True,  # noqa: ARG001
+) -> SearchFold:
+    """Read dev and test. A split without documents of its own searches those of the other one.
+
+    Raises:
+        CorpusError: a manifest is missing or damaged.
+        TaskError: cuts that are neither query nor document, no queries or documents, relevant documents that are not searched, no query
+            with an occurrence, recordings shorter than one frame; all are listed.
+    """
+    assert isinstance(task, QueryByExample)
+    cuts = {name: tuple(load_split(manifests, name)) for name in ("dev", "test")}
+    _check_lengths(cuts, encoder)
+    sides = _sides(task, cuts)
+    pool = _ClipPool()
+    searches: dict[str, Search] = {}
+    splits = {"train": Split("train", (), (), (), (0,), {}, "")}
+    for name, (queries, documents, relevant) in sides.items():
+        searches[name] = Search([pool.row(query) for query in queries], [pool.row(document) for document in documents], relevant)
+        short = sum(encoder.frame_count(num_samples_16k(query)) < MIN_QUERY_FRAMES for query in queries)
+        absent = int((~searches[name].relevant.any(axis=1)).sum())
+        dropped = {reason: count for reason, count in ((SHORT_QUERY, short), (NO_OCCURRENCE, absent)) if count}
+        members = cuts[name]
+        own = tuple(pool.clips[pool.row(cut)] for cut in members)
+        splits[name] = Split(name, members, (), own, tuple(range(len(own) + 1)), dropped, manifest_hash(members))
+    return SearchFold(None, task.label_set(()), splits, tuple(pool.clips), searches)
+
+
+def check(task: Task, cuts: Mapping[str, Sequence[Any]], trials: Sequence[Listed]) -> None:  # noqa: ARG001
+    """Refuse a corpus without dev or test, queries, documents, or documents that are relevant.
+
+    Raises:
+        CorpusError, TaskError: as `load`, for what lists tell.
+    """
+    assert isinstance(task, QueryByExample)
+    need_splits(cuts, ("dev", "test"))
+    _sides(task, {name: cuts[name] for name in ("dev", "test")})
+
+
+def _sides(task: QueryByExample, cuts: Mapping[str, Sequence[Any]]) -> dict[str, tuple[list[Any], list[Any], NDArray[np.bool_]]]:
+    """Queries, documents and which of them are relevant, of dev and of test."""
+    problems: list[str] = []
+    found: dict[str, dict[str, list[Any]]] = {name: {QUERY: [], DOCUMENT: []} for name in cuts}
+    for name, members in cuts.items():
+        for cut in members:
+            try:
+                found[name][task.kind(cut)].append(cut)
+            except TaskError as error:
+                problems.append(f"{name}: {error}")
+    if problems:
+        raise TaskError(listing(f"{len(problems)} recording(s) cannot be used for task 'qbe'.", problems))
+    sides = {}
+    for name, other in (("dev", "test"), ("test", "dev")):
+        queries, documents = found[name][QUERY], found[name][DOCUMENT] or found[other][DOCUMENT]
+        sides[name] = queries, documents, _relevance(task, name, queries, documents)
+    return sides
+
+
+class _ClipPool:
+    """The different recordings of all splits; one that comes in two splits is encoded once."""
+
+    def __init__(self) -> None:
+        self.clips: list[Clip] = []
+        self._rows: dict[tuple[str, str, float, int], int] = {}
+
+    def row(self, cut: Any) -> int:
+        key = (cut.id, str(cut.recording.sources[0].source), float(cut.start), int(cut.num_samples))
+        if key not in self._rows:
+            self._rows[key] = len(self.clips)
+            self.clips.append(Clip(cut, 0, num_samples_16k(cut)))
+        return self._rows[key]
+
+
+def _check_lengths(cuts: Mapping[str, Sequence[Any]], encoder: Encoder) -> None:
+    short = [
+        f"{name}: {cut.id}: {num_samples_16k(cut)} samples at 16 kHz"
+        for name, members in cuts.items()
+        for cut in members
+        if num_samples_16k(cut) < encoder.min_samples
+    ]
+    if short:
+        heading = f"{len(short)} recording(s) are shorter than one frame ({encoder.min_samples} samples)."
+        raise TaskError(listing(heading + " Leave them out of the corpus, for all models.", short))
+
+
+def _relevance(task: QueryByExample, name: str, queries: Sequence[Any], documents: Sequence[Any]) -> NDArray[np.bool_]:
+    """Which documents hold the term of which query, (queries, documents)."""
+    if not queries or not documents:
+        lacking = "query" if not queries else "document (neither has the other split)"
+        raise TaskError(f"The {name} split: has no {lacking}. Set the corpus' label column to {QUERY!r} or {DOCUMENT!r}.")
+    column_of = {document.id: column for column, document in enumerate(documents)}
+    relevant = np.zeros((len(queries), len(documents)), dtype=np.bool_)
+    problems = []
+    for row, query in enumerate(queries):
+        unknown = [identity for identity in task.relevant(query) if identity not in column_of]
+        if unknown:
+            problems.append(f"{query.id}: {', '.join(unknown)}")
+        relevant[row, [column_of[identity] for identity in task.relevant(query) if identity in column_of]] = True
+    if problems:
+        heading = f"The {name} split: {len(problems)} quer(ies) have relevant documents that are not among its {len(documents)} documents."
+        raise TaskError(listing(heading, problems))
+    if not relevant.any():
+        raise TaskError(
+            f"The {name} split: no query has a relevant document, so there is nothing to find. Fill the corpus' relevant column."
+        )
+    return relevant
+
+
+def requests(task: Task, recipe: EvaluationRecipe, fold: Fold, max_batch_samples: int) -> list[Request]:  # noqa: ARG001
+    """Everything for the statistics of frames, then queries and documents of dev and of test."""
+    assert isinstance(fold, SearchFold)
+    batches = list(clip_batches(fold.clips, max_batch_samples))
+    rows = list(batches)
+    for search in fold.searches.values():
+        for wanted in (search.queries, search.documents):
+            rows += _subset(iter(batches), set(wanted))
+    return [Request(fold.clips, rows, kept=True)]
+
+
+def run(task: Task, recipe: EvaluationRecipe, encoder: FrozenEncoder, fold: Fold, folder: Path) -> Run:
+    """Search with every hidden state on dev and with the best one on test.
+
+    Features are kept in memory as far as `recipe.cache_gb` goes; past it, recordings are encoded once for the statistics of frames, once
+    for dev and once for test. Scores are kept in `folder` as documents are done, and a search that was killed goes on after them.
+    """
+    assert isinstance(task, QueryByExample)
+    assert isinstance(fold, SearchFold)
+    started = time.monotonic()
+    features = FrameFeatures(encoder, fold.clips)
+    features.keep(recipe.cache_gb * 1e9, "queries and documents")
+    statistics = _frame_statistics(features, fold.searches)
+    result = Run(feature_seconds=time.monotonic() - started)
+    searching = Searching(task, features, statistics, folder)
+    layers = list(range(encoder.encoder.num_states))
+    values = [_values(scores, fold.searches["dev"])["QbE"] for scores in searching.z_scores(fold.searches, "dev", layers)]
+    best = int(np.argmax(values))
+    (scores,) = searching.z_scores(fold.searches, "test", [best])
+    test = _values(scores, fold.searches["test"])
+    for layer, value in enumerate(values):
+        result.trials.append(Trial(seed=None, layer=layer, dev={"QbE": value}, selected=layer == best))
+    at_fixed = {f"z score above {YES:g}": {"QbE": test["at fixed threshold"]}}
+    result.selected.append(Selected(seed=None, layer=best, test={"QbE": test["QbE"]}, alternatives=at_fixed))
+    result.average(task, [None])
+    result.training_seconds = time.monotonic() - started - result.feature_seconds
+    return result
+
+
+def _frame_statistics(features: FrameFeatures, searches: Mapping[str, Search]) -> dict[str, FrameStatistics]:
+    """Mean and deviation over the frames of the queries and documents of each split."""
+    statistics = {name: FrameStatistics() for name in searches}
+    members = {name: {*search.queries, *search.documents} for name, search in searches.items()}
+    for rows in batches_of(features):
+        for row, frames in _by_row(features, rows):
+            for name, found in statistics.items():
+                if row in members[name]:
+                    found.add(frames)
+    return statistics
+
+
+def _by_row(features: FrameFeatures, rows: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+    """Hidden states (num_states, T, D) of each row, without padding."""
+    hidden_states, lengths = features[rows]
+    for position, (row, length) in enumerate(zip(rows, lengths.tolist(), strict=True)):
+        yield row, hidden_states[:, position, :length]
+
+
+@dataclass(frozen=True)
+class Searching:
+    """Scores of all pairs from kept or recomputed features."""
+
+    task: QueryByExample
+    features: FrameFeatures
+    statistics: Mapping[str, FrameStatistics]
+    folder: Path
+
+    @torch.no_grad()
+    def z_scores(self, searches: Mapping[str, Search], name: str, layers: Sequence[int]) -> list[NDArray[np.float64]]:
+        """Scores (queries, documents) of a split, normalised for each query, by hidden state."""
+        search = searches[name]
+        column_of = {row: column for column, row in enumerate(search.documents)}
+        scores = torch.zeros(len(layers), len(search.queries), len(search.documents), dtype=torch.float64)
+        blocks = ScoreBlocks(self.folder, [name, self.task.distance, list(layers), search.queries])
+        spoken: list[Tensor] = []
+        with tqdm(total=len(search.documents), desc=f"search in {name}", unit="document", disable=None) as progress:
+            for rows in _subset(batches_of(self.features), set(search.documents)):
+                found = blocks.read(rows, (len(layers), len(search.queries), len(rows)))
+                if found is None:
+                    spoken = spoken or self._queries(search, name)
+                    found = self._raw_scores(spoken, rows, name, layers)
+                    blocks.write(rows, found)
+                else:
+                    self.features.count(rows)
+                scores[..., [column_of[row] for row in rows]] = found
+                progress.update(len(rows))
+        if not spoken:
+            self.features.count(search.queries)
+        return [z_scores(found).numpy() for found in scores]
+
+    def _queries(self, search: Search, name: str) -> list[Tensor]:
+        """Normalised hidden states (num_states, N, D) of each query."""
+        found: dict[int, Tensor] = {}
+        for rows in _subset(batches_of(self.features), set(search.queries)):
+            found.update((row, self._normalized(name, frames)) for row, frames in _by_row(self.features, rows))
+        return [found[row] for row in search.queries]
+
+    def _raw_scores(self, spoken: Sequence[Tensor], rows: Sequence[int], name: str, layers: Sequence[int]) -> Tensor:
+        """Scores (layers, queries, documents) of some documents, float64 on the CPU."""
+        documents = [self._normalized(name, frames) for _, frames in _by_row(self.features, rows)]
+        of_layers = [
+            raw_scores([query[layer] for query in spoken], [frames[layer] for frames in documents], self.task.distance) for layer in layers
+        ]
+        return torch.stack(of_layers).double().cpu()
+
+    def _normalized(self, name: str, frames: Tensor) -> Tensor:
+        return self.statistics[name].normalized(frames)
+
+
+def _subset(batches: Iterator[list[int]], wanted: set[int]) -> Iterator[list[int]]:
+    for batch in batches:
+        rows = [row for row in batch if row in wanted]
+        if rows:
+            yield rows
+
+
+def _values(scores: NDArray[np.float64], search: Search) -> dict[str, float]:
+    """The maximum term-weighted value, and the one at the fixed threshold."""
+    best, _ = maximum_term_weighted_value(list(scores), list(search.relevant))
+    return {"QbE": best, "at fixed threshold": term_weighted_value(scores > YES, search.relevant)}

@@ -1,0 +1,269 @@
+"""Evaluation of ASV: heads are trained to tell speakers apart and chosen by the equal error rate of trials.
+
+SUPERB recipe, as in s3prl 0.4.18. VoxCeleb1 has no trials of dev: then, as there, step and learning rate with the lowest rate on test
+are reported, and the cell says so. A corpus with trials of dev is treated as all other tasks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from speechft.corpora import load_split, split_names
+from speechft.corpora.trials import Trial, read_trials, trials_by_split, trials_path
+from speechft.corpora.unchanged import check_content
+from speechft.encoders import Encoder
+from speechft.errors import CorpusError, TaskError
+from speechft.evaluate.data.clips import SAMPLE_RATE, CropTable, crop_generator
+from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder
+from speechft.evaluate.data.folds import Fold
+from speechft.evaluate.data.sampling import shuffled
+from speechft.evaluate.data.silence import Silence
+from speechft.evaluate.data.splits import SPLITS, Split, check_targets, manifest_hash, need_splits, split_titles
+from speechft.evaluate.probes.bank import Batch
+from speechft.evaluate.probes.heads import (
+    HeadTraining,
+    Manifests,
+    Request,
+    batches_of,
+    clip_batches,
+    evaluations,
+    train_and_test,
+    training_rows,
+)
+from speechft.evaluate.probes.outcome import Run
+from speechft.evaluate.probes.separate import SeparateProbes
+from speechft.evaluate.protocols.detection import equal_error_rate
+from speechft.files.hashes import sha256_json
+from speechft.recipes.evaluation import EvaluationRecipe
+from speechft.tasks.asv import SpeakerVerification
+from speechft.tasks.base import Task, listing
+from speechft.tasks.xvector import XVectorHead
+
+UNUSED = "in no trial"
+ENROLMENTS_AT_A_TIME = 4096
+
+
+@dataclass(frozen=True)
+class TrialFold(Fold):
+    """Train with the index of each utterance's speaker; dev and test with trials. Only recordings in trials are in dev and test."""
+
+    speakers: list[Tensor]
+    trials: dict[str, list[Trial]]
+    measured: bool
+    """Whether the lengths of all recordings are those without silence."""
+
+    @property
+    def selected_on(self) -> Literal["dev", "test"]:
+        """The split that chooses step and learning rate."""
+        return "dev" if self.trials["dev"] else "test"
+
+    @property
+    def estimate(self) -> str | None:
+        """Why a plan can only be an estimate."""
+        return None if self.measured else "silence has not been measured yet, so recordings count in full"
+
+
+def load(
+    task: Task,
+    manifests: Manifests,
+    encoder: Encoder,
+    recipe: EvaluationRecipe,  # noqa: ARG001
+    work: Path | None = None,
+    measure: bool = True,
+) -> TrialFold:
+    """Read train and the trials, and measure all recordings without silence, unless `work` has their lengths.
+
+    Without `measure` no recording is read; lengths that are not known are those of the manifest. Training utterances that are not longer
+    than the task's `min_seconds` are left out and counted.
+
+    Raises:
+        CorpusError: a manifest is missing or damaged, a trial names an unknown recording; all are listed.
+        TaskError: no trials of both kinds on test, speakers missing, recordings in trials that are silent; all are listed.
+    """
+    assert isinstance(task, SpeakerVerification)
+    names = [name for name in SPLITS if name != "dev" or "dev" in split_names(manifests)]
+    cuts = {name: tuple(load_split(manifests, name)) for name in names}
+    path = trials_path(manifests)
+    found_trials = read_trials(path)
+    check_content(path, path.read_bytes())
+    trials = _trials_of(cuts, found_trials, str(path))
+    silence = Silence(task.gain, work, measure)
+    splits = {"train": _train_split(task, cuts["train"], encoder, silence)}
+    for name in ("dev", "test"):
+        splits[name] = _trial_split(name, cuts.get(name, ()), trials[name], encoder, silence)
+    labels = task.label_set(splits["train"].cuts)
+    targets = task.targets(splits["train"].cuts, labels, "The train split")
+    return TrialFold(None, labels, splits, targets, trials, silence.measured)
+
+
+def check(task: Task, cuts: Mapping[str, Sequence[Any]], trials: Sequence[Trial]) -> None:
+    """Refuse a corpus without train or test, trials of both kinds on test, or speakers of train.
+
+    Raises:
+        CorpusError, TaskError: as `load`, for what lists tell.
+    """
+    need_splits(cuts, ("train", "test"))
+    if not trials:
+        raise CorpusError("The corpus has no list of trials, which task 'asv' needs. Give one as `trials` of the corpus.")
+    _trials_of(cuts, trials, "trials")
+    check_targets(task, {"train": cuts["train"]}, split_titles())
+
+
+def _trials_of(cuts: Mapping[str, Sequence[Any]], listed: Sequence[Trial], source: str) -> dict[str, list[Trial]]:
+    """Trials of dev and of test; without trials of dev, test selects; without those of test there is nothing to report."""
+    trials = trials_by_split(listed, {cut.id: name for name, members in cuts.items() for cut in members}, source)
+    for name, found in trials.items():
+        same = sum(trial.same for trial in found)
+        if (found or name == "test") and same in (0, len(found)):
+            raise TaskError(
+                f"{source}: {same} of {len(found)} trials of {name} have label 1; an equal error rate needs trials of both kinds."
+            )
+    return trials
+
+
+def _train_split(task: SpeakerVerification, cuts: Sequence[Any], encoder: Encoder, silence: Silence) -> Split:
+    shortest = max(round(task.min_seconds * SAMPLE_RATE) + 1, encoder.min_samples)
+    sha256 = manifest_hash(cuts)
+    voiced = silence.clips(cuts, sha256, "train")
+    clips = tuple(clip for clip in voiced if clip.num_samples >= shortest)
+    if not clips:
+        raise TaskError(
+            f"The train split: no utterance is longer than {task.min_seconds:g} s without silence. Lower `min_seconds` of the task."
+        )
+    left_out = len(voiced) - len(clips)
+    dropped = {f"not longer than {task.min_seconds:g} s without silence": left_out} if left_out else {}
+    return Split("train", tuple(clip.cut for clip in clips), (), clips, tuple(range(len(clips) + 1)), dropped, sha256)
+
+
+def _trial_split(name: str, cuts: Sequence[Any], trials: Sequence[Trial], encoder: Encoder, silence: Silence) -> Split:
+    named = {recording for trial in trials for recording in (trial.enrolment, trial.test)}
+    used = tuple(cut for cut in cuts if cut.id in named)
+    clips = silence.clips(used, manifest_hash(used), name)
+    short = [f"{clip.cut.id}: {clip.num_samples} samples at 16 kHz" for clip in clips if clip.num_samples < encoder.min_samples]
+    if short:
+        heading = f"The {name} split: without silence {len(short)} recording(s) are shorter than one frame ({encoder.min_samples} samples)."
+        raise TaskError(listing(heading + " Leave their trials out, for all models.", short))
+    dropped = {UNUSED: len(cuts) - len(used)} if len(cuts) > len(used) else {}
+    pairs = [[trial.same, trial.enrolment, trial.test] for trial in trials]
+    sha256 = sha256_json([manifest_hash(cuts), pairs]) if cuts else ""
+    return Split(name, used, (), clips, tuple(range(len(used) + 1)), dropped, sha256)
+
+
+def requests(task: Task, recipe: EvaluationRecipe, fold: Fold, max_batch_samples: int) -> list[Request]:
+    """A new crop of each training utterance in every epoch, the split that selects at each evaluation, test once a seed."""
+    assert isinstance(task, SpeakerVerification)
+    assert isinstance(fold, TrialFold)
+    training = TrainingCrops(task, recipe, fold)
+    # Where a crop begins does not matter here, and is not drawn.
+    visited = training_rows(recipe, lambda generator: (([training.crops.row(u) for u in drawn], ()) for drawn in training.order(generator)))
+    batches = {name: list(clip_batches(fold.splits[name].clips, max_batch_samples)) for name in ("dev", "test")}
+    selecting = fold.selected_on
+    found = [
+        Request(training.crops, visited, kept=True),
+        Request(fold.splits[selecting].clips, batches[selecting] * evaluations(recipe), kept=True),
+    ]
+    # Where test selects, its features are those that are scored in the end.
+    if selecting == "test":
+        return [found[0], Request(found[1].clips, batches["test"] * (evaluations(recipe) + len(recipe.seeds)), kept=True)]
+    return [*found, Request(fold.splits["test"].clips, batches["test"] * len(recipe.seeds), kept=False)]
+
+
+def run(task: Task, recipe: EvaluationRecipe, encoder: FrozenEncoder, fold: Fold, folder: Path) -> Run:
+    """Train, choose and score the heads of all seeds and learning rates."""
+    assert isinstance(task, SpeakerVerification)
+    assert isinstance(fold, TrialFold)
+    started = time.monotonic()
+    training = VerificationTraining(task, recipe, encoder, fold)
+    return train_and_test(training, task, recipe, encoder, fold, folder, started)
+
+
+class TrainingCrops:
+    """Utterances in random order, of each a new crop of 8 s in every epoch."""
+
+    def __init__(self, task: SpeakerVerification, recipe: EvaluationRecipe, fold: TrialFold) -> None:
+        self.batch_size = recipe.batch_size
+        clips = fold.splits["train"].clips
+        self.crops = CropTable(clips, [round(task.train_crop_seconds * SAMPLE_RATE)] * len(clips))
+        self.speakers = fold.speakers
+
+    def order(self, generator: Generator) -> Iterator[list[int]]:
+        """The utterances of each batch."""
+        return shuffled(len(self.speakers), self.batch_size, generator)
+
+    def batches(self, generator: Generator) -> Iterator[Batch]:
+        """Rows of crops and their speakers."""
+        crops = crop_generator(generator)
+        for utterances in self.order(generator):
+            rows = [self.crops.draw(utterance, crops) for utterance in utterances]
+            yield rows, [self.speakers[utterance] for utterance in utterances]
+
+
+class VerificationTraining(HeadTraining):
+    """Random crops of utterances; the equal error rate of trials."""
+
+    def __init__(self, task: SpeakerVerification, recipe: EvaluationRecipe, encoder: FrozenEncoder, fold: TrialFold) -> None:
+        self.fold = fold
+        self.metric = task.metrics[0]
+        self.selected_on = fold.selected_on
+        self.training = TrainingCrops(task, recipe, fold)
+        self.features = FrameFeatures(encoder, self.training.crops)
+        self.scored = {name: FrameFeatures(encoder, fold.splits[name].clips) for name in ("dev", "test")}
+        budget = self.features.keep(recipe.cache_gb * 1e9, "train")
+        self.scored[self.selected_on].keep(budget, self.selected_on)
+
+    def batches(self, generator: Generator) -> Iterator[Batch]:
+        """Crops and speakers; every utterance once an epoch."""
+        return self.training.batches(generator)
+
+    def score(self, bank: SeparateProbes, probes: Sequence[int]) -> list[dict[str, float]]:
+        """Equal error rate on the split that selects."""
+        return self._rates(bank, probes, self.selected_on)
+
+    def test(self, bank: SeparateProbes, chosen: int) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+        """Equal error rate on test."""
+        return self._rates(bank, [chosen], "test")[0], {}
+
+    @torch.no_grad()
+    def _rates(self, bank: SeparateProbes, probes: Sequence[int], name: str) -> list[dict[str, float]]:
+        features, clips = self.scored[name], self.fold.splits[name].clips
+        found: list[dict[str, Tensor]] = [{} for _ in probes]
+        for rows in batches_of(features):
+            hidden_states, lengths = features[rows]
+            for embeddings, index in zip(found, probes, strict=True):
+                probe = bank.probes[index].eval()
+                assert isinstance(probe.head, XVectorHead)
+                vectors = probe.head.embed(probe.weighted_sum(hidden_states), lengths)
+                embeddings.update((clips[row].cut.id, vector) for row, vector in zip(rows, vectors, strict=True))
+        return [{self.metric.key: trial_error_rate(self.fold.trials[name], embeddings)} for embeddings in found]
+
+
+def trial_scores(trials: Sequence[Trial], embeddings: dict[str, Tensor]) -> NDArray[Any]:
+    """Cosine of each trial, from embeddings of length 1: products of matrices over the different recordings."""
+    enrolments, tests = (list(dict.fromkeys(names)) for names in ([trial.enrolment for trial in trials], [trial.test for trial in trials]))
+    rows, columns = ({name: position for position, name in enumerate(names)} for names in (enrolments, tests))
+    row_of = np.array([rows[trial.enrolment] for trial in trials])
+    column_of = np.array([columns[trial.test] for trial in trials])
+    scores = np.empty(len(trials), dtype=np.float32)
+    against = torch.stack([embeddings[name] for name in tests]).T
+    for start in range(0, len(enrolments), ENROLMENTS_AT_A_TIME):
+        block = torch.stack([embeddings[name] for name in enrolments[start : start + ENROLMENTS_AT_A_TIME]])
+        inside = (row_of >= start) & (row_of < start + len(block))
+        scores[inside] = (block @ against).cpu().numpy()[row_of[inside] - start, column_of[inside]]
+    return scores
+
+
+def trial_error_rate(trials: Sequence[Trial], embeddings: dict[str, Tensor]) -> float:
+    """Equal error rate, a fraction; 1, the worst, for a head that gives NaN."""
+    scores = trial_scores(trials, embeddings)
+    if not np.isfinite(scores).all():
+        return 1.0
+    return equal_error_rate(np.array([trial.same for trial in trials], dtype=int), scores)

@@ -1,0 +1,1 @@
+"""Everything that exists because of fairseq: its trainer, its plug-ins (`registered`), its surprises. Importing this imports no fairseq."""

@@ -1,0 +1,80 @@
+"""The loss of stage 1: that of the task, one per batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from fairseq.criterions import FairseqCriterion, register_criterion
+from fairseq.dataclass import FairseqDataclass
+from fairseq.logging import metrics
+from torch import Tensor
+
+from speechft.errors import TrainingError
+from speechft.fairseq_plugin.model import unwrapped
+
+STATISTIC = "statistic_"
+
+
+@dataclass
+class TaskLossConfig(FairseqDataclass):  # type: ignore[misc]
+    """Options of `speechft_task_loss`: none."""
+
+
+@register_criterion("speechft_task_loss", dataclass=TaskLossConfig)
+class TaskLoss(FairseqCriterion):  # type: ignore[misc]
+    """`task.loss` of a batch, and in training the penalty on the encoder's distance if there is one, with sample size 1.
+
+    fairseq divides summed gradients by the summed sample sizes. With 1 a batch, an update over several batches follows the mean of their
+    losses, as the reference does, which divides each loss by the number of batches.
+    """
+
+    def forward(self, model: Any, sample: dict[str, Any], reduce: bool = True) -> tuple[Tensor, int, dict[str, float]]:  # noqa: ARG002
+        """Loss (scalar), sample size 1, and what is logged.
+
+        Raises:
+            TrainingError: the loss is NaN or infinite; names the update and the utterances.
+        """
+        task, part = self.task, sample["part"]
+        speech_task = task.parts.tasks[part]
+        logits, lengths = model(sample["waveforms"], part)
+        with torch.autocast(logits.device.type, enabled=False):
+            loss = speech_task.loss(logits, lengths, sample["targets"])
+        value = float(loss.detach())
+        if not torch.isfinite(loss.detach()):
+            raise TrainingError(nan_message(f"the loss is {value}", task.completed_updates, sample["ids"]))
+        logged: dict[str, float] = {"loss": value, "weight": 1, "nsentences": sample["nsentences"]}
+        if not model.training:
+            logged |= {"loss": value * sample["nsentences"], "weight": sample["nsentences"]}
+            statistics = speech_task.statistics(logits, lengths, sample["targets"], task.labels[part])
+            logged.update({f"{STATISTIC}{part}/{key}": float(count) for key, count in statistics.items()})
+        elif (penalty := unwrapped(model).penalty) is not None:
+            distance = penalty()
+            logged["penalty"] = float(distance.detach())
+            loss = loss + distance
+        return loss, 1, logged
+
+    @staticmethod
+    def reduce_metrics(logging_outputs: Sequence[dict[str, float]]) -> None:
+        """Log the mean loss, over batches in training and over utterances in validation, and the sum of every statistic."""
+        weight = sum(float(output.get("weight", 0)) for output in logging_outputs)
+        for key in ("loss", "penalty"):
+            if weight and any(key in output for output in logging_outputs):
+                metrics.log_scalar(key, sum(float(output.get(key, 0.0)) for output in logging_outputs) / weight, weight)
+        for key in sorted({key for output in logging_outputs for key in output if key.startswith(STATISTIC)}):
+            metrics.log_scalar_sum(key, sum(float(output.get(key, 0.0)) for output in logging_outputs))
+
+    @staticmethod
+    def logging_outputs_can_be_summed() -> bool:
+        """All values are counts or sums."""
+        return True
+
+
+def nan_message(what: str, completed_updates: int, utterances: Sequence[str]) -> str:
+    """Text for a training that has become numerically useless."""
+    return (
+        f"Update {completed_updates + 1}: {what}. Utterances of the batch: {', '.join(utterances)}. "
+        "Listen to them, lower peak_lr, or use precision fp32."
+    )

@@ -1,0 +1,109 @@
+"""The model of stage 1: an encoder with a task head on its last hidden state."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from fairseq.dataclass import FairseqDataclass
+from fairseq.models import BaseFairseqModel, register_model
+from torch import Tensor, nn
+
+from speechft.encoders import Encoder, load_encoder
+from speechft.encoders.model import Padding
+from speechft.finetune.method import DistancePenalty, add_adapters, freeze, frozen_parameters
+from speechft.recipes.finetuning import FinetuneRecipe
+from speechft.tasks.base import Head
+
+HALF_PRECISION = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass
+class EncoderWithHeadConfig(FairseqDataclass):  # type: ignore[misc]
+    """Options of `speechft_encoder_with_head`; the job that the task was given holds everything else."""
+
+
+@register_model("speechft_encoder_with_head", dataclass=EncoderWithHeadConfig)
+class EncoderWithHead(BaseFairseqModel):  # type: ignore[misc]
+    """Waveforms -> encoder -> last hidden state -> head -> logits.
+
+    Parameters stay in float32 whatever the precision; the forward pass runs under autocast. (fairseq's `fp16` and `bf16` options would
+    turn waveforms and weights themselves into half precision, and give frozen parameters a gradient of zero instead of none.)
+
+    Args:
+        encoder: theta0.
+        heads: name of a task -> its head.
+        recipe: of the fine-tuning.
+    """
+
+    def __init__(self, encoder: Encoder, heads: Mapping[str, Head], recipe: FinetuneRecipe) -> None:
+        super().__init__()
+        self.encoder = encoder
+        # The head itself where there is one task; ModuleDict refuses names that its own methods have.
+        self.head: nn.Module = (
+            next(iter(heads.values())) if len(heads) == 1 else nn.ModuleDict({f"head_{name}": head for name, head in heads.items()})
+        )
+        self.precision = recipe.precision
+        self.padding: Padding = recipe.padding
+        self.freeze_extractor = recipe.freeze_extractor
+        encoder.train_extractor = not recipe.freeze_extractor
+        own = self._names()
+        self.extractor = frozenset(encoder.extractor_parameter_names())
+        self.adapters = add_adapters(encoder.backbone, recipe.adapters) if recipe.adapters else frozenset()
+        # Beside adapters the encoder's own parameters, some of which are called otherwise then, never learn.
+        self.never = frozenset(set(self._names()) - self.adapters) if self.adapters else frozenset()
+        learning = set(own) - (self.extractor if recipe.freeze_extractor else set())
+        self.penalty: DistancePenalty | None = None
+        if recipe.l2:
+            named = encoder.backbone.named_parameters()
+            self.penalty = DistancePenalty((parameter for name, parameter in named if name in learning), recipe.l2)
+        for layer in getattr(getattr(encoder.backbone, "encoder", None), "layers", ()):
+            layer.register_forward_hook(_let_signals_in)
+        # fairseq hands the parameters that require a gradient now to the optimizer: all that will train at some time.
+        self.freeze_for(completed_updates=0, head_only=0)
+
+    @classmethod
+    def build_model(cls, cfg: EncoderWithHeadConfig, task: Any) -> EncoderWithHead:  # noqa: ARG003
+        """Load theta0 and make the heads that the tasks need; their weights are drawn from torch's seeded generator."""
+        encoder = load_encoder(task.job.encoder)
+        heads = {name: part.build_head(encoder.hidden_size, task.labels[name]) for name, part in task.parts.tasks.items()}
+        return cls(encoder, heads, task.job.recipe)
+
+    def _names(self) -> list[str]:
+        return [name for name, _ in self.encoder.backbone.named_parameters()]
+
+    def freeze_for(self, completed_updates: int, head_only: int) -> None:
+        """Freeze what the next update must not change."""
+        frozen = frozen_parameters(self._names(), self.extractor, completed_updates, head_only, self.freeze_extractor)
+        freeze(self.encoder.backbone, frozen | self.never)
+
+    def forward(self, waveforms: Sequence[Tensor], part: str) -> tuple[Tensor, Tensor]:
+        """Logits of the head of task `part` and their lengths, as the head gives them, in float32."""
+        half = HALF_PRECISION.get(self.precision)
+        device_type = self.encoder.device.type
+        head = self.head[f"head_{part}"] if isinstance(self.head, nn.ModuleDict) else self.head
+        with torch.autocast(device_type, dtype=half) if half is not None else contextlib.nullcontext():
+            states = self.encoder.encode(waveforms, self.padding)
+            logits, lengths = head(states.hidden_states[-1], states.lengths)
+        return logits.float(), lengths
+
+    def max_positions(self) -> None:
+        """Any length."""
+        return
+
+
+def _let_signals_in(_module: nn.Module, _inputs: Any, output: Any) -> None:
+    """Run a line of Python when the backward pass comes by: without one no signal is heard before all of it is done."""
+    states = output[0] if isinstance(output, tuple) else output
+    if states.requires_grad:
+        states.register_hook(lambda _gradient: None)
+
+
+def unwrapped(model: Any) -> EncoderWithHead:
+    """The model itself, out of the wrappers that fairseq puts around it when several processes train."""
+    while not isinstance(model, EncoderWithHead):
+        model = model.module
+    return model

@@ -1,0 +1,276 @@
+"""fairseq's HuBERT and wav2vec 2.0 pre-training, made repeatable, and able to go on from an encoder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from fairseq.data import BaseWrapperDataset, data_utils
+from fairseq.data.data_utils import compute_mask_indices
+from fairseq.logging import metrics
+from fairseq.models.hubert.hubert import HubertModel
+from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Model
+from fairseq.tasks import register_task
+from fairseq.tasks.audio_pretraining import AudioPretrainingConfig, AudioPretrainingTask
+from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig, HubertPretrainingTask
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from speechft.encoders.families import get_family
+from speechft.encoders.grouped_convolutions import keep_grouped_convolutions_exact
+from speechft.errors import TrainingError
+from speechft.finetune.method import freeze, frozen_parameters
+from speechft.pretrain.augmentation import Conditions, augment
+
+EXTRACTOR = "feature_extractor."
+MASK_EMBEDDING = "mask_emb"
+VALIDATION = -1
+
+
+class RepeatableDataset(BaseWrapperDataset):  # type: ignore[misc]
+    """Batches and random crops that depend on seed, epoch and utterances only.
+
+    fairseq draws them from numpy's global generator and keeps the batches of the first epoch that a process sees, so that a restarted run
+    would go on with others.
+    """
+
+    can_reuse_epoch_itr_across_epochs = False
+    supports_fetch_outside_dataloader = False
+
+    def __init__(self, dataset: Any, seed: int, conditions: Conditions | None = None) -> None:
+        super().__init__(dataset)
+        self.seed = seed
+        self.conditions = conditions
+        self.epoch = 1
+
+    def set_epoch(self, epoch: int) -> None:
+        """Receive the epoch number."""
+        super().set_epoch(epoch)
+        self.epoch = epoch
+
+    def collater(self, samples: list[dict[str, Any]]) -> Any:
+        """Change recording conditions if asked to, crop and stack."""
+        if self.conditions is not None:
+            rng = np.random.default_rng([self.seed, self.epoch, *(sample["id"] for sample in samples)])
+            waveforms = augment([sample["source"] for sample in samples], self.conditions, rng)
+            samples = [{**sample, "source": waveform} for sample, waveform in zip(samples, waveforms, strict=True)]
+        with data_utils.numpy_seed(self.seed, self.epoch, *(sample["id"] for sample in samples)):
+            return super().collater(samples)
+
+
+def repeatable_mask(model: Any, x: Tensor, padding_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Replace masked frames of x (B, T, D) by the mask embedding; returns x and the mask, bool (B, T).
+
+    fairseq seeds masks from the operating system's entropy unless it is given seed, epoch and utterances, and its models give none.
+    `model.mask_key` are these three.
+    """
+    seed, update, utterances = model.mask_key
+    mask = compute_mask_indices(
+        (x.shape[0], x.shape[1]),
+        padding_mask,
+        model.mask_prob,
+        model.mask_length,
+        model.mask_selection,
+        model.mask_other,
+        min_masks=2,
+        no_overlap=model.no_mask_overlap,
+        min_space=model.mask_min_space,
+        seed=seed,
+        epoch=update,
+        indices=utterances,
+    )
+    masked = torch.from_numpy(mask).to(x.device)
+    x[masked] = model.mask_emb.to(x.dtype)
+    return x, masked
+
+
+def _crop(waveform: Tensor, size: int) -> Tensor:
+    """`size` samples of a waveform (N,) from a random place on."""
+    start = np.random.randint(0, len(waveform) - size + 1)
+    return waveform[start : start + size]
+
+
+class _Autocast(nn.Module):
+    """A model of fairseq whose forward pass, projections and scores apart, runs in bf16 when the task asks for it."""
+
+    bf16 = False
+    final_proj: nn.Module
+
+    def forward(self, source: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """As fairseq's."""
+        with torch.autocast(source.device.type, torch.bfloat16, enabled=self.bf16):
+            return super().forward(source, *args, **kwargs)
+
+    def use_bf16(self) -> None:
+        """From now on; what predictions are compared in stays float32."""
+        self.bf16 = True
+        keep_grouped_convolutions_exact(self)
+        self.final_proj.register_forward_hook(lambda _module, _inputs, output: output.float())
+
+
+class RepeatableHubert(_Autocast, HubertModel):  # type: ignore[misc]
+    """HuBERT of fairseq, of the same tensors and configuration, with masks that depend on `mask_key` and the utterance."""
+
+    mask_key: tuple[int, int, Any] = (0, 0, None)
+    logit_temp: float
+
+    def apply_mask(self, x: Tensor, padding_mask: Tensor | None, target_list: Any) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """Mask frames of x (B, T, D)."""
+        return repeatable_mask(self, x, padding_mask)
+
+    def compute_nce(self, x: Tensor, pos: Tensor, negs: Tensor) -> Tensor:
+        """Cosine similarities over the temperature of x (S, D) with the right embedding, pos (S, D), and with all, negs (C, S, D).
+
+        fairseq compares every frame with its own copy of the embeddings. They are the same for all frames, so one product of matrices
+        does. Returns (S, 1 + C).
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            embeddings = negs[:, 0].float()
+            scores = F.normalize(x.float(), dim=-1) @ F.normalize(embeddings, dim=-1).T / self.logit_temp
+            right = (pos[:, None] == embeddings).all(-1)
+            first = right.int().argmax(dim=-1, keepdim=True)
+            return torch.cat([scores.gather(1, first), scores.masked_fill(right, float("-inf"))], dim=1)
+
+
+class RepeatableWav2Vec2(_Autocast, Wav2Vec2Model):  # type: ignore[misc]
+    """wav2vec 2.0 of fairseq, of the same tensors and configuration, with masks that depend on `mask_key` and the utterance."""
+
+    mask_key: tuple[int, int, Any] = (0, 0, None)
+
+    def apply_mask(
+        self,
+        x: Tensor,
+        padding_mask: Tensor | None,
+        mask_indices: Any = None,  # noqa: ARG002
+        mask_channel_indices: Any = None,  # noqa: ARG002
+    ) -> tuple[Tensor, Tensor]:
+        """Mask frames of x (B, T, D)."""
+        return repeatable_mask(self, x, padding_mask)
+
+
+@dataclass
+class _Continuation:
+    """Options that fairseq's tasks lack.
+
+    `start`: safetensors file of the tensors to begin with. `fresh_head`: begin with another cluster head than that of the file.
+    `head_only`: updates that train the pre-training head alone. `freeze_extractor`: never train the convolutional feature extractor.
+    `precision`: fp32 or bf16, of the forward pass. `augmentation`: JSON of a recipe's `augmentation`.
+    """
+
+    seed: int = 1337
+    precision: str = "fp32"
+    start: str | None = None
+    fresh_head: bool = False
+    head_only: int = 0
+    freeze_extractor: bool = False
+    augmentation: str | None = None
+
+
+class _Repeatable:
+    """A pre-training task whose masks, crops, batches and dropped layers depend on the seed and the update alone."""
+
+    cfg: Any
+    datasets: dict[str, Any]
+    family: str
+
+    def load_dataset(self, split: str, **kwargs: Any) -> None:
+        """Load as fairseq does, then wrap."""
+        super().load_dataset(split, **kwargs)  # type: ignore[misc]
+        conditions = Conditions(**json.loads(self.cfg.augmentation)) if self.cfg.augmentation and split == "train" else None
+        self.datasets[split] = RepeatableDataset(self.datasets[split], self.cfg.seed, conditions)
+
+    def begin(self, model: _Autocast) -> None:
+        """Put the start's tensors into a new model, and free what will train at some time: the optimizer receives that."""
+        if self.cfg.precision == "bf16":
+            model.use_bf16()
+        if self.cfg.start:
+            load_start(model, self.cfg.start, get_family(self.family).pretraining_only, fresh_head=self.cfg.fresh_head)
+        self._freeze_for(model, completed_updates=0, head_only=0)
+        if self.cfg.freeze_extractor:
+            model.feature_grad_mult = 0.0  # type: ignore[assignment]  # fairseq then computes the features without gradient
+
+    def _freeze_for(self, model: nn.Module, completed_updates: int, head_only: int) -> None:
+        if not head_only and not self.cfg.freeze_extractor:
+            return
+        head = get_family(self.family).pretraining_only
+        names = [name for name, _ in model.named_parameters() if not name.startswith(head)]
+        extractor = [name for name in names if name.startswith(EXTRACTOR)]
+        freeze(model, frozen_parameters(names, extractor, completed_updates, head_only, self.cfg.freeze_extractor))
+
+    def train_step(
+        self, sample: dict[str, Any], model: Any, criterion: Any, optimizer: Any, update_num: int, ignore_grad: bool = False
+    ) -> Any:
+        """As fairseq, with everything that is drawn seeded by the update."""
+        metrics.log_scalar("used_lr", optimizer.get_lr(), weight=0)
+        self._freeze_for(model, update_num, self.cfg.head_only)
+        model.mask_key = (self.cfg.seed, update_num, sample["id"])
+        with data_utils.numpy_seed(self.cfg.seed, update_num):  # of numbers of masks, dropped layers
+            return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)  # type: ignore[misc]
+
+    def valid_step(self, sample: dict[str, Any], model: Any, criterion: Any) -> Any:
+        """As fairseq, with the same masks and negatives in every validation."""
+        model.mask_key = (self.cfg.seed, VALIDATION, sample["id"])
+        with torch.random.fork_rng(), data_utils.numpy_seed(self.cfg.seed):
+            torch.manual_seed(self.cfg.seed)
+            return super().valid_step(sample, model, criterion)  # type: ignore[misc]
+
+
+def load_start(model: nn.Module, path: str, head: tuple[str, ...], *, fresh_head: bool) -> None:
+    """Load the tensors of a start into fairseq's model; what only pre-training has may be missing, and then stays random.
+
+    Raises:
+        TrainingError: other tensors are missing, or there are too many, or of other shapes.
+    """
+    found = {name: tensor for name, tensor in load_file(path).items() if not (fresh_head and name.startswith(head))}
+    own = model.state_dict()
+    missing = [name for name in own if name not in found and not name.startswith(head) and name != MASK_EMBEDDING]
+    wrong = [name for name, tensor in found.items() if name not in own or own[name].shape != tensor.shape]
+    if missing or wrong:
+        shown = ", ".join([*missing, *wrong][:5])
+        raise TrainingError(f"{path}: its tensors do not fit fairseq's model ({shown}). Import the checkpoint again and start from that.")
+    model.load_state_dict({**own, **found})
+
+
+@dataclass
+class RepeatableHubertConfig(_Continuation, HubertPretrainingConfig):  # type: ignore[misc]
+    """Options of `speechft_hubert_pretraining`."""
+
+
+@register_task("speechft_hubert_pretraining", dataclass=RepeatableHubertConfig)
+class RepeatableHubertTask(_Repeatable, HubertPretrainingTask):  # type: ignore[misc]
+    """`hubert_pretraining`, repeatable."""
+
+    family = "hubert"
+
+    def build_model(self, cfg: Any, from_checkpoint: bool = False) -> RepeatableHubert:  # noqa: ARG002
+        """The model of fairseq's configuration `hubert`."""
+        model = RepeatableHubert(cfg, self.cfg, self.dictionaries)
+        self.begin(model)
+        return model
+
+
+@dataclass
+class RepeatableWav2Vec2Config(_Continuation, AudioPretrainingConfig):  # type: ignore[misc]
+    """Options of `speechft_wav2vec2_pretraining`."""
+
+
+@register_task("speechft_wav2vec2_pretraining", dataclass=RepeatableWav2Vec2Config)
+class RepeatableWav2Vec2Task(_Repeatable, AudioPretrainingTask):  # type: ignore[misc]
+    """`audio_pretraining`, repeatable."""
+
+    family = "wav2vec2"
+
+    def load_dataset(self, split: str, **kwargs: Any) -> None:
+        """Load, and crop as fairseq does, but in a way that torch does not deprecate."""
+        super().load_dataset(split, **kwargs)
+        self.datasets[split].dataset.crop_to_max_size = _crop
+
+    def build_model(self, cfg: Any, from_checkpoint: bool = False) -> RepeatableWav2Vec2:  # noqa: ARG002
+        """The model of fairseq's configuration `wav2vec2`."""
+        model = RepeatableWav2Vec2(cfg)
+        self.begin(model)
+        return model

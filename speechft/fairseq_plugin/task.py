@@ -1,0 +1,146 @@
+"""The fairseq task of stage 1: data, freezing, the best encoder on dev."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from fairseq.dataclass import FairseqDataclass
+from fairseq.logging import metrics
+from fairseq.tasks import FairseqTask, register_task
+
+from speechft.fairseq_plugin.criterion import STATISTIC, nan_message
+from speechft.fairseq_plugin.jobs import FinetuneJob
+from speechft.fairseq_plugin.model import unwrapped
+from speechft.finetune.batches import CutDataset, PartsDataset
+from speechft.finetune.best import BestEncoder, save_plain_weights
+from speechft.finetune.method import early_updates, head_only_updates
+from speechft.finetune.parts import Parts, take_turns
+from speechft.finetune.splits import load_stage1_split
+
+
+@dataclass
+class FinetuneTaskConfig(FairseqDataclass):  # type: ignore[misc]
+    """Options of `speechft_finetune`."""
+
+    job: str = field(default="", metadata={"help": "the job's file in its work directory"})
+
+
+@register_task("speechft_finetune", dataclass=FinetuneTaskConfig)
+class FinetuneTask(FairseqTask):  # type: ignore[misc]
+    """One of our tasks, or several with a head each, trained by fairseq.
+
+    `completed_updates` and `utterances` tell which update is in progress and what it has heard so far.
+    """
+
+    running: ClassVar[FinetuneTask | None] = None
+    """The task of this process: what fairseq raises says nothing of the batch."""
+
+    def __init__(self, cfg: FinetuneTaskConfig) -> None:
+        super().__init__(cfg)
+        self.job = FinetuneJob.load(Path(cfg.job))
+        recipe = self.job.recipe
+        self.parts = Parts(recipe)
+        self.train_cuts = {name: self._cuts(name, "train") for name in self.parts.tasks}
+        self.labels = {name: task.label_set(self.train_cuts[name]) for name, task in self.parts.tasks.items()}
+        for name, task in self.parts.tasks.items():
+            task.check({"train": self.train_cuts[name], "dev": self._cuts(name, "dev")})
+        self.head_only = head_only_updates(recipe.updates, recipe.head_only)
+        self.early = early_updates(recipe)
+        self.best = BestEncoder(self.job.best_path, self.parts.selection_metric.higher_is_better)
+        self.completed_updates = 0
+        self.utterances: list[str] = []
+        FinetuneTask.running = self
+
+    def _cuts(self, part: str, split: str) -> list[Any]:
+        return load_stage1_split(self.parts.tasks[part], self.job.manifests[part], split, self.parts.recipes[part].fold)
+
+    def load_dataset(self, split: str, **kwargs: Any) -> None:  # noqa: ARG002
+        """Make the data set of "train" (the planned run) or "dev" (each utterance once)."""
+        recipe = self.job.recipe
+        names = list(self.parts.tasks)
+        turns: list[int] | None = None
+        world_size = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+        if split == "train":
+            shares = [self.parts.recipes[name].share for name in names]
+            turns = take_turns(shares, recipe.updates * recipe.accumulate * world_size)
+        members = []
+        for index, (name, task) in enumerate(self.parts.tasks.items()):
+            part = self.parts.recipes[name]
+            cuts = self.train_cuts[name] if split == "train" else self._cuts(name, split)
+            members.append(
+                CutDataset(
+                    cuts,
+                    split,
+                    task,
+                    self.labels[name],
+                    batch_size=part.batch_size,
+                    max_batch_seconds=part.max_batch_seconds,
+                    num_batches=None if turns is None else turns.count(index),
+                    seed=recipe.seed,
+                    order=part.order,
+                )
+            )
+        self.datasets[split] = PartsDataset(dict(zip(names, members, strict=True)), turns, world_size)
+
+    def train_step(
+        self, sample: dict[str, Any], model: Any, criterion: Any, optimizer: Any, update_num: int, ignore_grad: bool = False
+    ) -> Any:
+        """Forward and backward of one batch, with the parts frozen that this update must not change."""
+        if update_num != self.completed_updates:
+            self.utterances = []
+            self._keep_early(model, update_num)
+        self.completed_updates = update_num
+        self.utterances += sample["ids"]
+        # Here and not in `set_num_updates`: fairseq calls that on a restart before it collects the parameters of the optimizer.
+        unwrapped(model).freeze_for(update_num, self.head_only)
+        metrics.log_scalar("used_lr", optimizer.get_lr(), weight=0)
+        return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+
+    def _keep_early(self, model: Any, completed_updates: int) -> None:
+        """Write the encoder where the recipe asks for it. A run that goes on from before meets this update again and writes the same."""
+        for share, update in self.early.items():
+            if update == completed_updates and _is_main():
+                save_plain_weights(unwrapped(model).encoder.backbone, self.job.early_path(share), {"update": str(update)})
+
+    @classmethod
+    def explain(cls, problem: str) -> str:
+        """A message about `problem` in the update in progress."""
+        task = cls.running
+        return problem if task is None else nan_message(problem, task.completed_updates, list(dict.fromkeys(task.utterances)))
+
+    def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
+        """Log what the criterion reports; fairseq's own adds words per second, and warns that there are none."""
+        criterion.__class__.reduce_metrics(logging_outputs)
+
+    def post_validate(self, model: Any, stats: dict[str, Any], agg: Any) -> None:  # noqa: ARG002
+        """Turn the summed statistics of dev into scores and keep the encoder if it is the best so far."""
+        statistics: defaultdict[str, dict[str, float]] = defaultdict(dict)
+        for key in [key for key in stats if key.startswith(STATISTIC)]:
+            part, name = key.removeprefix(STATISTIC).split("/", 1)
+            statistics[part][name] = float(stats.pop(key))
+        scores = self.parts.scores(statistics)
+        stats.update(scores)
+        if _is_main():
+            self.best.consider(unwrapped(model).encoder.backbone, int(stats["num_updates"]), scores[self.parts.selection_metric.key])
+
+    def max_positions(self) -> None:
+        """Any length."""
+        return
+
+    @property
+    def source_dictionary(self) -> None:
+        """Not used: inputs are waveforms."""
+        return
+
+    @property
+    def target_dictionary(self) -> None:
+        """Not used: see `labels`."""
+        return
+
+
+def _is_main() -> bool:
+    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0

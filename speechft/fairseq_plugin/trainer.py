@@ -1,0 +1,215 @@
+"""Running fairseq's trainer inside this process: its configuration, its log, its checkpoints, its failures."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from speechft.errors import SpeechFTError, StoppedTrainingError, TrainingError
+from speechft.fairseq_plugin.resuming import Companions
+from speechft.fairseq_plugin.stopping import StopRequest
+from speechft.files.atomic import explain_unwritable
+
+LOGGER = logging.getLogger("speechft.finetune")
+NEVER = 2**31 - 1
+
+
+def fairseq_config(
+    groups: Mapping[str, Mapping[str, Any]], save_dir: Path, *, total_updates: int, validate_every: int, seed: int, valid_subset: str
+) -> Any:
+    """Configuration (omegaconf) of fairseq for a run of `total_updates` that validates and saves every `validate_every` updates.
+
+    Args:
+        groups: `task`, `model`, `criterion`, `optimizer`, `lr_scheduler`, each with its `_name`; `common`, `dataset`, `optimization`,
+            `checkpoint`, `distributed_training` take precedence over what is set here.
+        save_dir: receives the checkpoints.
+        total_updates: length of the run.
+        validate_every: updates between validations; the last update is always validated.
+        seed: of the initial weights, dropout and data order.
+        valid_subset: name of the validation split.
+    """
+    import_fairseq()
+    from fairseq.dataclass.configs import FairseqConfig
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.structured(FairseqConfig())
+    OmegaConf.set_struct(config, False)
+    on_gpu = torch.cuda.is_available()
+    defaults: dict[str, dict[str, Any]] = {
+        "common": {"seed": seed, "cpu": not on_gpu, "log_format": "json", "log_interval": 1, "no_progress_bar": True},
+        "dataset": {
+            "train_subset": "train",
+            "valid_subset": valid_subset,
+            "ignore_unused_valid_subsets": True,
+            "validate_interval": NEVER,
+            "validate_interval_updates": validate_every,
+            # Worker processes help where the device computes while the CPU waits; on the CPU they only compete with it.
+            "num_workers": min(4, os.cpu_count() or 1) if on_gpu else 0,
+        },
+        "optimization": {"max_update": total_updates, "update_freq": [1], "stop_min_lr": -1.0},
+        "checkpoint": {
+            "save_dir": str(save_dir),
+            "save_interval": NEVER,
+            "save_interval_updates": validate_every,
+            # One more than needed: if the newest is damaged, the one before is there.
+            "keep_interval_updates": 2,
+            "no_epoch_checkpoints": True,
+            "best_checkpoint_metric": "loss",
+        },
+        "distributed_training": _distributed(),
+    }
+    for name in ("task", "model", "criterion", "optimizer", "lr_scheduler"):
+        config[name] = OmegaConf.create(dict(groups[name]))
+    for name, options in defaults.items():
+        config[name] = OmegaConf.merge(config[name], dict(options), dict(groups.get(name, {})))
+    return config
+
+
+def _distributed() -> dict[str, Any]:
+    """One process, unless torchrun started several; fairseq must not spawn its own, which would not import the plug-in."""
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    # legacy_ddp reduces gradients after the backward pass and so copes with parameters that are frozen for a while.
+    options: dict[str, Any] = {"distributed_world_size": world_size, "distributed_no_spawn": True, "ddp_backend": "legacy_ddp"}
+    if world_size > 1:
+        options |= {
+            "distributed_rank": int(os.environ["RANK"]),
+            "device_id": int(os.environ.get("LOCAL_RANK", "0")),
+            "distributed_init_method": "env://",
+            "distributed_backend": "nccl" if torch.cuda.is_available() else "gloo",
+        }
+    return options
+
+
+def _drop_torn(save_dir: Path) -> None:
+    """Remove checkpoints that cannot be read: on a full disk they take the room that the next one needs."""
+    for path in save_dir.glob("checkpoint*.pt"):
+        try:
+            torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        except Exception:  # any damage shows in its own way
+            path.unlink()
+
+
+class _QuietFile(logging.FileHandler):
+    """A log file that says nothing when it cannot be written: the training's own error does."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Called by logging."""
+
+
+def run_fairseq(
+    config: Any, log_file: Path, records: logging.Handler | None, companions: Companions, explain: Callable[[str], str] = str
+) -> None:
+    """Train until the last update, going on from the newest usable checkpoint in the configuration's save directory.
+
+    Args:
+        config: from `fairseq_config`.
+        log_file: receives everything that fairseq says.
+        records: handler for the records of fairseq's progress bar.
+        companions: the files that belong to a checkpoint.
+        explain: makes a message about a numerical failure, of which fairseq does not say where it happened.
+
+    Raises:
+        TrainingError: not a number, or a checkpoint that does not fit.
+        StoppedTrainingError: out of memory, a full disk, or SIGTERM (a checkpoint is there then).
+        SpeechFTError: whatever our own data, tasks and encoders raise.
+    """
+    save_dir = Path(config.checkpoint.save_dir)
+    train = import_fairseq()
+    from fairseq import checkpoint_utils
+    from fairseq.distributed import utils as distributed_utils
+
+    stop = StopRequest(config, train, companions.attach)
+    with _logged_to(log_file, [stop] if records is None else [stop, records]):
+        # fairseq keeps the best validation loss on the function object, across runs in one process.
+        if hasattr(checkpoint_utils.save_checkpoint, "best"):
+            del checkpoint_utils.save_checkpoint.best
+        start = companions.resume_from(save_dir)
+        if start is not None and start.updates >= config.optimization.max_update:
+            return  # done before; fairseq would add one more update
+        if start is not None:
+            config.checkpoint.restore_file = str(start.path)
+        with stop.on_sigterm():
+            try:
+                distributed_utils.call_main(config, train.main)
+            except SpeechFTError:
+                raise
+            except torch.OutOfMemoryError as error:
+                raise StoppedTrainingError(
+                    f"Out of memory: {error}. Lower batch_size or max_batch_seconds, and raise accumulate."
+                ) from None
+            except FloatingPointError as error:
+                raise TrainingError(explain(str(error))) from error
+            except Exception as error:
+                if (unwritable := explain_unwritable(error, save_dir)) is None:
+                    raise
+                _drop_torn(save_dir)
+                raise StoppedTrainingError(f"{unwritable} The last good checkpoint is kept; run this again.") from error
+            finally:
+                # fairseq's last word after an exception; it holds no more than the regular checkpoints.
+                (save_dir / "crash.pt").unlink(missing_ok=True)
+                for unfinished in save_dir.glob("*.tmp"):
+                    unfinished.unlink(missing_ok=True)
+        if stop.requested:
+            raise StoppedTrainingError("Stopped by SIGTERM after writing a checkpoint. Run this again to go on from there.")
+
+
+def import_fairseq() -> Any:
+    """Import fairseq's training program and our plug-in without a word; returns the program's module."""
+    root = logging.getLogger()
+    placeholder = logging.NullHandler()
+    # On import fairseq configures the root logger for stdout, unless it has a handler.
+    root.addHandler(placeholder)
+    for logger in _fairseq_loggers():
+        logger.propagate = False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from fairseq_cli import train  # type: ignore[import-untyped]
+
+            import speechft.fairseq_plugin.registered  # noqa: F401
+            from speechft.fairseq_plugin.safe_globals import allow_fairseq_checkpoints
+    finally:
+        root.removeHandler(placeholder)
+        for logger in _fairseq_loggers():
+            logger.propagate = True
+    # Each time: whoever shares the process may have changed torch's list since.
+    allow_fairseq_checkpoints()
+    return train
+
+
+def _fairseq_loggers() -> list[logging.Logger]:
+    return [logging.getLogger("fairseq"), logging.getLogger("fairseq_cli")]
+
+
+@contextlib.contextmanager
+def _logged_to(log_file: Path, listeners: Sequence[logging.Handler]) -> Iterator[None]:
+    """Everything that fairseq says goes to `log_file` and to `listeners`, and nowhere else."""
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    handler = _QuietFile(log_file, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handlers = [handler, *listeners]
+    root_level = logging.getLogger().level
+    for logger in _fairseq_loggers():
+        logger.propagate = False
+        logger.setLevel(logging.INFO)
+        for item in handlers:
+            logger.addHandler(item)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*pin_memory.*")
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            yield
+    finally:
+        logging.getLogger().setLevel(root_level)
+        for logger in _fairseq_loggers():
+            logger.propagate = True
+            for item in handlers:
+                logger.removeHandler(item)
+        handler.close()

@@ -1,0 +1,42 @@
+"""LoRA and DoRA adapters as files that peft reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from speechft.encoders.checkpoints.adapter_directory import WRAPPER
+from speechft.encoders.checkpoints.weight_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from speechft.files.structured import write_json
+from speechft.finetune.method import peft_config
+from speechft.recipes.finetuning import Adapters
+
+ADAPTER_FOLDER = "adapter"
+"""Inside the encoder directory of a fine-tuning with adapters; what peft reads."""
+
+
+_ADAPTER = re.compile(r"(.+)\.(lora_A|lora_B|lora_magnitude_vector)\.default(\.weight)?")
+
+
+def adapter_weights(backbone: nn.Module) -> dict[str, Tensor]:
+    """Tensors of the adapters of `backbone` under the names in which peft stores them; empty without adapters."""
+    state = backbone.state_dict().items()
+    return {WRAPPER + _stored(found): tensor for name, tensor in state if (found := _ADAPTER.fullmatch(name))}
+
+
+def _stored(found: re.Match[str]) -> str:
+    layer, part, weight = found.groups()
+    # DoRA's lengths of rows are a module in memory and a bare tensor in files.
+    return f"{layer}.{part}" if part == "lora_magnitude_vector" else f"{layer}.{part}{weight or ''}"
+
+
+def write_adapter(folder: Path, tensors: Mapping[str, Tensor], options: Adapters) -> None:
+    """Write an adapter as peft does, so that `PeftModel.from_pretrained(base, folder)` reads it."""
+    values = {**peft_config(options).to_dict(), "peft_type": "LORA", "inference_mode": True, "target_modules": sorted(options.targets)}
+    folder.mkdir()
+    write_json(folder / ADAPTER_CONFIG, dict(sorted(values.items())))
+    save_file(dict(tensors), folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})

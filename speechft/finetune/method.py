@@ -1,0 +1,137 @@
+"""The ingredients of Speech-FT's stage 1, and those of the methods that the paper compares it with.
+
+Stable fine-tuning: the convolutional extractor is frozen throughout, the head trains alone for the first tenth of the
+updates, and the learning rate warms up, holds and decays linearly to 0. The others: an L2 penalty on the distance from theta0, adapters
+(LoRA, DoRA) in place of the encoder's own weights, and early checkpoints. Stage 2, the merge, is in `speechft.merge`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from speechft.errors import ConfigError
+from speechft.recipes.finetuning import Adapters, FinetuneRecipe
+
+
+def multiplier(completed_updates: int, total_updates: int, warmup: float = 0.1, hold: float = 0.4) -> float:
+    """Share of the peak learning rate that the next update runs with.
+
+    The arithmetic is that of the released Speech-FT code: with W = int(warmup * N) and H = W + int(hold * N), the value is
+    k / W below W, 1 below H and (N - k) / (N - H) from there on. The very first update therefore runs with 0.
+
+    Args:
+        completed_updates: k, optimizer steps done so far; the i-th update (counted from 1) runs with `multiplier(i - 1)`.
+        total_updates: N, updates of the whole run.
+        warmup: share of N with a linearly rising rate.
+        hold: share of N at the peak.
+    """
+    warm = int(warmup * total_updates)
+    decay_from = warm + int(hold * total_updates)
+    if completed_updates < warm:
+        return completed_updates / warm
+    if completed_updates < decay_from:
+        return 1.0
+    if completed_updates >= total_updates:
+        return 0.0
+    return (total_updates - completed_updates) / (total_updates - decay_from)
+
+
+def head_only_updates(total_updates: int, share: float) -> int:
+    """Number of updates, from the start, that train the head alone."""
+    return int(share * total_updates)
+
+
+def frozen_parameters(
+    names: Iterable[str], extractor: Collection[str], completed_updates: int, head_only: int, freeze_extractor: bool = True
+) -> set[str]:
+    """Encoder parameters that the next update must not change (Speech-FT, stable fine-tuning).
+
+    Args:
+        names: all parameters of the encoder.
+        extractor: those of its convolutional feature extractor; empty for an encoder that has none.
+        completed_updates: updates done so far.
+        head_only: updates that train the head alone; 0 trains the encoder from the start.
+        freeze_extractor: keep the extractor frozen after them too.
+    """
+    if completed_updates < head_only:
+        return set(names)
+    return set(names) & set(extractor) if freeze_extractor else set()
+
+
+def freeze(module: nn.Module, frozen: Collection[str]) -> None:
+    """Let exactly the parameters of `module` that are not in `frozen` receive gradients."""
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name not in frozen)
+
+
+class DistancePenalty:
+    """`weight` x the squared L2 distance between parameters and the values that they have now.
+
+    The paper says that the L2 distance to theta0 is added to the loss and not with what weight; that the distance is squared, so that its
+    gradient is smooth at the start, is our choice. The start is kept in memory and in no checkpoint: it comes from theta0 again.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], weight: float) -> None:
+        self.weight = weight
+        self._pairs = [(parameter, parameter.detach().clone()) for parameter in parameters]
+
+    def __call__(self) -> Tensor:
+        """The penalty, a scalar in float32 on the parameters' device."""
+        self._pairs = [(parameter, start.to(parameter.device)) for parameter, start in self._pairs]
+        return self.weight * torch.stack([(parameter - start).square().sum() for parameter, start in self._pairs]).sum()
+
+
+def early_updates(recipe: FinetuneRecipe) -> dict[float, int]:
+    """Share -> number of updates after which the encoder is kept: the share of all, rounded down, but one at least.
+
+    The last update is none of them, so that a run of one update keeps nothing.
+    """
+    updates = {share: max(1, int(share * recipe.updates)) for share in recipe.early}
+    return {share: update for share, update in updates.items() if update < recipe.updates}
+
+
+def add_adapters(backbone: nn.Module, options: Adapters) -> frozenset[str]:
+    """Put adapters into `backbone`, in place; the names of their parameters. Its function is not changed by that.
+
+    Raises:
+        ConfigError: `targets` names no layer of this encoder.
+    """
+    from peft import inject_adapter_in_model
+
+    before = {id(parameter) for parameter in backbone.parameters()}
+    try:
+        inject_adapter_in_model(peft_config(options), backbone)
+    except ValueError as error:
+        raise ConfigError(f"adapters.targets: {', '.join(options.targets)} do not fit this encoder ({error}).") from None
+    return frozenset(name for name, parameter in backbone.named_parameters() if id(parameter) not in before)
+
+
+def peft_config(options: Adapters) -> Any:
+    """Configuration of peft for these adapters."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=options.rank,
+        lora_alpha=options.alpha,
+        lora_dropout=options.dropout,
+        target_modules=list(options.targets),
+        use_dora=options.kind == "dora",
+    )
+
+
+def plain_weights(backbone: nn.Module) -> dict[str, Tensor]:
+    """The state of `backbone` without adapters: those it has are merged into the weights of their layers. `backbone` stays as it is."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    adapted = {name: module for name, module in backbone.named_modules() if isinstance(module, BaseTunerLayer)}
+    state = {name: tensor for name, tensor in backbone.state_dict().items() if not any(name.startswith(f"{layer}.") for layer in adapted)}
+    for layer, module in adapted.items():
+        merged = copy.deepcopy(module)
+        merged.merge()
+        state |= {f"{layer}.{name}": tensor for name, tensor in merged.get_base_layer().state_dict().items()}
+    return state

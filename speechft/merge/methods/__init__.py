@@ -1,0 +1,36 @@
+"""The merge methods by name. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from speechft.errors import ConfigError, MergeError, nearest
+from speechft.merge.methods.base import MergeMethod
+from speechft.merge.methods.dare import DareMerge
+from speechft.merge.methods.fisher import FisherMerge
+from speechft.merge.methods.linear import LinearMerge
+from speechft.merge.methods.model_stock import ModelStockMerge
+from speechft.merge.methods.slerp import SlerpMerge
+from speechft.merge.methods.task_arithmetic import TaskArithmeticMerge
+from speechft.merge.methods.ties import TiesMerge
+from speechft.recipes.values import validate
+
+METHODS: dict[str, type[MergeMethod]] = {
+    method.name: method for method in (LinearMerge, TaskArithmeticMerge, TiesMerge, DareMerge, SlerpMerge, ModelStockMerge, FisherMerge)
+}
+
+
+def get_method(name: str, parameters: Mapping[str, Any] | None = None) -> MergeMethod:
+    """The merge method called `name`, with its parameters checked.
+
+    Raises:
+        MergeError: no such method, a parameter that the method does not have, or an impossible value.
+    """
+    if name not in METHODS:
+        raise MergeError(f"There is no merge method {name!r}.{nearest(name, METHODS)} Methods: {', '.join(METHODS)}.")
+    method = METHODS[name]
+    try:
+        return method(validate(method.Parameters, dict(parameters or {}), f"parameters of merge method {name!r}"))
+    except ConfigError as error:
+        raise MergeError(str(error)) from None

@@ -1,0 +1,69 @@
+"""DARE: drop changes at random and rescale the rest."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from speechft.merge.methods.base import MergeMethod
+from speechft.merge.methods.means import elected_mean, running_mean
+from speechft.recipes.values import Strict
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from speechft.merge.models import Piece
+
+
+class DareMerge(MergeMethod):
+    """theta0 + alpha * combination of task vectors of which random elements are dropped and the others divided by 1 - drop.
+
+    `combine: linear` is their mean. `combine: ties` elects a sign for each parameter and averages the models that agree; dropping stands
+    in the place of TIES' trimming by size, which is our reading (the paper leaves both rates to the user).
+    """
+
+    name = "dare"
+    reference = "Yu et al., Language models are super Mario: absorbing abilities from homologous models, ICML 2024, arXiv 2311.03099"
+    summary = (
+        "theta0 + alpha * mean(mask_i * (theta_i - theta0) / (1 - drop)), mask_i random; with combine=ties: of those that agree in sign"
+    )
+
+    class Parameters(Strict):
+        """`drop`: share of each task vector that is dropped. `seed`: of the masks. `combine`: how task vectors are combined."""
+
+        drop: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="Share of the changes of each model that is dropped.")
+        seed: Annotated[int, Field(ge=0)] = Field(0, description="Equal seeds give equal masks.")
+        combine: Literal["linear", "ties"] = Field("linear", description="Mean, or TIES' election of signs.")
+
+    parameters: Parameters
+
+    def __init__(self, parameters: Strict) -> None:
+        super().__init__(parameters)
+        self._generators: list[torch.Generator] = []
+
+    def target(self, piece: Piece) -> Tensor:
+        """The combination of what is left, rescaled."""
+        import torch
+
+        if piece.start == 0:
+            self._generators = [self._generator(piece.name, index) for index in range(len(piece.finetuned))]
+        drop = self.parameters.drop
+        masks = [torch.rand(piece.base.shape, generator=generator) >= drop for generator in self._generators]
+        models = piece.finetuned
+        if drop:
+            rescaled = [piece.base + (model - piece.base) / (1 - drop) for model in models]
+            models = [
+                torch.where(mask & (model != piece.base), more, piece.base)
+                for mask, model, more in zip(masks, models, rescaled, strict=True)
+            ]
+        return running_mean(models) if self.parameters.combine == "linear" else elected_mean(piece.base, models, masks)
+
+    def _generator(self, name: str, index: int) -> torch.Generator:
+        """Random numbers of one tensor of one model, independent of all others."""
+        import torch
+
+        digest = hashlib.sha256(f"{self.parameters.seed}/{index}/{name}".encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))

@@ -1,0 +1,28 @@
+"""Linear interpolation between the pre-trained model and the mean of the fine-tuned ones: stage 2 of Speech-FT."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from speechft.merge.methods.base import MergeMethod
+from speechft.merge.methods.means import running_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from speechft.merge.models import Piece
+
+
+class LinearMerge(MergeMethod):
+    """theta0 + alpha * mean(theta_i - theta0), equation of the weight-space interpolation of Speech-FT.
+
+    With one fine-tuned model this is (1 - alpha) * theta0 + alpha * theta'.
+    """
+
+    name = "linear"
+    reference = "Speech-FT, IEEE TASLP 34 (2026), arXiv 2502.12672; as model editing: task arithmetic, arXiv 2212.04089"
+    summary = "theta0 + alpha * mean(theta_i - theta0)"
+
+    def target(self, piece: Piece) -> Tensor:
+        """The mean of the fine-tuned models."""
+        return running_mean(piece.finetuned)

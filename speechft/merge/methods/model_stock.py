@@ -1,0 +1,54 @@
+"""Model stock: how far to go from the pre-trained model, from the angle between the fine-tuned ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from speechft.merge.methods.base import MergeMethod
+from speechft.merge.methods.means import running_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from speechft.merge.models import OpenModels, Piece
+
+
+class ModelStockMerge(MergeMethod):
+    """theta0 + alpha * t * mean(theta_i - theta0), t = N cos / (1 + (N - 1) cos) of each tensor, cos between task vectors.
+
+    With alpha = 1 it is the published method: the point of the plane of the models that is nearest to the centre of all such
+    fine-tunings. For more than two models cos is the mean over pairs. A negative cos (task vectors that contradict each other) counts as
+    0, which keeps the base; this limit is ours.
+    """
+
+    name = "model_stock"
+    reference = "Jang, Yun, Han, Model Stock: all we need is just a few fine-tuned models, ECCV 2024, arXiv 2403.19522"
+    summary = "theta0 + alpha * t * mean(theta_i - theta0), t = N cos / (1 + (N - 1) cos), cos between the task vectors of each tensor"
+    fewest = 2
+
+    def prepare(self, models: OpenModels) -> None:
+        """Find the ratio t of each tensor."""
+        self._ratios = {name: _ratio(models, name) for name in models.names}
+
+    def target(self, piece: Piece) -> Tensor:
+        """The share t of the way to the mean of the fine-tuned models."""
+        import torch
+
+        mean = running_mean(piece.finetuned)
+        return torch.where(mean == piece.base, piece.base, torch.lerp(piece.base, mean, self._ratios[piece.name]))
+
+
+def _ratio(models: OpenModels, name: str) -> float:
+    """The ratio t of one tensor, from 0 to 1; 0 where nothing changed."""
+    import torch
+
+    count = len(models.finetuned)
+    inner = torch.zeros(count, count, dtype=torch.float64)
+    for piece in models.pieces(name):
+        vectors = torch.stack([model.sub_(piece.base) for model in piece.finetuned]).double()
+        inner += vectors @ vectors.T
+    norms = inner.diagonal().sqrt()
+    cosines = inner / (norms[:, None] * norms).clamp(min=torch.finfo(torch.float64).tiny)
+    pairs = torch.triu_indices(count, count, offset=1)
+    cosine = min(max(float(cosines[pairs[0], pairs[1]].mean()), 0.0), 1.0)
+    return count * cosine / (1 + (count - 1) * cosine)

@@ -1,0 +1,52 @@
+"""TIES: trim small changes, elect signs, average the models that agree."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from speechft.merge.methods.base import MergeMethod
+from speechft.merge.methods.magnitudes import changes, kth_largest_changes
+from speechft.merge.methods.means import elected_mean
+from speechft.recipes.values import Strict
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from speechft.merge.models import OpenModels, Piece
+
+
+class TiesMerge(MergeMethod):
+    """theta0 + alpha * disjoint mean of the trimmed task vectors.
+
+    As published, the changes of a whole model are ranked together, so that tensors that fine-tuning hardly moved lose all of theirs;
+    `trim: tensor` ranks within each tensor, as some other tools do. Changes as large as the last that is kept are kept too.
+    """
+
+    name = "ties"
+    reference = "Yadav et al., TIES-Merging: resolving interference when merging models, NeurIPS 2023, arXiv 2306.01708"
+    summary = (
+        "theta0 + alpha * mean over the models that agree with the elected sign of (theta_i - theta0), the largest changes of each only"
+    )
+
+    class Parameters(Strict):
+        """`density`: share of each task vector that is kept. `trim`: what its changes are ranked within."""
+
+        density: Annotated[float, Field(gt=0, le=1)] = Field(0.2, description="Share of the changes of each model that is kept.")
+        trim: Literal["model", "tensor"] = Field("model", description="Rank changes within the whole model, as published, or each tensor.")
+
+    parameters: Parameters
+
+    def prepare(self, models: OpenModels) -> None:
+        """Find the smallest change of each model that is kept."""
+        density = self.parameters.density
+        if self.parameters.trim == "model":
+            self._smallest = dict.fromkeys(models.names, kth_largest_changes(models, models.names, density))
+        else:
+            self._smallest = {name: kth_largest_changes(models, [name], density) for name in models.names}
+
+    def target(self, piece: Piece) -> Tensor:
+        """The mean of the models that agree, after trimming."""
+        sizes = zip(changes(piece.base, piece.finetuned), self._smallest[piece.name], strict=True)
+        return elected_mean(piece.base, piece.finetuned, [size >= smallest for size, smallest in sizes])

@@ -1,0 +1,164 @@
+"""What fairseq's pre-training tasks read: 16 kHz FLAC files, their lists, and for HuBERT labels. Every step is done once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from speechft.corpora import load_audio, load_split, num_samples_16k
+from speechft.errors import ConfigError, TrainingError
+from speechft.files.atomic import atomic_file, write_text
+from speechft.files.structured import read_json_mapping, write_json
+from speechft.pretrain.kmeans_labels import (
+    MFCC_RATE,
+    FrameFeatures,
+    FrameLabels,
+    cluster_labels,
+    fit_kmeans,
+    load_centroids,
+    mfcc_frames,
+    normalized,
+    save_centroids,
+    smoothed,
+    write_dictionary,
+    write_labels,
+)
+from speechft.pretrain.layer_labels import ClusterHead, FrozenLayer
+from speechft.recipes.pretraining import ContinuedPretrainRecipe, PretrainRecipe
+
+LOGGER = logging.getLogger("speechft.finetune")
+SAMPLING_RATE = 16_000
+LABELS = "km"
+
+
+@dataclass(frozen=True)
+class Utterances:
+    """Cuts to learn from (train), cuts to validate on, how many were too short, and how often an epoch has each cut of train."""
+
+    train: list[Any]
+    valid: list[Any]
+    too_short: int
+    repeats: list[int]
+
+    @property
+    def hours(self) -> float:
+        """Length of the training audio, each recording once."""
+        return sum(num_samples_16k(cut) for cut in self.train) / SAMPLING_RATE / 3600
+
+
+def choose_utterances(manifests: Sequence[str | Path], recipe: PretrainRecipe | ContinuedPretrainRecipe) -> Utterances:
+    """The train splits of `manifests` without short recordings; a random share of them is set apart for validation.
+
+    Raises:
+        CorpusError: a manifest is missing or damaged.
+        TrainingError: fewer than two recordings are long enough.
+        ConfigError: `repeats` does not fit the number of manifests.
+    """
+    repeats = recipe.repeats or (1,) * len(manifests)
+    if len(repeats) != len(manifests):
+        raise ConfigError(f"repeats: {len(repeats)} numbers for {len(manifests)} corpora. Give one for each, in their order.")
+    cuts = [(cut, times) for manifest, times in zip(manifests, repeats, strict=True) for cut in load_split(manifest, "train")]
+    shortest = max(recipe.min_seconds * SAMPLING_RATE, SAMPLING_RATE // 40)
+    kept = [(cut, times) for cut, times in cuts if num_samples_16k(cut) >= shortest]
+    if len(kept) < 2:
+        raise TrainingError(
+            f"{len(kept)} of {len(cuts)} recordings last {recipe.min_seconds:g} s or more; two are needed. Give more audio."
+        )
+    order = np.random.default_rng(recipe.seed).permutation(len(kept))
+    num_valid = max(1, round(recipe.valid_fraction * len(kept)))
+    valid, train = sorted(order[:num_valid].tolist()), sorted(order[num_valid:].tolist())
+    return Utterances(
+        train=[kept[index][0] for index in train],
+        valid=[kept[index][0] for index in valid],
+        too_short=len(cuts) - len(kept),
+        repeats=[kept[index][1] for index in train],
+    )
+
+
+@dataclass(frozen=True)
+class LabelSource:
+    """Where HuBERT's targets come from: MFCC, or a hidden layer or the cluster head of the encoder in a directory."""
+
+    kind: Literal["mfcc", "layer", "own_predictions"]
+    encoder_dir: Path | None = None
+    layer: int | None = None
+    normalize: bool = False
+    """Whether clustered values are normalised over each utterance."""
+    smooth: int = 1
+    """Frames that clustered values are averaged over."""
+
+
+def prepare_pretraining_data(
+    folder: Path, utterances: Utterances, source: LabelSource | None, *, clusters: int, seed: int
+) -> tuple[float, int]:
+    """Fill `folder` with train.tsv, valid.tsv, the audio and, given a `source`, labels and their dictionary; what is there already is kept.
+
+    Returns:
+        Labels a second, and how many kinds of them there are; 0 and 0 without a source.
+    """
+    audio = {
+        "train": _write_audio(folder, "train", utterances.train, utterances.repeats),
+        "valid": _write_audio(folder, "valid", utterances.valid, [1] * len(utterances.valid)),
+    }
+    if source is None:
+        return 0.0, 0
+    facts = folder / "labels.json"
+    if not facts.is_file():
+        labels, rate, symbols = _labels(folder, audio["train"], source, clusters, seed)
+        for split, files in audio.items():
+            if not (folder / f"{split}.{LABELS}").is_file():
+                write_labels(folder / f"{split}.{LABELS}", files, labels)
+        write_dictionary(folder / f"dict.{LABELS}.txt", symbols)
+        write_json(facts, {"rate": rate, "symbols": len(symbols)})
+    known = read_json_mapping(facts)
+    try:
+        return float(known["rate"]), int(known["symbols"])
+    except (KeyError, TypeError, ValueError):
+        raise TrainingError(f"{facts}: is damaged. Remove {folder}, and run this again.") from None
+
+
+def _labels(folder: Path, audio: list[Path], source: LabelSource, clusters: int, seed: int) -> tuple[FrameLabels, float, list[str]]:
+    """What labels frames, labels a second, and the names of the labels."""
+    if source.kind == "own_predictions":
+        assert source.encoder_dir is not None
+        head = ClusterHead(source.encoder_dir)
+        return head, head.rate, head.symbols
+    features: FrameFeatures = mfcc_frames
+    rate: float = MFCC_RATE
+    if source.kind == "layer":
+        assert source.encoder_dir is not None
+        features = frozen = FrozenLayer(source.encoder_dir, source.layer)
+        rate = frozen.rate
+    if source.normalize:
+        features = normalized(features)
+    if source.smooth > 1:
+        features = smoothed(features, source.smooth)
+    centroids = folder / "centroids.npy"
+    if not centroids.is_file():
+        save_centroids(centroids, fit_kmeans(audio, clusters, seed, features))
+    return cluster_labels(features, load_centroids(centroids)), rate, [str(cluster) for cluster in range(clusters)]
+
+
+def _write_audio(folder: Path, split: str, cuts: Sequence[Any], repeats: Sequence[int]) -> list[Path]:
+    """Audio and its list, in which a file stands as often as an epoch has it; returns the files as they stand there."""
+    root = folder / split
+    files = [root / f"{index:07d}.flac" for index in range(len(cuts))]
+    listed = [file for file, times in zip(files, repeats, strict=True) for _ in range(times)]
+    manifest = folder / f"{split}.tsv"
+    if manifest.is_file():
+        return listed
+    lengths = {}
+    for cut, path in tqdm(list(zip(cuts, files, strict=True)), desc=f"{split} audio", unit="file", disable=None):
+        if not path.is_file():
+            with atomic_file(path) as temporary:
+                soundfile.write(temporary, load_audio(cut).clamp(-1.0, 1.0).numpy(), SAMPLING_RATE, format="FLAC", subtype="PCM_16")
+        lengths[path] = num_samples_16k(cut)
+    write_text(manifest, "".join(f"{line}\n" for line in [root, *(f"{path.name}\t{lengths[path]}" for path in listed)]))
+    return listed

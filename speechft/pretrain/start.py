@@ -1,0 +1,108 @@
+"""The encoder that pre-training goes on from, in fairseq's words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from speechft.encoders.checkpoints.exporting import fairseq_tensors
+from speechft.encoders.directory.layout import load_backbone, read_pretraining_only, read_source_config
+from speechft.encoders.families import fairseq_config, get_family, nothing_learnt
+from speechft.errors import CheckpointError
+from speechft.fairseq_plugin.trainer import import_fairseq
+from speechft.files.atomic import atomic_file
+from speechft.recipes.pretraining import PretrainRecipe
+
+FAMILIES = ("hubert", "wav2vec2")
+_DEFAULT_FINAL_DIM = 256  # of the published base models
+
+
+@dataclass(frozen=True)
+class Start:
+    """An encoder: tensors under fairseq's names, with those of its pre-training head where it has them, and fairseq's `model` options."""
+
+    family: str
+    tensors: Mapping[str, Tensor]
+    model: Mapping[str, Any]
+    normalize: bool
+
+    def for_family(self, recipe: PretrainRecipe) -> Start:
+        """The same network, to pre-train as the recipe's family; what only the objective of its own family has is left out."""
+        if recipe.family == self.family:
+            return self
+        head = get_family(self.family).pretraining_only
+        tensors = {name: tensor for name, tensor in self.tensors.items() if not name.startswith(head)}
+        options = {key: value for key, value in self.model.items() if key in option_names(recipe.family)}
+        if recipe.family == "wav2vec2":
+            options |= {"quantize_targets": True, "latent_groups": recipe.contrastive.groups, "latent_vars": recipe.contrastive.entries}
+            options["feature_grad_mult"] = 0.1  # as published
+        return Start(recipe.family, tensors, options, self.normalize)
+
+    def save(self, path: Path) -> None:
+        """Write the tensors for the process that trains, once."""
+        if not path.is_file():
+            with atomic_file(path) as temporary:
+                save_file({name: tensor.float().contiguous().clone() for name, tensor in self.tensors.items()}, temporary)
+
+
+def read_start(encoder_dir: Path) -> Start:
+    """Read an encoder directory to start from.
+
+    Raises:
+        CheckpointError: it is damaged, or of a family that fairseq cannot pre-train.
+    """
+    backbone = load_backbone(encoder_dir)
+    config: Any = backbone.config
+    family = str(config.model_type)
+    if (refusal := nothing_learnt(family, encoder_dir, "pre-train")) is not None:
+        raise CheckpointError(refusal)
+    if family not in FAMILIES:
+        raise CheckpointError(f"{encoder_dir}: fairseq cannot pre-train {family} encoders, only {' and '.join(FAMILIES)}.")
+    head = read_pretraining_only(encoder_dir)
+    options = {**_known_options(family, read_source_config(encoder_dir).get("model_cfg") or {}), **_sizes(config)}
+    if "final_proj.weight" in head:
+        options["final_dim"] = len(head["final_proj.weight"])
+    options.setdefault("final_dim", _DEFAULT_FINAL_DIM)
+    if family == "wav2vec2":
+        options["quantize_targets"] = True
+        if "quantizer.vars" in head:
+            options["latent_vars"] = head["quantizer.vars"].shape[1] // options.setdefault("latent_groups", 2)
+    return Start(family, {**fairseq_tensors(backbone), **head}, options, bool(config.speechft_normalize))
+
+
+def _sizes(config: Any) -> dict[str, Any]:
+    """What decides the network. Dropout and masks are as the source trained, which the transformers configuration only repeats in part."""
+    training = ("dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop", "dropout_input", "dropout_features", "mask_")
+    return {key: value for key, value in fairseq_config(config).items() if not key.startswith(training)}
+
+
+def _known_options(family: str, model_cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of the source that fairseq's model has; references to other parts of its configuration are left out."""
+    return {
+        key: value
+        for key, value in model_cfg.items()
+        if key in option_names(family) and value is not None and not (isinstance(value, str) and value.startswith("${"))
+    }
+
+
+def option_names(family: str) -> set[str]:
+    """Names of the options of fairseq's model."""
+    import_fairseq()
+    from fairseq.models.hubert.hubert import HubertConfig
+    from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config
+
+    return {field.name for field in fields(HubertConfig if family == "hubert" else Wav2Vec2Config)} - {"_name"}
+
+
+def task_option_names(family: str) -> set[str]:
+    """Names of the options of fairseq's task for the pre-training of a family."""
+    import_fairseq()
+    from fairseq.tasks.audio_pretraining import AudioPretrainingConfig
+    from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig
+
+    return {field.name for field in fields(HubertPretrainingConfig if family == "hubert" else AudioPretrainingConfig)} - {"_name"}
