@@ -68,7 +68,7 @@ class TaskError(SpeechFTError):
 
 
 class TrainingError(SpeechFTError):
-    """A training cannot go on: NaN loss, a work directory in use, a checkpoint of another recipe."""
+    """Training cannot continue: NaN loss, a work directory in use, a checkpoint of another recipe."""
 
 
 class StoppedTrainingError(TrainingError, TransientError):

@@ -240,7 +240,7 @@ def test_the_ends_of_other_merges_are_their_own_models(with_curve):
         (lambda d: d["curves"]["alpha"].update(tasks=["pr", "er"]), "curves.alpha.tasks: 'er' is not defined"),
         (lambda d: d["curves"]["alpha"].update(alphas="0:1"), "curves.alpha.alphas: '0:1' is no range of numbers such as 0:1:0.1"),
         (lambda d: d["curves"]["alpha"].update(alphas=[0, 1.5]), "curves.alpha.alphas.1: Input should be less than or equal to 1"),
-        (lambda d: d["curves"]["alpha"].update(alphas=[0, 0.5, 0.5]), "curves.alpha.alphas: an alpha is there twice"),
+        (lambda d: d["curves"]["alpha"].update(alphas=[0, 0.5, 0.5]), "curves.alpha.alphas: an alpha appears twice"),
         (lambda d: d["curves"].update(demo=d["curves"]["alpha"]), "curves.demo: a table has this name"),
         (lambda d: d["encoders"]["fbank"].update(recipe={"mels": 40}), "mels: unknown key; did you mean 'mel_bins'?"),
         (
@@ -286,7 +286,7 @@ def test_a_combination_merges_the_models_of_its_finetunings(with_combination):
     [
         (lambda d: d["combinations"]["pr+sid"].update(of=["pr_sentences", "er"]), "combinations.pr+sid.of: 'er' is not defined"),
         (lambda d: d["combinations"]["pr+sid"].update(of=["pr_sentences"]), "combinations.pr+sid.of: Tuple should have at least 2 items"),
-        (lambda d: d["combinations"]["pr+sid"].update(of=["pr_sentences"] * 2), "combinations.pr+sid.of: a fine-tuning is there twice"),
+        (lambda d: d["combinations"]["pr+sid"].update(of=["pr_sentences"] * 2), "combinations.pr+sid.of: a fine-tuning appears twice"),
         (lambda d: d["combinations"].update(sid_speakers=d["combinations"]["pr+sid"]), "combinations.sid_speakers: a fine-tuning has this"),
         (lambda d: d["tables"]["multitask"].update(methods=["stable_ft"]), "'stable_ft' trains, and 'pr+sid' is a combination"),
         (
@@ -346,7 +346,7 @@ def test_rows_can_be_listed_one_by_one(with_rows):
         (lambda t: t.update(finetunings=["sid_speakers"]), "needs `finetunings`, or `rows`, and not both"),
         (lambda t: t.pop("rows"), "needs `finetunings`, or `rows`, and not both"),
         (lambda t: t.update(methods=["stable_ft"]), "methods: `rows` name the method of each row"),
-        (lambda t: t["rows"].append({"model": "none/pretrained"}), "rows: none/pretrained is there twice"),
+        (lambda t: t["rows"].append({"model": "none/pretrained"}), "rows: none/pretrained appears twice"),
         (lambda t: t["rows"].append({"model": "sid/stable_ft"}), "tables.multitask.rows: 'sid' is not defined"),
         (lambda t: t["rows"].append({"model": "sid_speakers/ties"}), "tables.multitask.rows: 'ties' is not defined"),
         (lambda t: t["rows"].append({"model": "sid_speakers/speech_ft@0.5"}), "write speech_ft@0.50"),

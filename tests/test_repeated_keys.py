@@ -40,7 +40,7 @@ def experiment(tmp_path):
     text = (ROOT / "tests/experiment.yaml").read_text()
     path.write_text(text.replace("    corpus: sentences\n", "    corpus: sentences\n    corpus: keywords\n", 1))
     line = text[: text.index("    corpus: sentences\n")].count("\n") + 2
-    return path, f"{path}: line {line}: the key 'corpus' is there twice; keep one."
+    return path, f"{path}: line {line}: key 'corpus' appears twice; keep one."
 
 
 def test_an_experiment(experiment):
@@ -71,5 +71,5 @@ def test_an_experiment_as_json(tmp_path):
 def test_a_recipe(tmp_path):
     path = tmp_path / "recipe.json"
     path.write_text('{"steps": 1,\n"steps": 2}')
-    with pytest.raises(SpeechFTError, match=r"recipe.json: line 2: the key 'steps' is there twice"):
+    with pytest.raises(SpeechFTError, match=r"recipe.json: line 2: key 'steps' appears twice"):
         read_json(path)

@@ -28,7 +28,7 @@ def split_method(name: str) -> tuple[str, float | None]:
         return name, None
     if re.fullmatch(ALPHA_PATTERN, text) is None:
         if float(text) > 1:
-            raise ValueError(f"{name!r}: alpha is from 0 to 1; a method of its own with `extrapolate` goes beyond")
+            raise ValueError(f"{name!r}: alpha must be from 0 to 1; define a method with `extrapolate` to go beyond")
         raise ValueError(f"{name!r}: write {method}@{alpha_text(float(text))}")
     return method, float(text)
 

@@ -146,7 +146,9 @@ def _bad_starts(experiment: Experiment) -> list[str]:
     for name, tuning in tunings.items():
         start, method = tuning.starts_from
         if tuning.start is not None and (start not in tunings or not experiment.is_method(method)):
-            problems.append(f"finetunings.{name}.start: {tuning.start!r} is no model; name a fine-tuning and a method, e.g. pr/speech_ft")
+            problems.append(
+                f"finetunings.{name}.start: {tuning.start!r} is not a model; name a fine-tuning and a method, such as pr/speech_ft"
+            )
         elif _leads_back(name, lambda other: [tunings[other].starts_from[0]] if other in tunings else []):
             problems.append(f"finetunings.{name}.start: {tuning.start!r} starts from {name} itself")
     return problems

@@ -21,7 +21,7 @@ class PretrainedHere(Strict):
     """An encoder that the workflow pre-trains, from random weights or from another encoder."""
 
     kind: Literal["pretrain"]
-    corpora: tuple[Name, ...] = Field(min_length=1, description="Corpora whose train split it listens to.")
+    corpora: tuple[Name, ...] = Field(min_length=1, description="Corpora whose train splits are the training audio.")
     start: Name | None = Field(None, description="The encoder to start from; default: random weights.")
     recipe: PretrainRecipe = PretrainRecipe()
     store_as: Name | None = Field(

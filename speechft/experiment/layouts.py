@@ -55,7 +55,7 @@ class TableLayout(Strict):
     )
     rows: tuple[RowLayout, ...] = Field((), description="Instead of finetunings and methods: the rows one by one.")
     tasks: tuple[str, ...] = Field(min_length=1)
-    published: str | None = Field(None, description="Name of the table in config/published.csv whose numbers stand beside ours.")
+    published: str | None = Field(None, description="Name of the table in config/published.csv whose numbers are shown next to ours.")
     score: ScoreLayout | None = Field(None, description="A score of this table's own, in a last column.")
     differences: tuple[Name, ...] = Field(
         (),
@@ -71,7 +71,7 @@ class TableLayout(Strict):
             raise ValueError("methods: `rows` name the method of each row; leave one of both out")
         models = [row.model for row in self.rows]
         if twice := sorted({model for model in models if models.count(model) > 1}):
-            raise ValueError(f"rows: {', '.join(twice)} is there twice")
+            raise ValueError(f"rows: {', '.join(twice)} appears twice")
         return self
 
     @property
@@ -125,7 +125,7 @@ class CurveLayout(Strict):
     @classmethod
     def _ascend(cls, values: tuple[float, ...]) -> tuple[float, ...]:
         if len(set(values)) != len(values):
-            raise ValueError("an alpha is there twice")
+            raise ValueError("an alpha appears twice")
         return tuple(sorted(values))
 
 
@@ -135,5 +135,5 @@ class AnalysisLayout(Strict):
     title: str = ""
     encoder: Name
     rows: tuple[RowLayout, ...] = Field(min_length=1, description="Models; labels default to those of their methods.")
-    corpus: Name = Field(description="Whose recordings are heard; labels are not needed.")
+    corpus: Name = Field(description="Corpus whose recordings are compared; labels are not needed.")
     recipe: AnalysisRecipe = AnalysisRecipe()

@@ -14,14 +14,14 @@ from speechft.recipes.values import Name, Strict
 
 
 class Finetuning(Strict):
-    """One fine-tuning on a corpus: of a task, of several jointly, or without labels by going on with pre-training.
+    """One fine-tuning on a corpus: on one task, on several jointly, or without labels as continued pre-training.
 
     Keys of `recipe`, or of `pretraining`, override Stable-FT's defaults for all methods that train on it.
     """
 
     corpus: Name
     recipe: FinetuneRecipe | None = Field(None, description="The task and how it is trained.")
-    pretraining: ContinuedPretrainRecipe | None = Field(None, description="Instead of a recipe: how pre-training goes on.")
+    pretraining: ContinuedPretrainRecipe | None = Field(None, description="Instead of `recipe`: continued pre-training, without labels.")
     jointly: dict[PartName, Name] = Field(
         default_factory=dict, description="For `jointly` in the recipe: name of a further task -> corpus."
     )
@@ -45,7 +45,7 @@ class Finetuning(Strict):
 
     @property
     def corpora(self) -> tuple[str, ...]:
-        """All corpora that it listens to."""
+        """All corpora of training audio."""
         return (self.corpus, *self.jointly.values())
 
     @property
@@ -56,7 +56,7 @@ class Finetuning(Strict):
 
 
 class EarlyMethod(Strict):
-    """The encoder of another method's run as it was after a share of the updates; no run of its own."""
+    """Checkpoint of another method's run after a share of its updates; it needs no training."""
 
     kind: Literal["early"]
     label: str = Field(description="Name in tables.")
@@ -65,7 +65,7 @@ class EarlyMethod(Strict):
 
 
 class Combination(Strict):
-    """Fine-tunings whose models are merged. In tables and paths it stands in the place of a fine-tuning, under methods that merge."""
+    """Fine-tunings whose models are merged. Tables and paths use its name as that of a fine-tuning, under methods that merge."""
 
     of: tuple[Name, ...] = Field(min_length=2, description="Fine-tunings.")
 
@@ -73,7 +73,7 @@ class Combination(Strict):
     @classmethod
     def _once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(names)) != len(names):
-            raise ValueError("a fine-tuning is there twice")
+            raise ValueError("a fine-tuning appears twice")
         return names
 
 

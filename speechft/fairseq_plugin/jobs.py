@@ -116,7 +116,7 @@ def claim_work_directory(work_dir: Path, identity: str) -> None:
 
 
 def choose_work_directory(work_dir: str | Path | None, out_dir: Path, identity: str, made_by: str, inputs: Inputs) -> Path:
-    """The work directory that was asked for, or a hidden one beside the output. Both it and the output may be written.
+    """Return the given work directory, or a hidden one next to the output, after checking that both may be written.
 
     Raises:
         OutputError: something else is there.
@@ -136,7 +136,7 @@ def remove_work(work_dir: Path) -> None:
 
 
 def default_work_directory(out_dir: Path, identity: str) -> Path:
-    """Hidden folder beside the output; one for each job, so that a changed recipe never meets the checkpoints of the old one."""
+    """Hidden folder next to the output; one for each job, so that a changed recipe never reads checkpoints of the old one."""
     return out_dir.parent / ".work" / f"{out_dir.name}-{identity[:16]}"
 
 

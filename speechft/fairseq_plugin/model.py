@@ -96,7 +96,7 @@ class EncoderWithHead(BaseFairseqModel):  # type: ignore[misc]
 
 
 def _let_signals_in(_module: nn.Module, _inputs: Any, output: Any) -> None:
-    """Run a line of Python when the backward pass comes by: without one no signal is heard before all of it is done."""
+    """Run Python during the backward pass: otherwise no signal is handled before the whole pass is done."""
     states = output[0] if isinstance(output, tuple) else output
     if states.requires_grad:
         states.register_hook(lambda _gradient: None)

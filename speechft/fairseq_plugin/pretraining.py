@@ -1,4 +1,4 @@
-"""fairseq's HuBERT and wav2vec 2.0 pre-training, made repeatable, and able to go on from an encoder."""
+"""fairseq's HuBERT and wav2vec 2.0 pre-training, made reproducible, and able to start from an encoder."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ VALIDATION = -1
 class RepeatableDataset(BaseWrapperDataset):  # type: ignore[misc]
     """Batches and random crops that depend on seed, epoch and utterances only.
 
-    fairseq draws them from numpy's global generator and keeps the batches of the first epoch that a process sees, so that a restarted run
-    would go on with others.
+    fairseq draws them from numpy's global generator and keeps the batches of the first epoch of a process, so a resumed run would see
+    others.
     """
 
     can_reuse_epoch_itr_across_epochs = False

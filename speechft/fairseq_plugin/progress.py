@@ -1,4 +1,4 @@
-"""What a training tells while it runs: a CSV with one row an update, and a progress line with the time that is left."""
+"""Progress of a training: a CSV file with one row for each update, and a progress line with the remaining time."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Progress:
         self._first_update: int | None = None
 
     def show(self, update: int, facts: Mapping[str, str], *, force: bool = False) -> None:
-        """Say that `update` is done; `facts` are shown beside it."""
+        """Show that `update` is done, with `facts` next to it."""
         if self._first_update is None:
             self._first_update = update - 1
         if self._bar is not None:

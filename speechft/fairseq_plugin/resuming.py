@@ -1,4 +1,4 @@
-"""What belongs to a checkpoint of a training besides fairseq's own state: the log so far, and the encoders kept so far.
+"""State that belongs to a checkpoint besides fairseq's own: the log so far, and the encoders kept so far.
 
 They are files of the work directory that any accident can damage, and without them a resumed training would end with another model. So
 a checkpoint holds the log itself, and of each kept encoder the hash; a training resumes only where those are intact.
@@ -91,22 +91,22 @@ class Companions:
         return None
 
     def resume_from(self, save_dir: Path) -> Checkpoint | None:
-        """The newest checkpoint that training can resume from, with the log as it was then; None if training begins anew.
+        """Return the newest usable checkpoint and restore its log; None if training starts over.
 
         Files that are of no use any more are removed, if this process is the one that writes them.
         """
-        told = set()
+        refused = set()
         for checkpoint in readable_checkpoints(save_dir):
-            if checkpoint.updates in told:
+            if checkpoint.updates in refused:
                 continue
             if (problem := self.problem(checkpoint)) is None:
                 if self.log is not None:
                     self.log.begin(str(checkpoint.extra["log"]))
                 return checkpoint
-            told.add(checkpoint.updates)
+            refused.add(checkpoint.updates)
             LOGGER.warning("%s, so the training cannot resume after update %d.", problem, checkpoint.updates)
         if any(save_dir.glob("checkpoint*.pt")):
-            LOGGER.warning("%s: no checkpoint is usable; the training begins anew.", save_dir)
+            LOGGER.warning("%s: no checkpoint is usable; training starts over.", save_dir)
         if self.log is not None:
             # The encoders first: without them no checkpoint is usable, so all processes of a training decide alike.
             for path in (*self.kept, *save_dir.glob("checkpoint*.pt")):

@@ -1,4 +1,4 @@
-"""What fairseq's own checkpoints may contain beside tensors, for torch.load(weights_only=True)."""
+"""Classes that fairseq's own checkpoints may contain, for torch.load(weights_only=True)."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Any
 class Scalars:
     """Writes scalars into event files; without a folder it does nothing.
 
-    After a restart the updates that come again replace those of the interrupted run (TensorBoard's `purge_step`).
+    After a restart the repeated updates replace those of the interrupted run (TensorBoard's `purge_step`).
     """
 
     def __init__(self, folder: Path | None) -> None:

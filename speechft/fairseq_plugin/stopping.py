@@ -1,4 +1,4 @@
-"""SIGTERM: end a training within seconds with a checkpoint from which it goes on as if it had never stopped."""
+"""SIGTERM: end a training within seconds with a checkpoint from which it resumes as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class StopRequest(logging.Handler):
     """Remembers SIGTERM and ends the training after the update in progress, or, if that takes long, in the middle of it.
 
     It learns of updates as a log handler: fairseq reports each one before it looks whether to validate, save or stop. The last one is
-    validated only if it would have been anyway, so that the run that goes on from it ends like one that was never stopped.
+    validated only if it would have been anyway, so that the resumed run ends like an uninterrupted one.
 
     Of several processes under torchrun each asks the others after every update, and all end after the same one; none gives up an update.
 
@@ -135,7 +135,7 @@ class StopRequest(logging.Handler):
         def interruptible(*arguments: Any, **options: Any) -> Any:
             self._step = name
             result = step(*arguments, **options)
-            self._step = None  # not after StopNow: the name tells what was given up
+            self._step = None  # not after StopNow: the name says what was abandoned
             return result
 
         return interruptible

@@ -33,7 +33,7 @@ class FinetuneTaskConfig(FairseqDataclass):  # type: ignore[misc]
 class FinetuneTask(FairseqTask):  # type: ignore[misc]
     """One of our tasks, or several with a head each, trained by fairseq.
 
-    `completed_updates` and `utterances` tell which update is in progress and what it has heard so far.
+    `completed_updates` and `utterances` describe the update in progress, for error messages.
     """
 
     running: ClassVar[FinetuneTask | None] = None
@@ -101,7 +101,7 @@ class FinetuneTask(FairseqTask):  # type: ignore[misc]
         return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
 
     def _keep_early(self, model: Any, completed_updates: int) -> None:
-        """Write the encoder where the recipe asks for it. A run that goes on from before meets this update again and writes the same."""
+        """Write the encoder where the recipe asks for it. A resumed run repeats this update and writes the same."""
         for share, update in self.early.items():
             if update == completed_updates and _is_main():
                 save_plain_weights(unwrapped(model).encoder.backbone, self.job.early_path(share), {"update": str(update)})

@@ -106,7 +106,7 @@ class _QuietFile(logging.FileHandler):
 def run_fairseq(
     config: Any, log_file: Path, records: logging.Handler | None, companions: Companions, explain: Callable[[str], str] = str
 ) -> None:
-    """Train until the last update, going on from the newest usable checkpoint in the configuration's save directory.
+    """Train until the last update, resuming from the newest usable checkpoint in the save directory.
 
     Args:
         config: from `fairseq_config`.
@@ -157,7 +157,7 @@ def run_fairseq(
                 for unfinished in save_dir.glob("*.tmp"):
                     unfinished.unlink(missing_ok=True)
         if stop.requested:
-            raise StoppedTrainingError("Stopped by SIGTERM after writing a checkpoint. Run this again to go on from there.")
+            raise StoppedTrainingError("Stopped by SIGTERM after writing a checkpoint. Run the same command again to resume.")
 
 
 def import_fairseq() -> Any:

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def _mode_of_new_files(probe: Path) -> int:
-    """Permissions of files made beside `probe`. They are asked of the file system: reading the umask means changing it for all threads."""
+    """Permissions of new files next to `probe`, from the file system: reading the umask would change it for all threads."""
     probe.touch()
     mode = probe.stat().st_mode & 0o777
     probe.unlink()
@@ -67,7 +67,7 @@ def make_parent(path: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` on success, remove it on any failure. Permissions follow the umask."""
+    """Yield a temporary path; rename it to `path` on success, remove it on failure. Permissions follow the umask."""
     path = Path(path)
     if not is_regular(path):
         raise OutputError(f"{path}: is a link, a folder or a device, so no file replaces it. Name another output.")
@@ -91,7 +91,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_directory(path: str | Path, made_by: str) -> Iterator[Path]:
-    """Yield a temporary directory beside `path`; on success it takes the place of `path`, on failure it is removed.
+    """Yield a temporary directory; rename it to `path` on success, remove it on failure.
 
     An older directory at `path` stays until the new one is complete. It is replaced only if the same command made it and all that is in it
     (`speechft.files.outputs`). POSIX cannot exchange directories atomically: between two renames `path` is absent for an instant, but never
@@ -159,7 +159,7 @@ def _sync(path: Path) -> None:
 
 @contextlib.contextmanager
 def scratch_directory(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary directory beside `path`, on the same disk, that is removed in the end."""
+    """Yield a temporary directory on the disk of `path`, and remove it at the end."""
     path = Path(path)
     make_parent(path)
     temporary = temporary_sibling(path)

@@ -1,4 +1,4 @@
-"""Files that commands write, and how each kind says of itself what it is, so that no other file is replaced. No torch here."""
+"""Kinds of files that commands write, each recognized by its content, so that no other file is ever replaced. No torch here."""
 
 from __future__ import annotations
 
@@ -88,4 +88,4 @@ FIGURE_SVG = Kind("a figure of speechft", _is_svg)
 EXPORT = Kind("an export of speechft", _is_export)
 MERGED = Kind("a safetensors file", _is_safetensors)
 WITH_MARKER = Kind("beside a marker", lambda _: True)
-"""A file in a folder whose marker was looked at before."""
+"""A file in a folder whose marker was checked before."""

@@ -1,4 +1,4 @@
-"""Where results may go: the one rule that every verb follows, checked before its work starts.
+"""Where outputs may be written: one rule for every verb, checked before its work starts.
 
 A folder is written where nothing is, or over what the same command made there and nothing else: it carries a marker that lists its files.
 A file is written where nothing is, or over a file of the same kind. Nothing is written over an input, inside an input, or through a

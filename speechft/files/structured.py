@@ -18,10 +18,10 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"(?P<key>\s*:)?|[{}\[\]]', re.S)
 
 
 class RepeatedKeyError(ValueError):
-    """A mapping has a key twice; the text is `line 3: the key 'x' is there twice`."""
+    """A mapping has a key twice; the text is `line 3: key 'x' appears twice`."""
 
     def __init__(self, line: int, key: object) -> None:
-        super().__init__(f"line {line}: the key {key!r} is there twice; keep one")
+        super().__init__(f"line {line}: key {key!r} appears twice; keep one")
 
 
 def load_json(text: str) -> Any:
@@ -68,10 +68,10 @@ def load_yaml(text: str) -> Any:
 
 
 class _Strict(yaml.SafeLoader):
-    """The safe loader, for which a key that is there twice is an error."""
+    """PyYAML's safe loader with repeated keys as errors."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        # Here a mapping has its own keys alone: what a merge (`<<`) brings comes later, and may be there again.
+        # Only the mapping's own keys: a merge (`<<`) adds others later, which may repeat them.
         node = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
@@ -84,7 +84,7 @@ class _Strict(yaml.SafeLoader):
 
 
 def check_experiments(paths: Iterable[str | Path]) -> None:
-    """Refuse experiment files, YAML or JSON, that Snakemake has read and in which a key is there twice.
+    """Refuse experiment files (YAML or JSON) with a repeated key: Snakemake keeps the last value silently.
 
     Raises:
         ConfigError: names the file, the line and the key.
@@ -107,7 +107,7 @@ def write_json(path: str | Path, value: Any) -> None:
     try:
         text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
     except ValueError:
-        raise SpeechFTError(f"{path}: a number for it is NaN or infinite. Look for it in what it is made of.") from None
+        raise SpeechFTError(f"{path}: a value is NaN or infinite, which JSON cannot hold. Check the inputs of this command.") from None
     write_text(path, f"{text}\n")
 
 

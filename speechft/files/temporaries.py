@@ -1,4 +1,4 @@
-"""Hidden names beside an output for what is not complete yet, and what is left of them when a process was killed."""
+"""Temporary files and folders beside an output, and the removal of those that killed processes left behind."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _DAY_SECONDS = 86_400.0
 
 
 def temporary_sibling(path: Path) -> Path:
-    """A hidden name beside `path` that says which process of which machine uses it."""
+    """Return a hidden name next to `path` that encodes the machine and the process."""
     return path.with_name(f".{path.name}.{_HOST}{os.getpid():08x}{uuid.uuid4().hex[:4]}.tmp")
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what processes left beside `path` that were killed while they made it.
+    """Remove temporary files of `path` that killed processes left behind.
 
-    A name tells the machine and the process. Those of this machine that have ended are removed at once, those of other machines after a
-    day without a change. Folders must carry our marker, too.
+    The name encodes machine and process. Leftovers of ended processes of this machine go at once, those of other machines after a day
+    without a change. Folders must also carry the marker of speechft.
     """
     pattern = re.compile(rf"\.{re.escape(path.name)}\.([0-9a-f]{{4}})([0-9a-f]{{8}})[0-9a-f]{{4}}\.tmp")
     if not path.parent.is_dir():

@@ -108,7 +108,7 @@ class CutDataset(FairseqDataset):  # type: ignore[misc]
     order of length. Crops are the task's; that of an item depends on seed, epoch and position, not on who loads it.
     """
 
-    # fairseq would otherwise read a first batch of its own, only to be able to fill up uneven shards.
+    # fairseq would otherwise read one extra batch, only to fill uneven shards.
     supports_fetch_outside_dataloader = False
 
     def __init__(

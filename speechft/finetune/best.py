@@ -66,8 +66,8 @@ def split_adapter(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dic
 class BestEncoder:
     """Keeps the weights with the best dev score in one file; of equal scores the earliest, as s3prl's runner does.
 
-    Weights, score and update are one file and appear by rename, so they always belong together. An interrupted run that goes on from an
-    earlier checkpoint meets the same scores again and therefore keeps the same weights.
+    Weights, score and update are one file and appear by rename, so they always belong together. An interrupted run that resumes
+    from an earlier checkpoint computes the same scores again and therefore keeps the same weights.
     """
 
     def __init__(self, path: Path, higher_is_better: bool) -> None:
@@ -75,7 +75,7 @@ class BestEncoder:
         self.higher_is_better = higher_is_better
         self.update: int | None = None
         self.score: float | None = None
-        # Whether a run may go on without this file is known before (`speechft.fairseq_plugin.resuming`).
+        # Whether a run may resume without this file was checked before (`speechft.fairseq_plugin.resuming`).
         if (found := read_kept(path)) is not None:
             self.update, self.score = found.update, found.score
 

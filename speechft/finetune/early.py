@@ -1,4 +1,4 @@
-"""Early checkpoints: the encoder as it was after a share of the updates of a run that went on."""
+"""Early checkpoints: the encoder after a share of the updates of a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OF_THE_SELECTION = ("early", "stopped_after_updates", "best_update", "selected_
 
 
 def take_early(model_dir: str | Path, share: float, out_dir: str | Path) -> None:
-    """Make the early checkpoint that lies in `model_dir` an encoder directory of its own.
+    """Copy an early checkpoint out of `model_dir` as an encoder directory.
 
     Raises:
         CheckpointError: the run that made `model_dir` kept no such checkpoint, or what is there is damaged or of another run.

@@ -24,7 +24,7 @@ class Parts:
         self.recipes: dict[str, JointTask] = recipe.parts
         self.tasks: dict[str, Task] = {name: get_task(part.task, **part.task_options) for name, part in self.recipes.items()}
         keys = Counter(metric.key for task in self.tasks.values() for metric in task.dev_metrics)
-        # Two tasks of one kind report the same metrics; then the name of the part tells them apart.
+        # Two tasks of one kind report the same metrics, so the name of the part is appended.
         self._columns = {
             (name, metric.key): metric.key if keys[metric.key] == 1 else f"{metric.key}_{name}"
             for name, task in self.tasks.items()
@@ -83,7 +83,7 @@ def take_turns(shares: Sequence[float], count: int) -> list[int]:
 
 
 def check_same_parts(recipe: FinetuneRecipe, given: Mapping[str, object]) -> None:
-    """Every task that is learnt jointly has its manifests.
+    """Check that every joint task has its manifests.
 
     Raises:
         ConfigError: one has none, or there are manifests of no task.

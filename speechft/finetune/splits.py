@@ -30,7 +30,7 @@ def load_stage1_split(task: Task, manifests: Mapping[str, Path], split: str, fol
 
 
 def check_stage1(task: Task, cuts: Mapping[str, Sequence[Any]], fold: str | None) -> None:
-    """Refuse a corpus on which the task cannot be learnt; `cuts` are those of each split that there is.
+    """Refuse a corpus on which the task cannot be trained; `cuts` maps split -> cuts.
 
     Raises:
         CorpusError, TaskError: a split, the fold, a column, a class or a word is missing, as the fine-tuning itself would say it.

@@ -52,7 +52,7 @@ def finetune(
     """Fine-tune the encoder in `encoder_dir` (Speech-FT, stage 1; with the recipe's defaults Stable-FT).
 
     Runs on CUDA devices where there are, one process a device under torchrun, else on the CPU. An interrupted run, started again with the
-    same arguments, goes on from its last validation; on the CPU it ends with the same weights as one that was not interrupted.
+    same arguments, resumes from its last validation; on the CPU it ends with the same weights as one that was not interrupted.
 
     Args:
         encoder_dir: encoder directory of theta0, or a directory that transformers wrote.
@@ -63,7 +63,7 @@ def finetune(
             `training.csv` has loss, learning rate, gradient norm (before clipping) and phase of every update, and the scores of every
             validation; its folder `early` the encoder after the shares of the updates that the recipe names; with adapters, its folder
             `adapter` what peft reads.
-        work_dir: keeps checkpoints while training; default: a hidden folder beside `out_dir`, named after recipe and inputs.
+        work_dir: keeps checkpoints while training; default: a hidden folder next to `out_dir`, named after recipe and inputs.
         jointly: for a recipe with several tasks, name of each further task -> its manifests.
         tensorboard: folder for TensorBoard's files; default: none are written.
         keep_work: leave the work directory (checkpoints, fairseq's log) there.

@@ -1,4 +1,4 @@
-"""Recording conditions drawn anew each time that pre-training hears a recording: its targets stay those of the recording as it is."""
+"""Augmentation of pre-training audio, drawn anew at every access; targets come from the unchanged recordings."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def mfcc_frames(waveforms: Sequence[torch.Tensor]) -> list[Features]:
 
 
 def normalized(features: FrameFeatures) -> FrameFeatures:
-    """The same features, each value with mean 0 and deviation 1 over its utterance; a constant one becomes 0."""
+    """Normalize features to mean 0 and deviation 1 over each utterance; a constant value becomes 0."""
 
     def scaled(found: Features) -> Features:
         centred = found - found.mean(axis=0)
@@ -102,7 +102,7 @@ def normalized(features: FrameFeatures) -> FrameFeatures:
 
 
 def smoothed(features: FrameFeatures, frames: int) -> FrameFeatures:
-    """The same features, averaged over `frames` (odd) neighbouring ones; the edge frames are repeated."""
+    """Average features over `frames` (odd) neighboring frames; edge frames are repeated."""
     return lambda waveforms: [uniform_filter1d(found, frames, axis=0, mode="nearest") for found in features(waveforms)]
 
 
@@ -173,7 +173,7 @@ def cluster_labels(features: FrameFeatures, centroids: Features) -> FrameLabels:
 
 
 def write_labels(path: Path, audio: Sequence[Path], labels: FrameLabels) -> None:
-    """One line a file of `audio`: its labels. A process that dies goes on after the last part of LABEL_PART files."""
+    """Write one line of labels for each file of `audio`. A killed process resumes after the last part of LABEL_PART files."""
     parts = path.with_name(f"{path.name}.parts")
     made = []
     for number, first in enumerate(range(0, len(audio), LABEL_PART)):

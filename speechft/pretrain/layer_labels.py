@@ -47,7 +47,7 @@ class FrozenLayer:
             return [state[:length] for state, length in zip(found.hidden_states[self.layer], found.lengths.tolist(), strict=True)]
 
     def __call__(self, waveforms: Sequence[Tensor]) -> list[Features]:
-        """The same as numpy arrays, for k-means."""
+        """Hidden states of the layer as numpy arrays, for k-means."""
         return [state.float().cpu().numpy() for state in self.states(waveforms)]
 
 

@@ -56,16 +56,16 @@ def pretrain(
     """Pre-train an encoder on the train splits of `manifests` with fairseq's models and criteria.
 
     HuBERT (Hsu et al., 2021) predicts clusters of MFCC frames (first iteration), or of a hidden layer of an encoder; wav2vec 2.0
-    (Baevski et al., 2020) its own quantised latents. An interrupted run, started again with the same arguments, goes on where it was:
+    (Baevski et al., 2020) its own quantised latents. An interrupted run, started again with the same arguments, resumes:
     audio, k-means, labels and training are separate steps.
 
     Args:
         recipe: see PretrainRecipe.
-        manifests: directories of manifests; labels of the corpora are not looked at.
+        manifests: directories of manifests; labels of the corpora are ignored.
         out_dir: encoder directory with the weights after the last update; an older one of a pre-training is replaced. Its `training.csv`
             has loss (nats per masked frame), accuracy on masked frames, learning rate and gradient norm of every update, and the losses
             of every validation.
-        work_dir: keeps audio, labels and checkpoints meanwhile; default: a hidden folder beside `out_dir`.
+        work_dir: keeps audio, labels and checkpoints meanwhile; default: a hidden folder next to `out_dir`.
         start: encoder directory to start from instead of random weights; a HuBERT may start from a wav2vec 2.0 and the other way round,
             since their networks are one.
         targets_from: encoder directory for `targets: {layer: ...}`; default: `start`.
@@ -91,7 +91,7 @@ def continue_pretraining(
     targets_from: str | Path | None = None,
     keep_work: bool = False,
 ) -> None:
-    """Go on pre-training a HuBERT or wav2vec 2.0 on other audio: stage 1 of Speech-FT without labels (e.g. of another language).
+    """Continue the pre-training of a HuBERT or wav2vec 2.0 on other audio, such as another language: stage 1 without labels.
 
     The schedule is that of stable fine-tuning: at first only what exists for pre-training alone is trained (cluster head, quantiser),
     never the convolutional extractor. The result is theta' of a merge. For the rest see `pretrain`.
@@ -249,8 +249,8 @@ def _write_output(job: PretrainingJob, kind: Kind, out_dir: Path, inputs: Mappin
     if newest is None or newest[1] < recipe.updates:
         raise TrainingError(f"{job.directory}: no readable checkpoint of the last update. Remove the directory and run this again.")
     facts = {"recordings": len(utterances.train), "hours": round(utterances.hours, 4), "too_short": utterances.too_short}
-    told = {**recipe.model_dump(mode="json"), "data": facts, "training_log": TRAINING_LOG}
-    provenance = make_provenance(kind, inputs, told)
+    recorded = {**recipe.model_dump(mode="json"), "data": facts, "training_log": TRAINING_LOG}
+    provenance = make_provenance(kind, inputs, recorded)
     with atomic_directory(out_dir, kind) as temporary:
         import_checkpoint(newest[0], temporary, family=job.family, format="fairseq")
         write_json(temporary / SOURCE_CONFIG, _plain_source(read_source_config(temporary)))

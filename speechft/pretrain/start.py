@@ -1,4 +1,4 @@
-"""The encoder that pre-training goes on from, in fairseq's words."""
+"""The encoder that pre-training starts from, as fairseq's tensors and options."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Start:
     normalize: bool
 
     def for_family(self, recipe: PretrainRecipe) -> Start:
-        """The same network, to pre-train as the recipe's family; what only the objective of its own family has is left out."""
+        """Return the network for the recipe's family, without the parts that only its own family's objective has."""
         if recipe.family == self.family:
             return self
         head = get_family(self.family).pretraining_only

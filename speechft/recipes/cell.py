@@ -30,7 +30,7 @@ def with_precision(content: Any) -> Any:
 
 
 class ModelName(Strict):
-    """The evaluated model; the three names are null when the evaluation was not told."""
+    """The evaluated model; the names are null unless `--name` gave them."""
 
     encoder: str | None = None
     finetuning: str | None = None
@@ -155,7 +155,7 @@ class Cell(Strict):
         return self
 
     def _check_recipe(self) -> None:
-        """The recipe is the one that was hashed, and what the cell says beside it is what it says."""
+        """The recipe matches its hash, and the cell's other keys match the recipe."""
         if sha256_json(self.recipe) != self.hashes.recipe:
             raise ValueError("recipe: does not have the hash in hashes.recipe, so it was changed afterwards")
         seeds = sorted({chosen.seed for chosen in self.selected if chosen.seed is not None})
@@ -168,7 +168,7 @@ class Cell(Strict):
 
 def _refuse_repeated(key: str, places: Sequence[tuple[Any, ...]]) -> None:
     if twice := [place for place in places if places.count(place) > 1]:
-        raise ValueError(f"{key}: seed {twice[0][0]} is there twice with the same setting")
+        raise ValueError(f"{key}: seed {twice[0][0]} appears twice with the same setting")
 
 
 def _mean(values: Sequence[float]) -> float:

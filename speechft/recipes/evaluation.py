@@ -93,7 +93,7 @@ class EvaluationRecipe(Strict):
         return self
 
     def with_lexicon(self, lexicon: Sequence[str]) -> EvaluationRecipe:
-        """The same, in which PR uses the lexicons of its corpus unless its options name others."""
+        """Return the recipe with the lexicons of its corpus for PR, unless its options name others."""
         return self.model_copy(update={"task_options": with_lexicon(self.task, self.task_options, lexicon)})
 
 

@@ -38,7 +38,7 @@ class Adapters(Strict):
 
 
 class JointTask(Strict):
-    """A further task that is learnt together with the recipe's own: one encoder, a head for each."""
+    """A further task of a joint fine-tuning: one encoder, one head for each task."""
 
     task: str = Field(description="Fine-tuning task, one of speechft.tasks.TASK_NAMES.")
     task_options: dict[str, Any] = Field(default_factory=dict)
@@ -65,8 +65,8 @@ class FinetuneRecipe(Strict):
         "whole however long they are.",
     )
     fold: str | None = Field(None, description="For a corpus with folds in place of splits (ER): the fold that is left out.")
-    jointly: dict[PartName, JointTask] = Field(default_factory=dict, description="Further tasks that are learnt together with this one.")
-    share: Annotated[float, Field(gt=0)] = Field(1.0, description="Of this task among those that are learnt jointly.")
+    jointly: dict[PartName, JointTask] = Field(default_factory=dict, description="Further tasks that are trained jointly with this one.")
+    share: Annotated[float, Field(gt=0)] = Field(1.0, description="Share of this task among the joint tasks.")
     peak_lr: Annotated[float, Field(gt=0)] = 1e-4
     warmup: Fraction = Field(0.1, description="Share of the updates with linearly rising learning rate.")
     hold: Fraction = Field(0.4, description="Share of the updates at the peak; the rest decays linearly to 0.")
@@ -77,7 +77,7 @@ class FinetuneRecipe(Strict):
     )
     adapters: Adapters | None = Field(None, description="LoRA or DoRA in place of the encoder's own weights.")
     early: tuple[Early, ...] = Field(
-        (0.2,), description="Shares of the updates after which the encoder is kept as well, beside the result; [] for none."
+        (0.2,), description="Early checkpoints: shares of the updates after which the encoder is also kept; [] for none."
     )
     clip_norm: Annotated[float, Field(ge=0)] = 1.0
     validate_every: Positive = 1000
@@ -111,7 +111,7 @@ class FinetuneRecipe(Strict):
         return self
 
     def with_lexicons(self, lexicons: Mapping[str, Sequence[str]]) -> FinetuneRecipe:
-        """The same, in which PR uses the lexicons of its corpus unless its options name others; `lexicons` has those of each of `parts`."""
+        """Return the recipe with the lexicons of each part's corpus for PR, unless its options name others."""
         options = {name: with_lexicon(part.task, part.task_options, lexicons.get(name, ())) for name, part in self.parts.items()}
         jointly = {name: part.model_copy(update={"task_options": options[name]}) for name, part in self.jointly.items()}
         return self.model_copy(update={"task_options": options[self.task], "jointly": jointly})

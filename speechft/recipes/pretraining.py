@@ -47,9 +47,9 @@ class LayerTargets(Strict):
 
 
 class Contrastive(Strict):
-    """wav2vec 2.0's objective: tell the quantised latent of a masked frame from those of other masked frames (Baevski et al., 2020)."""
+    """wav2vec 2.0's objective: identify the quantized latent of a masked frame among those of others (Baevski et al., 2020)."""
 
-    negatives: Positive = Field(100, description="Other masked frames of the same utterance to tell the right one from.")
+    negatives: Positive = Field(100, description="Distractors: other masked frames of the same utterance.")
     groups: Positive = Field(2, description="Codebooks of the quantiser.")
     entries: Annotated[int, Field(ge=2)] = Field(160, description="Entries of each codebook; 320 in the published models.")
     temperature: tuple[PositiveFloat, PositiveFloat] = Field(
@@ -61,9 +61,9 @@ class Contrastive(Strict):
 
 
 class Augmentation(Strict):
-    """How recordings are changed each time that pre-training hears them, while targets stay those of the recordings as they are.
+    """Augmentation of the input, drawn anew at every access; targets come from the unchanged recordings.
 
-    What is learnt then depends less on rooms, microphones and noise; with `mix_prob` also on other speakers, as in WavLM
+    The encoder then depends less on rooms, microphones and noise; with `mix_prob` also on other speakers, as in WavLM
     (Chen et al., 2022). HuBERT and wav2vec 2.0 themselves change nothing. Levels stay as they were.
     """
 
@@ -155,7 +155,7 @@ class PretrainRecipe(_Pretraining):
 
 
 class ContinuedPretrainRecipe(_Pretraining):
-    """Pre-training that goes on from an encoder, on other audio: stage 1 without labels. The schedule is the paper's Stable-FT.
+    """Continued pre-training of an encoder on other audio: stage 1 without labels. The schedule is the paper's Stable-FT.
 
     Family, sizes, dropout and, unless given, masks and contrastive settings are those that the encoder was trained with.
     """
@@ -191,7 +191,7 @@ class FbankRecipe(Strict):
     """Log-mel filterbanks as an encoder; the defaults are SUPERB's FBANK baseline."""
 
     mel_bins: int = Field(80, ge=8, le=128, description="Log-mel energies of a frame of 25 ms.")
-    deltas: int = Field(2, ge=0, le=2, description="Highest order of the time derivatives that stand beside the energies.")
+    deltas: int = Field(2, ge=0, le=2, description="Highest order of the time derivatives appended to the energies.")
     normalize: bool = Field(
         True,
         description="Zero mean and unit deviation of every value over the utterance. The mean over its frames is then zero, so that heads "

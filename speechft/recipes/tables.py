@@ -33,7 +33,7 @@ class TableRecipe(Strict):
     note: str = ""
     rows: tuple[TableRow, ...] = Field(min_length=1)
     tasks: tuple[str, ...] = Field(min_length=1)
-    published: str | None = Field(None, description="Table of the published numbers that stand beside ours.")
+    published: str | None = Field(None, description="Name of the table of published numbers to show next to ours.")
     score: ScoreRecipe | None = None
     differences: tuple[tuple[int, int], ...] = Field((), description="Rows to compare, from 0: the second is taken from the first.")
     protocols: dict[str, Literal["superb", "quick"]] = Field(

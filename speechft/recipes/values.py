@@ -77,7 +77,7 @@ def _not_finite(values: Any, keys: tuple[str, ...]) -> Iterator[tuple[str, float
 
 def _explain(error: ValidationError, model: type[BaseModel], values: Any, source: str) -> str:
     lines = []
-    # What a default is made of is wrong, too, and that is told.
+    # The field that the default depends on is wrong as well, and reported.
     for problem in [found for found in error.errors() if found["type"] != "default_factory_not_called"]:
         location = problem["loc"]
         key = ".".join(_keys_in(values, model, location)) or "(top level)"

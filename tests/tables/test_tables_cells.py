@@ -110,7 +110,7 @@ def test_a_seed_that_is_there_twice(write_cell, key):
     value = json.loads(path.read_text())
     value[key].append(value[key][0])
     path.write_text(json.dumps(value))
-    assert f"{key}: seed 0 is there twice" in refused(path)
+    assert f"{key}: seed 0 appears twice" in refused(path)
 
 
 def test_a_recipe_that_was_changed(write_cell):
@@ -128,4 +128,4 @@ def test_a_protocol_that_is_not_that_of_the_recipe(write_cell):
 def test_a_key_that_is_there_twice(write_cell):
     path = write_cell("e", "f", "m", "ks", {"KS": [1.0]})
     path.write_text(path.read_text().replace('"task": "ks"', '"task": "ks",\n "task": "ks"', 1))
-    assert f"{path}: line 2: the key 'task' is there twice" in refused(path)
+    assert f"{path}: line 2: key 'task' appears twice" in refused(path)
