@@ -14,12 +14,12 @@ from speechft.files.structured import RepeatedKeyError, check_experiments, load_
 @pytest.mark.parametrize(
     ("load", "text", "found"),
     [
-        (load_json, '{"a": 1,\n "b": {"x": [1, {"q": 1}],\n "x": 2}}', "line 3: the key 'x'"),
-        (load_json, '[{"a{\\"": "}", "b": "a:",\n\n"a{\\"" : 2}]', "line 3: the key 'a{\"'"),
-        (load_json, '{"\\u0061": 1, "a": 2}', "line 1: the key 'a'"),
-        (load_yaml, "a: 1\nb:\n  c: {x: 1,\n    x: 1}\n", "line 4: the key 'x'"),
-        (load_yaml, 'a: 1\n"a": 2\n', "line 2: the key 'a'"),
-        (load_yaml, "l:\n- {y: 1}\n- y: 1\n  y: 2\n", "line 4: the key 'y'"),
+        (load_json, '{"a": 1,\n "b": {"x": [1, {"q": 1}],\n "x": 2}}', "line 3: key 'x'"),
+        (load_json, '[{"a{\\"": "}", "b": "a:",\n\n"a{\\"" : 2}]', "line 3: key 'a{\"'"),
+        (load_json, '{"\\u0061": 1, "a": 2}', "line 1: key 'a'"),
+        (load_yaml, "a: 1\nb:\n  c: {x: 1,\n    x: 1}\n", "line 4: key 'x'"),
+        (load_yaml, 'a: 1\n"a": 2\n', "line 2: key 'a'"),
+        (load_yaml, "l:\n- {y: 1}\n- y: 1\n  y: 2\n", "line 4: key 'y'"),
     ],
 )
 def test_the_line_and_the_key_are_named(load, text, found):
@@ -62,7 +62,7 @@ def test_the_workflow(experiment, tmp_path):
 def test_an_experiment_as_json(tmp_path):
     path = tmp_path / "x.json"
     path.write_text('{"name": "a",\n\t"name": "b"}')
-    with pytest.raises(ConfigError, match="line 2: the key 'name'"):
+    with pytest.raises(ConfigError, match="line 2: key 'name'"):
         check_experiments([path])
     path.write_text('{"name":\n\t"a"}')
     check_experiments([path])
