@@ -1,4 +1,4 @@
-"""Every error that bad input can cause; each message says what is wrong, where, and what to do about it."""
+"""Errors that bad input can cause; each message says what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class SpeechFTError(Exception):
 
 
 class TransientError(SpeechFTError):
-    """What stopped the work can pass: memory, disk, time, a GPU, another process. The same command may succeed later or elsewhere.
+    """A temporary obstacle: memory, disk, time, a GPU, another process. The same command may succeed later or elsewhere.
 
-    Every other error of ours repeats itself until somebody mends the input, so the workflow does not try such a job again.
+    Every other error repeats until the input is corrected, so the workflow does not retry such a job.
     """
 
 
@@ -31,7 +31,7 @@ class ConfigError(SpeechFTError):
 
 
 class OutputError(SpeechFTError):
-    """A result may not go where it was asked to: something is there that the same command did not make, or it is an input."""
+    """An output may not be written there: the path holds something that the same command did not make, or is an input."""
 
 
 class CorpusError(SpeechFTError):
@@ -48,15 +48,15 @@ class CorpusError(SpeechFTError):
 
 
 class AudioError(SpeechFTError):
-    """A recording cannot be read, or a waveform is not what an encoder takes."""
+    """A recording cannot be read, or a waveform does not suit the encoder."""
 
 
 class CheckpointError(SpeechFTError):
-    """A checkpoint or encoder directory is damaged, unsafe, incomplete or of another kind than asked for."""
+    """A checkpoint or encoder directory is damaged, unsafe, incomplete or of the wrong kind."""
 
 
 class DownloadError(SpeechFTError):
-    """A file cannot be downloaded, or what came is not what was expected."""
+    """A download failed, or its content is not the expected one."""
 
 
 class MergeError(SpeechFTError):
@@ -64,7 +64,7 @@ class MergeError(SpeechFTError):
 
 
 class TaskError(SpeechFTError):
-    """A task cannot be done on the given corpus: labels missing, targets that no head can produce."""
+    """A task does not fit the corpus: missing labels, or targets that no head can produce."""
 
 
 class TrainingError(SpeechFTError):
@@ -72,7 +72,7 @@ class TrainingError(SpeechFTError):
 
 
 class StoppedTrainingError(TrainingError, TransientError):
-    """A training was stopped by its surroundings: a signal, no memory left, a full disk."""
+    """Training was stopped from outside: a signal, out of memory, a full disk."""
 
 
 class MissingGpuError(ConfigError, TransientError):
@@ -92,18 +92,18 @@ class TableError(SpeechFTError):
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """` Did you mean 'x'?` where a name of `allowed` is spelt almost like `name`, else nothing; goes behind the end of a sentence."""
+    """Return ` Did you mean 'x'?` for the closest match of `name` in `allowed`, or an empty string."""
     close = difflib.get_close_matches(name, list(allowed), n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def missing_file(path: str | Path, purpose: str, remedy: str) -> str:
-    """Text for the commonest mistake: `path`, needed for `purpose`, is not there; `remedy` is one sentence."""
+    """Message for a missing file: `path`, needed for `purpose`; `remedy` is one sentence."""
     return f"{path}: no such file, needed {purpose}. {remedy}"
 
 
 def nearest_file(path: Path) -> str:
-    """The sentence that helps who mistyped the name of an experiment file."""
+    """Suggest the closest experiment file to a mistyped name."""
     folder = path.parent if path.parent.is_dir() else Path("config")
     there = sorted(found.name for found in [*folder.glob("*.yaml"), *folder.glob("*.yml")])
     close = difflib.get_close_matches(path.name, there, n=1) or difflib.get_close_matches(f"{path.name}.yaml", there, n=1, cutoff=0.9)

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 def experiment_problems(experiment: Experiment) -> list[str]:
-    """What is wrong with an experiment whose keys and values are valid one by one: a sentence each, empty if nothing.
+    """List what does not fit together in an experiment whose keys and values are valid one by one; empty if nothing.
 
-    Whether names are defined comes first; what depends on them is only checked where all are.
+    Undefined names come first; checks that depend on names run only when all are defined.
     """
     problems = [*_undefined(experiment), *_reserved(experiment), *_bad_task_recipes(experiment), *bad_paths(experiment)]
     if problems:
@@ -155,7 +155,7 @@ def _bad_starts(experiment: Experiment) -> list[str]:
 
 
 def _leads_back(name: str, following: Callable[[str], Sequence[str]]) -> bool:
-    """Whether one comes from `name` to itself."""
+    """Whether following the references from `name` leads back to it."""
     seen: set[str] = set()
     waiting = list(following(name))
     while waiting:
@@ -195,7 +195,7 @@ def _bad_combinations(experiment: Experiment) -> list[str]:
 
 
 def _bad_tables(experiment: Experiment) -> list[str]:
-    """Floors of scores and rows to compare that are not in their table."""
+    """Score floors and compared rows that are missing from their table."""
     problems = []
     for name, table in experiment.tables.items():
         models = experiment.table_models(name)

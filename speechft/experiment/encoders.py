@@ -66,7 +66,7 @@ class PublicEncoder(Strict):
 
     @property
     def checkpoint(self) -> PublicCheckpoint:
-        """What is known of the file, with the place and the hash that are given here."""
+        """The public checkpoint, with the path and hash given here."""
         known = public_checkpoint(self.name)
         if self.sha256:
             known = dataclasses.replace(known, sha256=self.sha256, bytes=None)
@@ -74,7 +74,7 @@ class PublicEncoder(Strict):
 
     @property
     def fetch_arguments(self) -> list[str]:
-        """Arguments of `speechft fetch` beside the place."""
+        """Arguments of `speechft fetch` except the path."""
         options = {"--url": self.url, "--sha256": self.sha256}
         return [self.name, *(word for option, value in options.items() if value for word in (option, value))]
 
@@ -91,7 +91,7 @@ EncoderEntry = Annotated[PretrainedHere | PretrainedElsewhere | PublicEncoder | 
 
 
 def encoders_behind(entry: EncoderEntry) -> list[str]:
-    """Encoders that a pre-training needs: its start, and where its targets come from."""
+    """Encoders that a pre-training depends on: its start and the source of its targets."""
     if not isinstance(entry, PretrainedHere):
         return []
     named = [entry.start, entry.recipe.targets.encoder if isinstance(entry.recipe.targets, LayerTargets) else None]

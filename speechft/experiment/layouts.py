@@ -43,8 +43,8 @@ class RowLayout(Strict):
 class TableLayout(Strict):
     """A fixed arrangement of cells; an encoder of kind fbank has one row.
 
-    Rows are all methods of each encoder and fine-tuning named here; or, where methods and fine-tunings do not go together crosswise, the
-    models that `rows` lists.
+    Rows are all methods of each encoder and fine-tuning named here; or, where not every method applies to every fine-tuning, the models
+    that `rows` lists.
     """
 
     title: str
@@ -85,7 +85,7 @@ class TableLayout(Strict):
 
 
 def rows_to_compare(models: Sequence[tuple[str, str, str]], names: Sequence[str]) -> list[tuple[int, int]]:
-    """Rows of a table and the rows that are taken from them, as `TableLayout.differences` names these.
+    """Find the pairs of rows to compare, as `TableLayout.differences` names them.
 
     Args:
         models: (encoder, finetuning, method) of each row.

@@ -78,7 +78,7 @@ class Combination(Strict):
 
 
 class TrainedMethod(Strict):
-    """A method that trains: stage 1. `changes` are keys of the fine-tuning's recipe that this method sets otherwise."""
+    """A method that trains: stage 1. `changes` are keys of the fine-tuning's recipe that this method overrides."""
 
     kind: Literal["finetune"] = "finetune"
     label: str = Field(description="Name in tables.")

@@ -1,4 +1,4 @@
-"""Which paths an experiment may name: those that every rule of the workflow, and every command in it, can work with."""
+"""Paths that an experiment may name: those that every rule and every command can handle."""
 
 from __future__ import annotations
 

@@ -31,21 +31,21 @@ PRETRAINED = NOT_TUNED
 
 
 class Evaluation(Strict):
-    """One evaluation task: its corpus and what differs from SUPERB's recipe."""
+    """One evaluation task: its corpus and changes to SUPERB's recipe."""
 
     corpus: Name
     recipe: dict[str, Any] = Field(default_factory=dict, description="Keys of EvaluationRecipe.")
 
 
 class Resources(Strict):
-    """What a job of each kind asks of the machine or the cluster."""
+    """Resources that a job requests."""
 
     threads: Positive = 2
     mem_mb: Positive = 4000
     runtime: Positive = Field(60, description="Minutes.")
     gpu: int = Field(0, ge=0, description="Fine-tuning runs one process a GPU.")
     max_mem_mb: Positive | None = Field(None, description="Attempt n asks for n times the memory, but never for more than this.")
-    max_runtime: Positive | None = Field(None, description="The same for minutes: what the partition allows.")
+    max_runtime: Positive | None = Field(None, description="Upper limit of `runtime` over all attempts: what the partition allows.")
 
     @model_validator(mode="after")
     def _limits_are_not_below(self) -> Self:
@@ -103,7 +103,7 @@ class Experiment(Strict):
         """Whether rows can have this method.
 
         Raises:
-            ValueError: it ends with an alpha that is spelled in another way than `alpha_text` does.
+            ValueError: it ends with an alpha in another spelling than that of `alpha_text`.
         """
         return name == "pretrained" or name in self.methods or self._merged(name) is not None
 

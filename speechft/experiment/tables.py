@@ -1,4 +1,4 @@
-"""From an experiment to what its tables, curves and analyses show."""
+"""Recipes of an experiment's tables, curves and analyses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from speechft.recipes.tables import AnalysisTableRecipe, CurvePoint, CurveRecipe
 
 
 def table_recipe(experiment: Experiment, name: str, command: str | None) -> TableRecipe:
-    """Of the table `name`; `command` makes a cell when its name is appended."""
+    """Build the recipe of table `name`; `command` makes a cell when its name is appended."""
     layout = experiment.tables[name]
     score = layout.score and ScoreRecipe(
         label=layout.score.label, floor=_row(experiment, layout.score.floor, *PRETRAINED), tasks=layout.score.tasks or layout.tasks
@@ -29,7 +29,7 @@ def table_recipe(experiment: Experiment, name: str, command: str | None) -> Tabl
 
 
 def curve_recipe(experiment: Experiment, name: str, command: str | None) -> CurveRecipe:
-    """Of the curve `name`; `command` as for tables."""
+    """Build the recipe of curve `name`; `command` makes a cell when its name is appended."""
     layout = experiment.curves[name]
     merged = experiment.method(layout.method)
     assert isinstance(merged, MergedMethod)
@@ -52,7 +52,7 @@ def curve_recipe(experiment: Experiment, name: str, command: str | None) -> Curv
 
 
 def analysis_table_recipe(experiment: Experiment, name: str) -> AnalysisTableRecipe:
-    """Of the analysis `name`."""
+    """Build the recipe of the table of analysis `name`."""
     layout = experiment.analyses[name]
     return AnalysisTableRecipe(
         title=layout.title or f"What fine-tuning did to {layout.encoder}",

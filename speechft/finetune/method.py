@@ -72,8 +72,8 @@ def freeze(module: nn.Module, frozen: Collection[str]) -> None:
 class DistancePenalty:
     """`weight` x the squared L2 distance between parameters and the values that they have now.
 
-    The paper says that the L2 distance to theta0 is added to the loss and not with what weight; that the distance is squared, so that its
-    gradient is smooth at the start, is our choice. The start is kept in memory and in no checkpoint: it comes from theta0 again.
+    The paper says that the L2 distance to theta0 is added to the loss and not with what weight; squaring the distance, so that its
+    gradient is smooth at the start, is our choice. The start is kept in memory, not in checkpoints: a resumed run reads theta0 again.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], weight: float) -> None:
@@ -87,16 +87,16 @@ class DistancePenalty:
 
 
 def early_updates(recipe: FinetuneRecipe) -> dict[float, int]:
-    """Share -> number of updates after which the encoder is kept: the share of all, rounded down, but one at least.
+    """Map each share to the number of updates after which the encoder is kept: rounded down, but at least 1.
 
-    The last update is none of them, so that a run of one update keeps nothing.
+    The last update is excluded, so a run of one update keeps nothing.
     """
     updates = {share: max(1, int(share * recipe.updates)) for share in recipe.early}
     return {share: update for share, update in updates.items() if update < recipe.updates}
 
 
 def add_adapters(backbone: nn.Module, options: Adapters) -> frozenset[str]:
-    """Put adapters into `backbone`, in place; the names of their parameters. Its function is not changed by that.
+    """Insert adapters into `backbone`, in place, and return the names of their parameters. Outputs stay the same.
 
     Raises:
         ConfigError: `targets` names no layer of this encoder.
@@ -125,7 +125,7 @@ def peft_config(options: Adapters) -> Any:
 
 
 def plain_weights(backbone: nn.Module) -> dict[str, Tensor]:
-    """The state of `backbone` without adapters: those it has are merged into the weights of their layers. `backbone` stays as it is."""
+    """State dict of `backbone` with its adapters merged into the weights of their layers. `backbone` itself is unchanged."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     adapted = {name: module for name, module in backbone.named_modules() if isinstance(module, BaseTunerLayer)}

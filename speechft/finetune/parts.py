@@ -14,10 +14,10 @@ MEAN_ERROR = Metric("MEAN_ERROR", "mean error over the tasks", higher_is_better=
 
 
 class Parts:
-    """Tasks by name, with what is followed on dev.
+    """Tasks of a fine-tuning by name, with their metrics on dev.
 
-    With several tasks dev chooses by the mean over tasks of their errors: the selection metric of each, or one minus it where higher is
-    better. The paper does not say how it chooses; this is ours.
+    Several tasks are selected by their mean error: the selection metric of each, or one minus it where higher is better. The paper does
+    not say how it selects; this is ours.
     """
 
     def __init__(self, recipe: FinetuneRecipe) -> None:
@@ -36,7 +36,7 @@ class Parts:
 
     @property
     def dev_metrics(self) -> tuple[Metric, ...]:
-        """What `scores` gives."""
+        """Metrics in the result of `scores`."""
         each = tuple(
             Metric(self._columns[name, metric.key], metric.name, metric.higher_is_better, metric.percent)
             for name, task in self.tasks.items()
@@ -46,14 +46,14 @@ class Parts:
 
     @property
     def selection_metric(self) -> Metric:
-        """What chooses the best encoder on dev."""
+        """Metric that selects the best encoder on dev."""
         if len(self) > 1:
             return MEAN_ERROR
         (task,) = self.tasks.values()
         return task.selection_metric
 
     def scores(self, statistics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-        """Metric key -> value, from the summed statistics of each task on dev."""
+        """Compute metric key -> value from the summed statistics of each task on dev."""
         scores: dict[str, float] = {}
         errors = []
         for name, task in self.tasks.items():
@@ -65,10 +65,10 @@ class Parts:
 
 
 def take_turns(shares: Sequence[float], count: int) -> list[int]:
-    """Which task each of `count` batches is of: always the one that is furthest behind its share; of equals the first.
+    """Assign each of `count` batches to the task that is furthest behind its share; the first one on ties.
 
-    Nothing is drawn, so that after any number of batches each task has had its share to within one batch: tasks of equal shares alternate,
-    and an update that accumulates as many batches as there are tasks learns from all of them.
+    There is no randomness: after any number of batches each task has had its share to within one batch. Tasks of equal shares alternate,
+    and an update that accumulates as many batches as there are tasks sees all of them.
     """
     total = sum(shares)
     had = [0] * len(shares)

@@ -1,4 +1,4 @@
-"""The cuts that stage 1 trains on and chooses by: a corpus' train and dev splits, or those of one of its folds."""
+"""Cuts for training and selection in stage 1: a corpus' train and dev splits, or those of one fold."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from speechft.tasks.base import Task
 
 
 def needed_splits(fold: str | None) -> tuple[str, ...]:
-    """Manifests that must be there: a corpus with folds has all its recordings in one."""
+    """Required manifests: a corpus with folds has all its recordings in train."""
     return ("train",) if fold is not None else ("train", "dev")
 
 
@@ -33,7 +33,7 @@ def check_stage1(task: Task, cuts: Mapping[str, Sequence[Any]], fold: str | None
     """Refuse a corpus on which the task cannot be trained; `cuts` maps split -> cuts.
 
     Raises:
-        CorpusError, TaskError: a split, the fold, a column, a class or a word is missing, as the fine-tuning itself would say it.
+        CorpusError, TaskError: a split, the fold, a column, a class or a word is missing.
     """
     need_splits(cuts, needed_splits(fold))
     divided = cuts if fold is None else _without(task, cuts["train"], fold)

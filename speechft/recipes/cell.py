@@ -23,7 +23,7 @@ _EARLIER_PRECISIONS = {"fp32": "fp32", "bf16 autocast": "bf16"}
 
 
 def with_precision(content: Any) -> Any:
-    """Content of a result file with its `precision`, which files of earlier versions name among their software."""
+    """Add `precision` to the content of a result file of an earlier version, which kept it under `software`."""
     if not isinstance(content, dict) or "precision" in content or not isinstance(content.get("software"), dict):
         return content
     return {**content, "precision": _EARLIER_PRECISIONS.get(content["software"].get("encoder_precision"))}
@@ -66,7 +66,7 @@ class Selected(Strict):
 
 
 class SplitCounts(Strict):
-    """What was used of a split."""
+    """Size of a split, and what was left out."""
 
     utterances: int
     hours: float

@@ -204,7 +204,7 @@ class UnionCorpus(Strict):
 
 
 def corpus_lexicon(corpora: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    """The lexicons of a corpus, of a union those of its members; none for corpora that name none."""
+    """Lexicons of a corpus; of a union, those of its members."""
     found: dict[str, None] = {}
     seen, waiting = set(), [name]
     while waiting:
@@ -218,7 +218,7 @@ def corpus_lexicon(corpora: Mapping[str, Any], name: str) -> tuple[str, ...]:
 
 
 def corpus_recipe(values: Any, source: str) -> CorpusRecipe | PublishedCorpus:
-    """The recipe of a corpus from plain values that were read from `source`.
+    """Build the recipe of a corpus from plain values read from `source`.
 
     Raises:
         ConfigError: unknown kind or key, or an impossible value.

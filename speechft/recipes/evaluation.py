@@ -145,7 +145,7 @@ SUPERB_RECIPES: dict[str, dict[str, Any]] = {
 
 
 def evaluation_recipe(task: str, overrides: dict[str, Any] | None = None) -> EvaluationRecipe:
-    """SUPERB's recipe of `task` with `overrides` on top.
+    """Build SUPERB's recipe of `task` with `overrides`.
 
     Raises:
         ConfigError: unknown task or key, impossible value, or a change of the published recipe without `protocol: quick`.

@@ -60,7 +60,7 @@ STAGE1_RECIPES = RELEASED_RECIPES | OWN_RECIPES
 
 
 def named_recipe(values: Any) -> Any:
-    """Keys of a recipe with those of the recipe that it is `like` below them; its task options are completed too.
+    """Fill unset keys, and unset task options, from the preset that `like` names.
 
     Raises:
         ValueError: there is no recipe of that name.

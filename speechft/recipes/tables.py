@@ -63,7 +63,7 @@ class CurveRecipe(Strict):
 
 
 class AnalysisRecipe(Strict):
-    """The speech on which hidden states are compared, and in which precision. The paper's are not public; the defaults are ours."""
+    """Speech and precision for the comparison of hidden states. The paper does not publish its own; the defaults are ours."""
 
     split: Literal["train", "dev", "test"] = "dev"
     utterances: Positive = Field(200, description="So many, evenly from the whole split; all if it has fewer.")

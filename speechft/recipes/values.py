@@ -93,7 +93,7 @@ def _explain(error: ValidationError, model: type[BaseModel], values: Any, source
 
 
 def _short(value: Any) -> str:
-    """A value for a message, however long it is."""
+    """Shorten a value for a message."""
     if isinstance(value, int) and abs(value) >= 10**_SHOWN:
         return "a longer number"
     text = repr(value)
@@ -101,7 +101,7 @@ def _short(value: Any) -> str:
 
 
 def _keys_in(values: Any, model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """`location` as it reads in the file: without the tags of unions that pydantic puts between the keys."""
+    """`location` as keys of the file, without the tags of unions that pydantic inserts."""
     found = []
     for place, part in enumerate(location):
         if isinstance(values, dict) and (part in values or part in _keys_at(model, location[:place])):
