@@ -49,7 +49,7 @@ test: $(READY)  ## all tests that this machine can run
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile
 
 test-slurm: $(READY)  ## tests on a private Slurm on this machine; skipped where Slurm is not installed
-	$(BIN)/python -m pytest tests/slurm tests/test_cluster.py
+	$(BIN)/python -m pytest tests/slurm tests/runtime/test_slurm_commands.py
 
 slurm-packages:  ## install what tests/slurm starts (Debian, Ubuntu; as root)
 	@missing=; for program in slurmctld slurmd sbatch munged; do command -v $$program >/dev/null || missing=$$program; done; \

@@ -5,19 +5,19 @@ import re
 import pytest
 import yaml
 from conftest import ROOT
-from corpora.published.conftest import Skeleton
-from corpora.published.test_aishell import build_aishell1, build_aishell3
-from corpora.published.test_audio_snips import build_snips
-from corpora.published.test_crema_d import build_crema
-from corpora.published.test_fluent_speech_commands import build_fluent
-from corpora.published.test_iemocap import build_iemocap
-from corpora.published.test_libri2mix import build_libri2mix
-from corpora.published.test_librispeech import build_librispeech
-from corpora.published.test_quesst14 import build_quesst
-from corpora.published.test_speech_commands import build_commands, find_speakers
-from corpora.published.test_tedlium3 import build_tedlium
-from corpora.published.test_timit import build_timit
-from corpora.published.test_voxceleb1 import RECORDINGS, TESTED, build_voxceleb
+from corpora.readers.conftest import Skeleton
+from corpora.readers.test_aishell import build_aishell1, build_aishell3
+from corpora.readers.test_audio_snips import build_snips
+from corpora.readers.test_crema_d import build_crema
+from corpora.readers.test_fluent_speech_commands import build_fluent
+from corpora.readers.test_iemocap import build_iemocap
+from corpora.readers.test_libri2mix import build_libri2mix
+from corpora.readers.test_librispeech import build_librispeech
+from corpora.readers.test_quesst14 import build_quesst
+from corpora.readers.test_speech_commands import build_commands, find_speakers
+from corpora.readers.test_tedlium3 import build_tedlium
+from corpora.readers.test_timit import build_timit
+from corpora.readers.test_voxceleb1 import RECORDINGS, TESTED, build_voxceleb
 from typer.testing import CliRunner
 
 from speechft.cli import app

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from finetune.small_pretraining import ARCHITECTURE, BATCHES, RECIPE
+from pretrain.small_pretraining import ARCHITECTURE, BATCHES, RECIPE
 from torch.nn.functional import cosine_similarity
 
 from speechft.encoders import export_checkpoint, load_encoder

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from finetune.small_pretraining import RECIPE
+from pretrain.small_pretraining import RECIPE
 from pydantic import ValidationError
 
 from speechft.pretrain.augmentation import KNOTS_HZ, Conditions, augment

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from finetune.small_pretraining import RECIPE
+from pretrain.small_pretraining import RECIPE
 
 from speechft.corpora import load_split
 from speechft.encoders import load_encoder

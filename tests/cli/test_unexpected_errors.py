@@ -40,7 +40,7 @@ def fail(monkeypatch, error):
         raise error
 
     monkeypatch.setattr(cli, "app", app)
-    monkeypatch.setattr(failures, "_PACKAGE", failures.Path(__file__).parent)
+    monkeypatch.setattr(failures, "_PACKAGE", failures.Path(__file__).parents[1])
     return cli._run(["finetune", "a b"])
 
 
@@ -68,7 +68,7 @@ def test_an_unexpected_error_is_a_sentence_and_a_file(monkeypatch, tmp_path, cap
 def test_the_place_is_told(monkeypatch, capsys):
     fail(monkeypatch, ValueError("x"))
     line = next(number for number, text in enumerate(failures.Path(__file__).read_text().splitlines(), 1) if "raise error" in text)
-    assert f"ValueError: x, in tests/test_unexpected_errors.py, line {line}. " in capsys.readouterr().err
+    assert f"ValueError: x, in tests/cli/test_unexpected_errors.py, line {line}. " in capsys.readouterr().err
 
 
 def test_debug_prints_the_traceback_and_keeps_no_file(monkeypatch, tmp_path, capsys):

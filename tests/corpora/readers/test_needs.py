@@ -2,14 +2,14 @@
 
 import pytest
 import yaml
-from corpora.published.conftest import Skeleton
-from corpora.published.test_fluent_speech_commands import build_fluent
-from corpora.published.test_iemocap import build_iemocap
-from corpora.published.test_libri2mix import build_libri2mix
-from corpora.published.test_librispeech import build_librispeech
-from corpora.published.test_quesst14 import build_quesst
-from corpora.published.test_timit import build_timit
-from corpora.published.test_voxceleb1 import RECORDINGS, build_voxceleb
+from corpora.readers.conftest import Skeleton
+from corpora.readers.test_fluent_speech_commands import build_fluent
+from corpora.readers.test_iemocap import build_iemocap
+from corpora.readers.test_libri2mix import build_libri2mix
+from corpora.readers.test_librispeech import build_librispeech
+from corpora.readers.test_quesst14 import build_quesst
+from corpora.readers.test_timit import build_timit
+from corpora.readers.test_voxceleb1 import RECORDINGS, build_voxceleb
 from typer.testing import CliRunner
 
 from speechft.cli import app

@@ -2,7 +2,7 @@
 
 import pytest
 import soundfile
-from corpora.published.test_voxceleb1 import TESTED, build_voxceleb, split_list
+from corpora.readers.test_voxceleb1 import TESTED, build_voxceleb, split_list
 
 from speechft.corpora import inspection, load_split, prepare_corpus
 from speechft.errors import CorpusError
