@@ -37,7 +37,7 @@ mini-encoders: $(READY)  ## pre-train the encoders in mini/encoders again (hours
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check G722==1.2.8
 	$(SNAKEMAKE) --configfile config/mini_encoders.yaml -- mini_encoders
 
-recorded: $(READY)  ## the same flow on real recordings (see config/recorded.yaml for what it needs)
+recorded: $(READY)  ## the same flow on real recordings, which it downloads (config/recorded.yaml)
 	$(SNAKEMAKE) --configfile config/recorded.yaml
 	@echo; cat results/recorded/tables/recorded.md
 

@@ -1,8 +1,9 @@
 """How exactly encoders reproduce recorded values of the reference, and whether round trips through other formats lose anything.
 
-    python benchmarks/encoder_exactness.py FOLDER
+    python benchmarks/encoder_exactness.py [FOLDER]
 
-FOLDER holds, for each model, NAME.pt, NAME.outputs.npz and waveforms.npz, as recorded from s3prl 0.4.18. Prints Markdown.
+FOLDER holds NAME.pt and NAME.outputs.npz for each model, and waveforms.npz, as recorded from s3prl 0.4.18; without it tests/golden/upstream
+does (see the README there). Prints Markdown.
 """
 
 import json
@@ -49,7 +50,7 @@ def round_trip(directory: Path, format: str, folder: Path, config: dict[str, int
 
 
 def main() -> None:
-    recorded = Path(sys.argv[1])
+    recorded = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1] / "tests/golden/upstream"
     print("| model | alone, max abs error | padded batch, max abs error | " + " | ".join(f"{name} and back" for name in FORMATS) + " |")
     print("|---|---|---|---|---|---|")
     for checkpoint in sorted(recorded.glob("*.pt")):

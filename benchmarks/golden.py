@@ -1,6 +1,6 @@
 """How far we are from recorded values of the reference: `python benchmarks/golden.py` prints Markdown.
 
-Runs the tests that compare with recorded values and notes each comparison that has a tolerance: the largest absolute error of a test, and
+Runs the tests that compare with tests/golden and notes each comparison that has a tolerance: the largest absolute error of a test, and
 the largest share of its tolerance that was used. Tests without one (labels, splits, decoded text) compare exactly. Encoders have a table of
 their own, `encoder_exactness.py`.
 """
@@ -16,7 +16,7 @@ import pytest
 import torch
 from machine import describe
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 ApproxScalar: Any = type(pytest.approx(0.0))
 
 
@@ -87,6 +87,8 @@ class Recorder:
 
 
 def main() -> int:
+    # Tests import helpers from tests/finetune; finetune.py beside this script would hide them.
+    sys.path[:] = [path for path in sys.path if Path(path).resolve() != ROOT / "benchmarks"]
     recorder = Recorder()
     recorder.watch()
     folders = [str(ROOT / "tests" / name) for name in ("corpora", "evaluate", "finetune", "merge", "tasks")]

@@ -1,4 +1,4 @@
-# The encoders in mini/encoders, made again: recordings, pre-training, copies in half precision, training curves.
+# The encoders in mini/encoders, made again: recordings, pre-training, copies in half precision, training curves. Recorded words.
 
 
 localrules:
@@ -6,6 +6,7 @@ localrules:
     recordings,
     store,
     training_curves,
+    words,
 
 
 rule mini_encoders:
@@ -24,6 +25,19 @@ rule recordings:
         "../envs/speechft.yaml"
     shell:
         "python mini/fetch_recordings.py > {log:q} 2>&1"
+
+
+# The corpora of config/recorded.yaml; like `recordings`.
+rule words:
+    output:
+        update("mini/words/digits.csv"),
+        update("mini/words/keywords.csv"),
+    log:
+        "mini/words/fetch.log",
+    conda:
+        "../envs/speechft.yaml"
+    shell:
+        "python mini/fetch_words.py > {log:q} 2>&1"
 
 
 rule store:

@@ -29,7 +29,8 @@ class Upstream:
         self.name = name
         self.config = CONFIGS.get(name)
         self.checkpoint = golden / "upstream" / f"{name}.pt"
-        self.tensors = load_file(golden / "upstream" / f"{name}.safetensors")
+        content = torch.load(self.checkpoint, weights_only=True)
+        self.tensors = content["model_weight" if "model_weight" in content else "model"]
         self.layout = json.loads((golden / "upstream" / f"{name}.config.json").read_text())
         self.outputs = np.load(golden / "upstream" / f"{name}.outputs.npz", allow_pickle=False)
         recorded = np.load(golden / "upstream" / "waveforms.npz", allow_pickle=False)

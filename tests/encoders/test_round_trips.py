@@ -5,7 +5,7 @@ import logging
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from speechft.encoders import export_checkpoint, import_checkpoint, inspect_checkpoint, load_encoder
 from speechft.errors import CheckpointError
@@ -106,11 +106,12 @@ def test_s3prl_run_checkpoints(upstream, tmp_path, same_weights):
     export_checkpoint(tmp_path / "out", tmp_path / "back.pt", format="s3prl")
 
 
-def test_bare_state_dicts(golden, upstream, tmp_path, same_weights):
+def test_bare_state_dicts(upstream, tmp_path, same_weights):
     """Tensors alone, under the names of fairseq, as safetensors or as a pickled dict."""
     config = {"encoder_attention_heads": 4, **({"max_distance": 48} if upstream.name == "wavlm" else {})}
     torch.save({f"model.{name}": tensor for name, tensor in upstream.tensors.items()}, tmp_path / "bare.pt")
-    for source in (golden / "upstream" / f"{upstream.name}.safetensors", tmp_path / "bare.pt"):
+    save_file(upstream.tensors, tmp_path / "bare.safetensors")
+    for source in (tmp_path / "bare.safetensors", tmp_path / "bare.pt"):
         import_checkpoint(source, tmp_path / "out", config=config)
         same_weights(upstream.directory, tmp_path / "out")
         assert inspect_checkpoint(source)["family"] == upstream.encoder.family

@@ -47,7 +47,7 @@ class Replay:
         self.trace = json.loads((golden / "replay" / f"{name}.trace.json").read_text())
         import_checkpoint(golden / "upstream" / "hubert.pt", folder / "hubert")
         encoder = load_encoder(folder / "hubert")
-        recordings = {path.stem: soundfile.read(path, dtype="float32")[0] for path in (golden / "replay" / f"{name}_wav").iterdir()}
+        recordings = {path.stem: soundfile.read(path, dtype="float32")[0] for path in (golden / "replay" / f"{name}_audio").iterdir()}
         self.frames = ReferenceFrames(encoder, {stem: torch.from_numpy(samples) for stem, samples in recordings.items()})
         self.task = get_task(name)
         runner, self.names = self.trace["config"]["runner"], NAMES[name]

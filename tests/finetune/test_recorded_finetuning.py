@@ -28,7 +28,7 @@ HEAD = {
 def write_split(path, rows, folder):
     cuts = []
     for name, label in rows:
-        recording = Recording.from_file(folder / f"{name}.wav", recording_id=name)
+        recording = Recording.from_file(folder / f"{name}.flac", recording_id=name)
         cut = recording.to_cut()
         cut.id = name
         cut.supervisions = [SupervisionSegment(name, name, 0, cut.duration, custom={"label": label})]
@@ -51,7 +51,7 @@ def replayed(golden, tmp_path, monkeypatch):
     dev = dev_rows["utterances"]
     train = [name for name in labels if name not in dev]
     manifests = {
-        split: write_split(tmp_path / f"{split}.jsonl.gz", [(name, labels[name]) for name in names], golden / "replay/er_wav")
+        split: write_split(tmp_path / f"{split}.jsonl.gz", [(name, labels[name]) for name in names], golden / "replay/er_audio")
         for split, names in (("train", train), ("dev", dev))
     }
     import_checkpoint(golden / "upstream/hubert.pt", tmp_path / "hubert")
