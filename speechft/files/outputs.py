@@ -61,7 +61,7 @@ def check_contents(folder: Path, made_by: str) -> None:
             f"{folder}: holds {listed}{more}, which `speechft {made_by}` did not make, so the folder is not replaced. "
             f"{_ANOTHER}, or move them away."
         )
-    if record is not None and record.made_by not in (None, made_by) and any(Path(entry).name in _MAIN for entry in found):
+    if record is not None and record.made_by != made_by and any(Path(entry).name in _MAIN for entry in found):
         raise OutputError(
             f"{folder}: was made by `speechft {record.made_by}`, so `speechft {made_by}` does not replace it. {_ANOTHER}, or remove it."
         )

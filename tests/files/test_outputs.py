@@ -18,12 +18,11 @@ from typer.testing import CliRunner
 
 from speechft.cli import app
 from speechft.cost.throughput import load_throughput
-from speechft.encoders.directory.layout import FILES, TRAINING_LOG
 from speechft.encoders.directory.random_encoders import random_encoder
 from speechft.errors import DownloadError, OutputError
 from speechft.fairseq_plugin.jobs import remove_work
 from speechft.files.atomic import atomic_directory
-from speechft.files.markers import ENCODER_FILES, MARKER, read_record
+from speechft.files.markers import MARKER
 from speechft.files.structured import write_json
 
 VERBS = set(get_command(app).commands)
@@ -258,26 +257,14 @@ def test_what_another_command_made_is_not_replaced_but_what_is_left_of_it(here, 
     assert run("merge", tmp_path / "out").exit_code == 0
 
 
-def test_folders_from_before_the_marker_are_recognised(here, tmp_path):
-    for verb in ("prepare", "unite", "import", "store", "merge", "early", "fbank"):
-        out = tmp_path / verb
-        done(verb, *WRITING[verb].arguments, "--out", out)
-        (out / MARKER).unlink()
-        record = read_record(out)
-        assert record is not None
-        assert record.made_by == verb
-        assert run(verb, out).exit_code == 0
-        assert (out / MARKER).is_file()
-    for name in ("model.safetensors", "config.json", "provenance.json", MARKER):
+def test_what_snakemake_leaves_of_a_folder_is_replaced(here, tmp_path):
+    done("merge", *WRITING["merge"].arguments, "--out", tmp_path / "merge")
+    for name in ("model.safetensors", "config.json", "provenance.json"):
         (tmp_path / "merge" / name).unlink()
-    assert run("merge", tmp_path / "merge").exit_code == 0, "Snakemake had removed what it knows"
+    assert run("merge", tmp_path / "merge").exit_code == 0
     (tmp_path / "repository").mkdir()
     (tmp_path / "repository/README.md").write_text("# My models\n")
     refuses("merge", tmp_path / "repository", tmp_path)
-
-
-def test_names_of_the_files_of_encoders():
-    assert set(ENCODER_FILES) == {*FILES, TRAINING_LOG}
 
 
 def test_recordings_of_an_older_output_are_inputs(here, tmp_path):
