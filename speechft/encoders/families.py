@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from speechft.encoders.directory.limits import LONGEST_LIST, check_sizes
+from speechft.encoders.limits import LONGEST_LIST, check_sizes
 from speechft.errors import CheckpointError, nearest
 
 
@@ -61,14 +61,17 @@ def get_family(name: str) -> Family:
     return FAMILIES[name]
 
 
-def nothing_learnt(family: str, where: object, action: str) -> str | None:
-    """Why `action` (e.g. "merge") is impossible with an encoder of `family` at `where`; None when it is possible."""
-    if family not in FAMILIES or FAMILIES[family].learned:
-        return None
-    return (
-        f"{where}: is a {family} encoder, whose features are computed: it has no learnt weights to {action}. "
-        f"Use an encoder of another family: {', '.join(LEARNED_FAMILIES)}."
-    )
+def check_learned(family: str, where: object, action: str) -> None:
+    """Refuse `action` (e.g. "merge") with an encoder at `where` whose family has no learned weights.
+
+    Raises:
+        CheckpointError: see above.
+    """
+    if family in FAMILIES and not FAMILIES[family].learned:
+        raise CheckpointError(
+            f"{where}: is a {family} encoder, whose features are computed: it has no learned weights to {action}. "
+            f"Use an encoder of another family: {', '.join(LEARNED_FAMILIES)}."
+        )
 
 
 # fairseq options that change the network and must have this value, because the transformers models have no such part.

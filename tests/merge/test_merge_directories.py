@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from speechft.encoders import load_encoder
 from speechft.encoders.directory.random_encoders import random_encoder
-from speechft.errors import MergeError, OutputError
+from speechft.errors import SpeechFTError
 from speechft.files.hashes import sha256_file
 from speechft.merge import merge
 
@@ -46,7 +46,7 @@ def files(folder):
 
 
 def refused(base, finetuned, out, **options):
-    with pytest.raises((MergeError, OutputError)) as caught:
+    with pytest.raises(SpeechFTError) as caught:
         merge(base, finetuned, out, **options)
     return str(caught.value)
 

@@ -18,7 +18,7 @@ from speechft.encoders.checkpoints.transformers_directory import import_director
 from speechft.encoders.checkpoints.weight_files import described_directory, is_adapter
 from speechft.encoders.directory.layout import read_config, write_encoder
 from speechft.encoders.directory.provenance import make_provenance
-from speechft.encoders.families import fairseq_config, get_family, nothing_learnt, transformers_config
+from speechft.encoders.families import check_learned, fairseq_config, get_family, transformers_config
 from speechft.errors import CheckpointError, nearest
 from speechft.files.outputs import check_folder
 
@@ -96,8 +96,7 @@ def import_checkpoint(
 def _settings(model_dir: Path) -> dict[str, Any]:
     """The configuration of an encoder directory in fairseq's words, `normalize` included."""
     config = read_config(model_dir)
-    if (refusal := nothing_learnt(config.model_type, model_dir, "start from")) is not None:
-        raise CheckpointError(refusal)
+    check_learned(config.model_type, model_dir, "start from")
     return {**fairseq_config(config), "normalize": bool(getattr(config, "speechft_normalize", False))}
 
 

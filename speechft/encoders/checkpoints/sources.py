@@ -16,8 +16,8 @@ from speechft.encoders.checkpoints.names import NameMap
 from speechft.encoders.checkpoints.transformers_directory import split_head, tell_head
 from speechft.encoders.checkpoints.unpickling import attributes, is_state_dict, load_pickle, plain
 from speechft.encoders.directory.layout import read_tensors
-from speechft.encoders.directory.limits import check_names
 from speechft.encoders.families import LEARNED_FAMILIES, get_family
+from speechft.encoders.limits import check_names
 from speechft.errors import CheckpointError
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from speechft.encoders.checkpoints.unpickling import is_state_dict, load_pickle
 from speechft.encoders.directory.layout import CONFIG, WEIGHTS, read_tensors
-from speechft.encoders.directory.limits import check_names
+from speechft.encoders.limits import check_names
 from speechft.errors import CheckpointError, SpeechFTError, missing_file
 from speechft.files.structured import read_json
 

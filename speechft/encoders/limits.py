@@ -7,7 +7,7 @@ from typing import Any
 
 from speechft.errors import CheckpointError
 
-MOST_LAYERS = 1_000
+MOST_LAYERS = 100
 LARGEST_SIZE = 1_000_000
 """Of a width, a kernel, a table: far above every published encoder, and small enough to describe a model without memory."""
 LONGEST_LIST = 100
