@@ -193,13 +193,13 @@ def _merge(base: Path, finetuned: list[Path], out: Path, members: Mapping[float,
             directories = {alpha: temporary / member for alpha, member in members.items()}
             for directory in directories.values():
                 directory.mkdir(exist_ok=True)
-            written = stream_merge(models, {alpha: directory / WEIGHTS for alpha, directory in directories.items()}, plan)
+            stream_merge(models, {alpha: directory / WEIGHTS for alpha, directory in directories.items()}, plan)
             for alpha, directory in directories.items():
                 copy_configuration(start.directory, directory)
                 if (start.directory / PRETRAINING_ONLY).exists():
                     shutil.copyfile(start.directory / PRETRAINING_ONLY, directory / PRETRAINING_ONLY)
                 provenance = {**make_provenance("merge", {}, _recipe(plan, alpha)), "inputs": inputs}
-                seal_encoder(directory, provenance, name=members[alpha] or out.name, hashes={WEIGHTS: written[alpha]})
+                seal_encoder(directory, provenance, name=members[alpha] or out.name)
                 write_marker(directory, "merge")  # each member may be made again by itself
 
 

@@ -112,16 +112,13 @@ def put_in_order(models: Models, hashes: Sequence[str], method: MergeMethod) -> 
         models.finetuned = [model for _, model in sorted(zip(hashes, models.finetuned, strict=True), key=lambda pair: pair[0])]
 
 
-def stream_merge(models: Models, outs: Mapping[float, Path], plan: Plan) -> dict[float, str]:
+def stream_merge(models: Models, outs: Mapping[float, Path], plan: Plan) -> None:
     """Merge models that were checked.
 
     Args:
         models: in an order that, for symmetric methods, depends on nothing but their content.
         outs: alpha -> the file to write, which stays incomplete when this fails: give temporary ones.
         plan: how.
-
-    Returns:
-        alpha -> SHA-256 of its file.
 
     Raises:
         MergeError: a tensor holds NaN or Inf, or an integer tensor differs.
@@ -141,7 +138,6 @@ def stream_merge(models: Models, outs: Mapping[float, Path], plan: Plan) -> dict
             for piece in models.pieces(name):
                 for alpha, values in _results(piece, plan.method, {alpha: alpha * factors[name] for alpha in writers}).items():
                     writers[alpha].append(name, values)
-        return {alpha: writer.sha256 for alpha, writer in writers.items()}
 
 
 @contextmanager

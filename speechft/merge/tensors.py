@@ -7,7 +7,6 @@ shape, byte range), bytes of the tensors.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import struct
@@ -136,9 +135,8 @@ class TensorWriter:
             header[name] = {"dtype": info.dtype, "shape": list(info.shape), "data_offsets": [start, offset]}
         text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
         text += b" " * (-len(text) % 8)
-        self._digest = hashlib.sha256()
         self._file = Path(path).open("wb")  # noqa: SIM115 - closed by close()
-        self._write(memoryview(struct.pack("<Q", len(text)) + text))
+        self._file.write(struct.pack("<Q", len(text)) + text)
 
     def append(self, name: str, values: Tensor) -> None:
         """Append the next elements of the flattened tensor `name`, converted to the dtype that was announced for it.
@@ -149,19 +147,10 @@ class TensorWriter:
         info = self._tensors[name]
         stored = values.to(info.torch_dtype).contiguous()
         _check_finite(stored, name, f"the merged model, stored as {info.dtype}")
-        self._write(_bytes_of(stored))
-
-    def _write(self, data: memoryview) -> None:
-        self._file.write(data)
-        self._digest.update(data)
-
-    @property
-    def sha256(self) -> str:
-        """Hexadecimal SHA-256 of what was written."""
-        return self._digest.hexdigest()
+        self._file.write(_bytes_of(stored))
 
     def close(self) -> None:
-        """Close the file; the hash stays."""
+        """Close the file."""
         self._file.close()
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from speechft.files.hashes import sha256_file
 from speechft.merge.tensors import TensorReader, TensorWriter
 
 TENSORS = {
@@ -31,12 +30,11 @@ def copy(source, target):
     for name in writer.order:
         writer.append(name, reader.piece(name, 0, reader.tensors[name].size))
     writer.close()
-    return writer.sha256
 
 
 def test_every_dtype_and_shape_survives(tmp_path):
     save_file(TENSORS, tmp_path / "in.safetensors")
-    assert copy(tmp_path / "in.safetensors", tmp_path / "out.safetensors") == sha256_file(tmp_path / "out.safetensors")
+    copy(tmp_path / "in.safetensors", tmp_path / "out.safetensors")
     found = load_file(tmp_path / "out.safetensors")
     assert found.keys() == TENSORS.keys()
     for name, tensor in TENSORS.items():

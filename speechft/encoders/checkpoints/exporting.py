@@ -13,7 +13,7 @@ from torch import Tensor
 from speechft.encoders.checkpoints.names import NameMap
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
 from speechft.encoders.directory.layout import FILES, copy_configuration, load_backbone, read_pretraining_only, read_source_config
-from speechft.encoders.families import check_learned, fairseq_config
+from speechft.encoders.families import SPECIAL_SYMBOLS, check_learned, fairseq_config
 from speechft.errors import CheckpointError, nearest
 from speechft.files.atomic import atomic_directory, atomic_file, scratch_directory
 from speechft.files.output_kinds import EXPORT, PROGRAM
@@ -21,8 +21,6 @@ from speechft.files.outputs import check_file, check_folder
 
 EXPORT_FORMATS = ("fairseq", "s3prl", "transformers")
 _FAIRSEQ_TASKS = {"hubert": "hubert_pretraining", "wav2vec2": "audio_pretraining"}
-SPECIAL_SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>")
-"""What every dictionary of fairseq begins with."""
 
 
 def export_checkpoint(model_dir: str | Path, out: str | Path, format: str = "fairseq") -> None:
@@ -35,7 +33,7 @@ def export_checkpoint(model_dir: str | Path, out: str | Path, format: str = "fai
             upstreams load, for WavLM and DeCoAR 2.0 their own layouts), or "transformers".
 
     Raises:
-        CheckpointError: unknown format, damaged directory, an encoder without learnt weights, or a format that the family or the available
+        CheckpointError: unknown format, damaged directory, an encoder without learned weights, or a format that the family or the available
             tensors do not allow.
     """
     if format not in EXPORT_FORMATS:

@@ -8,10 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from speechft.encoders.checkpoints.exporting import SPECIAL_SYMBOLS
 from speechft.encoders.directory.layout import write_encoder
 from speechft.encoders.directory.provenance import make_provenance
-from speechft.encoders.families import check_learned, fairseq_config, get_family, parse_conv_layers, transformers_config
+from speechft.encoders.families import (
+    SPECIAL_SYMBOLS,
+    check_learned,
+    fairseq_config,
+    get_family,
+    parse_conv_layers,
+    transformers_config,
+)
 
 # Kernels and strides of the published models with 32 channels.
 _SIZES: dict[str, Any] = {
