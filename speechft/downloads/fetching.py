@@ -83,22 +83,10 @@ def fetch(
                 download.transfer(retries)
                 download.accept()
                 return out
-    check_file(out, sha256, git_sha1=git_sha1, bytes=bytes, own=own)
+    if found := _difference(out, out, sha256, git_sha1, bytes):
+        raise DownloadError(f"{out}: has {found}; move it away and fetch again{f', or {own}' if own else ''}.")
     logger.info("%s: is there already and checked; nothing to fetch", out)
     return out
-
-
-def check_file(
-    path: str | Path, sha256: str | None = None, *, git_sha1: str | None = None, bytes: int | None = None, own: str = ""
-) -> None:
-    """Compare a file with what is expected of it, without a hash with the recorded one; nothing is written.
-
-    Raises:
-        DownloadError: it has another size or hash; `own` says in the same sentence what to do with a file of one's own.
-    """
-    path = Path(path)
-    if found := _difference(path, path, sha256, git_sha1, bytes):
-        raise DownloadError(f"{path}: has {found}; move it away and fetch again{f', or {own}' if own else ''}.")
 
 
 def recorded_hash(path: str | Path) -> str | None:
@@ -292,7 +280,8 @@ class _Download:
                 self.discard()
                 raise DownloadError(f"{self.url}: the remote file has {total} bytes, expected {self.bytes}. Look at the project's page.")
             if (free := shutil.disk_usage(self.out.parent).free) < total - start:
-                self.discard()
+                if not start:
+                    self.discard()
                 raise DownloadError(f"{self.out.parent}: has {free} bytes free, {total - start} more are needed. Choose another --out.")
         logger.info("%s: fetching %s bytes from byte %d", self.url, "an unknown number of" if total is None else total - start, start)
         try:

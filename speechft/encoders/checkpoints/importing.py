@@ -71,15 +71,9 @@ def import_checkpoint(
     backbone_config = transformers_config(
         checkpoint.family, checkpoint.model_cfg, normalize=checkpoint.normalize, mask_embedding="masked_spec_embed" in backbone
     )
-    logger.info(
-        "%s: %s checkpoint of a %s model, %d tensors: %d of the encoder, %d only for pre-training",
-        path.name,
-        checkpoint.format,
-        checkpoint.family,
-        len(checkpoint.tensors),
-        len(backbone),
-        len(pretraining_only),
-    )
+    counts = (len(backbone), len(pretraining_only))
+    told = "%s: %s checkpoint of a %s model, %d tensors: %d of the encoder, %d only for pre-training"
+    logger.info(told, path.name, checkpoint.format, checkpoint.family, sum(counts), *counts)
     given = {"config": dict(config)} if config else {}
     recipe = {"family": checkpoint.family, "format": checkpoint.format, **given, **stored_in_half(checkpoint.tensors)}
     write_encoder(

@@ -17,7 +17,6 @@ from speechft.encoders.checkpoints.transformers_directory import split_head, tel
 from speechft.encoders.checkpoints.unpickling import attributes, is_state_dict, load_pickle, plain
 from speechft.encoders.directory.layout import read_tensors
 from speechft.encoders.families import LEARNED_FAMILIES, get_family
-from speechft.encoders.limits import check_names
 from speechft.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -89,7 +88,6 @@ def read_source(
             "was fine-tuned from with --base."
         )
     source = _read(found, content, path)
-    check_names(source.tensors, path)
     source.family = _settle_family(source, family, path)
     carried = {**source.task_cfg, **source.model_cfg}
     carries_none = not source.model_cfg or source.format in _WITHOUT_CONFIGURATION

@@ -22,7 +22,7 @@ from speechft.encoders.directory.model_card import write_model_card
 from speechft.encoders.directory.provenance import read_provenance
 from speechft.encoders.families import FAMILIES, build_config, get_family
 from speechft.encoders.grouped_convolutions import keep_grouped_convolutions_exact
-from speechft.encoders.limits import check_names, check_supported, without_remote_code
+from speechft.encoders.limits import check_supported, without_remote_code
 from speechft.errors import CheckpointError, SpeechFTError, missing_file
 from speechft.files.atomic import atomic_directory
 from speechft.files.hashes import sha256_file
@@ -72,12 +72,10 @@ def write_encoder(
     """
     if backbone is not None:
         tensors, config = backbone.state_dict(), backbone.config
-    if tensors is None:
-        raise CheckpointError(f"{out_dir}: nothing to write. Give a backbone or tensors.")
     made_by = str(provenance.get("kind", "encoder"))
     check_folder(out_dir, made_by)
     where = where or str(out_dir)
-    weights = {name: _own_memory(tensor).float() for name, tensor in tensors.items()}
+    weights = {name: _own_memory(tensor).float() for name, tensor in (tensors or {}).items()}
     if like is not None:
         config, pretraining_only, source_config = read_config(Path(like)), read_pretraining_only(like), read_source_config(like)
     _check_fit(config, weights, where)
@@ -99,13 +97,10 @@ def _own_memory(tensor: Tensor) -> Tensor:
     return tensor.clone() if is_view else tensor
 
 
-def seal_encoder(
-    model_dir: str | Path, provenance: Mapping[str, Any], name: str | None = None, hashes: Mapping[str, str] | None = None
-) -> None:
-    """Write `provenance.json`, which also records the hashes of the weight files (those in `hashes` are known), and the model card."""
-    model_dir, known = Path(model_dir), hashes or {}
-    files = [file for file in (WEIGHTS, PRETRAINING_ONLY) if (model_dir / file).exists()]
-    outputs = {file: known.get(file) or sha256_file(model_dir / file) for file in files}
+def seal_encoder(model_dir: str | Path, provenance: Mapping[str, Any], name: str | None = None) -> None:
+    """Write `provenance.json`, which also records the hashes of the weight files, and the model card."""
+    model_dir = Path(model_dir)
+    outputs = {file: sha256_file(model_dir / file) for file in (WEIGHTS, PRETRAINING_ONLY) if (model_dir / file).exists()}
     complete = {**provenance, "outputs": outputs}
     write_json(model_dir / PROVENANCE, complete)
     write_model_card(model_dir, complete, name=name)
@@ -186,11 +181,9 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     if not Path(path).is_file():
         raise CheckpointError(missing_file(path, "to load weights", "Name an encoder directory, or import the checkpoint first."))
     try:
-        tensors: dict[str, Tensor] = load_file(path)
+        return dict(load_file(path))
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged or not a safetensors file ({error}). {_REMEDY}") from error
-    check_names(tensors, path)
-    return tensors
 
 
 def read_pretraining_only(model_dir: str | Path) -> dict[str, Tensor]:
@@ -254,8 +247,6 @@ def _check_fit(config: Any, tensors: Mapping[str, Tensor], where: str) -> None:
     Raises:
         CheckpointError: lists up to five differences and their number.
     """
-    if config is None:
-        raise CheckpointError(f"{where}: no configuration given. Pass a backbone, `config` or `like`.")
     try:
         expected = empty_backbone(config).state_dict()
     except Exception as error:  # what is impossible shows in its own way
