@@ -2,7 +2,7 @@
 
     python merge_worker.py FOLDER METHOD [directories | hashes]
 
-Merges base.safetensors and finetuned.safetensors; `directories`: as encoder directories, `hashes`: hashes both instead, each in a thread.
+Merges base.safetensors and finetuned.safetensors; `directories`: as encoder directories, `hashes`: hashes both instead.
 `seconds`, `cpu_seconds`: of the merge alone, with libraries loaded. `above_mb`: how far its peak of resident memory is above that after a
 merge of two numbers, which has loaded everything that a merge needs.
 """
@@ -17,8 +17,8 @@ import torch
 from measured import peak_megabytes
 from safetensors.torch import save_file
 
+from speechft.files.hashes import sha256_file
 from speechft.merge import get_method, merge, merge_files
-from speechft.merge.hashing import FileHashes
 
 
 def as_directory(weights: Path) -> Path:
@@ -33,8 +33,7 @@ def as_directory(weights: Path) -> Path:
 
 def work(base: Path, finetuned: Path, out: Path, method: str, what: str) -> None:
     if what == "hashes":
-        with FileHashes([base, finetuned]) as hashes:
-            print(hashes[base], hashes[finetuned], file=sys.stderr)
+        print(sha256_file(base), sha256_file(finetuned), file=sys.stderr)
     elif what == "directories":
         merge(as_directory(base), as_directory(finetuned), out.with_name(f"{out.name}_directory"), method)
     else:

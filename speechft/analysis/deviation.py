@@ -8,10 +8,10 @@ from collections import defaultdict
 from pathlib import Path
 
 from speechft.analysis.result import Deviation
-from speechft.errors import AnalysisError, MergeError
+from speechft.errors import AnalysisError, CheckpointError, MergeError
 from speechft.merge.checks import check_configs, check_tensors
-from speechft.merge.inputs import Model
-from speechft.merge.models import OpenModels
+from speechft.merge.directories import Model
+from speechft.merge.models import Models
 
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 _BEFORE_LAYERS = {"feature_extractor.": "extractor", "feature_projection.": "projection", "encoder.pos_conv_embed.": "positions"}
@@ -42,15 +42,15 @@ def weight_deviation(start_dir: str | Path, model_dir: str | Path) -> tuple[Devi
     size: defaultdict[str, float] = defaultdict(float)
     try:
         check_configs(start.config(), {str(model_dir): model.config()}, str(start_dir))
-        with OpenModels(start.file, [model.file]) as models:
-            check_tensors(models.base, models.finetuned)
-            for name in models.names:
-                part = part_of(name)
-                for piece in models.pieces(name):
-                    base = piece.base.double()
-                    size[part] += float(base.square().sum())
-                    moved[part] += float((piece.finetuned[0].double() - base).square().sum())
-    except MergeError as error:
+        models = Models(start.reader(), [model.reader()])
+        check_tensors(models.base, models.finetuned)
+        for name in models.names:
+            part = part_of(name)
+            for piece in models.pieces(name):
+                base = piece.base.double()
+                size[part] += float(base.square().sum())
+                moved[part] += float((piece.finetuned[0].double() - base).square().sum())
+    except (MergeError, CheckpointError) as error:
         raise AnalysisError(f"{model_dir} cannot be compared with {start_dir}: {error}") from None
     parts = {part: _deviation(moved[part], size[part]) for part in size}
     return _deviation(math.fsum(moved.values()), math.fsum(size.values())), parts

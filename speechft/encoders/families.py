@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from speechft.encoders.directory.limits import LONGEST_LIST, check_sizes
+from speechft.encoders.limits import LONGEST_LIST, check_sizes
 from speechft.errors import CheckpointError, nearest
 
 
@@ -35,6 +35,8 @@ class Family:
 
 
 DEFAULT_MASK_PROB = 0.65
+SPECIAL_SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>")
+"""What every dictionary of fairseq begins with."""
 _QUANTIZER = ("quantizer.", "project_q.", "final_proj.", "target_glu.")
 FAMILIES = {
     family.name: family
@@ -61,14 +63,17 @@ def get_family(name: str) -> Family:
     return FAMILIES[name]
 
 
-def nothing_learnt(family: str, where: object, action: str) -> str | None:
-    """Why `action` (e.g. "merge") is impossible with an encoder of `family` at `where`; None when it is possible."""
-    if family not in FAMILIES or FAMILIES[family].learned:
-        return None
-    return (
-        f"{where}: is a {family} encoder, whose features are computed: it has no learnt weights to {action}. "
-        f"Use an encoder of another family: {', '.join(LEARNED_FAMILIES)}."
-    )
+def check_learned(family: str, where: object, action: str) -> None:
+    """Refuse `action` (e.g. "merge") with an encoder at `where` whose family has no learned weights.
+
+    Raises:
+        CheckpointError: see above.
+    """
+    if family in FAMILIES and not FAMILIES[family].learned:
+        raise CheckpointError(
+            f"{where}: is a {family} encoder, whose features are computed: it has no learned weights to {action}. "
+            f"Use an encoder of another family: {', '.join(LEARNED_FAMILIES)}."
+        )
 
 
 # fairseq options that change the network and must have this value, because the transformers models have no such part.
@@ -84,15 +89,26 @@ _MUST_BE = {
     "relative_position_embedding": (True,),
     "gru_rel_pos": (True,),
 }
-_REQUIRED = (
-    "encoder_layers",
-    "encoder_embed_dim",
-    "encoder_ffn_embed_dim",
-    "encoder_attention_heads",
-    "layer_norm_first",
-)
-_CONVOLUTIONAL = ("extractor_mode", "conv_feature_layers")
-_WAVLM = ("num_buckets", "max_distance")
+# transformers' key -> fairseq's, with the value that stands for a missing one.
+_REQUIRED = {
+    "num_hidden_layers": "encoder_layers",
+    "hidden_size": "encoder_embed_dim",
+    "intermediate_size": "encoder_ffn_embed_dim",
+    "num_attention_heads": "encoder_attention_heads",
+    "do_stable_layer_norm": "layer_norm_first",
+}
+_OPTIONAL = {
+    "hidden_act": ("activation_fn", "gelu"),
+    "num_conv_pos_embeddings": ("conv_pos", 128),
+    "num_conv_pos_embedding_groups": ("conv_pos_groups", 16),
+}
+_RATES = {
+    "hidden_dropout": ("dropout", 0.1),
+    "attention_dropout": ("attention_dropout", 0.1),
+    "activation_dropout": ("activation_dropout", 0.0),
+    "feat_proj_dropout": ("dropout_input", 0.0),
+}
+_WAVLM = {"num_buckets": "num_buckets", "max_bucket_distance": "max_distance"}
 
 
 def transformers_config(family: str, model_cfg: Mapping[str, Any], *, normalize: bool, mask_embedding: bool) -> Any:
@@ -105,48 +121,37 @@ def transformers_config(family: str, model_cfg: Mapping[str, Any], *, normalize:
         CheckpointError: a size is missing, or the network has a part that the transformers model lacks.
     """
     convolutional = family != "decoar2"
-    required = [*_REQUIRED, *(_CONVOLUTIONAL if convolutional else ()), *(_WAVLM if family == "wavlm" else ())]
-    missing = [key for key in required if key not in model_cfg]
-    if missing:
+    required = {**_REQUIRED, **(_WAVLM if family == "wavlm" else {})}
+    needed = [*required.values(), *(("extractor_mode", "conv_feature_layers") if convolutional else ())]
+    if missing := [key for key in needed if key not in model_cfg]:
         raise CheckpointError(f"The {family} configuration lacks {', '.join(missing)}. Give them with config={{...}}.")
     for key, allowed in _MUST_BE.items():
         if key in model_cfg and model_cfg[key] not in allowed:
             raise CheckpointError(f"{key}={model_cfg[key]!r} is not supported for {family}; supported: {', '.join(map(repr, allowed))}.")
     values: dict[str, Any] = {
-        "hidden_size": model_cfg["encoder_embed_dim"],
-        "num_hidden_layers": model_cfg["encoder_layers"],
-        "num_attention_heads": model_cfg["encoder_attention_heads"],
-        "intermediate_size": model_cfg["encoder_ffn_embed_dim"],
-        "hidden_act": model_cfg.get("activation_fn", "gelu"),
-        "hidden_dropout": _rate(model_cfg, "dropout", 0.1),
-        "attention_dropout": _rate(model_cfg, "attention_dropout", 0.1),
-        "activation_dropout": _rate(model_cfg, "activation_dropout", 0.0),
-        "feat_proj_dropout": _rate(model_cfg, "dropout_input", 0.0 if convolutional else 0.1),
+        **{ours: model_cfg[theirs] for ours, theirs in required.items()},
+        **{ours: model_cfg.get(theirs, default) for ours, (theirs, default) in _OPTIONAL.items()},
+        **{ours: _rate(model_cfg, theirs, default) for ours, (theirs, default) in _RATES.items()},
         "layerdrop": 0.0,
-        "num_conv_pos_embeddings": model_cfg.get("conv_pos", 128),
-        "num_conv_pos_embedding_groups": model_cfg.get("conv_pos_groups", 16),
-        "do_stable_layer_norm": model_cfg["layer_norm_first"],
         "feat_extract_activation": "gelu",
         "speechft_normalize": bool(normalize),
     }
-    if convolutional:
-        layers = parse_conv_layers(model_cfg["conv_feature_layers"])
-        values |= {
-            "feat_extract_norm": "layer" if model_cfg["extractor_mode"] == "layer_norm" else "group",
-            "conv_dim": [channels for channels, _, _ in layers],
-            "conv_kernel": [kernel for _, kernel, _ in layers],
-            "conv_stride": [stride for _, _, stride in layers],
-            "conv_bias": model_cfg.get("conv_bias", False),
-            "final_dropout": 0.0,
-            "apply_spec_augment": False,
-            "mask_time_prob": (model_cfg.get("mask_prob") or DEFAULT_MASK_PROB) if mask_embedding else 0.0,
-            "mask_time_length": model_cfg.get("mask_length", 10),
-            "mask_feature_prob": 0.0,
-        }
-    else:
-        values["num_mel_bins"] = model_cfg.get("input_feat", 80)
-    if family == "wavlm":
-        values |= {"num_buckets": model_cfg["num_buckets"], "max_bucket_distance": model_cfg["max_distance"]}
+    if not convolutional:
+        values |= {"feat_proj_dropout": _rate(model_cfg, "dropout_input", 0.1), "num_mel_bins": model_cfg.get("input_feat", 80)}
+        return build_config(family, values)
+    layers = parse_conv_layers(model_cfg["conv_feature_layers"])
+    values |= {
+        "feat_extract_norm": "layer" if model_cfg["extractor_mode"] == "layer_norm" else "group",
+        "conv_dim": [channels for channels, _, _ in layers],
+        "conv_kernel": [kernel for _, kernel, _ in layers],
+        "conv_stride": [stride for _, _, stride in layers],
+        "conv_bias": model_cfg.get("conv_bias", False),
+        "final_dropout": 0.0,
+        "apply_spec_augment": False,
+        "mask_time_prob": (model_cfg.get("mask_prob") or DEFAULT_MASK_PROB) if mask_embedding else 0.0,
+        "mask_time_length": model_cfg.get("mask_length", 10),
+        "mask_feature_prob": 0.0,
+    }
     return build_config(family, values)
 
 
@@ -174,21 +179,9 @@ def build_config(family: str, values: Mapping[str, Any]) -> Any:
 
 def fairseq_config(config: Any) -> dict[str, Any]:
     """The sizes of a transformers configuration in fairseq's words: what `transformers_config` reads."""
-    values = {
-        "encoder_layers": config.num_hidden_layers,
-        "encoder_embed_dim": config.hidden_size,
-        "encoder_ffn_embed_dim": config.intermediate_size,
-        "encoder_attention_heads": config.num_attention_heads,
-        "activation_fn": config.hidden_act,
-        "dropout": config.hidden_dropout,
-        "attention_dropout": config.attention_dropout,
-        "activation_dropout": config.activation_dropout,
-        "encoder_layerdrop": 0.0,
-        "dropout_input": config.feat_proj_dropout,
-        "layer_norm_first": config.do_stable_layer_norm,
-        "conv_pos": config.num_conv_pos_embeddings,
-        "conv_pos_groups": config.num_conv_pos_embedding_groups,
-    }
+    values = {theirs: getattr(config, ours) for ours, theirs in _REQUIRED.items()}
+    values |= {theirs: getattr(config, ours) for ours, (theirs, _) in {**_OPTIONAL, **_RATES}.items()}
+    values["encoder_layerdrop"] = 0.0
     if config.model_type == "decoar2":
         return {**values, "input_feat": config.num_mel_bins}
     layers = zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True)
@@ -201,8 +194,8 @@ def fairseq_config(config: Any) -> dict[str, Any]:
         "mask_length": config.mask_time_length,
     }
     if config.model_type == "wavlm":
-        values |= {"relative_position_embedding": True, "gru_rel_pos": True}
-        values |= {"num_buckets": config.num_buckets, "max_distance": config.max_bucket_distance, "normalize": config.speechft_normalize}
+        values |= {theirs: getattr(config, ours) for ours, theirs in _WAVLM.items()}
+        values |= {"relative_position_embedding": True, "gru_rel_pos": True, "normalize": config.speechft_normalize}
     return values
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,26 +14,11 @@ from torch.nn.utils.rnn import pad_sequence
 from speechft.encoders.filterbank import SHIFT, WINDOW, decoar2_features
 
 
-class Frontend(Protocol):
-    """What an encoder needs to know about the way from samples to frames."""
-
-    frame_shift: int
-    """Samples between frames."""
-    min_samples: int
-    """Samples of the shortest waveform that can be encoded."""
-
-    def frame_counts(self, samples: Tensor) -> Tensor:
-        """Frames of waveforms of `samples` (any shape, int64) by themselves."""
-
-    def features(self, waveforms: Sequence[Tensor], *, alone: bool) -> Tensor:
-        """Features (B, T, C) of float32 waveforms on one device; `alone` keeps each independent of the others."""
-
-    def reference_valid(self, samples: Tensor, frames: int) -> Tensor:
-        """Valid frames, bool (B, frames), of a batch in s3prl 0.4.18."""
-
-
 class ConvolutionalFrontend:
-    """The strided convolutions of a HubertModel, Wav2Vec2Model or WavLMModel."""
+    """The strided convolutions of a HubertModel, Wav2Vec2Model or WavLMModel.
+
+    `frame_shift`: samples between frames. `min_samples`: samples of the shortest waveform that can be encoded.
+    """
 
     def __init__(self, backbone: nn.Module) -> None:
         model: Any = backbone
@@ -45,13 +30,13 @@ class ConvolutionalFrontend:
             self.min_samples = (self.min_samples - 1) * stride + kernel
 
     def frame_counts(self, samples: Tensor) -> Tensor:
-        """Length after all convolutions, none of which pads."""
+        """Frames of waveforms of `samples` (any shape, int64) by themselves: the length after all convolutions, none of which pads."""
         for kernel, stride in zip(self._config.conv_kernel, self._config.conv_stride, strict=True):
             samples = torch.div(samples - kernel, stride, rounding_mode="floor") + 1
         return samples
 
     def features(self, waveforms: Sequence[Tensor], *, alone: bool) -> Tensor:
-        """Convolutional features of the zero-padded batch.
+        """Features (B, T, C) of the zero-padded batch; `alone` keeps each waveform independent of the others.
 
         With `alone` the GroupNorm of the first layer takes its statistics over each waveform's own frames, otherwise over the padded
         batch, as the reference does. No other layer looks beyond its kernel, and convolutions without padding never reach from a valid
@@ -70,7 +55,7 @@ class ConvolutionalFrontend:
         return cast(Tensor, features.transpose(1, 2))
 
     def reference_valid(self, samples: Tensor, frames: int) -> Tensor:
-        """Valid frames in the reference.
+        """Valid frames, bool (B, frames), of a batch in s3prl 0.4.18.
 
         HuBERT and WavLM cut the padding mask over samples to a multiple of `frames` and divide it into as many chunks; a frame is padding
         if its whole chunk is, which keeps about one frame more than the convolutions give. wav2vec 2.0 uses the length after them.
@@ -133,11 +118,11 @@ class DerivativesFrontend(FilterbankFrontend):
         return pad_sequence([self._model.features(waveform) for waveform in waveforms], batch_first=True)
 
 
-_FRONTENDS = {"decoar2": FilterbankFrontend, "fbank": DerivativesFrontend}
+Frontend = ConvolutionalFrontend | FilterbankFrontend
+_FRONTENDS: dict[str, type[Frontend]] = {"decoar2": FilterbankFrontend, "fbank": DerivativesFrontend}
 
 
 def frontend_of(backbone: nn.Module) -> Frontend:
     """The frontend of a backbone."""
     config: Any = backbone.config
-    frontend: Frontend = _FRONTENDS.get(config.model_type, ConvolutionalFrontend)(backbone)
-    return frontend
+    return _FRONTENDS.get(config.model_type, ConvolutionalFrontend)(backbone)

@@ -11,12 +11,11 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from speechft.encoders.batching import join_groups, length_groups
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
 from speechft.encoders.directory.layout import load_backbone
 from speechft.encoders.forward import transformer_states
 from speechft.encoders.frontends import Frontend, frontend_of
-from speechft.encoders.waveforms import check_waveforms, prepare_waveforms
+from speechft.encoders.waveforms import check_waveforms, join_groups, length_groups, prepare_waveforms
 from speechft.errors import ConfigError
 
 Padding = Literal["alone", "reference"]

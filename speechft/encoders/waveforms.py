@@ -1,4 +1,4 @@
-"""Checks and preparation of the waveforms that encoders take."""
+"""Waveforms that encoders take: checks, preparation, and groups of similar length that are computed together."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from speechft.errors import AudioError
 
 SAMPLE_RATE = 16_000
+MIN_RATIO = 0.8
+"""The shortest utterance of a group has at least this share of the longest one's samples."""
 
 
 def check_waveforms(waveforms: Any, min_samples: int) -> None:
@@ -53,3 +55,25 @@ def prepare_waveforms(waveforms: Sequence[Tensor], *, normalize: bool, device: t
     """
     moved = [waveform.to(device=device, dtype=torch.float32) for waveform in waveforms]
     return [F.layer_norm(waveform, waveform.shape) for waveform in moved] if normalize else moved
+
+
+def length_groups(samples: Sequence[int], min_ratio: float = MIN_RATIO) -> list[list[int]]:
+    """Indices of utterances by group, longest first; less than 1 - `min_ratio` of what a group computes is padding."""
+    groups: list[list[int]] = []
+    for index in sorted(range(len(samples)), key=lambda index: -samples[index]):
+        if groups and samples[index] >= min_ratio * samples[groups[-1][0]]:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups
+
+
+def join_groups(groups: Sequence[Sequence[int]], states: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """Hidden states (B, T, D) in the order of the utterances, from those of each group, zero-padded to the longest."""
+    frames = max(group[0].shape[1] for group in states)
+    order = torch.tensor([index for group in groups for index in group], device=states[0][0].device).argsort()
+    joined = []
+    for layer in zip(*states, strict=True):
+        padded = [F.pad(group, (0, 0, 0, frames - group.shape[1])) for group in layer]
+        joined.append(torch.cat(padded)[order])
+    return tuple(joined)

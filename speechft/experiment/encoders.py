@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator
 
-from speechft.downloads.checkpoints import PublicCheckpoint, public_checkpoint, public_checkpoints
+from speechft.downloads.checkpoints import public_checkpoint, public_checkpoints
+from speechft.downloads.tables import PublicFile
 from speechft.recipes.pretraining import FbankRecipe, LayerTargets, PretrainRecipe
 from speechft.recipes.values import InputPath, Name, Strict
 
@@ -65,7 +66,7 @@ class PublicEncoder(Strict):
         return name
 
     @property
-    def checkpoint(self) -> PublicCheckpoint:
+    def checkpoint(self) -> PublicFile:
         """The public checkpoint, with the path and hash given here."""
         known = public_checkpoint(self.name)
         if self.sha256:

@@ -40,9 +40,9 @@ def take_early(model_dir: str | Path, share: float, out_dir: str | Path) -> None
 
 def _check_origin(model_dir: Path, source: Path, share: float) -> None:
     """Refuse an early checkpoint whose weights are not as recorded, or whose provenance is not that of the run of `model_dir`."""
-    from speechft.encoders.directory.layout import check_encoder_directory
+    from speechft.encoders.directory.layout import load_backbone
 
-    check_encoder_directory(source)
+    load_backbone(source)
     run, kept = (_origin(folder) for folder in (model_dir, source))
     differing = [key for key in run.keys() | kept.keys() if run.get(key) != kept.get(key)]
     shares = [_provenance(folder)["recipe"].get("early") for folder in (model_dir, source)]

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
 from speechft.encoders.directory.layout import check_recorded_hashes, read_config, read_tensors, seal_encoder, write_encoder
 from speechft.encoders.directory.provenance import Kind, made_already, make_provenance
-from speechft.encoders.families import nothing_learnt
-from speechft.errors import CheckpointError, MissingGpuError
+from speechft.encoders.families import check_learned
+from speechft.errors import MissingGpuError
 from speechft.experiment.alphas import alpha_text
 from speechft.fairseq_plugin.jobs import FinetuneJob, choose_work_directory, is_main_process, job_identity, remove_work, resolve_manifests
 from speechft.fairseq_plugin.progress import FairseqRecords, Progress, Row, TrainingLog
@@ -106,8 +106,7 @@ def _finetune(
     splits = {name: resolve_manifests(corpora[name], needed_splits(part.fold)) for name, part in parts.recipes.items()}
     read_tensors(encoder_dir / ENCODER_FILES[0])
     check_recorded_hashes(encoder_dir)
-    if (refusal := nothing_learnt(read_config(encoder_dir).model_type, encoder_dir, "fine-tune")) is not None:
-        raise CheckpointError(refusal)
+    check_learned(read_config(encoder_dir).model_type, encoder_dir, "fine-tune")
     inputs = {"base": encoder_dir / ENCODER_FILES[0], "config": encoder_dir / ENCODER_FILES[1], **_manifest_files(splits)}
     identity = job_identity(inputs, recipe.model_dump(mode="json"))
     folders = [path for part in corpora.values() for path in ([part] if isinstance(part, str | Path) else part.values())]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft.errors import MergeError
-from speechft.merge.stream import TensorInfo, TensorReader
+from speechft.merge.tensors import TensorInfo, TensorReader
 
 _SHOWN = 20
 """Differences printed; the number of those left out follows."""
@@ -41,14 +41,14 @@ def check_alpha(alpha: float, extrapolate: bool) -> float:
     return float(alpha)
 
 
-def check_alphas(alpha: float, factors: Mapping[str, float], extrapolate: bool) -> None:
-    """Refuse factors of alpha that lead a tensor outside of [0, 1].
+def check_factors(alpha: float, factors: Mapping[str, float]) -> None:
+    """Refuse factors that take alpha outside [0, 1] for a tensor.
 
     Raises:
         MergeError: names the first such tensor.
     """
     for name, factor in factors.items():
-        if not 0.0 <= alpha * factor <= 1.0 and not extrapolate:
+        if not 0.0 <= alpha * factor <= 1.0:
             raise MergeError(
                 f"alpha={alpha:g} times the factor {factor:g} of {name} is outside [0, 1]. Change scale, or ask for it with "
                 "extrapolate=True (--extrapolate)."
@@ -67,7 +67,7 @@ def check_paths(base: Path, finetuned: Sequence[Path]) -> None:
         raise MergeError(f"{base} is given as the pre-trained and as a fine-tuned model. Name each model once.")
 
 
-def check_distinct(files: Sequence[object], hashes: Sequence[str]) -> None:
+def check_distinct(files: Sequence[str], hashes: Sequence[str]) -> None:
     """Refuse files of the same content, which would count one model twice.
 
     Raises:
@@ -88,14 +88,10 @@ def widened(base: TensorInfo, finetuned: TensorInfo) -> bool:
     return base.dtype in _HALF and finetuned.dtype == "F32" and base.shape == finetuned.shape
 
 
-def _mergeable(base: TensorInfo, finetuned: TensorInfo) -> bool:
-    """Whether two tensors can be merged: of one dtype, or each in single or half precision, since merges are computed in float32."""
-    dtypes = {base.dtype, finetuned.dtype}
-    return base.shape == finetuned.shape and (len(dtypes) == 1 or dtypes <= {"F32", *_HALF})
-
-
 def check_tensors(base: TensorReader, finetuned: Sequence[TensorReader], keep: Sequence[str] = ()) -> None:
-    """Refuse models whose tensors differ in name or shape, or in dtype but for single and half precision; those of `keep` are not compared.
+    """Refuse models whose tensors differ in name, shape or dtype; those of `keep` are not compared.
+
+    Single and half precision go together, since merges are computed in float32.
 
     Raises:
         MergeError: lists missing tensors, extra tensors, and differing shapes or dtypes, of all models.
@@ -109,18 +105,15 @@ def check_tensors(base: TensorReader, finetuned: Sequence[TensorReader], keep: S
         problems += [
             f"{model.label}: {name} is {found[name]}, pre-trained it is {expected[name]}"
             for name in sorted(expected.keys() & found.keys())
-            if not _mergeable(expected[name], found[name])
+            if expected[name].shape != found[name].shape
+            or (expected[name].dtype != found[name].dtype and not {expected[name].dtype, found[name].dtype} <= {"F32", *_HALF})
         ]
     if problems:
+        left_out = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
         raise MergeError(
             f"The models do not have the same tensors as {base.label}; only fine-tuned copies of it can be merged with it:\n  "
-            + listed(problems)
+            + "\n  ".join([*problems[:_SHOWN], *left_out])
         )
-
-
-def listed(problems: Sequence[str]) -> str:
-    """Problems, one a line; of a long list the first ones and the number of the others."""
-    return "\n  ".join([*problems[:_SHOWN], *([f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else [])])
 
 
 def check_configs(base: Mapping[str, Any], finetuned: Mapping[str, Mapping[str, Any]], base_name: str) -> None:

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from speechft.errors import MergeError
 from speechft.experiment.alphas import alpha_text
-from speechft.files.atomic import atomic_directory
+from speechft.files.atomic import atomic_directory, scratch_directory
 from speechft.files.hashes import sha256_file
 from speechft.files.outputs import check_folder, write_marker
+from speechft.files.structured import read_json
 from speechft.merge.checks import check_alpha, check_configs, check_paths
-from speechft.merge.engine import Dtype, Plan, check_compatible, stream_merge
-from speechft.merge.hashing import FileHashes
-from speechft.merge.inputs import Model, opened
-from speechft.merge.merge_files import in_order
+from speechft.merge.engine import Dtype, Plan, check_compatible, put_in_order, stream_merge
 from speechft.merge.methods import get_method
-from speechft.merge.models import OpenModels
+from speechft.merge.models import Models
 from speechft.merge.parts import Scale
+from speechft.merge.tensors import TensorReader
 
 logger = logging.getLogger(__name__)
-MADE_BY = "merge"
 MASK_EMBEDDING = "masked_spec_embed"
 """What masked frames are replaced by in training; models that were saved without masking lack it."""
 Sources = str | Path | Sequence[str | Path]
@@ -61,14 +61,13 @@ def merge(
         **method_parameters: parameters that the method declares.
 
     Raises:
-        MergeError: a directory is incomplete or damaged, the models differ in family, size or tensors, hold NaN or Inf, two fine-tuned
-            models are the same, alpha or a parameter is not allowed, or the output would overwrite something else. Nothing is written.
-        CheckpointError: a checkpoint cannot be imported.
+        MergeError: the models differ in family, size or tensors, hold NaN or Inf, two fine-tuned models are the same, or alpha or a
+            parameter is not allowed. Nothing is written.
+        CheckpointError: a directory is incomplete or damaged, or a checkpoint cannot be imported.
+        OutputError: the output would overwrite something else.
     """
-    alpha = check_alpha(alpha, extrapolate)
-    plan = Plan(get_method(method, method_parameters), (), scale or {}, dtype)
-    out = Path(out_dir)
-    _merge(Path(base_dir), _paths(finetuned_dirs), out, {alpha: ""}, plan, extrapolate, MADE_BY)
+    plan = Plan(get_method(method, method_parameters), scale or {}, dtype, extrapolate)
+    _merge(Path(base_dir), _paths(finetuned_dirs), Path(out_dir), {check_alpha(alpha, extrapolate): ""}, plan, "merge")
 
 
 def merge_family(
@@ -82,32 +81,19 @@ def merge_family(
     dtype: Dtype | None = None,
     **method_parameters: Any,
 ) -> dict[float, Path]:
-    """Merge as `merge` does, at several alphas in one pass over the inputs: `out_dir` gets one encoder directory for each.
+    """Merge at several alphas in one pass over the inputs: `out_dir` gets one encoder directory for each.
 
-    Args:
-        base_dir: see `merge`.
-        finetuned_dirs: see `merge`.
-        out_dir: directory to write; one that holds nothing but such a family is replaced when the new one is complete.
-        alphas: the values of alpha, each once.
-        method: see `merge`.
-        extrapolate: see `merge`.
-        scale: see `merge`.
-        dtype: see `merge`.
-        **method_parameters: see `merge`.
+    Arguments and errors are those of `merge`; each alpha is given once. A directory that holds nothing but such a family is replaced.
 
     Returns:
         alpha -> encoder directory, `out_dir/alpha_0.25` and so on.
-
-    Raises:
-        MergeError: see `merge`.
-        CheckpointError: see `merge`.
     """
     alphas = [check_alpha(alpha, extrapolate) for alpha in alphas]
     if not alphas or len(set(alphas)) != len(alphas):
         raise MergeError("A family needs at least one alpha, and each once.")
-    plan = Plan(get_method(method, method_parameters), (), scale or {}, dtype)
+    plan = Plan(get_method(method, method_parameters), scale or {}, dtype, extrapolate)
     out, members = Path(out_dir), {alpha: f"alpha_{alpha_text(alpha)}" for alpha in alphas}
-    _merge(Path(base_dir), _paths(finetuned_dirs), out, members, plan, extrapolate, f"{MADE_BY} --alpha")
+    _merge(Path(base_dir), _paths(finetuned_dirs), out, members, plan, "merge --alpha")
     return {alpha: out / member for alpha, member in members.items()}
 
 
@@ -115,78 +101,115 @@ def _paths(sources: Sources) -> list[Path]:
     return [Path(path) for path in ([sources] if isinstance(sources, str | Path) else sources)]
 
 
-def _merge(
-    base: Path,
-    finetuned: list[Path],
-    out: Path,
-    members: Mapping[float, str],
-    plan: Plan,
-    extrapolate: bool,
-    made_by: str,
-) -> None:
-    """`members`: alpha -> directory below `out`."""
-    from speechft.encoders.directory.layout import WEIGHTS, copy_sidecars, seal_encoder
+@dataclass(frozen=True)
+class Model:
+    """A model to be merged: what the user named, and the encoder directory that holds it, which may have been imported on the fly."""
+
+    given: Path
+    directory: Path
+
+    def reader(self) -> TensorReader:
+        """The weights; messages name what was given."""
+        return TensorReader(self.directory / "model.safetensors", None if self.given == self.directory else str(self.given))
+
+    def config(self) -> dict[str, Any]:
+        """The configuration, checked.
+
+        Raises:
+            CheckpointError: it is missing, damaged, or that of an encoder that cannot be merged.
+        """
+        from speechft.encoders.directory.layout import read_config_values
+        from speechft.encoders.families import check_learned
+        from speechft.encoders.limits import check_supported
+
+        if not self.directory.is_dir():
+            raise MergeError(f"{self.directory}: no such directory or file. Give an encoder directory or a checkpoint.")
+        config = read_config_values(self.directory)
+        check_learned(config["model_type"], self.directory, "merge")
+        check_supported(config, self.given)
+        return config
+
+    def stored_in(self) -> Dtype | None:
+        """The half precision of what was given, where importing it has widened it."""
+        if self.given == self.directory:
+            return None
+        found: Dtype | None = read_json(self.directory / "provenance.json")["recipe"].get("dtype")
+        return found
+
+    def provenance(self, digest: str) -> dict[str, str]:
+        """Name and hash for the provenance: of the checkpoint where there is one, and of the weights that were merged."""
+        name = self.given.resolve().name
+        if self.given.is_file():
+            return {"name": name, "sha256": sha256_file(self.given), "weights_sha256": digest}
+        return {"name": name, "sha256": digest}
+
+
+@contextmanager
+def _opened(base: Path, finetuned: Sequence[Path], out: Path) -> Iterator[list[Model]]:
+    """Yield the models as encoder directories, the base first; checkpoints lie imported beside `out` for as long as the block runs.
+
+    A fine-tuned checkpoint is read as a model of the base's family; what its layout does not say, such as the number of attention heads
+    in an s3prl run, is taken from the base.
+    """
+    from speechft.encoders.checkpoints.importing import import_checkpoint
+    from speechft.encoders.checkpoints.on_the_fly import needs_import
+
+    foreign = {path for path in (base, *finetuned) if path.is_file() or needs_import(path)}
+    with scratch_directory(out) as scratch:
+        models: list[Model] = []
+        for index, path in enumerate((base, *finetuned)):
+            models.append(Model(path, scratch / f"{index}_{path.name}" if path in foreign else path))
+            if path in foreign:
+                like = models[0] if index else None
+                family = str(like.config()["model_type"]) if like else None
+                import_checkpoint(path, models[-1].directory, family, like=like.directory if like else None)
+        yield models
+
+
+def _merge(base: Path, finetuned: list[Path], out: Path, members: Mapping[float, str], plan: Plan, made_by: str) -> None:
+    """Merge at each alpha of `members` into the directory of that name below `out`."""
+    from speechft.encoders.directory.layout import PRETRAINING_ONLY, WEIGHTS, check_recorded_hashes, copy_configuration, seal_encoder
     from speechft.encoders.directory.provenance import make_provenance
 
     check_paths(base, finetuned)
-    check_folder(out, made_by, [base, *finetuned, *plan.method.files.values()])
-    with opened(base, finetuned, out) as (start, models):
-        base_config, *configs = [model.config() for model in (start, *models)]
-        check_configs(base_config, {str(model.given): config for model, config in zip(models, configs, strict=True)}, str(base))
-        plan = _completed(plan, start, models)
-        check_compatible(start.file, [model.file for model in models], plan, list(members), extrapolate)
-        _check_finetuned(start, models)
-        # One fine-tuned model is hashed while it is merged; the order of several depends on their hashes.
-        with FileHashes([model.file.path for model in (*models, start)]) as hashes, atomic_directory(out, made_by) as temporary:
-            ordered = in_order([model.file for model in models], hashes, plan.method)
+    check_folder(out, made_by, [base, *finetuned])
+    with _opened(base, finetuned, out) as (start, *tuned):
+        base_config, *configs = [model.config() for model in (start, *tuned)]
+        check_configs(base_config, {str(path): config for path, config in zip(finetuned, configs, strict=True)}, str(base))
+        readers = [model.reader() for model in (start, *tuned)]
+        models = Models(readers[0], readers[1:], _keep(readers))
+        check_compatible(models, plan, list(members))
+        if plan.dtype is None and None not in [model.stored_in() for model in (start, *tuned)]:
+            plan = replace(plan, dtype=start.stored_in())
+        if (copy := models.copy_of_base()) is not None:
+            raise MergeError(f"{copy.label}: has the same weights as {base}, so nothing was fine-tuned there. Give the fine-tuned model.")
+        for model in (start, *tuned):
+            check_recorded_hashes(model.directory)
+        hashes = [sha256_file(reader.path) for reader in readers]
+        put_in_order(models, hashes[1:], plan.method)
+        roles = ["base", *(f"finetuned_{index}" for index in range(len(tuned)))]
+        inputs = {role: model.provenance(digest) for role, model, digest in zip(roles, (start, *tuned), hashes, strict=True)}
+        with atomic_directory(out, made_by) as temporary:
             directories = {alpha: temporary / member for alpha, member in members.items()}
             for directory in directories.values():
                 directory.mkdir(exist_ok=True)
-            outs = {alpha: directory / WEIGHTS for alpha, directory in directories.items()}
-            written = stream_merge(start.file, ordered, outs, plan)
-            inputs = _inputs(start, models, hashes) | {role: _hashed(path) for role, path in plan.method.files.items()}
+            stream_merge(models, {alpha: directory / WEIGHTS for alpha, directory in directories.items()}, plan)
             for alpha, directory in directories.items():
-                copy_sidecars(start.directory, directory)
+                copy_configuration(start.directory, directory)
+                if (start.directory / PRETRAINING_ONLY).exists():
+                    shutil.copyfile(start.directory / PRETRAINING_ONLY, directory / PRETRAINING_ONLY)
                 provenance = {**make_provenance("merge", {}, _recipe(plan, alpha)), "inputs": inputs}
-                seal_encoder(directory, provenance, name=members[alpha] or out.name, hashes={WEIGHTS: written[alpha]})
-                write_marker(directory, MADE_BY)  # each member may be made again by itself
+                seal_encoder(directory, provenance, name=members[alpha] or out.name)
+                write_marker(directory, "merge")  # each member may be made again by itself
 
 
-def _check_finetuned(base: Model, finetuned: Sequence[Model]) -> None:
-    """Refuse a copy of the base in whatever layout as a fine-tuned model: merging it would only weaken the others, or do nothing."""
-    with OpenModels(base.file, [model.file for model in finetuned]) as models:
-        copy = models.copy_of_base()
-    if copy is not None:
-        raise MergeError(f"{copy.label}: has the same weights as {base.given}, so nothing was fine-tuned there. Give the fine-tuned model.")
-
-
-def _completed(plan: Plan, base: Model, finetuned: Sequence[Model]) -> Plan:
-    """The plan with what the models decide: the dtype of the result, and tensors that stay as in the base."""
-    half = [model.stored_in_half() for model in (base, *finetuned)]
-    dtype = plan.dtype or (half[0] if all(half) else None)
-    keep = list(plan.keep)
-    with OpenModels(base.file, [model.file for model in finetuned]) as models:
-        readers = (models.base, *models.finetuned)
-        lacking = [reader.label for reader in readers if MASK_EMBEDDING not in reader.tensors]
-        if lacking and len(lacking) < len(readers):
-            logger.warning("%s: %s lacks it; only masking in training uses it, so the one of the base stays", MASK_EMBEDDING, lacking[0])
-            keep.append(MASK_EMBEDDING)
-    return replace(plan, keep=keep, dtype=dtype)
-
-
-def _inputs(base: Model, finetuned: Sequence[Model], hashes: FileHashes) -> dict[str, dict[str, str]]:
-    """What was merged, by role, after a last look at whether it is what its provenance says."""
-    roles = {"base": base, **{f"finetuned_{index}": model for index, model in enumerate(finetuned)}}
-    found = {}
-    for role, model in roles.items():
-        digest = hashes[model.file.path]
-        model.check_recorded_hash(digest)
-        found[role] = model.provenance(digest)
-    return found
-
-
-def _hashed(path: Path) -> dict[str, str]:
-    return {"name": path.resolve().name, "sha256": sha256_file(path)}
+def _keep(readers: Sequence[TensorReader]) -> list[str]:
+    """Tensors that stay as in the base: the mask embedding, where a model lacks it."""
+    lacking = [reader.label for reader in readers if MASK_EMBEDDING not in reader.tensors]
+    if not 0 < len(lacking) < len(readers):
+        return []
+    logger.warning("%s: %s lacks it; only masking in training uses it, so the one of the base stays", MASK_EMBEDDING, lacking[0])
+    return [MASK_EMBEDDING]
 
 
 def _recipe(plan: Plan, alpha: float) -> dict[str, Any]:
@@ -197,5 +220,5 @@ def _recipe(plan: Plan, alpha: float) -> dict[str, Any]:
         "alpha": alpha,
         **({"scale": dict(plan.scale)} if plan.scale else {}),
         **({"dtype": plan.dtype} if plan.dtype else {}),
-        **plan.method.settings(),
+        **plan.method.parameters.model_dump(mode="json"),
     }

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from speechft.errors import MergeError
-from speechft.merge.checks import check_alphas, check_tensors
+from speechft.files.atomic import atomic_file
+from speechft.files.hashes import sha256_file
+from speechft.files.output_kinds import MERGED
+from speechft.files.outputs import check_file
+from speechft.merge.checks import check_alpha, check_distinct, check_factors, check_paths, check_tensors
 from speechft.merge.methods.base import MergeMethod
-from speechft.merge.models import PIECE, ModelFile, OpenModels, Piece
+from speechft.merge.methods.linear import LinearMerge
+from speechft.merge.models import Models, Piece
 from speechft.merge.parts import Scale, alpha_factors
-from speechft.merge.stream import FLOATING, TensorInfo, TensorWriter
+from speechft.merge.tensors import FLOATING, TensorInfo, TensorReader, TensorWriter
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,62 +31,106 @@ _STORED = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
 class Plan:
     """How models are merged, apart from alpha.
 
-    `keep`: shell-style patterns of tensors that keep the value of the base. `scale`: factors of alpha by part. `dtype`: of the result;
-    default: that of the base, float32 where a fine-tuned model has more precision.
+    `scale`: factors of alpha by part. `dtype`: of the result; default: that of the base, float32 where a fine-tuned model has more
+    precision. `extrapolate`: alpha may lie outside [0, 1].
     """
 
     method: MergeMethod
-    keep: Sequence[str] = ()
     scale: Scale = field(default_factory=dict)
     dtype: Dtype | None = None
+    extrapolate: bool = False
 
     def __post_init__(self) -> None:
         if self.dtype is not None and self.dtype not in _STORED:
             raise MergeError(f"dtype={self.dtype!r} is unknown. Allowed: {', '.join(get_args(Dtype))}.")
 
 
-def check_compatible(base: ModelFile, finetuned: Sequence[ModelFile], plan: Plan, alphas: Sequence[float], extrapolate: bool) -> None:
-    """Everything that the headers of the files tell, which is quick, before anything is read or hashed.
+def merge_files(
+    base: str | Path,
+    finetuned: Sequence[str | Path],
+    out: str | Path,
+    method: MergeMethod | None = None,
+    alpha: float = 0.25,
+    keep: Sequence[str] = (),
+    extrapolate: bool = False,
+    scale: Scale | None = None,
+    dtype: Dtype | None = None,
+) -> None:
+    """Merge safetensors files of one pre-trained and one or more fine-tuned models into a safetensors file.
+
+    Computed in float32 (float64 for float64 tensors), stored in the dtype of `base`; where `base` is stored in half precision and a
+    fine-tuned model in float32, in float32. Integer tensors cannot be interpolated and must be equal. The bytes of the output depend on
+    the content of the inputs alone, for symmetric methods not on the order of `finetuned`.
+
+    Args:
+        base: the pre-trained model.
+        finetuned: the fine-tuned models.
+        out: the file to write; it appears whole or not at all.
+        method: from `get_method`; default `LinearMerge`.
+        alpha: weight of the fine-tuned side, 0.25 in the paper.
+        keep: shell-style patterns of tensors that keep the value of `base`, such as those that exist only for pre-training
+            (`*final_proj*`); they may differ or lack in the fine-tuned models.
+        extrapolate: allow alpha outside [0, 1].
+        scale: factors of alpha by part of the model, see `speechft.merge.parts`.
+        dtype: "fp32", "fp16" or "bf16", to store the result in.
+
+    Raises:
+        MergeError: the models do not fit together, hold NaN or Inf, or alpha is not allowed; `out` is then not written.
+    """
+    alpha = check_alpha(alpha, extrapolate)
+    plan = Plan(method or LinearMerge(LinearMerge.Parameters()), scale or {}, dtype, extrapolate)
+    check_paths(Path(base), [Path(path) for path in finetuned])
+    check_file(out, MERGED, [base, *finetuned])
+    models = Models(TensorReader(base), [TensorReader(path) for path in finetuned], keep)
+    check_compatible(models, plan, [alpha])
+    put_in_order(models, [sha256_file(path) for path in finetuned], plan.method)
+    with atomic_file(out) as temporary:
+        stream_merge(models, {alpha: temporary}, plan)
+
+
+def check_compatible(models: Models, plan: Plan, alphas: Sequence[float]) -> None:
+    """Check everything that the headers of the files tell, before any tensor is read.
 
     Raises:
         MergeError: the models have other tensors than the base, or `plan` and `alphas` do not fit the models.
     """
-    plan.method.check_count(len(finetuned))
-    with OpenModels(base, finetuned, plan.keep) as models:
-        check_tensors(models.base, models.finetuned, plan.keep)
-        factors = alpha_factors(plan.scale, models.names)
-    for alpha in alphas:
-        check_alphas(alpha, factors, extrapolate)
+    plan.method.check_count(len(models.finetuned))
+    check_tensors(models.base, models.finetuned, models.keep)
+    factors = alpha_factors(plan.scale, models.names)
+    for alpha in () if plan.extrapolate else alphas:
+        check_factors(alpha, factors)
 
 
-def stream_merge(base: ModelFile, finetuned: Sequence[ModelFile], outs: Mapping[float, Path], plan: Plan) -> dict[float, str]:
-    """Merge files that were checked.
+def put_in_order(models: Models, hashes: Sequence[str], method: MergeMethod) -> None:
+    """Sort the fine-tuned models by hash for symmetric methods: sums of three or more numbers round differently in another order.
+
+    Raises:
+        MergeError: two models are the same.
+    """
+    check_distinct([model.label for model in models.finetuned], hashes)
+    if method.symmetric:
+        models.finetuned = [model for _, model in sorted(zip(hashes, models.finetuned, strict=True), key=lambda pair: pair[0])]
+
+
+def stream_merge(models: Models, outs: Mapping[float, Path], plan: Plan) -> None:
+    """Merge models that were checked.
 
     Args:
-        base: the pre-trained model.
-        finetuned: the fine-tuned models; for symmetric methods in an order that depends on nothing but their content, because sums of
-            three or more numbers round differently in another order.
+        models: in an order that, for symmetric methods, depends on nothing but their content.
         outs: alpha -> the file to write, which stays incomplete when this fails: give temporary ones.
         plan: how.
-
-    Returns:
-        alpha -> SHA-256 of its file.
 
     Raises:
         MergeError: a tensor holds NaN or Inf, or an integer tensor differs.
     """
-    _keep_freed_memory()
+    factors = alpha_factors(plan.scale, models.names)
     with ExitStack() as stack:
         stack.enter_context(_one_thread())
-        models = stack.enter_context(OpenModels(base, finetuned, plan.keep))
-        factors = alpha_factors(plan.scale, models.names)
-        stack.callback(plan.method.close)
         plan.method.prepare(models)
-        stored = _stored(models, plan.dtype)
-        writers = {alpha: stack.enter_context(TensorWriter(path, stored)) for alpha, path in outs.items()}
-        merged = set(models.names)
+        stored = {name: _stored(models.info(name), plan.dtype) for name in models.base.tensors}
+        writers = {alpha: stack.enter_context(closing(TensorWriter(path, stored))) for alpha, path in outs.items()}
         for name in next(iter(writers.values())).order:
-            if name not in merged:
+            if name not in factors:
                 for values in models.base_pieces(name):
                     for writer in writers.values():
                         writer.append(name, values)
@@ -89,16 +138,11 @@ def stream_merge(base: ModelFile, finetuned: Sequence[ModelFile], outs: Mapping[
             for piece in models.pieces(name):
                 for alpha, values in _results(piece, plan.method, {alpha: alpha * factors[name] for alpha in writers}).items():
                     writers[alpha].append(name, values)
-        return {alpha: writer.sha256 for alpha, writer in writers.items()}
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Let torch compute with one thread.
-
-    Pieces are small; on a busy machine threads that wait for each other would cost many times the work itself; and sums (of angles, say)
-    round the same on every machine.
-    """
+    """Let torch compute with one thread: pieces are small, and sums (of angles, say) round the same on every machine."""
     import torch
 
     threads = torch.get_num_threads()
@@ -109,20 +153,9 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _keep_freed_memory() -> None:
-    """Let the allocator hold on to a few pieces instead of asking the system for the same pages again and again.
-
-    glibc gives memory back as soon as twice the largest block that was ever freed is unused; clearing new pages would cost a fifth of
-    the whole merge. Elsewhere this does nothing.
-    """
-    import torch
-
-    torch.empty(16 * PIECE, dtype=torch.float32)
-
-
 def _results(piece: Piece, method: MergeMethod, alphas: Mapping[float, float]) -> dict[float, Tensor]:
-    """Results by alpha of the merge, given alpha of the merge -> alpha of this tensor."""
-    if all(alpha == 0.0 for alpha in alphas.values()):
+    """Merged values by alpha of the merge, given alpha of the merge -> alpha of this tensor."""
+    if not any(alphas.values()):
         return dict.fromkeys(alphas, piece.base)
     target = method.target(piece)
     return {
@@ -130,9 +163,5 @@ def _results(piece: Piece, method: MergeMethod, alphas: Mapping[float, float]) -
     }
 
 
-def _stored(models: OpenModels, dtype: Dtype | None) -> dict[str, TensorInfo]:
-    """What the results hold."""
-    infos = {name: models.info(name) for name in models.base.tensors}
-    if dtype is None:
-        return infos
-    return {name: TensorInfo(_STORED[dtype], info.shape) if info.dtype in FLOATING else info for name, info in infos.items()}
+def _stored(info: TensorInfo, dtype: Dtype | None) -> TensorInfo:
+    return TensorInfo(_STORED[dtype], info.shape) if dtype and info.dtype in FLOATING else info

@@ -1,17 +1,13 @@
-"""All models of a merge, opened, and read in step: the same piece of the same tensor of each."""
+"""All models of a merge, read in step: the same piece of the same tensor of each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple
 
 from speechft.errors import MergeError
 from speechft.merge.checks import kept, widened
-from speechft.merge.stream import FLOATING, TensorInfo, TensorReader
+from speechft.merge.tensors import FLOATING, TensorInfo, TensorReader
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,31 +20,16 @@ class Piece(NamedTuple):
     """The same elements of one tensor of all models, flattened; float32 (float64 where the tensors are)."""
 
     name: str
-    """Of the tensor."""
+    """Name of the tensor."""
     start: int
     """Number of elements of the tensor that came before."""
     base: Tensor
-    """Of the pre-trained model; not to be modified."""
+    """Values of the pre-trained model; not to be modified."""
     finetuned: list[Tensor]
-    """Of the fine-tuned models; may be modified."""
+    """Values of the fine-tuned models; may be modified."""
 
 
-@dataclass(frozen=True)
-class ModelFile:
-    """A safetensors file, and what messages call it."""
-
-    path: Path
-    label: str = ""
-
-    def __str__(self) -> str:
-        return self.label or str(self.path)
-
-    def open(self) -> TensorReader:
-        """A reader of its tensors."""
-        return TensorReader(self.path, str(self))
-
-
-class OpenModels:
+class Models:
     """The pre-trained and the fine-tuned models as methods and the engine see them.
 
     Args:
@@ -57,17 +38,10 @@ class OpenModels:
         keep: shell-style patterns of tensors that keep the value of the base.
     """
 
-    def __init__(self, base: ModelFile, finetuned: Sequence[ModelFile], keep: Sequence[str] = ()) -> None:
-        with ExitStack() as stack:
-            self.base = stack.enter_context(base.open())
-            self.finetuned = [stack.enter_context(model.open()) for model in finetuned]
-            self._stack = stack.pop_all()
-        tensors = self.base.tensors.items()
-        self.names = [name for name, info in tensors if info.dtype in FLOATING and not kept(name, keep)]
+    def __init__(self, base: TensorReader, finetuned: Sequence[TensorReader], keep: Sequence[str] = ()) -> None:
+        self.base, self.finetuned, self.keep = base, list(finetuned), keep
+        self.names = [name for name, info in base.tensors.items() if info.dtype in FLOATING and not kept(name, keep)]
         """Tensors that are merged: all that hold real numbers and are not kept."""
-        self.copied = [name for name in self.base.tensors if name not in set(self.names)]
-        """Tensors that keep the value of the base."""
-        self._keep = keep
 
     def info(self, name: str) -> TensorInfo:
         """What a result holds by default: as the base, but float32 where a fine-tuned model has more precision."""
@@ -92,49 +66,36 @@ class OpenModels:
             base, *finetuned = [model.piece(name, start, stop).to(working) for model in (self.base, *self.finetuned)]
             yield Piece(name, start, base, finetuned)
 
-    def copy_of_base(self) -> TensorReader | None:
-        """A fine-tuned model that equals the base in the precision of the coarser of the two, so that nothing was fine-tuned; else None.
-
-        Models that differ do so in one of the first tensors, so little is read of them.
-        """
-        for model in self.finetuned:
-            if all(self._equal(model, name) for name in self.names if name in model.tensors):
-                return model
-        return None
-
-    def _equal(self, model: TensorReader, name: str) -> bool:
-        import torch
-
-        for start, stop in _spans(self.size(name)):
-            ours, theirs = self.base.piece(name, start, stop), model.piece(name, start, stop)
-            coarse = min(ours.dtype, theirs.dtype, key=lambda dtype: dtype.itemsize)
-            if not torch.equal(ours.to(coarse), theirs.to(coarse)):
-                return False
-        return True
-
     def base_pieces(self, name: str) -> Iterator[Tensor]:
-        """A copied tensor of the base, piece by piece.
+        """A tensor of the base that is copied, piece by piece.
 
         Raises:
             MergeError: it holds integers (and is not to be kept) that differ in a fine-tuned model: only real numbers can be merged.
         """
-        import torch
-
-        info, compared = self.base.tensors[name], [] if kept(name, self._keep) else self.finetuned
+        info = self.base.tensors[name]
         for start, stop in _spans(info.size):
             piece = self.base.piece(name, start, stop)
-            for model in compared:
-                if not torch.equal(model.piece(name, start, stop), piece):
+            for model in () if kept(name, self.keep) else self.finetuned:
+                if not model.piece(name, start, stop).equal(piece):
                     raise MergeError(
                         f"{model.label}: {name} holds {info.dtype} numbers other than {self.base.label}; only real numbers can be merged."
                     )
             yield piece
 
-    def __enter__(self) -> Self:
-        return self
+    def copy_of_base(self) -> TensorReader | None:
+        """A fine-tuned model that equals the base in the precision of the coarser of the two, so that nothing was fine-tuned; else None.
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self._stack.close()
+        Models that differ do so in one of the first tensors, so little is read of them.
+        """
+        return next((model for model in self.finetuned if all(self._equal(model, name) for name in self.names)), None)
+
+    def _equal(self, model: TensorReader, name: str) -> bool:
+        for start, stop in _spans(self.size(name)):
+            ours, theirs = self.base.piece(name, start, stop), model.piece(name, start, stop)
+            coarse = min(ours.dtype, theirs.dtype, key=lambda dtype: dtype.itemsize)
+            if not ours.to(coarse).equal(theirs.to(coarse)):
+                return False
+        return True
 
 
 def _spans(size: int) -> Iterator[tuple[int, int]]:

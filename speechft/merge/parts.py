@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from fnmatch import fnmatchcase
+from fnmatch import translate
 
 from speechft.errors import MergeError
 
@@ -38,30 +38,31 @@ def alpha_factors(scale: Scale, names: Iterable[str]) -> dict[str, float]:
         MergeError: a factor is no finite number or ramp, or an entry matches no tensor.
     """
     names = list(names)
-    parsed = {part: _ends(part, factor) for part, factor in scale.items()}
-    depth = max((_layer(name) or 0 for name in names), default=0)
-    unused = [part for part in parsed if not any(_matches(part, name) for name in names)]
+    layers = {name: int(found[1]) for name in names if (found := _LAYER.search(name))}
+    depth = max([1, *layers.values()])
+    factors: dict[str, float] = {}
+    unused = []
+    for part, factor in scale.items():
+        first, last = _ends(part, factor)
+        pattern = re.compile(_PARTS.get(part) or translate(part))
+        matching = [name for name in names if pattern.fullmatch(name)]
+        if not matching:
+            unused.append(part)
+        for name in matching:
+            if first == last:
+                factors.setdefault(name, first)
+            elif name in layers:
+                share = layers[name] / depth
+                factors.setdefault(name, first * (1 - share) + last * share)
     if unused:
         raise MergeError(
             f"scale: {', '.join(map(repr, unused))} matches no tensor. Parts: {', '.join(PARTS)}; or patterns like 'encoder.layers.1?.*'."
         )
-    return {name: _factor(name, parsed, depth) for name in names}
-
-
-def _factor(name: str, scale: Mapping[str, tuple[float, float]], depth: int) -> float:
-    layer = _layer(name)
-    for part, (first, last) in scale.items():
-        if not _matches(part, name):
-            continue
-        if first == last:
-            return first
-        if layer is not None:
-            share = layer / max(depth, 1)
-            return first * (1 - share) + last * share
-    return 1.0
+    return {name: factors.get(name, 1.0) for name in names}
 
 
 def _ends(part: str, factor: float | str) -> tuple[float, float]:
+    """Factors of the first and the last transformer layer."""
     first, _, last = str(factor).partition(":")
     try:
         ends = float(first), float(last or first)
@@ -70,14 +71,3 @@ def _ends(part: str, factor: float | str) -> tuple[float, float]:
     if isinstance(factor, bool) or not all(map(math.isfinite, ends)):
         raise MergeError(f"scale: {part}={factor!r} is no factor of alpha. Give a number, or first:last for a ramp over depth, e.g. 0:1.")
     return ends
-
-
-def _matches(part: str, name: str) -> bool:
-    if part in _PARTS:
-        return re.fullmatch(_PARTS[part], name) is not None
-    return fnmatchcase(name, part)
-
-
-def _layer(name: str) -> int | None:
-    found = _LAYER.search(name)
-    return int(found[1]) if found else None

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from speechft.encoders.checkpoints.exporting import fairseq_tensors
 from speechft.encoders.directory.layout import load_backbone, read_pretraining_only, read_source_config
-from speechft.encoders.families import fairseq_config, get_family, nothing_learnt
+from speechft.encoders.families import check_learned, fairseq_config, get_family
 from speechft.errors import CheckpointError
 from speechft.fairseq_plugin.trainer import import_fairseq
 from speechft.files.atomic import atomic_file
@@ -57,10 +57,9 @@ def read_start(encoder_dir: Path) -> Start:
         CheckpointError: it is damaged, or of a family that fairseq cannot pre-train.
     """
     backbone = load_backbone(encoder_dir)
-    config: Any = backbone.config
+    config = backbone.config
     family = str(config.model_type)
-    if (refusal := nothing_learnt(family, encoder_dir, "pre-train")) is not None:
-        raise CheckpointError(refusal)
+    check_learned(family, encoder_dir, "pre-train")
     if family not in FAMILIES:
         raise CheckpointError(f"{encoder_dir}: fairseq cannot pre-train {family} encoders, only {' and '.join(FAMILIES)}.")
     head = read_pretraining_only(encoder_dir)

@@ -14,7 +14,7 @@ from collections import namedtuple
 import pytest
 
 from speechft.downloads import fetching
-from speechft.downloads.fetching import check_file, fetch, recorded_hash
+from speechft.downloads.fetching import fetch, recorded_hash
 from speechft.errors import DownloadError
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
@@ -175,7 +175,7 @@ def test_a_download_that_was_killed_after_its_last_byte_is_finished(remote, tmp_
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(fetching, "_accept", killed)
+        patched.setattr(fetching._Download, "accept", killed)
         fetch(remote.url, tmp_path / "model.pt")
     assert fetch(remote.url, tmp_path / "model.pt", sha256=SHA256).read_bytes() == CONTENT
     assert remote.requests == [None, "bytes=1048576-"]
@@ -217,7 +217,7 @@ def test_a_wrong_hash_is_refused_and_nothing_is_left(remote, tmp_path):
 
 
 def test_a_wrong_size_is_refused_before_the_download(remote, tmp_path):
-    with pytest.raises(DownloadError, match="the remote file: has 1048576 bytes, expected 1048575"):
+    with pytest.raises(DownloadError, match="the remote file has 1048576 bytes, expected 1048575"):
         fetch(remote.url, tmp_path / "model.pt", bytes=len(CONTENT) - 1)
     assert left(tmp_path) == []
 
@@ -233,9 +233,9 @@ def test_the_hash_of_the_first_download_is_recorded_and_demanded_ever_after(remo
     assert left(tmp_path) == ["model.pt.sha256"]
     out.write_bytes(OTHER)
     with pytest.raises(DownloadError, match=r"model\.pt\.sha256 says"):
-        check_file(out, None)
+        fetch(remote.url, out)
     (tmp_path / "model.pt.sha256").unlink()
-    check_file(out, None)
+    fetch(remote.url, out)
     assert recorded_hash(out) is None, "a file that somebody brought is no download"
 
 
@@ -243,12 +243,10 @@ def test_a_damaged_record_is_named(tmp_path):
     (tmp_path / "model.pt").write_bytes(CONTENT)
     (tmp_path / "model.pt.sha256").write_text("md5 perhaps\n")
     with pytest.raises(DownloadError, match=r"model\.pt\.sha256: holds no SHA-256"):
-        check_file(tmp_path / "model.pt", None)
+        fetch("http://127.0.0.1:9/model.pt", tmp_path / "model.pt")
 
 
-@pytest.mark.parametrize(
-    ("status", "expected"), [(404, "answers 404 .*The address has moved"), (403, "answers 403 .*Access is refused"), (503, "answers 503")]
-)
+@pytest.mark.parametrize(("status", "expected"), [(404, "answers 404 .*The address has moved or access is refused"), (503, "answers 503")])
 def test_answers_of_the_server_are_explained(remote, tmp_path, status, expected):
     remote.status = status
     with pytest.raises(DownloadError, match=expected):
@@ -275,24 +273,16 @@ def test_a_disk_that_is_too_small_is_told_before_the_download(remote, tmp_path, 
 
 
 def test_a_disk_that_fills_up_keeps_what_came(remote, tmp_path, monkeypatch):
-    copy = fetching._copy
-
-    def fill_up(read, file, *rest):
-        file.write(read(1000))
+    def fill_up(source, file, _):
+        file.write(source.read(1000))
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(fetching, "_copy", fill_up)
-    with pytest.raises(DownloadError, match=r"model\.pt\.part: cannot be written \(No space left on device\)\. Free some space"):
+    message = r"model\.pt\.part: cannot be written \(No space left on device\)\. Free some space"
+    with monkeypatch.context() as patched, pytest.raises(DownloadError, match=message):
+        patched.setattr(fetching.shutil, "copyfileobj", fill_up)
         fetch(remote.url, tmp_path / "model.pt")
-    monkeypatch.setattr(fetching, "_copy", copy)
     assert fetch(remote.url, tmp_path / "model.pt").read_bytes() == CONTENT
     assert remote.requests == [None, "bytes=1000-"]
-
-
-@pytest.mark.parametrize("url", ["ftp://127.0.0.1/a", "model.pt"])
-def test_other_addresses_are_refused(tmp_path, url):
-    with pytest.raises(DownloadError, match="only http, https and file addresses"):
-        fetch(url, tmp_path / "model.pt")
 
 
 def test_the_command_line(remote, tmp_path):
@@ -356,7 +346,7 @@ def test_a_mirror_is_a_file_of_this_machine(tmp_path):
     assert [path.name for path in out.parent.iterdir() if not path.name.startswith(".")] == ["file.pt"]
     with pytest.raises(DownloadError, match="expected"):
         fetch(mirror.as_uri(), tmp_path / "out/other.pt", sha256="0" * 64)
-    with pytest.raises(DownloadError, match=r"no.pt: no such file, needed as the mirror of other.pt"):
+    with pytest.raises(DownloadError, match=r"cannot be reached .*No such file"):
         fetch((tmp_path / "no.pt").as_uri(), tmp_path / "out/other.pt")
     assert not (tmp_path / "out/other.pt").exists()
     assert mirror.read_bytes() == CONTENT

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from speechft.encoders import load_encoder
-from speechft.encoders.batching import length_groups
+from speechft.encoders.waveforms import length_groups
 from speechft.errors import AudioError, ConfigError
 
 

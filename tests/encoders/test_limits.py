@@ -34,7 +34,7 @@ def test_sizes_beyond_every_encoder(made, changes):
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     started = time.monotonic()
     for use in (lambda: load_encoder(made / "encoder"), lambda: import_checkpoint(made / "encoder", made / "out")):
-        with pytest.raises(CheckpointError, match=f"{next(iter(changes))}|num_hidden_layers"):
+        with pytest.raises(CheckpointError, match=next(iter(changes))):
             use()
     assert time.monotonic() - started < 20
     assert not (made / "out").exists()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from speechft.encoders import export_checkpoint, import_checkpoint, inspect_checkpoint, load_encoder
-from speechft.encoders.directory.layout import check_encoder_directory
+from speechft.encoders.directory.layout import load_backbone
 from speechft.errors import CheckpointError
 
 
@@ -204,14 +204,14 @@ def test_truncated_encoder_directory(copied):
     data = (copied / "model.safetensors").read_bytes()
     (copied / "model.safetensors").write_bytes(data[:-100])
     with pytest.raises(CheckpointError, match=r"model\.safetensors: damaged"):
-        check_encoder_directory(copied)
+        load_backbone(copied)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("{", "not valid JSON"),
-        ("[]", "model_type"),
+        ("[]", "holds a list"),
         ('{"model_type": "bert"}', "'bert' is no encoder family"),
         ('{"model_type": "hubert", "hidden_size": "x"}', "hidden_size"),
     ],

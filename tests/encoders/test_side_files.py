@@ -9,8 +9,8 @@ import pytest
 from speechft.encoders.checkpoints.exporting import export_checkpoint
 from speechft.encoders.checkpoints.importing import import_checkpoint
 from speechft.encoders.checkpoints.inspecting import inspect_checkpoint
+from speechft.encoders.checkpoints.storing import store_encoder
 from speechft.encoders.directory.random_encoders import random_encoder
-from speechft.encoders.directory.storing import store_encoder
 from speechft.errors import SpeechFTError
 
 DEEP = "[" * 100_000

@@ -16,7 +16,7 @@ def test_every_method_has_a_row_with_its_parameters_its_source_and_its_number_of
     for name, method in METHODS.items():
         cells = ROWS[name].split("|")
         assert cells[2].strip() == (str(method.fewest) if method.most == method.fewest else f"{method.fewest} or more")
-        assert set(re.findall(r"`(\w+)` \(", cells[5])) >= set(method.Parameters.model_fields) - {"gradients"}
+        assert set(re.findall(r"`(\w+)` \(", cells[5])) >= set(method.Parameters.model_fields)
         papers = re.findall(r"\d{4}\.\d{5}", cells[6])
         assert all(paper in method.reference for paper in papers)
         assert papers or name == "slerp"

@@ -1,6 +1,5 @@
 """A sweep over alpha: one pass, one encoder directory for each value."""
 
-import json
 import shutil
 
 import pytest
@@ -9,9 +8,8 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from speechft.cli import app
-from speechft.encoders import load_encoder
 from speechft.encoders.directory.random_encoders import random_encoder
-from speechft.errors import MergeError, OutputError
+from speechft.errors import CheckpointError, MergeError, OutputError
 from speechft.merge import METHODS, merge, merge_family
 
 WEIGHTS = "model.safetensors"
@@ -29,7 +27,7 @@ def files(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "fisher"])
+@pytest.mark.parametrize("method", METHODS)
 def test_members_are_what_single_merges_give(encoders, tmp_path, method):
     finetuned = [encoders / "first", encoders / "second"][: METHODS[method].most or 2]
     family = merge_family(encoders / "base", finetuned, tmp_path / "family", [0.0, 0.125, 0.5, 1.0], method=method)
@@ -37,12 +35,6 @@ def test_members_are_what_single_merges_give(encoders, tmp_path, method):
     for alpha, member in family.items():
         merge(encoders / "base", finetuned, tmp_path / "single" / member.name, method=method, alpha=alpha)
         assert files(member) == files(tmp_path / "single" / member.name)
-
-
-def test_a_member_is_an_encoder(encoders, tmp_path):
-    family = merge_family(encoders / "base", encoders / "first", tmp_path / "family", [0.3])
-    assert load_encoder(family[0.3]).encode([torch.randn(4000)]).hidden_states[0].isfinite().all()
-    assert json.loads((family[0.3] / "provenance.json").read_text())["recipe"]["alpha"] == 0.3
 
 
 def test_a_range_on_the_command_line(encoders, tmp_path, monkeypatch):
@@ -93,7 +85,7 @@ def test_a_failure_leaves_the_older_family(encoders, tmp_path):
     content = bytearray((tmp_path / "broken" / WEIGHTS).read_bytes())
     content[-3] ^= 1
     (tmp_path / "broken" / WEIGHTS).write_bytes(content)
-    with pytest.raises(MergeError, match="damaged or replaced"):
+    with pytest.raises(CheckpointError, match="damaged or replaced"):
         merge_family(encoders / "base", tmp_path / "broken", tmp_path / "family", [0.25, 0.75])
     assert files(tmp_path / "family") == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "family"]

@@ -63,15 +63,6 @@ def close(found, base, step, alpha=1.0, tolerance=1e-6):
         torch.testing.assert_close(found[key].double(), start[key].double() + alpha * step[key], rtol=tolerance, atol=tolerance)
 
 
-def parameters_of(method, folder, count):
-    """Parameters with which a method takes `count` models."""
-    if method != "fisher":
-        return {}
-    for index in range(count):
-        save_file({key: torch.rand(shape) for key, shape in SHAPES.items()}, folder / f"gradient_{index}.safetensors")
-    return {"gradients": [str(folder / f"gradient_{index}.safetensors") for index in range(count)]}
-
-
 def fewest_or_two(method):
     return METHODS[method].most or 2
 
@@ -79,7 +70,7 @@ def fewest_or_two(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_alpha_zero_is_the_pretrained_model_bit_for_bit(base, three, method):
     count = fewest_or_two(method)
-    found = merged(base, three[:count], method, 0.0, parameters_of(method, base.parent, count))
+    found = merged(base, three[:count], method, 0.0)
     assert all(torch.equal(found[key].view(torch.int32), tensor.view(torch.int32)) for key, tensor in load_file(base).items())
 
 
@@ -101,15 +92,13 @@ def test_what_fine_tuning_did_not_change_keeps_its_value(base, tmp_path, method,
         changed[KEYS[1]][index] += 0.5
         save_file(changed, tmp_path / f"{index}.safetensors")
     count = fewest_or_two(method)
-    found = merged(
-        base, [tmp_path / f"{index}.safetensors" for index in range(count)], method, alpha, parameters_of(method, tmp_path, count)
-    )
+    found = merged(base, [tmp_path / f"{index}.safetensors" for index in range(count)], method, alpha)
     assert torch.equal(found[KEYS[0]].view(torch.int32), start[KEYS[0]].view(torch.int32))
     if method != "slerp":  # which turns the whole tensor
         assert torch.equal(found[KEYS[1]][2:], start[KEYS[1]][2:])
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if METHODS[name].most is None and name != "fisher"])
+@pytest.mark.parametrize("method", [name for name in METHODS if METHODS[name].most is None])
 @pytest.mark.parametrize("alpha", [0.3, 1.0])
 def test_the_order_of_the_models_does_not_change_a_bit(base, three, method, alpha):
     results = set()
@@ -122,10 +111,9 @@ def test_the_order_of_the_models_does_not_change_a_bit(base, three, method, alph
 @pytest.mark.parametrize("method", METHODS)
 def test_pieces_give_what_whole_tensors_give(base, three, method, monkeypatch):
     count = fewest_or_two(method)
-    parameters = parameters_of(method, base.parent, count)
-    in_pieces = merged(base, three[:count], method, 0.4, parameters)
+    in_pieces = merged(base, three[:count], method, 0.4)
     monkeypatch.setattr(models, "PIECE", 10**6)
-    whole = merged(base, three[:count], method, 0.4, parameters)
+    whole = merged(base, three[:count], method, 0.4)
     for key in KEYS:
         torch.testing.assert_close(in_pieces[key], whole[key], rtol=1e-6, atol=1e-7)
 
@@ -136,9 +124,8 @@ def test_half_precision_in_and_out(tmp_path, method, dtype):
     base = write(tmp_path, "half", 0, dtype=dtype)
     count = fewest_or_two(method)
     finetuned = [write(tmp_path, f"half_{seed}", seed, near=base, dtype=dtype) for seed in (1, 2)][:count]
-    parameters = parameters_of(method, tmp_path, count)
-    stored = merged(base, finetuned, method, 0.5, parameters)
-    exact = merged(base, finetuned, method, 0.5, parameters, dtype="fp32")
+    stored = merged(base, finetuned, method, 0.5)
+    exact = merged(base, finetuned, method, 0.5, dtype="fp32")
     assert {tensor.dtype for tensor in stored.values()} == {dtype}
     assert {tensor.dtype for tensor in exact.values()} == {torch.float32}
     assert all(torch.equal(stored[key], exact[key].to(dtype)) for key in KEYS), "computed in float32, rounded once"
@@ -281,44 +268,6 @@ def test_model_stock_of_contradicting_models_is_the_base(tmp_path):
     assert found["w"].tolist() == [0.0, 0.0]
 
 
-def gradient_files(folder, count, seed, keys=KEYS):
-    generator = torch.Generator().manual_seed(seed)
-    paths = [folder / f"gradient_{seed}_{index}.safetensors" for index in range(count)]
-    for path in paths:
-        save_file({key: 1e-12 * torch.randn(SHAPES[key], generator=generator) for key in keys}, path)
-    return paths
-
-
-@pytest.mark.parametrize("weights", [None, [1.0, 3.0]])
-def test_fisher_weights_by_squared_gradients(base, three, tmp_path, weights):
-    # Squares of such gradients are below the smallest float32.
-    files = [gradient_files(tmp_path, 3, 11), gradient_files(tmp_path, 1, 12, keys=KEYS[:1])]
-    parameters = {"gradients": [list(map(str, group)) for group in files], "weights": weights}
-    found = merged(base, three[:2], "fisher", 1.0, parameters)
-    starts, fishers = [load_file(path) for path in three[:2]], []
-    for group in files:
-        tensors = [load_file(path) for path in group]
-        fishers.append({key: sum(t[key].double().square() if key in t else 0 for t in tensors) / len(tensors) for key in KEYS})
-    for key in KEYS:
-        (first, second), (a, b) = ([fisher[key] for fisher in fishers], weights or [1.0, 1.0])
-        share = a * first / (a * first + b * second)
-        torch.testing.assert_close(
-            found[key].double(), share * starts[0][key] + (1 - share) * starts[1][key].double(), rtol=1e-5, atol=1e-6
-        )
-
-
-def test_fisher_of_squares_and_of_nothing_known(base, three, tmp_path):
-    save_file({key: torch.full(shape, 3.0) for key, shape in SHAPES.items()}, tmp_path / "three")
-    save_file({key: torch.full(shape, 1.0) for key, shape in SHAPES.items()}, tmp_path / "one")
-    save_file({key: torch.zeros(shape) for key, shape in SHAPES.items()}, tmp_path / "zero")
-    first, second = (load_file(path) for path in three[:2])
-    for names, squared, share in [("three one", True, 0.75), ("three one", False, 0.9), ("zero zero", True, 0.5)]:
-        parameters = {"gradients": [str(tmp_path / name) for name in names.split()], "squared": squared}
-        found = merged(base, three[:2], "fisher", 1.0, parameters)
-        for key in KEYS:
-            torch.testing.assert_close(found[key], share * first[key] + (1 - share) * second[key], rtol=1e-5, atol=1e-6)
-
-
 def refused(base, finetuned, method, parameters=None):
     with pytest.raises(MergeError) as caught:
         merged(base, finetuned, method, 0.5, parameters)
@@ -330,18 +279,6 @@ def test_numbers_of_models_and_weights_that_a_method_does_not_take(base, three, 
     assert "'slerp' takes 1 fine-tuned model, got 2" in refused(base, three[:2], "slerp")
     assert "'model_stock' takes at least 2 fine-tuned models, got 1" in refused(base, three[:1], "model_stock")
     assert "weights has 3 values for 2 fine-tuned models" in refused(base, three[:2], "task_arithmetic", {"weights": [1, 2, 3]})
-    assert "gradients of 0 models for 2" in refused(base, three[:2], "fisher")
-
-
-def test_gradients_of_other_models(base, three, tmp_path):
-    good = gradient_files(tmp_path, 1, 1)[0]
-    save_file({"other": torch.ones(2), KEYS[1]: torch.ones(8)}, tmp_path / "odd")
-    message = refused(base, three[:2], "fisher", {"gradients": [str(good), str(tmp_path / "odd")]})
-    assert f"{tmp_path / 'odd'}: has other, which the models lack" in message
-    assert f"{KEYS[1]} is F32 [8], in the models it is F32 [7]" in message
-    assert "no such file" in refused(base, three[:2], "fisher", {"gradients": [str(good), str(tmp_path / "absent")]})
-    negative = {"gradients": [str(good), str(good)], "squared": True}
-    assert "holds negative values, so these are no squares" in refused(base, three[:2], "fisher", negative)
 
 
 @pytest.mark.parametrize(
@@ -352,7 +289,6 @@ def test_gradients_of_other_models(base, three, tmp_path):
         ("ties", {"trim": "layer"}, "trim: Input should be 'model' or 'tensor', found 'layer'"),
         ("dare", {"drop": 1}, "drop: Input should be less than 1"),
         ("task_arithmetic", {"weights": [1, float("nan")]}, "weights.1: Input should be a finite number"),
-        ("fisher", {"weights": [0, 1]}, "weights.0: Input should be greater than 0"),
     ],
 )
 def test_impossible_parameters(method, parameters, expected):

@@ -60,7 +60,7 @@ def test_nan_and_inf_name_the_tensor_and_the_file(tmp_path, base, finetuned, val
     broken = save(tmp_path / "broken.safetensors", weight=torch.tensor([[0, 1, 2], [3, value, 5]]))
     message = refused(base, [finetuned, broken], tmp_path / "out.safetensors", alpha=alpha)
     assert "broken.safetensors" in message
-    assert "'weight' holds NaN or Inf in 1 of 6 values" in message
+    assert "'weight' holds NaN or Inf" in message
     assert "broken.safetensors" in refused(broken, [finetuned], tmp_path / "out.safetensors", alpha=alpha)
 
 

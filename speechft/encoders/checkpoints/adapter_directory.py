@@ -54,11 +54,11 @@ def import_adapter(path: Path, out_dir: str | Path, base: Path | None, family: s
         raise CheckpointError(f"{path}: is a LoRA adapter (peft) without the model that it belongs to. Name that one with --base.")
     settings = _settings(path / ADAPTER_CONFIG)
     backbone = load_backbone(base)
-    config: Any = backbone.config
-    if family is not None and family != config.model_type:
-        raise CheckpointError(f"{base}: holds a {config.model_type} model, not {family}. Name the model that {path} adapts.")
+    own = backbone.config.model_type
+    if family is not None and family != own:
+        raise CheckpointError(f"{base}: holds a {own} model, not {family}. Name the model that {path} adapts.")
     files, tensors = read_adapter_weights(path)
-    encoder, head = split_head({name.removeprefix(WRAPPER): tensor for name, tensor in tensors.items()}, config.model_type)
+    encoder, head = split_head({name.removeprefix(WRAPPER): tensor for name, tensor in tensors.items()}, own)
     tell_head(head, str(path))
     weights = dict(backbone.state_dict())
     layers = _layers(encoder, weights, str(path))
@@ -66,7 +66,7 @@ def import_adapter(path: Path, out_dir: str | Path, base: Path | None, family: s
         weights[f"{layer}.weight"] = _merged(weights[f"{layer}.weight"], layer, parts, settings, str(path))
     logger.info("%s: %s adapter of %d layers, merged into %s", path.name, "DoRA" if settings["use_dora"] else "LoRA", len(layers), base)
     inputs = {"base": base, "adapter": files[0]}
-    provenance = make_provenance("import", inputs, {"family": config.model_type, "format": "peft"})
+    provenance = make_provenance("import", inputs, {"family": own, "format": "peft"})
     write_encoder(out_dir, tensors=weights, like=base, provenance=provenance, where=str(path))
 
 

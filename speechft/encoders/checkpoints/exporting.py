@@ -13,7 +13,7 @@ from torch import Tensor
 from speechft.encoders.checkpoints.names import NameMap
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
 from speechft.encoders.directory.layout import FILES, copy_configuration, load_backbone, read_pretraining_only, read_source_config
-from speechft.encoders.families import fairseq_config, nothing_learnt
+from speechft.encoders.families import SPECIAL_SYMBOLS, check_learned, fairseq_config
 from speechft.errors import CheckpointError, nearest
 from speechft.files.atomic import atomic_directory, atomic_file, scratch_directory
 from speechft.files.output_kinds import EXPORT, PROGRAM
@@ -21,8 +21,6 @@ from speechft.files.outputs import check_file, check_folder
 
 EXPORT_FORMATS = ("fairseq", "s3prl", "transformers")
 _FAIRSEQ_TASKS = {"hubert": "hubert_pretraining", "wav2vec2": "audio_pretraining"}
-SPECIAL_SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>")
-"""What every dictionary of fairseq begins with."""
 
 
 def export_checkpoint(model_dir: str | Path, out: str | Path, format: str = "fairseq") -> None:
@@ -35,7 +33,7 @@ def export_checkpoint(model_dir: str | Path, out: str | Path, format: str = "fai
             upstreams load, for WavLM and DeCoAR 2.0 their own layouts), or "transformers".
 
     Raises:
-        CheckpointError: unknown format, damaged directory, an encoder without learnt weights, or a format that the family or the available
+        CheckpointError: unknown format, damaged directory, an encoder without learned weights, or a format that the family or the available
             tensors do not allow.
     """
     if format not in EXPORT_FORMATS:
@@ -45,7 +43,7 @@ def export_checkpoint(model_dir: str | Path, out: str | Path, format: str = "fai
     with encoder_directory(model_dir) as found:
         if format == "transformers":
             check_folder(out, "export", [model_dir])
-            _refuse_nothing_learnt(load_backbone(found), model_dir)
+            check_learned(load_backbone(found).config.model_type, model_dir, "export")
             _copy_directory(found, Path(out))
             return
         check_file(out, EXPORT, [model_dir])
@@ -62,26 +60,19 @@ def checkpoint_content(model_dir: str | Path, format: str) -> dict[str, Any]:
         CheckpointError: as in `export_checkpoint`.
     """
     backbone = load_backbone(model_dir)
-    _refuse_nothing_learnt(backbone, model_dir)
+    check_learned(backbone.config.model_type, model_dir, "export")
     tensors = {**fairseq_tensors(backbone), **read_pretraining_only(model_dir)}
     source = _complete_source(read_source_config(model_dir), backbone.config, tensors, model_dir)
     return _fairseq_content(source, tensors) if format == "fairseq" else _s3prl_content(source, tensors)
 
 
-def _refuse_nothing_learnt(backbone: torch.nn.Module, model_dir: str | Path) -> None:
-    config: Any = backbone.config
-    if (refusal := nothing_learnt(config.model_type, model_dir, "export")) is not None:
-        raise CheckpointError(refusal)
-
-
-def fairseq_tensors(backbone: torch.nn.Module) -> dict[str, Tensor]:
+def fairseq_tensors(backbone: Any) -> dict[str, Tensor]:
     """The tensors of a backbone under fairseq's names.
 
     Raises:
         CheckpointError: the backbone has a tensor that fairseq does not know.
     """
-    config: Any = backbone.config
-    names = NameMap(config.model_type, getattr(config, "feat_extract_norm", None))
+    names = NameMap(backbone.config.model_type, getattr(backbone.config, "feat_extract_norm", None))
     renamed = {}
     for name, tensor in backbone.state_dict().items():
         target = names.to_fairseq(name)

@@ -18,7 +18,7 @@ from speechft.encoders.checkpoints.transformers_directory import import_director
 from speechft.encoders.checkpoints.weight_files import described_directory, is_adapter
 from speechft.encoders.directory.layout import read_config, write_encoder
 from speechft.encoders.directory.provenance import make_provenance
-from speechft.encoders.families import fairseq_config, get_family, nothing_learnt, transformers_config
+from speechft.encoders.families import check_learned, fairseq_config, get_family, transformers_config
 from speechft.errors import CheckpointError, nearest
 from speechft.files.outputs import check_folder
 
@@ -71,15 +71,9 @@ def import_checkpoint(
     backbone_config = transformers_config(
         checkpoint.family, checkpoint.model_cfg, normalize=checkpoint.normalize, mask_embedding="masked_spec_embed" in backbone
     )
-    logger.info(
-        "%s: %s checkpoint of a %s model, %d tensors: %d of the encoder, %d only for pre-training",
-        path.name,
-        checkpoint.format,
-        checkpoint.family,
-        len(checkpoint.tensors),
-        len(backbone),
-        len(pretraining_only),
-    )
+    counts = (len(backbone), len(pretraining_only))
+    told = "%s: %s checkpoint of a %s model, %d tensors: %d of the encoder, %d only for pre-training"
+    logger.info(told, path.name, checkpoint.format, checkpoint.family, sum(counts), *counts)
     given = {"config": dict(config)} if config else {}
     recipe = {"family": checkpoint.family, "format": checkpoint.format, **given, **stored_in_half(checkpoint.tensors)}
     write_encoder(
@@ -96,8 +90,7 @@ def import_checkpoint(
 def _settings(model_dir: Path) -> dict[str, Any]:
     """The configuration of an encoder directory in fairseq's words, `normalize` included."""
     config = read_config(model_dir)
-    if (refusal := nothing_learnt(config.model_type, model_dir, "start from")) is not None:
-        raise CheckpointError(refusal)
+    check_learned(config.model_type, model_dir, "start from")
     return {**fairseq_config(config), "normalize": bool(getattr(config, "speechft_normalize", False))}
 
 

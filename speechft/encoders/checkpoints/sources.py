@@ -16,26 +16,21 @@ from speechft.encoders.checkpoints.names import NameMap
 from speechft.encoders.checkpoints.transformers_directory import split_head, tell_head
 from speechft.encoders.checkpoints.unpickling import attributes, is_state_dict, load_pickle, plain
 from speechft.encoders.directory.layout import read_tensors
-from speechft.encoders.directory.limits import check_names
 from speechft.encoders.families import LEARNED_FAMILIES, get_family
 from speechft.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
 FORMATS = ("fairseq", "s3prl", "s3prl_run", "wavlm", "decoar2", "state_dict", "transformers")
 _WITHOUT_CONFIGURATION = ("s3prl_run", "decoar2", "state_dict", "transformers")
-# fairseq's models with an encoder of a family inside; but for the first two, they have a head.
+# fairseq's models with an encoder of a family inside; those named otherwise than the family have a head.
 _ARCHITECTURES = {
-    "hubert": "hubert",
-    "wav2vec2": "wav2vec2",
-    "hubert_ctc": "hubert",
-    "hubert_seq2seq": "hubert",
-    "wav2vec_ctc": "wav2vec2",
-    "wav2vec_seq2seq": "wav2vec2",
-    "wav2vec2_ctc": "wav2vec2",
+    **dict.fromkeys(("hubert", "hubert_ctc", "hubert_seq2seq"), "hubert"),
+    **dict.fromkeys(("wav2vec2", "wav2vec_ctc", "wav2vec_seq2seq", "wav2vec2_ctc"), "wav2vec2"),
 }
 _INSIDE = "w2v_model."
 """What fairseq's models with a head put before the names of the encoder, behind the name of their own part."""
 _PREFIXES = ("module.", "model.")
+"""What DistributedDataParallel and s3prl's expert put before the names of all tensors."""
 # Settings of the audio task among the flat arguments of old fairseq checkpoints.
 _TASK_KEYS = ("normalize", "sample_rate", "enable_padding", "max_sample_size", "min_sample_size", "label_rate", "random_crop", "pad_audio")
 
@@ -50,8 +45,8 @@ class Source:
     family: str
     format: str
     tensors: dict[str, Tensor]
-    model_cfg: dict[str, Any]
-    task_cfg: dict[str, Any]
+    model_cfg: dict[str, Any] = field(default_factory=dict)
+    task_cfg: dict[str, Any] = field(default_factory=dict)
     dictionaries: list[dict[str, Any]] = field(default_factory=list)
     sections: dict[str, Any] = field(default_factory=dict)
 
@@ -62,15 +57,7 @@ class Source:
 
     def to_json(self) -> dict[str, Any]:
         """All but the tensors, as `source_config.json` stores it."""
-        return {
-            "schema": 1,
-            "family": self.family,
-            "format": self.format,
-            "model_cfg": self.model_cfg,
-            "task_cfg": self.task_cfg,
-            "dictionaries": self.dictionaries,
-            "sections": self.sections,
-        }
+        return {"schema": 1, **{key: value for key, value in vars(self).items() if key != "tensors"}}
 
 
 def read_source(
@@ -91,7 +78,8 @@ def read_source(
     content = read_tensors(path) if path.suffix == ".safetensors" else load_pickle(path)
     found = detect_format(content)
     if found is None:
-        raise CheckpointError(f"{path}: holds no encoder checkpoint of a known layout{_keys(content)}. Layouts: {', '.join(FORMATS)}.")
+        keys = ", ".join(map(str, list(content)[:8])) if isinstance(content, Mapping) else f"a {type(content).__name__}"
+        raise CheckpointError(f"{path}: holds no encoder checkpoint of a known layout, but {keys}. Layouts: {', '.join(FORMATS)}.")
     if format is not None and format != found:
         raise CheckpointError(f"{path}: is a {found} checkpoint, not {format}. Leave `format` out or name the right one.")
     if found == "transformers" and default is None:
@@ -99,8 +87,7 @@ def read_source(
             f"{path}: holds bare transformers weights. Import the directory that has its config.json beside it, or name the model that it "
             "was fine-tuned from with --base."
         )
-    source = _READERS[found](content, path)
-    check_names(source.tensors, path)
+    source = _read(found, content, path)
     source.family = _settle_family(source, family, path)
     carried = {**source.task_cfg, **source.model_cfg}
     carries_none = not source.model_cfg or source.format in _WITHOUT_CONFIGURATION
@@ -189,63 +176,41 @@ def _complete(source: Source, given: dict[str, Any], path: Path) -> None:
     source.model_cfg.update(given)
 
 
-def _read_s3prl(content: Mapping[str, Any], _path: Path) -> Source:
-    symbols = content.get("dictionaries_symbols") or []
-    return Source(
-        "",
-        "s3prl",
-        dict(content["model_weight"]),
-        plain(attributes(content.get("model_cfg"))),
-        plain(attributes(content.get("task_cfg"))),
-        [{"symbols": [str(symbol) for symbol in dictionary]} for dictionary in symbols],
-    )
+def _read(format: str, content: Mapping[str, Any], path: Path) -> Source:
+    if format == "fairseq":
+        return _read_fairseq(content, path)
+    if format == "s3prl":
+        dictionaries = [{"symbols": [str(symbol) for symbol in symbols]} for symbols in content.get("dictionaries_symbols") or []]
+        model_cfg, task_cfg = (plain(attributes(content.get(key))) for key in ("model_cfg", "task_cfg"))
+        return Source("", format, dict(content["model_weight"]), model_cfg, task_cfg, dictionaries)
+    if format == "wavlm":
+        return Source("", format, dict(content["model"]), plain(attributes(content["cfg"])))
+    if format == "decoar2":
+        return Source("", format, dict(content["model"]))
+    if format == "s3prl_run":
+        if not is_state_dict(content.get("Upstream")):
+            raise CheckpointError(
+                f"{path}: holds no weights of an upstream: it was frozen, so nothing was fine-tuned. Import the upstream's own checkpoint."
+            )
+        tensors = _fairseq_names(content["Upstream"], path)
+        upstream = str(attributes(content.get("Args")).get("upstream", "")).removeprefix("hf_")
+        family = next((name for name in LEARNED_FAMILIES if upstream.startswith(name)), "")
+        return Source(detect_family(list(tensors), {}) or family, format, tensors)
+    return Source("", format, _fairseq_names(content, path))
 
 
-def _read_wavlm(content: Mapping[str, Any], _path: Path) -> Source:
-    return Source("", "wavlm", dict(content["model"]), plain(attributes(content["cfg"])), {})
-
-
-def _read_decoar2(content: Mapping[str, Any], _path: Path) -> Source:
-    return Source("", "decoar2", dict(content["model"]), {}, {})
-
-
-def _read_run(content: Mapping[str, Any], path: Path) -> Source:
-    tensors: Any = content.get("Upstream")
-    if not is_state_dict(tensors):
-        raise CheckpointError(
-            f"{path}: holds no weights of an upstream: it was frozen, so nothing was fine-tuned. Import the upstream's own checkpoint."
-        )
-    tensors = _fairseq_names(_without_prefixes(tensors), path)
-    upstream = str(attributes(content.get("Args")).get("upstream", "")).removeprefix("hf_")
-    family = next((name for name in LEARNED_FAMILIES if upstream.startswith(name)), "")
-    return Source(detect_family(list(tensors), {}) or family, "s3prl_run", tensors, {}, {})
-
-
-def _read_state_dict(content: Mapping[str, Any], _path: Path) -> Source:
-    return Source("", "state_dict", _without_prefixes(content), {}, {})
-
-
-def _read_bare(content: Mapping[str, Any], path: Path) -> Source:
-    return Source("", "transformers", _fairseq_names(_without_prefixes(content), path), {}, {})
-
-
-def _fairseq_names(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Tensors under fairseq's names where they have those of transformers, without a head; unknown names stay, to be refused."""
+def _fairseq_names(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Tensors under fairseq's names, without what wrappers put before all of them and without a head; unknown names stay, to be refused."""
+    for prefix in _PREFIXES:
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     if not any(".attention.k_proj." in name for name in tensors):
-        return tensors
+        return dict(tensors)
     encoder, head = split_head(tensors)
     tell_head(head, str(path))
     mode = "layer" if "feature_extractor.conv_layers.1.layer_norm.weight" in encoder else "group"
     names = NameMap("wavlm", mode)  # whose names are those of all families
     return {names.to_fairseq(name) or name: tensor for name, tensor in encoder.items()}
-
-
-def _without_prefixes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names without what wrappers (DistributedDataParallel, s3prl's expert) put before all of them."""
-    for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return dict(tensors)
 
 
 def _read_fairseq(content: Mapping[str, Any], path: Path) -> Source:
@@ -299,20 +264,3 @@ def _dictionary(state: Mapping[str, Any]) -> dict[str, Any]:
     """Symbols and counts of fairseq's Dictionary, as they are."""
     counts = {"count": [int(count) for count in state["count"]]} if "count" in state else {}
     return {"symbols": [str(symbol) for symbol in state.get("symbols", [])], **counts}
-
-
-_READERS = {
-    "s3prl": _read_s3prl,
-    "wavlm": _read_wavlm,
-    "decoar2": _read_decoar2,
-    "s3prl_run": _read_run,
-    "fairseq": _read_fairseq,
-    "state_dict": _read_state_dict,
-    "transformers": _read_bare,
-}
-
-
-def _keys(content: Any) -> str:
-    if not isinstance(content, Mapping):
-        return f" (its content is a {type(content).__name__})"
-    return f" (its keys: {', '.join(repr(key).strip(chr(39)) for key in list(content)[:8])})"

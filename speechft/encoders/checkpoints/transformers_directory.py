@@ -20,9 +20,9 @@ from speechft.encoders.directory.layout import (
     read_source_config,
     write_encoder,
 )
-from speechft.encoders.directory.limits import check_supported
 from speechft.encoders.directory.provenance import make_provenance
-from speechft.encoders.families import DEFAULT_MASK_PROB, FAMILIES, nothing_learnt
+from speechft.encoders.families import DEFAULT_MASK_PROB, FAMILIES, check_learned
+from speechft.encoders.limits import check_supported
 from speechft.errors import CheckpointError, SpeechFTError
 from speechft.files.structured import read_json
 
@@ -54,8 +54,7 @@ def import_directory(
     if format not in (None, "transformers"):
         raise CheckpointError(f"{path}: is a directory, so its format is transformers, not {format}. Leave `format` out.")
     backbone_config = read_config(path)
-    if (refusal := nothing_learnt(backbone_config.model_type, path, "import")) is not None:
-        raise CheckpointError(refusal)
+    check_learned(backbone_config.model_type, path, "import")
     if family is not None and family != backbone_config.model_type:
         raise CheckpointError(f"{path}: holds a {backbone_config.model_type} model, not {family}. Drop `family` or name the right one.")
     family = str(backbone_config.model_type)

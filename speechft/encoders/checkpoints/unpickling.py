@@ -71,7 +71,7 @@ _ALLOWED = (
 )
 _CLASSES = {name: type(name.rsplit(".", 1)[1], (StandIn,), {"qualified_name": name}) for name in _ALLOWED}
 _DAMAGED = (
-    RuntimeError, EOFError, OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, AssertionError, MemoryError,
+    RuntimeError, EOFError, OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, AssertionError,
 )  # fmt: skip
 """What torch raises for files that are no checkpoints."""
 _MOST_ENTRIES = 1_000_000
@@ -99,18 +99,7 @@ def load_pickle(path: str | Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
         except pickle.UnpicklingError as error:
             raise CheckpointError(_explain(path, str(error))) from None
-        except (
-            RuntimeError,
-            EOFError,
-            OSError,
-            ValueError,
-            TypeError,
-            KeyError,
-            AttributeError,
-            IndexError,
-            AssertionError,
-            RecursionError,
-        ) as error:
+        except _DAMAGED as error:
             raise CheckpointError(f"{path}: damaged or not a torch checkpoint ({_first_line(error)}). Download it again.") from None
 
 
@@ -146,16 +135,10 @@ def _checked_zip(path: Path) -> bool:
     return True
 
 
-def _own_words(message: str) -> str:
-    """What torch says about the file, without its advice to let files run code."""
-    said = [part for part in message.splitlines() if "weights_only" not in part and part.strip()]
-    return said[0].strip() if said else "torch cannot read it"
-
-
 def _explain(path: Path, message: str) -> str:
     found = re.search(r"GLOBAL ([\w.]+)|class ([\w.]+)|global ([\w.]+)", message)
     if found is None:
-        return f"{path}: not a torch checkpoint, or damaged ({_own_words(message)}). Download it again."
+        return f"{path}: not a torch checkpoint, or damaged. Download it again."
     name = next(group for group in found.groups() if group)
     return f"{path}: refused, its pickle names {name}, which is not on the list of harmless classes. {_ISOLATED}"
 

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from speechft.encoders.checkpoints.unpickling import is_state_dict, load_pickle
 from speechft.encoders.directory.layout import CONFIG, WEIGHTS, read_tensors
-from speechft.encoders.directory.limits import check_names
 from speechft.errors import CheckpointError, SpeechFTError, missing_file
 from speechft.files.structured import read_json
 
@@ -86,5 +85,4 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     content = load_pickle(path)
     if not is_state_dict(content):
         raise CheckpointError(f"{path}: is no state dict. Download it again.")
-    check_names(content, path)
     return dict(content)

@@ -8,28 +8,26 @@ waveforms are normalised is `speechft_normalize` in `config.json`; `preprocessor
 from __future__ import annotations
 
 import json
-import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from pydantic import BaseModel, ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from speechft.encoders.checkpoints.source_config import check_source_config
-from speechft.encoders.directory.limits import check_names, check_supported, without_remote_code
 from speechft.encoders.directory.model_card import write_model_card
 from speechft.encoders.directory.provenance import read_provenance
 from speechft.encoders.families import FAMILIES, build_config, get_family
 from speechft.encoders.grouped_convolutions import keep_grouped_convolutions_exact
+from speechft.encoders.limits import check_supported, without_remote_code
 from speechft.errors import CheckpointError, SpeechFTError, missing_file
 from speechft.files.atomic import atomic_directory
 from speechft.files.hashes import sha256_file
 from speechft.files.outputs import check_folder
-from speechft.files.structured import read_json, write_json
+from speechft.files.structured import read_json_mapping, write_json
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -47,7 +45,7 @@ def write_encoder(
     out_dir: str | Path,
     *,
     provenance: Mapping[str, Any],
-    backbone: nn.Module | None = None,
+    backbone: Any = None,
     tensors: Mapping[str, Tensor] | None = None,
     config: Any = None,
     like: str | Path | None = None,
@@ -73,18 +71,16 @@ def write_encoder(
         CheckpointError: weights are missing, not finite or of other names or shapes than the configuration asks for.
     """
     if backbone is not None:
-        tensors, config = backbone.state_dict(), getattr(backbone, "config", None)
-    if tensors is None:
-        raise CheckpointError(f"{out_dir}: nothing to write. Give a backbone or tensors.")
+        tensors, config = backbone.state_dict(), backbone.config
     made_by = str(provenance.get("kind", "encoder"))
     check_folder(out_dir, made_by)
     where = where or str(out_dir)
-    weights = {name: _own_memory(tensor).float() for name, tensor in tensors.items()}
+    weights = {name: _own_memory(tensor).float() for name, tensor in (tensors or {}).items()}
     if like is not None:
         config, pretraining_only, source_config = read_config(Path(like)), read_pretraining_only(like), read_source_config(like)
-    _check_fit(config, {name: tuple(tensor.shape) for name, tensor in weights.items()}, where)
+    _check_fit(config, weights, where)
     extras = {name: _own_memory(tensor) for name, tensor in (pretraining_only or {}).items()}
-    check_finite({**weights, **extras}, where)
+    _check_finite({**weights, **extras}, where)
     with atomic_directory(out_dir, made_by) as temporary:
         save_file(weights, temporary / WEIGHTS, metadata={"format": "pt"})
         save_file(extras, temporary / PRETRAINING_ONLY, metadata={"format": "pt"})
@@ -101,68 +97,48 @@ def _own_memory(tensor: Tensor) -> Tensor:
     return tensor.clone() if is_view else tensor
 
 
-def seal_encoder(
-    model_dir: str | Path, provenance: Mapping[str, Any], name: str | None = None, hashes: Mapping[str, str] | None = None
-) -> None:
-    """Write `provenance.json`, which also records the hashes of the weight files (those in `hashes` are known), and the model card."""
-    model_dir, known = Path(model_dir), hashes or {}
-    files = [file for file in (WEIGHTS, PRETRAINING_ONLY) if (model_dir / file).exists()]
-    outputs = {file: known.get(file) or sha256_file(model_dir / file) for file in files}
+def seal_encoder(model_dir: str | Path, provenance: Mapping[str, Any], name: str | None = None) -> None:
+    """Write `provenance.json`, which also records the hashes of the weight files, and the model card."""
+    model_dir = Path(model_dir)
+    outputs = {file: sha256_file(model_dir / file) for file in (WEIGHTS, PRETRAINING_ONLY) if (model_dir / file).exists()}
     complete = {**provenance, "outputs": outputs}
     write_json(model_dir / PROVENANCE, complete)
     write_model_card(model_dir, complete, name=name)
 
 
-def copy_sidecars(source_dir: str | Path, out_dir: str | Path) -> None:
-    """Copy everything but weights, provenance and model card, for a model of the same architecture."""
-    copy_configuration(source_dir, out_dir)
-    if (Path(source_dir) / PRETRAINING_ONLY).exists():
-        shutil.copyfile(Path(source_dir) / PRETRAINING_ONLY, Path(out_dir) / PRETRAINING_ONLY)
-
-
 def copy_configuration(source_dir: str | Path, out_dir: str | Path) -> None:
     """Copy the JSON files that describe an encoder, without keys that make transformers load code."""
     for file in (CONFIG, PREPROCESSOR, SOURCE_CONFIG):
-        source = Path(source_dir) / file
-        if source.exists():
-            values = _read_object(source)
-            if (plain := without_remote_code(values)) == values:
-                shutil.copyfile(source, Path(out_dir) / file)
-            else:
-                write_json(Path(out_dir) / file, plain)
+        if (Path(source_dir) / file).exists():
+            write_json(Path(out_dir) / file, without_remote_code(_read_object(Path(source_dir) / file)))
 
 
-def check_encoder_directory(model_dir: str | Path) -> None:
-    """Check completeness, recorded hashes, and that the weights fit the configuration and are finite.
+def load_backbone(model_dir: str | Path) -> Any:
+    """Load the transformers model of an encoder directory, float32, on the CPU.
 
     Raises:
-        CheckpointError: names what is wrong.
+        CheckpointError: a file is missing or not what `provenance.json` says, or weights are not finite or do not fit the configuration.
     """
-    load_backbone(model_dir)
-
-
-def load_backbone(model_dir: str | Path) -> nn.Module:
-    """The transformers model of an encoder directory, float32, on the CPU, checked as `check_encoder_directory` says."""
     model_dir = Path(model_dir)
     config = read_config(model_dir)
     check_supported(config.to_dict(), model_dir / CONFIG)
     tensors = read_tensors(model_dir / WEIGHTS)
     check_recorded_hashes(model_dir)
-    _check_fit(config, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, str(model_dir / WEIGHTS))
-    check_finite(tensors, str(model_dir / WEIGHTS))
+    _check_fit(config, tensors, str(model_dir / WEIGHTS))
+    _check_finite(tensors, str(model_dir / WEIGHTS))
     backbone = empty_backbone(config)
     backbone.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=True, assign=True)
     return backbone
 
 
-def empty_backbone(config: Any) -> nn.Module:
+def empty_backbone(config: Any) -> Any:
     """The model of `config` with its tensors on the meta device: names and shapes without memory."""
     family = get_family(config.model_type)
     if getattr(family.model_type, "_supports_sdpa", False):
         config._attn_implementation = "sdpa"
     # Initialisation draws random numbers even where there is nothing to fill; the caller's must not depend on loading a model.
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        backbone: nn.Module = family.model_type(config)
+        backbone = family.model_type(config)
     keep_grouped_convolutions_exact(backbone)
     return backbone
 
@@ -173,17 +149,27 @@ def read_config(model_dir: Path) -> Any:
     Raises:
         CheckpointError: `config.json` is missing, damaged or of another model.
     """
+    values = read_config_values(model_dir)
+    try:
+        return build_config(values["model_type"], {key: value for key, value in values.items() if key != "model_type"})
+    except CheckpointError as error:
+        raise CheckpointError(f"{model_dir / CONFIG}: {error}") from error
+
+
+def read_config_values(model_dir: Path) -> dict[str, Any]:
+    """`config.json` as it is, without keys that name code; `model_type` is a known family.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or of another model.
+    """
     path = model_dir / CONFIG
     if not path.is_file():
         raise CheckpointError(missing_file(path, "to load an encoder", "Name an encoder directory, or import the checkpoint first."))
-    values = _read_json(path)
-    family = values.get("model_type") if isinstance(values, dict) else None
+    values = _read_object(path)
+    family = values.get("model_type")
     if not isinstance(family, str) or family not in FAMILIES:
         raise CheckpointError(f"{path}: model_type {family!r} is no encoder family. Families: {', '.join(FAMILIES)}.")
-    try:
-        return build_config(family, {key: value for key, value in without_remote_code(values).items() if key != "model_type"})
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+    return without_remote_code(values)
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -195,21 +181,8 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     if not Path(path).is_file():
         raise CheckpointError(missing_file(path, "to load weights", "Name an encoder directory, or import the checkpoint first."))
     try:
-        tensors: dict[str, Tensor] = load_file(path)
+        return dict(load_file(path))
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged or not a safetensors file ({error}). {_REMEDY}") from error
-    check_names(tensors, path)
-    return tensors
-
-
-def read_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a safetensors file, without reading the tensors."""
-    if not Path(path).is_file():
-        raise CheckpointError(missing_file(path, "to compare weights", _REMEDY))
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: damaged or not a safetensors file ({error}). {_REMEDY}") from error
 
 
@@ -219,15 +192,44 @@ def read_pretraining_only(model_dir: str | Path) -> dict[str, Tensor]:
     return read_tensors(path) if path.exists() else {}
 
 
+class _Dictionary(BaseModel, extra="allow"):
+    symbols: list[str]
+    count: list[int] | None = None
+
+
+class _Sections(BaseModel, extra="allow"):
+    cfg: dict[str, Any] | None = None
+
+
+class _SourceConfig(BaseModel, extra="allow"):
+    """Form of `source_config.json`, as an import writes it."""
+
+    model_cfg: dict[str, Any] | None = None
+    task_cfg: dict[str, Any] | None = None
+    sections: _Sections | None = None
+    dictionaries: list[_Dictionary] | None = None
+
+
 def read_source_config(model_dir: str | Path) -> dict[str, Any]:
-    """Configuration sections of the source; empty when the directory has none."""
+    """Configuration sections of the source; empty when the directory has none.
+
+    Raises:
+        CheckpointError: a section has another form than an import writes.
+    """
     path = Path(model_dir) / SOURCE_CONFIG
     values = _read_object(path) if path.exists() else {}
-    check_source_config(values, path)
+    try:
+        checked = _SourceConfig.model_validate(values, strict=True)
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors()[0]["loc"]))
+        raise CheckpointError(f"{path}: {place}: {error.errors()[0]['msg']}. {_REMEDY}") from None
+    for dictionary in checked.dictionaries or []:
+        if dictionary.count and len(dictionary.count) != len(dictionary.symbols):
+            raise CheckpointError(f"{path}: a dictionary has not one count for each symbol. {_REMEDY}")
     return values
 
 
-def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
+def _check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
     """Refuse NaN and Inf.
 
     Raises:
@@ -239,46 +241,26 @@ def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
             raise CheckpointError(f"{where}: tensor {name} holds NaN or Inf. The file is damaged or its training diverged.")
 
 
-def _check_fit(config: Any, shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
-    if config is None:
-        raise CheckpointError(f"{where}: no configuration given. Pass a backbone, `config` or `like`.")
-    _check_depth(config, shapes, where)
-    try:
-        expected = {name: tuple(tensor.shape) for name, tensor in empty_backbone(config).state_dict().items()}
-    except Exception as error:  # what is impossible shows in its own way
-        raise CheckpointError(f"{where}: its configuration describes no possible model ({error}). {_REMEDY}") from error
-    compare_shapes(expected, shapes, where)
-
-
-def compare_shapes(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], where: str) -> None:
-    """Refuse any difference in names or shapes.
+def _check_fit(config: Any, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Refuse weights of other names or shapes than a model of `config` has.
 
     Raises:
         CheckpointError: lists up to five differences and their number.
     """
-    problems = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
-    problems += [f"{name} is unexpected" for name in sorted(found.keys() - expected.keys())]
+    try:
+        expected = empty_backbone(config).state_dict()
+    except Exception as error:  # what is impossible shows in its own way
+        raise CheckpointError(f"{where}: its configuration describes no possible model ({error}). {_REMEDY}") from error
+    problems = [f"{name} is missing" for name in sorted(expected.keys() - tensors.keys())]
+    problems += [f"{name} is unexpected" for name in sorted(tensors.keys() - expected.keys())]
     problems += [
-        f"{name} has shape {list(found[name])}, the configuration asks for {list(shape)}"
-        for name, shape in expected.items()
-        if name in found and found[name] != shape
+        f"{name} has shape {list(tensors[name].shape)}, the configuration asks for {list(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in tensors and tensors[name].shape != tensor.shape
     ]
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise CheckpointError(f"{where}: weights and configuration differ: {'; '.join(problems[:5])}{more}.")
-
-
-def _check_depth(config: Any, shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
-    """Refuse another number of transformer layers than the weights have, before a model is built from the configuration."""
-    asked = config.num_hidden_layers
-    held = {int(found[1]) for name in shapes if (found := re.match(r"encoder\.layers\.(\d{1,9})\.", name))}
-    if held != set(range(asked)):
-        first = min(held ^ set(range(asked)))
-        problem = "missing" if first < asked else "unexpected"
-        raise CheckpointError(
-            f"{where}: weights and configuration differ: encoder.layers.{first} is {problem}, num_hidden_layers is {asked}. "
-            "Take weights and configuration of one model."
-        )
 
 
 def check_recorded_hashes(model_dir: Path) -> None:
@@ -302,19 +284,10 @@ def check_recorded_hashes(model_dir: Path) -> None:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    values = _read_json(path)
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path}: holds no JSON object. {_REMEDY}")
-    return values
-
-
-def _read_json(path: Path) -> Any:
     try:
-        return read_json(path)
+        return read_json_mapping(path)
     except SpeechFTError as error:
         raise CheckpointError(str(error)) from error
-    except RecursionError:
-        raise CheckpointError(f"{path}: is nested too deeply for a configuration. {_REMEDY}") from None
 
 
 def _plain_config(config: Any) -> dict[str, Any]:

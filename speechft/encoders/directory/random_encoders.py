@@ -8,11 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from speechft.encoders.checkpoints.exporting import SPECIAL_SYMBOLS
 from speechft.encoders.directory.layout import write_encoder
 from speechft.encoders.directory.provenance import make_provenance
-from speechft.encoders.families import fairseq_config, get_family, nothing_learnt, parse_conv_layers, transformers_config
-from speechft.errors import CheckpointError
+from speechft.encoders.families import (
+    SPECIAL_SYMBOLS,
+    check_learned,
+    fairseq_config,
+    get_family,
+    parse_conv_layers,
+    transformers_config,
+)
 
 # Kernels and strides of the published models with 32 channels.
 _SIZES: dict[str, Any] = {
@@ -71,8 +76,7 @@ def random_encoder(family: str, out_dir: str | Path, seed: int = 0, *, normalize
     Raises:
         CheckpointError: unknown family, one without weights, or sizes that the family cannot have.
     """
-    if (refusal := nothing_learnt(family, out_dir, "draw")) is not None:
-        raise CheckpointError(refusal)
+    check_learned(family, out_dir, "draw")
     model_cfg = {**_SIZES, **_EXTRA_SIZES.get(family, {}), **sizes}
     config = transformers_config(family, model_cfg, normalize=normalize, mask_embedding=True)
     with torch.random.fork_rng(devices=[]):

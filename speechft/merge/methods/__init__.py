@@ -8,7 +8,6 @@ from typing import Any
 from speechft.errors import ConfigError, MergeError, nearest
 from speechft.merge.methods.base import MergeMethod
 from speechft.merge.methods.dare import DareMerge
-from speechft.merge.methods.fisher import FisherMerge
 from speechft.merge.methods.linear import LinearMerge
 from speechft.merge.methods.model_stock import ModelStockMerge
 from speechft.merge.methods.slerp import SlerpMerge
@@ -17,7 +16,7 @@ from speechft.merge.methods.ties import TiesMerge
 from speechft.recipes.values import validate
 
 METHODS: dict[str, type[MergeMethod]] = {
-    method.name: method for method in (LinearMerge, TaskArithmeticMerge, TiesMerge, DareMerge, SlerpMerge, ModelStockMerge, FisherMerge)
+    method.name: method for method in (LinearMerge, TaskArithmeticMerge, TiesMerge, DareMerge, SlerpMerge, ModelStockMerge)
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from speechft.errors import MergeError
@@ -12,7 +11,7 @@ from speechft.recipes.values import Strict
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from speechft.merge.models import OpenModels, Piece
+    from speechft.merge.models import Models, Piece
 
 
 class MergeMethod(ABC):
@@ -45,15 +44,6 @@ class MergeMethod(ABC):
         """The order of the fine-tuned models has no meaning; the engine then fixes it, so that it cannot change even the rounding."""
         return True
 
-    @property
-    def files(self) -> dict[str, Path]:
-        """Further files that decide the result: role -> file; their hashes go into the provenance."""
-        return {}
-
-    def settings(self) -> dict[str, object]:
-        """The parameters as plain JSON, for the provenance; without paths, which `files` has."""
-        return self.parameters.model_dump(mode="json")
-
     @classmethod
     def takes(cls, count: int) -> bool:
         """Whether it can merge that many fine-tuned models."""
@@ -69,15 +59,8 @@ class MergeMethod(ABC):
             wanted = str(self.fewest) if self.most == self.fewest else f"at least {self.fewest}"
             raise MergeError(f"Merge method {self.name!r} takes {wanted} fine-tuned model{'s' * (wanted != '1')}, got {count}.")
 
-    def prepare(self, models: OpenModels) -> None:  # noqa: B027 - most methods need not look
-        """Look at the models before any result is computed; called once, after all checks.
-
-        Raises:
-            MergeError: the models or further files do not allow this merge.
-        """
-
-    def close(self) -> None:  # noqa: B027 - most methods open nothing
-        """Let go of what `prepare` opened."""
+    def prepare(self, models: Models) -> None:  # noqa: B027 - most methods need not look
+        """Look at the models before any result is computed; called once, after all checks."""
 
     @abstractmethod
     def target(self, piece: Piece) -> Tensor:
@@ -90,20 +73,8 @@ class MergeMethod(ABC):
         """A part of the way from the base to `target`; the engine deals with alpha 0 and 1 itself.
 
         Steps start from the nearer end and are subtracted: x - 0 is x bit for bit, while -0.0 + 0 is +0.0. So values that both ends share
-        stay as they are without being looked for, which would take longer than all the rest.
+        stay as they are.
         """
-        import torch
-
         near, far, way = (piece.base, target, alpha) if abs(alpha) < 0.5 else (target, piece.base, 1.0 - alpha)
-        away = torch.sub(near, far) if way > 0 else torch.sub(far, near)
-        return torch.sub(near, away, alpha=abs(way), out=away)
-
-
-def check_weights(name: str, weights: tuple[float, ...] | None, count: int) -> None:
-    """Refuse weights that are not one for each of `count` fine-tuned models.
-
-    Raises:
-        MergeError: see above.
-    """
-    if weights is not None and len(weights) != count:
-        raise MergeError(f"Merge method {name!r}: weights has {len(weights)} values for {count} fine-tuned models. Give one for each.")
+        away = near - far if way > 0 else far - near
+        return near.sub(away, alpha=abs(way))

@@ -40,10 +40,6 @@ class DareMerge(MergeMethod):
 
     parameters: Parameters
 
-    def __init__(self, parameters: Strict) -> None:
-        super().__init__(parameters)
-        self._generators: list[torch.Generator] = []
-
     def target(self, piece: Piece) -> Tensor:
         """The combination of what is left, rescaled."""
         import torch

@@ -14,10 +14,10 @@ def running_mean(tensors: Iterable[Tensor]) -> Tensor:
 
     mean_k = mean_{k-1} + (x_k - mean_{k-1}) / k.
     """
-    mean: Tensor | None = None
-    for count, tensor in enumerate(tensors, start=1):
-        mean = tensor if mean is None else mean.add_(tensor.sub_(mean).div_(count))
-    assert mean is not None, "the engine never calls a method without a fine-tuned model"
+    first, *others = tensors
+    mean = first
+    for count, tensor in enumerate(others, start=2):
+        mean.add_(tensor.sub_(mean).div_(count))
     return mean
 
 

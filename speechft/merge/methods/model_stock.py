@@ -10,7 +10,7 @@ from speechft.merge.methods.means import running_mean
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from speechft.merge.models import OpenModels, Piece
+    from speechft.merge.models import Models, Piece
 
 
 class ModelStockMerge(MergeMethod):
@@ -26,7 +26,7 @@ class ModelStockMerge(MergeMethod):
     summary = "theta0 + alpha * t * mean(theta_i - theta0), t = N cos / (1 + (N - 1) cos), cos between the task vectors of each tensor"
     fewest = 2
 
-    def prepare(self, models: OpenModels) -> None:
+    def prepare(self, models: Models) -> None:
         """Find the ratio t of each tensor."""
         self._ratios = {name: _ratio(models, name) for name in models.names}
 
@@ -38,7 +38,7 @@ class ModelStockMerge(MergeMethod):
         return torch.where(mean == piece.base, piece.base, torch.lerp(piece.base, mean, self._ratios[piece.name]))
 
 
-def _ratio(models: OpenModels, name: str) -> float:
+def _ratio(models: Models, name: str) -> float:
     """The ratio t of one tensor, from 0 to 1; 0 where nothing changed."""
     import torch
 

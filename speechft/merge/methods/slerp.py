@@ -10,7 +10,7 @@ from speechft.merge.methods.base import MergeMethod
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from speechft.merge.models import OpenModels, Piece
+    from speechft.merge.models import Models, Piece
 
 _NEARLY_STRAIGHT = 1e-6
 """Angles (radians) below which arc and chord differ by less than float32 can tell (angle squared / 8)."""
@@ -28,7 +28,7 @@ class SlerpMerge(MergeMethod):
     summary = "(sin((1 - alpha) w) * theta0 + sin(alpha w) * theta') / sin(w), w the angle between the tensors"
     most = 1
 
-    def prepare(self, models: OpenModels) -> None:
+    def prepare(self, models: Models) -> None:
         """Measure the angle of each tensor."""
         self._angles = {name: _angle(models, name) for name in models.names}
 
@@ -45,7 +45,7 @@ class SlerpMerge(MergeMethod):
         return piece.base.mul(near).add_(target, alpha=far)
 
 
-def _angle(models: OpenModels, name: str) -> float:
+def _angle(models: Models, name: str) -> float:
     """Angle in radians between a tensor of the base and of the fine-tuned model, exact for small angles too; 0 if one of them is zero."""
     square = inner = distance = 0.0  # |a|^2, a.d and |d|^2 of the change d
     for piece in models.pieces(name):

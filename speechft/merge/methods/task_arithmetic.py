@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, FiniteFloat
 
-from speechft.merge.methods.base import MergeMethod, check_weights
+from speechft.errors import MergeError
+from speechft.merge.methods.base import MergeMethod
 from speechft.recipes.values import Strict
 
 if TYPE_CHECKING:
@@ -37,16 +38,18 @@ class TaskArithmeticMerge(MergeMethod):
     def check_count(self, count: int) -> None:
         """See MergeMethod; there must be a weight for each model."""
         super().check_count(count)
-        check_weights(self.name, self.parameters.weights, count)
+        weights = self.parameters.weights
+        if weights is not None and len(weights) != count:
+            raise MergeError(
+                f"Merge method {self.name!r}: weights has {len(weights)} values for {count} fine-tuned models. Give one for each."
+            )
 
     def target(self, piece: Piece) -> Tensor:
         """The base plus the weighted sum."""
-        import torch
-
         weights = self.parameters.weights or (1.0,) * len(piece.finetuned)
         if weights == (1.0,):
             return piece.finetuned[0]
-        total = torch.zeros_like(piece.base)
+        total = piece.base.new_zeros(piece.base.shape)
         for weight, model in zip(weights, piece.finetuned, strict=True):
             total.add_(model.sub_(piece.base), alpha=weight)
-        return torch.where(total == 0, piece.base, piece.base + total)
+        return (piece.base + total).where(total != 0, piece.base)

@@ -22,7 +22,7 @@ from speechft.encoders.directory.layout import (
     seal_encoder,
 )
 from speechft.encoders.directory.provenance import make_provenance, read_provenance
-from speechft.encoders.families import nothing_learnt
+from speechft.encoders.families import check_learned
 from speechft.errors import CheckpointError
 from speechft.files.atomic import atomic_directory
 from speechft.files.hashes import sha256_file
@@ -53,8 +53,7 @@ def store_encoder(model_dir: str | Path, out_dir: str | Path, dtype: str = "fp16
 
 
 def _store(source: Path, out: Path, dtype: str) -> None:
-    if (refusal := nothing_learnt(read_config(source).model_type, source, "store")) is not None:
-        raise CheckpointError(refusal)
+    check_learned(read_config(source).model_type, source, "store")
     load_backbone(source)  # for its checks
     with atomic_directory(out, "store") as temporary:
         copy_configuration(source, temporary)

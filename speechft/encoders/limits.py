@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from speechft.errors import CheckpointError
 
-MOST_LAYERS = 1_000
+MOST_LAYERS = 100
 LARGEST_SIZE = 1_000_000
 """Of a width, a kernel, a table: far above every published encoder, and small enough to describe a model without memory."""
 LONGEST_LIST = 100
@@ -22,8 +22,6 @@ _UNSUPPORTED = {
     "adapter_attn_dim": "adapter layers in the transformer",
     "conv_pos_batch_norm": "batch-normalized positional convolutions",
 }
-REMOTE_CODE = ("auto_map", "trust_remote_code", "custom_pipelines")
-"""Keys of configurations that make transformers load code of a repository."""
 
 
 def check_sizes(values: Mapping[str, Any]) -> None:
@@ -56,16 +54,5 @@ def check_supported(values: Mapping[str, Any], where: object) -> None:
 
 
 def without_remote_code(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without the keys that name code."""
-    return {key: value for key, value in values.items() if key not in REMOTE_CODE}
-
-
-def check_names(names: Iterable[object], where: object) -> None:
-    """Refuse names of tensors that a terminal would take for commands.
-
-    Raises:
-        CheckpointError: shows the first such name, escaped.
-    """
-    for name in names:
-        if not (isinstance(name, str) and name.isprintable()):
-            raise CheckpointError(f"{where}: a tensor is named {name!r}, which no encoder has. Download the file again.")
+    """A configuration without the keys that make transformers load code of a repository."""
+    return {key: value for key, value in values.items() if key not in ("auto_map", "trust_remote_code", "custom_pipelines")}

@@ -6,11 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from speechft.merge.stream import TensorReader, TensorWriter
+from speechft.merge.tensors import TensorReader, TensorWriter
 
 TENSORS = {
     "z.half": torch.arange(3).half(),
@@ -26,9 +25,11 @@ TENSORS = {
 
 
 def copy(source, target):
-    with TensorReader(source) as reader, TensorWriter(target, reader.tensors) as writer:
-        for name in writer.order:
-            writer.write(name, reader.read(name))
+    reader = TensorReader(source)
+    writer = TensorWriter(target, reader.tensors)
+    for name in writer.order:
+        writer.append(name, reader.piece(name, 0, reader.tensors[name].size))
+    writer.close()
 
 
 def test_every_dtype_and_shape_survives(tmp_path):
@@ -50,15 +51,6 @@ def test_tensors_are_aligned_to_their_elements(tmp_path):
     assert header.pop("__metadata__") == {"format": "pt"}
     for name, entry in header.items():
         assert (8 + length + entry["data_offsets"][0]) % TENSORS[name].element_size() == 0
-
-
-def test_a_tensor_out_of_turn_is_a_mistake_of_the_caller(tmp_path):
-    save_file(TENSORS, tmp_path / "in.safetensors")
-    with TensorReader(tmp_path / "in.safetensors") as reader:
-        with pytest.raises(ValueError, match="is not the next one"), TensorWriter(tmp_path / "out.safetensors", reader.tensors) as writer:
-            writer.write("flags", reader.read("flags"))
-        with pytest.raises(ValueError, match="9 announced tensors were not written"), TensorWriter(tmp_path / "out", reader.tensors):
-            pass
 
 
 MEASURE = """
