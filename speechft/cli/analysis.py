@@ -30,7 +30,7 @@ def analyse(
     """
     use_threads(threads)
     use_gpus(gpus)
-    from speechft.analysis import analyse as run
+    from speechft.analysis.engine import analyse as run
     from speechft.analysis.result import AnalysisResult
     from speechft.recipes.tables import AnalysisRecipe
     from speechft.recipes.values import load_recipe
@@ -54,7 +54,7 @@ def similarity(
 
     Example: `speechft similarity results/recipes/analysis_tables/features.json results/analysis/features/*/*/*.json --out tables`
     """
-    from speechft.analysis import build_analysis
+    from speechft.analysis.report import build_analysis
     from speechft.recipes.tables import AnalysisTableRecipe
     from speechft.recipes.values import load_recipe
 

@@ -33,7 +33,8 @@ def tables(
     """
     from speechft.recipes.tables import TableRecipe
     from speechft.recipes.values import load_recipe
-    from speechft.tables import build_experiment, build_table
+    from speechft.tables.build import build_table
+    from speechft.tables.experiment import build_experiment
 
     if source.suffix in (".yaml", ".yml"):
         if cells and len(cells) > 1:
@@ -60,7 +61,7 @@ def differences(
     """
     from speechft.recipes.tables import TableRecipe
     from speechft.recipes.values import load_recipe
-    from speechft.tables import build_differences
+    from speechft.tables.differences import build_differences
 
     build_differences(load_recipe(TableRecipe, recipe), cells, out, figures or out, recipe.stem)
     say((out / f"{recipe.stem}.md").read_text(encoding="utf-8"))
@@ -78,7 +79,7 @@ def figure(
     """
     from speechft.recipes.tables import TableRecipe
     from speechft.recipes.values import load_recipe
-    from speechft.tables import build_figure
+    from speechft.tables.figure import build_figure
 
     build_figure(load_recipe(TableRecipe, recipe), cells, out)
 
@@ -96,7 +97,7 @@ def curve(
     """
     from speechft.recipes.tables import CurveRecipe
     from speechft.recipes.values import load_recipe
-    from speechft.tables import build_curve
+    from speechft.tables.curve import build_curve
 
     build_curve(load_recipe(CurveRecipe, recipe), cells, out, figures or out, recipe.stem)
     say((out / f"{recipe.stem}.md").read_text(encoding="utf-8"))

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from speechft.cli import app
 from speechft.errors import TableError
 from speechft.experiment.schema import load_experiment
-from speechft.tables import build_experiment
+from speechft.tables.experiment import build_experiment
 
 PUBLISHED = ROOT / "config/published.csv"
 ABSENT = (
