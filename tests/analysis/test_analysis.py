@@ -267,7 +267,7 @@ def test_command_line(models, corpus, tmp_path):
     assert shown.exit_code == 0, shown.output
     assert "weights moved by" in shown.stdout
     (tmp_path / "features.json").write_text(RECIPE.model_dump_json())
-    arguments = ["similarity", str(tmp_path / "features.json"), str(tmp_path / "r.json"), "--out", str(tmp_path / "t")]
+    arguments = ["report", "similarity", str(tmp_path / "features.json"), str(tmp_path / "r.json"), "--out", str(tmp_path / "t")]
     shown = CliRunner().invoke(app, [*arguments, "--figures", str(tmp_path / "f")])
     assert shown.exit_code == 0, shown.output
     assert "# What fine-tuning did" in shown.stdout
@@ -279,7 +279,8 @@ def test_tables_of_analyses_are_made_without_torch(results, tmp_path):
     (tmp_path / "features.json").write_text(RECIPE.model_dump_json())
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch/__init__.py").write_text("raise ImportError('no torch')")
-    command = [sys.executable, "-m", "speechft.cli", "similarity", tmp_path / "features.json", *results.iterdir(), "--out", tmp_path / "t"]
+    command = [sys.executable, "-m", "speechft.cli", "report", "similarity", tmp_path / "features.json", *results.iterdir()]
+    command += ["--out", tmp_path / "t"]
     done = subprocess.run(
         list(map(str, command)), env={"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{tmp_path}:{ROOT}"}, capture_output=True, text=True
     )

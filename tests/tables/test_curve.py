@@ -133,7 +133,8 @@ def test_nothing_is_written_when_a_cell_is_broken(recipe, cells, tmp_path):
 
 def test_command_line(recipe, cells, tmp_path):
     (tmp_path / "c.json").write_text(recipe.model_dump_json())
-    arguments = ["curve", str(tmp_path / "c.json"), *map(str, cells), "--out", str(tmp_path / "t"), "--figures", str(tmp_path / "f")]
+    arguments = ["report", "alpha", str(tmp_path / "c.json"), *map(str, cells), "--out", str(tmp_path / "t")]
+    arguments += ["--figures", str(tmp_path / "f")]
     shown = CliRunner().invoke(app, arguments)
     assert shown.exit_code == 0, shown.output
     assert shown.stdout.startswith(MARKDOWN)

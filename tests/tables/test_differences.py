@@ -203,7 +203,7 @@ def test_all_tables_of_an_experiment(experiment, tmp_path):
 
 def test_command_line(recipe, cells, tmp_path):
     (tmp_path / "t.json").write_text(recipe().model_dump_json())
-    result = CliRunner().invoke(app, ["differences", str(tmp_path / "t.json"), *map(str, cells), "--out", str(tmp_path / "out")])
+    result = CliRunner().invoke(app, ["report", "differences", str(tmp_path / "t.json"), *map(str, cells), "--out", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     assert "-4.67 ± 1.56" in result.output
     assert (tmp_path / "out/t.png").stat().st_size > 10_000
