@@ -33,12 +33,8 @@ def build_analysis(
 ) -> Found:
     """Write `{name}.csv` and `.md` into `out_dir`, `{name}.png` and `.svg` into `figures_dir`, each complete or not at all.
 
-    Args:
-        recipe: the rows.
-        results: files of `speechft analyse`. Those that do not exist show as pending; other models are ignored.
-        out_dir: folder, made when missing.
-        figures_dir: folder, made when missing; None for no figure.
-        name: of the files.
+    `results` are files of `speechft analyse`. Those that do not exist show as pending; other models are ignored. Without `figures_dir`
+    there is no figure.
 
     Raises:
         AnalysisError: a file is malformed, or two are about the same model.

@@ -11,6 +11,9 @@ import typer
 from speechft.cli.options import EVALUATION, AsJson, Gpus, Out, Recipe, Threads, WorkDir, app, use_gpus, use_threads
 from speechft.cli.terminal import say
 from speechft.errors import ConfigError
+from speechft.recipes.evaluation import EvaluationRecipe
+from speechft.recipes.tables import AnalysisRecipe
+from speechft.recipes.values import load_recipe
 
 
 @app.command(rich_help_panel=EVALUATION)
@@ -33,8 +36,6 @@ def evaluate(
     """
     if out is None and not dry_run:
         raise typer.BadParameter("`speechft evaluate` needs --out FILE.json, or --dry-run")
-    from speechft.recipes.evaluation import EvaluationRecipe
-    from speechft.recipes.values import load_recipe
 
     chosen = load_recipe(EvaluationRecipe, recipe) if recipe else None
     if chosen and chosen.task != task:
@@ -78,8 +79,6 @@ def analyse(
     use_gpus(gpus)
     from speechft.analysis.engine import analyse as run
     from speechft.analysis.result import AnalysisResult
-    from speechft.recipes.tables import AnalysisRecipe
-    from speechft.recipes.values import load_recipe
 
     value = run(start, model, manifests, out, load_recipe(AnalysisRecipe, recipe) if recipe else None, name)
     if as_json:

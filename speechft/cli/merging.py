@@ -9,6 +9,8 @@ import typer
 
 from speechft.cli.options import TRAINING, Out, Recipe, app
 from speechft.cli.terminal import say
+from speechft.recipes.merging import MergeRecipe
+from speechft.recipes.values import load_recipe
 
 _ALPHA = "Weight of the fine-tuned side, or several at once: 0:1:0.1 or 0,0.25,1. 0.25 unless a recipe says otherwise."
 
@@ -37,8 +39,6 @@ def merge(
     """
     from speechft.merge import merge as run
     from speechft.merge import merge_family
-    from speechft.recipes.merging import MergeRecipe
-    from speechft.recipes.values import load_recipe
 
     chosen = load_recipe(MergeRecipe, recipe) if recipe else MergeRecipe()
     options: dict[str, Any] = {

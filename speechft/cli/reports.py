@@ -12,6 +12,8 @@ import typer
 
 from speechft.cli.options import HELP, REPORTS, Out, app
 from speechft.cli.terminal import say
+from speechft.recipes.tables import AnalysisTableRecipe, CurveRecipe, TableRecipe
+from speechft.recipes.values import load_recipe
 
 report = typer.Typer(
     help="Show results: tables, figures and curves.\n\nExample: `speechft report table config/paper.yaml --out tables`",
@@ -45,9 +47,6 @@ def table(
 
     Example: `speechft report table results/recipes/tables/hubert.json results/cells/hubert_mini/*/*/*.json --out tables`
     """
-    from speechft.recipes.tables import TableRecipe
-    from speechft.recipes.values import load_recipe
-
     if source.suffix in (".yaml", ".yml"):
         from speechft.tables.experiment import build_experiment
 
@@ -70,8 +69,6 @@ def differences(recipe: TableFile, cells: Cells, out: Out, figures: Figures = No
 
     Example: `speechft report differences results/recipes/tables/hubert.json results/cells/hubert_mini/*/*/*.json --out differences`
     """
-    from speechft.recipes.tables import TableRecipe
-    from speechft.recipes.values import load_recipe
     from speechft.tables.differences import build_differences
 
     build_differences(load_recipe(TableRecipe, recipe), cells, out, figures or out, recipe.stem)
@@ -84,8 +81,6 @@ def figure(recipe: TableFile, cells: Cells, out: Out) -> None:
 
     Example: `speechft report figure results/recipes/tables/supervised.json results/cells/hubert_base/*/*/*.json --out supervised.png`
     """
-    from speechft.recipes.tables import TableRecipe
-    from speechft.recipes.values import load_recipe
     from speechft.tables.figure import build_figure
 
     build_figure(load_recipe(TableRecipe, recipe), cells, out)
@@ -99,8 +94,6 @@ def alpha(
 
     Example: `speechft report alpha results/recipes/curves/alpha.json results/cells/hubert_base/*/*/*.json --out results/tables`
     """
-    from speechft.recipes.tables import CurveRecipe
-    from speechft.recipes.values import load_recipe
     from speechft.tables.curve import build_curve
 
     build_curve(load_recipe(CurveRecipe, recipe), cells, out, figures or out, recipe.stem)
@@ -134,8 +127,6 @@ def similarity(
     Example: `speechft report similarity results/recipes/analysis_tables/features.json results/analysis/features/*/*/*.json --out tables`
     """
     from speechft.analysis.report import build_analysis
-    from speechft.recipes.tables import AnalysisTableRecipe
-    from speechft.recipes.values import load_recipe
 
     build_analysis(load_recipe(AnalysisTableRecipe, recipe), results, out, figures or out, recipe.stem)
     _show(out, recipe)

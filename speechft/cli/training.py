@@ -8,6 +8,9 @@ from typing import Annotated
 import typer
 
 from speechft.cli.options import TRAINING, Gpus, Out, Recipe, Threads, WorkDir, app, use_gpus, use_threads
+from speechft.recipes.finetuning import FinetuneRecipe
+from speechft.recipes.pretraining import ContinuedPretrainRecipe, PretrainRecipe
+from speechft.recipes.values import load_recipe, validate
 
 Corpora = Annotated[list[Path], typer.Argument(help="Folders of manifests; training audio is their train splits.")]
 TargetsFrom = Annotated[Path | None, typer.Option("--targets-from", help="Encoder directory for a recipe's `targets: {layer: ...}`.")]
@@ -28,9 +31,6 @@ def pretrain(
 
     Example: `speechft pretrain manifests/speech --recipe pretrain.json --out models/my_hubert`
     """
-    from speechft.recipes.pretraining import PretrainRecipe
-    from speechft.recipes.values import load_recipe
-
     chosen = load_recipe(PretrainRecipe, recipe) if recipe else PretrainRecipe()
     use_gpus(gpus)
     use_threads(threads)
@@ -54,9 +54,6 @@ def continue_(
 
     Example: `speechft continue models/hubert_base manifests/aishell3 --recipe continue.json --out models/hubert_mandarin`
     """
-    from speechft.recipes.pretraining import ContinuedPretrainRecipe
-    from speechft.recipes.values import load_recipe
-
     chosen = load_recipe(ContinuedPretrainRecipe, recipe) if recipe else ContinuedPretrainRecipe()
     use_gpus(gpus)
     use_threads(threads)
@@ -84,9 +81,6 @@ def finetune(
 
     Example: `speechft finetune models/hubert_base manifests/voxceleb1 --like sid --out models/stable_ft`
     """
-    from speechft.recipes.finetuning import FinetuneRecipe
-    from speechft.recipes.values import load_recipe, validate
-
     if like and recipe:
         raise typer.BadParameter('give --recipe or --like; a recipe file can say "like" too')
     if not like and not recipe:

@@ -28,13 +28,8 @@ def arrange(
 ) -> Table:
     """Put cells where the recipe wants them; cells of other models and tasks are ignored.
 
-    Args:
-        recipe: what the table shows.
-        cells: result cells.
-        published: numbers to show beside ours; None shows none, whatever the recipe names.
-        name: of the table.
-        scores: whether to append columns of scores over tasks.
-        reasons: why cells are pending, by encoder/finetuning/method/task.
+    Without `published` no published numbers are shown, whatever the recipe names; without `scores` no scores over tasks. `reasons` says
+    why cells are pending, by encoder/finetuning/method/task.
 
     Raises:
         TableError: the recipe names a task without metrics or a published table that does not exist, or the cells of one row were

@@ -41,18 +41,8 @@ def build_curve(
 ) -> Table:
     """Write `{name}.csv` and `.md` into `out_dir`, `{name}.png` and `.svg` into `figures_dir`, each complete or not at all.
 
-    Rows are alphas, columns the metrics of the recipe's tasks, then SUPERB_S (and SUPERB_FULL) where it has all their tasks.
-
-    Args:
-        recipe: what the curve shows.
-        cells: cell files, as for `build_table`.
-        out_dir: folder, made when missing.
-        figures_dir: folder, made when missing; None for no figure.
-        name: of the files.
-        reasons: why cells are pending, by encoder/finetuning/method/task.
-
-    Raises:
-        TableError: a cell is malformed, cells contradict each other, a task has no metric here.
+    Rows are alphas, columns the metrics of the recipe's tasks, then SUPERB_S (and SUPERB_FULL) where it has all their tasks. Arguments
+    and errors are those of `build_table`; without `figures_dir` there is no figure.
     """
     check_shown(out_dir, figures_dir, name, (".md",), CURVE, cells)
     rows = TableRecipe(title=recipe.title, note=recipe.note, rows=recipe.points, tasks=recipe.tasks, command=recipe.command)

@@ -30,12 +30,8 @@ def build_differences(
 ) -> Table:
     """Write `{name}.csv`, `.md`, `.tex`, `.html` into `out_dir`, `{name}.png`, `.svg` into `figures_dir`, each complete or not at all.
 
-    Args:
-        recipe: of the table; its `differences` name the rows to compare.
-        cells: cell files, as for `build_table`.
-        out_dir: folder, made when missing; another one than that of the table.
-        figures_dir: the same for the figure; None for no figure.
-        name: of the table and these files.
+    The recipe is that of the table; its `differences` name the rows to compare. Neither folder may be that of the table itself. Without
+    `figures_dir` there is no figure.
 
     Raises:
         TableError: the recipe compares no rows, or see `build_table`.

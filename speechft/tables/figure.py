@@ -33,11 +33,6 @@ def build_figure(recipe: TableRecipe, cells: Sequence[str | Path], out_png: str 
     A point is the mean over seeds, a bar its 95 % interval, the dashed line the pre-trained encoder of the same group of rows. The same
     cells give the same bytes with the same matplotlib. Published numbers are not drawn.
 
-    Args:
-        recipe: of the table.
-        cells: cell files; missing ones show as pending.
-        out_png: the raster file, 200 dpi.
-
     Raises:
         TableError: see `build_table`.
     """

@@ -30,11 +30,7 @@ def write_table(table: Table, out_dir: str | Path, name: str, csv: str) -> None:
 def entry_text(column: Column, row: int, escape: Callable[[str], str], bold: str) -> str:
     """One entry: `**96.92 ± 0.11** (96.59, +0.33)`; a published number at second hand has a mark.
 
-    Args:
-        column: its column.
-        row: its row.
-        escape: plain text -> the format.
-        bold: the format's bold, with {} for the text.
+    `escape` turns plain text into the format, `bold` is the format's bold with {} for the text.
     """
     entry, metric = column.entries[row], column.metric
     if entry.mean is None:
