@@ -53,3 +53,4 @@ rule all:
     default_target: True
     input:
         flow.targets(),
+    localrule: True

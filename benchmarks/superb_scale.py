@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from speechft.tables import load_published
 from speechft.tables.metrics import METRICS
+from speechft.tables.published import load_published
 from speechft.tables.scores import SUPERB_FULL_NORMALISERS, SUPERB_FULL_TASKS, SUPERB_S_TASKS, Normaliser, superb_full_score
 
 PUBLISHED = Path(__file__).parents[1] / "config/published.csv"

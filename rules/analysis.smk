@@ -1,10 +1,6 @@
 # What fine-tuning did to an encoder: weight deviation and feature similarity, one file a model; then a table and a figure.
 
 
-localrules:
-    similarity,
-
-
 rule analyse:
     input:
         recipe=f"{RESULTS}/recipes/analysis/{{analysis}}.json",
@@ -15,8 +11,6 @@ rule analyse:
         update(f"{RESULTS}/analysis/{{analysis}}/{{encoder}}/{{finetuning}}/{{method}}.json"),
     log:
         f"{RESULTS}/logs/analysis/{{analysis}}/{{encoder}}/{{finetuning}}/{{method}}.log",
-    conda:
-        "../envs/speechft.yaml"
     threads: flow.resources("evaluate").threads
     resources:
         mem_mb=flow.memory("evaluate"),
@@ -34,16 +28,16 @@ rule analyse:
 rule similarity:
     input:
         recipe=f"{RESULTS}/recipes/analysis_tables/{{analysis}}.json",
-        results=lambda wildcards: flow.analysis_results(wildcards.analysis),
+        results=lambda wildcards: flow.analysis_results(**wildcards),
     output:
         multiext(f"{RESULTS}/tables/{{analysis}}", ".csv", ".md"),
-        multiext(f"{RESULTS}/figures/{{analysis}}", ".png", ".svg"),
+        report(f"{RESULTS}/figures/{{analysis}}.png", caption="report/similarity.rst", category="Analyses", labels={"figure": "{analysis}"}),
+        f"{RESULTS}/figures/{{analysis}}.svg",
     log:
         f"{RESULTS}/logs/similarity/{{analysis}}.log",
-    conda:
-        "../envs/speechft.yaml"
+    localrule: True
     params:
         tables=subpath(output[0], parent=True),
         figures=subpath(output[2], parent=True),
     shell:
-        "speechft similarity {input.recipe:q} {input.results:q} --out {params.tables:q} --figures {params.figures:q} > {log:q} 2>&1"
+        "speechft report similarity {input.recipe:q} {input.results:q} --out {params.tables:q} --figures {params.figures:q} > {log:q} 2>&1"

@@ -24,9 +24,7 @@ if set("{}") & set(str(workflow.basedir)):
 PREFIX = "set -euo pipefail; export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1; "
 
 # Jobs call the `speechft` that stands beside the Python that runs Snakemake, whether or not the environment is activated.
-# A conda environment, where one was asked for (--software-deployment-method conda), brings its own.
-if not workflow.deployment_settings.deployment_method:
-    PREFIX += f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"; '
+PREFIX += f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"; '
 
 # Two jobs that make the same thing exist only where a killed run left one behind: the second waits, then finds the work done.
 PREFIX += f"export {LOCK_SECONDS}=1000000; "
@@ -53,21 +51,6 @@ wildcard_constraints:
     analysis=one_of(flow.experiment.analyses),
 
 
-# Few, quick, light: these run where Snakemake runs, never as cluster jobs.
-localrules:
-    all,
-    recipe,
-    fetch,
-    fbank,
-    unite,
-    early,
-    merge,
-    table,
-    differences,
-    figure,
-    curve,
-
-
 # The slice of the configuration that one job uses. It is rewritten only when that slice changes, so nothing else reruns.
 rule recipe:
     output:
@@ -76,8 +59,7 @@ rule recipe:
         f"{RESULTS}/logs/recipes/{{recipe}}.log",
     wildcard_constraints:
         recipe=r"[\w+@./-]+",
-    conda:
-        "../envs/speechft.yaml"
+    localrule: True
     params:
         text=lambda wildcards: flow.recipe(wildcards.recipe),
     shell:

@@ -14,8 +14,6 @@ rule manifests:
         f"{RESULTS}/benchmarks/corpora/{{corpus}}.tsv"
     wildcard_constraints:
         corpus=one_of(flow.listed_corpora),
-    conda:
-        "../envs/speechft.yaml"
     threads: flow.resources("small").threads
     resources:
         mem_mb=flow.memory("small"),
@@ -34,7 +32,6 @@ rule unite:
         f"{RESULTS}/logs/corpora/{{corpus}}.log",
     wildcard_constraints:
         corpus=one_of(flow.unions),
-    conda:
-        "../envs/speechft.yaml"
+    localrule: True
     shell:
         "speechft unite {input.manifests:q} --out {output:q} > {log:q} 2>&1"

@@ -4,8 +4,8 @@
 rule pretrain:
     input:
         recipe=f"{RESULTS}/recipes/pretrain/{{encoder}}.json",
-        manifests=lambda wildcards: flow.pretraining_corpora(wildcards.encoder),
-        encoders=lambda wildcards: flow.pretraining_encoders(wildcards.encoder),
+        manifests=lambda wildcards: flow.pretraining_corpora(**wildcards),
+        encoders=lambda wildcards: flow.pretraining_encoders(**wildcards),
     output:
         flow.model_files("{encoder}", "none", "pretrained"),
         training=f"{flow.model('{encoder}', 'none', 'pretrained')}/training.csv",
@@ -15,8 +15,6 @@ rule pretrain:
         f"{RESULTS}/benchmarks/pretrain/{{encoder}}.tsv"
     wildcard_constraints:
         encoder=one_of(flow.pretrained_here),
-    conda:
-        "../envs/speechft.yaml"
     threads: flow.resources("pretrain").threads
     resources:
         mem_mb=flow.memory("pretrain"),
@@ -24,7 +22,7 @@ rule pretrain:
         gpu=flow.gpus("pretrain"),
     params:
         out=subpath(output[0], parent=True),
-        options=lambda wildcards: flow.pretraining_options(wildcards.encoder),
+        options=lambda wildcards: flow.pretraining_options(**wildcards),
     shell:
         "job {log:q} speechft pretrain {input.manifests:q} --recipe {input.recipe:q} {params.options:q} --out {params.out:q}"
         " --threads {threads} --gpus {resources.gpu}"
@@ -39,8 +37,7 @@ rule fbank:
         f"{RESULTS}/logs/fbank/{{encoder}}.log",
     wildcard_constraints:
         encoder=one_of(flow.filterbanks),
-    conda:
-        "../envs/speechft.yaml"
+    localrule: True
     params:
         out=subpath(output[0], parent=True),
     shell:
@@ -55,8 +52,7 @@ rule fetch:
         f"{RESULTS}/logs/fetch/{{public}}.log",
     wildcard_constraints:
         public=one_of(flow.public_files),
-    conda:
-        "../envs/speechft.yaml"
+    localrule: True
     params:
         file=lambda wildcards: flow.public_files[wildcards.public],
     shell:
@@ -65,8 +61,8 @@ rule fetch:
 
 rule import_checkpoint:
     input:
-        checkpoint=lambda wildcards: flow.checkpoint(wildcards.encoder),
-        settings=lambda wildcards: flow.import_settings(wildcards.encoder),
+        checkpoint=lambda wildcards: flow.checkpoint(**wildcards),
+        settings=lambda wildcards: flow.import_settings(**wildcards),
     output:
         flow.model_files("{encoder}", "none", "pretrained"),
     log:
@@ -75,14 +71,12 @@ rule import_checkpoint:
         f"{RESULTS}/benchmarks/import/{{encoder}}.tsv"
     wildcard_constraints:
         encoder=one_of(flow.imported),
-    conda:
-        "../envs/speechft.yaml"
     threads: flow.resources("small").threads
     resources:
         mem_mb=flow.memory("small"),
         runtime=flow.minutes("small"),
     params:
         out=subpath(output[0], parent=True),
-        options=lambda wildcards: flow.import_options(wildcards.encoder),
+        options=lambda wildcards: flow.import_options(**wildcards),
     shell:
         "job {log:q} speechft import {input.checkpoint:q} --out {params.out:q} {params.options:q}"

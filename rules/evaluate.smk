@@ -14,8 +14,6 @@ rule evaluate:
         f"{RESULTS}/logs/evaluate/{{encoder}}/{{finetuning}}/{{method}}/{{task}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/evaluate/{{encoder}}/{{finetuning}}/{{method}}/{{task}}.tsv"
-    conda:
-        "../envs/speechft.yaml"
     threads: flow.resources("evaluate").threads
     resources:
         mem_mb=flow.memory("evaluate"),

@@ -18,8 +18,6 @@ rule finetune:
     wildcard_constraints:
         finetuning=one_of(flow.labelled_finetunings),
         method=one_of(flow.trained_methods),
-    conda:
-        "../envs/speechft.yaml"
     threads: flow.resources("finetune").threads
     resources:
         mem_mb=flow.memory("finetune"),
@@ -38,7 +36,7 @@ rule finetune:
 # An early checkpoint is a by-product of the run of another method, made a model of its own here.
 rule early:
     input:
-        finetuned=lambda wildcards: flow.early_source(*wildcards),
+        finetuned=lambda wildcards: flow.early_source(**wildcards),
     output:
         flow.model_files("{encoder}", "{finetuning}", "{method}"),
     log:
@@ -46,8 +44,7 @@ rule early:
     wildcard_constraints:
         finetuning=one_of(flow.labelled_finetunings),
         method=one_of(flow.early_methods),
-    conda:
-        "../envs/speechft.yaml"
+    localrule: True
     params:
         finetuned=subpath(input.finetuned, parent=True),
         share=lambda wildcards: flow.early_share(wildcards.method),

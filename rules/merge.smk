@@ -5,7 +5,7 @@ rule merge:
     input:
         recipe=f"{RESULTS}/recipes/merge/{{method}}.json",
         encoder=lambda wildcards: flow.start(wildcards.encoder, wildcards.finetuning),
-        finetuned=lambda wildcards: flow.merge_sources(*wildcards),
+        finetuned=lambda wildcards: flow.merge_sources(**wildcards),
     output:
         flow.model_files("{encoder}", "{finetuning}", "{method}"),
     log:
@@ -13,11 +13,10 @@ rule merge:
     wildcard_constraints:
         finetuning=one_of(flow.merged_names),
         method=flow.merge_pattern,
-    conda:
-        "../envs/speechft.yaml"
+    localrule: True
     params:
         encoder=subpath(input.encoder, parent=True),
-        finetuned=lambda wildcards: flow.merge_models(*wildcards),
+        finetuned=lambda wildcards: flow.merge_models(**wildcards),
         out=subpath(output[0], parent=True),
     shell:
         "speechft merge {params.encoder:q} {params.finetuned:q} --recipe {input.recipe:q} --out {params.out:q} > {log:q} 2>&1"

@@ -1,18 +1,11 @@
 # The encoders in mini/encoders, made again: recordings, pre-training, copies in half precision, training curves. Recorded words.
 
 
-localrules:
-    mini_encoders,
-    recordings,
-    store,
-    training_curves,
-    words,
-
-
 rule mini_encoders:
     input:
         [f"mini/encoders/{name}/model.safetensors" for name in flow.stored],
         f"{RESULTS}/figures/pretraining.png" if flow.stored else [],
+    localrule: True
 
 
 # Like `fetch` this needs the network. What is there already is kept.
@@ -21,8 +14,7 @@ rule recordings:
         "mini/recordings/recordings.csv",
     log:
         "mini/recordings/fetch.log",
-    conda:
-        "../envs/speechft.yaml"
+    localrule: True
     shell:
         "python mini/fetch_recordings.py > {log:q} 2>&1"
 
@@ -34,8 +26,7 @@ rule words:
         update("mini/words/keywords.csv"),
     log:
         "mini/words/fetch.log",
-    conda:
-        "../envs/speechft.yaml"
+    localrule: True
     shell:
         "python mini/fetch_words.py > {log:q} 2>&1"
 
@@ -49,8 +40,7 @@ rule store:
         f"{RESULTS}/logs/store/{{stored}}.log",
     wildcard_constraints:
         stored=one_of(flow.stored),
-    conda:
-        "../envs/speechft.yaml"
+    localrule: True
     params:
         model=subpath(input[0], parent=True),
         out=subpath(output[0], parent=True),
@@ -62,11 +52,10 @@ rule training_curves:
     input:
         flow.pretraining_logs(),
     output:
-        png=f"{RESULTS}/figures/pretraining.png",
+        png=report(f"{RESULTS}/figures/pretraining.png", caption="report/training.rst", category="Training"),
         svg=f"{RESULTS}/figures/pretraining.svg",
     log:
         f"{RESULTS}/logs/figures/pretraining.log",
-    conda:
-        "../envs/speechft.yaml"
+    localrule: True
     shell:
-        "speechft curves {input:q} --out {output.png:q} > {log:q} 2>&1"
+        "speechft report training {input:q} --out {output.png:q} > {log:q} 2>&1"

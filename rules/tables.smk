@@ -4,66 +4,76 @@
 rule table:
     input:
         recipe=f"{RESULTS}/recipes/tables/{{table}}.json",
-        cells=lambda wildcards: flow.cells(wildcards.table),
+        cells=lambda wildcards: flow.cells(**wildcards),
         published="config/published.csv",
     output:
-        multiext(f"{RESULTS}/tables/{{table}}", ".csv", ".md", ".tex", ".html"),
+        multiext(f"{RESULTS}/tables/{{table}}", ".csv", ".md", ".tex"),
+        report(f"{RESULTS}/tables/{{table}}.html", caption="report/table.rst", category="Tables", labels={"table": "{table}"}),
     log:
         f"{RESULTS}/logs/tables/{{table}}.log",
-    conda:
-        "../envs/speechft.yaml"
+    localrule: True
     params:
         out=subpath(output[0], parent=True),
     shell:
-        "speechft tables {input.recipe:q} {input.cells:q} --published {input.published:q} --out {params.out:q} > {log:q} 2>&1"
+        "speechft report table {input.recipe:q} {input.cells:q} --published {input.published:q} --out {params.out:q} > {log:q} 2>&1"
 
 
 rule differences:
     input:
         recipe=f"{RESULTS}/recipes/tables/{{table}}.json",
-        cells=lambda wildcards: flow.cells(wildcards.table),
+        cells=lambda wildcards: flow.cells(**wildcards),
     output:
-        multiext(f"{RESULTS}/tables/differences/{{table}}", ".csv", ".md", ".tex", ".html"),
-        multiext(f"{RESULTS}/figures/differences/{{table}}", ".png", ".svg"),
+        multiext(f"{RESULTS}/tables/differences/{{table}}", ".csv", ".md", ".tex"),
+        report(
+            f"{RESULTS}/tables/differences/{{table}}.html",
+            caption="report/differences.rst",
+            category="Differences",
+            labels={"table": "{table}"},
+        ),
+        report(
+            f"{RESULTS}/figures/differences/{{table}}.png",
+            caption="report/differences.rst",
+            category="Differences",
+            labels={"figure": "{table}"},
+        ),
+        f"{RESULTS}/figures/differences/{{table}}.svg",
     log:
         f"{RESULTS}/logs/differences/{{table}}.log",
-    conda:
-        "../envs/speechft.yaml"
+    localrule: True
     params:
         tables=subpath(output[0], parent=True),
         figures=subpath(output[4], parent=True),
     shell:
-        "speechft differences {input.recipe:q} {input.cells:q} --out {params.tables:q} --figures {params.figures:q} > {log:q} 2>&1"
+        "speechft report differences {input.recipe:q} {input.cells:q} --out {params.tables:q} --figures {params.figures:q} > {log:q} 2>&1"
 
 
 rule figure:
     input:
         recipe=f"{RESULTS}/recipes/tables/{{table}}.json",
-        cells=lambda wildcards: flow.cells(wildcards.table),
+        cells=lambda wildcards: flow.cells(**wildcards),
     output:
-        png=f"{RESULTS}/figures/{{table}}.png",
+        png=report(f"{RESULTS}/figures/{{table}}.png", caption="report/figure.rst", category="Tables", labels={"figure": "{table}"}),
         svg=f"{RESULTS}/figures/{{table}}.svg",
     log:
         f"{RESULTS}/logs/figures/{{table}}.log",
-    conda:
-        "../envs/speechft.yaml"
+    localrule: True
     shell:
-        "speechft figure {input.recipe:q} {input.cells:q} --out {output.png:q} > {log:q} 2>&1"
+        "speechft report figure {input.recipe:q} {input.cells:q} --out {output.png:q} > {log:q} 2>&1"
 
 
 rule curve:
     input:
         recipe=f"{RESULTS}/recipes/curves/{{curve}}.json",
-        cells=lambda wildcards: flow.curve_cells(wildcards.curve),
+        cells=lambda wildcards: flow.curve_cells(**wildcards),
     output:
         multiext(f"{RESULTS}/tables/{{curve}}", ".csv", ".md"),
-        multiext(f"{RESULTS}/figures/{{curve}}", ".png", ".svg"),
+        report(f"{RESULTS}/figures/{{curve}}.png", caption="report/alpha.rst", category="Curves over alpha", labels={"figure": "{curve}"}),
+        f"{RESULTS}/figures/{{curve}}.svg",
     log:
         f"{RESULTS}/logs/curves/{{curve}}.log",
-    conda:
-        "../envs/speechft.yaml"
+    localrule: True
     params:
         tables=subpath(output[0], parent=True),
         figures=subpath(output[2], parent=True),
     shell:
-        "speechft curve {input.recipe:q} {input.cells:q} --out {params.tables:q} --figures {params.figures:q} > {log:q} 2>&1"
+        "speechft report alpha {input.recipe:q} {input.cells:q} --out {params.tables:q} --figures {params.figures:q} > {log:q} 2>&1"

@@ -17,8 +17,6 @@ rule continue_pretraining:
     wildcard_constraints:
         finetuning=one_of(flow.unlabelled_finetunings),
         method=one_of(flow.trained_methods),
-    conda:
-        "../envs/speechft.yaml"
     threads: flow.resources("pretrain").threads
     resources:
         mem_mb=flow.memory("pretrain"),

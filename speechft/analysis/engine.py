@@ -36,7 +36,7 @@ def analyse(
     model_name: str | None = None,
     device: str | None = None,
 ) -> dict[str, Any]:
-    """Weight deviation and feature similarity of two encoders; the result appears at `out_json` when it is complete.
+    """Measure weight deviation and feature similarity of two encoders; the result appears at `out_json` when it is complete.
 
     The paper's measure of similarity is not public; the mean cosine and linear CKA are our choice.
 
@@ -66,11 +66,11 @@ def analyse(
         cuts = list(load_split(manifests, chosen.split))
         count = min(chosen.utterances, len(cuts))
         # Evenly from the whole split, because neighbours are often of one speaker.
-        heard = [cuts[index * len(cuts) // count] for index in range(count)]
+        chosen_cuts = [cuts[index * len(cuts) // count] for index in range(count)]
         with torch.random.fork_rng(devices=[]):  # building a model draws initial weights before the saved ones replace them
             start, model = (FrozenEncoder(load_encoder(path), where, precision=chosen.precision) for path in (start_dir, model_dir))
         start_hash, model_hash = (sha256_file(path / "model.safetensors") for path in (start_dir, model_dir))
-    states, frames = feature_similarity(start, model, heard)
+    states, frames = feature_similarity(start, model, chosen_cuts)
     result = AnalysisResult(
         schema=1,
         model=ModelName(**names, sha256=model_hash),
@@ -82,7 +82,7 @@ def analyse(
         frames=frames,
         precision=chosen.precision,
         recipe=chosen.model_dump(mode="json"),
-        cuts_sha256=sha256_json([cut.to_dict() for cut in heard]),
+        cuts_sha256=sha256_json([cut.to_dict() for cut in chosen_cuts]),
         software={
             "speechft": speechft.__version__,
             "torch": version("torch"),

@@ -10,24 +10,22 @@ from typing import TYPE_CHECKING, Any
 from speechft.analysis.result import AnalysisResult, read_result
 from speechft.errors import AnalysisError
 from speechft.files.atomic import write_text
-from speechft.files.escapes import markdown_escape, markdown_item
+from speechft.files.escapes import markdown_escape
 from speechft.files.output_kinds import SIMILARITY
 from speechft.files.outputs import check_shown
 from speechft.recipes.tables import AnalysisTableRecipe, TableRow
-from speechft.tables.canvas import MAX_LEGEND, legend_note, new_page, save_figure, short
-from speechft.tables.csv_file import csv_file
-from speechft.tables.notes import BF16_MARK
-from speechft.tables.render import PENDING
+from speechft.tables.canvas import LEGEND, MARKERS, MAX_LEGEND, dress, legend_note, panel_page, save_figure, short
+from speechft.tables.render import PENDING, csv_file, markdown_page
+from speechft.tables.table import BF16_MARK, model_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _HEADER = ("model", "fine-tuning", "weight deviation", "relative %", "cosine ↑", "cosine, last layer ↑", "CKA ↑")
-_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "*")
-_COLOURS = ("#2166ac", "#b35806", "#1b7837", "#762a83", "#000000", "#8c510a", "#35978f", "#bf812d", "#80cdc1", "#c51b7d")
+_COLORS = ("#2166ac", "#b35806", "#1b7837", "#762a83", "#000000", "#8c510a", "#35978f", "#bf812d", "#80cdc1", "#c51b7d")
 
 Found = Sequence[AnalysisResult | None]
-"""For each row of the recipe its result, None as long as it is pending."""
+"""For each row of the recipe its result; None while it is pending."""
 
 
 def build_analysis(
@@ -35,29 +33,26 @@ def build_analysis(
 ) -> Found:
     """Write `{name}.csv` and `.md` into `out_dir`, `{name}.png` and `.svg` into `figures_dir`, each complete or not at all.
 
-    Args:
-        recipe: the rows.
-        results: files of `speechft analyse`. Those that do not exist are shown as pending; other models are left aside.
-        out_dir: folder, made when missing.
-        figures_dir: folder, made when missing; None for no figure.
-        name: of the files.
+    `results` are files of `speechft analyse`. Those that do not exist show as pending; other models are ignored. Without `figures_dir`
+    there is no figure.
 
     Raises:
         AnalysisError: a file is malformed, or two are about the same model.
     """
     check_shown(out_dir, figures_dir, name, (".md",), SIMILARITY, results)
-    by_model: dict[tuple[str | None, ...], AnalysisResult] = {}
+    by_model: dict[str, AnalysisResult] = {}
     for path in dict.fromkeys(map(Path, results)):
         if not path.exists():
             continue
         result = read_result(path)
-        key = (result.model.encoder, result.model.finetuning, result.model.method)
-        if None in key:
+        names = (result.model.encoder, result.model.finetuning, result.model.method)
+        if None in names:
             raise AnalysisError(f"{path}: does not say which model it is about. Run `speechft analyse` with --name.")
-        if key in by_model:
-            raise AnalysisError(f"{path}: is about {'/'.join(map(str, key))}, as another file is. Give one of them.")
-        by_model[key] = result
-    found = [by_model.get((row.encoder, row.finetuning, row.method)) for row in recipe.rows]
+        model = "/".join(map(str, names))
+        if model in by_model:
+            raise AnalysisError(f"{path}: is about {model}, as another file is. Give one of them.")
+        by_model[model] = result
+    found = [by_model.get(model_name(row)) for row in recipe.rows]
     write_text(Path(out_dir) / f"{name}.csv", _csv(recipe, found))
     write_text(Path(out_dir) / f"{name}.md", _markdown(recipe, found))
     if figures_dir is not None:
@@ -71,36 +66,30 @@ def _notes(recipe: AnalysisTableRecipe, found: Found) -> list[str]:
         "Weight deviation: Euclidean norm of theta - theta0 over all weights, relative to that of theta0. Cosine: between the vectors of "
         "the two encoders, mean over frames (and hidden states). CKA: linear, mean over hidden states."
     )
-    heard = dict.fromkeys((result.utterances, result.frames) for result in found if result)
-    notes += [f"Heard: {utterances} utterances, {frames} frames." for utterances, frames in heard]
-    if any(_in_bf16(result) for result in found):
+    compared = dict.fromkeys((result.utterances, result.frames) for result in found if result)
+    notes += [f"Compared on {utterances} utterances, {frames} frames." for utterances, frames in compared]
+    if any(result and result.precision == "bf16" for result in found):
         notes.append(f"{BF16_MARK}: features in bf16, whose rounding is a part of their differences; of the other models in fp32.")
     if missing := sum(result is None for result in found):
         notes.append(f"Pending: {missing} of {len(found)} models.")
     return notes
 
 
-def _in_bf16(result: AnalysisResult | None) -> bool:
-    return result is not None and result.precision == "bf16"
-
-
 def _label(row: TableRow, result: AnalysisResult | None) -> str:
     """Name of a row as shown, marked where features are in bf16."""
-    return f"{row.label}{BF16_MARK if _in_bf16(result) else ''}"
+    return f"{row.label}{BF16_MARK if result and result.precision == 'bf16' else ''}"
 
 
 def _markdown(recipe: AnalysisTableRecipe, found: Found) -> str:
-    rows = []
+    grid: list[list[str]] = [list(_HEADER)]
     for row, result in zip(recipe.rows, found, strict=True):
         numbers = [PENDING] * (len(_HEADER) - 2)
         if result:
-            deviation, last = result.deviation, result.states[-1]
-            numbers = [f"{deviation.norm:.4g}", f"{100 * deviation.relative:.2f}"]
-            numbers += [f"{value:.4f}" for value in (result.cosine, last.cosine, result.cka)]
-        rows.append([markdown_escape(_label(row, result)), markdown_escape(row.finetuning), *numbers])
-    lines = [f"| {' | '.join(line)} |" for line in [list(_HEADER), ["---", "---", *["---:"] * (len(_HEADER) - 2)], *rows]]
-    notes = [f"- {markdown_item(note)}" for note in _notes(recipe, found)]
-    return "\n".join([f"# {markdown_escape(recipe.title)}", "", *lines, "", *notes, ""])
+            cosines = (result.cosine, result.states[-1].cosine, result.cka)
+            deviation = result.deviation
+            numbers = [f"{deviation.norm:.4g}", f"{100 * deviation.relative:.2f}", *(f"{value:.4f}" for value in cosines)]
+        grid.append([markdown_escape(_label(row, result)), markdown_escape(row.finetuning), *numbers])
+    return markdown_page(recipe.title, grid, 2, _notes(recipe, found))
 
 
 def _csv(recipe: AnalysisTableRecipe, found: Found) -> str:
@@ -124,38 +113,27 @@ def _csv(recipe: AnalysisTableRecipe, found: Found) -> str:
 
 
 def _draw(recipe: AnalysisTableRecipe, found: Found) -> Figure:
-    """Left: cosine against relative deviation, a point a model. Right: cosine by hidden state, a line a model."""
+    """Left: cosine against relative deviation, a point per model. Right: cosine by hidden state, a line per model."""
     drawn = sum(result is not None for result in found)
-    figure = new_page(recipe.title, [*_notes(recipe, found), legend_note(drawn)], 8.4, 3.4)
-    points, layers = figure.subplots(1, 2)
+    notes = [*_notes(recipe, found), legend_note(drawn)]
+    figure, (points, layers) = panel_page(recipe.title, notes, 2, across=2, size=(4.2, 3.4), margin=0)
     several = len({row.finetuning for row in recipe.rows}) > 1
     for index, (row, result) in enumerate(zip(recipe.rows, found, strict=True)):
         if result is None:
             continue
-        style: dict[str, Any] = {"marker": _MARKERS[index % len(_MARKERS)], "color": _COLOURS[index % len(_COLOURS)], "markersize": 5}
+        style: dict[str, Any] = {"marker": MARKERS[index % len(MARKERS)], "color": _COLORS[index % len(_COLORS)]}
         name = _label(row, result)
         label = "\n".join(textwrap.wrap(short(f"{name}, {row.finetuning}" if several else name), 32))
-        points.plot([100 * result.deviation.relative], [result.cosine], linestyle="none", label=label, **style)
-        states = [state.state for state in result.states]
-        layers.plot(states, [state.cosine for state in result.states], linewidth=1.2, **{**style, "markersize": 3})
+        points.plot([100 * result.deviation.relative], [result.cosine], linestyle="none", label=label, markersize=5, **style)
+        cosines = [state.cosine for state in result.states]
+        layers.plot([state.state for state in result.states], cosines, linewidth=1.2, markersize=3, **style)
     points.set_xlabel("weight deviation, % of the norm of theta0", fontsize=7.5)
     points.set_ylabel("mean cosine of features", fontsize=7.5)
     layers.set_xlabel("hidden state (0: input of the first layer)", fontsize=7.5)
     layers.set_ylabel("cosine", fontsize=7.5)
     for panel in (points, layers):
         panel.margins(0.1)
-        panel.tick_params(labelsize=7)
-        panel.grid(visible=True, color="#dddddd", linewidth=0.6)
-        panel.set_axisbelow(True)
-        if not any(found):
-            panel.annotate("pending", (0.5, 0.5), xycoords="axes fraction", ha="center", va="center", color="#777777", style="italic")
-    if any(found):
-        points.legend(
-            *[part[:MAX_LEGEND] for part in points.get_legend_handles_labels()],
-            loc="best",
-            fontsize=6.5,
-            framealpha=0.85,
-            edgecolor="none",
-            labelspacing=0.3,
-        )
+        dress(panel, grid="both", pending=not drawn)
+    if drawn:
+        points.legend(*[part[:MAX_LEGEND] for part in points.get_legend_handles_labels()], **LEGEND)
     return figure

@@ -15,7 +15,8 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from speechft.cli.failures import DEBUG, report
+from speechft.cli.failures import DEBUG
+from speechft.cli.failures import report as report_failure
 from speechft.cli.options import app
 from speechft.cli.terminal import log_to_terminal
 from speechft.errors import SpeechFTError
@@ -29,7 +30,6 @@ from speechft.cli import (  # noqa: F401 (each adds its verbs)
     merging,
     evaluation,
     reports,
-    analysis,
     planning,
     machine,
 )
@@ -65,7 +65,7 @@ def _run(arguments: list[str]) -> int:
         Console(stderr=True).print("stopped; the same command continues where it was")
         return 1
     except BaseException as error:  # the last line of defence; what panics in a library written in Rust is no Exception
-        report(error)
+        report_failure(error)
         return 1
     return 0
 
@@ -85,7 +85,7 @@ def _flush() -> int:
     except BrokenPipeError:  # the reader has enough, as `head` has
         _let_go_of_output()
     except OSError as error:
-        report(error)
+        report_failure(error)
         _let_go_of_output()
     else:
         return 0

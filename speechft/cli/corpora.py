@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from speechft.cli.options import Out, Recipe, app
-from speechft.cli.terminal import say
-from speechft.files.escapes import terminal_text
+from speechft.cli.options import CORPORA, Out, Recipe, app
+from speechft.cli.terminal import console, rich_table, say
 
 _SHOWN = 5
-"""Problems, and remarks, of a corpus that `--check` prints in full."""
+"""How many problems, and remarks, of a corpus `--check` prints in full."""
 
 
-@app.command()
+@app.command(rich_help_panel=CORPORA)
 def prepare(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Where the result goes; it appears when it is complete.")] = None,
     recipe: Recipe = None,
-    csv: Annotated[Path | None, typer.Option(help="A CSV corpus with our column names.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Only look at the corpora of --experiment and print a table.")] = False,
-    experiment: Annotated[Path, typer.Option(help="For --check: the experiment whose corpora are looked at.")] = Path("config/paper.yaml"),
+    csv: Annotated[Path | None, typer.Option(help="A CSV corpus; docs/corpora.md names its columns.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only inspect the corpora of --experiment and print a table.")] = False,
+    experiment: Annotated[Path, typer.Option(help="For --check: the experiment whose corpora are inspected.")] = Path("config/paper.yaml"),
 ) -> None:
-    """Check a corpus and write its manifests (lhotse), one file a split.
+    """Check a corpus and write its manifests (lhotse), one file per split.
 
     Example: `speechft prepare --csv my_corpus.csv --out manifests/my_corpus`
 
-    With --check nothing is decoded and nothing written: `speechft prepare --check --experiment config/paper.yaml` prints what each corpus
-    of an experiment has, what was published of it, what is missing, and what tasks and fine-tunings ask of it in vain. It ends with 1 if
-    there are problems.
+    Example: `speechft prepare --check --experiment config/paper.yaml`
+
+    With --check nothing is decoded or written. It prints what each corpus of an experiment holds, its published sizes, what is missing,
+    and what tasks and fine-tunings need that it lacks. The exit status is 1 if there are problems.
     """
     if check:
         _check_corpora(experiment)
@@ -59,10 +58,6 @@ def prepare(
 
 
 def _check_corpora(experiment: Path) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     from speechft.corpora.checking import CorpusCheck
     from speechft.doctor.needs import look_at
     from speechft.experiment.schema import load_experiment
@@ -70,16 +65,14 @@ def _check_corpora(experiment: Path) -> None:
     looked_at = load_experiment(experiment)
     seen: dict[str, CorpusCheck] = {}
     found = [look_at(looked_at, name, seen) for name in looked_at.corpora]
-    table = Table(box=box.SIMPLE)
-    for heading in ("corpus", "split", "found", "expected", "hours", "problems"):
-        table.add_column(heading, justify="right" if heading in ("hours", "problems") else "left")
+    rows = []
     for corpus in found:
         for number, row in enumerate(corpus.splits):
             hours = "-" if row.hours is None else f"{row.hours:.2f}"
-            cells = ["" if number else row.corpus, row.split, row.found, row.expected or "-", hours, "" if number else str(row.problems)]
-            table.add_row(*map(terminal_text, cells))
-    # Where there is no terminal, lines are as long as they need to be.
-    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 200).print(table)
+            name, problems = ("", "") if number else (row.corpus, str(row.problems))
+            rows.append([name, row.split, row.found, row.expected or "-", hours, problems])
+    headings = ("corpus", "split", "found", "expected", "hours", "problems")
+    console(200).print(rich_table(headings, rows, ("hours", "problems")))
     for corpus in found:
         for problem in corpus.problems[:_SHOWN]:
             say(f"{corpus.corpus}: {problem}")
@@ -96,9 +89,9 @@ def _check_corpora(experiment: Path) -> None:
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=CORPORA)
 def unite(corpora: Annotated[list[Path], typer.Argument(help="Folders that `speechft prepare` made.")], out: Out) -> None:
-    """Put prepared corpora together as one.
+    """Unite prepared corpora in one.
 
     Example: `speechft unite manifests/digits manifests/keywords --out manifests/words`
     """

@@ -8,23 +8,23 @@ from typing import Annotated
 
 import typer
 
-from speechft.cli.options import AsJson, Family, Out, Recipe, app, print_mapping
+from speechft.cli.options import ENCODERS, AsJson, Family, Out, Recipe, app, print_mapping
 from speechft.cli.terminal import say
 from speechft.errors import ConfigError
 
 
-@app.command()
+@app.command(rich_help_panel=ENCODERS)
 def fetch(
-    name: Annotated[str | None, typer.Argument(help="A file of config/encoders.tsv or config/lexicons.tsv, e.g. hubert_base.")] = None,
-    url: Annotated[str | None, typer.Option(help="Address of another file, or a newer one of NAME.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A file of config/encoders.tsv or config/lexicons.tsv, such as hubert_base.")] = None,
+    url: Annotated[str | None, typer.Option(help="Address of another file, or of a newer version of NAME.")] = None,
     sha256: Annotated[
-        str | None, typer.Option(help="Expected SHA-256; default: what is known of NAME, else that of the first download.")
+        str | None, typer.Option(help="Expected SHA-256; default: the recorded one of NAME, else that of the first download.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The file; default for a NAME: as it is called, in checkpoints/ or lexicons/.")
+        Path | None, typer.Option("--out", "-o", help="The file; default for a NAME: its own file name in checkpoints/ or lexicons/.")
     ] = None,
 ) -> None:
-    """Download a checkpoint or a lexicon, continue a download that was cut, or check a file that is there already.
+    """Download a checkpoint or a lexicon, continue an interrupted download, or check a file that exists already.
 
     Example: `speechft fetch hubert_base --out checkpoints/hubert_base_ls960.pt`
     """
@@ -48,7 +48,7 @@ def fetch(
     run(url or known.url, out or known.path, sha256=sha256 or known.sha256, git_sha1=git_sha1, bytes=size, own=known.own)
 
 
-@app.command("import")
+@app.command("import", rich_help_panel=ENCODERS)
 def import_(
     checkpoint: Annotated[Path, typer.Argument(help="fairseq or s3prl checkpoint, transformers directory, or LoRA adapter.")],
     out: Out,
@@ -78,7 +78,7 @@ def import_(
     import_checkpoint(checkpoint, out, family=family, format=format, config=settings, like=base)
 
 
-@app.command()
+@app.command(rich_help_panel=ENCODERS)
 def fbank(
     out: Out,
     recipe: Recipe = None,
@@ -102,7 +102,7 @@ def fbank(
     fbank_encoder(out, validate(FbankRecipe, {**chosen.model_dump(), **changes}, "speechft fbank"))
 
 
-@app.command()
+@app.command(rich_help_panel=ENCODERS)
 def export(
     model: Annotated[Path, typer.Argument(help="Encoder directory.")],
     out: Annotated[
@@ -123,7 +123,7 @@ def export(
     say(out)
 
 
-@app.command()
+@app.command(rich_help_panel=ENCODERS)
 def store(
     model: Annotated[Path, typer.Argument(help="Encoder directory.")],
     out: Out,
@@ -138,7 +138,7 @@ def store(
     store_encoder(model, out, dtype)
 
 
-@app.command()
+@app.command(rich_help_panel=ENCODERS)
 def inspect(checkpoint: Annotated[Path, typer.Argument(help="A checkpoint or an encoder directory.")], as_json: AsJson = False) -> None:
     """Print what a checkpoint holds (family, format, sizes, hash) without running anything in it.
 

@@ -1,4 +1,4 @@
-"""The verb of stage 3."""
+"""Verbs that measure an encoder: evaluate (stage 3) and analyse."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from typing import Annotated
 
 import typer
 
-from speechft.cli.options import AsJson, Gpus, Recipe, Threads, WorkDir, app, use_gpus, use_threads
+from speechft.cli.options import EVALUATION, AsJson, Gpus, Out, Recipe, Threads, WorkDir, app, use_gpus, use_threads
+from speechft.cli.terminal import say
 from speechft.errors import ConfigError
+from speechft.recipes.evaluation import EvaluationRecipe
+from speechft.recipes.tables import AnalysisRecipe
+from speechft.recipes.values import load_recipe
 
 
-@app.command()
+@app.command(rich_help_panel=EVALUATION)
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Encoder directory; it stays frozen.")],
-    task: Annotated[str, typer.Argument(help="Task, e.g. ks.")],
+    task: Annotated[str, typer.Argument(help="Task: pr, asr, ks, qbe, sid, asv, sd, er, ic, sf, pc or asr_zh.")],
     manifests: Annotated[Path, typer.Argument(help="Folder of manifests with train, dev and test.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The cell (JSON); it appears when it is complete.")] = None,
     recipe: Recipe = None,
@@ -23,7 +27,7 @@ def evaluate(
     work_dir: WorkDir = None,
     threads: Threads = None,
     gpus: Gpus = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it will cost: encoder passes, memory, disk.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only estimate the cost: encoder passes, memory, disk.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Stage 3: train a task's head on the frozen encoder, choose the learning rate on dev, score test; write a cell.
@@ -32,8 +36,6 @@ def evaluate(
     """
     if out is None and not dry_run:
         raise typer.BadParameter("`speechft evaluate` needs --out FILE.json, or --dry-run")
-    from speechft.recipes.evaluation import EvaluationRecipe
-    from speechft.recipes.values import load_recipe
 
     chosen = load_recipe(EvaluationRecipe, recipe) if recipe else None
     if chosen and chosen.task != task:
@@ -55,3 +57,32 @@ def evaluate(
     # Percent, but for QbE's value, which is far below 1.
     shown = (f"{key} {value:.4f}" if key == "QbE" else f"{key} {value:.2f}" for key, value in cell["metrics"].items())
     print(json.dumps(cell) if as_json else "  ".join(shown))
+
+
+@app.command(rich_help_panel=EVALUATION)
+def analyse(
+    start: Annotated[Path, typer.Argument(help="Encoder directory of the pre-trained encoder, theta0.")],
+    model: Annotated[Path, typer.Argument(help="Encoder directory of a model that was made from it.")],
+    manifests: Annotated[Path, typer.Argument(help="Folder of manifests; their labels are not needed.")],
+    out: Out,
+    recipe: Recipe = None,
+    name: Annotated[str | None, typer.Option(help="encoder/finetuning/method, written into the result.")] = None,
+    threads: Threads = None,
+    gpus: Gpus = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Compare a model with the pre-trained encoder: how far its weights moved, how alike its features are; write a JSON file.
+
+    Example: `speechft analyse models/hubert_base models/speech_ft manifests/librispeech --out speech_ft.json`
+    """
+    use_threads(threads)
+    use_gpus(gpus)
+    from speechft.analysis.engine import analyse as run
+    from speechft.analysis.result import AnalysisResult
+
+    value = run(start, model, manifests, out, load_recipe(AnalysisRecipe, recipe) if recipe else None, name)
+    if as_json:
+        print(json.dumps(value))
+        return
+    result = AnalysisResult.model_validate(value)
+    say(f"weights moved by {100 * result.deviation.relative:.2f} % of their norm; cosine {result.cosine:.4f}, CKA {result.cka:.4f}")

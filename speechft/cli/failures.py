@@ -34,8 +34,8 @@ def debugging() -> bool:
 def report(error: BaseException) -> None:
     """Print what ended a command, in one message; never fails itself.
 
-    An error of ours says all that is known. The traceback of any other is printed when debugging, and else goes into a file, which the
-    message names.
+    Our own errors say all that is known. The traceback of any other is printed when debugging, or else goes into a file that the message
+    names.
     """
     with contextlib.suppress(Exception):
         if debugging():

@@ -11,27 +11,25 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from speechft.cli.options import AsJson, Out, app
+from speechft.cli.options import REPORTS, AsJson, Out, app
 from speechft.cli.terminal import say
 from speechft.files.escapes import terminal_text
 
 
-@app.command()
+@app.command(rich_help_panel=REPORTS)
 def doctor(
     experiment: Annotated[
         Path | None,
         typer.Option(
-            "--experiment", "-e", help="The experiment that is to run: what it lacks is then a problem. Default: paper, warnings."
+            "--experiment", "-e", help="The experiment to run: what it lacks is a problem. Default: the paper's, with warnings only."
         ),
     ] = None,
-    corpora: Annotated[
-        bool, typer.Option("--corpora/--no-corpora", help="Look at corpora too; reads the header of every recording.")
-    ] = True,
+    corpora: Annotated[bool, typer.Option("--corpora/--no-corpora", help="Check corpora too; reads the header of every recording.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Check this machine, the installation, the cluster and an experiment: one line each, with a remedy where something is wrong.
 
-    Ends with 1 if there is a problem; warnings are things that some experiments need. Nothing is changed.
+    The exit status is 1 if there is a problem; warnings are things that some experiments need. Nothing is changed.
 
     Example: `speechft doctor`
 
@@ -56,7 +54,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=REPORTS)
 def schema(out: Out = Path("config/schema.json")) -> None:
     """Write the JSON schema of experiment files, for editors that complete and check YAML.
 
@@ -71,11 +69,11 @@ def schema(out: Out = Path("config/schema.json")) -> None:
     write_json(out, experiment_schema())
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(rich_help_panel=REPORTS, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def resume(context: typer.Context) -> None:
-    """Go on with a workflow that was killed: cancel the Slurm jobs that it left, remove its lock, run Snakemake again.
+    """Resume a workflow that was killed: cancel the Slurm jobs that it left, remove its lock, run Snakemake again.
 
-    Everything behind the verb is for Snakemake; without anything that is `--profile slurm all`.
+    All arguments go to Snakemake; default: `--profile slurm all`.
 
     Example: `speechft resume --profile slurm all`
     """
@@ -86,18 +84,19 @@ def resume(context: typer.Context) -> None:
     raise typer.Exit(run(Path.cwd(), given or ["--profile", "slurm", "all"]))
 
 
-@app.command()
+@app.command(rich_help_panel=REPORTS)
 def jobs(
     log: Annotated[Path | None, typer.Argument(help="Log of a run of Snakemake; default: the newest one in .snakemake/log.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a run of the workflow did: for each rule the jobs planned, done and failed, and their time; then each failed job and why.
 
-    Seconds are the wall time of a rule's jobs added up, on a cluster with their time in the queue. Ends with 1 if a job failed.
+    Seconds are the summed wall time of a rule's jobs, on a cluster with their time in the queue. The exit status is 1 if a job failed.
 
     Example: `speechft jobs`
     """
-    from speechft.runs import failures_of, newest_log, print_failures, print_summary, read_log, summary
+    from speechft.runs.log import newest_log, read_log
+    from speechft.runs.report import failures_of, print_failures, print_summary, summary
 
     run = read_log(log or newest_log())
     values, failures = summary(run), failures_of(run)

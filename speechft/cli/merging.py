@@ -7,13 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from speechft.cli.options import Out, Recipe, app
+from speechft.cli.options import TRAINING, Out, Recipe, app
 from speechft.cli.terminal import say
+from speechft.recipes.merging import MergeRecipe
+from speechft.recipes.values import load_recipe
 
 _ALPHA = "Weight of the fine-tuned side, or several at once: 0:1:0.1 or 0,0.25,1. 0.25 unless a recipe says otherwise."
 
 
-@app.command()
+@app.command(rich_help_panel=TRAINING)
 def merge(
     base: Annotated[Path, typer.Argument(help="The pre-trained encoder: encoder directory or checkpoint.")],
     finetuned: Annotated[list[Path], typer.Argument(help="Encoder directories or checkpoints of encoders that were fine-tuned from it.")],
@@ -21,10 +23,11 @@ def merge(
     alpha: Annotated[str | None, typer.Option(help=_ALPHA)] = None,
     method: Annotated[str | None, typer.Option(help="Merge method, see docs/merge.md; linear unless a recipe says otherwise.")] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Parameter of the method, e.g. density=0.2; repeatable.")
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Parameter of the method, such as density=0.2; repeatable.")
     ] = None,
     scale: Annotated[
-        list[str] | None, typer.Option(metavar="PART=FACTOR", help="Factor of alpha for a part, e.g. attention=1; the first that matches.")
+        list[str] | None,
+        typer.Option(metavar="PART=FACTOR", help="Factor of alpha for a part, such as attention=1; first match counts."),
     ] = None,
     dtype: Annotated[str | None, typer.Option(help="fp32, fp16 or bf16 to store the result in; default: as the pre-trained one.")] = None,
     recipe: Recipe = None,
@@ -36,8 +39,6 @@ def merge(
     """
     from speechft.merge import merge as run
     from speechft.merge import merge_family
-    from speechft.recipes.merging import MergeRecipe
-    from speechft.recipes.values import load_recipe
 
     chosen = load_recipe(MergeRecipe, recipe) if recipe else MergeRecipe()
     options: dict[str, Any] = {
@@ -71,7 +72,7 @@ def _alphas(text: str) -> float | tuple[float, ...]:
 
 
 def _pairs(option: str, texts: list[str] | None) -> dict[str, Any]:
-    """Values of KEY=VALUE options, in the order given; a value is read as YAML, e.g. 0.2, true, [1, -1]."""
+    """Values of KEY=VALUE options, in the order given; a value is read as YAML: 0.2, true, [1, -1]."""
     import yaml
 
     pairs = {}

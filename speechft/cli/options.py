@@ -12,12 +12,15 @@ from typer.core import TyperGroup
 
 from speechft.cli.terminal import say
 
+HELP = {"help_option_names": ["-h", "--help"]}
+ENCODERS, CORPORA, TRAINING, EVALUATION, REPORTS = "Encoders", "Corpora", "Training and merging", "Evaluation", "Reports, planning and runs"
+"""Groups of verbs in `speechft --help`."""
+
 
 class _Verbs(TyperGroup):
-    """All verbs. Typer takes an `EOFError` for the end of what a user types, and would end with "Aborted." and not a word of the file."""
+    """All verbs. Typer takes an `EOFError` for the end of what a user types, and would end with "Aborted." without naming the file."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the verb that was asked for."""
         try:
             return super().invoke(ctx)
         except EOFError as error:
@@ -30,15 +33,15 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP,
 )
 
 
-@app.callback()
+@app.callback(epilog="Example: `speechft merge hubert_base_ls960.pt my_finetuned.pt --out merged`; more: `speechft VERB --help`")
 def _of_all_verbs(
     debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error; so does SPEECHFT_DEBUG=1.")] = False,
 ) -> None:
-    """Options of all verbs; `speechft.cli.main` looks at this one itself, wherever it stands."""
+    """Declare `--debug`; `speechft.cli.main` reads it itself, wherever it stands."""
 
 
 Recipe = Annotated[Path | None, typer.Option("--recipe", help="Recipe file (JSON); see docs/configuration.md.")]
@@ -54,13 +57,13 @@ Family = Annotated[str | None, typer.Option(help="Encoder family; detected from 
 
 
 def use_threads(threads: int | None) -> None:
-    """Bind the numerical libraries to `threads`, or to a share of them under torchrun; must run before torch is imported."""
+    """Bind the numerical libraries to `threads`, or to a share of them under torchrun. Must run before torch is imported."""
     from speechft.runtime.gpus import processes_here
 
     count = max(1, (threads or len(os.sched_getaffinity(0))) // processes_here())
     os.environ["OMP_NUM_THREADS"] = str(count)
-    # Threads that spin long while they wait starve other jobs on the same cores, and through them this one: several times slower on a
-    # busy machine. Threads that sleep at once slow small tensors down by half. 10000 turns are some microseconds.
+    # Threads that spin long while they wait starve other jobs on the same cores and slow a busy machine down several times. Threads that
+    # sleep at once halve the speed of small tensors. 10000 turns are a few microseconds.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     import torch
 
@@ -68,19 +71,12 @@ def use_threads(threads: int | None) -> None:
 
 
 def use_gpus(count: int, *, processes: bool = False) -> None:
-    """Claim `count` GPUs; must run before torch is imported. With `processes`, go on as one process a GPU."""
+    """Claim `count` GPUs; with `processes`, continue as one process per GPU. Must run before torch is imported."""
     from speechft.runtime.gpus import become_torchrun, claim_gpus, under_torchrun
 
     claim_gpus(count)
     if processes and count > 1 and not under_torchrun():
         become_torchrun(count)
-
-
-def need(recipe: Path | None, verb: str) -> Path:
-    """The recipe, or the usage error that `verb` needs one."""
-    if recipe is None:
-        raise typer.BadParameter(f"`speechft {verb}` needs --recipe FILE.json")
-    return recipe
 
 
 def print_mapping(values: dict[str, Any], as_json: bool) -> None:

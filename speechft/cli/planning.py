@@ -1,24 +1,23 @@
-"""Verbs for before the computing: rehearse, plan, calibrate."""
+"""Verbs to use before an experiment runs: rehearse, plan, calibrate."""
 
 from __future__ import annotations
 
 import json
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from speechft.cli.options import AsJson, Threads, app, use_threads
-from speechft.cli.terminal import say
+from speechft.cli.options import REPORTS, AsJson, Threads, app, use_threads
+from speechft.cli.terminal import console, rich_table, say
 from speechft.files.escapes import terminal_text
 
 
-@app.command()
+@app.command(rich_help_panel=REPORTS)
 def rehearse(
     experiment: Annotated[Path, typer.Argument(help="The experiment file.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the rehearsal: a new one, or one of an earlier rehearsal.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the rehearsal: a new one, or that of an earlier rehearsal.")],
     corpora: Annotated[
         Literal["mine", "stand-ins"],
         typer.Option(help="mine: the first utterances of each corpus. stand-ins: synthetic speech in the layout of each published corpus."),
@@ -32,8 +31,8 @@ def rehearse(
 ) -> None:
     """Write a small copy of an experiment that runs every rule, model and cell of it within the hour.
 
-    Names, corpora, encoders, methods, tables and curves stay as they are. Only sizes differ (docs/rehearsal.md): utterances, updates,
-    steps, learning rates, head widths, resources. Run it as the experiment itself is going to run.
+    Names, corpora, encoders, methods, tables and curves stay the same. Only sizes differ (docs/rehearsal.md): utterances, updates,
+    steps, learning rates, head widths, resources. Run it the way you will run the experiment itself.
 
     Example: `speechft rehearse config/paper.yaml --out rehearsal && snakemake --profile slurm --configfile rehearsal/experiment.yaml`
 
@@ -50,7 +49,7 @@ def rehearse(
     say(f"  snakemake --profile slurm --configfile {file} -- all")
 
 
-@app.command()
+@app.command(rich_help_panel=REPORTS)
 def plan(
     targets: Annotated[
         list[str] | None,
@@ -63,14 +62,14 @@ def plan(
         Path | None, typer.Option(help="Measured speeds, from `speechft calibrate`; default: config/throughput.json.")
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="A device of that file by a part of its name, or cpu, or cuda; default: a GPU if one was measured.")
+        str | None, typer.Option(help="Part of the name of a device in that file, or cpu, or cuda; default: a GPU if one was measured.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what an experiment, a table or a cell will cost: jobs, audio through the encoder, hours, disk.
+    """Estimate the cost of an experiment, a table or a cell: jobs, hours of audio processed, hours, disk.
 
-    Nothing is computed, and neither corpora nor encoders need be there: sizes come from manifests where they exist, else they are the
-    published ones, and the output says which.
+    Nothing is computed, and neither corpora nor encoders need to exist: sizes come from manifests, or else they are the published ones,
+    and the output says which.
 
     Example: `speechft plan --experiment config/paper.yaml`
 
@@ -84,43 +83,33 @@ def plan(
     if as_json:
         print(json.dumps(found.to_json(), indent=1))
         return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     from speechft.cost.report import TextTable, report, widths
 
     parts = report(found, str(experiment))
-    needed = widths(part for part in parts if isinstance(part, TextTable))
-    # Where there is no terminal, lines are as long as they need to be.
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else max(120, needed))
+    screen = console(max(120, widths(part for part in parts if isinstance(part, TextTable))))
     for part in parts:
-        if not isinstance(part, TextTable):
-            console.print(terminal_text(part))
-            continue
-        table = Table(box=box.SIMPLE)
-        for column, heading in enumerate(part.headings):
-            table.add_column(heading, justify="right" if column >= part.numbers else "left")
-        for number, row in enumerate(part.rows):
-            table.add_row(*map(terminal_text, row), end_section=number == len(part.rows) - 2 and part.rows[-1][0] == "total")
-        console.print(table)
+        if isinstance(part, TextTable):
+            total = part.rows[-1][0] == "total"
+            screen.print(rich_table(part.headings, part.rows, part.headings[part.numbers :], total=total))
+        else:
+            screen.print(terminal_text(part))
 
 
-@app.command()
+@app.command(rich_help_panel=REPORTS)
 def calibrate(
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: a GPU where there is one.")] = None,
     encoder: Annotated[
         list[str] | None,
         typer.Option(help="hubert, wav2vec2, wavlm or decoar2 (base size, random weights), or an encoder directory; repeatable."),
     ] = None,
-    folder: Annotated[Path, typer.Option(help="Where results will lie: its speed of writing is measured.")] = Path("results"),
-    seconds: Annotated[float, typer.Option(min=0, help="About how long to measure.")] = 100.0,
+    folder: Annotated[Path, typer.Option(help="Folder of results, whose write speed is measured.")] = Path("results"),
+    seconds: Annotated[float, typer.Option(min=0, help="Approximate duration.")] = 100.0,
     out: Annotated[Path, typer.Option("--out", "-o", help="The file; other devices in it stay.")] = Path("config/throughput.json"),
     threads: Threads = None,
 ) -> None:
-    """Measure this machine for `speechft plan`: encoders forwards and backwards, heads, writing. Two minutes at most on a GPU.
+    """Measure this machine for `speechft plan`: encoders forward and backward, heads, disk. Takes two minutes at most on a GPU.
 
-    Nothing is downloaded: weights are random, which changes no speed. On a cluster run it on a compute node, e.g.
+    Nothing is downloaded: random weights are as fast as others. On a cluster run it on a compute node:
     `srun --gres=gpu:1 speechft calibrate --device cuda`.
 
     Example: `speechft calibrate --device cuda --out config/throughput.json`

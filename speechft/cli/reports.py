@@ -1,117 +1,156 @@
-"""Verbs that show results: tables, figures and curves."""
+"""`speechft report KIND`: tables, figures and curves from results."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from speechft.cli.options import Out, app
+from speechft.cli.options import HELP, REPORTS, Out, app
 from speechft.cli.terminal import say
+from speechft.recipes.tables import AnalysisTableRecipe, CurveRecipe, TableRecipe
+from speechft.recipes.values import load_recipe
+
+report = typer.Typer(
+    help="Show results: tables, figures and curves.\n\nExample: `speechft report table config/paper.yaml --out tables`",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    context_settings=HELP,
+)
+app.add_typer(report, name="report", rich_help_panel=REPORTS)
+
+Cells = Annotated[list[Path], typer.Argument(help="Cell files; missing ones show as pending.")]
+TableFile = Annotated[Path, typer.Argument(help="Recipe of the table (JSON).")]
+Figures = Annotated[Path | None, typer.Option(help="Folder of the figure; default: OUT.")]
 
 
-@app.command()
-def tables(
-    source: Annotated[
-        Path, typer.Argument(help="Experiment (YAML), of which all tables, curves and analyses are shown; or recipe of one table (JSON).")
-    ],
+@app.command("tables", rich_help_panel=REPORTS)
+@report.command()
+def table(
+    source: Annotated[Path, typer.Argument(help="Experiment (YAML) with all its tables, curves and analyses, or a table's recipe (JSON).")],
     cells: Annotated[
         list[Path] | None,
-        typer.Argument(
-            help="Of an experiment: the folder of cells, default results/cells. Of a recipe: cell files. Missing ones are pending."
-        ),
+        typer.Argument(help="Experiment: folder of cells, default results/cells. Recipe: cell files. Missing ones are pending."),
     ] = None,
     out: Out = Path("tables"),
     published: Annotated[Path, typer.Option(help="Published numbers.")] = Path("config/published.csv"),
-    figures: Annotated[Path | None, typer.Option(help="Of an experiment: folder of figures; default: none are drawn.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="Of an experiment: a table, curve or analysis; can be repeated.")] = None,
+    figures: Annotated[Path | None, typer.Option(help="With an experiment: folder of figures; default: none are drawn.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="With an experiment: a table, curve or analysis; repeatable.")] = None,
 ) -> None:
-    """Arrange the cells that are there beside the published numbers: NAME.csv, .md, .tex and .html in the folder OUT. Runs no jobs.
+    """Show existing cells beside the published numbers: NAME.csv, .md, .tex and .html in the folder OUT. Runs no jobs.
 
     Example: `speechft tables config/paper.yaml results/cells --out tables`
-    """
-    from speechft.recipes.tables import TableRecipe
-    from speechft.recipes.values import load_recipe
-    from speechft.tables import build_experiment, build_table
 
+    Example: `speechft report table results/recipes/tables/hubert.json results/cells/hubert_mini/*/*/*.json --out tables`
+    """
     if source.suffix in (".yaml", ".yml"):
+        from speechft.tables.experiment import build_experiment
+
         if cells and len(cells) > 1:
             raise typer.BadParameter("an experiment takes one folder of cells; cell files go with the recipe of a table")
         for name in build_experiment(source, cells[0] if cells else None, published, out, figures, only or ()):
             say(out / f"{name}.md")
         return
+    from speechft.tables.build import build_table
+
     if figures or only:
-        raise typer.BadParameter("--figures and --only go with an experiment; `speechft figure` draws one table")
+        raise typer.BadParameter("--figures and --only go with an experiment; `speechft report figure` draws one table")
     build_table(load_recipe(TableRecipe, source), cells or [], published, out, source.stem)
-    say((out / f"{source.stem}.md").read_text(encoding="utf-8"))
+    _show(out, source)
 
 
-@app.command()
-def differences(
-    recipe: Annotated[Path, typer.Argument(help="Recipe of the table (JSON).")],
-    cells: Annotated[list[Path], typer.Argument(help="Cell files; those that are missing show as pending.")],
-    out: Out,
-    figures: Annotated[Path | None, typer.Option(help="Folder of the figure; default: OUT.")] = None,
-) -> None:
+@report.command()
+def differences(recipe: TableFile, cells: Cells, out: Out, figures: Figures = None) -> None:
     """Compare rows of a table, with the 95 % interval of each difference: NAME.csv, .md, .tex, .html, .png and .svg in the folder OUT.
 
-    Example: `speechft differences results/recipes/tables/hubert.json results/cells/hubert_mini/*/*/*.json --out results/tables/differences`
+    Example: `speechft report differences results/recipes/tables/hubert.json results/cells/hubert_mini/*/*/*.json --out differences`
     """
-    from speechft.recipes.tables import TableRecipe
-    from speechft.recipes.values import load_recipe
-    from speechft.tables import build_differences
+    from speechft.tables.differences import build_differences
 
     build_differences(load_recipe(TableRecipe, recipe), cells, out, figures or out, recipe.stem)
-    say((out / f"{recipe.stem}.md").read_text(encoding="utf-8"))
+    _show(out, recipe)
 
 
-@app.command()
-def figure(
-    recipe: Annotated[Path, typer.Argument(help="Recipe of the table (JSON).")],
-    cells: Annotated[list[Path], typer.Argument(help="Cell files.")],
-    out: Out,
-) -> None:
-    """Draw the rows of a table, one panel a metric: OUT (.png) and the same as .svg.
+@report.command()
+def figure(recipe: TableFile, cells: Cells, out: Out) -> None:
+    """Draw the rows of a table, one panel per metric: OUT (.png) and the same as .svg.
 
-    Example: `speechft figure results/recipes/tables/supervised.json results/cells/hubert_base/*/*/*.json --out supervised.png`
+    Example: `speechft report figure results/recipes/tables/supervised.json results/cells/hubert_base/*/*/*.json --out supervised.png`
     """
-    from speechft.recipes.tables import TableRecipe
-    from speechft.recipes.values import load_recipe
-    from speechft.tables import build_figure
+    from speechft.tables.figure import build_figure
 
     build_figure(load_recipe(TableRecipe, recipe), cells, out)
 
 
-@app.command()
-def curve(
-    recipe: Annotated[Path, typer.Argument(help="Recipe of the curve (JSON).")],
-    cells: Annotated[list[Path], typer.Argument(help="Cell files; those that are missing show as pending.")],
-    out: Out,
-    figures: Annotated[Path | None, typer.Option(help="Folder of the figure; default: OUT.")] = None,
+@report.command()
+def alpha(
+    recipe: Annotated[Path, typer.Argument(help="Recipe of the curve (JSON).")], cells: Cells, out: Out, figures: Figures = None
 ) -> None:
-    """Show metrics against alpha: NAME.csv and .md in the folder OUT, NAME.png and .svg in the folder of figures.
+    """Show metrics against the merge weight alpha: NAME.csv and .md in the folder OUT, NAME.png and .svg in the folder of figures.
 
-    Example: `speechft curve results/recipes/curves/alpha.json results/cells/hubert_base/*/*/*.json --out results/tables`
+    Example: `speechft report alpha results/recipes/curves/alpha.json results/cells/hubert_base/*/*/*.json --out results/tables`
     """
-    from speechft.recipes.tables import CurveRecipe
-    from speechft.recipes.values import load_recipe
-    from speechft.tables import build_curve
+    from speechft.tables.curve import build_curve
 
     build_curve(load_recipe(CurveRecipe, recipe), cells, out, figures or out, recipe.stem)
-    say((out / f"{recipe.stem}.md").read_text(encoding="utf-8"))
+    _show(out, recipe)
 
 
-@app.command()
-def curves(
+@report.command()
+def training(
     logs: Annotated[list[Path], typer.Argument(help="training.csv files of pre-trainings or fine-tunings.")],
     out: Out,
     title: Annotated[str, typer.Option(help="Above the panels; default: the names of the trainings.")] = "",
 ) -> None:
-    """Draw training curves (losses, accuracies, learning rate): OUT (.png) and the same as .svg.
+    """Draw losses, accuracies and learning rate of trainings: OUT (.png) and the same as .svg.
 
-    Example: `speechft curves results/models/hubert_base/asr/*/training.csv --out curves.png`
+    Example: `speechft report training results/models/hubert_base/asr/*/training.csv --out curves.png`
     """
     from speechft.finetune.curves import draw_training_curves
 
     draw_training_curves(logs, out, title)
+
+
+@report.command()
+def similarity(
+    recipe: Annotated[Path, typer.Argument(help="Recipe of the table (JSON).")],
+    results: Annotated[list[Path], typer.Argument(help="Files of `speechft analyse`; missing ones show as pending.")],
+    out: Out,
+    figures: Figures = None,
+) -> None:
+    """Show weight deviation beside feature similarity: NAME.csv and .md in the folder OUT, NAME.png and .svg in the folder of figures.
+
+    Example: `speechft report similarity results/recipes/analysis_tables/features.json results/analysis/features/*/*/*.json --out tables`
+    """
+    from speechft.analysis.report import build_analysis
+
+    build_analysis(load_recipe(AnalysisTableRecipe, recipe), results, out, figures or out, recipe.stem)
+    _show(out, recipe)
+
+
+def _show(out: Path, recipe: Path) -> None:
+    say((out / f"{recipe.stem}.md").read_text(encoding="utf-8"))
+
+
+def _renamed(old: str, kind: Callable[..., None]) -> Callable[..., None]:
+    @wraps(kind)
+    def run(*args: Any, **options: Any) -> None:
+        print(f"`speechft {old}` is now `speechft report {kind.__name__}`; the old name goes with the next release.", file=sys.stderr)
+        kind(*args, **options)
+
+    return run
+
+
+_OLD: dict[str, Callable[..., None]] = {
+    "differences": differences,
+    "figure": figure,
+    "curve": alpha,
+    "curves": training,
+    "similarity": similarity,
+}
+for _old, _kind in _OLD.items():
+    app.command(_old, hidden=True)(_renamed(_old, _kind))

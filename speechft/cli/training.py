@@ -7,13 +7,16 @@ from typing import Annotated
 
 import typer
 
-from speechft.cli.options import Gpus, Out, Recipe, Threads, WorkDir, app, need, use_gpus, use_threads
+from speechft.cli.options import TRAINING, Gpus, Out, Recipe, Threads, WorkDir, app, use_gpus, use_threads
+from speechft.recipes.finetuning import FinetuneRecipe
+from speechft.recipes.pretraining import ContinuedPretrainRecipe, PretrainRecipe
+from speechft.recipes.values import load_recipe, validate
 
-Corpora = Annotated[list[Path], typer.Argument(help="Folders of manifests; their train splits are listened to.")]
+Corpora = Annotated[list[Path], typer.Argument(help="Folders of manifests; training audio is their train splits.")]
 TargetsFrom = Annotated[Path | None, typer.Option("--targets-from", help="Encoder directory for a recipe's `targets: {layer: ...}`.")]
 
 
-@app.command()
+@app.command(rich_help_panel=TRAINING)
 def pretrain(
     manifests: Corpora,
     out: Out,
@@ -28,9 +31,6 @@ def pretrain(
 
     Example: `speechft pretrain manifests/speech --recipe pretrain.json --out models/my_hubert`
     """
-    from speechft.recipes.pretraining import PretrainRecipe
-    from speechft.recipes.values import load_recipe
-
     chosen = load_recipe(PretrainRecipe, recipe) if recipe else PretrainRecipe()
     use_gpus(gpus)
     use_threads(threads)
@@ -39,7 +39,7 @@ def pretrain(
     run(chosen, manifests, out, work_dir, start=start, targets_from=targets_from)
 
 
-@app.command("continue")
+@app.command("continue", rich_help_panel=TRAINING)
 def continue_(
     model: Annotated[Path, typer.Argument(help="Encoder directory of a HuBERT or wav2vec 2.0.")],
     manifests: Corpora,
@@ -50,13 +50,10 @@ def continue_(
     threads: Threads = None,
     gpus: Gpus = 0,
 ) -> None:
-    """Go on pre-training an encoder on other audio, e.g. of another language: stage 1 without labels.
+    """Continue pre-training an encoder on other audio, such as that of another language: stage 1 without labels.
 
     Example: `speechft continue models/hubert_base manifests/aishell3 --recipe continue.json --out models/hubert_mandarin`
     """
-    from speechft.recipes.pretraining import ContinuedPretrainRecipe
-    from speechft.recipes.values import load_recipe
-
     chosen = load_recipe(ContinuedPretrainRecipe, recipe) if recipe else ContinuedPretrainRecipe()
     use_gpus(gpus)
     use_threads(threads)
@@ -65,18 +62,14 @@ def continue_(
     run(model, chosen, manifests, out, work_dir, targets_from=targets_from)
 
 
-@app.command()
+@app.command(rich_help_panel=TRAINING)
 def finetune(
     model: Annotated[Path, typer.Argument(help="Encoder directory of the pre-trained encoder.")],
     manifests: Annotated[Path, typer.Argument(help="Folder of manifests with train and dev.")],
     out: Out,
     recipe: Recipe = None,
-    like: Annotated[
-        str | None, typer.Option(help="In place of a recipe file, the name of a recipe: asr_tedlium, er_iemocap, sid, ...")
-    ] = None,
-    jointly: Annotated[
-        list[str] | None, typer.Option(help="NAME=FOLDER: manifests of a further task of the recipe; once for each.")
-    ] = None,
+    like: Annotated[str | None, typer.Option(help="Name of a preset instead of a recipe file: asr_tedlium, er_iemocap, sid, ...")] = None,
+    jointly: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER: manifests of a further task of the recipe; repeatable.")] = None,
     tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard.")] = None,
     work_dir: WorkDir = None,
     threads: Threads = None,
@@ -84,16 +77,15 @@ def finetune(
 ) -> None:
     """Stage 1: fine-tune encoder and head on a task with fairseq's trainer; keep the encoder that is best on dev.
 
-    With `--gpus 2` or more it runs one process on each.
+    With `--gpus 2` or more it runs one process per GPU.
 
     Example: `speechft finetune models/hubert_base manifests/voxceleb1 --like sid --out models/stable_ft`
     """
-    from speechft.recipes.finetuning import FinetuneRecipe
-    from speechft.recipes.values import load_recipe, validate
-
     if like and recipe:
         raise typer.BadParameter('give --recipe or --like; a recipe file can say "like" too')
-    chosen = validate(FinetuneRecipe, {"like": like}, "--like") if like else load_recipe(FinetuneRecipe, need(recipe, "finetune"))
+    if not like and not recipe:
+        raise typer.BadParameter("`speechft finetune` needs --recipe FILE.json or --like NAME")
+    chosen = load_recipe(FinetuneRecipe, recipe) if recipe else validate(FinetuneRecipe, {"like": like}, "--like")
     further = dict(_named(entry) for entry in jointly or [])
     use_gpus(gpus, processes=True)
     use_threads(threads)
@@ -109,13 +101,13 @@ def _named(entry: str) -> tuple[str, Path]:
     return name, Path(folder)
 
 
-@app.command()
+@app.command(rich_help_panel=TRAINING)
 def early(
     model: Annotated[Path, typer.Argument(help="Encoder directory that `speechft finetune` made.")],
     out: Out,
     share: Annotated[float, typer.Option(help="Of the updates; one of `early` in the recipe.")] = 0.2,
 ) -> None:
-    """Take the encoder that a fine-tuning kept after a share of its updates.
+    """Extract the checkpoint that a fine-tuning kept at a share of its updates.
 
     Example: `speechft early models/stable_ft --share 0.2 --out models/early20`
     """

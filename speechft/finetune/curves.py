@@ -1,4 +1,4 @@
-"""The curves of trainings: what their `training.csv` files say, one panel a quantity."""
+"""The figure of trainings: what their `training.csv` files say, one panel per quantity."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from speechft.errors import TableError, missing_file
 from speechft.files.outputs import check_figure
 from speechft.files.text import read_text
-from speechft.tables.canvas import MAX_LEGEND, MAX_PANELS_HEIGHT, legend_note, new_page, save_figure, short
+from speechft.tables.canvas import LEGEND, MAX_LEGEND, MAX_PANELS_HEIGHT, dress, legend_note, panel_page, save_figure, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#2166ac", "#b35806", "#1b7837", "#762a83", "#666666", "#c51b7d")
-VALIDATION_PREFIXES = ("valid_", "dev_")
-HEAD_PHASE = "head"
-_NAMES = {
+COLORS = ("#2166ac", "#b35806", "#1b7837", "#762a83", "#666666", "#c51b7d")
+_PREFIXES = ("valid_", "dev_")
+_TITLES = {
     "loss": "Loss",
     "loss_m": "Loss on masked frames (nats)",
     "accuracy": "Accuracy on masked frames",
@@ -33,10 +32,9 @@ _NAMES = {
     "temperature": "Temperature of the quantiser",
 }
 _UPDATE = re.compile("[0-9]{1,15}")
-_COLUMNS = 2
-_WIDTH, _HEIGHT = 4.0, 2.4  # inches
-_SMOOTH = ("lr", "temperature")  # what needs no running mean
-_WINDOWS = 60  # averages over a run: the thick line is a mean over this part of the updates
+_COLUMNS, _SIZE = 2, (4.0, 2.4)  # panels in a row, inches
+_SMOOTH = ("lr", "temperature")  # needs no running mean
+_WINDOWS = 60  # the thick line is a mean over this part of the updates
 
 Points = tuple[list[int], list[float]]
 """Updates and values."""
@@ -44,12 +42,13 @@ Points = tuple[list[int], list[float]]
 
 @dataclass(frozen=True)
 class TrainingCurves:
-    """One training: quantity -> points as logged at every update, quantity -> points at validations, and where the head-only phase ends."""
+    """One training: quantity -> points as logged at every update, and at validations."""
 
     label: str
     training: Mapping[str, Points]
     validation: Mapping[str, Points]
     head_until: int | None
+    """Last update of the phase that trains the head alone."""
     last_update: int
 
 
@@ -98,15 +97,12 @@ def read_training_log(path: Path, label: str) -> TrainingCurves:
         points = _points(rows, column)
         if column == "update" or not points[0]:
             continue
-        prefix = next((prefix for prefix in VALIDATION_PREFIXES if column.startswith(prefix)), None)
-        if prefix is None:
-            training[column] = points
-        else:
-            validation[column.removeprefix(prefix)] = points
+        prefix = next((prefix for prefix in _PREFIXES if column.startswith(prefix)), "")
+        (validation if prefix else training)[column.removeprefix(prefix)] = points
     if not training and not validation:
         raise TableError(f"{path}: no value in it is a finite number, so there is nothing to draw. The training diverged at its beginning.")
-    head = [int(row["update"]) for row in rows if row.get("phase") == HEAD_PHASE]
-    return TrainingCurves(label, training, validation, max(head) if head else None, int(rows[-1]["update"]))
+    head = [int(row["update"]) for row in rows if row.get("phase") == "head"]
+    return TrainingCurves(label, training, validation, max(head, default=None), int(rows[-1]["update"]))
 
 
 def _points(rows: Sequence[Mapping[str, str]], column: str) -> Points:
@@ -123,7 +119,7 @@ def _points(rows: Sequence[Mapping[str, str]], column: str) -> Points:
 
 
 def distinct_names(paths: Sequence[Path]) -> list[str]:
-    """Short names that differ: as many of the last parts of each path as that takes; `training.csv` itself says nothing."""
+    """Short names that differ: as many of the last parts of each path as it takes, without `training.csv`."""
     parts = [(path.parent if path.stem == "training" else path.parent / path.stem).absolute().parts for path in paths]
     for count in range(1, max((len(item) for item in parts), default=1) + 1):
         names = ["/".join(item[-count:]) for item in parts]
@@ -143,54 +139,38 @@ def running_mean(values: Sequence[float], window: int) -> list[float]:
 
 def _draw(runs: Sequence[TrainingCurves], title: str) -> Figure:
     quantities = list(dict.fromkeys(name for run in runs for name in (*run.training, *run.validation)))
-    fitting = int(MAX_PANELS_HEIGHT / _HEIGHT) * _COLUMNS
+    fitting = int(MAX_PANELS_HEIGHT / _SIZE[1]) * _COLUMNS
     notes = ["Thin: every update; thick: running mean; points: validation."]
     if any(run.head_until is not None for run in runs):
         notes[0] += " Dotted: end of the phase that trains the head alone."
     if len(quantities) > fitting:
         notes.append(f"Only the first {fitting} of {len(quantities)} columns are drawn, which is what a figure has room for.")
         quantities = quantities[:fitting]
-    down = -(-len(quantities) // _COLUMNS)
     notes.append(legend_note(len(runs)))
-    figure = new_page(title, notes, 0.4 + _WIDTH * _COLUMNS, _HEIGHT * down)
-    panels = figure.subplots(down, _COLUMNS, squeeze=False)
-    for place, panel in enumerate(panels.flat):
-        if place < len(quantities):
-            _panel(panel, runs, quantities[place])
-            panel.set_xlim(0, max(run.last_update for run in runs))
-        else:
-            panel.set_visible(False)
+    figure, panels = panel_page(title, notes, len(quantities), across=_COLUMNS, size=_SIZE, margin=0.4, at_least=_COLUMNS)
+    for panel, quantity in zip(panels, quantities, strict=True):
+        for index, run in enumerate(runs):
+            _draw_run(panel, run, quantity, COLORS[index % len(COLORS)])
+        panel.set_xlim(0, max(run.last_update for run in runs))
+        panel.set_xlabel("updates", fontsize=7.5)
+        dress(panel, _TITLES.get(quantity, short(f"{quantity} (dev)" if quantity.isupper() else quantity)))
     if len(runs) > 1:
-        _legend(panels[0, 0], runs)
+        from matplotlib.lines import Line2D
+
+        lines = [Line2D([], [], color=COLORS[index % len(COLORS)], label=short(run.label)) for index, run in enumerate(runs[:MAX_LEGEND])]
+        panels[0].legend(handles=lines, **LEGEND)
     return figure
 
 
-def _panel(panel: Axes, runs: Sequence[TrainingCurves], quantity: str) -> None:
-    for index, run in enumerate(runs):
-        colour = COLOURS[index % len(COLOURS)]
-        if quantity in run.training:
-            updates, values = run.training[quantity]
-            window = 1 if quantity in _SMOOTH else max(1, len(values) // _WINDOWS)
-            panel.plot(updates, values, color=colour, linewidth=0.5 if window > 1 else 1.4, alpha=0.3 if window > 1 else 1.0, zorder=1)
-            if window > 1:
-                panel.plot(updates, running_mean(values, window), color=colour, linewidth=1.4, zorder=2)
-        if quantity in run.validation:
-            updates, values = run.validation[quantity]
-            panel.plot(updates, values, color=colour, marker="o", markersize=3.5, linewidth=0.8, linestyle="--", zorder=3)
-        if run.head_until is not None:
-            panel.axvline(run.head_until, color=colour, linestyle=":", linewidth=1.0, zorder=1)
-    panel.set_title(_NAMES.get(quantity, short(f"{quantity} (dev)" if quantity.isupper() else quantity)), fontsize=8.5, loc="left")
-    panel.set_xlabel("updates", fontsize=7.5)
-    panel.tick_params(labelsize=7)
-    panel.yaxis.grid(visible=True, color="#dddddd", linewidth=0.6)
-    panel.set_axisbelow(True)
-
-
-def _legend(panel: Axes, runs: Sequence[TrainingCurves]) -> None:
-    from matplotlib.lines import Line2D
-
-    style: dict[str, Any] = {"linewidth": 1.4}
-    lines = [
-        Line2D([], [], color=COLOURS[index % len(COLOURS)], label=short(run.label), **style) for index, run in enumerate(runs[:MAX_LEGEND])
-    ]
-    panel.legend(handles=lines, loc="best", fontsize=6.5, framealpha=0.85, edgecolor="none")
+def _draw_run(panel: Axes, run: TrainingCurves, quantity: str, color: str) -> None:
+    if quantity in run.training:
+        updates, values = run.training[quantity]
+        window = 1 if quantity in _SMOOTH else max(1, len(values) // _WINDOWS)
+        panel.plot(updates, values, color=color, linewidth=0.5 if window > 1 else 1.4, alpha=0.3 if window > 1 else 1.0, zorder=1)
+        if window > 1:
+            panel.plot(updates, running_mean(values, window), color=color, linewidth=1.4, zorder=2)
+    if quantity in run.validation:
+        updates, values = run.validation[quantity]
+        panel.plot(updates, values, color=color, marker="o", markersize=3.5, linewidth=0.8, linestyle="--", zorder=3)
+    if run.head_until is not None:
+        panel.axvline(run.head_until, color=color, linestyle=":", linewidth=1.0, zorder=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import takewhile
 from pathlib import Path
 
 ERROR = "error: "
@@ -21,24 +22,28 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 def last_words(text: str) -> str | None:
     """What a log says about a failure; None if it says nothing.
 
-    That is our own last message (`error: ...`, with the first of the problems that it lists), or else the exception under a traceback. Of
-    processes under torchrun the exception of one of them counts, not torchrun's own report about it.
-
-    Args:
-        text: of the log. Progress bars, which write over themselves, may stand before anything.
+    That is our own last message (`error: ...`, with the first of the problems that it lists), or else the exception under a traceback.
+    Under torchrun the exception of one of the processes counts, not torchrun's report about it.
     """
-    lines = [_ESCAPES.sub("", line).rsplit("\r", 1)[-1].rstrip() for line in re.split(r"\r?\n", text)]
+    lines = _lines(text)
     for place in range(len(lines) - 1, -1, -1):
         if lines[place].startswith(ERROR):
-            return "\n".join(_shortened([lines[place].removeprefix(ERROR), *_indented(lines[place + 1 :])]))
+            more = takewhile(lambda line: line.startswith("  "), lines[place + 1 :])
+            message = [lines[place].removeprefix(ERROR), *more]
+            left_out = [f"  and {len(message) - SHOWN} more lines"] if len(message) > SHOWN else []
+            return "\n".join([*message[:SHOWN], *left_out])
     found = [match[1] for line in lines if (match := _EXCEPTION.fullmatch(line)) and _OF_TORCHRUN not in line]
     return found[-1] if found and any("Traceback (most recent call last)" in line for line in lines) else None
 
 
+def _lines(text: str) -> list[str]:
+    """Lines as a terminal shows them in the end: progress bars write over what stands before them."""
+    return [_ESCAPES.sub("", line).rsplit("\r", 1)[-1].rstrip() for line in re.split(r"\r?\n", text)]
+
+
 def last_line(text: str) -> str | None:
     """The last line of a log that is no progress bar; None if there is none."""
-    lines = [_ESCAPES.sub("", line).rsplit("\r", 1)[-1].strip() for line in re.split(r"\r?\n", text)]
-    return next((line for line in reversed(lines) if line and not _PROGRESS.search(line)), None)
+    return next((line.strip() for line in reversed(_lines(text)) if line.strip() and not _PROGRESS.search(line)), None)
 
 
 def log_text(path: str | Path, newest: int = 200_000) -> str | None:
@@ -50,17 +55,3 @@ def log_text(path: str | Path, newest: int = 200_000) -> str | None:
             return file.read().decode("utf-8", errors="replace")
     except OSError:
         return None
-
-
-def _indented(lines: list[str]) -> list[str]:
-    found = []
-    for line in lines:
-        if not line.startswith("  "):
-            break
-        found.append(line)
-    return found
-
-
-def _shortened(lines: list[str]) -> list[str]:
-    more = len(lines) - SHOWN
-    return lines if more <= 0 else [*lines[:SHOWN], f"  and {more} more lines"]

@@ -48,25 +48,31 @@ class Job:
     wildcards: dict[str, str] = field(default_factory=dict)
     outputs: list[str] = field(default_factory=list)
     logs: list[str] = field(default_factory=list)
-    """Its own log first; behind it that of its last Slurm job, if it failed there."""
+    """Its own log, then that of its last Slurm job, if it failed there."""
     attempts: int = 0
     state: str = "running"
     """`running` (or interrupted with the run itself), `done`, or `failed`."""
     cause: str | None = None
     """What ended its last attempt from outside, as far as Snakemake knows: a signal, a limit, a failed node."""
     grouped: bool = False
-    """Whether its last attempt failed as part of a group, of which perhaps only another job failed."""
+    """Whether its last attempt failed in a group, where perhaps only another job failed."""
     began: datetime | None = None
-    """When it was first started; on a cluster: submitted."""
+    """Time of its first start; on a cluster, of its submission."""
     since: datetime | None = None
-    """When its last attempt was."""
+    """Time of its last start."""
     seconds: float = 0.0
     """Wall seconds of all attempts that ended; on a cluster with their time in the queue."""
 
     @property
     def target(self) -> str:
-        """What it makes, e.g. `hubert_base/none/pretrained/ks`; of a rule without wildcards its first output."""
+        """What it makes: `hubert_base/none/pretrained/ks`; for a rule without wildcards its first output."""
         return target_of(self.wildcards, self.outputs)
+
+    def end(self, state: str, now: datetime | None) -> None:
+        """Note the end of the current attempt."""
+        self.state = state
+        if now and self.since:
+            self.seconds += (now - self.since).total_seconds()
 
 
 @dataclass
@@ -77,11 +83,11 @@ class RunLog:
     planned: dict[str, int] = field(default_factory=dict)
     """Rule -> number of jobs, as Snakemake announced them."""
     jobs: list[Job] = field(default_factory=list)
-    """Those that were started, in this order."""
+    """Started jobs, in order of their start."""
     began: datetime | None = None
     ended: datetime | None = None
     last_line: str | None = None
-    """The last line of the log: of a run that planned nothing it says why."""
+    """The last line of the log, which says why a run planned nothing."""
 
     @property
     def failed(self) -> list[Job]:
@@ -120,88 +126,61 @@ def read_log(path: str | Path) -> RunLog:
 
 
 def parse_log(text: str, path: Path = Path()) -> RunLog:
-    """Read the text of a log, complete or not; lines that are of no interest, whatever they hold, are passed over."""
+    """Read the text of a log, complete or not; lines of no interest are skipped, whatever they hold.
+
+    Jobs of a group are indented; everything else about them is the same.
+    """
     run = RunLog(path, last_line=last_line(text))
     if stats := _PLANNED.search(text):
         rows = [line.split() for line in stats[1].splitlines()]
         run.planned = {rule: int(count) for rule, count in rows if rule != "total"}
-    _Reader(run).read(text)
-    run.jobs = [job for job in run.jobs if job.attempts]
+    jobs: dict[int, Job] = {}
+    signal: str | None = None  # of the command whose end was reported last; the error of its rule follows
+    timed = False  # whether a time stands right above, as it does above every event
+    lines = text.splitlines()
+    stripped = [line.strip() for line in lines]
+    for place, line in enumerate(stripped):
+        if stamp := _TIME.fullmatch(line):
+            run.ended = datetime.strptime(stamp[1], "%a %b %d %H:%M:%S %Y")
+            run.began = run.began or run.ended
+            timed = True
+            continue
+        if found := _SIGNAL.search(line):
+            signal = found[1] or found[2]
+        if timed and (found := _JOB.fullmatch(line)):
+            _start(jobs, found[1], _keys(stripped[place + 1 : place + LONGEST_EVENT]), run.ended)
+        elif timed and (found := _ERROR.fullmatch(line)):
+            _fail(jobs, _keys(stripped[place + 1 : place + LONGEST_EVENT]), signal, run.ended, grouped=lines[place].startswith("    "))
+            signal = None
+        elif timed and (found := _DONE.fullmatch(line)) and (job := jobs.get(int(found[1]))) and job.state == "running":
+            job.end("done", run.ended)
+        timed = False
+    run.jobs = list(jobs.values())
     return run
 
 
-class _Reader:
-    """Follows a log line by line. Jobs of a group are indented; everything else about them is the same."""
+def _start(jobs: dict[int, Job], rule: str, keys: dict[str, str], now: datetime | None) -> None:
+    if not keys.get("jobid", "").isdecimal():
+        return
+    job = jobs.setdefault(int(keys["jobid"]), Job(rule, int(keys["jobid"])))
+    pairs = [pair.partition("=") for pair in keys.get("wildcards", "").split(", ") if pair]
+    job.wildcards = {name: value for name, _, value in pairs}
+    job.outputs, job.logs = keys.get("output", "").split(", "), _logs(keys.get("log", ""))
+    job.attempts += 1
+    job.state, job.cause, job.since = "running", None, now
+    job.began = job.began or now
 
-    def __init__(self, run: RunLog) -> None:
-        self.run = run
-        self.by_id: dict[int, Job] = {}
-        self.now: datetime | None = None
-        self.signal: str | None = None
-        """Of the command whose end was reported last; the error of its rule follows."""
 
-    def read(self, text: str) -> None:
-        indented = [line.startswith("    ") for line in text.splitlines()]
-        lines = [line.strip() for line in text.splitlines()]
-        timed = False  # whether a time stands right above, as it does above every event
-        for place, line in enumerate(lines):
-            if stamp := _TIME.fullmatch(line):
-                self._at(datetime.strptime(stamp[1], "%a %b %d %H:%M:%S %Y"))
-                timed = True
-                continue
-            if found := _SIGNAL.search(line):
-                self.signal = found[1] or found[2]
-            if timed and (found := _JOB.fullmatch(line)):
-                self._start(found[1], _keys(lines[place + 1 : place + LONGEST_EVENT]))
-            elif timed and (found := _ERROR.fullmatch(line)):
-                self._fail(found[1], _keys(lines[place + 1 : place + LONGEST_EVENT]), grouped=indented[place])
-            elif timed and (found := _DONE.fullmatch(line)):
-                self._finish(int(found[1]))
-            timed = False
-
-    def _at(self, now: datetime) -> None:
-        self.now = now
-        self.run.began = self.run.began or now
-        self.run.ended = now
-
-    def _job(self, rule: str, keys: dict[str, str]) -> Job | None:
-        if not keys.get("jobid", "").isdecimal():
-            return None
-        jobid = int(keys["jobid"])
-        if jobid not in self.by_id:
-            self.by_id[jobid] = Job(rule, jobid)
-            self.run.jobs.append(self.by_id[jobid])
-        return self.by_id[jobid]
-
-    def _start(self, rule: str, keys: dict[str, str]) -> None:
-        if (job := self._job(rule, keys)) is None:
-            return
-        pairs = [pair.partition("=") for pair in keys.get("wildcards", "").split(", ") if pair]
-        job.wildcards = {name: value for name, _, value in pairs}
-        job.outputs, job.logs = keys.get("output", "").split(", "), _logs(keys.get("log", ""))
-        job.attempts += 1
-        job.state, job.cause, job.since = "running", None, self.now
-        job.began = job.began or self.now
-
-    def _fail(self, rule: str, keys: dict[str, str], *, grouped: bool) -> None:
-        job = self._job(rule, keys)
-        if job is not None and job.state == "running":
-            self._end(job, "failed")
-            job.grouped = grouped
-            status = _STATUS.search(keys.get("message", ""))
-            job.cause = _CAUSES.get(status[1] if status else self.signal or "")
-            job.logs = _logs(keys.get("log", "").removesuffix(_HINT)) or job.logs
-        self.signal = None
-
-    def _finish(self, jobid: int) -> None:
-        job = self.by_id.get(jobid)
-        if job is not None and job.state == "running":
-            self._end(job, "done")
-
-    def _end(self, job: Job, state: str) -> None:
-        job.state = state
-        if self.now and job.since:
-            job.seconds += (self.now - job.since).total_seconds()
+def _fail(jobs: dict[int, Job], keys: dict[str, str], signal: str | None, now: datetime | None, *, grouped: bool) -> None:
+    jobid = keys.get("jobid", "")
+    job = jobs.get(int(jobid)) if jobid.isdecimal() else None
+    if job is None or job.state != "running":
+        return
+    job.end("failed", now)
+    job.grouped = grouped
+    status = _STATUS.search(keys.get("message", ""))
+    job.cause = _CAUSES.get(status[1] if status else signal or "")
+    job.logs = _logs(keys.get("log", "").removesuffix(_HINT)) or job.logs
 
 
 def _keys(lines: list[str]) -> dict[str, str]:

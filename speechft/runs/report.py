@@ -15,6 +15,8 @@ from speechft.runs.last_words import last_line, last_words, log_text
 from speechft.runs.log import Job, RunLog, cause_in
 
 NAMES_SHOWN = 3
+NOTE = ".failures.json"
+"""Suffix of the file beside Snakemake's log that lists the failed jobs."""
 CLOCK_SECONDS = 5.0
 """How far the clock of a file system may be behind that of the run."""
 
@@ -49,23 +51,21 @@ class Failure(NamedTuple):
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
-        """The same for programs; `from_json` reads it."""
+        """The failure as JSON, for `from_json`."""
         return {**self._asdict(), "not_started": {part.rule: list(part.targets) for part in self.not_started}}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Failure:
-        """What `to_json` gave."""
+        """Read what `to_json` gave."""
         waiting = tuple(NotStarted(rule, tuple(targets)) for rule, targets in values["not_started"].items())
         return cls(**{**values, "not_started": waiting})
 
 
 def failures_of(run: RunLog, waiting: Mapping[int, Sequence[tuple[str, str]]] | None = None) -> list[Failure]:
-    """The failed jobs of a run, each once however often it was tried.
+    """The failed jobs of a run, each once however often it was tried; logs of jobs are read from the working folder.
 
-    Args:
-        run: the log of the run; logs of jobs are read from the working folder.
-        waiting: id of a failed job -> rule and target of the jobs that were not started because of it. Snakemake's log does not tell; the
-            run itself notes it when it ends (`note_failures`), and the note is read where there is one.
+    `waiting` holds, for the id of a failed job, rule and target of the jobs that were not started because of it. Snakemake's log does not
+    tell; without `waiting`, the note that the run itself left when it ended (`note_failures`) is read where there is one.
     """
     if waiting is None and (noted := _read_note(run.path)) is not None:
         return noted
@@ -110,30 +110,24 @@ def print_failures(failures: Sequence[Failure]) -> str:
     return terminal_text("\n".join([f"Failed jobs: {len(failures)}", *map(str, failures)]))
 
 
-def _note(log: Path) -> Path:
-    return log.with_suffix(".failures.json")
-
-
 def note_failures(log: Path, failures: Iterable[Failure]) -> None:
     """Keep beside Snakemake's log what only the run itself knows."""
-    write_json(_note(log), [failure.to_json() for failure in failures])
+    write_json(log.with_suffix(NOTE), [failure.to_json() for failure in failures])
 
 
 def _read_note(log: Path) -> list[Failure] | None:
     try:
-        return [Failure.from_json(values) for values in json.loads(_note(log).read_text(encoding="utf-8"))]
+        return [Failure.from_json(values) for values in json.loads(log.with_suffix(NOTE).read_text(encoding="utf-8"))]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def summary(run: RunLog) -> dict[str, Any]:
-    """For each rule and for the whole: jobs planned, done and failed, and the wall seconds of its jobs added up."""
+    """Jobs planned, done and failed, and summed wall seconds of jobs, for each rule and in total."""
     planned = Counter(run.planned)
     states = {state: Counter(job.rule for job in run.jobs if job.state == state) for state in ("done", "failed", "running")}
     started = Counter(job.rule for job in run.jobs)
-    seconds: Counter[str] = Counter()
-    for job in run.jobs:
-        seconds[job.rule] += round(job.seconds)
+    seconds = {rule: sum(round(job.seconds) for job in run.jobs if job.rule == rule) for rule in (*run.planned, *started)}
     rules = list(dict.fromkeys([*run.planned, *started]))
     rows: list[dict[str, Any]] = [
         {"rule": rule, "planned": planned[rule], "done": states["done"][rule], "failed": states["failed"][rule], "seconds": seconds[rule]}

@@ -1,4 +1,4 @@
-"""Slurm as the workflow sees it: commands that bear with an absent controller, what a killed run left behind, how to go on from there."""
+"""Slurm as the workflow sees it: commands that tolerate an unreachable slurmctld, and how to resume a run that was killed."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from speechft.errors import ClusterError
 LOGGER = logging.getLogger(__name__)
 ALIVE = "PENDING,RUNNING,SUSPENDED,REQUEUED,CONFIGURING,COMPLETING,STOPPED"
 COMMENTS = ("rule_", "group_")
-"""How the comments begin that Snakemake gives its jobs."""
+"""Prefixes of the comments that Snakemake gives its jobs."""
 QUERY_SECONDS = 60
 SLURM_LOGS = Path(".snakemake/slurm_logs")
-"""Where Snakemake keeps the output of its Slurm jobs, once it had any."""
+"""Output of Snakemake's Slurm jobs; absent until it submits one."""
 RUNS = Path(".snakemake/speechft_runs")
-"""One file a Snakemake that works in a folder, HOST.PROCESS; a killed one leaves its own behind."""
+"""Holds a file HOST.PROCESS for each Snakemake at work in a folder; a killed one leaves its file behind."""
 
 
 def prefer_commands(folder: Path) -> None:
@@ -35,7 +35,7 @@ def prefer_commands(folder: Path) -> None:
 
 
 def quote_python() -> None:
-    """Let Slurm jobs start where the path of Python holds a space: Snakemake's remote executors put it into a shell command as it is."""
+    """Let Slurm jobs start where the path of Python holds a space, which Snakemake's remote executors do not quote."""
     from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor  # type: ignore[import-untyped]
 
     unquoted = RemoteExecutor.get_python_executable
@@ -64,15 +64,11 @@ def cancel(ids: Sequence[str], patience: float = 300) -> None:
         return
     _ask(["scancel", *ids])
     deadline = time.monotonic() + patience
-    while left := _alive(ids):
+    command = ["squeue", "--noheader", "--user", getpass.getuser(), "--states", ALIVE, "--format", "%A"]
+    while left := sorted(set(ids) & set(_ask(command).split()), key=int):
         if time.monotonic() > deadline:
             raise ClusterError(f"Slurm jobs {', '.join(left)} were cancelled and have not ended. Look at `squeue -j {','.join(left)}`.")
         time.sleep(1)
-
-
-def _alive(ids: Sequence[str]) -> list[str]:
-    listed = _ask(["squeue", "--noheader", "--user", getpass.getuser(), "--states", ALIVE, "--format", "%A"]).split()
-    return [job for job in ids if job in listed]
 
 
 def _ask(command: list[str]) -> str:
@@ -157,6 +153,7 @@ def resume(directory: Path, arguments: Sequence[str]) -> int:
     if running := living_snakemakes(directory):
         pid = running[0]
         raise ClusterError(f"{directory}: a Snakemake still runs here, process {pid}. Let it work, or end it first: kill -INT {pid}")
+    dry_run = is_dry_run(arguments)
     if shutil.which("squeue"):
         try:
             left = orphans(directory)
@@ -166,13 +163,12 @@ def resume(directory: Path, arguments: Sequence[str]) -> int:
             LOGGER.info("%s It was never used from here.", error)
             left = []
         LOGGER.info("orphaned Slurm jobs: %s", ", ".join(left) or "none")
-        if not is_dry_run(arguments):
+        if not dry_run:
             check_ended(directory, left)
             cancel(left)
     snakemake = [sys.executable, "-m", "snakemake"]
-    if is_dry_run(arguments):
-        return subprocess.run([*snakemake, *arguments], cwd=directory, check=False).returncode
-    unlocked = subprocess.run([*snakemake, "--unlock", *arguments], cwd=directory, capture_output=True, text=True, check=False)
-    if unlocked.returncode:
-        raise ClusterError(f"`snakemake --unlock` failed:\n{unlocked.stderr.strip()}")
+    if not dry_run:
+        unlocked = subprocess.run([*snakemake, "--unlock", *arguments], cwd=directory, capture_output=True, text=True, check=False)
+        if unlocked.returncode:
+            raise ClusterError(f"`snakemake --unlock` failed:\n{unlocked.stderr.strip()}")
     return subprocess.run([*snakemake, *arguments], cwd=directory, check=False).returncode

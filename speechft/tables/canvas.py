@@ -1,18 +1,20 @@
-"""What all figures share: style, the page with its title and footnotes, and saving. The same numbers give the same bytes."""
+"""What all figures share: style, the page with its title, panels and footnotes, and saving. The same numbers give the same bytes."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from speechft.files.atomic import atomic_file
 from speechft.files.escapes import one_line
 from speechft.files.output_kinds import PROGRAM
 from speechft.files.outputs import check_figure
+from speechft.tables.metrics import TableMetric
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MAX_PANELS_HEIGHT = 90.0
@@ -20,7 +22,9 @@ MAX_PANELS_HEIGHT = 90.0
 the figure says so."""
 MAX_LEGEND = 20
 _HEAD_LINES, _FOOT_LINES = 6, 55
-
+# Shape tells models apart without color.
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "*")
+LEGEND: dict[str, Any] = {"loc": "best", "fontsize": 6.5, "framealpha": 0.85, "edgecolor": "none", "labelspacing": 0.3}
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so the figure is the same everywhere
     "font.size": 8,
@@ -54,25 +58,71 @@ def short(text: str, length: int = 80) -> str:
 
 
 def legend_note(count: int) -> str:
-    """What a figure with `count` names says of those that its legend leaves out; empty if it has all."""
+    """What a figure with `count` names says about those that its legend leaves out; empty if it has all."""
     return f"The legend has the first {MAX_LEGEND} of {count} names." if count > MAX_LEGEND else ""
 
 
-def new_page(title: str, notes: Sequence[str], width: float, panels_height: float) -> Figure:
-    """A figure of `width` inches with `title` above and `notes` below a space of `panels_height` inches for panels."""
+def rows_of_panels(count: int, across: int) -> int:
+    """How many rows `count` panels take with `across` in each."""
+    return -(-count // min(across, count))
+
+
+def panel_page(
+    title: str,
+    notes: Sequence[str],
+    count: int,
+    *,
+    across: int,
+    size: tuple[float, float],
+    margin: float,
+    at_least: int = 1,
+    **options: Any,
+) -> tuple[Figure, list[Axes]]:
+    """A page with `count` panels, up to `across` in a row, `title` above and `notes` below.
+
+    Args:
+        title: of the page.
+        notes: lines below.
+        count: number of panels.
+        across: most panels in a row.
+        size: width and height of a panel in inches.
+        margin: width of the page beyond its panels in inches.
+        at_least: panels that the page has room for in a row.
+        options: of matplotlib's `subplots`.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+    across, down = min(across, count), rows_of_panels(count, across)
+    width = margin + size[0] * max(across, at_least)
     head = textwrap.wrap(one_line(title), int(width * 10), max_lines=_HEAD_LINES, placeholder=" ...")
     foot = [line for note in notes for line in textwrap.wrap(one_line(note), int(width * 16))]
     if len(foot) > _FOOT_LINES:
         foot = [*foot[: _FOOT_LINES - 1], f"... and {len(foot) - _FOOT_LINES + 1} more lines of notes, which the table has."]
     head_height, foot_height = 0.25 + 0.18 * len(head), 0.14 * len(foot) + 0.15
-    height = panels_height + head_height + foot_height
+    height = size[1] * down + head_height + foot_height
     body = (0, foot_height / height, 1, 1 - (head_height + foot_height) / height)
     figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(rect=body, w_pad=0.08, h_pad=0.08, wspace=0.03, hspace=0.05))
     FigureCanvasAgg(figure)
     figure.text(0.02, 1 - 0.12 / height, "\n".join(head), ha="left", va="top", fontsize=11, fontweight="bold")
     figure.text(0.02, 0.06 / height, "\n".join(foot), ha="left", va="bottom", fontsize=7, color="#333333")
-    return figure
+    panels = list(figure.subplots(down, across, squeeze=False, **options).flat)
+    for panel in panels[count:]:
+        panel.set_visible(False)
+    return figure, panels[:count]
+
+
+def title_of(metric: TableMetric, width: int) -> str:
+    """A metric's name in lines of `width` characters, without the arrow: panels tell the direction on an axis."""
+    return "\n".join(textwrap.wrap(short(metric.title.removesuffix(f" {metric.arrow}")), width))
+
+
+def dress(panel: Axes, title: str = "", *, grid: Literal["x", "y", "both"] = "y", pending: bool = False) -> None:
+    """Title, small ticks and grid of a panel; the word `pending` where it has nothing to show."""
+    panel.set_title(title, fontsize=8.5, loc="left")
+    panel.tick_params(labelsize=7)
+    panel.grid(visible=True, axis=grid, color="#dddddd", linewidth=0.6)
+    panel.set_axisbelow(True)
+    if pending:
+        panel.annotate("pending", (0.5, 0.5), xycoords="axes fraction", ha="center", va="center", color="#777777", style="italic")

@@ -9,29 +9,32 @@ from speechft.errors import TableError, missing_file
 from speechft.recipes.cell import Cell, read_cell
 from speechft.tables.metrics import METRICS, task_metrics
 
-Key = tuple[str | None, str | None, str | None, str]
+
+def cell_name(cell: Cell) -> str:
+    """encoder/finetuning/method/task."""
+    return f"{cell.model.encoder}/{cell.model.finetuning}/{cell.model.method}/{cell.task}"
 
 
-def cell_key(cell: Cell) -> Key:
-    """What identifies a cell in a table: encoder, finetuning, method, task."""
-    return (cell.model.encoder, cell.model.finetuning, cell.model.method, cell.task)
+def existing_cells(paths: Sequence[str | Path]) -> list[Cell]:
+    """Read the cells that exist; a path given twice is read once."""
+    return read_cells([path for path in dict.fromkeys(map(Path, paths)) if path.exists()])
 
 
 def read_cells(paths: Sequence[str | Path]) -> list[Cell]:
     """Read cells and check that they can stand in a table.
 
     Raises:
-        TableError: a file is missing or no cell, its model has no name, its metrics are not those of its task, or it shows the same
-            model and task as another file. The message names the file.
+        TableError: a file is missing or is not a cell, its model has no name, its metrics are not those of its task, or it shows the
+            same model and task as another file. The message names the file.
     """
     cells: list[Cell] = []
-    origin: dict[Key, Path] = {}
+    origin: dict[str, Path] = {}
     for path in map(Path, paths):
         cell = _read(path)
-        key = cell_key(cell)
-        if key in origin:
-            raise TableError(f"{path} and {origin[key]} both are the cell {'/'.join(map(str, key))}. Give one of them.")
-        origin[key] = path
+        name = cell_name(cell)
+        if name in origin:
+            raise TableError(f"{path} and {origin[name]} both are the cell {name}. Give one of them.")
+        origin[name] = path
         cells.append(cell)
     return cells
 
@@ -43,7 +46,7 @@ def _read(path: Path) -> Cell:
         cell = read_cell(path)
     except OSError as error:
         raise TableError(f"{path}: cannot be read ({error.strerror}).") from None
-    if None in cell_key(cell):
+    if None in (cell.model.encoder, cell.model.finetuning, cell.model.method):
         raise TableError(f"{path}: does not say which model it is about. Evaluate with --name encoder/finetuning/method.")
     try:
         expected = {metric.key for metric in task_metrics([cell.task])}
@@ -52,11 +55,6 @@ def _read(path: Path) -> Cell:
     if set(cell.metrics) != expected or set(cell.values) != expected:
         given = ", ".join(sorted(set(cell.metrics) | set(cell.values))) or "nothing"
         raise TableError(f"{path}: task {cell.task!r} gives {', '.join(sorted(expected))}, found {given}. Run the evaluation again.")
-    _check_ranges(cell, path)
-    return cell
-
-
-def _check_ranges(cell: Cell, path: Path) -> None:
     for key, values in cell.values.items():
         highest = METRICS[key].highest
         tests = [chosen.test[key] for chosen in cell.selected if key in chosen.test]
@@ -64,3 +62,4 @@ def _check_ranges(cell: Cell, path: Path) -> None:
         for name, found in ((f"values.{key}", values), (f"selected.test.{key}", tests), (f"trials.dev.{key}", devs)):
             if bad := [value for value in found if not 0 <= value <= highest]:
                 raise TableError(f"{path}: {name} is {bad[0]:g}; it can be 0 to {highest:g}. Run the evaluation again.")
+    return cell

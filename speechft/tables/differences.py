@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from speechft.errors import TableError
-from speechft.files.atomic import write_text
 from speechft.files.output_kinds import DIFFERENCES
 from speechft.files.outputs import check_shown
 from speechft.recipes.tables import TableRecipe
-from speechft.tables.build import existing_cells
-from speechft.tables.csv_file import csv_file
+from speechft.tables.arrange import arrange
+from speechft.tables.cells import existing_cells
 from speechft.tables.estimate import Estimate
 from speechft.tables.figure import build_differences_figure
-from speechft.tables.layout import Column, Entry, Table, arrange
-from speechft.tables.metrics import TableMetric
-from speechft.tables.published import Published
-from speechft.tables.render import PENDING, html_page, latex, markdown
+from speechft.tables.render import SUFFIXES, csv_file, table_records, write_table
+from speechft.tables.table import Column, Entry, Table
 
 _LEGEND = (
     "Entries: mean of the first row minus mean of the second; the arrow tells which sign is an improvement.",
@@ -30,90 +25,54 @@ _LEGEND = (
 )
 
 
-class DifferenceMetric(TableMetric):
-    """A metric whose values are differences, printed with their sign."""
-
-    def shown(self, value: float) -> str:
-        """The signed value."""
-        return self.shown_difference(value)
-
-
-class DifferenceColumn(Column):
-    """Differences in one metric or score."""
-
-    @cached_property
-    def bold(self) -> frozenset[int]:
-        """Rows whose interval excludes 0."""
-        return frozenset(row for row, entry in enumerate(self.entries) if _excludes_0(entry))
-
-
-@dataclass(frozen=True)
-class Differences:
-    """The table, and of each of its rows the two places in the table that it is from."""
-
-    table: Table
-    pairs: tuple[tuple[int, int], ...]
-    of: Table
-
-
 def build_differences(
     recipe: TableRecipe, cells: Sequence[str | Path], out_dir: str | Path, figures_dir: str | Path | None, name: str
-) -> Differences:
+) -> Table:
     """Write `{name}.csv`, `.md`, `.tex`, `.html` into `out_dir`, `{name}.png`, `.svg` into `figures_dir`, each complete or not at all.
 
-    Args:
-        recipe: that of the table; its `differences` name the rows to compare.
-        cells: cell files, as for `build_table`.
-        out_dir: folder, made when missing; another one than that of the table.
-        figures_dir: the same for the figure; None for no figure.
-        name: of the table and these files.
+    The recipe is that of the table; its `differences` name the rows to compare. Neither folder may be that of the table itself. Without
+    `figures_dir` there is no figure.
 
     Raises:
         TableError: the recipe compares no rows, or see `build_table`.
     """
-    check_shown(out_dir, figures_dir, name, (".tex", ".html", ".md"), DIFFERENCES, cells)
-    found = arrange_differences(recipe, cells, name)
-    for suffix, text in (
-        (".csv", differences_csv(found)),
-        (".tex", latex(found.table)),
-        (".html", html_page(found.table)),
-        (".md", markdown(found.table)),
-    ):
-        write_text(Path(out_dir) / f"{name}{suffix}", text)
+    check_shown(out_dir, figures_dir, name, SUFFIXES, DIFFERENCES, cells)
+    table = arrange_differences(recipe, cells, name)
+    write_table(table, out_dir, name, _csv(recipe, table))
     if figures_dir is not None:
-        build_differences_figure(found.table, Path(figures_dir) / f"{name}.png")
-    return found
+        build_differences_figure(table, Path(figures_dir) / f"{name}.png")
+    return table
 
 
-def arrange_differences(recipe: TableRecipe, cells: Sequence[str | Path], name: str) -> Differences:
-    """The same without files."""
+def arrange_differences(recipe: TableRecipe, cells: Sequence[str | Path], name: str) -> Table:
+    """The table whose rows are the recipe's `differences`."""
     if not recipe.differences:
-        raise TableError(f"The table {name} compares no rows. Name them as `differences`, e.g. [pretrained, stable_ft].")
+        raise TableError(f"The table {name} compares no rows. Name them as `differences`, such as [pretrained, stable_ft].")
     if bad := [pair for pair in recipe.differences if not all(0 <= place < len(recipe.rows) for place in pair)]:
         raise TableError(f"The table {name} has {len(recipe.rows)} rows; there are none to compare at {bad[0]}.")
-    table = arrange(recipe.model_copy(update={"published": None}), existing_cells(cells), Published({}), name)
-    rows = []
-    for first, second in recipe.differences:
-        row, other = table.rows[first], table.rows[second]
-        rows.append(row.model_copy(update={"label": f"{row.label} minus {other.label}"}))
-    mixed = {pair for pair in recipe.differences for column in table.columns if _mixed(*(column.entries[place] for place in pair))}
+    table = arrange(recipe, existing_cells(cells), None, name)
+    labels = [f"{table.rows[first].label} minus {table.rows[second].label}" for first, second in recipe.differences]
+    rows = [table.rows[first].model_copy(update={"label": label}) for label, (first, _) in zip(labels, recipe.differences, strict=True)]
+    # A score over tasks is no more comparable than its metrics.
+    mixed = {
+        (first, second)
+        for first, second in recipe.differences
+        if any(_mixed(column.entries[first], column.entries[second]) for column in table.columns)
+    }
     columns = [
-        DifferenceColumn(
-            DifferenceMetric(**{field.name: getattr(column.metric, field.name) for field in fields(column.metric)}),
+        Column(
+            replace(column.metric, signed=True),
             tuple(
-                # A score over tasks is no more comparable than its metrics.
                 Entry(defined=False)
-                if column.metric.task is None and pair in mixed
-                else _difference(*(column.entries[place] for place in pair))
-                for pair in recipe.differences
+                if column.metric.task is None and (first, second) in mixed
+                else _difference(column.entries[first], column.entries[second])
+                for first, second in recipe.differences
             ),
         )
         for column in table.columns
     ]
     hashes = tuple(table.hashes[first] for first, _ in recipe.differences)
-    title = f"{table.title}: differences"
-    compared = Table(f"{name}-differences", title, tuple(rows), tuple(columns), hashes, table.notes, _LEGEND)
-    return Differences(compared, recipe.differences, table)
+    return Table(f"{name}-differences", f"{table.title}: differences", tuple(rows), tuple(columns), hashes, table.notes, _LEGEND)
 
 
 def _difference(first: Entry, second: Entry) -> Entry:
@@ -132,33 +91,14 @@ def _mixed(first: Entry, second: Entry) -> bool:
     return len({entry.protocol for entry in (first, second) if entry.protocol}) > 1
 
 
-def _excludes_0(entry: Entry) -> bool:
-    return entry.mean is not None and entry.half_width is not None and abs(entry.mean) > entry.half_width
-
-
-def differences_csv(found: Differences) -> str:
-    """One line for each difference and metric, full precision; what is not known is empty."""
-    records: list[dict[str, Any]] = []
-    for index, (first, second) in enumerate(found.pairs):
-        row, other = found.of.rows[first], found.of.rows[second]
-        for column in found.table.columns:
-            entry = column.entries[index]
-            records.append(
-                {
-                    "encoder": row.encoder,
-                    "finetuning": row.finetuning,
-                    "method": row.method,
-                    "minus_encoder": other.encoder,
-                    "minus_finetuning": other.finetuning,
-                    "minus_method": other.method,
-                    "task": column.metric.task,
-                    "metric": column.metric.key,
-                    "unit": column.metric.unit,
-                    "higher_is_better": column.metric.higher_is_better,
-                    "status": "measured" if entry.number else PENDING if entry.defined else "undefined",
-                    "difference": entry.mean,
-                    "interval_95": entry.half_width,
-                    "excludes_0": _excludes_0(entry) if entry.half_width is not None else None,
-                }
-            )
-    return csv_file(records)
+def _csv(recipe: TableRecipe, table: Table) -> str:
+    """One line for each difference and metric."""
+    records = table_records(table)
+    for place, record in enumerate(records):
+        row, column = divmod(place, len(table.columns))
+        other = recipe.rows[recipe.differences[row][1]]
+        record |= {f"minus_{key}": getattr(other, key) for key in ("encoder", "finetuning", "method")}
+        known = record["interval_95"] is not None
+        record |= {"difference": record["value"], "excludes_0": row in table.columns[column].bold if known else None}
+    columns = ["encoder", "finetuning", "method", "minus_encoder", "minus_finetuning", "minus_method", "task", "metric", "unit"]
+    return csv_file(records, [*columns, "higher_is_better", "status", "difference", "interval_95", "excludes_0"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,15 +12,15 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """The sum of the means of independent samples: a metric is one sample, a difference two, a score over tasks one a task."""
+    """The sum of the means of independent samples: one sample for a metric, two for a difference, one per task for a score."""
 
     samples: tuple[tuple[float, ...], ...]
-    """One value a seed each. A sample of a single value counts as exact."""
+    """Each holds one value per seed. A sample of a single value counts as exact."""
 
     @cached_property
     def mean(self) -> float:
         """The sum of the means."""
-        return math.fsum(_mean(sample) for sample in self.samples)
+        return math.fsum(statistics.fmean(sample) for sample in self.samples)
 
     @cached_property
     def half_width(self) -> float | None:
@@ -41,14 +42,9 @@ class Estimate:
         return float(stdtrit(freedom, 0.5 + CONFIDENCE / 2)) * math.sqrt(total)
 
     def __sub__(self, other: Estimate) -> Estimate:
-        """The difference of two independent estimates."""
         return Estimate((*self.samples, *(tuple(-value for value in sample) for sample in other.samples)))
 
 
-def _mean(sample: tuple[float, ...]) -> float:
-    return math.fsum(sample) / len(sample)
-
-
 def _variance(sample: tuple[float, ...]) -> float:
-    mean = _mean(sample)
+    mean = statistics.fmean(sample)
     return math.fsum((value - mean) ** 2 for value in sample) / (len(sample) - 1)

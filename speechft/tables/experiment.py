@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from speechft.analysis.report import build_analysis
 from speechft.errors import TableError
 from speechft.experiment.schema import load_experiment
 from speechft.experiment.workflow import Workflow
@@ -16,6 +17,7 @@ from speechft.tables.build import build_table
 from speechft.tables.curve import build_curve
 from speechft.tables.differences import build_differences
 from speechft.tables.figure import build_figure
+from speechft.tables.render import SUFFIXES
 
 
 def build_experiment(
@@ -32,9 +34,9 @@ def build_experiment(
 
     Args:
         experiment: the experiment file (YAML).
-        cells: folder of cells, `encoder/finetuning/method/task.json` in it; default: where the workflow puts them. Cells that are not
-            there are shown as pending, with the command that makes them and, where the folder `logs` beside it tells, why. Results of
-            analyses are looked for in the folder `analysis` beside it.
+        cells: folder of cells, `encoder/finetuning/method/task.json` in it; default: where the workflow puts them. Missing cells show as
+            pending, with the command that makes them and the reason where the folder `logs` beside it tells. Results of analyses are
+            read from the folder `analysis` beside it.
         published: file of published numbers.
         out_dir: folder, made when missing.
         figures_dir: folder of figures; none are drawn without it.
@@ -45,13 +47,12 @@ def build_experiment(
 
     Raises:
         ConfigError: the experiment is not valid.
-        TableError: a name in `only` is nothing of these, `cells` is given and no folder, or see `build_table`.
+        TableError: a name in `only` is none of these, `cells` is not a folder, or see `build_table`.
         AnalysisError: see `build_analysis`.
     """
-    from speechft.analysis import build_analysis  # imports our drawing, so not at the top
-
     flow = Workflow(load_experiment(experiment), [str(experiment)])
-    names = [*flow.experiment.tables, *flow.experiment.curves, *flow.experiment.analyses]
+    known = flow.experiment
+    names = [*known.tables, *known.curves, *known.analyses]
     if unknown := [name for name in only if name not in names]:
         raise TableError(f"{experiment} has no table, curve or analysis {', '.join(map(repr, unknown))}. It has {', '.join(names)}.")
     if cells is not None and not Path(cells).is_dir():
@@ -59,35 +60,33 @@ def build_experiment(
     folder = Path(cells if cells is not None else flow.results + "/cells")
     figures = None if figures_dir is None else Path(figures_dir)
     shown = [name for name in names if name in only or not only]
-    for name in shown:  # all are looked at before one is written
+    for name in shown:  # nothing is written unless everything may be
         _check_outputs(flow, name, Path(out_dir), figures, [folder, experiment, published])
     for name in shown:
-        if name in flow.experiment.tables:
-            recipe = TableRecipe.model_validate_json(flow.recipe(f"tables/{name}"))
-            names_of_cells = flow.experiment.table_cells(name)
-            found = [folder / f"{cell}.json" for cell in names_of_cells]
-            build_table(recipe, found, published, out_dir, name, pending_reasons(flow, names_of_cells, folder.parent))
-            if recipe.differences:
-                build_differences(recipe, found, Path(out_dir) / "differences", figures and figures / "differences", name)
-            if figures:
-                build_figure(recipe, found, figures / f"{name}.png")
-        elif name in flow.experiment.analyses:
+        if name in known.analyses:
             results = [folder.parent / Path(path).relative_to(flow.results) for path in flow.analysis_results(name)]
             build_analysis(AnalysisTableRecipe.model_validate_json(flow.recipe(f"analysis_tables/{name}")), results, out_dir, figures, name)
-        else:
-            names_of_cells = flow.experiment.curve_cells(name)
-            found = [folder / f"{cell}.json" for cell in names_of_cells]
-            curve = CurveRecipe.model_validate_json(flow.recipe(f"curves/{name}"))
-            build_curve(curve, found, out_dir, figures, name, pending_reasons(flow, names_of_cells, folder.parent))
+            continue
+        wanted = known.table_cells(name) if name in known.tables else known.curve_cells(name)
+        found = [folder / f"{cell}.json" for cell in wanted]
+        reasons = pending_reasons(flow, wanted, folder.parent)
+        if name in known.curves:
+            build_curve(CurveRecipe.model_validate_json(flow.recipe(f"curves/{name}")), found, out_dir, figures, name, reasons)
+            continue
+        recipe = TableRecipe.model_validate_json(flow.recipe(f"tables/{name}"))
+        build_table(recipe, found, published, out_dir, name, reasons)
+        if recipe.differences:
+            build_differences(recipe, found, Path(out_dir) / "differences", figures and figures / "differences", name)
+        if figures:
+            build_figure(recipe, found, figures / f"{name}.png")
     return shown
 
 
 def _check_outputs(flow: Workflow, name: str, out_dir: Path, figures: Path | None, inputs: Inputs) -> None:
     """Refuse what `build_experiment` may not write for `name`."""
     if name in flow.experiment.tables:
-        suffixes = (".tex", ".html", ".md")
-        check_shown(out_dir, figures, name, suffixes, TABLE, inputs)
+        check_shown(out_dir, figures, name, SUFFIXES, TABLE, inputs)
         if flow.experiment.tables[name].differences:
-            check_shown(out_dir / "differences", figures and figures / "differences", name, suffixes, DIFFERENCES, inputs)
+            check_shown(out_dir / "differences", figures and figures / "differences", name, SUFFIXES, DIFFERENCES, inputs)
     else:
         check_shown(out_dir, figures, name, (".md",), SIMILARITY if name in flow.experiment.analyses else CURVE, inputs)

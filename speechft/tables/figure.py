@@ -1,8 +1,7 @@
-"""The figure of a table: one small panel a metric, one line a model."""
+"""The figure of a table: one small panel per metric, one line per model."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from speechft.files.outputs import check_figure
 from speechft.recipes.tables import TableRecipe
-from speechft.tables.build import existing_cells
-from speechft.tables.canvas import MAX_PANELS_HEIGHT, new_page, save_figure, short
-from speechft.tables.layout import Column, Table, arrange
-from speechft.tables.published import Published
+from speechft.tables.arrange import arrange
+from speechft.tables.canvas import MARKERS, MAX_PANELS_HEIGHT, dress, panel_page, rows_of_panels, save_figure, short, title_of
+from speechft.tables.cells import existing_cells
 from speechft.tables.render import PENDING, UNDEFINED
+from speechft.tables.table import Column, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,34 +21,33 @@ if TYPE_CHECKING:
 
 _COLUMNS = 4
 _WIDTH, _LINE_HEIGHT, _PANEL_EXTRA = 2.5, 0.34, 1.0  # inches
-# Shape tells methods apart without colour; filled and hollow alternate.
-_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "*")
-_COLOURS = ("#000000", "#b35806", "#2166ac", "#1b7837", "#762a83", "#8c510a", "#35978f", "#bf812d", "#80cdc1", "#c51b7d")
+_COLORS = ("#000000", "#b35806", "#2166ac", "#1b7837", "#762a83", "#8c510a", "#35978f", "#bf812d", "#80cdc1", "#c51b7d")
 _STYLE = {"axes.spines.left": False}
 _PLATE = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}  # keeps numbers readable over lines
+_LINE = {"color": "#888888", "linestyle": (0, (3, 2)), "linewidth": 0.9, "zorder": 1}
 
 
 def build_figure(recipe: TableRecipe, cells: Sequence[str | Path], out_png: str | Path) -> None:
     """Draw our values of a table's metrics; write `out_png` and the same as `.svg` beside it, each complete or not at all.
 
     A point is the mean over seeds, a bar its 95 % interval, the dashed line the pre-trained encoder of the same group of rows. The same
-    cells give the same bytes with the same matplotlib.
-
-    Args:
-        recipe: the recipe of the table; published numbers are not drawn.
-        cells: cell files; missing ones are shown as pending.
-        out_png: the raster file, 200 dpi.
+    cells give the same bytes with the same matplotlib. Published numbers are not drawn.
 
     Raises:
         TableError: see `build_table`.
     """
     check_figure(out_png, cells)
-    table = arrange(recipe.model_copy(update={"published": None}), existing_cells(cells), Published({}), Path(out_png).stem)
-    save_figure(lambda: _draw(table, [row.method for row in table.rows], _foot(table), _reference_lines), out_png, **_STYLE)
+    table = arrange(recipe, existing_cells(cells), None, Path(out_png).stem)
+    save_figure(lambda: draw_table(table), out_png, **_STYLE)
+
+
+def draw_table(table: Table) -> Figure:
+    """The figure of a table; rows of one method look alike."""
+    return _draw(table, [row.method for row in table.rows], _foot(table), _reference_lines)
 
 
 def build_differences_figure(table: Table, out_png: str | Path) -> None:
-    """The same for differences between rows: a point is a difference, a bar its 95 % interval, the dashed line says `no difference`."""
+    """Draw differences between rows: a point is a difference, a bar its 95 % interval, the dashed line says `no difference`."""
     kinds = [row.label for row in table.rows]
     save_figure(lambda: _draw(table, kinds, [*table.notes, *table.legend], _zero_line), out_png, **_STYLE)
 
@@ -59,24 +57,23 @@ def _draw(
 ) -> Figure:
     """Rows of one kind look alike; `draw_lines` puts lines behind them."""
     columns = [column for column in table.columns if any(entry.defined for entry in column.entries)]
-    across = min(_COLUMNS, len(columns))
-    down = -(-len(columns) // across)
-    lines = (MAX_PANELS_HEIGHT / down - _PANEL_EXTRA) / _LINE_HEIGHT - 1
-    fitting = sum(place <= lines for place in _positions(table)[0])
+    lines = (MAX_PANELS_HEIGHT / rows_of_panels(len(columns), _COLUMNS) - _PANEL_EXTRA) / _LINE_HEIGHT - 1
+    positions, headings = _positions(table)
+    fitting = sum(place <= lines for place in positions)
     if fitting < len(table.rows):
         note = f"Only the first {fitting} of {len(table.rows)} rows are drawn, which is what a figure has room for; the table has all."
         return _draw(_first_rows(table, fitting), kinds[:fitting], [note, *foot], draw_lines)
-    positions, headings = _positions(table)
-    panel_height = _PANEL_EXTRA + _LINE_HEIGHT * (max([*positions, *(place for _, place in headings)]) + 1)
-    width = 1.3 + _WIDTH * across
-    figure = new_page(table.title, foot, width, panel_height * down)
-    panels = figure.subplots(down, across, squeeze=False, sharey=True)
-    for place, panel in enumerate(panels.flat):
-        if place < len(columns):
-            draw_lines(panel, table, columns[place], positions)
-            _panel(panel, table, columns[place], kinds, positions, headings, labelled=place % across == 0)
-        else:
-            panel.set_visible(False)
+    height = _PANEL_EXTRA + _LINE_HEIGHT * (max([*positions, *(place for _, place in headings)]) + 1)
+    figure, panels = panel_page(table.title, foot, len(columns), across=_COLUMNS, size=(_WIDTH, height), margin=1.3, sharey=True)
+    for place, (panel, column) in enumerate(zip(panels, columns, strict=True)):
+        draw_lines(panel, table, column, positions)
+        _draw_panel(panel, table, column, kinds, positions, headings)
+        if place % _COLUMNS == 0:
+            for text, level in headings:
+                panel.annotate(
+                    short(text), (0.0, level), xycoords=panel.get_yaxis_transform(), xytext=(-4, 0), textcoords="offset points",
+                    ha="right", va="center", fontsize=7, color="#333333", fontweight="bold", annotation_clip=False,
+                )  # fmt: skip
     return figure
 
 
@@ -103,14 +100,8 @@ def _positions(table: Table) -> tuple[list[float], list[tuple[str, float]]]:
     return positions, headings
 
 
-def _panel(
-    panel: Axes,
-    table: Table,
-    column: Column,
-    kinds: Sequence[str],
-    positions: list[float],
-    headings: list[tuple[str, float]],
-    labelled: bool,
+def _draw_panel(
+    panel: Axes, table: Table, column: Column, kinds: Sequence[str], positions: list[float], headings: list[tuple[str, float]]
 ) -> None:
     different = list(dict.fromkeys(kinds))
     for index, (kind, entry, height) in enumerate(zip(kinds, column.entries, positions, strict=True)):
@@ -120,11 +111,11 @@ def _panel(
                 color="#777777", style="italic", fontsize=7, bbox=_PLATE,
             )  # fmt: skip
             continue
-        style = different.index(kind) % len(_MARKERS)
-        colour = _COLOURS[style]
+        style = different.index(kind) % len(MARKERS)
+        color = _COLORS[style]
         panel.errorbar(
-            entry.mean, height, xerr=entry.half_width, fmt=_MARKERS[style], color=colour, markersize=6.5, capsize=2.5, linewidth=1.2,
-            markerfacecolor="white" if style % 2 == 0 else colour, markeredgewidth=1.4, zorder=3,
+            entry.mean, height, xerr=entry.half_width, fmt=MARKERS[style], color=color, markersize=6.5, capsize=2.5, linewidth=1.2,
+            markerfacecolor="white" if style % 2 == 0 else color, markeredgewidth=1.4, zorder=3,
         )  # fmt: skip
         weight = "bold" if index in column.bold else "normal"
         panel.annotate(
@@ -133,43 +124,27 @@ def _panel(
         )  # fmt: skip
     panel.margins(x=0.22)
     panel.set_ylim(max(positions) + 0.6, min([*positions, *(place for _, place in headings)]) - 0.8)
-    panel.set_title(
-        "\n".join(textwrap.wrap(short(column.metric.title.removesuffix(f" {column.metric.arrow}")), 30)), fontsize=8.5, loc="left"
-    )
-    panel.set_xlabel(
-        "better →" if column.metric.higher_is_better else "← better",
-        fontsize=7.5,
-        loc="right" if column.metric.higher_is_better else "left",
-    )
-    panel.tick_params(axis="y", length=0)
-    panel.tick_params(axis="x", labelsize=7)
-    panel.xaxis.grid(visible=True, color="#dddddd", linewidth=0.6)
-    panel.set_axisbelow(True)
+    panel.set_xlabel(column.metric.better, fontsize=7.5, loc="right" if column.metric.higher_is_better else "left")
+    dress(panel, title_of(column.metric, 30), grid="x")
+    panel.tick_params(axis="y", length=0, labelsize=8)
     if not any(entry.mean is not None for entry in column.entries):
         panel.set_xticks([])
     panel.set_yticks(positions, [short(table.label(row)) for row in range(len(table.rows))])
-    if labelled:
-        for text, height in headings:
-            panel.annotate(
-                short(text), (0.0, height), xycoords=panel.get_yaxis_transform(), xytext=(-4, 0), textcoords="offset points", ha="right",
-                va="center", fontsize=7, color="#333333", fontweight="bold", annotation_clip=False,
-            )  # fmt: skip
 
 
 def _reference_lines(panel: Axes, table: Table, column: Column, positions: list[float]) -> None:
     """The value of each encoder before fine-tuning, through all rows of that encoder."""
     for row, entry, height in zip(table.rows, column.entries, positions, strict=True):
-        if row.method == "pretrained" and entry.mean is not None:
-            last = max(place for other, place in zip(table.rows, positions, strict=True) if other.encoder == row.encoder)
-            if last == height:  # nothing to compare with, as for filterbanks
-                continue
-            panel.plot([entry.mean, entry.mean], [height, last + 0.4], color="#888888", linestyle=(0, (3, 2)), linewidth=0.9, zorder=1)
+        last = max(place for other, place in zip(table.rows, positions, strict=True) if other.encoder == row.encoder)
+        # An encoder with a single row, such as filterbanks, has nothing to compare with.
+        if row.method == "pretrained" and entry.mean is not None and last != height:
+            panel.plot([entry.mean, entry.mean], [height, last + 0.4], **_LINE)  # type: ignore[arg-type]
 
 
 def _zero_line(panel: Axes, _table: Table, column: Column, _positions: list[float]) -> None:
     """Where both rows of a difference are equal."""
     if any(entry.mean is not None for entry in column.entries):
-        panel.axvline(0, color="#888888", linestyle=(0, (3, 2)), linewidth=0.9, zorder=1)
+        panel.axvline(0, **_LINE)  # type: ignore[arg-type]
 
 
 def _foot(table: Table) -> list[str]:

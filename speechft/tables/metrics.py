@@ -1,4 +1,4 @@
-"""What tables know about metrics, without the tasks themselves: those import torch, and tables are made where there is none."""
+"""What tables know about metrics. The tasks themselves import torch, and tables are made where there is none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from speechft.errors import TableError
 
 @dataclass(frozen=True)
 class TableMetric:
-    """A column: `key` names it in cells and published numbers, `task` the evaluation that gives it (none for scores)."""
+    """A column: `key` names it in cells and published numbers, `task` is the evaluation that gives it (None for scores)."""
 
     key: str
     name: str
@@ -20,11 +20,18 @@ class TableMetric:
     decimals: int = 2
     highest: float = 100.0
     """Largest value that a cell can hold; the smallest is 0. Error rates count insertions, so they pass 100 %."""
+    signed: bool = False
+    """Whether values are differences, which are printed with their sign."""
 
     @property
     def arrow(self) -> str:
         """Direction of improvement."""
         return "↑" if self.higher_is_better else "↓"
+
+    @property
+    def better(self) -> str:
+        """Label of an axis that points to the better side."""
+        return "better →" if self.higher_is_better else "← better"
 
     @property
     def title(self) -> str:
@@ -35,7 +42,7 @@ class TableMetric:
     def shown(self, value: float) -> str:
         """The value with the decimals that the field prints."""
         # Adding zero turns the -0.00 of a tiny negative number into 0.00.
-        return f"{round(value, self.decimals) + 0.0:.{self.decimals}f}"
+        return self.shown_difference(value) if self.signed else f"{round(value, self.decimals) + 0.0:.{self.decimals}f}"
 
     def shown_width(self, value: float) -> str:
         """Half of an interval with the decimals that the field prints."""

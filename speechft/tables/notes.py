@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
 
 from speechft.recipes.tables import TableRecipe
 from speechft.tables.metrics import METRICS
 from speechft.tables.published import SECOND_HAND
 from speechft.tables.scores import INFERRED, SUPERB_FULL_NORMALISERS, SUPERB_S_TASKS, WAVLM_LARGE
+from speechft.tables.table import BF16_MARK, Column, in_braces, model_name
 
-if TYPE_CHECKING:
-    from speechft.tables.layout import Column
-
-BF16_MARK, SECOND_HAND_MARK = "†", "‡"
+SECOND_HAND_MARK = "‡"
 NOT_OF_SUPERB = ("pc", "asr_zh")
 UNKNOWN_NOTED = 0.01
 """Share of `<unk>` in the text of test above which a table says so."""
@@ -24,15 +21,15 @@ _PROTOCOLS = {
 
 
 def table_notes(recipe: TableRecipe, columns: Sequence[Column], *, scores: bool = True) -> tuple[str, ...]:
-    """What must be known about the numbers: the experiment's own note, the protocol, the scales of SUPERB's scores."""
-    about_scores = _score_notes(recipe, columns) if scores else []
-    protocols = [*_protocol_notes(recipe, columns), *_planned_protocols(recipe, columns), *_own_recipes(recipe, columns)]
+    """What must be known about the numbers: the experiment's own note, protocol, precision, the scales of SUPERB's scores."""
     return (
         *([recipe.note] if recipe.note else []),
-        *protocols,
+        *_protocol_notes(recipe, columns),
+        *_planned_protocols(recipe, columns),
+        *_own_recipes(recipe, columns),
         *_precision_notes(recipe, columns),
         *_unknown_notes(columns),
-        *about_scores,
+        *(_score_notes(recipe, columns) if scores else []),
     )
 
 
@@ -47,7 +44,7 @@ def table_legend(columns: Sequence[Column]) -> tuple[str, ...]:
             f"{SECOND_HAND_MARK}: published number at second hand, as somebody else's notes on the paper quote it; those without the mark "
             "were read in what the authors published."
         )
-    if any(entry.mean is None and entry.defined for entry in entries):
+    if any(entry.status == "pending" for entry in entries):
         legend.append("pending: there is no result of ours yet.")
     if seeds := sorted({len(entry.values) for entry in entries if entry.std is not None}):
         counts = " or ".join(map(str, seeds))
@@ -57,26 +54,20 @@ def table_legend(columns: Sequence[Column]) -> tuple[str, ...]:
     return tuple(legend)
 
 
-def pending_legend(recipe: TableRecipe, columns: Sequence[Column], reasons: Mapping[str, str]) -> tuple[str, ...]:
-    """Why cells are pending, one line a reason with the cells that it is the reason of."""
-    models: dict[str, dict[str, list[str]]] = {}  # reason -> model -> tasks
+def pending_legend(recipe: TableRecipe, columns: Sequence[Column], reasons: Mapping[str, str]) -> list[str]:
+    """Why cells are pending, one line per reason with the cells that it explains."""
+    waiting: dict[str, dict[str, list[str]]] = {}  # reason -> model -> tasks
     for place, row in enumerate(recipe.rows):
-        model = f"{row.encoder}/{row.finetuning}/{row.method}"
-        waiting = [str(column.metric.task) for column in columns if column.metric.task and not column.entries[place].values]
-        for task in dict.fromkeys(waiting):
-            if reason := reasons.get(f"{model}/{task}"):
-                models.setdefault(reason, {}).setdefault(model, []).append(task)
-    lines = []
-    for reason, waiting_tasks in models.items():
-        cells = [f"{model}/{tasks[0] if len(tasks) == 1 else '{' + ','.join(tasks) + '}'}" for model, tasks in waiting_tasks.items()]
-        lines.append(f"Pending: {', '.join(cells)}. Reason: {reason}.")
-    return tuple(lines)
+        tasks = [str(column.metric.task) for column in columns if column.metric.task and not column.entries[place].values]
+        for task in dict.fromkeys(tasks):
+            if reason := reasons.get(f"{model_name(row)}/{task}"):
+                waiting.setdefault(reason, {}).setdefault(model_name(row), []).append(task)
+    cells = {reason: ", ".join(f"{model}/{in_braces(tasks)}" for model, tasks in models.items()) for reason, models in waiting.items()}
+    return [f"Pending: {names}. Reason: {reason}." for reason, names in cells.items()]
 
 
-def _rows_by(
-    attribute: Literal["protocol", "precision"], recipe: TableRecipe, columns: Sequence[Column]
-) -> dict[str, dict[str, list[str]]]:
-    """Task -> protocol or precision of its cells -> names of their rows."""
+def _rows_by(attribute: str, recipe: TableRecipe, columns: Sequence[Column]) -> dict[str, dict[str, list[str]]]:
+    """Task -> `protocol` or `precision` of its cells -> names of their rows."""
     used: dict[str, dict[str, list[str]]] = {}
     for column in columns:
         for row, entry in zip(recipe.rows, column.entries, strict=True):
@@ -88,15 +79,13 @@ def _rows_by(
 
 
 def _precision_notes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]:
-    """Where the encoder ran in bf16; nothing where all is fp32."""
-    used = _rows_by("precision", recipe, columns)
-    tasks = [task for task, of_task in used.items() if "bf16" in of_task]
-    if not tasks:
+    used = {task: rows for task, rows in _rows_by("precision", recipe, columns).items() if "bf16" in rows}
+    if not used:
         return []
-    notes = [f"{BF16_MARK}: the encoder ran in bf16 ({', '.join(tasks)}), elsewhere in fp32."]
-    for task in tasks:
-        if len(used[task]) > 1:
-            names = "; ".join(dict.fromkeys(used[task]["bf16"]))
+    notes = [f"{BF16_MARK}: the encoder ran in bf16 ({', '.join(used)}), elsewhere in fp32."]
+    for task, rows in used.items():
+        if len(rows) > 1:
+            names = "; ".join(dict.fromkeys(rows["bf16"]))
             notes.append(f"{task}: the rows are in different precisions; rounding is a part of their differences. bf16 are {names}.")
     return notes
 
@@ -113,15 +102,19 @@ def _unknown_notes(columns: Sequence[Column]) -> list[str]:
     return [f"{task}: {100 * share:.1f} % {why}" for task, share in shares.items()]
 
 
+def _protocols_of(by_protocol: Mapping[str, Sequence[str]]) -> str:
+    """Protocols with their tasks; a single one without."""
+    parts = [f"{', '.join(tasks)} {_PROTOCOLS[protocol]}" for protocol, tasks in by_protocol.items()]
+    return _PROTOCOLS[next(iter(by_protocol))] if len(by_protocol) == 1 else "; ".join(parts)
+
+
 def _protocol_notes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]:
     used = _rows_by("protocol", recipe, columns)
-    protocols = {protocol for of_task in used.values() for protocol in of_task}
+    protocols = sorted({protocol for of_task in used.values() for protocol in of_task})
     if not protocols:
         return []
-    if len(protocols) == 1:
-        return [f"Protocol: {_PROTOCOLS[protocols.pop()]}."]
-    by_protocol = {protocol: [task for task, of_task in used.items() if protocol in of_task] for protocol in sorted(protocols)}
-    notes = ["Protocol: " + "; ".join(f"{', '.join(tasks)} {_PROTOCOLS[protocol]}" for protocol, tasks in by_protocol.items()) + "."]
+    by_protocol = {protocol: [task for task, of_task in used.items() if protocol in of_task] for protocol in protocols}
+    notes = [f"Protocol: {_protocols_of(by_protocol)}."]
     for task, of_task in used.items():
         if len(of_task) > 1:
             names = "; ".join(dict.fromkeys(of_task["quick"]))
@@ -130,7 +123,7 @@ def _protocol_notes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]
 
 
 def _planned_protocols(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]:
-    """The protocol of cells that are still pending, unless it is that of all others and said already."""
+    """The protocol of cells that are still pending, unless all other cells have it and the table says so already."""
     by_protocol: dict[str, list[str]] = {}
     for column in columns:
         task = column.metric.task
@@ -140,10 +133,7 @@ def _planned_protocols(recipe: TableRecipe, columns: Sequence[Column]) -> list[s
     used = {entry.protocol for column in columns if column.metric.task for entry in column.entries if entry.protocol}
     if not by_protocol or (len(by_protocol) == 1 and used == set(by_protocol)):
         return []
-    if len(by_protocol) == 1:
-        return [f"Protocol of the pending cells: {_PROTOCOLS[next(iter(by_protocol))]}."]
-    parts = [f"{', '.join(tasks)} {_PROTOCOLS[protocol]}" for protocol, tasks in by_protocol.items()]
-    return [f"Protocol of the pending cells: {'; '.join(parts)}."]
+    return [f"Protocol of the pending cells: {_protocols_of(by_protocol)}."]
 
 
 def _own_recipes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]:
@@ -154,20 +144,21 @@ def _own_recipes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]:
 
 
 def _scale_ends(source: str) -> str:
-    """The upper ends of the scales of one source, e.g. `ASR 3.44, KS 97.86`."""
+    """The upper ends of the scales of one source: `ASR 3.44, KS 97.86`."""
     found = {key: scale.sota for key, scale in SUPERB_FULL_NORMALISERS.items() if scale.source == source}
     return ", ".join(f"{key.replace('_', ' ')} {METRICS[key].shown(value)}" for key, value in found.items())
 
 
 def _score_notes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]:
     keys = {column.metric.key for column in columns}
+    partial = any(key.startswith("partial_score") for key in keys)
     notes = []
-    if "SUPERB_S" in keys or any(key.startswith("partial_score") for key in keys):
+    if partial or "SUPERB_S" in keys:
         notes.append(
             "The upper ends of the scales of the score over PR, SID, ER, SF are inferred from published scores, not quoted: "
             f"{_scale_ends(INFERRED)}."
         )
-    if any(key.startswith("partial_score") for key in keys):
+    if partial:
         notes.append("A score over some of its tasks is not SUPERB_S and cannot be compared with it.")
     if "SUPERB_FULL" in keys:
         notes.append(
@@ -176,7 +167,7 @@ def _score_notes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]:
             "they were published."
         )
     scored = [column for column in columns if any(column.metric.key in of_task for of_task in SUPERB_S_TASKS.values())]
-    if scored and any(entry.protocol == "quick" for column in scored for entry in column.entries):
+    if any(entry.protocol == "quick" for column in scored for entry in column.entries):
         which = "score over tasks" if recipe.score is None else "SUPERB_S or SUPERB_FULL"
         notes.append(f"No {which} where the protocol is quick: its scales belong to SUPERB's data and protocol.")
     return notes

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from speechft.tables.estimate import Estimate
 from speechft.tables.metrics import TableMetric
 
 Values = Sequence[Sequence[float]]
-"""Of one metric: for each row its values, one a seed; empty as long as it is pending."""
+"""Values of one metric: for each row one per seed; empty while it is pending."""
 
 
 @dataclass(frozen=True)
 class RelativeScore:
-    """Scores of all rows."""
+    """The scores of all rows, and the metrics that do not count in full."""
 
     rows: tuple[Estimate | None, ...]
-    """For each row its score, one sample a task; None as long as it is pending."""
+    """For each row its score, one sample per task; None while it is pending."""
     flat: tuple[str, ...] = ()
     """Titles of metrics without a scale, which are left out."""
     once: tuple[str, ...] = ()
@@ -39,58 +40,36 @@ def relative_score(metrics: Sequence[tuple[TableMetric, Values]], floor: int) ->
     Returns:
         The scores, all pending while any value is missing, because the best row is not known before; None when no metric has a scale.
     """
+    rows = range(len(metrics[0][1]))
     if any(not row for _, values in metrics for row in values):
-        return RelativeScore((None,) * len(metrics[0][1]))
-    scales = {metric.key: _scale(metric, values, floor) for metric, values in metrics}
-    flat = tuple(metric.title for metric, _ in metrics if scales[metric.key] is None)
-    tasks: dict[str | None, list[tuple[TableMetric, Values]]] = {}
+        return RelativeScore((None,) * len(rows))
+    flat: list[str] = []
+    tasks: dict[str | None, list[tuple[str, Values, float, float]]] = {}  # title, values and both ends of the scale
     for metric, values in metrics:
-        if scales[metric.key] is not None:
-            tasks.setdefault(metric.task, []).append((metric, values))
+        means = [fmean(row) for row in values]
+        best = max(means) if metric.higher_is_better else min(means)
+        if metric.shown(best) == metric.shown(means[floor]):
+            flat.append(metric.title)
+        else:
+            tasks.setdefault(metric.task, []).append((metric.title, values, means[floor], best))
     if not tasks:
         return None
-    once: list[str] = []
-    rows = []
-    for row in range(len(metrics[0][1])):
-        rows.append(Estimate(tuple(_task_sample(of_task, row, scales, len(tasks)) for of_task in tasks.values())))
-        counts = {metric.title: len(values[row]) for of_task in tasks.values() for metric, values in of_task}
-        once += [title for title, count in counts.items() if count == 1 < max(counts.values())]
-    return RelativeScore(tuple(rows), flat, tuple(dict.fromkeys(once)))
-
-
-def _scale(metric: TableMetric, values: Values, floor: int) -> tuple[float, float] | None:
-    """The ends of a metric's scale, or None where both are printed alike."""
-    means = [_mean(row) for row in values]
-    best = max(means) if metric.higher_is_better else min(means)
-    return None if metric.shown(best) == metric.shown(means[floor]) else (means[floor], best)
-
-
-def _task_sample(
-    metrics: Sequence[tuple[TableMetric, Values]], row: int, scales: Mapping[str, tuple[float, float] | None], tasks: int
-) -> tuple[float, ...]:
-    """What a task adds to the score of a row, one value a seed."""
-    parts = []
-    for metric, values in metrics:
-        scale = scales[metric.key]
-        assert scale is not None
-        low, high = scale
-        parts.append([1000 * (value - low) / (high - low) / (tasks * len(metrics)) for value in values[row]])
-    return tuple(math.fsum(of_seed) for of_seed in zip(*parts, strict=True))
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
+    once: dict[str, None] = {}
+    scores = []
+    for row in rows:
+        samples = []
+        for of_task in tasks.values():
+            share = len(tasks) * len(of_task)
+            parts = [[1000 * (value - low) / (high - low) / share for value in values[row]] for _, values, low, high in of_task]
+            samples.append(tuple(math.fsum(of_seed) for of_seed in zip(*parts, strict=True)))
+        scores.append(Estimate(tuple(samples)))
+        counts = {title: len(values[row]) for of_task in tasks.values() for title, values, _, _ in of_task}
+        once |= {title: None for title, count in counts.items() if count == 1 < max(counts.values())}
+    return RelativeScore(tuple(scores), tuple(flat), tuple(once))
 
 
 def relative_score_notes(label: str, floor: str, tasks: Sequence[str], score: RelativeScore | None) -> list[str]:
-    """What must be known about the score.
-
-    Args:
-        label: its heading.
-        floor: the row that scores 0, in words.
-        tasks: that were asked for.
-        score: as computed.
-    """
+    """What must be known about the score with the heading `label`; `floor` is the row that scores 0, in words."""
     names = ", ".join(task.upper() for task in tasks)
     if score is None:
         return [f"{label}: not defined, because in no metric of {names} a row is better than {floor}, as printed."]

@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from io import StringIO
+from pathlib import Path
 from typing import Any
 
-from speechft.files.escapes import code_line, html_escape, latex_escape, markdown_escape, markdown_item, one_line
-from speechft.tables.csv_file import csv_file
-from speechft.tables.layout import Column, Entry, Table
+from speechft.files.atomic import write_text
+from speechft.files.escapes import code_line, csv_text, html_escape, latex_escape, markdown_escape, markdown_item, one_line
 from speechft.tables.notes import SECOND_HAND_MARK
 from speechft.tables.published import SECOND_HAND
+from speechft.tables.table import Column, Table
 
-PENDING = "pending"
-UNDEFINED = "n/a"
-_PENDING_HEADING = "Commands for the pending cells, row by row (on a cluster `--profile slurm` in place of `--cores all`)"
+PENDING, UNDEFINED = "pending", "n/a"
+SUFFIXES = (".tex", ".html", ".md")
+"""Of a table's files beside its CSV."""
+_COMMANDS = "Commands for the pending cells, row by row (on a cluster `--profile slurm` in place of `--cores all`):"
 _LEADING = ("method", "encoder", "fine-tuning")
 
 
-def entry_text(column: Column, row: int, escape: Callable[[str], str], bold: str) -> str:
-    """One entry, e.g. `**96.92 ± 0.11** (96.59, +0.33)`; a published number at second hand has a mark.
+def write_table(table: Table, out_dir: str | Path, name: str, csv: str) -> None:
+    """Write `{name}.csv` (with the text `csv`), `.tex`, `.html` and `.md` into `out_dir`."""
+    for suffix, text in ((".csv", csv), (".tex", latex(table)), (".html", html_page(table)), (".md", markdown(table))):
+        write_text(Path(out_dir) / f"{name}{suffix}", text)
 
-    Args:
-        column: its column.
-        row: its row.
-        escape: plain text -> the format.
-        bold: the format's bold, with {} for the text.
+
+def entry_text(column: Column, row: int, escape: Callable[[str], str], bold: str) -> str:
+    """One entry: `**96.92 ± 0.11** (96.59, +0.33)`; a published number at second hand has a mark.
+
+    `escape` turns plain text into the format, `bold` is the format's bold with {} for the text.
     """
     entry, metric = column.entries[row], column.metric
-    ours = _ours(entry, column)
+    if entry.mean is None:
+        ours = PENDING if entry.defined else UNDEFINED
+    else:
+        ours = metric.shown(entry.mean) + ("" if entry.half_width is None else f" ± {metric.shown_width(entry.half_width)}")
     text = bold.format(escape(ours)) if row in column.bold else escape(ours)
     if entry.published is None:
         return text
@@ -38,44 +46,39 @@ def entry_text(column: Column, row: int, escape: Callable[[str], str], bold: str
     return f"{text} {escape(f'({beside})')}"
 
 
-def _ours(entry: Entry, column: Column) -> str:
-    if entry.mean is None:
-        return PENDING if entry.defined else UNDEFINED
-    text = column.metric.shown(entry.mean)
-    return text if entry.half_width is None else f"{text} ± {column.metric.shown_width(entry.half_width)}"
-
-
-def _grid(table: Table, escape: Callable[[str], str], bold: str) -> tuple[list[str], list[list[str]]]:
-    header = [*map(escape, _LEADING), *(escape(column.metric.title) for column in table.columns)]
-    rows = []
+def _grid(table: Table, escape: Callable[[str], str], bold: str) -> list[list[str]]:
+    """All lines of a table, the header first."""
+    lines = [[escape(text) for text in (*_LEADING, *(column.metric.title for column in table.columns))]]
     for index, row in enumerate(table.rows):
-        leading = [escape(table.label(index)), escape(row.encoder), escape(row.finetuning)]
-        rows.append([*leading, *(entry_text(column, index, escape, bold) for column in table.columns)])
-    return header, rows
+        leading = [escape(text) for text in (table.label(index), row.encoder, row.finetuning)]
+        lines.append([*leading, *(entry_text(column, index, escape, bold) for column in table.columns)])
+    return lines
 
 
 def markdown(table: Table) -> str:
-    """GitHub-flavoured Markdown, columns padded so that the source can be read too."""
-    header, rows = _grid(table, markdown_escape, "**{}**")
-    return markdown_page(table, header, rows, len(_LEADING))
+    """GitHub-flavored Markdown."""
+    grid = _grid(table, markdown_escape, "**{}**")
+    return markdown_page(table.title, grid, len(_LEADING), (*table.notes, *table.legend), table.pending_commands)
 
 
-def markdown_page(table: Table, header: list[str], rows: list[list[str]], leading: int) -> str:
-    """Title, grid and notes; the first `leading` columns hold words, the others numbers."""
-    widths = [max(3, *(len(line[place]) for line in [header, *rows])) for place in range(len(header))]
+def markdown_page(title: str, grid: Sequence[Sequence[str]], leading: int, notes: Sequence[str], commands: Sequence[str] = ()) -> str:
+    """Title, grid (escaped, the header first) and notes; the first `leading` columns hold words, the others numbers.
+
+    Columns are padded, so that the source can be read too.
+    """
+    widths = [max(3, *map(len, column)) for column in zip(*grid, strict=True)]
     rules = ["-" * width if place < leading else "-" * (width - 1) + ":" for place, width in enumerate(widths)]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in [header, rules, *rows]
-    ]
-    notes = [f"- {markdown_item(note)}" for note in (*table.notes, *table.legend)]
-    waiting = map(code_line, table.pending_commands)
-    commands = ["", f"{_PENDING_HEADING}:", "", "```", *waiting, "```"] if table.pending_commands else []
-    return "\n".join([f"# {markdown_escape(table.title)}", "", *lines, "", *notes, *commands]).rstrip() + "\n"
+    lines = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in (grid[0], rules, *grid[1:])]
+    page = [f"# {markdown_escape(title)}", "", *(f"| {' | '.join(line)} |" for line in lines), ""]
+    page += [f"- {markdown_item(note)}" for note in notes]
+    if commands:
+        page += ["", _COMMANDS, "", "```", *map(code_line, commands), "```"]
+    return "\n".join(page).rstrip() + "\n"
 
 
 def latex(table: Table) -> str:
     r"""A `table` environment; needs \usepackage{booktabs}."""
-    header, rows = _grid(table, latex_escape, r"\textbf{{{}}}")
+    header, *rows = _grid(table, latex_escape, r"\textbf{{{}}}")
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table}",
@@ -91,8 +94,7 @@ def latex(table: Table) -> str:
         r"\end{tabular}",
         *(rf"\par\footnotesize {latex_escape(note)}" for note in (*table.notes, *table.legend)),
         r"\end{table}",
-        *([f"% {_PENDING_HEADING}:"] if table.pending_commands else []),
-        *(f"% {one_line(command)}" for command in table.pending_commands),
+        *(f"% {one_line(line)}" for line in ([_COMMANDS, *table.pending_commands] if table.pending_commands else [])),
     ]
     return "\n".join(lines) + "\n"
 
@@ -106,13 +108,14 @@ _STYLE = (
 
 def html_page(table: Table) -> str:
     """A page of its own, without scripts or files from elsewhere."""
-    header, rows = _grid(table, html_escape, "<strong>{}</strong>")
+    header, *rows = _grid(table, html_escape, "<strong>{}</strong>")
+    title, commands = html_escape(table.title), "\n".join(map(html_escape, table.pending_commands))
     lines = [
         "<!DOCTYPE html>",
         '<html lang="en">',
-        f'<head><meta charset="utf-8"><title>{html_escape(table.title)}</title><style>{_STYLE}</style></head>',
+        f'<head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style></head>',
         "<body>",
-        f"<h1>{html_escape(table.title)}</h1>",
+        f"<h1>{title}</h1>",
         "<table>",
         "<thead><tr>" + "".join(f"<th>{cell}</th>" for cell in header) + "</tr></thead>",
         "<tbody>",
@@ -122,17 +125,16 @@ def html_page(table: Table) -> str:
         "<ul>",
         *(f"<li>{html_escape(note)}</li>" for note in (*table.notes, *table.legend)),
         "</ul>",
-        *([f"<p>{_PENDING_HEADING.replace('`', '')}:</p>"] if table.pending_commands else []),
-        *([f"<pre>{chr(10).join(map(html_escape, table.pending_commands))}</pre>"] if table.pending_commands else []),
+        *([f"<p>{_COMMANDS.replace('`', '')}</p>", f"<pre>{commands}</pre>"] if commands else []),
         "</body>",
         "</html>",
     ]
     return "\n".join(lines) + "\n"
 
 
-def tidy_csv(table: Table) -> str:
-    """One line for each row and column of the table, full precision; what is not known is empty."""
-    records: list[dict[str, Any]] = [
+def table_records(table: Table) -> list[dict[str, Any]]:
+    """One record for each row and column of the table, row by row, in full precision; what is not known is None."""
+    return [
         {
             "table": table.name,
             "encoder": row.encoder,
@@ -143,7 +145,7 @@ def tidy_csv(table: Table) -> str:
             "metric": column.metric.key,
             "unit": column.metric.unit,
             "higher_is_better": column.metric.higher_is_better,
-            "status": "measured" if entry.number else PENDING if entry.defined else "undefined",
+            "status": entry.status,
             "value": entry.mean,
             "interval_95": entry.half_width,
             "std": entry.std,
@@ -162,4 +164,22 @@ def tidy_csv(table: Table) -> str:
         for column in table.columns
         for entry in [column.entries[index]]
     ]
-    return csv_file(records)
+
+
+def csv_file(records: Sequence[Mapping[str, Any]], columns: list[str] | None = None) -> str:
+    """Records as CSV, one line each: numbers in full precision, text that no spreadsheet takes for a formula.
+
+    What is None or missing is empty. A tuple of numbers is one cell, with `;` between them.
+    """
+    import pandas as pd
+
+    cells = [{key: _csv_cell(value) for key, value in record.items()} for record in records]
+    buffer = StringIO()
+    pd.DataFrame.from_records(cells, columns=columns).to_csv(buffer, index=False, lineterminator="\n")
+    return buffer.getvalue()
+
+
+def _csv_cell(value: Any) -> Any:
+    if isinstance(value, str):
+        return csv_text(value)
+    return ";".join(map(repr, value)) if isinstance(value, tuple) else value

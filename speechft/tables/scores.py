@@ -56,49 +56,34 @@ def superb_score(metrics: Mapping[str, float], normalisers: Mapping[str, Normali
     rows come out to 0.01.
 
     Args:
-        metrics: metric key -> value as tables show it (percent): PR, SID, ER, SF_F1, SF_CER. Other metrics of the benchmark may be there
-            and are not used.
-        normalisers: other scales, e.g. of another benchmark with its own filterbank row.
+        metrics: metric key -> value as tables show it (percent): PR, SID, ER, SF_F1, SF_CER. Other metrics of the benchmark are ignored.
+        normalisers: other scales, such as those of another benchmark with its own filterbank row.
 
     Raises:
         TableError: a metric is missing, has no scale, is not a finite number, or its key is not a metric.
     """
-    return _score("SUPERB_S", SUPERB_S_TASKS, metrics, SUPERB_S_NORMALISERS if normalisers is None else normalisers)
+    return _score("SUPERB_S", SUPERB_S_TASKS, metrics, normalisers or SUPERB_S_NORMALISERS)
 
 
 def superb_full_score(metrics: Mapping[str, float], normalisers: Mapping[str, Normaliser] | None = None) -> float:
-    """SUPERB_FULL over the ten tasks, on public scales.
+    """SUPERB_FULL over the ten tasks, on public scales; arguments and errors as for `superb_score`, with all eleven metrics.
 
     Not comparable with published SUPERB_FULL values: the upper ends behind those are not public. Here they are WavLM Large's results for
     ASR, KS, QbE, ASV, SD and IC, and those of SUPERB_S for the rest.
-
-    Args:
-        metrics: all eleven metrics, see `superb_score`.
-        normalisers: other scales.
-
-    Raises:
-        TableError: see `superb_score`.
     """
-    return _score("SUPERB_FULL", SUPERB_FULL_TASKS, metrics, SUPERB_FULL_NORMALISERS if normalisers is None else normalisers)
+    return _score("SUPERB_FULL", SUPERB_FULL_TASKS, metrics, normalisers or SUPERB_FULL_NORMALISERS)
 
 
-def partial_score(
-    metrics: Mapping[str, float], normalisers: Mapping[str, Normaliser] | None = None
-) -> tuple[float, tuple[str, ...]] | None:
-    """The formula of SUPERB_S over those of its four tasks that have all their metrics; it is not SUPERB_S unless all four do.
+def partial_score(metrics: Mapping[str, float]) -> tuple[float, tuple[str, ...]] | None:
+    """The formula of SUPERB_S over those of its four tasks that have all their metrics, and these tasks; None where there is no such task.
 
-    Returns:
-        The value and the tasks used, or None when no task of SUPERB_S is there.
-
-    Raises:
-        TableError: see `superb_score`; missing metrics are no error here.
+    It is not SUPERB_S unless all four tasks are there. Raises as `superb_score` does, but for missing metrics.
     """
     tasks = {task: keys for task, keys in SUPERB_S_TASKS.items() if all(key in metrics for key in keys)}
-    scales = SUPERB_S_NORMALISERS if normalisers is None else normalisers
     if not tasks:
         _check_values("the partial score", metrics)
         return None
-    return _score("the partial score", tasks, metrics, scales), tuple(tasks)
+    return _score("the partial score", tasks, metrics, SUPERB_S_NORMALISERS), tuple(tasks)
 
 
 def partial_title(tasks: tuple[str, ...]) -> str:

@@ -4,10 +4,13 @@ import sys
 
 import pytest
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from speechft.cli import app
+from speechft.errors import SpeechFTError
 
-VERBS = sorted(get_command(app).commands)
+VERBS = {name: verb for name, verb in get_command(app).commands.items() if not verb.hidden}
+RENAMED = {"curve": "alpha", "curves": "training", "similarity": "similarity", "differences": "differences", "figure": "figure"}
 
 
 def speechft(*arguments, cwd=None):
@@ -16,8 +19,29 @@ def speechft(*arguments, cwd=None):
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_of_every_verb_shows_an_example(verb):
-    text = get_command(app).commands[verb].help
-    assert f"Example: `speechft {verb}" in text
+    assert f"Example: `speechft {verb}" in VERBS[verb].help
+
+
+def test_help_of_every_report_shows_an_example():
+    kinds = VERBS["report"].commands
+    assert set(kinds) == {"table", "differences", "figure", "alpha", "training", "similarity"}
+    assert all(f"Example: `speechft report {name}" in kind.help for name, kind in kinds.items())
+
+
+def test_verbs_are_in_five_groups():
+    assert len({verb.rich_help_panel for verb in VERBS.values()}) == 5
+
+
+@pytest.mark.parametrize(("old", "kind"), RENAMED.items())
+def test_old_names_take_the_same_arguments_and_name_the_new_one(old, kind):
+    verb, new = get_command(app).commands[old], VERBS["report"].commands[kind]
+    assert verb.hidden
+    assert [(option.name, option.opts, option.required) for option in verb.params] == [
+        (option.name, option.opts, option.required) for option in new.params
+    ]
+    done = CliRunner().invoke(app, [old, "none.csv", "none", "--out", "x"])
+    assert done.stderr == f"`speechft {old}` is now `speechft report {kind}`; the old name goes with the next release.\n"
+    assert isinstance(done.exception, SpeechFTError)
 
 
 def test_wrong_usage_exits_with_2(tmp_path):

@@ -114,7 +114,10 @@ def test_outputs_that_fail_and_arguments_that_are_no_text(tmp_path, command, sai
     assert b"Exception ignored" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["speechft curves none.csv --out c.png --debug", "SPEECHFT_DEBUG=1 speechft curves none.csv -o c.png"])
+TRAINING = "speechft report training none.csv -o c.png"
+
+
+@pytest.mark.parametrize("command", [f"{TRAINING} --debug", f"SPEECHFT_DEBUG=1 {TRAINING}"])
 def test_debug_stands_anywhere(tmp_path, command):
     done = run(command, tmp_path)
     assert done.returncode == 1

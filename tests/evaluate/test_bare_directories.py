@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from speechft.analysis import analyse
+from speechft.analysis.engine import analyse
 from speechft.encoders import export_checkpoint, import_checkpoint, load_encoder, random_encoder, store_encoder
 from speechft.evaluate import evaluate, plan_evaluation
 

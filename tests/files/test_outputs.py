@@ -25,7 +25,8 @@ from speechft.files.atomic import atomic_directory
 from speechft.files.markers import MARKER
 from speechft.files.structured import write_json
 
-VERBS = set(get_command(app).commands)
+COMMANDS = {name: verb for name, verb in get_command(app).commands.items() if not verb.hidden}
+VERBS = {*COMMANDS, *(f"report {kind}" for kind in COMMANDS["report"].commands)} - {"report", "report table"}  # the latter is `tables`
 APART = ("fetch", "rehearse")
 """Verbs with tests of their own, below."""
 FOLDER, FILE, SET, NOTHING = "a folder", "a file", "files in a folder", "nothing"
@@ -59,15 +60,15 @@ DECISIONS = {
     "merge": Decision(FOLDER, ("enc", "enc2"), ("enc", "enc2")),
     "evaluate": Decision(FILE, ("enc", "ks", "man", "--recipe", "ks.json"), TRAINED),
     "analyse": Decision(FILE, ("enc", "enc2", "man"), ("enc2", "man")),
-    "figure": Decision(FILE, ("table.json", "cell.json"), ("cell.json",)),
-    "curves": Decision(FILE, ("log.csv",), ("log.csv",)),
+    "report figure": Decision(FILE, ("table.json", "cell.json"), ("cell.json",)),
+    "report training": Decision(FILE, ("log.csv",), ("log.csv",)),
     "schema": Decision(FILE),
     "calibrate": Decision(FILE, ("--encoder", "enc"), ("enc",)),
     "fetch": Decision(FILE),
     "tables": shown("table.json", "cell.json"),
-    "differences": shown("table.json", "cell.json"),
-    "curve": shown("line.json", "cell.json"),
-    "similarity": Decision(SET, ("moved.json", "analysis.json"), ("analysis.json",)),
+    "report differences": shown("table.json", "cell.json"),
+    "report alpha": shown("line.json", "cell.json"),
+    "report similarity": Decision(SET, ("moved.json", "analysis.json"), ("analysis.json",)),
     "rehearse": Decision(SET),
     **{verb: Decision(NOTHING) for verb in ("inspect", "plan", "doctor", "resume", "jobs")},
 }
@@ -75,8 +76,8 @@ WRITING = {verb: decision for verb, decision in DECISIONS.items() if decision.ou
 FOLDERS = [verb for verb, decision in WRITING.items() if decision.output == FOLDER]
 
 
-def speechft(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+def speechft(verb, *arguments):
+    return CliRunner().invoke(app, [*verb.split(), *map(str, arguments)])
 
 
 def done(*arguments):

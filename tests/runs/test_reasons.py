@@ -15,7 +15,7 @@ from speechft.cost.jobs import jobs_behind
 from speechft.experiment.schema import load_experiment
 from speechft.experiment.workflow import Workflow
 from speechft.runs.reasons import NOT_RUN, job_files, pending_reasons
-from speechft.tables import build_experiment
+from speechft.tables.experiment import build_experiment
 
 BEHIND_CELLS = {
     *("evaluate", "finetune", "continue_pretraining", "merge", "early"),

@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 
 from speechft.cli import app
 from speechft.errors import SpeechFTError
-from speechft.runs import failures_of, newest_log, parse_log, print_failures, print_summary, summary
 from speechft.runs.hooks import describe_failures
-from speechft.runs.report import explain
+from speechft.runs.log import newest_log, parse_log
+from speechft.runs.report import explain, failures_of, print_failures, print_summary, summary
 
 HEAD = """Building DAG of jobs...
 Job stats:

@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 from speechft.cli import app
 from speechft.errors import TableError
 from speechft.recipes.tables import CurvePoint, CurveRecipe, TableRecipe
-from speechft.tables import build_curve, canvas
+from speechft.tables import canvas
+from speechft.tables.curve import build_curve
 
 MODELS = {0.0: ("none", "pretrained", "Pre-trained"), 0.5: ("f", "speech_ft@0.50", "Speech-FT"), 1.0: ("f", "stable_ft", "Stable-FT")}
 MARKDOWN = """\
@@ -77,13 +78,12 @@ def test_the_figure_marks_ends_and_notes(recipe, cells, tmp_path, monkeypatch):
 
 
 def test_the_panel_holds_line_band_and_dots(recipe, cells, tmp_path):
-    from speechft.tables.build import existing_cells
-    from speechft.tables.curve_figure import draw_curve
-    from speechft.tables.layout import arrange
-    from speechft.tables.published import Published
+    from speechft.tables.arrange import arrange
+    from speechft.tables.cells import existing_cells
+    from speechft.tables.curve import draw_curve
 
     table = TableRecipe(title="t", rows=recipe.points, tasks=recipe.tasks)
-    figure = draw_curve(recipe, arrange(table, existing_cells(cells), Published({}), "c", scores=False))
+    figure = draw_curve(recipe, arrange(table, existing_cells(cells), None, "c", scores=False))
     first, second = figure.axes
     lines = {tuple(line.get_xdata()): line for line in first.get_lines()}
     assert lines[(0.0, 0.5)].get_ydata().tolist() == [70.0, 50.0]
@@ -133,7 +133,8 @@ def test_nothing_is_written_when_a_cell_is_broken(recipe, cells, tmp_path):
 
 def test_command_line(recipe, cells, tmp_path):
     (tmp_path / "c.json").write_text(recipe.model_dump_json())
-    arguments = ["curve", str(tmp_path / "c.json"), *map(str, cells), "--out", str(tmp_path / "t"), "--figures", str(tmp_path / "f")]
+    arguments = ["report", "alpha", str(tmp_path / "c.json"), *map(str, cells), "--out", str(tmp_path / "t")]
+    arguments += ["--figures", str(tmp_path / "f")]
     shown = CliRunner().invoke(app, arguments)
     assert shown.exit_code == 0, shown.output
     assert shown.stdout.startswith(MARKDOWN)

@@ -13,8 +13,9 @@ from speechft.experiment.layouts import rows_to_compare
 from speechft.experiment.schema import parse_experiment
 from speechft.experiment.workflow import Workflow
 from speechft.recipes.tables import TableRecipe
-from speechft.tables import build_differences, build_experiment, figure
-from speechft.tables.differences import arrange_differences
+from speechft.tables import figure
+from speechft.tables.differences import arrange_differences, build_differences
+from speechft.tables.experiment import build_experiment
 
 PR = {"pretrained": [30.0, 31.0, 29.5], "stable_ft": [25.0, 26.0, 25.5], "speech_ft": [24.5, 27.0, 25.4]}
 
@@ -69,7 +70,7 @@ def test_methods_and_encoders_name_the_rows(names, pairs):
 
 
 def test_means_and_intervals(recipe, cells):
-    table = arrange_differences(recipe(), cells, "t").table
+    table = arrange_differences(recipe(), cells, "t")
     assert [row.label for row in table.rows] == ["Stable-FT minus Pre-trained", "Speech-FT minus Pre-trained", "Speech-FT minus Stable-FT"]
     (column,) = table.columns
     pairs = [("stable_ft", "pretrained"), ("speech_ft", "pretrained"), ("speech_ft", "stable_ft")]
@@ -106,7 +107,7 @@ def test_the_figure_shows_intervals_around_a_line_at_0(recipe, cells, tmp_path, 
     pr, ks = drawn[0].axes
     assert [line.get_xdata()[0] for line in pr.lines if line.get_linestyle() == "--"] == [0]
     assert not ks.lines  # all is pending
-    table = arrange_differences(recipe(), cells, "t").table
+    table = arrange_differences(recipe(), cells, "t")
     points = [bar.lines[0] for bar in pr.containers]
     assert [point.get_xdata()[0] for point in points] == [entry.mean for entry in table.columns[0].entries]
     assert len({point.get_marker() for point in points}) == 3
@@ -124,7 +125,7 @@ def test_metrics_and_scores(recipe, write_row):
     cells += [write_row(method, "qbe", {"QbE": [value]}) for method, (_, value) in numbers.items()]
     floor = {"encoder": "e", "finetuning": "none", "method": "pretrained", "label": "Pre-trained"}
     asked = recipe(("sid", "qbe"), score={"label": "score", "floor": floor, "tasks": ("sid", "qbe")})
-    sid, qbe, score = arrange_differences(asked, cells, "t").table.columns
+    sid, qbe, score = arrange_differences(asked, cells, "t").columns
     assert sid.entries[0].half_width is not None
     assert [entry.half_width for entry in qbe.entries] == [None] * 3
     assert [round(entry.mean, 6) for entry in qbe.entries] == [0.2, 0.1, -0.1]
@@ -135,7 +136,7 @@ def test_metrics_and_scores(recipe, write_row):
 
 def test_one_value_beside_several_gives_no_interval(recipe, write_row):
     cells = [write_row("pretrained", "pr", {"PR": [30.0]}), write_row("stable_ft", "pr", {"PR": [25.0, 26.0]})]
-    entries = arrange_differences(recipe(), cells, "t").table.columns[0].entries
+    entries = arrange_differences(recipe(), cells, "t").columns[0].entries
     assert (entries[0].mean, entries[0].half_width) == (pytest.approx(-4.5), None)
     assert (entries[1].mean, entries[1].defined) == (None, True)
 
@@ -146,7 +147,7 @@ def test_other_protocols_are_not_compared(recipe, write_row, tmp_path):
         write_row("stable_ft", "pr", {"PR": [25.0]}),
         write_row("speech_ft", "pr", {"PR": [24.0]}),
     ]
-    entries = arrange_differences(recipe(), cells, "t").table.columns[0].entries
+    entries = arrange_differences(recipe(), cells, "t").columns[0].entries
     assert [entry.defined for entry in entries] == [False, False, True]
     build_differences(recipe(), cells, tmp_path / "out", None, "t")
     assert pd.read_csv(tmp_path / "out/t.csv")["status"].tolist() == ["undefined", "undefined", "measured"]
@@ -158,14 +159,14 @@ def test_scores_of_other_protocols_are_not_compared(recipe, write_row):
     cells += [write_row(method, "sid", {"SID": [50.0 + place]}) for place, method in enumerate(protocols)]
     floor = {"encoder": "e", "finetuning": "none", "method": "pretrained", "label": "Pre-trained"}
     asked = recipe(("pr", "sid"), score={"label": "score", "floor": floor, "tasks": ("pr", "sid")})
-    pr, sid, score = arrange_differences(asked, cells, "t").table.columns
+    pr, sid, score = arrange_differences(asked, cells, "t").columns
     assert [entry.defined for entry in pr.entries] == [False, False, True]
     assert [entry.defined for entry in sid.entries] == [True, True, True]
     assert [entry.defined for entry in score.entries] == [False, False, True]
 
 
 def test_published_numbers_are_left_aside(recipe, cells):
-    table = arrange_differences(recipe(published="somewhere"), cells, "t").table
+    table = arrange_differences(recipe(published="somewhere"), cells, "t")
     assert all(entry.published is None for column in table.columns for entry in column.entries)
 
 
@@ -202,7 +203,7 @@ def test_all_tables_of_an_experiment(experiment, tmp_path):
 
 def test_command_line(recipe, cells, tmp_path):
     (tmp_path / "t.json").write_text(recipe().model_dump_json())
-    result = CliRunner().invoke(app, ["differences", str(tmp_path / "t.json"), *map(str, cells), "--out", str(tmp_path / "out")])
+    result = CliRunner().invoke(app, ["report", "differences", str(tmp_path / "t.json"), *map(str, cells), "--out", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     assert "-4.67 ± 1.56" in result.output
     assert (tmp_path / "out/t.png").stat().st_size > 10_000

@@ -6,10 +6,13 @@ import re
 
 import pytest
 
-from speechft.analysis import build_analysis
+from speechft.analysis.report import build_analysis
 from speechft.files.escapes import is_control
 from speechft.recipes.tables import AnalysisTableRecipe, CurvePoint, CurveRecipe, TableRecipe, TableRow
-from speechft.tables import build_curve, build_differences, build_figure, build_table
+from speechft.tables.build import build_table
+from speechft.tables.curve import build_curve
+from speechft.tables.differences import build_differences
+from speechft.tables.figure import build_figure
 
 BREAKS = "line\n\n# Heading\n| a |\n```\n\\input{evil}\n<script>x</script>\x1b[31m\x9b\u2028"
 FORMULA = '=HYPERLINK("http://x")'

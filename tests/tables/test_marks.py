@@ -4,11 +4,12 @@ import pandas as pd
 import pytest
 
 from speechft.recipes.tables import CurvePoint, CurveRecipe
-from speechft.tables import build_curve, build_differences, build_table, figure
-from speechft.tables.build import existing_cells
-from speechft.tables.curve_figure import draw_curve
-from speechft.tables.layout import arrange
-from speechft.tables.published import Published
+from speechft.tables import figure
+from speechft.tables.arrange import arrange
+from speechft.tables.build import build_table
+from speechft.tables.cells import existing_cells
+from speechft.tables.curve import build_curve, draw_curve
+from speechft.tables.differences import build_differences
 
 HEADER = "table,encoder,finetuning,method,metric,value,source"
 ROUNDED = "PR: the rows are in different precisions; rounding is a part of their differences. bf16 are Stable-FT (e, f)."
@@ -69,8 +70,8 @@ def test_differences_curves_and_figures_have_the_marks_too(make_recipe, cells, t
     assert "| Stable-FT minus Pre-trained† |" in text
     assert "| Speech-FT minus Pre-trained  |" in text
     assert ROUNDED in text
-    table = arrange(recipe, existing_cells(cells), Published({}), "t")
-    drawn = figure._draw(table, [row.method for row in table.rows], figure._foot(table), figure._reference_lines)
+    table = arrange(recipe, existing_cells(cells), None, "t")
+    drawn = figure.draw_table(table)
     assert [label.get_text() for label in drawn.axes[0].get_yticklabels()] == ["Pre-trained", "Stable-FT†", "Speech-FT"]
     points = tuple(CurvePoint(alpha=alpha, **row.model_dump()) for alpha, row in zip((0, 1), three_rows, strict=False))
     curve = CurveRecipe(title="A curve", points=points, tasks=("pr",), start="Pre-trained", end="Stable-FT")

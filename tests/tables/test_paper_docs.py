@@ -7,8 +7,8 @@ from conftest import ROOT
 
 from speechft.experiment.schema import load_experiment
 from speechft.experiment.workflow import Workflow
-from speechft.tables import load_published
 from speechft.tables.metrics import METRICS
+from speechft.tables.published import load_published
 from speechft.tables.scores import SUPERB_FULL_NORMALISERS
 
 TEXT = (ROOT / "docs/paper.md").read_text()

@@ -8,11 +8,10 @@ from scipy import stats
 
 from speechft.errors import TableError
 from speechft.recipes.tables import ScoreRecipe, TableRecipe, TableRow
-from speechft.tables import build_table
-from speechft.tables.build import existing_cells
-from speechft.tables.layout import arrange
+from speechft.tables.arrange import arrange
+from speechft.tables.build import build_table
+from speechft.tables.cells import existing_cells
 from speechft.tables.metrics import METRICS
-from speechft.tables.published import Published
 from speechft.tables.relative_score import relative_score
 
 FBANK = TableRow(encoder="fbank", finetuning="none", method="pretrained", label="FBANK")
@@ -115,7 +114,7 @@ def cells(write_cell):
 
 
 def test_the_column_of_a_table(cells):
-    table = arrange(recipe(), existing_cells(cells), Published({}), "t")
+    table = arrange(recipe(), existing_cells(cells), None, "t")
     column = table.columns[-1]
     assert column.metric.title == "mini score ↑"
     means = [entry.mean for entry in column.entries]
@@ -148,22 +147,22 @@ def test_all_formats_show_it(cells, tmp_path):
 
 
 def test_some_of_the_columns_count(cells):
-    table = arrange(recipe(scored=("sid",)), existing_cells(cells), Published({}), "t")
+    table = arrange(recipe(scored=("sid",)), existing_cells(cells), None, "t")
     assert [entry.mean for entry in table.columns[-1].entries] == pytest.approx([0.0, 1000 * 42 / 79, 1000.0])
 
 
 def test_pending_and_undefined_scores(cells, write_cell):
-    table = arrange(recipe(), existing_cells(cells[:-1]), Published({}), "t")
+    table = arrange(recipe(), existing_cells(cells[:-1]), None, "t")
     assert [(entry.mean, entry.defined) for entry in table.columns[-1].entries] == [(None, True)] * 3
     assert any("pending until every row has all its results" in note for note in table.notes)
     same = [write_cell(row.encoder, row.finetuning, row.method, "ks", {"KS": [50.0]}) for row in ROWS]
-    table = arrange(recipe(("ks",)), existing_cells(same), Published({}), "t")
+    table = arrange(recipe(("ks",)), existing_cells(same), None, "t")
     assert [entry.defined for entry in table.columns[-1].entries] == [False] * 3
     assert table.notes[-1] == "mini score: not defined, because in no metric of KS a row is better than FBANK (fbank, none), as printed."
 
 
 def test_floors_and_tasks_that_the_table_lacks(cells):
     with pytest.raises(TableError, match="floor fbank/none/pretrained is no row of the table"):
-        arrange(recipe(rows=ROWS[1:]), existing_cells(cells), Published({}), "t")
+        arrange(recipe(rows=ROWS[1:]), existing_cells(cells), None, "t")
     with pytest.raises(TableError, match="score needs the tasks er"):
-        arrange(recipe(scored=("pr", "er")), existing_cells(cells), Published({}), "t")
+        arrange(recipe(scored=("pr", "er")), existing_cells(cells), None, "t")

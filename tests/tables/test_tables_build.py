@@ -10,7 +10,8 @@ import pytest
 from speechft.errors import TableError
 from speechft.files.escapes import latex_escape, markdown_escape
 from speechft.recipes.tables import TableRecipe, TableRow
-from speechft.tables import build_figure, build_table
+from speechft.tables.build import build_table
+from speechft.tables.figure import build_figure
 
 MARKDOWN = """\
 # A table

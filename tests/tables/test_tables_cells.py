@@ -5,7 +5,7 @@ import json
 import pytest
 
 from speechft.errors import TableError
-from speechft.tables import read_cells
+from speechft.tables.cells import read_cells
 
 
 def change(path, **changes):

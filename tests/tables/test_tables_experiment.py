@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from zipfile import ZipFile
 
 import pandas as pd
 import pytest
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 from speechft.cli import app
 from speechft.errors import TableError
 from speechft.experiment.schema import load_experiment
-from speechft.tables import build_experiment
+from speechft.tables.experiment import build_experiment
 
 PUBLISHED = ROOT / "config/published.csv"
 ABSENT = (
@@ -141,6 +142,14 @@ def test_the_workflow_makes_tables_from_copied_cells_too(bare_machine):
         assert (folder / "results/demo/tables" / name).read_text() == (folder / "expected" / name).read_text()
     assert (folder / "results/demo/figures/differences/demo.png").is_file()
     assert not (folder / "results/demo/models").exists()
+    done = subprocess.run([*map(str, command), "--report", "report.zip"], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with ZipFile(folder / "report.zip") as report:
+        files = sorted(name.rpartition("/")[2] for name in report.namelist())
+        assert files == ["alpha.png", "demo.html", "demo.html", "demo.png", "demo.png", "report.html"]
+        page = report.read("report/report.html").decode()
+    for caption in ("a bar its 95 % interval", "the 95 % interval of each difference", "from the pre-trained encoder (0)"):
+        assert caption in page
 
 
 def test_the_committed_tables_of_the_paper_are_those_of_the_experiment(tmp_path, monkeypatch):

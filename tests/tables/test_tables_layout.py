@@ -3,10 +3,11 @@
 import pytest
 
 from speechft.errors import TableError
-from speechft.tables.build import existing_cells
-from speechft.tables.layout import Column, Entry, arrange
+from speechft.tables.arrange import arrange
+from speechft.tables.cells import existing_cells
 from speechft.tables.metrics import METRICS
 from speechft.tables.published import Published, load_published
+from speechft.tables.table import Column, Entry
 
 NOTHING = Published({})
 

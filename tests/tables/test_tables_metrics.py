@@ -56,7 +56,9 @@ class Blocked:
 sys.meta_path.insert(0, Blocked())
 from pathlib import Path
 from speechft.recipes.tables import TableRecipe
-from speechft.tables import build_figure, build_table, superb_score
+from speechft.tables import superb_score
+from speechft.tables.build import build_table
+from speechft.tables.figure import build_figure
 
 cells, out = [Path(path) for path in sys.argv[2:]], Path(sys.argv[1])
 rows = [{"encoder": "e", "finetuning": "none", "method": "pretrained", "label": "Pre-trained"}]

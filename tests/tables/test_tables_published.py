@@ -6,8 +6,8 @@ import pytest
 
 from speechft.errors import TableError
 from speechft.experiment.schema import load_experiment
-from speechft.tables import load_published
 from speechft.tables.metrics import task_metrics
+from speechft.tables.published import load_published
 from speechft.tables.scores import SUPERB_FULL_TASKS, SUPERB_S_TASKS
 
 PUBLISHED = Path(__file__).parents[2] / "config/published.csv"

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from speechft.errors import TableError
-from speechft.tables import load_published, partial_score, superb_full_score, superb_score
+from speechft.tables import partial_score, superb_full_score, superb_score
+from speechft.tables.published import load_published
 from speechft.tables.scores import Normaliser, partial_title
 
 PUBLISHED = Path(__file__).parents[2] / "config/published.csv"

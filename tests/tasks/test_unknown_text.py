@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 from speechft.cli import app
 from speechft.files.structured import read_json
 from speechft.recipes.tables import TableRecipe
-from speechft.tables.layout import Column, Entry
 from speechft.tables.metrics import METRICS
 from speechft.tables.notes import table_notes
+from speechft.tables.table import Column, Entry
 from speechft.tasks import get_task
 from speechft.tasks.unknown import unknown_share, unknown_text
 

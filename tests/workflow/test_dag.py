@@ -309,4 +309,6 @@ def test_the_workflow_passes_snakemakes_lint():
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", "--lint", "--configfile", EXPERIMENT], cwd=ROOT, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    # Jobs run in the environment of Snakemake itself, so no rule names one.
+    lints = {line for line in (done.stdout + done.stderr).splitlines() if line.startswith("    * ")}
+    assert lints == {"    * Specify a conda environment or container for each rule.:"}

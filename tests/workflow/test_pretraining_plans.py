@@ -141,7 +141,7 @@ def test_stored_encoders_are_made_from_the_beginning(values, tmp_path):
     for expected in (
         "python mini/fetch_recordings.py",
         f"speechft store {flow.results}/models/second/none/pretrained --out mini/encoders/hubert_small",
-        f"speechft curves {flow.results}/models/second/none/pretrained/training.csv",
+        f"speechft report training {flow.results}/models/second/none/pretrained/training.csv",
     ):
         assert expected in text, expected
     assert text.count("speechft pretrain ") == 2

@@ -1,0 +1,148 @@
+"""From cells and published numbers to the entries of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from speechft.errors import TableError
+from speechft.recipes.cell import Cell
+from speechft.recipes.tables import TableRecipe, TableRow
+from speechft.tables.cells import cell_name
+from speechft.tables.metrics import METRICS, TableMetric, task_metrics
+from speechft.tables.notes import pending_legend, table_legend, table_notes
+from speechft.tables.published import Published
+from speechft.tables.relative_score import relative_score, relative_score_notes
+from speechft.tables.scores import SUPERB_FULL_TASKS, SUPERB_S_TASKS, partial_score, partial_title, superb_full_score, superb_score
+from speechft.tables.table import Column, Entry, Table, model_name
+
+
+def arrange(
+    recipe: TableRecipe,
+    cells: Iterable[Cell],
+    published: Published | None,
+    name: str,
+    *,
+    scores: bool = True,
+    reasons: Mapping[str, str] | None = None,
+) -> Table:
+    """Put cells where the recipe wants them; cells of other models and tasks are ignored.
+
+    Without `published` no published numbers are shown, whatever the recipe names; without `scores` no scores over tasks. `reasons` says
+    why cells are pending, by encoder/finetuning/method/task.
+
+    Raises:
+        TableError: the recipe names a task without metrics or a published table that does not exist, or the cells of one row were
+            made from different weights.
+    """
+    if published is None:
+        recipe, published = recipe.model_copy(update={"published": None}), Published({})
+    elif recipe.published is not None and recipe.published not in published.tables:
+        known = ", ".join(published.tables) or "none"
+        raise TableError(f"There are no published numbers of a table {recipe.published!r}. Tables with numbers: {known}.")
+    by_name = {cell_name(cell): cell for cell in cells}
+    columns = [_metric_column(metric, recipe, by_name, published) for metric in task_metrics(recipe.tasks)]
+    own: list[str] = []
+    if scores:
+        columns += _score_columns(recipe, columns, published)
+        own = _add_own_score(recipe, columns)
+    hashes = tuple(_row_hash(row, recipe, by_name) for row in recipe.rows)
+    notes = (*table_notes(recipe, columns, scores=scores), *own)
+    legend = (*table_legend(columns), *pending_legend(recipe, columns, reasons or {}))
+    return Table(name, recipe.title, recipe.rows, tuple(columns), hashes, notes, legend, recipe.command, reasons or {})
+
+
+def _row_hash(row: TableRow, recipe: TableRecipe, cells: Mapping[str, Cell]) -> str:
+    found = [cells.get(f"{model_name(row)}/{task}") for task in recipe.tasks]
+    hashes = sorted({cell.model.sha256 for cell in found if cell is not None and cell.model.sha256})
+    if len(hashes) > 1:
+        raise TableError(
+            f"The cells of {model_name(row)} were made from different weights (SHA-256 {', '.join(digest[:12] for digest in hashes)}). "
+            "Run the outdated evaluations again."
+        )
+    return hashes[0] if hashes else ""
+
+
+def _metric_column(metric: TableMetric, recipe: TableRecipe, cells: Mapping[str, Cell], published: Published) -> Column:
+    entries = []
+    for row in recipe.rows:
+        entry = _published_entry(recipe, row, metric.key, published)
+        if cell := cells.get(f"{model_name(row)}/{metric.task}"):
+            values, unknown = tuple(cell.values[metric.key]), cell.counts.test.unknown
+            entry = replace(entry, values=values, protocol=cell.protocol, precision=cell.precision, unknown=unknown)
+        entries.append(entry)
+    return Column(metric, tuple(entries))
+
+
+def _published_entry(recipe: TableRecipe, row: TableRow, metric: str, published: Published) -> Entry:
+    place = (recipe.published, row.encoder, row.finetuning, row.method, metric)
+    return Entry(published=published.value(*place), source=published.source(*place))
+
+
+def _score_columns(recipe: TableRecipe, columns: Sequence[Column], published: Published) -> list[Column]:
+    """Scores for which the table has all metrics.
+
+    Their scales belong to SUPERB's own training and test sets and protocol, so only cells under that protocol get one.
+    """
+    found = []
+    for key, tasks, score in (("SUPERB_S", SUPERB_S_TASKS, superb_score), ("SUPERB_FULL", SUPERB_FULL_TASKS, superb_full_score)):
+        needed = [metric for of_task in tasks.values() for metric in of_task]
+        if {column.metric.key for column in columns}.issuperset(needed):
+            entries = [
+                replace(
+                    _published_entry(recipe, row, key, published),
+                    values=(score(values),) if values else (),
+                    protocol="superb" if values else None,
+                    comparable=key != "SUPERB_FULL",  # the scales of the published ones are not public
+                    defined=values is not None,
+                )
+                for row, values in zip(recipe.rows, _superb_metrics(columns, needed), strict=True)
+            ]
+            found.append(Column(METRICS[key], tuple(entries)))
+    if recipe.score is None and not any(column.metric.key == "SUPERB_S" for column in found):
+        found += _partial_column(columns)
+    return [column for column in found if any(entry.defined or entry.published is not None for entry in column.entries)]
+
+
+def _partial_column(columns: Sequence[Column]) -> list[Column]:
+    metrics = {column.metric.key for column in columns}
+    tasks = {task: keys for task, keys in SUPERB_S_TASKS.items() if metrics.issuperset(keys)}
+    if len(tasks) < 2:  # a score over a single task would repeat the metric in other units
+        return []
+    entries = []
+    for values in _superb_metrics(columns, [key for keys in tasks.values() for key in keys]):
+        score = partial_score(values) if values else None
+        entries.append(Entry((score[0],) if score else (), protocol="superb" if score else None, defined=values is not None))
+    title = partial_title(tuple(tasks)).removesuffix(" ↑")
+    metric = TableMetric(f"partial_score_{'_'.join(tasks)}", title, None, higher_is_better=True, unit="")
+    return [Column(metric, tuple(entries))]
+
+
+def _superb_metrics(columns: Sequence[Column], keys: Sequence[str]) -> list[dict[str, float] | None]:
+    """Our metrics of each row; empty while one is pending, None where one is under another protocol than SUPERB's."""
+    scored = [column for column in columns if column.metric.key in keys]
+    found: list[dict[str, float] | None] = []
+    for entries in zip(*(column.entries for column in scored), strict=True):
+        means = {column.metric.key: entry.mean for column, entry in zip(scored, entries, strict=True) if entry.mean is not None}
+        other = any(entry.protocol not in (None, "superb") for entry in entries)
+        found.append(None if other else means if len(means) == len(scored) else {})
+    return found
+
+
+def _add_own_score(recipe: TableRecipe, columns: list[Column]) -> list[str]:
+    """Append the column of the table's own score, if it has one; return the notes that go with it."""
+    asked = recipe.score
+    if asked is None:
+        return []
+    floor = next((index for index, row in enumerate(recipe.rows) if model_name(row) == model_name(asked.floor)), None)
+    if floor is None:
+        raise TableError(f"The score's floor {model_name(asked.floor)} is no row of the table. Add the row, or name another one.")
+    if missing := [task for task in asked.tasks if task not in recipe.tasks]:
+        raise TableError(f"The score needs the tasks {', '.join(missing)}, which are no columns of the table. Add them, or drop them.")
+    scored = [(column.metric, [entry.values for entry in column.entries]) for column in columns if column.metric.task in asked.tasks]
+    score = relative_score(scored, floor)
+    metric = TableMetric("own_score", asked.label, None, higher_is_better=True, unit="", decimals=1)
+    entries = [Entry(estimate=row) for row in score.rows] if score else [Entry(defined=False)] * len(recipe.rows)
+    columns.append(Column(metric, tuple(entries)))
+    of_floor = recipe.rows[floor]
+    return relative_score_notes(asked.label, f"{of_floor.label} ({of_floor.encoder}, {of_floor.finetuning})", asked.tasks, score)
