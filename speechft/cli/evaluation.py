@@ -23,7 +23,7 @@ def evaluate(
     work_dir: WorkDir = None,
     threads: Threads = None,
     gpus: Gpus = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it will cost: encoder passes, memory, disk.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only estimate the cost: encoder passes, memory, disk.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Stage 3: train a task's head on the frozen encoder, choose the learning rate on dev, score test; write a cell.
@@ -44,8 +44,7 @@ def evaluate(
     if dry_run:
         from speechft.evaluate import plan_evaluation
 
-        beside = None if out is None else out.parent / ".work"
-        plan = plan_evaluation(model, task, manifests, recipe=chosen, work_dir=work_dir or beside)
+        plan = plan_evaluation(model, task, manifests, recipe=chosen)
         print(json.dumps(plan.to_json()) if as_json else plan)
         return
     assert out is not None

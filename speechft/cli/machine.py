@@ -1,4 +1,4 @@
-"""Verbs about this installation and its runs: doctor, schema, resume, jobs."""
+"""Verbs about this installation and its runs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def doctor(
 
     Example: `srun --gres=gpu:1 speechft doctor --experiment config/paper.yaml`
     """
-    from speechft.doctor import PROBLEM, WARNING, check_all
+    from speechft.doctor import check_all
+    from speechft.doctor.findings import PROBLEM, WARNING
 
     findings = []
     console = Console(highlight=False, soft_wrap=True)
@@ -73,7 +74,7 @@ def schema(out: Out = Path("config/schema.json")) -> None:
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def resume(context: typer.Context) -> None:
-    """Go on with a workflow that was killed: cancel the Slurm jobs that it left, remove its lock, run Snakemake again.
+    """Resume a workflow that was killed: cancel the Slurm jobs that it left, remove its lock, run Snakemake again.
 
     Everything behind the verb is for Snakemake; without anything that is `--profile slurm all`.
 

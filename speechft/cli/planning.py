@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,7 +11,6 @@ import typer
 
 from speechft.cli.options import AsJson, Threads, app, use_threads
 from speechft.cli.terminal import say
-from speechft.files.escapes import terminal_text
 
 
 @app.command()
@@ -76,34 +74,16 @@ def plan(
 
     Example: `speechft plan supervised hubert_base/none/pretrained/asr`
     """
-    from speechft.cost.plan import plan_experiment
-    from speechft.cost.throughput import load_throughput
-    from speechft.experiment.schema import load_experiment
+    from speechft.planning.plan import plan_experiment
+    from speechft.planning.speeds import load_throughput
 
-    found = plan_experiment(load_experiment(experiment), load_throughput(throughput), targets or (), device=device)
+    found = plan_experiment(experiment, load_throughput(throughput), targets or (), device=device)
     if as_json:
         print(json.dumps(found.to_json(), indent=1))
         return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+    from speechft.planning.report import print_report
 
-    from speechft.cost.report import TextTable, report, widths
-
-    parts = report(found, str(experiment))
-    needed = widths(part for part in parts if isinstance(part, TextTable))
-    # Where there is no terminal, lines are as long as they need to be.
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else max(120, needed))
-    for part in parts:
-        if not isinstance(part, TextTable):
-            console.print(terminal_text(part))
-            continue
-        table = Table(box=box.SIMPLE)
-        for column, heading in enumerate(part.headings):
-            table.add_column(heading, justify="right" if column >= part.numbers else "left")
-        for number, row in enumerate(part.rows):
-            table.add_row(*map(terminal_text, row), end_section=number == len(part.rows) - 2 and part.rows[-1][0] == "total")
-        console.print(table)
+    print_report(found, str(experiment))
 
 
 @app.command()
@@ -113,29 +93,28 @@ def calibrate(
         list[str] | None,
         typer.Option(help="hubert, wav2vec2, wavlm or decoar2 (base size, random weights), or an encoder directory; repeatable."),
     ] = None,
-    folder: Annotated[Path, typer.Option(help="Where results will lie: its speed of writing is measured.")] = Path("results"),
     seconds: Annotated[float, typer.Option(min=0, help="About how long to measure.")] = 100.0,
     out: Annotated[Path, typer.Option("--out", "-o", help="The file; other devices in it stay.")] = Path("config/throughput.json"),
     threads: Threads = None,
 ) -> None:
-    """Measure this machine for `speechft plan`: encoders forwards and backwards, heads, writing. Two minutes at most on a GPU.
+    """Measure this machine for `speechft plan`: forward and backward passes of encoders, and heads. Two minutes at most on a GPU.
 
-    Nothing is downloaded: weights are random, which changes no speed. On a cluster run it on a compute node, e.g.
+    Nothing is downloaded: weights are random, which changes no speed. On a cluster run it on a compute node, for example with
     `srun --gres=gpu:1 speechft calibrate --device cuda`.
 
     Example: `speechft calibrate --device cuda --out config/throughput.json`
     """
     use_threads(threads)
-    from speechft.cost.calibration import DEFAULT_ENCODERS
-    from speechft.cost.calibration import calibrate as run
-    from speechft.cost.throughput import load_throughput, save_device
     from speechft.files.output_kinds import SPEEDS
     from speechft.files.outputs import check_file
+    from speechft.planning.calibration import DEFAULT_ENCODERS
+    from speechft.planning.calibration import calibrate as run
+    from speechft.planning.speeds import load_throughput, save_device
 
     check_file(out, SPEEDS, [Path(entry) for entry in encoder or ()])
     if out.is_file() and out.stat().st_size:
         load_throughput(out)  # fail early if the file is damaged
-    found = run(device, encoder or DEFAULT_ENCODERS, folder=folder, seconds=seconds)
+    found = run(device, encoder or DEFAULT_ENCODERS, seconds=seconds)
     save_device(out, found)
     say(f"{found.label} ({found.clock})")
     for name, speed in found.encoders.items():
@@ -147,5 +126,5 @@ def calibrate(
         say(f"head of {task}: {hours:.3g} h of audio an hour at one learning rate")
     for task, steps in found.pooled_steps.items():
         say(f"head of {task}: {steps:.3g} steps a second at all learning rates")
-    say(f"search: {found.search_frames / 1e6:.3g} million pairs of frames a second; {folder}: {found.write_mb:.3g} MB/s written")
+    say(f"search: {found.search_frames / 1e6:.3g} million pairs of frames a second")
     say(out)

@@ -65,8 +65,9 @@ def build_experiment(
         if name in flow.experiment.tables:
             recipe = TableRecipe.model_validate_json(flow.recipe(f"tables/{name}"))
             names_of_cells = flow.experiment.table_cells(name)
+            reasons = pending_reasons(experiment, names_of_cells, folder.parent, flow.results)
             found = [folder / f"{cell}.json" for cell in names_of_cells]
-            build_table(recipe, found, published, out_dir, name, pending_reasons(flow, names_of_cells, folder.parent))
+            build_table(recipe, found, published, out_dir, name, reasons)
             if recipe.differences:
                 build_differences(recipe, found, Path(out_dir) / "differences", figures and figures / "differences", name)
             if figures:
@@ -76,9 +77,10 @@ def build_experiment(
             build_analysis(AnalysisTableRecipe.model_validate_json(flow.recipe(f"analysis_tables/{name}")), results, out_dir, figures, name)
         else:
             names_of_cells = flow.experiment.curve_cells(name)
+            reasons = pending_reasons(experiment, names_of_cells, folder.parent, flow.results)
             found = [folder / f"{cell}.json" for cell in names_of_cells]
             curve = CurveRecipe.model_validate_json(flow.recipe(f"curves/{name}"))
-            build_curve(curve, found, out_dir, figures, name, pending_reasons(flow, names_of_cells, folder.parent))
+            build_curve(curve, found, out_dir, figures, name, reasons)
     return shown
 
 
