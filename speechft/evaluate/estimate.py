@@ -7,7 +7,7 @@ before. Tests compare it with evaluations that were counted.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ POOLED_TASKS = ("ks", "sid", "er", "ic")
 """Their heads see the mean over frames, so that every recording goes through the encoder once."""
 CROP_SECONDS = {"sid": 8.0, "asv": 8.0}
 """Longer training utterances are cropped."""
+CHUNK_SECONDS = {"sd": 40.0}
+"""Longer recordings are cut into parts."""
 HALVED_TASKS = ("asr", "asr_zh")
 """Their buckets are halved: real batches are half as large as the recipe says."""
 ADAM_BYTES = 16
@@ -99,6 +101,8 @@ def visits(recipe: EvaluationRecipe) -> float:
 
 def estimate_evaluation(recipe: EvaluationRecipe, size: CorpusSize, shape: EncoderShape) -> EvaluationEstimate:
     """One cell of a task with `recipe` on a corpus, with an encoder of `shape`."""
+    if recipe.task in CHUNK_SECONDS:
+        size = replace(size, splits={name: split.chunked(CHUNK_SECONDS[recipe.task]) for name, split in size.splits.items()})
     if recipe.task == "qbe":
         return _search(recipe, size, shape)
     return _means(recipe, size, shape) if recipe.task in POOLED_TASKS else _frames(recipe, size, shape)

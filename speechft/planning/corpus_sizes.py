@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -65,6 +66,11 @@ class SplitSize:
         if self.durations:
             return SplitSize.of(min(duration, seconds) for duration in self.durations)
         return SplitSize(self.utterances, self.utterances * min(self.mean_seconds, seconds) / 3600)
+
+    def chunked(self, seconds: float) -> SplitSize:
+        """Utterances cut into parts of at most `seconds`, where durations are known."""
+        starts = ((duration, part * seconds) for duration in self.durations for part in range(math.ceil(duration / seconds)))
+        return SplitSize.of(min(seconds, duration - start) for duration, start in starts) if self.durations else self
 
     def longer(self, seconds: float | None) -> SplitSize:
         """The utterances longer than `seconds`; where durations are not known, all of them, which is an upper bound."""
