@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -45,7 +46,7 @@ def evaluate(
         from speechft.evaluate import plan_evaluation
 
         plan = plan_evaluation(model, task, manifests, recipe=chosen)
-        print(json.dumps(plan.to_json()) if as_json else plan)
+        print(json.dumps(asdict(plan)) if as_json else plan)
         return
     assert out is not None
     from speechft.evaluate import evaluate as run

@@ -18,9 +18,8 @@ from speechft.doctor.findings import OK, PROBLEM, WARNING, Finding, ask, verdict
 LOCK = Path(__file__).parents[2] / "envs" / "requirements.lock"
 MADE = "Run `make environment`."
 # Another version of these is known to break something, or to give other numbers.
-CRITICAL = {"ve-fairseq", "transformers", "numpy", "hydra-core", "omegaconf", "lhotse", "snakemake", "peft"} | {
-    "snakemake-executor-plugin-slurm"
-}
+CRITICAL = {"ve-fairseq", "transformers", "numpy", "hydra-core", "omegaconf", "lhotse", "snakemake", "peft"}
+CRITICAL |= {"snakemake-executor-plugin-slurm"}
 SLOW_MB = 20.0
 """Megabytes a second, below which a checkpoint of a base model takes more than a minute to write."""
 WRITTEN_MB = 64

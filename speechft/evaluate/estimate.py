@@ -7,7 +7,7 @@ before. Tests compare it with evaluations that were counted.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,6 @@ class EvaluationEstimate:
     disk_gb: float = 0.0
     """Features in the work folder until the cell is written, and the state of the heads (`state_gb`) beside them."""
     state_gb: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain JSON value."""
-        return asdict(self)
 
     def __str__(self) -> str:
         lines = [

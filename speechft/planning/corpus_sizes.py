@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from speechft.downloads.tables import default_table
 from speechft.errors import CorpusError
@@ -21,7 +21,6 @@ from speechft.recipes.corpora import CorpusRecipe
 TABLE = Path("config/sizes.tsv")
 SPLITS = ("train", "dev", "test")
 Source = Literal["manifests", "table", "published", "unknown"]
-SOURCES = ("manifests", "table", "published", "unknown")
 """From the most certain to the least."""
 
 
@@ -149,7 +148,7 @@ def _united(members: list[CorpusSize]) -> CorpusSize:
     if unknown:
         return CorpusSize(note="; ".join(unknown))
     splits = {split: sum((member[split] for member in members), SplitSize()) for split in SPLITS}
-    worst = max((member.source for member in members), key=SOURCES.index)
+    worst = max((member.source for member in members), key=get_args(Source).index)
     return CorpusSize({split: size for split, size in splits.items() if size.utterances}, worst, 0, "a union")
 
 

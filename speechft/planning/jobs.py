@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import io
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -84,11 +86,9 @@ def _graph(path: Path, files: Iterable[str]) -> list[Job]:
         found = api.workflow(
             settings.ResourceSettings(cores=1), configuration, workflow_settings=as_subprocess, snakefile=SNAKEFILE, workdir=Path(folder)
         )
-        found.dag(settings.DAGSettings(targets=frozenset(files)))
-        workflow = found._workflow
-        workflow._prepare_dag(forceall=False, ignore_incomplete=True, lock_warn_only=True, nolock=True)
-        workflow._build_dag()
-        dag = workflow.dag
+        with contextlib.redirect_stdout(io.StringIO()):
+            found.dag(settings.DAGSettings(targets=frozenset(files))).printrulegraph()  # builds the graph and starts nothing
+        dag = found._workflow.dag
         jobs: dict[object, Job] = {}
         for level in dag.toposorted():
             for one in sorted(level, key=lambda one: (one.rule.name, *map(str, one.wildcards))):
