@@ -7,6 +7,7 @@ from speechft.runtime.slurm import note_run
 from speechft.experiment.schema import parse_experiment
 from speechft.files.structured import check_experiments
 from speechft.runs.hooks import describe_failures
+
 # Another name: a Snakefile runs among the names of Snakemake's own module, which has a `Workflow` too.
 from speechft.experiment.workflow import Workflow as ExperimentWorkflow
 
