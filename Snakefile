@@ -7,7 +7,9 @@ from speechft.runtime.slurm import note_run
 from speechft.experiment.schema import parse_experiment
 from speechft.files.structured import check_experiments
 from speechft.runs.hooks import describe_failures
-from speechft.experiment.workflow import Workflow
+
+# Another name: a Snakefile runs among the names of Snakemake's own module, which has a `Workflow` too.
+from speechft.experiment.workflow import Workflow as ExperimentWorkflow
 
 min_version("9.0")
 
@@ -18,7 +20,7 @@ if not config:
 
 sources = list(map(str, workflow.configfiles))
 check_experiments(sources)
-flow = Workflow(parse_experiment(config, ", ".join(sources)), sources)
+flow = ExperimentWorkflow(parse_experiment(config, ", ".join(sources)), sources)
 
 
 include: "rules/common.smk"

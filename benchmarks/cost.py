@@ -3,7 +3,7 @@
     python benchmarks/cost.py                    # speeds of config/throughput.json, prints Markdown
     python benchmarks/cost.py --device cuda      # of a GPU that `speechft calibrate` has measured
 
-Our side is what `speechft plan` counts (speechft/cost); sizes of the corpora are the published ones on both sides. s3prl's side follows
+Our side is what `speechft plan` counts (speechft/planning); sizes of the corpora are the published ones on both sides. s3prl's side follows
 from its protocol: a training for each learning rate and fold, whose batches go through the encoder, and so do dev (and test) at each
 evaluation. Heads are not counted: either side trains as many. Nor is padding, which s3prl computes and we hardly do.
 """
@@ -11,12 +11,11 @@ evaluation. Heads are not counted: either side trains as many. Nor is padding, w
 import argparse
 from dataclasses import dataclass
 
-from speechft.cost.passes import CROP_SECONDS, Passes, evaluation_cost, evaluations, once, visits
-from speechft.cost.published_sizes import PUBLISHED
-from speechft.cost.report import number
-from speechft.cost.shapes import base_shape
-from speechft.cost.sizes import CorpusSize, SplitSize
-from speechft.cost.throughput import load_throughput
+from speechft.evaluate.estimate import CROP_SECONDS, estimate_evaluation, evaluations, visits
+from speechft.planning.corpus_sizes import CorpusSize, SplitSize, published_size
+from speechft.planning.report import number
+from speechft.planning.shapes import base_shape
+from speechft.planning.speeds import load_throughput
 from speechft.recipes.evaluation import EvaluationRecipe, evaluation_recipe
 
 LEARNING_RATES = len(EvaluationRecipe.model_fields["learning_rates"].default)
@@ -48,8 +47,7 @@ TASKS = {
 
 def size_of(name: str) -> CorpusSize:
     """Published size of the corpus of a task."""
-    found = PUBLISHED[TASKS[name].corpus]
-    return CorpusSize({split: SplitSize(*size) for split, size in found.splits.items()}, "published", found.folds)
+    return published_size(TASKS[name].corpus)
 
 
 def recipe_of(name: str, cache_gb: float = CACHE_GB, **changes: object) -> EvaluationRecipe:
@@ -59,37 +57,36 @@ def recipe_of(name: str, cache_gb: float = CACHE_GB, **changes: object) -> Evalu
 
 def epochs(name: str) -> float:
     """Times that one training of the recipe passes over the training set; over that of a fold where there are folds."""
-    size = size_of(name)
-    return visits(recipe_of(name)) / (size.fold("train") if size.folds else size["train"]).utterances
+    return visits(recipe_of(name)) / size_of(name).fold("train").utterances
 
 
-def s3prl_passes(name: str, learning_rates: int = LEARNING_RATES) -> Passes:
+def s3prl_passes(name: str, learning_rates: int = LEARNING_RATES) -> SplitSize:
     """One cell by s3prl's protocol: a training for each learning rate and fold, and test of the best one where it was not scored before."""
     size, recipe = size_of(name), recipe_of(name)
     if name == "qbe":  # every hidden state searches dev, the best one test
-        return once(size.whole) * (BASE.states + 1)
-    splits = {split: size.fold(split) if size.folds else size[split] for split in ("train", "dev", "test")}
-    train = splits["train"].cropped(CROP_SECONDS.get(name))
-    total = once(train) * (visits(recipe) / train.utterances)
+        return size.whole * (BASE.states + 1)
+    train = size.fold("train").cropped(CROP_SECONDS.get(name))
+    total = train * (visits(recipe) / train.utterances)
     for split in TASKS[name].scored:
-        total = total + once(splits[split]) * evaluations(recipe)
+        total = total + size.fold(split) * evaluations(recipe)
     folds = size.folds or 1
     total = total * (learning_rates * folds)
-    return total if "test" in TASKS[name].scored else total + once(splits["test"]) * folds
+    return total if "test" in TASKS[name].scored else total + size.fold("test") * folds
 
 
-def our_passes(name: str, cache_gb: float = CACHE_GB, **changes: object) -> Passes:
+def our_passes(name: str, cache_gb: float = CACHE_GB, **changes: object) -> SplitSize:
     """One cell of ours, whatever the number of learning rates."""
-    return evaluation_cost(recipe_of(name, cache_gb, **changes), size_of(name), BASE).encoder
+    cost = estimate_evaluation(recipe_of(name, cache_gb, **changes), size_of(name), BASE)
+    return SplitSize(cost.encoder_passes, cost.encoder_hours)
 
 
 def table(learning_rates: int, cache_gb: float, throughput: float) -> list[str]:
     """Markdown rows of all tasks and their sum."""
-    rows: dict[str, tuple[Passes, Passes]] = {}
+    rows: dict[str, tuple[SplitSize, SplitSize]] = {}
     for name in TASKS:
         rows["QbE" if name == "qbe" else name.upper()] = s3prl_passes(name, learning_rates), our_passes(name, cache_gb)
     pairs = list(rows.values())
-    rows["**one model, ten tasks**"] = sum((one for one, _ in pairs), Passes()), sum((two for _, two in pairs), Passes())
+    rows["**one model, ten tasks**"] = sum((one for one, _ in pairs), SplitSize()), sum((two for _, two in pairs), SplitSize())
     once_drawn = our_passes("sid", cache_gb, protocol="quick", crop_draws=1)
     rows["(SID with `crop_draws: 1`, not in the sum)"] = rows["SID"][0], once_drawn
     found = []
@@ -108,13 +105,13 @@ def corpora() -> list[str]:
     """Markdown rows of the sizes that the table is computed from."""
     found = []
     for name, task in TASKS.items():
-        size, known = size_of(name), PUBLISHED[task.corpus]
+        size = size_of(name)
         parts = [
             f"{size[split].utterances:,.0f}, {number(size[split].hours)} h" if size[split].utterances else "-"
             for split in ("train", "dev", "test")
         ]
         times = "-" if name == "qbe" else f"{epochs(name):.0f}"
-        found.append(f"| {'QbE' if name == 'qbe' else name.upper()} | {known.name} | {' | '.join(parts)} | {times} | {known.source} |")
+        found.append(f"| {'QbE' if name == 'qbe' else name.upper()} | {task.corpus} | {' | '.join(parts)} | {times} | {size.note} |")
     return found
 
 

@@ -28,7 +28,7 @@ from machine import describe
 from peer import add_peer_options, check_peer, hubert_base
 from superb_cell_corpora import FOLDS, Emotions, Phones, make_emotions, make_phones, read_table
 
-from speechft.cost.passes import evaluations
+from speechft.evaluate.estimate import evaluations
 
 HERE = Path(__file__).parent
 TABLE = HERE.parent / "mini/speech/sentences.csv"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -46,9 +47,8 @@ def evaluate(
     if dry_run:
         from speechft.evaluate import plan_evaluation
 
-        beside = None if out is None else out.parent / ".work"
-        plan = plan_evaluation(model, task, manifests, recipe=chosen, work_dir=work_dir or beside)
-        print(json.dumps(plan.to_json()) if as_json else plan)
+        plan = plan_evaluation(model, task, manifests, recipe=chosen)
+        print(json.dumps(asdict(plan)) if as_json else plan)
         return
     assert out is not None
     from speechft.evaluate import evaluate as run

@@ -1,4 +1,4 @@
-"""Verbs about this installation and its runs: doctor, schema, resume, jobs."""
+"""Verbs about this installation and its runs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def doctor(
 
     Example: `srun --gres=gpu:1 speechft doctor --experiment config/paper.yaml`
     """
-    from speechft.doctor import PROBLEM, WARNING, check_all
+    from speechft.doctor import check_all
+    from speechft.doctor.findings import PROBLEM, WARNING
 
     findings = []
     console = Console(highlight=False, soft_wrap=True)

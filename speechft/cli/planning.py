@@ -10,8 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from speechft.cli.options import REPORTS, AsJson, Threads, app, use_threads
-from speechft.cli.terminal import console, rich_table, say
-from speechft.files.escapes import terminal_text
+from speechft.cli.terminal import say
 
 
 @app.command(rich_help_panel=REPORTS)
@@ -75,24 +74,16 @@ def plan(
 
     Example: `speechft plan supervised hubert_base/none/pretrained/asr`
     """
-    from speechft.cost.plan import plan_experiment
-    from speechft.cost.throughput import load_throughput
-    from speechft.experiment.schema import load_experiment
+    from speechft.planning.plan import plan_experiment
+    from speechft.planning.speeds import load_throughput
 
-    found = plan_experiment(load_experiment(experiment), load_throughput(throughput), targets or (), device=device)
+    found = plan_experiment(experiment, load_throughput(throughput), targets or (), device=device)
     if as_json:
         print(json.dumps(found.to_json(), indent=1))
         return
-    from speechft.cost.report import TextTable, report, widths
+    from speechft.planning.report import print_report
 
-    parts = report(found, str(experiment))
-    screen = console(max(120, widths(part for part in parts if isinstance(part, TextTable))))
-    for part in parts:
-        if isinstance(part, TextTable):
-            total = part.rows[-1][0] == "total"
-            screen.print(rich_table(part.headings, part.rows, part.headings[part.numbers :], total=total))
-        else:
-            screen.print(terminal_text(part))
+    print_report(found, str(experiment))
 
 
 @app.command(rich_help_panel=REPORTS)
@@ -102,12 +93,11 @@ def calibrate(
         list[str] | None,
         typer.Option(help="hubert, wav2vec2, wavlm or decoar2 (base size, random weights), or an encoder directory; repeatable."),
     ] = None,
-    folder: Annotated[Path, typer.Option(help="Folder of results, whose write speed is measured.")] = Path("results"),
     seconds: Annotated[float, typer.Option(min=0, help="Approximate duration.")] = 100.0,
     out: Annotated[Path, typer.Option("--out", "-o", help="The file; other devices in it stay.")] = Path("config/throughput.json"),
     threads: Threads = None,
 ) -> None:
-    """Measure this machine for `speechft plan`: encoders forward and backward, heads, disk. Takes two minutes at most on a GPU.
+    """Measure this machine for `speechft plan`: forward and backward passes of encoders, and heads. Two minutes at most on a GPU.
 
     Nothing is downloaded: random weights are as fast as others. On a cluster run it on a compute node:
     `srun --gres=gpu:1 speechft calibrate --device cuda`.
@@ -115,16 +105,16 @@ def calibrate(
     Example: `speechft calibrate --device cuda --out config/throughput.json`
     """
     use_threads(threads)
-    from speechft.cost.calibration import DEFAULT_ENCODERS
-    from speechft.cost.calibration import calibrate as run
-    from speechft.cost.throughput import load_throughput, save_device
     from speechft.files.output_kinds import SPEEDS
     from speechft.files.outputs import check_file
+    from speechft.planning.calibration import DEFAULT_ENCODERS
+    from speechft.planning.calibration import calibrate as run
+    from speechft.planning.speeds import load_throughput, save_device
 
     check_file(out, SPEEDS, [Path(entry) for entry in encoder or ()])
     if out.is_file() and out.stat().st_size:
         load_throughput(out)  # fail early if the file is damaged
-    found = run(device, encoder or DEFAULT_ENCODERS, folder=folder, seconds=seconds)
+    found = run(device, encoder or DEFAULT_ENCODERS, seconds=seconds)
     save_device(out, found)
     say(f"{found.label} ({found.clock})")
     for name, speed in found.encoders.items():
@@ -136,5 +126,5 @@ def calibrate(
         say(f"head of {task}: {hours:.3g} h of audio an hour at one learning rate")
     for task, steps in found.pooled_steps.items():
         say(f"head of {task}: {steps:.3g} steps a second at all learning rates")
-    say(f"search: {found.search_frames / 1e6:.3g} million pairs of frames a second; {folder}: {found.write_mb:.3g} MB/s written")
+    say(f"search: {found.search_frames / 1e6:.3g} million pairs of frames a second")
     say(out)

@@ -6,13 +6,9 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from speechft.doctor.cluster import CLUSTER_CHECKS
+from speechft.doctor import cluster, machine
 from speechft.doctor.experiment import check_experiment
-from speechft.doctor.findings import OK, PROBLEM, WARNING, Finding, careful
-from speechft.doctor.installation import INSTALLATION_CHECKS
-from speechft.doctor.machine import check_gpu, check_write_speed
-
-__all__ = ["OK", "PROBLEM", "WARNING", "Finding", "check_all"]
+from speechft.doctor.findings import Finding, careful
 
 DEFAULT_EXPERIMENT = Path("config/paper.yaml")
 
@@ -25,12 +21,15 @@ def check_all(experiment: Path | None = None, *, corpora: bool = True) -> Iterat
             checkpoints, room on the disk, a GPU) are warnings, not problems: the demo needs none of it.
         corpora: look at the corpora, which reads the header of every recording.
     """
-    for check in INSTALLATION_CHECKS:
-        yield from careful(check)
+    must = experiment is not None
     chosen = experiment or (DEFAULT_EXPERIMENT if DEFAULT_EXPERIMENT.is_file() else None)
-    needs_gpu, results, found = check_experiment(chosen, named=experiment is not None, corpora=corpora)
-    yield from careful(lambda: [check_gpu(needed=needs_gpu, must=experiment is not None)])
-    yield from careful(lambda: [check_write_speed(results)])
-    for about_cluster in CLUSTER_CHECKS:
-        yield from careful(partial(about_cluster, needs_gpu))
+    needs_gpu, results, found = check_experiment(chosen, named=must, corpora=corpora)
+    yield from careful("installation", machine.check_installation)
+    yield from careful("torch", machine.check_torch)
+    yield from careful("fairseq", machine.check_fairseq)
+    yield from careful("audio", machine.check_audio)
+    yield from careful("GPU", partial(machine.check_gpu, needed=needs_gpu, must=must))
+    yield from careful("writing", partial(machine.check_write_speed, results))
+    yield from careful("Snakemake", cluster.check_snakemake)
+    yield from careful("Slurm", partial(cluster.check_slurm, needs_gpu))
     yield from found

@@ -1,57 +1,155 @@
-"""GPU and driver, and the speed of the folder of results."""
+"""Python, packages and their versions, GPU and driver, and the speed of the folder of results."""
 
 from __future__ import annotations
 
+import os
+import platform
+import re
 import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
-from speechft.cost.writing import write_speed
-from speechft.doctor.findings import OK, PROBLEM, WARNING, Finding, ask
-from speechft.errors import SpeechFTError
+from speechft.doctor.findings import OK, PROBLEM, WARNING, Finding, ask, verdict
 
+LOCK = Path(__file__).parents[2] / "envs" / "requirements.lock"
+MADE = "Run `make environment`."
+# Another version of these is known to break something, or to give other numbers.
+CRITICAL = {"ve-fairseq", "transformers", "numpy", "hydra-core", "omegaconf", "lhotse", "snakemake", "peft"}
+CRITICAL |= {"snakemake-executor-plugin-slurm"}
 SLOW_MB = 20.0
-"""Below this a checkpoint of a base model takes more than a minute to write."""
-_WRITTEN_MB = 64
-_LOGIN_NODE = "On a cluster run this on a compute node (`srun --gres=gpu:1 speechft doctor`); the demo and the tests need no GPU."
-_CUDA_BUILD = "Install a CUDA build of the same version over it; https://pytorch.org/get-started says which index goes with the driver."
+"""Megabytes a second, below which a checkpoint of a base model takes more than a minute to write."""
+WRITTEN_MB = 64
+_SHOWN = 4
 
 
-def check_gpu(*, needed: bool, must: bool) -> Finding:
+def installed_version(package: str) -> str:
+    """Version of an installed package, or "missing"."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "missing"
+
+
+def locked_versions() -> dict[str, str]:
+    """Packages of the lock file that belong to this platform, and their versions; empty without the file."""
+    from packaging.markers import Marker
+
+    lines = LOCK.read_text(encoding="utf-8").splitlines() if LOCK.is_file() else []
+    matches = [re.match(r"([A-Za-z0-9_.-]+)==(\S+?)(?:\s*;\s*(.*?))?\s*\\?$", line) for line in lines]
+    return {match[1]: match[2] for match in matches if match and (not match[3] or Marker(match[3]).evaluate())}
+
+
+def check_installation() -> Iterator[Finding]:
+    """Python, and every package against the lock file."""
+    good = (3, 11) <= sys.version_info[:2] < (3, 13)
+    yield verdict("Python", good, platform.python_version(), "Use Python 3.11 or 3.12: `make PYTHON=python3.11`.")
+    locked = locked_versions()
+    installed = {name: installed_version(name) for name in locked}
+    wrong = [name for name, version in installed.items() if version != locked[name]]
+    shown = ", ".join(f"{name} {installed[name]} (locked: {locked[name]})" for name in wrong[:_SHOWN])
+    grave = any(name in CRITICAL or installed[name] == "missing" for name in wrong)
+    if not locked:
+        yield Finding("packages", WARNING, "no lock file beside this installation, versions not compared", "Install from a clone.")
+    elif wrong:
+        more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+        yield Finding("packages", PROBLEM if grave else WARNING, shown + more, MADE)
+    else:
+        yield Finding("packages", OK, f"all {len(locked)} as locked")
+    absent = installed_version("torchaudio") == "missing"
+    remedy = "Remove it (`pip uninstall torchaudio`): its wheel breaks `import transformers` here."
+    yield verdict("torchaudio", absent, "absent, as it should be" if absent else installed_version("torchaudio"), remedy)
+
+
+def check_torch() -> Iterator[Finding]:
+    """Version and kind of build."""
+    import torch
+
+    build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU build"
+    right = torch.__version__.split("+")[0] == "2.13.0"
+    yield verdict("torch", right, f"{torch.__version__}, {build}, {torch.get_num_threads()} threads", MADE)
+
+
+def check_fairseq() -> Iterator[Finding]:
+    """Whether it can be imported."""
+    import fairseq
+
+    yield Finding("fairseq", OK, str(fairseq.__version__))
+
+
+def check_audio() -> Iterator[Finding]:
+    """Whether the library that decodes knows Opus, which the mini corpus is in."""
+    import soundfile
+
+    opus = "OPUS" in soundfile.available_subtypes("OGG")
+    version = f"libsndfile {soundfile.__libsndfile_version__}"
+    yield verdict("audio", opus, version, "This libsndfile cannot read Opus; reinstall `soundfile`.")
+
+
+def check_gpu(*, needed: bool, must: bool) -> Iterator[Finding]:
     """GPUs as the driver sees them, and whether torch can use them.
 
     Args:
         needed: the experiment asks for GPUs.
-        must: so that one that is missing is a problem and not a warning, unless this is a cluster, where jobs run elsewhere.
+        must: a missing GPU is then a problem and not a warning, unless this is a cluster, where jobs run elsewhere.
     """
     import torch
 
-    answer = ask("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader")
-    if answer.status is None:
-        if torch.cuda.is_available():
-            return Finding("GPU", OK, f"{torch.cuda.get_device_name()}, nvidia-smi is not on PATH")
-        elsewhere = shutil.which("sinfo") is not None
-        status = OK if not needed else PROBLEM if must and not elsewhere else WARNING
-        return Finding("GPU", status, "none here (no nvidia-smi)", "" if status == OK else _LOGIN_NODE)
-    if answer.status != 0:
-        return Finding("GPU", PROBLEM, f"nvidia-smi: {answer.complaint}", "The driver does not work; ask who looks after this machine.")
-    rows = [line.strip() for line in answer.output.splitlines() if line.strip()]
+    login_node = "On a cluster run this on a compute node (`srun --gres=gpu:1 speechft doctor`); the demo and the tests need no GPU."
+    usable = torch.cuda.is_available()
+    try:
+        answered, said = ask("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader")
+    except FileNotFoundError:
+        if usable:
+            yield Finding("GPU", OK, f"{torch.cuda.get_device_name()}, nvidia-smi is not on PATH")
+        else:
+            lacking = PROBLEM if must and shutil.which("sinfo") is None else WARNING
+            yield verdict("GPU", not needed, "none here (no nvidia-smi)", login_node, lacking)
+        return
+    rows = [line.strip() for line in said.splitlines() if line.strip()]
     found = "; ".join(dict.fromkeys(rows)) + (f" ({len(rows)} GPUs)" if len(rows) > 1 else "")
-    if not rows:
-        return Finding("GPU", WARNING, "the driver sees none", _LOGIN_NODE)
-    if torch.version.cuda is None:
-        return Finding("GPU", PROBLEM, f"{found}; but torch {torch.__version__} is a CPU build", _CUDA_BUILD)
-    if not torch.cuda.is_available():
+    if not answered:
+        yield Finding("GPU", PROBLEM, f"nvidia-smi: {said}", "The driver does not work; ask who looks after this machine.")
+    elif not rows:
+        yield Finding("GPU", WARNING, "the driver sees none", login_node)
+    elif torch.version.cuda is None:
+        index = "https://pytorch.org/get-started says which index goes with the driver."
+        remedy = f"Install a CUDA build of the same version over it; {index}"
+        yield Finding("GPU", PROBLEM, f"{found}; but torch {torch.__version__} is a CPU build", remedy)
+    else:
         remedy = f"The driver may be too old for CUDA {torch.version.cuda}: update it, or install a build of torch for an older CUDA."
-        return Finding("GPU", PROBLEM, f"{found}; but torch cannot use it", remedy)
-    return Finding("GPU", OK, f"{found}; CUDA {torch.version.cuda}")
+        yield verdict("GPU", usable, f"{found}; {f'CUDA {torch.version.cuda}' if usable else 'but torch cannot use it'}", remedy)
 
 
-def check_write_speed(folder: Path) -> Finding:
+def check_write_speed(folder: Path) -> Iterator[Finding]:
     """How fast checkpoints and results can be written."""
     try:
-        speed = write_speed(folder, _WRITTEN_MB)
-    except SpeechFTError as error:
-        return Finding("writing", PROBLEM, str(error), "Let `results` in the experiment name a folder that you may write to.")
-    status = OK if speed >= SLOW_MB else WARNING
-    remedy = "" if status == OK else "Checkpoints will be slow to write; let `results` in the experiment lie on a faster file system."
-    return Finding("writing", status, f"{folder}: {speed:.0f} MB/s", remedy)
+        speed = write_speed(folder)
+    except OSError as error:
+        remedy = "Let `results` in the experiment name a folder that you may write to."
+        yield Finding("writing", PROBLEM, f"{folder}: cannot be written ({error})", remedy)
+        return
+    remedy = "Checkpoints will be slow to write; let `results` in the experiment lie on a faster file system."
+    yield verdict("writing", speed >= SLOW_MB, f"{folder}: {speed:.0f} MB/s", remedy, WARNING)
+
+
+def write_speed(folder: Path) -> float:
+    """Megabytes a second that `folder` takes, until they are on the disk; the file is removed, and folders that were made for it."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    block = os.urandom(1 << 20)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".speechft-speed-") as file:
+            started = time.perf_counter()
+            for _ in range(WRITTEN_MB):
+                file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+            return WRITTEN_MB * 1.048576 / max(1e-9, time.perf_counter() - started)
+    finally:
+        for path in made:
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from speechft.corpora.checking import CorpusCheck, Listed, check_corpus, check_union
@@ -30,12 +30,8 @@ _SHOWN = 3
 Cuts = Mapping[str, Sequence[Any]]
 
 
-@dataclass(frozen=True)
-class Need:
-    """What one key of the experiment asks of a corpus; `check` raises what is not met."""
-
-    key: str
-    check: Callable[[Cuts, Sequence[Trial]], None]
+Need = tuple[str, Callable[[Cuts, Sequence[Trial]], None]]
+"""A key of the experiment, and a check of its corpus that raises what is not met."""
 
 
 def look_at(experiment: Experiment, name: str, seen: dict[str, CorpusCheck]) -> CorpusCheck:
@@ -63,49 +59,47 @@ def look_at(experiment: Experiment, name: str, seen: dict[str, CorpusCheck]) -> 
 
 def unmet_needs(experiment: Experiment, name: str, listed: Listed) -> tuple[str, ...]:
     """A sentence for each key of the experiment that asks of the corpus what its lists do not give."""
-    needs = list(_needs(experiment, name))
-    if not needs:
-        return ()
-    cuts = listed.cuts()
     unmet = []
-    for need in needs:
+    needs = list(_needs(experiment, name))
+    cuts = listed.cuts() if needs else {}
+    for key, check in needs:
         try:
-            need.check(cuts, listed.trials)
+            check(cuts, listed.trials)
         except SpeechFTError as error:
-            unmet.append(f"{need.key}: corpus {name}: {_sentence(str(error))}")
+            unmet.append(f"{key}: corpus {name}: {_sentence(str(error))}")
     return tuple(unmet)
 
 
 def _needs(experiment: Experiment, name: str) -> Iterator[Need]:
     for task, evaluation in experiment.tasks.items():
         if evaluation.corpus == name:
-            yield Need(f"tasks.{task}", _evaluated(experiment, task))
+            yield f"tasks.{task}", partial(_evaluated, task, experiment.evaluation_recipe(task).task_options)
     for tuning, entry in experiment.finetunings.items():
         if entry.pretraining is not None and entry.corpus == name:
-            yield Need(f"finetunings.{tuning}", _with_splits("train"))
+            yield f"finetunings.{tuning}", _with_splits("train")
         elif entry.recipe is not None and name in entry.corpora:
-            yield from _learnt(experiment, tuning, name)
+            yield from _trained_on(experiment, tuning, name)
     for encoder, made in experiment.encoders.items():
         if isinstance(made, PretrainedHere) and name in made.corpora:
-            yield Need(f"encoders.{encoder}", _with_splits("train"))
+            yield f"encoders.{encoder}", _with_splits("train")
     for analysis, layout in experiment.analyses.items():
         if layout.corpus == name:
-            yield Need(f"analyses.{analysis}", _with_splits(layout.recipe.split))
+            yield f"analyses.{analysis}", _with_splits(layout.recipe.split)
 
 
-def _evaluated(experiment: Experiment, task: str) -> Callable[[Cuts, Sequence[Trial]], None]:
-    def check(cuts: Cuts, trials: Sequence[Trial]) -> None:
-        options = experiment.evaluation_recipe(task).task_options
-        if _awaits_lexicons(task, options):
-            need_splits(cuts, SPLITS)
-        else:
-            check_evaluation(get_task(task, **options), cuts, trials)
-
-    return check
+def _with_splits(*splits: str) -> Callable[[Cuts, Sequence[Trial]], None]:
+    return lambda cuts, _: need_splits(cuts, splits)
 
 
-def _learnt(experiment: Experiment, tuning: str, name: str) -> Iterator[Need]:
-    """The tasks that a fine-tuning learns on the corpus, under each method that trains; equal ones once."""
+def _evaluated(task: str, options: Mapping[str, Any], cuts: Cuts, trials: Sequence[Trial]) -> None:
+    if _awaits_lexicons(task, options):
+        need_splits(cuts, SPLITS)
+    else:
+        check_evaluation(get_task(task, **options), cuts, trials)
+
+
+def _trained_on(experiment: Experiment, tuning: str, name: str) -> Iterator[Need]:
+    """The tasks that a fine-tuning trains on the corpus, under each method that trains; equal ones once."""
     entry = experiment.finetunings[tuning]
     seen = set()
     for method in (method for method, found in experiment.methods.items() if isinstance(found, TrainedMethod)):
@@ -120,26 +114,19 @@ def _learnt(experiment: Experiment, tuning: str, name: str) -> Iterator[Need]:
             if corpora.get(part) == name and identity not in seen:
                 seen.add(identity)
                 key = f"finetunings.{tuning}" + (f" ({part})" if len(recipe.parts) > 1 else "")
-                yield Need(key, _trained(asked.task, asked.task_options, asked.fold))
+                yield key, partial(_trained, asked.task, asked.task_options, asked.fold)
 
 
-def _trained(task: str, options: Mapping[str, Any], fold: str | None) -> Callable[[Cuts, Sequence[Trial]], None]:
-    def check(cuts: Cuts, trials: Sequence[Trial]) -> None:  # noqa: ARG001
-        if _awaits_lexicons(task, options):
-            need_splits(cuts, needed_splits(fold))
-        else:
-            check_stage1(get_task(task, **options), cuts, fold)
-
-    return check
+def _trained(task: str, options: Mapping[str, Any], fold: str | None, cuts: Cuts, _: Sequence[Trial]) -> None:
+    if _awaits_lexicons(task, options):
+        need_splits(cuts, needed_splits(fold))
+    else:
+        check_stage1(get_task(task, **options), cuts, fold)
 
 
 def _awaits_lexicons(task: str, options: Mapping[str, Any]) -> bool:
     """Whether words cannot be looked up yet, because the workflow downloads a lexicon first; `CorpusCheck.notes` say so."""
     return any(map(will_be_fetched, lexicon_files(task, options)))
-
-
-def _with_splits(*splits: str) -> Callable[[Cuts, Sequence[Trial]], None]:
-    return lambda cuts, _: need_splits(cuts, splits)
 
 
 def _sentence(text: str) -> str:

@@ -61,8 +61,7 @@ def read_table(table: Path, columns: tuple[str, ...], folder: Path, own: str) ->
     Raises:
         ConfigError: the table is missing or malformed; the message names the line and the column.
     """
-    beside = Path(__file__).parents[2] / table
-    path = beside if beside.is_file() else table
+    path = shipped(table)
     try:
         lines = list(csv.reader(read_text(path).splitlines(), delimiter="\t"))
     except FileNotFoundError:
@@ -95,3 +94,9 @@ def read_table(table: Path, columns: tuple[str, ...], folder: Path, own: str) ->
             raise ConfigError(f"{path}:{number}: name {row.name!r} or file {row.file!r} is there twice.")
         rows[row.name] = row
     return rows
+
+
+def shipped(path: Path) -> Path:
+    """Find a file of the repository from any folder; the path itself where the package is not in its repository."""
+    beside = Path(__file__).parents[2] / path
+    return beside if beside.is_file() else path

@@ -6,8 +6,8 @@ from speechft.lazy import lazy_names
 
 if TYPE_CHECKING:
     from speechft.evaluate.engine import evaluate
-    from speechft.evaluate.planning import plan_evaluation
+    from speechft.evaluate.estimate import plan_evaluation
 
 __all__ = ["evaluate", "plan_evaluation"]
 
-__getattr__ = lazy_names(__name__, {"evaluate": "engine", "plan_evaluation": "planning"})
+__getattr__ = lazy_names(__name__, {"evaluate": "engine", "plan_evaluation": "estimate"})

@@ -69,7 +69,7 @@ def build_experiment(
             continue
         wanted = known.table_cells(name) if name in known.tables else known.curve_cells(name)
         found = [folder / f"{cell}.json" for cell in wanted]
-        reasons = pending_reasons(flow, wanted, folder.parent)
+        reasons = pending_reasons(experiment, wanted, folder.parent, flow.results)
         if name in known.curves:
             build_curve(CurveRecipe.model_validate_json(flow.recipe(f"curves/{name}")), found, out_dir, figures, name, reasons)
             continue

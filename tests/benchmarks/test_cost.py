@@ -20,7 +20,7 @@ def test_er_by_hand(cost):
     theirs = cost.s3prl_passes("er", learning_rates=4)
     assert theirs.utterances == pytest.approx(4 * 5 * of_a_run)
     assert theirs.hours == pytest.approx(theirs.utterances * 4.5 / 3600)
-    assert cost.our_passes("er") == cost.Passes(pytest.approx(5531), pytest.approx(5531 * 4.5 / 3600))
+    assert cost.our_passes("er") == cost.SplitSize(pytest.approx(5531), pytest.approx(5531 * 4.5 / 3600))
 
 
 def test_pr_and_asr_by_hand(cost):

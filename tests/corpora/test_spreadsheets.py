@@ -8,8 +8,8 @@ from speechft.corpora import load_split, prepare_corpus
 from speechft.corpora.checking import check_corpus
 from speechft.corpora.readers.mixtures import read_sources
 from speechft.corpora.trials import Trial, read_trials
-from speechft.cost.sizes import corpus_size
 from speechft.errors import CorpusError
+from speechft.planning.corpus_sizes import corpus_size
 from speechft.recipes.corpora import CorpusRecipe
 
 NFC, NFD = "Ren\u00e9 caf\u00e9", unicodedata.normalize("NFD", "Ren\u00e9 caf\u00e9")

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from speechft.cli import app
 from speechft.corpora.checking import CorpusCheck, SplitCheck
-from speechft.doctor import check_all, cluster, experiment, findings, installation, machine
+from speechft.doctor import check_all, cluster, experiment, machine
 from speechft.doctor.findings import Finding, ask, careful
 from speechft.encoders import random_encoder
 from speechft.files.hashes import sha256_file
@@ -81,21 +81,20 @@ def test_a_cluster_out_of_order(programs, profile):
     assert by_name(cluster.check_slurm(False))["GRES"].status == "ok"
     assert found["profile"].status == "problem"
     assert "asks for partition 'cpu', which is not there" in found["profile"].found
-    assert "must be one of main, cpus, e.g. 'cpus'" in found["profile"].remedy
+    assert "must be one of main, cpus. Did you mean 'cpus'?" in found["profile"].remedy
     assert (found["sbatch"].status, found["sacct"].status) == ("problem", "warning")
     assert found["sacct"].found == "Slurm accounting storage is disabled"
     assert "slurm-status-command: squeue" in found["sacct"].remedy
 
 
-def test_no_cluster_and_no_controller(programs, profile, monkeypatch):
+def test_no_cluster_and_no_controller(programs):
     (found,) = cluster.check_slurm(True)
     assert (found.status, "not on this machine" in found.found) == ("ok", True)
     programs("sinfo", status=1, complaint="slurm_load_partitions: Unable to contact slurm controller\n")
     (found,) = cluster.check_slurm(True)
     assert (found.status, found.found) == ("warning", "sinfo: slurm_load_partitions: Unable to contact slurm controller")
-    monkeypatch.setattr(findings, "_PATIENCE", 0.5)
     programs("sinfo", sleep=60)
-    assert ask("sinfo", patience=0.5).status == -1
+    assert ask("sinfo", patience=0.5) == (False, "no answer within 0.5 s")
 
 
 def test_sacct_that_is_not_there(programs, profile):
@@ -121,7 +120,7 @@ def test_a_gpu_and_a_build_of_torch(programs, monkeypatch, built, available, sta
     programs("nvidia-smi", GPU)
     monkeypatch.setattr(torch.version, "cuda", built)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
-    found = machine.check_gpu(needed=True, must=True)
+    (found,) = machine.check_gpu(needed=True, must=True)
     assert (found.status, said in found.found) == (status, True)
     assert found.found.startswith("NVIDIA A100-SXM4-80GB, 550.54.15")
     assert bool(found.remedy) == (status != "ok")
@@ -129,64 +128,63 @@ def test_a_gpu_and_a_build_of_torch(programs, monkeypatch, built, available, sta
 
 def test_no_gpu(programs, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    statuses = [machine.check_gpu(needed=needed, must=must).status for needed, must in ((False, False), (True, False), (True, True))]
-    assert statuses == ["ok", "warning", "problem"]
+    asked = ((False, False), (True, False), (True, True))
+    assert [next(machine.check_gpu(needed=needed, must=must)).status for needed, must in asked] == ["ok", "warning", "problem"]
     # On a login node jobs run elsewhere.
     programs("sinfo", SINFO)
-    assert machine.check_gpu(needed=True, must=True).status == "warning"
+    assert next(machine.check_gpu(needed=True, must=True)).status == "warning"
     programs("nvidia-smi", status=9, complaint="NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n")
-    found = machine.check_gpu(needed=False, must=False)
+    (found,) = machine.check_gpu(needed=False, must=False)
     assert (found.status, "couldn't communicate" in found.found) == ("problem", True)
     programs("nvidia-smi", GPU * 4)
     monkeypatch.setattr(torch.version, "cuda", "12.8")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert "(4 GPUs)" in machine.check_gpu(needed=True, must=True).found
+    assert "(4 GPUs)" in next(machine.check_gpu(needed=True, must=True)).found
 
 
 def test_a_folder_that_is_slow_or_closed(tmp_path, monkeypatch):
-    found = machine.check_write_speed(tmp_path)
+    (found,) = machine.check_write_speed(tmp_path)
     assert found.found.startswith(f"{tmp_path}: ")
     assert list(tmp_path.iterdir()) == []
-    monkeypatch.setattr(machine, "write_speed", lambda folder, megabytes: 3.0)
-    assert machine.check_write_speed(tmp_path).status == "warning"
+    monkeypatch.setattr(machine, "write_speed", lambda folder: 3.0)
+    assert next(machine.check_write_speed(tmp_path)).status == "warning"
     monkeypatch.undo()
     (tmp_path / "file").write_text("")
-    found = machine.check_write_speed(tmp_path / "file" / "results")
+    (found,) = machine.check_write_speed(tmp_path / "file" / "results")
     assert (found.status, "cannot be written" in found.found) == ("problem", True)
 
 
 def test_packages_against_the_lock_file(tmp_path, monkeypatch):
-    (found,) = installation.check_packages()
-    assert found.status in ("ok", "warning", "problem")
-    lines = ["typer==0.0.1 \\", "    --hash=sha256:00", "rich==3 ; sys_platform == 'win32' \\"]
-    lines += ["numpy==1.0 ; python_full_version < '3' \\", "numpy==2.0 ; python_full_version >= '3' \\"]
-    text = "\n".join(lines)
-    assert installation.locked_versions(text) == {"typer": "0.0.1", "numpy": "2.0"}
     lock = tmp_path / "lock"
-    monkeypatch.setattr(installation, "LOCK", lock)
-    lock.write_text("typer==0.0.1 \\\n")
-    (found,) = installation.check_packages()
+    monkeypatch.setattr(machine, "LOCK", lock)
+
+    def packages(*lines):
+        lock.write_text("\n".join(lines) + "\n")
+        return by_name(machine.check_installation())["packages"]
+
+    packages("typer==0.0.1 \\", "    --hash=sha256:00", "rich==3 ; sys_platform == 'win32' \\",
+             "numpy==1.0 ; python_full_version < '3' \\", "numpy==2.0 ; python_full_version >= '3' \\")  # fmt: skip
+    assert machine.locked_versions() == {"typer": "0.0.1", "numpy": "2.0"}
+    found = packages("typer==0.0.1 \\")
     assert (found.status, "(locked: 0.0.1)" in found.found, found.remedy) == ("warning", True, "Run `make environment`.")
-    lock.write_text("typer==0.0.1 \\\nnumpy==1.0 \\\n")
-    assert next(iter(installation.check_packages())).status == "problem"
-    lock.write_text("no-such-package==1 \\\n")
-    assert next(iter(installation.check_packages())).found == "no-such-package missing (locked: 1)"
+    assert packages("typer==0.0.1 \\", "numpy==1.0 \\").status == "problem"
+    assert packages("no-such-package==1 \\").found == "no-such-package missing (locked: 1)"
     lock.unlink()
-    assert next(iter(installation.check_packages())).status == "warning"
+    assert by_name(machine.check_installation())["packages"].status == "warning"
 
 
 def test_the_plugin_is_looked_for(monkeypatch):
-    found = by_name(cluster.check_snakemake(False))
+    found = by_name(cluster.check_snakemake())
     assert {finding.status for finding in found.values()} <= {"ok", "warning"}
     monkeypatch.setattr(cluster, "PLUGIN", "no-such-plugin")
-    assert by_name(cluster.check_snakemake(False))["Slurm plugin"].status == "problem"
+    assert by_name(cluster.check_snakemake())["Slurm plugin"].status == "problem"
 
 
 def test_a_check_that_breaks_is_a_finding():
-    def check_something():
+    def check():
         raise RuntimeError("broken")
 
-    (found,) = careful(check_something)
+    (found,) = careful("something", check)
     assert (found.name, found.status, found.found) == ("something", "problem", "RuntimeError: broken")
 
 
@@ -266,7 +264,7 @@ def test_a_disk_that_is_too_small(mine, monkeypatch):
 )
 def test_corpora_in_one_line(problems, remarks, notes, status, said):
     row = SplitCheck("c", "train", "2 utterances", "", 1.0, len(problems))
-    found = experiment._corpus(CorpusCheck("c", (row,), problems, remarks, notes), "warning")
+    found = experiment.summary(CorpusCheck("c", (row,), problems, remarks, notes), "warning")
     assert (found.status, said in found.found, bool(found.remedy)) == (status, True, status != "ok")
     assert not notes or found.remedy == "Copy the lists."
 

@@ -44,7 +44,7 @@ def test_features(pair):
 def test_cells_and_analyses(pair, manifests, model_dir, tmp_path):
     cells = [evaluate(path, "ks", manifests, tmp_path / f"{path.name}.json", RECIPE, device="cpu") for path in pair]
     assert without_times(cells[0]) == without_times(cells[1])
-    plans = [plan_evaluation(path, "ks", manifests, RECIPE, device="cpu") for path in pair]
+    plans = [plan_evaluation(path, "ks", manifests, RECIPE) for path in pair]
     assert plans[0] == plans[1]
     found = [analyse(path, path, manifests, tmp_path / f"{path.name}_analysis.json", device="cpu") for path in pair]
     assert found[0] == found[1]

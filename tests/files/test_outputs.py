@@ -17,13 +17,13 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from speechft.cli import app
-from speechft.cost.throughput import load_throughput
 from speechft.encoders.directory.random_encoders import random_encoder
 from speechft.errors import DownloadError, OutputError
 from speechft.fairseq_plugin.jobs import remove_work
 from speechft.files.atomic import atomic_directory
 from speechft.files.markers import MARKER
 from speechft.files.structured import write_json
+from speechft.planning.speeds import load_throughput
 
 COMMANDS = {name: verb for name, verb in get_command(app).commands.items() if not verb.hidden}
 VERBS = {*COMMANDS, *(f"report {kind}" for kind in COMMANDS["report"].commands)} - {"report", "report table"}  # the latter is `tables`
@@ -138,7 +138,7 @@ def world(tmp_path_factory):
 def here(world, monkeypatch):
     monkeypatch.chdir(world)
     speeds = next(iter(load_throughput(ROOT / "config/throughput.json").devices.values()))
-    monkeypatch.setattr("speechft.cost.calibration.calibrate", lambda *_, **__: speeds)
+    monkeypatch.setattr("speechft.planning.calibration.calibrate", lambda *_, **__: speeds)
     return world
 
 

@@ -1,7 +1,7 @@
 import pytest
 
-from speechft.cost.shapes import base_shape
-from speechft.cost.throughput import DeviceSpeeds, EncoderSpeed
+from speechft.planning.shapes import base_shape
+from speechft.planning.speeds import DeviceSpeeds, EncoderSpeed
 
 
 def speeds(kind="cpu", name="Toy", forward=10.0, **changes):
@@ -10,7 +10,7 @@ def speeds(kind="cpu", name="Toy", forward=10.0, **changes):
     values = {
         "kind": kind, "name": name, "threads": 1, "measured": "2026-01-02", "clock": "wall time", "software": {},
         "encoders": {"hubert_base": encoder}, "heads": {"pr": 100.0, "asr": 5.0, "sd": 50.0, "asv": 50.0},
-        "pooled_steps": {"ks": 100.0, "sid": 50.0}, "search_frames": 1e6, "write_mb": 100.0, **changes,
+        "pooled_steps": {"ks": 100.0, "sid": 50.0}, "search_frames": 1e6, **changes,
     }  # fmt: skip
     return DeviceSpeeds(**values)
 

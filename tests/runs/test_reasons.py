@@ -2,25 +2,16 @@
 
 import os
 import re
-import subprocess
 import sys
 
 import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
-from planning.test_jobs import EVERYTHING
 
-from speechft.cost.jobs import jobs_behind
-from speechft.experiment.schema import load_experiment
-from speechft.experiment.workflow import Workflow
-from speechft.runs.reasons import NOT_RUN, job_files, pending_reasons
+from speechft.runs.reasons import NOT_RUN, pending_reasons
 from speechft.tables.experiment import build_experiment
 
-BEHIND_CELLS = {
-    *("evaluate", "finetune", "continue_pretraining", "merge", "early"),
-    *("manifests", "unite", "pretrain", "import_checkpoint", "fbank", "fetch"),
-}
 STABLE, MERGED, PLAIN = (f"hubert_demo/{name}/pr" for name in ("pr_sentences/stable_ft", "pr_sentences/speech_ft", "none/pretrained"))
 
 
@@ -44,8 +35,7 @@ def leave(folder, name, text="", at=None):
 
 
 def reasons(folder):
-    flow = Workflow(load_experiment(folder / "experiment.yaml"))
-    return pending_reasons(flow, [STABLE, MERGED, PLAIN], flow.results)
+    return pending_reasons(folder / "experiment.yaml", [STABLE, MERGED, PLAIN], "results/demo", "results/demo")
 
 
 def test_nothing_is_known_without_logs(folder):
@@ -95,26 +85,14 @@ def test_tables_and_curves_show_the_reasons(folder):
         assert "the loss is NaN" in frame[frame["task"] == "pr"]["reason"]["stable_ft"]
 
 
-def test_logs_and_outputs_are_those_of_the_rules(tmp_path):
-    """Every kind of job behind a cell, as Snakemake plans it."""
-    (tmp_path / "config").mkdir()
-    for name in ("config/published.csv", "a.csv", "b.csv"):
-        (tmp_path / name).write_text("path\n")
-    (tmp_path / "experiment.yaml").write_text(yaml.safe_dump({**EVERYTHING, "results": "results"}))
-    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", tmp_path, "--cores", "1"]
-    command += ["--dry-run", "--configfile", tmp_path / "experiment.yaml"]
-    text = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True).stdout
-    planned = {}
-    for block in re.split(r"^(?=(?:local)?rule )", text, flags=re.M)[1:]:
-        rule = re.match(r"(?:local)?rule (\w+):", block)[1]
-        output, log = (re.search(rf"^    {key}: ([^,\n]*?)(?: \(update\))?(?:,.*)?$", block, re.M) for key in ("output", "log"))
-        if output and log:
-            planned.setdefault(rule, set()).add((log[1], output[1]))
-    flow = Workflow(load_experiment(tmp_path / "experiment.yaml"))
-    found = {}
-    for job in jobs_behind(flow).found:
-        if (files := job_files(flow, job, flow.results)) is not None and job.rule in BEHIND_CELLS:
-            found.setdefault(job.rule, set()).add(files)
-    assert set(found) == BEHIND_CELLS
-    for rule, files in found.items():
-        assert files == planned[rule], rule
+def test_a_copy_of_the_results_elsewhere(folder, tmp_path):
+    leave(folder, "logs/finetune/hubert_demo/pr_sentences/stable_ft.log", "error: the loss is NaN.\n")
+    (folder / "results/demo").rename(folder / "copied")
+    found = pending_reasons(folder / "experiment.yaml", [STABLE], "copied", "results/demo")
+    assert found[STABLE].endswith("the loss is NaN. (copied/logs/finetune/hubert_demo/pr_sentences/stable_ft.log)")
+
+
+def test_without_snakemake_nothing_is_known(folder, monkeypatch):
+    leave(folder, f"logs/evaluate/{PLAIN}.log", "error: bad.\n")
+    monkeypatch.setitem(sys.modules, "snakemake.exceptions", None)
+    assert reasons(folder) == {}

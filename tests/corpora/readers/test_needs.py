@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from speechft.cli import app
 from speechft.corpora.prepare import read_corpus
-from speechft.doctor import PROBLEM, experiment
+from speechft.doctor import experiment
+from speechft.doctor.findings import PROBLEM
 from speechft.recipes.presets import STAGE1_RECIPES
 
 LEXICON = ["TURN T ER1 N", "THE DH AH0", "LIGHT L AY1 T", "ON AA1 N"]

@@ -6,6 +6,7 @@ Where an encoder was not measured, its speed is that of a measured one times the
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,16 @@ from typing import Any
 from speechft.errors import CheckpointError
 from speechft.experiment.encoders import EncoderEntry, Filterbanks, PretrainedHere, PublicEncoder
 from speechft.files.text import read_text
-from speechft.recipes.pretraining import Architecture
 from speechft.recipes.values import Strict, validate
 
 SAMPLE_RATE = 16_000
 ATTENDED_SECONDS = 10.0
 """Length of the utterances for which attention is counted."""
 BASE_CONVOLUTIONS = ((512, 10, 5), *((512, 3, 2),) * 4, *((512, 2, 2),) * 2)
-FBANK_WIDTH = 240
 
 
 class EncoderShape(Strict):
-    """What the arithmetic of an encoder depends on; `convolutions` are (channels, kernel, stride), none for DeCoAR 2.0 and filterbanks."""
+    """Sizes of an encoder; `convolutions` are (channels, kernel, stride), none for DeCoAR 2.0 and filterbanks."""
 
     family: str
     layers: int
@@ -41,11 +40,10 @@ class EncoderShape(Strict):
 
     @property
     def frames_per_second(self) -> float:
-        """50 of all published models; filterbanks have 100."""
-        rate = float(SAMPLE_RATE)
-        for _, _, stride in self.convolutions:
-            rate /= stride
-        return rate if self.convolutions else 100.0 if self.family == "fbank" else 50.0
+        """50 for all published models; filterbanks have 100."""
+        if not self.convolutions:
+            return 100.0 if self.family == "fbank" else 50.0
+        return SAMPLE_RATE / math.prod(stride for _, _, stride in self.convolutions)
 
     @property
     def vector_bytes(self) -> int:
@@ -53,14 +51,23 @@ class EncoderShape(Strict):
         return 4 * self.states * self.width
 
     @property
+    def _layer_weights(self) -> float:
+        return 4 * self.width**2 + 2 * self.width * self.ffn
+
+    @property
+    def _input_weights(self) -> float:
+        """Of the projection into the transformer and its convolutional positions."""
+        channels = self.convolutions[-1][0] if self.convolutions else 80
+        return channels * self.width + self.conv_pos * self.width**2 / self.conv_pos_groups
+
+    @property
     def parameters(self) -> int:
         """About the number of weights of the backbone; norms, biases and relative positions are left out."""
+        if self.family == "fbank":
+            return 0
         channels = (1, *(size for size, _, _ in self.convolutions))
-        extractor = sum(channels[i] * size * kernel for i, (size, kernel, _) in enumerate(self.convolutions))
-        entry = (channels[-1] if self.convolutions else 80) * self.width
-        positions = self.conv_pos * self.width * self.width // self.conv_pos_groups
-        learnt = extractor + entry + positions + self.layers * (4 * self.width**2 + 2 * self.width * self.ffn)
-        return 0 if self.family == "fbank" else learnt
+        extractor = sum(inputs * size * kernel for inputs, (size, kernel, _) in zip(channels, self.convolutions, strict=False))
+        return round(extractor + self._input_weights + self.layers * self._layer_weights)
 
     @property
     def extractor_arithmetic(self) -> float:
@@ -75,11 +82,9 @@ class EncoderShape(Strict):
     @property
     def transformer_arithmetic(self) -> float:
         """Multiplications of everything behind them in a second of audio."""
-        channels = self.convolutions[-1][0] if self.convolutions else 80
-        positions = self.conv_pos * self.width**2 / self.conv_pos_groups
         attention = 2 * self.frames_per_second * ATTENDED_SECONDS * self.width
-        layer = 4 * self.width**2 + 2 * self.width * self.ffn + attention
-        return 0.0 if self.family == "fbank" else self.frames_per_second * (channels * self.width + positions + self.layers * layer)
+        layers = self.layers * (self._layer_weights + attention)
+        return 0.0 if self.family == "fbank" else self.frames_per_second * (self._input_weights + layers)
 
     @property
     def arithmetic(self) -> float:
@@ -92,7 +97,7 @@ def base_shape(family: str) -> EncoderShape:
     return EncoderShape(family=family, layers=12, width=768, ffn=3072, convolutions=() if family == "decoar2" else BASE_CONVOLUTIONS)
 
 
-FILTERBANKS = EncoderShape(family="fbank", layers=0, width=FBANK_WIDTH, ffn=0, convolutions=())
+FILTERBANKS = EncoderShape(family="fbank", layers=0, width=240, ffn=0, convolutions=())
 
 
 def shape_of(entry: EncoderEntry) -> tuple[EncoderShape, str]:
@@ -106,18 +111,17 @@ def shape_of(entry: EncoderEntry) -> tuple[EncoderShape, str]:
     if isinstance(entry, PublicEncoder):
         return base_shape(entry.checkpoint.family), ""
     if isinstance(entry, PretrainedHere):
-        return _of_architecture(entry.recipe.family, entry.recipe.architecture), ""
+        sizes = entry.recipe.architecture
+        convolutions = tuple((one.channels, one.kernel, one.stride) for one in sizes.extractor)
+        shape = EncoderShape(
+            family=entry.recipe.family, layers=sizes.layers, width=sizes.hidden_size, ffn=sizes.ffn_size, convolutions=convolutions,
+            conv_pos=sizes.conv_pos, conv_pos_groups=sizes.conv_pos_groups,
+        )  # fmt: skip
+        return shape, ""
     if (entry.path / "config.json").is_file():
         return shape_of_directory(entry.path), ""
     family = entry.family or "hubert"
-    return base_shape(family), f"{entry.path} is not a directory that can be looked into: counted as {family} base"
-
-
-def _of_architecture(family: str, sizes: Architecture) -> EncoderShape:
-    return EncoderShape(
-        family=family, layers=sizes.layers, width=sizes.hidden_size, ffn=sizes.ffn_size, conv_pos=sizes.conv_pos,
-        conv_pos_groups=sizes.conv_pos_groups, convolutions=tuple((one.channels, one.kernel, one.stride) for one in sizes.extractor),
-    )  # fmt: skip
+    return base_shape(family), f"{entry.path} is not an encoder directory, so it is counted as {family} base"
 
 
 def shape_of_directory(folder: Path) -> EncoderShape:
@@ -129,32 +133,24 @@ def shape_of_directory(folder: Path) -> EncoderShape:
     path = folder / "config.json"
     try:
         values: Mapping[str, Any] = json.loads(read_text(path))
-        if values["model_type"] == "fbank":
-            return FILTERBANKS.model_copy(update={"width": values.get("hidden_size", FBANK_WIDTH)})
-        convolutional = values["model_type"] != "decoar2"
-        return validate(
-            EncoderShape,
-            {
-                "family": values["model_type"],
-                # What is not in the file is as in the published base models: transformers leaves its defaults out.
-                "layers": values.get("num_hidden_layers", 12),
-                "width": values.get("hidden_size", 768),
-                "ffn": values.get("intermediate_size", 3072),
-                "conv_pos": values.get("num_conv_pos_embeddings", 128),
-                "conv_pos_groups": values.get("num_conv_pos_embedding_groups", 16),
-                "convolutions": _convolutions(values) if convolutional else (),
-            },
-            str(path),
-        )
+        family = values["model_type"]
+        if family == "fbank":
+            return FILTERBANKS.model_copy(update={"width": values.get("hidden_size", FILTERBANKS.width)})
+        # What is not in the file is as in the published base models: transformers leaves its defaults out.
+        defaults = zip(*BASE_CONVOLUTIONS, strict=True)
+        columns = [values.get(f"conv_{key}", default) for key, default in zip(("dim", "kernel", "stride"), defaults, strict=True)]
+        found = {
+            "family": family,
+            "layers": values.get("num_hidden_layers", 12),
+            "width": values.get("hidden_size", 768),
+            "ffn": values.get("intermediate_size", 3072),
+            "conv_pos": values.get("num_conv_pos_embeddings", 128),
+            "conv_pos_groups": values.get("num_conv_pos_embedding_groups", 16),
+            "convolutions": () if family == "decoar2" else tuple(zip(*columns, strict=True)),
+        }
+        return validate(EncoderShape, found, str(path))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: is no configuration of an encoder ({error}). Import the encoder again.") from None
-
-
-def _convolutions(values: Mapping[str, Any]) -> tuple[tuple[int, int, int], ...]:
-    keys = ("conv_dim", "conv_kernel", "conv_stride")
-    defaults = zip(*BASE_CONVOLUTIONS, strict=True)
-    columns = [values.get(key, default) for key, default in zip(keys, defaults, strict=True)]
-    return tuple(zip(*columns, strict=True))
 
 
 HEAD_SIZES: dict[str, dict[str, Any]] = {

@@ -1,23 +1,19 @@
-"""Audio through the encoder: by hand, against finished cells, and against what evaluations plan."""
+"""Audio through the encoder: by hand, and against what was counted in finished cells."""
 
 import json
 
-import numpy as np
 import pytest
 from conftest import ROOT
-from evaluate.tone_corpus import make_cut, write_manifest
 
-from speechft.cost.passes import CROP_SECONDS, Passes, evaluation_cost, visits
-from speechft.cost.shapes import base_shape, shape_of, shape_of_directory
-from speechft.cost.sizes import CorpusSize, SplitSize, corpus_size
-from speechft.cost.stage1 import finetuning_cost, pretraining_cost
-from speechft.encoders import random_encoder
-from speechft.evaluate import plan_evaluation
+from speechft.evaluate.estimate import estimate_evaluation, visits
 from speechft.experiment.schema import load_experiment
+from speechft.finetune.estimate import estimate_finetuning
+from speechft.planning.corpus_sizes import CorpusSize, SplitSize, corpus_size
+from speechft.planning.shapes import base_shape, shape_of
+from speechft.pretrain.estimate import estimate_pretraining
 from speechft.recipes.evaluation import EvaluationRecipe, evaluation_recipe
 from speechft.recipes.finetuning import FinetuneRecipe
 from speechft.recipes.pretraining import ContinuedPretrainRecipe, PretrainRecipe
-from speechft.tasks.sid import SpeakerIdentification
 
 BASE = base_shape("hubert")
 CELLS = sorted((ROOT / "docs/results/mini/cells").rglob("*.json"))
@@ -42,12 +38,12 @@ def test_finished_cells_took_as_many_passes(cell, mini):
     entry = experiment.encoders[found["model"]["encoder"]]
     if hasattr(entry, "path"):
         entry = entry.model_copy(update={"path": ROOT / entry.path})
-    cost = evaluation_cost(EvaluationRecipe(**found["recipe"]), size, shape_of(entry)[0])
+    cost = estimate_evaluation(EvaluationRecipe(**found["recipe"]), size, shape_of(entry)[0])
     assert size.source == "table"
     # All recordings of a corpus with folds are test once.
     if found["counts"]["test"]["utterances"] != (size.whole if size.folds else size["test"]).utterances:
         pytest.skip("the cell is of an earlier edition of the corpus")
-    assert cost.encoder.utterances == pytest.approx(found["counts"]["encoder_passes"])
+    assert cost.encoder_passes == pytest.approx(found["counts"]["encoder_passes"])
 
 
 def test_there_are_cells_of_all_tasks():
@@ -56,101 +52,82 @@ def test_there_are_cells_of_all_tasks():
 
 def test_frames_that_can_not_be_kept_are_computed_at_every_visit():
     recipe = evaluation_recipe("pr", {"protocol": "quick", "steps": 25, "batch_size": 4, "accumulate": 2, "eval_every": 10, "cache_gb": 0})
-    cost = evaluation_cost(recipe, SIZES, BASE)
+    cost = estimate_evaluation(recipe, SIZES, BASE)
     # 200 training utterances of 7.2 s; dev at three evaluations and test once.
-    assert cost.encoder.utterances == pytest.approx(200 + 3 * 100 + 50)
-    assert cost.encoder.hours == pytest.approx(0.4 + 0.9 + 0.1)
+    assert cost.encoder_passes == pytest.approx(200 + 3 * 100 + 50)
+    assert cost.encoder_hours == pytest.approx(0.4 + 0.9 + 0.1)
     assert cost.head_hours == pytest.approx(7 * 0.4)
     assert cost.scored_hours == pytest.approx(7 * 0.9 + 0.1)
-    assert evaluation_cost(recipe.model_copy(update={"seeds": (1, 2)}), SIZES, BASE).encoder.hours == pytest.approx(2 * 1.4)
+    assert estimate_evaluation(recipe.model_copy(update={"seeds": (1, 2)}), SIZES, BASE).encoder_hours == pytest.approx(2 * 1.4)
 
 
 def test_what_fits_is_kept_from_the_shortest():
     recipe = evaluation_recipe("pr", {"protocol": "quick", "steps": 100, "batch_size": 10, "accumulate": 1, "eval_every": 50})
     hour = 3600 * 50 * 13 * 768 * 4 / 1e9
-    everything = evaluation_cost(recipe.model_copy(update={"cache_gb": 10 * hour}), SIZES, BASE)
-    assert everything.encoder.hours == pytest.approx(2.0 + 0.3 + 0.1)
-    half = evaluation_cost(recipe.model_copy(update={"cache_gb": hour}), SIZES, BASE)
+    everything = estimate_evaluation(recipe.model_copy(update={"cache_gb": 10 * hour}), SIZES, BASE)
+    assert everything.encoder_hours == pytest.approx(2.0 + 0.3 + 0.1)
+    half = estimate_evaluation(recipe.model_copy(update={"cache_gb": hour}), SIZES, BASE)
     # 1000 visits are one pass over train: half of it is kept, the other half is computed as often as it comes.
-    assert half.encoder.hours == pytest.approx(1.0 + 1.0 + 2 * 0.3 + 0.1)
+    assert half.encoder_hours == pytest.approx(1.0 + 1.0 + 2 * 0.3 + 0.1)
     known = CorpusSize({**SIZES.splits, "train": SplitSize.of([3600.0, 7200.0])}, "manifests")
-    kept = evaluation_cost(recipe.model_copy(update={"cache_gb": 1.5 * hour}), known, BASE)
+    kept = estimate_evaluation(recipe.model_copy(update={"cache_gb": 1.5 * hour}), known, BASE)
     assert kept.memory_gb == pytest.approx(1.3 * hour)
 
 
 def test_superb_by_hand():
     librispeech = CorpusSize({"train": SplitSize(28_539, 100.6), "dev": SplitSize(2_703, 5.4), "test": SplitSize(2_620, 5.4)})
-    pr = evaluation_cost(evaluation_recipe("pr", {"cache_gb": 0.0}), librispeech, BASE)
-    assert pr.encoder.hours == pytest.approx(3_200_000 / 28_539 * 100.6 + 100 * 5.4 + 5.4)
+    pr = estimate_evaluation(evaluation_recipe("pr", {"cache_gb": 0.0}), librispeech, BASE)
+    assert pr.encoder_hours == pytest.approx(3_200_000 / 28_539 * 100.6 + 100 * 5.4 + 5.4)
     # Real batches of ASR are half as large.
     assert visits(evaluation_recipe("asr")) == 200_000 * 16
-    er = evaluation_cost(evaluation_recipe("er"), CorpusSize({"train": SplitSize(5531, 6.9)}, folds=5), BASE)
-    assert (er.encoder, er.head_steps) == (Passes(5531, 6.9), 150_000)
+    er = estimate_evaluation(evaluation_recipe("er"), CorpusSize({"train": SplitSize(5531, 6.9)}, folds=5), BASE)
+    assert (er.encoder_passes, er.encoder_hours, er.head_steps) == (5531, 6.9, 150_000)
 
 
 def test_crops_are_new_at_every_visit_of_a_long_utterance():
     size = CorpusSize({"train": SplitSize.of([4.0, 10.0, 12.0, 6.0]), "dev": SplitSize.of([5.0]), "test": SplitSize.of([5.0])}, "manifests")
     recipe = evaluation_recipe("sid", {"protocol": "quick", "steps": 10, "batch_size": 4, "accumulate": 1, "crop_draws": "every"})
-    cost = evaluation_cost(recipe, size, BASE)
-    assert cost.encoder.utterances == pytest.approx(2 + 2 * 10 + 2)
-    assert 3600 * cost.encoder.hours == pytest.approx(4 + 6 + 20 * 8 + 10)
-    once = evaluation_cost(recipe.model_copy(update={"crop_draws": 3}), size, BASE)
-    assert 3600 * once.encoder.hours == pytest.approx(4 + 6 + 2 * 3 * 8 + 10)
+    cost = estimate_evaluation(recipe, size, BASE)
+    assert cost.encoder_passes == pytest.approx(2 + 2 * 10 + 2)
+    assert 3600 * cost.encoder_hours == pytest.approx(4 + 6 + 20 * 8 + 10)
+    once = estimate_evaluation(recipe.model_copy(update={"crop_draws": 3}), size, BASE)
+    assert 3600 * once.encoder_hours == pytest.approx(4 + 6 + 2 * 3 * 8 + 10)
 
 
 def test_search_and_trials():
     documents = CorpusSize({"dev": SplitSize(10, 0.01), "test": SplitSize(110, 1.01)})
-    cost = evaluation_cost(evaluation_recipe("qbe", {"protocol": "quick", "cache_gb": 0.0}), documents, BASE)
-    assert cost.encoder == Passes(pytest.approx(360), pytest.approx(3.06))
+    cost = estimate_evaluation(evaluation_recipe("qbe", {"protocol": "quick", "cache_gb": 0.0}), documents, BASE)
+    assert (cost.encoder_passes, cost.encoder_hours) == (pytest.approx(360), pytest.approx(3.06))
     assert cost.search_frames == pytest.approx(0.01 * 1.0 * (3600 * 50) ** 2 * 14)
     # Without dev, test chooses: at each evaluation and once more in the end.
     trials = CorpusSize({"train": SplitSize(100, 1.0), "test": SplitSize(20, 0.1)})
     changes = {"protocol": "quick", "steps": 10, "batch_size": 5, "accumulate": 1, "eval_every": 5, "cache_gb": 0.0}
-    assert evaluation_cost(evaluation_recipe("asv", changes), trials, BASE).encoder.utterances == pytest.approx(50 + 2 * 20 + 20)
-
-
-@pytest.mark.parametrize(
-    ("task", "changes"),
-    [("pr", {"cache_gb": 0.0}), ("pr", {"cache_gb": 1.0}), ("ks", {}), ("sid", {"crop_draws": 1}), ("sid", {"crop_draws": "every"})],
-)
-def test_an_evaluation_plans_the_same(task, changes, tmp_path, monkeypatch):
-    monkeypatch.setattr(SpeakerIdentification, "train_crop_seconds", 0.25)
-    monkeypatch.setitem(CROP_SECONDS, "sid", 0.25)
-    short = {"steps": 7, "batch_size": 4, "accumulate": 2, "eval_every": 3, "protocol": "quick"}
-    sizes = {"train": 12, "dev": 4, "test": 3}
-    for split, count in sizes.items():
-        names = [("anna", "up"), ("ben", "down")]
-        cuts = [make_cut(tmp_path / "wav", f"{split}{index}", np.zeros(8000), "one", *names[index % 2]) for index in range(count)]
-        write_manifest(tmp_path / f"{split}.jsonl.gz", cuts)
-    model = random_encoder("hubert", tmp_path / "encoder")
-    plan = plan_evaluation(model, task, tmp_path, {**short, **changes})
-    size = CorpusSize({split: SplitSize.of([0.5] * count) for split, count in sizes.items()}, "manifests")
-    cost = evaluation_cost(evaluation_recipe(task, {**short, **changes}), size, shape_of_directory(model))
-    assert (cost.encoder.utterances, cost.encoder.hours) == (pytest.approx(plan.encoder_passes), pytest.approx(plan.encoder_hours))
-    assert cost.head_steps == plan.head_steps
+    assert estimate_evaluation(evaluation_recipe("asv", changes), trials, BASE).encoder_passes == pytest.approx(50 + 2 * 20 + 20)
 
 
 def test_finetuning():
     recipe = FinetuneRecipe(task="sid", updates=100, batch_size=10, accumulate=2, validate_every=30, head_only=0.2)
-    cost = finetuning_cost(recipe, {"sid": SIZES})
+    cost = estimate_finetuning(recipe, {"sid": SIZES})
     # 2000 utterances of 7.2 s; dev at four validations.
     assert cost.update_hours == pytest.approx(0.8 * 4.0)
     assert cost.forward_hours == pytest.approx(0.2 * 4.0 + 4 * 0.3)
-    assert finetuning_cost(recipe.model_copy(update={"max_batch_seconds": 36.0}), {"sid": SIZES}).update_hours == pytest.approx(0.8 * 2.0)
+    assert estimate_finetuning(recipe.model_copy(update={"max_batch_seconds": 36.0}), {"sid": SIZES}).update_hours == pytest.approx(
+        0.8 * 2.0
+    )
 
 
 def test_joint_finetuning_and_folds():
     recipe = FinetuneRecipe(task="er", updates=10, batch_size=1, validate_every=10, head_only=0.0, fold="1", jointly={"pr": {"task": "pr"}})
     folds = CorpusSize({"train": SplitSize(100, 1.0)}, folds=5)
-    cost = finetuning_cost(recipe, {"er": folds, "pr": SIZES})
+    cost = estimate_finetuning(recipe, {"er": folds, "pr": SIZES})
     assert cost.update_hours == pytest.approx((5 * 36.0 + 5 * 16 * 7.2) / 3600)
     assert cost.forward_hours == pytest.approx(0.16 + 0.3)
 
 
 def test_pretraining():
     train = SplitSize(1000, 10.0)
-    cost = pretraining_cost(PretrainRecipe(updates=90, batch_seconds=40, validate_every=45, valid_fraction=0.1), train)
+    cost = estimate_pretraining(PretrainRecipe(updates=90, batch_seconds=40, validate_every=45, valid_fraction=0.1), train)
     assert (cost.update_hours, cost.forward_hours, cost.frozen_extractor) == (pytest.approx(1.0), pytest.approx(2.0), False)
-    again = pretraining_cost(ContinuedPretrainRecipe(updates=90, batch_seconds=40, validate_every=90, valid_fraction=0.1), train)
+    again = estimate_pretraining(ContinuedPretrainRecipe(updates=90, batch_seconds=40, validate_every=90, valid_fraction=0.1), train)
     # A tenth of the updates is without the encoder; the targets are its own, one pass over the audio.
     assert (again.update_hours, again.forward_hours) == (pytest.approx(0.9), pytest.approx(0.1 + 1.0 + 10.0))

@@ -1,0 +1,195 @@
+"""How large the corpora of an experiment are: by their manifests, else by their tables, else as published (config/sizes.tsv)."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+from speechft.downloads.tables import shipped
+from speechft.errors import CorpusError
+from speechft.files.csv_tables import read_table
+from speechft.files.text import read_text
+from speechft.recipes.corpora import CorpusRecipe
+
+TABLE = Path("config/sizes.tsv")
+SPLITS = ("train", "dev", "test")
+Source = Literal["manifests", "table", "published", "unknown"]
+"""From the most certain to the least."""
+
+
+@dataclass(frozen=True)
+class SplitSize:
+    """Utterances and hours of audio; `durations` (seconds, ascending) where they are known one by one."""
+
+    utterances: float = 0.0
+    hours: float = 0.0
+    durations: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, durations: Iterable[float]) -> Self:
+        """The size of utterances of these durations."""
+        found = tuple(sorted(durations))
+        return cls(len(found), sum(found) / 3600, found)
+
+    def __add__(self, other: SplitSize) -> SplitSize:
+        """Both together."""
+        known = all(part.durations or not part.utterances for part in (self, other))
+        durations = tuple(sorted(self.durations + other.durations)) if known else ()
+        return SplitSize(self.utterances + other.utterances, self.hours + other.hours, durations)
+
+    def __sub__(self, part: SplitSize) -> SplitSize:
+        """What is left without a part of it; of durations, the shortest as many as are left."""
+        left = max(0.0, self.utterances - part.utterances)
+        return SplitSize(left, max(0.0, self.hours - part.hours), self.durations[: round(left)])
+
+    def __mul__(self, times: float) -> SplitSize:
+        """So many times the audio, or a share of it in which long and short utterances are as frequent as in the whole."""
+        return SplitSize(self.utterances * times, self.hours * times)
+
+    @property
+    def mean_seconds(self) -> float:
+        """Mean duration; 0 of an empty split."""
+        return 3600 * self.hours / self.utterances if self.utterances else 0.0
+
+    def cropped(self, seconds: float | None) -> SplitSize:
+        """The same utterances, none longer than `seconds`. Where durations are not known the mean is cropped."""
+        if seconds is None:
+            return self
+        if self.durations:
+            return SplitSize.of(min(duration, seconds) for duration in self.durations)
+        return SplitSize(self.utterances, self.utterances * min(self.mean_seconds, seconds) / 3600)
+
+    def chunked(self, seconds: float) -> SplitSize:
+        """Utterances cut into parts of at most `seconds`, where durations are known."""
+        starts = ((duration, part * seconds) for duration in self.durations for part in range(math.ceil(duration / seconds)))
+        return SplitSize.of(min(seconds, duration - start) for duration, start in starts) if self.durations else self
+
+    def longer(self, seconds: float | None) -> SplitSize:
+        """The utterances longer than `seconds`; where durations are not known, all of them, which is an upper bound."""
+        if seconds is None:
+            return SplitSize()
+        return SplitSize.of(duration for duration in self.durations if duration > seconds) if self.durations else self
+
+    def within(self, hours: float) -> SplitSize:
+        """The shortest utterances that last no longer than `hours` together."""
+        if self.hours <= hours:
+            return self
+        if not self.durations:
+            return self * (max(0.0, hours) / self.hours)
+        kept, total = [], 0.0
+        for duration in self.durations:
+            total += duration / 3600
+            if total > hours:
+                break
+            kept.append(duration)
+        return SplitSize.of(kept)
+
+
+@dataclass(frozen=True)
+class CorpusSize:
+    """Sizes of the splits of a corpus, and where they come from; `folds` where a single split is cross-validated."""
+
+    splits: Mapping[str, SplitSize] = field(default_factory=dict)
+    source: Source = "unknown"
+    folds: int = 0
+    note: str = ""
+
+    def __getitem__(self, split: str) -> SplitSize:
+        """A split; of size 0 where there is none."""
+        return self.splits.get(split, SplitSize())
+
+    @cached_property
+    def whole(self) -> SplitSize:
+        """All splits together."""
+        return sum(self.splits.values(), SplitSize())
+
+    def fold(self, split: str) -> SplitSize:
+        """A split of one fold where there are folds (each is test once, a fifth of the others is dev), else the split itself."""
+        if not self.folds:
+            return self[split]
+        rest = 1 - 1 / self.folds
+        return self.whole * {"test": 1 / self.folds, "dev": 0.2 * rest, "train": 0.8 * rest}[split]
+
+
+def corpus_size(name: str, corpora: Mapping[str, Any], manifests: Path) -> CorpusSize:
+    """Size of the corpus `name` of an experiment whose manifests lie in (or will lie in) `manifests`/NAME.
+
+    Raises:
+        CorpusError: a manifest or a table is there and cannot be read.
+    """
+    recipe, folder = corpora[name], manifests / name
+    if (folder / "corpus.json").is_file():
+        return size_of_manifests(folder)
+    if recipe.kind == "union":
+        return _united([corpus_size(member, corpora, manifests) for member in recipe.of])
+    if isinstance(recipe, CorpusRecipe):
+        return _size_of_table(name, recipe) if recipe.path.is_file() else CorpusSize(note=f"{recipe.path} is not there")
+    whole = recipe.kind == "tedlium3" and recipe.subset is None
+    return published_size("tedlium3/all" if whole else "/".join(filter(None, (recipe.kind, getattr(recipe, "use", None)))))
+
+
+def published_size(key: str) -> CorpusSize:
+    """Published size of a corpus, by its `kind` (VoxCeleb1 by `kind/use`), with its source as the note."""
+    lines = read_text(shipped(TABLE)).splitlines()
+    rows = [row for row in csv.DictReader(lines, delimiter="\t") if row["corpus"] == key]
+    splits = {row["split"]: SplitSize(float(row["utterances"]), float(row["hours"])) for row in rows}
+    return CorpusSize(splits, "published", int(rows[0]["folds"] or 0), rows[0]["source"])
+
+
+def _united(members: list[CorpusSize]) -> CorpusSize:
+    unknown = [member.note for member in members if member.source == "unknown"]
+    if unknown:
+        return CorpusSize(note="; ".join(unknown))
+    splits = {split: sum((member[split] for member in members), SplitSize()) for split in SPLITS}
+    worst = max((member.source for member in members), key=get_args(Source).index)
+    return CorpusSize({split: size for split, size in splits.items() if size.utterances}, worst, 0, "a union")
+
+
+def size_of_manifests(folder: Path) -> CorpusSize:
+    """Size by the durations in the manifests of a folder; of dev and test only what the trials name, where there are trials.
+
+    Raises:
+        CorpusError: there are none, or one is damaged.
+    """
+    try:
+        trials = folder / "trials.csv"
+        header, *rows = [row for _, row in read_table(trials, "for the trials", "")] if trials.is_file() else [[]]
+        named = {name for row in rows for column, name in zip(header, row, strict=False) if column in ("enrolment", "test")}
+        splits, folds = {}, set()
+        for path in (path for path in (folder / f"{split}.jsonl.gz" for split in SPLITS) if path.is_file()):
+            with gzip.open(path, "rt", encoding="utf-8") as file:
+                cuts = [json.loads(line) for line in file]
+            split = path.name.removesuffix(".jsonl.gz")
+            splits[split] = SplitSize.of(cut["duration"] for cut in cuts if split == "train" or not named or cut["id"] in named)
+            folds |= {(cut.get("custom") or {}).get("fold") for cut in cuts} - {None}
+        if not splits:
+            raise ValueError("there are none")
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise CorpusError(f"{folder}: its manifests cannot be read ({error}). Prepare the corpus again, or remove the folder.") from None
+    return CorpusSize(splits, "manifests", len(folds) if set(splits) == {"train"} else 0)
+
+
+def _size_of_table(name: str, recipe: CorpusRecipe) -> CorpusSize:
+    """Size by the rows of a table and the headers of its recordings; nothing is decoded."""
+    from speechft.corpora.checking import check_corpus  # imports torch, which plans without such corpora do without
+
+    checked = check_corpus(name, recipe)
+    if checked.listed is None:
+        raise CorpusError(f"{checked.problems[0].rstrip('.')}. `speechft prepare --check` lists all problems of a table.")
+    utterances, trials = checked.listed.utterances, checked.listed.trials
+    named = {id_ for trial in trials for id_ in (trial.enrolment, trial.test)}
+    durations: dict[str, list[float]] = {}
+    for utterance, seconds in zip(utterances, checked.listed.seconds, strict=True):
+        if utterance.split == "train" or not named or utterance.id in named:
+            durations.setdefault(utterance.split, []).append(seconds)
+    folds = {utterance.fold for utterance in utterances} - {None, ""}
+    unread = sum(not seconds for seconds in checked.listed.seconds)
+    note = f"{unread} recordings cannot be read and count as 0 s" if unread else ""
+    return CorpusSize({split: SplitSize.of(found) for split, found in durations.items()}, "table", len(folds), note)

@@ -1,0 +1,129 @@
+"""The jobs behind files of the workflow, from Snakemake's own graph, as if nothing had been made yet."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import logging
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from speechft.errors import ConfigError
+from speechft.experiment.schema import load_experiment
+from speechft.experiment.workflow import Workflow
+
+SNAKEFILE = Path(__file__).parents[2] / "Snakefile"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of Snakemake: its rule, the values of its wildcards, and the jobs whose output it reads."""
+
+    rule: str
+    names: tuple[str, ...]
+    outputs: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    inputs: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    log: str = field(default="", compare=False, repr=False)
+    needs: tuple[Job, ...] = field(default=(), compare=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        """Rule and wildcards, for example `evaluate hubert_base/none/pretrained/ks`."""
+        return f"{self.rule} {'/'.join(self.names)}"
+
+    def behind(self) -> Iterator[Job]:
+        """The job and all that it needs, some of them several times."""
+        yield self
+        for job in self.needs:
+            yield from job.behind()
+
+
+def jobs_behind(path: str | Path, targets: Iterable[str] = ()) -> list[Job]:
+    """Jobs behind targets in an order in which they can run; without targets, everything that `all` makes.
+
+    Args:
+        path: the experiment file.
+        targets: tables, curves, analyses, cells `encoder/finetuning/method/task`, models `encoder/finetuning/method`, or files.
+
+    Raises:
+        ConfigError: the workflow cannot make a target; the message suggests the closest match.
+    """
+    flow = Workflow(load_experiment(path))
+    named = {_file(flow, target): target for target in targets if target != "all"}
+    if not SNAKEFILE.is_file():
+        raise ConfigError(f"{SNAKEFILE}: no such file. Plans need the workflow; install speechft from a clone of its repository.")
+    from snakemake.exceptions import MissingRuleException  # type: ignore[import-untyped]
+
+    try:
+        jobs = _graph(Path(path), named)
+    except MissingRuleException as error:
+        wrong = next((target for file, target in named.items() if file in str(error)), str(error))
+        raise _unknown(flow, wrong) from None
+    made = {output for job in jobs for output in job.outputs}
+    for file, target in named.items():
+        if file not in made:
+            raise _unknown(flow, target)
+    for job in jobs:
+        if lacking := [file for file in job.inputs if file.startswith(f"{flow.results}/") and file not in made]:
+            raise _unknown(flow, "/".join(job.names), f" ({lacking[0]} is not made by any rule)")
+    return jobs
+
+
+def _graph(path: Path, files: Iterable[str]) -> list[Job]:
+    from snakemake.api import SnakemakeApi  # type: ignore[import-untyped]
+    from snakemake.settings import types as settings  # type: ignore[import-untyped]
+    from snakemake.settings.enums import Quietness  # type: ignore[import-untyped]
+
+    logging.getLogger("snakemake.logging").propagate = False
+    # A subprocess of Snakemake does not ask whether the files that no rule makes are there: corpora and checkpoints need not be.
+    as_subprocess = settings.WorkflowSettings(exec_mode=settings.ExecMode.SUBPROCESS)
+    configuration = settings.ConfigSettings(configfiles=(path.resolve(),))
+    # In an empty folder nothing has been made, and Snakemake leaves no files where the user works.
+    with tempfile.TemporaryDirectory() as folder, SnakemakeApi(settings.OutputSettings(quiet=frozenset({Quietness.ALL}))) as api:
+        found = api.workflow(
+            settings.ResourceSettings(cores=1), configuration, workflow_settings=as_subprocess, snakefile=SNAKEFILE, workdir=Path(folder)
+        )
+        with contextlib.redirect_stdout(io.StringIO()):
+            found.dag(settings.DAGSettings(targets=frozenset(files))).printrulegraph()  # builds the graph and starts nothing
+        dag = found._workflow.dag
+        jobs: dict[object, Job] = {}
+        for level in dag.toposorted():
+            for one in sorted(level, key=lambda one: (one.rule.name, *map(str, one.wildcards))):
+                needs = tuple(jobs[other] for other in dag.dependencies[one])
+                outputs, inputs = tuple(map(str, one.output)), tuple(map(str, one.input))
+                log = str(one.log[0]) if one.log else ""
+                jobs[one] = Job(one.rule.name, tuple(map(str, one.wildcards)), outputs, inputs, log, needs)
+        return list(jobs.values())
+
+
+def _file(flow: Workflow, target: str) -> str:
+    """The file of the workflow that a target names."""
+    experiment, names = flow.experiment, target.split("/")
+    if target in {*experiment.tables, *experiment.curves, *experiment.analyses}:
+        return f"{flow.results}/tables/{target}.md"
+    if names[0] in experiment.encoders and len(names) in (3, 4):
+        return flow.weights(*names) if len(names) == 3 else f"{flow.results}/cells/{target}.json"
+    return target
+
+
+def _unknown(flow: Workflow, target: str, why: str = "") -> ConfigError:
+    """The error for a target that the workflow cannot make, with the closest match."""
+    experiment, names = flow.experiment, target.split("/")
+    if len(names) in (3, 4) and not target.startswith(f"{flow.results}/"):
+        known: list[Iterable[str]] = [experiment.encoders, ["none", *flow.merged_names], ["pretrained", *experiment.methods]]
+        known.append(experiment.tasks)
+        closest = "/".join(_closest(name, allowed) or name for name, allowed in zip(names, known, strict=False))
+    else:
+        closest = _closest(Path(target).stem, [*experiment.tables, *experiment.curves, *experiment.analyses])
+    return ConfigError(
+        f"{target!r} is no table, curve, cell or file of the experiment {experiment.name!r}{why}"
+        f"{f'; did you mean {closest!r}?' if closest not in ('', target) else '.'} Tables: {', '.join(experiment.tables) or 'none'}. "
+        f"Curves: {', '.join(experiment.curves) or 'none'}. A cell is encoder/finetuning/method/task."
+    )
+
+
+def _closest(name: str, allowed: Iterable[str]) -> str:
+    return next(iter(difflib.get_close_matches(name, list(allowed), n=1)), "")

@@ -1,0 +1,132 @@
+"""A plan as text and tables in the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from speechft.files.escapes import terminal_text
+from speechft.planning.plan import STAGE, JobCost, Plan, total
+
+
+def print_report(plan: Plan, experiment_file: str) -> None:
+    """Print a plan; where there is no terminal, lines are as long as they need to be."""
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 400)
+    for part in report(plan, experiment_file):
+        if isinstance(part, str):
+            console.print(terminal_text(part), soft_wrap=not sys.stdout.isatty())
+        else:
+            console.print(part)
+
+
+def report(plan: Plan, experiment_file: str) -> Iterator[str | Table]:
+    """Paragraphs and tables, in order."""
+    device, together = plan.device, plan.total
+    kind = "GPU" if device.kind == "cuda" else "CPU"
+    cells = plan.of_rules("evaluate")
+    models = {cost.job.names[:3] for cost in cells}
+    yield (
+        f"{', '.join(plan.targets) or 'everything'} of the experiment {plan.experiment} ({experiment_file}), as if nothing had been made "
+        f"yet: {counted(len(cells), 'cell')} of {counted(len(models), 'model')}."
+    )
+    yield f"Hours are those of {device.label}, measured on {device.measured} ({device.clock})."
+    if device.kind == "cpu":
+        stages = {STAGE[cost.job.rule] for cost in plan.of_rules(*STAGE)}
+        wanted = [stage for stage, resources in plan.resources.items() if resources.gpu and stage in stages]
+        asked = f", which jobs of {' and '.join(wanted)} ask for" if wanted else ""
+        yield f"No GPU is in these numbers{asked}: run `speechft calibrate --device cuda` on a node with one (two minutes) for GPU hours."
+    rows: list[Sequence[str]] = [(rule, str(len(costs)), *_sums(plan, costs)) for rule, costs in plan.by_rule().items()]
+    yield _table(("rule", "jobs", "audio h", f"{kind} h", "disk"), [*rows, ("total", str(len(plan.jobs)), *_sums(plan, plan.jobs))])
+    if cells:
+        columns = {"utterances": "encoder passes", "audio_hours": "audio h", "encoder_hours": f"encoder, {kind} h"}
+        columns["head_hours"] = f"heads, {kind} h"
+        rows = []
+        for task, costs in plan.by_task().items():
+            nothing = all(cost.unknown for cost in costs)
+            values = ["?" if nothing else number(getattr(total(costs), name)) for name in columns]
+            rows.append((task, str(len(costs)), *values))
+        yield "Evaluations:"
+        yield _table(("task", "cells", *columns.values()), rows)
+    if plan.trainings:
+        rows = []
+        for cost in plan.trainings:
+            values = ["?", "?"] if cost.unknown else [number(cost.audio_hours), number(cost.hours)]
+            rows.append((cost.job.name, *values, size(cost.work_gb)))
+        yield "Trainings of encoders:"
+        yield _table(("training", "audio h", f"{kind} h", "checkpoints, at most"), rows)
+    rows = []
+    for name, found in sorted(plan.corpora.items()):
+        splits = [f"{split} {part.utterances:,.0f} / {number(part.hours)} h" for split, part in found.splits.items() if part.utterances]
+        source = {"table": "its table", "unknown": "UNKNOWN"}.get(found.source, found.source)
+        rows.append((name, source, ", ".join(splits) or "-", found.note))
+    yield "Corpora:"
+    yield _table(("corpus", "sizes from", "utterances / hours", "remark"), rows, numbers=9)
+    yield from (f"{name}: {speed}." for name, speed in plan.encoders.items())
+    yield _disk(plan, cells, together)
+    if together.hours:
+        yield _longest(plan)
+    yield from (f"Note: {note}." for note in plan.notes)
+    if together.unknown:
+        yield "Jobs on corpora of unknown size are in no sum. `speechft prepare --check` says what is missing."
+    yield "What is counted and assumed: docs/cost.md. What is left to do: snakemake -n."
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: int = 1) -> Table:
+    """A table whose columns from `numbers` on are numbers, with a line above the row `total`."""
+    table = Table(box=box.SIMPLE)
+    for column, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if column >= numbers else "left")
+    for row, following in zip(rows, [*rows[1:], ("",)], strict=True):
+        table.add_row(*map(terminal_text, row), end_section=following[0] == "total")
+    return table
+
+
+def _sums(plan: Plan, costs: Sequence[JobCost]) -> tuple[str, str, str]:
+    together = total(costs)
+    disk = size(together.disk_gb) if together.disk_gb else ""
+    if not any(cost.job.rule in STAGE for cost in costs):
+        return "", "", disk
+    more = "+?" if together.unknown else ""
+    return number(together.audio_hours) + more, number(plan.device_hours(costs)) + more, disk
+
+
+def _disk(plan: Plan, cells: Sequence[JobCost], together: JobCost) -> str:
+    work = {"a training": total(plan.trainings).work_gb, "an evaluation": total(cells).work_gb}
+    needed = " and ".join(f"{size(gigabytes)} of {what}" for what, gigabytes in work.items() if gigabytes)
+    room = f" Beside them each running job has a work folder: at most {needed}." if needed else ""
+    memory = f" An evaluation keeps at most {size(together.memory_gb)} of features in memory." if together.memory_gb else ""
+    return f"Disk: {size(together.disk_gb)} of results.{room}{memory}"
+
+
+def _longest(plan: Plan) -> str:
+    longest = plan.longest
+    stage = STAGE[longest.job.rule]
+    limit = plan.resources[stage].runtime / 60
+    text = f"Longest job: {longest.job.name}, {number(longest.hours)} h."
+    if longest.hours > limit:
+        text += (
+            f" Jobs of the stage {stage} ask for {number(limit)} h (`resources`, `runtime` in minutes); a job that is stopped then resumes "
+            "from its last checkpoint when it is started again."
+        )
+    return text
+
+
+def number(value: float) -> str:
+    """Three significant digits, thousands separated."""
+    if value == 0:
+        return "0"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def size(gigabytes: float) -> str:
+    """GB or MB."""
+    return f"{number(gigabytes)} GB" if gigabytes >= 0.1 else f"{number(1000 * gigabytes)} MB"
+
+
+def counted(count: int, noun: str) -> str:
+    """A count with its noun in the right number."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

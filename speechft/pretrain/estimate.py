@@ -1,0 +1,20 @@
+"""What a pre-training costs, estimated from its recipe and the size of its corpus. No torch."""
+
+from __future__ import annotations
+
+from speechft.finetune.estimate import TrainingEstimate
+from speechft.planning.corpus_sizes import SplitSize
+from speechft.recipes.pretraining import ContinuedPretrainRecipe, PretrainRecipe
+
+
+def estimate_pretraining(recipe: PretrainRecipe | ContinuedPretrainRecipe, train: SplitSize) -> TrainingEstimate:
+    """A pre-training, from random weights or continued: updates, validations, and one pass over the audio if an encoder gives targets."""
+    if isinstance(recipe, ContinuedPretrainRecipe):
+        head_only, frozen, precision = recipe.head_only, recipe.freeze_extractor, "fp32"
+    else:
+        head_only, frozen, precision = 0.0, False, recipe.precision
+    hours = recipe.updates * recipe.batch_seconds / 3600
+    validations = -(-recipe.updates // recipe.validate_every)
+    targets = 0.0 if recipe.targets == "mfcc" else train.hours
+    forward = head_only * hours + validations * recipe.valid_fraction * train.hours + targets
+    return TrainingEstimate(forward, (1 - head_only) * hours, recipe.updates, frozen, precision)
