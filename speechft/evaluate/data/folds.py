@@ -29,6 +29,11 @@ class Fold:
     labels: LabelSet
     splits: Mapping[str, Split]
 
+    @property
+    def estimate(self) -> str | None:
+        """Why a plan that is made from this can only be an estimate, if so."""
+        return None
+
 
 def load_folds(task: Task, manifests: str | Path | Mapping[str, str | Path], encoder: Encoder, crop_draws: CropDraws) -> list[Fold]:
     """The folds of a corpus that has only a train split, if the task makes folds of it; else its three splits as the only one.

@@ -99,6 +99,11 @@ def training_file(folder: Path, encoder: FrozenEncoder, setting: Setting, fold: 
     return TrainingFile(folder / f"{PREFIX}{sha256_json(parts)[:24]}.safetensors", encoder)
 
 
+def training_bytes(parameters: int, learning_rates: int) -> int:
+    """About the size of a file: of every learning rate the parameters, two moments and the best parameters so far, in float32."""
+    return 4 * 4 * parameters * learning_rates
+
+
 def remove_training_files(folder: Path) -> None:
     """Delete what is of no use once a cell is written."""
     for path in folder.glob(f"{PREFIX}*.safetensors"):

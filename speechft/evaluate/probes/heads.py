@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -12,6 +13,7 @@ from torch import Generator
 
 from speechft.corpora.trials import Trial as Listed
 from speechft.encoders import Encoder
+from speechft.evaluate.data.clips import Clip
 from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder
 from speechft.evaluate.data.folds import Fold
 from speechft.evaluate.data.sampling import length_batches
@@ -26,17 +28,31 @@ from speechft.tasks.base import Metric, Task
 Manifests = str | Path | Mapping[str, str | Path]
 
 
+@dataclass(frozen=True)
+class Request:
+    """Clips whose frames an evaluation asks for, in `batches` of rows. `kept` ones stay in memory as far as what is left of it goes."""
+
+    clips: Sequence[Clip]
+    batches: Iterable[Sequence[int]]
+    kept: bool
+
+
 class TaskEvaluation(Protocol):
     """A module that evaluates one task in its own way."""
 
     def check(self, task: Task, cuts: Mapping[str, Sequence[Any]], trials: Sequence[Listed]) -> None:
         """Refuse what `load` would refuse, as far as the lists of a corpus tell."""
 
-    def load(self, task: Task, manifests: Manifests, encoder: Encoder, recipe: EvaluationRecipe, work: Path | None = None) -> Fold:
+    def load(
+        self, task: Task, manifests: Manifests, encoder: Encoder, recipe: EvaluationRecipe, work: Path | None = None, measure: bool = True
+    ) -> Fold:
         """Read the data; a split that is not used is empty.
 
-        What must be measured on recordings is kept in `work`, for all models.
+        What must be measured on recordings is kept in `work`, for all models. Without `measure` no recording is read.
         """
+
+    def requests(self, task: Task, recipe: EvaluationRecipe, fold: Fold, max_batch_samples: int) -> list[Request]:
+        """All that `run` will ask of the encoder, for the plan of an evaluation. Batches for scoring hold `max_batch_samples`."""
 
     def run(self, task: Task, recipe: EvaluationRecipe, encoder: FrozenEncoder, fold: Fold, folder: Path) -> Run:
         """Compute features, train and choose heads, score test."""
@@ -44,7 +60,25 @@ class TaskEvaluation(Protocol):
 
 def batches_of(features: FrameFeatures) -> Iterator[list[int]]:
     """All clips once, in batches of similar lengths."""
-    return length_batches([clip.num_samples for clip in features.clips], features.encoder.batch_samples)
+    return clip_batches(features.clips, features.encoder.batch_samples)
+
+
+def clip_batches(clips: Sequence[Clip], max_batch_samples: int) -> Iterator[list[int]]:
+    """The same without features."""
+    return length_batches([clip.num_samples for clip in clips], max_batch_samples)
+
+
+def training_rows(recipe: EvaluationRecipe, batches: Callable[[Generator], Iterator[Batch]]) -> Iterator[Sequence[int]]:
+    """Rows that the training of all seeds asks for."""
+    for seed in recipe.seeds:
+        stream = batches(Generator().manual_seed(seed))
+        for _ in range(recipe.steps * recipe.accumulate):
+            yield next(stream)[0]
+
+
+def evaluations(recipe: EvaluationRecipe) -> int:
+    """Times that a training scores the split that selects, all seeds together."""
+    return len(recipe.seeds) * -(-recipe.steps // recipe.eval_every)
 
 
 class HeadTraining(ABC):

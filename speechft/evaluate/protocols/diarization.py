@@ -30,8 +30,12 @@ from speechft.evaluate.probes.bank import Batch
 from speechft.evaluate.probes.heads import (
     HeadTraining,
     Manifests,
+    Request,
     batches_of,
+    clip_batches,
+    evaluations,
     train_and_test,
+    training_rows,
 )
 from speechft.evaluate.probes.outcome import Run
 from speechft.evaluate.probes.separate import SeparateProbes
@@ -90,6 +94,7 @@ def load(
     encoder: Encoder,
     recipe: EvaluationRecipe,  # noqa: ARG001
     work: Path | None = None,  # noqa: ARG001
+    measure: bool = True,  # noqa: ARG001
 ) -> MixtureFold:
     """Cut the recordings of the three splits into chunks.
 
@@ -124,6 +129,20 @@ def load(
         splits[name] = Split(name, cuts, (), tuple(clips), tuple(first_clip), dropped, manifest_hash(cuts))
     _refuse(problems)
     return MixtureFold(None, task.label_set(()), splits, labels)
+
+
+def requests(task: Task, recipe: EvaluationRecipe, fold: Fold, max_batch_samples: int) -> list[Request]:  # noqa: ARG001
+    """Chunks of train in random order, those of dev at each evaluation, those of test once a seed."""
+    assert isinstance(fold, MixtureFold)
+    train, dev, test = (fold.splits[name].clips for name in SPLITS)
+    rows = training_rows(recipe, lambda generator: _training_batches(fold, recipe, generator))
+    scored = [batch for batch, _ in _dev_batches(fold)]
+    tested = list(clip_batches(test, max_batch_samples))
+    return [
+        Request(train, rows, kept=True),
+        Request(dev, scored * evaluations(recipe), kept=True),
+        Request(test, tested * len(recipe.seeds), kept=False),
+    ]
 
 
 def _training_batches(fold: MixtureFold, recipe: EvaluationRecipe, generator: Generator) -> Iterator[Batch]:

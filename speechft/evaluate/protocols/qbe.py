@@ -25,7 +25,7 @@ from speechft.evaluate.data.clips import Clip
 from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder
 from speechft.evaluate.data.folds import Fold
 from speechft.evaluate.data.splits import Split, manifest_hash, need_splits
-from speechft.evaluate.probes.heads import Manifests, batches_of
+from speechft.evaluate.probes.heads import Manifests, Request, batches_of, clip_batches
 from speechft.evaluate.probes.outcome import Run
 from speechft.evaluate.protocols.detection import maximum_term_weighted_value, term_weighted_value
 from speechft.evaluate.protocols.dtw import MIN_QUERY_FRAMES, FrameStatistics, raw_scores, z_scores
@@ -64,6 +64,7 @@ def load(
     encoder: Encoder,
     recipe: EvaluationRecipe,  # noqa: ARG001
     work: Path | None = None,  # noqa: ARG001
+    measure: bool = True,  # noqa: ARG001
 ) -> SearchFold:
     """Read dev and test. A split without documents of its own searches those of the other one.
 
@@ -168,6 +169,17 @@ def _relevance(task: QueryByExample, name: str, queries: Sequence[Any], document
             f"The {name} split: no query has a relevant document, so there is nothing to find. Fill the corpus' relevant column."
         )
     return relevant
+
+
+def requests(task: Task, recipe: EvaluationRecipe, fold: Fold, max_batch_samples: int) -> list[Request]:  # noqa: ARG001
+    """Everything for the statistics of frames, then queries and documents of dev and of test."""
+    assert isinstance(fold, SearchFold)
+    batches = list(clip_batches(fold.clips, max_batch_samples))
+    rows = list(batches)
+    for search in fold.searches.values():
+        for wanted in (search.queries, search.documents):
+            rows += _subset(iter(batches), set(wanted))
+    return [Request(fold.clips, rows, kept=True)]
 
 
 def run(task: Task, recipe: EvaluationRecipe, encoder: FrozenEncoder, fold: Fold, folder: Path) -> Run:

@@ -32,8 +32,12 @@ from speechft.evaluate.probes.bank import Batch
 from speechft.evaluate.probes.heads import (
     HeadTraining,
     Manifests,
+    Request,
     batches_of,
+    clip_batches,
+    evaluations,
     train_and_test,
+    training_rows,
 )
 from speechft.evaluate.probes.outcome import Run
 from speechft.evaluate.probes.separate import SeparateProbes
@@ -54,11 +58,18 @@ class TrialFold(Fold):
 
     speakers: list[Tensor]
     trials: dict[str, list[Trial]]
+    measured: bool
+    """Whether the lengths of all recordings are those without silence."""
 
     @property
     def selected_on(self) -> Literal["dev", "test"]:
         """The split that chooses step and learning rate."""
         return "dev" if self.trials["dev"] else "test"
+
+    @property
+    def estimate(self) -> str | None:
+        """Why a plan can only be an estimate."""
+        return None if self.measured else "silence has not been measured yet, so recordings count in full"
 
 
 def load(
@@ -67,6 +78,7 @@ def load(
     encoder: Encoder,
     recipe: EvaluationRecipe,  # noqa: ARG001
     work: Path | None = None,
+    measure: bool = True,
 ) -> TrialFold:
     """Read train and the trials, and measure all recordings without silence, unless `work` has their lengths.
 
@@ -84,13 +96,13 @@ def load(
     found_trials = read_trials(path)
     check_content(path, path.read_bytes())
     trials = _trials_of(cuts, found_trials, str(path))
-    silence = Silence(task.gain, work)
+    silence = Silence(task.gain, work, measure)
     splits = {"train": _train_split(task, cuts["train"], encoder, silence)}
     for name in ("dev", "test"):
         splits[name] = _trial_split(name, cuts.get(name, ()), trials[name], encoder, silence)
     labels = task.label_set(splits["train"].cuts)
     targets = task.targets(splits["train"].cuts, labels, "The train split")
-    return TrialFold(None, labels, splits, targets, trials)
+    return TrialFold(None, labels, splits, targets, trials, silence.measured)
 
 
 def check(task: Task, cuts: Mapping[str, Sequence[Any]], trials: Sequence[Trial]) -> None:
@@ -144,6 +156,25 @@ def _trial_split(name: str, cuts: Sequence[Any], trials: Sequence[Trial], encode
     pairs = [[trial.same, trial.enrolment, trial.test] for trial in trials]
     sha256 = sha256_json([manifest_hash(cuts), pairs]) if cuts else ""
     return Split(name, used, (), clips, tuple(range(len(used) + 1)), dropped, sha256)
+
+
+def requests(task: Task, recipe: EvaluationRecipe, fold: Fold, max_batch_samples: int) -> list[Request]:
+    """A new crop of each training utterance in every epoch, the split that selects at each evaluation, test once a seed."""
+    assert isinstance(task, SpeakerVerification)
+    assert isinstance(fold, TrialFold)
+    training = TrainingCrops(task, recipe, fold)
+    # Where a crop begins does not matter here, and is not drawn.
+    visited = training_rows(recipe, lambda generator: (([training.crops.row(u) for u in drawn], ()) for drawn in training.order(generator)))
+    batches = {name: list(clip_batches(fold.splits[name].clips, max_batch_samples)) for name in ("dev", "test")}
+    selecting = fold.selected_on
+    found = [
+        Request(training.crops, visited, kept=True),
+        Request(fold.splits[selecting].clips, batches[selecting] * evaluations(recipe), kept=True),
+    ]
+    # Where test selects, its features are those that are scored in the end.
+    if selecting == "test":
+        return [found[0], Request(found[1].clips, batches["test"] * (evaluations(recipe) + len(recipe.seeds)), kept=True)]
+    return [*found, Request(fold.splits["test"].clips, batches["test"] * len(recipe.seeds), kept=False)]
 
 
 def run(task: Task, recipe: EvaluationRecipe, encoder: FrozenEncoder, fold: Fold, folder: Path) -> Run:
