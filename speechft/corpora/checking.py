@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from speechft.conventions import SAMPLE_RATE, SPLITS
 from speechft.corpora.annotations import corpus_trials, with_turns
-from speechft.corpora.audio import SAMPLING_RATE
 from speechft.corpora.examination import Recipe, examine
 from speechft.corpora.inspection import RecordingFacts
 from speechft.corpora.manifests import make_cut
@@ -16,7 +16,7 @@ from speechft.corpora.prepare import published_sizes, read_corpus
 from speechft.corpora.published import speakers_of
 from speechft.corpora.readers.mixtures import Source, read_sources
 from speechft.corpora.rttm import Turn
-from speechft.corpora.splits import SPLITS, final_splits
+from speechft.corpora.splits import final_splits
 from speechft.corpora.trials import Trial
 from speechft.corpora.utterances import Count, Listing, Utterance
 from speechft.errors import CorpusError
@@ -49,9 +49,9 @@ class Listed:
         found: dict[str, list[Any]] = {split: [] for split in SPLITS}
         for utterance, seconds in zip(self.utterances, self.seconds, strict=True):
             ends = [end for _, _, end in utterance.phones or ()] + [turn.end for turn in utterance.turns]
-            samples = round((seconds or max(ends, default=1.0)) * SAMPLING_RATE)
+            samples = round((seconds or max(ends, default=1.0)) * SAMPLE_RATE)
             if utterance.split in found:
-                found[utterance.split].append(make_cut(utterance, RecordingFacts(utterance.path, SAMPLING_RATE, samples, 1, 0, "")))
+                found[utterance.split].append(make_cut(utterance, RecordingFacts(utterance.path, SAMPLE_RATE, samples, 1, 0, "")))
         return {split: tuple(cuts) for split, cuts in found.items() if cuts}
 
 

@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from speechft.conventions import SPLITS
 from speechft.corpora.annotations import checked_trials, relevance_problems, turn_problems
 from speechft.corpora.inspection import NO_SUCH_FILE, RecordingFacts, inspect_all
 from speechft.corpora.phones import TOLERANCE_SECONDS
 from speechft.corpora.published import counted, differences
-from speechft.corpora.splits import SPLITS, final_splits
+from speechft.corpora.splits import final_splits
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
 from speechft.errors import CorpusError
 from speechft.recipes.corpora import CorpusRecipe, PublishedCorpus

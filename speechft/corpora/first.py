@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-from speechft.corpora.splits import SPLITS
+from speechft.conventions import SPLITS
 from speechft.corpora.trials import Trial
 from speechft.corpora.utterances import Listing, Utterance
 from speechft.errors import CorpusError

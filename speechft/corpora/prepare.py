@@ -9,13 +9,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from speechft.conventions import SPLITS
 from speechft.corpora.annotations import checked_trials, with_turns
 from speechft.corpora.examination import Checked, Recipe, examine
 from speechft.corpora.first import first_utterances
 from speechft.corpora.manifests import SUFFIX, make_cut, write_manifest
 from speechft.corpora.published import agrees
 from speechft.corpora.readers.mixtures import render_mixtures
-from speechft.corpora.splits import SPLITS, final_splits
+from speechft.corpora.splits import final_splits
 from speechft.corpora.trials import TRIALS, Trial, read_trials, write_trials
 from speechft.corpora.unchanged import note_recordings
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance

@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from speechft.conventions import SAMPLE_RATE, SPLITS
 from speechft.corpora.readers.ted_subset import TRAIN_HOURS, ted_subset
 from speechft.corpora.utterances import Utterance
 from speechft.recipes.corpora import CorpusRecipe, PublishedCorpus
-
-SAMPLING_RATE = 16_000
-SPLITS = ("train", "dev", "test")
 
 
 def hash_share(utterance_id: str) -> float:
@@ -60,5 +58,5 @@ def _ted_subset(utterances: Sequence[Utterance], seconds: Sequence[float], split
     """What the fine-tuning on TED-LIUM 3 uses of a split: ten hours of train, all of the others."""
     members = [position for position, utterance in enumerate(utterances) if utterance.split == split]
     # Rates may differ within a corpus; lengths are compared in samples of 16 kHz.
-    segments = [(round(seconds[position] * SAMPLING_RATE), utterances[position].text or "") for position in members]
-    return [members[number] for number in ted_subset(segments, SAMPLING_RATE, TRAIN_HOURS if split == "train" else None)]
+    segments = [(round(seconds[position] * SAMPLE_RATE), utterances[position].text or "") for position in members]
+    return [members[number] for number in ted_subset(segments, SAMPLE_RATE, TRAIN_HOURS if split == "train" else None)]

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from speechft.conventions import SAMPLE_RATE
 from speechft.cost.shapes import HEAD_SIZES, EncoderShape, base_shape, shape_of_directory
 from speechft.cost.throughput import HEAD_TASKS, DeviceSpeeds, EncoderSpeed
 from speechft.cost.writing import write_speed
@@ -40,7 +41,6 @@ from speechft.tasks.heads import PooledHead
 
 logger = logging.getLogger(__name__)
 
-SAMPLE_RATE = 16_000
 SECONDS_OF_UTTERANCES = (9, 14, 6, 16, 11, 4, 15, 12)
 """Lengths as LibriSpeech has them, so that the speed holds what padding and long attention cost."""
 DEFAULT_ENCODERS = ("hubert", "wavlm", "decoar2")

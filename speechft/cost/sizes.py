@@ -11,13 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from speechft.conventions import SPLITS
 from speechft.cost.published_sizes import PUBLISHED
 from speechft.errors import CorpusError
 from speechft.files.csv_tables import read_table
 from speechft.files.text import nfc, on_disk, read_text
 from speechft.recipes.corpora import CorpusRecipe
 
-SPLITS = ("train", "dev", "test")
 Source = Literal["manifests", "table", "published", "unknown"]
 
 

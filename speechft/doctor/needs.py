@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from speechft.conventions import SPLITS
 from speechft.corpora.checking import CorpusCheck, Listed, check_corpus, check_union
 from speechft.corpora.trials import Trial
 from speechft.downloads.lexicons import lexicon_files, will_be_fetched
 from speechft.errors import SpeechFTError
 from speechft.evaluate.data.lists import check_evaluation
-from speechft.evaluate.data.splits import SPLITS, need_splits
+from speechft.evaluate.data.splits import need_splits
 from speechft.experiment.encoders import PretrainedHere
 from speechft.experiment.methods import TrainedMethod
 from speechft.experiment.schema import Experiment

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from speechft.conventions import SAMPLE_RATE
 from speechft.errors import AudioError
-
-SAMPLE_RATE = 16_000
 
 
 def check_waveforms(waveforms: Any, min_samples: int) -> None:

@@ -17,12 +17,13 @@ from typing import Any
 import torch
 
 import speechft
+from speechft.conventions import SPLITS
 from speechft.encoders import load_encoder
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
 from speechft.errors import ConfigError
 from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder, exact_fp32
 from speechft.evaluate.data.folds import Fold, FoldMeans, load_folds, pooled_clips
-from speechft.evaluate.data.splits import SPLITS, Split
+from speechft.evaluate.data.splits import Split
 from speechft.evaluate.probes.bank import Probe, ProbeBank, Setting, isolated_rng, new_head
 from speechft.evaluate.probes.checkpoints import remove_training_files, training_file
 from speechft.evaluate.probes.heads import TaskEvaluation

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
+from speechft.conventions import SAMPLE_RATE
 from speechft.encoders import Encoder
 from speechft.encoders.directory.layout import empty_backbone, read_config
-from speechft.evaluate.data.clips import SAMPLE_RATE, Clip, CropTable
+from speechft.evaluate.data.clips import Clip, CropTable
 from speechft.evaluate.data.features import batch_samples, batches_within, clips_on_disk, vector_bytes
 from speechft.evaluate.data.folds import Fold, load_folds, pooled_clips
 from speechft.evaluate.engine import OWN_EVALUATION, resolve_device, resolve_recipe

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from speechft.conventions import SPLITS
+
 MARKER = ".speechft.json"
 """In every folder that a command made; hidden, and of no meaning to other programs."""
 SNAKEMAKE_STAMP = ".snakemake_timestamp"
@@ -22,7 +24,6 @@ ENCODER_FILES = (
     "training.csv",
 )
 _CARD_SENTENCE = "Everything is in `provenance.json`."
-_SPLITS = ("train", "dev", "test")
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def _older_corpus(folder: Path) -> Record | None:
     value = _json(folder / "corpus.json")
     if value is None or not isinstance(value.get("splits"), dict) or "content_sha256" not in value:
         return None
-    files = {"corpus.json", "trials.csv", "recordings.csv", *(f"{split}.jsonl.gz" for split in _SPLITS)}
+    files = {"corpus.json", "trials.csv", "recordings.csv", *(f"{split}.jsonl.gz" for split in SPLITS)}
     recipe = value.get("recipe")
     if isinstance(recipe, dict) and recipe.get("kind") == "mixtures":
         files |= {"turns.rttm", *(f"audio/{name}.flac" for name in _mixtures(folder / "turns.rttm"))}

@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from speechft.conventions import SAMPLE_RATE
 from speechft.corpora import num_samples_16k
 from speechft.corpora.rttm import Turn
 from speechft.errors import TaskError
 from speechft.tasks.base import Head, LabelSet, Metric, Task, positive_integer
 from speechft.tasks.heads import DiarizationHead, fit_frames, frame_mask
 
-SAMPLE_RATE = 16_000
 FRAME_SHIFT = 320
 """Samples between labels."""
 CHUNK_FRAMES = 2_000

@@ -9,10 +9,11 @@ from evaluate.test_frame_level_tasks import SMALL, annotated_splits
 from evaluate.tone_corpus import INTENT_OPTIONS, make_cut, make_splits, with_intents, write_splits
 from lhotse.supervision import AlignmentItem
 
+from speechft.conventions import SPLITS
 from speechft.encoders import load_encoder
 from speechft.errors import TaskError
 from speechft.evaluate import evaluate
-from speechft.evaluate.data.splits import SPLITS, load_splits
+from speechft.evaluate.data.splits import load_splits
 from speechft.tasks import get_task
 
 OPTIONS = {"asr": SMALL, "sf": SMALL, "ic": INTENT_OPTIONS, "pc": {"inventory": "corpus"}}

@@ -8,8 +8,8 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
+from speechft.conventions import SPLITS
 from speechft.corpora.phones import parse_phones
-from speechft.corpora.splits import SPLITS
 from speechft.corpora.utterances import Listing, Problem, Utterance
 from speechft.errors import CorpusError
 from speechft.files.csv_tables import printable, read_table, row_complaints

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
+from speechft.conventions import SPLITS
 from speechft.corpora.published import bad_line, listing, need_folder, read_lines
 from speechft.corpora.rttm import Turn, read_rttm
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
@@ -17,7 +18,6 @@ SOURCE = (
     "Make Libri2Mix (16 kHz, mode max, mix_both) with https://github.com/s3prl/LibriMix and describe it with its script for diarization; "
     "`path` is the folder with train/, dev/ and test/, each with wav.scp, segments, utt2spk and rttm."
 )
-SPLITS = ("train", "dev", "test")
 
 EXPECTED = tuple(
     Count(split, "utterances", number, f"{split}/wav.scp") for split, number in (("train", 13_900), ("dev", 3_000), ("test", 3_000))

@@ -13,12 +13,12 @@ import numpy as np
 import soundfile
 import soxr
 
-from speechft.corpora.audio import SAMPLING_RATE, samples_after_resampling
+from speechft.conventions import SAMPLE_RATE, SPLITS
+from speechft.corpora.audio import samples_after_resampling
 from speechft.corpora.audio_files import read_mono
 from speechft.corpora.inspection import RecordingFacts, inspect_all
 from speechft.corpora.readers.csv_corpus import LIST_OF_RECORDINGS
 from speechft.corpora.rttm import Turn, rttm_line
-from speechft.corpora.splits import SPLITS
 from speechft.corpora.utterances import Listing, Problem, Utterance
 from speechft.errors import CorpusError
 from speechft.files.atomic import write_text
@@ -86,7 +86,7 @@ def render_mixtures(recipe: CorpusRecipe, directory: Path) -> Listing:
             excess = math.ceil(200 * math.log10(peak)) / 10
             problems.append(Problem(parts[0].row, f"mixture {name!r} is {excess:g} dB beyond full scale; lower gain_db of its sources"))
         path = directory / AUDIO / f"{name}.flac"
-        soundfile.write(path, samples, SAMPLING_RATE, subtype="PCM_16")
+        soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16")
         turns = tuple(sorted(_turn(part, intact[part.path]) for part in parts))
         utterances.append(Utterance(parts[0].row, name, path, parts[0].split, turns=turns))
     write_text(directory / TURNS, "".join(rttm_line(turn) + "\n" for utterance in utterances for turn in utterance.turns))
@@ -180,9 +180,9 @@ def _mix(parts: Sequence[Source]) -> np.ndarray[Any, np.dtype[np.float64]]:
     placed = []
     for part in parts:
         samples, rate = read_mono(part.path)
-        if rate != SAMPLING_RATE:
-            samples = soxr.resample(samples, rate, SAMPLING_RATE, quality="HQ")
-        placed.append((round(part.offset * SAMPLING_RATE), part.gain * samples))
+        if rate != SAMPLE_RATE:
+            samples = soxr.resample(samples, rate, SAMPLE_RATE, quality="HQ")
+        placed.append((round(part.offset * SAMPLE_RATE), part.gain * samples))
     mixture = np.zeros(max(begin + len(samples) for begin, samples in placed))
     for begin, samples in placed:
         mixture[begin : begin + len(samples)] += samples
@@ -190,6 +190,6 @@ def _mix(parts: Sequence[Source]) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def _turn(source: Source, facts: RecordingFacts) -> Turn:
-    seconds = samples_after_resampling(facts.num_samples, facts.sampling_rate) / SAMPLING_RATE
+    seconds = samples_after_resampling(facts.num_samples, facts.sampling_rate) / SAMPLE_RATE
     end = seconds if source.end is None else min(source.end, seconds)
     return Turn(source.mixture, round(source.offset + source.start, 4), round(end - source.start, 4), source.speaker)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from speechft.conventions import SPLITS
 from speechft.corpora.published import bad_line, listing, need_folder, read_lines
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
 from speechft.recipes.corpora import TedLium3
@@ -15,7 +16,6 @@ SOURCE = (
     "Get TEDLIUM_release-3.tgz from https://www.openslr.org/51; `path` is the folder TEDLIUM_release-3 that it makes, with "
     "legacy/{train,dev,test}/{sph,stm}."
 )
-SPLITS = ("train", "dev", "test")
 
 EXPECTED = (
     *(Count(split, "recordings", number, f"legacy/{split}/sph") for split, number in (("train", 2_351), ("dev", 8), ("test", 11))),

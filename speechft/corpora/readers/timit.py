@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lhotse.recipes.timit import get_speakers
 
+from speechft.conventions import SAMPLE_RATE
 from speechft.corpora.phones import Phone
 from speechft.corpora.published import bad_line, listing, need_folder, read_lines
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
@@ -19,7 +20,6 @@ SOURCE = (
     "Order TIMIT (LDC93S1) at https://catalog.ldc.upenn.edu/LDC93S1; `path` is the folder that holds TRAIN and TEST, in which there are "
     "dialects (DR1), speakers (FCJF0) and for each sentence .WAV, .TXT and .PHN. Upper or lower case is the same."
 )
-RATE = 16_000
 
 EXPECTED = tuple(
     Count(split, what, number, where)
@@ -76,7 +76,7 @@ def _phones(path: Path) -> tuple[tuple[Phone, ...], list[Problem]]:
         if len(fields) != 3 or not fields[0].isdigit() or not fields[1].isdigit() or fields[2] not in TIMIT_61:
             problems.append(bad_line(path, number, f"{line.strip()!r} is not `start end phone` with one of the 61 phones"))
             continue
-        start, end = int(fields[0]) / RATE, int(fields[1]) / RATE
+        start, end = int(fields[0]) / SAMPLE_RATE, int(fields[1]) / SAMPLE_RATE
         if end <= start or (phones and start < phones[-1][2]):
             problems.append(bad_line(path, number, f"{line.strip()!r} ends before it starts, or starts before the phone before it ends"))
         phones.append((fields[2], start, end))

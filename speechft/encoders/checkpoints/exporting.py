@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from speechft.conventions import SAMPLE_RATE
 from speechft.encoders.checkpoints.names import NameMap
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
 from speechft.encoders.directory.layout import FILES, copy_configuration, load_backbone, read_pretraining_only, read_source_config
@@ -106,7 +107,7 @@ def _complete_source(source: dict[str, Any], config: Any, tensors: Mapping[str, 
     if family == "hubert":
         # fairseq's default refers to the task; only pre-training uses the rate of the labels.
         model_cfg.setdefault("label_rate", task_cfg.get("label_rate", 50.0))
-    task_cfg.setdefault("sample_rate", 16_000)
+    task_cfg.setdefault("sample_rate", SAMPLE_RATE)
     task_cfg.setdefault("normalize", bool(config.speechft_normalize))
     dictionaries = source.get("dictionaries") or []
     if family == "hubert" and not dictionaries and "label_embs_concat" in tensors:

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from speechft.conventions import SAMPLE_RATE
 from speechft.encoders.checkpoints.source_config import check_source_config
 from speechft.encoders.directory.limits import check_names, check_supported, without_remote_code
 from speechft.encoders.directory.model_card import write_model_card
@@ -328,7 +329,7 @@ def _preprocessor(config: Any) -> dict[str, Any]:
     return {
         "feature_extractor_type": "Wav2Vec2FeatureExtractor",
         "feature_size": 1,
-        "sampling_rate": 16_000,
+        "sampling_rate": SAMPLE_RATE,
         "padding_side": "right",
         "padding_value": 0.0,
         "do_normalize": bool(getattr(config, "speechft_normalize", False)),

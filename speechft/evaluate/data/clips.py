@@ -12,8 +12,6 @@ from torch import Generator, Tensor
 
 from speechft.corpora import load_audio
 
-SAMPLE_RATE = 16_000
-
 
 @dataclass(frozen=True)
 class Clip:

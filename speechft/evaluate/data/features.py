@@ -17,9 +17,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from speechft.conventions import SAMPLE_RATE
 from speechft.encoders import Encoder
 from speechft.errors import CheckpointError
-from speechft.evaluate.data.clips import SAMPLE_RATE, Clip, CropTable
+from speechft.evaluate.data.clips import Clip, CropTable
 from speechft.evaluate.data.sampling import length_batches
 from speechft.files.atomic import atomic_file
 from speechft.recipes.values import FeaturePrecision

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from speechft.conventions import SPLITS
 from speechft.corpora.trials import Trial
-from speechft.evaluate.data.splits import SPLITS, check_targets, need_splits, refuse_folds, split_titles
+from speechft.evaluate.data.splits import check_targets, need_splits, refuse_folds, split_titles
 from speechft.evaluate.engine import OWN_EVALUATION
 from speechft.tasks.base import Task
 

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from speechft.conventions import SAMPLE_RATE, SPLITS
 from speechft.corpora import load_split, num_samples_16k
 from speechft.encoders import Encoder
 from speechft.errors import CorpusError, TaskError
-from speechft.evaluate.data.clips import SAMPLE_RATE, Clip, CropTable, crop_start
+from speechft.evaluate.data.clips import Clip, CropTable, crop_start
 from speechft.recipes.evaluation import CropDraws
 from speechft.tasks.base import LabelSet, Task, listing
 
-SPLITS = ("train", "dev", "test")
 TOO_SHORT = "shorter than one frame"
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor
 from tqdm import tqdm
 
+from speechft.conventions import SAMPLE_RATE
 from speechft.errors import TrainingError
 from speechft.evaluate.data.clips import crop_generator
 from speechft.evaluate.data.sampling import balanced, balanced_weights, bucketed, fixed_buckets, length_batches, shuffled, windows
@@ -21,7 +22,7 @@ from speechft.tasks.base import Metric, Task
 
 logger = logging.getLogger(__name__)
 
-SCORING_SAMPLES = 60 * 16_000
+SCORING_SAMPLES = 60 * SAMPLE_RATE
 SCORING_CLIPS = 1024
 
 

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from speechft.conventions import SAMPLE_RATE, SPLITS
 from speechft.corpora import load_split, num_samples_16k
 from speechft.corpora.rttm import Turn
 from speechft.corpora.trials import Trial
@@ -25,7 +26,7 @@ from speechft.evaluate.data.clips import Clip
 from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder
 from speechft.evaluate.data.folds import Fold
 from speechft.evaluate.data.sampling import shuffled
-from speechft.evaluate.data.splits import SPLITS, Split, manifest_hash, need_splits
+from speechft.evaluate.data.splits import Split, manifest_hash, need_splits
 from speechft.evaluate.probes.bank import Batch
 from speechft.evaluate.probes.heads import (
     HeadTraining,
@@ -44,7 +45,7 @@ from speechft.evaluate.protocols.der import diarization_errors
 from speechft.recipes.evaluation import EvaluationRecipe
 from speechft.tasks.base import Task, listing
 from speechft.tasks.heads import fit_frames
-from speechft.tasks.sd import FRAME_SHIFT, SAMPLE_RATE, SpeakerDiarization, chunk_bounds, frame_labels
+from speechft.tasks.sd import FRAME_SHIFT, SpeakerDiarization, chunk_bounds, frame_labels
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
 MEDIANS = (1, 11)

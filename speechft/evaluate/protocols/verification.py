@@ -17,17 +17,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from speechft.conventions import SAMPLE_RATE, SPLITS
 from speechft.corpora import load_split, split_names
 from speechft.corpora.trials import Trial, read_trials, trials_by_split, trials_path
 from speechft.corpora.unchanged import check_content
 from speechft.encoders import Encoder
 from speechft.errors import CorpusError, TaskError
-from speechft.evaluate.data.clips import SAMPLE_RATE, CropTable, crop_generator
+from speechft.evaluate.data.clips import CropTable, crop_generator
 from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder
 from speechft.evaluate.data.folds import Fold
 from speechft.evaluate.data.sampling import shuffled
 from speechft.evaluate.data.silence import Silence
-from speechft.evaluate.data.splits import SPLITS, Split, check_targets, manifest_hash, need_splits, split_titles
+from speechft.evaluate.data.splits import Split, check_targets, manifest_hash, need_splits, split_titles
 from speechft.evaluate.probes.bank import Batch
 from speechft.evaluate.probes.heads import (
     HeadTraining,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from speechft.conventions import SAMPLE_RATE
 from speechft.corpora.readers.crema_d import CLASSES, WITHOUT_SOUND
 from speechft.rehearsal.stand_ins.layout import Layout
 from speechft.rehearsal.stand_ins.sizes import SIZES
-from speechft.rehearsal.stand_ins.speech import RATE, MiniSpeech
+from speechft.rehearsal.stand_ins.speech import MiniSpeech
 
 ACTORS = range(1001, 1092)
 SHORT_NAME = "1040_ITH_SAD_X"
@@ -38,7 +39,7 @@ def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
                     )
                     number += 1
     layout.audio(f"AudioWAV/{SHORT_NAME}.wav", speech.samples(recordings[number]))
-    layout.audio(f"AudioWAV/{WITHOUT_SOUND}.wav", np.zeros(RATE))
+    layout.audio(f"AudioWAV/{WITHOUT_SOUND}.wav", np.zeros(SAMPLE_RATE))
     layout.text(
         "VideoDemographics.csv",
         '"ActorID","Age","Sex","Race","Ethnicity"',

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from speechft.rehearsal.stand_ins.speech import RATE, Samples
+from speechft.conventions import SAMPLE_RATE
+from speechft.rehearsal.stand_ins.speech import Samples
 
 _SPHERE_HEADER_BYTES = 1024
 # AppleDouble: magic number, version, and the name of the file system that it was written for.
@@ -22,14 +23,14 @@ class Layout:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def audio(self, name: str, samples: Samples, rate: int = RATE) -> None:
+    def audio(self, name: str, samples: Samples, rate: int = SAMPLE_RATE) -> None:
         """A recording of 16 bits; its suffix says the container."""
         soundfile.write(self._place(name), samples, rate, subtype="PCM_16")
 
     def sphere(self, name: str, samples: Samples, **fields: str | int) -> None:
         """A recording with a header of NIST SPHERE, in which `fields` come first, little-endian as the corpora have it."""
         whole = np.round(np.clip(samples, -1, 1) * 32_767).astype("<i2")
-        entries: dict[str, str | int] = {**fields, "channel_count": 1, "sample_count": len(whole), "sample_rate": RATE}
+        entries: dict[str, str | int] = {**fields, "channel_count": 1, "sample_count": len(whole), "sample_rate": SAMPLE_RATE}
         entries |= {"sample_n_bytes": 2, "sample_byte_format": "01", "sample_sig_bits": 16}
         lines = ["NIST_1A", f"{_SPHERE_HEADER_BYTES:7}", *(_sphere_field(*entry) for entry in entries.items()), "end_head"]
         header = "".join(f"{line}\n" for line in lines).encode("ascii")

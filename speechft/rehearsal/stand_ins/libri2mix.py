@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from speechft.corpora.readers.libri2mix import SPLITS
+from speechft.conventions import SAMPLE_RATE, SPLITS
 from speechft.corpora.rttm import Turn, rttm_line
 from speechft.rehearsal.stand_ins.layout import Layout
 from speechft.rehearsal.stand_ins.sizes import SIZES
-from speechft.rehearsal.stand_ins.speech import RATE, MiniSpeech, Samples
+from speechft.rehearsal.stand_ins.speech import MiniSpeech, Samples
 
 _PARTS = {"train": "train-100", "dev": "dev", "test": "test"}
 _NOISE = 10 ** (-50 / 20)
@@ -38,7 +38,7 @@ def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
             audio = f"Libri2Mix/wav16k/max/{_PARTS[split]}/mix_both/{name}.wav"
             layout.audio(audio, samples)
             files["wav.scp"].append(f"{name} {audio}")
-            files["reco2dur"].append(f"{name} {len(samples) / RATE:.2f}")
+            files["reco2dur"].append(f"{name} {len(samples) / SAMPLE_RATE:.2f}")
             files["rttm"] += map(rttm_line, turns)
             for turn in turns:
                 # The name of a segment has no speaker in it, so that equal times leave one segment, of the last speaker.
@@ -58,11 +58,11 @@ def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
 
 def _mix(speech: MiniSpeech, name: str, parts: list[dict[str, str]], numbers: dict[str, str], together: bool) -> tuple[Samples, list[Turn]]:
     """The mixture and its turns; with `together` both speakers talk from its start to its end."""
-    placed = [(round(float(part["offset"]) * RATE), _loud(speech, part)) for part in parts]
+    placed = [(round(float(part["offset"]) * SAMPLE_RATE), _loud(speech, part)) for part in parts]
     if together:
         length = min(len(samples) for _, samples in placed)
         placed = [(0, samples[:length]) for _, samples in placed]
-        times = [(0.0, length // (RATE // 100) / 100)] * len(parts)
+        times = [(0.0, length // (SAMPLE_RATE // 100) / 100)] * len(parts)
     else:
         times = [(float(part["offset"]) + float(part["start"]), float(part["end"]) - float(part["start"])) for part in parts]
     mixture = np.zeros(max(begin + len(samples) for begin, samples in placed))

@@ -12,9 +12,9 @@ import numpy as np
 import soundfile
 import soxr
 
+from speechft.conventions import SAMPLE_RATE
 from speechft.errors import CorpusError, missing_file
 
-RATE = 16_000
 Samples = np.ndarray[Any, np.dtype[np.float64]]
 Item = TypeVar("Item")
 _REMEDY = "Stand-ins are made of the folder mini/speech of the repository; name it."
@@ -74,7 +74,7 @@ class MiniSpeech:
         ]
         return spread(found, number, lambda recording: recording.speaker)
 
-    def samples(self, recording: Recording, rate: int = RATE) -> Samples:
+    def samples(self, recording: Recording, rate: int = SAMPLE_RATE) -> Samples:
         """The waveform (samples,), resampled to `rate` Hz."""
         samples, original = soundfile.read(self.folder / recording.path, dtype="float64")
         resampled: Samples = samples if rate == original else soxr.resample(samples, original, rate, quality="HQ")

@@ -7,10 +7,11 @@ from itertools import count
 
 import numpy as np
 
+from speechft.conventions import SAMPLE_RATE
 from speechft.corpora.readers.speech_commands import NOISE, TEST, TRAINING
 from speechft.rehearsal.stand_ins.layout import Layout
 from speechft.rehearsal.stand_ins.sizes import SIZES
-from speechft.rehearsal.stand_ins.speech import RATE, MiniSpeech, Recording, spread
+from speechft.rehearsal.stand_ins.speech import MiniSpeech, Recording, spread
 from speechft.tasks.ks import SILENCE, SUPERB_CLASSES, UNKNOWN, speech_commands_split
 
 _NOISES = ("doing_the_dishes", "dude_miaowing", "exercise_bike", "pink_noise", "running_tap", "white_noise")
@@ -58,7 +59,7 @@ def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
     layout.text(f"{TRAINING}/validation_list.txt", *lists["dev"])
     layout.text(f"{TRAINING}/testing_list.txt", *lists["discarded"])
     for name, noise in zip(_NOISES, _recordings(speech, SILENCE, "train", len(_NOISES)), strict=True):
-        layout.audio(f"{TRAINING}/{NOISE}/{name}.wav", np.resize(speech.samples(noise), sizes["noise seconds"] * RATE))
+        layout.audio(f"{TRAINING}/{NOISE}/{name}.wav", np.resize(speech.samples(noise), sizes["noise seconds"] * SAMPLE_RATE))
     layout.text(f"{TRAINING}/{NOISE}/README.md", "Noise.")
     return {}
 

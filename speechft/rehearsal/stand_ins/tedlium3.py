@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from speechft.conventions import SAMPLE_RATE
 from speechft.rehearsal.stand_ins.layout import Layout
 from speechft.rehearsal.stand_ins.sizes import SIZES
-from speechft.rehearsal.stand_ins.speech import RATE, MiniSpeech, Recording, Samples
+from speechft.rehearsal.stand_ins.speech import MiniSpeech, Recording, Samples
 
 _TALKS = {
     "train": ("911Mothers_2010W", "AaronHuey_2010X", "AdamSadowsky_2010X", "AdoraSvitak_2010"),
@@ -44,13 +45,13 @@ def _talk(speech: MiniSpeech, talk: str, members: list[Recording], gap: str) -> 
 
     def add(samples: Samples) -> tuple[float, float]:
         nonlocal clock
-        begin, clock = clock, clock + len(samples) / RATE
+        begin, clock = clock, clock + len(samples) / SAMPLE_RATE
         parts.append(samples)
         return begin, clock
 
     for place, recording in enumerate(members):
         if place in (0, 2):
-            begin, end = add(_NOISE * random.standard_normal(round(_GAP_SECONDS * RATE)))
+            begin, end = add(_NOISE * random.standard_normal(round(_GAP_SECONDS * SAMPLE_RATE)))
             if gap:
                 lines.append(f"{talk} 1 {gap} {begin:.2f} {end:.2f} <o,f0,> {_IGNORED}")
         words = recording.text.lower().split()

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import cycle
 
+from speechft.conventions import SAMPLE_RATE
 from speechft.corpora.phones import Phone, parse_phones
 from speechft.rehearsal.stand_ins.layout import Layout
 from speechft.rehearsal.stand_ins.sizes import SIZES
-from speechft.rehearsal.stand_ins.speech import RATE, MiniSpeech, Recording, Samples
+from speechft.rehearsal.stand_ins.speech import MiniSpeech, Recording, Samples
 
 # Split -> folders of speakers: of TEST, dev and core test, and one that is in neither.
 _SPEAKERS = {
@@ -98,7 +99,7 @@ def _segments(
     last = 0
     for phone, start, end in phones:
         # The last phone may end after its recording, and TIMIT begins and ends with silence.
-        first, past = max(round(start * RATE), last, _SHORTEST_EDGE), min(round(end * RATE), length - _SHORTEST_EDGE)
+        first, past = max(round(start * SAMPLE_RATE), last, _SHORTEST_EDGE), min(round(end * SAMPLE_RATE), length - _SHORTEST_EDGE)
         if past - first < 2:
             continue
         if first > last:
