@@ -97,6 +97,12 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> str:
+    """Text for a name that is not among the `known` ones of its kind, with the closest match."""
+    known = list(known)
+    return f"There is no {kind} {name!r}.{nearest(str(name), known)} There are {', '.join(known) or 'none'}."
+
+
 def missing_file(path: str | Path, purpose: str, remedy: str) -> str:
     """Text for the commonest mistake: `path`, needed for `purpose`, is not there; `remedy` is one sentence."""
     return f"{path}: no such file, needed {purpose}. {remedy}"

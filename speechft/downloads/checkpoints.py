@@ -7,7 +7,7 @@ from pathlib import Path
 
 from speechft.downloads.tables import PATTERNS, PublicFile, default_table, public_file, read_table
 from speechft.encoders.families import LEARNED_FAMILIES
-from speechft.errors import ConfigError, nearest
+from speechft.errors import ConfigError, unknown_name
 
 TABLE = Path("config/encoders.tsv")
 FOLDER = Path("checkpoints")
@@ -47,5 +47,5 @@ def public_checkpoint(name: str, table: str | Path | None = None) -> PublicCheck
     """
     rows = public_checkpoints(table)
     if name not in rows:
-        raise ConfigError(f"There is no public checkpoint {name!r}.{nearest(name, rows)} In {TABLE}: {', '.join(rows)}.")
+        raise ConfigError(unknown_name(f"public checkpoint in {TABLE}", name, rows))
     return rows[name]

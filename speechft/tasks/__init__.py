@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from speechft.errors import TaskError, nearest
+from speechft.errors import TaskError, unknown_name
 
 if TYPE_CHECKING:
     from speechft.tasks.base import Task
@@ -36,7 +36,7 @@ def get_task(name: str, **options: object) -> Task:
     from importlib import import_module
 
     if name not in _TASKS:
-        raise TaskError(f"There is no task {name!r}.{nearest(name, TASK_NAMES)} Tasks: {', '.join(TASK_NAMES)}.")
+        raise TaskError(unknown_name("task", name, TASK_NAMES))
     module, class_name = _TASKS[name]
     task_class = getattr(import_module(module), class_name)
     try:

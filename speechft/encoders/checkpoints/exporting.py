@@ -15,7 +15,7 @@ from speechft.encoders.checkpoints.names import NameMap
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
 from speechft.encoders.directory.layout import FILES, copy_configuration, load_backbone, read_pretraining_only, read_source_config
 from speechft.encoders.families import fairseq_config, nothing_learnt
-from speechft.errors import CheckpointError, nearest
+from speechft.errors import CheckpointError, unknown_name
 from speechft.files.atomic import atomic_directory, atomic_file, scratch_directory
 from speechft.files.output_kinds import EXPORT, PROGRAM
 from speechft.files.outputs import check_file, check_folder
@@ -40,9 +40,7 @@ def export_checkpoint(model_dir: str | Path, out: str | Path, format: str = "fai
             tensors do not allow.
     """
     if format not in EXPORT_FORMATS:
-        raise CheckpointError(
-            f"There is no export format {format!r}.{nearest(format, EXPORT_FORMATS)} Formats: {', '.join(EXPORT_FORMATS)}."
-        )
+        raise CheckpointError(unknown_name("export format", format, EXPORT_FORMATS))
     with encoder_directory(model_dir) as found:
         if format == "transformers":
             check_folder(out, "export", [model_dir])

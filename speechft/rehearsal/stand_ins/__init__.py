@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from speechft.errors import CorpusError, nearest
+from speechft.errors import CorpusError, unknown_name
 from speechft.files.atomic import atomic_directory
 from speechft.rehearsal.stand_ins import (
     aishell,
@@ -67,7 +67,7 @@ def build_stand_in(kind: str, folder: Path, speech: Path) -> dict[str, Path | tu
         CorpusError: there is no such kind, or no such speech.
     """
     if kind not in BUILDERS:
-        raise CorpusError(f"There is no stand-in of {kind!r}.{nearest(kind, BUILDERS)} Kinds: {', '.join(BUILDERS)}.")
+        raise CorpusError(unknown_name("stand-in of", kind, BUILDERS))
     source = MiniSpeech(speech)
     with atomic_directory(folder, "rehearsal") as directory:
         names = BUILDERS[kind](Layout(directory), source)
