@@ -1,6 +1,6 @@
 """What an experiment asks of its corpora, compared with what their lists give: splits, folds, columns, classes, words, trials.
 
-The rules are those of evaluation and of stage 1 themselves (`check_evaluation`, `check_stage1`), asked before any job runs.
+The rules are those of evaluation and of stage 1 themselves (`check` of its protocol, `check_stage1`), asked before any job runs.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from speechft.corpora.checking import CorpusCheck, Listed, check_corpus, check_u
 from speechft.corpora.trials import Trial
 from speechft.downloads.lexicons import lexicon_files, will_be_fetched
 from speechft.errors import SpeechFTError
-from speechft.evaluate.data.lists import check_evaluation
 from speechft.evaluate.data.splits import need_splits
+from speechft.evaluate.protocols import protocol_of
 from speechft.experiment.encoders import PretrainedHere
 from speechft.experiment.methods import TrainedMethod
 from speechft.experiment.schema import Experiment
@@ -100,7 +100,8 @@ def _evaluated(experiment: Experiment, task: str) -> Callable[[Cuts, Sequence[Tr
         if _awaits_lexicons(task, options):
             need_splits(cuts, SPLITS)
         else:
-            check_evaluation(get_task(task, **options), cuts, trials)
+            evaluated = get_task(task, **options)
+            protocol_of(evaluated).check(evaluated, cuts, trials)
 
     return check
 

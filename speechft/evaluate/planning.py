@@ -16,12 +16,20 @@ from speechft.encoders import Encoder
 from speechft.encoders.directory.layout import empty_backbone, read_config
 from speechft.evaluate.data.clips import Clip, CropTable
 from speechft.evaluate.data.features import batch_samples, batches_within, clips_on_disk, vector_bytes
-from speechft.evaluate.data.folds import Fold, load_folds, pooled_clips
-from speechft.evaluate.engine import OWN_EVALUATION, resolve_device, resolve_recipe
+from speechft.evaluate.data.folds import Fold, pooled_clips
+from speechft.evaluate.engine import resolve_device, resolve_recipe
 from speechft.evaluate.probes.bank import Probe, Setting, new_head
+from speechft.evaluate.probes.batches import (
+    Request,
+    all_rows,
+    dev_rows,
+    evaluations,
+    scoring_batches,
+    training_batches,
+    training_order,
+)
 from speechft.evaluate.probes.checkpoints import training_bytes
-from speechft.evaluate.probes.heads import Request, evaluations
-from speechft.evaluate.probes.training import all_rows, dev_rows, scoring_batches, training_batches, training_order
+from speechft.evaluate.protocols import OWN_EVALUATION, protocol_of
 from speechft.recipes.evaluation import EvaluationRecipe
 from speechft.tasks import get_task
 from speechft.tasks.base import Task
@@ -102,11 +110,7 @@ def plan_evaluation(
     found_task = get_task(task, **found_recipe.task_options) if isinstance(task, str) else task
     encoder = Encoder(empty_backbone(read_config(Path(model_dir))))
     own = OWN_EVALUATION.get(found_task.name)
-    if own is None:
-        folds = load_folds(found_task, manifests, encoder, found_recipe.crop_draws)
-    else:
-        work = None if work_dir is None else Path(work_dir)
-        folds = [own.load(found_task, manifests, encoder, found_recipe, work, measure=False)]
+    folds = protocol_of(found_task).load(found_task, manifests, encoder, found_recipe, None if work_dir is None else Path(work_dir), False)
     cost = _Cost(encoder, found_recipe, batch_samples(resolve_device(device)))
     parameters = 0
     if own is not None:

@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from speechft.corpora import load_audio, num_samples_16k
 from speechft.errors import AudioError
 from speechft.evaluate.data.clips import Clip
-from speechft.files.atomic import atomic_file
+from speechft.evaluate.data.kept import read_tensor, write_tensor
 from speechft.files.hashes import sha256_json
 from speechft.tasks.asv import LEVEL_SAMPLES, SILENCE_LEVEL, SILENCE_SAMPLES, without_silence
 
@@ -72,13 +70,10 @@ class Silence:
 
     def _known(self, cuts: Sequence[Any], sha256: str) -> list[int] | None:
         path = self._path(sha256)
-        if path is None or not path.is_file():
+        found = None if path is None else read_tensor(path, "samples")
+        if found is None:
             return None
-        try:
-            lengths: list[int] = load_file(path)["samples"].tolist()
-        except (SafetensorError, KeyError, OSError) as error:
-            logger.warning("%s: damaged lengths (%s), measured again", path, error)
-            return None
+        lengths: list[int] = found.tolist()
         if len(lengths) == len(cuts) and all(0 <= length <= num_samples_16k(cut) for length, cut in zip(lengths, cuts, strict=True)):
             return lengths
         logger.warning("%s: these are not the lengths of the corpus, measured again", path)
@@ -89,8 +84,7 @@ class Silence:
             measured = pool.map(lambda cut: len(without_silence(load_audio(cut), self.gain)), cuts)
             lengths = list(tqdm(measured, total=len(cuts), desc=f"silence in {name}", unit="file", disable=None))
         if (path := self._path(sha256)) is not None:
-            with atomic_file(path) as temporary:
-                save_file({"samples": torch.tensor(lengths, dtype=torch.int64)}, temporary)
+            write_tensor(path, "samples", torch.tensor(lengths, dtype=torch.int64))
         return lengths
 
     def _path(self, sha256: str) -> Path | None:
