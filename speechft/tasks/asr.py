@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from speechft.errors import TaskError
-from speechft.tasks.base import LabelSet, Metric, positive_integer
+from speechft.tasks.base import LabelSet, Metric, check_choice, check_positive
 from speechft.tasks.classification import supervision
+from speechft.tasks.ctc import RecurrentCTCTask
 from speechft.tasks.metrics import edit_distance
 from speechft.tasks.pieces import Pieces, train_pieces
-from speechft.tasks.recurrent import RecurrentCTCTask
 from speechft.tasks.spelling import SPELLINGS, Spelling
 
 WORD_ERRORS = Metric("ASR", "word error rate", higher_is_better=False)
@@ -54,29 +54,23 @@ class SpeechRecognition(RecurrentCTCTask):
         pieces: int = 500,
     ) -> None:
         super().__init__(projected, hidden, layers, dropout, spec_augment)
-        if spelling not in (*SPELLINGS, *LEARNT):
-            raise TaskError(f"asr: spelling={spelling!r} is unknown. Allowed: {', '.join((*SPELLINGS, *LEARNT))}.")
-        if selection not in ("wer", "cer"):
-            raise TaskError(f"asr: selection={selection!r} is unknown. Allowed: wer, cer.")
+        check_choice(self.name, "spelling", spelling, (*SPELLINGS, *LEARNT))
+        check_choice(self.name, "selection", selection, ("wer", "cer"))
+        check_positive(self.name, pieces=pieces)
         self.spelling_name, self.spelling = spelling, SPELLINGS.get(spelling)
-        self.pieces = positive_integer(self.name, "pieces", pieces)
-        self.selection = selection
+        self.pieces, self.selection = pieces, selection
 
     @property
     def dev_metrics(self) -> tuple[Metric, ...]:
         """Words and letters; the one of the option `selection` first."""
         return (WORD_ERRORS, LETTER_ERRORS) if self.selection == "wer" else (LETTER_ERRORS, WORD_ERRORS)
 
-    def spelling_of(self, labels: LabelSet) -> Spelling | Pieces:
+    def spelling_of(self, labels: LabelSet) -> Spelling:
         """The vocabulary of `labels`, with what it takes to write and read it."""
         return self.spelling or Pieces(labels.extra["model"])
 
     def label_set(self, train_cuts: Iterable[Any]) -> LabelSet:
-        """The 32 symbols of the spelling, whatever the training data; or those that are learnt from their transcripts.
-
-        Raises:
-            TaskError: symbols are to be learnt, and there are no transcripts.
-        """
+        """The 32 symbols of the spelling, whatever the training data; or those that are learnt from its transcripts."""
         if self.spelling is not None:
             return LabelSet(self.spelling.vocabulary, {"spelling": self.spelling_name})
         kind: Literal["characters", "unigram"] = "characters" if self.spelling_name == "characters" else "unigram"
@@ -84,11 +78,7 @@ class SpeechRecognition(RecurrentCTCTask):
         return LabelSet(Pieces(model).vocabulary, {"spelling": self.spelling_name, "model": model})
 
     def target(self, cut: Any, labels: LabelSet) -> Tensor:
-        """Symbol indices of the transcript, int64 (U,).
-
-        Raises:
-            TaskError: the transcript is empty, or normalisation leaves nothing of it.
-        """
+        """Symbol indices of the transcript, int64 (U,)."""
         text = supervision(cut).text or ""
         symbols = self.spelling_of(labels).encode(text)
         if not symbols:

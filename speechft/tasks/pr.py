@@ -52,12 +52,10 @@ class PhonemeRecognition(CTCTask):
         return LabelSet(PHONEME_VOCABULARY, {"lexicon": lexicon_hashes(self.lexicon_sources)})
 
     def target(self, cut: Any, labels: LabelSet) -> Tensor:  # noqa: ARG002
-        """Symbol indices of the transcript, int64 (U,), the last one `<eos>`.
-
-        Raises:
-            TaskError: the transcript is empty or has words that no lexicon has.
-        """
-        words = self._words(cut)
+        """Symbol indices of the transcript, int64 (U,), the last one `<eos>`."""
+        words = (supervision(cut).text or "").upper().split()
+        if not words:
+            raise TaskError(f"{cut.id}: has an empty transcript. Fill the corpus' text column or leave the recording out.")
         unknown = [word for word in dict.fromkeys(words) if word not in self.lexicon]
         if unknown:
             raise TaskError(f"{cut.id}: not in the lexicons {', '.join(self.lexicon_sources)}: {', '.join(unknown)}.")
@@ -73,12 +71,6 @@ class PhonemeRecognition(CTCTask):
         missing = missing_words(self.lexicon, self.lexicon_sources, transcripts)
         if missing is not None:
             raise TaskError(listing(f"{self.name}: {missing.sentence}", missing.examples(_EXAMPLES), limit=_EXAMPLES + 1))
-
-    def _words(self, cut: Any) -> list[str]:
-        words = (supervision(cut).text or "").upper().split()
-        if not words:
-            raise TaskError(f"{cut.id}: has an empty transcript. Fill the corpus' text column or leave the recording out.")
-        return words
 
     def build_head(self, feature_dim: int, labels: LabelSet) -> Head:
         """Linear(D, 256), Linear(256, 74) on every frame."""

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from speechft.errors import TaskError, missing_file
 from speechft.files.text import on_disk, read_names
-from speechft.tasks.base import LabelSet, Metric, listing
+from speechft.tasks.base import LabelSet, Metric, collect
 from speechft.tasks.classification import custom_label, supervision
+from speechft.tasks.ctc import RecurrentCTCTask
 from speechft.tasks.metrics import ctc_collapse
-from speechft.tasks.recurrent import RecurrentCTCTask
 from speechft.tasks.slots import OUTSIDE, slot_symbols, slot_type_f1, slot_value_errors, slot_values
 from speechft.tasks.vocabularies import BLANK_INDEX, EOS_INDEX, UNKNOWN, slot_filling_vocabulary
 
@@ -64,26 +64,15 @@ class SlotFilling(RecurrentCTCTask):
         return LabelSet(slot_filling_vocabulary(types), {"slot_types": list(types)})
 
     def _types_of(self, cuts: Iterable[Any]) -> list[str]:
-        words: Counter[str] = Counter()
-        problems = []
-        for cut in cuts:
-            try:
-                words.update(_words_and_slots(cut)[1])
-            except TaskError as error:
-                problems.append(str(error))
-        if problems:
-            raise TaskError(listing(f"The train split: {len(problems)} utterance(s) have no slots that task 'sf' could read.", problems))
+        slots = collect(cuts, lambda cut: _words_and_slots(cut)[1], "The train split", "have no slots that task 'sf' could read.")
+        words = Counter(slot_type for types in slots for slot_type in types)
         del words[OUTSIDE]
         if not words:
             raise TaskError("Task 'sf' needs slots: every word of the train split is labelled 'O'.")
         return sorted(words, key=lambda slot_type: (-words[slot_type], slot_type))
 
     def target(self, cut: Any, labels: LabelSet) -> Tensor:
-        """Symbol indices of words and slots, int64 (U,); ends with `<eos>` unless the last word is punctuation.
-
-        Raises:
-            TaskError: text and label differ in their number of words, or a slot type is not in `labels`.
-        """
+        """Symbol indices of words and slots, int64 (U,); ends with `<eos>` unless the last word is punctuation."""
         words, slots = _words_and_slots(cut)
         known = labels.extra["slot_types"]
         unknown = sorted(set(slots) - {OUTSIDE, *known})

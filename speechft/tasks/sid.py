@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from speechft.errors import TaskError
-from speechft.tasks.base import Metric
+from speechft.tasks.base import Metric, check_choice
 from speechft.tasks.classification import UtteranceClassification, custom_label, supervision
 
 
@@ -23,8 +23,7 @@ class SpeakerIdentification(UtteranceClassification):
     train_crop_seconds = 8.0
 
     def __init__(self, source: Literal["speaker", "label"] = "speaker") -> None:
-        if source not in ("speaker", "label"):
-            raise TaskError(f"sid: source={source!r} is unknown. Allowed: speaker, label.")
+        check_choice(self.name, "source", source, ("speaker", "label"))
         self.source = source
 
     def class_name(self, cut: Any) -> str:
