@@ -6,22 +6,20 @@ import numpy as np
 
 from speechft.conventions import SAMPLE_RATE, SPLITS
 from speechft.corpora.rttm import Turn, rttm_line
-from speechft.rehearsal.stand_ins.layout import Layout
-from speechft.rehearsal.stand_ins.sizes import SIZES
-from speechft.rehearsal.stand_ins.speech import MiniSpeech, Samples
+from speechft.rehearsal.stand_ins.base import SIZES, Layout, MiniSpeech, Samples
 
 _PARTS = {"train": "train-100", "dev": "dev", "test": "test"}
 _NOISE = 10 ** (-50 / 20)
 
 
-def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
+def build(layout: Layout) -> None:
     """Mixtures that the mini speech defines, noise on top; in the first of a split both speakers have the same times.
 
     One of each split has three turns, the others two.
     """
-    voices = list(dict.fromkeys(recording.speaker for recording in speech.recordings))
+    voices = list(dict.fromkeys(recording.speaker for recording in layout.speech.recordings))
     numbers = {voice: str(100 + 7 * place) for place, voice in enumerate(voices)}
-    rows = speech.table("mixtures.csv")
+    rows = layout.speech.table("mixtures.csv")
     for split in SPLITS:
         sources: dict[str, list[dict[str, str]]] = {}
         for row in rows:
@@ -34,7 +32,7 @@ def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
         segments: dict[str, str] = {}
         for place, parts in enumerate(chosen):
             name = "_".join(f"{numbers[part['speaker']]}-{1000 + place}-{number:04}" for number, part in enumerate(parts[:2]))
-            samples, turns = _mix(speech, name, parts, numbers, together=place == 0)
+            samples, turns = _mix(layout.speech, name, parts, numbers, together=place == 0)
             audio = f"Libri2Mix/wav16k/max/{_PARTS[split]}/mix_both/{name}.wav"
             layout.audio(audio, samples)
             files["wav.scp"].append(f"{name} {audio}")
@@ -53,7 +51,6 @@ def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
         for segment, speaker in owners.items():
             of_speaker.setdefault(speaker, []).append(segment)
         layout.text(f"{split}/spk2utt", *(f"{speaker} {' '.join(found)}" for speaker, found in of_speaker.items()))
-    return {}
 
 
 def _mix(speech: MiniSpeech, name: str, parts: list[dict[str, str]], numbers: dict[str, str], together: bool) -> tuple[Samples, list[Turn]]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from speechft.corpora.readers.librispeech import PARTS
 from speechft.downloads.lexicons import CMUDICT
-from speechft.rehearsal.stand_ins.layout import Layout
-from speechft.rehearsal.stand_ins.sizes import SIZES
-from speechft.rehearsal.stand_ins.speech import MiniSpeech, Recording
+from speechft.rehearsal.stand_ins.base import SIZES, Layout, Recording
 from speechft.tasks.lexicon import load_lexicon
 
 # Part -> speaker -> chapter.
@@ -26,12 +24,12 @@ LEXICONS = ("lexicon/200k-g2p.txt", "lexicon/allothers-g2p.txt")
 """Like the two files of the SUPERB recipe of PR: many words, and those that are not among them. Files of SUPERB's names are checked."""
 
 
-def build(layout: Layout, speech: MiniSpeech) -> dict[str, tuple[str, ...]]:
+def build(layout: Layout) -> dict[str, tuple[str, ...]]:
     """Three parts; `lexicon` has two files, without which PR does not find every word."""
     words: set[str] = set()
     voices: list[str] = []
     for split, part in PARTS.items():
-        recordings = speech.take(SIZES["librispeech"][split], ["sentence"], split)
+        recordings = layout.speech.take(SIZES["librispeech"][split], ["sentence"], split)
         of_voice: dict[str, list[Recording]] = {}
         for recording in recordings:
             of_voice.setdefault(recording.speaker, []).append(recording)
@@ -41,17 +39,18 @@ def build(layout: Layout, speech: MiniSpeech) -> dict[str, tuple[str, ...]]:
             chapters[list(chapters)[place % len(chapters)]] += members
         first = True
         for speaker, members in chapters.items():
+            chapter = _CHAPTERS[split][speaker]
             lines = []
             for number, recording in enumerate(members):
-                name = f"{speaker}-{_CHAPTERS[split][speaker]}-{number:04}"
+                name = f"{speaker}-{chapter}-{number:04}"
                 spoken = recording.text.split()
                 if first:
                     spoken[-1] = _NAMES[split][0]
                     first = False
                 words.update(spoken)
-                layout.audio(f"{part}/{speaker}/{_CHAPTERS[split][speaker]}/{name}.flac", speech.samples(recording))
+                layout.say(f"{part}/{speaker}/{chapter}/{name}.flac", recording)
                 lines.append(f"{name} {' '.join(spoken)}")
-            layout.text(f"{part}/{speaker}/{_CHAPTERS[split][speaker]}/{speaker}-{_CHAPTERS[split][speaker]}.trans.txt", *lines)
+            layout.text(f"{part}/{speaker}/{chapter}/{speaker}-{chapter}.trans.txt", *lines)
             voices.append(f"{speaker:<4} | {members[0].sex} | {part:<16} | 25.00 | Reader {speaker}")
     _write_lists(layout, voices)
     _write_lexicons(layout, words)
