@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from speechft.files.escapes import terminal_text
+from speechft.files.text import read_names
 
 
 class SpeechFTError(Exception):
@@ -106,6 +107,20 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> str:
 def missing_file(path: str | Path, purpose: str, remedy: str) -> str:
     """Text for the commonest mistake: `path`, needed for `purpose`, is not there; `remedy` is one sentence."""
     return f"{path}: no such file, needed {purpose}. {remedy}"
+
+
+def read_lines(path: str | Path, purpose: str, remedy: str, error: type[SpeechFTError]) -> list[str]:
+    """Lines of a UTF-8 file in Unicode NFC.
+
+    Raises:
+        SpeechFTError: an `error` with the `remedy`, a sentence, if the file is missing or is not text.
+    """
+    try:
+        return read_names(path).split("\n")
+    except FileNotFoundError:
+        raise error(missing_file(path, purpose, remedy)) from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise error(f"{path}: cannot be read as UTF-8 text ({problem}). {remedy}") from None
 
 
 def nearest_file(path: Path) -> str:

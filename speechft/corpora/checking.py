@@ -13,7 +13,6 @@ from speechft.corpora.examination import Recipe, examine
 from speechft.corpora.inspection import RecordingFacts
 from speechft.corpora.manifests import make_cut
 from speechft.corpora.prepare import published_sizes, read_corpus
-from speechft.corpora.published import speakers_of
 from speechft.corpora.readers.mixtures import Source, read_sources
 from speechft.corpora.rttm import Turn
 from speechft.corpora.splits import final_splits
@@ -149,7 +148,10 @@ def _rows(name: str, listing: Listing, seconds: Sequence[float] | None, problems
         hours = None if seconds is None else sum(seconds[number] for number in members) / 3600
         utterances = [listing.utterances[number] for number in members]
         ids = len({utterance.id for utterance in utterances})
-        found = _phrase({"utterances": ids, "speakers": len(speakers_of(utterances))}) or "nothing"
+        found = (
+            _phrase({"utterances": ids, "speakers": len({speaker for utterance in utterances for speaker in utterance.speakers})})
+            or "nothing"
+        )
         rows.append(SplitCheck(name, split, found, _expected(listing.expected, split), hours, 0))
     whole = _expected(listing.expected, None)
     rows[0] = dataclasses.replace(

@@ -8,8 +8,7 @@ from typing import Any
 
 from speechft.corpora.trials import Trial
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
-from speechft.errors import CorpusError, missing_file
-from speechft.files.text import read_names
+from speechft.errors import CorpusError, read_lines
 
 _HOURS_TOLERANCE = 0.02
 """Share by which hours may differ: they were published rounded, and some leave silence out."""
@@ -45,13 +44,7 @@ class Reading:
         Raises:
             CorpusError: the file is missing or is not UTF-8.
         """
-        remedy = remedy or self.source
-        try:
-            lines = read_names(path).split("\n")
-        except FileNotFoundError:
-            raise CorpusError(missing_file(path, purpose, remedy)) from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise CorpusError(f"{path}: cannot be read as UTF-8 text ({error}). {remedy}") from None
+        lines = read_lines(path, purpose, remedy or self.source, CorpusError)
         return [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
 
     def add(self, identity: str, path: Path, split: str, **facts: Any) -> None:
@@ -93,7 +86,7 @@ def counted(count: Count, utterances: Sequence[Utterance], trials: Sequence[Tria
     kind, _, name = count.what.partition(" ")
     values: dict[str, float] = {
         "utterances": len(chosen),
-        "speakers": len(speakers_of(chosen)),
+        "speakers": len({speaker for utterance in chosen for speaker in utterance.speakers}),
         "recordings": len({utterance.path for utterance in chosen}),
         "hours": round(sum(seconds[number] for number in of_split) / 3600, 4) if kind == "hours" else 0.0,
         "trials": len(trials),
@@ -102,12 +95,6 @@ def counted(count: Count, utterances: Sequence[Utterance], trials: Sequence[Tria
         "label": sum(utterance.label == name for utterance in chosen),
     }
     return values[kind]
-
-
-def speakers_of(utterances: Iterable[Utterance]) -> set[str]:
-    """Names of all who talk in `utterances`."""
-    named = ((turn.speaker for turn in utterance.turns) if utterance.turns else (utterance.speaker,) for utterance in utterances)
-    return {speaker for names in named for speaker in names if speaker is not None}
 
 
 def agrees(count: Count, found: float) -> bool:

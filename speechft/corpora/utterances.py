@@ -29,6 +29,11 @@ class Utterance:
     """Seconds of the recording at which the utterance begins, where it is a part of one; `end` likewise."""
     end: float | None = None
 
+    @property
+    def speakers(self) -> set[str]:
+        """All who talk in it."""
+        return {turn.speaker for turn in self.turns} if self.turns else set() if self.speaker is None else {self.speaker}
+
 
 @dataclass(frozen=True, order=True)
 class Problem:

@@ -10,9 +10,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from speechft.downloads.lexicons import CMUDICT, how_to_get
-from speechft.errors import TaskError, missing_file
+from speechft.errors import TaskError, missing_file, read_lines
 from speechft.files.hashes import sha256_file
-from speechft.files.text import on_disk, read_names
+from speechft.files.text import on_disk
 from speechft.tasks.base import listing
 from speechft.tasks.vocabularies import PHONEME_VOCABULARY
 
@@ -96,7 +96,8 @@ def _content_hash(source: str) -> str:
     if source == CMUDICT:
         return hashlib.sha256(json.dumps(_cmudict()).encode()).hexdigest()
     path = on_disk(Path(source))
-    _check_file(path)
+    if not path.is_file():
+        raise TaskError(missing_file(path, "as a lexicon of PR", how_to_get(path)))
     return sha256_file(path)
 
 
@@ -108,14 +109,10 @@ def _cmudict() -> dict[str, tuple[str, ...]]:
 
 
 def _load_file(path: Path) -> dict[str, tuple[str, ...]]:
-    _check_file(path)
     lexicon: dict[str, tuple[str, ...]] = {}
     problems = []
     known = frozenset(PHONEME_VOCABULARY)
-    try:
-        lines = read_names(path).split("\n")
-    except UnicodeDecodeError as error:
-        raise TaskError(f"{path}: is not UTF-8 text ({error}). Convert the lexicon.") from None
+    lines = read_lines(path, "as a lexicon of PR", how_to_get(path), TaskError)
     for number, line in enumerate(lines, start=1):
         word, *phones = line.split() or [""]
         if not word:
@@ -127,8 +124,3 @@ def _load_file(path: Path) -> dict[str, tuple[str, ...]]:
     if problems:
         raise TaskError(listing(f"{path}: {len(problems)} lines are not WORD PHONE PHONE ... in ARPAbet with stress digits.", problems))
     return lexicon
-
-
-def _check_file(path: str | Path) -> None:
-    if not Path(path).is_file():
-        raise TaskError(missing_file(path, "as a lexicon of PR", how_to_get(path)))

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from speechft.errors import TaskError, missing_file
-from speechft.files.text import on_disk, read_names
+from speechft.errors import TaskError, read_lines
+from speechft.files.text import on_disk
 from speechft.tasks.base import LabelSet, Metric, collect
 from speechft.tasks.classification import custom_label, supervision
 from speechft.tasks.ctc import RecurrentCTCTask
@@ -136,12 +136,8 @@ def _words_and_slots(cut: Any) -> tuple[list[str], list[str]]:
 
 def _read_types(path: Path) -> list[str]:
     remedy = "Give SUPERB's slots.txt, or drop the option `slots` to take the types from train."
-    try:
-        types = [line.strip() for line in read_names(path).split("\n") if line.strip()]
-    except FileNotFoundError:
-        raise TaskError(missing_file(path, "as the list of slot types", remedy)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise TaskError(f"{path}: cannot be read as a list of slot types ({error}). {remedy}") from None
+    lines = read_lines(path, "as the list of slot types", remedy, TaskError)
+    types = [line.strip() for line in lines if line.strip()]
     repeated = sorted(slot_type for slot_type, count in Counter(types).items() if count > 1)
     spaced = [slot_type for slot_type in types if len(slot_type.split()) > 1]
     if len(types) < 2 or types[0] != OUTSIDE or repeated or spaced:

@@ -17,22 +17,24 @@ SOURCE_1 = (
 TRANSCRIPTS = "aishell_transcript_v0.8.txt"
 # Five letters of Latin abbreviations are in full width here and there.
 _NARROW = str.maketrans("ａｂｃｋｔ", "abckt")  # noqa: RUF001
-EXPECTED_1 = published(
-    f"wav/{{split}} and transcript/{TRANSCRIPTS}",
-    ("utterances", "speakers"),
-    train=(120_098, 340),
-    dev=(14_326, 40),
-    test=(7_176, 20),
-)
-
 SOURCE_3 = (
     "Get data_aishell3.tgz from https://www.openslr.org/93; `path` is the folder with its train/ and test/, each with content.txt and wav/."
 )
-EXPECTED_3 = (
-    Count(None, "utterances", 88_035, "train/content.txt and test/content.txt"),
-    Count(None, "speakers", 218, "the folders of train/wav and test/wav", certain=False),
-    Count(None, "hours", 85, "data_aishell3.tgz", certain=False),
-)
+
+EXPECTED = {
+    "aishell1": published(
+        f"wav/{{split}} and transcript/{TRANSCRIPTS}",
+        ("utterances", "speakers"),
+        train=(120_098, 340),
+        dev=(14_326, 40),
+        test=(7_176, 20),
+    ),
+    "aishell3": (
+        Count(None, "utterances", 88_035, "train/content.txt and test/content.txt"),
+        Count(None, "speakers", 218, "the folders of train/wav and test/wav", certain=False),
+        Count(None, "hours", 85, "data_aishell3.tgz", certain=False),
+    ),
+}
 
 
 def read_aishell1(recipe: Aishell1) -> Listing:
@@ -60,7 +62,7 @@ def read_aishell1(recipe: Aishell1) -> Listing:
                 silent.pop(audio.stem, None)
     for name in silent:
         found.problem(f"{path}: {name} has no recording in wav/{{train,dev,test}}/*/{name}.wav")
-    return found.listing(EXPECTED_1)
+    return found.listing(EXPECTED["aishell1"])
 
 
 def read_aishell3(recipe: Aishell3) -> Listing:
@@ -80,4 +82,4 @@ def read_aishell3(recipe: Aishell3) -> Listing:
                 found.bad_line(folder / "content.txt", number, f"{name!r} is not SPEAKERNUMBER.wav")
                 continue
             found.add(name.removesuffix(".wav"), folder / "wav" / name[:7] / name, "train", speaker=name[:7])
-    return found.listing(EXPECTED_3)
+    return found.listing(EXPECTED["aishell3"])

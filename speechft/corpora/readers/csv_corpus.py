@@ -31,7 +31,7 @@ LIST_OF_RECORDINGS = ("as the list of recordings", "Give the CSV file as `path` 
 Cells = dict[str, str]
 
 
-def read_csv_corpus(recipe: CorpusRecipe) -> Listing:
+def read_csv(recipe: CorpusRecipe) -> Listing:
     """Read the table of a CSV corpus; columns that are not ours are ignored, empty cells count as absent.
 
     Raises:

@@ -39,7 +39,7 @@ ASV_EXPECTED = (
     Count("test", "utterances", 4_715, "`trials`", certain=False),
     Count(None, "trials", 37_720, "`trials`: s3prl's voxceleb1_test_v2.txt, or veri_test.txt of VoxCeleb1"),
 )
-SIZES = {"sid": SID_EXPECTED, "asv": ASV_EXPECTED}
+EXPECTED = {"sid": SID_EXPECTED, "asv": ASV_EXPECTED}
 
 
 def read_voxceleb1(recipe: VoxCeleb1) -> Listing:
