@@ -80,7 +80,7 @@ def test_an_utterance_that_is_shorter_than_a_frame(task, model_dir, tmp_path):
     assert train.dropped == {"shorter than one frame": 1}
     assert "strange" not in {cut.id for cut in train.cuts}
     splits["test"].append(splits["train"].pop())
-    with pytest.raises(TaskError, match=r"(?s)test split: 1 utterance\(s\) are shorter than one frame.*strange: 390 samples"):
+    with pytest.raises(TaskError, match=r"(?s)test split: 1 recording\(s\) are shorter than one frame.*strange: 390 samples"):
         loaded(task, splits, tmp_path, model_dir)
 
 

@@ -51,7 +51,7 @@ def exact_fp32() -> Iterator[None]:
 
 
 class FrozenEncoder:
-    """An encoder that only gives features: eval mode, no gradient; it counts its passes.
+    """An encoder for features only: eval mode, no gradient. It counts its passes.
 
     Args:
         encoder: the encoder, which is moved to `device`.
@@ -80,7 +80,7 @@ class FrozenEncoder:
         Raises:
             CheckpointError: features are NaN or Inf.
         """
-        # Reading waits for disks and decoders, neither of which holds Python's lock.
+        # Reading waits for disks and decoders, and neither holds the GIL.
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             waveforms = [waveform * self.gain for waveform in pool.map(lambda clip: clip.load(), clips)]
         with torch.inference_mode(), encoder_autocast(self.device, self.precision):
@@ -95,7 +95,7 @@ class FrozenEncoder:
 
 
 def encoder_autocast(device: torch.device, precision: FeaturePrecision) -> torch.autocast:
-    """The context in which an encoder runs in a precision."""
+    """Autocast context of a precision."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
@@ -214,7 +214,7 @@ class FrameFeatures:
         return left
 
     def count(self, rows: Sequence[int]) -> None:
-        """Count the passes of rows whose results were kept elsewhere by an evaluation that was interrupted."""
+        """Count the passes of rows whose results an interrupted evaluation kept elsewhere."""
         self.encoder.passes += len(set(rows) - self._kept.keys())
 
     def __getitem__(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Lengths of recordings without their silence. All are read to know them, so they are kept in the work folder for later evaluations."""
+"""Lengths of recordings without their silence. Measuring reads every recording, so the work folder keeps them for later evaluations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 WORKERS = 4
 LENGTHS_VERSION = 1
-"""Part of the name of a file of lengths; to be raised when the same recordings give other lengths."""
+"""Raise it when the same recordings give other lengths: it is part of the file's name."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class VoicedClip(Clip):
         if len(voiced) != self.voiced_samples:
             raise AudioError(
                 f"{self.cut.recording.sources[0].source}: has {len(voiced)} samples without silence, had {self.voiced_samples} when it was "
-                f"measured (cut {self.cut.id}). The file has changed; prepare the corpus again, into a new folder."
+                f"measured (cut {self.cut.id}). The file has changed: prepare the corpus again, into a new folder."
             )
         return voiced[self.start : self.start + self.num_samples]
 
@@ -59,7 +59,7 @@ class Silence:
         self.gain, self.work, self.measure, self.measured = gain, work, measure, True
 
     def clips(self, cuts: Sequence[Any], sha256: str, name: str) -> tuple[VoicedClip, ...]:
-        """Every cut without its silence; `sha256` is that of the cuts' manifest, `name` what a progress bar calls them."""
+        """Every cut without its silence; `sha256` is that of the cuts' manifest, `name` is shown in the progress bar."""
         if not cuts:
             return ()
         lengths = self._known(cuts, sha256)

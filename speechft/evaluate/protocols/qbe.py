@@ -26,7 +26,7 @@ from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder
 from speechft.evaluate.data.folds import Fold
 from speechft.evaluate.data.kept import read_tensor, write_tensor
 from speechft.evaluate.data.sampling import length_batches
-from speechft.evaluate.data.splits import Split, manifest_hash, need_splits
+from speechft.evaluate.data.splits import Split, manifest_hash, need_splits, refuse_short
 from speechft.evaluate.probes.batches import Request
 from speechft.evaluate.probes.outcome import Run
 from speechft.evaluate.protocols.detection import maximum_term_weighted_value, term_weighted_value
@@ -40,7 +40,7 @@ from speechft.tasks.qbe import DOCUMENT, QUERY, QueryByExample
 SCORES_VERSION = 1
 """Raise it when the same arguments give other scores: it is part of the name of kept scores."""
 YES = 2.0
-"""A document is given out as a hit when its score is more standard deviations than this above the mean of its query."""
+"""A document is a hit if its score is more than this many standard deviations above the mean of its query."""
 SHORT_QUERY = f"query of less than {MIN_QUERY_FRAMES} frames (score 0)"
 NO_OCCURRENCE = "query without a relevant document (not in the value)"
 
@@ -71,7 +71,8 @@ def load(task: QueryByExample, manifests: Manifests, encoder: Encoder, *_: objec
             with an occurrence, recordings shorter than one frame; all are listed.
     """
     cuts = {name: tuple(load_split(manifests, name)) for name in ("dev", "test")}
-    _check_lengths(cuts, encoder)
+    lengths = [(f"{name}: {cut.id}", num_samples_16k(cut)) for name, members in cuts.items() for cut in members]
+    refuse_short(lengths, encoder, "The dev and test splits", "Leave them out of the corpus")
     sides = _sides(task, cuts)
     pool = _ClipPool()
     searches: dict[str, Search] = {}
@@ -131,18 +132,6 @@ class _ClipPool:
         return self._rows[key]
 
 
-def _check_lengths(cuts: Mapping[str, Sequence[Any]], encoder: Encoder) -> None:
-    short = [
-        f"{name}: {cut.id}: {num_samples_16k(cut)} samples at 16 kHz"
-        for name, members in cuts.items()
-        for cut in members
-        if num_samples_16k(cut) < encoder.min_samples
-    ]
-    if short:
-        heading = f"{len(short)} recording(s) are shorter than one frame ({encoder.min_samples} samples)."
-        raise TaskError(listing(heading + " Leave them out of the corpus, for all models.", short))
-
-
 def _relevance(task: QueryByExample, name: str, queries: Sequence[Any], documents: Sequence[Any]) -> NDArray[np.bool_]:
     """Which documents hold the term of which query, (queries, documents)."""
     if not queries or not documents:
@@ -180,7 +169,7 @@ def run(task: QueryByExample, recipe: EvaluationRecipe, encoder: FrozenEncoder, 
     """Search with every hidden state on dev and with the best one on test.
 
     Features are kept in memory as far as `recipe.cache_gb` goes; past it, recordings are encoded once for the statistics of frames, once
-    for dev and once for test. Scores are kept in `folder` as documents are done, and a search that was killed goes on after them.
+    for dev and once for test. Scores are kept in `folder` as documents are done, and a search that was killed resumes after them.
     """
     (fold,) = folds
     started = time.monotonic()

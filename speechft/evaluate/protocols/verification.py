@@ -1,7 +1,7 @@
 """Protocol of ASV: heads are trained to tell speakers apart and chosen by the equal error rate of trials.
 
-SUPERB recipe, as in s3prl 0.4.18. VoxCeleb1 has no trials of dev: then, as there, step and learning rate with the lowest rate on test
-are reported, and the cell says so. A corpus with trials of dev is treated as all other tasks.
+SUPERB recipe, as in s3prl 0.4.18. VoxCeleb1 has no trials of dev: then, as there, test selects step and learning rate, and the cell says
+so. With trials of dev, dev selects.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder
 from speechft.evaluate.data.folds import Fold
 from speechft.evaluate.data.sampling import length_batches, shuffled
 from speechft.evaluate.data.silence import Silence
-from speechft.evaluate.data.splits import Split, check_targets, manifest_hash, need_splits, split_titles
+from speechft.evaluate.data.splits import Split, check_targets, manifest_hash, need_splits, refuse_short, split_titles
 from speechft.evaluate.probes.bank import Batch
 from speechft.evaluate.probes.batches import Request, evaluations, training_rows
 from speechft.evaluate.probes.outcome import Run
@@ -37,7 +37,6 @@ from speechft.evaluate.protocols.detection import equal_error_rate
 from speechft.files.hashes import sha256_json
 from speechft.recipes.evaluation import EvaluationRecipe
 from speechft.tasks.asv import SpeakerVerification
-from speechft.tasks.base import Task, listing
 from speechft.tasks.xvector import XVectorHead
 
 UNUSED = "in no trial"
@@ -91,7 +90,7 @@ def load(
     return [TrialFold(None, labels, splits, targets, trials, silence.measured)]
 
 
-def check(task: Task, cuts: Mapping[str, Sequence[Any]], trials: Sequence[Trial]) -> None:
+def check(task: SpeakerVerification, cuts: Mapping[str, Sequence[Any]], trials: Sequence[Trial]) -> None:
     """Refuse a corpus without train or test, trials of both kinds on test, or speakers of train.
 
     Raises:
@@ -134,10 +133,8 @@ def _trial_split(name: str, cuts: Sequence[Any], trials: Sequence[Trial], encode
     named = {recording for trial in trials for recording in (trial.enrolment, trial.test)}
     used = tuple(cut for cut in cuts if cut.id in named)
     clips = silence.clips(used, manifest_hash(used), name)
-    short = [f"{clip.cut.id}: {clip.num_samples} samples at 16 kHz" for clip in clips if clip.num_samples < encoder.min_samples]
-    if short:
-        heading = f"The {name} split: without silence {len(short)} recording(s) are shorter than one frame ({encoder.min_samples} samples)."
-        raise TaskError(listing(heading + " Leave their trials out, for all models.", short))
+    lengths = ((clip.cut.id, clip.num_samples) for clip in clips)
+    refuse_short(lengths, encoder, f"The {name} split, without silence", "Leave their trials out")
     dropped = {UNUSED: len(cuts) - len(used)} if len(cuts) > len(used) else {}
     pairs = [[trial.same, trial.enrolment, trial.test] for trial in trials]
     sha256 = sha256_json([manifest_hash(cuts), pairs]) if cuts else ""
