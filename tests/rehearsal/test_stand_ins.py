@@ -21,7 +21,7 @@ from speechft.rehearsal.stand_ins import BUILDERS, SIZES, build_stand_in
 from speechft.tasks import get_task
 from speechft.tasks.ks import SUPERB_CLASSES
 from speechft.tasks.lexicon import load_lexicon
-from speechft.tasks.slots import slot_values
+from speechft.tasks.sf import slot_values
 from speechft.tasks.timit_phones import TIMIT_61
 
 SPEECH = ROOT / "mini/speech"
