@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,53 +21,42 @@ _USERS = 3
 """Utterances that are named for a word."""
 
 
-@dataclass(frozen=True)
-class MissingWords:
-    """Words of transcripts that no lexicon has: split -> word (upper case) -> the utterances that use it."""
-
-    sources: tuple[str, ...]
-    users: Mapping[str, Mapping[str, Sequence[str]]]
-
-    @property
-    def words(self) -> list[str]:
-        """All of them, each once, sorted."""
-        return sorted({word for found in self.users.values() for word in found})
-
-    @property
-    def sentence(self) -> str:
-        """How many there are, where, and what to do."""
-        where = ", ".join(f"{split} {len(found)}" for split, found in self.users.items())
-        return (
-            f"{len(self.words)} word(s) are in none of the lexicons {', '.join(self.sources)} ({where}). Name a file with their "
-            "pronunciations behind these in `lexicon` of the corpus or of the task's options, or correct the text; LibriSpeech takes "
-            "SUPERB's two files, which `speechft fetch superb_lexicon_200k` and `speechft fetch superb_lexicon_allothers` bring."
-        )
-
-    def examples(self, limit: int) -> list[str]:
-        """Some of the words, each with its utterances."""
-        shown = []
-        for word in self.words[:limit]:
-            ids = list(dict.fromkeys(user for found in self.users.values() for user in found.get(word, ())))
-            more = f" and {len(ids) - _USERS} more" if len(ids) > _USERS else ""
-            shown.append(f"{word}: {', '.join(ids[:_USERS])}{more}")
-        rest = len(self.words) - limit
-        return [*shown, f"and {rest} more words"] if rest > 0 else shown
-
-
-def missing_words(lexicon: Lexicon, sources: Sequence[str], transcripts: Iterable[tuple[str, str, str]]) -> MissingWords | None:
-    """The words of a corpus, all its splits together, that PR with these lexicons cannot pronounce; None if there are none.
+def missing_words(
+    lexicon: Lexicon, sources: Sequence[str], transcripts: Iterable[tuple[str, str, str]], shown: int
+) -> tuple[str, list[str]] | None:
+    """The words of a corpus that PR cannot pronounce with these lexicons; None if there are none.
 
     Args:
         lexicon: pronunciations.
-        sources: what `load_lexicon` read them from, to be named.
+        sources: what `load_lexicon` read them from, for the sentence.
         transcripts: (split, id of the utterance, text).
+        shown: words that are named.
+
+    Returns:
+        A sentence about how many there are, where, and what to do; and lines with the first words and the utterances that use them.
     """
-    users: dict[str, dict[str, list[str]]] = {}
+    users: dict[str, dict[str, None]] = {}
+    counts: Counter[str] = Counter()
+    met: set[tuple[str, str]] = set()
     for split, utterance, text in transcripts:
-        for word in dict.fromkeys(text.upper().split()):
+        for word in text.upper().split():
             if word not in lexicon:
-                users.setdefault(split, {}).setdefault(word, []).append(utterance)
-    return MissingWords(tuple(sources), users) if users else None
+                users.setdefault(word, {}).setdefault(utterance)
+                counts[split] += (split, word) not in met
+                met.add((split, word))
+    if not users:
+        return None
+    sentence = (
+        f"{len(users)} word(s) are in none of the lexicons {', '.join(sources)} "
+        f"({', '.join(f'{split} {count}' for split, count in counts.items())}). Name a file with their "
+        "pronunciations behind these in `lexicon` of the corpus or of the task's options, or correct the text; LibriSpeech takes "
+        "SUPERB's two files, which `speechft fetch superb_lexicon_200k` and `speechft fetch superb_lexicon_allothers` bring."
+    )
+    examples = []
+    for word in sorted(users)[:shown]:
+        ids = list(users[word])
+        examples.append(f"{word}: {', '.join(ids[:_USERS])}" + (f" and {len(ids) - _USERS} more" if len(ids) > _USERS else ""))
+    return sentence, [*examples, *([f"and {len(users) - shown} more words"] if len(users) > shown else [])]
 
 
 def load_lexicon(sources: Sequence[str]) -> Lexicon:

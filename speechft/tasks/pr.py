@@ -68,9 +68,10 @@ class PhonemeRecognition(CTCTask):
             TaskError: says how many have none in which split, with some of them and their utterances.
         """
         transcripts = [(name, cut.id, supervision(cut).text or "") for name, cuts in splits.items() for cut in cuts]
-        missing = missing_words(self.lexicon, self.lexicon_sources, transcripts)
+        missing = missing_words(self.lexicon, self.lexicon_sources, transcripts, _EXAMPLES)
         if missing is not None:
-            raise TaskError(listing(f"{self.name}: {missing.sentence}", missing.examples(_EXAMPLES), limit=_EXAMPLES + 1))
+            sentence, examples = missing
+            raise TaskError(listing(f"{self.name}: {sentence}", examples, limit=_EXAMPLES + 1))
 
     def build_head(self, feature_dim: int, labels: LabelSet) -> Head:
         """Linear(D, 256), Linear(256, 74) on every frame."""

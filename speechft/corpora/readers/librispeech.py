@@ -72,5 +72,5 @@ def _without_pronunciation(lexicons: Sequence[str], utterances: Iterable[Utteran
         except SpeechFTError as error:
             problems += [Problem(0, line.strip()) for line in str(error).splitlines()]
     transcripts = ((utterance.split, utterance.id, utterance.text or "") for utterance in utterances)
-    missing = None if problems else missing_words(pronunciations, lexicons, transcripts)
-    return problems if missing is None else [Problem(0, f"PR: {missing.sentence} E.g. {'; '.join(missing.examples(5))}.")]
+    missing = None if problems else missing_words(pronunciations, lexicons, transcripts, 5)
+    return problems if missing is None else [Problem(0, f"PR: {missing[0]} E.g. {'; '.join(missing[1])}.")]
