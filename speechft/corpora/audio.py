@@ -40,7 +40,7 @@ def load_audio(cut: Any, start: int = 0, num_samples: int | None = None) -> Tens
     """
     path = Path(cut.recording.sources[0].source)
     end = num_samples_16k(cut) if num_samples is None else start + num_samples
-    # The resampler needs what is around a part, too.
+    # The resampler also needs the samples around a part.
     resampled = cut.sampling_rate != SAMPLE_RATE
     samples = _read_channel(path, cut, 0, cut.num_samples) if resampled else _read_channel(path, cut, start, end - start)
     if not np.isfinite(samples).all():

@@ -1,4 +1,4 @@
-"""The one way in which recordings are opened, so that all who read one find the same samples."""
+"""Open recordings: every reader of a file gets the same samples."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def open_audio(path: Path) -> Iterator[soundfile.SoundFile]:
 
 
 def blocks(file: soundfile.SoundFile, dtype: str) -> Iterator[np.ndarray[Any, np.dtype[Any]]]:
-    """What is left of a recording in blocks (frames, channels)."""
+    """Blocks (frames, channels) of the rest of a recording."""
     while len(block := file.read(_BLOCK_FRAMES, dtype=dtype, always_2d=True)):
         yield block
 
@@ -47,7 +47,7 @@ def read_mono(path: Path) -> tuple[np.ndarray[Any, np.dtype[np.float64]], int]:
 
 
 class _Corrected(io.RawIOBase):
-    """A file with other bytes in some places of its header."""
+    """A file whose header reads as corrected."""
 
     def __init__(self, path: Path, corrections: Mapping[int, bytes]) -> None:
         self._file = path.open("rb")

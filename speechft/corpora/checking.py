@@ -1,4 +1,4 @@
-"""A quick look at corpora before they are prepared: lists are read and headers of recordings, but nothing is decoded or written."""
+"""A quick check of corpora before they are prepared: lists and headers are read, nothing is decoded or written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from speechft.recipes.corpora import CorpusRecipe
 
 @dataclass(frozen=True)
 class SplitCheck:
-    """A row of the table: what a split has, what was published of it (nothing for a corpus of the user), hours by the headers."""
+    """A row of the table: sizes found, sizes published (none for a user's own corpus), hours by the headers."""
 
     corpus: str
     split: str
@@ -44,7 +44,7 @@ class Listed:
     trials: tuple[Trial, ...] = ()
 
     def cuts(self) -> dict[str, tuple[Any, ...]]:
-        """The cuts of each split that there is. A recording that cannot be used is as long as what is said about it."""
+        """Cuts by split, without empty splits. An unusable recording is as long as its annotations say."""
         found: dict[str, list[Any]] = {split: [] for split in SPLITS}
         for utterance, seconds in zip(self.utterances, self.seconds, strict=True):
             ends = [end for _, _, end in utterance.phones or ()] + [turn.end for turn in utterance.turns]
@@ -56,11 +56,10 @@ class Listed:
 
 @dataclass(frozen=True)
 class CorpusCheck:
-    """What is known of a corpus without decoding it. `remarks` are differences from numbers that are not certain.
+    """What is known of a corpus without decoding it.
 
-    `notes` say what will differ from SUPERB, or has yet to be downloaded: the fact, then what to do, a sentence each.
-    `unmet` are sentences about what an experiment asks of the corpus and its lists do not give; `listed` is None where lists cannot be
-    read.
+    `remarks`: differences from published numbers that are not certain. `notes`: what will differ from SUPERB, or has yet to be
+    downloaded, and what to do. `unmet`: what an experiment needs and the lists lack. `listed`: None if lists cannot be read.
     """
 
     corpus: str
@@ -73,12 +72,12 @@ class CorpusCheck:
 
 
 def check_corpora(recipes: Mapping[str, Recipe]) -> list[CorpusCheck]:
-    """Look at each corpus; one that cannot be read at all is a problem of its own, and the others are looked at all the same."""
+    """Check each corpus; one that cannot be read does not stop the others."""
     return [check_corpus(name, recipe) for name, recipe in recipes.items()]
 
 
 def check_corpus(name: str, recipe: Recipe) -> CorpusCheck:
-    """Look at one corpus."""
+    """Check one corpus."""
     mixed = isinstance(recipe, CorpusRecipe) and recipe.kind == "mixtures"
     sources: list[Source] = []
     try:
@@ -99,7 +98,7 @@ def check_corpus(name: str, recipe: Recipe) -> CorpusCheck:
 
 
 def check_union(name: str, members: Mapping[str, Listed]) -> CorpusCheck:
-    """Look at a corpus that is made of others."""
+    """Check a corpus that is made of others."""
     origin: dict[str, str] = {}
     problems = []
     for member, listed in members.items():

@@ -96,7 +96,7 @@ def load_split(manifests: str | Path | Mapping[str, str | Path], split: str) -> 
     """
     path = _manifest_path(manifests, split)
     try:
-        # Manifests of others may be uncompressed; gzip's magic number tells.
+        # Manifests from elsewhere may be uncompressed; gzip's magic number shows it.
         raw = path.read_bytes()
         content = decode(gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
@@ -136,7 +136,7 @@ def _with_equal_names(value: Any) -> Any:
 def _parse_cut(line: str, where: str) -> Any:
     try:
         values = json.loads(line)
-        # Manifests of others may hold a name in two Unicode forms.
+        # Manifests from elsewhere may hold a name in two Unicode forms.
         cut = deserialize_item(values if line.isascii() and "\\u" not in line else _with_equal_names(values))
     except Exception as error:  # lhotse raises whatever its constructors do
         raise CorpusError(f"{where}: is not a lhotse cut ({type(error).__name__}: {error}). Prepare the corpus again.") from None

@@ -88,7 +88,7 @@ def _report(recipe: Recipe, problems: list[Problem]) -> CorpusError:
 
 
 def read_corpus(recipe: Recipe) -> Listing:
-    """What a corpus lists, or the `first` of it, before any recording is looked at.
+    """List a corpus, or the `first` of it, without reading a recording.
 
     Raises:
         CorpusError: its folder or a list in it is missing or cannot be read.
@@ -104,7 +104,7 @@ def read_corpus(recipe: Recipe) -> Listing:
 
 
 def published_sizes(recipe: Recipe) -> tuple[Count, ...]:
-    """Sizes that were published of a corpus, whether or not it is there."""
+    """Published sizes of a corpus; the corpus itself need not exist."""
     sizes: Any = getattr(_module(recipe), "EXPECTED", ())
     # AISHELL is two corpora, and VoxCeleb1 has two divisions.
     return tuple(sizes[getattr(recipe, "use", _kind(recipe))] if isinstance(sizes, dict) else sizes)

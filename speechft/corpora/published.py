@@ -1,4 +1,4 @@
-"""What the readers of published corpora share: folders and lists that must be there, and sizes that were published."""
+"""Shared by the readers of published corpora: required folders and lists, and published sizes."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def trials_by_split(trials: Sequence[Trial], split_of: Mapping[str, str], source
 
 
 def trials_path(manifests: str | Path | Mapping[str, str | Path]) -> Path:
-    """Where the trials of a prepared corpus are: `trials.csv` in its folder, or what a mapping of splits calls `trials`.
+    """Path of the trials of a prepared corpus: `trials.csv` in its folder, or the entry `trials` of a mapping of splits.
 
     Raises:
         CorpusError: a mapping without `trials`.

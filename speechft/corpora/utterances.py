@@ -1,4 +1,4 @@
-"""What a reader of a corpus layout hands to `prepare_corpus`."""
+"""What readers of corpora return: utterances, problems and published sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every task provides, to the fairseq trainer of stage 1 and to the evaluation engine alike."""
+"""Interface of tasks, for stage 1 and evaluation alike."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Task(ABC):
         """
 
     def check(self, splits: Mapping[str, Iterable[Any]]) -> None:  # noqa: B027 (most tasks need none)
-        """Look at all splits at once (name -> cuts) before targets are made of the first one.
+        """Check all splits (name -> cuts) together, before targets are made.
 
         Raises:
             TaskError: what the task needs besides labels is incomplete; everything that is missing in any split is listed.

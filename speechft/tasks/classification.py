@@ -1,4 +1,4 @@
-"""What all tasks with one class an utterance have in common."""
+"""Tasks with one class for each utterance, and the supervision of a cut."""
 
 from __future__ import annotations
 

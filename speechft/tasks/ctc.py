@@ -1,4 +1,4 @@
-"""What the tasks have in common that predict a sequence of symbols by CTC."""
+"""Tasks that predict a sequence of symbols by CTC; some with a recurrent head (ASR, SF)."""
 
 from __future__ import annotations
 

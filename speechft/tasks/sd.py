@@ -30,7 +30,7 @@ NUM_SPEAKERS = 2
 class SpeakerDiarization(Task):
     """SD. Cuts are recordings of two speakers; each of their supervisions is a turn, with start, duration and speaker.
 
-    As a stage-1 task it hears whole recordings; frame accuracy on dev selects the checkpoint, as it selects everything else here.
+    In stage 1 it is trained on whole recordings. Frame accuracy on dev selects checkpoints and learning rates.
 
     Options:
         hidden: units of the head's LSTM. The default 512 is SUPERB's.

@@ -13,7 +13,8 @@ class SpeakerIdentification(UtteranceClassification):
     """SID. The class of a cut is its speaker; training utterances are cropped to 8 s at random.
 
     The reference crops anew at every access, and so does evaluation with the recipe's `crop_draws: every`; with a number an utterance has
-    so many crops, each of which the encoder sees once. Dev and test are heard whole, as in the reference.
+    so many crops, each of which the encoder sees once. Dev and test are not cropped, as in the reference.
+
     Options:
         source: "speaker" (default), or "label" for corpora that keep the speaker in the label column.
     """

@@ -1,4 +1,4 @@
-"""How much of a corpus' text the vocabularies lack: it becomes `<unk>`."""
+"""How much of a corpus' text becomes `<unk>`, since the vocabularies lack it."""
 
 from __future__ import annotations
 

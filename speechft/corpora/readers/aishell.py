@@ -11,8 +11,8 @@ from speechft.corpora.utterances import Count, Listing
 from speechft.recipes.corpora import Aishell1, Aishell3
 
 SOURCE_1 = (
-    "Get data_aishell.tgz from https://www.openslr.org/33; `path` is the folder data_aishell that it makes, with transcript/ and wav/. The "
-    "archives of speakers in wav/ are to be unpacked there, which makes wav/train, wav/dev and wav/test."
+    "Get data_aishell.tgz from https://www.openslr.org/33; `path` is the folder data_aishell that it makes, with transcript/ and wav/. "
+    "Unpack the archives of speakers in wav/ there, which makes wav/train, wav/dev and wav/test."
 )
 TRANSCRIPTS = "aishell_transcript_v0.8.txt"
 # Five letters of Latin abbreviations are in full width here and there.

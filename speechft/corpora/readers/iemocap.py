@@ -19,7 +19,7 @@ SOURCE = (
 )
 CLASSES = {"neu": "neutral", "hap": "happy", "exc": "happy", "ang": "angry", "sad": "sad"}
 FOLDS = tuple(str(number) for number in range(1, 6))
-"""Fold N leaves session N out: in SUPERB, in the released recipe of ER and in a table of one's own alike."""
+"""Fold N leaves session N out, as in SUPERB and in the released recipe of ER."""
 SESSIONS = tuple(f"Session{fold}" for fold in FOLDS)
 _TURN = re.compile(r"\[\d+\.\d+ - \d+\.\d+\]\t(\S+)\t(\w+)\t\[.*\]")
 _LIST = "test_meta_data.json"

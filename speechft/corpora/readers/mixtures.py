@@ -35,7 +35,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 @dataclass(frozen=True)
 class Source:
-    """A row of the table: a recording that sounds in a mixture from `offset` seconds on, `gain` times as loud as it is.
+    """A row of the table: a recording that is mixed in from `offset` seconds on, its samples times `gain`.
 
     Its speaker talks from `start` to `end`, in seconds of the source; `end` None is the end of the source.
     """
