@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Mapping
+import mmap
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,12 @@ def open_audio(path: Path) -> Iterator[soundfile.SoundFile]:
         with soundfile.SoundFile(path) as file:
             yield file
         return
-    with _Corrected(path, corrections) as content, soundfile.SoundFile(content) as file:
-        yield file
+    # A private mapping: the header changes in memory, the file does not.
+    with path.open("rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_COPY) as content:
+        for position, octets in corrections.items():
+            content[position : position + len(octets)] = octets
+        with soundfile.SoundFile(content) as file:
+            yield file
 
 
 def blocks(file: soundfile.SoundFile, dtype: str) -> Iterator[np.ndarray[Any, np.dtype[Any]]]:
@@ -44,43 +48,3 @@ def read_mono(path: Path) -> tuple[np.ndarray[Any, np.dtype[np.float64]], int]:
     """All samples of the first channel, (samples,), and their rate in Hz."""
     with open_audio(path) as file:
         return np.concatenate([np.zeros(0), *(block[:, 0] for block in blocks(file, "float64"))]), int(file.samplerate)
-
-
-class _Corrected(io.RawIOBase):
-    """A file whose header reads as corrected."""
-
-    def __init__(self, path: Path, corrections: Mapping[int, bytes]) -> None:
-        self._file = path.open("rb")
-        self._corrections = corrections
-
-    def readable(self) -> bool:
-        """Always."""
-        return True
-
-    def seekable(self) -> bool:
-        """Always."""
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """As of the file."""
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        """As of the file."""
-        return self._file.tell()
-
-    def readinto(self, buffer: Any) -> int:
-        """Read what the file holds, corrected."""
-        begin = self._file.tell()
-        view = memoryview(buffer).cast("B")
-        count = self._file.readinto(view)
-        for position, content in self._corrections.items():
-            for place, byte in enumerate(content, start=position - begin):
-                if 0 <= place < count:
-                    view[place] = byte
-        return count
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-        super().close()

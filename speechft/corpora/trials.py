@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from speechft.conventions import Manifests
 from speechft.errors import CorpusError
 from speechft.files.csv_tables import read_table, row_complaints
 
@@ -88,7 +89,7 @@ def trials_by_split(trials: Sequence[Trial], split_of: Mapping[str, str], source
     return found
 
 
-def trials_path(manifests: str | Path | Mapping[str, str | Path]) -> Path:
+def trials_path(manifests: Manifests) -> Path:
     """Path of the trials of a prepared corpus: `trials.csv` in its folder, or the entry `trials` of a mapping of splits.
 
     Raises:

@@ -39,7 +39,6 @@ def build_aishell1(layout: Layout) -> None:
 
 def build_aishell3(layout: Layout) -> None:
     """Recordings of train and test, which are all listed with their characters and readings."""
-    speakers: list[str] = []
     for part, of_part in _SPEAKERS_3.items():
         lines = []
         for place, recording in enumerate(layout.speech.take(SIZES["aishell3"][part], ["sentence"], part)):
@@ -49,9 +48,6 @@ def build_aishell3(layout: Layout) -> None:
             pairs = [pair for word in _sentence(place) for pair in zip(word[0], word[1].split(), strict=True)]
             lines.append(f"{name}\t{' '.join(' '.join(pair) for pair in pairs)}")
         layout.text(f"{part}/content.txt", *lines)
-        speakers += [f"{speaker}\tB\tfemale\tnorth" for speaker in of_part]
-    layout.text("spk-info.txt", "# speaker\tage group\tgender\taccent", *speakers)
-    layout.text("README.txt", "A stand-in of synthetic speech in the layout of AISHELL-3.")
 
 
 def _sentence(number: int) -> list[tuple[str, str]]:

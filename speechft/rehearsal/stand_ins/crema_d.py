@@ -42,6 +42,3 @@ def build(layout: Layout) -> None:
         '"ActorID","Age","Sex","Race","Ethnicity"',
         *(f'"{actor}","{20 + actor % 50}","{sex}","Not given","Not given"' for actor, sex in sexes.items()),
     )
-    layout.text("SentenceFilenames.csv", '"Stimulus_Number","Filename"')
-    layout.text("README.md", "A stand-in of synthetic speech in the layout of CREMA-D.")
-    layout.text("LICENSE.txt", "See mini/README.md.")

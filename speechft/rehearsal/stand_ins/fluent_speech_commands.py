@@ -23,7 +23,6 @@ INTENTS = (
 
 def build(layout: Layout) -> None:
     """Every intent in train; what is said is another command."""
-    speakers: list[str] = []
     for split, table in TABLES.items():
         number = SIZES["fluent_speech_commands"][split]
         file = io.StringIO()
@@ -32,12 +31,9 @@ def build(layout: Layout) -> None:
         # Steps of 7 through the 31 intents meet all of them, and different actions first.
         for row, recording in enumerate(layout.speech.take(number, ["command"], split)):
             speaker = made_up_name(recording.speaker, 16)
-            speakers.append(speaker)
             path = f"wavs/speakers/{speaker}/{uuid.uuid5(uuid.NAMESPACE_URL, recording.path)}.wav"
             layout.say(path, recording)
             writer.writerow([row, path, speaker, f"{recording.text.capitalize()}, please", *INTENTS[7 * row % len(INTENTS)]])
         layout.text(f"data/{table}", *file.getvalue().splitlines())
         layout.resource_fork(f"data/{table}")
-    layout.text("data/speaker_demographics.csv", "speakerId", *dict.fromkeys(speakers))
-    layout.text("readme.md", "A stand-in of synthetic speech in the layout of Fluent Speech Commands.")
     layout.resource_fork(path)

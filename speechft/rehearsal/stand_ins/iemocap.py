@@ -44,7 +44,6 @@ def build(layout: Layout) -> dict[str, str]:
         for name, found in (("test", entries[session]), ("train", rest)):
             content = {"labels": _CODES, "meta_data": found}
             layout.text(f"{FOLDER}/{session}/{name}_meta_data.json", json.dumps(content, indent=1))
-    layout.text("README.txt", "A stand-in of synthetic speech in the layout of IEMOCAP.")
     return {"order": FOLDER}
 
 
@@ -78,8 +77,3 @@ def _write_dialogue(layout: Layout, session: str, dialogue: str, turns: list[tup
     labels = f"{session}/dialog/EmoEvaluation/{dialogue}.txt"
     layout.text(labels, *lines)
     layout.resource_fork(labels)
-    layout.text(f"{session}/dialog/EmoEvaluation/Categorical/{dialogue}_e2_cat.txt", *(f"{name} :Neutral; ()" for name, _, _ in turns))
-    layout.text(
-        f"{session}/dialog/transcriptions/{dialogue}.txt",
-        *(f"{name} [001.0000-002.0000]: {recording.text.capitalize()}." for name, _, recording in turns),
-    )

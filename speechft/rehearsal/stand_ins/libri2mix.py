@@ -27,7 +27,7 @@ def build(layout: Layout) -> None:
                 sources.setdefault(row["mixture"], []).append(row)
         by_turns = {turns: [parts for parts in sources.values() if len(parts) == turns] for turns in (2, 3)}
         chosen = [*by_turns[2][: SIZES["libri2mix"][split] - 1], by_turns[3][0]]
-        files: dict[str, list[str]] = {name: [] for name in ("wav.scp", "reco2dur", "rttm")}
+        files: dict[str, list[str]] = {name: [] for name in ("wav.scp", "rttm")}
         owners: dict[str, str] = {}
         segments: dict[str, str] = {}
         for place, parts in enumerate(chosen):
@@ -36,7 +36,6 @@ def build(layout: Layout) -> None:
             audio = f"Libri2Mix/wav16k/max/{_PARTS[split]}/mix_both/{name}.wav"
             layout.audio(audio, samples)
             files["wav.scp"].append(f"{name} {audio}")
-            files["reco2dur"].append(f"{name} {len(samples) / SAMPLE_RATE:.2f}")
             files["rttm"] += map(rttm_line, turns)
             for turn in turns:
                 # The name of a segment has no speaker in it, so that equal times leave one segment, of the last speaker.
@@ -47,10 +46,6 @@ def build(layout: Layout) -> None:
             layout.text(f"{split}/{name}", *lines)
         layout.text(f"{split}/segments", *segments.values())
         layout.text(f"{split}/utt2spk", *(f"{segment} {speaker}" for segment, speaker in owners.items()))
-        of_speaker: dict[str, list[str]] = {}
-        for segment, speaker in owners.items():
-            of_speaker.setdefault(speaker, []).append(segment)
-        layout.text(f"{split}/spk2utt", *(f"{speaker} {' '.join(found)}" for speaker, found in of_speaker.items()))
 
 
 def _mix(speech: MiniSpeech, name: str, parts: list[dict[str, str]], numbers: dict[str, str], together: bool) -> tuple[Samples, list[Turn]]:

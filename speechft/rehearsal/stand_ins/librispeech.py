@@ -27,7 +27,6 @@ LEXICONS = ("lexicon/200k-g2p.txt", "lexicon/allothers-g2p.txt")
 def build(layout: Layout) -> dict[str, tuple[str, ...]]:
     """Three parts; `lexicon` has two files, without which PR does not find every word."""
     words: set[str] = set()
-    voices: list[str] = []
     for split, part in PARTS.items():
         recordings = layout.speech.take(SIZES["librispeech"][split], ["sentence"], split)
         of_voice: dict[str, list[Recording]] = {}
@@ -51,29 +50,8 @@ def build(layout: Layout) -> dict[str, tuple[str, ...]]:
                 layout.say(f"{part}/{speaker}/{chapter}/{name}.flac", recording)
                 lines.append(f"{name} {' '.join(spoken)}")
             layout.text(f"{part}/{speaker}/{chapter}/{speaker}-{chapter}.trans.txt", *lines)
-            voices.append(f"{speaker:<4} | {members[0].sex} | {part:<16} | 25.00 | Reader {speaker}")
-    _write_lists(layout, voices)
-    _write_lexicons(layout, words)
-    return {"lexicon": LEXICONS}
-
-
-def _write_lists(layout: Layout, voices: list[str]) -> None:
-    layout.text(
-        "SPEAKERS.TXT", "; Some pieces of information about all the speakers", ";ID  |SEX| SUBSET           |MINUTES| NAME", *voices
-    )
-    chapters = [
-        f"{chapter:<6} | {speaker:<4} | 8.00 | {PARTS[split]:<16} | 1 | 1 | Chapter {chapter} | Book"
-        for split, found in _CHAPTERS.items()
-        for speaker, chapter in found.items()
-    ]
-    layout.text("CHAPTERS.TXT", ";ID    |READER|MINUTES| SUBSET           | PROJ.|BOOK ID| CH. TITLE | PROJECT TITLE", *chapters)
-    layout.text("BOOKS.TXT", ";ID | TITLE", "1 | Book")
-    layout.text("README.TXT", "A stand-in of synthetic speech in the layout of LibriSpeech.")
-    layout.text("LICENSE.TXT", "See mini/README.md.")
-
-
-def _write_lexicons(layout: Layout, words: set[str]) -> None:
     known = load_lexicon([CMUDICT])
     names = dict(_NAMES.values())
     layout.text(LEXICONS[0], *(f"{word}\t{' '.join(known[word])}" for word in sorted(words - names.keys())))
     layout.text(LEXICONS[1], *(f"{name}\t{phones}" for name, phones in sorted(names.items())))
+    return {"lexicon": LEXICONS}

@@ -37,7 +37,6 @@ def build(layout: Layout) -> None:
     )
     for split, part in QUERIES.items():
         _write_queries(layout, part, queries[split], documents)
-    layout.text("README", "A stand-in of synthetic speech in the layout of QUESST 2014.")
 
 
 def _queries(rows: list[Row], split: str, number: int) -> dict[str, list[Row]]:

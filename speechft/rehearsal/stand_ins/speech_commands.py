@@ -21,9 +21,6 @@ _KIND = {UNKNOWN: "unknown", SILENCE: "silence"}
 def build(layout: Layout) -> None:
     """Words of SUPERB's ten and others; the hash in their names divides them, and drops one."""
     sizes = SIZES["speech_commands"]
-    layout.text(f"{TRAINING}/LICENSE", "See mini/README.md.")
-    layout.text(f"{TRAINING}/README.md", "A stand-in of synthetic speech in the layout of Speech Commands v0.01.")
-    lists: dict[str, list[str]] = {"train": [], "dev": [], "discarded": []}
     for label in SUPERB_CLASSES:
         for split in ("train", "dev", "test"):
             if label == SILENCE and split != "test":
@@ -33,16 +30,11 @@ def build(layout: Layout) -> None:
                 if split == "test":
                     layout.say(f"{TEST}/{label}/{_name(recording, None, place)}", recording)
                 else:
-                    lists[split].append(f"{word}/{_name(recording, split, place)}")
-                    layout.say(f"{TRAINING}/{lists[split][-1]}", recording)
+                    layout.say(f"{TRAINING}/{word}/{_name(recording, split, place)}", recording)
     dropped = _recordings(layout.speech, "yes", "train", 1)[0]
-    lists["discarded"].append(f"yes/{_name(dropped, 'discarded', 0)}")
-    layout.say(f"{TRAINING}/{lists['discarded'][0]}", dropped)
-    layout.text(f"{TRAINING}/validation_list.txt", *lists["dev"])
-    layout.text(f"{TRAINING}/testing_list.txt", *lists["discarded"])
+    layout.say(f"{TRAINING}/yes/{_name(dropped, 'discarded', 0)}", dropped)
     for name, noise in zip(_NOISES, _recordings(layout.speech, SILENCE, "train", len(_NOISES)), strict=True):
         layout.audio(f"{TRAINING}/{NOISE}/{name}.wav", np.resize(layout.speech.samples(noise), sizes["noise seconds"] * SAMPLE_RATE))
-    layout.text(f"{TRAINING}/{NOISE}/README.md", "Noise.")
 
 
 def _recordings(speech: MiniSpeech, label: str, split: str, number: int) -> list[Recording]:

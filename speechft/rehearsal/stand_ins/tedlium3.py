@@ -29,8 +29,6 @@ def build(layout: Layout) -> None:
             samples, lines = _talk(layout.speech, talk, [*members[:-1], short[place], members[-1]], "" if split == "train" else _GAP)
             layout.sphere(f"legacy/{split}/sph/{talk}.sph", samples)
             layout.text(f"legacy/{split}/stm/{talk}.stm", *lines)
-    layout.text("README", "A stand-in of synthetic speech in the layout of TED-LIUM 3.")
-    layout.text("LICENSE", "See mini/README.md.")
 
 
 def _talk(speech: MiniSpeech, talk: str, members: list[Recording], gap: str) -> tuple[Samples, list[str]]:

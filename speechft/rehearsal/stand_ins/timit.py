@@ -57,8 +57,6 @@ def build(layout: Layout) -> None:
         names += [f"{_UNUSED_SPEAKER}/SX99"] if split == "test" else []
         for name, recording in zip(names, recordings, strict=True):
             _write_sentence(layout, name, recording, layout.speech.samples(recording), phones[recording.path], variants, pauses)
-    layout.text("README.DOC", "A stand-in of synthetic speech in the layout of TIMIT.")
-    layout.text("DOC/SPKRINFO.TXT", "; ID  Sex DR Use")
 
 
 def _covering(pool: list[Recording], phones: Mapping[str, tuple[Phone, ...]], number: int) -> list[Recording]:

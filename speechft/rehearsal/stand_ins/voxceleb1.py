@@ -39,7 +39,6 @@ def build(layout: Layout) -> dict[str, str]:
                 tested.setdefault(speaker, []).append(name)
     layout.text(SPLIT_LIST, *lines)
     layout.text(TRIALS, *_trials(tested, sizes["trials"]))
-    layout.text("vox1_meta.csv", "VoxCeleb1 ID\tVGGFace1 ID\tGender\tNationality\tSet")
     return {"split_list": SPLIT_LIST, "trials": TRIALS}
 
 
