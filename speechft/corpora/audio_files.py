@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import mmap
-from collections.abc import Iterator
+import io
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,8 @@ def open_audio(path: Path) -> Iterator[soundfile.SoundFile]:
         with soundfile.SoundFile(path) as file:
             yield file
         return
-    # A private mapping: the header changes in memory, the file does not.
-    with path.open("rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_COPY) as content:
-        for position, octets in corrections.items():
-            content[position : position + len(octets)] = octets
-        with soundfile.SoundFile(content) as file:
-            yield file
+    with _Corrected(path, corrections) as content, soundfile.SoundFile(content) as file:
+        yield file
 
 
 def blocks(file: soundfile.SoundFile, dtype: str) -> Iterator[np.ndarray[Any, np.dtype[Any]]]:
@@ -48,3 +44,21 @@ def read_mono(path: Path) -> tuple[np.ndarray[Any, np.dtype[np.float64]], int]:
     """All samples of the first channel, (samples,), and their rate in Hz."""
     with open_audio(path) as file:
         return np.concatenate([np.zeros(0), *(block[:, 0] for block in blocks(file, "float64"))]), int(file.samplerate)
+
+
+class _Corrected(io.FileIO):
+    """A file whose header reads as corrected."""
+
+    def __init__(self, path: Path, corrections: Mapping[int, bytes]) -> None:
+        super().__init__(path)
+        self._corrections = corrections
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what the file holds, corrected."""
+        begin, view = self.tell(), memoryview(buffer).cast("B")
+        count = super().readinto(view) or 0
+        for position, content in self._corrections.items():
+            for place, byte in enumerate(content, start=position - begin):
+                if 0 <= place < count:
+                    view[place] = byte
+        return count

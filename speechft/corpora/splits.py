@@ -9,9 +9,17 @@ from speechft.conventions import SAMPLE_RATE, SPLITS
 from speechft.corpora.utterances import Utterance
 from speechft.recipes.corpora import CorpusRecipe, PublishedCorpus
 
+_OTHER_NAMES = dict.fromkeys(("valid", "validation", "val", "development"), "dev")
+_OTHER_NAMES |= {"training": "train", "testing": "test", "eval": "test"}
 SHORTEST_SECONDS, LONGEST_SECONDS = 1, 60
 TRAIN_HOURS = 10
 _UNKNOWN = "<unk>"
+
+
+def wrong_split(name: str) -> str:
+    """The complaint about a name that is none of the splits."""
+    meant = _OTHER_NAMES.get(name.lower())
+    return f"split {name!r} is none of {', '.join(SPLITS)}" + (f"; did you mean {meant!r}?" if meant else "")
 
 
 def hash_share(utterance_id: str) -> float:

@@ -19,6 +19,7 @@ from speechft.corpora.audio_files import read_mono
 from speechft.corpora.inspection import RecordingFacts, inspect_all
 from speechft.corpora.readers.csv_corpus import LIST_OF_RECORDINGS
 from speechft.corpora.rttm import Turn, rttm_line
+from speechft.corpora.splits import wrong_split
 from speechft.corpora.utterances import Listing, Problem, Utterance
 from speechft.errors import CorpusError
 from speechft.files.atomic import write_text
@@ -131,7 +132,7 @@ def _complaints(cells: Mapping[str, str]) -> list[str]:
     if len(cells["speaker"].split()) > 1:
         complaints.append(f"speaker {cells['speaker']!r} holds a space, which ends a name in RTTM")
     if cells["split"] and cells["split"] not in SPLITS:
-        complaints.append(f"split {cells['split']!r} is none of {', '.join(SPLITS)}")
+        complaints.append(wrong_split(cells["split"]))
     for name in ("offset", *OPTIONAL):
         if (text := cells.get(name)) and (complaint := _number_complaint(name, text)):
             complaints.append(complaint)
