@@ -1,6 +1,6 @@
 """What an experiment asks of its corpora, compared with what their lists give: splits, folds, columns, classes, words, trials.
 
-The rules are those of evaluation and of stage 1 themselves (`check` of its protocol, `check_stage1`), asked before any job runs.
+The rules are those of evaluation and of stage 1 themselves (`check` of the protocol, `check_stage1`), asked before any job runs.
 """
 
 from __future__ import annotations

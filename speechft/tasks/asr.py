@@ -30,9 +30,7 @@ class SpeechRecognition(RecurrentCTCTask):
         spelling: "superb" (default); "tedlium" for the letters of wav2vec 2.0 and the text normalisation of the released fine-tuning on
             TED-LIUM 3; "characters" for all characters of the training transcripts, or "unigram" for pieces of words (sentencepiece).
         pieces: size of the vocabulary of "unigram" (default 500).
-        projected, hidden, layers, dropout: sizes of the head. Defaults 1024, 1024 in each direction, 2 and 0.2 are SUPERB's; the
-            fine-tuning on TED-LIUM 3 has 256, 256, 3 and 0.2.
-        spec_augment: augment features in training (default true).
+        projected, hidden, layers, dropout, spec_augment: see `RecurrentCTCTask`; the fine-tuning on TED-LIUM 3 has 256, 256, 3 and 0.2.
         selection: what chooses checkpoints and learning rates on dev, "wer" (default) or "cer". The released fine-tuning on TED-LIUM 3
             calls its character error rate `wer` and chooses by it.
 

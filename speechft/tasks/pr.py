@@ -62,11 +62,7 @@ class PhonemeRecognition(CTCTask):
         return torch.tensor([*(_INDEX[phone] for word in words for phone in self.lexicon[word]), EOS_INDEX])
 
     def check(self, splits: Mapping[str, Iterable[Any]]) -> None:
-        """Every word of every split has a pronunciation.
-
-        Raises:
-            TaskError: says how many have none in which split, with some of them and their utterances.
-        """
+        """Refuse words without a pronunciation, in any split; the error counts them and shows some with their utterances."""
         transcripts = [(name, cut.id, supervision(cut).text or "") for name, cuts in splits.items() for cut in cuts]
         missing = missing_words(self.lexicon, self.lexicon_sources, transcripts, _EXAMPLES)
         if missing is not None:

@@ -37,8 +37,7 @@ class SlotFilling(RecurrentCTCTask):
     Options:
         slots: file with the slot types, one a line, the first one `O`, as SUPERB's `slots.txt`. Default: the types of the training split,
             those with the most words first, of equal ones in alphabetical order.
-        projected, hidden, layers, dropout: sizes of the head, by default 1024, 1024 in each direction, 2 and 0.2.
-        spec_augment: augment features in training (default true).
+        projected, hidden, layers, dropout, spec_augment: see `RecurrentCTCTask`.
 
     Transcripts are read in upper case; characters other than A-Z and the apostrophe become `<unk>`.
     """
@@ -90,11 +89,7 @@ class SlotFilling(RecurrentCTCTask):
         return torch.tensor([index.get(symbol, index[UNKNOWN]) for symbol in slot_symbols(words, slots)], dtype=torch.int64)
 
     def targets(self, cuts: Iterable[Any], labels: LabelSet, source: str) -> list[Tensor]:
-        """Targets of all cuts.
-
-        Raises:
-            TaskError: lists all cuts without a target; or no cut of the split has a slot, so that its metrics are not defined.
-        """
+        """Targets of all cuts; at least one of them has a slot, without which the metrics are not defined."""
         cuts = list(cuts)
         found = super().targets(cuts, labels, source)
         if not any(slot_values(self.text(target.tolist(), labels)) for target in found):

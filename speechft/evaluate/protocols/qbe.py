@@ -74,18 +74,28 @@ def load(task: QueryByExample, manifests: Manifests, encoder: Encoder, *_: objec
     lengths = [(f"{name}: {cut.id}", num_samples_16k(cut)) for name, members in cuts.items() for cut in members]
     refuse_short(lengths, encoder, "The dev and test splits", "Leave them out of the corpus")
     sides = _sides(task, cuts)
-    pool = _ClipPool()
+    # A recording that comes in two splits is encoded once.
+    rows: dict[tuple[str, str, float, int], int] = {}
+    clips: list[Clip] = []
+
+    def row_of(cut: Any) -> int:
+        key = (cut.id, str(cut.recording.sources[0].source), float(cut.start), int(cut.num_samples))
+        if key not in rows:
+            rows[key] = len(clips)
+            clips.append(Clip(cut, 0, num_samples_16k(cut)))
+        return rows[key]
+
     searches: dict[str, Search] = {}
     splits = {"train": Split("train", (), (), (), (0,), {}, "")}
     for name, (queries, documents, relevant) in sides.items():
-        searches[name] = Search([pool.row(query) for query in queries], [pool.row(document) for document in documents], relevant)
+        searches[name] = Search([row_of(query) for query in queries], [row_of(document) for document in documents], relevant)
         short = sum(encoder.frame_count(num_samples_16k(query)) < MIN_QUERY_FRAMES for query in queries)
         absent = int((~searches[name].relevant.any(axis=1)).sum())
         dropped = {reason: count for reason, count in ((SHORT_QUERY, short), (NO_OCCURRENCE, absent)) if count}
         members = cuts[name]
-        own = tuple(pool.clips[pool.row(cut)] for cut in members)
+        own = tuple(clips[row_of(cut)] for cut in members)
         splits[name] = Split(name, members, (), own, tuple(range(len(own) + 1)), dropped, manifest_hash(members))
-    return [SearchFold(None, task.label_set(()), splits, tuple(pool.clips), searches)]
+    return [SearchFold(None, task.label_set(()), splits, tuple(clips), searches)]
 
 
 def check(task: QueryByExample, cuts: Mapping[str, Sequence[Any]], *_: object) -> None:
@@ -115,21 +125,6 @@ def _sides(task: QueryByExample, cuts: Mapping[str, Sequence[Any]]) -> dict[str,
         queries, documents = found[name][QUERY], found[name][DOCUMENT] or found[other][DOCUMENT]
         sides[name] = queries, documents, _relevance(task, name, queries, documents)
     return sides
-
-
-class _ClipPool:
-    """The different recordings of all splits; one that comes in two splits is encoded once."""
-
-    def __init__(self) -> None:
-        self.clips: list[Clip] = []
-        self._rows: dict[tuple[str, str, float, int], int] = {}
-
-    def row(self, cut: Any) -> int:
-        key = (cut.id, str(cut.recording.sources[0].source), float(cut.start), int(cut.num_samples))
-        if key not in self._rows:
-            self._rows[key] = len(self.clips)
-            self.clips.append(Clip(cut, 0, num_samples_16k(cut)))
-        return self._rows[key]
 
 
 def _relevance(task: QueryByExample, name: str, queries: Sequence[Any], documents: Sequence[Any]) -> NDArray[np.bool_]:
