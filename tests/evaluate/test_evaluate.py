@@ -272,7 +272,7 @@ def test_short_utterances(model_dir, tmp_path):
     assert cell["counts"]["train"]["utterances"] == 6
     assert cell["counts"]["train"]["dropped"] == {"shorter than one frame": 1}
     manifests = write_splits(tmp_path / "dev", {**splits, "dev": [short, *splits["dev"]]})
-    with pytest.raises(TaskError, match=r"(?s)dev split: 1 utterance.*short: 300 samples"):
+    with pytest.raises(TaskError, match=r"(?s)dev split: 1 recording.*short: 300 samples"):
         evaluate(model_dir, "ks", manifests, tmp_path / "b.json", QUICK["ks"])
 
 
