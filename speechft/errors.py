@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from speechft.files.escapes import terminal_text
+from speechft.files.text import read_names
 
 
 class SpeechFTError(Exception):
@@ -97,9 +98,29 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> str:
+    """Text for a name that is not among the `known` ones of its kind, with the closest match."""
+    known = list(known)
+    return f"There is no {kind} {name!r}.{nearest(str(name), known)} There are {', '.join(known) or 'none'}."
+
+
 def missing_file(path: str | Path, purpose: str, remedy: str) -> str:
     """Message for a missing file: `path`, needed for `purpose`; `remedy` is one sentence."""
     return f"{path}: no such file, needed {purpose}. {remedy}"
+
+
+def read_lines(path: str | Path, purpose: str, remedy: str, error: type[SpeechFTError]) -> list[str]:
+    """Lines of a UTF-8 file in Unicode NFC.
+
+    Raises:
+        SpeechFTError: an `error` with the `remedy`, a sentence, if the file is missing or is not text.
+    """
+    try:
+        return read_names(path).split("\n")
+    except FileNotFoundError:
+        raise error(missing_file(path, purpose, remedy)) from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise error(f"{path}: cannot be read as UTF-8 text ({problem}). {remedy}") from None
 
 
 def nearest_file(path: Path) -> str:

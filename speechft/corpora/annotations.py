@@ -1,4 +1,4 @@
-"""What a corpus says beside its list of recordings: turns of speakers, trials, and documents that are relevant to queries."""
+"""Annotations besides the list of recordings: turns of speakers, trials, and documents relevant to queries."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from speechft.corpora.utterances import Listing, Problem, Utterance
 from speechft.recipes.corpora import CorpusRecipe, PublishedCorpus
 
 TOLERANCE_SECONDS = 0.02
-"""By which a turn may end after its recording: annotations are rounded."""
+"""A turn may end this much after its recording: annotations are rounded."""
 
 
 def with_turns(recipe: CorpusRecipe | PublishedCorpus, listing: Listing) -> Listing:
-    """Give recordings the turns of the corpus' RTTM file, in order of time; without `rttm` the listing stays.
+    """Add the turns of the corpus' RTTM file to its recordings, in order of time; without `rttm` return the listing unchanged.
 
     A recording without a turn is a problem; turns of recordings that the table does not list are ignored.
 
@@ -38,14 +38,14 @@ def with_turns(recipe: CorpusRecipe | PublishedCorpus, listing: Listing) -> List
 
 
 def turn_problems(utterance: Utterance, facts: RecordingFacts) -> list[Problem]:
-    """Turns that end after their recording."""
+    """Report turns that end after their recording."""
     seconds = facts.num_samples / facts.sampling_rate
     late = [turn for turn in utterance.turns if turn.end > seconds + TOLERANCE_SECONDS]
     return [Problem(utterance.row, f"{facts.path}: a turn ends at {turn.end:g} s, the recording at {seconds:g} s") for turn in late]
 
 
 def relevance_problems(utterances: Sequence[Utterance]) -> list[Problem]:
-    """Queries that name documents which the table does not list."""
+    """Report queries that name documents which the table does not list."""
     ids = {utterance.id for utterance in utterances}
     problems = []
     for utterance in utterances:

@@ -11,10 +11,10 @@ import soxr
 import torch
 from torch import Tensor
 
+from speechft.conventions import SAMPLE_RATE
 from speechft.corpora.audio_files import open_audio
 from speechft.errors import AudioError
 
-SAMPLING_RATE = 16_000
 _AGAIN = "Prepare the corpus again to have every recording checked."
 
 
@@ -25,7 +25,7 @@ def num_samples_16k(cut: Any) -> int:
 
 def samples_after_resampling(num_samples: int, sampling_rate: int) -> int:
     """Samples at 16 kHz that `num_samples` at `sampling_rate` Hz become: soxr rounds half up."""
-    return (2 * num_samples * SAMPLING_RATE + sampling_rate) // (2 * sampling_rate)
+    return (2 * num_samples * SAMPLE_RATE + sampling_rate) // (2 * sampling_rate)
 
 
 def load_audio(cut: Any, start: int = 0, num_samples: int | None = None) -> Tensor:
@@ -40,13 +40,13 @@ def load_audio(cut: Any, start: int = 0, num_samples: int | None = None) -> Tens
     """
     path = Path(cut.recording.sources[0].source)
     end = num_samples_16k(cut) if num_samples is None else start + num_samples
-    # The resampler needs what is around a part, too.
-    resampled = cut.sampling_rate != SAMPLING_RATE
+    # The resampler also needs the samples around a part.
+    resampled = cut.sampling_rate != SAMPLE_RATE
     samples = _read_channel(path, cut, 0, cut.num_samples) if resampled else _read_channel(path, cut, start, end - start)
     if not np.isfinite(samples).all():
         raise AudioError(f"{path}: holds NaN or Inf samples (cut {cut.id}). {_AGAIN}")
     if resampled:
-        samples = soxr.resample(samples, cut.sampling_rate, SAMPLING_RATE, quality="HQ")[start:end]
+        samples = soxr.resample(samples, cut.sampling_rate, SAMPLE_RATE, quality="HQ")[start:end]
     return torch.from_numpy(np.ascontiguousarray(samples))
 
 

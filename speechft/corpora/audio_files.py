@@ -1,4 +1,4 @@
-"""The one way in which recordings are opened, so that all who read one find the same samples."""
+"""Open recordings: every reader of a file gets the same samples."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def open_audio(path: Path) -> Iterator[soundfile.SoundFile]:
 
 
 def blocks(file: soundfile.SoundFile, dtype: str) -> Iterator[np.ndarray[Any, np.dtype[Any]]]:
-    """What is left of a recording in blocks (frames, channels)."""
+    """Blocks (frames, channels) of the rest of a recording."""
     while len(block := file.read(_BLOCK_FRAMES, dtype=dtype, always_2d=True)):
         yield block
 
@@ -46,41 +46,19 @@ def read_mono(path: Path) -> tuple[np.ndarray[Any, np.dtype[np.float64]], int]:
         return np.concatenate([np.zeros(0), *(block[:, 0] for block in blocks(file, "float64"))]), int(file.samplerate)
 
 
-class _Corrected(io.RawIOBase):
-    """A file with other bytes in some places of its header."""
+class _Corrected(io.FileIO):
+    """A file whose header reads as corrected."""
 
     def __init__(self, path: Path, corrections: Mapping[int, bytes]) -> None:
-        self._file = path.open("rb")
+        super().__init__(path)
         self._corrections = corrections
-
-    def readable(self) -> bool:
-        """Always."""
-        return True
-
-    def seekable(self) -> bool:
-        """Always."""
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """As of the file."""
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        """As of the file."""
-        return self._file.tell()
 
     def readinto(self, buffer: Any) -> int:
         """Read what the file holds, corrected."""
-        begin = self._file.tell()
-        view = memoryview(buffer).cast("B")
-        count = self._file.readinto(view)
+        begin, view = self.tell(), memoryview(buffer).cast("B")
+        count = super().readinto(view) or 0
         for position, content in self._corrections.items():
             for place, byte in enumerate(content, start=position - begin):
                 if 0 <= place < count:
                     view[place] = byte
         return count
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-        super().close()

@@ -1,4 +1,4 @@
-"""A quick look at corpora before they are prepared: lists are read and headers of recordings, but nothing is decoded or written."""
+"""A quick check of corpora before they are prepared: lists and headers are read, nothing is decoded or written."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from speechft.conventions import SAMPLE_RATE, SPLITS
 from speechft.corpora.annotations import corpus_trials, with_turns
-from speechft.corpora.audio import SAMPLING_RATE
 from speechft.corpora.examination import Recipe, examine
 from speechft.corpora.inspection import RecordingFacts
 from speechft.corpora.manifests import make_cut
 from speechft.corpora.prepare import published_sizes, read_corpus
-from speechft.corpora.published import speakers_of
 from speechft.corpora.readers.mixtures import Source, read_sources
 from speechft.corpora.rttm import Turn
-from speechft.corpora.splits import SPLITS, final_splits
+from speechft.corpora.splits import final_splits
 from speechft.corpora.trials import Trial
 from speechft.corpora.utterances import Count, Listing, Utterance
 from speechft.errors import CorpusError
@@ -25,7 +24,7 @@ from speechft.recipes.corpora import CorpusRecipe
 
 @dataclass(frozen=True)
 class SplitCheck:
-    """A row of the table: what a split has, what was published of it (nothing for a corpus of the user), hours by the headers."""
+    """A row of the table: sizes found, sizes published (none for a user's own corpus), hours by the headers."""
 
     corpus: str
     split: str
@@ -45,23 +44,22 @@ class Listed:
     trials: tuple[Trial, ...] = ()
 
     def cuts(self) -> dict[str, tuple[Any, ...]]:
-        """The cuts of each split that there is. A recording that cannot be used is as long as what is said about it."""
+        """Cuts by split, without empty splits. An unusable recording is as long as its annotations say."""
         found: dict[str, list[Any]] = {split: [] for split in SPLITS}
         for utterance, seconds in zip(self.utterances, self.seconds, strict=True):
             ends = [end for _, _, end in utterance.phones or ()] + [turn.end for turn in utterance.turns]
-            samples = round((seconds or max(ends, default=1.0)) * SAMPLING_RATE)
+            samples = round((seconds or max(ends, default=1.0)) * SAMPLE_RATE)
             if utterance.split in found:
-                found[utterance.split].append(make_cut(utterance, RecordingFacts(utterance.path, SAMPLING_RATE, samples, 1, 0, "")))
+                found[utterance.split].append(make_cut(utterance, RecordingFacts(utterance.path, SAMPLE_RATE, samples, 1, 0, "")))
         return {split: tuple(cuts) for split, cuts in found.items() if cuts}
 
 
 @dataclass(frozen=True)
 class CorpusCheck:
-    """What is known of a corpus without decoding it. `remarks` are differences from numbers that are not certain.
+    """What is known of a corpus without decoding it.
 
-    `notes` say what will differ from SUPERB, or has yet to be downloaded: the fact, then what to do, a sentence each.
-    `unmet` are sentences about what an experiment asks of the corpus and its lists do not give; `listed` is None where lists cannot be
-    read.
+    `remarks`: differences from published numbers that are not certain. `notes`: what will differ from SUPERB, or has yet to be
+    downloaded, and what to do. `unmet`: what an experiment needs and the lists lack. `listed`: None if lists cannot be read.
     """
 
     corpus: str
@@ -74,12 +72,12 @@ class CorpusCheck:
 
 
 def check_corpora(recipes: Mapping[str, Recipe]) -> list[CorpusCheck]:
-    """Look at each corpus; one that cannot be read at all is a problem of its own, and the others are looked at all the same."""
+    """Check each corpus; one that cannot be read does not stop the others."""
     return [check_corpus(name, recipe) for name, recipe in recipes.items()]
 
 
 def check_corpus(name: str, recipe: Recipe) -> CorpusCheck:
-    """Look at one corpus."""
+    """Check one corpus."""
     mixed = isinstance(recipe, CorpusRecipe) and recipe.kind == "mixtures"
     sources: list[Source] = []
     try:
@@ -100,7 +98,7 @@ def check_corpus(name: str, recipe: Recipe) -> CorpusCheck:
 
 
 def check_union(name: str, members: Mapping[str, Listed]) -> CorpusCheck:
-    """Look at a corpus that is made of others."""
+    """Check a corpus that is made of others."""
     origin: dict[str, str] = {}
     problems = []
     for member, listed in members.items():
@@ -149,7 +147,10 @@ def _rows(name: str, listing: Listing, seconds: Sequence[float] | None, problems
         hours = None if seconds is None else sum(seconds[number] for number in members) / 3600
         utterances = [listing.utterances[number] for number in members]
         ids = len({utterance.id for utterance in utterances})
-        found = _phrase({"utterances": ids, "speakers": len(speakers_of(utterances))}) or "nothing"
+        found = (
+            _phrase({"utterances": ids, "speakers": len({speaker for utterance in utterances for speaker in utterance.speakers})})
+            or "nothing"
+        )
         rows.append(SplitCheck(name, split, found, _expected(listing.expected, split), hours, 0))
     whole = _expected(listing.expected, None)
     rows[0] = dataclasses.replace(

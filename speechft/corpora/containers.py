@@ -1,4 +1,4 @@
-"""Damage that decoders pass over in silence, found from what WAV, FLAC and Ogg files say about themselves."""
+"""Damage that decoders do not report, found from the metadata of WAV, FLAC and Ogg files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def container_damage(path: Path) -> str | None:
 
 
 def header_damage(path: Path) -> str | None:
-    """Say what is wrong with `path` as far as lengths in its header tell, which takes no time: of WAV files alone."""
+    """Say what is wrong with the lengths in the header of `path`; only WAV files have such lengths."""
     lengths = wav_lengths(path)
     return None if lengths is None else wav_damage(path, lengths)
 

@@ -1,4 +1,4 @@
-"""Whether a corpus can be used: what its lists say, then what the headers of its recordings say, then every recording itself."""
+"""Check a corpus: its lists, the headers of its recordings, then every recording itself."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from speechft.conventions import SPLITS
 from speechft.corpora.annotations import checked_trials, relevance_problems, turn_problems
 from speechft.corpora.inspection import NO_SUCH_FILE, RecordingFacts, inspect_all
 from speechft.corpora.phones import TOLERANCE_SECONDS
 from speechft.corpora.published import counted, differences
-from speechft.corpora.splits import SPLITS, final_splits
+from speechft.corpora.splits import final_splits
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
 from speechft.errors import CorpusError
 from speechft.recipes.corpora import CorpusRecipe, PublishedCorpus
@@ -19,7 +20,7 @@ from speechft.recipes.corpora import CorpusRecipe, PublishedCorpus
 Recipe = CorpusRecipe | PublishedCorpus
 Checked = tuple[Utterance, RecordingFacts]
 TOLERANCE_PART_SECONDS = 1.0
-"""By which a part may end after its recording; it then ends with it. Transcribers of talks mark the last segment past the end."""
+"""A part may end this much after its recording, and is then cut: transcribers of talks mark the last segment past the end."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,10 @@ class Examination:
 
 
 def examine(recipe: Recipe, listing: Listing, *, decode: bool) -> Examination:
-    """Look at everything that a corpus lists.
+    """Check everything that a corpus lists.
 
-    With `decode` recordings are read to their end. That can take hours, and is done only if there is nothing wrong with the lists;
-    otherwise headers have to do, so that a wrong list is reported at once. Problems of single rows of a table of one's own do not count:
-    its report has everything that is wrong with every row.
+    With `decode` recordings are decoded completely, which can take hours. If the lists have problems, only headers are read, so that
+    those are reported at once. Problems of single rows of a user's own table do not count: its report covers every row anyway.
     """
     complete = isinstance(recipe, PublishedCorpus) and recipe.complete
     problems = [*list_problems(recipe, listing), *_missing_recordings(recipe, listing.utterances)]
@@ -73,7 +73,7 @@ def examine(recipe: Recipe, listing: Listing, *, decode: bool) -> Examination:
 
 
 def list_problems(recipe: Recipe, listing: Listing) -> list[Problem]:
-    """What is wrong with a corpus by its lists alone: rows, splits, relevant documents, trials."""
+    """Problems in the lists of a corpus: rows, splits, relevant documents, trials."""
     problems = [*listing.problems, *_split_problems(recipe, listing), *relevance_problems(listing.utterances)]
     splits = final_splits(recipe, listing.utterances, None)
     utterances = [dataclasses.replace(listing.utterances[place], split=split) for place, split in splits.items()]
@@ -93,7 +93,7 @@ def _missing_recordings(recipe: Recipe, utterances: Sequence[Utterance]) -> list
 
 
 def _part(utterance: Utterance, facts: RecordingFacts) -> RecordingFacts | str:
-    """Facts about the part of a recording that an utterance is, or why there is none; the whole recording where no time is given."""
+    """Facts about the part of a recording that an utterance covers (all of it without times), or why there is none."""
     if utterance.start is None or utterance.end is None:
         return facts
     first, end = round(utterance.start * facts.sampling_rate), round(utterance.end * facts.sampling_rate)

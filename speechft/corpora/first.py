@@ -1,18 +1,18 @@
-"""The first utterances of a corpus, so chosen that a rehearsal meets everything that the whole corpus holds."""
+"""The first utterances of a corpus, chosen so that a rehearsal covers every kind of content of the whole corpus."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-from speechft.corpora.splits import SPLITS
+from speechft.conventions import SPLITS
 from speechft.corpora.trials import Trial
 from speechft.corpora.utterances import Listing, Utterance
 from speechft.errors import CorpusError
 
 SPEAKERS = 4
-"""Speakers that stay in each split, where a corpus names any. Of speakers who are in several splits as many stay as utterances are asked
-for: they are the classes of speaker identification."""
+"""Speakers kept in each split. Of speakers who are in several splits (the classes of speaker identification) as many are kept as
+utterances are asked for."""
 SMALLEST = 4
 """Training utterances without which there is nothing to rehearse."""
 

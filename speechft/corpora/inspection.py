@@ -1,4 +1,4 @@
-"""Examination of recordings: everything is decoded once, before any training meets it; or its header is read, which takes no time."""
+"""Inspect recordings: decode each one once, before any training uses it, or read only its header."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from speechft.files.hashes import sha256_file
 NO_SUCH_FILE = "no such file"
 _NOTHING = "holds no samples"
 _UNKNOWN_FRAMES = 1 << 62
-"""libsndfile gives numbers beyond for a FLAC file that was written into a pipe, and cannot go back in it."""
-_NO_LENGTH = "does not state its length, as FLAC files from a pipe; encode it again into a file, e.g. `ffmpeg -i OLD.flac NEW.flac`"
+"""libsndfile reports more frames for a FLAC file that was written into a pipe, and cannot seek in it."""
+_NO_LENGTH = "does not state its length, like FLAC files from a pipe; encode it again into a file, e.g. `ffmpeg -i OLD.flac NEW.flac`"
 _WORKERS = 4
 
 

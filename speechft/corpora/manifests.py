@@ -14,6 +14,7 @@ from lhotse.audio import AudioSource
 from lhotse.serialization import deserialize_item
 from lhotse.supervision import AlignmentItem
 
+from speechft.conventions import Manifests
 from speechft.corpora.inspection import RecordingFacts
 from speechft.corpora.unchanged import check_content, check_recordings
 from speechft.corpora.utterances import Utterance
@@ -47,23 +48,22 @@ def make_cut(utterance: Utterance, facts: RecordingFacts) -> Any:
         custom=labels or None,
         alignment={"phone": phones} if phones else None,
     )
+    turns = [
+        SupervisionSegment(
+            f"{utterance.id}-{number:04d}", utterance.id, turn.start, turn.duration, channel=facts.channel, speaker=turn.speaker
+        )
+        for number, turn in enumerate(utterance.turns)
+    ]
     custom = None if utterance.fold is None else {"fold": utterance.fold}
     return MonoCut(
         id=utterance.id,
         start=facts.first_sample / facts.sampling_rate,
         duration=duration,
         channel=facts.channel,
-        supervisions=_turn_supervisions(utterance, facts.channel) or [supervision],
+        supervisions=turns or [supervision],
         recording=recording,
         custom=custom,
     )
-
-
-def _turn_supervisions(utterance: Utterance, channel: int) -> list[Any]:
-    return [
-        SupervisionSegment(f"{utterance.id}-{number:04d}", utterance.id, turn.start, turn.duration, channel=channel, speaker=turn.speaker)
-        for number, turn in enumerate(utterance.turns)
-    ]
 
 
 def write_manifest(path: Path, cuts: Iterable[Any]) -> None:
@@ -73,14 +73,14 @@ def write_manifest(path: Path, cuts: Iterable[Any]) -> None:
             file.write((json.dumps(cut.to_dict(), ensure_ascii=False, sort_keys=True) + "\n").encode())
 
 
-def split_names(manifests: str | Path | Mapping[str, str | Path]) -> tuple[str, ...]:
+def split_names(manifests: Manifests) -> tuple[str, ...]:
     """The splits that there are manifests of."""
     if isinstance(manifests, Mapping):
         return tuple(manifests)
     return tuple(path.name.removesuffix(SUFFIX) for path in sorted(Path(manifests).glob(f"*{SUFFIX}")))
 
 
-def load_split(manifests: str | Path | Mapping[str, str | Path], split: str) -> CutSet:
+def load_split(manifests: Manifests, split: str) -> CutSet:
     """Read one split into memory.
 
     Args:
@@ -96,7 +96,7 @@ def load_split(manifests: str | Path | Mapping[str, str | Path], split: str) -> 
     """
     path = _manifest_path(manifests, split)
     try:
-        # Manifests of others may be uncompressed; gzip's magic number tells.
+        # Manifests from elsewhere may be uncompressed; gzip's magic number shows it.
         raw = path.read_bytes()
         content = decode(gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
@@ -109,7 +109,7 @@ def load_split(manifests: str | Path | Mapping[str, str | Path], split: str) -> 
     return CutSet.from_cuts(cuts)
 
 
-def _manifest_path(manifests: str | Path | Mapping[str, str | Path], split: str) -> Path:
+def _manifest_path(manifests: Manifests, split: str) -> Path:
     if isinstance(manifests, Mapping):
         source, files = "the given manifests", {name: Path(path) for name, path in manifests.items()}
     else:
@@ -136,7 +136,7 @@ def _with_equal_names(value: Any) -> Any:
 def _parse_cut(line: str, where: str) -> Any:
     try:
         values = json.loads(line)
-        # Manifests of others may hold a name in two Unicode forms.
+        # Manifests from elsewhere may hold a name in two Unicode forms.
         cut = deserialize_item(values if line.isascii() and "\\u" not in line else _with_equal_names(values))
     except Exception as error:  # lhotse raises whatever its constructors do
         raise CorpusError(f"{where}: is not a lhotse cut ({type(error).__name__}: {error}). Prepare the corpus again.") from None

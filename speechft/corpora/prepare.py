@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from speechft.conventions import SPLITS
 from speechft.corpora.annotations import checked_trials, with_turns
 from speechft.corpora.examination import Checked, Recipe, examine
 from speechft.corpora.first import first_utterances
 from speechft.corpora.manifests import SUFFIX, make_cut, write_manifest
 from speechft.corpora.published import agrees
 from speechft.corpora.readers.mixtures import render_mixtures
-from speechft.corpora.splits import SPLITS, final_splits
+from speechft.corpora.splits import final_splits
 from speechft.corpora.trials import TRIALS, Trial, read_trials, write_trials
 from speechft.corpora.unchanged import note_recordings
-from speechft.corpora.utterances import Count, Listing, Problem, Utterance
+from speechft.corpora.utterances import Count, Listing, Problem
 from speechft.errors import CorpusError
 from speechft.files.atomic import atomic_directory
 from speechft.files.hashes import sha256_file, sha256_json
@@ -27,25 +28,8 @@ from speechft.files.structured import write_json
 from speechft.files.text import on_disk
 from speechft.recipes.corpora import CorpusRecipe
 
-# Kind of corpus -> module, and in it the function that lists the recordings and, of a published corpus, the sizes that were published.
-# Everything after the listing is common to all kinds; mixtures, which
-# are made on the way, have no recordings to list before.
-_READERS: dict[str, tuple[str, str, str | None]] = {
-    "csv": ("speechft.corpora.readers.csv_corpus", "read_csv_corpus", None),
-    "librispeech": ("speechft.corpora.readers.librispeech", "read_librispeech", "EXPECTED"),
-    "voxceleb1": ("speechft.corpora.readers.voxceleb1", "read_voxceleb1", "SIZES"),
-    "speech_commands": ("speechft.corpora.readers.speech_commands", "read_speech_commands", "EXPECTED"),
-    "fluent_speech_commands": ("speechft.corpora.readers.fluent_speech_commands", "read_fluent_speech_commands", "EXPECTED"),
-    "iemocap": ("speechft.corpora.readers.iemocap", "read_iemocap", "EXPECTED"),
-    "audio_snips": ("speechft.corpora.readers.audio_snips", "read_audio_snips", "EXPECTED"),
-    "quesst14": ("speechft.corpora.readers.quesst14", "read_quesst14", "EXPECTED"),
-    "libri2mix": ("speechft.corpora.readers.libri2mix", "read_libri2mix", "EXPECTED"),
-    "timit": ("speechft.corpora.readers.timit", "read_timit", "EXPECTED"),
-    "tedlium3": ("speechft.corpora.readers.tedlium3", "read_tedlium3", "EXPECTED"),
-    "crema_d": ("speechft.corpora.readers.crema_d", "read_crema_d", "EXPECTED"),
-    "aishell3": ("speechft.corpora.readers.aishell", "read_aishell3", "EXPECTED_3"),
-    "aishell1": ("speechft.corpora.readers.aishell", "read_aishell1", "EXPECTED_1"),
-}
+_MODULES = {"csv": "csv_corpus", "aishell1": "aishell", "aishell3": "aishell"}
+"""Kind of corpus -> module of `speechft.corpora.readers`, where it has another name."""
 MADE_BY = "prepare"
 
 
@@ -104,14 +88,12 @@ def _report(recipe: Recipe, problems: list[Problem]) -> CorpusError:
 
 
 def read_corpus(recipe: Recipe) -> Listing:
-    """What a corpus lists, or the `first` of it, before any recording is looked at.
+    """List a corpus, or the `first` of it, without reading a recording.
 
     Raises:
         CorpusError: its folder or a list in it is missing or cannot be read.
     """
-    module, function, _ = _READERS[_kind(recipe)]
-    reader: Callable[[Recipe], Listing] = getattr(import_module(module), function)
-    listing = reader(recipe)
+    listing: Listing = getattr(_module(recipe), f"read_{_kind(recipe)}")(recipe)
     found = [dataclasses.replace(utterance, path=on_disk(utterance.path)) for utterance in listing.utterances]
     listing = dataclasses.replace(listing, utterances=found)
     if recipe.first is None:
@@ -122,13 +104,15 @@ def read_corpus(recipe: Recipe) -> Listing:
 
 
 def published_sizes(recipe: Recipe) -> tuple[Count, ...]:
-    """Sizes that were published of a corpus, whether or not it is there."""
-    module, _, name = _READERS.get(_kind(recipe), ("", "", None))
-    if name is None:
-        return ()
-    sizes: Any = getattr(import_module(module), name)
-    # VoxCeleb1 has two divisions.
-    return tuple(sizes[getattr(recipe, "use", "")] if isinstance(sizes, dict) else sizes)
+    """Published sizes of a corpus; the corpus itself need not exist."""
+    sizes: Any = getattr(_module(recipe), "EXPECTED", ())
+    # AISHELL is two corpora, and VoxCeleb1 has two divisions.
+    return tuple(sizes[getattr(recipe, "use", _kind(recipe))] if isinstance(sizes, dict) else sizes)
+
+
+def _module(recipe: Recipe) -> ModuleType:
+    kind = _kind(recipe)
+    return import_module(f"speechft.corpora.readers.{_MODULES.get(kind, kind)}")
 
 
 def _kind(recipe: Recipe) -> str:
@@ -155,7 +139,6 @@ def _write(
             manifest = directory / f"{split}{SUFFIX}"
             write_manifest(manifest, (make_cut(utterance, facts) for utterance, facts in members))
             summary["splits"][split] = {**_describe(members), "sha256": sha256_file(manifest)}
-    note_recordings(directory, (facts for _, facts in checked))
     if unknown := _unknown_text(checked):
         summary["unknown"] = unknown
     note_recordings(directory, (facts for _, facts in checked))
@@ -191,17 +174,12 @@ def _describe(members: list[Checked]) -> dict[str, Any]:
     return {
         "utterances": len(members),
         "hours": round(seconds / 3600, 6),
-        "speakers": len({speaker for utterance in utterances for speaker in _speakers(utterance)}),
+        "speakers": len({speaker for utterance in utterances for speaker in utterance.speakers}),
         "without_text": sum(utterance.text is None for utterance in utterances),
-        "without_speaker": sum(not _speakers(utterance) for utterance in utterances),
+        "without_speaker": sum(not utterance.speakers for utterance in utterances),
         "without_label": sum(utterance.label is None for utterance in utterances),
         **({"folds": dict(sorted(folds.items()))} if folds else {}),
     }
-
-
-def _speakers(utterance: Utterance) -> set[str]:
-    named: list[str | None] = [turn.speaker for turn in utterance.turns]
-    return {speaker for speaker in named or [utterance.speaker] if speaker is not None}
 
 
 def _content_sha256(checked: list[Checked]) -> str:

@@ -1,62 +1,82 @@
-"""What the readers of published corpora share: folders and lists that must be there, and sizes that were published."""
+"""Shared by the readers of published corpora: required folders and lists, and published sizes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from speechft.corpora.trials import Trial
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
-from speechft.errors import CorpusError, missing_file
-from speechft.files.text import read_names
+from speechft.errors import CorpusError, read_lines
 
 _HOURS_TOLERANCE = 0.02
 """Share by which hours may differ: they were published rounded, and some leave silence out."""
 
 
-def need_folder(path: Path, corpus: str, source: str) -> Path:
-    """`path`, if it is a folder.
+class Reading:
+    """What a reader of a published corpus has found so far.
 
-    Raises:
-        CorpusError: it is not; `source` says where the corpus comes from and what lies where.
+    Args:
+        corpus: name of the corpus, for errors.
+        root: its folder.
+        source: where the corpus comes from and what lies where; ends every error about a missing file.
     """
-    if not path.is_dir():
-        raise CorpusError(f"{path}: no such folder, needed for {corpus}. {source}")
-    return path
+
+    def __init__(self, corpus: str, root: Path, source: str) -> None:
+        self.corpus, self.root, self.source = corpus, root, source
+        self.utterances: list[Utterance] = []
+        self.problems: list[Problem] = []
+
+    def folder(self, path: Path) -> Path:
+        """`path`, if it is a folder.
+
+        Raises:
+            CorpusError: it is not.
+        """
+        if not path.is_dir():
+            raise CorpusError(f"{path}: no such folder, needed for {self.corpus}. {self.source}")
+        return path
+
+    def lines(self, path: Path, purpose: str, remedy: str | None = None) -> list[tuple[int, str]]:
+        """(Number, line) of the lines of a text file that are not blank.
+
+        Raises:
+            CorpusError: the file is missing or is not UTF-8.
+        """
+        lines = read_lines(path, purpose, remedy or self.source, CorpusError)
+        return [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+
+    def add(self, identity: str, path: Path, split: str, **facts: Any) -> None:
+        """Add an utterance; `facts` are further fields of `Utterance`."""
+        self.utterances.append(Utterance(0, identity, path, split, **facts))
+
+    def problem(self, message: str) -> None:
+        """Add a problem of the corpus."""
+        self.problems.append(Problem(0, message))
+
+    def bad_line(self, path: Path, number: int, complaint: str) -> None:
+        """Add a problem of one line of a list."""
+        self.problem(f"{path}, line {number}: {complaint}")
+
+    def listing(self, expected: Sequence[Count], **facts: Any) -> Listing:
+        """What was found, with the `expected` sizes; `facts` are further fields of `Listing`.
+
+        Raises:
+            CorpusError: nothing was found, so that the folder is another one.
+        """
+        if not self.utterances and not self.problems:
+            raise CorpusError(f"{self.root}: holds no recording of {self.corpus}. {self.source}")
+        return Listing(self.utterances, self.problems, expected=tuple(expected), **facts)
 
 
-def read_lines(path: Path, purpose: str, remedy: str) -> list[tuple[int, str]]:
-    """(Number, line) of the lines of a text file that are not blank.
-
-    Raises:
-        CorpusError: the file is missing or is not UTF-8.
-    """
-    try:
-        lines = read_names(path).split("\n")
-    except FileNotFoundError:
-        raise CorpusError(missing_file(path, purpose, remedy)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise CorpusError(f"{path}: cannot be read as UTF-8 text ({error}). {remedy}") from None
-    return [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-
-
-def bad_line(path: Path, number: int, complaint: str) -> Problem:
-    """A problem of one line of a list."""
-    return Problem(0, f"{path}, line {number}: {complaint}")
-
-
-def listing(
-    utterances: Sequence[Utterance], problems: Iterable[Problem], expected: Sequence[Count], corpus: str, root: Path, source: str
-) -> Listing:
-    """The listing of a corpus of which something was found.
-
-    Raises:
-        CorpusError: there is not one utterance, so that the folder is another one.
-    """
-    problems = list(problems)
-    if not utterances and not problems:
-        raise CorpusError(f"{root}: holds no recording of {corpus}. {source}")
-    return Listing(list(utterances), problems, expected=tuple(expected))
+def published(look_at: str, whats: Sequence[str], **numbers: Sequence[float]) -> tuple[Count, ...]:
+    """Certain counts `whats` of each split in `numbers`; `look_at` may hold `{split}`."""
+    return tuple(
+        Count(split, what, number, look_at.format(split=split))
+        for split, of_split in numbers.items()
+        for what, number in zip(whats, of_split, strict=True)
+    )
 
 
 def counted(count: Count, utterances: Sequence[Utterance], trials: Sequence[Trial], seconds: Sequence[float]) -> float:
@@ -66,7 +86,7 @@ def counted(count: Count, utterances: Sequence[Utterance], trials: Sequence[Tria
     kind, _, name = count.what.partition(" ")
     values: dict[str, float] = {
         "utterances": len(chosen),
-        "speakers": len(speakers_of(chosen)),
+        "speakers": len({speaker for utterance in chosen for speaker in utterance.speakers}),
         "recordings": len({utterance.path for utterance in chosen}),
         "hours": round(sum(seconds[number] for number in of_split) / 3600, 4) if kind == "hours" else 0.0,
         "trials": len(trials),
@@ -75,12 +95,6 @@ def counted(count: Count, utterances: Sequence[Utterance], trials: Sequence[Tria
         "label": sum(utterance.label == name for utterance in chosen),
     }
     return values[kind]
-
-
-def speakers_of(utterances: Iterable[Utterance]) -> set[str]:
-    """Names of all who talk in `utterances`."""
-    named = ((turn.speaker for turn in utterance.turns) if utterance.turns else (utterance.speaker,) for utterance in utterances)
-    return {speaker for names in named for speaker in names if speaker is not None}
 
 
 def agrees(count: Count, found: float) -> bool:

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from speechft.errors import CorpusError, missing_file
-from speechft.files.text import read_names
+from speechft.errors import CorpusError, read_lines
 
 
 @dataclass(frozen=True, order=True)
@@ -63,12 +62,7 @@ def read_rttm(path: Path) -> list[Turn]:
     Raises:
         CorpusError: the file is missing, not text, holds no turn, or has lines that are not RTTM; all are listed.
     """
-    try:
-        lines = read_names(path).split("\n")
-    except FileNotFoundError:
-        raise CorpusError(missing_file(path, "for who speaks when", "Give the RTTM file as `rttm` of the corpus.")) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise CorpusError(f"{path}: cannot be read as UTF-8 text ({error}).") from None
+    lines = read_lines(path, "for who speaks when", "Give the RTTM file as `rttm` of the corpus.", CorpusError)
     turns = parse_rttm(lines, str(path))
     if not turns:
         raise CorpusError(f"{path}: holds no SPEAKER line. Give the RTTM file of the mixtures as `rttm` of the corpus.")

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from speechft.corpora.readers.ted_subset import TRAIN_HOURS, ted_subset
+from speechft.conventions import SAMPLE_RATE, SPLITS
 from speechft.corpora.utterances import Utterance
 from speechft.recipes.corpora import CorpusRecipe, PublishedCorpus
 
-SAMPLING_RATE = 16_000
-SPLITS = ("train", "dev", "test")
+_OTHER_NAMES = dict.fromkeys(("valid", "validation", "val", "development"), "dev")
+_OTHER_NAMES |= {"training": "train", "testing": "test", "eval": "test"}
+SHORTEST_SECONDS, LONGEST_SECONDS = 1, 60
+TRAIN_HOURS = 10
+_UNKNOWN = "<unk>"
+
+
+def wrong_split(name: str) -> str:
+    """The complaint about a name that is none of the splits."""
+    meant = _OTHER_NAMES.get(name.lower())
+    return f"split {name!r} is none of {', '.join(SPLITS)}" + (f"; did you mean {meant!r}?" if meant else "")
 
 
 def hash_share(utterance_id: str) -> float:
@@ -47,7 +56,13 @@ def final_splits(
     """
     splits = {position: utterance.split for position, utterance in enumerate(utterances)}
     if seconds is not None and getattr(recipe, "subset", None) == "tedlium":
-        kept = {position for split in SPLITS for position in _ted_subset(utterances, seconds, split)}
+        # Rates may differ within a corpus; lengths are compared in samples of 16 kHz.
+        segments = [(round(length * SAMPLE_RATE), found.text or "") for length, found in zip(seconds, utterances, strict=True)]
+        kept: set[int] = set()
+        for name in SPLITS:
+            members = [position for position, split in splits.items() if split == name]
+            hours = TRAIN_HOURS if name == "train" else None
+            kept |= {members[number] for number in ted_subset([segments[position] for position in members], SAMPLE_RATE, hours)}
         splits = {position: split for position, split in splits.items() if position in kept}
     train = [utterances[position].id for position, split in splits.items() if split == "train"]
     if recipe.dev_fraction is not None and len(train) > 1:
@@ -56,9 +71,24 @@ def final_splits(
     return splits
 
 
-def _ted_subset(utterances: Sequence[Utterance], seconds: Sequence[float], split: str) -> list[int]:
-    """What the fine-tuning on TED-LIUM 3 uses of a split: ten hours of train, all of the others."""
-    members = [position for position, utterance in enumerate(utterances) if utterance.split == split]
-    # Rates may differ within a corpus; lengths are compared in samples of 16 kHz.
-    segments = [(round(seconds[position] * SAMPLING_RATE), utterances[position].text or "") for position in members]
-    return [members[number] for number in ted_subset(segments, SAMPLING_RATE, TRAIN_HOURS if split == "train" else None)]
+def ted_subset(segments: Iterable[tuple[int, str]], sampling_rate: int, max_hours: float | None = TRAIN_HOURS) -> list[int]:
+    """Positions of the segments that are used, in the order of the corpus, as the released fine-tuning chooses them.
+
+    Used are segments of 1 to 60 s (both included) whose raw transcript has no `<unk>`; the last one is that with which the total passes
+    `max_hours`. Segments marked `ignore_time_segment_in_scoring` are not left out.
+
+    Args:
+        segments: number of samples and raw transcript of each segment.
+        sampling_rate: of the samples, in Hz.
+        max_hours: None takes all, as in the validation and test splits.
+    """
+    budget = None if max_hours is None else max_hours * 3600 * sampling_rate
+    chosen: list[int] = []
+    total = 0
+    for position, (num_samples, text) in enumerate(segments):
+        if budget is not None and total > budget:
+            break
+        if SHORTEST_SECONDS * sampling_rate <= num_samples <= LONGEST_SECONDS * sampling_rate and _UNKNOWN not in text:
+            chosen.append(position)
+            total += num_samples
+    return chosen

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from speechft.conventions import Manifests
 from speechft.errors import CorpusError
 from speechft.files.csv_tables import read_table, row_complaints
 
@@ -88,8 +89,8 @@ def trials_by_split(trials: Sequence[Trial], split_of: Mapping[str, str], source
     return found
 
 
-def trials_path(manifests: str | Path | Mapping[str, str | Path]) -> Path:
-    """Where the trials of a prepared corpus are: `trials.csv` in its folder, or what a mapping of splits calls `trials`.
+def trials_path(manifests: Manifests) -> Path:
+    """Path of the trials of a prepared corpus: `trials.csv` in its folder, or the entry `trials` of a mapping of splits.
 
     Raises:
         CorpusError: a mapping without `trials`.

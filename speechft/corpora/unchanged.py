@@ -1,8 +1,8 @@
-"""Whether manifests and recordings still are what `speechft prepare` saw: what it notes of them, and the comparison.
+"""Compare manifests and recordings with what `speechft prepare` recorded of them.
 
-A manifest, and the list of trials, are compared by their SHA-256 whenever they are read. A recording is compared by its size and its time
-of change, and by its SHA-256 only where the time differs (a copy). So a recording that was replaced by one of the same size with the same
-time is not noticed. Manifests of others, beside which there are no such notes, are taken as they are.
+Manifests and the list of trials are compared by SHA-256 whenever they are read. A recording is compared by size and time of change, and by
+SHA-256 only if the time differs (a copy): a replacement of the same size and time goes unnoticed. Manifests from elsewhere, without such
+records, are accepted as they are.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _AGAIN = "Prepare the corpus again."
 
 
 class Noted(NamedTuple):
-    """What a recording was when the corpus was prepared."""
+    """State of a recording when the corpus was prepared."""
 
     path: str
     bytes: int

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from speechft.conventions import SPLITS
 from speechft.corpora.manifests import SUFFIX, load_split, write_manifest
-from speechft.corpora.splits import SPLITS
 from speechft.corpora.trials import TRIALS, read_trials, write_trials
 from speechft.corpora.unchanged import unite_notes
 from speechft.errors import CorpusError, missing_file

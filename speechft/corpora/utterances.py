@@ -1,4 +1,4 @@
-"""What a reader of a corpus layout hands to `prepare_corpus`."""
+"""What readers of corpora return: utterances, problems and published sizes."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ class Utterance:
     start: float | None = None
     """Seconds of the recording at which the utterance begins, where it is a part of one; `end` likewise."""
     end: float | None = None
+
+    @property
+    def speakers(self) -> set[str]:
+        """All who talk in it."""
+        return {turn.speaker for turn in self.turns} if self.turns else set() if self.speaker is None else {self.speaker}
 
 
 @dataclass(frozen=True, order=True)

@@ -1,4 +1,4 @@
-"""Lengths that WAV files (RIFF, RIFX, RF64, BW64) state: which are right, which nobody knew, and which hide a part of the audio."""
+"""Lengths in the headers of WAV files (RIFF, RIFX, RF64, BW64): right, unknown, or hiding a part of the audio."""
 
 from __future__ import annotations
 

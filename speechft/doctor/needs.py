@@ -1,6 +1,6 @@
 """What an experiment asks of its corpora, compared with what their lists give: splits, folds, columns, classes, words, trials.
 
-The rules are those of evaluation and of stage 1 themselves (`check_evaluation`, `check_stage1`), asked before any job runs.
+The rules are those of evaluation and of stage 1 themselves (`check` of the protocol, `check_stage1`), asked before any job runs.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from speechft.conventions import SPLITS
 from speechft.corpora.checking import CorpusCheck, Listed, check_corpus, check_union
 from speechft.corpora.trials import Trial
 from speechft.downloads.lexicons import lexicon_files, will_be_fetched
 from speechft.errors import SpeechFTError
-from speechft.evaluate.data.lists import check_evaluation
-from speechft.evaluate.data.splits import SPLITS, need_splits
+from speechft.evaluate.data.splits import need_splits
+from speechft.evaluate.protocols import protocol_of
 from speechft.experiment.encoders import PretrainedHere
 from speechft.experiment.methods import TrainedMethod
 from speechft.experiment.schema import Experiment
@@ -95,7 +96,8 @@ def _evaluated(task: str, options: Mapping[str, Any], cuts: Cuts, trials: Sequen
     if _awaits_lexicons(task, options):
         need_splits(cuts, SPLITS)
     else:
-        check_evaluation(get_task(task, **options), cuts, trials)
+        evaluated = get_task(task, **options)
+        protocol_of(evaluated).check(evaluated, cuts, trials)
 
 
 def _trained_on(experiment: Experiment, tuning: str, name: str) -> Iterator[Need]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from speechft.downloads.tables import PublicFile, read_table
-from speechft.errors import ConfigError, nearest
+from speechft.errors import ConfigError, unknown_name
 
 TABLE = Path("config/encoders.tsv")
 OWN = "use a file of your own as `kind: checkpoint` with its `path`"
@@ -30,5 +30,5 @@ def public_checkpoint(name: str, table: str | Path = TABLE) -> PublicFile:
     """
     rows = public_checkpoints(table)
     if name not in rows:
-        raise ConfigError(f"There is no public checkpoint {name!r}.{nearest(name, rows)} In {TABLE}: {', '.join(rows)}.")
+        raise ConfigError(unknown_name(f"public checkpoint in {TABLE}", name, rows))
     return rows[name]

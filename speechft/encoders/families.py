@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from speechft.encoders.limits import LONGEST_LIST, check_sizes
-from speechft.errors import CheckpointError, nearest
+from speechft.errors import CheckpointError, unknown_name
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def get_family(name: str) -> Family:
         CheckpointError: there is none.
     """
     if name not in FAMILIES:
-        raise CheckpointError(f"There is no encoder family {name!r}.{nearest(name, FAMILIES)} Families: {', '.join(FAMILIES)}.")
+        raise CheckpointError(unknown_name("encoder family", name, FAMILIES))
     return FAMILIES[name]
 
 

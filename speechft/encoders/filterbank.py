@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-SAMPLE_RATE = 16_000
+from speechft.conventions import SAMPLE_RATE
+
 WINDOW = 400
 """Samples of a frame, 25 ms."""
 SHIFT = 160

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from speechft.conventions import SAMPLE_RATE
 from speechft.errors import AudioError
 
-SAMPLE_RATE = 16_000
 MIN_RATIO = 0.8
 """The shortest utterance of a group has at least this share of the longest one's samples."""
 

@@ -1,8 +1,4 @@
-"""`evaluate`: one model on one task, from an encoder directory and manifests to a cell.
-
-Frozen features make SUPERB cheap: heads that pool see each clip as one mean vector for each layer, computed once; frame-level heads of
-all learning rates share each pass of the encoder.
-"""
+"""`evaluate`: one model on one task, from an encoder directory and manifests to a cell."""
 
 from __future__ import annotations
 
@@ -17,21 +13,15 @@ from typing import Any
 import torch
 
 import speechft
+from speechft.conventions import SPLITS, Manifests
 from speechft.encoders import load_encoder
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
 from speechft.errors import ConfigError
-from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder, exact_fp32
-from speechft.evaluate.data.folds import Fold, FoldMeans, load_folds, pooled_clips
-from speechft.evaluate.data.splits import SPLITS, Split
-from speechft.evaluate.probes.bank import Probe, ProbeBank, Setting, isolated_rng, new_head
-from speechft.evaluate.probes.checkpoints import remove_training_files, training_file
-from speechft.evaluate.probes.heads import TaskEvaluation
+from speechft.evaluate.data.features import FrozenEncoder, exact_fp32
+from speechft.evaluate.data.folds import Fold, pooled_clips
+from speechft.evaluate.probes.batches import never_drawn
 from speechft.evaluate.probes.outcome import Run
-from speechft.evaluate.probes.separate import SeparateProbes
-from speechft.evaluate.probes.stacked import StackedProbes
-from speechft.evaluate.probes.training import TrialState, all_rows, never_drawn, scoring_batches, select, train_probes
-from speechft.evaluate.protocols import diarization, qbe, verification
-from speechft.evaluate.protocols.score_blocks import remove_score_blocks
+from speechft.evaluate.protocols import protocol_of
 from speechft.files.hashes import sha256_file, sha256_json
 from speechft.files.locks import exclusive_lock
 from speechft.files.output_kinds import CELL
@@ -40,22 +30,17 @@ from speechft.recipes.cell import Cell, Counts, FoldCounts, Hashes, ModelName, S
 from speechft.recipes.evaluation import EvaluationRecipe, evaluation_recipe
 from speechft.tasks import get_task
 from speechft.tasks.base import Task
-from speechft.tasks.heads import PooledHead
 from speechft.tasks.unknown import unknown_share
 
 FEATURES_VERSION = 3
-"""Part of the key of cached features; to be raised when the same encoder and clips give other vectors."""
-
-
-OWN_EVALUATION: dict[str, TaskEvaluation] = {"asv": verification, "qbe": qbe, "sd": diarization}
-"""Tasks whose data or scores are not targets and sums over the utterances of three splits."""
+"""Raise it when the same encoder and clips give other vectors: it is part of the key of cached features."""
 
 
 @exact_fp32()
 def evaluate(
     model_dir: str | Path,
     task: str | Task,
-    manifests: str | Path | Mapping[str, str | Path],
+    manifests: Manifests,
     out_json: str | Path,
     recipe: EvaluationRecipe | Mapping[str, Any] | None = None,
     *,
@@ -82,7 +67,7 @@ def evaluate(
 
     A corpus with folds (see the task, e.g. ER) is cross-validated: heads are trained and chosen for each fold by itself, each clip goes
     through the encoder once for all folds, and the score of a seed is the mean over its folds. ASV, QbE and SD have their own data and
-    scores: see `speechft.evaluate.protocols.verification`, `qbe` and `diarization`.
+    scores: see the modules of `speechft.evaluate.protocols`.
 
     Returns:
         The cell, as in the file (see `speechft.recipes.cell.Cell`).
@@ -93,7 +78,7 @@ def evaluate(
         CorpusError, AudioError: manifests or recordings are missing or damaged.
         TaskError: labels, transcripts or words are missing, or a class of dev or test is not in train.
         TrainingError: no learning rate reached its first evaluation.
-        OutputError: `out_json` is something else than a cell, or an input.
+        OutputError: `out_json` is not a cell, or is an input.
         SpeechFTError: another process computes the same features in `work_dir`.
     """
     started = time.monotonic()
@@ -102,124 +87,49 @@ def evaluate(
     check_file(out_json, CELL, inputs)
     if work_dir is not None:
         check_work_folder(work_dir, None, inputs, out_json)
-    found_recipe = resolve_recipe(task, recipe)
-    found_task = get_task(task, **found_recipe.task_options) if isinstance(task, str) else task
-    chosen_device = resolve_device(device)
+    recipe = resolve_recipe(task, recipe)
+    task = get_task(task, **recipe.task_options) if isinstance(task, str) else task
     # Building a model draws initial weights before the saved ones replace them.
     with torch.random.fork_rng(devices=[]), encoder_directory(model_dir) as found:
-        encoder = FrozenEncoder(load_encoder(found), chosen_device, found_task.gain, found_recipe.precision)
+        encoder = FrozenEncoder(load_encoder(found), resolve_device(device), task.gain, recipe.precision)
         weights_hash = sha256_file(found / "model.safetensors")
         model_hash = sha256_json({"config": sha256_file(found / "config.json"), "weights": weights_hash})
-    work = work_folder(work_dir, out_json)
-    own = OWN_EVALUATION.get(found_task.name)
-    if own is None:
-        folds = load_folds(found_task, manifests, encoder.encoder, found_recipe.crop_draws)
-    else:
-        folds = [own.load(found_task, manifests, encoder.encoder, found_recipe, work)]
-    key = _features_key(found_task.name, encoder, model_hash, folds)
+    work = Path(work_dir) if work_dir is not None else Path(out_json).parent / ".work"
+    protocol = protocol_of(task)
+    folds = protocol.load(task, manifests, encoder.encoder, recipe, work, True)
+    key = _features_key(task.name, encoder, model_hash, folds)
     with exclusive_lock(work / f"{key}.lock", "computing the same features"):
-        if own is None:
-            run = _run(found_task, found_recipe, encoder, folds, work / key)
-        else:
-            run = own.run(found_task, found_recipe, encoder, folds[0], work / key)
+        run = protocol.run(task, recipe, encoder, folds, work / key)
         cell = Cell(
             schema=1,
             model=ModelName(**name, sha256=weights_hash),
-            task=found_task.name,
-            protocol=found_recipe.protocol,
+            task=task.name,
+            protocol=recipe.protocol,
             precision=encoder.precision,
             metrics={metric: sum(values) / len(values) for metric, values in run.values.items()},
             values=run.values,
             selected_on=run.selected_on,
             trials=run.trials,
             selected=run.selected,
-            counts=Counts(
-                **{split: _split_counts(folds, split, found_task, found_recipe) for split in SPLITS},
-                folds=_fold_counts(folds),
-                labels=len(folds[0].labels),
-                trainable_parameters=run.trainable_parameters,
-                encoder_passes=encoder.passes,
-            ),
+            counts=_counts(task, recipe, encoder, folds, run),
             hashes=Hashes(
                 model=model_hash,
-                recipe=sha256_json(found_recipe.model_dump(mode="json")),
+                recipe=sha256_json(recipe.model_dump(mode="json")),
                 labels=sha256_json(folds[0].labels.to_json()),
                 manifests=_manifest_hashes(folds[0]),
             ),
-            recipe=found_recipe.model_dump(mode="json"),
+            recipe=recipe.model_dump(mode="json"),
             seconds=Seconds(features=run.feature_seconds, training=run.training_seconds, total=time.monotonic() - started),
             software=_software(encoder),
         )
         value = write_cell(cell, out_json)
-        if keep_features:
-            remove_training_files(work / key)
-            remove_score_blocks(work / key)
-        else:
-            remove_made(work / key, ["*.safetensors", ".*.tmp"])
+        # Features serve another recipe; the state of heads and scores of searches do not.
+        remove_made(work / key, ["training-*.safetensors", "scores-*.safetensors"] if keep_features else ["*.safetensors", ".*.tmp"])
     return value
 
 
-def _run(task: Task, recipe: EvaluationRecipe, encoder: FrozenEncoder, folds: Sequence[Fold], folder: Path) -> Run:
-    started = time.monotonic()
-    run = Run()
-    first = new_head(task, encoder.encoder.hidden_size, folds[0].labels, recipe.seeds[0])
-    run.trainable_parameters = sum(value.numel() for value in Probe(encoder.encoder.num_states, first).parameters())
-    means = FoldMeans(encoder, folds, folder, recipe.disk_gb * 1e9) if isinstance(first, PooledHead) else None
-    run.feature_seconds = time.monotonic() - started
-    for fold in folds:
-        features: Mapping[str, Any]
-        extracting = time.monotonic()
-        if means is None:
-            features = _frame_features(encoder, fold.splits, recipe.cache_gb)
-        else:
-            features = {name: means.of(split) for name, split in fold.splits.items()}
-        run.feature_seconds += time.monotonic() - extracting
-        for seed in recipe.seeds:
-            _run_seed(run, Setting(task, fold.labels, recipe, encoder.device), encoder, fold, features, seed, folder)
-    run.training_seconds = time.monotonic() - started - run.feature_seconds
-    run.average(task, recipe.seeds)
-    return run
-
-
-def _run_seed(run: Run, setting: Setting, encoder: FrozenEncoder, fold: Fold, features: Mapping[str, Any], seed: int, folder: Path) -> None:
-    splits, num_states = fold.splits, encoder.encoder.num_states
-    head = new_head(setting.task, encoder.encoder.hidden_size, fold.labels, seed)
-    bank: ProbeBank[Any]
-    bank = StackedProbes(setting, num_states, head) if isinstance(head, PooledHead) else SeparateProbes(setting, num_states, head)
-    file = training_file(folder, encoder, setting, fold, seed)
-    # Dropout in a head draws from the global generator.
-    with isolated_rng(seed, setting.device):
-        trials = train_probes(bank, splits["train"], features["train"], splits["dev"], features["dev"], seed, file)
-    _score_test(run, bank, trials, fold, features["test"], seed)
-
-
-def _score_test(run: Run, bank: ProbeBank[Any], trials: list[TrialState], fold: Fold, features: Any, seed: int) -> None:
-    task, test = bank.setting.task, fold.splits["test"]
-    chosen = select(trials, task.selection_metric, seed)
-    best = trials[chosen]
-    assert best.best_state is not None
-    assert best.best_step is not None
-    bank.load_state(chosen, best.best_state)
-    scores = bank.scores(features, scoring_batches(test, all_rows(test), bank.frame_level), [chosen])[0]
-    run.add(task, trials, chosen, seed, scores, fold=fold.name)
-
-
-def _frame_features(encoder: FrozenEncoder, splits: Mapping[str, Split], cache_gb: float) -> dict[str, FrameFeatures]:
-    """Train and dev are used over and over and are kept as far as the budget goes; test is used once."""
-    features = {name: FrameFeatures(encoder, split.clips) for name, split in splits.items()}
-    budget = cache_gb * 1e9
-    for name in ("train", "dev"):
-        budget = features[name].keep(budget, name)
-    return features
-
-
-def work_folder(work_dir: str | Path | None, out_json: str | Path) -> Path:
-    """The folder for caches that was asked for, or the one beside the cell."""
-    return Path(work_dir) if work_dir is not None else Path(out_json).parent / ".work"
-
-
 def resolve_device(device: str | None) -> torch.device:
-    """The device asked for; by default a GPU where there is one."""
+    """The given device; by default a GPU where there is one."""
     return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
@@ -259,6 +169,16 @@ def _features_key(task: str, encoder: FrozenEncoder, model_hash: str, folds: Seq
     return sha256_json(parts)[:24]
 
 
+def _counts(task: Task, recipe: EvaluationRecipe, encoder: FrozenEncoder, folds: Sequence[Fold], run: Run) -> Counts:
+    return Counts(
+        **{name: _split_counts(folds, name, task, recipe) for name in SPLITS},
+        folds={fold.name: FoldCounts(**{name: len(fold.splits[name]) for name in SPLITS}) for fold in folds if fold.name is not None},
+        labels=len(folds[0].labels),
+        trainable_parameters=run.trainable_parameters,
+        encoder_passes=encoder.passes,
+    )
+
+
 def _split_counts(folds: Sequence[Fold], name: str, task: Task, recipe: EvaluationRecipe) -> SplitCounts:
     splits = [fold.splits[name] for fold in folds]
     dropped: Counter[str] = sum((Counter(split.dropped) for split in splits), Counter())
@@ -270,10 +190,6 @@ def _split_counts(folds: Sequence[Fold], name: str, task: Task, recipe: Evaluati
         dropped=dict(dropped),
         unknown=unknown_share([target for split in splits for target in split.targets], folds[0].labels),
     )
-
-
-def _fold_counts(folds: Sequence[Fold]) -> dict[str, FoldCounts]:
-    return {fold.name: FoldCounts(**{name: len(fold.splits[name]) for name in SPLITS}) for fold in folds if fold.name is not None}
 
 
 def _manifest_hashes(fold: Fold) -> dict[str, str]:

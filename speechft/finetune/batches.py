@@ -11,12 +11,12 @@ import numpy as np
 from fairseq.data import FairseqDataset
 from torch import Generator, Tensor
 
+from speechft.conventions import SAMPLE_RATE
 from speechft.corpora import load_audio, num_samples_16k
 from speechft.errors import ConfigError, TaskError
 from speechft.evaluate.data.sampling import balanced, bucketed, shuffled, windows
 from speechft.tasks.base import LabelSet, Sampling, Task, listing
 
-SAMPLING_RATE = 16_000
 # Samples of the first frame of every published extractor.
 SHORTEST = 400
 # Utterances are sorted by length inside pools of this many batches: little padding, and still other batches in every epoch.
@@ -132,11 +132,11 @@ class CutDataset(FairseqDataset):  # type: ignore[misc]
         self.gain = task.gain
         self.seed = seed
         crops = [task.crop(cut, split) for cut in self.cuts]
-        self.crop_samples = [None if crop is None else round(crop.seconds * SAMPLING_RATE) for crop in crops]
+        self.crop_samples = [None if crop is None else round(crop.seconds * SAMPLE_RATE) for crop in crops]
         whole = [num_samples_16k(cut) for cut in self.cuts]
         self.lengths = [length if crop is None else min(length, crop) for length, crop in zip(whole, self.crop_samples, strict=True)]
         self._check_lengths(split)
-        max_batch_samples = int(max_batch_seconds * SAMPLING_RATE)
+        max_batch_samples = int(max_batch_seconds * SAMPLE_RATE)
         if num_batches is None:
             in_order = sorted(range(len(self.cuts)), key=lambda item: (self.lengths[item], item))
             plan = [[(0, item) for item in batch] for batch in split_into_batches(in_order, self.lengths, batch_size, max_batch_samples)]

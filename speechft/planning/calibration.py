@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from speechft.conventions import SAMPLE_RATE
 from speechft.encoders.directory.layout import empty_backbone, read_config
 from speechft.encoders.directory.random_encoders import base_sizes
 from speechft.encoders.families import LEARNED_FAMILIES, transformers_config
@@ -28,7 +29,7 @@ from speechft.evaluate.probes.bank import ProbeBank, Setting, new_head
 from speechft.evaluate.probes.separate import SeparateProbes
 from speechft.evaluate.probes.stacked import StackedProbes
 from speechft.evaluate.protocols.dtw import raw_scores
-from speechft.planning.shapes import HEAD_SIZES, SAMPLE_RATE, base_shape, shape_of_directory
+from speechft.planning.shapes import HEAD_SIZES, base_shape, shape_of_directory
 from speechft.planning.speeds import HEAD_TASKS, MEASURED_ON, DeviceSpeeds, EncoderSpeed
 from speechft.recipes.evaluation import evaluation_recipe
 from speechft.recipes.values import FeaturePrecision

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from speechft.conventions import SAMPLE_RATE
 from speechft.errors import CheckpointError
 from speechft.experiment.encoders import EncoderEntry, Filterbanks, PretrainedHere, PublicEncoder
 from speechft.files.text import read_text
 from speechft.recipes.values import Strict, validate
 
-SAMPLE_RATE = 16_000
 ATTENDED_SECONDS = 10.0
 """Length of the utterances for which attention is counted."""
 BASE_CONVOLUTIONS = ((512, 10, 5), *((512, 3, 2),) * 4, *((512, 2, 2),) * 2)

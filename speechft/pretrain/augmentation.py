@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SAMPLING_RATE = 16_000
+from speechft.conventions import SAMPLE_RATE
+
 KNOTS_HZ = np.array([50.0, 250.0, 1000.0, 2500.0, 5000.0, 8000.0])
 """Where the random frequency response is drawn; in between it is linear in dB over the logarithm of the frequency."""
 DECAY_SECONDS = (0.1, 0.5)
@@ -54,8 +55,8 @@ def _record(samples: np.ndarray, conditions: Conditions, rng: np.random.Generato
     """`samples` through another microphone, in another room, with noise."""
     length = len(samples)
     # Padding keeps the end of the reverberation from coming back at the beginning.
-    size = length + round(DECAY_SECONDS[1] * SAMPLING_RATE)
-    frequencies = np.fft.rfftfreq(size, 1 / SAMPLING_RATE)
+    size = length + round(DECAY_SECONDS[1] * SAMPLE_RATE)
+    frequencies = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
     spectrum = np.fft.rfft(samples, size)
     gains_db = rng.uniform(-conditions.response_db, conditions.response_db, len(KNOTS_HZ))
     spectrum *= 10 ** (np.interp(np.log(np.maximum(frequencies, KNOTS_HZ[0])), np.log(KNOTS_HZ), gains_db) / 20)
@@ -72,7 +73,7 @@ def _record(samples: np.ndarray, conditions: Conditions, rng: np.random.Generato
 def _room(rng: np.random.Generator) -> np.ndarray:
     """Impulse response: the direct sound, then noise that decays."""
     decay = rng.uniform(*DECAY_SECONDS)
-    times = np.arange(round(decay * SAMPLING_RATE)) / SAMPLING_RATE
+    times = np.arange(round(decay * SAMPLE_RATE)) / SAMPLE_RATE
     response = rng.standard_normal(len(times)) * 10 ** (-3 * times / decay)
     response *= 10 ** (-rng.uniform(*REVERBERATION_DB) / 20) / np.linalg.norm(response)
     response[0] = 1.0

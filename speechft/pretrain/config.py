@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
+from speechft.conventions import SAMPLE_RATE
 from speechft.fairseq_plugin.trainer import fairseq_config
 from speechft.finetune.method import head_only_updates
-from speechft.pretrain.data import LABELS, SAMPLING_RATE
+from speechft.pretrain.data import LABELS
 from speechft.pretrain.start import Start
 from speechft.recipes.pretraining import ContinuedPretrainRecipe, PretrainRecipe
 
@@ -56,7 +57,7 @@ class PretrainingJob:
 def pretraining_config(job: PretrainingJob) -> Any:
     """Configuration (omegaconf) for `run_fairseq`."""
     groups: dict[str, Any] = {"task": _task(job), "model": _model(job), "criterion": _criterion(job), **_training(job.recipe)}
-    groups["dataset"] = {"max_tokens": int(job.recipe.batch_seconds * SAMPLING_RATE), "required_batch_size_multiple": 1}
+    groups["dataset"] = {"max_tokens": int(job.recipe.batch_seconds * SAMPLE_RATE), "required_batch_size_multiple": 1}
     if not torch.cuda.is_available():
         # Without worker processes fairseq would read ahead in a thread, and that draws from the same generator as masks and crops.
         groups["dataset"]["data_buffer_size"] = 0
@@ -75,8 +76,8 @@ def _task(job: PretrainingJob) -> dict[str, Any]:
     task: dict[str, Any] = {
         "_name": f"speechft_{job.family}_pretraining",
         "data": str(job.directory / "data"),
-        "sample_rate": SAMPLING_RATE,
-        "max_sample_size": int(recipe.max_seconds * SAMPLING_RATE),
+        "sample_rate": SAMPLE_RATE,
+        "max_sample_size": int(recipe.max_seconds * SAMPLE_RATE),
         "min_sample_size": None,
         "normalize": job.start.normalize if job.start else False,
         "seed": recipe.seed,

@@ -12,6 +12,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
+from speechft.conventions import SAMPLE_RATE
 from speechft.corpora import load_audio, load_split, num_samples_16k
 from speechft.errors import ConfigError, TrainingError
 from speechft.files.atomic import atomic_file, write_text
@@ -34,7 +35,6 @@ from speechft.pretrain.layer_labels import ClusterHead, FrozenLayer
 from speechft.recipes.pretraining import ContinuedPretrainRecipe, PretrainRecipe
 
 LOGGER = logging.getLogger("speechft.finetune")
-SAMPLING_RATE = 16_000
 LABELS = "km"
 
 
@@ -50,7 +50,7 @@ class Utterances:
     @property
     def hours(self) -> float:
         """Length of the training audio, each recording once."""
-        return sum(num_samples_16k(cut) for cut in self.train) / SAMPLING_RATE / 3600
+        return sum(num_samples_16k(cut) for cut in self.train) / SAMPLE_RATE / 3600
 
 
 def choose_utterances(manifests: Sequence[str | Path], recipe: PretrainRecipe | ContinuedPretrainRecipe) -> Utterances:
@@ -65,7 +65,7 @@ def choose_utterances(manifests: Sequence[str | Path], recipe: PretrainRecipe | 
     if len(repeats) != len(manifests):
         raise ConfigError(f"repeats: {len(repeats)} numbers for {len(manifests)} corpora. Give one for each, in their order.")
     cuts = [(cut, times) for manifest, times in zip(manifests, repeats, strict=True) for cut in load_split(manifest, "train")]
-    shortest = max(recipe.min_seconds * SAMPLING_RATE, SAMPLING_RATE // 40)
+    shortest = max(recipe.min_seconds * SAMPLE_RATE, SAMPLE_RATE // 40)
     kept = [(cut, times) for cut, times in cuts if num_samples_16k(cut) >= shortest]
     if len(kept) < 2:
         raise TrainingError(
@@ -158,7 +158,7 @@ def _write_audio(folder: Path, split: str, cuts: Sequence[Any], repeats: Sequenc
     for cut, path in tqdm(list(zip(cuts, files, strict=True)), desc=f"{split} audio", unit="file", disable=None):
         if not path.is_file():
             with atomic_file(path) as temporary:
-                soundfile.write(temporary, load_audio(cut).clamp(-1.0, 1.0).numpy(), SAMPLING_RATE, format="FLAC", subtype="PCM_16")
+                soundfile.write(temporary, load_audio(cut).clamp(-1.0, 1.0).numpy(), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
         lengths[path] = num_samples_16k(cut)
     write_text(manifest, "".join(f"{line}\n" for line in [root, *(f"{path.name}\t{lengths[path]}" for path in listed)]))
     return listed

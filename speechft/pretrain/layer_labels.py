@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import linear, normalize
 
+from speechft.conventions import SAMPLE_RATE
 from speechft.encoders import Encoder, load_encoder
 from speechft.encoders.directory.layout import read_pretraining_only, read_source_config
 from speechft.errors import CheckpointError, ConfigError
 from speechft.pretrain.kmeans_labels import Features
 
-SAMPLING_RATE = 16_000
 SPECIAL_SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>")
 HEAD = ("final_proj.weight", "final_proj.bias", "label_embs_concat")
 
@@ -38,7 +38,7 @@ class FrozenLayer:
     @property
     def rate(self) -> float:
         """Frames a second."""
-        return SAMPLING_RATE / self.encoder.frame_shift
+        return SAMPLE_RATE / self.encoder.frame_shift
 
     def states(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
         """The hidden state (T, D) of each waveform."""

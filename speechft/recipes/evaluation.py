@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from speechft.downloads.lexicons import with_lexicon
-from speechft.errors import ConfigError, nearest
+from speechft.errors import ConfigError, unknown_name
 from speechft.recipes.values import FeaturePrecision, Positive, Seed, Strict, validate
 
 CropDraws = Positive | Literal["every"]
@@ -151,6 +151,6 @@ def evaluation_recipe(task: str, overrides: dict[str, Any] | None = None) -> Eva
         ConfigError: unknown task or key, impossible value, or a change of the published recipe without `protocol: quick`.
     """
     if task not in SUPERB_RECIPES:
-        raise ConfigError(f"There is no recipe for task {task!r}.{nearest(task, SUPERB_RECIPES)} Tasks: {', '.join(SUPERB_RECIPES)}.")
+        raise ConfigError(unknown_name("recipe for task", task, SUPERB_RECIPES))
     values = {**SUPERB_RECIPES[task], **(overrides or {}), "task": task}
     return validate(EvaluationRecipe, values, f"recipe of {task}")

@@ -1,4 +1,4 @@
-"""Dress rehearsals: an experiment as it is, with nothing changed but sizes. No torch here, except where small encoders are made."""
+"""Rehearsals: the same experiment at small sizes. Only the making of small encoders imports torch."""
 
 from speechft.rehearsal.derive import Rehearsal, rehearse
 

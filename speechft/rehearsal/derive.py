@@ -1,4 +1,4 @@
-"""From an experiment to its rehearsal: the same corpora, encoders, fine-tunings, methods, tables and rules at small sizes."""
+"""Derive the rehearsal of an experiment: the same corpora, encoders, fine-tunings, methods, tables and rules at small sizes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from speechft.rehearsal.sizes import HEAD_ONLY_UPDATES, SIZES, smaller, smaller_
 from speechft.runtime.gpus import visible_gpus
 
 EXPERIMENT, MARKER = "experiment.yaml", "rehearsal.json"
-"""What a rehearsal's folder holds beside its results; the second one marks the folder as ours."""
+"""Files in a rehearsal's folder besides its results; the second one marks the folder as a rehearsal."""
 SPEECH = Path(__file__).parents[2] / "mini/speech"
 """The speech that stand-ins are made of."""
 _NOTE = "A rehearsal: everything runs, at sizes at which no number means anything."
@@ -77,9 +77,9 @@ def rehearse(
     _check_folder(folder)
     check_file(folder / EXPERIMENT, WITH_MARKER, [source, *(getattr(corpus, "path", None) for corpus in experiment.corpora.values())])
     if not Workflow(experiment).targets():
-        raise ConfigError(f"{source}: has no table, curve or analysis, so that there is nothing to rehearse. Add one.")
+        raise ConfigError(f"{source}: has no table, curve or analysis, so there is nothing to rehearse. Add one.")
     _check_inputs(experiment, corpora, encoders)
-    # The marker comes first: a rehearsal that was killed while it was written can be written again.
+    # The marker comes first, so that a rehearsal that was killed while it was written can be written again.
     write_json(folder / MARKER, {"rehearsal_of": str(source), "corpora": corpora, "encoders": encoders})
     values = experiment.model_dump(mode="json", exclude_unset=True)
     remarks: list[str] = []
@@ -116,11 +116,11 @@ def _check_folder(folder: Path) -> None:
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise ConfigError(f"{folder}: is a {'link' if folder.is_symlink() else 'file'}. Name a new folder with --out.")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
-        raise ConfigError(f"{folder}: holds something else than a rehearsal. Name a new folder with --out.")
+        raise ConfigError(f"{folder}: is not the folder of a rehearsal, and not empty. Name a new folder with --out.")
 
 
 def _check_inputs(experiment: Experiment, corpora: str, encoders: str) -> None:
-    """Refuse a rehearsal that could not be written or start, before anything is written."""
+    """Fail early if the rehearsal could not be written or started."""
     if corpora == "stand-ins" and not SPEECH.is_dir():
         raise ConfigError(f"{SPEECH}: no such folder. Stand-ins are made of the speech in the repository; run from a clone of it.")
     for recipe in experiment.corpora.values():

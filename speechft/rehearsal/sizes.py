@@ -1,4 +1,4 @@
-"""The sizes of a rehearsal: the one table of everything that it changes in an experiment. docs/rehearsal.md shows it."""
+"""Sizes of a rehearsal: the table of everything that it changes in an experiment. docs/rehearsal.md shows it."""
 
 from __future__ import annotations
 

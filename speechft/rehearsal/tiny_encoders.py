@@ -1,4 +1,4 @@
-"""Small encoders with random weights in the files in which the families were published, for rehearsals."""
+"""Small random encoders for rehearsals, in the published file format of each family."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from speechft.files.structured import write_json
 LAYERS = 2
 """Transformer layers of each."""
 DECOAR2_SETTINGS = {"encoder_attention_heads": 4}
-"""What shapes do not tell, and a DeCoAR 2.0 checkpoint does not carry."""
+"""Settings that neither shapes nor a DeCoAR 2.0 checkpoint give."""
 _FORMATS = {"hubert": "fairseq", "wav2vec2": "fairseq", "wavlm": "s3prl", "decoar2": "s3prl"}
 
 
@@ -43,7 +43,7 @@ def build_tiny_encoder(family: str, file: Path, seed: int = 0) -> Path | None:
         content = _before_2021(content)
     elif family == "decoar2":
         content["model"] |= _only_for_pretraining(content["model"], seed)
-    # Written to a file, the archive within would be named after the file.
+    # torch.save to a path would name the archive inside after the file.
     buffer = io.BytesIO()
     torch.save(content, buffer)
     with atomic_file(file) as temporary:

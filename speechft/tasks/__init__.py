@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from speechft.errors import TaskError, nearest
+from speechft.errors import TaskError, unknown_name
 
 if TYPE_CHECKING:
     from speechft.tasks.base import Task
 
 # Name -> module and class. The modules import torch, so they are imported on demand.
 _TASKS = {
-    "pr": ("speechft.tasks.pr", "PhonemeRecognition"),
-    "asr": ("speechft.tasks.asr", "SpeechRecognition"),
-    "ks": ("speechft.tasks.ks", "KeywordSpotting"),
-    "sid": ("speechft.tasks.sid", "SpeakerIdentification"),
-    "er": ("speechft.tasks.er", "EmotionRecognition"),
-    "ic": ("speechft.tasks.ic", "IntentClassification"),
-    "sf": ("speechft.tasks.sf", "SlotFilling"),
-    "pc": ("speechft.tasks.pc", "PhonemeClassification"),
-    "qbe": ("speechft.tasks.qbe", "QueryByExample"),
-    "asv": ("speechft.tasks.asv", "SpeakerVerification"),
-    "sd": ("speechft.tasks.sd", "SpeakerDiarization"),
-    "asr_zh": ("speechft.tasks.asr_zh", "MandarinRecognition"),
+    "pr": ("pr", "PhonemeRecognition"),
+    "asr": ("asr", "SpeechRecognition"),
+    "ks": ("ks", "KeywordSpotting"),
+    "sid": ("sid", "SpeakerIdentification"),
+    "er": ("er", "EmotionRecognition"),
+    "ic": ("ic", "IntentClassification"),
+    "sf": ("sf", "SlotFilling"),
+    "pc": ("pc", "PhonemeClassification"),
+    "qbe": ("qbe", "QueryByExample"),
+    "asv": ("asv", "SpeakerVerification"),
+    "sd": ("sd", "SpeakerDiarization"),
+    "asr_zh": ("asr", "MandarinRecognition"),
 }
 TASK_NAMES = tuple(_TASKS)
 
@@ -36,11 +36,11 @@ def get_task(name: str, **options: object) -> Task:
     from importlib import import_module
 
     if name not in _TASKS:
-        raise TaskError(f"There is no task {name!r}.{nearest(name, TASK_NAMES)} Tasks: {', '.join(TASK_NAMES)}.")
+        raise TaskError(unknown_name("task", name, TASK_NAMES))
     module, class_name = _TASKS[name]
-    task_class = getattr(import_module(module), class_name)
+    task_class = getattr(import_module(f"speechft.tasks.{module}"), class_name)
     try:
         task: Task = task_class(**options)
     except TypeError as error:
-        raise TaskError(f"Task {name!r}: {error}. See the options of speechft.tasks.{name}.{class_name}.") from error
+        raise TaskError(f"Task {name!r}: {error}. See the options of speechft.tasks.{module}.{class_name}.") from error
     return task

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from speechft.errors import TaskError
-from speechft.tasks.base import Head, LabelSet, Metric, positive_integer
+from speechft.tasks.base import Head, LabelSet, Metric, check_positive
 from speechft.tasks.classification import UtteranceClassification, supervision
 from speechft.tasks.xvector import XVectorHead, additive_margin_loss
 
@@ -45,9 +45,8 @@ class SpeakerVerification(UtteranceClassification):
         if not (0 <= margin < 2 and scale > 0 and min_seconds >= 0):
             values = f"margin={margin!r}, scale={scale!r}, min_seconds={min_seconds!r}"
             raise TaskError(f"asv: {values}: the margin is from 0 to 2, the scale above 0, min_seconds 0 or more.")
-        self.margin, self.scale, self.min_seconds = margin, scale, min_seconds
-        self.width = positive_integer(self.name, "width", width)
-        self.pooled_width = positive_integer(self.name, "pooled_width", pooled_width)
+        check_positive(self.name, width=width, pooled_width=pooled_width)
+        self.margin, self.scale, self.min_seconds, self.width, self.pooled_width = margin, scale, min_seconds, width, pooled_width
 
     @property
     def dev_metrics(self) -> tuple[Metric, ...]:
@@ -68,10 +67,6 @@ class SpeakerVerification(UtteranceClassification):
     def loss(self, logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor]) -> Tensor:  # noqa: ARG002
         """Additive-margin softmax, mean over the batch."""
         return additive_margin_loss(logits, targets, self.scale, self.margin)
-
-    def scores(self, statistics: Mapping[str, float]) -> dict[str, float]:
-        """Accuracy among the training speakers, a fraction."""
-        return {"ASV_ACC": statistics["correct"] / statistics["utterances"]}
 
 
 def without_silence(waveform: Tensor, gain: float = 1.0) -> Tensor:

@@ -1,17 +1,18 @@
-"""What every task provides, to the fairseq trainer of stage 1 and to the evaluation engine alike."""
+"""Interface of tasks, for stage 1 and evaluation alike."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from speechft.errors import TaskError
 
+T = TypeVar("T")
 Sampling = Literal["shuffled", "balanced", "windows", "buckets"]
 """Order of training utterances, see speechft.evaluate.data.sampling."""
 
@@ -63,9 +64,7 @@ class Crop:
 
 
 class Head(nn.Module, ABC):
-    """Trainable module on top of features; `pooled` heads can also be trained on mean vectors."""
-
-    pooled: ClassVar[bool] = False
+    """Trainable module on top of features."""
 
     @abstractmethod
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,11 +110,11 @@ class Task(ABC):
         """Target of one cut, int64: shape () for utterance classes, (U,) for token sequences.
 
         Raises:
-            TaskError: the cut's label or one of its words is not in `labels`; the message names the cut.
+            TaskError: names the cut if it has no label or word, or one that is not in `labels`.
         """
 
     def check(self, splits: Mapping[str, Iterable[Any]]) -> None:  # noqa: B027 (most tasks need none)
-        """Look at all splits at once (name -> cuts) before targets are made of the first one.
+        """Check all splits (name -> cuts) together, before targets are made.
 
         Raises:
             TaskError: what the task needs besides labels is incomplete; everything that is missing in any split is listed.
@@ -127,16 +126,7 @@ class Task(ABC):
         Raises:
             TaskError: lists all cuts without a target, not the first only.
         """
-        found: list[Tensor] = []
-        problems: list[str] = []
-        for cut in cuts:
-            try:
-                found.append(self.target(cut, labels))
-            except TaskError as error:
-                problems.append(str(error))
-        if problems:
-            raise TaskError(listing(f"{source}: {len(problems)} utterance(s) have no target for task {self.name!r}.", problems))
-        return found
+        return collect(cuts, lambda cut: self.target(cut, labels), source, f"have no target for task {self.name!r}.")
 
     def without_gradient(self, target: Tensor, num_frames: int) -> str | None:  # noqa: ARG002
         """Why an utterance of `num_frames` frames cannot train a head (it stays in its batch with loss 0), or None."""
@@ -169,15 +159,43 @@ class Task(ABC):
         return self.dev_metrics[0]
 
 
-def positive_integer(task: str, option: str, value: int) -> int:
-    """`value`, if it can be a size.
+def check_positive(task: str, **options: int) -> None:
+    """Refuse options that cannot be sizes.
 
     Raises:
-        TaskError: it cannot.
+        TaskError: one is not a positive integer.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise TaskError(f"{task}: {option}={value!r} must be a positive integer.")
-    return value
+    for option, value in options.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise TaskError(f"{task}: {option}={value!r} must be a positive integer.")
+
+
+def check_choice(task: str, option: str, value: object, allowed: Sequence[str]) -> None:
+    """Refuse an option that is not one of the `allowed` values.
+
+    Raises:
+        TaskError: names them.
+    """
+    if value not in allowed:
+        raise TaskError(f"{task}: {option}={value!r} is unknown. Choose one of {', '.join(allowed)}.")
+
+
+def collect(cuts: Iterable[Any], function: Callable[[Any], T], source: str, complaint: str) -> list[T]:
+    """`function` of every cut of `source` (e.g. "The dev split").
+
+    Raises:
+        TaskError: `complaint` with all cuts for which `function` raises one.
+    """
+    found: list[T] = []
+    problems: list[str] = []
+    for cut in cuts:
+        try:
+            found.append(function(cut))
+        except TaskError as error:
+            problems.append(str(error))
+    if problems:
+        raise TaskError(listing(f"{source}: {len(problems)} utterance(s) {complaint}", problems))
+    return found
 
 
 def listing(heading: str, problems: Sequence[str], limit: int = 20) -> str:
@@ -194,15 +212,7 @@ def distinct_labels(cuts: Iterable[Any], labels_of: Callable[[Any], Iterable[str
     Raises:
         TaskError: cuts for which `labels_of` raises one (all are listed), or fewer than two labels.
     """
-    found: set[str] = set()
-    problems: list[str] = []
-    for cut in cuts:
-        try:
-            found.update(labels_of(cut))
-        except TaskError as error:
-            problems.append(str(error))
-    if problems:
-        raise TaskError(listing(f"The train split: {len(problems)} utterance(s) have no {noun} for task {task!r}.", problems))
+    found = {label for labels in collect(cuts, labels_of, "The train split", f"have no {noun} for task {task!r}.") for label in labels}
     if len(found) < 2:
         raise TaskError(f"Task {task!r} needs at least two different labels ({noun}), the train split has {sorted(found) or 'none'}.")
     return tuple(sorted(found))

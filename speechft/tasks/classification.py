@@ -1,8 +1,7 @@
-"""What all tasks with one class an utterance have in common."""
+"""Tasks with one class for each utterance, and the supervision of a cut."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -45,30 +44,22 @@ def required_label(cut: Any) -> str:
 
 
 class UtteranceClassification(Task):
-    """Mean-pool head, cross entropy, accuracy; a subclass says what the class of a cut is."""
+    """Mean-pool head, cross entropy, accuracy."""
 
-    @abstractmethod
     def class_name(self, cut: Any) -> str:
-        """Class of a cut.
+        """Class of a cut; by default its label.
 
         Raises:
             TaskError: the cut has none.
         """
+        return required_label(cut)
 
     def label_set(self, train_cuts: Iterable[Any]) -> LabelSet:
-        """Classes of the training split, sorted by name.
-
-        Raises:
-            TaskError: cuts without a class (all are listed), or fewer than two classes.
-        """
+        """Classes of the training split, sorted by name; at least two."""
         return LabelSet(distinct_labels(train_cuts, lambda cut: [self.class_name(cut)], self.name, "class"))
 
     def target(self, cut: Any, labels: LabelSet) -> Tensor:
-        """Index of the cut's class, int64 ().
-
-        Raises:
-            TaskError: the cut has no class, or one that `labels` lacks.
-        """
+        """Index of the cut's class, int64 ()."""
         name = self.class_name(cut)
         if name not in labels.symbols:
             known = ", ".join(labels.symbols[:12]) + (", ..." if len(labels) > 12 else "")
@@ -83,13 +74,7 @@ class UtteranceClassification(Task):
         """Cross entropy, mean over the batch."""
         return F.cross_entropy(logits, torch.stack(list(targets)).to(logits.device))
 
-    def statistics(
-        self,
-        logits: Tensor,
-        logit_lengths: Tensor,  # noqa: ARG002
-        targets: Sequence[Tensor],
-        labels: LabelSet,  # noqa: ARG002
-    ) -> dict[str, float]:
+    def statistics(self, logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor], labels: LabelSet) -> dict[str, float]:  # noqa: ARG002
         """Correct utterances and utterances."""
         correct = logits.argmax(dim=-1) == torch.stack(list(targets)).to(logits.device)
         return {"correct": float(correct.sum()), "utterances": float(len(targets))}

@@ -1,4 +1,4 @@
-"""What the tasks have in common that predict a sequence of symbols by CTC."""
+"""Tasks that predict a sequence of symbols by CTC; some with a recurrent head (ASR, SF)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from speechft.tasks.base import LabelSet, Task
+from speechft.errors import TaskError
+from speechft.tasks.base import Head, LabelSet, Task, check_positive
+from speechft.tasks.heads import RecurrentHead
 from speechft.tasks.vocabularies import BLANK_INDEX
 
 
@@ -42,3 +44,25 @@ class CTCTask(Task):
     @abstractmethod
     def utterance_statistics(self, frame_labels: Sequence[int], target: Sequence[int], labels: LabelSet) -> dict[str, float]:
         """Counts of one utterance, from the best symbol of each frame and the target's symbols."""
+
+
+class RecurrentCTCTask(CTCTask):
+    """CTC with a `RecurrentHead`.
+
+    Options:
+        projected, hidden, layers, dropout: sizes of the head. Defaults 1024, 1024 units in each direction, 2 and 0.2 are SUPERB's.
+        spec_augment: augment features in training (default true).
+    """
+
+    def __init__(self, projected: int = 1024, hidden: int = 1024, layers: int = 2, dropout: float = 0.2, spec_augment: bool = True) -> None:
+        check_positive(self.name, projected=projected, hidden=hidden, layers=layers)
+        if not isinstance(dropout, int | float) or not 0.0 <= dropout < 1.0:
+            raise TaskError(f"{self.name}: dropout={dropout!r} must be at least 0 and less than 1.")
+        if not isinstance(spec_augment, bool):
+            raise TaskError(f"{self.name}: spec_augment={spec_augment!r} must be true or false.")
+        self.projected, self.hidden, self.layers, self.dropout, self.spec_augment = projected, hidden, layers, float(dropout), spec_augment
+
+    def build_head(self, feature_dim: int, labels: LabelSet) -> Head:
+        """Linear(D, 1024), two bidirectional LSTMs of 1024 units in each direction with dropout, Linear(2048, symbols)."""
+        hidden = (self.hidden,) * self.layers
+        return RecurrentHead(feature_dim, len(labels), self.projected, hidden, self.dropout, self.spec_augment)

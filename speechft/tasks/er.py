@@ -9,7 +9,7 @@ import torch
 
 from speechft.errors import TaskError
 from speechft.tasks.base import Metric, listing
-from speechft.tasks.classification import UtteranceClassification, required_label
+from speechft.tasks.classification import UtteranceClassification
 
 DEV_SHARE = 0.2
 SPLIT_SEED = 0
@@ -26,10 +26,6 @@ class EmotionRecognition(UtteranceClassification):
 
     name = "er"
     metrics = (Metric("ER", "accuracy", higher_is_better=True),)
-
-    def class_name(self, cut: Any) -> str:
-        """The label of the cut."""
-        return required_label(cut)
 
     def folds(self, cuts: Sequence[Any]) -> dict[str, dict[str, tuple[Any, ...]]] | None:
         """Fold -> its train, dev and test cuts, in order of the fold's name; None where no cut names a fold.

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from speechft.errors import TaskError
-from speechft.tasks.base import Head, LabelSet, Metric, listing
-from speechft.tasks.classification import UtteranceClassification, required_label
+from speechft.tasks.base import Head, LabelSet, Metric, collect
+from speechft.tasks.classification import UtteranceClassification
 from speechft.tasks.heads import SlotHead
 
 SEPARATOR = "|"
@@ -33,10 +33,6 @@ class IntentClassification(UtteranceClassification):
         if not self.slots or len(set(self.slots)) != len(self.slots) or not all(isinstance(slot, str) and slot for slot in self.slots):
             raise TaskError(f"ic: slots={slots!r} must be a list of different names.")
 
-    def class_name(self, cut: Any) -> str:
-        """The label of the cut."""
-        return required_label(cut)
-
     def values(self, cut: Any) -> tuple[str, ...]:
         """The value of each slot.
 
@@ -50,32 +46,16 @@ class IntentClassification(UtteranceClassification):
         return values
 
     def label_set(self, train_cuts: Iterable[Any]) -> LabelSet:
-        """`slot=value` of all slots, one after the other; `extra` has the number of values of each.
-
-        Raises:
-            TaskError: cuts without usable labels (all are listed), or no slot has two values.
-        """
-        found: list[dict[str, None]] = [{} for _ in self.slots]
-        problems: list[str] = []
-        for cut in train_cuts:
-            try:
-                for seen, value in zip(found, self.values(cut), strict=True):
-                    seen.setdefault(value)
-            except TaskError as error:
-                problems.append(str(error))
-        if problems:
-            raise TaskError(listing(f"The train split: {len(problems)} utterance(s) have no intent for task {self.name!r}.", problems))
+        """`slot=value` of all slots, one after the other; `extra` has the number of values of each."""
+        values = collect(train_cuts, self.values, "The train split", f"have no intent for task {self.name!r}.")
+        found = [dict.fromkeys(of_slot) for of_slot in zip(*values, strict=True)]
         if all(len(seen) < 2 for seen in found):
             raise TaskError(f"Task {self.name!r} needs a slot with two values or more, the train split has none.")
         symbols = tuple(f"{slot}={value}" for slot, seen in zip(self.slots, found, strict=True) for value in seen)
         return LabelSet(symbols, {"values_per_slot": [len(seen) for seen in found]})
 
     def target(self, cut: Any, labels: LabelSet) -> Tensor:
-        """Index of each slot's value among the values of that slot, int64 (slots,).
-
-        Raises:
-            TaskError: the cut has no usable label, or a value that `labels` lacks.
-        """
+        """Index of each slot's value among the values of that slot, int64 (slots,)."""
         indices = []
         first = 0
         for slot, value, count in zip(self.slots, self.values(cut), labels.extra["values_per_slot"], strict=True):
@@ -96,13 +76,7 @@ class IntentClassification(UtteranceClassification):
         values = torch.stack(list(targets)).to(logits.device)
         return torch.stack([F.cross_entropy(logits[:, slot], values[:, slot]) for slot in range(logits.shape[1])]).sum()
 
-    def statistics(
-        self,
-        logits: Tensor,
-        logit_lengths: Tensor,  # noqa: ARG002
-        targets: Sequence[Tensor],
-        labels: LabelSet,  # noqa: ARG002
-    ) -> dict[str, float]:
+    def statistics(self, logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor], labels: LabelSet) -> dict[str, float]:  # noqa: ARG002
         """Utterances with all slots right, and utterances."""
         right = (logits.argmax(dim=-1) == torch.stack(list(targets)).to(logits.device)).all(dim=-1)
         return {"correct": float(right.sum()), "utterances": float(len(targets))}

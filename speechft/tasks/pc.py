@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from speechft.errors import TaskError
-from speechft.tasks.base import Head, LabelSet, Metric, Task, distinct_labels
+from speechft.tasks.base import Head, LabelSet, Metric, Task, check_choice, distinct_labels
 from speechft.tasks.classification import supervision
 from speechft.tasks.heads import FrameHead
 from speechft.tasks.timit_phones import FOLDED, TIMIT_39
@@ -44,16 +44,11 @@ class PhonemeClassification(Task):
     metrics = (Metric("PC", "frame accuracy", higher_is_better=True),)
 
     def __init__(self, inventory: Literal["timit39", "corpus"] = "timit39") -> None:
-        if inventory not in ("timit39", "corpus"):
-            raise TaskError(f"pc: inventory={inventory!r} is unknown. Allowed: timit39, corpus.")
+        check_choice(self.name, "inventory", inventory, ("timit39", "corpus"))
         self.inventory = inventory
 
     def label_set(self, train_cuts: Iterable[Any]) -> LabelSet:
-        """The 39 classes of TIMIT, or the labels of the training split, sorted.
-
-        Raises:
-            TaskError: cuts without segments (all are listed), or fewer than two labels.
-        """
+        """The 39 classes of TIMIT, or the labels of the training split, sorted; at least two."""
         if self.inventory == "timit39":
             return LabelSet(TIMIT_39)
         return LabelSet(distinct_labels(train_cuts, lambda cut: [phone for phone, _, _ in _segments(cut)], self.name, "phones"))
@@ -95,24 +90,14 @@ class PhonemeClassification(Task):
         summed = F.cross_entropy(logits.float().flatten(0, 1), padded.flatten(), ignore_index=OUTSIDE, reduction="sum")
         return summed / (padded != OUTSIDE).sum().clamp(min=1)
 
-    def statistics(
-        self,
-        logits: Tensor,
-        logit_lengths: Tensor,
-        targets: Sequence[Tensor],
-        labels: LabelSet,  # noqa: ARG002
-    ) -> dict[str, float]:
+    def statistics(self, logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor], labels: LabelSet) -> dict[str, float]:  # noqa: ARG002
         """Correct frames and labelled frames."""
         padded = _padded(logits, logit_lengths, targets)
         correct = logits.argmax(dim=-1) == padded
         return {"correct": float(correct.sum()), "frames": float((padded != OUTSIDE).sum())}
 
     def scores(self, statistics: Mapping[str, float]) -> dict[str, float]:
-        """Accuracy over the labelled frames of the split, a fraction.
-
-        Raises:
-            TaskError: there is no labelled frame.
-        """
+        """Accuracy over the labelled frames of the split, a fraction."""
         if not statistics["frames"]:
             raise TaskError("The split has no frame with a phone, so that its accuracy is not defined.")
         return {"PC": statistics["correct"] / statistics["frames"]}

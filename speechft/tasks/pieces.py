@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from speechft.errors import TaskError
-from speechft.tasks.metrics import ctc_collapse
+from speechft.tasks.spelling import Spelling
 from speechft.tasks.vocabularies import BLANK_INDEX, PAD, UNKNOWN
 
 WORD_START = "▁"
@@ -69,36 +69,20 @@ def _processor(model: str) -> Any:
     return sentencepiece.SentencePieceProcessor(model_proto=base64.b64decode(model))
 
 
-class Pieces:
-    """A vocabulary that `train_pieces` made; the same questions as a `Spelling` answers."""
+class Pieces(Spelling):
+    """The vocabulary of a model that `train_pieces` made."""
 
-    dropped: tuple[str, ...] = ()
+    space = WORD_START
 
     def __init__(self, model: str) -> None:
         self._processor = _processor(model)
-        self.vocabulary: tuple[str, ...] = tuple(self._processor.id_to_piece(list(range(self._processor.get_piece_size()))))
+        super().__init__(self._processor.id_to_piece(list(range(self._processor.get_piece_size()))), str.upper, unit_is_symbol=False)
 
     def encode(self, text: str) -> list[int]:
         """Symbol indices of a transcript; what the training transcripts do not have becomes `<unk>`."""
-        indices: list[int] = self._processor.encode(text.upper())
+        indices: list[int] = self._processor.encode(self.normalise(text))
         return indices
-
-    def symbols(self, frame_labels: Iterable[int]) -> list[str]:
-        """Best-path decoding: repeats merged, the blank left out."""
-        return [self.vocabulary[index] for index in ctc_collapse(frame_labels, drop=[BLANK_INDEX])]
 
     def reference(self, target: Sequence[int]) -> list[str]:
         """The symbols of a target."""
         return [UNSPELLABLE if self.vocabulary[index] == UNKNOWN else self.vocabulary[index] for index in target]
-
-    def text(self, symbols: Sequence[str]) -> str:
-        """Symbols as text."""
-        return "".join(symbols).replace(WORD_START, " ").strip()
-
-    def words(self, symbols: Sequence[str]) -> list[str]:
-        """The words of `text`."""
-        return self.text(symbols).split()
-
-    def units(self, symbols: Sequence[str]) -> list[str]:
-        """What the letter error rate counts: characters, spaces included."""
-        return list(self.text(symbols))

@@ -52,33 +52,22 @@ class PhonemeRecognition(CTCTask):
         return LabelSet(PHONEME_VOCABULARY, {"lexicon": lexicon_hashes(self.lexicon_sources)})
 
     def target(self, cut: Any, labels: LabelSet) -> Tensor:  # noqa: ARG002
-        """Symbol indices of the transcript, int64 (U,), the last one `<eos>`.
-
-        Raises:
-            TaskError: the transcript is empty or has words that no lexicon has.
-        """
-        words = self._words(cut)
+        """Symbol indices of the transcript, int64 (U,), the last one `<eos>`."""
+        words = (supervision(cut).text or "").upper().split()
+        if not words:
+            raise TaskError(f"{cut.id}: has an empty transcript. Fill the corpus' text column or leave the recording out.")
         unknown = [word for word in dict.fromkeys(words) if word not in self.lexicon]
         if unknown:
             raise TaskError(f"{cut.id}: not in the lexicons {', '.join(self.lexicon_sources)}: {', '.join(unknown)}.")
         return torch.tensor([*(_INDEX[phone] for word in words for phone in self.lexicon[word]), EOS_INDEX])
 
     def check(self, splits: Mapping[str, Iterable[Any]]) -> None:
-        """Every word of every split has a pronunciation.
-
-        Raises:
-            TaskError: says how many have none in which split, with some of them and their utterances.
-        """
+        """Refuse words without a pronunciation, in any split; the error counts them and shows some with their utterances."""
         transcripts = [(name, cut.id, supervision(cut).text or "") for name, cuts in splits.items() for cut in cuts]
-        missing = missing_words(self.lexicon, self.lexicon_sources, transcripts)
+        missing = missing_words(self.lexicon, self.lexicon_sources, transcripts, _EXAMPLES)
         if missing is not None:
-            raise TaskError(listing(f"{self.name}: {missing.sentence}", missing.examples(_EXAMPLES), limit=_EXAMPLES + 1))
-
-    def _words(self, cut: Any) -> list[str]:
-        words = (supervision(cut).text or "").upper().split()
-        if not words:
-            raise TaskError(f"{cut.id}: has an empty transcript. Fill the corpus' text column or leave the recording out.")
-        return words
+            sentence, examples = missing
+            raise TaskError(listing(f"{self.name}: {sentence}", examples, limit=_EXAMPLES + 1))
 
     def build_head(self, feature_dim: int, labels: LabelSet) -> Head:
         """Linear(D, 256), Linear(256, 74) on every frame."""

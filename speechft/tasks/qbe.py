@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any, Literal, NoReturn, get_args
 
-from torch import Tensor
-
 from speechft.errors import TaskError
-from speechft.tasks.base import Head, LabelSet, Metric, Task
+from speechft.tasks.base import LabelSet, Metric, Task, check_choice
 from speechft.tasks.classification import supervision
 
 Distance = Literal["cosine_exp", "cosine"]
@@ -30,8 +28,7 @@ class QueryByExample(Task):
     """-3 dB."""
 
     def __init__(self, distance: Distance = "cosine_exp") -> None:
-        if distance not in get_args(Distance):
-            raise TaskError(f"qbe: distance={distance!r} is unknown. Allowed: {', '.join(get_args(Distance))}.")
+        check_choice(self.name, "distance", distance, get_args(Distance))
         self.distance: Distance = distance
 
     def kind(self, cut: Any) -> str:
@@ -49,31 +46,13 @@ class QueryByExample(Task):
         """Ids of the documents that hold the term of a query; none where the column is empty."""
         return tuple(((supervision(cut).custom or {}).get("relevant") or "").split())
 
-    def _untrained(self) -> NoReturn:
-        raise TaskError(
-            "Task 'qbe' has no head and no training; it compares the frames of an encoder. Evaluate it, or choose another task."
-        )
-
     def label_set(self, train_cuts: Iterable[Any]) -> LabelSet:  # noqa: ARG002
         """Empty."""
         return LabelSet(())
 
-    def target(self, cut: Any, labels: LabelSet) -> Tensor:  # noqa: ARG002
-        """Raise TaskError: nothing is trained."""
-        self._untrained()
+    def _untrained(self, *_: Any, **__: Any) -> NoReturn:
+        raise TaskError(
+            "Task 'qbe' has no head and no training; it compares the frames of an encoder. Evaluate it, or choose another task."
+        )
 
-    def build_head(self, feature_dim: int, labels: LabelSet) -> Head:  # noqa: ARG002
-        """Raise TaskError: there is no head."""
-        self._untrained()
-
-    def loss(self, logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor]) -> Tensor:  # noqa: ARG002
-        """Raise TaskError: nothing is trained."""
-        self._untrained()
-
-    def statistics(self, logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor], labels: LabelSet) -> dict[str, float]:  # noqa: ARG002
-        """Raise TaskError: nothing is trained."""
-        self._untrained()
-
-    def scores(self, statistics: Mapping[str, float]) -> dict[str, float]:  # noqa: ARG002
-        """Raise TaskError: nothing is trained."""
-        self._untrained()
+    target = build_head = loss = statistics = scores = _untrained

@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from speechft.conventions import SAMPLE_RATE
 from speechft.corpora import num_samples_16k
 from speechft.corpora.rttm import Turn
 from speechft.errors import TaskError
-from speechft.tasks.base import Head, LabelSet, Metric, Task, positive_integer
+from speechft.tasks.base import Head, LabelSet, Metric, Task, check_positive
 from speechft.tasks.heads import DiarizationHead, fit_frames, frame_mask
 
-SAMPLE_RATE = 16_000
 FRAME_SHIFT = 320
 """Samples between labels."""
 CHUNK_FRAMES = 2_000
@@ -30,7 +30,7 @@ NUM_SPEAKERS = 2
 class SpeakerDiarization(Task):
     """SD. Cuts are recordings of two speakers; each of their supervisions is a turn, with start, duration and speaker.
 
-    As a stage-1 task it hears whole recordings; frame accuracy on dev selects the checkpoint, as it selects everything else here.
+    In stage 1 it is trained on whole recordings. Frame accuracy on dev selects checkpoints and learning rates.
 
     Options:
         hidden: units of the head's LSTM. The default 512 is SUPERB's.
@@ -40,7 +40,8 @@ class SpeakerDiarization(Task):
     metrics = (Metric("SD", "diarization error rate", higher_is_better=False),)
 
     def __init__(self, hidden: int = 512) -> None:
-        self.hidden = positive_integer(self.name, "hidden", hidden)
+        check_positive(self.name, hidden=hidden)
+        self.hidden = hidden
 
     @property
     def dev_metrics(self) -> tuple[Metric, ...]:
@@ -71,11 +72,7 @@ class SpeakerDiarization(Task):
         return turns
 
     def target(self, cut: Any, labels: LabelSet) -> Tensor:  # noqa: ARG002
-        """Labels of all frames of a recording, float32 (T, 2).
-
-        Raises:
-            TaskError: the recording has not exactly two speakers.
-        """
+        """Labels of all frames of a recording, float32 (T, 2)."""
         return frame_labels(self.turns(cut), 0, num_samples_16k(cut) // FRAME_SHIFT)
 
     def build_head(self, feature_dim: int, labels: LabelSet) -> Head:

@@ -5,6 +5,7 @@ SUPERB recipe, as in s3prl 0.4.18.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,14 +14,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from speechft.errors import TaskError, missing_file
-from speechft.files.text import on_disk, read_names
-from speechft.tasks.base import LabelSet, Metric, listing
+from speechft.errors import TaskError, read_lines
+from speechft.files.text import on_disk
+from speechft.tasks.base import LabelSet, Metric, collect
 from speechft.tasks.classification import custom_label, supervision
-from speechft.tasks.metrics import ctc_collapse
-from speechft.tasks.recurrent import RecurrentCTCTask
-from speechft.tasks.slots import OUTSIDE, slot_symbols, slot_type_f1, slot_value_errors, slot_values
-from speechft.tasks.vocabularies import BLANK_INDEX, EOS_INDEX, UNKNOWN, slot_filling_vocabulary
+from speechft.tasks.ctc import RecurrentCTCTask
+from speechft.tasks.metrics import ctc_collapse, edit_distance
+from speechft.tasks.vocabularies import BLANK_INDEX, EOS, EOS_INDEX, SPACE, UNKNOWN, begin_mark, end_mark, slot_filling_vocabulary
+
+OUTSIDE = "O"
+"""Label of a word without a slot."""
+_PUNCTUATION = "?!.,;-"
+_SLOT = re.compile(r"B-(\S+) (.+?) E-\1")
+_INNER_BEGIN, _INNER_END = re.compile(r"B-\S+ "), re.compile(r" E-\S+")
+_WORST_MATCH = 100.0
+"""A hypothesis whose character error rate reaches this matches no better than none at all."""
 
 
 class SlotFilling(RecurrentCTCTask):
@@ -29,8 +37,7 @@ class SlotFilling(RecurrentCTCTask):
     Options:
         slots: file with the slot types, one a line, the first one `O`, as SUPERB's `slots.txt`. Default: the types of the training split,
             those with the most words first, of equal ones in alphabetical order.
-        projected, hidden, layers, dropout: sizes of the head, by default 1024, 1024 in each direction, 2 and 0.2.
-        spec_augment: augment features in training (default true).
+        projected, hidden, layers, dropout, spec_augment: see `RecurrentCTCTask`.
 
     Transcripts are read in upper case; characters other than A-Z and the apostrophe become `<unk>`.
     """
@@ -64,26 +71,15 @@ class SlotFilling(RecurrentCTCTask):
         return LabelSet(slot_filling_vocabulary(types), {"slot_types": list(types)})
 
     def _types_of(self, cuts: Iterable[Any]) -> list[str]:
-        words: Counter[str] = Counter()
-        problems = []
-        for cut in cuts:
-            try:
-                words.update(_words_and_slots(cut)[1])
-            except TaskError as error:
-                problems.append(str(error))
-        if problems:
-            raise TaskError(listing(f"The train split: {len(problems)} utterance(s) have no slots that task 'sf' could read.", problems))
+        slots = collect(cuts, lambda cut: _words_and_slots(cut)[1], "The train split", "have no slots that task 'sf' could read.")
+        words = Counter(slot_type for types in slots for slot_type in types)
         del words[OUTSIDE]
         if not words:
             raise TaskError("Task 'sf' needs slots: every word of the train split is labelled 'O'.")
         return sorted(words, key=lambda slot_type: (-words[slot_type], slot_type))
 
     def target(self, cut: Any, labels: LabelSet) -> Tensor:
-        """Symbol indices of words and slots, int64 (U,); ends with `<eos>` unless the last word is punctuation.
-
-        Raises:
-            TaskError: text and label differ in their number of words, or a slot type is not in `labels`.
-        """
+        """Symbol indices of words and slots, int64 (U,); ends with `<eos>` unless the last word is punctuation."""
         words, slots = _words_and_slots(cut)
         known = labels.extra["slot_types"]
         unknown = sorted(set(slots) - {OUTSIDE, *known})
@@ -93,11 +89,7 @@ class SlotFilling(RecurrentCTCTask):
         return torch.tensor([index.get(symbol, index[UNKNOWN]) for symbol in slot_symbols(words, slots)], dtype=torch.int64)
 
     def targets(self, cuts: Iterable[Any], labels: LabelSet, source: str) -> list[Tensor]:
-        """Targets of all cuts.
-
-        Raises:
-            TaskError: lists all cuts without a target; or no cut of the split has a slot, so that its metrics are not defined.
-        """
+        """Targets of all cuts; at least one of them has a slot, without which the metrics are not defined."""
         cuts = list(cuts)
         found = super().targets(cuts, labels, source)
         if not any(slot_values(self.text(target.tolist(), labels)) for target in found):
@@ -147,15 +139,74 @@ def _words_and_slots(cut: Any) -> tuple[list[str], list[str]]:
 
 def _read_types(path: Path) -> list[str]:
     remedy = "Give SUPERB's slots.txt, or drop the option `slots` to take the types from train."
-    try:
-        types = [line.strip() for line in read_names(path).split("\n") if line.strip()]
-    except FileNotFoundError:
-        raise TaskError(missing_file(path, "as the list of slot types", remedy)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise TaskError(f"{path}: cannot be read as a list of slot types ({error}). {remedy}") from None
+    lines = read_lines(path, "as the list of slot types", remedy, TaskError)
+    types = [line.strip() for line in lines if line.strip()]
     repeated = sorted(slot_type for slot_type, count in Counter(types).items() if count > 1)
     spaced = [slot_type for slot_type in types if len(slot_type.split()) > 1]
     if len(types) < 2 or types[0] != OUTSIDE or repeated or spaced:
         found = repeated or spaced or types[:1]
         raise TaskError(f"{path}: is not a list of slot types: 'O' first, then one type a line, each once (see {found}). {remedy}")
     return types[1:]
+
+
+def slot_symbols(words: Sequence[str], slots: Sequence[str]) -> list[str]:
+    """Symbols of an utterance: letters, spaces, a mark at both edges of each run of equal slot types, and `<eos>`.
+
+    `slots` names the slot type of each word, `O` for none. As in the reference a word of punctuation only (a substring of `?!.,;-`, the
+    empty word included) is left out together with the mark at its edge, and with `<eos>` where it is the last word; `&` is read AND;
+    neighbouring slots of one type become one.
+    """
+    symbols: list[str] = []
+    last = len(words) - 1
+    for position, (word, slot) in enumerate(zip(words, slots, strict=True)):
+        if word in _PUNCTUATION:
+            continue
+        if slot != OUTSIDE and (position == 0 or slots[position - 1] != slot):
+            symbols.append(begin_mark(slot))
+        symbols += "AND" if word == "&" else word
+        if slot != OUTSIDE and (position == last or slots[position + 1] != slot):
+            symbols.append(end_mark(slot))
+        symbols.append(EOS if position == last else SPACE)
+    return symbols
+
+
+def slot_values(text: str, clean: bool = False) -> dict[str, list[str]]:
+    """Slot type -> its values, from text with marks; spaces in a row count as one.
+
+    Args:
+        text: decoded symbols.
+        clean: leave out marks of other slots inside a value, as the reference does in hypotheses only.
+
+    Raises:
+        TaskError: a value or a slot type has `:` or `;`, of which the reference makes its lists.
+    """
+    values: dict[str, list[str]] = {}
+    for slot_type, value in _SLOT.findall(re.sub(r" +", " ", text)):
+        cleaned = _INNER_END.sub("", _INNER_BEGIN.sub("", value)) if clean else value
+        if set(":;") & set(slot_type + cleaned):
+            raise TaskError(f"Slot {slot_type!r} has the value {cleaned!r}: SF cannot score ':' and ';'. Spell them out in the corpus.")
+        values.setdefault(slot_type, []).append(cleaned)
+    return values
+
+
+def slot_type_f1(hypothesis: Mapping[str, Sequence[str]], reference: Mapping[str, Sequence[str]]) -> float:
+    """F1 of an utterance over the sets of slot types: 1 where both are empty, 0 where one is."""
+    if not hypothesis and not reference:
+        return 1.0
+    return 2.0 * len(hypothesis.keys() & reference.keys()) / (len(hypothesis) + len(reference))
+
+
+def slot_value_errors(hypothesis: Mapping[str, Sequence[str]], reference: Mapping[str, Sequence[str]]) -> tuple[int, int]:
+    """Character edits and reference characters of all reference values of an utterance.
+
+    Each value is compared with the value of the same type that has the lowest character error rate; with nothing where the type is
+    missing, or where even the lowest is 100 (as a factor, not in percent) or more.
+    """
+    edits = characters = 0
+    for slot_type, values in reference.items():
+        for value in values:
+            distances = [edit_distance(candidate, value) for candidate in hypothesis.get(slot_type, ())]
+            lowest = min(distances, default=len(value))
+            edits += lowest if lowest < _WORST_MATCH * len(value) else len(value)
+            characters += len(value)
+    return edits, characters

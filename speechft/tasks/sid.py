@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from speechft.errors import TaskError
-from speechft.tasks.base import Metric
+from speechft.tasks.base import Metric, check_choice
 from speechft.tasks.classification import UtteranceClassification, custom_label, supervision
 
 
@@ -13,7 +13,8 @@ class SpeakerIdentification(UtteranceClassification):
     """SID. The class of a cut is its speaker; training utterances are cropped to 8 s at random.
 
     The reference crops anew at every access, and so does evaluation with the recipe's `crop_draws: every`; with a number an utterance has
-    so many crops, each of which the encoder sees once. Dev and test are heard whole, as in the reference.
+    so many crops, each of which the encoder sees once. Dev and test are not cropped, as in the reference.
+
     Options:
         source: "speaker" (default), or "label" for corpora that keep the speaker in the label column.
     """
@@ -23,8 +24,7 @@ class SpeakerIdentification(UtteranceClassification):
     train_crop_seconds = 8.0
 
     def __init__(self, source: Literal["speaker", "label"] = "speaker") -> None:
-        if source not in ("speaker", "label"):
-            raise TaskError(f"sid: source={source!r} is unknown. Allowed: speaker, label.")
+        check_choice(self.name, "source", source, ("speaker", "label"))
         self.source = source
 
     def class_name(self, cut: Any) -> str:

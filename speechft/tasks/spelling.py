@@ -2,35 +2,53 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 
 from speechft.tasks.metrics import ctc_collapse
-from speechft.tasks.text_normalisation import normalise_tedlium
 from speechft.tasks.vocabularies import ASR_VOCABULARY, BLANK_INDEX, SENTENCE_END, TEDLIUM_VOCABULARY, UNKNOWN, WORD_END
+
+_NOT_SPELLED = re.compile(r"[^A-Z' ]")
 
 
 def _upper(text: str) -> str:
     return text.upper().replace(WORD_END, " ")
 
 
-@dataclass(frozen=True)
-class Spelling:
-    """A vocabulary of letters and the way that transcripts are written with it. Words are separated by `|`.
+def normalise_tedlium(text: str) -> str:
+    """A transcript of TED-LIUM 3 as the released Speech-FT fine-tuning reads it: upper case, A-Z, apostrophes and single spaces.
 
-    `final`: symbols that every target ends with. `dropped`: symbols that decoding leaves out beside the blank. `unit_is_symbol`: whether
-    a symbol error rate counts symbols, or the characters (spaces included) of the decoded text.
+    TED-LIUM writes clitics apart ("it 's"): an apostrophe swallows one space before it. Hyphens become spaces; every other character,
+    digits and accented letters included, is dropped without a trace.
+    """
+    joined = text.upper().replace(" '", "'").replace("-", " ")
+    return " ".join(_NOT_SPELLED.sub("", joined).split())
+
+
+class Spelling:
+    """A vocabulary of letters, and how transcripts are written with it.
+
+    Args:
+        vocabulary: output symbols, the blank of CTC first.
+        normalise: maps a transcript to the text that is spelled.
+        final: symbols that every target ends with.
+        dropped: symbols that decoding leaves out besides the blank.
+        unit_is_symbol: whether the symbol error rate counts symbols, or the characters (spaces included) of the decoded text.
     """
 
-    vocabulary: tuple[str, ...]
-    normalise: Callable[[str], str]
-    final: tuple[str, ...] = ()
-    dropped: tuple[str, ...] = ()
-    unit_is_symbol: bool = True
-    _index: dict[str, int] = field(init=False, repr=False, compare=False)
+    space = WORD_END
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_index", {symbol: index for index, symbol in enumerate(self.vocabulary)})
+    def __init__(
+        self,
+        vocabulary: Sequence[str],
+        normalise: Callable[[str], str],
+        final: tuple[str, ...] = (),
+        dropped: tuple[str, ...] = (),
+        unit_is_symbol: bool = True,
+    ) -> None:
+        self.vocabulary, self.normalise, self.final, self.dropped = tuple(vocabulary), normalise, final, dropped
+        self.unit_is_symbol = unit_is_symbol
+        self._index = {symbol: index for index, symbol in enumerate(vocabulary)}
 
     def encode(self, text: str) -> list[int]:
         """Symbol indices of a transcript, empty if nothing is left of it; letters outside the vocabulary become `<unk>`."""
@@ -45,13 +63,13 @@ class Spelling:
         dropped = [BLANK_INDEX, *(self._index[symbol] for symbol in self.dropped)]
         return [self.vocabulary[index] for index in ctc_collapse(frame_labels, drop=dropped)]
 
-    def reference(self, target: Iterable[int]) -> list[str]:
+    def reference(self, target: Sequence[int]) -> list[str]:
         """The symbols of a target, without those that decoding drops."""
         return [symbol for index in target if (symbol := self.vocabulary[index]) not in self.dropped]
 
     def text(self, symbols: Sequence[str]) -> str:
         """Symbols as text; special symbols other than the dropped ones appear by their names."""
-        return "".join(symbols).replace(WORD_END, " ").strip()
+        return "".join(symbols).replace(self.space, " ").strip()
 
     def words(self, symbols: Sequence[str]) -> list[str]:
         """The words of `text`."""

@@ -1,4 +1,4 @@
-"""How much of a corpus' text the vocabularies lack: it becomes `<unk>`."""
+"""How much of a corpus' text becomes `<unk>`, since the vocabularies lack it."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def unknown_text(texts: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]
         Task -> `shares`, split -> share of the symbols as in cells, and `characters`, the commonest ones first. Tasks that lack nothing
         are left out.
     """
-    vocabularies: dict[str, Spelling | Pieces] = {"asr": SUPERB_SPELLING}
+    vocabularies: dict[str, Spelling] = {"asr": SUPERB_SPELLING}
     if any(text.strip() for text in texts.get("train", ())):
         vocabularies["asr_zh"] = Pieces(train_pieces(texts["train"], "characters", 0))
     found = {task: _unknown(vocabulary, texts) for task, vocabulary in vocabularies.items()}
     return {task: missing for task, missing in found.items() if missing["characters"]}
 
 
-def _unknown(vocabulary: Spelling | Pieces, texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def _unknown(vocabulary: Spelling, texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     index = vocabulary.vocabulary.index(UNKNOWN)
     shares = {}
     characters: Counter[str] = Counter()

@@ -132,7 +132,7 @@ def test_channel_is_chosen_and_checked(folder, tmp_path):
         ("path,path\na.wav,b.wav\n", {}, "comes 2 times"),
         ("path,split\n", {}, "no rows"),
         ("path,split\na.wav,train\n", {"columns": {"labl": "split"}}, "'labl', which is not one of ours"),
-        ("path,split,digit\na.wav,train,1\n", {"columns": {"label": "digits"}}, "did you mean 'digit'"),
+        ("path,split,digit\na.wav,train,1\n", {"columns": {"label": "digits"}}, "Did you mean 'digit'"),
         ("path\na.wav\n", {}, "set `default_split`"),
         ("path,split\na.wav,\n", {}, "its split is empty"),
         ("path,split\na.wav,test\n", {}, "split 'train' is empty"),

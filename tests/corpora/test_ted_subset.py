@@ -3,7 +3,7 @@ import json
 import pytest
 
 from speechft.corpora import load_split, prepare_corpus
-from speechft.corpora.readers.ted_subset import ted_subset
+from speechft.corpora.splits import ted_subset
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])

@@ -48,7 +48,7 @@ def test_unknown_values_are_none(tmp_path):
     (tmp_path / "encoders.tsv").write_text(HEADER + "\n" + "\t".join(ROW) + "\n")
     row = public_checkpoint("mine", tmp_path / "encoders.tsv")
     assert (row.sha256, row.bytes) == (None, None)
-    with pytest.raises(ConfigError, match=r"no public checkpoint 'other'\. In config/encoders\.tsv: mine"):
+    with pytest.raises(ConfigError, match=r"no public checkpoint in config/encoders\.tsv 'other'\. There are mine"):
         public_checkpoint("other", tmp_path / "encoders.tsv")
 
 

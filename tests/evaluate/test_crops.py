@@ -17,7 +17,7 @@ from speechft.evaluate.data.clips import Clip, CropTable
 from speechft.evaluate.data.features import CroppedMeans, FrozenEncoder, mean_vectors
 from speechft.evaluate.data.splits import load_splits
 from speechft.evaluate.estimate import CROP_SECONDS
-from speechft.evaluate.probes.training import training_batches
+from speechft.evaluate.probes.batches import training_batches
 from speechft.recipes.evaluation import EvaluationRecipe, evaluation_recipe
 from speechft.tasks import get_task
 

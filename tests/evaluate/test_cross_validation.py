@@ -130,7 +130,7 @@ def test_a_too_short_utterance_is_named_with_its_fold(model_dir, tmp_path):
     short = make_cut(tmp_path / "wav", "short", np.zeros(300))
     short.custom = {"fold": "Ses1"}
     folds = write_splits(tmp_path, {"train": [*cuts, short]})
-    with pytest.raises(TaskError, match=r"(?s)test split of fold 'Ses1': 1 utterance.*short: 300 samples"):
+    with pytest.raises(TaskError, match=r"(?s)test split of fold 'Ses1': 1 recording.*short: 300 samples"):
         evaluate(model_dir, "er", folds, tmp_path / "a.json", QUICK)
 
 

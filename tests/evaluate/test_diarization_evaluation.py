@@ -80,7 +80,7 @@ def test_a_cell_of_diarization(model_dir, corpus, tmp_path):
 
 def test_chunks_of_a_recording_are_scored_together(model_dir, corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(sd.chunk_bounds, "__defaults__", (40, 320))
-    fold = diarization.load(get_task("sd"), corpus, load_encoder(model_dir), evaluation_recipe("sd", QUICK))
+    (fold,) = diarization.load(get_task("sd"), corpus, load_encoder(model_dir), evaluation_recipe("sd", QUICK))
     split = fold.splits["test"]
     for index, cut in enumerate(split.cuts):
         chunks = range(split.first_clip[index], split.first_clip[index + 1])
@@ -110,7 +110,7 @@ def test_chunks_of_a_recording_are_scored_together(model_dir, corpus, tmp_path, 
 
 def test_features_have_the_frames_of_their_labels(model_dir, corpus):
     encoder = FrozenEncoder(load_encoder(model_dir), torch.device("cpu"))
-    fold = diarization.load(get_task("sd"), corpus, encoder.encoder, evaluation_recipe("sd", QUICK))
+    (fold,) = diarization.load(get_task("sd"), corpus, encoder.encoder, evaluation_recipe("sd", QUICK))
     labels = fold.chunk_labels["train"]
     features = LabelledFrames(encoder, fold.splits["train"], labels)
     together, lengths = features[[0, 1, 2]]

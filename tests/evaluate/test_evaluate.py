@@ -11,11 +11,15 @@ from evaluate.tone_corpus import make_cut, make_splits, write_splits
 
 from speechft.encoders import load_encoder
 from speechft.errors import CheckpointError, ConfigError, CorpusError, SpeechFTError, TableError, TaskError, TrainingError
-from speechft.evaluate import engine, evaluate
+from speechft.evaluate import evaluate
 from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder
 from speechft.evaluate.data.splits import load_splits
+from speechft.evaluate.probes import training
 from speechft.evaluate.probes.bank import ProbeBank, Setting
-from speechft.evaluate.probes.training import TrialState, dev_rows, select, train_probes
+from speechft.evaluate.probes.batches import dev_rows
+from speechft.evaluate.probes.checkpoints import TrialState
+from speechft.evaluate.probes.training import select, train_probes
+from speechft.evaluate.protocols.default import SplitTraining
 from speechft.recipes.cell import read_cell
 from speechft.recipes.evaluation import evaluation_recipe
 from speechft.tasks import get_task
@@ -97,7 +101,7 @@ def test_an_interrupted_evaluation_reuses_its_features(model_dir, manifests, tmp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "train_probes", interrupted)
+        patch.setattr(training, "train_probes", interrupted)
         with pytest.raises(KeyboardInterrupt):
             evaluate(model_dir, "ks", manifests, tmp_path / "ks.json", QUICK["ks"])
     assert not (tmp_path / "ks.json").exists()
@@ -215,7 +219,8 @@ def test_the_first_of_the_best_evaluations_is_kept(task, scores, best_step, mode
     labels, splits = load_splits(get_task(task), manifests, load_encoder(model_dir), 1)
     key = get_task(task).selection_metric.key
     bank = ScriptedBank(Setting(get_task(task), labels, recipe, torch.device("cpu")), [{key: score} for score in scores])
-    (trial,) = train_probes(bank, splits["train"], None, splits["dev"], None, seed=0)
+    heads = SplitTraining(get_task(task), recipe, splits, dict.fromkeys(splits))
+    (trial,) = train_probes(bank, heads, seed=0)
     assert bank.steps == 7
     # Steps 2, 4, 6 and the last one were evaluated; only a strictly better one replaces an earlier one.
     assert (trial.best_step, trial.best_state["steps"].item(), trial.dev) == (best_step, best_step, {key: scores[(best_step - 1) // 2]})
@@ -229,7 +234,7 @@ def test_the_best_state_is_tested_not_the_last(model_dir, manifests, tmp_path, m
         original = train_probes(bank, *args)
         return [TrialState(trial.learning_rate, {"KS": 0.1 * i}, 1, states[i]) for i, trial in enumerate(original)]
 
-    monkeypatch.setattr(engine, "train_probes", trained)
+    monkeypatch.setattr(training, "train_probes", trained)
     cell = evaluate(model_dir, "ks", manifests, tmp_path / "a.json", {**QUICK["ks"], "learning_rates": [1e-3, 1e-2]})
     (chosen,) = cell["selected"]
     assert (chosen["seed"], chosen["learning_rate"], chosen["best_step"], chosen["fold"]) == (1337, 1e-2, 1, None)
@@ -267,7 +272,7 @@ def test_short_utterances(model_dir, tmp_path):
     assert cell["counts"]["train"]["utterances"] == 6
     assert cell["counts"]["train"]["dropped"] == {"shorter than one frame": 1}
     manifests = write_splits(tmp_path / "dev", {**splits, "dev": [short, *splits["dev"]]})
-    with pytest.raises(TaskError, match=r"(?s)dev split: 1 utterance.*short: 300 samples"):
+    with pytest.raises(TaskError, match=r"(?s)dev split: 1 recording.*short: 300 samples"):
         evaluate(model_dir, "ks", manifests, tmp_path / "b.json", QUICK["ks"])
 
 
@@ -343,7 +348,7 @@ def test_two_evaluations_do_not_share_a_work_folder(model_dir, manifests, tmp_pa
             evaluate(model_dir, "ks", manifests, tmp_path / "b.json", QUICK["ks"])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(engine, "train_probes", inner)
+    monkeypatch.setattr(training, "train_probes", inner)
     with pytest.raises(KeyboardInterrupt):
         evaluate(model_dir, "ks", manifests, tmp_path / "a.json", QUICK["ks"])
 

@@ -94,7 +94,7 @@ def test_utterances_that_are_too_short_are_the_same_as_for_other_encoders(fbank_
     dropped = [evaluate(model, "ks", corpus, tmp_path / "ks.json", SHORT)["counts"]["train"]["dropped"] for model in (fbank_dir, model_dir)]
     assert dropped[0] == dropped[1] == {"shorter than one frame": 1}
     splits["test"].append(make_cut(tmp_path / "wav", "short-test", np.zeros(399)))
-    with pytest.raises(TaskError, match="test split: 1 utterance.*shorter than one frame .400 samples"):
+    with pytest.raises(TaskError, match="test split: 1 recording.*shorter than one frame .400 samples"):
         evaluate(fbank_dir, "ks", write_splits(tmp_path / "refused", splits), tmp_path / "no.json", SHORT)
 
 

@@ -12,7 +12,6 @@ from speechft.evaluate.data import features
 from speechft.evaluate.data.features import FrozenEncoder
 from speechft.evaluate.protocols import qbe
 from speechft.evaluate.protocols.qbe import NO_OCCURRENCE, SHORT_QUERY
-from speechft.evaluate.protocols.score_blocks import ScoreBlocks
 from speechft.recipes.cell import read_cell
 from speechft.recipes.evaluation import evaluation_recipe
 from speechft.tasks import get_task
@@ -104,7 +103,7 @@ def test_memory_changes_the_cost_only(model_dir, corpus, tmp_path):
 def test_scores_are_those_of_each_state_by_itself(model_dir, corpus, tmp_path):
     encoder = FrozenEncoder(load_encoder(model_dir), torch.device("cpu"), get_task("qbe").gain)
     task = get_task("qbe")
-    fold = qbe.load(task, corpus, encoder.encoder, evaluation_recipe("qbe"))
+    (fold,) = qbe.load(task, corpus, encoder.encoder, evaluation_recipe("qbe"))
     frame_features = qbe.FrameFeatures(encoder, fold.clips)
     statistics = qbe._frame_statistics(frame_features, fold.searches)
     search = fold.searches["dev"]
@@ -156,16 +155,10 @@ def test_a_killed_search_goes_on(cache_gb, model_dir, corpus, tmp_path, monkeypa
 def test_kept_features_are_not_the_scores_of_another_distance(model_dir, corpus, tmp_path):
     first = evaluate(model_dir, "qbe", corpus, tmp_path / "a.json", work_dir=tmp_path / "work", keep_features=True)
     assert not list((tmp_path / "work").glob("*/scores-*"))
-    blocks = ScoreBlocks(tmp_path, ["dev", "cosine", [0], [1, 2]])
-    blocks.write([3, 4], torch.ones(1, 2, 2))
-    assert blocks.read([3, 4], (1, 2, 2)).tolist() == [[[1.0, 1.0], [1.0, 1.0]]]
-    assert blocks.read([3, 4], (1, 2, 3)) is None
-    assert blocks.read([4, 3], (1, 2, 2)) is None
-    assert ScoreBlocks(tmp_path, ["dev", "cosine_exp", [0], [1, 2]]).read([3, 4], (1, 2, 2)) is None
-    (path,) = tmp_path.glob("scores-*")
-    path.write_bytes(path.read_bytes()[:-1])
-    assert blocks.read([3, 4], (1, 2, 2)) is None
     assert first["counts"]["encoder_passes"] == 11
+    searches = [(distance, rows) for distance in ("cosine", "cosine_exp") for rows in ([3, 4], [4, 3])]
+    files = {qbe.Searching(get_task("qbe", distance=name), None, {}, tmp_path)._block("dev", [0], [1, 2], rows) for name, rows in searches}
+    assert len(files) == 4
 
 
 def test_dev_chooses_the_state_that_searches_test(model_dir, corpus, tmp_path, monkeypatch):

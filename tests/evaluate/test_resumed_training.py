@@ -20,6 +20,7 @@ from speechft.evaluate.probes.checkpoints import TrainingFile
 from speechft.evaluate.probes.separate import SeparateProbes
 from speechft.evaluate.probes.stacked import StackedProbes
 from speechft.evaluate.probes.training import train_probes
+from speechft.evaluate.protocols.default import SplitTraining
 from speechft.recipes.evaluation import evaluation_recipe
 from speechft.tasks import get_task
 
@@ -67,7 +68,7 @@ def test_a_resumed_training_has_the_same_parameters(task, model_dir, manifests, 
 
     def train(file=None):
         bank = bank_type(setting, encoder.encoder.num_states, new_head(setting.task, encoder.encoder.hidden_size, labels, 0))
-        trials = train_probes(bank, splits["train"], features["train"], splits["dev"], features["dev"], 0, file)
+        trials = train_probes(bank, SplitTraining(setting.task, recipe, splits, features), 0, file)
         return bank.training_state(), trials
 
     expected, expected_trials = train()

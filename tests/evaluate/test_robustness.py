@@ -9,10 +9,11 @@ from evaluate.test_frame_level_tasks import SMALL, annotated_splits
 from evaluate.tone_corpus import INTENT_OPTIONS, make_cut, make_splits, with_intents, write_splits
 from lhotse.supervision import AlignmentItem
 
+from speechft.conventions import SPLITS
 from speechft.encoders import load_encoder
 from speechft.errors import TaskError
 from speechft.evaluate import evaluate
-from speechft.evaluate.data.splits import SPLITS, load_splits
+from speechft.evaluate.data.splits import load_splits
 from speechft.tasks import get_task
 
 OPTIONS = {"asr": SMALL, "sf": SMALL, "ic": INTENT_OPTIONS, "pc": {"inventory": "corpus"}}
@@ -79,7 +80,7 @@ def test_an_utterance_that_is_shorter_than_a_frame(task, model_dir, tmp_path):
     assert train.dropped == {"shorter than one frame": 1}
     assert "strange" not in {cut.id for cut in train.cuts}
     splits["test"].append(splits["train"].pop())
-    with pytest.raises(TaskError, match=r"(?s)test split: 1 utterance\(s\) are shorter than one frame.*strange: 390 samples"):
+    with pytest.raises(TaskError, match=r"(?s)test split: 1 recording\(s\) are shorter than one frame.*strange: 390 samples"):
         loaded(task, splits, tmp_path, model_dir)
 
 

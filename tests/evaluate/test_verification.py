@@ -10,7 +10,7 @@ from speechft.encoders import load_encoder
 from speechft.errors import CorpusError, TaskError
 from speechft.evaluate import evaluate, plan_evaluation
 from speechft.evaluate.data.features import FrozenEncoder
-from speechft.evaluate.probes import heads
+from speechft.evaluate.probes import training as head_training
 from speechft.evaluate.protocols import verification
 from speechft.evaluate.protocols.verification import VerificationTraining, trial_error_rate, trial_scores
 from speechft.recipes.cell import read_cell
@@ -74,7 +74,8 @@ def corpus_without_dev_trials(tmp_path_factory):
 
 def training(task, recipe, model_dir, manifests):
     encoder = FrozenEncoder(load_encoder(model_dir), torch.device("cpu"), task.gain)
-    return VerificationTraining(task, recipe, encoder, verification.load(task, manifests, encoder.encoder, recipe))
+    (fold,) = verification.load(task, manifests, encoder.encoder, recipe)
+    return VerificationTraining(task, recipe, encoder, fold)
 
 
 @pytest.fixture(scope="module")
@@ -127,10 +128,10 @@ def test_an_interrupted_training_goes_on(whole, model_dir, corpus, tmp_path, mon
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(heads, "select", interrupted)
+        patch.setattr(head_training, "select", interrupted)
         with pytest.raises(KeyboardInterrupt):
             evaluate(model_dir, "asv", corpus, tmp_path / "asv.json", QUICK)
-    monkeypatch.setattr(heads.SeparateProbes, "train_step", interrupted)
+    monkeypatch.setattr(head_training.SeparateProbes, "train_step", interrupted)
     cell = evaluate(model_dir, "asv", corpus, tmp_path / "asv.json", QUICK)
     assert {**cell, "seconds": None} == {**whole, "seconds": None}
 
@@ -148,10 +149,8 @@ def test_crops_are_drawn_anew_in_every_epoch(model_dir, tmp_path):
     starts = set()
     for _ in range(4):
         rows, speakers = next(batches)
-        clips = {found.training.crops[row].cut.id: found.training.crops[row] for row in rows}
-        assert {
-            cut_id: int(speaker) for cut_id, speaker in zip((found.training.crops[row].cut.id for row in rows), speakers, strict=True)
-        } == {
+        clips = {found.crops[row].cut.id: found.crops[row] for row in rows}
+        assert {cut_id: int(speaker) for cut_id, speaker in zip((found.crops[row].cut.id for row in rows), speakers, strict=True)} == {
             "long": 0,
             "short0": 1,
             "short1": 1,
@@ -162,16 +161,16 @@ def test_crops_are_drawn_anew_in_every_epoch(model_dir, tmp_path):
         assert len(clips["long"].load()) == 8 * 16000
     assert len(starts) == 4
     # What is heard whole is kept, crops that never come again are not.
-    assert len(found.training.crops) == 2
+    assert len(found.crops) == 2
     before = found.features.encoder.passes
     hidden, lengths = found.features[rows]
     assert found.features.encoder.passes == before + 1
     assert hidden.shape[1] == 3
-    assert lengths.tolist() == [found.features.encoder.encoder.frame_count(found.training.crops[row].num_samples) for row in rows]
+    assert lengths.tolist() == [found.features.encoder.encoder.frame_count(found.crops[row].num_samples) for row in rows]
 
 
 def test_the_best_state_is_tested_not_the_last(model_dir, corpus, tmp_path, monkeypatch):
-    original = heads.fit_probes
+    original = head_training.train_probes
 
     def trained(bank, *args):
         trials = original(bank, *args)
@@ -180,7 +179,7 @@ def test_the_best_state_is_tested_not_the_last(model_dir, corpus, tmp_path, monk
         trials[0].dev = {"ASV": -1.0}
         return trials
 
-    monkeypatch.setattr(heads, "fit_probes", trained)
+    monkeypatch.setattr(head_training, "train_probes", trained)
     cell = evaluate(model_dir, "asv", corpus, tmp_path / "asv.json", {**QUICK, "steps": 1})
     assert cell["selected"][0]["learning_rate"] == 1e-3
     assert cell["metrics"]["ASV"] == 50.0
@@ -202,7 +201,7 @@ def test_silence_is_removed_and_short_utterances_are_counted(model_dir, tmp_path
     corpus = write_splits(tmp_path, {"train": train, "test": [*others, spare]})
     write_trials(corpus / "trials.csv", pairs([cut.id for cut in others]))
     encoder = load_encoder(model_dir)
-    fold = verification.load(get_task("asv", min_seconds=0.3), corpus, encoder, evaluation_recipe("asv", QUICK))
+    (fold,) = verification.load(get_task("asv", min_seconds=0.3), corpus, encoder, evaluation_recipe("asv", QUICK))
     assert [cut.id for cut in fold.splits["train"].cuts] == ["padded", "ann-0", "ann-1", "cid-0", "cid-1"]
     assert fold.splits["train"].dropped == {"not longer than 0.3 s without silence": 1}
     assert fold.splits["train"].clips[0].num_samples == pytest.approx(0.6 * 16000, abs=320)

@@ -6,8 +6,7 @@ import torch
 
 from speechft.errors import TaskError
 from speechft.tasks import get_task
-from speechft.tasks.spelling import SUPERB_SPELLING, TEDLIUM_SPELLING
-from speechft.tasks.text_normalisation import normalise_tedlium
+from speechft.tasks.spelling import SUPERB_SPELLING, TEDLIUM_SPELLING, normalise_tedlium
 
 
 def cut(text, cut_id="u"):

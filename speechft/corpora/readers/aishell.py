@@ -5,31 +5,36 @@ lhotse's recipes pass over missing recordings in silence; what they do to transc
 
 from __future__ import annotations
 
-from speechft.corpora.published import bad_line, listing, need_folder, read_lines
-from speechft.corpora.utterances import Count, Listing, Problem, Utterance
+from speechft.conventions import SPLITS
+from speechft.corpora.published import Reading, published
+from speechft.corpora.utterances import Count, Listing
 from speechft.recipes.corpora import Aishell1, Aishell3
 
 SOURCE_1 = (
-    "Get data_aishell.tgz from https://www.openslr.org/33; `path` is the folder data_aishell that it makes, with transcript/ and wav/. The "
-    "archives of speakers in wav/ are to be unpacked there, which makes wav/train, wav/dev and wav/test."
+    "Get data_aishell.tgz from https://www.openslr.org/33; `path` is the folder data_aishell that it makes, with transcript/ and wav/. "
+    "Unpack the archives of speakers in wav/ there, which makes wav/train, wav/dev and wav/test."
 )
 TRANSCRIPTS = "aishell_transcript_v0.8.txt"
 # Five letters of Latin abbreviations are in full width here and there.
 _NARROW = str.maketrans("ａｂｃｋｔ", "abckt")  # noqa: RUF001
-EXPECTED_1 = tuple(
-    Count(split, what, number, f"wav/{split} and transcript/{TRANSCRIPTS}")
-    for split, numbers in (("train", (120_098, 340)), ("dev", (14_326, 40)), ("test", (7_176, 20)))
-    for what, number in zip(("utterances", "speakers"), numbers, strict=True)
-)
-
 SOURCE_3 = (
     "Get data_aishell3.tgz from https://www.openslr.org/93; `path` is the folder with its train/ and test/, each with content.txt and wav/."
 )
-EXPECTED_3 = (
-    Count(None, "utterances", 88_035, "train/content.txt and test/content.txt"),
-    Count(None, "speakers", 218, "the folders of train/wav and test/wav", certain=False),
-    Count(None, "hours", 85, "data_aishell3.tgz", certain=False),
-)
+
+EXPECTED = {
+    "aishell1": published(
+        f"wav/{{split}} and transcript/{TRANSCRIPTS}",
+        ("utterances", "speakers"),
+        train=(120_098, 340),
+        dev=(14_326, 40),
+        test=(7_176, 20),
+    ),
+    "aishell3": (
+        Count(None, "utterances", 88_035, "train/content.txt and test/content.txt"),
+        Count(None, "speakers", 218, "the folders of train/wav and test/wav", certain=False),
+        Count(None, "hours", 85, "data_aishell3.tgz", certain=False),
+    ),
+}
 
 
 def read_aishell1(recipe: Aishell1) -> Listing:
@@ -40,23 +45,24 @@ def read_aishell1(recipe: Aishell1) -> Listing:
     Raises:
         CorpusError: a folder or the transcripts are missing.
     """
-    need_folder(recipe.path, "AISHELL-1", SOURCE_1)
+    found = Reading("AISHELL-1", recipe.path, SOURCE_1)
+    found.folder(recipe.path)
     path = recipe.path / "transcript" / TRANSCRIPTS
     texts: dict[str, str] = {}
-    problems: list[Problem] = []
-    for number, line in read_lines(path, "as the transcripts of AISHELL-1", SOURCE_1):
+    for number, line in found.lines(path, "as the transcripts of AISHELL-1"):
         name, *words = line.split()
         if not words:
-            problems.append(bad_line(path, number, f"{name} has no transcript"))
+            found.bad_line(path, number, f"{name} has no transcript")
         texts[name] = "".join(words).translate(_NARROW).upper()
-    utterances: list[Utterance] = []
-    for split in ("train", "dev", "test"):
-        folder = need_folder(recipe.path / "wav" / split, "AISHELL-1", SOURCE_1)
-        recordings = [audio for audio in sorted(folder.glob("*/*.wav")) if audio.stem in texts]
-        utterances += [Utterance(0, audio.stem, audio, split, text=texts[audio.stem], speaker=audio.parent.name) for audio in recordings]
-    silent = sorted(texts.keys() - {utterance.id for utterance in utterances})
-    problems += [Problem(0, f"{path}: {name} has no recording in wav/{{train,dev,test}}/*/{name}.wav") for name in silent]
-    return listing(utterances, problems, EXPECTED_1, "AISHELL-1", recipe.path, SOURCE_1)
+    silent = dict.fromkeys(sorted(texts))
+    for split in SPLITS:
+        for audio in sorted(found.folder(recipe.path / "wav" / split).glob("*/*.wav")):
+            if audio.stem in texts:
+                found.add(audio.stem, audio, split, text=texts[audio.stem], speaker=audio.parent.name)
+                silent.pop(audio.stem, None)
+    for name in silent:
+        found.problem(f"{path}: {name} has no recording in wav/{{train,dev,test}}/*/{name}.wav")
+    return found.listing(EXPECTED["aishell1"])
 
 
 def read_aishell3(recipe: Aishell3) -> Listing:
@@ -67,14 +73,13 @@ def read_aishell3(recipe: Aishell3) -> Listing:
     Raises:
         CorpusError: a folder or a content.txt is missing.
     """
-    utterances: list[Utterance] = []
-    problems: list[Problem] = []
+    found = Reading("AISHELL-3", recipe.path, SOURCE_3)
     for part in ("train", "test"):
-        folder = need_folder(recipe.path / part, "AISHELL-3", SOURCE_3)
-        for number, line in read_lines(folder / "content.txt", "as the list of recordings of AISHELL-3", SOURCE_3):
+        folder = found.folder(recipe.path / part)
+        for number, line in found.lines(folder / "content.txt", "as the list of recordings of AISHELL-3"):
             name = line.split()[0]
             if not name.endswith(".wav") or len(name) <= 11:
-                problems.append(bad_line(folder / "content.txt", number, f"{name!r} is not SPEAKERNUMBER.wav"))
+                found.bad_line(folder / "content.txt", number, f"{name!r} is not SPEAKERNUMBER.wav")
                 continue
-            utterances.append(Utterance(0, name.removesuffix(".wav"), folder / "wav" / name[:7] / name, "train", speaker=name[:7]))
-    return listing(utterances, problems, EXPECTED_3, "AISHELL-3", recipe.path, SOURCE_3)
+            found.add(name.removesuffix(".wav"), folder / "wav" / name[:7] / name, "train", speaker=name[:7])
+    return found.listing(EXPECTED["aishell3"])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from speechft.corpora.published import bad_line, listing, need_folder, read_lines
-from speechft.corpora.utterances import Count, Listing, Problem, Utterance
+from speechft.corpora.published import Reading
+from speechft.corpora.utterances import Count, Listing
 from speechft.recipes.corpora import AudioSnips
 
 SOURCE = (
@@ -26,7 +26,6 @@ EXPECTED = tuple(
     for split, queries in (("train", 13_084), ("dev", 700), ("test", 700))
     for what, number in (("utterances", queries * len(SPEAKERS[split])), ("speakers", len(SPEAKERS[split])))
 )
-Words = tuple[list[str], list[str]]
 
 
 def read_audio_snips(recipe: AudioSnips) -> Listing:
@@ -37,34 +36,33 @@ def read_audio_snips(recipe: AudioSnips) -> Listing:
     Raises:
         CorpusError: a folder or the table of words and slots is missing.
     """
-    need_folder(recipe.path, "Audio SNIPS", SOURCE)
-    table, problems = _read_labels(recipe.path / LABELS)
-    utterances: list[Utterance] = []
+    found = Reading("Audio SNIPS", recipe.path, SOURCE)
+    found.folder(recipe.path)
+    table = _read_labels(found, recipe.path / LABELS)
     for split, name in FOLDERS.items():
-        folder = need_folder(recipe.path / name, "Audio SNIPS", SOURCE)
-        for path in sorted(folder.glob("*.wav")):
+        for path in sorted(found.folder(recipe.path / name).glob("*.wav")):
             speaker = next((voice for voice in SPEAKERS[split] if path.name.startswith(voice)), None)
             if speaker is None:
                 continue  # a voice of another split, or of none
-            found = table.get(path.stem) or table.get(path.stem.removeprefix(f"{speaker}-"))
-            if found is None:
-                problems.append(Problem(0, f"{path}: {recipe.path / LABELS} has no line {path.stem}"))
+            row = table.get(path.stem) or table.get(path.stem.removeprefix(f"{speaker}-"))
+            if row is None:
+                found.problem(f"{path}: {recipe.path / LABELS} has no line {path.stem}")
                 continue
-            words, slots = found
-            utterances.append(Utterance(0, path.stem, path, split, text=" ".join(words).upper(), speaker=speaker, label=" ".join(slots)))
-    return listing(utterances, problems, EXPECTED, "Audio SNIPS", recipe.path, SOURCE)
+            words, slots = row
+            found.add(path.stem, path, split, text=" ".join(words).upper(), speaker=speaker, label=" ".join(slots))
+    return found.listing(EXPECTED)
 
 
-def _read_labels(path: Path) -> tuple[dict[str, Words], list[Problem]]:
-    table: dict[str, Words] = {}
-    problems: list[Problem] = []
-    for number, line in read_lines(path, "as words and slots of Audio SNIPS", SOURCE):
+def _read_labels(found: Reading, path: Path) -> dict[str, tuple[list[str], list[str]]]:
+    """Name -> words and the slot type of each."""
+    table: dict[str, tuple[list[str], list[str]]] = {}
+    for number, line in found.lines(path, "as words and slots of Audio SNIPS"):
         words, tab, slots = line.partition("\t")
         name, *spoken = words.split()
         marks = slots.split()
         # The marks are those of BOS and the words; the intent stands in the place of EOS.
         if not tab or len(spoken) < 3 or spoken[0] != _BEGIN or spoken[-1] != _END or len(marks) != len(spoken):
-            problems.append(bad_line(path, number, f"{line.strip()!r} is not `name BOS words EOS<tab>O slots intent`"))
+            found.bad_line(path, number, f"{line.strip()!r} is not `name BOS words EOS<tab>O slots intent`")
             continue
         table[name] = spoken[1:-1], [mark.removeprefix("B-").removeprefix("I-") for mark in marks[1:-1]]
-    return table, problems
+    return table

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from speechft.corpora.published import listing, need_folder
-from speechft.corpora.utterances import Count, Listing, Problem, Utterance
+from speechft.corpora.published import Reading
+from speechft.corpora.utterances import Count, Listing
 from speechft.errors import CorpusError
 from speechft.files.csv_tables import read_table
 from speechft.recipes.corpora import CremaD
@@ -36,19 +36,18 @@ def read_crema_d(recipe: CremaD) -> Listing:
     Raises:
         CorpusError: the recordings or the table of actors are missing, or it has other columns.
     """
-    folder = need_folder(recipe.path / "AudioWAV", "CREMA-D", SOURCE)
+    found = Reading("CREMA-D", recipe.path, SOURCE)
+    folder = found.folder(recipe.path / "AudioWAV")
     split_of = _divide(recipe)
-    utterances: list[Utterance] = []
-    problems: list[Problem] = []
     for path in sorted(folder.glob("*.wav")):
         match = _NAME.fullmatch(path.stem)
         if match is None or match[2] not in CLASSES:
-            problems.append(Problem(0, f"{path}: its name is not ACTOR_SENTENCE_EMOTION_LEVEL.wav"))
+            found.problem(f"{path}: its name is not ACTOR_SENTENCE_EMOTION_LEVEL.wav")
         elif match[1] not in split_of:
-            problems.append(Problem(0, f"{path}: {recipe.path / 'VideoDemographics.csv'} does not have actor {match[1]}"))
+            found.problem(f"{path}: {recipe.path / 'VideoDemographics.csv'} does not have actor {match[1]}")
         elif path.stem != WITHOUT_SOUND:
-            utterances.append(Utterance(0, path.stem, path, split_of[match[1]], speaker=match[1], label=CLASSES[match[2]]))
-    return listing(utterances, problems, EXPECTED, "CREMA-D", recipe.path, SOURCE)
+            found.add(path.stem, path, split_of[match[1]], speaker=match[1], label=CLASSES[match[2]])
+    return found.listing(EXPECTED)
 
 
 def _divide(recipe: CremaD) -> dict[str, str]:

@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
+from speechft.conventions import SPLITS
 from speechft.corpora.phones import parse_phones
-from speechft.corpora.splits import SPLITS
+from speechft.corpora.splits import wrong_split
 from speechft.corpora.utterances import Listing, Problem, Utterance
-from speechft.errors import CorpusError
+from speechft.errors import CorpusError, nearest
 from speechft.files.csv_tables import printable, read_table, row_complaints
 from speechft.files.text import nfc, on_disk
 from speechft.recipes.corpora import CorpusRecipe
 
 COLUMNS = ("path", "id", "text", "speaker", "label", "split", "fold", "phones", "relevant")
 _OF_SUPERVISION = ("text", "speaker", "label", "fold", "relevant")
-_SPLIT_HINTS = {
-    "valid": "dev",
-    "validation": "dev",
-    "val": "dev",
-    "development": "dev",
-    "training": "train",
-    "testing": "test",
-    "eval": "test",
-}
 LIST_OF_RECORDINGS = ("as the list of recordings", "Give the CSV file as `path` of the corpus.")
 Cells = dict[str, str]
 
 
-def read_csv_corpus(recipe: CorpusRecipe) -> Listing:
+def read_csv(recipe: CorpusRecipe) -> Listing:
     """Read the table of a CSV corpus; columns that are not ours are ignored, empty cells count as absent.
 
     Raises:
@@ -73,9 +64,8 @@ def _find_columns(recipe: CorpusRecipe, header: list[str]) -> dict[str, int]:
         if ours not in COLUMNS:
             problems.append(f"`columns` maps {ours!r}, which is not one of ours: {', '.join(COLUMNS)}")
         elif theirs not in names:
-            close = difflib.get_close_matches(theirs, names, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            problems.append(f"`columns` maps {ours!r} to {theirs!r}, which the table does not have; {hint}It has: {', '.join(names)}")
+            hint = f".{nearest(theirs, names)} It has: {', '.join(names)}"
+            problems.append(f"`columns` maps {ours!r} to {theirs!r}, which the table does not have{hint}")
     found = {ours: names.index(theirs) for ours in COLUMNS if (theirs := theirs_of.get(ours, ours)) in names}
     if "path" not in found and "path" not in recipe.columns:
         remedy = "name the column of the audio files in `columns`, e.g. columns: {path: file}"
@@ -136,8 +126,7 @@ def _split_of(recipe: CorpusRecipe, cells: Cells) -> str:
 def _split_complaint(split: str, has_column: bool) -> str:
     if not has_column:
         return "has no split: add a column 'split' or set `default_split` of the corpus"
-    hint = f"; did you mean {_SPLIT_HINTS[split.lower()]!r}?" if split.lower() in _SPLIT_HINTS else ""
-    return f"split {split!r} is none of {', '.join(SPLITS)}{hint}" if split else f"its split is empty; write one of {', '.join(SPLITS)}"
+    return wrong_split(split) if split else f"its split is empty; write one of {', '.join(SPLITS)}"
 
 
 def _without_repetition(problems: list[Problem]) -> list[Problem]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from speechft.corpora.published import bad_line, listing, need_folder
-from speechft.corpora.utterances import Count, Listing, Problem, Utterance
+from speechft.corpora.published import Reading
+from speechft.corpora.utterances import Count, Listing
 from speechft.errors import CorpusError
 from speechft.files.csv_tables import read_table
 from speechft.recipes.corpora import FluentSpeechCommands
@@ -31,9 +31,8 @@ def read_fluent_speech_commands(recipe: FluentSpeechCommands) -> Listing:
     Raises:
         CorpusError: the folder or a table is missing, or a table has other columns.
     """
-    need_folder(recipe.path, "Fluent Speech Commands", SOURCE)
-    utterances: list[Utterance] = []
-    problems: list[Problem] = []
+    found = Reading("Fluent Speech Commands", recipe.path, SOURCE)
+    found.folder(recipe.path)
     for split, name in TABLES.items():
         path = recipe.path / "data" / name
         rows = read_table(path, f"as the list of {split} of Fluent Speech Commands", SOURCE)
@@ -43,9 +42,9 @@ def read_fluent_speech_commands(recipe: FluentSpeechCommands) -> Listing:
         for number, values in rows[1:]:
             cells = dict(zip(header, values, strict=False))
             if len(values) != len(header) or not all(cells[column].strip() for column in COLUMNS):
-                problems.append(bad_line(path, number, f"a cell is empty or missing: {', '.join(values)}"))
+                found.bad_line(path, number, f"a cell is empty or missing: {', '.join(values)}")
                 continue
             label = "|".join(cells[slot].strip() for slot in ("action", "object", "location"))
             audio = recipe.path / cells["path"]
-            utterances.append(Utterance(0, audio.stem, audio, split, text=cells["transcription"], speaker=cells["speakerId"], label=label))
-    return listing(utterances, problems, EXPECTED, "Fluent Speech Commands", recipe.path, SOURCE)
+            found.add(audio.stem, audio, split, text=cells["transcription"], speaker=cells["speakerId"], label=label)
+    return found.listing(EXPECTED)

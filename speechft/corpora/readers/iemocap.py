@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from speechft.corpora.published import bad_line, listing, need_folder, read_lines
-from speechft.corpora.utterances import Count, Listing, Problem, Utterance
+from speechft.corpora.published import Reading
+from speechft.corpora.utterances import Count, Listing, Utterance
 from speechft.errors import CorpusError, missing_file
 from speechft.files.structured import read_json
 from speechft.recipes.corpora import Iemocap
@@ -20,7 +19,7 @@ SOURCE = (
 )
 CLASSES = {"neu": "neutral", "hap": "happy", "exc": "happy", "ang": "angry", "sad": "sad"}
 FOLDS = tuple(str(number) for number in range(1, 6))
-"""Fold N leaves session N out: in SUPERB, in the released recipe of ER and in a table of one's own alike."""
+"""Fold N leaves session N out, as in SUPERB and in the released recipe of ER."""
 SESSIONS = tuple(f"Session{fold}" for fold in FOLDS)
 _TURN = re.compile(r"\[\d+\.\d+ - \d+\.\d+\]\t(\S+)\t(\w+)\t\[.*\]")
 _LIST = "test_meta_data.json"
@@ -52,33 +51,30 @@ def read_iemocap(recipe: Iemocap) -> Listing:
     Raises:
         CorpusError: a session, its labels or a list of the order is missing, or the lists name other turns than the corpus has.
     """
-    found: dict[str, Utterance] = {}
-    problems: list[Problem] = []
+    found = Reading("IEMOCAP", recipe.path, SOURCE)
     for session, fold in zip(SESSIONS, FOLDS, strict=True):
-        labels = need_folder(recipe.path / session / "dialog" / "EmoEvaluation", "IEMOCAP", SOURCE)
-        sentences = need_folder(recipe.path / session / "sentences" / "wav", "IEMOCAP", SOURCE)
-        turns: list[Utterance] = []
+        labels = found.folder(recipe.path / session / "dialog" / "EmoEvaluation")
+        sentences = found.folder(recipe.path / session / "sentences" / "wav")
         for path in sorted(labels.glob("Ses*.txt")):
-            for number, line in read_lines(path, "as labels of IEMOCAP", SOURCE):
+            for number, line in found.lines(path, "as labels of IEMOCAP"):
                 if not line.startswith("["):  # what each annotator said
                     continue
                 match = _TURN.fullmatch(line.strip())
                 if match is None:
-                    problems.append(bad_line(path, number, f"{line.strip()!r} is not `[start - end] turn label [values]`"))
+                    found.bad_line(path, number, f"{line.strip()!r} is not `[start - end] turn label [values]`")
                     continue
                 name, emotion = match.groups()
                 if emotion in CLASSES:
                     dialogue, _, turn = name.rpartition("_")
                     audio = sentences / dialogue / f"{name}.wav"
-                    speaker = f"{name[:5]}{turn[0]}"
-                    turns.append(Utterance(0, name, audio, "train", speaker=speaker, label=CLASSES[emotion], fold=fold))
-        # F sorts before M, and numbers have three digits.
-        found |= {turn.id: turn for turn in sorted(turns, key=lambda turn: turn.id)}
+                    found.add(name, audio, "train", speaker=f"{name[:5]}{turn[0]}", label=CLASSES[emotion], fold=fold)
+    # F sorts before M, and numbers have three digits.
+    found.utterances.sort(key=lambda turn: (turn.fold or "", turn.id))
+    turns = {turn.id: turn for turn in found.utterances}
     folder = _find_lists(recipe)
-    utterances = list(found.values()) if folder is None else _ordered(folder, found, recipe.complete)
+    found.utterances = list(turns.values()) if folder is None else _ordered(folder, turns, recipe.complete)
     order = "names" if folder is None else f"s3prl's lists in {folder}"
-    notes = (_note(recipe.path),) if folder is None else ()
-    return dataclasses.replace(listing(utterances, problems, EXPECTED, "IEMOCAP", recipe.path, SOURCE), order=order, notes=notes)
+    return found.listing(EXPECTED, order=order, notes=(_note(recipe.path),) if folder is None else ())
 
 
 def _find_lists(recipe: Iemocap) -> Path | None:

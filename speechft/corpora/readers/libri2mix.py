@@ -8,20 +8,18 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-from speechft.corpora.published import bad_line, listing, need_folder, read_lines
+from speechft.conventions import SPLITS
+from speechft.corpora.published import Reading, published
 from speechft.corpora.rttm import Turn, read_rttm
-from speechft.corpora.utterances import Count, Listing, Problem, Utterance
+from speechft.corpora.utterances import Listing
 from speechft.recipes.corpora import Libri2Mix
 
 SOURCE = (
     "Make Libri2Mix (16 kHz, mode max, mix_both) with https://github.com/s3prl/LibriMix and describe it with its script for diarization; "
     "`path` is the folder with train/, dev/ and test/, each with wav.scp, segments, utt2spk and rttm."
 )
-SPLITS = ("train", "dev", "test")
 
-EXPECTED = tuple(
-    Count(split, "utterances", number, f"{split}/wav.scp") for split, number in (("train", 13_900), ("dev", 3_000), ("test", 3_000))
-)
+EXPECTED = published("{split}/wav.scp", ("utterances",), train=(13_900,), dev=(3_000,), test=(3_000,))
 
 
 def read_libri2mix(recipe: Libri2Mix) -> Listing:
@@ -32,51 +30,48 @@ def read_libri2mix(recipe: Libri2Mix) -> Listing:
     Raises:
         CorpusError: a folder or file is missing, or rttm is not RTTM.
     """
-    utterances: list[Utterance] = []
-    problems: list[Problem] = []
+    found = Reading("Libri2Mix", recipe.path, SOURCE)
     for split in SPLITS:
-        folder = need_folder(recipe.path / split, "Libri2Mix", SOURCE)
-        recordings, complaints = _recordings(folder / "wav.scp", recipe.audio_root or recipe.path)
-        problems += complaints + _segment_problems(folder, set(recordings))
+        folder = found.folder(recipe.path / split)
+        recordings = _recordings(found, folder / "wav.scp", recipe.audio_root or recipe.path)
+        _check_segments(found, folder, set(recordings))
         turns: defaultdict[str, list[Turn]] = defaultdict(list)
         for turn in read_rttm(folder / "rttm"):
             turns[turn.recording].append(turn)
         for name, path in recordings.items():
             if not turns[name]:
-                problems.append(Problem(0, f"{folder / 'rttm'}: has no turn of {name}"))
-            utterances.append(Utterance(0, name, path, split, turns=tuple(sorted(turns[name]))))
-        unknown = sorted(turns.keys() - recordings.keys())
-        problems += [Problem(0, f"{folder / 'rttm'}: {name} is not in wav.scp") for name in unknown]
-    return listing(utterances, problems, EXPECTED, "Libri2Mix", recipe.path, SOURCE)
+                found.problem(f"{folder / 'rttm'}: has no turn of {name}")
+            found.add(name, path, split, turns=tuple(sorted(turns[name])))
+        for name in sorted(turns.keys() - recordings.keys()):
+            found.problem(f"{folder / 'rttm'}: {name} is not in wav.scp")
+    return found.listing(EXPECTED)
 
 
-def _recordings(path: Path, root: Path) -> tuple[dict[str, Path], list[Problem]]:
-    found: dict[str, Path] = {}
-    problems: list[Problem] = []
-    for number, line in read_lines(path, "as the list of mixtures", SOURCE):
+def _recordings(found: Reading, path: Path, root: Path) -> dict[str, Path]:
+    recordings: dict[str, Path] = {}
+    for number, line in found.lines(path, "as the list of mixtures"):
         name, _, audio = line.strip().partition(" ")
         if not audio or audio.endswith("|"):
-            problems.append(bad_line(path, number, f"{line.strip()!r} is not `name path`; commands are not run"))
-        elif name in found:
-            problems.append(bad_line(path, number, f"{name} comes twice"))
+            found.bad_line(path, number, f"{line.strip()!r} is not `name path`; commands are not run")
+        elif name in recordings:
+            found.bad_line(path, number, f"{name} comes twice")
         else:
-            found[name] = root / audio.strip()
-    return found, problems
+            recordings[name] = root / audio.strip()
+    return recordings
 
 
-def _segment_problems(folder: Path, recordings: set[str]) -> list[Problem]:
-    """Segments without speaker or mixture, and mixtures without segments."""
-    speakers = {line.split()[0] for _, line in read_lines(folder / "utt2spk", "for the speakers of segments", SOURCE)}
-    problems: list[Problem] = []
+def _check_segments(found: Reading, folder: Path, recordings: set[str]) -> None:
+    """Report segments without speaker or mixture, and mixtures without segments."""
+    path = folder / "segments"
+    speakers = {line.split()[0] for _, line in found.lines(folder / "utt2spk", "for the speakers of segments")}
     covered: set[str] = set()
-    for number, line in read_lines(folder / "segments", "for the segments of mixtures", SOURCE):
+    for number, line in found.lines(path, "for the segments of mixtures"):
         fields = line.split()
         if len(fields) != 4 or fields[1] not in recordings:
-            problems.append(
-                bad_line(folder / "segments", number, f"{line.strip()!r} is not `segment mixture start end` of a mixture in wav.scp")
-            )
+            found.bad_line(path, number, f"{line.strip()!r} is not `segment mixture start end` of a mixture in wav.scp")
             continue
         covered.add(fields[1])
         if fields[0] not in speakers:
-            problems.append(bad_line(folder / "segments", number, f"{fields[0]} is not in utt2spk"))
-    return problems + [Problem(0, f"{folder / 'segments'}: has no segment of {name}") for name in sorted(recordings - covered)]
+            found.bad_line(path, number, f"{fields[0]} is not in utt2spk")
+    for name in sorted(recordings - covered):
+        found.problem(f"{path}: has no segment of {name}")

@@ -5,11 +5,10 @@ lhotse's recipe passes over transcripts without audio in silence and lists chapt
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from speechft.corpora.published import bad_line, listing, need_folder, read_lines
+from speechft.corpora.published import Reading
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
 from speechft.downloads.lexicons import check_identity, how_to_get, will_be_fetched
 from speechft.errors import SpeechFTError
@@ -34,25 +33,23 @@ def read_librispeech(recipe: LibriSpeech) -> Listing:
     Raises:
         CorpusError: a part is missing, or a list is not text.
     """
-    utterances: list[Utterance] = []
-    problems: list[Problem] = []
+    found = Reading("LibriSpeech", recipe.path, SOURCE)
     for split, part in PARTS.items():
-        folder = need_folder(recipe.path / part, "LibriSpeech", SOURCE)
+        folder = found.folder(recipe.path / part)
         heard: set[Path] = set()
         for transcripts in sorted(folder.glob("*/*/*.trans.txt"), key=_place):
-            for number, line in read_lines(transcripts, "as transcripts of LibriSpeech", SOURCE):
+            for number, line in found.lines(transcripts, "as transcripts of LibriSpeech"):
                 name, _, text = line.strip().partition(" ")
                 if not text.strip():
-                    problems.append(bad_line(transcripts, number, f"{name} has no transcript"))
+                    found.bad_line(transcripts, number, f"{name} has no transcript")
                 path = transcripts.parent / f"{name}.flac"
                 heard.add(path)
-                utterances.append(Utterance(0, name, path, split, text=text.strip(), speaker=name.split("-")[0]))
-        unknown = sorted(set(folder.glob("*/*/*.flac")) - heard)
-        problems += [Problem(0, f"{path}: is in no {path.parent.parent.name}-{path.parent.name}.trans.txt") for path in unknown]
+                found.add(name, path, split, text=text.strip(), speaker=name.split("-")[0])
+        for path in sorted(set(folder.glob("*/*/*.flac")) - heard):
+            found.problem(f"{path}: is in no {path.parent.parent.name}-{path.parent.name}.trans.txt")
     to_fetch = tuple(f"{source}: not there. {how_to_get(source)}" for source in recipe.lexicon if will_be_fetched(source))
-    problems += [] if to_fetch else _without_pronunciation(recipe.lexicon, utterances)
-    found = listing(utterances, problems, EXPECTED, "LibriSpeech", recipe.path, SOURCE)
-    return dataclasses.replace(found, to_fetch=to_fetch)
+    found.problems += [] if to_fetch else _without_pronunciation(recipe.lexicon, found.utterances)
+    return found.listing(EXPECTED, to_fetch=to_fetch)
 
 
 def _place(transcripts: Path) -> tuple[int, ...]:
@@ -75,5 +72,5 @@ def _without_pronunciation(lexicons: Sequence[str], utterances: Iterable[Utteran
         except SpeechFTError as error:
             problems += [Problem(0, line.strip()) for line in str(error).splitlines()]
     transcripts = ((utterance.split, utterance.id, utterance.text or "") for utterance in utterances)
-    missing = None if problems else missing_words(pronunciations, lexicons, transcripts)
-    return problems if missing is None else [Problem(0, f"PR: {missing.sentence} E.g. {'; '.join(missing.examples(5))}.")]
+    missing = None if problems else missing_words(pronunciations, lexicons, transcripts, 5)
+    return problems if missing is None else [Problem(0, f"PR: {missing[0]} E.g. {'; '.join(missing[1])}.")]

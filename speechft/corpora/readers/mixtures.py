@@ -13,12 +13,13 @@ import numpy as np
 import soundfile
 import soxr
 
-from speechft.corpora.audio import SAMPLING_RATE, samples_after_resampling
+from speechft.conventions import SAMPLE_RATE, SPLITS
+from speechft.corpora.audio import samples_after_resampling
 from speechft.corpora.audio_files import read_mono
 from speechft.corpora.inspection import RecordingFacts, inspect_all
 from speechft.corpora.readers.csv_corpus import LIST_OF_RECORDINGS
 from speechft.corpora.rttm import Turn, rttm_line
-from speechft.corpora.splits import SPLITS
+from speechft.corpora.splits import wrong_split
 from speechft.corpora.utterances import Listing, Problem, Utterance
 from speechft.errors import CorpusError
 from speechft.files.atomic import write_text
@@ -35,7 +36,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 @dataclass(frozen=True)
 class Source:
-    """A row of the table: a recording that sounds in a mixture from `offset` seconds on, `gain` times as loud as it is.
+    """A row of the table: a recording that is mixed in from `offset` seconds on, its samples times `gain`.
 
     Its speaker talks from `start` to `end`, in seconds of the source; `end` None is the end of the source.
     """
@@ -86,7 +87,7 @@ def render_mixtures(recipe: CorpusRecipe, directory: Path) -> Listing:
             excess = math.ceil(200 * math.log10(peak)) / 10
             problems.append(Problem(parts[0].row, f"mixture {name!r} is {excess:g} dB beyond full scale; lower gain_db of its sources"))
         path = directory / AUDIO / f"{name}.flac"
-        soundfile.write(path, samples, SAMPLING_RATE, subtype="PCM_16")
+        soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16")
         turns = tuple(sorted(_turn(part, intact[part.path]) for part in parts))
         utterances.append(Utterance(parts[0].row, name, path, parts[0].split, turns=turns))
     write_text(directory / TURNS, "".join(rttm_line(turn) + "\n" for utterance in utterances for turn in utterance.turns))
@@ -131,7 +132,7 @@ def _complaints(cells: Mapping[str, str]) -> list[str]:
     if len(cells["speaker"].split()) > 1:
         complaints.append(f"speaker {cells['speaker']!r} holds a space, which ends a name in RTTM")
     if cells["split"] and cells["split"] not in SPLITS:
-        complaints.append(f"split {cells['split']!r} is none of {', '.join(SPLITS)}")
+        complaints.append(wrong_split(cells["split"]))
     for name in ("offset", *OPTIONAL):
         if (text := cells.get(name)) and (complaint := _number_complaint(name, text)):
             complaints.append(complaint)
@@ -180,9 +181,9 @@ def _mix(parts: Sequence[Source]) -> np.ndarray[Any, np.dtype[np.float64]]:
     placed = []
     for part in parts:
         samples, rate = read_mono(part.path)
-        if rate != SAMPLING_RATE:
-            samples = soxr.resample(samples, rate, SAMPLING_RATE, quality="HQ")
-        placed.append((round(part.offset * SAMPLING_RATE), part.gain * samples))
+        if rate != SAMPLE_RATE:
+            samples = soxr.resample(samples, rate, SAMPLE_RATE, quality="HQ")
+        placed.append((round(part.offset * SAMPLE_RATE), part.gain * samples))
     mixture = np.zeros(max(begin + len(samples) for begin, samples in placed))
     for begin, samples in placed:
         mixture[begin : begin + len(samples)] += samples
@@ -190,6 +191,6 @@ def _mix(parts: Sequence[Source]) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def _turn(source: Source, facts: RecordingFacts) -> Turn:
-    seconds = samples_after_resampling(facts.num_samples, facts.sampling_rate) / SAMPLING_RATE
+    seconds = samples_after_resampling(facts.num_samples, facts.sampling_rate) / SAMPLE_RATE
     end = seconds if source.end is None else min(source.end, seconds)
     return Turn(source.mixture, round(source.offset + source.start, 4), round(end - source.start, 4), source.speaker)

@@ -6,9 +6,9 @@ from collections import defaultdict
 from pathlib import Path
 from xml.etree import ElementTree
 
-from speechft.corpora.published import bad_line, listing, need_folder, read_lines
-from speechft.corpora.utterances import Count, Listing, Problem, Utterance
-from speechft.errors import CorpusError, missing_file
+from speechft.corpora.published import Reading
+from speechft.corpora.utterances import Count, Listing
+from speechft.errors import CorpusError
 from speechft.recipes.corpora import Quesst14
 
 SOURCE = (
@@ -36,42 +36,40 @@ def read_quesst14(recipe: Quesst14) -> Listing:
     Raises:
         CorpusError: a folder, list or ground truth is missing, or no query has a document.
     """
-    need_folder(recipe.path, "QUESST 2014", SOURCE)
-    scoring = need_folder(recipe.path / "scoring", "QUESST 2014", SOURCE)
-    documents, problems = _members(recipe.path, scoring / _UTTERANCES)
+    found = Reading("QUESST 2014", recipe.path, SOURCE)
+    found.folder(recipe.path)
+    scoring = found.folder(recipe.path / "scoring")
+    documents = _members(found, scoring / _UTTERANCES)
     known = {path.stem for path in documents}
-    utterances = []
     for split, name in QUERIES.items():
-        queries, complaints = _members(recipe.path, scoring / f"language_key_{name}.lst")
-        problems += complaints
-        holding = _ground_truth(scoring / f"groundtruth_quesst14_{name}", f"quesst14_{name}")
+        queries = _members(found, scoring / f"language_key_{name}.lst")
+        folder = scoring / f"groundtruth_quesst14_{name}"
+        holding = _ground_truth(found, folder, f"quesst14_{name}")
         relevant = {path.stem: sorted(holding[path.stem] & known) for path in queries}
         if queries and not any(relevant.values()):
-            folder = scoring / f"groundtruth_quesst14_{name}"
             raise CorpusError(f"{folder}: no query of {name} in {LANGUAGE} is in a document that {_UTTERANCES} lists. {SOURCE}")
-        utterances += [
-            Utterance(0, path.stem, path, split, label="query", relevant=" ".join(relevant[path.stem]) or None) for path in queries
-        ]
-    utterances += [Utterance(0, path.stem, path, "test", label="document") for path in documents]
-    return listing(utterances, problems, EXPECTED, "QUESST 2014", recipe.path, SOURCE)
+        for path in queries:
+            found.add(path.stem, path, split, label="query", relevant=" ".join(relevant[path.stem]) or None)
+    for path in documents:
+        found.add(path.stem, path, "test", label="document")
+    return found.listing(EXPECTED)
 
 
-def _members(root: Path, path: Path) -> tuple[list[Path], list[Problem]]:
+def _members(found: Reading, path: Path) -> list[Path]:
     """Recordings that a list gives in our language."""
-    found: list[Path] = []
-    problems: list[Problem] = []
-    for number, line in read_lines(path, "as a list of recordings and languages of QUESST 2014", SOURCE):
+    members: list[Path] = []
+    for number, line in found.lines(path, "as a list of recordings and languages of QUESST 2014"):
         fields = line.split()
         if len(fields) != 2:
-            problems.append(bad_line(path, number, f"{line.strip()!r} is not `path language`"))
+            found.bad_line(path, number, f"{line.strip()!r} is not `path language`")
         elif fields[1] == LANGUAGE:
             # The first folder in the list is the root itself.
-            inside = root.joinpath(*Path(fields[0]).parts[1:])
-            found.append(inside if inside.is_file() or not (root / fields[0]).is_file() else root / fields[0])
-    return found, problems
+            inside = found.root.joinpath(*Path(fields[0]).parts[1:])
+            members.append(inside if inside.is_file() or not (found.root / fields[0]).is_file() else found.root / fields[0])
+    return members
 
 
-def _ground_truth(folder: Path, name: str) -> defaultdict[str, set[str]]:
+def _ground_truth(found: Reading, folder: Path, name: str) -> defaultdict[str, set[str]]:
     """Query -> documents that hold it."""
     queries: dict[str, str] = {}
     terms = folder / f"{name}.tlist.xml"
@@ -82,10 +80,8 @@ def _ground_truth(folder: Path, name: str) -> defaultdict[str, set[str]]:
         except ElementTree.ParseError as error:
             raise CorpusError(f"{terms}: is not XML ({error}). {SOURCE}") from None
     path = folder / f"{name}.rttm"
-    if not path.is_file():
-        raise CorpusError(missing_file(path, "for which documents hold which query", SOURCE))
     holding: defaultdict[str, set[str]] = defaultdict(set)
-    for _, line in read_lines(path, "for which documents hold which query", SOURCE):
+    for _, line in found.lines(path, "for which documents hold which query"):
         fields = line.split()
         if fields[0] == "LEXEME" and len(fields) > 5:
             holding[queries.get(fields[5], fields[5])].add(fields[1])

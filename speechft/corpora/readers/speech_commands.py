@@ -5,10 +5,8 @@ lhotse's recipe divides by the lists in the archive; SUPERB by the hash of names
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from speechft.corpora.published import listing, need_folder
-from speechft.corpora.utterances import Count, Listing, Problem, Utterance
+from speechft.corpora.published import Reading
+from speechft.corpora.utterances import Count, Listing
 from speechft.recipes.corpora import SpeechCommands
 from speechft.tasks.ks import SILENCE, SUPERB_CLASSES, UNKNOWN, speech_commands_split
 
@@ -33,28 +31,23 @@ def read_speech_commands(recipe: SpeechCommands) -> Listing:
     Raises:
         CorpusError: one of both folders is missing.
     """
-    training = need_folder(recipe.path / TRAINING, "Speech Commands", SOURCE)
-    test = need_folder(recipe.path / TEST, "Speech Commands", SOURCE)
-    utterances: list[Utterance] = []
-    problems = _missing_classes(training, [*SUPERB_CLASSES[:10], NOISE]) + _missing_classes(test, list(SUPERB_CLASSES))
+    found = Reading("Speech Commands", recipe.path, SOURCE)
+    training, test = found.folder(recipe.path / TRAINING), found.folder(recipe.path / TEST)
+    for folder in [*(training / name for name in (*SUPERB_CLASSES[:10], NOISE)), *(test / name for name in SUPERB_CLASSES)]:
+        if not folder.is_dir():
+            found.problem(f"{folder}: no such folder. {SOURCE}")
     for path in sorted(training.glob("*/*.wav")):
         word = path.parent.name
         if word == NOISE:
-            utterances += [Utterance(0, f"{NOISE}_{path.stem}-{split}", path, split, label=SILENCE) for split in ("train", "dev")]
-            continue
-        split = speech_commands_split(path.name)
-        if split != "discarded":
+            for split in ("train", "dev"):
+                found.add(f"{NOISE}_{path.stem}-{split}", path, split, label=SILENCE)
+        elif (split := speech_commands_split(path.name)) != "discarded":
             label = word if word in SUPERB_CLASSES else UNKNOWN
-            speaker = path.name.split("_nohash_")[0]
-            utterances.append(Utterance(0, f"{word}_{path.stem}", path, split, text=word, speaker=speaker, label=label))
+            found.add(f"{word}_{path.stem}", path, split, text=word, speaker=path.name.split("_nohash_")[0], label=label)
     for path in sorted(test.glob("*/*.wav")):
         label = path.parent.name
         if label in SUPERB_CLASSES:
-            utterances.append(Utterance(0, f"test_{label}_{path.stem}", path, "test", label=label))
+            found.add(f"test_{label}_{path.stem}", path, "test", label=label)
         else:
-            problems.append(Problem(0, f"{path}: its folder is none of the 12 classes"))
-    return listing(utterances, problems, EXPECTED, "Speech Commands", recipe.path, SOURCE)
-
-
-def _missing_classes(folder: Path, names: list[str]) -> list[Problem]:
-    return [Problem(0, f"{folder / name}: no such folder. {SOURCE}") for name in names if not (folder / name).is_dir()]
+            found.problem(f"{path}: its folder is none of the 12 classes")
+    return found.listing(EXPECTED)

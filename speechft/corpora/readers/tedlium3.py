@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from speechft.corpora.published import bad_line, listing, need_folder, read_lines
-from speechft.corpora.utterances import Count, Listing, Problem, Utterance
+from speechft.conventions import SPLITS
+from speechft.corpora.published import Reading
+from speechft.corpora.utterances import Count, Listing
 from speechft.recipes.corpora import TedLium3
 
 SOURCE = (
     "Get TEDLIUM_release-3.tgz from https://www.openslr.org/51; `path` is the folder TEDLIUM_release-3 that it makes, with "
     "legacy/{train,dev,test}/{sph,stm}."
 )
-SPLITS = ("train", "dev", "test")
 
 EXPECTED = (
     *(Count(split, "recordings", number, f"legacy/{split}/sph") for split, number in (("train", 2_351), ("dev", 8), ("test", 11))),
@@ -29,36 +29,28 @@ def read_tedlium3(recipe: TedLium3) -> Listing:
     Raises:
         CorpusError: a folder is missing or an STM file is not text.
     """
-    utterances: list[Utterance] = []
-    problems: list[Problem] = []
+    found = Reading("TED-LIUM 3", recipe.path, SOURCE)
     for split in SPLITS:
-        audio = need_folder(recipe.path / "legacy" / split / "sph", "TED-LIUM 3", SOURCE)
-        transcripts = need_folder(recipe.path / "legacy" / split / "stm", "TED-LIUM 3", SOURCE)
+        audio = found.folder(recipe.path / "legacy" / split / "sph")
+        transcripts = found.folder(recipe.path / "legacy" / split / "stm")
         talks = sorted(transcripts.glob("*.stm"))
         for path in talks:
-            found, complaints = _segments(path, audio / f"{path.stem}.sph", split)
-            utterances += found
-            problems += complaints
-        spare = {talk.stem for talk in audio.glob("*.sph")} - {talk.stem for talk in talks}
-        problems += [
-            Problem(0, f"{transcripts / name}.stm: no such file, needed as the transcript of {name}.sph") for name in sorted(spare)
-        ]
-    return listing(utterances, problems, EXPECTED, "TED-LIUM 3", recipe.path, SOURCE)
+            _read_segments(found, path, audio / f"{path.stem}.sph", split)
+        for name in sorted({talk.stem for talk in audio.glob("*.sph")} - {talk.stem for talk in talks}):
+            found.problem(f"{transcripts / name}.stm: no such file, needed as the transcript of {name}.sph")
+    return found.listing(EXPECTED)
 
 
-def _segments(path: Path, audio: Path, split: str) -> tuple[list[Utterance], list[Problem]]:
+def _read_segments(found: Reading, path: Path, audio: Path, split: str) -> None:
     """Lines `talk channel speaker start end <labels> words`."""
-    found: list[Utterance] = []
-    problems: list[Problem] = []
-    for number, line in read_lines(path, "as the transcript of a talk", SOURCE):
+    for number, line in found.lines(path, "as the transcript of a talk"):
         if line.startswith(";;"):
             continue
         fields = line.split(maxsplit=6)
         try:
             start, end = float(fields[3]), float(fields[4])
         except (IndexError, ValueError):
-            problems.append(bad_line(path, number, f"{line.strip()!r} is not `talk channel speaker start end <labels> words`"))
+            found.bad_line(path, number, f"{line.strip()!r} is not `talk channel speaker start end <labels> words`")
             continue
         text = fields[6].strip() if len(fields) > 6 else ""
-        found.append(Utterance(0, f"{path.stem}-{number:04d}", audio, split, text=text, speaker=fields[2], start=start, end=end))
-    return found, problems
+        found.add(f"{path.stem}-{number:04d}", audio, split, text=text, speaker=fields[2], start=start, end=end)

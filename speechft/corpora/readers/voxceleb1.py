@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from speechft.corpora.published import bad_line, listing, need_folder, read_lines
+from speechft.corpora.published import Reading
 from speechft.corpora.trials import Trial
-from speechft.corpora.utterances import Count, Listing, Problem, Utterance
+from speechft.corpora.utterances import Count, Listing
 from speechft.errors import CorpusError
 from speechft.files.hashes import git_blob_sha1
 from speechft.recipes.corpora import VoxCeleb1
@@ -39,7 +39,7 @@ ASV_EXPECTED = (
     Count("test", "utterances", 4_715, "`trials`", certain=False),
     Count(None, "trials", 37_720, "`trials`: s3prl's voxceleb1_test_v2.txt, or veri_test.txt of VoxCeleb1"),
 )
-SIZES = {"sid": SID_EXPECTED, "asv": ASV_EXPECTED}
+EXPECTED = {"sid": SID_EXPECTED, "asv": ASV_EXPECTED}
 
 
 def read_voxceleb1(recipe: VoxCeleb1) -> Listing:
@@ -50,56 +50,55 @@ def read_voxceleb1(recipe: VoxCeleb1) -> Listing:
     Raises:
         CorpusError: a folder or the list is missing, or the list is not text.
     """
-    folders = [need_folder(recipe.path / part / "wav", "VoxCeleb1", SOURCE) for part in ("dev", "test")]
-    return _identification(recipe, folders) if recipe.use == "sid" else _verification(recipe, *folders)
+    found = Reading("VoxCeleb1", recipe.path, SOURCE)
+    folders = [found.folder(recipe.path / part / "wav") for part in ("dev", "test")]
+    return _identification(found, recipe, folders) if recipe.use == "sid" else _verification(found, recipe, *folders)
 
 
-def _identification(recipe: VoxCeleb1, folders: list[Path]) -> Listing:
+def _identification(found: Reading, recipe: VoxCeleb1, folders: list[Path]) -> Listing:
     if recipe.split_list is None:
         raise CorpusError(f"{recipe.path}: `split_list` is not given. {_LIST}")
-    utterances: list[Utterance] = []
-    problems: list[Problem] = []
     folder_of = {speaker.name: folder for folder in folders for speaker in folder.iterdir()}
     seen: set[str] = set()
-    for number, line in read_lines(recipe.split_list, "as the identification split of VoxCeleb1", _LIST):
+    for number, line in found.lines(recipe.split_list, "as the identification split of VoxCeleb1", _LIST):
         part, _, name = line.strip().partition(" ")
         if part not in _SPLITS or not _RECORDING.fullmatch(name):
-            problems.append(bad_line(recipe.split_list, number, f"{line.strip()!r} is not `1|2|3 idXXXXX/video/utterance.wav`"))
+            found.bad_line(recipe.split_list, number, f"{line.strip()!r} is not `1|2|3 idXXXXX/video/utterance.wav`")
         elif name in seen:
-            problems.append(bad_line(recipe.split_list, number, f"{name} comes twice"))
+            found.bad_line(recipe.split_list, number, f"{name} comes twice")
         else:
             seen.add(name)
-            utterances.append(_utterance(folder_of.get(name[:7], folders[0]), name, _SPLITS[part]))
+            _add(found, folder_of.get(name[:7], folders[0]), name, _SPLITS[part])
     if recipe.complete and recipe.split_list.name == SPLIT_LIST and git_blob_sha1(recipe.split_list) != SPLIT_LIST_SHA1:
-        problems.append(Problem(0, f"{recipe.split_list}: is not the list of this name that s3prl has (git's SHA-1 {SPLIT_LIST_SHA1})"))
-    return listing(utterances, problems, SID_EXPECTED, "VoxCeleb1", recipe.path, SOURCE)
+        found.problem(f"{recipe.split_list}: is not the list of this name that s3prl has (git's SHA-1 {SPLIT_LIST_SHA1})")
+    return found.listing(SID_EXPECTED)
 
 
-def _verification(recipe: VoxCeleb1, dev: Path, test: Path) -> Listing:
+def _verification(found: Reading, recipe: VoxCeleb1, dev: Path, test: Path) -> Listing:
     if recipe.trials is None:
         raise CorpusError(f"{recipe.path}: `trials` is not given. {_TRIALS}")
     trials: list[Trial] = []
-    problems: list[Problem] = []
     tested: set[str] = set()
-    for number, line in read_lines(recipe.trials, "as the trials of VoxCeleb1", _TRIALS):
+    for number, line in found.lines(recipe.trials, "as the trials of VoxCeleb1", _TRIALS):
         fields = line.split()
         if len(fields) != 3 or fields[0] not in ("0", "1") or not all(map(_RECORDING.fullmatch, fields[1:])):
             complaint = f"{line.strip()!r} is not `1|0 idXXXXX/video/utterance.wav idXXXXX/video/utterance.wav`"
-            problems.append(bad_line(recipe.trials, number, complaint))
+            found.bad_line(recipe.trials, number, complaint)
             continue
         tested |= set(fields[1:])
         trials.append(Trial(fields[0] == "1", *map(_identifier, fields[1:])))
         if (fields[1][:7] == fields[2][:7]) != trials[-1].same:
-            problems.append(bad_line(recipe.trials, number, f"{line.strip()!r} contradicts the speakers in its names"))
-    trained = [_utterance(dev, path.relative_to(dev).as_posix(), "train") for path in sorted(dev.glob("*/*/*.wav"))]
-    utterances = trained + [_utterance(test, name, "test") for name in sorted(tested)]
-    found = listing(utterances, problems, ASV_EXPECTED, "VoxCeleb1", recipe.path, SOURCE)
-    return Listing(found.utterances, found.problems, tuple(trials), found.expected)
+            found.bad_line(recipe.trials, number, f"{line.strip()!r} contradicts the speakers in its names")
+    for path in sorted(dev.glob("*/*/*.wav")):
+        _add(found, dev, path.relative_to(dev).as_posix(), "train")
+    for name in sorted(tested):
+        _add(found, test, name, "test")
+    return found.listing(ASV_EXPECTED, trials=tuple(trials))
 
 
 def _identifier(name: str) -> str:
     return name.removesuffix(".wav").replace("/", "-")
 
 
-def _utterance(folder: Path, name: str, split: str) -> Utterance:
-    return Utterance(0, _identifier(name), folder / name, split, speaker=name[:7])
+def _add(found: Reading, folder: Path, name: str, split: str) -> None:
+    found.add(_identifier(name), folder / name, split, speaker=name[:7])

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from speechft.conventions import SAMPLE_RATE
 from speechft.encoders.checkpoints.names import NameMap
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
 from speechft.encoders.directory.layout import FILES, copy_configuration, load_backbone, read_pretraining_only, read_source_config
 from speechft.encoders.families import SPECIAL_SYMBOLS, check_learned, fairseq_config
-from speechft.errors import CheckpointError, nearest
+from speechft.errors import CheckpointError, unknown_name
 from speechft.files.atomic import atomic_directory, atomic_file, scratch_directory
 from speechft.files.output_kinds import EXPORT, PROGRAM
 from speechft.files.outputs import check_file, check_folder
@@ -37,9 +38,7 @@ def export_checkpoint(model_dir: str | Path, out: str | Path, format: str = "fai
             tensors do not allow.
     """
     if format not in EXPORT_FORMATS:
-        raise CheckpointError(
-            f"There is no export format {format!r}.{nearest(format, EXPORT_FORMATS)} Formats: {', '.join(EXPORT_FORMATS)}."
-        )
+        raise CheckpointError(unknown_name("export format", format, EXPORT_FORMATS))
     with encoder_directory(model_dir) as found:
         if format == "transformers":
             check_folder(out, "export", [model_dir])
@@ -97,7 +96,7 @@ def _complete_source(source: dict[str, Any], config: Any, tensors: Mapping[str, 
     if family == "hubert":
         # fairseq's default refers to the task; only pre-training uses the rate of the labels.
         model_cfg.setdefault("label_rate", task_cfg.get("label_rate", 50.0))
-    task_cfg.setdefault("sample_rate", 16_000)
+    task_cfg.setdefault("sample_rate", SAMPLE_RATE)
     task_cfg.setdefault("normalize", bool(config.speechft_normalize))
     dictionaries = source.get("dictionaries") or []
     if family == "hubert" and not dictionaries and "label_embs_concat" in tensors:

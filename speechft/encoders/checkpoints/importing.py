@@ -19,7 +19,7 @@ from speechft.encoders.checkpoints.weight_files import described_directory, is_a
 from speechft.encoders.directory.layout import read_config, write_encoder
 from speechft.encoders.directory.provenance import make_provenance
 from speechft.encoders.families import check_learned, fairseq_config, get_family, transformers_config
-from speechft.errors import CheckpointError, nearest
+from speechft.errors import CheckpointError, unknown_name
 from speechft.files.outputs import check_folder
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def import_checkpoint(
     """
     path = Path(source)
     if format is not None and format not in FORMATS:
-        raise CheckpointError(f"There is no format {format!r}.{nearest(format, FORMATS)} Formats: {', '.join(FORMATS)}.")
+        raise CheckpointError(unknown_name("format", format, FORMATS))
     path = described_directory(path)
     check_folder(out_dir, "import", [path, like])
     with encoder_directory(like) if like else nullcontext() as base:

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from speechft.conventions import SAMPLE_RATE
 from speechft.encoders.directory.model_card import write_model_card
 from speechft.encoders.directory.provenance import read_provenance
 from speechft.encoders.families import FAMILIES, build_config, get_family
@@ -301,7 +302,7 @@ def _preprocessor(config: Any) -> dict[str, Any]:
     return {
         "feature_extractor_type": "Wav2Vec2FeatureExtractor",
         "feature_size": 1,
-        "sampling_rate": 16_000,
+        "sampling_rate": SAMPLE_RATE,
         "padding_side": "right",
         "padding_value": 0.0,
         "do_normalize": bool(getattr(config, "speechft_normalize", False)),

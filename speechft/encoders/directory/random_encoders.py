@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from speechft.conventions import SAMPLE_RATE
 from speechft.encoders.directory.layout import write_encoder
 from speechft.encoders.directory.provenance import make_provenance
 from speechft.encoders.families import (
@@ -88,7 +89,7 @@ def random_encoder(family: str, out_dir: str | Path, seed: int = 0, *, normalize
         "family": family,
         "format": "s3prl",
         "model_cfg": {**fairseq_config(config), **({} if family == "decoar2" else model_cfg)},
-        "task_cfg": {"sample_rate": 16_000, "normalize": normalize},
+        "task_cfg": {"sample_rate": SAMPLE_RATE, "normalize": normalize},
         "dictionaries": [{"symbols": [*SPECIAL_SYMBOLS, *map(str, range(_CLASSES - len(SPECIAL_SYMBOLS)))]}] if family == "hubert" else [],
     }
     recipe = {"family": family, "seed": seed, "normalize": normalize, **sizes}

@@ -1,4 +1,4 @@
-"""Clips: the parts of recordings that an encoder hears; fixed ones, and crops that are drawn anew at every visit."""
+"""Clips: parts of recordings that the encoder processes; fixed ones, and crops that are drawn anew at every visit."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ import torch
 from torch import Generator, Tensor
 
 from speechft.corpora import load_audio
-
-SAMPLE_RATE = 16_000
 
 
 @dataclass(frozen=True)
@@ -37,12 +35,12 @@ def crop_start(cut_id: str, draw: int, largest: int) -> int:
 class CropTable(Sequence[Clip]):
     """The clips of utterances of which the long ones are cropped anew at every visit.
 
-    As a sequence it has the utterances that are heard whole: their features are worth keeping. A row past its end is one of all crops
-    that there are, `len + start * utterances + utterance`.
+    As a sequence it has the utterances that are used whole: their features are worth keeping. A row past its end is one of all possible
+    crops, `len + start * utterances + utterance`.
 
     Args:
         utterances: whole utterances.
-        crop_samples: for each of them, the samples that are heard if it has more.
+        crop_samples: for each of them, the samples that are used if it has more.
     """
 
     def __init__(self, utterances: Sequence[Clip], crop_samples: Sequence[int]) -> None:

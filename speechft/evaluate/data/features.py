@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from speechft.conventions import SAMPLE_RATE
 from speechft.encoders import Encoder
 from speechft.errors import CheckpointError
-from speechft.evaluate.data.clips import SAMPLE_RATE, Clip, CropTable
+from speechft.evaluate.data.clips import Clip, CropTable
+from speechft.evaluate.data.kept import read_tensor, write_tensor
 from speechft.evaluate.data.sampling import length_batches
-from speechft.files.atomic import atomic_file
 from speechft.recipes.values import FeaturePrecision
 from speechft.tasks.heads import masked_mean
 
@@ -52,7 +51,7 @@ def exact_fp32() -> Iterator[None]:
 
 
 class FrozenEncoder:
-    """An encoder that only gives features: eval mode, no gradient; it counts its passes.
+    """An encoder for features only: eval mode, no gradient. It counts its passes.
 
     Args:
         encoder: the encoder, which is moved to `device`.
@@ -81,7 +80,7 @@ class FrozenEncoder:
         Raises:
             CheckpointError: features are NaN or Inf.
         """
-        # Reading waits for disks and decoders, neither of which holds Python's lock.
+        # Reading waits for disks and decoders, and neither holds the GIL.
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             waveforms = [waveform * self.gain for waveform in pool.map(lambda clip: clip.load(), clips)]
         with torch.inference_mode(), encoder_autocast(self.device, self.precision):
@@ -96,7 +95,7 @@ class FrozenEncoder:
 
 
 def encoder_autocast(device: torch.device, precision: FeaturePrecision) -> torch.autocast:
-    """The context in which an encoder runs in a precision."""
+    """Autocast context of a precision."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
@@ -132,12 +131,11 @@ def mean_vectors(encoder: FrozenEncoder, clips: Sequence[Clip], folder: Path, na
         for start in range(0, len(order), SHARD_CLIPS):
             rows = order[start : start + SHARD_CLIPS]
             path = folder / f"{name}-{start // SHARD_CLIPS:05d}.safetensors"
-            found = _read_shard(path, (len(rows), *vectors.shape[1:]))
-            if found is None:
+            found = read_tensor(path, "means")
+            if found is None or found.shape != vectors[rows].shape:
                 found = _means(encoder, [clips[row] for row in rows])
                 if start < written:
-                    with atomic_file(path) as temporary:
-                        save_file({"means": found}, temporary)
+                    write_tensor(path, "means", found)
             else:
                 encoder.passes += len(rows)
             vectors[rows] = found
@@ -174,18 +172,6 @@ def _means(encoder: FrozenEncoder, clips: Sequence[Clip]) -> Tensor:
     return means
 
 
-def _read_shard(path: Path, shape: tuple[int, ...]) -> Tensor | None:
-    """The vectors of a shard that an interrupted evaluation left, or None; a damaged one is made again."""
-    if not path.is_file():
-        return None
-    try:
-        means = load_file(path)["means"]
-    except (SafetensorError, KeyError, OSError) as error:
-        logger.warning("%s: damaged features (%s), made again", path, error)
-        return None
-    return means if tuple(means.shape) == shape else None
-
-
 def batches_within(budget_bytes: float, encoder: Encoder, clips: Sequence[Clip], max_batch_samples: int) -> tuple[list[list[int]], float]:
     """Batches of the shortest clips whose frames fit into a budget, and what is left of it."""
     frame_bytes = vector_bytes(encoder)
@@ -210,6 +196,10 @@ class FrameFeatures:
     def __len__(self) -> int:
         return len(self.clips)
 
+    def batches(self) -> Iterator[list[int]]:
+        """All clips once, in batches of similar lengths."""
+        return length_batches([clip.num_samples for clip in self.clips], self.encoder.batch_samples)
+
     def keep(self, budget_bytes: float, name: str) -> float:
         """Compute and keep features, shortest clips first, until they fill `budget_bytes`; returns what is left of it."""
         batches, left = batches_within(budget_bytes, self.encoder.encoder, self.clips, self.encoder.batch_samples)
@@ -224,7 +214,7 @@ class FrameFeatures:
         return left
 
     def count(self, rows: Sequence[int]) -> None:
-        """Count the passes of rows whose results were kept elsewhere by an evaluation that was interrupted."""
+        """Count the passes of rows whose results an interrupted evaluation kept elsewhere."""
         self.encoder.passes += len(set(rows) - self._kept.keys())
 
     def __getitem__(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:

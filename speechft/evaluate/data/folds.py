@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from speechft.conventions import SPLITS, Manifests
 from speechft.corpora import load_split, split_names
 from speechft.encoders import Encoder
 from speechft.evaluate.data.clips import Clip, CropTable
@@ -31,11 +32,11 @@ class Fold:
 
     @property
     def estimate(self) -> str | None:
-        """Why a plan that is made from this can only be an estimate, if so."""
+        """Why a plan of this fold is only an estimate; None if it is exact."""
         return None
 
 
-def load_folds(task: Task, manifests: str | Path | Mapping[str, str | Path], encoder: Encoder, crop_draws: CropDraws) -> list[Fold]:
+def load_folds(task: Task, manifests: Manifests, encoder: Encoder, crop_draws: CropDraws) -> list[Fold]:
     """The folds of a corpus that has only a train split, if the task makes folds of it; else its three splits as the only one.
 
     Raises:
@@ -45,13 +46,13 @@ def load_folds(task: Task, manifests: str | Path | Mapping[str, str | Path], enc
         cuts = tuple(load_split(manifests, "train"))
         divided = task.folds(cuts)
         if divided is not None:
-            hashes = dict.fromkeys(("train", "dev", "test"), manifest_hash(cuts))
+            hashes = dict.fromkeys(SPLITS, manifest_hash(cuts))
             return [Fold(name, *make_splits(task, found, hashes, encoder, crop_draws, name)) for name, found in divided.items()]
     return [Fold(None, *load_splits(task, manifests, encoder, crop_draws))]
 
 
 def pooled_clips(folds: Sequence[Fold]) -> dict[str, Sequence[Clip]]:
-    """Clips whose mean vectors are kept, by the name under which they are: those of each split, or the different ones of all folds."""
+    """Clips whose mean vectors are kept, by name: those of each split, or the different ones of all folds as `all`."""
     if len(folds) == 1:
         return {name: split.clips for name, split in folds[0].splits.items()}
     different = {_key(clip): clip for fold in folds for split in fold.splits.values() for clip in split.clips}

@@ -1,4 +1,4 @@
-"""Lengths of recordings without their silence. All are read to know them, so they are kept in the work folder for later evaluations."""
+"""Lengths of recordings without their silence. Measuring reads every recording, so the work folder keeps them for later evaluations."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from speechft.corpora import load_audio, num_samples_16k
 from speechft.errors import AudioError
 from speechft.evaluate.data.clips import Clip
-from speechft.files.atomic import atomic_file
+from speechft.evaluate.data.kept import read_tensor, write_tensor
 from speechft.files.hashes import sha256_json
 from speechft.tasks.asv import LEVEL_SAMPLES, SILENCE_LEVEL, SILENCE_SAMPLES, without_silence
 
@@ -26,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 WORKERS = 4
 LENGTHS_VERSION = 1
-"""Part of the name of a file of lengths; to be raised when the same recordings give other lengths."""
+"""Raise it when the same recordings give other lengths: it is part of the file's name."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class VoicedClip(Clip):
         if len(voiced) != self.voiced_samples:
             raise AudioError(
                 f"{self.cut.recording.sources[0].source}: has {len(voiced)} samples without silence, had {self.voiced_samples} when it was "
-                f"measured (cut {self.cut.id}). The file has changed; prepare the corpus again, into a new folder."
+                f"measured (cut {self.cut.id}). The file has changed: prepare the corpus again, into a new folder."
             )
         return voiced[self.start : self.start + self.num_samples]
 
@@ -61,7 +59,7 @@ class Silence:
         self.gain, self.work, self.measure, self.measured = gain, work, measure, True
 
     def clips(self, cuts: Sequence[Any], sha256: str, name: str) -> tuple[VoicedClip, ...]:
-        """Every cut without its silence; `sha256` is that of the cuts' manifest, `name` what a progress bar calls them."""
+        """Every cut without its silence; `sha256` is that of the cuts' manifest, `name` is shown in the progress bar."""
         if not cuts:
             return ()
         lengths = self._known(cuts, sha256)
@@ -72,13 +70,10 @@ class Silence:
 
     def _known(self, cuts: Sequence[Any], sha256: str) -> list[int] | None:
         path = self._path(sha256)
-        if path is None or not path.is_file():
+        found = None if path is None else read_tensor(path, "samples")
+        if found is None:
             return None
-        try:
-            lengths: list[int] = load_file(path)["samples"].tolist()
-        except (SafetensorError, KeyError, OSError) as error:
-            logger.warning("%s: damaged lengths (%s), measured again", path, error)
-            return None
+        lengths: list[int] = found.tolist()
         if len(lengths) == len(cuts) and all(0 <= length <= num_samples_16k(cut) for length, cut in zip(lengths, cuts, strict=True)):
             return lengths
         logger.warning("%s: these are not the lengths of the corpus, measured again", path)
@@ -89,8 +84,7 @@ class Silence:
             measured = pool.map(lambda cut: len(without_silence(load_audio(cut), self.gain)), cuts)
             lengths = list(tqdm(measured, total=len(cuts), desc=f"silence in {name}", unit="file", disable=None))
         if (path := self._path(sha256)) is not None:
-            with atomic_file(path) as temporary:
-                save_file({"samples": torch.tensor(lengths, dtype=torch.int64)}, temporary)
+            write_tensor(path, "samples", torch.tensor(lengths, dtype=torch.int64))
         return lengths
 
     def _path(self, sha256: str) -> Path | None:

@@ -5,22 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
+from speechft.conventions import SAMPLE_RATE, SPLITS, Manifests
 from speechft.corpora import load_split, num_samples_16k
 from speechft.encoders import Encoder
 from speechft.errors import CorpusError, TaskError
-from speechft.evaluate.data.clips import SAMPLE_RATE, Clip, CropTable, crop_start
+from speechft.evaluate.data.clips import Clip, CropTable, crop_start
 from speechft.recipes.evaluation import CropDraws
 from speechft.tasks.base import LabelSet, Task, listing
 
-SPLITS = ("train", "dev", "test")
 TOO_SHORT = "shorter than one frame"
 
 
@@ -64,9 +63,7 @@ class Split:
         return drawn
 
 
-def load_splits(
-    task: Task, manifests: str | Path | Mapping[str, str | Path], encoder: Encoder, crop_draws: CropDraws
-) -> tuple[LabelSet, dict[str, Split]]:
+def load_splits(task: Task, manifests: Manifests, encoder: Encoder, crop_draws: CropDraws) -> tuple[LabelSet, dict[str, Split]]:
     """Read the three splits, encode their targets and fix their crops.
 
     An utterance too short for a single frame is left out of train, and counted; in dev and test it is an error, because scores over
@@ -103,14 +100,12 @@ def make_splits(
     crop_draws: CropDraws,
     fold: str | None = None,
 ) -> tuple[LabelSet, dict[str, Split]]:
-    """The same from cuts of each split; `fold` is named in errors."""
+    """Labels and splits from the cuts of each split; errors name the `fold`."""
     where = split_titles(fold)
     short = {name: [cut for cut in cuts[name] if num_samples_16k(cut) < encoder.min_samples] for name in SPLITS}
     for name in ("dev", "test"):
-        if short[name]:
-            problems = [f"{cut.id}: {num_samples_16k(cut)} samples at 16 kHz" for cut in short[name]]
-            heading = f"{where[name]}: {len(problems)} utterance(s) are shorter than one frame ({encoder.min_samples} samples)."
-            raise TaskError(listing(heading + " Leave them out of the corpus, for all models.", problems))
+        lengths = ((cut.id, num_samples_16k(cut)) for cut in short[name])
+        refuse_short(lengths, encoder, where[name], "Leave them out of the corpus")
     left_out = {cut.id for cut in short["train"]}
     used = {**cuts, "train": tuple(cut for cut in cuts["train"] if cut.id not in left_out)}
     if not used["train"]:
@@ -126,8 +121,20 @@ def make_splits(
     return labels, splits
 
 
+def refuse_short(lengths: Iterable[tuple[str, int]], encoder: Encoder, where: str, remedy: str) -> None:
+    """Refuse recordings, (id, samples at 16 kHz), that give no frame.
+
+    Raises:
+        TaskError: lists them.
+    """
+    short = [f"{name}: {samples} samples at 16 kHz" for name, samples in lengths if samples < encoder.min_samples]
+    if short:
+        heading = f"{where}: {len(short)} recording(s) are shorter than one frame ({encoder.min_samples} samples)."
+        raise TaskError(listing(f"{heading} {remedy}, for all models.", short))
+
+
 def split_titles(fold: str | None = None) -> dict[str, str]:
-    """What errors call each split."""
+    """Name of each split in error messages."""
     return {name: f"The {name} split" + (f" of fold {fold!r}" if fold else "") for name in SPLITS}
 
 
@@ -167,7 +174,7 @@ def encode_targets(
 
 
 def check_targets(task: Task, cuts: Mapping[str, Sequence[Any]], where: Mapping[str, str]) -> None:
-    """Refuse cuts that `encode_targets` refuses, and classes that an option of the task names but no utterance of train has."""
+    """Refuse what `encode_targets` refuses, and classes that the task's options name but no utterance of train has."""
     labels, targets = encode_targets(task, cuts, where)
     trained = {int(target) for target in targets["train"] if target.dim() == 0}
     absent = [symbol for index, symbol in enumerate(labels.symbols) if trained and index not in trained]
@@ -178,7 +185,7 @@ def check_targets(task: Task, cuts: Mapping[str, Sequence[Any]], where: Mapping[
 def _check_trained(
     task: Task, labels: LabelSet, trained_on: Sequence[Tensor], cuts: Sequence[Any], targets: Sequence[Tensor], where: str
 ) -> None:
-    """Classes may be given by an option of the task; scores over one that no training utterance has would mean nothing."""
+    """Refuse classes that no training utterance has: scores over them would mean nothing."""
     trained = {int(target) for target in trained_on if target.dim() == 0}
     problems = [
         f"{cut.id}: class {labels.symbols[int(target)]!r}"
@@ -197,7 +204,7 @@ def _clips(task: Task, split: str, cuts: Sequence[Any], crop_draws: CropDraws) -
     if crop_draws == "every" and split == "train" and any(clip.num_samples > length for clip, length in zip(whole, heard, strict=True)):
         table = CropTable(whole, heard)
         return table, (*(table.row(utterance) for utterance in range(len(cuts))), len(table))
-    # What scores dev is drawn once: the reference, too, draws the same at every evaluation.
+    # Clips that score dev are drawn once: the reference, too, draws the same at every evaluation.
     fewest = 1 if crop_draws == "every" else crop_draws
     clips: list[Clip] = []
     first_clip = [0]

@@ -45,7 +45,7 @@ class Probe(nn.Module):
 
 
 class MeanProbe(nn.Module):
-    """The same parameters on mean vectors (num_states, B, D) of the hidden states.
+    """The parameters of `Probe` on mean vectors (num_states, B, D) of the hidden states.
 
     Averaging over frames, summing over layers and the head's projection are all affine, so they commute: logits, loss and gradients are
     those of `Probe` on the frames, up to rounding.

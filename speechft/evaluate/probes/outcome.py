@@ -1,16 +1,14 @@
-"""What the heads of an evaluation gave, in the form that goes into the cell."""
+"""Results of an evaluation's heads, as the cell holds them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
+from speechft.evaluate.probes.checkpoints import TrialState
 from speechft.recipes.cell import Scores, Selected, Trial
 from speechft.tasks.base import Task
-
-if TYPE_CHECKING:
-    from speechft.evaluate.probes.training import TrialState
 
 
 @dataclass
@@ -38,28 +36,13 @@ class Run:
     ) -> None:
         """Record the trials of a seed, which of them was chosen, and its scores on test (fractions)."""
         best = trials[chosen]
-        self.selected.append(
-            Selected(
-                seed=seed,
-                fold=fold,
-                learning_rate=best.learning_rate,
-                best_step=best.best_step,
-                test=shown(task, test),
-                alternatives={name: shown(task, scores) for name, scores in (alternatives or {}).items()},
-            )
-        )
+        settings = {name: shown(task, scores) for name, scores in (alternatives or {}).items()}
+        head: dict[str, Any] = {"seed": seed, "fold": fold, "learning_rate": best.learning_rate, "best_step": best.best_step}
+        self.selected.append(Selected(**head, test=shown(task, test), alternatives=settings))
         for index, trial in enumerate(trials):
-            self.trials.append(
-                Trial(
-                    seed=seed,
-                    fold=fold,
-                    learning_rate=trial.learning_rate,
-                    dev=shown(task, trial.dev),
-                    best_step=trial.best_step,
-                    diverged=trial.diverged,
-                    selected=index == chosen,
-                )
-            )
+            head = {"seed": seed, "fold": fold, "learning_rate": trial.learning_rate, "best_step": trial.best_step}
+            dev = shown(task, trial.dev)
+            self.trials.append(Trial(**head, dev=dev, diverged=trial.diverged, selected=index == chosen))
 
     def average(self, task: Task, seeds: Sequence[int | None]) -> None:
         """Fill `values`: for each seed the mean over its folds."""
@@ -69,6 +52,6 @@ class Run:
 
 
 def shown(task: Task, scores: Mapping[str, float]) -> Scores:
-    """Scores as tables show them, of the metrics that are there."""
+    """Scores as tables show them, for the task's metrics."""
     metrics = dict.fromkeys((*task.metrics, *task.dev_metrics))
     return {metric.key: metric.shown(scores[metric.key]) for metric in metrics if metric.key in scores}

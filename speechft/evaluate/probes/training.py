@@ -1,80 +1,102 @@
-"""Training of the probes of one seed: batches, evaluation on dev, the best state of each learning rate, the choice among them."""
+"""Training of heads on a frozen encoder: all learning rates of a seed at once, the best step of each, the choice among them."""
 
 from __future__ import annotations
 
 import logging
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
-import torch
-from torch import Generator, Tensor
+from torch import Generator
 from tqdm import tqdm
 
 from speechft.errors import TrainingError
-from speechft.evaluate.data.clips import crop_generator
-from speechft.evaluate.data.sampling import balanced, balanced_weights, bucketed, fixed_buckets, length_batches, shuffled, windows
-from speechft.evaluate.data.splits import Split
-from speechft.evaluate.probes.bank import Batch, ProbeBank, Setting, State
-from speechft.evaluate.probes.checkpoints import TrainingFile
+from speechft.evaluate.data.features import FrozenEncoder
+from speechft.evaluate.data.folds import Fold
+from speechft.evaluate.probes.bank import Batch, ProbeBank, Setting, isolated_rng, new_head
+from speechft.evaluate.probes.checkpoints import TrainingFile, TrialState, training_file
+from speechft.evaluate.probes.outcome import Run
+from speechft.evaluate.probes.separate import SeparateProbes
+from speechft.evaluate.probes.stacked import StackedProbes
+from speechft.recipes.evaluation import EvaluationRecipe
 from speechft.tasks.base import Metric, Task
+from speechft.tasks.heads import PooledHead
 
 logger = logging.getLogger(__name__)
 
-SCORING_SAMPLES = 60 * 16_000
-SCORING_CLIPS = 1024
+
+class HeadTraining(ABC):
+    """How heads are trained, chosen and tested on prepared features."""
+
+    features: Any
+    """Features of train; rows of batches index them."""
+    metric: Metric
+    """Chooses step and learning rate."""
+    selected_on: Literal["dev", "test"] = "dev"
+
+    @abstractmethod
+    def batches(self, generator: Generator) -> Iterator[Batch]:
+        """The endless stream of training batches."""
+
+    @abstractmethod
+    def score(self, bank: Any, probes: Sequence[int], seed: int) -> list[dict[str, float]]:
+        """Scores of the chosen probes on the split that selects, fractions; `metric` is among them."""
+
+    @abstractmethod
+    def test(self, bank: Any, chosen: int) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+        """Scores of one probe on test, fractions; and by name those at other settings of the post-processing."""
 
 
-@dataclass
-class TrialState:
-    """One probe in training: the best evaluation so far and the parameters it had then."""
+def train_and_test(
+    run: Run, training: HeadTraining, task: Task, recipe: EvaluationRecipe, encoder: FrozenEncoder, fold: Fold, folder: Path
+) -> None:
+    """Train the probes of every seed on shared features, choose one and test it; `run` receives the results."""
+    setting = Setting(task, fold.labels, recipe, encoder.device)
+    num_states = encoder.encoder.num_states
+    bank: ProbeBank[Any]
+    for seed in recipe.seeds:
+        head = new_head(task, encoder.encoder.hidden_size, fold.labels, seed)
+        run.trainable_parameters = num_states + sum(value.numel() for value in head.parameters())
+        bank = StackedProbes(setting, num_states, head) if isinstance(head, PooledHead) else SeparateProbes(setting, num_states, head)
+        file = training_file(folder, encoder, setting, fold, seed)
+        # Dropout in a head draws from the global generator.
+        with isolated_rng(seed, encoder.device):
+            trials = train_probes(bank, training, seed, file)
+        chosen = select(trials, training.metric, seed)
+        best_state = trials[chosen].best_state
+        assert best_state is not None
+        bank.load_state(chosen, best_state)
+        scores, alternatives = training.test(bank, chosen)
+        run.add(task, trials, chosen, seed, scores, fold=fold.name, alternatives=alternatives)
 
-    learning_rate: float
-    dev: dict[str, float] = field(default_factory=dict)
-    best_step: int | None = None
-    best_state: State | None = None
-    diverged: bool = False
+
+def train_alone(
+    prepare: Callable[[], HeadTraining], task: Task, recipe: EvaluationRecipe, encoder: FrozenEncoder, fold: Fold, folder: Path
+) -> Run:
+    """The results on one fold, with the time that `prepare` took to compute features."""
+    started = time.monotonic()
+    training = prepare()
+    run = Run(selected_on=training.selected_on, feature_seconds=time.monotonic() - started)
+    train_and_test(run, training, task, recipe, encoder, fold, folder)
+    run.training_seconds = time.monotonic() - started - run.feature_seconds
+    run.average(task, recipe.seeds)
+    return run
 
 
-def train_probes(
-    bank: ProbeBank[Any],
-    train: Split,
-    train_features: Any,
-    dev: Split,
-    dev_features: Any,
-    seed: int,
-    file: TrainingFile | None = None,
-) -> list[TrialState]:
+def train_probes(bank: ProbeBank[Any], training: HeadTraining, seed: int, file: TrainingFile | None = None) -> list[TrialState]:
     """Train all probes of a bank for the recipe's steps.
 
-    Dev is scored every `eval_every` steps and after the last one. The first evaluation of a probe always counts (the reference keeps no
-    checkpoint when it is at the worst possible value); later ones count when they are strictly better. A probe whose loss becomes NaN or
-    Inf stops; its best state until then stays in the competition, as the reference's best checkpoint would.
+    Probes are scored every `eval_every` steps and after the last one. The first evaluation of a probe always counts (the reference keeps
+    no checkpoint at the worst possible value); later ones count if they are strictly better. A probe whose loss becomes NaN or Inf stops;
+    its best state until then stays in the competition, as the reference's best checkpoint would.
 
-    With `file` the state is kept there after each evaluation, and a training that finds one goes on from it: on the CPU the rest is
-    bit-equal to that of a training that was never interrupted.
+    The state is saved to `file` after each evaluation. A training that finds the file resumes from it; on the CPU the rest is bit-equal
+    to that of an uninterrupted training.
     """
-    setting = bank.setting
-    batches = training_batches(setting.task, train, setting.recipe.batch_size, Generator().manual_seed(seed))
-    dev_batches = scoring_batches(dev, dev_rows(setting, dev, seed), bank.frame_level)
-
-    def score(probes: Sequence[int]) -> list[dict[str, float]]:
-        return bank.scores(dev_features, dev_batches, probes)
-
-    return fit_probes(bank, train_features, batches, score, setting.task.selection_metric, seed, file)
-
-
-def fit_probes(
-    bank: ProbeBank[Any],
-    features: Any,
-    batches: Iterator[Batch],
-    score: Callable[[Sequence[int]], list[dict[str, float]]],
-    metric: Metric,
-    seed: int,
-    file: TrainingFile | None = None,
-) -> list[TrialState]:
-    """The same on any stream of batches; `score` gives the scores of probes by index, and `metric` among them decides."""
     recipe = bank.setting.recipe
+    batches = training.batches(Generator().manual_seed(seed))
     trials = [TrialState(rate) for rate in recipe.learning_rates]
     done = 0 if file is None else file.load(bank, trials)
     for _ in range(done * recipe.accumulate):
@@ -82,9 +104,9 @@ def fit_probes(
     remaining = range(done + 1, recipe.steps + 1) if any(bank.alive) else range(0)
     with tqdm(remaining, desc=f"heads of seed {seed}", unit="step", initial=done, total=recipe.steps, disable=None) as progress:
         for step in progress:
-            bank.train_step(features, [next(batches) for _ in range(recipe.accumulate)])
+            bank.train_step(training.features, [next(batches) for _ in range(recipe.accumulate)])
             if step % recipe.eval_every == 0 or step == recipe.steps:
-                _evaluate(bank, score, trials, step, metric)
+                _score(bank, training, trials, step, seed)
                 if file is not None:
                     file.save(bank, trials, step)
             if not any(bank.alive):
@@ -94,28 +116,20 @@ def fit_probes(
     return trials
 
 
-def _evaluate(
-    bank: ProbeBank[Any],
-    score: Callable[[Sequence[int]], list[dict[str, float]]],
-    trials: Sequence[TrialState],
-    step: int,
-    metric: Metric,
-) -> None:
+def _score(bank: ProbeBank[Any], training: HeadTraining, trials: Sequence[TrialState], step: int, seed: int) -> None:
+    metric = training.metric
     living = [index for index, alive in enumerate(bank.alive) if alive]
-    for index, scores in zip(living, score(living), strict=True):
-        trial = trials[index]
-        if trial.best_step is None or _better(scores[metric.key], trial.dev[metric.key], metric):
+    for index, scores in zip(living, training.score(bank, living, seed), strict=True):
+        trial, new = trials[index], scores[metric.key]
+        old = trial.dev.get(metric.key)
+        if old is None or (new > old if metric.higher_is_better else new < old):
             trial.dev, trial.best_step, trial.best_state = scores, step, bank.state(index)
     shown = "  ".join(f"{trial.learning_rate:g}: {metric.shown(trial.dev[metric.key]):.2f}" for trial in trials if trial.dev)
-    logger.info("step %d, best dev %s by learning rate  %s", step, metric.key, shown)
-
-
-def _better(new: float, old: float, metric: Metric) -> bool:
-    return new > old if metric.higher_is_better else new < old
+    logger.info("step %d, best %s %s by learning rate  %s", step, training.selected_on, metric.key, shown)
 
 
 def select(trials: Sequence[TrialState], metric: Metric, seed: int) -> int:
-    """Index of the trial with the best dev score; of equal ones that with the smallest learning rate, the most cautious training.
+    """Index of the trial with the best score; of equal ones the one with the smallest learning rate, the most cautious training.
 
     Raises:
         TrainingError: every learning rate diverged before its first evaluation.
@@ -124,61 +138,8 @@ def select(trials: Sequence[TrialState], metric: Metric, seed: int) -> int:
     if not scored:
         rates = ", ".join(f"{trial.learning_rate:g}" for trial in trials)
         raise TrainingError(
-            f"The loss became NaN or Inf at every learning rate ({rates}; seed {seed}) before dev was scored once. "
+            f"The loss became NaN or Inf at every learning rate ({rates}; seed {seed}) before the first evaluation. "
             "Add smaller learning rates to the recipe, or check the encoder."
         )
     sign = -1.0 if metric.higher_is_better else 1.0
     return min(scored, key=lambda index: (sign * trials[index].dev[metric.key], trials[index].learning_rate))
-
-
-def training_batches(task: Task, train: Split, batch_size: int, generator: Generator) -> Iterator[Batch]:
-    """The endless stream of training batches in the task's order."""
-    crops = crop_generator(generator)
-    for utterances in training_order(task, train, batch_size, generator):
-        yield train.draw_clips(utterances, crops), [train.targets[index] for index in utterances]
-
-
-def training_order(task: Task, train: Split, batch_size: int, generator: Generator) -> Iterator[list[int]]:
-    """The utterances of these batches."""
-    if task.sampling == "balanced":
-        return balanced([int(target) for target in train.targets], batch_size, generator)
-    if task.sampling == "windows":
-        return windows([len(target) for target in train.targets], train.num_samples, batch_size, generator)
-    if task.sampling == "buckets":
-        return bucketed(train.num_samples, batch_size, generator)
-    return shuffled(len(train), batch_size, generator)
-
-
-def never_drawn(task: Task, train: Split, batch_size: int) -> dict[str, int]:
-    """Reason -> utterances that the task's order leaves out of every epoch."""
-    if task.sampling != "buckets":
-        return {}
-    left_over = len(train) - sum(map(len, fixed_buckets(train.num_samples, batch_size)))
-    return {"alone in the last bucket": left_over} if left_over else {}
-
-
-def dev_rows(setting: Setting, dev: Split, seed: int) -> list[tuple[int, Tensor]]:
-    """Clips and targets that dev scores are made of: every utterance once, or a balanced draw where SUPERB scores one.
-
-    The draw is made once for each seed; the reference resets its generators before each evaluation, so it too draws the same.
-    """
-    generator = Generator().manual_seed(seed)
-    utterances = list(range(len(dev)))
-    if setting.task.balanced_dev and setting.recipe.protocol == "superb":
-        weights = balanced_weights([int(target) for target in dev.targets])
-        utterances = torch.multinomial(weights, len(dev), replacement=True, generator=generator).tolist()
-    return list(zip(dev.draw_clips(utterances, generator), (dev.targets[index] for index in utterances), strict=True))
-
-
-def all_rows(split: Split) -> list[tuple[int, Tensor]]:
-    """The first clip of every utterance with its target; splits that are not cropped have one clip for each."""
-    return list(zip(split.first_clip[:-1], split.targets, strict=True))
-
-
-def scoring_batches(split: Split, rows: Sequence[tuple[int, Tensor]], frame_level: bool) -> list[Batch]:
-    """Batches of clips and targets for scoring; frame-level heads get clips of similar lengths."""
-    if frame_level:
-        groups = list(length_batches([split.clips[clip].num_samples for clip, _ in rows], SCORING_SAMPLES))
-    else:
-        groups = [list(range(len(rows)))[start : start + SCORING_CLIPS] for start in range(0, len(rows), SCORING_CLIPS)]
-    return [([rows[index][0] for index in group], [rows[index][1] for index in group]) for group in groups]

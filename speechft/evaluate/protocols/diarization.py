@@ -1,11 +1,10 @@
-"""Evaluation of SD: recordings in chunks of 40 s, heads chosen by frame accuracy on dev, diarization error rate on test.
+"""Protocol of SD: recordings in chunks of 40 s, heads chosen by frame accuracy on dev, diarization error rate on test.
 
 SUPERB recipe, as in s3prl 0.4.18: the error rate that is reported is the lowest of ten settings of the post-processing, on test.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,35 +15,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from speechft.conventions import SAMPLE_RATE, SPLITS, Manifests
 from speechft.corpora import load_split, num_samples_16k
 from speechft.corpora.rttm import Turn
-from speechft.corpora.trials import Trial
 from speechft.encoders import Encoder
 from speechft.errors import TaskError
 from speechft.evaluate.data.clips import Clip
 from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder
 from speechft.evaluate.data.folds import Fold
-from speechft.evaluate.data.sampling import shuffled
-from speechft.evaluate.data.splits import SPLITS, Split, manifest_hash, need_splits
+from speechft.evaluate.data.sampling import length_batches, shuffled
+from speechft.evaluate.data.splits import Split, manifest_hash, need_splits
 from speechft.evaluate.probes.bank import Batch
-from speechft.evaluate.probes.heads import (
-    HeadTraining,
-    Manifests,
-    Request,
-    batches_of,
-    clip_batches,
-    evaluations,
-    train_and_test,
-    training_rows,
-)
+from speechft.evaluate.probes.batches import Request, evaluations, scoring_batches, training_rows
 from speechft.evaluate.probes.outcome import Run
 from speechft.evaluate.probes.separate import SeparateProbes
-from speechft.evaluate.probes.training import scoring_batches
+from speechft.evaluate.probes.training import HeadTraining, train_alone
 from speechft.evaluate.protocols.der import diarization_errors
 from speechft.recipes.evaluation import EvaluationRecipe
-from speechft.tasks.base import Task, listing
+from speechft.tasks.base import listing
 from speechft.tasks.heads import fit_frames
-from speechft.tasks.sd import FRAME_SHIFT, SAMPLE_RATE, SpeakerDiarization, chunk_bounds, frame_labels
+from speechft.tasks.sd import FRAME_SHIFT, SpeakerDiarization, chunk_bounds, frame_labels
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
 MEDIANS = (1, 11)
@@ -59,13 +49,12 @@ class MixtureFold(Fold):
     chunk_labels: dict[str, list[Tensor]]
 
 
-def check(task: Task, cuts: Mapping[str, Sequence[Any]], trials: Sequence[Trial]) -> None:  # noqa: ARG001
+def check(task: SpeakerDiarization, cuts: Mapping[str, Sequence[Any]], *_: object) -> None:
     """Refuse a corpus that lacks a split, or recordings of another number of speakers.
 
     Raises:
         CorpusError, TaskError: as `load`, for what lists tell.
     """
-    assert isinstance(task, SpeakerDiarization)
     need_splits(cuts, SPLITS)
     problems: list[str] = []
     for name in SPLITS:
@@ -74,13 +63,13 @@ def check(task: Task, cuts: Mapping[str, Sequence[Any]], trials: Sequence[Trial]
     _refuse(problems)
 
 
-def _turns(task: SpeakerDiarization, name: str, cut: Any, problems: list[str]) -> list[Turn] | None:
-    """The turns of a recording, or None and a line more in `problems`."""
+def _turns(task: SpeakerDiarization, name: str, cut: Any, problems: list[str]) -> list[Turn]:
+    """The turns of a recording; none and a line more in `problems` if they cannot be used."""
     try:
         return task.turns(cut)
     except TaskError as error:
         problems.append(f"{name}: {error}")
-        return None
+        return []
 
 
 def _refuse(problems: Sequence[str]) -> None:
@@ -88,14 +77,7 @@ def _refuse(problems: Sequence[str]) -> None:
         raise TaskError(listing(f"{len(problems)} recording(s) cannot be used for task 'sd'.", problems))
 
 
-def load(
-    task: Task,
-    manifests: Manifests,
-    encoder: Encoder,
-    recipe: EvaluationRecipe,  # noqa: ARG001
-    work: Path | None = None,  # noqa: ARG001
-    measure: bool = True,  # noqa: ARG001
-) -> MixtureFold:
+def load(task: SpeakerDiarization, manifests: Manifests, encoder: Encoder, *_: object) -> list[MixtureFold]:
     """Cut the recordings of the three splits into chunks.
 
     A last chunk too short for the encoder is left out and counted; in the output it is silence.
@@ -104,7 +86,6 @@ def load(
         CorpusError: a manifest is missing or damaged.
         TaskError: recordings without exactly two speakers, or shorter than one frame; all are listed.
     """
-    assert isinstance(task, SpeakerDiarization)
     splits: dict[str, Split] = {}
     labels: dict[str, list[Tensor]] = {}
     problems: list[str] = []
@@ -114,7 +95,7 @@ def load(
         first_clip, labels[name], short = [0], [], 0
         for cut in cuts:
             turns = _turns(task, name, cut, problems)
-            if turns is None:
+            if not turns:
                 continue
             for start, end in chunk_bounds(num_samples_16k(cut)):
                 if (end - start) * FRAME_SHIFT < encoder.min_samples:
@@ -128,40 +109,29 @@ def load(
         dropped = {SHORT_CHUNK: short} if short else {}
         splits[name] = Split(name, cuts, (), tuple(clips), tuple(first_clip), dropped, manifest_hash(cuts))
     _refuse(problems)
-    return MixtureFold(None, task.label_set(()), splits, labels)
+    return [MixtureFold(None, task.label_set(()), splits, labels)]
 
 
-def requests(task: Task, recipe: EvaluationRecipe, fold: Fold, max_batch_samples: int) -> list[Request]:  # noqa: ARG001
+def requests(_: SpeakerDiarization, recipe: EvaluationRecipe, fold: MixtureFold, max_batch_samples: int) -> list[Request]:
     """Chunks of train in random order, those of dev at each evaluation, those of test once a seed."""
-    assert isinstance(fold, MixtureFold)
     train, dev, test = (fold.splits[name].clips for name in SPLITS)
-    rows = training_rows(recipe, lambda generator: _training_batches(fold, recipe, generator))
     scored = [batch for batch, _ in _dev_batches(fold)]
-    tested = list(clip_batches(test, max_batch_samples))
+    tested = list(length_batches([clip.num_samples for clip in test], max_batch_samples))
     return [
-        Request(train, rows, kept=True),
+        Request(train, training_rows(recipe, lambda generator: shuffled(len(train), recipe.batch_size, generator)), kept=True),
         Request(dev, scored * evaluations(recipe), kept=True),
         Request(test, tested * len(recipe.seeds), kept=False),
     ]
-
-
-def _training_batches(fold: MixtureFold, recipe: EvaluationRecipe, generator: Generator) -> Iterator[Batch]:
-    labels = fold.chunk_labels["train"]
-    for rows in shuffled(len(labels), recipe.batch_size, generator):
-        yield rows, [labels[row] for row in rows]
 
 
 def _dev_batches(fold: MixtureFold) -> list[Batch]:
     return scoring_batches(fold.splits["dev"], list(enumerate(fold.chunk_labels["dev"])), frame_level=True)
 
 
-def run(task: Task, recipe: EvaluationRecipe, encoder: FrozenEncoder, fold: Fold, folder: Path) -> Run:
+def run(task: SpeakerDiarization, recipe: EvaluationRecipe, encoder: FrozenEncoder, folds: Sequence[MixtureFold], folder: Path) -> Run:
     """Train, choose and score the heads of all seeds and learning rates."""
-    assert isinstance(task, SpeakerDiarization)
-    assert isinstance(fold, MixtureFold)
-    started = time.monotonic()
-    training = DiarizationTraining(task, recipe, encoder, fold)
-    return train_and_test(training, task, recipe, encoder, fold, folder, started)
+    (fold,) = folds
+    return train_alone(lambda: DiarizationTraining(task, recipe, encoder, fold), task, recipe, encoder, fold, folder)
 
 
 class LabelledFrames:
@@ -192,9 +162,11 @@ class DiarizationTraining(HeadTraining):
 
     def batches(self, generator: Generator) -> Iterator[Batch]:
         """Chunks, every one once an epoch."""
-        return _training_batches(self.fold, self.recipe, generator)
+        labels = self.fold.chunk_labels["train"]
+        for rows in shuffled(len(labels), self.recipe.batch_size, generator):
+            yield rows, [labels[row] for row in rows]
 
-    def score(self, bank: SeparateProbes, probes: Sequence[int]) -> list[dict[str, float]]:
+    def score(self, bank: SeparateProbes, probes: Sequence[int], _: int) -> list[dict[str, float]]:
         """Frame accuracy on dev."""
         return bank.scores(self.dev, _dev_batches(self.fold), probes)  # type: ignore[arg-type]
 
@@ -203,7 +175,7 @@ class DiarizationTraining(HeadTraining):
         """The lowest diarization error rate of the ten settings on test, and all ten."""
         split, probe = self.fold.splits["test"], bank.probes[chosen].eval()
         parts: dict[int, NDArray[Any]] = {}
-        for rows in batches_of(self.tested.frames):
+        for rows in self.tested.frames.batches():
             logits, lengths = probe(*self.tested[rows])
             for row, outputs, length in zip(rows, torch.sigmoid(logits).cpu().numpy(), lengths.tolist(), strict=True):
                 parts[row] = outputs[:length]

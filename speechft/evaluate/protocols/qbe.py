@@ -1,4 +1,4 @@
-"""Evaluation of QbE: every hidden state searches the documents for the queries; dev chooses the state, test is scored with it.
+"""Protocol of QbE: every hidden state searches the documents for the queries; dev chooses the state, test is scored with it.
 
 SUPERB recipe, as in s3prl 0.4.18. All hidden states come from the same pass of the encoder.
 """
@@ -17,26 +17,30 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from speechft.conventions import Manifests
 from speechft.corpora import load_split, num_samples_16k
-from speechft.corpora.trials import Trial as Listed
 from speechft.encoders import Encoder
 from speechft.errors import TaskError
 from speechft.evaluate.data.clips import Clip
 from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder
 from speechft.evaluate.data.folds import Fold
-from speechft.evaluate.data.splits import Split, manifest_hash, need_splits
-from speechft.evaluate.probes.heads import Manifests, Request, batches_of, clip_batches
+from speechft.evaluate.data.kept import read_tensor, write_tensor
+from speechft.evaluate.data.sampling import length_batches
+from speechft.evaluate.data.splits import Split, manifest_hash, need_splits, refuse_short
+from speechft.evaluate.probes.batches import Request
 from speechft.evaluate.probes.outcome import Run
 from speechft.evaluate.protocols.detection import maximum_term_weighted_value, term_weighted_value
 from speechft.evaluate.protocols.dtw import MIN_QUERY_FRAMES, FrameStatistics, raw_scores, z_scores
-from speechft.evaluate.protocols.score_blocks import ScoreBlocks
+from speechft.files.hashes import sha256_json
 from speechft.recipes.cell import Selected, Trial
 from speechft.recipes.evaluation import EvaluationRecipe
-from speechft.tasks.base import Task, listing
+from speechft.tasks.base import listing
 from speechft.tasks.qbe import DOCUMENT, QUERY, QueryByExample
 
+SCORES_VERSION = 1
+"""Raise it when the same arguments give other scores: it is part of the name of kept scores."""
 YES = 2.0
-"""A document is given out as a hit when its score is more standard deviations than this above the mean of its query."""
+"""A document is a hit if its score is more than this many standard deviations above the mean of its query."""
 SHORT_QUERY = f"query of less than {MIN_QUERY_FRAMES} frames (score 0)"
 NO_OCCURRENCE = "query without a relevant document (not in the value)"
 
@@ -58,14 +62,7 @@ class SearchFold(Fold):
     searches: Mapping[str, Search]
 
 
-def load(
-    task: Task,
-    manifests: Manifests,
-    encoder: Encoder,
-    recipe: EvaluationRecipe,  # noqa: ARG001
-    work: Path | None = None,  # noqa: ARG001
-    measure: bool = True,  # noqa: ARG001
-) -> SearchFold:
+def load(task: QueryByExample, manifests: Manifests, encoder: Encoder, *_: object) -> list[SearchFold]:
     """Read dev and test. A split without documents of its own searches those of the other one.
 
     Raises:
@@ -73,31 +70,40 @@ def load(
         TaskError: cuts that are neither query nor document, no queries or documents, relevant documents that are not searched, no query
             with an occurrence, recordings shorter than one frame; all are listed.
     """
-    assert isinstance(task, QueryByExample)
     cuts = {name: tuple(load_split(manifests, name)) for name in ("dev", "test")}
-    _check_lengths(cuts, encoder)
+    lengths = [(f"{name}: {cut.id}", num_samples_16k(cut)) for name, members in cuts.items() for cut in members]
+    refuse_short(lengths, encoder, "The dev and test splits", "Leave them out of the corpus")
     sides = _sides(task, cuts)
-    pool = _ClipPool()
+    # A recording that comes in two splits is encoded once.
+    rows: dict[tuple[str, str, float, int], int] = {}
+    clips: list[Clip] = []
+
+    def row_of(cut: Any) -> int:
+        key = (cut.id, str(cut.recording.sources[0].source), float(cut.start), int(cut.num_samples))
+        if key not in rows:
+            rows[key] = len(clips)
+            clips.append(Clip(cut, 0, num_samples_16k(cut)))
+        return rows[key]
+
     searches: dict[str, Search] = {}
     splits = {"train": Split("train", (), (), (), (0,), {}, "")}
     for name, (queries, documents, relevant) in sides.items():
-        searches[name] = Search([pool.row(query) for query in queries], [pool.row(document) for document in documents], relevant)
+        searches[name] = Search([row_of(query) for query in queries], [row_of(document) for document in documents], relevant)
         short = sum(encoder.frame_count(num_samples_16k(query)) < MIN_QUERY_FRAMES for query in queries)
         absent = int((~searches[name].relevant.any(axis=1)).sum())
         dropped = {reason: count for reason, count in ((SHORT_QUERY, short), (NO_OCCURRENCE, absent)) if count}
         members = cuts[name]
-        own = tuple(pool.clips[pool.row(cut)] for cut in members)
+        own = tuple(clips[row_of(cut)] for cut in members)
         splits[name] = Split(name, members, (), own, tuple(range(len(own) + 1)), dropped, manifest_hash(members))
-    return SearchFold(None, task.label_set(()), splits, tuple(pool.clips), searches)
+    return [SearchFold(None, task.label_set(()), splits, tuple(clips), searches)]
 
 
-def check(task: Task, cuts: Mapping[str, Sequence[Any]], trials: Sequence[Listed]) -> None:  # noqa: ARG001
+def check(task: QueryByExample, cuts: Mapping[str, Sequence[Any]], *_: object) -> None:
     """Refuse a corpus without dev or test, queries, documents, or documents that are relevant.
 
     Raises:
         CorpusError, TaskError: as `load`, for what lists tell.
     """
-    assert isinstance(task, QueryByExample)
     need_splits(cuts, ("dev", "test"))
     _sides(task, {name: cuts[name] for name in ("dev", "test")})
 
@@ -119,33 +125,6 @@ def _sides(task: QueryByExample, cuts: Mapping[str, Sequence[Any]]) -> dict[str,
         queries, documents = found[name][QUERY], found[name][DOCUMENT] or found[other][DOCUMENT]
         sides[name] = queries, documents, _relevance(task, name, queries, documents)
     return sides
-
-
-class _ClipPool:
-    """The different recordings of all splits; one that comes in two splits is encoded once."""
-
-    def __init__(self) -> None:
-        self.clips: list[Clip] = []
-        self._rows: dict[tuple[str, str, float, int], int] = {}
-
-    def row(self, cut: Any) -> int:
-        key = (cut.id, str(cut.recording.sources[0].source), float(cut.start), int(cut.num_samples))
-        if key not in self._rows:
-            self._rows[key] = len(self.clips)
-            self.clips.append(Clip(cut, 0, num_samples_16k(cut)))
-        return self._rows[key]
-
-
-def _check_lengths(cuts: Mapping[str, Sequence[Any]], encoder: Encoder) -> None:
-    short = [
-        f"{name}: {cut.id}: {num_samples_16k(cut)} samples at 16 kHz"
-        for name, members in cuts.items()
-        for cut in members
-        if num_samples_16k(cut) < encoder.min_samples
-    ]
-    if short:
-        heading = f"{len(short)} recording(s) are shorter than one frame ({encoder.min_samples} samples)."
-        raise TaskError(listing(heading + " Leave them out of the corpus, for all models.", short))
 
 
 def _relevance(task: QueryByExample, name: str, queries: Sequence[Any], documents: Sequence[Any]) -> NDArray[np.bool_]:
@@ -171,10 +150,9 @@ def _relevance(task: QueryByExample, name: str, queries: Sequence[Any], document
     return relevant
 
 
-def requests(task: Task, recipe: EvaluationRecipe, fold: Fold, max_batch_samples: int) -> list[Request]:  # noqa: ARG001
+def requests(_: QueryByExample, recipe: EvaluationRecipe, fold: SearchFold, max_batch_samples: int) -> list[Request]:  # noqa: ARG001
     """Everything for the statistics of frames, then queries and documents of dev and of test."""
-    assert isinstance(fold, SearchFold)
-    batches = list(clip_batches(fold.clips, max_batch_samples))
+    batches = list(length_batches([clip.num_samples for clip in fold.clips], max_batch_samples))
     rows = list(batches)
     for search in fold.searches.values():
         for wanted in (search.queries, search.documents):
@@ -182,14 +160,13 @@ def requests(task: Task, recipe: EvaluationRecipe, fold: Fold, max_batch_samples
     return [Request(fold.clips, rows, kept=True)]
 
 
-def run(task: Task, recipe: EvaluationRecipe, encoder: FrozenEncoder, fold: Fold, folder: Path) -> Run:
+def run(task: QueryByExample, recipe: EvaluationRecipe, encoder: FrozenEncoder, folds: Sequence[SearchFold], folder: Path) -> Run:
     """Search with every hidden state on dev and with the best one on test.
 
     Features are kept in memory as far as `recipe.cache_gb` goes; past it, recordings are encoded once for the statistics of frames, once
-    for dev and once for test. Scores are kept in `folder` as documents are done, and a search that was killed goes on after them.
+    for dev and once for test. Scores are kept in `folder` as documents are done, and a search that was killed resumes after them.
     """
-    assert isinstance(task, QueryByExample)
-    assert isinstance(fold, SearchFold)
+    (fold,) = folds
     started = time.monotonic()
     features = FrameFeatures(encoder, fold.clips)
     features.keep(recipe.cache_gb * 1e9, "queries and documents")
@@ -214,7 +191,7 @@ def _frame_statistics(features: FrameFeatures, searches: Mapping[str, Search]) -
     """Mean and deviation over the frames of the queries and documents of each split."""
     statistics = {name: FrameStatistics() for name in searches}
     members = {name: {*search.queries, *search.documents} for name, search in searches.items()}
-    for rows in batches_of(features):
+    for rows in features.batches():
         for row, frames in _by_row(features, rows):
             for name, found in statistics.items():
                 if row in members[name]:
@@ -243,16 +220,17 @@ class Searching:
         """Scores (queries, documents) of a split, normalised for each query, by hidden state."""
         search = searches[name]
         column_of = {row: column for column, row in enumerate(search.documents)}
-        scores = torch.zeros(len(layers), len(search.queries), len(search.documents), dtype=torch.float64)
-        blocks = ScoreBlocks(self.folder, [name, self.task.distance, list(layers), search.queries])
+        shape = (len(layers), len(search.queries))
+        scores = torch.zeros(*shape, len(search.documents), dtype=torch.float64)
         spoken: list[Tensor] = []
         with tqdm(total=len(search.documents), desc=f"search in {name}", unit="document", disable=None) as progress:
-            for rows in _subset(batches_of(self.features), set(search.documents)):
-                found = blocks.read(rows, (len(layers), len(search.queries), len(rows)))
-                if found is None:
+            for rows in _subset(self.features.batches(), set(search.documents)):
+                path = self._block(name, layers, search.queries, rows)
+                found = read_tensor(path, "scores")
+                if found is None or tuple(found.shape) != (*shape, len(rows)):
                     spoken = spoken or self._queries(search, name)
                     found = self._raw_scores(spoken, rows, name, layers)
-                    blocks.write(rows, found)
+                    write_tensor(path, "scores", found)
                 else:
                     self.features.count(rows)
                 scores[..., [column_of[row] for row in rows]] = found
@@ -261,10 +239,15 @@ class Searching:
             self.features.count(search.queries)
         return [z_scores(found).numpy() for found in scores]
 
+    def _block(self, name: str, layers: Sequence[int], queries: Sequence[int], rows: Sequence[int]) -> Path:
+        """The file of the scores of some documents, in the folder of the encoder's features."""
+        parts = [SCORES_VERSION, torch.__version__, [name, self.task.distance, list(layers), list(queries)], list(rows)]
+        return self.folder / f"scores-{sha256_json(parts)[:24]}.safetensors"
+
     def _queries(self, search: Search, name: str) -> list[Tensor]:
         """Normalised hidden states (num_states, N, D) of each query."""
         found: dict[int, Tensor] = {}
-        for rows in _subset(batches_of(self.features), set(search.queries)):
+        for rows in _subset(self.features.batches(), set(search.queries)):
             found.update((row, self._normalized(name, frames)) for row, frames in _by_row(self.features, rows))
         return [found[row] for row in search.queries]
 

@@ -1,12 +1,11 @@
-"""Evaluation of ASV: heads are trained to tell speakers apart and chosen by the equal error rate of trials.
+"""Protocol of ASV: heads are trained to tell speakers apart and chosen by the equal error rate of trials.
 
-SUPERB recipe, as in s3prl 0.4.18. VoxCeleb1 has no trials of dev: then, as there, step and learning rate with the lowest rate on test
-are reported, and the cell says so. A corpus with trials of dev is treated as all other tasks.
+SUPERB recipe, as in s3prl 0.4.18. VoxCeleb1 has no trials of dev: then, as there, test selects step and learning rate, and the cell says
+so. With trials of dev, dev selects.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,35 +16,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from speechft.conventions import SAMPLE_RATE, SPLITS, Manifests
 from speechft.corpora import load_split, split_names
 from speechft.corpora.trials import Trial, read_trials, trials_by_split, trials_path
 from speechft.corpora.unchanged import check_content
 from speechft.encoders import Encoder
 from speechft.errors import CorpusError, TaskError
-from speechft.evaluate.data.clips import SAMPLE_RATE, CropTable, crop_generator
+from speechft.evaluate.data.clips import CropTable, crop_generator
 from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder
 from speechft.evaluate.data.folds import Fold
-from speechft.evaluate.data.sampling import shuffled
+from speechft.evaluate.data.sampling import length_batches, shuffled
 from speechft.evaluate.data.silence import Silence
-from speechft.evaluate.data.splits import SPLITS, Split, check_targets, manifest_hash, need_splits, split_titles
+from speechft.evaluate.data.splits import Split, check_targets, manifest_hash, need_splits, refuse_short, split_titles
 from speechft.evaluate.probes.bank import Batch
-from speechft.evaluate.probes.heads import (
-    HeadTraining,
-    Manifests,
-    Request,
-    batches_of,
-    clip_batches,
-    evaluations,
-    train_and_test,
-    training_rows,
-)
+from speechft.evaluate.probes.batches import Request, evaluations, training_rows
 from speechft.evaluate.probes.outcome import Run
 from speechft.evaluate.probes.separate import SeparateProbes
+from speechft.evaluate.probes.training import HeadTraining, train_alone
 from speechft.evaluate.protocols.detection import equal_error_rate
 from speechft.files.hashes import sha256_json
 from speechft.recipes.evaluation import EvaluationRecipe
 from speechft.tasks.asv import SpeakerVerification
-from speechft.tasks.base import Task, listing
 from speechft.tasks.xvector import XVectorHead
 
 UNUSED = "in no trial"
@@ -73,13 +64,8 @@ class TrialFold(Fold):
 
 
 def load(
-    task: Task,
-    manifests: Manifests,
-    encoder: Encoder,
-    recipe: EvaluationRecipe,  # noqa: ARG001
-    work: Path | None = None,
-    measure: bool = True,
-) -> TrialFold:
+    task: SpeakerVerification, manifests: Manifests, encoder: Encoder, _: object = None, work: Path | None = None, measure: bool = True
+) -> list[TrialFold]:
     """Read train and the trials, and measure all recordings without silence, unless `work` has their lengths.
 
     Without `measure` no recording is read; lengths that are not known are those of the manifest. Training utterances that are not longer
@@ -89,7 +75,6 @@ def load(
         CorpusError: a manifest is missing or damaged, a trial names an unknown recording; all are listed.
         TaskError: no trials of both kinds on test, speakers missing, recordings in trials that are silent; all are listed.
     """
-    assert isinstance(task, SpeakerVerification)
     names = [name for name in SPLITS if name != "dev" or "dev" in split_names(manifests)]
     cuts = {name: tuple(load_split(manifests, name)) for name in names}
     path = trials_path(manifests)
@@ -102,10 +87,10 @@ def load(
         splits[name] = _trial_split(name, cuts.get(name, ()), trials[name], encoder, silence)
     labels = task.label_set(splits["train"].cuts)
     targets = task.targets(splits["train"].cuts, labels, "The train split")
-    return TrialFold(None, labels, splits, targets, trials, silence.measured)
+    return [TrialFold(None, labels, splits, targets, trials, silence.measured)]
 
 
-def check(task: Task, cuts: Mapping[str, Sequence[Any]], trials: Sequence[Trial]) -> None:
+def check(task: SpeakerVerification, cuts: Mapping[str, Sequence[Any]], trials: Sequence[Trial]) -> None:
     """Refuse a corpus without train or test, trials of both kinds on test, or speakers of train.
 
     Raises:
@@ -148,83 +133,62 @@ def _trial_split(name: str, cuts: Sequence[Any], trials: Sequence[Trial], encode
     named = {recording for trial in trials for recording in (trial.enrolment, trial.test)}
     used = tuple(cut for cut in cuts if cut.id in named)
     clips = silence.clips(used, manifest_hash(used), name)
-    short = [f"{clip.cut.id}: {clip.num_samples} samples at 16 kHz" for clip in clips if clip.num_samples < encoder.min_samples]
-    if short:
-        heading = f"The {name} split: without silence {len(short)} recording(s) are shorter than one frame ({encoder.min_samples} samples)."
-        raise TaskError(listing(heading + " Leave their trials out, for all models.", short))
+    lengths = ((clip.cut.id, clip.num_samples) for clip in clips)
+    refuse_short(lengths, encoder, f"The {name} split, without silence", "Leave their trials out")
     dropped = {UNUSED: len(cuts) - len(used)} if len(cuts) > len(used) else {}
     pairs = [[trial.same, trial.enrolment, trial.test] for trial in trials]
     sha256 = sha256_json([manifest_hash(cuts), pairs]) if cuts else ""
     return Split(name, used, (), clips, tuple(range(len(used) + 1)), dropped, sha256)
 
 
-def requests(task: Task, recipe: EvaluationRecipe, fold: Fold, max_batch_samples: int) -> list[Request]:
+def requests(task: SpeakerVerification, recipe: EvaluationRecipe, fold: TrialFold, max_batch_samples: int) -> list[Request]:
     """A new crop of each training utterance in every epoch, the split that selects at each evaluation, test once a seed."""
-    assert isinstance(task, SpeakerVerification)
-    assert isinstance(fold, TrialFold)
-    training = TrainingCrops(task, recipe, fold)
+    crops = training_crops(task, fold)
+    order = training_rows(recipe, lambda generator: shuffled(len(fold.speakers), recipe.batch_size, generator))
+    batches = {
+        name: list(length_batches([clip.num_samples for clip in fold.splits[name].clips], max_batch_samples)) for name in ("dev", "test")
+    }
+    selecting, tested = fold.selected_on, len(recipe.seeds)
     # Where a crop begins does not matter here, and is not drawn.
-    visited = training_rows(recipe, lambda generator: (([training.crops.row(u) for u in drawn], ()) for drawn in training.order(generator)))
-    batches = {name: list(clip_batches(fold.splits[name].clips, max_batch_samples)) for name in ("dev", "test")}
-    selecting = fold.selected_on
-    found = [
-        Request(training.crops, visited, kept=True),
-        Request(fold.splits[selecting].clips, batches[selecting] * evaluations(recipe), kept=True),
-    ]
+    training = Request(crops, ([crops.row(utterance) for utterance in utterances] for utterances in order), kept=True)
     # Where test selects, its features are those that are scored in the end.
-    if selecting == "test":
-        return [found[0], Request(found[1].clips, batches["test"] * (evaluations(recipe) + len(recipe.seeds)), kept=True)]
-    return [*found, Request(fold.splits["test"].clips, batches["test"] * len(recipe.seeds), kept=False)]
+    times = evaluations(recipe) + (tested if selecting == "test" else 0)
+    found = [training, Request(fold.splits[selecting].clips, batches[selecting] * times, kept=True)]
+    return found if selecting == "test" else [*found, Request(fold.splits["test"].clips, batches["test"] * tested, kept=False)]
 
 
-def run(task: Task, recipe: EvaluationRecipe, encoder: FrozenEncoder, fold: Fold, folder: Path) -> Run:
+def training_crops(task: SpeakerVerification, fold: TrialFold) -> CropTable:
+    """Training utterances, of each long one a new crop of 8 s in every epoch."""
+    clips = fold.splits["train"].clips
+    return CropTable(clips, [round(task.train_crop_seconds * SAMPLE_RATE)] * len(clips))
+
+
+def run(task: SpeakerVerification, recipe: EvaluationRecipe, encoder: FrozenEncoder, folds: Sequence[TrialFold], folder: Path) -> Run:
     """Train, choose and score the heads of all seeds and learning rates."""
-    assert isinstance(task, SpeakerVerification)
-    assert isinstance(fold, TrialFold)
-    started = time.monotonic()
-    training = VerificationTraining(task, recipe, encoder, fold)
-    return train_and_test(training, task, recipe, encoder, fold, folder, started)
-
-
-class TrainingCrops:
-    """Utterances in random order, of each a new crop of 8 s in every epoch."""
-
-    def __init__(self, task: SpeakerVerification, recipe: EvaluationRecipe, fold: TrialFold) -> None:
-        self.batch_size = recipe.batch_size
-        clips = fold.splits["train"].clips
-        self.crops = CropTable(clips, [round(task.train_crop_seconds * SAMPLE_RATE)] * len(clips))
-        self.speakers = fold.speakers
-
-    def order(self, generator: Generator) -> Iterator[list[int]]:
-        """The utterances of each batch."""
-        return shuffled(len(self.speakers), self.batch_size, generator)
-
-    def batches(self, generator: Generator) -> Iterator[Batch]:
-        """Rows of crops and their speakers."""
-        crops = crop_generator(generator)
-        for utterances in self.order(generator):
-            rows = [self.crops.draw(utterance, crops) for utterance in utterances]
-            yield rows, [self.speakers[utterance] for utterance in utterances]
+    (fold,) = folds
+    return train_alone(lambda: VerificationTraining(task, recipe, encoder, fold), task, recipe, encoder, fold, folder)
 
 
 class VerificationTraining(HeadTraining):
     """Random crops of utterances; the equal error rate of trials."""
 
     def __init__(self, task: SpeakerVerification, recipe: EvaluationRecipe, encoder: FrozenEncoder, fold: TrialFold) -> None:
-        self.fold = fold
+        self.recipe, self.fold = recipe, fold
         self.metric = task.metrics[0]
         self.selected_on = fold.selected_on
-        self.training = TrainingCrops(task, recipe, fold)
-        self.features = FrameFeatures(encoder, self.training.crops)
+        self.crops = training_crops(task, fold)
+        self.features = FrameFeatures(encoder, self.crops)
         self.scored = {name: FrameFeatures(encoder, fold.splits[name].clips) for name in ("dev", "test")}
         budget = self.features.keep(recipe.cache_gb * 1e9, "train")
         self.scored[self.selected_on].keep(budget, self.selected_on)
 
     def batches(self, generator: Generator) -> Iterator[Batch]:
         """Crops and speakers; every utterance once an epoch."""
-        return self.training.batches(generator)
+        crops, speakers = crop_generator(generator), self.fold.speakers
+        for utterances in shuffled(len(speakers), self.recipe.batch_size, generator):
+            yield [self.crops.draw(utterance, crops) for utterance in utterances], [speakers[utterance] for utterance in utterances]
 
-    def score(self, bank: SeparateProbes, probes: Sequence[int]) -> list[dict[str, float]]:
+    def score(self, bank: SeparateProbes, probes: Sequence[int], _: int) -> list[dict[str, float]]:
         """Equal error rate on the split that selects."""
         return self._rates(bank, probes, self.selected_on)
 
@@ -236,7 +200,7 @@ class VerificationTraining(HeadTraining):
     def _rates(self, bank: SeparateProbes, probes: Sequence[int], name: str) -> list[dict[str, float]]:
         features, clips = self.scored[name], self.fold.splits[name].clips
         found: list[dict[str, Tensor]] = [{} for _ in probes]
-        for rows in batches_of(features):
+        for rows in features.batches():
             hidden_states, lengths = features[rows]
             for embeddings, index in zip(found, probes, strict=True):
                 probe = bank.probes[index].eval()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from speechft.errors import CorpusError, nearest
+from speechft.errors import CorpusError, unknown_name
 from speechft.files.atomic import atomic_directory
 from speechft.rehearsal.stand_ins import (
     aishell,
@@ -24,16 +24,14 @@ from speechft.rehearsal.stand_ins import (
     timit,
     voxceleb1,
 )
-from speechft.rehearsal.stand_ins.layout import Layout
-from speechft.rehearsal.stand_ins.sizes import SIZES
-from speechft.rehearsal.stand_ins.speech import MiniSpeech
+from speechft.rehearsal.stand_ins.base import SIZES, Layout, MiniSpeech
 
 __all__ = ["BUILDERS", "SIZES", "build_stand_in"]
 
 Names = Mapping[str, str | tuple[str, ...]]
 """Keys of a recipe, with names of files within the stand-in."""
 
-BUILDERS: Mapping[str, Callable[[Layout, MiniSpeech], Names]] = {
+BUILDERS: Mapping[str, Callable[[Layout], Names | None]] = {
     "librispeech": librispeech.build,
     "voxceleb1": voxceleb1.build,
     "speech_commands": speech_commands.build,
@@ -67,8 +65,8 @@ def build_stand_in(kind: str, folder: Path, speech: Path) -> dict[str, Path | tu
         CorpusError: there is no such kind, or no such speech.
     """
     if kind not in BUILDERS:
-        raise CorpusError(f"There is no stand-in of {kind!r}.{nearest(kind, BUILDERS)} Kinds: {', '.join(BUILDERS)}.")
+        raise CorpusError(unknown_name("stand-in of", kind, BUILDERS))
     source = MiniSpeech(speech)
     with atomic_directory(folder, "rehearsal") as directory:
-        names = BUILDERS[kind](Layout(directory), source)
+        names = BUILDERS[kind](Layout(directory, source)) or {}
     return {key: folder / value if isinstance(value, str) else tuple(folder / name for name in value) for key, value in names.items()}

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from speechft.corpora.readers.aishell import TRANSCRIPTS
-from speechft.rehearsal.stand_ins.layout import Layout
-from speechft.rehearsal.stand_ins.sizes import SIZES
-from speechft.rehearsal.stand_ins.speech import MiniSpeech
+from speechft.rehearsal.stand_ins.base import SIZES, Layout
 
 RATE_3 = 44_100
 # Words by their place in a sentence: characters, and their reading as AISHELL-3 writes it.
@@ -21,41 +19,35 @@ _SPEAKERS_1 = {"train": ("S0002", "S0003", "S0004", "S0005"), "dev": ("S0724", "
 _SPEAKERS_3 = {"train": ("SSB0005", "SSB0011", "SSB0016"), "test": ("SSB0009", "SSB0033")}
 
 
-def build_aishell1(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
+def build_aishell1(layout: Layout) -> None:
     """Transcribed recordings, and one of each speaker of train without a transcript."""
     lines: list[str] = []
     number = 0
     for split, speakers in _SPEAKERS_1.items():
         spoken = SIZES["aishell1"][split]
         silent = len(speakers) if split == "train" else 0
-        for place, recording in enumerate(speech.take(spoken + silent, ["sentence"], split)):
+        for place, recording in enumerate(layout.speech.take(spoken + silent, ["sentence"], split)):
             speaker = speakers[place % len(speakers)]
             name = f"BAC009{speaker}W{122 + place:04}"
-            layout.audio(f"wav/{split}/{speaker}/{name}.wav", speech.samples(recording))
+            layout.say(f"wav/{split}/{speaker}/{name}.wav", recording)
             if place < spoken:
                 words = [characters for characters, _ in _sentence(number)]
                 lines.append(f"{name} {' '.join(words + [_ABBREVIATION] * (place % 4 == 3))}")
                 number += 1
     layout.text(f"transcript/{TRANSCRIPTS}", *lines)
-    return {}
 
 
-def build_aishell3(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
+def build_aishell3(layout: Layout) -> None:
     """Recordings of train and test, which are all listed with their characters and readings."""
-    speakers: list[str] = []
     for part, of_part in _SPEAKERS_3.items():
         lines = []
-        for place, recording in enumerate(speech.take(SIZES["aishell3"][part], ["sentence"], part)):
+        for place, recording in enumerate(layout.speech.take(SIZES["aishell3"][part], ["sentence"], part)):
             speaker = of_part[place % len(of_part)]
             name = f"{speaker}{place + 1:04}.wav"
-            layout.audio(f"{part}/wav/{speaker}/{name}", speech.samples(recording, RATE_3), RATE_3)
+            layout.say(f"{part}/wav/{speaker}/{name}", recording, RATE_3)
             pairs = [pair for word in _sentence(place) for pair in zip(word[0], word[1].split(), strict=True)]
             lines.append(f"{name}\t{' '.join(' '.join(pair) for pair in pairs)}")
         layout.text(f"{part}/content.txt", *lines)
-        speakers += [f"{speaker}\tB\tfemale\tnorth" for speaker in of_part]
-    layout.text("spk-info.txt", "# speaker\tage group\tgender\taccent", *speakers)
-    layout.text("README.txt", "A stand-in of synthetic speech in the layout of AISHELL-3.")
-    return {}
 
 
 def _sentence(number: int) -> list[tuple[str, str]]:

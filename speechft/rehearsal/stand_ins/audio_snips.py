@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from speechft.corpora.readers.audio_snips import FOLDERS, LABELS, SPEAKERS
-from speechft.rehearsal.stand_ins.layout import Layout
-from speechft.rehearsal.stand_ins.sizes import SIZES
-from speechft.rehearsal.stand_ins.speech import MiniSpeech, spread
+from speechft.rehearsal.stand_ins.base import SIZES, Layout, spread
 
 # Slots of the mini speech -> slots of SNIPS.
 _SLOTS = {
@@ -21,10 +19,10 @@ _ENDING = ("&", "more", "?")
 _INTENTS = ("AddToPlaylist", "BookRestaurant", "GetWeather", "PlayMusic", "RateBook", "SearchCreativeWork", "SearchScreeningEvent")
 
 
-def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
+def build(layout: Layout) -> None:
     """Texts differ between the voices, each of which is one voice of the speech or several."""
     lines: list[str] = []
-    rows = speech.table("slots.csv")
+    rows = layout.speech.table("slots.csv")
     for split, folder in FOLDERS.items():
         # A voice of another split is in the folder, too, and is not read.
         stranger = SPEAKERS["test" if split != "test" else "train"][0]
@@ -34,7 +32,7 @@ def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
             voice = stranger if place + 1 == len(found) else voices[place % len(voices)]
             name = f"{voice}-snips-{folder}-{place}"
             audio = f"{folder}/{name}.wav"
-            layout.audio(audio, speech.samples(speech.of_path[row["path"]]))
+            layout.say(audio, layout.speech.of_path[row["path"]])
             words, slots = row["text"].lower().split(), row["label"].split()
             if place == 0:
                 words, slots = [*words, *_ENDING], [*slots, *("O" for _ in _ENDING)]
@@ -43,7 +41,6 @@ def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
         layout.resource_fork(f"{folder}/{voices[0]}-snips-{folder}-0.wav")
     layout.text(LABELS, *lines)
     layout.text("slots.txt", "O", *sorted(set(_SLOTS.values())))
-    return {}
 
 
 def _line(name: str, words: list[str], slots: list[str], intent: str) -> str:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from speechft.conventions import SAMPLE_RATE
 from speechft.corpora.readers.crema_d import CLASSES, WITHOUT_SOUND
-from speechft.rehearsal.stand_ins.layout import Layout
-from speechft.rehearsal.stand_ins.sizes import SIZES
-from speechft.rehearsal.stand_ins.speech import RATE, MiniSpeech
+from speechft.rehearsal.stand_ins.base import SIZES, Layout
 
 ACTORS = range(1001, 1092)
 SHORT_NAME = "1040_ITH_SAD_X"
@@ -18,13 +17,13 @@ _SENTENCES = ("DFA", "IEO", "IOM", "ITH", "ITS", "IWL", "IWW", "MTI", "TAI", "TI
 _LEVELS = {"NEU": "XX"}
 
 
-def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
+def build(layout: Layout) -> None:
     """All actors in the table; of a few there are recordings, as many women as men."""
     sizes = SIZES["crema_d"]
     sexes = {actor: "Female" if actor % 2 == 0 else "Male" for actor in ACTORS}
     by_sex = {sex: [actor for actor in ACTORS if sexes[actor] == sex] for sex in ("Female", "Male")}
     number = 0
-    recordings = speech.take(
+    recordings = layout.speech.take(
         1 + sum(sizes[f"{split} speakers"] for split in _PLACES) * len(CLASSES) * sizes["per class and speaker"], ["style"]
     )
     for split, places in _PLACES.items():
@@ -33,18 +32,13 @@ def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
             for emotion in CLASSES:
                 for _ in range(sizes["per class and speaker"]):
                     sentence = _SENTENCES[number % len(_SENTENCES)]
-                    layout.audio(
-                        f"AudioWAV/{actor}_{sentence}_{emotion}_{_LEVELS.get(emotion, 'HI')}.wav", speech.samples(recordings[number])
-                    )
+                    name = f"{actor}_{sentence}_{emotion}_{_LEVELS.get(emotion, 'HI')}"
+                    layout.say(f"AudioWAV/{name}.wav", recordings[number])
                     number += 1
-    layout.audio(f"AudioWAV/{SHORT_NAME}.wav", speech.samples(recordings[number]))
-    layout.audio(f"AudioWAV/{WITHOUT_SOUND}.wav", np.zeros(RATE))
+    layout.say(f"AudioWAV/{SHORT_NAME}.wav", recordings[number])
+    layout.audio(f"AudioWAV/{WITHOUT_SOUND}.wav", np.zeros(SAMPLE_RATE))
     layout.text(
         "VideoDemographics.csv",
         '"ActorID","Age","Sex","Race","Ethnicity"',
         *(f'"{actor}","{20 + actor % 50}","{sex}","Not given","Not given"' for actor, sex in sexes.items()),
     )
-    layout.text("SentenceFilenames.csv", '"Stimulus_Number","Filename"')
-    layout.text("README.md", "A stand-in of synthetic speech in the layout of CREMA-D.")
-    layout.text("LICENSE.txt", "See mini/README.md.")
-    return {}

@@ -7,9 +7,7 @@ import io
 import uuid
 
 from speechft.corpora.readers.fluent_speech_commands import COLUMNS, TABLES
-from speechft.rehearsal.stand_ins.layout import Layout, made_up_name
-from speechft.rehearsal.stand_ins.sizes import SIZES
-from speechft.rehearsal.stand_ins.speech import MiniSpeech
+from speechft.rehearsal.stand_ins.base import SIZES, Layout, made_up_name
 
 _ROOMS = ("none", "kitchen", "bedroom", "washroom")
 # The 31 intents of the corpus.
@@ -23,24 +21,19 @@ INTENTS = (
 )
 
 
-def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
+def build(layout: Layout) -> None:
     """Every intent in train; what is said is another command."""
-    speakers: list[str] = []
     for split, table in TABLES.items():
         number = SIZES["fluent_speech_commands"][split]
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["", *COLUMNS])
         # Steps of 7 through the 31 intents meet all of them, and different actions first.
-        for row, recording in enumerate(speech.take(number, ["command"], split)):
+        for row, recording in enumerate(layout.speech.take(number, ["command"], split)):
             speaker = made_up_name(recording.speaker, 16)
-            speakers.append(speaker)
             path = f"wavs/speakers/{speaker}/{uuid.uuid5(uuid.NAMESPACE_URL, recording.path)}.wav"
-            layout.audio(path, speech.samples(recording))
+            layout.say(path, recording)
             writer.writerow([row, path, speaker, f"{recording.text.capitalize()}, please", *INTENTS[7 * row % len(INTENTS)]])
         layout.text(f"data/{table}", *file.getvalue().splitlines())
         layout.resource_fork(f"data/{table}")
-    layout.text("data/speaker_demographics.csv", "speakerId", *dict.fromkeys(speakers))
-    layout.text("readme.md", "A stand-in of synthetic speech in the layout of Fluent Speech Commands.")
     layout.resource_fork(path)
-    return {}

@@ -6,9 +6,7 @@ import json
 from collections.abc import Iterator
 
 from speechft.corpora.readers.iemocap import FOLDER, SESSIONS
-from speechft.rehearsal.stand_ins.layout import Layout
-from speechft.rehearsal.stand_ins.sizes import SIZES
-from speechft.rehearsal.stand_ins.speech import MiniSpeech, Recording, spread
+from speechft.rehearsal.stand_ins.base import SIZES, Layout, MiniSpeech, Recording, spread
 
 # Style of the speech -> labels that take turns.
 _LABELS = {"neutral": ("neu",), "excited": ("hap", "exc"), "calm": ("sad",), "whispered": ("ang",)}
@@ -23,17 +21,17 @@ _ANNOTATORS = (
 _CODES = {"neu": 0, "hap": 1, "ang": 2, "sad": 3}
 
 
-def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
+def build(layout: Layout) -> dict[str, str]:
     """Two speakers a session, four classes each and what is left out; `order` is a folder of lists that are not sorted."""
     entries: dict[str, list[dict[str, str]]] = {}
     for number, session in enumerate(SESSIONS, start=1):
         dialogues: dict[str, list[tuple[str, str, Recording]]] = {}
         for sex in "FM":
-            for place, (label, recording) in enumerate(_turns(speech, number, sex)):
+            for place, (label, recording) in enumerate(_turns(layout.speech, number, sex)):
                 dialogue = (f"Ses{number:02}F_impro01", f"Ses{number:02}M_script01_1")[place % 2]
                 dialogues.setdefault(dialogue, []).append((f"{dialogue}_{sex}{place // 2:03}", label, recording))
         for dialogue, turns in dialogues.items():
-            _write_dialogue(layout, speech, session, dialogue, turns)
+            _write_dialogue(layout, session, dialogue, turns)
         # As in the lists themselves: dialogues in no order that sorting gives.
         entries[session] = [
             {"path": f"{session}/sentences/wav/{dialogue}/{name}.wav", "label": "hap" if label == "exc" else label, "speaker": name[:6]}
@@ -46,7 +44,6 @@ def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
         for name, found in (("test", entries[session]), ("train", rest)):
             content = {"labels": _CODES, "meta_data": found}
             layout.text(f"{FOLDER}/{session}/{name}_meta_data.json", json.dumps(content, indent=1))
-    layout.text("README.txt", "A stand-in of synthetic speech in the layout of IEMOCAP.")
     return {"order": FOLDER}
 
 
@@ -67,7 +64,7 @@ def _turns(speech: MiniSpeech, session: int, sex: str) -> Iterator[tuple[str, Re
         yield _LEFT_OUT[(2 * session + place + (sex == "M")) % len(_LEFT_OUT)], recording
 
 
-def _write_dialogue(layout: Layout, speech: MiniSpeech, session: str, dialogue: str, turns: list[tuple[str, str, Recording]]) -> None:
+def _write_dialogue(layout: Layout, session: str, dialogue: str, turns: list[tuple[str, str, Recording]]) -> None:
     lines = [_HEADER, ""]
     begin = 1.0
     for name, label, recording in turns:
@@ -75,13 +72,8 @@ def _write_dialogue(layout: Layout, speech: MiniSpeech, session: str, dialogue: 
         lines += [f"[{begin:.4f} - {end:.4f}]\t{name}\t{label}\t[2.5000, 2.5000, 2.5000]", *_ANNOTATORS, ""]
         begin = end + 0.5
         audio = f"{session}/sentences/wav/{dialogue}/{name}.wav"
-        layout.audio(audio, speech.samples(recording))
+        layout.say(audio, recording)
         layout.resource_fork(audio)
     labels = f"{session}/dialog/EmoEvaluation/{dialogue}.txt"
     layout.text(labels, *lines)
     layout.resource_fork(labels)
-    layout.text(f"{session}/dialog/EmoEvaluation/Categorical/{dialogue}_e2_cat.txt", *(f"{name} :Neutral; ()" for name, _, _ in turns))
-    layout.text(
-        f"{session}/dialog/transcriptions/{dialogue}.txt",
-        *(f"{name} [001.0000-002.0000]: {recording.text.capitalize()}." for name, _, recording in turns),
-    )

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from speechft.corpora.readers.libri2mix import SPLITS
+from speechft.conventions import SAMPLE_RATE, SPLITS
 from speechft.corpora.rttm import Turn, rttm_line
-from speechft.rehearsal.stand_ins.layout import Layout
-from speechft.rehearsal.stand_ins.sizes import SIZES
-from speechft.rehearsal.stand_ins.speech import RATE, MiniSpeech, Samples
+from speechft.rehearsal.stand_ins.base import SIZES, Layout, MiniSpeech, Samples
 
 _PARTS = {"train": "train-100", "dev": "dev", "test": "test"}
 _NOISE = 10 ** (-50 / 20)
 
 
-def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
+def build(layout: Layout) -> None:
     """Mixtures that the mini speech defines, noise on top; in the first of a split both speakers have the same times.
 
     One of each split has three turns, the others two.
     """
-    voices = list(dict.fromkeys(recording.speaker for recording in speech.recordings))
+    voices = list(dict.fromkeys(recording.speaker for recording in layout.speech.recordings))
     numbers = {voice: str(100 + 7 * place) for place, voice in enumerate(voices)}
-    rows = speech.table("mixtures.csv")
+    rows = layout.speech.table("mixtures.csv")
     for split in SPLITS:
         sources: dict[str, list[dict[str, str]]] = {}
         for row in rows:
@@ -29,16 +27,15 @@ def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
                 sources.setdefault(row["mixture"], []).append(row)
         by_turns = {turns: [parts for parts in sources.values() if len(parts) == turns] for turns in (2, 3)}
         chosen = [*by_turns[2][: SIZES["libri2mix"][split] - 1], by_turns[3][0]]
-        files: dict[str, list[str]] = {name: [] for name in ("wav.scp", "reco2dur", "rttm")}
+        files: dict[str, list[str]] = {name: [] for name in ("wav.scp", "rttm")}
         owners: dict[str, str] = {}
         segments: dict[str, str] = {}
         for place, parts in enumerate(chosen):
             name = "_".join(f"{numbers[part['speaker']]}-{1000 + place}-{number:04}" for number, part in enumerate(parts[:2]))
-            samples, turns = _mix(speech, name, parts, numbers, together=place == 0)
+            samples, turns = _mix(layout.speech, name, parts, numbers, together=place == 0)
             audio = f"Libri2Mix/wav16k/max/{_PARTS[split]}/mix_both/{name}.wav"
             layout.audio(audio, samples)
             files["wav.scp"].append(f"{name} {audio}")
-            files["reco2dur"].append(f"{name} {len(samples) / RATE:.2f}")
             files["rttm"] += map(rttm_line, turns)
             for turn in turns:
                 # The name of a segment has no speaker in it, so that equal times leave one segment, of the last speaker.
@@ -49,20 +46,15 @@ def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
             layout.text(f"{split}/{name}", *lines)
         layout.text(f"{split}/segments", *segments.values())
         layout.text(f"{split}/utt2spk", *(f"{segment} {speaker}" for segment, speaker in owners.items()))
-        of_speaker: dict[str, list[str]] = {}
-        for segment, speaker in owners.items():
-            of_speaker.setdefault(speaker, []).append(segment)
-        layout.text(f"{split}/spk2utt", *(f"{speaker} {' '.join(found)}" for speaker, found in of_speaker.items()))
-    return {}
 
 
 def _mix(speech: MiniSpeech, name: str, parts: list[dict[str, str]], numbers: dict[str, str], together: bool) -> tuple[Samples, list[Turn]]:
     """The mixture and its turns; with `together` both speakers talk from its start to its end."""
-    placed = [(round(float(part["offset"]) * RATE), _loud(speech, part)) for part in parts]
+    placed = [(round(float(part["offset"]) * SAMPLE_RATE), _loud(speech, part)) for part in parts]
     if together:
         length = min(len(samples) for _, samples in placed)
         placed = [(0, samples[:length]) for _, samples in placed]
-        times = [(0.0, length // (RATE // 100) / 100)] * len(parts)
+        times = [(0.0, length // (SAMPLE_RATE // 100) / 100)] * len(parts)
     else:
         times = [(float(part["offset"]) + float(part["start"]), float(part["end"]) - float(part["start"])) for part in parts]
     mixture = np.zeros(max(begin + len(samples) for begin, samples in placed))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from speechft.corpora.readers.librispeech import PARTS
 from speechft.downloads.lexicons import CMUDICT
-from speechft.rehearsal.stand_ins.layout import Layout
-from speechft.rehearsal.stand_ins.sizes import SIZES
-from speechft.rehearsal.stand_ins.speech import MiniSpeech, Recording
+from speechft.rehearsal.stand_ins.base import SIZES, Layout, Recording
 from speechft.tasks.lexicon import load_lexicon
 
 # Part -> speaker -> chapter.
@@ -26,12 +24,11 @@ LEXICONS = ("lexicon/200k-g2p.txt", "lexicon/allothers-g2p.txt")
 """Like the two files of the SUPERB recipe of PR: many words, and those that are not among them. Files of SUPERB's names are checked."""
 
 
-def build(layout: Layout, speech: MiniSpeech) -> dict[str, tuple[str, ...]]:
+def build(layout: Layout) -> dict[str, tuple[str, ...]]:
     """Three parts; `lexicon` has two files, without which PR does not find every word."""
     words: set[str] = set()
-    voices: list[str] = []
     for split, part in PARTS.items():
-        recordings = speech.take(SIZES["librispeech"][split], ["sentence"], split)
+        recordings = layout.speech.take(SIZES["librispeech"][split], ["sentence"], split)
         of_voice: dict[str, list[Recording]] = {}
         for recording in recordings:
             of_voice.setdefault(recording.speaker, []).append(recording)
@@ -41,40 +38,20 @@ def build(layout: Layout, speech: MiniSpeech) -> dict[str, tuple[str, ...]]:
             chapters[list(chapters)[place % len(chapters)]] += members
         first = True
         for speaker, members in chapters.items():
+            chapter = _CHAPTERS[split][speaker]
             lines = []
             for number, recording in enumerate(members):
-                name = f"{speaker}-{_CHAPTERS[split][speaker]}-{number:04}"
+                name = f"{speaker}-{chapter}-{number:04}"
                 spoken = recording.text.split()
                 if first:
                     spoken[-1] = _NAMES[split][0]
                     first = False
                 words.update(spoken)
-                layout.audio(f"{part}/{speaker}/{_CHAPTERS[split][speaker]}/{name}.flac", speech.samples(recording))
+                layout.say(f"{part}/{speaker}/{chapter}/{name}.flac", recording)
                 lines.append(f"{name} {' '.join(spoken)}")
-            layout.text(f"{part}/{speaker}/{_CHAPTERS[split][speaker]}/{speaker}-{_CHAPTERS[split][speaker]}.trans.txt", *lines)
-            voices.append(f"{speaker:<4} | {members[0].sex} | {part:<16} | 25.00 | Reader {speaker}")
-    _write_lists(layout, voices)
-    _write_lexicons(layout, words)
-    return {"lexicon": LEXICONS}
-
-
-def _write_lists(layout: Layout, voices: list[str]) -> None:
-    layout.text(
-        "SPEAKERS.TXT", "; Some pieces of information about all the speakers", ";ID  |SEX| SUBSET           |MINUTES| NAME", *voices
-    )
-    chapters = [
-        f"{chapter:<6} | {speaker:<4} | 8.00 | {PARTS[split]:<16} | 1 | 1 | Chapter {chapter} | Book"
-        for split, found in _CHAPTERS.items()
-        for speaker, chapter in found.items()
-    ]
-    layout.text("CHAPTERS.TXT", ";ID    |READER|MINUTES| SUBSET           | PROJ.|BOOK ID| CH. TITLE | PROJECT TITLE", *chapters)
-    layout.text("BOOKS.TXT", ";ID | TITLE", "1 | Book")
-    layout.text("README.TXT", "A stand-in of synthetic speech in the layout of LibriSpeech.")
-    layout.text("LICENSE.TXT", "See mini/README.md.")
-
-
-def _write_lexicons(layout: Layout, words: set[str]) -> None:
+            layout.text(f"{part}/{speaker}/{chapter}/{speaker}-{chapter}.trans.txt", *lines)
     known = load_lexicon([CMUDICT])
     names = dict(_NAMES.values())
     layout.text(LEXICONS[0], *(f"{word}\t{' '.join(known[word])}" for word in sorted(words - names.keys())))
     layout.text(LEXICONS[1], *(f"{name}\t{phones}" for name, phones in sorted(names.items())))
+    return {"lexicon": LEXICONS}

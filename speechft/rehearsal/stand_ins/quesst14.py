@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from speechft.corpora.readers.quesst14 import LANGUAGE, QUERIES
-from speechft.rehearsal.stand_ins.layout import Layout
-from speechft.rehearsal.stand_ins.sizes import SIZES
-from speechft.rehearsal.stand_ins.speech import MiniSpeech
+from speechft.rehearsal.stand_ins.base import SIZES, Layout
 
 RATE = 8_000
 _ROOT = "quesst14Database"
 Row = dict[str, str]
 
 
-def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
+def build(layout: Layout) -> None:
     """Two voices say each query. No document in English holds the last term of dev and of eval; one in another language does."""
     sizes = SIZES["quesst14"]
-    rows = speech.table("queries.csv")
+    rows = layout.speech.table("queries.csv")
     queries = {split: _queries(rows, split, sizes[f"{split} terms"]) for split in QUERIES}
     absent = [terms[list(terms)[-1]] for terms in queries.values()]
     avoided = {name for members in absent for name in members[0]["relevant"].split()}
@@ -30,17 +28,15 @@ def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
     strangers = [members[0]["relevant"].split()[0] for members in absent]
     # By name of the recording, so that what belongs to a term does not stand together.
     documents = {name: f"quesst14_{place:05}" for place, name in enumerate(sorted([*chosen, *strangers]), start=1)}
-    paths = {_identifier(path): path for path in speech.of_path}
+    paths = {_identifier(path): path for path in layout.speech.of_path}
     for name, document in documents.items():
-        layout.audio(f"Audio/{document}.wav", speech.samples(speech.of_path[paths[name]], RATE), RATE)
+        layout.say(f"Audio/{document}.wav", layout.speech.of_path[paths[name]], RATE)
     layout.text(
         "scoring/language_key_utterances.lst",
         *(f"{_ROOT}/Audio/{document}.wav {'albanian' if name in strangers else LANGUAGE}" for name, document in documents.items()),
     )
     for split, part in QUERIES.items():
-        _write_queries(layout, speech, part, queries[split], documents)
-    layout.text("README", "A stand-in of synthetic speech in the layout of QUESST 2014.")
-    return {}
+        _write_queries(layout, part, queries[split], documents)
 
 
 def _queries(rows: list[Row], split: str, number: int) -> dict[str, list[Row]]:
@@ -56,14 +52,14 @@ def _identifier(path: str) -> str:
     return path.removesuffix(".opus").replace("/", "_")
 
 
-def _write_queries(layout: Layout, speech: MiniSpeech, part: str, terms: dict[str, list[Row]], documents: dict[str, str]) -> None:
+def _write_queries(layout: Layout, part: str, terms: dict[str, list[Row]], documents: dict[str, str]) -> None:
     languages: list[str] = []
     lexemes: list[str] = []
     listed: list[str] = []
     spoken = [row for members in terms.values() for row in members]
     for number, row in enumerate([*spoken, spoken[0]], start=1):
         name = f"quesst14_{part}_{number:04}"
-        layout.audio(f"{part}_queries/{name}.wav", speech.samples(speech.of_path[row["path"]], RATE), RATE)
+        layout.say(f"{part}_queries/{name}.wav", layout.speech.of_path[row["path"]], RATE)
         languages.append(f"{_ROOT}/{part}_queries/{name}.wav {LANGUAGE if number <= len(spoken) else 'czech'}")
         listed.append(f'<term termid="{name}"><termtext>{name}</termtext></term>')
         lexemes += [

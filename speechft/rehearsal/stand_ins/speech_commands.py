@@ -7,60 +7,34 @@ from itertools import count
 
 import numpy as np
 
+from speechft.conventions import SAMPLE_RATE
 from speechft.corpora.readers.speech_commands import NOISE, TEST, TRAINING
-from speechft.rehearsal.stand_ins.layout import Layout
-from speechft.rehearsal.stand_ins.sizes import SIZES
-from speechft.rehearsal.stand_ins.speech import RATE, MiniSpeech, Recording, spread
+from speechft.rehearsal.stand_ins.base import SIZES, Layout, MiniSpeech, Recording, spread
 from speechft.tasks.ks import SILENCE, SUPERB_CLASSES, UNKNOWN, speech_commands_split
 
 _NOISES = ("doing_the_dishes", "dude_miaowing", "exercise_bike", "pink_noise", "running_tap", "white_noise")
-_OTHER_WORDS = (
-    "bed",
-    "bird",
-    "cat",
-    "dog",
-    "eight",
-    "four",
-    "happy",
-    "house",
-    "nine",
-    "seven",
-    "sheila",
-    "six",
-    "three",
-    "tree",
-    "wow",
-    "zero",
-)
+_NUMBERS = ("three", "four", "six", "seven", "eight", "nine", "zero")
+_OTHER_WORDS = (*_NUMBERS, "bed", "bird", "cat", "dog", "happy", "house", "sheila", "tree", "wow")
 _KIND = {UNKNOWN: "unknown", SILENCE: "silence"}
 
 
-def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
+def build(layout: Layout) -> None:
     """Words of SUPERB's ten and others; the hash in their names divides them, and drops one."""
     sizes = SIZES["speech_commands"]
-    layout.text(f"{TRAINING}/LICENSE", "See mini/README.md.")
-    layout.text(f"{TRAINING}/README.md", "A stand-in of synthetic speech in the layout of Speech Commands v0.01.")
-    lists: dict[str, list[str]] = {"train": [], "dev": [], "discarded": []}
     for label in SUPERB_CLASSES:
         for split in ("train", "dev", "test"):
             if label == SILENCE and split != "test":
                 continue
-            for place, recording in enumerate(_recordings(speech, label, split, sizes[f"{split} per class"])):
+            for place, recording in enumerate(_recordings(layout.speech, label, split, sizes[f"{split} per class"])):
                 word = recording.text.lower() if label == UNKNOWN else label
                 if split == "test":
-                    layout.audio(f"{TEST}/{label}/{_name(recording, None, place)}", speech.samples(recording))
+                    layout.say(f"{TEST}/{label}/{_name(recording, None, place)}", recording)
                 else:
-                    lists[split].append(f"{word}/{_name(recording, split, place)}")
-                    layout.audio(f"{TRAINING}/{lists[split][-1]}", speech.samples(recording))
-    dropped = _recordings(speech, "yes", "train", 1)[0]
-    lists["discarded"].append(f"yes/{_name(dropped, 'discarded', 0)}")
-    layout.audio(f"{TRAINING}/{lists['discarded'][0]}", speech.samples(dropped))
-    layout.text(f"{TRAINING}/validation_list.txt", *lists["dev"])
-    layout.text(f"{TRAINING}/testing_list.txt", *lists["discarded"])
-    for name, noise in zip(_NOISES, _recordings(speech, SILENCE, "train", len(_NOISES)), strict=True):
-        layout.audio(f"{TRAINING}/{NOISE}/{name}.wav", np.resize(speech.samples(noise), sizes["noise seconds"] * RATE))
-    layout.text(f"{TRAINING}/{NOISE}/README.md", "Noise.")
-    return {}
+                    layout.say(f"{TRAINING}/{word}/{_name(recording, split, place)}", recording)
+    dropped = _recordings(layout.speech, "yes", "train", 1)[0]
+    layout.say(f"{TRAINING}/yes/{_name(dropped, 'discarded', 0)}", dropped)
+    for name, noise in zip(_NOISES, _recordings(layout.speech, SILENCE, "train", len(_NOISES)), strict=True):
+        layout.audio(f"{TRAINING}/{NOISE}/{name}.wav", np.resize(layout.speech.samples(noise), sizes["noise seconds"] * SAMPLE_RATE))
 
 
 def _recordings(speech: MiniSpeech, label: str, split: str, number: int) -> list[Recording]:

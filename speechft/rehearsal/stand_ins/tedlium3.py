@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from speechft.rehearsal.stand_ins.layout import Layout
-from speechft.rehearsal.stand_ins.sizes import SIZES
-from speechft.rehearsal.stand_ins.speech import RATE, MiniSpeech, Recording, Samples
+from speechft.conventions import SAMPLE_RATE
+from speechft.rehearsal.stand_ins.base import SIZES, Layout, MiniSpeech, Recording, Samples
 
 _TALKS = {
     "train": ("911Mothers_2010W", "AaronHuey_2010X", "AdamSadowsky_2010X", "AdoraSvitak_2010"),
@@ -19,20 +18,17 @@ _GAP_SECONDS = 1.4
 _NOISE = 1e-3
 
 
-def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
+def build(layout: Layout) -> None:
     """Talks that are recordings of one split one after the other."""
     sizes = SIZES["tedlium3"]
     for split, talks in _TALKS.items():
-        recordings = speech.take(sizes[split], ["sentence"], split, seconds=1.0)
-        short = speech.take(len(talks), ["keyword"], split)
+        recordings = layout.speech.take(sizes[split], ["sentence"], split, seconds=1.0)
+        short = layout.speech.take(len(talks), ["keyword"], split)
         for place, talk in enumerate(talks[: -(-sizes[split] // sizes["per talk"])]):
             members = recordings[place * sizes["per talk"] : (place + 1) * sizes["per talk"]]
-            samples, lines = _talk(speech, talk, [*members[:-1], short[place], members[-1]], "" if split == "train" else _GAP)
+            samples, lines = _talk(layout.speech, talk, [*members[:-1], short[place], members[-1]], "" if split == "train" else _GAP)
             layout.sphere(f"legacy/{split}/sph/{talk}.sph", samples)
             layout.text(f"legacy/{split}/stm/{talk}.stm", *lines)
-    layout.text("README", "A stand-in of synthetic speech in the layout of TED-LIUM 3.")
-    layout.text("LICENSE", "See mini/README.md.")
-    return {}
 
 
 def _talk(speech: MiniSpeech, talk: str, members: list[Recording], gap: str) -> tuple[Samples, list[str]]:
@@ -44,13 +40,13 @@ def _talk(speech: MiniSpeech, talk: str, members: list[Recording], gap: str) -> 
 
     def add(samples: Samples) -> tuple[float, float]:
         nonlocal clock
-        begin, clock = clock, clock + len(samples) / RATE
+        begin, clock = clock, clock + len(samples) / SAMPLE_RATE
         parts.append(samples)
         return begin, clock
 
     for place, recording in enumerate(members):
         if place in (0, 2):
-            begin, end = add(_NOISE * random.standard_normal(round(_GAP_SECONDS * RATE)))
+            begin, end = add(_NOISE * random.standard_normal(round(_GAP_SECONDS * SAMPLE_RATE)))
             if gap:
                 lines.append(f"{talk} 1 {gap} {begin:.2f} {end:.2f} <o,f0,> {_IGNORED}")
         words = recording.text.lower().split()

@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import cycle
 
+from speechft.conventions import SAMPLE_RATE
 from speechft.corpora.phones import Phone, parse_phones
-from speechft.rehearsal.stand_ins.layout import Layout
-from speechft.rehearsal.stand_ins.sizes import SIZES
-from speechft.rehearsal.stand_ins.speech import RATE, MiniSpeech, Recording, Samples
+from speechft.rehearsal.stand_ins.base import SIZES, Layout, Recording, Samples
 
 # Split -> folders of speakers: of TEST, dev and core test, and one that is in neither.
 _SPEAKERS = {
@@ -42,25 +41,22 @@ _EDGE, _PAUSES = "h#", ("pau", "epi")
 _SHORTEST_EDGE = 160
 
 
-def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
+def build(layout: Layout) -> None:
     """Sentences SX and SI of speakers of train, dev and core test; the SA sentences and another speaker, which PC leaves out."""
     variants = {phone: cycle(labels) for phone, labels in _VARIANTS.items()}
     pauses = cycle(_PAUSES)
-    phones = {row["path"]: parse_phones(row["phones"]) for row in speech.table("phones.csv")}
+    phones = {row["path"]: parse_phones(row["phones"]) for row in layout.speech.table("phones.csv")}
     for split, speakers in _SPEAKERS.items():
         number = SIZES["timit"][split]
         extra = 2 * len(speakers) + (1 if split == "test" else 0)
-        pool = [recording for recording in speech.recordings if recording.path in phones and recording.split == split]
+        pool = [recording for recording in layout.speech.recordings if recording.path in phones and recording.split == split]
         recordings = _covering(pool, phones, number + extra)
         folders = [speakers[place % len(speakers)] for place in range(number)]
         names = [f"{folder}/{'SX' if place % 2 else 'SI'}{37 + 90 * place}" for place, folder in enumerate(folders)]
         names += [f"{folder}/SA{which}" for folder in speakers for which in (1, 2)]
         names += [f"{_UNUSED_SPEAKER}/SX99"] if split == "test" else []
         for name, recording in zip(names, recordings, strict=True):
-            _write_sentence(layout, name, recording, speech.samples(recording), phones[recording.path], variants, pauses)
-    layout.text("README.DOC", "A stand-in of synthetic speech in the layout of TIMIT.")
-    layout.text("DOC/SPKRINFO.TXT", "; ID  Sex DR Use")
-    return {}
+            _write_sentence(layout, name, recording, layout.speech.samples(recording), phones[recording.path], variants, pauses)
 
 
 def _covering(pool: list[Recording], phones: Mapping[str, tuple[Phone, ...]], number: int) -> list[Recording]:
@@ -98,7 +94,7 @@ def _segments(
     last = 0
     for phone, start, end in phones:
         # The last phone may end after its recording, and TIMIT begins and ends with silence.
-        first, past = max(round(start * RATE), last, _SHORTEST_EDGE), min(round(end * RATE), length - _SHORTEST_EDGE)
+        first, past = max(round(start * SAMPLE_RATE), last, _SHORTEST_EDGE), min(round(end * SAMPLE_RATE), length - _SHORTEST_EDGE)
         if past - first < 2:
             continue
         if first > last:

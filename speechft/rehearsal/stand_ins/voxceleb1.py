@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations, product
 
-from speechft.rehearsal.stand_ins.layout import Layout, made_up_name
-from speechft.rehearsal.stand_ins.sizes import SIZES
-from speechft.rehearsal.stand_ins.speech import MiniSpeech, Recording, spread
+from speechft.rehearsal.stand_ins.base import SIZES, Layout, MiniSpeech, Recording, made_up_name, spread
 
 SPLIT_LIST, TRIALS = "iden_split.txt", "veri_test.txt"
 _FIRST = {"dev": 10_001, "test": 10_270}
@@ -15,14 +13,14 @@ _KINDS = ("sentence", "speaker", "command")
 _SECONDS = 2.2
 
 
-def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
+def build(layout: Layout) -> dict[str, str]:
     """Speakers of dev and of test, who are all in the split list, and trials between the speakers of test."""
     sizes = SIZES["voxceleb1"]
     parts = {1: sizes["train per speaker"], 2: sizes["dev per speaker"], 3: sizes["test per speaker"]}
     numbers = [number for number, count in parts.items() for _ in range(count)]
     speakers = sizes["dev speakers"] + sizes["test speakers"]
-    voices = list(dict.fromkeys(recording.speaker for recording in speech.recordings))
-    enough = [voice for voice in voices if len(_of_voice(speech, voice)) >= len(numbers)]
+    voices = list(dict.fromkeys(recording.speaker for recording in layout.speech.recordings))
+    enough = [voice for voice in voices if len(_of_voice(layout.speech, voice)) >= len(numbers)]
     chosen = spread(enough, speakers, lambda voice: voice[:2])
     lines: list[str] = []
     tested: dict[str, list[str]] = {}
@@ -30,18 +28,17 @@ def build(layout: Layout, speech: MiniSpeech) -> dict[str, str]:
         half = "dev" if place < sizes["dev speakers"] else "test"
         speaker = f"id{_FIRST[half] + place - (0 if half == 'dev' else sizes['dev speakers']):05}"
         counts: dict[str, int] = {}
-        for number, recording in zip(numbers, _of_voice(speech, voice), strict=False):
+        for number, recording in zip(numbers, _of_voice(layout.speech, voice), strict=False):
             # No video is in two splits.
             video = made_up_name(f"{speaker} {number}", 11)
             counts[video] = counts.get(video, 0) + 1
             name = f"{speaker}/{video}/{counts[video]:05}.wav"
-            layout.audio(f"{half}/wav/{name}", speech.samples(recording))
+            layout.say(f"{half}/wav/{name}", recording)
             lines.append(f"{number} {name}")
             if half == "test":
                 tested.setdefault(speaker, []).append(name)
     layout.text(SPLIT_LIST, *lines)
     layout.text(TRIALS, *_trials(tested, sizes["trials"]))
-    layout.text("vox1_meta.csv", "VoxCeleb1 ID\tVGGFace1 ID\tGender\tNationality\tSet")
     return {"split_list": SPLIT_LIST, "trials": TRIALS}
 
 

@@ -1,0 +1,93 @@
+"""Batches of clips: those that train a head, those that score one, and those that a plan counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Generator, Tensor
+
+from speechft.conventions import SAMPLE_RATE
+from speechft.evaluate.data.clips import Clip, crop_generator
+from speechft.evaluate.data.sampling import balanced, balanced_weights, bucketed, fixed_buckets, length_batches, shuffled, windows
+from speechft.evaluate.data.splits import Split
+from speechft.evaluate.probes.bank import Batch, Setting
+from speechft.recipes.evaluation import EvaluationRecipe
+from speechft.tasks.base import Task
+
+SCORING_SAMPLES = 60 * SAMPLE_RATE
+SCORING_CLIPS = 1024
+
+
+def training_batches(task: Task, train: Split, batch_size: int, generator: Generator) -> Iterator[Batch]:
+    """The endless stream of training batches in the task's order."""
+    crops = crop_generator(generator)
+    for utterances in training_order(task, train, batch_size, generator):
+        yield train.draw_clips(utterances, crops), [train.targets[index] for index in utterances]
+
+
+def training_order(task: Task, train: Split, batch_size: int, generator: Generator) -> Iterator[list[int]]:
+    """The utterances of each training batch."""
+    if task.sampling == "balanced":
+        return balanced([int(target) for target in train.targets], batch_size, generator)
+    if task.sampling == "windows":
+        return windows([len(target) for target in train.targets], train.num_samples, batch_size, generator)
+    if task.sampling == "buckets":
+        return bucketed(train.num_samples, batch_size, generator)
+    return shuffled(len(train), batch_size, generator)
+
+
+def never_drawn(task: Task, train: Split, batch_size: int) -> dict[str, int]:
+    """Reason -> utterances that the task's order leaves out of every epoch."""
+    if task.sampling != "buckets":
+        return {}
+    left_over = len(train) - sum(map(len, fixed_buckets(train.num_samples, batch_size)))
+    return {"alone in the last bucket": left_over} if left_over else {}
+
+
+def dev_rows(setting: Setting, dev: Split, seed: int) -> list[tuple[int, Tensor]]:
+    """Clips and targets that dev scores are made of: every utterance once, or a balanced draw where SUPERB scores one.
+
+    Each seed has one draw. The reference resets its generators before each evaluation, so it too draws the same every time.
+    """
+    generator = Generator().manual_seed(seed)
+    utterances = list(range(len(dev)))
+    if setting.task.balanced_dev and setting.recipe.protocol == "superb":
+        weights = balanced_weights([int(target) for target in dev.targets])
+        utterances = torch.multinomial(weights, len(dev), replacement=True, generator=generator).tolist()
+    return list(zip(dev.draw_clips(utterances, generator), (dev.targets[index] for index in utterances), strict=True))
+
+
+def all_rows(split: Split) -> list[tuple[int, Tensor]]:
+    """The first clip of every utterance with its target; splits that are not cropped have one clip for each."""
+    return list(zip(split.first_clip[:-1], split.targets, strict=True))
+
+
+def scoring_batches(split: Split, rows: Sequence[tuple[int, Tensor]], frame_level: bool) -> list[Batch]:
+    """Batches of clips and targets for scoring; frame-level heads get clips of similar lengths."""
+    if frame_level:
+        groups = list(length_batches([split.clips[clip].num_samples for clip, _ in rows], SCORING_SAMPLES))
+    else:
+        groups = [list(range(len(rows)))[start : start + SCORING_CLIPS] for start in range(0, len(rows), SCORING_CLIPS)]
+    return [([rows[index][0] for index in group], [rows[index][1] for index in group]) for group in groups]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Clips whose frames an evaluation needs, in `batches` of rows. Frames of `kept` clips stay in memory as far as the budget goes."""
+
+    clips: Sequence[Clip]
+    batches: Iterable[Sequence[int]]
+    kept: bool
+
+
+def training_rows(recipe: EvaluationRecipe, rows: Callable[[Generator], Iterator[Sequence[int]]]) -> Iterator[Sequence[int]]:
+    """The batches of all seeds' training, from the endless stream of each seed."""
+    return (batch for seed in recipe.seeds for batch in islice(rows(Generator().manual_seed(seed)), recipe.steps * recipe.accumulate))
+
+
+def evaluations(recipe: EvaluationRecipe) -> int:
+    """How often training scores the split that selects, all seeds together."""
+    return len(recipe.seeds) * -(-recipe.steps // recipe.eval_every)

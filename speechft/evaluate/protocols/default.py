@@ -1,0 +1,105 @@
+"""Protocol of most tasks: targets of three splits or of folds, heads chosen on dev, scores summed over the utterances of test.
+
+Heads that pool train on one mean vector for each clip and layer, computed once. Frame-level heads of all learning rates share each pass of
+the encoder.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Generator
+
+from speechft.conventions import SPLITS, Manifests
+from speechft.corpora.trials import Trial
+from speechft.encoders import Encoder
+from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder
+from speechft.evaluate.data.folds import Fold, FoldMeans, load_folds
+from speechft.evaluate.data.splits import Split, check_targets, need_splits, refuse_folds, split_titles
+from speechft.evaluate.probes.bank import Batch, ProbeBank, new_head
+from speechft.evaluate.probes.batches import all_rows, dev_rows, scoring_batches, training_batches
+from speechft.evaluate.probes.outcome import Run
+from speechft.evaluate.probes.training import HeadTraining, train_and_test
+from speechft.recipes.evaluation import EvaluationRecipe
+from speechft.tasks.base import Task
+from speechft.tasks.heads import PooledHead
+
+
+def check(task: Task, cuts: Mapping[str, Sequence[Any]], trials: Sequence[Trial]) -> None:  # noqa: ARG001
+    """Refuse a corpus that lacks a split, a label, a word or a class; of a corpus with only train, look at every fold.
+
+    Raises:
+        CorpusError, TaskError: as `load`, for what lists tell.
+    """
+    folds = task.folds(cuts["train"]) if set(cuts) == {"train"} else None
+    if folds is None:
+        need_splits(cuts, SPLITS)
+        refuse_folds(task, cuts["train"])
+        check_targets(task, {name: cuts[name] for name in SPLITS}, split_titles())
+    for fold, divided in (folds or {}).items():
+        check_targets(task, divided, split_titles(fold))
+
+
+def load(task: Task, manifests: Manifests, encoder: Encoder, recipe: EvaluationRecipe, *_: object) -> list[Fold]:
+    """Read the three splits, or make folds of train.
+
+    Raises:
+        CorpusError, TaskError: see `load_folds`.
+    """
+    return load_folds(task, manifests, encoder, recipe.crop_draws)
+
+
+def run(task: Task, recipe: EvaluationRecipe, encoder: FrozenEncoder, folds: Sequence[Fold], folder: Path) -> Run:
+    """Train, choose and score the heads of all folds, seeds and learning rates."""
+    started = time.monotonic()
+    result = Run()
+    head = new_head(task, encoder.encoder.hidden_size, folds[0].labels, recipe.seeds[0])
+    means = FoldMeans(encoder, folds, folder, recipe.disk_gb * 1e9) if isinstance(head, PooledHead) else None
+    result.feature_seconds = time.monotonic() - started
+    for fold in folds:
+        extracting = time.monotonic()
+        features: Mapping[str, Any]
+        if means is None:
+            features = frame_features(encoder, fold.splits, recipe.cache_gb)
+        else:
+            features = {name: means.of(split) for name, split in fold.splits.items()}
+        result.feature_seconds += time.monotonic() - extracting
+        train_and_test(result, SplitTraining(task, recipe, fold.splits, features), task, recipe, encoder, fold, folder)
+    result.training_seconds = time.monotonic() - started - result.feature_seconds
+    result.average(task, recipe.seeds)
+    return result
+
+
+def frame_features(encoder: FrozenEncoder, splits: Mapping[str, Split], cache_gb: float) -> dict[str, FrameFeatures]:
+    """Frames of three splits. Those of train and dev are used repeatedly and kept as far as the budget goes; test is used once."""
+    features = {name: FrameFeatures(encoder, splits[name].clips) for name in SPLITS}
+    budget = cache_gb * 1e9
+    for name in ("train", "dev"):
+        budget = features[name].keep(budget, name)
+    return features
+
+
+class SplitTraining(HeadTraining):
+    """Utterances of train in the task's order; the task's scores on dev and test."""
+
+    def __init__(self, task: Task, recipe: EvaluationRecipe, splits: Mapping[str, Split], features: Mapping[str, Any]) -> None:
+        self.task, self.recipe, self.splits = task, recipe, splits
+        self.metric = task.selection_metric
+        self.features, self.dev, self.tested = (features[name] for name in SPLITS)
+
+    def batches(self, generator: Generator) -> Iterator[Batch]:
+        """Clips and targets."""
+        return training_batches(self.task, self.splits["train"], self.recipe.batch_size, generator)
+
+    def score(self, bank: ProbeBank[Any], probes: Sequence[int], seed: int) -> list[dict[str, float]]:
+        """Scores on dev, of the utterances that the seed draws."""
+        dev = self.splits["dev"]
+        return bank.scores(self.dev, scoring_batches(dev, dev_rows(bank.setting, dev, seed), bank.frame_level), probes)
+
+    def test(self, bank: ProbeBank[Any], chosen: int) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+        """Scores on all of test."""
+        test = self.splits["test"]
+        return bank.scores(self.tested, scoring_batches(test, all_rows(test), bank.frame_level), [chosen])[0], {}
