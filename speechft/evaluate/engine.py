@@ -96,7 +96,7 @@ def evaluate(
         model_hash = sha256_json({"config": sha256_file(found / "config.json"), "weights": weights_hash})
     work = Path(work_dir) if work_dir is not None else Path(out_json).parent / ".work"
     protocol = protocol_of(task)
-    folds = protocol.load(task, manifests, encoder.encoder, recipe, work, True)
+    folds = protocol.load(task, manifests, encoder.encoder, recipe, work)
     key = _features_key(task.name, encoder, model_hash, folds)
     with exclusive_lock(work / f"{key}.lock", "computing the same features"):
         run = protocol.run(task, recipe, encoder, folds, work / key)

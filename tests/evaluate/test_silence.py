@@ -36,21 +36,18 @@ def cuts(tmp_path):
 
 def test_lengths_are_measured_once(cuts, tmp_path, reads):
     sha256 = manifest_hash(cuts)
-    clips = Silence(GAIN, tmp_path / "work", measure=True).clips(cuts, sha256, "train")
+    clips = Silence(GAIN, tmp_path / "work").clips(cuts, sha256, "train")
     assert sorted(reads) == sorted(cut.id for cut in cuts)
     assert clips[0].num_samples == pytest.approx(8000, abs=400)
     assert [len(clip.load()) for clip in clips] == [clip.num_samples for clip in clips]
     reads.clear()
-    for measure in (True, False):
-        again = Silence(GAIN, tmp_path / "work", measure)
-        assert again.clips(cuts, sha256, "train") == clips
-        assert again.measured
+    assert Silence(GAIN, tmp_path / "work").clips(cuts, sha256, "train") == clips
     assert reads == []
     # Another threshold, another corpus.
-    assert Silence(0.5, tmp_path / "work", measure=True).clips(cuts, sha256, "train")[1:] == tuple(
+    assert Silence(0.5, tmp_path / "work").clips(cuts, sha256, "train")[1:] == tuple(
         silence.VoicedClip(clip.cut, 0, clip.num_samples, 0.5, clip.num_samples) for clip in clips[1:]
     )
-    Silence(GAIN, tmp_path / "work", measure=True).clips(cuts[1:], manifest_hash(cuts[1:]), "train")
+    Silence(GAIN, tmp_path / "work").clips(cuts[1:], manifest_hash(cuts[1:]), "train")
     assert len(reads) == 3 + 2
     assert len(list((tmp_path / "work").iterdir())) == 3
 
@@ -58,16 +55,16 @@ def test_lengths_are_measured_once(cuts, tmp_path, reads):
 @pytest.mark.parametrize("damage", [lambda data: data[:-4], lambda data: data[:8] + b"{" * 40, lambda data: data[:-8] + b"\xff" * 8])
 def test_damaged_lengths_are_measured_again(damage, cuts, tmp_path, reads):
     sha256 = manifest_hash(cuts)
-    clips = Silence(GAIN, tmp_path / "work", measure=True).clips(cuts, sha256, "train")
+    clips = Silence(GAIN, tmp_path / "work").clips(cuts, sha256, "train")
     (path,) = (tmp_path / "work").iterdir()
     path.write_bytes(damage(path.read_bytes()))
     reads.clear()
-    assert Silence(GAIN, tmp_path / "work", measure=True).clips(cuts, sha256, "train") == clips
+    assert Silence(GAIN, tmp_path / "work").clips(cuts, sha256, "train") == clips
     assert len(reads) == 3
 
 
 def test_a_recording_that_changed_is_an_error(cuts, tmp_path):
-    clip = Silence(GAIN, tmp_path, measure=True).clips(cuts, manifest_hash(cuts), "train")[0]
+    clip = Silence(GAIN, tmp_path).clips(cuts, manifest_hash(cuts), "train")[0]
     path = cuts[0].recording.sources[0].source
     soundfile.write(path, np.zeros(cuts[0].num_samples), 16000)
     with pytest.raises(AudioError, match=r"padded.wav: has 0 samples without silence, had \d+ when it was measured"):

@@ -30,11 +30,6 @@ class Fold:
     labels: LabelSet
     splits: Mapping[str, Split]
 
-    @property
-    def estimate(self) -> str | None:
-        """Why a plan of this fold is only an estimate; None if it is exact."""
-        return None
-
 
 def load_folds(task: Task, manifests: Manifests, encoder: Encoder, crop_draws: CropDraws) -> list[Fold]:
     """The folds of a corpus that has only a train split, if the task makes folds of it; else its three splits as the only one.

@@ -50,13 +50,10 @@ class VoicedClip(Clip):
 
 
 class Silence:
-    """Cuts without their silence, by the lengths that `work` has of them or, with `measure`, by reading them.
+    """Cuts without their silence, by the lengths that `work` has of them or by reading them."""
 
-    `measured` turns false where lengths are not known and were not to be measured; then they are those of the manifest.
-    """
-
-    def __init__(self, gain: float, work: Path | None, measure: bool) -> None:
-        self.gain, self.work, self.measure, self.measured = gain, work, measure, True
+    def __init__(self, gain: float, work: Path | None) -> None:
+        self.gain, self.work = gain, work
 
     def clips(self, cuts: Sequence[Any], sha256: str, name: str) -> tuple[VoicedClip, ...]:
         """Every cut without its silence; `sha256` is that of the cuts' manifest, `name` is shown in the progress bar."""
@@ -64,8 +61,7 @@ class Silence:
             return ()
         lengths = self._known(cuts, sha256)
         if lengths is None:
-            self.measured &= self.measure
-            lengths = self._measure(cuts, sha256, name) if self.measure else [num_samples_16k(cut) for cut in cuts]
+            lengths = self._measure(cuts, sha256, name)
         return tuple(VoicedClip(cut, 0, length, self.gain, length) for cut, length in zip(cuts, lengths, strict=True))
 
     def _known(self, cuts: Sequence[Any], sha256: str) -> list[int] | None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Generator, Tensor
 
 from speechft.conventions import SAMPLE_RATE
-from speechft.evaluate.data.clips import Clip, crop_generator
+from speechft.evaluate.data.clips import crop_generator
 from speechft.evaluate.data.sampling import balanced, balanced_weights, bucketed, fixed_buckets, length_batches, shuffled, windows
 from speechft.evaluate.data.splits import Split
 from speechft.evaluate.probes.bank import Batch, Setting
-from speechft.recipes.evaluation import EvaluationRecipe
 from speechft.tasks.base import Task
 
 SCORING_SAMPLES = 60 * SAMPLE_RATE
@@ -72,22 +69,3 @@ def scoring_batches(split: Split, rows: Sequence[tuple[int, Tensor]], frame_leve
     else:
         groups = [list(range(len(rows)))[start : start + SCORING_CLIPS] for start in range(0, len(rows), SCORING_CLIPS)]
     return [([rows[index][0] for index in group], [rows[index][1] for index in group]) for group in groups]
-
-
-@dataclass(frozen=True)
-class Request:
-    """Clips whose frames an evaluation needs, in `batches` of rows. Frames of `kept` clips stay in memory as far as the budget goes."""
-
-    clips: Sequence[Clip]
-    batches: Iterable[Sequence[int]]
-    kept: bool
-
-
-def training_rows(recipe: EvaluationRecipe, rows: Callable[[Generator], Iterator[Sequence[int]]]) -> Iterator[Sequence[int]]:
-    """The batches of all seeds' training, from the endless stream of each seed."""
-    return (batch for seed in recipe.seeds for batch in islice(rows(Generator().manual_seed(seed)), recipe.steps * recipe.accumulate))
-
-
-def evaluations(recipe: EvaluationRecipe) -> int:
-    """How often training scores the split that selects, all seeds together."""
-    return len(recipe.seeds) * -(-recipe.steps // recipe.eval_every)

@@ -107,10 +107,5 @@ def training_file(folder: Path, encoder: FrozenEncoder, setting: Setting, fold: 
     return TrainingFile(folder / f"{PREFIX}{sha256_json(parts)[:24]}.safetensors", encoder)
 
 
-def training_bytes(parameters: int, learning_rates: int) -> int:
-    """Approximate size of a file: for each learning rate parameters, two moments and the best parameters, in float32."""
-    return 4 * 4 * parameters * learning_rates
-
-
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -11,7 +11,6 @@ from speechft.corpora.trials import Trial
 from speechft.encoders import Encoder
 from speechft.evaluate.data.features import FrozenEncoder
 from speechft.evaluate.data.folds import Fold
-from speechft.evaluate.probes.batches import Request
 from speechft.evaluate.probes.outcome import Run
 from speechft.evaluate.protocols import default, diarization, qbe, verification
 from speechft.recipes.evaluation import EvaluationRecipe
@@ -19,31 +18,22 @@ from speechft.tasks.base import Task
 
 
 class EvaluationProtocol(Protocol):
-    """A module that evaluates tasks."""
+    """What a module of this package provides to evaluate its tasks."""
 
     def check(self, task: Any, cuts: Mapping[str, Sequence[Any]], trials: Sequence[Trial], /) -> None:
         """Refuse what `load` would refuse, as far as the lists of a corpus tell; `cuts` are those of each split that there is."""
 
-    def load(
-        self, task: Any, manifests: Manifests, encoder: Encoder, recipe: EvaluationRecipe, work: Path | None, measure: bool, /
-    ) -> Sequence[Fold]:
+    def load(self, task: Any, manifests: Manifests, encoder: Encoder, recipe: EvaluationRecipe, work: Path | None, /) -> Sequence[Fold]:
         """Read the data; a split that is not used is empty.
 
-        What must be measured on recordings is kept in `work`, for all models. Without `measure` no recording is read.
+        What must be measured on recordings is kept in `work`, for all models.
         """
 
     def run(self, task: Any, recipe: EvaluationRecipe, encoder: FrozenEncoder, folds: Sequence[Any], folder: Path, /) -> Run:
         """Compute features, train and choose heads, score test."""
 
 
-class OwnProtocol(EvaluationProtocol, Protocol):
-    """A protocol of one task, whose cost follows from what it asks of the encoder."""
-
-    def requests(self, task: Any, recipe: EvaluationRecipe, fold: Any, max_batch_samples: int, /) -> list[Request]:
-        """All clips that `run` sends through the encoder. Batches for scoring hold `max_batch_samples`."""
-
-
-OWN_EVALUATION: Mapping[str, OwnProtocol] = {"asv": verification, "qbe": qbe, "sd": diarization}
+OWN_EVALUATION: Mapping[str, EvaluationProtocol] = {"asv": verification, "qbe": qbe, "sd": diarization}
 
 
 def protocol_of(task: Task) -> EvaluationProtocol:

@@ -23,10 +23,10 @@ from speechft.errors import TaskError
 from speechft.evaluate.data.clips import Clip
 from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder
 from speechft.evaluate.data.folds import Fold
-from speechft.evaluate.data.sampling import length_batches, shuffled
+from speechft.evaluate.data.sampling import shuffled
 from speechft.evaluate.data.splits import Split, manifest_hash, need_splits
 from speechft.evaluate.probes.bank import Batch
-from speechft.evaluate.probes.batches import Request, evaluations, scoring_batches, training_rows
+from speechft.evaluate.probes.batches import scoring_batches
 from speechft.evaluate.probes.outcome import Run
 from speechft.evaluate.probes.separate import SeparateProbes
 from speechft.evaluate.probes.training import HeadTraining, train_alone
@@ -110,18 +110,6 @@ def load(task: SpeakerDiarization, manifests: Manifests, encoder: Encoder, *_: o
         splits[name] = Split(name, cuts, (), tuple(clips), tuple(first_clip), dropped, manifest_hash(cuts))
     _refuse(problems)
     return [MixtureFold(None, task.label_set(()), splits, labels)]
-
-
-def requests(_: SpeakerDiarization, recipe: EvaluationRecipe, fold: MixtureFold, max_batch_samples: int) -> list[Request]:
-    """Chunks of train in random order, those of dev at each evaluation, those of test once a seed."""
-    train, dev, test = (fold.splits[name].clips for name in SPLITS)
-    scored = [batch for batch, _ in _dev_batches(fold)]
-    tested = list(length_batches([clip.num_samples for clip in test], max_batch_samples))
-    return [
-        Request(train, training_rows(recipe, lambda generator: shuffled(len(train), recipe.batch_size, generator)), kept=True),
-        Request(dev, scored * evaluations(recipe), kept=True),
-        Request(test, tested * len(recipe.seeds), kept=False),
-    ]
 
 
 def _dev_batches(fold: MixtureFold) -> list[Batch]:

@@ -25,9 +25,7 @@ from speechft.evaluate.data.clips import Clip
 from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder
 from speechft.evaluate.data.folds import Fold
 from speechft.evaluate.data.kept import read_tensor, write_tensor
-from speechft.evaluate.data.sampling import length_batches
 from speechft.evaluate.data.splits import Split, manifest_hash, need_splits, refuse_short
-from speechft.evaluate.probes.batches import Request
 from speechft.evaluate.probes.outcome import Run
 from speechft.evaluate.protocols.detection import maximum_term_weighted_value, term_weighted_value
 from speechft.evaluate.protocols.dtw import MIN_QUERY_FRAMES, FrameStatistics, raw_scores, z_scores
@@ -148,16 +146,6 @@ def _relevance(task: QueryByExample, name: str, queries: Sequence[Any], document
             f"The {name} split: no query has a relevant document, so there is nothing to find. Fill the corpus' relevant column."
         )
     return relevant
-
-
-def requests(_: QueryByExample, recipe: EvaluationRecipe, fold: SearchFold, max_batch_samples: int) -> list[Request]:  # noqa: ARG001
-    """Everything for the statistics of frames, then queries and documents of dev and of test."""
-    batches = list(length_batches([clip.num_samples for clip in fold.clips], max_batch_samples))
-    rows = list(batches)
-    for search in fold.searches.values():
-        for wanted in (search.queries, search.documents):
-            rows += _subset(iter(batches), set(wanted))
-    return [Request(fold.clips, rows, kept=True)]
 
 
 def run(task: QueryByExample, recipe: EvaluationRecipe, encoder: FrozenEncoder, folds: Sequence[SearchFold], folder: Path) -> Run:

@@ -25,11 +25,10 @@ from speechft.errors import CorpusError, TaskError
 from speechft.evaluate.data.clips import CropTable, crop_generator
 from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder
 from speechft.evaluate.data.folds import Fold
-from speechft.evaluate.data.sampling import length_batches, shuffled
+from speechft.evaluate.data.sampling import shuffled
 from speechft.evaluate.data.silence import Silence
 from speechft.evaluate.data.splits import Split, check_targets, manifest_hash, need_splits, refuse_short, split_titles
 from speechft.evaluate.probes.bank import Batch
-from speechft.evaluate.probes.batches import Request, evaluations, training_rows
 from speechft.evaluate.probes.outcome import Run
 from speechft.evaluate.probes.separate import SeparateProbes
 from speechft.evaluate.probes.training import HeadTraining, train_alone
@@ -49,27 +48,17 @@ class TrialFold(Fold):
 
     speakers: list[Tensor]
     trials: dict[str, list[Trial]]
-    measured: bool
-    """Whether the lengths of all recordings are those without silence."""
 
     @property
     def selected_on(self) -> Literal["dev", "test"]:
         """The split that chooses step and learning rate."""
         return "dev" if self.trials["dev"] else "test"
 
-    @property
-    def estimate(self) -> str | None:
-        """Why a plan can only be an estimate."""
-        return None if self.measured else "silence has not been measured yet, so recordings count in full"
 
-
-def load(
-    task: SpeakerVerification, manifests: Manifests, encoder: Encoder, _: object = None, work: Path | None = None, measure: bool = True
-) -> list[TrialFold]:
+def load(task: SpeakerVerification, manifests: Manifests, encoder: Encoder, _: object = None, work: Path | None = None) -> list[TrialFold]:
     """Read train and the trials, and measure all recordings without silence, unless `work` has their lengths.
 
-    Without `measure` no recording is read; lengths that are not known are those of the manifest. Training utterances that are not longer
-    than the task's `min_seconds` are left out and counted.
+    Training utterances that are not longer than the task's `min_seconds` are left out and counted.
 
     Raises:
         CorpusError: a manifest is missing or damaged, a trial names an unknown recording; all are listed.
@@ -81,13 +70,13 @@ def load(
     found_trials = read_trials(path)
     check_content(path, path.read_bytes())
     trials = _trials_of(cuts, found_trials, str(path))
-    silence = Silence(task.gain, work, measure)
+    silence = Silence(task.gain, work)
     splits = {"train": _train_split(task, cuts["train"], encoder, silence)}
     for name in ("dev", "test"):
         splits[name] = _trial_split(name, cuts.get(name, ()), trials[name], encoder, silence)
     labels = task.label_set(splits["train"].cuts)
     targets = task.targets(splits["train"].cuts, labels, "The train split")
-    return [TrialFold(None, labels, splits, targets, trials, silence.measured)]
+    return [TrialFold(None, labels, splits, targets, trials)]
 
 
 def check(task: SpeakerVerification, cuts: Mapping[str, Sequence[Any]], trials: Sequence[Trial]) -> None:
@@ -139,22 +128,6 @@ def _trial_split(name: str, cuts: Sequence[Any], trials: Sequence[Trial], encode
     pairs = [[trial.same, trial.enrolment, trial.test] for trial in trials]
     sha256 = sha256_json([manifest_hash(cuts), pairs]) if cuts else ""
     return Split(name, used, (), clips, tuple(range(len(used) + 1)), dropped, sha256)
-
-
-def requests(task: SpeakerVerification, recipe: EvaluationRecipe, fold: TrialFold, max_batch_samples: int) -> list[Request]:
-    """A new crop of each training utterance in every epoch, the split that selects at each evaluation, test once a seed."""
-    crops = training_crops(task, fold)
-    order = training_rows(recipe, lambda generator: shuffled(len(fold.speakers), recipe.batch_size, generator))
-    batches = {
-        name: list(length_batches([clip.num_samples for clip in fold.splits[name].clips], max_batch_samples)) for name in ("dev", "test")
-    }
-    selecting, tested = fold.selected_on, len(recipe.seeds)
-    # Where a crop begins does not matter here, and is not drawn.
-    training = Request(crops, ([crops.row(utterance) for utterance in utterances] for utterances in order), kept=True)
-    # Where test selects, its features are those that are scored in the end.
-    times = evaluations(recipe) + (tested if selecting == "test" else 0)
-    found = [training, Request(fold.splits[selecting].clips, batches[selecting] * times, kept=True)]
-    return found if selecting == "test" else [*found, Request(fold.splits["test"].clips, batches["test"] * tested, kept=False)]
 
 
 def training_crops(task: SpeakerVerification, fold: TrialFold) -> CropTable:
