@@ -60,7 +60,7 @@ def merge(
 def _alphas(text: str) -> float | tuple[float, ...]:
     """One alpha, or those of a range or a list."""
     from speechft.errors import MergeError
-    from speechft.experiment.alphas import parse_alphas
+    from speechft.recipes.alphas import parse_alphas
 
     try:
         values = parse_alphas(text) if ":" in text else tuple(float(part) for part in text.split(","))

@@ -110,7 +110,7 @@ def training(
 
     Example: `speechft report training results/models/hubert_base/asr/*/training.csv --out curves.png`
     """
-    from speechft.finetune.curves import draw_training_curves
+    from speechft.tables.training import draw_training_curves
 
     draw_training_curves(logs, out, title)
 

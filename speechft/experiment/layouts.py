@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from speechft.experiment.alphas import parse_alphas
+from speechft.recipes.alphas import parse_alphas
 from speechft.recipes.tables import AnalysisRecipe
 from speechft.recipes.values import Fraction, Name, Strict
 

@@ -13,13 +13,13 @@ import yaml
 from pydantic import Field, model_validator
 
 from speechft.errors import ConfigError, missing_file, nearest_file
-from speechft.experiment.alphas import alpha_text, split_method
 from speechft.experiment.checks import experiment_problems
 from speechft.experiment.encoders import EncoderEntry, Filterbanks
 from speechft.experiment.layouts import NOT_TUNED, AnalysisLayout, CurveLayout, TableLayout
 from speechft.experiment.methods import Combination, EarlyMethod, Finetuning, MergedMethod, Method, TrainedMethod
 from speechft.files.structured import RepeatedKeyError, load_yaml
 from speechft.files.text import read_text
+from speechft.recipes.alphas import alpha_text, split_method
 from speechft.recipes.corpora import CorpusRecipe, Published, UnionCorpus, corpus_lexicon
 from speechft.recipes.evaluation import EvaluationRecipe, evaluation_recipe
 from speechft.recipes.finetuning import FinetuneRecipe

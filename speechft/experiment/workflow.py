@@ -1,4 +1,4 @@
-"""What the Snakemake rules ask about an experiment: names, paths, recipes. Pure functions of the configuration, no torch.
+"""Names, paths and recipes of an experiment, for the Snakemake rules. Pure functions of the configuration, no torch.
 
 Options of commands are lists of words; the rules quote them, and every other value, with `:q`.
 """
@@ -13,13 +13,13 @@ from typing import Any
 
 from speechft.downloads.lexicons import lexicon_files, public_lexicons
 from speechft.errors import ConfigError
-from speechft.experiment.alphas import ALPHA_PATTERN
 from speechft.experiment.encoders import Filterbanks, PretrainedElsewhere, PretrainedHere, PublicEncoder, encoders_behind
 from speechft.experiment.methods import EarlyMethod, MergedMethod, TrainedMethod
 from speechft.experiment.schema import PRETRAINED, Experiment, Resources
 from speechft.experiment.tables import analysis_table_recipe, curve_recipe, table_recipe
 from speechft.files.atomic import from_here
 from speechft.files.escapes import json_text
+from speechft.recipes.alphas import ALPHA_PATTERN
 from speechft.recipes.corpora import CorpusRecipe, UnionCorpus, corpus_lexicon
 from speechft.recipes.finetuning import FinetuneRecipe
 from speechft.runs.refusals import was_refused
@@ -27,7 +27,7 @@ from speechft.runs.refusals import was_refused
 Resource = Callable[[Any, int, str], int]
 """What Snakemake calls, by the names wildcards, attempt and rulename."""
 REFUSED_MEM_MB, REFUSED_MINUTES = 500, 10
-"""What an attempt asks for that will only repeat a refusal: a shell, in a job that starts Snakemake twice."""
+"""Request of an attempt that only repeats a refusal: a shell, in a job that starts Snakemake twice."""
 
 MODEL_FILES = ("model.safetensors", "config.json", "provenance.json")
 
@@ -38,7 +38,7 @@ def one_of(names: Iterable[str]) -> str:
 
 
 def _no_option(path: str) -> str:
-    """The path, in a form that no program takes for an option."""
+    """Return the path in a form that no program mistakes for an option."""
     return f"./{path}" if path.startswith("-") else path
 
 
@@ -72,7 +72,7 @@ class Workflow:
 
     @property
     def stored(self) -> dict[str, str]:
-        """Copies in half precision that are kept, and the pre-trained encoders that they are of."""
+        """Name of each kept half-precision copy -> the pre-trained encoder."""
         entries = self.experiment.encoders.items()
         return {entry.store_as: name for name, entry in entries if isinstance(entry, PretrainedHere) and entry.store_as}
 
@@ -88,7 +88,7 @@ class Workflow:
 
     @cached_property
     def public_files(self) -> dict[str, list[str]]:
-        """Files that can be downloaded, and the arguments of `speechft fetch` for each, its name first."""
+        """Downloadable file -> arguments of `speechft fetch`, its name first."""
         encoders = [encoder for encoder in self.experiment.encoders.values() if isinstance(encoder, PublicEncoder)]
         checkpoints = {encoder.checkpoint.path.as_posix(): encoder.fetch_arguments for encoder in encoders}
         return checkpoints | {file.path.as_posix(): [file.name] for file in public_lexicons().values()}
@@ -110,7 +110,7 @@ class Workflow:
 
     @property
     def unlabelled_finetunings(self) -> list[str]:
-        """Fine-tunings that go on with pre-training."""
+        """Fine-tunings without labels: continued pre-training."""
         return [name for name, tuning in self.experiment.finetunings.items() if tuning.pretraining is not None]
 
     @property
@@ -142,9 +142,9 @@ class Workflow:
         return [self.corpus(member) for member in found.of]
 
     def corpus_tables(self, name: str) -> list[str]:
-        """The file that lists the recordings of a corpus, what is said about them in other files, and its lexicons.
+        """Files that describe a corpus: its table, RTTM and trials, and its lexicons.
 
-        Published corpora never change and are no inputs of jobs: plans are made without them, and `speechft prepare` says what is missing.
+        Published corpora never change, so they are no inputs of jobs: plans work without them; `speechft prepare` names what is missing.
         """
         found = self.experiment.corpora[name]
         if not isinstance(found, CorpusRecipe):
@@ -183,7 +183,7 @@ class Workflow:
         return [f"{self.model(encoder, finetuning, method)}/{name}" for name in MODEL_FILES]
 
     def weights(self, encoder: str, finetuning: str, method: str) -> str:
-        """The file that stands for a model in the inputs of jobs; the others of its directory are made with it."""
+        """Weights of a model, which represent its directory in the inputs of jobs."""
         return f"{self.model(encoder, finetuning, method)}/{MODEL_FILES[0]}"
 
     def start(self, encoder: str, finetuning: str) -> str:
@@ -191,7 +191,7 @@ class Workflow:
         return self.weights(encoder, *self.experiment.merge_start(finetuning))
 
     def finetuning_corpora(self, finetuning: str) -> list[str]:
-        """Folders of the manifests that a fine-tuning listens to, that of its own task first."""
+        """Manifest folders of a fine-tuning, that of its own task first."""
         return [self.corpus(name) for name in self.experiment.finetunings[finetuning].corpora]
 
     def joint_options(self, finetuning: str) -> list[str]:
@@ -204,7 +204,7 @@ class Workflow:
         return self.weights(encoder, finetuning, self._early(method).of)
 
     def early_share(self, method: str) -> float:
-        """Share of the updates after which it was kept."""
+        """Share of the updates after which the early checkpoint was kept."""
         return self._early(method).share
 
     def _early(self, name: str) -> EarlyMethod:
@@ -224,7 +224,7 @@ class Workflow:
         return [self.weights(encoder, tuning, merged.of) for tuning in self.experiment.merged_finetunings(finetuning)]
 
     def merge_models(self, encoder: str, finetuning: str, method: str) -> list[str]:
-        """Their encoder directories."""
+        """Encoder directories of the fine-tuned models that `method` merges."""
         return [source.removesuffix(f"/{MODEL_FILES[0]}") for source in self.merge_sources(encoder, finetuning, method)]
 
     def checkpoint(self, encoder: str) -> str:
@@ -325,7 +325,7 @@ class Workflow:
         return [f"{self.model(name, *PRETRAINED)}/training.csv" for name in names]
 
     def pretraining_options(self, encoder: str) -> list[str]:
-        """Options of `speechft pretrain` that name them."""
+        """Options of `speechft pretrain` that name the encoders it builds on."""
         entry = self._pretrained_here(encoder)
         named = {"--start": entry.start, "--targets-from": getattr(entry.recipe.targets, "encoder", None)}
         return [word for option, name in named.items() if name for word in (option, self.model(name, *PRETRAINED))]
@@ -336,7 +336,7 @@ class Workflow:
         return [self.weights(other, *PRETRAINED)] if other else []
 
     def continuing_options(self, finetuning: str) -> list[str]:
-        """Option of `speechft continue` that names it."""
+        """Option of `speechft continue` that names the encoder of the targets."""
         other = self._targets_encoder(finetuning)
         return ["--targets-from", self.model(other, *PRETRAINED)] if other else []
 
@@ -346,7 +346,7 @@ class Workflow:
 
     @property
     def _cell_command(self) -> str | None:
-        """What makes a cell when its name is appended, if it is known where the experiment is from."""
+        """Command that makes a cell when its name is appended; None if the experiment's files are unknown."""
         if not self.sources:
             return None
         return f"snakemake --cores all --configfile {' '.join(self.sources)} -- {shlex.quote(self.results)}/cells/"
@@ -354,22 +354,22 @@ class Workflow:
     # ---- resources
 
     def resources(self, stage: str) -> Resources:
-        """What a job of `stage` asks for."""
+        """Resources that a job of `stage` requests."""
         found: Resources = getattr(self.experiment.resources, stage)
         return found
 
     def memory(self, stage: str) -> Resource:
-        """Resource function of Snakemake for megabytes: attempt times what `stage` asks for, within its limit."""
+        """Snakemake resource function for megabytes: the request of `stage` times the attempt, within its limit."""
         asked = self.resources(stage)
         return self._unless_refused(asked.mem_mb, asked.max_mem_mb, REFUSED_MEM_MB)
 
     def minutes(self, stage: str) -> Resource:
-        """Resource function of Snakemake for minutes, which grow like the memory."""
+        """Snakemake resource function for minutes: the request of `stage` times the attempt, within its limit."""
         asked = self.resources(stage)
         return self._unless_refused(asked.runtime, asked.max_runtime, REFUSED_MINUTES)
 
     def gpus(self, stage: str) -> Resource:
-        """Resource function of Snakemake for GPUs: what `stage` asks for at every attempt."""
+        """Snakemake resource function for GPUs: the request of `stage` at every attempt."""
         asked = self.resources(stage)
         return self._unless_refused(asked.gpu, asked.gpu, 0)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from speechft.errors import CorpusError, TrainingError, missing_file
-from speechft.experiment.alphas import alpha_text
 from speechft.files.hashes import sha256_file, sha256_json
 from speechft.files.outputs import Inputs, check_folder, check_work_folder, remove_made
 from speechft.files.structured import read_json, write_json
+from speechft.recipes.alphas import alpha_text
 from speechft.recipes.finetuning import FinetuneRecipe
 from speechft.recipes.values import validate
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from speechft.encoders.directory.provenance import FILE, read_provenance
 from speechft.errors import CheckpointError
-from speechft.experiment.alphas import alpha_text
 from speechft.files.atomic import atomic_directory
 from speechft.files.outputs import check_folder
+from speechft.recipes.alphas import alpha_text
 
 FOLDER = "early"
 """Inside the encoder directory of a fine-tuning; holds an encoder directory for each share, e.g. `early/0.20`."""

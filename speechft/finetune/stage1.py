@@ -16,7 +16,6 @@ from speechft.encoders.directory.layout import check_recorded_hashes, read_confi
 from speechft.encoders.directory.provenance import Kind, made_already, make_provenance
 from speechft.encoders.families import check_learned
 from speechft.errors import MissingGpuError
-from speechft.experiment.alphas import alpha_text
 from speechft.fairseq_plugin.jobs import FinetuneJob, choose_work_directory, is_main_process, job_identity, remove_work, resolve_manifests
 from speechft.fairseq_plugin.progress import FairseqRecords, Progress, Row, TrainingLog
 from speechft.fairseq_plugin.resuming import Companions
@@ -29,6 +28,7 @@ from speechft.finetune.early import FOLDER as EARLY_FOLDER
 from speechft.finetune.method import early_updates, head_only_updates
 from speechft.finetune.parts import Parts, check_same_parts
 from speechft.finetune.splits import needed_splits
+from speechft.recipes.alphas import alpha_text
 from speechft.recipes.finetuning import FinetuneRecipe
 
 MADE_BY: Kind = "finetune"

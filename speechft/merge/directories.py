@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from speechft.errors import MergeError
-from speechft.experiment.alphas import alpha_text
 from speechft.files.atomic import atomic_directory, scratch_directory
 from speechft.files.hashes import sha256_file
 from speechft.files.outputs import check_folder, write_marker
@@ -22,6 +21,7 @@ from speechft.merge.methods import get_method
 from speechft.merge.models import Models
 from speechft.merge.parts import Scale
 from speechft.merge.tensors import TensorReader
+from speechft.recipes.alphas import alpha_text
 
 logger = logging.getLogger(__name__)
 MASK_EMBEDDING = "masked_spec_embed"

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speechft.experiment.alphas import alpha_text
 from speechft.files.atomic import write_text
 from speechft.files.escapes import markdown_escape
 from speechft.files.output_kinds import CURVE
 from speechft.files.outputs import check_shown
+from speechft.recipes.alphas import alpha_text
 from speechft.recipes.tables import CurveRecipe, TableRecipe
 from speechft.tables.arrange import arrange
 from speechft.tables.canvas import LEGEND, dress, panel_page, save_figure, short, title_of

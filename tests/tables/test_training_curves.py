@@ -4,7 +4,7 @@ import pytest
 from conftest import ROOT
 
 from speechft.errors import TableError
-from speechft.finetune.curves import distinct_names, draw_training_curves, read_training_log, running_mean
+from speechft.tables.training import distinct_names, draw_training_curves, read_training_log, running_mean
 
 RECORDED = ROOT / "docs/results/recorded"
 

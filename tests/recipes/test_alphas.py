@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from speechft.experiment.alphas import ALPHA_PATTERN, alpha_text, parse_alphas, split_method
+from speechft.recipes.alphas import ALPHA_PATTERN, alpha_text, parse_alphas, split_method
 
 
 def test_every_alpha_has_one_spelling():
