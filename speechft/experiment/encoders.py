@@ -40,6 +40,9 @@ class PretrainedElsewhere(Strict):
         None, description="Layout of the file; detected from the content when not given."
     )
     config: ModelSettings = None
+    base: InputPath | None = Field(
+        None, description="Encoder directory that a PEFT adapter adapts, or that a state dict without configuration is a copy of."
+    )
     sha256: Sha256 | None = Field(None, description="Checked when given.")
 
 

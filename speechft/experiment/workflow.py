@@ -234,9 +234,9 @@ class Workflow:
         return (source.checkpoint.path if isinstance(source, PublicEncoder) else source.path).as_posix()
 
     def import_settings(self, encoder: str) -> list[str]:
-        """The file of model settings that goes with a checkpoint, if any."""
+        """Model settings and base of a checkpoint, as far as it has them."""
         source = self.experiment.encoders[encoder]
-        return [source.config.as_posix()] if isinstance(source, PretrainedElsewhere | PublicEncoder) and source.config else []
+        return [path.as_posix() for path in (getattr(source, "config", None), getattr(source, "base", None)) if path]
 
     def import_options(self, encoder: str) -> list[str]:
         """Options of `speechft import` for an encoder that comes as a checkpoint."""
@@ -246,6 +246,7 @@ class Workflow:
         options = {"--family": known.family, "--sha256": known.sha256}
         if isinstance(source, PretrainedElsewhere):
             options["--format"] = source.format
+            options["--base"] = source.base.as_posix() if source.base else None
         options["--config"] = source.config.as_posix() if source.config else None
         return [word for option, value in options.items() if value for word in (option, value)]
 

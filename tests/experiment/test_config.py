@@ -147,14 +147,16 @@ def test_options_of_an_import_are_those_of_the_encoder(demo):
         "mine": {"kind": "checkpoint", "path": "my models/a.pt", "family": "decoar2", "format": "decoar2", "config": "a b.json"},
         "theirs": {"kind": "public", "name": "wavlm_base_plus"},
         "larger": {"kind": "public", "name": "decoar2", "config": "larger.json"},
+        "adapted": {"kind": "checkpoint", "path": "lora", "base": "models/b c"},
     }
     flow = Workflow(parse_experiment(demo, "my.yaml"))
-    assert flow.imported == ["mine", "theirs", "larger"]
+    assert flow.imported == ["mine", "theirs", "larger", "adapted"]
     assert (flow.checkpoint("mine"), flow.checkpoint("theirs")) == ("my models/a.pt", "checkpoints/WavLM-Base+.pt")
     assert flow.import_options("mine") == ["--family", "decoar2", "--format", "decoar2", "--config", "a b.json"]
     assert flow.import_options("theirs") == ["--family", "wavlm", "--sha256", public_checkpoint("wavlm_base_plus").sha256]
     assert flow.import_options("larger") == ["--family", "decoar2", "--config", "larger.json"]
-    assert [flow.import_settings(name) for name in flow.imported] == [["a b.json"], [], ["larger.json"]]
+    assert flow.import_options("adapted") == ["--base", "models/b c"]
+    assert [flow.import_settings(name) for name in flow.imported] == [["a b.json"], [], ["larger.json"], ["models/b c"]]
     checkpoints = {path: name for path, name in flow.public_files.items() if path.startswith("checkpoints/")}
     assert checkpoints == {"checkpoints/WavLM-Base+.pt": ["wavlm_base_plus"], "checkpoints/checkpoint_decoar2.pt": ["decoar2"]}
 
