@@ -12,14 +12,13 @@ import json
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import soundfile
 from effects import RATE, Samples, colour, hiss, level, noise, room, voiced_extent, warp
-from plan import Utterance, plan
+from plan import Phones, Recording, Utterance, plan
 from styles import restyle
 from tables import write_changed, write_tables
 
@@ -43,18 +42,6 @@ SHORTEST = 0.3
 FAINT = 0.05  # seconds of a last phone that is not loud enough to be in the extent of speech
 OGG_SERIAL = (20250101).to_bytes(4, "little")  # libsndfile draws it from the clock, which would change every file every time
 COMPRESSION = 0.945  # libsndfile's scale from 0 to 1
-Phones = list[tuple[str, float, float]]
-
-
-@dataclass(frozen=True)
-class Recording:
-    """A finished recording: its length, the extent of its speech and its phones, all in seconds from its start."""
-
-    utterance: Utterance
-    seconds: float
-    start: float
-    end: float
-    phones: Phones
 
 
 def make(utterance: Utterance, raw: Path) -> tuple[Samples, float, float, Phones]:

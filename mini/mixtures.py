@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
 from effects import RATE
-
-if TYPE_CHECKING:
-    from make_speech import Recording
+from plan import Recording
 
 MIXTURES = {"train": 180, "dev": 32, "test": 60}
 TURNS = (2, 3)

@@ -39,6 +39,9 @@ STYLED = 3  # of each style and voice
 QUERIES = 2  # of each term
 
 
+Phones = list[tuple[str, float, float]]
+
+
 @dataclass(frozen=True)
 class Utterance:
     """One recording.
@@ -60,6 +63,17 @@ class Utterance:
     def path(self) -> str:
         """Of the recording, from the folder of the tables."""
         return f"{self.name}.opus"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A finished recording: its length, the extent of its speech and its phones, all in seconds from its start."""
+
+    utterance: Utterance
+    seconds: float
+    start: float
+    end: float
+    phones: Phones
 
 
 def plan() -> list[Utterance]:

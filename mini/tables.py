@@ -8,13 +8,9 @@ from collections.abc import Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
 
 from mixtures import mixture_rows
-from plan import ALL_VOICES, SPLIT_OF_VOICE, Utterance
-
-if TYPE_CHECKING:
-    from make_speech import Recording
+from plan import ALL_VOICES, SPLIT_OF_VOICE, Recording, Utterance
 
 Row = dict[str, object]
 TRIALS = {"dev": 300, "test": 600}  # of each of the two labels

@@ -229,7 +229,10 @@ def test_the_ends_of_other_merges_are_their_own_models(with_curve):
     ("change", "expected"),
     [
         (lambda d: d["tables"]["demo"].update(methods=["speech_ft@0.5"]), "tables.demo.methods: 'speech_ft@0.5': write speech_ft@0.50"),
-        (lambda d: d["tables"]["demo"].update(methods=["speech_ft@1.50"]), "tables.demo.methods: 'speech_ft@1.50': alpha must be from 0 to 1"),
+        (
+            lambda d: d["tables"]["demo"].update(methods=["speech_ft@1.50"]),
+            "tables.demo.methods: 'speech_ft@1.50': alpha must be from 0 to 1",
+        ),
         (lambda d: d["tables"]["demo"].update(methods=["stable_ft@0.50"]), "tables.demo.methods: 'stable_ft@0.50' is not defined"),
         (
             lambda d: d["tables"]["demo"].update(score={"floor": "mfcc"}),
