@@ -71,7 +71,7 @@ END
 
 # Commands that know this Slurm by themselves: Snakemake removes every variable SLURM_* before it calls them.
 for command in sbatch scancel scontrol sinfo squeue srun sacct; do
-    printf '#!/bin/sh\nSLURM_CONF=%s exec %s "$@"\n' "$folder/slurm.conf" "$(command -v "$command")" > "$folder/bin/$command"
+    printf '#!/bin/sh\nSLURM_CONF="%s" exec "%s" "$@"\n' "$folder/slurm.conf" "$(command -v "$command")" > "$folder/bin/$command"
     chmod 755 "$folder/bin/$command"
 done
 
