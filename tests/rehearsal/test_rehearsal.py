@@ -14,7 +14,7 @@ from speechft.experiment.schema import load_experiment
 from speechft.experiment.workflow import Workflow
 from speechft.recipes.corpora import KINDS, UnionCorpus
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 # Of each table the rows and tasks that together cover the experiment; whole, it is what `make rehearsal` runs.
 TABLES = {
