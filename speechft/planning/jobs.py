@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import io
 import logging
+import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -82,7 +83,8 @@ def _graph(path: Path, files: Iterable[str]) -> list[Job]:
     as_subprocess = settings.WorkflowSettings(exec_mode=settings.ExecMode.SUBPROCESS)
     configuration = settings.ConfigSettings(configfiles=(path.resolve(),))
     # In an empty folder nothing has been made, and Snakemake leaves no files where the user works.
-    with tempfile.TemporaryDirectory() as folder, SnakemakeApi(settings.OutputSettings(quiet=frozenset({Quietness.ALL}))) as api:
+    quiet = settings.OutputSettings(quiet=frozenset({Quietness.ALL}))
+    with _environment_kept(), tempfile.TemporaryDirectory() as folder, SnakemakeApi(quiet) as api:
         found = api.workflow(
             settings.ResourceSettings(cores=1), configuration, workflow_settings=as_subprocess, snakefile=SNAKEFILE, workdir=Path(folder)
         )
@@ -97,6 +99,17 @@ def _graph(path: Path, files: Iterable[str]) -> list[Job]:
                 log = str(one.log[0]) if one.log else ""
                 jobs[one] = Job(one.rule.name, tuple(map(str, one.wildcards)), outputs, inputs, log, needs)
         return list(jobs.values())
+
+
+@contextlib.contextmanager
+def _environment_kept() -> Iterator[None]:
+    """Restore the environment variables, which the workflow sets for its own jobs."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _file(flow: Workflow, target: str) -> str:

@@ -1,5 +1,6 @@
 """The jobs of a plan are those that Snakemake would run where nothing has been made."""
 
+import os
 import re
 import subprocess
 import sys
@@ -130,3 +131,10 @@ def test_a_wrong_name_is_answered_with_the_closest_match(target, message):
     with pytest.raises(ConfigError) as error:
         jobs_behind(DEMO, [target])
     assert message in str(error.value)
+
+
+def test_the_environment_stays_as_it_was(monkeypatch):
+    monkeypatch.delenv("SPEECHFT_RUN", raising=False)
+    before = dict(os.environ)
+    assert jobs_behind(ROOT / "config/demo.yaml")
+    assert dict(os.environ) == before, "a run of the workflow that follows would take itself for this one"

@@ -115,9 +115,10 @@ def test_results_with_every_character_of_a_shell(values, tmp_path):
         "finetune",
         "merge",
         "evaluate",
-        "tables",
-        "differences",
-        "curve",
+        "report table",
+        "report differences",
+        "report alpha",
+        "report similarity",
         "analyse",
     }
     assert all(any(f"speechft {verb} " in command for command in commands) for verb in verbs), verbs

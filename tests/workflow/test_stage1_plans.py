@@ -85,10 +85,10 @@ def test_an_early_checkpoint_needs_no_run_of_its_own(folder):  # noqa: F811
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda f: f["then_sid"].update(start="nothing/speech_ft"), "finetunings.then_sid.start: 'nothing/speech_ft' is no model"),
+        (lambda f: f["then_sid"].update(start="nothing/speech_ft"), "finetunings.then_sid.start: 'nothing/speech_ft' is not a model"),
         (
             lambda f: f["then_sid"].update(start="pr_sentences/no_method"),
-            "then_sid.start: 'pr_sentences/no_method' is no model",
+            "then_sid.start: 'pr_sentences/no_method' is not a model",
         ),
         (lambda f: f["pr_sentences"].update(start="then_sid/speech_ft"), "starts from pr_sentences itself"),
         (lambda f: f["both"].update(jointly={}), "jointly: the recipe has the further tasks sid, corpora are named for none"),
