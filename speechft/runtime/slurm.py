@@ -12,8 +12,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from speechft.errors import ClusterError
 
@@ -35,11 +36,22 @@ def prefer_commands(folder: Path) -> None:
 
 
 def quote_python() -> None:
-    """Let Slurm jobs start where the path of Python holds a space, which Snakemake's remote executors do not quote."""
+    """Let Slurm jobs start where the path of Python holds a space: Snakemake's executors put it into shell commands as it is."""
+    if not shutil.which("squeue"):
+        return
+    from snakemake_executor_plugin_slurm_jobstep import Executor  # type: ignore[import-untyped]
     from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor  # type: ignore[import-untyped]
 
-    unquoted = RemoteExecutor.get_python_executable
-    RemoteExecutor.get_python_executable = lambda self: shlex.quote(unquoted(self))
+    for executor in (RemoteExecutor, Executor):
+        executor.get_python_executable = _quoted(executor.get_python_executable)
+
+
+def _quoted(path_of: Callable[[Any], str]) -> Callable[[Any], str]:
+    def quoted(executor: Any) -> str:
+        return shlex.quote(path_of(executor))
+
+    # A process that reads the Snakefile twice must not quote twice.
+    return path_of if path_of.__name__ == quoted.__name__ else quoted
 
 
 def orphans(directory: Path) -> list[str]:
