@@ -22,15 +22,6 @@ def recordings() -> Path:
     return ROOT / "tests/recordings"
 
 
-LONGEST = ("rehearsal", "slurm", "test_end_to_end.py", "test_multitask_run.py", "test_processes.py", "test_stopping.py")
-"""Files and folders that take minutes: they start first, so that no process waits for them at the end."""
-
-
-def pytest_collection_modifyitems(items):
-    places = {name: number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: min((places[part] for part in item.path.relative_to(ROOT).parts if part in places), default=len(places)))
-
-
 NOTES = pytest.StashKey[list[str]]()
 
 
