@@ -83,7 +83,7 @@ class Writer:
 
 
 class Transcripts:
-    """Recordings with their phones, those with the most phones first; with buckets an item is a run of neighbours.
+    """Recordings with their phones, those with the most phones first; with buckets an item is a run of neighbors.
 
     `splits` are JSON files: a list of {"path", "phones"}.
     """

@@ -14,14 +14,14 @@ import numpy as np
 
 from speechft.tables.metrics import METRICS
 from speechft.tables.published import load_published
-from speechft.tables.scores import SUPERB_FULL_NORMALISERS, SUPERB_FULL_TASKS, SUPERB_S_TASKS, Normaliser, superb_full_score
+from speechft.tables.scores import SUPERB_FULL_NORMALIZERS, SUPERB_FULL_TASKS, SUPERB_S_TASKS, Normalizer, superb_full_score
 
 PUBLISHED = Path(__file__).parents[1] / "config/published.csv"
 MODELS = (("none", "pretrained"), ("asr_tedlium3", "stable_ft"), ("asr_tedlium3", "speech_ft"))
 ENCODERS = ("hubert_base", "wav2vec2_base")
 KEYS = tuple(key for keys in SUPERB_S_TASKS.values() for key in keys)
 WEIGHTS = np.array([1000 / len(SUPERB_S_TASKS) / len(keys) for keys in SUPERB_S_TASKS.values() for _ in keys])
-FBANK = np.array([SUPERB_FULL_NORMALISERS[key].fbank for key in KEYS])
+FBANK = np.array([SUPERB_FULL_NORMALIZERS[key].fbank for key in KEYS])
 ROUNDING = 0.005
 """All of these numbers are published with two decimals."""
 
@@ -52,9 +52,9 @@ def moved_ends(draws: int, seed: int = 0) -> np.ndarray:
 
 def full_differences(qbe_end: float | None = None) -> np.ndarray:
     """SUPERB_FULL on our scales minus the published one, of the three published rows, with another upper end of QbE if given."""
-    scales = dict(SUPERB_FULL_NORMALISERS)
+    scales = dict(SUPERB_FULL_NORMALIZERS)
     if qbe_end is not None:
-        scales["QbE"] = Normaliser(scales["QbE"].fbank, qbe_end, "assumed")
+        scales["QbE"] = Normalizer(scales["QbE"].fbank, qbe_end, "assumed")
     published = load_published(PUBLISHED)
     rows = [published.row("full_superb", "hubert_base", *model) for model in MODELS]
     metrics = [{key: row[key] for keys in SUPERB_FULL_TASKS.values() for key in keys} for row in rows]
@@ -76,7 +76,7 @@ def main() -> None:
     print(f"| 95 % | {' | '.join(f'{start:.2f} to {stop:.2f}' for start, stop in zip(low, high, strict=True))} |")
     print("\n| upper end of QbE | ours minus published SUPERB_FULL |\n|---|---|")
     for end in (None, 0.108, 0.109, 0.110, 0.111, 0.112):
-        shown = f"{SUPERB_FULL_NORMALISERS['QbE'].sota} (WavLM Large)" if end is None else f"{end:.3f}"
+        shown = f"{SUPERB_FULL_NORMALIZERS['QbE'].sota} (WavLM Large)" if end is None else f"{end:.3f}"
         print(f"| {shown} | {', '.join(f'{value:+.2f}' for value in full_differences(end))} |")
 
 

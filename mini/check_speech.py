@@ -1,7 +1,7 @@
 """Measure the corpus: `python mini/check_speech.py [--folder mini/speech] [--raw RAW --whisper WHISPER] [--sample 100]`.
 
 Prints lengths and levels, accuracies of filterbank probes and, given the clean speech of synthesise.py and a Whisper model in the layout of
-CTranslate2 (README.md says where to get one), how many words a recogniser gets wrong in clean speech and under recording conditions.
+CTranslate2 (README.md says where to get one), how many words a recognizer gets wrong in clean speech and under recording conditions.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def probes(folder: Path) -> None:
         print(f"{table} | {100 * table_accuracy(folder, table, 40):.1f} % | {100 * table_accuracy(folder, table, 160):.1f} %")
 
 
-def recogniser(folder: Path, raw: Path, whisper: Path, sample: int) -> None:
+def recognizer(folder: Path, raw: Path, whisper: Path, sample: int) -> None:
     """Word error rates of Whisper on sentences, clean and under recording conditions."""
     import jiwer
     from faster_whisper import WhisperModel
@@ -88,4 +88,4 @@ if __name__ == "__main__":
     levels(arguments.folder)
     probes(arguments.folder)
     if arguments.raw and arguments.whisper:
-        recogniser(arguments.folder, arguments.raw, arguments.whisper, arguments.sample)
+        recognizer(arguments.folder, arguments.raw, arguments.whisper, arguments.sample)

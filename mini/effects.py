@@ -1,4 +1,4 @@
-"""Changes that make synthetic speech less uniform: voice size, colour of the microphone, room, noise, level. 16 kHz float arrays (N,)."""
+"""Changes that make synthetic speech less uniform: voice size, color of the microphone, room, noise, level. 16 kHz float arrays (N,)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def warp(samples: Samples, factor: float) -> Samples:
     return soxr.resample(samples, RATE * factor, RATE, quality="HQ")
 
 
-def colour(samples: Samples, rng: np.random.Generator, depth_db: float = 9.0) -> Samples:
+def color(samples: Samples, rng: np.random.Generator, depth_db: float = 9.0) -> Samples:
     """A random smooth frequency response of +-`depth_db`."""
     spectrum = np.fft.rfft(samples)
     frequencies = np.fft.rfftfreq(len(samples), 1 / RATE)
@@ -55,7 +55,7 @@ def noise(samples: Samples, rng: np.random.Generator, snr_db: tuple[float, float
 
 
 def level(samples: Samples, rng: np.random.Generator, target_db: float = -24.0, spread_db: float = 3.0, peak: float = 0.8) -> Samples:
-    """Normalise to an RMS of `target_db` +-`spread_db` below full scale, under `peak` so that the lossy codec cannot clip."""
+    """Normalize to an RMS of `target_db` +-`spread_db` below full scale, under `peak` so that the lossy codec cannot clip."""
     samples = samples * (10 ** ((target_db + rng.uniform(-spread_db, spread_db)) / 20) / _rms(samples))
     return samples * min(1.0, peak / np.abs(samples).max())
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from effects import RATE, Samples, colour, hiss, level, noise, room, voiced_extent, warp
+from effects import RATE, Samples, color, hiss, level, noise, room, voiced_extent, warp
 from plan import Phones, Recording, Utterance, plan
 from styles import restyle
 from tables import write_changed, write_tables
@@ -49,7 +49,7 @@ def make(utterance: Utterance, raw: Path) -> tuple[Samples, float, float, Phones
     rng = np.random.default_rng(list(hashlib.sha256(utterance.path.encode()).digest()))
     if utterance.kind == "silence":
         samples = hiss(round(rng.uniform(1.0, 1.6) * RATE), rng)
-        return level(colour(samples, rng), rng, rng.uniform(*SILENCE_DB), 0.0), 0.0, 0.0, []
+        return level(color(samples, rng), rng, rng.uniform(*SILENCE_DB), 0.0), 0.0, 0.0, []
     samples, _ = soundfile.read(raw / f"{utterance.name}.flac")
     spoken = json.loads((raw / f"{utterance.name}.json").read_text(encoding="utf-8"))["phones"]
     length = len(samples)
@@ -65,7 +65,7 @@ def make(utterance: Utterance, raw: Path) -> tuple[Samples, float, float, Phones
     times = [(phone, a * stretch - offset / RATE, b * stretch - offset / RATE) for phone, a, b, _ in spoken]
     # The model's last phone lasts into the silence; a faint one begins after what is loud, and may be cut off.
     phones = [(phone, max(a, 0.0), min(b, max(end, a + FAINT), len(samples) / RATE)) for phone, a, b in times]
-    return level(noise(room(colour(samples, rng), rng), rng, SNR_DB[utterance.kind]), rng), start, end, phones
+    return level(noise(room(color(samples, rng), rng), rng, SNR_DB[utterance.kind]), rng), start, end, phones
 
 
 def encode(samples: Samples) -> bytes:

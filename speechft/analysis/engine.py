@@ -65,7 +65,7 @@ def analyse(
         deviation, parts = weight_deviation(start_dir, model_dir)
         cuts = list(load_split(manifests, chosen.split))
         count = min(chosen.utterances, len(cuts))
-        # Evenly from the whole split, because neighbours are often of one speaker.
+        # Evenly from the whole split, because neighbors are often of one speaker.
         chosen_cuts = [cuts[index * len(cuts) // count] for index in range(count)]
         with torch.random.fork_rng(devices=[]):  # building a model draws initial weights before the saved ones replace them
             start, model = (FrozenEncoder(load_encoder(path), where, precision=chosen.precision) for path in (start_dir, model_dir))

@@ -29,7 +29,7 @@ class StateSimilarity(Strict):
 
     state: int = Field(description="0: the input of the first transformer layer; k: the output of layer k.")
     cosine: Similarity = Field(description="Mean over frames of the cosine between the two vectors of a frame.")
-    cka: Similarity = Field(description="Linear centred kernel alignment over frames; blind to rotations and scale.")
+    cka: Similarity = Field(description="Linear centered kernel alignment over frames; blind to rotations and scale.")
 
 
 class AnalysisResult(Strict):

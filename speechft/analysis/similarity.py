@@ -38,7 +38,7 @@ class Comparison:
             product += left.T @ right
 
     def result(self, state: int) -> StateSimilarity:
-        """Mean cosine, and CKA = ||Xc' Yc||^2 / (||Xc' Xc|| ||Yc' Yc||) with X, Y centred over frames (Kornblith et al., 2019).
+        """Mean cosine, and CKA = ||Xc' Yc||^2 / (||Xc' Xc|| ||Yc' Yc||) with X, Y centered over frames (Kornblith et al., 2019).
 
         Frames that are all alike have no CKA of their own; it counts as 1 where both encoders are so, else as 0.
         """

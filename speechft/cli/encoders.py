@@ -31,7 +31,7 @@ def fetch(
     from speechft.downloads.checkpoints import public_checkpoints
     from speechft.downloads.fetching import fetch as run
     from speechft.downloads.lexicons import public_lexicons
-    from speechft.errors import nearest
+    from speechft.errors import unknown_name
 
     if name is None:
         if url is None or out is None:
@@ -40,7 +40,7 @@ def fetch(
         return
     files = {**public_checkpoints(), **public_lexicons()}
     if name not in files:
-        raise ConfigError(f"There is no public file {name!r}.{nearest(name, files)} There are {', '.join(files)}.")
+        raise ConfigError(unknown_name("public file", name, files))
     known = files[name]
     logging.info("%s: licence %s, see %s", known.name, known.licence, known.source)
     # A hash that is given is that of another version, of which nothing else is known.
@@ -88,7 +88,7 @@ def fbank(
         bool | None, typer.Option("--normalize/--no-normalize", help="Zero mean and unit deviation over each utterance; by default yes.")
     ] = None,
 ) -> None:
-    """Make an encoder directory of log-mel filterbanks, the baseline of SUPERB; nothing in it is learnt.
+    """Make an encoder directory of log-mel filterbanks, the baseline of SUPERB; nothing in it is learned.
 
     Example: `speechft fbank --out models/fbank`
     """

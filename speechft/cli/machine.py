@@ -44,8 +44,8 @@ def doctor(
         findings.append(finding)
         if not as_json:
             remedy = f"  -> {finding.remedy}" if finding.remedy else ""
-            colour = {PROBLEM: "bold red", WARNING: "yellow"}.get(finding.status, "green")
-            console.print(f"[{colour}]{finding.status:<8}[/]{escape(terminal_text(f'{finding.name}: {finding.found}{remedy}'))}")
+            color = {PROBLEM: "bold red", WARNING: "yellow"}.get(finding.status, "green")
+            console.print(f"[{color}]{finding.status:<8}[/]{escape(terminal_text(f'{finding.name}: {finding.found}{remedy}'))}")
     counts = {status: sum(finding.status == status for finding in findings) for status in (WARNING, PROBLEM)}
     if as_json:
         print(json.dumps([finding._asdict() for finding in findings], indent=1))

@@ -71,11 +71,6 @@ class CorpusCheck:
     listed: Listed | None = None
 
 
-def check_corpora(recipes: Mapping[str, Recipe]) -> list[CorpusCheck]:
-    """Check each corpus; one that cannot be read does not stop the others."""
-    return [check_corpus(name, recipe) for name, recipe in recipes.items()]
-
-
 def check_corpus(name: str, recipe: Recipe) -> CorpusCheck:
     """Check one corpus."""
     mixed = isinstance(recipe, CorpusRecipe) and recipe.kind == "mixtures"

@@ -69,7 +69,7 @@ class DeCoAR2Model(PreTrainedModel):  # type: ignore[misc]
         self.post_init()
 
     def forward(self, input_features: Tensor, attention_mask: Tensor | None = None, **options: Any) -> Any:
-        """Last hidden state (B, T, D) of normalised filterbank frames (B, T, bins) at 50 Hz.
+        """Last hidden state (B, T, D) of normalized filterbank frames (B, T, bins) at 50 Hz.
 
         `attention_mask` (B, T) is 1 on valid frames. All hidden states: speechft.encoders.load_encoder.
         """

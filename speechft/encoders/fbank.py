@@ -1,4 +1,4 @@
-"""FBANK, the baseline of SUPERB, as an encoder: log-mel filterbanks with time derivatives. Nothing in it is learnt.
+"""FBANK, the baseline of SUPERB, as an encoder: log-mel filterbanks with time derivatives. Nothing in it is learned.
 
 Importing this module makes `transformers.AutoModel` know the family.
 """

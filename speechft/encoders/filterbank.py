@@ -17,7 +17,7 @@ SHIFT = 160
 _FFT = 512
 _PREEMPHASIS = 0.97
 _LOW_HZ = 20.0
-_NORMALISATION_EPS = 1e-10
+_NORMALIZATION_EPS = 1e-10
 
 
 def log_mel(waveform: Tensor, bins: int = 80, window: Tensor | None = None) -> Tensor:
@@ -41,13 +41,13 @@ def log_mel(waveform: Tensor, bins: int = 80, window: Tensor | None = None) -> T
 
 
 def decoar2_features(waveform: Tensor, bins: int = 80) -> Tensor:
-    """Input (T, bins) of DeCoAR 2.0 at 50 Hz: normalised log-mel energies, every second frame.
+    """Input (T, bins) of DeCoAR 2.0 at 50 Hz: normalized log-mel energies, every second frame.
 
     Each bin gets zero mean and unit (unbiased) deviation over the utterance.
     """
     energies = log_mel(waveform, bins)
-    normalised = (energies - energies.mean(dim=0)) / (energies.std(dim=0) + _NORMALISATION_EPS)
-    return normalised[::2]
+    normalized = (energies - energies.mean(dim=0)) / (energies.std(dim=0) + _NORMALIZATION_EPS)
+    return normalized[::2]
 
 
 def povey_window() -> Tensor:
@@ -69,9 +69,9 @@ def fbank_features(waveform: Tensor, window: Tensor, bins: int = 80, orders: int
     if not normalize:
         return features
     # In float64, where what rounding leaves of a constant (digital silence) is small against the epsilon.
-    centred = features.double() - features.double().mean(dim=0)
-    deviation = (centred.square().sum(dim=0) / max(len(centred) - 1, 1)).sqrt()
-    return (centred / (deviation + _NORMALISATION_EPS)).float()
+    centered = features.double() - features.double().mean(dim=0)
+    deviation = (centered.square().sum(dim=0) / max(len(centered) - 1, 1)).sqrt()
+    return (centered / (deviation + _NORMALIZATION_EPS)).float()
 
 
 def time_derivative(features: Tensor) -> Tensor:

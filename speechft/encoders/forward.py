@@ -30,7 +30,7 @@ def transformer_states(backbone: nn.Module, features: Tensor, valid: Tensor | No
     encoder = model.encoder
     pre_norm = bool(model.config.do_stable_layer_norm)
     projected = model.feature_projection(features)
-    # Wav2Vec2Model and WavLMModel also return the features that quantisation needs.
+    # Wav2Vec2Model and WavLMModel also return the features that quantization needs.
     hidden: Tensor = projected[0] if isinstance(projected, tuple) else projected
     if valid is not None:
         hidden = hidden.masked_fill(~valid[..., None], 0.0)

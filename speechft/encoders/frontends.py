@@ -79,7 +79,7 @@ def _own_frames_group_norm(norm: nn.GroupNorm, features: Tensor, lengths: Sequen
 
 
 class FilterbankFrontend:
-    """Normalised log-mel filterbanks at 50 Hz. Normalisation is over the utterance, in the reference too, so batches never matter."""
+    """Normalized log-mel filterbanks at 50 Hz. Normalization is over the utterance, in the reference too, so batches never matter."""
 
     frame_shift = 2 * SHIFT
     # The deviation over time needs two frames of 10 ms.

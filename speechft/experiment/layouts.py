@@ -20,7 +20,7 @@ NOT_TUNED = ("none", "pretrained")
 
 
 class ScoreLayout(Strict):
-    """A score over tasks that is normalised by rows of the table itself: 0 at the floor, 1000 at the best row of every metric."""
+    """A score over tasks that is normalized by rows of the table itself: 0 at the floor, 1000 at the best row of every metric."""
 
     floor: Name = Field(description="Encoder whose pre-trained row is 0, e.g. one of kind fbank.")
     tasks: tuple[str, ...] = Field((), description="Tasks that count; default: all of the table.")

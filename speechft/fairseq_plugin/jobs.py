@@ -1,4 +1,4 @@
-"""A stage-1 job: what it is made of, where it works, and how a restart recognises its own work."""
+"""A stage-1 job: what it is made of, where it works, and how a restart recognizes its own work."""
 
 from __future__ import annotations
 

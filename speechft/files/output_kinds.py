@@ -18,18 +18,18 @@ class Kind:
     """A kind of file: `what` it is, as errors call it, and whether a file is of it."""
 
     what: str
-    recognises: Callable[[Path], bool]
+    recognizes: Callable[[Path], bool]
 
 
 def _has_keys(*keys: str) -> Callable[[Path], bool]:
-    def recognises(path: Path) -> bool:
+    def recognizes(path: Path) -> bool:
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             return False
         return isinstance(value, dict) and all(key in value for key in keys)
 
-    return recognises
+    return recognizes
 
 
 def _is_schema(path: Path) -> bool:
@@ -37,11 +37,11 @@ def _is_schema(path: Path) -> bool:
 
 
 def _begins(*columns: str) -> Callable[[Path], bool]:
-    def recognises(path: Path) -> bool:
+    def recognizes(path: Path) -> bool:
         with path.open("rb") as file:
             return file.readline(4096).decode("utf-8", errors="replace").strip().split(",")[: len(columns)] == list(columns)
 
-    return recognises
+    return recognizes
 
 
 def _is_figure(path: Path) -> bool:

@@ -99,7 +99,7 @@ def check_file(out: str | Path, kind: Kind, inputs: Inputs = ()) -> None:
         return
     if not path.is_file():
         raise OutputError(f"{path}: is a device or a pipe, which a file would replace. {_ANOTHER}.")
-    if path.stat().st_size and not kind.recognises(path):
+    if path.stat().st_size and not kind.recognizes(path):
         raise OutputError(f"{path}: exists and is not {kind.what}, so it is not replaced. {_ANOTHER}, or remove it.")
 
 

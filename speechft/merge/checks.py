@@ -22,7 +22,7 @@ STRUCTURE = (
     "num_buckets", "max_bucket_distance", "speechft_normalize",
     "add_adapter", "adapter_kernel_size", "adapter_stride", "num_adapter_layers",
 )  # fmt: skip
-"""Keys of config.json that make two models different functions of the same tensors (heads, strides, order of normalisation)
+"""Keys of config.json that make two models different functions of the same tensors (heads, strides, order of normalization)
 or other tensors. Rates of dropout, masking and the like belong to the training and may differ."""
 
 

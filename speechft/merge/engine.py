@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -19,6 +19,7 @@ from speechft.merge.methods.linear import LinearMerge
 from speechft.merge.models import Models, Piece
 from speechft.merge.parts import Scale, alpha_factors
 from speechft.merge.tensors import FLOATING, TensorInfo, TensorReader, TensorWriter
+from speechft.runtime.threads import one_thread
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -125,7 +126,7 @@ def stream_merge(models: Models, outs: Mapping[float, Path], plan: Plan) -> None
     """
     factors = alpha_factors(plan.scale, models.names)
     with ExitStack() as stack:
-        stack.enter_context(_one_thread())
+        stack.enter_context(one_thread())
         plan.method.prepare(models)
         stored = {name: _stored(models.info(name), plan.dtype) for name in models.base.tensors}
         writers = {alpha: stack.enter_context(closing(TensorWriter(path, stored))) for alpha, path in outs.items()}
@@ -138,19 +139,6 @@ def stream_merge(models: Models, outs: Mapping[float, Path], plan: Plan) -> None
             for piece in models.pieces(name):
                 for alpha, values in _results(piece, plan.method, {alpha: alpha * factors[name] for alpha in writers}).items():
                     writers[alpha].append(name, values)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let torch compute with one thread: pieces are small, and sums (of angles, say) round the same on every machine."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _results(piece: Piece, method: MergeMethod, alphas: Mapping[float, float]) -> dict[float, Tensor]:

@@ -16,7 +16,7 @@ from speechft.pretrain.data import LABELS
 from speechft.pretrain.start import Start
 from speechft.recipes.pretraining import ContinuedPretrainRecipe, PretrainRecipe
 
-ANNEALING = 0.7  # share of the updates in which the quantiser's temperature falls, as published
+ANNEALING = 0.7  # share of the updates in which the quantizer's temperature falls, as published
 _PUBLISHED_MASKS = {"hubert": (0.8, 10), "wav2vec2": (0.65, 10)}
 
 
@@ -109,7 +109,7 @@ def _model(job: PretrainingJob) -> dict[str, Any]:
         options["mask_prob"] = recipe.mask_prob if recipe.mask_prob is not None else options.get("mask_prob", prob)
         options["mask_length"] = recipe.mask_length or options.get("mask_length", length)
         if job.family == "wav2vec2":
-            # The quantiser's temperature has fallen before.
+            # The quantizer's temperature has fallen before.
             last = float(options.get("latent_temp", (2.0, 0.5))[1])
             options["latent_temp"] = [last, last, 1.0]
     options |= {"_name": job.family, "mask_channel_prob": 0.0}

@@ -90,7 +90,7 @@ class LabelSource:
     encoder_dir: Path | None = None
     layer: int | None = None
     normalize: bool = False
-    """Whether clustered values are normalised over each utterance."""
+    """Whether clustered values are normalized over each utterance."""
     smooth: int = 1
     """Frames that clustered values are averaged over."""
 

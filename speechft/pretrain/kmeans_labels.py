@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import shutil
 import warnings
@@ -20,6 +19,7 @@ from tqdm import tqdm
 
 from speechft.errors import TrainingError
 from speechft.files.atomic import atomic_file
+from speechft.runtime.threads import one_thread
 
 LOGGER = logging.getLogger("speechft.finetune")
 MFCC_RATE = 100
@@ -69,17 +69,6 @@ def slopes(values: Features) -> Features:
     return slope
 
 
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Run torch in one thread: on single short recordings, waking several costs more than they save."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def read_waveform(path: Path) -> torch.Tensor:
     """Float32 waveform (N,) of a mono file."""
     return torch.from_numpy(soundfile.read(path, dtype="float32")[0])
@@ -95,8 +84,8 @@ def normalized(features: FrameFeatures) -> FrameFeatures:
     """Normalize features to mean 0 and deviation 1 over each utterance; a constant value becomes 0."""
 
     def scaled(found: Features) -> Features:
-        centred = found - found.mean(axis=0)
-        return np.asarray(centred / np.maximum(centred.std(axis=0), MIN_DEVIATION), dtype=np.float32)
+        centered = found - found.mean(axis=0)
+        return np.asarray(centered / np.maximum(centered.std(axis=0), MIN_DEVIATION), dtype=np.float32)
 
     return lambda waveforms: [scaled(found) for found in features(waveforms)]
 

@@ -56,7 +56,7 @@ def pretrain(
     """Pre-train an encoder on the train splits of `manifests` with fairseq's models and criteria.
 
     HuBERT (Hsu et al., 2021) predicts clusters of MFCC frames (first iteration), or of a hidden layer of an encoder; wav2vec 2.0
-    (Baevski et al., 2020) its own quantised latents. An interrupted run, started again with the same arguments, resumes:
+    (Baevski et al., 2020) its own quantized latents. An interrupted run, started again with the same arguments, resumes:
     audio, k-means, labels and training are separate steps.
 
     Args:
@@ -93,7 +93,7 @@ def continue_pretraining(
 ) -> None:
     """Continue the pre-training of a HuBERT or wav2vec 2.0 on other audio, such as another language: stage 1 without labels.
 
-    The schedule is that of stable fine-tuning: at first only what exists for pre-training alone is trained (cluster head, quantiser),
+    The schedule is that of stable fine-tuning: at first only what exists for pre-training alone is trained (cluster head, quantizer),
     never the convolutional extractor. The result is theta' of a merge. For the rest see `pretrain`.
     """
     _run(_Request("continue", recipe, manifests, Path(out_dir), work_dir, encoder_dir, targets_from, keep_work))

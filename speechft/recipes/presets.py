@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from speechft.errors import nearest
+from speechft.errors import unknown_name
 
 _ASR_HEAD: dict[str, Any] = {"projected": 256, "hidden": 256, "layers": 3, "dropout": 0.2}
 
@@ -69,7 +69,7 @@ def named_recipe(values: Any) -> Any:
         return values
     like = values["like"]
     if like not in STAGE1_RECIPES:
-        raise ValueError(f"like: there is no recipe {like!r}; there are {', '.join(STAGE1_RECIPES)}.{nearest(like, STAGE1_RECIPES)}")
+        raise ValueError(f"like: {unknown_name('recipe', like, STAGE1_RECIPES)}")
     base = STAGE1_RECIPES[like]
     if values.get("task", base["task"]) != base["task"]:
         raise ValueError(f"like: {like!r} is a recipe of task {base['task']!r}, not {values['task']!r}")

@@ -50,7 +50,7 @@ class Contrastive(Strict):
     """wav2vec 2.0's objective: identify the quantized latent of a masked frame among those of others (Baevski et al., 2020)."""
 
     negatives: Positive = Field(100, description="Distractors: other masked frames of the same utterance.")
-    groups: Positive = Field(2, description="Codebooks of the quantiser.")
+    groups: Positive = Field(2, description="Codebooks of the quantizer.")
     entries: Annotated[int, Field(ge=2)] = Field(160, description="Entries of each codebook; 320 in the published models.")
     temperature: tuple[PositiveFloat, PositiveFloat] = Field(
         (2.0, 0.5),
@@ -172,7 +172,7 @@ class ContinuedPretrainRecipe(_Pretraining):
     warmup: Fraction = Field(0.1, description="Share of the updates with linearly rising learning rate.")
     hold: Fraction = Field(0.4, description="Share of the updates at the peak; the rest decays linearly to 0.")
     head_only: Fraction = Field(
-        0.1, description="Share of the updates, from the start, that train only what exists for pre-training: cluster head, quantiser."
+        0.1, description="Share of the updates, from the start, that train only what exists for pre-training: cluster head, quantizer."
     )
     freeze_extractor: bool = Field(True, description="Keep the convolutional feature extractor frozen throughout.")
     clip_norm: Annotated[float, Field(ge=0)] = 1.0

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from speechft.recipes.tables import TableRecipe
 from speechft.tables.metrics import METRICS
 from speechft.tables.published import SECOND_HAND
-from speechft.tables.scores import INFERRED, SUPERB_FULL_NORMALISERS, SUPERB_S_TASKS, WAVLM_LARGE
+from speechft.tables.scores import INFERRED, SUPERB_FULL_NORMALIZERS, SUPERB_S_TASKS, WAVLM_LARGE
 from speechft.tables.table import BF16_MARK, Column, in_braces, model_name
 
 SECOND_HAND_MARK = "‡"
@@ -145,7 +145,7 @@ def _own_recipes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]:
 
 def _scale_ends(source: str) -> str:
     """The upper ends of the scales of one source: `ASR 3.44, KS 97.86`."""
-    found = {key: scale.sota for key, scale in SUPERB_FULL_NORMALISERS.items() if scale.source == source}
+    found = {key: scale.sota for key, scale in SUPERB_FULL_NORMALIZERS.items() if scale.source == source}
     return ", ".join(f"{key.replace('_', ' ')} {METRICS[key].shown(value)}" for key, value in found.items())
 
 

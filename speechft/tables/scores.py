@@ -22,7 +22,7 @@ SUPERB_FULL_TASKS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Normaliser:
+class Normalizer:
     """The two ends of a metric's scale, in the units of the tables, and where the upper one is from."""
 
     fbank: float
@@ -42,36 +42,36 @@ _SOTA_WAVLM_LARGE = {"ASR": 3.44, "KS": 97.86, "QbE": 0.0886, "ASV": 3.77, "SD":
 
 INFERRED, WAVLM_LARGE = "inferred from published scores", "WavLM Large, public"
 
-SUPERB_S_NORMALISERS = {key: Normaliser(_FBANK[key], sota, INFERRED) for key, sota in _SOTA_INFERRED.items()}
-SUPERB_FULL_NORMALISERS = {
-    **SUPERB_S_NORMALISERS,
-    **{key: Normaliser(_FBANK[key], sota, WAVLM_LARGE) for key, sota in _SOTA_WAVLM_LARGE.items()},
+SUPERB_S_NORMALIZERS = {key: Normalizer(_FBANK[key], sota, INFERRED) for key, sota in _SOTA_INFERRED.items()}
+SUPERB_FULL_NORMALIZERS = {
+    **SUPERB_S_NORMALIZERS,
+    **{key: Normalizer(_FBANK[key], sota, WAVLM_LARGE) for key, sota in _SOTA_WAVLM_LARGE.items()},
 }
 
 
-def superb_score(metrics: Mapping[str, float], normalisers: Mapping[str, Normaliser] | None = None) -> float:
+def superb_score(metrics: Mapping[str, float], normalizers: Mapping[str, Normalizer] | None = None) -> float:
     """SUPERB_S over PR, SID, ER and SF.
 
-    The upper ends of the scales are inferred from the published scores (`SUPERB_S_NORMALISERS`), not quoted; with them all six published
+    The upper ends of the scales are inferred from the published scores (`SUPERB_S_NORMALIZERS`), not quoted; with them all six published
     rows come out to 0.01.
 
     Args:
         metrics: metric key -> value as tables show it (percent): PR, SID, ER, SF_F1, SF_CER. Other metrics of the benchmark are ignored.
-        normalisers: other scales, such as those of another benchmark with its own filterbank row.
+        normalizers: other scales, such as those of another benchmark with its own filterbank row.
 
     Raises:
         TableError: a metric is missing, has no scale, is not a finite number, or its key is not a metric.
     """
-    return _score("SUPERB_S", SUPERB_S_TASKS, metrics, normalisers or SUPERB_S_NORMALISERS)
+    return _score("SUPERB_S", SUPERB_S_TASKS, metrics, normalizers or SUPERB_S_NORMALIZERS)
 
 
-def superb_full_score(metrics: Mapping[str, float], normalisers: Mapping[str, Normaliser] | None = None) -> float:
+def superb_full_score(metrics: Mapping[str, float], normalizers: Mapping[str, Normalizer] | None = None) -> float:
     """SUPERB_FULL over the ten tasks, on public scales; arguments and errors as for `superb_score`, with all eleven metrics.
 
     Not comparable with published SUPERB_FULL values: the upper ends behind those are not public. Here they are WavLM Large's results for
     ASR, KS, QbE, ASV, SD and IC, and those of SUPERB_S for the rest.
     """
-    return _score("SUPERB_FULL", SUPERB_FULL_TASKS, metrics, normalisers or SUPERB_FULL_NORMALISERS)
+    return _score("SUPERB_FULL", SUPERB_FULL_TASKS, metrics, normalizers or SUPERB_FULL_NORMALIZERS)
 
 
 def partial_score(metrics: Mapping[str, float]) -> tuple[float, tuple[str, ...]] | None:
@@ -83,7 +83,7 @@ def partial_score(metrics: Mapping[str, float]) -> tuple[float, tuple[str, ...]]
     if not tasks:
         _check_values("the partial score", metrics)
         return None
-    return _score("the partial score", tasks, metrics, SUPERB_S_NORMALISERS), tuple(tasks)
+    return _score("the partial score", tasks, metrics, SUPERB_S_NORMALIZERS), tuple(tasks)
 
 
 def partial_title(tasks: tuple[str, ...]) -> str:
@@ -91,13 +91,13 @@ def partial_title(tasks: tuple[str, ...]) -> str:
     return f"score over {', '.join(tasks)} (of {', '.join(SUPERB_S_TASKS)}) ↑"
 
 
-def _score(name: str, tasks: Mapping[str, tuple[str, ...]], metrics: Mapping[str, float], scales: Mapping[str, Normaliser]) -> float:
+def _score(name: str, tasks: Mapping[str, tuple[str, ...]], metrics: Mapping[str, float], scales: Mapping[str, Normalizer]) -> float:
     _check_values(name, metrics)
     needed = [key for keys in tasks.values() for key in keys]
     if missing := [key for key in needed if key not in metrics]:
         raise TableError(f"{name} needs {', '.join(needed)}; missing: {', '.join(missing)}. Evaluate the missing tasks first.")
     if missing := [key for key in needed if key not in scales]:
-        raise TableError(f"{name}: the normalisers given have no scale for {', '.join(missing)}.")
+        raise TableError(f"{name}: the normalizers given have no scale for {', '.join(missing)}.")
     if flat := [key for key in needed if scales[key].sota == scales[key].fbank]:
         raise TableError(f"{name}: both ends of the scale of {', '.join(flat)} are the same number.")
     phi = {key: (metrics[key] - scales[key].fbank) / (scales[key].sota - scales[key].fbank) for key in needed}

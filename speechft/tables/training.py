@@ -29,7 +29,7 @@ _TITLES = {
     "lr": "Learning rate",
     "grad_norm": "Norm of the gradient",
     "code_perplexity": "Perplexity of the codes",
-    "temperature": "Temperature of the quantiser",
+    "temperature": "Temperature of the quantizer",
 }
 _UPDATE = re.compile("[0-9]{1,15}")
 _COLUMNS, _SIZE = 2, (4.0, 2.4)  # panels in a row, inches

@@ -20,14 +20,14 @@ WORD_ERRORS = Metric("ASR", "word error rate", higher_is_better=False)
 LETTER_ERRORS = Metric("ASR_CER", "letter error rate", higher_is_better=False)
 CHARACTER_ERRORS = Metric("ASR_ZH_CER", "character error rate", higher_is_better=False)
 
-LEARNT = ("characters", "unigram")
+LEARNED = ("characters", "unigram")
 
 
 class SpeechRecognition(RecurrentCTCTask):
     """ASR. Decoding is greedy; SUPERB's optional language model is not supported.
 
     Options:
-        spelling: "superb" (default); "tedlium" for the letters of wav2vec 2.0 and the text normalisation of the released fine-tuning on
+        spelling: "superb" (default); "tedlium" for the letters of wav2vec 2.0 and the text normalization of the released fine-tuning on
             TED-LIUM 3; "characters" for all characters of the training transcripts, or "unigram" for pieces of words (sentencepiece).
         pieces: size of the vocabulary of "unigram" (default 500).
         projected, hidden, layers, dropout, spec_augment: see `RecurrentCTCTask`; the fine-tuning on TED-LIUM 3 has 256, 256, 3 and 0.2.
@@ -53,7 +53,7 @@ class SpeechRecognition(RecurrentCTCTask):
         pieces: int = 500,
     ) -> None:
         super().__init__(projected, hidden, layers, dropout, spec_augment)
-        check_choice(self.name, "spelling", spelling, (*SPELLINGS, *LEARNT))
+        check_choice(self.name, "spelling", spelling, (*SPELLINGS, *LEARNED))
         check_choice(self.name, "selection", selection, ("wer", "cer"))
         check_positive(self.name, pieces=pieces)
         self.spelling_name, self.spelling = spelling, SPELLINGS.get(spelling)
@@ -69,7 +69,7 @@ class SpeechRecognition(RecurrentCTCTask):
         return self.spelling or Pieces(labels.extra["model"])
 
     def label_set(self, train_cuts: Iterable[Any]) -> LabelSet:
-        """The 32 symbols of the spelling, whatever the training data; or those that are learnt from its transcripts."""
+        """The 32 symbols of the spelling, whatever the training data; or those that are learned from its transcripts."""
         if self.spelling is not None:
             return LabelSet(self.spelling.vocabulary, {"spelling": self.spelling_name})
         kind: Literal["characters", "unigram"] = "characters" if self.spelling_name == "characters" else "unigram"

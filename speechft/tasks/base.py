@@ -75,7 +75,7 @@ class Head(nn.Module, ABC):
 
 
 class Task(ABC):
-    """One SUPERB task. Instances hold options only; everything learnt from data is in a `LabelSet`."""
+    """One SUPERB task. Instances hold options only; everything learned from data is in a `LabelSet`."""
 
     name: ClassVar[str]
     metrics: ClassVar[tuple[Metric, ...]]
@@ -219,7 +219,7 @@ def distinct_labels(cuts: Iterable[Any], labels_of: Callable[[Any], Iterable[str
 
 
 class WeightedSum(nn.Module):
-    """Softmax-weighted sum of all hidden states, weights learnt with the head."""
+    """Softmax-weighted sum of all hidden states, weights learned with the head."""
 
     def __init__(self, num_states: int) -> None:
         super().__init__()

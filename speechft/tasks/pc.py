@@ -30,7 +30,7 @@ OUTSIDE = -100
 
 
 class PhonemeClassification(Task):
-    """PC. Frame t, which begins at 20 t ms, has the phone whose segment covers its centre, 20 t + 10 ms.
+    """PC. Frame t, which begins at 20 t ms, has the phone whose segment covers its center, 20 t + 10 ms.
 
     Segments are those of lhotse's `supervision.alignment["phone"]`, in seconds from the start of the cut. Frames outside of all segments
     are ignored.
@@ -111,8 +111,8 @@ def _padded(logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor]) ->
 
 
 def _first_frame(seconds: float) -> int:
-    """First frame whose centre is not before `seconds`; segment [start, end) has the frames from that of start to that of end."""
-    # Rounded, so that a centre exactly on the border is not moved across it by binary fractions.
+    """First frame whose center is not before `seconds`; segment [start, end) has the frames from that of start to that of end."""
+    # Rounded, so that a center exactly on the border is not moved across it by binary fractions.
     return max(0, math.ceil(round(seconds / FRAME_SECONDS - 0.5, 6)))
 
 

@@ -1,4 +1,4 @@
-"""Text units that are learnt from the training transcripts (sentencepiece): characters of any language, or a unigram model's pieces."""
+"""Text units that are learned from the training transcripts (sentencepiece): characters of any language, or a unigram model's pieces."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Pieces(Spelling):
 
     def encode(self, text: str) -> list[int]:
         """Symbol indices of a transcript; what the training transcripts do not have becomes `<unk>`."""
-        indices: list[int] = self._processor.encode(self.normalise(text))
+        indices: list[int] = self._processor.encode(self.normalize(text))
         return indices
 
     def reference(self, target: Sequence[int]) -> list[str]:

@@ -154,7 +154,7 @@ def slot_symbols(words: Sequence[str], slots: Sequence[str]) -> list[str]:
 
     `slots` names the slot type of each word, `O` for none. As in the reference a word of punctuation only (a substring of `?!.,;-`, the
     empty word included) is left out together with the mark at its edge, and with `<eos>` where it is the last word; `&` is read AND;
-    neighbouring slots of one type become one.
+    neighboring slots of one type become one.
     """
     symbols: list[str] = []
     last = len(words) - 1

@@ -44,9 +44,9 @@ class SpecAugment(nn.Module):
         """Move a random frame of the first `length` of (T, D) by up to the window; both sides are resized to fill the length."""
         if length <= 2 * self.time_warp:
             return utterance
-        centre = _uniform(self.time_warp, length - self.time_warp, generator)
-        target = _uniform(centre - self.time_warp + 1, centre + self.time_warp + 1, generator)
-        sides = (_resize(utterance[:centre], target), _resize(utterance[centre:length], length - target))
+        center = _uniform(self.time_warp, length - self.time_warp, generator)
+        target = _uniform(center - self.time_warp + 1, center + self.time_warp + 1, generator)
+        sides = (_resize(utterance[:center], target), _resize(utterance[center:length], length - target))
         return torch.cat([*sides, utterance[length:]])
 
 

@@ -15,7 +15,7 @@ def _upper(text: str) -> str:
     return text.upper().replace(WORD_END, " ")
 
 
-def normalise_tedlium(text: str) -> str:
+def normalize_tedlium(text: str) -> str:
     """A transcript of TED-LIUM 3 as the released Speech-FT fine-tuning reads it: upper case, A-Z, apostrophes and single spaces.
 
     TED-LIUM writes clitics apart ("it 's"): an apostrophe swallows one space before it. Hyphens become spaces; every other character,
@@ -30,7 +30,7 @@ class Spelling:
 
     Args:
         vocabulary: output symbols, the blank of CTC first.
-        normalise: maps a transcript to the text that is spelled.
+        normalize: maps a transcript to the text that is spelled.
         final: symbols that every target ends with.
         dropped: symbols that decoding leaves out besides the blank.
         unit_is_symbol: whether the symbol error rate counts symbols, or the characters (spaces included) of the decoded text.
@@ -41,18 +41,18 @@ class Spelling:
     def __init__(
         self,
         vocabulary: Sequence[str],
-        normalise: Callable[[str], str],
+        normalize: Callable[[str], str],
         final: tuple[str, ...] = (),
         dropped: tuple[str, ...] = (),
         unit_is_symbol: bool = True,
     ) -> None:
-        self.vocabulary, self.normalise, self.final, self.dropped = tuple(vocabulary), normalise, final, dropped
+        self.vocabulary, self.normalize, self.final, self.dropped = tuple(vocabulary), normalize, final, dropped
         self.unit_is_symbol = unit_is_symbol
         self._index = {symbol: index for index, symbol in enumerate(vocabulary)}
 
     def encode(self, text: str) -> list[int]:
         """Symbol indices of a transcript, empty if nothing is left of it; letters outside the vocabulary become `<unk>`."""
-        words = self.normalise(text).split()
+        words = self.normalize(text).split()
         if not words:
             return []
         symbols = [*WORD_END.join(words), *self.final]
@@ -82,6 +82,6 @@ class Spelling:
 
 SUPERB_SPELLING = Spelling(ASR_VOCABULARY, _upper, final=(WORD_END, SENTENCE_END), dropped=(SENTENCE_END,))
 """ASR of the SUPERB recipe: every word ends with `|`, the sentence with `</s>`. (`<s>` is the blank.)"""
-TEDLIUM_SPELLING = Spelling(TEDLIUM_VOCABULARY, normalise_tedlium, unit_is_symbol=False)
+TEDLIUM_SPELLING = Spelling(TEDLIUM_VOCABULARY, normalize_tedlium, unit_is_symbol=False)
 """The released Speech-FT fine-tuning on TED-LIUM 3: no final symbols."""
 SPELLINGS = {"superb": SUPERB_SPELLING, "tedlium": TEDLIUM_SPELLING}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from speechft.tables.scores import SUPERB_S_NORMALISERS, superb_score
+from speechft.tables.scores import SUPERB_S_NORMALIZERS, superb_score
 
 TEXT = (ROOT / "docs/paper.md").read_text()
 WORDS = " ".join(TEXT.split())
@@ -25,7 +25,7 @@ def scale(monkeypatch):
 def test_ends_that_are_known_are_found(scale):
     metrics = np.random.default_rng(0).uniform(20, 90, (6, 5))
     scores = np.array([superb_score(dict(zip(scale.KEYS, row, strict=True))) for row in metrics])
-    expected = [SUPERB_S_NORMALISERS[key].sota for key in scale.KEYS]
+    expected = [SUPERB_S_NORMALIZERS[key].sota for key in scale.KEYS]
     np.testing.assert_allclose(scale.upper_ends(metrics, scores), expected, rtol=1e-6)
 
 
@@ -33,7 +33,7 @@ def test_the_ends_in_the_code_solve_the_published_rows(scale):
     metrics, scores = scale.published_rows()
     assert metrics.shape == (6, 5)
     ends = scale.upper_ends(metrics, scores)
-    np.testing.assert_allclose(ends, [SUPERB_S_NORMALISERS[key].sota for key in scale.KEYS], atol=2e-3)
+    np.testing.assert_allclose(ends, [SUPERB_S_NORMALIZERS[key].sota for key in scale.KEYS], atol=2e-3)
     for row, score in zip(metrics, scores, strict=True):
         assert superb_score(dict(zip(scale.KEYS, row, strict=True))) == pytest.approx(score, abs=0.01)
     assert np.linalg.cond((metrics - scale.FBANK) * scale.WEIGHTS) == pytest.approx(3568, abs=1)

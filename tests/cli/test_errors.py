@@ -11,7 +11,7 @@ from speechft.files.atomic import write_text
 
 MISTAKES = {
     "evaluate m kss manifests --out x.json": "There is no recipe for task 'kss'. Did you mean 'ks'?",
-    "finetune m manifests --like sdi --out x": "there is no recipe 'sdi'",
+    "finetune m manifests --like sdi --out x": "There is no recipe 'sdi'",
     "merge mini/encoders/hubert_mini m --method liner --out x": "There is no merge method 'liner'. Did you mean 'linear'?",
     "fetch hubert_bass": "There is no public file 'hubert_bass'. Did you mean 'hubert_base'?",
     "export mini/encoders/hubert_mini --format fairsq --out x": "There is no export format 'fairsq'. Did you mean 'fairseq'?",

@@ -42,7 +42,7 @@ def test_phones_of_a_table_become_the_alignment(folder, tmp_path):
     assert not without.supervisions[0].alignment
     task = get_task("pc")
     labels = task.label_set([])
-    # 0.2 s are ten frames; the border lies on the centre of the fourth.
+    # 0.2 s are ten frames; the border lies on the center of the fourth.
     assert [labels.symbols[index] for index in task.target(cut, labels).tolist()] == ["sil"] * 3 + ["iy"] * 7
     folder.table("path,split,phones\nx.wav,train,h#:0-0.08 iy:0.08-0.2\ny.wav,train,\n")
     assert prepare_corpus(folder.recipe(), tmp_path / "again")["content_sha256"] != summary["content_sha256"]

@@ -52,7 +52,7 @@ def hubert(golden, tmp_path_factory):
 
 @pytest.fixture(scope="session", params=[*FAMILIES, "hubert_large"])
 def tiny_dir(request, tmp_path_factory):
-    """A random encoder of each family, and one with LayerNorm everywhere and normalised waveforms."""
+    """A random encoder of each family, and one with LayerNorm everywhere and normalized waveforms."""
     out = tmp_path_factory.mktemp("tiny") / request.param
     if request.param.endswith("_large"):
         sizes = {"extractor_mode": "layer_norm", "layer_norm_first": True, "conv_bias": True}

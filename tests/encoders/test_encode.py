@@ -19,7 +19,7 @@ def encoder(tiny_dir):
 @given(lengths=st.lists(st.integers(640, 4000), min_size=1, max_size=3), seed=st.integers(0, 99))
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_batch_gives_the_features_of_each_utterance_alone(encoder, waveforms_of, lengths, seed):
-    # A neighbour of similar length, so that some utterances always share a padded batch.
+    # A neighbor of similar length, so that some utterances always share a padded batch.
     lengths = [encoder.min_samples, *lengths, lengths[0] - lengths[0] // 8]
     waveforms = waveforms_of(lengths, seed)
     with torch.inference_mode():
@@ -136,7 +136,7 @@ def test_inference_mode_of_the_caller_is_respected(encoder, waveforms_of):
     assert encoder.encode(waveforms_of([2000])).hidden_states[-1].requires_grad
 
 
-def test_normalised_encoders_ignore_offset_and_loudness(tmp_path, waveforms_of):
+def test_normalized_encoders_ignore_offset_and_loudness(tmp_path, waveforms_of):
     from speechft.encoders import random_encoder
 
     encoder = load_encoder(random_encoder("hubert", tmp_path / "n", normalize=True, extractor_mode="layer_norm"))

@@ -59,7 +59,7 @@ def test_energies_and_derivatives_are_those_of_kaldi(reference, waveforms_of, tm
         np.testing.assert_allclose(features(plain, waveform).numpy(), expected, atol=2e-4)
 
 
-def test_every_value_is_normalised_over_the_utterance(encoder, reference, waveforms_of):
+def test_every_value_is_normalized_over_the_utterance(encoder, reference, waveforms_of):
     (waveform,) = waveforms_of([16000])
     found = features(encoder, waveform).numpy()
     assert found.shape == (49, 240)
@@ -116,8 +116,8 @@ def test_the_directory_says_what_it_is(fbank_dir):
     assert (provenance["kind"], provenance["inputs"]) == ("fbank", {})
     assert provenance["recipe"] == {"mel_bins": 80, "deltas": 2, "normalize": True}
     card = (fbank_dir / "README.md").read_text()
-    assert "80 log-mel energies and their time derivatives up to order 2, normalised over each utterance" in card
-    assert "it has learnt nothing" in card
+    assert "80 log-mel energies and their time derivatives up to order 2, normalized over each utterance" in card
+    assert "it has learned nothing" in card
     assert inspect_checkpoint(fbank_dir)["family"] == "fbank"
 
 

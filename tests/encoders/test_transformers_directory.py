@@ -91,7 +91,7 @@ def test_without_mask_embedding(tmp_path):
     load_encoder(tmp_path / "ours")
 
 
-def test_normalisation_can_be_given(tmp_path):
+def test_normalization_can_be_given(tmp_path):
     build("HubertModel").save_pretrained(tmp_path / "theirs")
     import_checkpoint(tmp_path / "theirs", tmp_path / "ours", config={"normalize": True})
     assert load_encoder(tmp_path / "ours").normalize

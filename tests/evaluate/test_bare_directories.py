@@ -15,7 +15,7 @@ RECIPE = {"protocol": "quick", "steps": 4, "batch_size": 4, "eval_every": 2, "se
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    """A model with normalised waveforms and a head as transformers writes it, and imported."""
+    """A model with normalized waveforms and a head as transformers writes it, and imported."""
     import transformers
 
     folder = tmp_path_factory.mktemp("bare")
@@ -66,7 +66,7 @@ def test_copies_and_exports(pair, tmp_path):
     ("large", "said", "normalize"),
     [(True, None, True), (True, True, True), (True, False, False), (False, True, False), (False, None, False)],
 )
-def test_what_decides_whether_waveforms_are_normalised(large, said, normalize, tmp_path):
+def test_what_decides_whether_waveforms_are_normalized(large, said, normalize, tmp_path):
     sizes = {"extractor_mode": "layer_norm", "layer_norm_first": True, "conv_bias": True} if large else {}
     random_encoder("hubert", tmp_path / "e", **sizes)
     for file in ("provenance.json", "preprocessor_config.json"):

@@ -65,7 +65,7 @@ def test_a_cell_holds_everything(task, model_dir, manifests, tmp_path):
     assert [path.suffix for path in (tmp_path / ".work").iterdir()] == [".lock"]
 
 
-def test_tones_are_recognised(model_dir, manifests, tmp_path):
+def test_tones_are_recognized(model_dir, manifests, tmp_path):
     ks = evaluate(model_dir, "ks", manifests, tmp_path / "ks.json", QUICK["ks"])
     sid = evaluate(model_dir, "sid", manifests, tmp_path / "sid.json", QUICK["sid"])
     assert ks["metrics"]["KS"] == 100.0

@@ -76,8 +76,8 @@ def test_every_task_runs(task, fbank_dir, manifests, tmp_path):
     assert passes == pytest.approx(cell["counts"]["encoder_passes"], rel=0.2)
 
 
-def test_heads_that_average_need_features_that_are_not_normalised(fbank_dir, manifests, tmp_path):
-    """The mean of normalised values is zero for every utterance, so that the tones cannot be told apart."""
+def test_heads_that_average_need_features_that_are_not_normalized(fbank_dir, manifests, tmp_path):
+    """The mean of normalized values is zero for every utterance, so that the tones cannot be told apart."""
     recipe = {**SHORT, "steps": 100, "eval_every": 50, "batch_size": 8}
     plain = fbank_encoder(tmp_path / "plain", FbankRecipe(normalize=False))
     chance = evaluate(fbank_dir, "ks", manifests, tmp_path / "chance.json", recipe)["metrics"]["KS"]

@@ -74,7 +74,7 @@ def test_a_cell_holds_every_metric(task, keys, labels, model_dir, corpus, tmp_pa
     assert without_times(again) == without_times(cell)
 
 
-def test_phones_of_frames_are_learnt(model_dir, corpus, tmp_path):
+def test_phones_of_frames_are_learned(model_dir, corpus, tmp_path):
     recipe = {**QUICK["pc"], "steps": 80, "eval_every": 40}
     cell = evaluate(model_dir, "pc", corpus, tmp_path / "cell.json", recipe)
     # A third by chance; frames near a border hear both sides.

@@ -100,7 +100,7 @@ def test_mean_vectors_train_as_frames_do(task, model_dir, manifests, intents, tm
         losses.append((stacked.train_step(means, [batch]), separate.train_step(frames, [batch])))
     pooled, direct = (torch.tensor([pair[k] for pair in losses]) for k in range(2))
     assert (pooled - direct).abs().max() < 1e-5
-    assert direct[-1, 0] < 0.5 * direct[0, 0], "nothing was learnt, so nothing was compared"
+    assert direct[-1, 0] < 0.5 * direct[0, 0], "nothing was learned, so nothing was compared"
 
 
 @pytest.mark.parametrize("task", POOLED)

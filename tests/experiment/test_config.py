@@ -66,7 +66,7 @@ def test_wrong_value_is_named_with_the_allowed_ones(demo):
 def test_all_problems_come_at_once(demo):
     demo["corpora"]["keywords"]["pth"] = "x"
     demo["finetunings"]["pr_sentences"]["recipe"]["updates"] = 0
-    demo["colour"] = "blue"
+    demo["color"] = "blue"
     assert message(demo).startswith("my.yaml: 3 problems")
 
 
@@ -298,7 +298,7 @@ def test_a_combination_merges_the_models_of_its_finetunings(with_combination):
             lambda d: d["tables"]["multitask"].update(methods=["slerp"]),
             "merges by slerp, which does not take the number of models of 'pr+sid'",
         ),
-        (lambda d: d["methods"]["ties"]["recipe"].update(method="tise"), "There is no merge method 'tise'. Did you mean 'ties'? Methods: "),
+        (lambda d: d["methods"]["ties"]["recipe"].update(method="tise"), "There is no merge method 'tise'. Did you mean 'ties'? There are "),
         (lambda d: d["methods"]["ties"]["recipe"]["parameters"].update(densty=1), "densty: unknown key; did you mean 'density'?"),
     ],
 )

@@ -57,7 +57,7 @@ def test_full_disk_is_one_clear_error(tmp_path):
     ],
     ids=["safetensors", "torch"],
 )
-def test_full_disk_is_recognised_in_the_words_of_libraries(tmp_path, error):
+def test_full_disk_is_recognized_in_the_words_of_libraries(tmp_path, error):
     for writer in (atomic_file, partial(atomic_directory, made_by="prepare")):
         with pytest.raises(SpeechFTError, match=r"out: cannot be written \(No space left on device\)"), writer(tmp_path / "out"):
             raise error

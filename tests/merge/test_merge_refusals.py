@@ -139,7 +139,7 @@ def test_an_older_output_survives_a_failure(tmp_path, base):
 
 
 def test_unknown_method_and_parameter():
-    with pytest.raises(MergeError, match=r"no merge method 'tise'. Did you mean 'ties'\? Methods: linear"):
+    with pytest.raises(MergeError, match=r"no merge method 'tise'. Did you mean 'ties'\? There are linear"):
         get_method("tise")
     with pytest.raises(MergeError, match=r"density: unknown key"):
         get_method("linear", {"density": 0.5})

@@ -1,4 +1,4 @@
-"""The committed encoders are what config/mini_encoders.yaml says, whole, small, and have learnt."""
+"""The committed encoders are what config/mini_encoders.yaml says, whole, small, and have learned."""
 
 import csv
 import json

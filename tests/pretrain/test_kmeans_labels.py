@@ -30,9 +30,9 @@ def kaldi_mfcc(waveform, num_filters=23, num_ceps=13):
         frames.append(np.abs(np.fft.rfft(frame * window, 512)) ** 2)
     mel = 1127.0 * np.log(1.0 + np.arange(257) * 16000 / 512 / 700.0)
     low, high = 1127.0 * np.log(1.0 + 20.0 / 700.0), 1127.0 * np.log(1.0 + 8000.0 / 700.0)
-    centres = low + np.arange(num_filters + 2) * (high - low) / (num_filters + 1)
-    rising = (mel[:, None] - centres[None, :-2]) / np.diff(centres)[:-1]
-    falling = (centres[None, 2:] - mel[:, None]) / np.diff(centres)[1:]
+    centers = low + np.arange(num_filters + 2) * (high - low) / (num_filters + 1)
+    rising = (mel[:, None] - centers[None, :-2]) / np.diff(centers)[:-1]
+    falling = (centers[None, 2:] - mel[:, None]) / np.diff(centers)[1:]
     filters = np.maximum(0.0, np.minimum(rising, falling))
     filters[256] = 0.0
     log_mel = np.log(np.maximum(np.stack(frames) @ filters, 1.1920929e-07))
@@ -107,8 +107,8 @@ def test_labels_that_were_cut_go_on_where_they_were(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.glob("train.km*")) == ["train.km"]
 
 
-def test_normalised_clusters_do_not_tell_channels_apart(tmp_path):
-    """The same sounds through two channels: raw clusters differ between the channels, normalised ones do not."""
+def test_normalized_clusters_do_not_tell_channels_apart(tmp_path):
+    """The same sounds through two channels: raw clusters differ between the channels, normalized ones do not."""
     generator = np.random.default_rng(0)
     sounds = generator.standard_normal((200, 4)).astype(np.float32)
     channels = [sounds, 3.0 * sounds + 50.0]
@@ -127,12 +127,12 @@ def test_normalised_clusters_do_not_tell_channels_apart(tmp_path):
         assert bool((labels[0] == labels[1]).all()) is same
 
 
-def test_a_constant_value_is_normalised_to_zero():
+def test_a_constant_value_is_normalized_to_zero():
     (found,) = normalized(lambda waveforms: [np.full((5, 2), 7.0, dtype=np.float32)])([torch.zeros(1)])
     assert (found == 0).all()
 
 
-def test_smoothing_is_a_mean_over_neighbours_with_the_edges_repeated():
+def test_smoothing_is_a_mean_over_neighbors_with_the_edges_repeated():
     ramp = np.array([[0.0], [3.0], [6.0], [30.0]], dtype=np.float32)
     (found,) = smoothed(lambda waveforms: [ramp for _ in waveforms], 3)([torch.zeros(1)])
     assert found.dtype == np.float32

@@ -87,7 +87,7 @@ def test_log_has_losses_in_nats(pretrained):
         rows = list(csv.DictReader(file))
     assert [int(row["update"]) for row in rows] == list(range(1, 10))
     assert [int(row["update"]) for row in rows if row["valid_loss_m"]] == [4, 8, 9]
-    # A cosine over 8 clusters and fairseq's 4 special symbols, of which none is favoured yet.
+    # A cosine over 8 clusters and fairseq's 4 special symbols, of which none is favored yet.
     assert float(rows[0]["loss_m"]) == pytest.approx(math.log(12), abs=1.0)
     assert [float(row["lr"]) for row in rows[:4]] == pytest.approx([0, 3.5e-4, 7e-4, 6e-4], rel=1e-3)
 
@@ -153,7 +153,7 @@ def test_a_corpus_can_count_several_times(manifests, tmp_path):
     second = {cut.recording.sources[0].source for cut in load_split(manifests[1], "train")}
     expected = [3 if cut.recording.sources[0].source in second else 1 for cut in utterances.train]
     assert utterances.repeats == expected
-    # valid recordings stand once and are not learnt from
+    # valid recordings stand once and are not learned from
     assert len((data / "valid.tsv").read_text().splitlines()) == 1 + len(utterances.valid)
 
 

@@ -144,7 +144,7 @@ def test_contrastive_loss_falls_and_the_right_latent_is_found_more_often(models)
     assert 1.0 <= float(log[-1]["code_perplexity"]) <= 16.0
 
 
-def test_wav2vec2_keeps_its_quantiser_and_equals_fairseqs_model(models, tmp_path):
+def test_wav2vec2_keeps_its_quantizer_and_equals_fairseqs_model(models, tmp_path):
     import_fairseq()
     from fairseq import checkpoint_utils
 

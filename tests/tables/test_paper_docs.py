@@ -9,7 +9,7 @@ from speechft.experiment.schema import load_experiment
 from speechft.experiment.workflow import Workflow
 from speechft.tables.metrics import METRICS
 from speechft.tables.published import load_published
-from speechft.tables.scores import SUPERB_FULL_NORMALISERS
+from speechft.tables.scores import SUPERB_FULL_NORMALIZERS
 
 TEXT = (ROOT / "docs/paper.md").read_text()
 WORDS = " ".join(TEXT.split())
@@ -51,9 +51,9 @@ def test_both_ends_of_every_scale_are_printed():
         if len(cells) == 14
     }
     keys = [key.replace(" ", "_") for key in rows[""]]
-    assert set(keys) == set(SUPERB_FULL_NORMALISERS)
+    assert set(keys) == set(SUPERB_FULL_NORMALIZERS)
     for place, key in enumerate(keys):
-        scale = SUPERB_FULL_NORMALISERS[key]
+        scale = SUPERB_FULL_NORMALIZERS[key]
         assert float(rows["FBANK, published"][place]) == scale.fbank
         assert rows["best"][place] == METRICS[key].shown(scale.sota)
         assert rows["source"][place] == scale.source.split(" from ")[0].split(",")[0]

@@ -8,7 +8,7 @@ import pytest
 from speechft.errors import TableError
 from speechft.tables import partial_score, superb_full_score, superb_score
 from speechft.tables.published import load_published
-from speechft.tables.scores import Normaliser, partial_title
+from speechft.tables.scores import Normalizer, partial_title
 
 PUBLISHED = Path(__file__).parents[2] / "config/published.csv"
 FOUR_TASKS = ("PR", "SID", "ER", "SF_F1", "SF_CER")
@@ -54,13 +54,13 @@ def test_superb_full_uses_all_eleven_metrics():
 
 
 def test_the_ends_of_the_scale_are_0_and_1000():
-    scale = {key: Normaliser(fbank=10.0, sota=20.0 + place, source="made up") for place, key in enumerate(FOUR_TASKS)}
+    scale = {key: Normalizer(fbank=10.0, sota=20.0 + place, source="made up") for place, key in enumerate(FOUR_TASKS)}
     assert superb_score(dict.fromkeys(FOUR_TASKS, 10.0), scale) == 0.0
     assert superb_score({key: 20.0 + place for place, key in enumerate(FOUR_TASKS)}, scale) == pytest.approx(1000.0)
 
 
 def test_slot_filling_counts_as_one_task():
-    scale = {key: Normaliser(0.0, 1.0, "made up") for key in FOUR_TASKS}
+    scale = {key: Normalizer(0.0, 1.0, "made up") for key in FOUR_TASKS}
     zeros = dict.fromkeys(FOUR_TASKS, 0.0)
     assert superb_score({**zeros, "PR": 1.0}, scale) == pytest.approx(250.0)
     assert superb_score({**zeros, "SF_F1": 1.0}, scale) == pytest.approx(125.0)
@@ -88,11 +88,11 @@ def test_a_value_that_is_no_number_is_named(value):
         superb_score({**HUBERT, "SID": value})
 
 
-def test_incomplete_normalisers():
+def test_incomplete_normalizers():
     with pytest.raises(TableError, match="no scale for SID, ER, SF_F1, SF_CER"):
-        superb_score(HUBERT, {"PR": Normaliser(0.0, 1.0, "made up")})
+        superb_score(HUBERT, {"PR": Normalizer(0.0, 1.0, "made up")})
     with pytest.raises(TableError, match="same number"):
-        superb_score(HUBERT, dict.fromkeys(FOUR_TASKS, Normaliser(1.0, 1.0, "made up")))
+        superb_score(HUBERT, dict.fromkeys(FOUR_TASKS, Normalizer(1.0, 1.0, "made up")))
 
 
 def test_a_partial_score_names_its_tasks():

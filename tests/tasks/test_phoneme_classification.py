@@ -29,10 +29,10 @@ def test_folding_of_timit():
     assert {label: folded for label, folded in FOLDED.items() if folded not in (None, "sil", label)} == pairs
 
 
-def test_a_frame_has_the_phone_at_its_centre():
+def test_a_frame_has_the_phone_at_its_center():
     task = get_task("pc")
     labels = task.label_set([])
-    # Centres at 10, 30, 50, 70, 90 ms: the border at 30 ms belongs to what begins there, that at 71 ms comes after the centre.
+    # Centers at 10, 30, 50, 70, 90 ms: the border at 30 ms belongs to what begins there, that at 71 ms comes after the center.
     target = task.target(cut([("h#", 0.0, 0.03), ("axr", 0.03, 0.071), ("zh", 0.071, 0.1)], 0.1), labels)
     assert [labels.symbols[index] for index in target.tolist()] == ["sil", "er", "er", "er", "sh"]
     assert target.dtype == torch.int64
@@ -51,7 +51,7 @@ def test_frames_without_a_phone_are_ignored():
     task = get_task("pc")
     labels = task.label_set([])
     target = task.target(cut([("iy", 0.02, 0.04), ("q", 0.06, 0.08), ("s", 0.08, 0.3)], 0.13), labels)
-    # 130 ms have six centres before their end; the glottal stop has no class; the segment may go on after the recording.
+    # 130 ms have six centers before their end; the glottal stop has no class; the segment may go on after the recording.
     assert target.tolist() == [OUTSIDE, labels.symbols.index("iy"), OUTSIDE, OUTSIDE, *[labels.symbols.index("s")] * 2]
 
 

@@ -1,4 +1,4 @@
-"""Text units learnt from transcripts."""
+"""Text units learned from transcripts."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The head of ASR and SF against recorded trainings of the reference, and its behaviour on padding and in training mode."""
+"""The head of ASR and SF against recorded trainings of the reference, and its behavior on padding and in training mode."""
 
 import json
 

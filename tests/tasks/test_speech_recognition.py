@@ -6,7 +6,7 @@ import torch
 
 from speechft.errors import TaskError
 from speechft.tasks import get_task
-from speechft.tasks.spelling import SUPERB_SPELLING, TEDLIUM_SPELLING, normalise_tedlium
+from speechft.tasks.spelling import SUPERB_SPELLING, TEDLIUM_SPELLING, normalize_tedlium
 
 
 def cut(text, cut_id="u"):
@@ -111,12 +111,12 @@ def test_options():
     assert [rnn.hidden_size for rnn in head.rnns] == [256] * 3
 
 
-def test_normalisation_of_tedlium(tedlium):
+def test_normalization_of_tedlium(tedlium):
     task = get_task("asr", spelling="tedlium")
     labels = task.label_set([])
     assert {symbol: index for index, symbol in enumerate(labels.symbols)} == tedlium["vocabulary"]
-    for item in tedlium["normalisation"]:
-        assert normalise_tedlium(item["text"]) == item["normalized"]
+    for item in tedlium["normalization"]:
+        assert normalize_tedlium(item["text"]) == item["normalized"]
         assert TEDLIUM_SPELLING.encode(item["text"]) == item["ids"]
 
 
@@ -125,7 +125,7 @@ def test_released_error_rates_of_tedlium_are_named_the_wrong_way_round(tedlium):
     task = get_task("asr", spelling="tedlium")
     labels = task.label_set([])
     totals = {}
-    targets = {item["normalized"]: item["ids"] for item in tedlium["normalisation"]}
+    targets = {item["normalized"]: item["ids"] for item in tedlium["normalization"]}
     for item in tedlium["greedy"]:
         assert task.spelling.text(task.spelling.symbols(item["frame_argmax_ids"])) == item["hypothesis"]
         counts = task.utterance_statistics(

@@ -62,7 +62,7 @@ def test_unknown_task_and_option():
     with pytest.raises(TaskError, match="no task 'nothing'"):
         get_task("nothing")
     with pytest.raises(TaskError, match="Task 'sid'"):
-        get_task("sid", colour="red")
+        get_task("sid", color="red")
 
 
 def test_labels_survive_json():

@@ -31,7 +31,7 @@ EXPECTED = tuple(
 def read_audio_snips(recipe: AudioSnips) -> Listing:
     """Recordings by name, of the voices that SUPERB gives to each split; their words and the slot type of each word (`O` for none).
 
-    `B-` and `I-` of the table are dropped: neighbouring slots of a type become one, as in SUPERB.
+    `B-` and `I-` of the table are dropped: neighboring slots of a type become one, as in SUPERB.
 
     Raises:
         CorpusError: a folder or the table of words and slots is missing.

@@ -19,7 +19,7 @@ def infer_model_cfg(family: str, tensors: Mapping[str, Tensor], given: Mapping[s
     """The model configuration, in fairseq's words, (and `normalize`) of a state dict under fairseq's names.
 
     Shapes tell all sizes but three things, which are those of the published models unless `given`: the number of heads, the strides of the
-    convolutions, and whether LayerNorm comes first and waveforms are normalised (both exactly when every convolution has a LayerNorm).
+    convolutions, and whether LayerNorm comes first and waveforms are normalized (both exactly when every convolution has a LayerNorm).
 
     Raises:
         CheckpointError: a tensor that every model of the family has is missing, or the sizes are of no known kind.

@@ -52,7 +52,7 @@ class Source:
 
     @property
     def normalize(self) -> bool:
-        """Whether waveforms are normalised. WavLM keeps it with the model, the others with the task."""
+        """Whether waveforms are normalized. WavLM keeps it with the model, the others with the task."""
         return bool(self.model_cfg.get("normalize") if self.family == "wavlm" else self.task_cfg.get("normalize"))
 
     def to_json(self) -> dict[str, Any]:

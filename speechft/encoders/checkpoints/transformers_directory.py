@@ -27,7 +27,7 @@ from speechft.errors import CheckpointError, SpeechFTError
 from speechft.files.structured import read_json
 
 logger = logging.getLogger(__name__)
-# Older files name the halves of the normalised convolution weight differently.
+# Older files name the halves of the normalized convolution weight differently.
 _OLD_NAMES = {".conv.weight_g": ".conv.parametrizations.weight.original0", ".conv.weight_v": ".conv.parametrizations.weight.original1"}
 OLD_NAMES = tuple(_OLD_NAMES)
 # Tensors of transformers' models for pre-training under fairseq's names, under which pre-training-only tensors are kept.
@@ -46,7 +46,7 @@ def import_directory(
 
     The encoder of a model with a head (ForCTC, ForSequenceClassification, ...) is taken, the head is left out.
 
-    Whether waveforms are normalised is taken from `speechft_normalize`, else from `config={"normalize": ...}`, else from a
+    Whether waveforms are normalized is taken from `speechft_normalize`, else from `config={"normalize": ...}`, else from a
     `do_normalize: false` of an extractor with LayerNorm, else from `like`, else it follows the architecture: yes exactly for extractors
     with LayerNorm, as the encoders were trained. `do_normalize: true` is the default of transformers' feature extractor, which published
     base models carry although they were trained without, so it is not used.

@@ -2,7 +2,7 @@
 
 `config.json` and `model.safetensors` are what `transformers.AutoModel.from_pretrained` reads. `pretraining_only.safetensors` holds
 tensors that only pre-training uses, under fairseq's names; `source_config.json` the configuration sections of the source. Whether
-waveforms are normalised is `speechft_normalize` in `config.json`; `preprocessor_config.json` repeats it for users of transformers.
+waveforms are normalized is `speechft_normalize` in `config.json`; `preprocessor_config.json` repeats it for users of transformers.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ _HOW = {
     "continue": "Pre-trained further, without labels, from the base.",
     "finetune": "Fine-tuned on one task; the task head is not part of this directory.",
     "merge": "Merged from other encoders in weight space.",
-    "random": "Random weights, for tests; it has learnt nothing.",
-    "fbank": "Computed by a formula, the baseline of SUPERB; it has learnt nothing, so it cannot be fine-tuned, merged or exported.",
+    "random": "Random weights, for tests; it has learned nothing.",
+    "fbank": "Computed by a formula, the baseline of SUPERB; it has learned nothing, so it cannot be fine-tuned, merged or exported.",
 }
 
 _OWN_CLASSES = ("decoar2", "fbank")
@@ -97,7 +97,7 @@ def write_model_card(model_dir: str | Path, provenance: Mapping[str, Any], name:
         title=markdown_escape(name),
         family=markdown_escape(family),
         sizes=markdown_escape(_sizes(config)),
-        audio="Waveforms are normalised to zero mean and unit variance." if normalized else "Waveforms go in as they are.",
+        audio="Waveforms are normalized to zero mean and unit variance." if normalized else "Waveforms go in as they are.",
         how=_HOW.get(str(provenance.get("kind")), ""),
         inputs="\n".join(["| role | file | SHA-256 |", "|---|---|---|", *table, "", ""]) if table else "",
         recipe="\n".join([*recipe, "", ""]) if recipe else "",
@@ -116,7 +116,7 @@ def write_model_card(model_dir: str | Path, provenance: Mapping[str, Any], name:
 def _sizes(config: Mapping[str, Any]) -> str:
     if config.get("model_type") != "fbank":
         return f"{config.get('num_hidden_layers', '?')} transformer layers of width {config.get('hidden_size', '?')}"
-    normalized = "normalised over each utterance" if config.get("normalize_utterances", True) else "as they are"
+    normalized = "normalized over each utterance" if config.get("normalize_utterances", True) else "as they are"
     bins, orders = config.get("num_mel_bins", "?"), config.get("delta_order", "?")
     return f"{bins} log-mel energies and their time derivatives up to order {orders}, {normalized}, every 20 ms"
 

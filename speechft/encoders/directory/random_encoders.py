@@ -71,7 +71,7 @@ def random_encoder(family: str, out_dir: str | Path, seed: int = 0, *, normalize
         family: a family of speechft.encoders.families.
         out_dir: the directory.
         seed: equal seeds give equal weights; torch's global generator is left as it was.
-        normalize: whether waveforms are normalised.
+        normalize: whether waveforms are normalized.
         sizes: keys of fairseq's model configuration, e.g. encoder_layers=3 or extractor_mode="layer_norm".
 
     Raises:

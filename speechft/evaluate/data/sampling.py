@@ -60,7 +60,7 @@ def windows(num_tokens: Sequence[int], num_samples: Sequence[int], batch_size: i
 
 
 def fixed_buckets(num_samples: Sequence[int], batch_size: int, *, keep_single: bool = False) -> list[list[int]]:
-    """Neighbours of the utterances sorted by samples, from the longest (ASR).
+    """Neighbors of the utterances sorted by samples, from the longest (ASR).
 
     A full bucket of `batch_size` is halved if its longest utterance has more than `HALVED_BUCKET_SAMPLES`. The reference means
     feature frames there but compares samples, so that all real buckets are halved and SUPERB's batches of 32 are batches of 16. An

@@ -44,7 +44,7 @@ def diarization_errors(reference: Iterable[Turn], system: Iterable[Turn]) -> Dia
 
 
 def _recording_errors(reference: Sequence[Turn], system: Sequence[Turn]) -> tuple[float, float, float, float]:
-    """Between two neighbouring boundaries nobody starts or stops, so counting speakers there is exact."""
+    """Between two neighboring boundaries nobody starts or stops, so counting speakers there is exact."""
     boundaries = np.unique([time for turn in (*reference, *system) for time in (turn.start, turn.end)])
     seconds = np.diff(boundaries)
     truth, found = _activity(reference, boundaries), _activity(system, boundaries)

@@ -18,7 +18,7 @@ from speechft.tasks.qbe import Distance
 MIN_QUERY_FRAMES = 5
 """A shorter query scores 0 with every document."""
 FLOOR = 1e-9
-"""Smallest divisor of the three normalisations."""
+"""Smallest divisor of the three normalizations."""
 BLOCK_VALUES = 1 << 25
 """Distances held at a time: query frames x queries x documents x document frames."""
 
@@ -119,5 +119,5 @@ def path_costs(distances: Tensor, lengths: Tensor) -> Tensor:
 
 def z_scores(scores: Tensor) -> Tensor:
     """Scores (Q, documents) of each query, less their mean, over their standard deviation (population)."""
-    centred = scores - scores.mean(dim=1, keepdim=True)
-    return centred / scores.std(dim=1, keepdim=True, correction=0).clamp(min=FLOOR)
+    centered = scores - scores.mean(dim=1, keepdim=True)
+    return centered / scores.std(dim=1, keepdim=True, correction=0).clamp(min=FLOOR)

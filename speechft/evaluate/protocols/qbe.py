@@ -205,7 +205,7 @@ class Searching:
 
     @torch.no_grad()
     def z_scores(self, searches: Mapping[str, Search], name: str, layers: Sequence[int]) -> list[NDArray[np.float64]]:
-        """Scores (queries, documents) of a split, normalised for each query, by hidden state."""
+        """Scores (queries, documents) of a split, normalized for each query, by hidden state."""
         search = searches[name]
         column_of = {row: column for column, row in enumerate(search.documents)}
         shape = (len(layers), len(search.queries))
@@ -233,7 +233,7 @@ class Searching:
         return self.folder / f"scores-{sha256_json(parts)[:24]}.safetensors"
 
     def _queries(self, search: Search, name: str) -> list[Tensor]:
-        """Normalised hidden states (num_states, N, D) of each query."""
+        """Normalized hidden states (num_states, N, D) of each query."""
         found: dict[int, Tensor] = {}
         for rows in _subset(self.features.batches(), set(search.queries)):
             found.update((row, self._normalized(name, frames)) for row, frames in _by_row(self.features, rows))

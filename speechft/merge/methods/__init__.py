@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from speechft.errors import ConfigError, MergeError, nearest
+from speechft.errors import ConfigError, MergeError, unknown_name
 from speechft.merge.methods.base import MergeMethod
 from speechft.merge.methods.dare import DareMerge
 from speechft.merge.methods.linear import LinearMerge
@@ -27,7 +27,7 @@ def get_method(name: str, parameters: Mapping[str, Any] | None = None) -> MergeM
         MergeError: no such method, a parameter that the method does not have, or an impossible value.
     """
     if name not in METHODS:
-        raise MergeError(f"There is no merge method {name!r}.{nearest(name, METHODS)} Methods: {', '.join(METHODS)}.")
+        raise MergeError(unknown_name("merge method", name, METHODS))
     method = METHODS[name]
     try:
         return method(validate(method.Parameters, dict(parameters or {}), f"parameters of merge method {name!r}"))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class ModelStockMerge(MergeMethod):
     """theta0 + alpha * t * mean(theta_i - theta0), t = N cos / (1 + (N - 1) cos) of each tensor, cos between task vectors.
 
-    With alpha = 1 it is the published method: the point of the plane of the models that is nearest to the centre of all such
+    With alpha = 1 it is the published method: the point of the plane of the models that is nearest to the center of all such
     fine-tunings. For more than two models cos is the mean over pairs. A negative cos (task vectors that contradict each other) counts as
     0, which keeps the base; this limit is ours.
     """

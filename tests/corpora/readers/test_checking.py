@@ -6,7 +6,7 @@ import sys
 import pytest
 import yaml
 
-from speechft.corpora.checking import check_corpora
+from speechft.corpora.checking import check_corpus
 from speechft.recipes.corpora import CorpusRecipe
 
 
@@ -19,7 +19,7 @@ def aishell3(skeleton):
 
 
 def test_sizes_problems_and_remarks(aishell3):
-    (found,) = check_corpora({"mandarin": aishell3.recipe("aishell3", complete=True)})
+    found = check_corpus("mandarin", aishell3.recipe("aishell3", complete=True))
     (row,) = found.splits
     assert (row.split, row.found, row.problems) == ("train", "2 utterances, 2 speakers", 1)
     assert row.expected == "in all 88,035 utterances, 218 speakers, 85 hours"
@@ -32,7 +32,7 @@ def test_sizes_problems_and_remarks(aishell3):
 
 
 def test_the_sizes_of_a_part_of_a_corpus_are_remarks(aishell3):
-    (found,) = check_corpora({"mandarin": aishell3.recipe("aishell3")})
+    found = check_corpus("mandarin", aishell3.recipe("aishell3"))
     assert (found.problems, found.splits[0].problems) == ((), 0)
     assert found.remarks[0] == "all splits: 2 utterances, published are 88035; look at train/content.txt and test/content.txt"
 
@@ -41,7 +41,7 @@ def test_parts_count_as_long_as_they_are(skeleton):
     for split in ("train", "dev", "test"):
         skeleton.audio(f"legacy/{split}/sph/A_2009.sph", seconds=5.4, format="NIST", subtype="PCM_16")
         skeleton.text(f"legacy/{split}/stm/A_2009.stm", "A_2009 1 A 0.0 1.8 <o> a", "A_2009 1 A 3.6 5.6 <o> b")
-    (found,) = check_corpora({"talks": skeleton.recipe("tedlium3")})
+    found = check_corpus("talks", skeleton.recipe("tedlium3"))
     assert [row.hours for row in found.splits] == pytest.approx([0.001] * 3)
     assert found.splits[0].expected == "2,351 recordings, 268,263 utterances"
 
@@ -55,7 +55,7 @@ def test_one_corpus_that_is_missing_does_not_hide_the_others(aishell3, folder):
         "mine": folder.recipe(),
         "mixed": CorpusRecipe(kind="mixtures", path=folder.path / "mixtures.csv"),
     }
-    speech, mine, mixed = check_corpora(recipes)
+    speech, mine, mixed = (check_corpus(name, recipe) for name, recipe in recipes.items())
     assert "train-clean-100: no such folder" in speech.problems[0]
     assert [(row.split, row.found) for row in speech.splits] == [("train", "nothing"), ("dev", "nothing"), ("test", "nothing")]
     assert speech.splits[1].expected == "2,703 utterances, 40 speakers, 5.4 hours"

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from speechft.corpora.checking import check_corpora
+from speechft.corpora.checking import check_corpus
 from speechft.corpora.readers.iemocap import read_iemocap
 from speechft.errors import CorpusError
 from speechft.tasks import get_task
@@ -67,7 +67,7 @@ def test_without_lists_names_are_in_order_and_it_is_said(iemocap):
     (note,) = summary["notes"]
     assert note.startswith("recordings are in order of their names, not of s3prl's lists")
     assert note.endswith(f"Copy s3prl/downstream/emotion/meta_data to {iemocap.path}/meta_data, or name it as `order`.")
-    (found,) = check_corpora({"iemocap": iemocap.recipe("iemocap")})
+    found = check_corpus("iemocap", iemocap.recipe("iemocap"))
     assert found.notes == (note,)
 
 

@@ -43,7 +43,7 @@ def test_frames_have_the_39_classes(timit):
     labels, targets = timit.targets("pc", splits)
     assert len(labels) == 39
     names = [labels.symbols[index] if index >= 0 else None for index in targets["test"][0].tolist()]
-    # Centres of frames: 10, 30, ... ms; phones end at 50.4, 150.4, 206.9, 250.1 and 300.2 ms.
+    # Centers of frames: 10, 30, ... ms; phones end at 50.4, 150.4, 206.9, 250.1 and 300.2 ms.
     assert names == ["sil"] * 3 + ["sh"] * 5 + ["iy"] * 2 + ["ih"] * 3 + [None] * 2
 
 
