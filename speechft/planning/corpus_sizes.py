@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
+from speechft.conventions import SPLITS
 from speechft.downloads.tables import shipped
 from speechft.errors import CorpusError
 from speechft.files.csv_tables import read_table
@@ -19,7 +20,6 @@ from speechft.files.text import read_text
 from speechft.recipes.corpora import CorpusRecipe
 
 TABLE = Path("config/sizes.tsv")
-SPLITS = ("train", "dev", "test")
 Source = Literal["manifests", "table", "published", "unknown"]
 """From the most certain to the least."""
 

@@ -298,7 +298,10 @@ def test_a_combination_merges_the_models_of_its_finetunings(with_combination):
             lambda d: d["tables"]["multitask"].update(methods=["slerp"]),
             "merges by slerp, which does not take the number of models of 'pr+sid'",
         ),
-        (lambda d: d["methods"]["ties"]["recipe"].update(method="tise"), "There is no merge method 'tise'. Did you mean 'ties'? There are "),
+        (
+            lambda d: d["methods"]["ties"]["recipe"].update(method="tise"),
+            "There is no merge method 'tise'. Did you mean 'ties'? There are ",
+        ),
         (lambda d: d["methods"]["ties"]["recipe"]["parameters"].update(densty=1), "densty: unknown key; did you mean 'density'?"),
     ],
 )
