@@ -46,7 +46,7 @@ rehearsal: $(READY)  ## the paper's experiment, every job of it, small: stand-in
 	@$(SNAKEMAKE) --keep-going --configfile results/rehearsal/experiment.yaml; status=$$?; $(BIN)/speechft jobs; exit $$status
 
 test: $(READY)  ## all tests that this machine can run
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
 
 test-slurm: $(READY)  ## tests on a private Slurm on this machine; skipped where Slurm is not installed
 	$(BIN)/python -m pytest tests/slurm tests/runtime/test_slurm_commands.py

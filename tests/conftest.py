@@ -1,13 +1,23 @@
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 # Small tensors gain nothing from more threads, and `make test` has a process for each core.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Verbs with `--threads` set the threads of their process; called by a test, they set those of all tests that follow."""
+    yield
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +30,15 @@ def golden() -> Path:
 def recordings() -> Path:
     """Folder of real recordings."""
     return ROOT / "tests/recordings"
+
+
+LONGEST = ("rehearsal", "slurm", "test_end_to_end.py", "test_multitask_run.py", "test_processes.py", "test_stopping.py")
+"""Files and folders that take minutes: they start first, so that no process waits for them at the end."""
+
+
+def pytest_collection_modifyitems(items):
+    places = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: min((places[part] for part in item.path.relative_to(ROOT).parts if part in places), default=len(places)))
 
 
 NOTES = pytest.StashKey[list[str]]()

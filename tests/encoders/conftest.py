@@ -13,15 +13,6 @@ FAMILIES = ("hubert", "wav2vec2", "wavlm", "decoar2")
 CONFIGS = {"decoar2": {"encoder_attention_heads": 4}}
 
 
-@pytest.fixture(autouse=True, scope="session")
-def one_thread():
-    """Models this small are slower with more, above all on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 class Upstream:
     """A recorded model of the reference: its checkpoint, inputs and outputs."""
 

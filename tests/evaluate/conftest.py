@@ -1,7 +1,6 @@
 from collections import Counter
 
 import pytest
-import torch
 from evaluate.killing import Killed
 from evaluate.tone_corpus import make_corpus
 
@@ -9,14 +8,6 @@ from speechft.encoders import random_encoder
 from speechft.evaluate.data.features import FrozenEncoder
 from speechft.evaluate.probes.separate import SeparateProbes
 from speechft.evaluate.probes.stacked import StackedProbes
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

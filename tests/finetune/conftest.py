@@ -3,7 +3,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
 from lhotse import CutSet, Recording, SupervisionSegment
 
 from speechft.encoders.directory.random_encoders import random_encoder
@@ -57,11 +56,3 @@ def corpus(tmp_path_factory):
 @pytest.fixture(scope="session")
 def theta0(tmp_path_factory):
     return random_encoder("hubert", tmp_path_factory.mktemp("theta0") / "encoder", seed=0)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)

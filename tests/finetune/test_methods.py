@@ -45,7 +45,6 @@ def runs(theta0, corpus, tmp_path_factory):
         out = tmp_path_factory.mktemp(name) / "out"
         with pytest.MonkeyPatch.context() as patch:
             updates = Updates(patch)
-            torch.set_num_threads(1)
             finetune(theta0, recipe({**changes, "updates": 20}), corpus, out)
         found[name] = (out, updates)
     return found

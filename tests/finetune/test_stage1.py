@@ -69,7 +69,6 @@ def finished(theta0, corpus, tmp_path_factory):
     out = tmp_path_factory.mktemp("finished") / "out"
     with pytest.MonkeyPatch.context() as patch:
         spy = Spy(patch)
-        torch.set_num_threads(1)
         finetune(theta0, RECIPE, corpus, out)
     return out, spy
 

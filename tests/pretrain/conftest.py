@@ -1,3 +1,3 @@
-from finetune.conftest import make_corpus, one_thread, theta0
+from finetune.conftest import make_corpus, theta0
 
-__all__ = ["make_corpus", "one_thread", "theta0"]
+__all__ = ["make_corpus", "theta0"]

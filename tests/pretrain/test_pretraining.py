@@ -27,7 +27,6 @@ def manifests(make_corpus, tmp_path_factory):
 @pytest.fixture(scope="module")
 def pretrained(manifests, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pretrained")
-    torch.set_num_threads(1)
     pretrain(RECIPE, manifests, folder / "out", folder / "work", keep_work=True)
     return folder
 

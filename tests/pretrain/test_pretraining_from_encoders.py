@@ -42,7 +42,6 @@ def manifests(make_corpus, tmp_path_factory):
 def models(manifests, tmp_path_factory):
     """One of each kind; `{name}_work` is its work directory."""
     folder = tmp_path_factory.mktemp("models")
-    torch.set_num_threads(1)
     pretrain(RECIPE, manifests, folder / "first")
     second = PretrainRecipe(**SECOND, targets={"layer": 1})
     pretrain(second, manifests, folder / "second", folder / "second_work", targets_from=folder / "first", keep_work=True)

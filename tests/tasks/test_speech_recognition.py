@@ -115,7 +115,7 @@ def test_normalization_of_tedlium(tedlium):
     task = get_task("asr", spelling="tedlium")
     labels = task.label_set([])
     assert {symbol: index for index, symbol in enumerate(labels.symbols)} == tedlium["vocabulary"]
-    for item in tedlium["normalization"]:
+    for item in tedlium["normalisation"]:
         assert normalize_tedlium(item["text"]) == item["normalized"]
         assert TEDLIUM_SPELLING.encode(item["text"]) == item["ids"]
 
@@ -125,7 +125,7 @@ def test_released_error_rates_of_tedlium_are_named_the_wrong_way_round(tedlium):
     task = get_task("asr", spelling="tedlium")
     labels = task.label_set([])
     totals = {}
-    targets = {item["normalized"]: item["ids"] for item in tedlium["normalization"]}
+    targets = {item["normalized"]: item["ids"] for item in tedlium["normalisation"]}
     for item in tedlium["greedy"]:
         assert task.spelling.text(task.spelling.symbols(item["frame_argmax_ids"])) == item["hypothesis"]
         counts = task.utterance_statistics(

@@ -1,7 +1,7 @@
 import pytest
 
 from speechft.corpora import prepare_corpus
-from speechft.corpora.checking import check_corpora
+from speechft.corpora.checking import check_corpus
 from speechft.corpora.readers.librispeech import EXPECTED
 from speechft.errors import CorpusError, TaskError
 
@@ -48,7 +48,7 @@ def test_words_without_pronunciation_are_one_problem_of_all_splits(librispeech):
     assert problem.endswith(
         "E.g. IT'S: 103-1240-0001, 84-121123-0001, 61-70968-0001; OFF: 103-1240-0001, 84-121123-0001; ORION: 61-70968-0001."
     )
-    (found,) = check_corpora({"read": librispeech.recipe("librispeech", lexicon=[str(lexicon)])})
+    found = check_corpus("read", librispeech.recipe("librispeech", lexicon=[str(lexicon)]))
     assert problem in found.problems
     second = librispeech.text("../second.txt", "IT'S IH1 T S", "OFF AO1 F", "ORION AO0 R AY1 AH0 N")
     librispeech.prepare("librispeech", lexicon=[str(lexicon), str(second)])
@@ -75,7 +75,7 @@ def test_a_lexicon_that_the_workflow_brings_stops_only_what_needs_it(librispeech
     monkeypatch.chdir(librispeech.path.parent)
     lexicons = ["lexicons/librispeech-lexicon-200k-g2p.txt", "lexicons/librispeech-lexicon-allothers-g2p.txt"]
     recipe = librispeech.recipe("librispeech", lexicon=lexicons)
-    (found,) = check_corpora({"read": recipe})
+    found = check_corpus("read", recipe)
     assert not [problem for problem in found.problems if "lexicon" in problem]
     assert [note.split(". ")[0] for note in found.notes] == [f"{path}: not there" for path in lexicons]
     assert "`speechft fetch superb_lexicon_200k --out lexicons/librispeech-lexicon-200k-g2p.txt`" in found.notes[0]
