@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 from itertools import groupby
 
-from rapidfuzz.distance import Levenshtein
-
 
 def ctc_collapse(frame_labels: Iterable[int], drop: Iterable[int]) -> list[int]:
     """Best-path decoding: merge repeated labels, then leave out those in `drop` (the blank and the end mark)."""
@@ -16,6 +14,8 @@ def ctc_collapse(frame_labels: Iterable[int], drop: Iterable[int]) -> list[int]:
 
 def edit_distance(hypothesis: Sequence[Hashable], reference: Sequence[Hashable]) -> int:
     """Insertions, deletions and substitutions between two sequences of tokens."""
+    from rapidfuzz.distance import Levenshtein
+
     return int(Levenshtein.distance(hypothesis, reference))
 
 
