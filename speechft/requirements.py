@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib import metadata
+from importlib.util import find_spec
 
 from speechft.errors import SpeechFTError
 
@@ -26,6 +27,17 @@ CHECKED = ("torch", "transformers")
 
 class MissingPackageError(SpeechFTError, ImportError):
     """A package that only a part of speechft needs is not installed, or one that all of it needs is too old."""
+
+
+def require(*modules: str) -> None:
+    """Check, before work starts, that modules of extras are there.
+
+    Raises:
+        MissingPackageError: one is not; the message names its extra.
+    """
+    for module in modules:
+        if find_spec(module) is None:
+            raise explained(ModuleNotFoundError(name=module)) or MissingPackageError(f"This needs {module}: pip install {module}")
 
 
 def explained(error: BaseException) -> SpeechFTError | None:

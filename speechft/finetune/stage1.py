@@ -30,6 +30,7 @@ from speechft.finetune.parts import Parts, check_same_parts
 from speechft.finetune.splits import needed_splits
 from speechft.recipes.alphas import alpha_text
 from speechft.recipes.finetuning import FinetuneRecipe
+from speechft.requirements import require
 
 MADE_BY: Kind = "finetune"
 TRAINING_LOG = "training.csv"
@@ -73,6 +74,7 @@ def finetune(
         CheckpointError, CorpusError, TaskError, AudioError: the inputs are not usable.
         OutputError: `out_dir` or `work_dir` holds something else, or is an input.
     """
+    require("fairseq")
     with encoder_directory(encoder_dir) as found:
         _finetune(
             Path(encoder_dir),

@@ -36,6 +36,7 @@ from speechft.pretrain.config import PretrainingJob, pretraining_config
 from speechft.pretrain.data import LabelSource, Utterances, choose_utterances, prepare_pretraining_data
 from speechft.pretrain.start import option_names, read_start, task_option_names
 from speechft.recipes.pretraining import Architecture, ContinuedPretrainRecipe, PretrainRecipe
+from speechft.requirements import require
 
 LOGGER = logging.getLogger("speechft.finetune")
 NATS_PER_BIT = math.log(2)
@@ -114,6 +115,7 @@ class _Request:
 
 
 def _run(request: _Request) -> None:
+    require("fairseq", "sklearn")
     given = (request.start, request.targets_from)
     check_folder(request.out_dir, request.kind, [*request.manifests, *given])
     with ExitStack() as stack:

