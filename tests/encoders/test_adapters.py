@@ -3,41 +3,22 @@
 import json
 import logging
 
+import peft
 import pytest
 import torch
+from encoders.tiny import build, edit_json, weights
 from safetensors.torch import load_file, save_file
 
 from speechft.encoders import import_checkpoint, inspect_checkpoint
 from speechft.errors import CheckpointError
 from speechft.merge import merge
 
-WEIGHTS = "model.safetensors"
-SIZES = {
-    "hidden_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 96,
-    "conv_dim": [32] * 7,
-    "num_conv_pos_embeddings": 16,
-    "num_conv_pos_embedding_groups": 4,
-    "vocab_size": 32,
-}
-
-
-def build(head="HubertModel"):
-    import transformers
-
-    torch.manual_seed(0)
-    return getattr(transformers, head)(transformers.HubertConfig(**SIZES))
-
 
 def trained(folder, head="HubertModel", **options):
     """Write base and adapter with random weights; what peft itself makes of both."""
-    import peft
-
     model = build(head)
     model.save_pretrained(folder / "base")
-    adapted = peft.get_peft_model(model, peft.LoraConfig(target_modules=["q_proj", "output_dense"], **options))
+    adapted = peft.get_peft_model(model, peft.LoraConfig(r=4, target_modules=["q_proj", "output_dense"], **options))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in adapted.parameters():
@@ -51,11 +32,11 @@ def trained(folder, head="HubertModel", **options):
 @pytest.mark.parametrize(
     "options",
     [
-        {"r": 4},
-        {"r": 4, "use_dora": True},
-        {"r": 4, "use_rslora": True, "lora_alpha": 3},
-        {"r": 4, "bias": "lora_only"},
-        {"r": 4, "rank_pattern": {"output_dense": 2}, "alpha_pattern": {"layers.1.attention.q_proj": 32}},
+        {},
+        {"use_dora": True},
+        {"use_rslora": True, "lora_alpha": 3},
+        {"bias": "lora_only"},
+        {"rank_pattern": {"output_dense": 2}, "alpha_pattern": {"layers.1.attention.q_proj": 32}},
     ],
 )
 def test_equals_what_peft_merges(head, options, tmp_path, caplog):
@@ -64,10 +45,8 @@ def test_equals_what_peft_merges(head, options, tmp_path, caplog):
     expected = trained(tmp_path, head, **options)
     with caplog.at_level(logging.WARNING):
         import_checkpoint(tmp_path / "adapter", tmp_path / "ours", like=tmp_path / "base")
-    found, base = load_file(tmp_path / "ours" / WEIGHTS), load_file(tmp_path / "base" / WEIGHTS)
-    assert found.keys() == expected.keys()
-    for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor, atol=1e-6, rtol=1e-5)
+    found, base = weights(tmp_path / "ours"), weights(tmp_path / "base")
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
     prefix = "hubert." if head == "HubertForCTC" else ""
     assert any(not torch.equal(found[name], base[prefix + name]) for name in found)
     assert ("base" in caplog.text and "lm_head" in caplog.text) == (head == "HubertForCTC")
@@ -77,26 +56,26 @@ def test_equals_what_peft_merges(head, options, tmp_path, caplog):
 
 @pytest.mark.parametrize("given", ["adapter", "adapter/adapter_model.safetensors"])
 def test_an_adapter_is_a_fine_tuned_model_of_a_merge(given, tmp_path):
-    tuned = trained(tmp_path, r=4)
+    tuned = trained(tmp_path)
     merge(tmp_path / "base", tmp_path / given, tmp_path / "merged", alpha=0.25)
-    found, base = load_file(tmp_path / "merged" / WEIGHTS), load_file(tmp_path / "base" / WEIGHTS)
-    for name, tensor in found.items():
-        torch.testing.assert_close(tensor, 0.75 * base[name] + 0.25 * tuned[name], atol=1e-6, rtol=1e-5)
+    base = weights(tmp_path / "base")
+    expected = {name: 0.75 * base[name] + 0.25 * tensor for name, tensor in tuned.items()}
+    torch.testing.assert_close(weights(tmp_path / "merged"), expected, atol=1e-6, rtol=1e-5)
 
 
 def test_weights_as_a_pickle_and_inspection(tmp_path):
-    expected = trained(tmp_path, r=4)
+    expected = trained(tmp_path)
     tensors = load_file(tmp_path / "adapter/adapter_model.safetensors")
     (tmp_path / "adapter/adapter_model.safetensors").unlink()
     torch.save(tensors, tmp_path / "adapter/adapter_model.bin")
     import_checkpoint(tmp_path / "adapter", tmp_path / "ours", like=tmp_path / "base")
-    torch.testing.assert_close(load_file(tmp_path / "ours" / WEIGHTS), expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(weights(tmp_path / "ours"), expected, atol=1e-6, rtol=1e-5)
     seen = inspect_checkpoint(tmp_path / "adapter")
     assert (seen["format"], seen["tensors"]) == ("peft", len(tensors))
 
 
 def test_refusals(tmp_path):
-    trained(tmp_path, r=4)
+    trained(tmp_path)
     adapter, base, out = tmp_path / "adapter", tmp_path / "base", tmp_path / "out"
 
     def refused(match, **options):
@@ -107,7 +86,8 @@ def test_refusals(tmp_path):
     refused("LoRA adapter .peft. without the model.*--base")
     refused("holds a hubert model, not wavlm", like=base, family="wavlm")
     refused("Leave `format` and `config` out", like=base, config={"normalize": True})
-    config = json.loads((adapter / "adapter_config.json").read_text())
+    path = adapter / "adapter_config.json"
+    config = path.read_text()
     for changes, match in (
         ({"peft_type": "IA3"}, "peft_type 'IA3' is not supported.*merge_and_unload"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights='pissa' is not supported"),
@@ -115,11 +95,12 @@ def test_refusals(tmp_path):
         ({"lora_alpha": "8"}, "no number"),
         ({"alpha_pattern": {"(a+)+$": 1}}, "alpha_pattern"),
     ):
-        (adapter / "adapter_config.json").write_text(json.dumps({**config, **changes}))
+        edit_json(path, **changes)
         refused(match, like=base)
-    (adapter / "adapter_config.json").write_text("[1]")
+        path.write_text(config)
+    path.write_text("[1]")
     refused("no configuration of an adapter", like=base)
-    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    path.write_text(config)
     tensors = load_file(adapter / "adapter_model.safetensors")
     first = next(name for name in tensors if name.endswith("q_proj.lora_A.weight"))
     for changed, match in (

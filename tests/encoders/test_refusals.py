@@ -2,6 +2,9 @@
 
 import os
 import pickle
+import shutil
+from argparse import Namespace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -30,7 +33,6 @@ def refused(tmp_path):
         with pytest.raises(CheckpointError) as caught:
             import_checkpoint(path, tmp_path / "out", **options)
         assert [entry.name for entry in tmp_path.iterdir()] == ["bad.pt"]
-        assert caught.value.__cause__ is None or not isinstance(caught.value.__cause__, AssertionError)
         return str(caught.value)
 
     return check
@@ -44,36 +46,23 @@ class Exploit:
         return (os.system, (f"touch {self.target}",))
 
 
-@pytest.mark.parametrize("zipped", [True, False])
-def test_checkpoints_with_code_are_refused_and_named(content, tmp_path, zipped):
+@pytest.mark.parametrize("kind", ["zip", "old", "pickle"])
+def test_checkpoints_with_code_are_refused_and_named(content, tmp_path, kind):
     path, target = tmp_path / "evil.pt", tmp_path / "executed"
-    torch.save({**content, "extra": Exploit(target)}, path, _use_new_zipfile_serialization=zipped)
+    if kind == "pickle":
+        path.write_bytes(pickle.dumps(Exploit(target)))
+    else:
+        torch.save({**content, "extra": Exploit(target)}, path, _use_new_zipfile_serialization=kind == "zip")
     for action in (lambda: import_checkpoint(path, tmp_path / "out"), lambda: inspect_checkpoint(path)):
-        with pytest.raises(CheckpointError, match=r"posix\.system.*container without network"):
+        with pytest.raises(CheckpointError, match=None if kind == "pickle" else r"posix\.system.*container without network"):
             action()
-    assert not target.exists()
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_plain_pickle_with_code_is_refused(tmp_path):
-    (tmp_path / "evil.pkl").write_bytes(pickle.dumps(Exploit(tmp_path / "executed")))
-    with pytest.raises(CheckpointError):
-        import_checkpoint(tmp_path / "evil.pkl", tmp_path / "out")
-    assert not (tmp_path / "executed").exists()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["evil.pt"]
 
 
 def test_allowed_names_stay_inert(content, tmp_path):
     """Classes on the allow-list are replaced: building an "argparse.Namespace" runs nothing of argparse."""
-    from argparse import Namespace
-
     torch.save({**content, "extra": [Namespace(a=1), np.float64(3.0), np.arange(3)]}, tmp_path / "ok.pt")
     import_checkpoint(tmp_path / "ok.pt", tmp_path / "out")
-
-
-def test_other_classes_are_refused_by_name(content, refused):
-    from fractions import Fraction
-
-    assert "fractions.Fraction" in refused({**content, "extra": Fraction(1, 2)})
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
@@ -100,63 +89,50 @@ def test_unknown_layouts(refused, value):
     assert "known layout" in refused(value)
 
 
-def test_nan_is_named(content, refused):
-    content["model_weight"]["encoder.layers.1.fc1.weight"][3, 4] = float("nan")
-    assert "encoder.layers.1.feed_forward.intermediate_dense.weight holds NaN or Inf" in refused(content)
+LAYER = "encoder.layers.0"
 
 
-def test_inf_in_a_pretraining_tensor_is_named(content, refused):
-    content["model_weight"]["final_proj.bias"][0] = float("inf")
-    assert "final_proj.bias holds NaN or Inf" in refused(content)
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        (f"{LAYER}.fc1.weight", lambda tensor: tensor.index_fill(0, torch.tensor(3), float("nan")), "intermediate_dense.weight holds NaN"),
+        ("final_proj.bias", lambda tensor: tensor + float("inf"), "final_proj.bias holds NaN or Inf"),
+        (f"{LAYER}.fc1.bias", lambda tensor: tensor[:-1], "intermediate_dense.bias has shape [127], the configuration asks for [128]"),
+        (f"{LAYER}.fc2.weight", None, f"{LAYER}.feed_forward.output_dense.weight is missing"),
+        ("layer_norm.weight", lambda tensor: tensor.double(), "layer_norm.weight has dtype torch.float64"),
+        ("encoder.adapter.weight", lambda _: torch.zeros(3), "encoder.adapter.weight"),
+    ],
+)
+def test_tensors_are_named(content, refused, name, change, message):
+    tensor = content["model_weight"].pop(name, None)
+    if change is not None:
+        content["model_weight"][name] = change(tensor)
+    assert message in refused(content)
 
 
-def test_wrong_shape_is_named(content, refused):
-    content["model_weight"]["encoder.layers.0.fc1.bias"] = torch.zeros(127)
-    assert "intermediate_dense.bias has shape [127], the configuration asks for [128]" in refused(content)
-
-
-def test_missing_tensor_is_named(content, refused):
-    del content["model_weight"]["encoder.layers.2.fc2.weight"]
-    assert "encoder.layers.2.feed_forward.output_dense.weight is missing" in refused(content)
-
-
-def test_unknown_tensor_is_named(content, refused):
-    content["model_weight"]["encoder.adapter.weight"] = torch.zeros(3)
-    assert "encoder.adapter.weight" in refused(content)
-
-
-def test_float64_is_refused(content, refused):
-    content["model_weight"]["layer_norm.weight"] = content["model_weight"]["layer_norm.weight"].double()
-    assert "layer_norm.weight has dtype torch.float64" in refused(content)
-
-
-def test_network_of_another_kind(content, refused):
-    content["model_cfg"]["layer_type"] = "conformer"
-    assert "layer_type='conformer'" in refused(content)
-
-
-def test_configuration_that_does_not_fit(content, refused):
-    content["model_cfg"]["encoder_layers"] = 4
-    assert "encoder.layers.3" in refused(content)
-
-
-def test_impossible_configuration(content, refused):
-    content["model_cfg"]["encoder_attention_heads"] = 5
-    assert "describes no possible model" in refused(content)
-
-
-def test_missing_configuration(content, refused):
-    del content["model_cfg"]["encoder_layers"]
-    assert "lacks encoder_layers" in refused(content)
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("layer_type", "conformer", "layer_type='conformer'"),
+        ("encoder_layers", 4, "encoder.layers.3"),
+        ("encoder_attention_heads", 5, "describes no possible model"),
+        ("encoder_layers", None, "lacks encoder_layers"),
+        ("conv_feature_layers", "__import__('os').system('touch executed')", "conv_feature_layers"),
+    ],
+)
+def test_configurations(content, refused, key, value, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    content["model_cfg"].pop(key, None)
+    content["model_cfg"] |= {} if value is None else {key: value}
+    assert message in refused(content)
 
 
 def test_given_configuration_must_agree(content, refused):
     assert "config says encoder_layers=2, the checkpoint itself says 3" in refused(content, config={"encoder_layers": 2})
 
 
-def test_code_in_the_configuration_is_not_evaluated(content, refused, tmp_path):
-    content["model_cfg"]["conv_feature_layers"] = f"__import__('os').system('touch {tmp_path}/executed')"
-    assert "conv_feature_layers" in refused(content)
+def test_other_classes_are_refused_by_name(content, refused):
+    assert "fractions.Fraction" in refused({**content, "extra": Fraction(1, 2)})
 
 
 def test_heads_of_an_unpublished_size_must_be_given(golden, tmp_path):
@@ -165,58 +141,30 @@ def test_heads_of_an_unpublished_size_must_be_given(golden, tmp_path):
 
 
 def test_bare_transformers_weights_need_their_configuration(tiny_hubert, tmp_path):
-    import shutil
-
     shutil.copyfile(tiny_hubert / "model.safetensors", tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"config\.json beside it"):
         import_checkpoint(tmp_path / "model.safetensors", tmp_path / "out")
 
 
 def test_names_that_do_not_exist(hubert, tmp_path):
-    with pytest.raises(CheckpointError, match="no such file"):
-        import_checkpoint(tmp_path / "none.pt", tmp_path / "out")
-    with pytest.raises(CheckpointError, match="no format 'onnx'"):
-        import_checkpoint(hubert.checkpoint, tmp_path / "out", format="onnx")
-    with pytest.raises(CheckpointError, match="no encoder family 'bert'"):
-        import_checkpoint(hubert.checkpoint, tmp_path / "out", family="bert")
-    with pytest.raises(CheckpointError, match="no export format 'onnx'"):
-        export_checkpoint(hubert.directory, tmp_path / "out", format="onnx")
-    with pytest.raises(CheckpointError, match="no such file"):
-        load_encoder(tmp_path / "none")
+    out = tmp_path / "out"
+    for use, message in (
+        (lambda: import_checkpoint(tmp_path / "none.pt", out), "no such file"),
+        (lambda: import_checkpoint(hubert.checkpoint, out, format="onnx"), "no format 'onnx'"),
+        (lambda: import_checkpoint(hubert.checkpoint, out, family="bert"), "no encoder family 'bert'"),
+        (lambda: export_checkpoint(hubert.directory, out, format="onnx"), "no export format 'onnx'"),
+        (lambda: load_encoder(tmp_path / "none"), "no such file"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            use()
 
 
-@pytest.fixture
-def copied(tiny_hubert, tmp_path):
-    import shutil
-
-    return shutil.copytree(tiny_hubert, tmp_path / "copy")
-
-
-def test_flipped_bit_in_an_encoder_directory(copied):
-    data = bytearray((copied / "model.safetensors").read_bytes())
-    data[-1000] ^= 1
-    (copied / "model.safetensors").write_bytes(bytes(data))
+def test_damaged_weights_of_an_encoder_directory(tiny_hubert, tmp_path):
+    path = shutil.copytree(tiny_hubert, tmp_path / "copy") / "model.safetensors"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1000] + bytes([data[-1000] ^ 1]) + data[-999:])
     with pytest.raises(CheckpointError, match="SHA-256"):
-        load_encoder(copied)
-
-
-def test_truncated_encoder_directory(copied):
-    data = (copied / "model.safetensors").read_bytes()
-    (copied / "model.safetensors").write_bytes(data[:-100])
+        load_encoder(tmp_path / "copy")
+    path.write_bytes(data[:-100])
     with pytest.raises(CheckpointError, match=r"model\.safetensors: damaged"):
-        load_backbone(copied)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{", "not valid JSON"),
-        ("[]", "holds a list"),
-        ('{"model_type": "bert"}', "'bert' is no encoder family"),
-        ('{"model_type": "hubert", "hidden_size": "x"}', "hidden_size"),
-    ],
-)
-def test_damaged_configuration(copied, text, message):
-    (copied / "config.json").write_text(text)
-    with pytest.raises(CheckpointError, match=message):
-        load_encoder(copied)
+        load_backbone(tmp_path / "copy")
