@@ -3,28 +3,12 @@
 import shutil
 
 import pytest
-import torch
-from safetensors.torch import load_file
+from encoders.tiny import WEIGHTS, equal, files, weights
 from typer.testing import CliRunner
 
 from speechft.cli import app
-from speechft.encoders.directory.random_encoders import random_encoder
-from speechft.errors import CheckpointError, MergeError, OutputError
+from speechft.errors import MergeError, SpeechFTError
 from speechft.merge import METHODS, merge, merge_family
-
-WEIGHTS = "model.safetensors"
-
-
-@pytest.fixture(scope="module")
-def encoders(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("encoders")
-    for seed, name in enumerate(("base", "first", "second")):
-        random_encoder("hubert", folder / name, seed=seed)
-    return folder
-
-
-def files(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -43,9 +27,8 @@ def test_a_range_on_the_command_line(encoders, tmp_path, monkeypatch):
     done = CliRunner().invoke(app, [*command, "--alpha", "0:1:0.25"])
     names = [f"family/alpha_{alpha}" for alpha in ("0.00", "0.25", "0.50", "0.75", "1.00")]
     assert (done.exit_code, done.stdout.split()) == (0, names), done.output
-    ends = [load_file(tmp_path / names[index] / WEIGHTS) for index in (0, -1)]
-    for found, name in zip(ends, ("base", "first"), strict=True):
-        assert all(torch.equal(found[key], tensor) for key, tensor in load_file(encoders / name / WEIGHTS).items())
+    for member, name in ((names[0], "base"), (names[-1], "first")):
+        assert equal(weights(tmp_path / member), weights(encoders / name))
     done = CliRunner().invoke(app, [*command, "--alpha", "0.1,0.9"])
     assert done.stdout.split() == ["family/alpha_0.10", "family/alpha_0.90"], done.output
     found = sorted(path.name for path in (tmp_path / "family").iterdir())
@@ -54,38 +37,22 @@ def test_a_range_on_the_command_line(encoders, tmp_path, monkeypatch):
         assert isinstance(CliRunner().invoke(app, [*command, "--alpha", wrong]).exception, MergeError)
 
 
-def refused(encoders, out, alphas, **options):
-    with pytest.raises((MergeError, OutputError)) as caught:
-        merge_family(encoders / "base", [encoders / "first"], out, alphas, **options)
-    return str(caught.value)
+def test_refusals_leave_what_was_there(encoders, tmp_path):
+    def refused(out, alphas, message, finetuned=encoders / "first"):
+        before = files(tmp_path)
+        with pytest.raises(SpeechFTError, match=message):
+            merge_family(encoders / "base", finetuned, tmp_path / out, alphas)
+        assert files(tmp_path) == before
 
-
-def test_refusals_leave_nothing(encoders, tmp_path):
-    assert "outside [0, 1]" in refused(encoders, tmp_path / "out", [0.5, 1.5])
-    assert "each once" in refused(encoders, tmp_path / "out", [0.5, 0.5])
-    assert "at least one" in refused(encoders, tmp_path / "out", [])
-    assert not (tmp_path / "out").exists()
-    assert set(merge_family(encoders / "base", encoders / "first", tmp_path / "far", [-0.5, 1.5], extrapolate=True)) == {-0.5, 1.5}
-
-
-def test_only_families_are_replaced(encoders, tmp_path):
+    refused("out", [0.5, 1.5], r"outside \[0, 1\]")
+    refused("out", [0.5, 0.5], "each once")
+    refused("out", [], "at least one")
     shutil.copytree(encoders / "second", tmp_path / "encoder")
-    assert "was made by `speechft random`" in refused(encoders, tmp_path / "encoder", [0.5])
+    refused("encoder", [0.5], "was made by `speechft random`")
     (tmp_path / "work/alpha_1").mkdir(parents=True)
     (tmp_path / "work/alpha_1/thesis.tex").write_text("precious")
-    assert "holds alpha_1/thesis.tex" in refused(encoders, tmp_path / "work", [0.5])
-    assert (tmp_path / "work/alpha_1/thesis.tex").read_text() == "precious"
-    assert files(tmp_path / "encoder") == files(encoders / "second")
-
-
-def test_a_failure_leaves_the_older_family(encoders, tmp_path):
-    merge_family(encoders / "base", encoders / "first", tmp_path / "family", [0.5])
-    before = files(tmp_path / "family")
-    shutil.copytree(encoders / "second", tmp_path / "broken")
-    content = bytearray((tmp_path / "broken" / WEIGHTS).read_bytes())
-    content[-3] ^= 1
-    (tmp_path / "broken" / WEIGHTS).write_bytes(content)
-    with pytest.raises(CheckpointError, match="damaged or replaced"):
-        merge_family(encoders / "base", tmp_path / "broken", tmp_path / "family", [0.25, 0.75])
-    assert files(tmp_path / "family") == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "family"]
+    refused("work", [0.5], "holds alpha_1/thesis.tex")
+    family = merge_family(encoders / "base", encoders / "first", tmp_path / "family", [-0.5, 1.5], extrapolate=True)
+    assert set(family) == {-0.5, 1.5}
+    (tmp_path / "encoder" / WEIGHTS).write_bytes(b"damaged")
+    refused("family", [0.25, 0.75], "encoder", finetuned=tmp_path / "encoder")
