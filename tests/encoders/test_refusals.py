@@ -1,18 +1,21 @@
 """Damaged, unsafe and wrong files each give one clear error and leave nothing behind."""
 
+import contextlib
 import os
 import pickle
 import shutil
+import time
 from argparse import Namespace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
+from encoders.tiny import edit_json, refuses
 
-from speechft.encoders import export_checkpoint, import_checkpoint, inspect_checkpoint, load_encoder
+from speechft.encoders import export_checkpoint, import_checkpoint, inspect_checkpoint, load_encoder, store_encoder
 from speechft.encoders.directory.layout import load_backbone
-from speechft.errors import CheckpointError
+from speechft.errors import CheckpointError, SpeechFTError
 
 
 @pytest.fixture
@@ -65,23 +68,21 @@ def test_allowed_names_stay_inert(content, tmp_path):
     import_checkpoint(tmp_path / "ok.pt", tmp_path / "out")
 
 
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
-def test_truncated_files(hubert, refused, share):
-    data = hubert.checkpoint.read_bytes()
-    message = refused(data[: int(share * len(data))])
-    assert "bad.pt" in message
-    assert "Download it again" in message
-
-
-def test_flipped_bits(hubert, refused):
-    data = bytearray(hubert.checkpoint.read_bytes())
-    data[len(data) // 2] ^= 0x10
-    assert "checksum" in refused(bytes(data))
-
-
-@pytest.mark.parametrize("data", [b"not a checkpoint at all\n", b"\x80\x02", b"PK\x03\x04", b"\x00" * 4096])
-def test_not_a_checkpoint(refused, data):
-    assert "bad.pt" in refused(data)
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        *((lambda data, share=share: data[: int(share * len(data))], "Download it again") for share in (0.0, 0.1, 0.5, 0.99)),
+        (lambda data: data[:5000] + bytes([data[5000] ^ 0x10]) + data[5001:], "checksum"),
+        *(
+            (lambda _, other=other: other, "Download it again")
+            for other in (b"no checkpoint at all\n", b"\x80\x02", b"PK\x03\x04", b"\x00" * 4096)
+        ),
+    ],
+)
+def test_damaged_files(hubert, refused, damage, message):
+    found = refused(damage(hubert.checkpoint.read_bytes()))
+    assert "bad.pt" in found
+    assert message in found
 
 
 @pytest.mark.parametrize("value", [[1, 2], {"weights": {}}, torch.zeros(3), {"model": {}}, {"state_dict": {"a": torch.zeros(1)}}])
@@ -110,21 +111,44 @@ def test_tensors_are_named(content, refused, name, change, message):
     assert message in refused(content)
 
 
+def itself(cfg):
+    cfg["model"]["self"] = cfg
+
+
+def doubled(cfg):
+    value = []
+    for _ in range(60):
+        value = [value, value]
+    cfg["model"]["shared"] = value
+
+
 @pytest.mark.parametrize(
-    ("key", "value", "message"),
+    ("change", "message"),
     [
-        ("layer_type", "conformer", "layer_type='conformer'"),
-        ("encoder_layers", 4, "encoder.layers.3"),
-        ("encoder_attention_heads", 5, "describes no possible model"),
-        ("encoder_layers", None, "lacks encoder_layers"),
-        ("conv_feature_layers", "__import__('os').system('touch executed')", "conv_feature_layers"),
+        ({"layer_type": "conformer"}, "layer_type='conformer'"),
+        ({"encoder_layers": 4}, "encoder.layers.3"),
+        ({"encoder_layers": None}, "lacks encoder_layers"),
+        ({"encoder_layers": 10**9}, "num_hidden_layers=1000000000"),
+        ({"encoder_attention_heads": 5}, "describes no possible model"),
+        *(({"latent_temp": text}, "latent_temp") for text in ("__import__('os').system('touch executed')", "(" * 100_000, "5")),
+        *(
+            ({"conv_feature_layers": text}, "conv_feature_layers")
+            for text in ("__import__('os').system('touch executed')", "(" * 100_000, "[(32,10,5)]" + " * 100" * 5, 7)
+        ),
+        ({"dropout": "many"}, "dropout"),
+        ({"attention_dropout": [0.1]}, "attention_dropout"),
+        (itself, "contains itself"),
+        (doubled, "more than 1000000 entries"),
     ],
 )
-def test_configurations(content, refused, key, value, message, tmp_path, monkeypatch):
+def test_configurations(content, refused, change, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    content["model_cfg"].pop(key, None)
-    content["model_cfg"] |= {} if value is None else {key: value}
-    assert message in refused(content)
+    cfg = {"model": {"_name": "hubert", **content["model_cfg"]}, "task": content["task_cfg"]}
+    if callable(change):
+        change(cfg)
+    else:
+        cfg["model"] = {key: value for key, value in {**cfg["model"], **change}.items() if value is not None}
+    assert message in refused({"cfg": cfg, "model": content["model_weight"]})
 
 
 def test_given_configuration_must_agree(content, refused):
@@ -136,14 +160,12 @@ def test_other_classes_are_refused_by_name(content, refused):
 
 
 def test_heads_of_an_unpublished_size_must_be_given(golden, tmp_path):
-    with pytest.raises(CheckpointError, match="encoder_attention_heads"):
-        import_checkpoint(golden / "upstream" / "decoar2.pt", tmp_path / "out")
+    assert refuses("encoder_attention_heads", golden / "upstream" / "decoar2.pt", tmp_path / "out")
 
 
 def test_bare_transformers_weights_need_their_configuration(tiny_hubert, tmp_path):
     shutil.copyfile(tiny_hubert / "model.safetensors", tmp_path / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"config\.json beside it"):
-        import_checkpoint(tmp_path / "model.safetensors", tmp_path / "out")
+    assert refuses(r"config\.json beside it", tmp_path / "model.safetensors", tmp_path / "out")
 
 
 def test_names_that_do_not_exist(hubert, tmp_path):
@@ -168,3 +190,76 @@ def test_damaged_weights_of_an_encoder_directory(tiny_hubert, tmp_path):
     path.write_bytes(data[:-100])
     with pytest.raises(CheckpointError, match=r"model\.safetensors: damaged"):
         load_backbone(tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_hidden_layers": 10**9},
+        {"num_hidden_layers": 900},
+        {"num_hidden_layers": -1},
+        {"hidden_size": 10**12},
+        {"intermediate_size": 10**15},
+        {"conv_dim": [32] * 10**5, "conv_kernel": [3] * 10**5, "conv_stride": [2] * 10**5},
+        {"conv_dim": [10**13] * 7},
+        {"num_conv_pos_embeddings": 10**10},
+    ],
+)
+def test_sizes_beyond_every_encoder(tiny_hubert, tmp_path, changes):
+    copy = shutil.copytree(tiny_hubert, tmp_path / "encoder")
+    edit_json(copy / "config.json", **changes)
+    started = time.monotonic()
+    for use in (lambda: load_encoder(copy), lambda: import_checkpoint(copy, tmp_path / "out")):
+        with pytest.raises(CheckpointError, match=next(iter(changes))):
+            use()
+    assert time.monotonic() - started < 20
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_that_a_terminal_obeys(content, refused):
+    content["model_weight"]["x\x1b[2J"] = torch.zeros(1)
+    for bad in (content, {"odd\x1b[2J": 1}):
+        assert "\x1b" not in refused(bad)
+
+
+ANYTHING = ("[]", "null", "3", '"x"', "[1]", "{", "[" * 100_000)
+BROKEN = {
+    "config.json": [
+        *({"model_type": family} for family in (["hubert"], "bert")),
+        *({"hidden_act": activation} for activation in ("evil", {"a": 1})),
+        *({"hidden_size": size} for size in (None, "x")),
+        {"dtype": []},
+    ],
+    "provenance.json": [
+        *({"outputs": outputs} for outputs in ([], {"model.safetensors": 3}, {"../secret": "0"})),
+        *({"inputs": inputs} for inputs in ([], {"a": {}})),
+        *({key: 3} for key in ("recipe", "versions")),
+    ],
+    "source_config.json": [
+        *({key: 3} for key in ("model_cfg", "task_cfg", "dictionaries")),
+        *({"sections": sections} for sections in ([1], {"cfg": 3})),
+        {"dictionaries": [3]},
+        *({"dictionaries": [{"symbols": symbols, "count": count}]} for symbols, count in ((3, None), ([3], None), (["a"], [1, 2]))),
+    ],
+}
+"""File -> keys that are put into it; ANYTHING is put in place of it."""
+CASES = [(file, content) for file, changes in BROKEN.items() for content in (*ANYTHING, *changes)]
+
+
+@pytest.mark.parametrize(("file", "content"), CASES, ids=lambda value: str(value)[:40])
+def test_damaged_side_files_are_clear_errors(tiny_hubert, tmp_path, file, content):
+    damaged = shutil.copytree(tiny_hubert, tmp_path / "damaged")
+    if isinstance(content, dict):
+        edit_json(damaged / file, **content)
+    else:
+        (damaged / file).write_text(content)
+    with pytest.raises(SpeechFTError, match=f"{file}|configuration"):
+        export_checkpoint(damaged, tmp_path / "x.pt")
+    assert not (tmp_path / "x.pt").exists()
+    for verb in (
+        lambda: import_checkpoint(damaged, tmp_path / "imported"),
+        lambda: store_encoder(damaged, tmp_path / "stored"),
+        lambda: inspect_checkpoint(damaged),
+    ):
+        with contextlib.suppress(SpeechFTError):
+            verb()

@@ -2,8 +2,12 @@
 
 import json
 
+import pytest
 import torch
 from safetensors.torch import load_file
+
+from speechft.encoders import import_checkpoint
+from speechft.errors import CheckpointError
 
 WEIGHTS = "model.safetensors"
 LARGE = {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True}
@@ -31,11 +35,13 @@ def weights(folder):
     return load_file(folder / WEIGHTS)
 
 
+def bits(tensors):
+    return {name: (tensor.dtype, tensor.shape, bytes(tensor.reshape(-1).view(torch.uint8).numpy())) for name, tensor in tensors.items()}
+
+
 def equal(found, expected):
-    """Whether two dicts of tensors are equal bit for bit, dtypes included."""
-    return found.keys() == expected.keys() and all(
-        found[name].dtype == tensor.dtype and torch.equal(found[name], tensor) for name, tensor in expected.items()
-    )
+    """Whether two dicts of tensors are equal bit for bit: zeros of either sign differ."""
+    return bits(found) == bits(expected)
 
 
 def same_weights(first, second):
@@ -51,3 +57,16 @@ def edit_json(path, **changes):
 def files(folder):
     """Content of all files in a folder, by relative path."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def imported(source, out, **options):
+    """The weights of the encoder directory that an import makes."""
+    import_checkpoint(source, out, **options)
+    return weights(out)
+
+
+def refuses(message, source, out, **options):
+    """Whether import refuses `source` with such a message, leaving nothing at `out`."""
+    with pytest.raises(CheckpointError, match=message):
+        import_checkpoint(source, out, **options)
+    return not out.exists()

@@ -1,25 +1,24 @@
-"""`merge` over encoder directories: what it writes, what it refuses."""
+"""`merge` and `merge_family` over encoder directories: what they write, what they refuse."""
 
 import json
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
-from conftest import ROOT
 from encoders.tiny import WEIGHTS, edit_json, equal, files, weights
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
+from typer.testing import CliRunner
 
+from speechft.cli import app
 from speechft.encoders import load_encoder, random_encoder
-from speechft.errors import SpeechFTError
+from speechft.errors import MergeError, SpeechFTError
 from speechft.files.hashes import sha256_file
-from speechft.merge import merge
+from speechft.merge import METHODS, merge, merge_family
 
 
 @pytest.fixture(scope="module")
-def merged(encoders, tmp_path_factory):
+def result(encoders, tmp_path_factory):
     out = tmp_path_factory.mktemp("merged") / "out"
     merge(encoders / "base", [encoders / "first", encoders / "second"], out, alpha=0.3)
     return out
@@ -40,27 +39,27 @@ def refused(base, finetuned, out, **options):
     return str(caught.value)
 
 
-def test_a_merged_encoder_interpolates_and_loads(encoders, merged):
+def test_a_merged_encoder_interpolates_and_loads(encoders, result):
     base, first, second = (weights(encoders / name) for name in ("base", "first", "second"))
     expected = {name: 0.7 * tensor + 0.15 * (first[name] + second[name]) for name, tensor in base.items()}
-    torch.testing.assert_close(weights(merged), expected, rtol=1e-6, atol=1e-7)
-    assert all(state.isfinite().all() for state in load_encoder(merged).encode([torch.randn(4000)]).hidden_states)
-    assert equal(AutoModel.from_pretrained(merged).state_dict(), weights(merged))
+    torch.testing.assert_close(weights(result), expected, rtol=1e-6, atol=1e-7)
+    assert all(state.isfinite().all() for state in load_encoder(result).encode([torch.randn(4000)]).hidden_states)
+    assert equal(AutoModel.from_pretrained(result).state_dict(), weights(result))
 
 
-def test_pretraining_only_tensors_and_configuration_are_the_base_ones(encoders, merged):
-    before, after = files(encoders / "base"), files(merged)
+def test_pretraining_only_tensors_and_configuration_are_the_base_ones(encoders, result):
+    before, after = files(encoders / "base"), files(result)
     assert after.keys() == before.keys()
     for name in ("pretraining_only.safetensors", "source_config.json", "config.json", "preprocessor_config.json"):
         assert after[name] == before[name]
-    assert load_file(merged / "pretraining_only.safetensors")
-    assert {path.stat().st_mode for path in merged.iterdir()} == {(encoders / "base" / WEIGHTS).stat().st_mode}
+    assert load_file(result / "pretraining_only.safetensors")
+    assert {path.stat().st_mode for path in result.iterdir()} == {(encoders / "base" / WEIGHTS).stat().st_mode}
 
 
-def test_provenance_and_model_card_say_what_was_merged(encoders, merged):
-    provenance, card = json.loads((merged / "provenance.json").read_text()), (merged / "README.md").read_text()
+def test_provenance_and_model_card_say_what_was_merged(encoders, result):
+    provenance, card = json.loads((result / "provenance.json").read_text()), (result / "README.md").read_text()
     assert (provenance["kind"], provenance["recipe"]["method"], provenance["recipe"]["alpha"]) == ("merge", "linear", 0.3)
-    assert provenance["outputs"][WEIGHTS] == sha256_file(merged / WEIGHTS)
+    assert provenance["outputs"][WEIGHTS] == sha256_file(result / WEIGHTS)
     for role, name in [("base", "base"), ("finetuned_0", "first"), ("finetuned_1", "second")]:
         digest = sha256_file(encoders / name / WEIGHTS)
         assert provenance["inputs"][role] == {"name": name, "sha256": digest}
@@ -69,12 +68,12 @@ def test_provenance_and_model_card_say_what_was_merged(encoders, merged):
         assert text in card
 
 
-def test_the_same_inputs_give_the_same_bytes_in_any_order(encoders, merged, tmp_path):
+def test_the_same_inputs_give_the_same_bytes_in_any_order(encoders, result, tmp_path):
     pair = [encoders / "first", encoders / "second"]
     merge(encoders / "base", pair, tmp_path / "a/out", alpha=0.3)
     merge(encoders / "base", pair[::-1], tmp_path / "b/out", alpha=0.3)
-    assert files(tmp_path / "a/out") == files(merged)
-    assert files(tmp_path / "b/out")[WEIGHTS] == files(merged)[WEIGHTS]
+    assert files(tmp_path / "a/out") == files(result)
+    assert files(tmp_path / "b/out")[WEIGHTS] == files(result)[WEIGHTS]
 
 
 def test_a_failure_leaves_the_older_result(encoders, changed, tmp_path):
@@ -149,6 +148,48 @@ def test_arguments_are_checked_before_any_file_is_read(tmp_path):
     assert "no such directory" in refused(tmp_path / "base", tmp_path / "absent", tmp_path / "out")
 
 
-def test_importing_the_package_does_not_import_torch():
-    code = "import sys, speechft.merge; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+@pytest.mark.parametrize("method", METHODS)
+def test_members_are_what_single_merges_give(encoders, tmp_path, method):
+    finetuned = [encoders / "first", encoders / "second"][: METHODS[method].most or 2]
+    family = merge_family(encoders / "base", finetuned, tmp_path / "family", [0.0, 0.125, 0.5, 1.0], method=method)
+    assert [path.name for path in family.values()] == ["alpha_0.00", "alpha_0.125", "alpha_0.50", "alpha_1.00"]
+    for alpha, member in family.items():
+        merge(encoders / "base", finetuned, tmp_path / "single" / member.name, method=method, alpha=alpha)
+        assert files(member) == files(tmp_path / "single" / member.name)
+
+
+def test_a_range_on_the_command_line(encoders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = ["merge", str(encoders / "base"), str(encoders / "first"), "-o", "family"]
+    done = CliRunner().invoke(app, [*command, "--alpha", "0:1:0.25"])
+    names = [f"family/alpha_{alpha}" for alpha in ("0.00", "0.25", "0.50", "0.75", "1.00")]
+    assert (done.exit_code, done.stdout.split()) == (0, names), done.output
+    for member, name in ((names[0], "base"), (names[-1], "first")):
+        assert equal(weights(tmp_path / member), weights(encoders / name))
+    done = CliRunner().invoke(app, [*command, "--alpha", "0.1,0.9"])
+    assert done.stdout.split() == ["family/alpha_0.10", "family/alpha_0.90"], done.output
+    found = sorted(path.name for path in (tmp_path / "family").iterdir())
+    assert found == [".speechft.json", "alpha_0.10", "alpha_0.90"], "the older family is replaced"
+    for wrong in ("0:1", "a", "0,b", "0:2:1"):
+        assert isinstance(CliRunner().invoke(app, [*command, "--alpha", wrong]).exception, MergeError)
+
+
+def test_refusals_leave_what_was_there(encoders, tmp_path):
+    def refused(out, alphas, message, finetuned=encoders / "first"):
+        before = files(tmp_path)
+        with pytest.raises(SpeechFTError, match=message):
+            merge_family(encoders / "base", finetuned, tmp_path / out, alphas)
+        assert files(tmp_path) == before
+
+    refused("out", [0.5, 1.5], r"outside \[0, 1\]")
+    refused("out", [0.5, 0.5], "each once")
+    refused("out", [], "at least one")
+    shutil.copytree(encoders / "second", tmp_path / "encoder")
+    refused("encoder", [0.5], "was made by `speechft random`")
+    (tmp_path / "work/alpha_1").mkdir(parents=True)
+    (tmp_path / "work/alpha_1/thesis.tex").write_text("precious")
+    refused("work", [0.5], "holds alpha_1/thesis.tex")
+    family = merge_family(encoders / "base", encoders / "first", tmp_path / "family", [-0.5, 1.5], extrapolate=True)
+    assert set(family) == {-0.5, 1.5}
+    (tmp_path / "encoder" / WEIGHTS).write_bytes(b"damaged")
+    refused("family", [0.25, 0.75], "encoder", finetuned=tmp_path / "encoder")

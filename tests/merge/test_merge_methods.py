@@ -1,15 +1,20 @@
-"""Each merge method against its formula, written out on whole tensors in float64."""
+"""Each merge method against its formula, written out on whole tensors in float64; and alpha by part of the model."""
 
 import itertools
 import math
+import re
 
 import hypothesis.strategies as st
 import pytest
 import torch
+from conftest import ROOT
+from encoders.tiny import equal, weights
 from hypothesis import HealthCheck, given, settings
-from safetensors.torch import load_file, save_file
 
-from speechft.merge import METHODS, get_method, merge_files, models
+from speechft.encoders import random_encoder
+from speechft.errors import MergeError
+from speechft.merge import METHODS, models
+from speechft.merge.parts import PARTS, alpha_factors
 
 SHAPES = {"encoder.layers.0.attention.q_proj.weight": (40, 25), "encoder.layers.1.feed_forward.bias": (7,), "scalar": ()}
 KEYS = tuple(SHAPES)
@@ -36,27 +41,9 @@ THREE = [random_tensors(seed, near=BASE) for seed in (1, 2, 3)]
 VECTORS = [{key: model[key].double() - BASE[key].double() for key in KEYS} for model in THREE]
 
 
-@pytest.fixture
-def merged(tmp_path):
-    """Function that merges models, given as dicts of tensors."""
-
-    def merge(base, finetuned, method, alpha=1.0, parameters=None, **options):
-        paths = [tmp_path / str(index) for index in range(1 + len(finetuned))]
-        for path, tensors in zip(paths, (base, *finetuned), strict=True):
-            save_file(tensors, path)
-        merge_files(paths[0], paths[1:], tmp_path / "out", get_method(method, parameters), alpha, **options)
-        return load_file(tmp_path / "out")
-
-    return merge
-
-
 def close(found, step, alpha=1.0):
     expected = {key: BASE[key].double() + alpha * step[key] for key in KEYS}
     torch.testing.assert_close({key: tensor.double() for key, tensor in found.items()}, expected, rtol=1e-6, atol=1e-6)
-
-
-def same_bits(left, right):
-    return torch.equal(left.view(torch.int32), right.view(torch.int32))
 
 
 def some(method, candidates=THREE):
@@ -69,34 +56,39 @@ def some(method, candidates=THREE):
     [("linear", {}), ("task_arithmetic", {}), ("ties", {"density": 1.0}), ("dare", {"drop": 0.0}), ("slerp", {})],
 )
 def test_alpha_one_with_a_single_model_is_that_model_bit_for_bit(merged, method, parameters):
-    found = merged(BASE, THREE[:1], method, 1.0, parameters)
-    assert all(torch.equal(found[key], tensor) for key, tensor in THREE[0].items())
+    found = merged(BASE, THREE[:1], 1.0, method, parameters)
+    assert equal(found, THREE[0])
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
-def test_what_fine_tuning_did_not_change_keeps_its_value_and_alpha_zero_all(merged, method, alpha):
+def test_alpha_zero_is_the_pretrained_model_bit_for_bit(merged, method):
+    assert equal(merged(BASE, some(method), 0.0, method), BASE)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("alpha", [0.3, 1.0])
+def test_what_fine_tuning_did_not_change_keeps_its_value(merged, method, alpha):
     finetuned = [{key: tensor.clone() for key, tensor in BASE.items()} for _ in range(2)]
     for index, model in enumerate(finetuned):  # models may not be identical, so each changes another value of one tensor
         model[KEYS[1]][index] += 0.5
-    found = merged(BASE, some(method, finetuned), method, alpha)
-    assert same_bits(found[KEYS[0]], BASE[KEYS[0]])
-    if method != "slerp" or alpha == 0:  # which turns the whole tensor
-        assert same_bits(found[KEYS[1]][2 if alpha else 0 :], BASE[KEYS[1]][2 if alpha else 0 :])
+    found = merged(BASE, some(method, finetuned), alpha, method)
+    changed = slice(None) if method == "slerp" else slice(2)  # slerp turns the whole tensor
+    found[KEYS[1]][changed] = BASE[KEYS[1]][changed]
+    assert equal(found, BASE)
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if METHODS[name].most is None])
 @pytest.mark.parametrize("alpha", [0.3, 1.0])
 def test_the_order_of_the_models_does_not_change_a_bit(merged, method, alpha):
-    first, *others = (merged(BASE, order, method, alpha) for order in itertools.permutations(THREE))
-    assert all(same_bits(found[key], first[key]) for found in others for key in KEYS)
+    first, *others = (merged(BASE, order, alpha, method) for order in itertools.permutations(THREE))
+    assert all(equal(found, first) for found in others)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_pieces_give_what_whole_tensors_give(merged, method, monkeypatch):
-    in_pieces = merged(BASE, some(method), method, 0.4)
+    in_pieces = merged(BASE, some(method), 0.4, method)
     monkeypatch.setattr(models, "PIECE", 10**6)
-    torch.testing.assert_close(in_pieces, merged(BASE, some(method), method, 0.4), rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(in_pieces, merged(BASE, some(method), 0.4, method), rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -104,7 +96,7 @@ def test_pieces_give_what_whole_tensors_give(merged, method, monkeypatch):
 def test_half_precision_in_and_out(merged, method, dtype):
     base = random_tensors(0, dtype=dtype)
     finetuned = some(method, [random_tensors(seed, near=base, dtype=dtype) for seed in (1, 2)])
-    stored, exact = (merged(base, finetuned, method, 0.5, dtype=wanted) for wanted in (None, "fp32"))
+    stored, exact = (merged(base, finetuned, 0.5, method, dtype=wanted) for wanted in (None, "fp32"))
     assert {tensor.dtype for tensor in stored.values()} == {dtype}
     assert {tensor.dtype for tensor in exact.values()} == {torch.float32}
     assert all(torch.equal(stored[key], exact[key].to(dtype)) for key in KEYS), "computed in float32, rounded once"
@@ -114,11 +106,11 @@ def test_half_precision_in_and_out(merged, method, dtype):
 @given(st.lists(st.floats(-2, 2), min_size=3, max_size=3), st.floats(0, 1))
 def test_task_arithmetic_is_the_signed_sum(merged, weights, alpha):
     step = {key: sum(weight * vector[key] for weight, vector in zip(weights, VECTORS, strict=True)) for key in KEYS}
-    close(merged(BASE, THREE, "task_arithmetic", alpha, {"weights": weights}), step, alpha)
+    close(merged(BASE, THREE, alpha, "task_arithmetic", {"weights": weights}), step, alpha)
 
 
 def test_task_arithmetic_adds_without_weights(merged):
-    close(merged(BASE, THREE[:2], "task_arithmetic"), {key: VECTORS[0][key] + VECTORS[1][key] for key in KEYS})
+    close(merged(BASE, THREE[:2], 1.0, "task_arithmetic"), {key: VECTORS[0][key] + VECTORS[1][key] for key in KEYS})
 
 
 def ties_step(density, groups):
@@ -141,7 +133,7 @@ def ties_step(density, groups):
 @pytest.mark.parametrize(("trim", "groups"), [("model", [KEYS]), ("tensor", [(key,) for key in KEYS])])
 @pytest.mark.parametrize("alpha", [0.25, 1.0])
 def test_ties_trims_elects_and_averages(merged, density, trim, groups, alpha):
-    close(merged(BASE, THREE, "ties", alpha, {"density": density, "trim": trim}), ties_step(density, groups), alpha)
+    close(merged(BASE, THREE, alpha, "ties", {"density": density, "trim": trim}), ties_step(density, groups), alpha)
 
 
 @pytest.mark.parametrize(
@@ -153,12 +145,12 @@ def test_ties_trims_elects_and_averages(merged, density, trim, groups, alpha):
 )
 def test_changes_that_contradict_each_other_keep_the_base(merged, method, parameters, base, first, second, expected):
     start, *finetuned = ({"w": torch.tensor(values)} for values in (base, first, second))
-    assert merged(start, finetuned, method, 1.0, parameters)["w"].tolist() == expected
+    assert merged(start, finetuned, 1.0, method, parameters)["w"].tolist() == expected
 
 
 def dare_step(merged, count, **parameters):
     key = KEYS[0]
-    return merged(BASE, THREE[:count], "dare", 1.0, parameters)[key].double() - BASE[key].double(), [vector[key] for vector in VECTORS]
+    return merged(BASE, THREE[:count], 1.0, "dare", parameters)[key].double() - BASE[key].double(), [vector[key] for vector in VECTORS]
 
 
 @pytest.mark.parametrize("drop", [0.0, 0.5, 0.9])
@@ -181,7 +173,7 @@ def test_dare_averages_models_with_masks_of_their_own(merged):
 
 
 def test_dare_with_ties_averages_what_agrees(merged):
-    close(merged(BASE, THREE, "dare", 1.0, {"drop": 0.0, "combine": "ties"}), ties_step(1.0, [KEYS]))
+    close(merged(BASE, THREE, 1.0, "dare", {"drop": 0.0, "combine": "ties"}), ties_step(1.0, [KEYS]))
     step, vectors = dare_step(merged, 3, drop=0.5, combine="ties")
     signs = torch.stack([vector.sign() for vector in vectors])
     assert ((step.sign() == signs) | (step.sign() == 0)).any(0).all()
@@ -199,7 +191,7 @@ def test_seeds_decide_the_masks(merged):
 @given(st.integers(0, 10**6), st.floats(0.01, 0.99))
 def test_slerp_goes_along_the_arc(merged, seed, alpha):
     base, other = random_tensors(seed), random_tensors(seed + 1)
-    found, back = merged(base, [other], "slerp", alpha), merged(other, [base], "slerp", 1 - alpha)
+    found, back = merged(base, [other], alpha, "slerp"), merged(other, [base], 1 - alpha, "slerp")
     for key in KEYS[:2]:
         a, b = (model[key].double().flatten() for model in (base, other))
         angle = math.acos(float(a @ b / a.norm() / b.norm()))
@@ -218,7 +210,7 @@ def test_slerp_goes_along_the_arc(merged, seed, alpha):
     ],
 )
 def test_slerp_of_a_unit_vector(merged, other, alpha, expected):
-    found = merged({"w": torch.tensor([1.0, 0.0, 0.0])}, [{"w": torch.tensor(other)}], "slerp", alpha)["w"]
+    found = merged({"w": torch.tensor([1.0, 0.0, 0.0])}, [{"w": torch.tensor(other)}], alpha, "slerp")["w"]
     torch.testing.assert_close(found, torch.tensor(expected), rtol=0, atol=2e-7)
 
 
@@ -232,4 +224,112 @@ def test_model_stock_goes_as_far_as_the_angle_says(merged, count, alpha):
         cosine = min(max(sum(pairs) / len(pairs), 0), 1)
         ratio = count * cosine / (1 + (count - 1) * cosine)
         step[key] = ratio * sum(vector[key] for vector in VECTORS[:count]) / count
-    close(merged(BASE, THREE[:count], "model_stock", alpha), step, alpha)
+    close(merged(BASE, THREE[:count], alpha, "model_stock"), step, alpha)
+
+
+GUIDE = (ROOT / "docs/merge.md").read_text(encoding="utf-8")
+ROWS = {cells[1].strip("` "): line for line in GUIDE.splitlines() if (cells := line.split("|"))[0] == "" and len(cells) == 8}
+
+
+def test_every_method_has_a_row_with_its_parameters_its_source_and_its_number_of_models():
+    assert set(METHODS) <= set(ROWS)
+    for name, method in METHODS.items():
+        cells = ROWS[name].split("|")
+        assert cells[2].strip() == (str(method.fewest) if method.most == method.fewest else f"{method.fewest} or more")
+        assert set(re.findall(r"`(\w+)` \(", cells[5])) >= set(method.Parameters.model_fields)
+        papers = re.findall(r"\d{4}\.\d{5}", cells[6])
+        assert all(paper in method.reference for paper in papers)
+        assert papers or name == "slerp"
+
+
+def test_every_part_is_named():
+    assert all(f"`{part}`" in GUIDE for part in PARTS)
+
+
+OUTSIDE = [
+    "masked_spec_embed",
+    "feature_extractor.conv_layers.0.conv.weight",
+    "feature_projection.layer_norm.weight",
+    "encoder.pos_conv_embed.conv.bias",
+    "encoder.layer_norm.weight",
+]
+ATTENTION = [f"encoder.layers.{layer}.attention.q_proj.weight" for layer in range(3)]
+NORMS = [f"encoder.layers.{layer}.layer_norm.bias" for layer in range(3)]
+FEED_FORWARD = [f"encoder.layers.{layer}.feed_forward.x.bias" for layer in range(3)]
+NAMES = [*OUTSIDE, *ATTENTION, *NORMS, *FEED_FORWARD]
+RAMP = {name: factor for names in (ATTENTION, NORMS, FEED_FORWARD) for name, factor in zip(names, (0.2, 0.6, 1.0), strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("scale", "expected"),
+    [
+        ({}, {}),
+        ({"transformer": 1, "rest": 0}, dict.fromkeys(OUTSIDE, 0)),
+        ({"attention": 1, "rest": 0}, dict.fromkeys([*OUTSIDE, *NORMS, *FEED_FORWARD], 0)),
+        (  # the first entry that matches decides
+            {"norms": 0.5, "transformer": 0.25, "extractor": 0},
+            {**dict.fromkeys([*NORMS, OUTSIDE[2], OUTSIDE[4]], 0.5), **dict.fromkeys([*ATTENTION, *FEED_FORWARD], 0.25), OUTSIDE[1]: 0},
+        ),
+        # A ramp rises with the depth and leaves the others to the next entry.
+        ({"rest": "0.2:1", "positions": 0.7}, {**RAMP, OUTSIDE[3]: 0.7}),
+        ({"attention": "1:0", "*": 1}, dict(zip(ATTENTION, (1, 0.5, 0), strict=True))),
+        ({"encoder.layers.[12].*": 0}, {name: 0 for name in NAMES if ".1." in name or ".2." in name}),
+    ],
+)
+def test_which_tensors_a_factor_reaches(scale, expected):
+    assert alpha_factors(scale, NAMES) == pytest.approx({**dict.fromkeys(NAMES, 1), **expected})
+
+
+@pytest.mark.parametrize("family", ["hubert", "wav2vec2", "wavlm", "decoar2"])
+def test_the_parts_of_every_family_are_found(tmp_path, family):
+    names = weights(random_encoder(family, tmp_path / family))
+    parts = ["projection", "positions", "attention", "feed_forward", "norms", *(["extractor"] if family != "decoar2" else [])]
+    for part in parts:
+        assert 0 < sum(factor == 0 for factor in alpha_factors({part: 0}, names).values()) < len(names)
+    everything = dict.fromkeys(parts, 0.0)
+    assert {name for name, factor in alpha_factors(everything, names).items() if factor} <= {"masked_spec_embed"}
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("encoder.layers.0.self_attn.q_proj.weight", "attention"),
+        ("encoder.layers.0.fc1.bias", "feed_forward"),
+        ("post_extract_proj.weight", "projection"),
+        ("encoder.pos_conv.0.bias", "positions"),
+        ("encoder.layers.0.fc2.weight", "transformer"),
+    ],
+)
+def test_fairseq_names_have_the_same_parts(name, part):
+    assert alpha_factors({part: 0}, [name]) == {name: 0}
+
+
+@pytest.mark.parametrize(
+    ("scale", "expected"),
+    [
+        ({"atention": 1}, "'atention' matches no tensor. Parts: extractor, projection"),
+        ({"encoder.layers.9.*": 1}, r"'encoder.layers.9.\*' matches no tensor"),
+        *(({"attention": factor}, "is no factor") for factor in ("low", "0:1:2", float("nan"), True)),
+    ],
+)
+def test_mistakes(scale, expected):
+    with pytest.raises(MergeError, match=expected):
+        alpha_factors(scale, NAMES)
+
+
+ZEROS, ONES = ({name: torch.full((2,), value) for name in NAMES} for value in (0.0, 1.0))
+
+
+@pytest.mark.parametrize("method", ["linear", "slerp"])
+def test_a_merge_multiplies_alpha(merged, method):
+    found = merged(ZEROS, [ONES], 0.5, method, scale={"attention": "0:2", "extractor": 0})
+    assert [float(found[name][0]) for name in ATTENTION] == [0, 0.5, 1]
+    assert found["feature_extractor.conv_layers.0.conv.weight"][0] == 0
+    assert found["masked_spec_embed"][0] == 0.5
+
+
+def test_alpha_times_factor_stays_in_the_unit_interval_unless_asked(merged):
+    for factor in (3, -0.1, "0:3"):
+        with pytest.raises(MergeError, match=r"times the factor .* of encoder\.layers.* is outside \[0, 1\]"):
+            merged(ZEROS, [ONES], 0.5, scale={"attention": factor})
+    assert merged(ZEROS, [ONES], 0.5, scale={"attention": 3}, extrapolate=True)[ATTENTION[0]][0] == 1.5
