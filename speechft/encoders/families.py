@@ -53,22 +53,14 @@ LEARNED_FAMILIES = tuple(name for name, family in FAMILIES.items() if family.lea
 
 
 def get_family(name: str) -> Family:
-    """The family called `name`.
-
-    Raises:
-        CheckpointError: there is none.
-    """
+    """The family called `name`; CheckpointError if there is none."""
     if name not in FAMILIES:
         raise CheckpointError(unknown_name("encoder family", name, FAMILIES))
     return FAMILIES[name]
 
 
 def check_learned(family: str, where: object, action: str) -> None:
-    """Refuse `action` (e.g. "merge") with an encoder at `where` whose family has no learned weights.
-
-    Raises:
-        CheckpointError: see above.
-    """
+    """Refuse (CheckpointError) `action`, such as "merge", with an encoder at `where` whose family has no learned weights."""
     if family in FAMILIES and not FAMILIES[family].learned:
         raise CheckpointError(
             f"{where}: is a {family} encoder, whose features are computed: it has no learned weights to {action}. "
@@ -163,11 +155,7 @@ def _rate(model_cfg: Mapping[str, Any], key: str, default: float) -> float:
 
 
 def build_config(family: str, values: Mapping[str, Any]) -> Any:
-    """The configuration object of a family.
-
-    Raises:
-        CheckpointError: a value is of a wrong type, impossible, or beyond the size of every encoder.
-    """
+    """The configuration object of a family; CheckpointError if a value is of a wrong type, impossible, or beyond every encoder."""
     check_sizes(values)
     try:
         config = get_family(family).config_type(**values)
@@ -202,11 +190,8 @@ def fairseq_config(config: Any) -> dict[str, Any]:
 def parse_conv_layers(text: str) -> list[tuple[int, int, int]]:
     """Read fairseq's description of convolutions, e.g. "[(512,10,5)] + [(512,3,2)] * 4", without evaluating code.
 
-    Returns:
-        (channels, kernel, stride) of each layer.
-
-    Raises:
-        CheckpointError: anything but lists of such triples, joined by + and repeated by *.
+    Returns (channels, kernel, stride) of each layer. Anything but lists of such triples, joined by + and repeated by *, is a
+    CheckpointError.
     """
     try:
         layers = _literal(ast.parse(text, mode="eval").body)

@@ -64,13 +64,9 @@ def _wavlm_layer(layer: Any, hidden: Tensor, bias: Tensor, valid: Tensor | None,
 
 
 def _gated_attention(attention: Any, hidden: Tensor, bias: Tensor, valid: Tensor | None) -> Tensor:
-    """Self-attention with WavLM's gated relative position bias (WavLM, section on the model structure).
+    """Self-attention of a transformers WavLMAttention with the gated relative position bias of WavLM (section on the model structure).
 
-    Args:
-        attention: a transformers WavLMAttention.
-        hidden: (B, T, D).
-        bias: relative position bias (heads, T, T), shared by all layers.
-        valid: bool (B, T) or None.
+    `hidden` is (B, T, D), `bias` (heads, T, T) is shared by all layers, `valid` is bool (B, T) or None.
     """
     batch, frames, width = hidden.shape
     heads = hidden.view(batch, frames, attention.num_heads, -1).transpose(1, 2)

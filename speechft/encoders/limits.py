@@ -25,11 +25,7 @@ _UNSUPPORTED = {
 
 
 def check_sizes(values: Mapping[str, Any]) -> None:
-    """Refuse sizes beyond every encoder, with which building the model would not end or fill the memory.
-
-    Raises:
-        CheckpointError: names the key and its value.
-    """
+    """Refuse (CheckpointError) sizes beyond every encoder, with which building the model would not end or fill the memory."""
     for key, most in (("num_hidden_layers", MOST_LAYERS), *((key, LARGEST_SIZE) for key in _SIZES)):
         value = values.get(key)
         numbers = value if isinstance(value, list | tuple) else [value]
@@ -43,11 +39,7 @@ def check_sizes(values: Mapping[str, Any]) -> None:
 
 
 def check_supported(values: Mapping[str, Any], where: object) -> None:
-    """Refuse a transformers configuration with parts that the encoders here do not have.
-
-    Raises:
-        CheckpointError: names the first such part.
-    """
+    """Refuse (CheckpointError) a transformers configuration with parts that the encoders here do not have."""
     for key, part in _UNSUPPORTED.items():
         if values.get(key):
             raise CheckpointError(f"{where}: {part} ({key}) are not supported. Use a model without them.")

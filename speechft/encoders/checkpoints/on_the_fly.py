@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
+from speechft.encoders.checkpoints.transformers_directory import OLD_NAMES
+from speechft.encoders.checkpoints.weight_files import has_weights, is_adapter
+from speechft.encoders.directory.layout import CONFIG, PROVENANCE, WEIGHTS
 from speechft.encoders.families import FAMILIES
 from speechft.errors import SpeechFTError
 from speechft.files.structured import read_json
@@ -17,12 +22,6 @@ def needs_import(path: Path) -> bool:
 
     Directories of our layout, and such that are no model at all, are used as they are; what reads them says what is wrong with them.
     """
-    from safetensors import SafetensorError, safe_open
-
-    from speechft.encoders.checkpoints.transformers_directory import OLD_NAMES
-    from speechft.encoders.checkpoints.weight_files import has_weights, is_adapter
-    from speechft.encoders.directory.layout import CONFIG, PROVENANCE, WEIGHTS
-
     if is_adapter(path):
         return True
     if not (path / CONFIG).is_file() or (path / PROVENANCE).exists() or not has_weights(path):
@@ -45,12 +44,9 @@ def needs_import(path: Path) -> bool:
 
 @contextmanager
 def encoder_directory(path: str | Path) -> Iterator[Path]:
-    """The encoder directory of a model: `path` itself, or for a directory that transformers wrote what import makes of it.
+    """The encoder directory of a model: `path` itself, or for a directory that transformers or peft wrote what import makes of it.
 
     The latter lies in the folder for temporary files while the block runs.
-
-    Raises:
-        CheckpointError: it cannot be imported.
     """
     path = Path(path)
     if not needs_import(path):

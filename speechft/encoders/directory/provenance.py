@@ -42,18 +42,11 @@ def make_provenance(kind: Kind, inputs: Mapping[str, str | Path], recipe: Mappin
 
 
 def read_provenance(model_dir: str | Path) -> dict[str, Any] | None:
-    """What `provenance.json` of an encoder directory says; None in directories from elsewhere.
-
-    Raises:
-        CheckpointError: it is damaged, or of another form than `make_provenance` gives.
-    """
+    """What `provenance.json` of an encoder directory says; None in directories from elsewhere, CheckpointError where it is damaged."""
     path = Path(model_dir) / FILE
     if not path.exists():
         return None
-    try:
-        found = read_json_mapping(path)
-    except SpeechFTError as error:
-        raise CheckpointError(str(error)) from error
+    found = read_side_file(path)
     for key in ("inputs", "recipe", "versions", "outputs"):
         if not isinstance(found.get(key, {}), dict):
             raise CheckpointError(f"{path}: its {key} are no mapping. {_REMEDY}")
@@ -61,6 +54,14 @@ def read_provenance(model_dir: str | Path) -> dict[str, Any] | None:
         if not (isinstance(source, dict) and isinstance(source.get("name"), str) and isinstance(source.get("sha256"), str)):
             raise CheckpointError(f"{path}: its input {role!r} has no name and hash. {_REMEDY}")
     return found
+
+
+def read_side_file(path: Path) -> dict[str, Any]:
+    """A JSON file of an encoder directory, which holds a mapping; anything else is a CheckpointError."""
+    try:
+        return read_json_mapping(path)
+    except SpeechFTError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def made_already(out_dir: Path, kind: Kind, inputs: Mapping[str, str | Path], recipe: Mapping[str, Any]) -> bool:

@@ -62,12 +62,8 @@ def kth_largest_changes(models: Models, names: Iterable[str], density: float) ->
     """For each fine-tuned model the magnitude of change (float32) that the share `density` of its parameters in `names` reaches.
 
     Non-negative floats are ordered like their bit patterns read as integers. The first pass counts patterns by their upper 16 bits, which
-    tells the upper half of the wanted one; the second counts the lower 16 bits of those that share it. The result is exact.
-
-    Args:
-        models: the models.
-        names: tensors that are ranked together.
-        density: share of parameters to reach it, above 0 and up to 1; the number of parameters is rounded, and at least 1.
+    tells the upper half of the wanted one; the second counts the lower 16 bits of those that share it. The result is exact. The number of
+    parameters that reach it is rounded, and at least 1.
     """
     import torch
 
