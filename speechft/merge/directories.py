@@ -115,8 +115,7 @@ class Model:
     def config(self) -> dict[str, Any]:
         """The configuration; MergeError or CheckpointError if it is missing, damaged, or that of an encoder that cannot be merged."""
         from speechft.encoders.directory.layout import read_config_values
-        from speechft.encoders.families import check_learned
-        from speechft.encoders.limits import check_supported
+        from speechft.encoders.families import check_learned, check_supported
 
         if not self.directory.is_dir():
             raise MergeError(f"{self.directory}: no such directory or file. Give an encoder directory or a checkpoint.")

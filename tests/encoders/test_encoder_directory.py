@@ -81,14 +81,6 @@ def test_other_directories_are_not_replaced_by_exports(tiny_hubert, tmp_path):
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "years"
 
 
-def test_loaded_encoders_are_float32_in_eval_mode(tiny_dir):
-    encoder = load_encoder(tiny_dir)
-    assert not encoder.training
-    assert {parameter.dtype for parameter in encoder.parameters()} == {torch.float32}
-    assert all(parameter.requires_grad and not parameter.is_meta for parameter in encoder.parameters())
-    assert encoder.num_states == encoder.config.num_hidden_layers + 1
-
-
 def test_provenance_refuses_missing_inputs(tmp_path):
     with pytest.raises(CheckpointError, match="as base"):
         make_provenance("merge", {"base": tmp_path / "none"}, {})

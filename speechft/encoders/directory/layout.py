@@ -21,9 +21,8 @@ from torch import Tensor
 from speechft.conventions import SAMPLE_RATE
 from speechft.encoders.directory.model_card import write_model_card
 from speechft.encoders.directory.provenance import FILE, read_provenance, read_side_file
-from speechft.encoders.families import FAMILIES, build_config, get_family
+from speechft.encoders.families import FAMILIES, build_config, check_supported, get_family, without_remote_code
 from speechft.encoders.grouped_convolutions import keep_grouped_convolutions_exact
-from speechft.encoders.limits import check_supported, without_remote_code
 from speechft.errors import CheckpointError, missing_file
 from speechft.files.atomic import atomic_directory
 from speechft.files.hashes import sha256_file
