@@ -149,10 +149,8 @@ def transformers_config(family: str, model_cfg: Mapping[str, Any], *, normalize:
     """The transformers configuration of a network that is described in fairseq's words.
 
     `apply_spec_augment` is off and layerdrop is 0: neither happens here. The masking probability stays above 0 when the checkpoint has a
-    mask embedding, because transformers creates that tensor only then.
-
-    Raises:
-        CheckpointError: a size is missing, or the network has a part that the transformers model lacks.
+    mask embedding, because transformers creates that tensor only then. A missing size, or a part that the transformers model lacks, is a
+    CheckpointError.
     """
     convolutional = family != "decoar2"
     required = {**_REQUIRED, **(_WAVLM if family == "wavlm" else {})}

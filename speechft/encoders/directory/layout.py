@@ -54,17 +54,10 @@ def write_encoder(
 ) -> None:
     """Write an encoder directory; it appears complete or not at all.
 
-    Args:
-        out_dir: the directory; an older one of the same kind of provenance is replaced.
-        provenance: from `make_provenance`.
-        backbone: the model whose weights (and configuration) are written; or give `tensors`.
-        tensors: weights under transformers' names.
-        config: the transformers configuration that goes with `tensors`.
-        like: an encoder directory of the same architecture: configuration, pre-training-only tensors and source configuration are taken
-            from it, and the names and shapes of the weights must be its own.
-        pretraining_only: tensors under their source names.
-        source_config: plain JSON.
-        where: what errors call the weights; default: `out_dir`.
+    Weights (and their configuration) are those of `backbone`, or `tensors` under transformers' names with `config`. With `like`, an encoder
+    directory of the same architecture, configuration, pre-training-only tensors and source configuration are its own, and the names and
+    shapes of the weights must be too. `provenance` is from `make_provenance`; an older directory of the same kind is replaced. `where` is
+    what errors call the weights; default: `out_dir`.
 
     Raises:
         CheckpointError: weights are missing, not finite or of other names or shapes than the configuration asks for.

@@ -19,18 +19,10 @@ _PACKAGES = ("speechft", "torch", "transformers", "safetensors")
 
 
 def make_provenance(kind: Kind, inputs: Mapping[str, str | Path], recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe how a model is made.
+    """Describe how a model is made, without machine paths and times, so that the same work gives the same text.
 
-    Args:
-        kind: what makes it.
-        inputs: role (e.g. "base", "finetuned_0", "checkpoint") -> file, or encoder directory, of which the weights are hashed.
-        recipe: everything else that decides the result; plain JSON values.
-
-    Returns:
-        A JSON value without machine paths and without times, so that the same work gives the same text.
-
-    Raises:
-        CheckpointError: an input is missing.
+    `inputs` maps roles ("base", "finetuned_0", "checkpoint") to files, or encoder directories, of which the weights are hashed; `recipe` is
+    everything else that decides the result, as plain JSON. A missing input is a CheckpointError.
     """
     return {
         "schema": SCHEMA,
