@@ -25,17 +25,10 @@ def part_of(name: str) -> str:
 
 
 def weight_deviation(start_dir: str | Path, model_dir: str | Path) -> tuple[Deviation, dict[str, Deviation]]:
-    """||theta - theta0|| and its share of ||theta0||, of the whole encoder and of each part, summed in float64.
+    """||theta - theta0|| and its share of ||theta0||, of the whole encoder and of each part, summed in float64; of two encoder directories.
 
-    The two tensors of the positional convolution (direction and length) count as they are stored. Tensors that exist only for
-    pre-training are no part of it.
-
-    Args:
-        start_dir: encoder directory of theta0.
-        model_dir: encoder directory of theta.
-
-    Raises:
-        AnalysisError: not two encoders of the same architecture, NaN or Inf, or a file is missing or damaged.
+    The two tensors of the positional convolution (direction and length) count as they are stored. Tensors that exist only for pre-training
+    are no part of it. AnalysisError: not the same architecture, NaN or Inf, or a file is missing or damaged.
     """
     start, model = (Model(Path(path), Path(path)) for path in (start_dir, model_dir))
     moved: defaultdict[str, float] = defaultdict(float)

@@ -31,13 +31,10 @@ Found = Sequence[AnalysisResult | None]
 def build_analysis(
     recipe: AnalysisTableRecipe, results: Sequence[str | Path], out_dir: str | Path, figures_dir: str | Path | None, name: str
 ) -> Found:
-    """Write `{name}.csv` and `.md` into `out_dir`, `{name}.png` and `.svg` into `figures_dir`, each complete or not at all.
+    """Write `{name}.csv` and `.md` into `out_dir`, `{name}.png` and `.svg` into `figures_dir` if it is given, each complete or not at all.
 
-    `results` are files of `speechft analyse`. Those that do not exist show as pending; other models are ignored. Without `figures_dir`
-    there is no figure.
-
-    Raises:
-        AnalysisError: a file is malformed, or two are about the same model.
+    `results` are files of `speechft analyse`. Those that do not exist show as pending; other models are ignored. A malformed file, and two
+    about the same model, are an AnalysisError.
     """
     check_shown(out_dir, figures_dir, name, (".md",), SIMILARITY, results)
     by_model: dict[str, AnalysisResult] = {}

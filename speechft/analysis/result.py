@@ -65,11 +65,7 @@ class AnalysisResult(Strict):
 
 
 def read_result(path: str | Path) -> AnalysisResult:
-    """Read and check a result.
-
-    Raises:
-        AnalysisError: the file is missing, is not JSON or is no result of `speechft analyse`.
-    """
+    """Read and check a result; AnalysisError if it is missing, is not JSON or is no result of `speechft analyse`."""
     if not Path(path).is_file():
         raise AnalysisError(missing_file(path, "as the result of an analysis", "`speechft analyse` makes it."))
     try:

@@ -56,10 +56,7 @@ class Comparison:
 def feature_similarity(start: FrozenEncoder, model: FrozenEncoder, cuts: Sequence[Any]) -> tuple[list[StateSimilarity], int]:
     """Compare all hidden states on `cuts`; also the number of frames.
 
-    Raises:
-        AnalysisError: the encoders have different numbers or widths of hidden states, or an utterance is too short for them.
-        AudioError: a recording cannot be read.
-        CheckpointError: features are NaN or Inf.
+    AnalysisError: the encoders have different numbers or widths of hidden states, or an utterance is too short for them.
     """
     encoders = (start.encoder, model.encoder)
     shapes = [(encoder.num_states, encoder.hidden_size, encoder.frame_shift) for encoder in encoders]

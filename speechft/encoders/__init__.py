@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from speechft.encoders.checkpoints.importing import import_checkpoint
     from speechft.encoders.checkpoints.inspecting import inspect_checkpoint
     from speechft.encoders.checkpoints.storing import store_encoder
-    from speechft.encoders.directory.fbank_directory import fbank_encoder
     from speechft.encoders.directory.random_encoders import random_encoder
+    from speechft.encoders.fbank import fbank_encoder
     from speechft.encoders.model import Encoder, EncoderOutput, load_encoder
 
 __all__ = [
@@ -31,7 +31,7 @@ __getattr__ = lazy_names(
         "Encoder": "model",
         "EncoderOutput": "model",
         "export_checkpoint": "checkpoints.exporting",
-        "fbank_encoder": "directory.fbank_directory",
+        "fbank_encoder": "fbank",
         "import_checkpoint": "checkpoints.importing",
         "inspect_checkpoint": "checkpoints.inspecting",
         "load_encoder": "model",

@@ -1,4 +1,4 @@
-"""The encoder families: their transformers classes, and their sizes in fairseq's words and in transformers' words."""
+"""The encoder families: their transformers classes, their sizes in fairseq's words and in transformers' words, bounds. No torch here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from speechft.encoders.limits import LONGEST_LIST, check_sizes
 from speechft.errors import CheckpointError, unknown_name
 
 
@@ -53,27 +52,62 @@ LEARNED_FAMILIES = tuple(name for name, family in FAMILIES.items() if family.lea
 
 
 def get_family(name: str) -> Family:
-    """The family called `name`.
-
-    Raises:
-        CheckpointError: there is none.
-    """
+    """The family called `name`; CheckpointError if there is none."""
     if name not in FAMILIES:
         raise CheckpointError(unknown_name("encoder family", name, FAMILIES))
     return FAMILIES[name]
 
 
 def check_learned(family: str, where: object, action: str) -> None:
-    """Refuse `action` (e.g. "merge") with an encoder at `where` whose family has no learned weights.
-
-    Raises:
-        CheckpointError: see above.
-    """
+    """Refuse (CheckpointError) `action`, such as "merge", with an encoder at `where` whose family has no learned weights."""
     if family in FAMILIES and not FAMILIES[family].learned:
         raise CheckpointError(
             f"{where}: is a {family} encoder, whose features are computed: it has no learned weights to {action}. "
             f"Use an encoder of another family: {', '.join(LEARNED_FAMILIES)}."
         )
+
+
+MOST_LAYERS = 100
+LARGEST_SIZE = 1_000_000
+"""Of a width, a kernel, a table: far above every published encoder, and small enough to describe a model without memory."""
+LONGEST_LIST = 100
+"""Of the convolutions of an extractor."""
+_SIZES = (
+    "hidden_size", "intermediate_size", "num_attention_heads", "conv_dim", "conv_kernel", "conv_stride", "num_conv_pos_embeddings",
+    "num_conv_pos_embedding_groups", "num_buckets", "max_bucket_distance", "num_mel_bins", "delta_order",
+)  # fmt: skip
+# Parts that transformers' models can have and that no encoder here has: key of config.json -> its name.
+_UNSUPPORTED = {
+    "add_adapter": "adapter layers after the transformer",
+    "adapter_attn_dim": "adapter layers in the transformer",
+    "conv_pos_batch_norm": "batch-normalized positional convolutions",
+}
+
+
+def check_sizes(values: Mapping[str, Any]) -> None:
+    """Refuse (CheckpointError) sizes beyond every encoder, with which building the model would not end or fill the memory."""
+    for key, most in (("num_hidden_layers", MOST_LAYERS), *((key, LARGEST_SIZE) for key in _SIZES)):
+        value = values.get(key)
+        numbers = value if isinstance(value, list | tuple) else [value]
+        if len(numbers) > LONGEST_LIST:
+            raise CheckpointError(
+                f"{key} has {len(numbers)} entries; at most {LONGEST_LIST} are possible. Use the model's own configuration."
+            )
+        for number in numbers:
+            if isinstance(number, int | float) and not 0 <= number <= most:
+                raise CheckpointError(f"{key}={number!r} is not from 0 to {most}. Use the model's own configuration.")
+
+
+def check_supported(values: Mapping[str, Any], where: object) -> None:
+    """Refuse (CheckpointError) a transformers configuration with parts that the encoders here do not have."""
+    for key, part in _UNSUPPORTED.items():
+        if values.get(key):
+            raise CheckpointError(f"{where}: {part} ({key}) are not supported. Use a model without them.")
+
+
+def without_remote_code(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without the keys that make transformers load code of a repository."""
+    return {key: value for key, value in values.items() if key not in ("auto_map", "trust_remote_code", "custom_pipelines")}
 
 
 # fairseq options that change the network and must have this value, because the transformers models have no such part.
@@ -115,10 +149,8 @@ def transformers_config(family: str, model_cfg: Mapping[str, Any], *, normalize:
     """The transformers configuration of a network that is described in fairseq's words.
 
     `apply_spec_augment` is off and layerdrop is 0: neither happens here. The masking probability stays above 0 when the checkpoint has a
-    mask embedding, because transformers creates that tensor only then.
-
-    Raises:
-        CheckpointError: a size is missing, or the network has a part that the transformers model lacks.
+    mask embedding, because transformers creates that tensor only then. A missing size, or a part that the transformers model lacks, is a
+    CheckpointError.
     """
     convolutional = family != "decoar2"
     required = {**_REQUIRED, **(_WAVLM if family == "wavlm" else {})}
@@ -163,11 +195,7 @@ def _rate(model_cfg: Mapping[str, Any], key: str, default: float) -> float:
 
 
 def build_config(family: str, values: Mapping[str, Any]) -> Any:
-    """The configuration object of a family.
-
-    Raises:
-        CheckpointError: a value is of a wrong type, impossible, or beyond the size of every encoder.
-    """
+    """The configuration object of a family; CheckpointError if a value is of a wrong type, impossible, or beyond every encoder."""
     check_sizes(values)
     try:
         config = get_family(family).config_type(**values)
@@ -202,11 +230,8 @@ def fairseq_config(config: Any) -> dict[str, Any]:
 def parse_conv_layers(text: str) -> list[tuple[int, int, int]]:
     """Read fairseq's description of convolutions, e.g. "[(512,10,5)] + [(512,3,2)] * 4", without evaluating code.
 
-    Returns:
-        (channels, kernel, stride) of each layer.
-
-    Raises:
-        CheckpointError: anything but lists of such triples, joined by + and repeated by *.
+    Returns (channels, kernel, stride) of each layer. Anything but lists of such triples, joined by + and repeated by *, is a
+    CheckpointError.
     """
     try:
         layers = _literal(ast.parse(text, mode="eval").body)

@@ -5,6 +5,7 @@ Importing this module makes `transformers.AutoModel` know the family.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,11 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
+from speechft.encoders.directory.layout import write_encoder
+from speechft.encoders.directory.provenance import make_provenance
+from speechft.encoders.families import build_config
 from speechft.encoders.filterbank import fbank_features, povey_window
+from speechft.recipes.pretraining import FbankRecipe
 
 
 class FbankConfig(PreTrainedConfig):  # type: ignore[misc]
@@ -61,3 +66,25 @@ class FbankModel(PreTrainedModel):  # type: ignore[misc]
 
 AutoConfig.register("fbank", FbankConfig, exist_ok=True)
 AutoModel.register(FbankConfig, FbankModel, exist_ok=True)
+
+
+def fbank_encoder(out_dir: str | Path, recipe: FbankRecipe | None = None) -> Path:
+    """Write the encoder directory of log-mel filterbanks, with SUPERB's settings by default, and return its path.
+
+    Such an encoder is loaded and evaluated like any other; it has one hidden state and nothing that could be fine-tuned, merged or
+    exported.
+
+    Raises:
+        OutputError: `out_dir` is something else than an older directory of filterbanks.
+    """
+    recipe = recipe or FbankRecipe()
+    settings = {
+        "num_mel_bins": recipe.mel_bins,
+        "delta_order": recipe.deltas,
+        "normalize_utterances": recipe.normalize,
+        "hidden_size": recipe.mel_bins * (1 + recipe.deltas),
+        "num_hidden_layers": 0,
+    }
+    backbone = FbankModel(build_config("fbank", settings))
+    write_encoder(out_dir, backbone=backbone, provenance=make_provenance("fbank", {}, recipe.model_dump(mode="json")))
+    return Path(out_dir)

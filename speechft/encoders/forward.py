@@ -16,13 +16,9 @@ from torch.nn import functional as F
 def transformer_states(backbone: nn.Module, features: Tensor, valid: Tensor | None) -> tuple[Tensor, ...]:
     """Hidden states, each (B, T, D): the input of every layer, then the encoder output (after the final LayerNorm of pre-norm models).
 
-    Filterbanks (`fbank`) have no transformer: their features are the only hidden state.
-
-    Args:
-        backbone: the model.
-        features: output of the frontend (B, T, C).
-        valid: frames that are not padding, bool (B, T), or None when all are valid. Padded frames are zeroed before the positional
-            convolution and never attended to.
+    `features` (B, T, C) is the output of the frontend; of filterbanks (`fbank`), which have no transformer, it is the only hidden state.
+    `valid`, bool (B, T), tells frames from padding, or is None when all are valid. Padded frames are zeroed before the positional
+    convolution and never attended to.
     """
     model: Any = backbone
     if model.config.model_type == "fbank":
@@ -65,13 +61,9 @@ def _wavlm_layer(layer: Any, hidden: Tensor, bias: Tensor, valid: Tensor | None,
 
 
 def _gated_attention(attention: Any, hidden: Tensor, bias: Tensor, valid: Tensor | None) -> Tensor:
-    """Self-attention with WavLM's gated relative position bias (WavLM, section on the model structure).
+    """Self-attention of a transformers WavLMAttention with the gated relative position bias of WavLM (section on the model structure).
 
-    Args:
-        attention: a transformers WavLMAttention.
-        hidden: (B, T, D).
-        bias: relative position bias (heads, T, T), shared by all layers.
-        valid: bool (B, T) or None.
+    `hidden` is (B, T, D), `bias` (heads, T, T) is shared by all layers, `valid` is bool (B, T) or None.
     """
     batch, frames, width = hidden.shape
     heads = hidden.view(batch, frames, attention.num_heads, -1).transpose(1, 2)

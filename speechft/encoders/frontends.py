@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from math import prod
 from typing import Any, cast
 
@@ -79,50 +80,35 @@ def _own_frames_group_norm(norm: nn.GroupNorm, features: Tensor, lengths: Sequen
 
 
 class FilterbankFrontend:
-    """Normalized log-mel filterbanks at 50 Hz. Normalization is over the utterance, in the reference too, so batches never matter."""
+    """Log-mel filterbanks at 50 Hz: of DeCoAR 2.0, or of FBANK. Normalized over each utterance, so batches never matter."""
 
     frame_shift = 2 * SHIFT
-    # The deviation over time needs two frames of 10 ms.
-    min_samples = WINDOW + SHIFT
 
     def __init__(self, backbone: nn.Module) -> None:
-        config: Any = backbone.config
-        self._bins = int(config.num_mel_bins)
+        model: Any = backbone
+        if model.config.model_type == "fbank":
+            self._one, self.min_samples = model.features, WINDOW
+        else:
+            self._one = partial(decoar2_features, bins=int(model.config.num_mel_bins))
+            self.min_samples = WINDOW + SHIFT  # the deviation over time needs two frames of 10 ms
 
     def frame_counts(self, samples: Tensor) -> Tensor:
-        """Every second of the frames of 25 ms every 10 ms."""
+        """Every second of the frames of 25 ms every 10 ms: as many as the published convolutions give."""
         frames = torch.div(samples - WINDOW, SHIFT, rounding_mode="floor") + 1
         return torch.div(frames + 1, 2, rounding_mode="floor")
 
     def features(self, waveforms: Sequence[Tensor], *, alone: bool) -> Tensor:  # noqa: ARG002 - both modes are the same
-        """Filterbank frames, zero-padded."""
-        return pad_sequence([decoar2_features(waveform, self._bins) for waveform in waveforms], batch_first=True)
+        """Features of each waveform, zero-padded."""
+        return pad_sequence([self._one(waveform) for waveform in waveforms], batch_first=True)
 
     def reference_valid(self, samples: Tensor, frames: int) -> Tensor:
         """Frames of each utterance by itself."""
         return torch.arange(frames)[None, :] < self.frame_counts(samples)[:, None]
 
 
-class DerivativesFrontend(FilterbankFrontend):
-    """Filterbanks with time derivatives, which are the hidden state of FBANK. As many frames as the published convolutions give."""
-
-    # One frame is enough, so that no utterance is too short for FBANK alone.
-    min_samples = WINDOW
-
-    def __init__(self, backbone: nn.Module) -> None:
-        super().__init__(backbone)
-        self._model: Any = backbone
-
-    def features(self, waveforms: Sequence[Tensor], *, alone: bool) -> Tensor:  # noqa: ARG002 - both modes are the same
-        """Features of each waveform, zero-padded."""
-        return pad_sequence([self._model.features(waveform) for waveform in waveforms], batch_first=True)
-
-
 Frontend = ConvolutionalFrontend | FilterbankFrontend
-_FRONTENDS: dict[str, type[Frontend]] = {"decoar2": FilterbankFrontend, "fbank": DerivativesFrontend}
 
 
 def frontend_of(backbone: nn.Module) -> Frontend:
     """The frontend of a backbone."""
-    config: Any = backbone.config
-    return _FRONTENDS.get(config.model_type, ConvolutionalFrontend)(backbone)
+    return ConvolutionalFrontend(backbone) if hasattr(backbone, "feature_extractor") else FilterbankFrontend(backbone)

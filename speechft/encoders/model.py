@@ -82,10 +82,6 @@ class Encoder(nn.Module):
         """Names, relative to `backbone`, of the parameters of the convolutional feature extractor."""
         return tuple(name for name, _ in self.backbone.named_parameters() if name.startswith("feature_extractor."))
 
-    def forward(self, waveforms: Sequence[Tensor], padding: Padding = "alone") -> EncoderOutput:
-        """The same as `encode`."""
-        return self.encode(waveforms, padding)
-
     def encode(self, waveforms: Sequence[Tensor], padding: Padding = "alone") -> EncoderOutput:
         """Hidden states of a list of 1-D waveforms, floating point at 16 kHz, of any lengths.
 
@@ -108,6 +104,8 @@ class Encoder(nn.Module):
         samples = torch.tensor([len(waveform) for waveform in waveforms])
         prepared = prepare_waveforms(waveforms, normalize=self.normalize, device=self.device)
         return self._encode_alone(prepared, samples) if padding == "alone" else self._encode_reference(prepared, samples)
+
+    forward = encode
 
     def _encode_alone(self, waveforms: list[Tensor], samples: Tensor) -> EncoderOutput:
         groups = length_groups(samples.tolist())

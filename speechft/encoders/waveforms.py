@@ -17,11 +17,7 @@ MIN_RATIO = 0.8
 
 
 def check_waveforms(waveforms: Any, min_samples: int) -> None:
-    """Refuse whatever is not a list of 1-D floating point waveforms of at least `min_samples` finite samples.
-
-    Raises:
-        AudioError: names the index of the first waveform that is not usable, and why.
-    """
+    """Refuse (AudioError) whatever is not a list of 1-D floating point waveforms of at least `min_samples` finite samples."""
     if not isinstance(waveforms, list | tuple):
         raise AudioError(f"Waveforms come as a list of 1-D tensors, found {type(waveforms).__name__}. Put a single waveform into a list.")
     if not waveforms:
@@ -50,8 +46,7 @@ def _problem(waveform: Any, min_samples: int) -> str | None:
 def prepare_waveforms(waveforms: Sequence[Tensor], *, normalize: bool, device: torch.device) -> list[Tensor]:
     """Checked waveforms as float32 on `device`.
 
-    With `normalize`, each gets zero mean and unit (biased) variance with eps 1e-5, as models with `normalize: true` were trained (s3prl
-    0.4.18).
+    With `normalize`, each gets zero mean and unit (biased) variance with eps 1e-5, as such models were trained (s3prl 0.4.18).
     """
     moved = [waveform.to(device=device, dtype=torch.float32) for waveform in waveforms]
     return [F.layer_norm(waveform, waveform.shape) for waveform in moved] if normalize else moved

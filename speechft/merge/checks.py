@@ -27,11 +27,7 @@ or other tensors. Rates of dropout, masking and the like belong to the training 
 
 
 def check_alpha(alpha: float, extrapolate: bool) -> float:
-    """`alpha` as a float.
-
-    Raises:
-        MergeError: not a finite number, or outside [0, 1] without `extrapolate`.
-    """
+    """`alpha` as a float; MergeError if it is not a finite number, or outside [0, 1] without `extrapolate`."""
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
         raise MergeError(f"alpha={alpha!r} is not a number. It is the weight of the fine-tuned model, from 0 to 1; the paper uses 0.25.")
     if not 0.0 <= alpha <= 1.0 and not extrapolate:
@@ -41,41 +37,12 @@ def check_alpha(alpha: float, extrapolate: bool) -> float:
     return float(alpha)
 
 
-def check_factors(alpha: float, factors: Mapping[str, float]) -> None:
-    """Refuse factors that take alpha outside [0, 1] for a tensor.
-
-    Raises:
-        MergeError: names the first such tensor.
-    """
-    for name, factor in factors.items():
-        if not 0.0 <= alpha * factor <= 1.0:
-            raise MergeError(
-                f"alpha={alpha:g} times the factor {factor:g} of {name} is outside [0, 1]. Change scale, or ask for it with "
-                "extrapolate=True (--extrapolate)."
-            )
-
-
 def check_paths(base: Path, finetuned: Sequence[Path]) -> None:
-    """Refuse a merge without a fine-tuned model, or of the base with itself.
-
-    Raises:
-        MergeError: see above.
-    """
+    """Refuse a merge without a fine-tuned model, or of the base with itself."""
     if not finetuned:
         raise MergeError("No fine-tuned model given. A merge takes the pre-trained model and at least one fine-tuned one.")
     if base.resolve() in {path.resolve() for path in finetuned}:
         raise MergeError(f"{base} is given as the pre-trained and as a fine-tuned model. Name each model once.")
-
-
-def check_distinct(files: Sequence[str], hashes: Sequence[str]) -> None:
-    """Refuse files of the same content, which would count one model twice.
-
-    Raises:
-        MergeError: names the first pair.
-    """
-    for index, digest in enumerate(hashes):
-        if (first := hashes.index(digest)) != index:
-            raise MergeError(f"{files[index]} and {files[first]} are the same file (SHA-256 {digest[:12]}...). Name each model once.")
 
 
 def kept(name: str, patterns: Sequence[str]) -> bool:
@@ -89,12 +56,9 @@ def widened(base: TensorInfo, finetuned: TensorInfo) -> bool:
 
 
 def check_tensors(base: TensorReader, finetuned: Sequence[TensorReader], keep: Sequence[str] = ()) -> None:
-    """Refuse models whose tensors differ in name, shape or dtype; those of `keep` are not compared.
+    """Refuse models whose tensors differ in name, shape or dtype, listing all differences; those of `keep` are not compared.
 
     Single and half precision go together, since merges are computed in float32.
-
-    Raises:
-        MergeError: lists missing tensors, extra tensors, and differing shapes or dtypes, of all models.
     """
     problems: list[str] = []
     expected = {name: info for name, info in base.tensors.items() if not kept(name, keep)}
@@ -117,17 +81,9 @@ def check_tensors(base: TensorReader, finetuned: Sequence[TensorReader], keep: S
 
 
 def check_configs(base: Mapping[str, Any], finetuned: Mapping[str, Mapping[str, Any]], base_name: str) -> None:
-    """Refuse models of another family or size, from their config.json.
+    """Refuse models of another family or size, from config.json, listing all differences. `finetuned`: name in messages -> values.
 
     A key that only one side has is not compared: versions of transformers write different sets of keys.
-
-    Args:
-        base: configuration of the pre-trained model.
-        finetuned: name for messages -> configuration.
-        base_name: name of the pre-trained model for messages.
-
-    Raises:
-        MergeError: lists every difference of every model.
     """
     problems = [
         f"{name}: {key} is {config[key]!r}, pre-trained it is {base[key]!r}"

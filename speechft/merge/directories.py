@@ -114,14 +114,9 @@ class Model:
         return TensorReader(self.directory / "model.safetensors", None if self.given == self.directory else str(self.given))
 
     def config(self) -> dict[str, Any]:
-        """The configuration, checked.
-
-        Raises:
-            CheckpointError: it is missing, damaged, or that of an encoder that cannot be merged.
-        """
+        """The configuration; MergeError or CheckpointError if it is missing, damaged, or that of an encoder that cannot be merged."""
         from speechft.encoders.directory.layout import read_config_values
-        from speechft.encoders.families import check_learned
-        from speechft.encoders.limits import check_supported
+        from speechft.encoders.families import check_learned, check_supported
 
         if not self.directory.is_dir():
             raise MergeError(f"{self.directory}: no such directory or file. Give an encoder directory or a checkpoint.")
@@ -181,7 +176,7 @@ def _merge(base: Path, finetuned: list[Path], out: Path, members: Mapping[float,
         check_configs(base_config, {str(path): config for path, config in zip(finetuned, configs, strict=True)}, str(base))
         readers = [model.reader() for model in (start, *tuned)]
         models = Models(readers[0], readers[1:], _keep(readers))
-        check_compatible(models, plan, list(members))
+        check_compatible(models, plan, members)
         if plan.dtype is None and None not in [model.stored_in() for model in (start, *tuned)]:
             plan = replace(plan, dtype=start.stored_in())
         if (copy := models.copy_of_base()) is not None:

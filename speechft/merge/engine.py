@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -13,12 +13,12 @@ from speechft.files.atomic import atomic_file
 from speechft.files.hashes import sha256_file
 from speechft.files.output_kinds import MERGED
 from speechft.files.outputs import check_file
-from speechft.merge.checks import check_alpha, check_distinct, check_factors, check_paths, check_tensors
+from speechft.merge.checks import check_alpha, check_paths, check_tensors
 from speechft.merge.methods.base import MergeMethod
 from speechft.merge.methods.linear import LinearMerge
 from speechft.merge.models import Models, Piece
 from speechft.merge.parts import Scale, alpha_factors
-from speechft.merge.tensors import FLOATING, TensorInfo, TensorReader, TensorWriter
+from speechft.merge.tensors import FLOATING, TensorReader, TensorWriter
 from speechft.runtime.threads import one_thread
 
 if TYPE_CHECKING:
@@ -89,46 +89,43 @@ def merge_files(
         stream_merge(models, {alpha: temporary}, plan)
 
 
-def check_compatible(models: Models, plan: Plan, alphas: Sequence[float]) -> None:
-    """Check everything that the headers of the files tell, before any tensor is read.
-
-    Raises:
-        MergeError: the models have other tensors than the base, or `plan` and `alphas` do not fit the models.
-    """
+def check_compatible(models: Models, plan: Plan, alphas: Iterable[float]) -> None:
+    """Check (MergeError) everything that the headers of the files tell, before any tensor is read."""
     plan.method.check_count(len(models.finetuned))
     check_tensors(models.base, models.finetuned, models.keep)
     factors = alpha_factors(plan.scale, models.names)
     for alpha in () if plan.extrapolate else alphas:
-        check_factors(alpha, factors)
+        for name, factor in factors.items():
+            if not 0.0 <= alpha * factor <= 1.0:
+                raise MergeError(
+                    f"alpha={alpha:g} times the factor {factor:g} of {name} is outside [0, 1]. Change scale, or ask for it with "
+                    "extrapolate=True (--extrapolate)."
+                )
 
 
 def put_in_order(models: Models, hashes: Sequence[str], method: MergeMethod) -> None:
     """Sort the fine-tuned models by hash for symmetric methods: sums of three or more numbers round differently in another order.
 
-    Raises:
-        MergeError: two models are the same.
+    Models of the same content, which would count one twice, are a MergeError.
     """
-    check_distinct([model.label for model in models.finetuned], hashes)
+    for index, digest in enumerate(hashes):
+        if (first := hashes.index(digest)) != index:
+            one, other = models.finetuned[index].label, models.finetuned[first].label
+            raise MergeError(f"{one} and {other} are the same file (SHA-256 {digest[:12]}...). Name each model once.")
     if method.symmetric:
         models.finetuned = [model for _, model in sorted(zip(hashes, models.finetuned, strict=True), key=lambda pair: pair[0])]
 
 
 def stream_merge(models: Models, outs: Mapping[float, Path], plan: Plan) -> None:
-    """Merge models that were checked.
-
-    Args:
-        models: in an order that, for symmetric methods, depends on nothing but their content.
-        outs: alpha -> the file to write, which stays incomplete when this fails: give temporary ones.
-        plan: how.
-
-    Raises:
-        MergeError: a tensor holds NaN or Inf, or an integer tensor differs.
-    """
+    """Merge models that were checked into files by alpha; they stay incomplete when this fails, so give temporary ones."""
     factors = alpha_factors(plan.scale, models.names)
     with ExitStack() as stack:
         stack.enter_context(one_thread())
         plan.method.prepare(models)
-        stored = {name: _stored(models.info(name), plan.dtype) for name in models.base.tensors}
+        stored = {name: models.info(name) for name in models.base.tensors}
+        if plan.dtype:
+            dtype = _STORED[plan.dtype]
+            stored = {name: replace(info, dtype=dtype) if info.dtype in FLOATING else info for name, info in stored.items()}
         writers = {alpha: stack.enter_context(closing(TensorWriter(path, stored))) for alpha, path in outs.items()}
         for name in next(iter(writers.values())).order:
             if name not in factors:
@@ -149,7 +146,3 @@ def _results(piece: Piece, method: MergeMethod, alphas: Mapping[float, float]) -
     return {
         key: piece.base if alpha == 0.0 else target if alpha == 1.0 else method.step(piece, target, alpha) for key, alpha in alphas.items()
     }
-
-
-def _stored(info: TensorInfo, dtype: Dtype | None) -> TensorInfo:
-    return TensorInfo(_STORED[dtype], info.shape) if dtype and info.dtype in FLOATING else info

@@ -30,13 +30,7 @@ class Piece(NamedTuple):
 
 
 class Models:
-    """The pre-trained and the fine-tuned models as methods and the engine see them.
-
-    Args:
-        base: the pre-trained model.
-        finetuned: the fine-tuned models, in the order that the method gets.
-        keep: shell-style patterns of tensors that keep the value of the base.
-    """
+    """The pre-trained and the fine-tuned models as methods and the engine see them; `keep` are patterns of tensors that stay the base's."""
 
     def __init__(self, base: TensorReader, finetuned: Sequence[TensorReader], keep: Sequence[str] = ()) -> None:
         self.base, self.finetuned, self.keep = base, list(finetuned), keep
@@ -54,11 +48,7 @@ class Models:
         return self.base.tensors[name].size
 
     def pieces(self, name: str) -> Iterator[Piece]:
-        """A merged tensor of all models, piece by piece.
-
-        Raises:
-            MergeError: one of the models holds NaN or Inf there.
-        """
+        """A merged tensor of all models, piece by piece; MergeError if one of them holds NaN or Inf."""
         import torch
 
         working = torch.float64 if self.base.tensors[name].dtype == "F64" else torch.float32
@@ -67,11 +57,7 @@ class Models:
             yield Piece(name, start, base, finetuned)
 
     def base_pieces(self, name: str) -> Iterator[Tensor]:
-        """A tensor of the base that is copied, piece by piece.
-
-        Raises:
-            MergeError: it holds integers (and is not to be kept) that differ in a fine-tuned model: only real numbers can be merged.
-        """
+        """A tensor of the base that is copied, piece by piece. Integers that are not kept must be equal in all models (MergeError)."""
         info = self.base.tensors[name]
         for start, stop in _spans(info.size):
             piece = self.base.piece(name, start, stop)

@@ -32,10 +32,8 @@ Scale = Mapping[str, float | str]
 def alpha_factors(scale: Scale, names: Iterable[str]) -> dict[str, float]:
     """The factor of alpha of each tensor: that of the first entry that matches, or 1.
 
-    A ramp is for tensors of transformer layers only; for others the search goes on with the next entry.
-
-    Raises:
-        MergeError: a factor is no finite number or ramp, or an entry matches no tensor.
+    A ramp is for tensors of transformer layers only; for others the search goes on with the next entry. MergeError: a factor is no finite
+    number or ramp, or an entry matches no tensor.
     """
     names = list(names)
     layers = {name: int(found[1]) for name in names if (found := _LAYER.search(name))}

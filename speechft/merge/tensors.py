@@ -67,14 +67,9 @@ class TensorInfo:
 
 
 class TensorReader:
-    """Tensors of one safetensors file, read from disk on request.
+    """Tensors of one safetensors file, read from disk on request; `label` is what messages call it, by default the path.
 
-    Args:
-        path: the file.
-        label: what messages call it; default: the path.
-
-    Raises:
-        MergeError: the file is missing or damaged, or holds a dtype that is not supported (8-bit floats).
+    A file that is missing or damaged, or holds a dtype that is not supported (8-bit floats), is a MergeError.
     """
 
     def __init__(self, path: str | Path, label: str | None = None) -> None:
@@ -99,11 +94,7 @@ class TensorReader:
             raise MergeError(f"{self.label}: holds tensors of dtype {', '.join(unsupported)}; supported are {', '.join(_DTYPES)}.")
 
     def piece(self, name: str, start: int, stop: int) -> Tensor:
-        """Elements `start` to `stop` of the flattened tensor, in memory of their own.
-
-        Raises:
-            MergeError: they hold NaN or Inf, or the file became shorter.
-        """
+        """Elements `start` to `stop` of the flattened tensor, in memory of their own; MergeError if they hold NaN or Inf."""
         import torch
 
         info = self.tensors[name]
@@ -139,11 +130,7 @@ class TensorWriter:
         self._file.write(struct.pack("<Q", len(text)) + text)
 
     def append(self, name: str, values: Tensor) -> None:
-        """Append the next elements of the flattened tensor `name`, converted to the dtype that was announced for it.
-
-        Raises:
-            MergeError: a value does not fit the dtype, or the result of the method holds NaN or Inf.
-        """
+        """Append the next elements of the flattened tensor `name`, in its dtype; MergeError if one does not fit, or is NaN or Inf."""
         info = self._tensors[name]
         stored = values.to(info.torch_dtype).contiguous()
         _check_finite(stored, name, f"the merged model, stored as {info.dtype}")

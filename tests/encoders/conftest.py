@@ -3,12 +3,10 @@ import json
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from speechft.encoders import import_checkpoint, load_encoder, random_encoder
 
 MODELS = ("hubert", "hubert_large", "wav2vec2", "wav2vec2_large", "wavlm", "decoar2")
-FAMILIES = ("hubert", "wav2vec2", "wavlm", "decoar2")
 # DeCoAR 2.0's checkpoints carry no configuration.
 CONFIGS = {"decoar2": {"encoder_attention_heads": 4}}
 
@@ -41,14 +39,12 @@ def hubert(golden, tmp_path_factory):
     return Upstream(golden, "hubert", tmp_path_factory.mktemp("hubert"))
 
 
-@pytest.fixture(scope="session", params=[*FAMILIES, "hubert_large"])
+@pytest.fixture(scope="session", params=["hubert", "wav2vec2", "wavlm", "decoar2", "hubert_large"])
 def tiny_dir(request, tmp_path_factory):
     """A random encoder of each family, and one with LayerNorm everywhere and normalized waveforms."""
-    out = tmp_path_factory.mktemp("tiny") / request.param
-    if request.param.endswith("_large"):
-        sizes = {"extractor_mode": "layer_norm", "layer_norm_first": True, "conv_bias": True}
-        return random_encoder(request.param.removesuffix("_large"), out, normalize=True, **sizes)
-    return random_encoder(request.param, out)
+    family, _, large = request.param.partition("_")
+    sizes = {"extractor_mode": "layer_norm", "layer_norm_first": True, "conv_bias": True} if large else {}
+    return random_encoder(family, tmp_path_factory.mktemp("tiny") / request.param, normalize=bool(large), **sizes)
 
 
 @pytest.fixture(scope="session")
@@ -56,20 +52,7 @@ def tiny_hubert(tmp_path_factory):
     return random_encoder("hubert", tmp_path_factory.mktemp("tiny") / "hubert")
 
 
-@pytest.fixture
-def same_weights():
-    """Function that asserts bit-equal weights, pre-training-only ones included, of encoder directories."""
-
-    def check(first, second):
-        for file in ("model.safetensors", "pretraining_only.safetensors"):
-            left, right = load_file(first / file), load_file(second / file)
-            assert left.keys() == right.keys()
-            assert all(left[name].dtype == right[name].dtype and torch.equal(left[name], right[name]) for name in left)
-
-    return check
-
-
-@pytest.fixture
+@pytest.fixture(scope="session")
 def waveforms_of():
     """Function that makes noise of the given lengths, some with an offset and of different loudness."""
 

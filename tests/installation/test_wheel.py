@@ -107,7 +107,7 @@ def test_the_core_prepares_merges_and_evaluates(core, empty):
 @pytest.mark.parametrize(
     ("arguments", "extra"),
     [
-        (["finetune", "hubert0", "manifests", "--task", "sid", "--out", "tuned"], "train"),
+        (["finetune", "hubert0", "manifests", "--like", "sid", "--out", "tuned"], "train"),
         (["evaluate", "hubert0", "pr", "manifests", "--out", "pr.json"], "asr"),
         (["tables", "config/demo.yaml", "--out", "tables"], "tables"),
         (["run", "config/demo.yaml", "-n"], "workflow"),

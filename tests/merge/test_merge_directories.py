@@ -1,92 +1,65 @@
-"""`merge` over encoder directories: what it writes, what it refuses."""
+"""`merge` and `merge_family` over encoder directories: what they write, what they refuse."""
 
 import json
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from encoders.tiny import WEIGHTS, edit_json, equal, files, weights
 from safetensors.torch import load_file, save_file
+from transformers import AutoModel
+from typer.testing import CliRunner
 
-from speechft.encoders import load_encoder
-from speechft.encoders.directory.random_encoders import random_encoder
-from speechft.errors import SpeechFTError
+from speechft.cli import app
+from speechft.encoders import load_encoder, random_encoder
+from speechft.errors import MergeError, SpeechFTError
 from speechft.files.hashes import sha256_file
-from speechft.merge import merge
-
-WEIGHTS = "model.safetensors"
+from speechft.merge import METHODS, merge, merge_family
 
 
 @pytest.fixture(scope="module")
-def encoders(tmp_path_factory):
-    """Three models of one architecture that differ in all tensors; tests copy what they change."""
-    folder = tmp_path_factory.mktemp("encoders")
-    for seed, name in enumerate(("base", "first", "second")):
-        random_encoder("hubert", folder / name, seed=seed)
-    return folder
+def result(encoders, tmp_path_factory):
+    out = tmp_path_factory.mktemp("merged") / "out"
+    merge(encoders / "base", [encoders / "first", encoders / "second"], out, alpha=0.3)
+    return out
 
 
-def damaged(encoders, tmp_path, name="first"):
-    """A copy without provenance, free to be changed."""
-    copy = tmp_path / "changed"
-    shutil.copytree(encoders / name, copy)
+@pytest.fixture
+def changed(encoders, tmp_path):
+    """A copy of `first` without provenance, free to be changed."""
+    copy = shutil.copytree(encoders / "first", tmp_path / "changed")
     (copy / "provenance.json").unlink()
     return copy
-
-
-def change_config(model, **changes):
-    path = model / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-
-
-def files(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def refused(base, finetuned, out, **options):
     with pytest.raises(SpeechFTError) as caught:
         merge(base, finetuned, out, **options)
+    assert not out.exists()
     return str(caught.value)
 
 
-def test_a_merged_encoder_loads_and_interpolates(encoders, tmp_path):
-    merge(encoders / "base", [encoders / "first"], tmp_path / "out")
-    base, finetuned, out = (load_file(folder / WEIGHTS) for folder in (encoders / "base", encoders / "first", tmp_path / "out"))
-    assert out.keys() == base.keys()
-    for name, tensor in out.items():
-        torch.testing.assert_close(tensor, 0.75 * base[name] + 0.25 * finetuned[name], rtol=1e-6, atol=1e-7)
-    states = load_encoder(tmp_path / "out").encode([torch.randn(4000)]).hidden_states
-    assert all(state.isfinite().all() for state in states)
+def test_a_merged_encoder_interpolates_and_loads(encoders, result):
+    base, first, second = (weights(encoders / name) for name in ("base", "first", "second"))
+    expected = {name: 0.7 * tensor + 0.15 * (first[name] + second[name]) for name, tensor in base.items()}
+    torch.testing.assert_close(weights(result), expected, rtol=1e-6, atol=1e-7)
+    assert all(state.isfinite().all() for state in load_encoder(result).encode([torch.randn(4000)]).hidden_states)
+    assert equal(AutoModel.from_pretrained(result).state_dict(), weights(result))
 
 
-def test_transformers_loads_it_alone(encoders, tmp_path):
-    from transformers import AutoModel
-
-    merge(encoders / "base", [encoders / "first"], tmp_path / "out")
-    loaded = AutoModel.from_pretrained(tmp_path / "out").state_dict()
-    for name, tensor in load_file(tmp_path / "out" / WEIGHTS).items():
-        assert torch.equal(loaded[name], tensor)
-
-
-def test_pretraining_only_tensors_and_configuration_are_the_base_ones(encoders, tmp_path):
-    merge(encoders / "base", [encoders / "first"], tmp_path / "out", alpha=0.5)
-    before, after = files(encoders / "base"), files(tmp_path / "out")
+def test_pretraining_only_tensors_and_configuration_are_the_base_ones(encoders, result):
+    before, after = files(encoders / "base"), files(result)
     assert after.keys() == before.keys()
     for name in ("pretraining_only.safetensors", "source_config.json", "config.json", "preprocessor_config.json"):
         assert after[name] == before[name]
-    assert load_file(tmp_path / "out" / "pretraining_only.safetensors")
+    assert load_file(result / "pretraining_only.safetensors")
+    assert {path.stat().st_mode for path in result.iterdir()} == {(encoders / "base" / WEIGHTS).stat().st_mode}
 
 
-def test_provenance_and_model_card_say_what_was_merged(encoders, tmp_path):
-    merge(encoders / "base", [encoders / "first", encoders / "second"], tmp_path / "out", alpha=0.3)
-    provenance = json.loads((tmp_path / "out/provenance.json").read_text())
-    card = (tmp_path / "out/README.md").read_text()
-    assert provenance["kind"] == "merge"
-    assert provenance["recipe"]["method"] == "linear"
-    assert provenance["recipe"]["alpha"] == 0.3
-    assert provenance["outputs"][WEIGHTS] == sha256_file(tmp_path / "out" / WEIGHTS)
+def test_provenance_and_model_card_say_what_was_merged(encoders, result):
+    provenance, card = json.loads((result / "provenance.json").read_text()), (result / "README.md").read_text()
+    assert (provenance["kind"], provenance["recipe"]["method"], provenance["recipe"]["alpha"]) == ("merge", "linear", 0.3)
+    assert provenance["outputs"][WEIGHTS] == sha256_file(result / WEIGHTS)
     for role, name in [("base", "base"), ("finetuned_0", "first"), ("finetuned_1", "second")]:
         digest = sha256_file(encoders / name / WEIGHTS)
         assert provenance["inputs"][role] == {"name": name, "sha256": digest}
@@ -95,113 +68,128 @@ def test_provenance_and_model_card_say_what_was_merged(encoders, tmp_path):
         assert text in card
 
 
-def test_the_same_inputs_give_the_same_bytes_in_any_order(encoders, tmp_path):
+def test_the_same_inputs_give_the_same_bytes_in_any_order(encoders, result, tmp_path):
     pair = [encoders / "first", encoders / "second"]
-    merge(encoders / "base", pair, tmp_path / "a/out")
-    merge(encoders / "base", pair, tmp_path / "b/out")
-    merge(encoders / "base", pair[::-1], tmp_path / "c/out")
-    assert files(tmp_path / "a/out") == files(tmp_path / "b/out")
-    assert files(tmp_path / "a/out")[WEIGHTS] == files(tmp_path / "c/out")[WEIGHTS]
+    merge(encoders / "base", pair, tmp_path / "a/out", alpha=0.3)
+    merge(encoders / "base", pair[::-1], tmp_path / "b/out", alpha=0.3)
+    assert files(tmp_path / "a/out") == files(result)
+    assert files(tmp_path / "b/out")[WEIGHTS] == files(result)[WEIGHTS]
 
 
-def test_an_older_result_or_what_is_left_of_it_is_replaced(encoders, tmp_path):
-    merge(encoders / "base", [encoders / "first"], tmp_path / "out", alpha=0.5)
-    (tmp_path / "out/config.json").unlink()
-    (tmp_path / "out/provenance.json").unlink()
-    merge(encoders / "base", [encoders / "first"], tmp_path / "out", alpha=0.25)
-    assert json.loads((tmp_path / "out/provenance.json").read_text())["recipe"]["alpha"] == 0.25
-
-
-def test_other_folders_and_files_are_not_replaced(encoders, tmp_path):
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home/thesis.tex").write_text("precious")
-    (tmp_path / "file").write_text("precious")
-    assert "holds thesis.tex" in refused(encoders / "base", [encoders / "first"], tmp_path / "home")
-    assert "is a file" in refused(encoders / "base", [encoders / "first"], tmp_path / "file")
-    assert (tmp_path / "home/thesis.tex").read_text() == (tmp_path / "file").read_text() == "precious"
-
-
-def test_a_failure_leaves_the_older_result(encoders, tmp_path):
+def test_a_failure_leaves_the_older_result(encoders, changed, tmp_path):
     merge(encoders / "base", [encoders / "first"], tmp_path / "out")
     before = files(tmp_path / "out")
-    broken = damaged(encoders, tmp_path)
-    tensors = load_file(broken / WEIGHTS)
+    assert json.loads(before["provenance.json"])["recipe"]["alpha"] == 0.25
+    tensors = weights(changed)
     last = sorted(tensors)[-1]
     tensors[last].view(-1)[0] = float("nan")
-    save_file(tensors, broken / WEIGHTS, metadata={"format": "pt"})
-    message = refused(encoders / "base", [broken], tmp_path / "out")
-    assert last in message
-    assert str(broken / WEIGHTS) in message
+    save_file(tensors, changed / WEIGHTS, metadata={"format": "pt"})
+    with pytest.raises(SpeechFTError) as caught:
+        merge(encoders / "base", [changed], tmp_path / "out")
+    assert last in str(caught.value)
+    assert str(changed / WEIGHTS) in str(caught.value)
     assert files(tmp_path / "out") == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["changed", "out"]
 
 
-def test_outputs_in_and_around_inputs(encoders, tmp_path):
-    copy = tmp_path / "models/first"
-    shutil.copytree(encoders / "first", copy)
-    assert "is the input" in refused(encoders / "base", [copy], copy)
-    assert "lies inside the input" in refused(encoders / "base", [copy], copy / "merged")
-    assert "lies inside the output" in refused(encoders / "base", [copy], tmp_path / "models")
-    (tmp_path / "link").symlink_to(copy)
-    assert "is a link" in refused(encoders / "base", [copy], tmp_path / "link")
-    assert files(copy) == files(encoders / "first")
-
-
-def test_other_families_and_sizes(encoders, tmp_path):
-    random_encoder("wav2vec2", tmp_path / "other", seed=1)
-    assert "model_type is 'wav2vec2', pre-trained it is 'hubert'" in refused(encoders / "base", [tmp_path / "other"], tmp_path / "out")
-    deeper = damaged(encoders, tmp_path)
+def test_other_families_and_sizes(encoders, changed, tmp_path):
+    base, out = encoders / "base", tmp_path / "out"
+    assert "model_type is 'wav2vec2', pre-trained it is 'hubert'" in refused(base, random_encoder("wav2vec2", tmp_path / "other"), out)
+    deep = random_encoder("hubert", tmp_path / "deep", encoder_layers=3)
+    edit_json(deep / "config.json", num_hidden_layers=2)
+    assert "encoder.layers.2." in refused(base, deep, out)
     # The number of heads shows in no tensor's shape.
-    change_config(deeper, num_attention_heads=2, conv_stride=[5, 2, 2, 2, 2, 2, 1])
-    message = refused(encoders / "base", [deeper], tmp_path / "out")
+    edit_json(changed / "config.json", num_attention_heads=2, conv_stride=[5, 2, 2, 2, 2, 2, 1])
+    message = refused(base, changed, out)
     assert "num_attention_heads is 2, pre-trained it is 4" in message
     assert "conv_stride" in message
 
 
-def test_settings_of_the_training_may_differ(encoders, tmp_path):
-    other = damaged(encoders, tmp_path)
-    change_config(other, hidden_dropout=0.3, layerdrop=0.2, mask_time_length=5, transformers_version="4.0")
-    merge(encoders / "base", [other], tmp_path / "out")
-
-
-def test_more_layers_are_listed_as_extra_tensors(encoders, tmp_path):
-    random_encoder("hubert", tmp_path / "deep", seed=1, encoder_layers=3)
-    change_config(tmp_path / "deep", num_hidden_layers=2)
-    assert "encoder.layers.2." in refused(encoders / "base", [tmp_path / "deep"], tmp_path / "out")
+def test_settings_of_the_training_may_differ(encoders, changed, tmp_path):
+    edit_json(changed / "config.json", hidden_dropout=0.3, layerdrop=0.2, mask_time_length=5, transformers_version="4.0")
+    merge(encoders / "base", [changed], tmp_path / "out")
 
 
 def test_weights_that_are_not_those_of_the_provenance(encoders, tmp_path):
-    shutil.copytree(encoders / "first", tmp_path / "flipped")
-    content = bytearray((tmp_path / "flipped" / WEIGHTS).read_bytes())
+    flipped = shutil.copytree(encoders / "first", tmp_path / "flipped")
+    content = bytearray((flipped / WEIGHTS).read_bytes())
     content[-3] ^= 1
-    (tmp_path / "flipped" / WEIGHTS).write_bytes(content)
-    assert "damaged or replaced" in refused(encoders / "base", [tmp_path / "flipped"], tmp_path / "out")
-    assert "damaged or replaced" in refused(tmp_path / "flipped", [encoders / "second"], tmp_path / "out")
+    (flipped / WEIGHTS).write_bytes(content)
+    assert "damaged or replaced" in refused(encoders / "base", flipped, tmp_path / "out")
+    assert "damaged or replaced" in refused(flipped, encoders / "second", tmp_path / "out")
 
 
-@pytest.mark.parametrize("file", ["config.json", WEIGHTS])
-def test_incomplete_directories(encoders, tmp_path, file):
-    incomplete = damaged(encoders, tmp_path)
-    (incomplete / file).unlink()
-    assert f"{incomplete / file}: no such file" in refused(encoders / "base", [incomplete], tmp_path / "out")
-    assert "no such directory" in refused(encoders / "base", [tmp_path / "absent"], tmp_path / "out")
-
-
-@pytest.mark.parametrize("content", ["{", "[]", "{}"])
-def test_damaged_configurations(encoders, tmp_path, content):
-    broken = damaged(encoders, tmp_path)
-    (broken / "config.json").write_text(content)
-    assert "config.json" in refused(encoders / "base", [broken], tmp_path / "out")
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("config.json", None, "config.json: no such file"),
+        (WEIGHTS, None, f"{WEIGHTS}: no such file"),
+        *(("config.json", content, "config.json") for content in ("{", "[]", "{}")),
+        # Changed by hand, so that no import looks at it.
+        ("config.json", '{"model_type": "hubert", "speechft_normalize": false, "add_adapter": true}', "are not supported"),
+    ],
+)
+def test_incomplete_and_damaged_directories(encoders, changed, tmp_path, file, content, message):
+    (changed / file).unlink()
+    if content is not None:
+        (changed / file).write_text(content)
+    assert message in refused(encoders / "base", changed, tmp_path / "out")
 
 
 def test_arguments_are_checked_before_any_file_is_read(tmp_path):
-    assert "outside [0, 1]" in refused(tmp_path, [tmp_path], tmp_path / "out", alpha=1.2)
-    assert "no merge method" in refused(tmp_path, [tmp_path], tmp_path / "out", method="mean")
-    assert "unknown key" in refused(tmp_path, [tmp_path], tmp_path / "out", beta=0.2)
+    for options, message in (
+        ({"alpha": 1.2}, "outside [0, 1]"),
+        ({"method": "mean"}, "no merge method"),
+        ({"beta": 0.2}, "unknown key"),
+        ({"dtype": "fp8"}, "dtype='fp8' is unknown. Allowed: fp32"),
+    ):
+        assert message in refused(tmp_path, tmp_path, tmp_path / "out", **options)
     assert "at least one" in refused(tmp_path, [], tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    assert "no such directory" in refused(tmp_path / "base", tmp_path / "absent", tmp_path / "out")
 
 
-def test_importing_the_package_does_not_import_torch():
-    code = "import sys, speechft.merge; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
+@pytest.mark.parametrize("method", METHODS)
+def test_members_are_what_single_merges_give(encoders, tmp_path, method):
+    finetuned = [encoders / "first", encoders / "second"][: METHODS[method].most or 2]
+    family = merge_family(encoders / "base", finetuned, tmp_path / "family", [0.0, 0.125, 0.5, 1.0], method=method)
+    assert [path.name for path in family.values()] == ["alpha_0.00", "alpha_0.125", "alpha_0.50", "alpha_1.00"]
+    for alpha, member in family.items():
+        merge(encoders / "base", finetuned, tmp_path / "single" / member.name, method=method, alpha=alpha)
+        assert files(member) == files(tmp_path / "single" / member.name)
+
+
+def test_a_range_on_the_command_line(encoders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = ["merge", str(encoders / "base"), str(encoders / "first"), "-o", "family"]
+    done = CliRunner().invoke(app, [*command, "--alpha", "0:1:0.25"])
+    names = [f"family/alpha_{alpha}" for alpha in ("0.00", "0.25", "0.50", "0.75", "1.00")]
+    assert (done.exit_code, done.stdout.split()) == (0, names), done.output
+    for member, name in ((names[0], "base"), (names[-1], "first")):
+        assert equal(weights(tmp_path / member), weights(encoders / name))
+    done = CliRunner().invoke(app, [*command, "--alpha", "0.1,0.9"])
+    assert done.stdout.split() == ["family/alpha_0.10", "family/alpha_0.90"], done.output
+    found = sorted(path.name for path in (tmp_path / "family").iterdir())
+    assert found == [".speechft.json", "alpha_0.10", "alpha_0.90"], "the older family is replaced"
+    for wrong in ("0:1", "a", "0,b", "0:2:1"):
+        assert isinstance(CliRunner().invoke(app, [*command, "--alpha", wrong]).exception, MergeError)
+
+
+def test_refusals_leave_what_was_there(encoders, tmp_path):
+    def refused(out, alphas, message, finetuned=encoders / "first"):
+        before = files(tmp_path)
+        with pytest.raises(SpeechFTError, match=message):
+            merge_family(encoders / "base", finetuned, tmp_path / out, alphas)
+        assert files(tmp_path) == before
+
+    refused("out", [0.5, 1.5], r"outside \[0, 1\]")
+    refused("out", [0.5, 0.5], "each once")
+    refused("out", [], "at least one")
+    shutil.copytree(encoders / "second", tmp_path / "encoder")
+    refused("encoder", [0.5], "was made by `speechft random`")
+    (tmp_path / "work/alpha_1").mkdir(parents=True)
+    (tmp_path / "work/alpha_1/thesis.tex").write_text("precious")
+    refused("work", [0.5], "holds alpha_1/thesis.tex")
+    family = merge_family(encoders / "base", encoders / "first", tmp_path / "family", [-0.5, 1.5], extrapolate=True)
+    assert set(family) == {-0.5, 1.5}
+    (tmp_path / "encoder" / WEIGHTS).write_bytes(b"damaged")
+    refused("family", [0.25, 0.75], "encoder", finetuned=tmp_path / "encoder")

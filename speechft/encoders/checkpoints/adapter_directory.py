@@ -37,19 +37,7 @@ _INITIAL = (True, False, "gaussian", "eva", "orthogonal")
 
 
 def import_adapter(path: Path, out_dir: str | Path, base: Path | None, family: str | None) -> None:
-    """The part of `import_checkpoint` for adapters: the result is `base` with the adapter merged into it.
-
-    A head that was trained beside the adapter is left out.
-
-    Args:
-        path: folder with `adapter_config.json` and the adapter's weights.
-        out_dir: the encoder directory.
-        base: encoder directory of the model that was adapted.
-        family: checked against that of `base`.
-
-    Raises:
-        CheckpointError: no base, another kind of adapter, or an adapter of another model.
-    """
+    """The part of `import_checkpoint` for adapters: `base` with the adapter in the folder `path` merged into it, without a head."""
     if base is None:
         raise CheckpointError(f"{path}: is a LoRA adapter (peft) without the model that it belongs to. Name that one with --base.")
     settings = _settings(path / ADAPTER_CONFIG)
@@ -100,11 +88,7 @@ def _settings(path: Path) -> dict[str, Any]:
 
 
 def _layers(encoder: Mapping[str, Tensor], weights: dict[str, Tensor], where: str) -> dict[str, dict[str, Tensor]]:
-    """Adapted layers and the parts of their adapters. Tensors that were trained as a whole go into `weights`.
-
-    Raises:
-        CheckpointError: a tensor belongs to no layer of the encoder.
-    """
+    """Adapted layers and the parts of their adapters. Tensors that were trained as a whole go into `weights`."""
     layers: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
     for name, tensor in encoder.items():
         found = _PART.fullmatch(name)

@@ -45,7 +45,11 @@ def export_checkpoint(model_dir: str | Path, out: str | Path, format: str = "fai
         if format == "transformers":
             check_folder(out, "export", [model_dir])
             check_learned(load_backbone(found).config.model_type, model_dir, "export")
-            _copy_directory(found, Path(out))
+            with atomic_directory(out, "export") as temporary:
+                copy_configuration(found, temporary)
+                for file in FILES:
+                    if (found / file).exists() and not (temporary / file).exists():
+                        shutil.copyfile(found / file, temporary / file)
             return
         check_file(out, EXPORT, [model_dir])
         content = checkpoint_content(found, format)
@@ -73,11 +77,7 @@ def export_to_hub(model_dir: str | Path, name: str, *, private: bool = False) ->
 
 
 def checkpoint_content(model_dir: str | Path, format: str) -> dict[str, Any]:
-    """What a checkpoint file of an encoder directory holds, in the layout of "fairseq" or "s3prl".
-
-    Raises:
-        CheckpointError: as in `export_checkpoint`.
-    """
+    """What a checkpoint file of an encoder directory holds, in the layout of "fairseq" or "s3prl"; errors as in `export_checkpoint`."""
     backbone = load_backbone(model_dir)
     check_learned(backbone.config.model_type, model_dir, "export")
     tensors = {**fairseq_tensors(backbone), **read_pretraining_only(model_dir)}
@@ -86,11 +86,7 @@ def checkpoint_content(model_dir: str | Path, format: str) -> dict[str, Any]:
 
 
 def fairseq_tensors(backbone: Any) -> dict[str, Tensor]:
-    """The tensors of a backbone under fairseq's names.
-
-    Raises:
-        CheckpointError: the backbone has a tensor that fairseq does not know.
-    """
+    """The tensors of a backbone under fairseq's names; a tensor that fairseq does not know is a CheckpointError."""
     names = NameMap(backbone.config.model_type, getattr(backbone.config, "feat_extract_norm", None))
     renamed = {}
     for name, tensor in backbone.state_dict().items():
@@ -189,11 +185,3 @@ def _fairseq_dictionary(saved: Mapping[str, Any]) -> Any:
             setattr(dictionary, attribute, dictionary.indices[symbol])
     dictionary.nspecial = sum(symbol in SPECIAL_SYMBOLS for symbol in symbols)
     return dictionary
-
-
-def _copy_directory(model_dir: Path, out: Path) -> None:
-    with atomic_directory(out, "export") as temporary:
-        copy_configuration(model_dir, temporary)
-        for file in FILES:
-            if (model_dir / file).exists() and not (temporary / file).exists():
-                shutil.copyfile(model_dir / file, temporary / file)

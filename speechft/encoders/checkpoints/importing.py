@@ -98,11 +98,7 @@ def _settings(model_dir: Path) -> dict[str, Any]:
 
 
 def split_tensors(checkpoint: Source, where: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Tensors of the backbone under transformers' names (float32), and those only for pre-training under their own.
-
-    Raises:
-        CheckpointError: a tensor belongs to neither, or has a dtype that float32 cannot hold.
-    """
+    """Tensors of the backbone under transformers' names (float32), and those only for pre-training under their own."""
     family = get_family(checkpoint.family)
     mode = checkpoint.model_cfg.get("extractor_mode")
     names = NameMap(family.name, None if family.name == "decoar2" else "layer" if mode == "layer_norm" else "group")

@@ -20,9 +20,6 @@ def infer_model_cfg(family: str, tensors: Mapping[str, Tensor], given: Mapping[s
 
     Shapes tell all sizes but three things, which are those of the published models unless `given`: the number of heads, the strides of the
     convolutions, and whether LayerNorm comes first and waveforms are normalized (both exactly when every convolution has a LayerNorm).
-
-    Raises:
-        CheckpointError: a tensor that every model of the family has is missing, or the sizes are of no known kind.
     """
     layers = [int(found[1]) for name in tensors if (found := re.match(r"encoder\.layers\.(\d+)\.", name))]
     width = _shape(tensors, "encoder.layer_norm.weight")[0]

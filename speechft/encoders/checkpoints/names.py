@@ -76,11 +76,7 @@ def _translate(name: str, pairs: Iterable[tuple[str, str]]) -> str | None:
 
 
 def as_float32(tensor: Tensor, name: str, where: str) -> Tensor:
-    """Widen a half-precision tensor, which is exact.
-
-    Raises:
-        CheckpointError: float64 or integers, which float32 cannot hold exactly.
-    """
+    """Widen a half-precision tensor, which is exact; refuse (CheckpointError) float64 and integers, which float32 cannot hold exactly."""
     if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16):
         raise CheckpointError(f"{where}: tensor {name} has dtype {tensor.dtype}, need float32, float16 or bfloat16. Convert it first.")
     return tensor.to(torch.float32)

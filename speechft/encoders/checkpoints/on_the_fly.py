@@ -7,7 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from speechft.downloads.hub import local_path, repository_of
+from speechft.encoders.checkpoints.transformers_directory import OLD_NAMES
+from speechft.encoders.checkpoints.weight_files import has_weights, is_adapter
+from speechft.encoders.directory.layout import CONFIG, PROVENANCE, WEIGHTS
 from speechft.encoders.families import FAMILIES
 from speechft.errors import SpeechFTError
 from speechft.files.structured import read_json
@@ -18,12 +23,6 @@ def needs_import(path: Path) -> bool:
 
     Directories of our layout, and such that are no model at all, are used as they are; what reads them says what is wrong with them.
     """
-    from safetensors import SafetensorError, safe_open
-
-    from speechft.encoders.checkpoints.transformers_directory import OLD_NAMES
-    from speechft.encoders.checkpoints.weight_files import has_weights, is_adapter
-    from speechft.encoders.directory.layout import CONFIG, PROVENANCE, WEIGHTS
-
     if is_adapter(path):
         return True
     if not (path / CONFIG).is_file() or (path / PROVENANCE).exists() or not has_weights(path):

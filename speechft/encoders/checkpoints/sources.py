@@ -65,12 +65,9 @@ def read_source(
 ) -> Source:
     """Read a checkpoint file of any layout.
 
-    Args:
-        path: the file.
-        family: checked against the content; decides where the content does not.
-        format: one of FORMATS; checked against the content.
-        config: keys of the layout's own model configuration (and `normalize`) that the file does not carry.
-        default: the whole configuration of a layout that carries none; without it, it is told from shapes and published models.
+    `family` and `format` are checked against the content; `family` decides where the content does not. `config` holds keys of the layout's
+    own model configuration (and `normalize`) that the file does not carry. `default` is the whole configuration for a layout that carries
+    none; without it, sizes are told from shapes and published models.
 
     Raises:
         CheckpointError: unreadable or unknown layout, another family or format than asked for, or a `config` that contradicts the file.
@@ -89,10 +86,7 @@ def read_source(
         )
     source = _read(found, content, path)
     source.family = _settle_family(source, family, path)
-    carried = {**source.task_cfg, **source.model_cfg}
-    carries_none = not source.model_cfg or source.format in _WITHOUT_CONFIGURATION
-    lacking = {key: value for key, value in (default or {}).items() if key not in carried} if carries_none else {}
-    _complete(source, {**lacking, **(config or {})}, path)
+    _complete(source, dict(config or {}), default or {}, path)
     return source
 
 
@@ -158,16 +152,19 @@ def _settle_family(source: Source, given: str | None, path: Path) -> str:
     return str(found or given)
 
 
-def _complete(source: Source, given: dict[str, Any], path: Path) -> None:
-    """Put `given` into a configuration, and what shapes tell where a layout carries no configuration at all."""
+def _complete(source: Source, given: dict[str, Any], default: Mapping[str, Any], path: Path) -> None:
+    """Put `given` into a configuration, and `default` and what shapes tell where a layout carries no configuration at all."""
     carried = {**source.task_cfg, **source.model_cfg}
+    carries_none = not source.model_cfg or source.format in _WITHOUT_CONFIGURATION
     for key, value in given.items():
         if carried.get(key, value) != value:
             raise CheckpointError(f"{path}: config says {key}={value!r}, the checkpoint itself says {carried[key]!r}. Drop it from config.")
+    if carries_none:
+        given = {**{key: value for key, value in default.items() if key not in carried}, **given}
     section = source.model_cfg if source.family in ("wavlm", "decoar2") else source.task_cfg
     if "normalize" in given:
         section["normalize"] = given.pop("normalize")
-    if not source.model_cfg or source.format in _WITHOUT_CONFIGURATION:
+    if carries_none:
         inferred = infer_model_cfg(source.family, source.tensors, given)
         section.setdefault("normalize", inferred.pop("normalize"))
         source.model_cfg = {**inferred, **source.model_cfg}

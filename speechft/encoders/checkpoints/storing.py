@@ -48,20 +48,22 @@ def store_encoder(model_dir: str | Path, out_dir: str | Path, dtype: str = "fp16
     if dtype not in DTYPES:
         raise CheckpointError(f"dtype={dtype!r} is unknown. Allowed: {', '.join(DTYPES)}.")
     check_folder(out_dir, "store", [model_dir])
-    with encoder_directory(model_dir) as found:
-        _store(found, Path(out_dir), dtype)
-
-
-def _store(source: Path, out: Path, dtype: str) -> None:
-    check_learned(read_config(source).model_type, source, "store")
-    load_backbone(source)  # for its checks
-    with atomic_directory(out, "store") as temporary:
-        copy_configuration(source, temporary)
-        if (source / TRAINING_LOG).is_file():
-            shutil.copyfile(source / TRAINING_LOG, temporary / TRAINING_LOG)
-        for file, tensors in ((WEIGHTS, read_tensors(source / WEIGHTS)), (PRETRAINING_ONLY, read_pretraining_only(source))):
-            save_file({name: _cast(tensor, name, dtype, source) for name, tensor in tensors.items()}, temporary / file, {"format": "pt"})
-        seal_encoder(temporary, _provenance(source, dtype), name=out.name)
+    out = Path(out_dir)
+    with encoder_directory(model_dir) as source:
+        check_learned(read_config(source).model_type, source, "store")
+        load_backbone(source)  # for its checks
+        known = read_provenance(source) or make_provenance("import", {"checkpoint": source}, {})
+        original = {"name": input_name(source), "sha256": sha256_file(source / WEIGHTS)}
+        known["inputs"] = {**known.get("inputs", {}), "stored_copy_of": original}
+        known["recipe"] = {**known.get("recipe", {}), "stored_as": dtype}
+        with atomic_directory(out, "store") as temporary:
+            copy_configuration(source, temporary)
+            if (source / TRAINING_LOG).is_file():
+                shutil.copyfile(source / TRAINING_LOG, temporary / TRAINING_LOG)
+            for file, tensors in ((WEIGHTS, read_tensors(source / WEIGHTS)), (PRETRAINING_ONLY, read_pretraining_only(source))):
+                stored = {name: _cast(tensor, name, dtype, source) for name, tensor in tensors.items()}
+                save_file(stored, temporary / file, {"format": "pt"})
+            seal_encoder(temporary, known, name=out.name)
 
 
 def _cast(tensor: Tensor, name: str, dtype: str, where: Path) -> Tensor:
@@ -71,11 +73,3 @@ def _cast(tensor: Tensor, name: str, dtype: str, where: Path) -> Tensor:
     if not torch.isfinite(stored).all():
         raise CheckpointError(f"{where}: tensor {name} has values up to {float(tensor.abs().max()):g}, too large for {dtype}. Use bf16.")
     return stored.contiguous()
-
-
-def _provenance(source: Path, dtype: str) -> dict[str, object]:
-    known = read_provenance(source) or make_provenance("import", {"checkpoint": source}, {})
-    original = {"name": input_name(source), "sha256": sha256_file(source / WEIGHTS)}
-    known["inputs"] = {**known.get("inputs", {}), "stored_copy_of": original}
-    known["recipe"] = {**known.get("recipe", {}), "stored_as": dtype}
-    return known

@@ -22,8 +22,7 @@ from speechft.encoders.directory.layout import (
     write_encoder,
 )
 from speechft.encoders.directory.provenance import make_provenance
-from speechft.encoders.families import DEFAULT_MASK_PROB, FAMILIES, check_learned
-from speechft.encoders.limits import check_supported
+from speechft.encoders.families import DEFAULT_MASK_PROB, FAMILIES, check_learned, check_supported
 from speechft.errors import CheckpointError, SpeechFTError
 from speechft.files.structured import read_json
 

@@ -86,7 +86,7 @@ def load_pickle(path: str | Path) -> Any:
     """Content of a torch checkpoint file, on the CPU.
 
     Raises:
-        CheckpointError: missing, truncated or damaged file, not a checkpoint, or one that names code outside the allow-list.
+        CheckpointError: missing or damaged file, not a checkpoint, or one that names code outside the allow-list.
     """
     path = Path(path)
     if not path.is_file():
@@ -150,10 +150,8 @@ def _first_line(error: BaseException) -> str:
 def plain(value: Any) -> Any:
     """`value` as plain JSON: stand-ins unwrapped, tuples as lists, paths of other machines cut to their last part.
 
-    Numbers that JSON lacks (NaN, Inf) become strings; tensors and objects without a plain form become None.
-
-    Raises:
-        CheckpointError: it contains itself, or is nested deeper than any configuration.
+    Numbers that JSON lacks (NaN, Inf) become strings; tensors and objects without a plain form become None. What contains itself, or is
+    nested deeper than any configuration, is a CheckpointError.
     """
     try:
         return _plain(value, itertools.count(1))

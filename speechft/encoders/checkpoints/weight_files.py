@@ -40,20 +40,12 @@ def has_weights(path: Path) -> bool:
 
 
 def read_model_weights(path: Path) -> tuple[list[Path], dict[str, Tensor]]:
-    """Files and tensors of a transformers directory.
-
-    Raises:
-        CheckpointError: a file is missing, damaged or unsafe.
-    """
+    """Files and tensors of a transformers directory; a missing, damaged or unsafe file is a CheckpointError."""
     return _read_first(path, _MODEL_FILES, missing_file(path / WEIGHTS, f"beside {CONFIG}", "Name a complete transformers directory."))
 
 
 def read_adapter_weights(path: Path) -> tuple[list[Path], dict[str, Tensor]]:
-    """Files and tensors of an adapter that peft wrote.
-
-    Raises:
-        CheckpointError: the file is missing, damaged or unsafe.
-    """
+    """Files and tensors of an adapter that peft wrote; a missing, damaged or unsafe file is a CheckpointError."""
     return _read_first(path, _ADAPTER_FILES, missing_file(path / _ADAPTER_FILES[0], f"beside {ADAPTER_CONFIG}", "Name a complete adapter."))
 
 

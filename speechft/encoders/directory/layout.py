@@ -20,25 +20,23 @@ from torch import Tensor
 
 from speechft.conventions import SAMPLE_RATE
 from speechft.encoders.directory.model_card import write_model_card
-from speechft.encoders.directory.provenance import read_provenance
-from speechft.encoders.families import FAMILIES, build_config, get_family
+from speechft.encoders.directory.provenance import FILE, read_provenance, read_side_file
+from speechft.encoders.families import FAMILIES, build_config, check_supported, get_family, without_remote_code
 from speechft.encoders.grouped_convolutions import keep_grouped_convolutions_exact
-from speechft.encoders.limits import check_supported, without_remote_code
-from speechft.errors import CheckpointError, SpeechFTError, missing_file
+from speechft.errors import CheckpointError, missing_file
 from speechft.files.atomic import atomic_directory
 from speechft.files.hashes import sha256_file
 from speechft.files.outputs import check_folder
-from speechft.files.structured import read_json_mapping, write_json
+from speechft.files.structured import write_json
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 PRETRAINING_ONLY = "pretraining_only.safetensors"
 SOURCE_CONFIG = "source_config.json"
-PROVENANCE = "provenance.json"
+PROVENANCE = FILE
 PREPROCESSOR = "preprocessor_config.json"
-MODEL_CARD = "README.md"
 TRAINING_LOG = "training.csv"
-FILES = (CONFIG, WEIGHTS, PRETRAINING_ONLY, SOURCE_CONFIG, PROVENANCE, PREPROCESSOR, MODEL_CARD)
+FILES = (CONFIG, WEIGHTS, PRETRAINING_ONLY, SOURCE_CONFIG, PROVENANCE, PREPROCESSOR, "README.md")
 _REMEDY = "Import or build the encoder again."
 
 
@@ -56,17 +54,10 @@ def write_encoder(
 ) -> None:
     """Write an encoder directory; it appears complete or not at all.
 
-    Args:
-        out_dir: the directory; an older one of the same kind of provenance is replaced.
-        provenance: from `make_provenance`.
-        backbone: the model whose weights (and configuration) are written; or give `tensors`.
-        tensors: weights under transformers' names.
-        config: the transformers configuration that goes with `tensors`.
-        like: an encoder directory of the same architecture: configuration, pre-training-only tensors and source configuration are taken
-            from it, and the names and shapes of the weights must be its own.
-        pretraining_only: tensors under their source names.
-        source_config: plain JSON.
-        where: what errors call the weights; default: `out_dir`.
+    Weights (and their configuration) are those of `backbone`, or `tensors` under transformers' names with `config`. With `like`, an encoder
+    directory of the same architecture, configuration, pre-training-only tensors and source configuration are its own, and the names and
+    shapes of the weights must be too. `provenance` is from `make_provenance`; an older directory of the same kind is replaced. `where` is
+    what errors call the weights; default: `out_dir`.
 
     Raises:
         CheckpointError: weights are missing, not finite or of other names or shapes than the configuration asks for.
@@ -111,7 +102,7 @@ def copy_configuration(source_dir: str | Path, out_dir: str | Path) -> None:
     """Copy the JSON files that describe an encoder, without keys that make transformers load code."""
     for file in (CONFIG, PREPROCESSOR, SOURCE_CONFIG):
         if (Path(source_dir) / file).exists():
-            write_json(Path(out_dir) / file, without_remote_code(_read_object(Path(source_dir) / file)))
+            write_json(Path(out_dir) / file, without_remote_code(read_side_file(Path(source_dir) / file)))
 
 
 def load_backbone(model_dir: str | Path) -> Any:
@@ -145,11 +136,7 @@ def empty_backbone(config: Any) -> Any:
 
 
 def read_config(model_dir: Path) -> Any:
-    """The transformers configuration of an encoder directory or of any transformers directory of a known family.
-
-    Raises:
-        CheckpointError: `config.json` is missing, damaged or of another model.
-    """
+    """The transformers configuration of an encoder directory or of any transformers directory of a known family."""
     values = read_config_values(model_dir)
     try:
         return build_config(values["model_type"], {key: value for key, value in values.items() if key != "model_type"})
@@ -158,15 +145,11 @@ def read_config(model_dir: Path) -> Any:
 
 
 def read_config_values(model_dir: Path) -> dict[str, Any]:
-    """`config.json` as it is, without keys that name code; `model_type` is a known family.
-
-    Raises:
-        CheckpointError: the file is missing, damaged or of another model.
-    """
+    """`config.json` as it is, without keys that name code. It must exist and name a known family (CheckpointError)."""
     path = model_dir / CONFIG
     if not path.is_file():
         raise CheckpointError(missing_file(path, "to load an encoder", "Name an encoder directory, or import the checkpoint first."))
-    values = _read_object(path)
+    values = read_side_file(path)
     family = values.get("model_type")
     if not isinstance(family, str) or family not in FAMILIES:
         raise CheckpointError(f"{path}: model_type {family!r} is no encoder family. Families: {', '.join(FAMILIES)}.")
@@ -174,11 +157,7 @@ def read_config_values(model_dir: Path) -> dict[str, Any]:
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file.
-
-    Raises:
-        CheckpointError: the file is missing, truncated or not safetensors.
-    """
+    """All tensors of a safetensors file; one that is missing, truncated or of another format is a CheckpointError."""
     if not Path(path).is_file():
         raise CheckpointError(missing_file(path, "to load weights", "Name an encoder directory, or import the checkpoint first."))
     try:
@@ -212,13 +191,9 @@ class _SourceConfig(BaseModel, extra="allow"):
 
 
 def read_source_config(model_dir: str | Path) -> dict[str, Any]:
-    """Configuration sections of the source; empty when the directory has none.
-
-    Raises:
-        CheckpointError: a section has another form than an import writes.
-    """
+    """Configuration sections of the source, checked; empty when the directory has none."""
     path = Path(model_dir) / SOURCE_CONFIG
-    values = _read_object(path) if path.exists() else {}
+    values = read_side_file(path) if path.exists() else {}
     try:
         checked = _SourceConfig.model_validate(values, strict=True)
     except ValidationError as error:
@@ -231,11 +206,7 @@ def read_source_config(model_dir: str | Path) -> dict[str, Any]:
 
 
 def _check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
-    """Refuse NaN and Inf.
-
-    Raises:
-        CheckpointError: names the first tensor that holds one.
-    """
+    """Refuse NaN and Inf, naming the first tensor that holds one."""
     for name, tensor in tensors.items():
         # The sum of a tensor is finite only if all of it is (or it overflows, which the second look settles).
         if tensor.is_floating_point() and not torch.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
@@ -243,11 +214,7 @@ def _check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
 
 
 def _check_fit(config: Any, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Refuse weights of other names or shapes than a model of `config` has.
-
-    Raises:
-        CheckpointError: lists up to five differences and their number.
-    """
+    """Refuse weights of other names or shapes than a model of `config` has, listing up to five differences and their number."""
     try:
         expected = empty_backbone(config).state_dict()
     except Exception as error:  # what is impossible shows in its own way
@@ -265,11 +232,7 @@ def _check_fit(config: Any, tensors: Mapping[str, Tensor], where: str) -> None:
 
 
 def check_recorded_hashes(model_dir: Path) -> None:
-    """Refuse weights that are not those that `provenance.json` was written for; directories from elsewhere have none.
-
-    Raises:
-        CheckpointError: names the file.
-    """
+    """Refuse (CheckpointError) weights that `provenance.json` was not written for; directories from elsewhere have none."""
     path = model_dir / PROVENANCE
     recorded = (read_provenance(model_dir) or {}).get("outputs", {})
     if not set(recorded) <= {WEIGHTS, PRETRAINING_ONLY}:
@@ -282,13 +245,6 @@ def check_recorded_hashes(model_dir: Path) -> None:
                 f"{model_dir / file}: its SHA-256 is not the one in {PROVENANCE}: damaged or replaced. {_REMEDY} If the weights were "
                 f"replaced on purpose, remove {PROVENANCE} and import the directory."
             )
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        return read_json_mapping(path)
-    except SpeechFTError as error:
-        raise CheckpointError(str(error)) from error
 
 
 def _plain_config(config: Any) -> dict[str, Any]:

@@ -76,13 +76,7 @@ or {command}.
 
 
 def write_model_card(model_dir: str | Path, provenance: Mapping[str, Any], name: str | None = None) -> None:
-    """Write `README.md`: what the encoder is, how it was made and how to load it.
-
-    Args:
-        model_dir: encoder directory that has its `config.json`.
-        provenance: as in `provenance.json`.
-        name: shown as title; default: the name of the directory.
-    """
+    """Write `README.md`: what the encoder is, how it was made (`provenance`) and how to load it. Titled `name`, or as the directory."""
     model_dir = Path(model_dir)
     name = name or model_dir.name
     config = read_json(model_dir / "config.json")

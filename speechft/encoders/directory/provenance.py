@@ -21,18 +21,10 @@ _PACKAGES = ("speechft", "torch", "transformers", "safetensors")
 
 
 def make_provenance(kind: Kind, inputs: Mapping[str, str | Path], recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe how a model is made.
+    """Describe how a model is made, without machine paths and times, so that the same work gives the same text.
 
-    Args:
-        kind: what makes it.
-        inputs: role (e.g. "base", "finetuned_0", "checkpoint") -> file, or encoder directory, of which the weights are hashed.
-        recipe: everything else that decides the result; plain JSON values.
-
-    Returns:
-        A JSON value without machine paths and without times, so that the same work gives the same text.
-
-    Raises:
-        CheckpointError: an input is missing.
+    `inputs` maps roles ("base", "finetuned_0", "checkpoint") to files, or encoder directories, of which the weights are hashed; `recipe` is
+    everything else that decides the result, as plain JSON. A missing input is a CheckpointError.
     """
     return {
         "schema": SCHEMA,
@@ -44,18 +36,11 @@ def make_provenance(kind: Kind, inputs: Mapping[str, str | Path], recipe: Mappin
 
 
 def read_provenance(model_dir: str | Path) -> dict[str, Any] | None:
-    """What `provenance.json` of an encoder directory says; None in directories from elsewhere.
-
-    Raises:
-        CheckpointError: it is damaged, or of another form than `make_provenance` gives.
-    """
+    """What `provenance.json` of an encoder directory says; None in directories from elsewhere, CheckpointError where it is damaged."""
     path = Path(model_dir) / FILE
     if not path.exists():
         return None
-    try:
-        found = read_json_mapping(path)
-    except SpeechFTError as error:
-        raise CheckpointError(str(error)) from error
+    found = read_side_file(path)
     for key in ("inputs", "recipe", "versions", "outputs"):
         if not isinstance(found.get(key, {}), dict):
             raise CheckpointError(f"{path}: its {key} are no mapping. {_REMEDY}")
@@ -63,6 +48,14 @@ def read_provenance(model_dir: str | Path) -> dict[str, Any] | None:
         if not (isinstance(source, dict) and isinstance(source.get("name"), str) and isinstance(source.get("sha256"), str)):
             raise CheckpointError(f"{path}: its input {role!r} has no name and hash. {_REMEDY}")
     return found
+
+
+def read_side_file(path: Path) -> dict[str, Any]:
+    """A JSON file of an encoder directory, which holds a mapping; anything else is a CheckpointError."""
+    try:
+        return read_json_mapping(path)
+    except SpeechFTError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def made_already(out_dir: Path, kind: Kind, inputs: Mapping[str, str | Path], recipe: Mapping[str, Any]) -> bool:

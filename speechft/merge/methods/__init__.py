@@ -21,11 +21,7 @@ METHODS: dict[str, type[MergeMethod]] = {
 
 
 def get_method(name: str, parameters: Mapping[str, Any] | None = None) -> MergeMethod:
-    """The merge method called `name`, with its parameters checked.
-
-    Raises:
-        MergeError: no such method, a parameter that the method does not have, or an impossible value.
-    """
+    """The merge method called `name`, with its parameters checked; an unknown name, parameter or value is a MergeError."""
     if name not in METHODS:
         raise MergeError(unknown_name("merge method", name, METHODS))
     method = METHODS[name]

@@ -50,11 +50,7 @@ class MergeMethod(ABC):
         return count >= cls.fewest and (cls.most is None or count <= cls.most)
 
     def check_count(self, count: int) -> None:
-        """Refuse a number of fine-tuned models that the method or its parameters do not allow.
-
-        Raises:
-            MergeError: see above.
-        """
+        """Refuse (MergeError) a number of fine-tuned models that the method or its parameters do not allow."""
         if not self.takes(count):
             wanted = str(self.fewest) if self.most == self.fewest else f"at least {self.fewest}"
             raise MergeError(f"Merge method {self.name!r} takes {wanted} fine-tuned model{'s' * (wanted != '1')}, got {count}.")

@@ -9,13 +9,12 @@ from pydantic import Field
 
 from speechft.merge.methods.base import MergeMethod
 from speechft.merge.methods.means import elected_mean, running_mean
+from speechft.merge.models import Piece
 from speechft.recipes.values import Strict
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-
-    from speechft.merge.models import Piece
 
 
 class DareMerge(MergeMethod):

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 from speechft.merge.methods.base import MergeMethod
 from speechft.merge.methods.means import running_mean
+from speechft.merge.models import Piece
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from speechft.merge.models import Piece
 
 
 class LinearMerge(MergeMethod):

@@ -10,10 +10,7 @@ if TYPE_CHECKING:
 
 
 def running_mean(tensors: Iterable[Tensor]) -> Tensor:
-    """Mean of tensors of the same shape; they are modified.
-
-    mean_k = mean_{k-1} + (x_k - mean_{k-1}) / k.
-    """
+    """Mean of tensors of the same shape, mean_k = mean_{k-1} + (x_k - mean_{k-1}) / k; they are modified."""
     first, *others = tensors
     mean = first
     for count, tensor in enumerate(others, start=2):
@@ -24,14 +21,9 @@ def running_mean(tensors: Iterable[Tensor]) -> Tensor:
 def elected_mean(base: Tensor, models: Sequence[Tensor], kept: Sequence[Tensor]) -> Tensor:
     """Elect a sign for each parameter and average the models that agree with it (TIES, steps 2 and 3).
 
-    Args:
-        base: the pre-trained values.
-        models: the fine-tuned values.
-        kept: for each model, which of its changes count.
-
-    Returns:
-        For each parameter the mean of the models whose kept change has the sign of the sum of all kept changes; the base where there is
-        none, or where the kept changes cancel out (the published code then takes the commonest sign of the whole model).
+    `kept` says for each model which of its changes count. The result is the mean of the models whose kept change has the sign of the sum of
+    all kept changes; `base` where there is none, or where they cancel out (the published code then takes the commonest sign of the whole
+    model).
     """
     import torch
 

@@ -6,11 +6,10 @@ import math
 from typing import TYPE_CHECKING
 
 from speechft.merge.methods.base import MergeMethod
+from speechft.merge.models import Models, Piece
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from speechft.merge.models import Models, Piece
 
 _NEARLY_STRAIGHT = 1e-6
 """Angles (radians) below which arc and chord differ by less than float32 can tell (angle squared / 8)."""

@@ -8,12 +8,11 @@ from pydantic import Field, FiniteFloat
 
 from speechft.errors import MergeError
 from speechft.merge.methods.base import MergeMethod
+from speechft.merge.models import Piece
 from speechft.recipes.values import Strict
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from speechft.merge.models import Piece
 
 
 class TaskArithmeticMerge(MergeMethod):

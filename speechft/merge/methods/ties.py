@@ -9,13 +9,11 @@ from pydantic import Field
 
 from speechft.merge.methods.base import MergeMethod
 from speechft.merge.methods.means import elected_mean
+from speechft.merge.models import Models, Piece
 from speechft.recipes.values import Strict
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
-
-    from speechft.merge.models import Models, Piece
 
 
 class TiesMerge(MergeMethod):
@@ -62,12 +60,8 @@ def kth_largest_changes(models: Models, names: Iterable[str], density: float) ->
     """For each fine-tuned model the magnitude of change (float32) that the share `density` of its parameters in `names` reaches.
 
     Non-negative floats are ordered like their bit patterns read as integers. The first pass counts patterns by their upper 16 bits, which
-    tells the upper half of the wanted one; the second counts the lower 16 bits of those that share it. The result is exact.
-
-    Args:
-        models: the models.
-        names: tensors that are ranked together.
-        density: share of parameters to reach it, above 0 and up to 1; the number of parameters is rounded, and at least 1.
+    tells the upper half of the wanted one; the second counts the lower 16 bits of those that share it. The result is exact. The number of
+    parameters that reach it is rounded, and at least 1.
     """
     import torch
 
@@ -82,7 +76,7 @@ def kth_largest_changes(models: Models, names: Iterable[str], density: float) ->
     return [float(value) for value in torch.tensor(patterns, dtype=torch.int32).view(torch.float32)]
 
 
-def _count(models: Models, names: list[str], uppers: Sequence[int] | None) -> list[torch.Tensor]:
+def _count(models: Models, names: list[str], uppers: Sequence[int] | None) -> list[Tensor]:
     """Histograms of the upper halves of bit patterns, or of the lower halves of those whose upper half is known; one for each model."""
     import torch
 
@@ -97,7 +91,7 @@ def _count(models: Models, names: list[str], uppers: Sequence[int] | None) -> li
     return counts
 
 
-def _from_the_top(counts: torch.Tensor, wanted: int) -> tuple[int, int]:
+def _from_the_top(counts: Tensor, wanted: int) -> tuple[int, int]:
     """The bin that holds the `wanted`-th largest value, and which of its values, from the top, that is."""
     import torch
 
