@@ -1,11 +1,15 @@
 # `make` or `make help` lists the targets. Everything lives in .venv; a second run of any target repeats no finished work.
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
+# make TORCH_INDEX=ADDRESS: the package index that offers another build of torch. make CUDA=1: the locked build for GPUs, with its libraries.
+TORCH_INDEX ?=
+CUDA ?=
 BIN := .venv/bin
 READY := .venv/.ready
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete
 
-.PHONY: help environment demo mini mini-encoders recorded rehearsal test test-fast test-slurm slurm-packages resume lint format schema lock clean
+.PHONY: help environment demo mini mini-encoders recorded rehearsal test test-fast test-installation test-slurm slurm-packages resume lint format schema lock release clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 18
@@ -13,15 +17,15 @@ help:  ## list the targets
 environment: $(READY)  ## make .venv with the locked packages
 
 # torch comes first and alone: pip then takes one build of it (CPU or CUDA, as its index offers) and no other package pulls a second.
-$(READY): envs/requirements.lock pyproject.toml
+$(READY): envs/requirements.lock envs/requirements-cuda.lock pyproject.toml
 	@case "$$(pwd)" in *[\":\`\$$\{}\\]*) \
 	  printf '%s: Python tools cannot install into a folder with one of : " ` $$ { } \\ in its path. Move the repository.\n' "$$(pwd)"; exit 1;; esac
 	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' \
 	  || { echo "speechft needs Python 3.11 or 3.12; found $$("$(PYTHON)" --version 2>&1). Give one: make PYTHON=/path/to/python3.11"; exit 1; }
 	"$(PYTHON)" -m venv .venv && touch .venv/.made-by-make
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r envs/requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(if $(CUDA),,$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0)
+	$(PIP) --no-deps --require-hashes -r envs/requirements$(if $(CUDA),-cuda).lock
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: $(READY)  ## the whole method in miniature: a table, a curve over alpha and figures in minutes
@@ -47,6 +51,9 @@ rehearsal: $(READY)  ## the paper's experiment, every job of it, small: stand-in
 
 test: $(READY)  ## all tests that this machine can run
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
+
+test-installation: $(READY)  ## the wheel with the oldest and newest torch and transformers, on each Python here (several GB, one after the other)
+	SPEECHFT_MATRIX=1 TORCH_INDEX=$(TORCH_INDEX) $(BIN)/python -m pytest -v tests/installation
 
 test-slurm: $(READY)  ## tests on a private Slurm on this machine; skipped where Slurm is not installed
 	$(BIN)/python -m pytest tests/slurm tests/runtime/test_slurm_commands.py
@@ -77,6 +84,15 @@ schema: $(READY)  ## generate config/schema.json from the configuration classes
 lock: $(READY)  ## resolve envs/requirements.in again (needs `pip install uv` in .venv)
 	cd envs && ../$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet \
 	  --no-emit-package torch --overrides overrides.txt requirements.in -o requirements.lock
+	cd envs && ../$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet \
+	  --overrides overrides-cuda.txt cuda.in -o requirements-cuda.lock
+
+release: $(READY)  ## build the wheel and the source package into dist/, and check them; nothing is uploaded
+	@[ ! -e dist ] || { echo "dist/ exists already: move it away, so that nothing else is taken for this release"; exit 1; }
+	$(BIN)/python -m hatchling build -d dist
+	$(PIP) twine
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python -m pytest -q tests/installation
 
 clean:  ## remove the environment and what the demo made; Snakemake's records, which all experiments share, stay
 	@if [ -e .venv/.made-by-make ] || [ -e .venv/.ready ]; then rm -rf .venv; elif [ -e .venv ]; then echo ".venv stays: make did not make it"; fi

@@ -58,7 +58,10 @@ def import_(
     format: Annotated[str | None, typer.Option(help="Layout of the file; detected from the content when not given.")] = None,
     config: Annotated[Path | None, typer.Option(help="JSON file with model settings that the checkpoint does not carry.")] = None,
     sha256: Annotated[str | None, typer.Option(help="Refuse a file with another SHA-256; default: the one in CHECKPOINT.sha256.")] = None,
-    base: Annotated[Path | None, typer.Option(help="Encoder directory that CHECKPOINT was fine-tuned from, or is an adapter of.")] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option("--like", "--base", help="Encoder that CHECKPOINT was fine-tuned from, for a bare state dict, or is an adapter of."),
+    ] = None,
 ) -> None:
     """Turn a published or fine-tuned checkpoint into an encoder directory; a head is left out.
 

@@ -86,7 +86,7 @@ def test_options_of_experiments_and_of_recipes(tmp_path):
 
 @pytest.fixture
 def bare_machine(tmp_path):
-    """A folder with nothing but cells, and the environment of a machine that has what envs/tables.yaml names, and no torch."""
+    """A folder with nothing but cells, and the environment of a machine that has what envs/tables.txt names, and no torch."""
     values = yaml.safe_load((ROOT / "tests/experiment.yaml").read_text())
     curve = {"encoder": "hubert_demo", "finetuning": "pr_sentences", "alphas": "0:1:0.5", "tasks": ["pr", "sid"]}
     values["tables"]["demo"]["differences"] = ["pretrained", "stable_ft"]
