@@ -60,7 +60,7 @@ def import_(
     sha256: Annotated[str | None, typer.Option(help="Refuse a file with another SHA-256; default: the one in CHECKPOINT.sha256.")] = None,
     base: Annotated[
         Path | None,
-        typer.Option("--like", "--base", help="Encoder that CHECKPOINT was fine-tuned from, for a bare state dict, or is an adapter of."),
+        typer.Option("--like", "--base", help="What CHECKPOINT was fine-tuned from: settings of a bare state dict, base of an adapter."),
     ] = None,
 ) -> None:
     """Turn a published or fine-tuned checkpoint into an encoder directory; a head is left out.

@@ -1,6 +1,7 @@
 """The wheel, installed: the core in an environment of its own, and the workflow, from folders that are no clone."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 
 from speechft.requirements import EXTRAS
@@ -159,6 +161,14 @@ def test_the_workflow_runs_from_any_folder(unpacked, empty):
     ):
         done = run(sys.executable, "-m", *arguments, cwd=empty / "mine", **environment)
         assert done.returncode == 0, f"{arguments}: {done.stderr}"
+
+
+def test_automation_calls_targets_that_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    for path in (ROOT / ".github").rglob("*.yml"):
+        assert yaml.safe_load(path.read_text())["name"]
+        called = re.findall(r"\bmake (?:[A-Z]+=\S+ )*([a-z-]+)", path.read_text())
+        assert set(called) <= targets, path
 
 
 @pytest.mark.parametrize("versions", RANGES)
