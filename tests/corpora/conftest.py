@@ -31,7 +31,7 @@ class CorpusFolder:
         self.csv.write_bytes(text.encode(encoding))
 
     def corpus(self, header, *rows, seconds=0.2):
-        """A table whose first column names recordings, and a tone for each that is not there."""
+        """Write a table whose first column names recordings, and a tone for each that is not there."""
         for name in (row.split(",")[0] for row in rows):
             if not (self.path / name).exists():
                 self.tone(name, seconds)
