@@ -9,10 +9,9 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 from conftest import ROOT
+from corpora.conftest import CorpusFolder
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -46,8 +45,9 @@ def shown(*arguments):
 
 
 TRAINED = ("enc", "man")
+COUNTS = {"train": 12, "dev": 4, "test": 4}
 DECISIONS = {
-    "prepare": Decision(FOLDER, ("--csv", "corpus/c.csv"), ()),
+    "prepare": Decision(FOLDER, ("--csv", "corpus/corpus.csv"), ()),
     "unite": Decision(FOLDER, ("man",), ("man",)),
     "import": Decision(FOLDER, ("enc",), ("enc",)),
     "fbank": Decision(FOLDER),
@@ -85,17 +85,6 @@ def done(*arguments):
     assert result.exit_code == 0, (arguments, result.output, result.exception)
 
 
-def write_corpus(folder):
-    folder.mkdir()
-    rows = ["path,text,speaker,label,split"]
-    for split, count in (("train", 12), ("dev", 4), ("test", 4)):
-        for number in range(count):
-            frequency = (200, 1200)[number % 2]
-            soundfile.write(folder / f"{split}{number}.wav", 0.3 * np.sin(2 * np.pi * frequency * np.arange(8000) / 16000), 16000)
-            rows.append(f"{split}{number}.wav,ab,s{number % 2},{('low', 'high')[number % 2]},{split}")
-    (folder / "c.csv").write_text("\n".join(rows) + "\n")
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """A folder with an input of every kind."""
@@ -103,8 +92,12 @@ def world(tmp_path_factory):
     before = Path.cwd()
     os.chdir(folder)
     try:
-        write_corpus(folder / "corpus")
-        done("prepare", "--csv", "corpus/c.csv", "--out", "man")
+        corpus = CorpusFolder(folder / "corpus")
+        tones = [(f"{split}{number}.wav", split, number % 2) for split, count in COUNTS.items() for number in range(count)]
+        for name, _, kind in tones:
+            corpus.tone(name, 0.5, frequency=(200, 1200)[kind])
+        corpus.csv.write_text("".join(["path,text,speaker,label,split\n", *(f"{n},ab,s{k},{'lh'[k]},{s}\n" for n, s, k in tones)]))
+        done("prepare", "--csv", "corpus/corpus.csv", "--out", "man")
         for seed, name in enumerate(("enc", "enc2")):
             random_encoder("hubert", name, seed=seed, encoder_layers=1)
         write_json(
@@ -193,16 +186,20 @@ def test_its_own_output_is_replaced(here, tmp_path, verb):
 
 
 @pytest.mark.parametrize("verb", WRITING)
-def test_something_else_is_not(here, tmp_path, verb):
-    out = tmp_path / "out"
-    for path in written(verb, out):
-        if WRITING[verb].output == FOLDER:
-            path.mkdir()
-            (path / "thesis.txt").write_text("years")
-        else:
-            path.parent.mkdir(exist_ok=True)
-            path.write_text("years")
+def test_something_else_and_links_are_not(here, tmp_path, verb):
+    out, linked = tmp_path / "out", tmp_path / "linked"
+    (other,), (link,) = written(verb, out), written(verb, linked)
+    if WRITING[verb].output == FOLDER:
+        other.mkdir()
+        other /= "thesis.txt"
+    other.parent.mkdir(exist_ok=True)
+    other.write_text("years")
     assert "not replaced" in refuses(verb, out, tmp_path, here)
+    link.parent.mkdir(exist_ok=True)
+    for target in (tmp_path, tmp_path / "nowhere"):
+        link.symlink_to(target)
+        assert "is a link" in refuses(verb, linked, tmp_path, here)
+        link.unlink()
 
 
 @pytest.mark.parametrize("verb", [verb for verb, decision in WRITING.items() if decision.inputs])
@@ -218,17 +215,6 @@ def test_inputs_are_not(here, tmp_path, verb):
             path.parent.mkdir(exist_ok=True)
             path.hardlink_to(given)
             assert "is the input" in refuses(verb, tmp_path / "out", here, tmp_path)
-
-
-@pytest.mark.parametrize("verb", WRITING)
-def test_links_are_not(here, tmp_path, verb):
-    (tmp_path / "elsewhere").mkdir()
-    for target in ("elsewhere", "nowhere"):
-        out = tmp_path / f"to_{target}"
-        (path,) = written(verb, out)
-        path.parent.mkdir(exist_ok=True)
-        path.symlink_to(tmp_path / target)
-        assert "is a link" in refuses(verb, out, tmp_path, here)
 
 
 @pytest.mark.parametrize("verb", [verb for verb, decision in WRITING.items() if decision.output != SET])
@@ -252,24 +238,21 @@ def test_a_file_that_was_added_is_kept(here, tmp_path, verb):
 
 
 def test_what_another_command_made_is_not_replaced_but_what_is_left_of_it(here, tmp_path):
-    done("store", "enc", "--out", tmp_path / "out")
-    assert "was made by `speechft store`" in refuses("merge", tmp_path / "out", tmp_path)
-    (tmp_path / "out/model.safetensors").unlink()
-    assert run("merge", tmp_path / "out").exit_code == 0
-
-
-def test_what_snakemake_leaves_of_a_folder_is_replaced(here, tmp_path):
-    done("merge", *WRITING["merge"].arguments, "--out", tmp_path / "merge")
-    for name in ("model.safetensors", "config.json", "provenance.json"):
-        (tmp_path / "merge" / name).unlink()
-    assert run("merge", tmp_path / "merge").exit_code == 0
+    out = tmp_path / "out"
+    done("store", "enc", "--out", out)
+    assert "was made by `speechft store`" in refuses("merge", out, tmp_path)
+    (out / "model.safetensors").unlink()
+    assert run("merge", out).exit_code == 0
+    for name in ("model.safetensors", "config.json", "provenance.json"):  # as Snakemake does before it makes them again
+        (out / name).unlink()
+    assert run("merge", out).exit_code == 0
     (tmp_path / "repository").mkdir()
     (tmp_path / "repository/README.md").write_text("# My models\n")
     refuses("merge", tmp_path / "repository", tmp_path)
 
 
 def test_recordings_of_an_older_output_are_inputs(here, tmp_path):
-    done("prepare", "--csv", "corpus/c.csv", "--out", tmp_path / "out")
+    done("prepare", "--csv", "corpus/corpus.csv", "--out", tmp_path / "out")
     marker = json.loads((tmp_path / "out" / MARKER).read_text())
     recording = tmp_path / "out/a.wav"
     recording.write_bytes((here / "corpus/train0.wav").read_bytes())
