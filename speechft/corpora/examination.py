@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from speechft.conventions import SPLITS
-from speechft.corpora.annotations import checked_trials, relevance_problems, turn_problems
+from speechft.corpora.annotations import checked_trials, late_problems, relevance_problems
 from speechft.corpora.inspection import NO_SUCH_FILE, RecordingFacts, inspect_all
-from speechft.corpora.phones import TOLERANCE_SECONDS
 from speechft.corpora.published import counted, differences
 from speechft.corpora.splits import final_splits
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
@@ -62,7 +61,7 @@ def examine(recipe: Recipe, listing: Listing, *, decode: bool) -> Examination:
             problems.append(Problem(utterance.row, result))
             seconds.append(0.0)
         else:
-            problems += [*_phone_problems(utterance, result), *turn_problems(utterance, result)]
+            problems += late_problems(utterance, result)
             checked.append((utterance, result))
             seconds.append(result.num_samples / result.sampling_rate)
     sizes = [(count, counted(count, listing.utterances, listing.trials, seconds)) for count in listing.expected]
@@ -102,13 +101,6 @@ def _part(utterance: Utterance, facts: RecordingFacts) -> RecordingFacts | str:
         return f"{facts.path}: {utterance.id} is from {utterance.start:g} s to {utterance.end:g} s, the recording lasts {seconds:g} s"
     end = min(end, facts.num_samples)
     return dataclasses.replace(facts, num_samples=end - first, first_sample=first, of_samples=facts.num_samples)
-
-
-def _phone_problems(utterance: Utterance, facts: RecordingFacts) -> list[Problem]:
-    seconds = facts.num_samples / facts.sampling_rate
-    if not utterance.phones or utterance.phones[-1][2] <= seconds + TOLERANCE_SECONDS:
-        return []
-    return [Problem(utterance.row, f"{facts.path}: its last phone ends at {utterance.phones[-1][2]:g} s, the recording at {seconds:g} s")]
 
 
 def _split_problems(recipe: Recipe, listing: Listing) -> list[Problem]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +70,10 @@ class Reading:
         return Listing(self.utterances, self.problems, expected=tuple(expected), **facts)
 
 
-def published(look_at: str, whats: Sequence[str], **numbers: Sequence[float]) -> tuple[Count, ...]:
-    """Certain counts `whats` of each split in `numbers`; `look_at` may hold `{split}`."""
+def published(look_at: str | Mapping[str, str], whats: Sequence[str], **numbers: Sequence[float]) -> tuple[Count, ...]:
+    """Certain counts `whats` of each split in `numbers`; `look_at` may hold `{split}`, or is one for each split."""
     return tuple(
-        Count(split, what, number, look_at.format(split=split))
+        Count(split, what, number, look_at.format(split=split) if isinstance(look_at, str) else look_at[split])
         for split, of_split in numbers.items()
         for what, number in zip(whats, of_split, strict=True)
     )

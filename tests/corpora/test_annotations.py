@@ -4,7 +4,7 @@ import pytest
 
 from speechft.corpora import prepare_corpus, unite_corpora
 from speechft.corpora.phones import parse_phones
-from speechft.corpora.rttm import Turn, parse_rttm, read_rttm, rttm_line
+from speechft.corpora.rttm import Turn, read_rttm, rttm_line
 from speechft.corpora.trials import Trial, read_trials, trials_by_split, trials_path, write_trials
 from speechft.errors import CorpusError
 from speechft.tasks import get_task
@@ -68,12 +68,15 @@ def test_problems_of_phones_name_their_rows(folder):
     ]
 
 
-def test_turns_are_read_and_written():
-    turns = parse_rttm(RTTM.splitlines(), "x.rttm")
+def test_turns_are_read_and_written(tmp_path):
+    path = tmp_path / "x.rttm"
+    path.write_text(RTTM)
+    turns = read_rttm(path)
     assert turns[0] == Turn("mix1", 0.5, 0.25, "bob")
     assert [turn.recording for turn in turns] == ["mix1", "mix1", "mix2", "other"]
     assert turns[0].end == 0.75
-    assert parse_rttm([rttm_line(turn) for turn in turns], "again") == turns
+    path.write_text("\n".join(map(rttm_line, turns)))
+    assert read_rttm(path) == turns
 
 
 def test_lines_that_are_not_rttm_are_all_named(tmp_path):
