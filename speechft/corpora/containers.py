@@ -17,8 +17,7 @@ _OGG_HEADER = 27
 
 def container_damage(path: Path) -> str | None:
     """Say what is wrong with the container of `path`; None for an intact one and for kinds that carry nothing to check."""
-    damage = header_damage(path)
-    if damage is not None:
+    if (damage := header_damage(path)) is not None:
         return damage
     with path.open("rb") as file:
         is_ogg = file.read(4) == b"OggS"
