@@ -7,6 +7,7 @@ link. docs/outputs.md has the rule as a table, a row a verb. No torch here.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
@@ -23,6 +24,8 @@ Inputs = Iterable[str | Path | None]
 """Files and folders that a command reads; None is left out."""
 _ANOTHER = "Name another output"
 _SHOWN = 3
+_MAIN = ("model.safetensors", "corpus.json")
+"""Files without which a folder is but what is left of one."""
 
 
 def check_folder(out: str | Path, made_by: str, inputs: Inputs = ()) -> None:
@@ -56,19 +59,11 @@ def check_contents(folder: Path, made_by: str) -> None:
     foreign = sorted(found if record is None else {entry for entry in found if not record.covers(entry)})
     if foreign:
         more = f" and {len(foreign) - _SHOWN} more" if len(foreign) > _SHOWN else ""
-        listed = ", ".join(foreign[:_SHOWN])
-        raise OutputError(
-            f"{folder}: holds {listed}{more}, which `speechft {made_by}` did not make, so the folder is not replaced. "
-            f"{_ANOTHER}, or move them away."
-        )
+        what = f"{', '.join(foreign[:_SHOWN])}{more}, which `speechft {made_by}` did not make"
+        raise OutputError(f"{folder}: holds {what}, so the folder is not replaced. {_ANOTHER}, or move them away.")
     if record is not None and record.made_by != made_by and any(Path(entry).name in _MAIN for entry in found):
-        raise OutputError(
-            f"{folder}: was made by `speechft {record.made_by}`, so `speechft {made_by}` does not replace it. {_ANOTHER}, or remove it."
-        )
-
-
-_MAIN = ("model.safetensors", "corpus.json")
-"""Files without which a folder is but what is left of one."""
+        refusal = f"was made by `speechft {record.made_by}`, so `speechft {made_by}` does not replace it"
+        raise OutputError(f"{folder}: {refusal}. {_ANOTHER}, or remove it.")
 
 
 def entries(folder: Path) -> set[str]:
@@ -194,18 +189,10 @@ def _check_place(path: Path, inputs: Inputs, *, folder: bool, remedy: str = _ANO
 
 def _is_everyones(real: Path) -> bool:
     """Whether a folder is the working folder or above it, a mount point or the user's home."""
-    homes = {Path.home().resolve(), Path(pwd.getpwuid(os.getuid()).pw_dir).resolve()} if _has_home() else set()
+    homes: set[Path] = set()
+    with contextlib.suppress(KeyError, RuntimeError):  # in a container there may be no entry for the user's number
+        homes = {Path(pwd.getpwuid(os.getuid()).pw_dir).resolve(), Path.home().resolve()}
     return Path.cwd().is_relative_to(real) or real in homes or real.is_mount()
-
-
-def _has_home() -> bool:
-    """Whether this user has a home: in a container there may be no entry for the user's number."""
-    try:
-        pwd.getpwuid(os.getuid())
-        Path.home()
-    except (KeyError, RuntimeError):
-        return False
-    return True
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
