@@ -59,12 +59,19 @@ def test_phones_of_a_table_become_the_alignment(folder):
     assert folder.prepare(**options)[0]["content_sha256"] != summary["content_sha256"]
 
 
-def test_problems_of_phones_name_their_rows(folder):
+def test_missing_and_late_phones_and_turns_are_named(folder):
     # Recordings have 0.2 s; ends may be late by the rounding of an aligner.
-    folder.corpus("path,split,phones", "x.wav,train,a:0-0.1 b", "y.wav,train,a:0-0.25", "z.wav,train,a:0-0.209")
+    folder.corpus("path,split,phones", "mix1.wav,train,a:0-0.1 b", "mix2.wav,train,a:0-0.25", "mix3.wav,train,a:0-0.209")
     assert folder.problems() == [
         "row 2: phones: 'b' is not label:start-end in seconds, e.g. AH0:0.00-0.08",
-        "row 3: y.wav: its last phone ends at 0.25 s, the recording at 0.2 s",
+        "row 3: mix2.wav: its last phone ends at 0.25 s, the recording at 0.2 s",
+    ]
+    folder.corpus("path,split", "mix1.wav,train", "mix3.wav,train")
+    (folder.path / "turns.rttm").write_text(RTTM)
+    assert folder.problems(rttm=folder.path / "turns.rttm") == [
+        "row 2: mix1.wav: a turn ends at 0.75 s, the recording at 0.2 s",
+        "row 2: mix1.wav: a turn ends at 1 s, the recording at 0.2 s",
+        "row 3: mix3: has no turn in turns.rttm",
     ]
 
 
@@ -79,18 +86,22 @@ def test_turns_are_read_and_written(tmp_path):
     assert read_rttm(path) == turns
 
 
-def test_lines_that_are_not_rttm_are_all_named(tmp_path):
-    path = tmp_path / "bad.rttm"
-    turn = "SPEAKER a 1 {} <NA> <NA> x".format
-    path.write_text("\n".join([turn("0 1"), turn("zero 1"), "SPEAKER a", turn("0 0"), turn("nan 1")]))
-    with pytest.raises(CorpusError) as error:
-        read_rttm(path)
-    assert [problem.split(":")[0] for problem in error.value.problems] == ["line 2", "line 3", "line 4", "line 5"]
-    with pytest.raises(CorpusError, match="no such file"):
-        read_rttm(tmp_path / "none.rttm")
-    path.write_text(";; nothing\n")
-    with pytest.raises(CorpusError, match="holds no SPEAKER line"):
-        read_rttm(path)
+TURN = "SPEAKER a 1 {} <NA> <NA> x\n".format
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"{TURN('0 1')}{TURN('zero 1')}SPEAKER a\n{TURN('0 0')}{TURN('nan 1')}", r"(?s)4 line\(s\).*line 2:.*line 3:.*line 4:.*line 5:"),
+        (";; nothing\n", "holds no SPEAKER line"),
+        (None, "no such file"),
+    ],
+)
+def test_files_that_are_not_rttm(tmp_path, text, message):
+    if text is not None:
+        (tmp_path / "x.rttm").write_text(text)
+    with pytest.raises(CorpusError, match=message):
+        read_rttm(tmp_path / "x.rttm")
 
 
 def test_recordings_get_one_supervision_a_turn(folder):
@@ -103,15 +114,6 @@ def test_recordings_get_one_supervision_a_turn(folder):
     assert (summary["splits"]["train"]["speakers"], summary["splits"]["train"]["without_speaker"]) == (2, 0)
     rttm.write_text(RTTM.replace("0.500 0.250", "0.400 0.250"))
     assert folder.prepare(rttm=rttm)[0]["content_sha256"] != summary["content_sha256"]
-
-
-def test_missing_and_late_turns_are_named(folder):
-    folder.corpus("path,split", "mix1.wav,train", "mix3.wav,train", seconds=0.5)
-    (folder.path / "turns.rttm").write_text(RTTM)
-    late, later, missing = folder.problems(rttm=folder.path / "turns.rttm")
-    assert "a turn ends at 1 s, the recording at 0.5 s" in late + later
-    assert "a turn ends at 0.75 s" in late + later
-    assert missing.startswith("row 3: mix3: has no turn in")
 
 
 def test_trials_are_read_and_written(tmp_path):

@@ -4,7 +4,7 @@ import shutil
 import pytest
 from corpora.conftest import matches
 
-from speechft.corpora import load_split, prepare_corpus, split_names
+from speechft.corpora import prepare_corpus, split_names
 from speechft.errors import CorpusError
 
 
@@ -135,10 +135,6 @@ def test_ids_stay_unique_when_paths_differ_by_slash_or_suffix(folder):
     assert ids[3] == "c"
 
 
-def test_default_split(folder):
-    assert list(folder.corpus("path", "a.wav").prepare(default_split="test")[1]) == ["test"]
-
-
 def test_same_corpus_gives_the_same_bytes_and_content_hash_ignores_the_place(folder, tmp_path):
     folder.tone("b.wav", rate=8000)
     folder.corpus("path,text,split", "a.wav,HI,train", "b.wav,YOU,train")
@@ -155,22 +151,19 @@ def test_same_corpus_gives_the_same_bytes_and_content_hash_ignores_the_place(fol
     assert moved["splits"]["train"]["sha256"] != first["splits"]["train"]["sha256"]
 
     folder.tone("a.wav", frequency=441.0)
-    assert folder.prepare()[0]["content_sha256"] != first["content_sha256"]
-
-
-def test_older_manifests_are_replaced_only_by_complete_ones(folder, tmp_path):
-    folder.corpus("path,split", "a.wav,train").prepare()
-    before = (tmp_path / "out/train.jsonl.gz").read_bytes()
+    assert folder.prepare("one")[0]["content_sha256"] != first["content_sha256"]
+    # Older manifests are replaced only by complete ones.
+    before = (tmp_path / "one/train.jsonl.gz").read_bytes()
     folder.table("path,split\na.wav,train\nmissing.wav,train\n")
     with pytest.raises(CorpusError):
-        folder.prepare()
-    assert (tmp_path / "out/train.jsonl.gz").read_bytes() == before
+        folder.prepare("one")
+    assert (tmp_path / "one/train.jsonl.gz").read_bytes() == before
 
 
-def test_recorded_digits(tmp_path, folder, recordings):
+def test_recorded_digits(folder, recordings):
     folder.table((recordings / "digits.csv").read_text())
     summary, splits = folder.prepare(audio_root=recordings, columns={"label": "digit"}, dev_fraction=0.1)
     assert sum(map(len, splits.values())) == 120
     assert summary["sampling_rates"] == {"8000": 120}
     assert summary["splits"]["train"]["speakers"] == 6
-    assert {cut.supervisions[0].custom["label"] for cut in load_split(tmp_path / "out", "train")} == set("0123456789")
+    assert {cut.supervisions[0].custom["label"] for cut in splits["train"]} == set("0123456789")

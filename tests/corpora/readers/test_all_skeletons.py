@@ -33,16 +33,3 @@ def test_one_table_of_all_corpora(tmp_path, monkeypatch):
     # Above the table there is an empty line.
     printed = "\n".join(line.rstrip() for line in done.output.splitlines()).strip("\n") + "\n"
     assert printed == EVIDENCE.read_text(encoding="utf-8")
-    table, _, problems = printed.partition("\n\n")
-    counts = {line.split()[0]: int(line.split()[-1]) for line in table.splitlines()[2:] if line[2] != " "}
-    # Every skeleton is too small, and is said to be: a problem where the number is certain, else a remark.
-    for name in CORPORA:
-        said = [line for line in problems.splitlines() if line.startswith(f"{name}: ")]
-        assert bool(counts[name]) == any("remark: " not in line for line in said), name
-        assert name == "absent" or any("published are" in line for line in said), name
-    for problem in (
-        "damaged: corpora/damaged/dev-clean/84/121123/84-121123-0001.flac: no such file",
-        "damaged: corpora/damaged/train-clean-100/103/1240/103-1240-0000.flac: damaged or not audio",
-        "absent: corpora/absent/train-clean-100: no such folder, needed for LibriSpeech",
-    ):
-        assert problem in problems
