@@ -41,7 +41,15 @@ def examine(recipe: Recipe, listing: Listing, *, decode: bool) -> Examination:
     those are reported at once. Problems of single rows of a user's own table do not count: its report covers every row anyway.
     """
     complete = isinstance(recipe, PublishedCorpus) and recipe.complete
-    problems = [*list_problems(recipe, listing), *_missing_recordings(recipe, listing.utterances)]
+    problems = [*listing.problems, *_split_problems(recipe, listing), *relevance_problems(listing.utterances)]
+    try:
+        splits = final_splits(recipe, listing.utterances, None)
+        checked_trials(
+            recipe, listing.trials, [dataclasses.replace(listing.utterances[place], split=split) for place, split in splits.items()]
+        )
+    except CorpusError as error:
+        problems += [Problem(0, line) for line in (str(error).splitlines()[0], *error.problems)]
+    problems += _missing_recordings(recipe, listing.utterances)
     if decode:
         problems += [Problem(0, sentence) for sentence in listing.to_fetch]
     listed = [(count, counted(count, listing.utterances, listing.trials, ())) for count in listing.expected if count.what != "hours"]
@@ -69,18 +77,6 @@ def examine(recipe: Recipe, listing: Listing, *, decode: bool) -> Examination:
         different, remarks = differences(sizes, complete)
     problems += [Problem(0, sentence) for sentence in different]
     return Examination(checked, seconds, sizes, list(dict.fromkeys(problems)), remarks)
-
-
-def list_problems(recipe: Recipe, listing: Listing) -> list[Problem]:
-    """Problems in the lists of a corpus: rows, splits, relevant documents, trials."""
-    problems = [*listing.problems, *_split_problems(recipe, listing), *relevance_problems(listing.utterances)]
-    splits = final_splits(recipe, listing.utterances, None)
-    utterances = [dataclasses.replace(listing.utterances[place], split=split) for place, split in splits.items()]
-    try:
-        checked_trials(recipe, listing.trials, utterances)
-    except CorpusError as error:
-        problems += [Problem(0, line) for line in (str(error).splitlines()[0], *error.problems)]
-    return problems
 
 
 def _missing_recordings(recipe: Recipe, utterances: Sequence[Utterance]) -> list[Problem]:

@@ -23,10 +23,7 @@ def first_utterances(listing: Listing, count: int, source: str) -> Listing:
     Kinds are classes (for slots: each type), folds with their classes, phones, speakers, and trials of both answers. Queries stay with a
     document that holds them. Order and problems of the listing stay.
 
-    Args:
-        listing: all that a reader found.
-        count: utterances a split, and trials of each answer.
-        source: the corpus, for errors.
+    `count` also limits trials of each answer; `source` names the corpus in errors.
 
     Raises:
         CorpusError: the corpus has fewer than 4 training utterances, where it has any.

@@ -37,15 +37,15 @@ MADE_BY = "prepare"
 def prepare_corpus(recipe: Recipe, out_dir: Path) -> dict[str, Any]:
     """Check a corpus completely and write its manifests.
 
-    `out_dir` receives `{train,dev,test}.jsonl.gz` for the splits that exist, and `corpus.json`, which is also returned:
-    `splits` (each: utterances, hours, speakers, rows without text / speaker / label, sha256 of the manifest), `sampling_rates`
-    (Hz -> recordings), `recipe` and `content_sha256`. The last one covers ids, splits, text, speakers, labels, folds, phones, turns,
-    relevant documents, channels and the bytes of every recording, but not where the corpus lies; manifests hold absolute paths, so their
-    hashes do change with it. A split whose recordings name folds has `folds` too: fold -> recordings. With `trials` of the recipe there
-    is a copy of the list, `trials.csv`, and `trials` in the summary: number for each split, sha256. With `kind: mixtures` there are the
-    mixtures too, `audio/*.flac`, and their turns, `turns.rttm`. A published corpus has `published`: its sizes as they were published and
-    as they are; `order`, where it can be read in several orders; and `notes`, where what was read is not what SUPERB reads. `unknown` is
-    what becomes `<unk>` of transcripts, for the tasks for which anything does (`speechft.tasks.unknown`).
+    `out_dir` receives `{train,dev,test}.jsonl.gz` for the splits that exist, `trials.csv` if the corpus has trials, of `kind: mixtures`
+    also `audio/*.flac` and `turns.rttm`, and `corpus.json`, which is also returned:
+
+    - `splits`: for each, utterances, hours, speakers, rows without text / speaker / label, recordings in each fold, sha256 of the manifest;
+    - `sampling_rates` (Hz -> recordings), `recipe`, `trials` (number for each split, sha256);
+    - `content_sha256` of ids, splits, text, speakers, labels, folds, phones, turns, relevant documents, channels and the bytes of every
+      recording, wherever the corpus lies; manifests hold absolute paths, so their hashes do change with it;
+    - `published`: the sizes of a published corpus, as published and as found; `order`, where it can be read in several orders; `notes`,
+      where what was read is not what SUPERB reads; `unknown`: what becomes `<unk>` of transcripts (`speechft.tasks.unknown`).
 
     Raises:
         CorpusError: anything is wrong; every problem of every row is in `problems`. Nothing is written then.

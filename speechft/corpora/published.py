@@ -107,11 +107,10 @@ def differences(sizes: Iterable[tuple[Count, float]], complete: bool) -> tuple[l
 
     A number that is not certain makes a remark; so does every number of a corpus that is not `complete`.
     """
-    different = [(count.certain and complete, difference(count, found)) for count, found in sizes if not agrees(count, found)]
-    return [sentence for must, sentence in different if must], [sentence for must, sentence in different if not must]
-
-
-def difference(count: Count, found: float) -> str:
-    """The sentence about a number that is not the published one."""
-    where = count.split or "all splits"
-    return f"{where}: {found:g} {count.what}, published are {count.number:g}; look at {count.look_at}"
+    problems: list[str] = []
+    remarks: list[str] = []
+    for count, found in sizes:
+        if not agrees(count, found):
+            numbers = f"{count.split or 'all splits'}: {found:g} {count.what}, published are {count.number:g}"
+            (problems if count.certain and complete else remarks).append(f"{numbers}; look at {count.look_at}")
+    return problems, remarks

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from speechft.errors import OutputError
-from speechft.files.markers import MARKER, SNAKEMAKE_STAMP, Record, read_record
+from speechft.files.markers import MARKER, SNAKEMAKE_STAMP, read_record
 from speechft.files.output_kinds import FIGURE, FIGURE_SVG, Kind
 from speechft.files.temporaries import remove_leftovers
 
@@ -206,8 +206,8 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def write_marker(folder: Path, made_by: str) -> None:
     """Let a complete folder say which command made it and which files it made."""
-    record = Record(made_by, frozenset(entries(folder)))
-    (folder / MARKER).write_text(json.dumps(record.to_json(), indent=1) + "\n", encoding="utf-8")
+    record = {"schema": 1, "made_by": made_by, "files": sorted(entries(folder))}
+    (folder / MARKER).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def remove_made(folder: Path, made: Iterable[str]) -> list[str]:
