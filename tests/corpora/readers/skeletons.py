@@ -1,32 +1,27 @@
 """Skeletons of published corpora: their folders, lists and names, with a little noise as speech."""
 
 import shutil
-from pathlib import Path
 
 import numpy as np
-import soundfile
+from corpora.conftest import CorpusFolder
 
-from speechft.corpora import load_split, prepare_corpus
 from speechft.recipes.corpora import corpus_recipe
 from speechft.tasks import get_task
 from speechft.tasks.ks import SUPERB_CLASSES, speech_commands_split
 
 
-class Skeleton:
-    """A folder of a corpus, made a file at a time."""
+class Skeleton(CorpusFolder):
+    """The folder of a published corpus, made a file at a time."""
 
-    def __init__(self, path: Path, kind: str) -> None:
-        self.path = path
+    def __init__(self, path, kind):
+        super().__init__(path)
         self.kind = kind
         self._seed = 0
 
     def audio(self, name, seconds=0.3, rate=16_000, **options):
-        path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._seed += 1
-        samples = 0.1 * np.random.default_rng(self._seed).standard_normal(round(seconds * rate))
-        soundfile.write(path, samples, rate, **options)
-        return path
+        noise = 0.1 * np.random.default_rng(self._seed).standard_normal(round(seconds * rate))
+        return self.samples(name, noise, rate, **options)
 
     def text(self, name, *lines):
         path = self.path / name
@@ -40,12 +35,6 @@ class Skeleton:
 
     def recipe(self, **options):
         return corpus_recipe({"kind": self.kind, "path": self.path, "complete": False, **options}, "recipe")
-
-    def prepare(self, **options):
-        """The summary, and the cuts of each split."""
-        out = self.path.parent / "manifests"
-        summary = prepare_corpus(self.recipe(**options), out)
-        return summary, {split: list(load_split(out, split)) for split in summary["splits"]}
 
     @staticmethod
     def targets(task, splits, **options):

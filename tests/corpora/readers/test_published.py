@@ -192,7 +192,7 @@ def test_verification_by_voxceleb1_has_the_trials_as_test(corpus):
     summary, splits = voxceleb.prepare(use="asv", trials=trials)
     assert {split: len(cuts) for split, cuts in splits.items()} == {"train": 3, "test": 3}
     assert summary["trials"]["test"] == 2
-    written = read_trials(voxceleb.path.parent / "manifests/trials.csv")
+    written = read_trials(voxceleb.path.parent / "out/trials.csv")
     assert [(trial.same, trial.enrolment, trial.test) for trial in written] == [
         (True, "id10270-5r0dWxy17C8-00001", "id10270-5r0dWxy17C8-00002"),
         (False, "id10270-5r0dWxy17C8-00001", "id10271-1gtz-CUIygI-00001"),
