@@ -26,22 +26,6 @@ def test_phones_of_a_cell():
     assert parse_phones("") == ()
 
 
-@pytest.mark.parametrize(
-    ("cell", "message"),
-    [
-        ("AH0", "'AH0' is not label:start-end"),
-        ("AH0:0.1", "not label:start-end"),
-        ("AH0:0.1-x", "not label:start-end"),
-        (":0.1-0.2", "not label:start-end"),
-        ("a:0.2-0.2", "does not end after it starts"),
-        ("a:0.0-0.2 b:0.1-0.3", "'b:0.1-0.3' begins before the phone before it ends .0.2 s."),
-    ],
-)
-def test_damaged_phones(cell, message):
-    with pytest.raises(ValueError, match=message):
-        parse_phones(cell)
-
-
 def test_phones_of_a_table_become_the_alignment(folder):
     folder.corpus("path,split,mfa", "x.wav,train,h#:0-0.07 iy:0.07-0.2", "y.wav,train,")
     options = {"columns": {"phones": "mfa"}}
@@ -86,24 +70,6 @@ def test_turns_are_read_and_written(tmp_path):
     assert read_rttm(path) == turns
 
 
-TURN = "SPEAKER a 1 {} <NA> <NA> x\n".format
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (f"{TURN('0 1')}{TURN('zero 1')}SPEAKER a\n{TURN('0 0')}{TURN('nan 1')}", r"(?s)4 line\(s\).*line 2:.*line 3:.*line 4:.*line 5:"),
-        (";; nothing\n", "holds no SPEAKER line"),
-        (None, "no such file"),
-    ],
-)
-def test_files_that_are_not_rttm(tmp_path, text, message):
-    if text is not None:
-        (tmp_path / "x.rttm").write_text(text)
-    with pytest.raises(CorpusError, match=message):
-        read_rttm(tmp_path / "x.rttm")
-
-
 def test_recordings_get_one_supervision_a_turn(folder):
     folder.corpus("path,split", "mix1.wav,train", "mix2.wav,test", seconds=1.0)
     rttm = folder.path / "turns.rttm"
@@ -126,22 +92,34 @@ def test_trials_are_read_and_written(tmp_path):
     assert (tmp_path / "copy.csv").read_text() == "label,enrolment,test\n1,a,b\n0,c,d\n"
 
 
+TURN = "SPEAKER a 1 {} <NA> <NA> x\n".format
+
+
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("read", "text", "message"),
     [
-        ("", r"must name the columns label, enrolment, test; found nothing"),
-        ("1,a,b\n", r"found 1, a, b"),
-        ("label,enrolment,test\n", r"no trials"),
-        ("label,enrolment,test\n1,a,b\n2,a,b\n1,,b\n1,a\n", r"(?s)3 row\(s\).*row 3: label '2'.*row 4: .*row 5"),
-        (None, "no such file"),
+        (parse_phones, "AH0", "'AH0' is not label:start-end"),
+        (parse_phones, "AH0:0.1", "not label:start-end"),
+        (parse_phones, "AH0:0.1-x", "not label:start-end"),
+        (parse_phones, ":0.1-0.2", "not label:start-end"),
+        (parse_phones, "a:0.2-0.2", "does not end after it starts"),
+        (parse_phones, "a:0.0-0.2 b:0.1-0.3", "'b:0.1-0.3' begins before the phone before it ends .0.2 s."),
+        (read_rttm, f"{TURN('0 1')}{TURN('x 1')}SPEAKER a\n{TURN('0 0')}{TURN('nan 1')}", "(?s)4 line.*line 2:.*line 3:.*line 4:.*line 5:"),
+        (read_rttm, ";; nothing\n", "holds no SPEAKER line"),
+        (read_rttm, None, "no such file"),
+        (read_trials, "", "must name the columns label, enrolment, test; found nothing"),
+        (read_trials, "1,a,b\n", "found 1, a, b"),
+        (read_trials, "label,enrolment,test\n", "no trials"),
+        (read_trials, "label,enrolment,test\n1,a,b\n2,a,b\n1,,b\n1,a\n", "(?s)3 row.*row 3: label '2'.*row 4: .*row 5"),
+        (read_trials, None, "no such file"),
     ],
 )
-def test_lists_that_are_no_trials(tmp_path, text, message):
-    path = tmp_path / "list.csv"
+def test_damaged_annotations(tmp_path, read, text, message):
+    path = tmp_path / "file"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(CorpusError, match=message):
-        read_trials(path)
+    with pytest.raises((ValueError, CorpusError), match=message):
+        read(text if read is parse_phones else path)
 
 
 def test_trials_go_to_the_split_of_their_recordings():

@@ -5,6 +5,7 @@ import pytest
 from corpora.conftest import matches
 
 from speechft.corpora import prepare_corpus, split_names
+from speechft.corpora.trials import read_trials
 from speechft.errors import CorpusError
 
 
@@ -99,12 +100,18 @@ def test_channel_is_chosen_and_checked(folder):
     folder.prepare(channel=0)
 
 
+TWO = "path,split\na.wav,train\nb.wav,{}\n".format
+MIXED, OF_MIXTURES = {"kind": "mixtures"}, "mixture,path,speaker,split,offset\n"
+NFC, NFD = "\u00e9", "e\u0301"
+SEMICOLONS, TABS = (f"its cells are separated by {name}" for name in ("semicolons (';')", "tabs"))
+
+
 @pytest.mark.parametrize(
     ("table", "options", "message"),
     [
+        (None, {}, "no such file"),
         ("", {}, "is empty"),
         ("file,split\na.wav,train\n", {}, "there is no column 'path'"),
-        ("path;split\na.wav;train\n", {}, "separated by semicolons (';')"),
         ("path,path\na.wav,b.wav\n", {}, "comes 2 times"),
         ("path,split\n", {}, "no rows"),
         ("path,split\na.wav,train\n", {"columns": {"labl": "split"}}, "'labl', which is not one of ours"),
@@ -112,19 +119,36 @@ def test_channel_is_chosen_and_checked(folder):
         ("path\na.wav\n", {}, "set `default_split`"),
         ("path,split\na.wav,\n", {}, "its split is empty"),
         ("path,split\na.wav,test\n", {}, "split 'train' is empty"),
-        ("path,split\na.wav,train\nb.wav,dev\n", {"dev_fraction": 0.1}, "already; remove one of the two"),
-        ("path,split\na.wav,train\nb.wav,test\n", {"dev_fraction": 0.1}, "it takes 2"),
-        ('path,split\n"a.wav,train\n', {}, "is not a CSV file"),
+        (TWO("dev"), {"dev_fraction": 0.1}, "already; remove one of the two"),
+        (TWO("test"), {"dev_fraction": 0.1}, "it takes 2"),
         ("path,split\nx.wav,train\ny.wav,train\n", {}, "`audio_root`"),
-        (None, {}, "no such file"),
+        ('path,split\n"a.wav,train\n', {}, "is not a CSV file"),
+        ("path,split,text,,\na.wav,train,hello, world,\n", {}, "row 2: has 5 cells, the header has 3; quote cells that hold commas"),
+        ('path;text;split\na.wav;"Hello; you";train\n', {}, SEMICOLONS),
+        ('path\ttext\tsplit\na.wav\t"Hello; you"\ttrain\n', {}, TABS),
+        ("sep=;\npath;split\n", {}, SEMICOLONS),
+        ("sep=\t\npath\tsplit\n", {}, TABS),
+        (TWO("train").encode("utf-16"), {}, "UTF-16; save it as UTF-8"),
+        (TWO("train").encode("utf-16-le"), {}, "save it as UTF-8"),
+        ("path,text,split\na.wav,café,train\n".encode("latin-1"), {}, r"row 2: column 2 is not UTF-8 (caf\xe9)"),
+        (f"path,id,split\na.wav,{NFC},train\nb.wav,{NFD},train\n", {}, f"row 3: id {NFC!r} is already in row 2"),
+        ("mixture,path\nx,a.wav\n", MIXED, "no column speaker, split, offset"),
+        (OF_MIXTURES, MIXED, "no rows"),
+        ("", MIXED, "no column"),
     ],
 )
 def test_tables_that_can_not_be_used(folder, table, options, message):
     folder.corpus("path", "a.wav", "b.wav")
-    folder.csv.unlink() if table is None else folder.table(table)
-    with pytest.raises(CorpusError, match=str(folder.csv)) as caught:
-        prepare_corpus(folder.recipe(**options), folder.path / "out")
-    assert message in str(caught.value)
+    if table is None:
+        folder.csv.unlink()
+    else:
+        folder.csv.write_bytes(table.encode() if isinstance(table, str) else table)
+    reads = [lambda: prepare_corpus(folder.recipe(**options), folder.path / "out")]
+    reads += [lambda: read_trials(folder.csv)] if "separated" in message else []
+    for read in reads:
+        with pytest.raises(CorpusError, match=str(folder.csv)) as caught:
+            read()
+        assert message in str(caught.value)
 
 
 def test_ids_stay_unique_when_paths_differ_by_slash_or_suffix(folder):

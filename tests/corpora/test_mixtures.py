@@ -3,9 +3,9 @@ import pytest
 import soundfile
 from corpora.conftest import matches
 
-from speechft.corpora import load_audio, prepare_corpus
+from speechft.corpora import load_audio
 from speechft.corpora.rttm import read_rttm
-from speechft.errors import ConfigError, CorpusError
+from speechft.errors import ConfigError
 from speechft.files.hashes import sha256_file
 from speechft.recipes.corpora import CorpusRecipe
 from speechft.recipes.values import validate
@@ -93,15 +93,6 @@ def test_every_problem_is_in_one_report(mix, folder):
 def test_sums_beyond_full_scale_are_refused(mix, folder):
     folder.table(HEADER + "x,a.wav,anna,train,0,6,,\nx,a.wav,ben,train,0,6,,\n")
     assert folder.problems(kind="mixtures") == ["row 2: mixture 'x' is 6 dB beyond full scale; lower gain_db of its sources"]
-
-
-@pytest.mark.parametrize(
-    ("table", "message"), [("mixture,path\nx,a.wav\n", "no column speaker, split, offset"), (HEADER, "no rows"), ("", "no column")]
-)
-def test_tables_that_can_not_be_used(folder, tmp_path, table, message):
-    folder.table(table)
-    with pytest.raises(CorpusError, match=message):
-        prepare_corpus(folder.recipe(kind="mixtures"), tmp_path / "out")
 
 
 def test_keys_of_other_kinds_are_refused():

@@ -8,7 +8,6 @@ from speechft.corpora import load_split
 from speechft.corpora.checking import check_corpus
 from speechft.corpora.readers.mixtures import read_sources
 from speechft.corpora.trials import Trial, read_trials
-from speechft.errors import CorpusError
 from speechft.planning.corpus_sizes import corpus_size
 
 NFC, NFD = "Ren\u00e9 caf\u00e9", unicodedata.normalize("NFD", "Ren\u00e9 caf\u00e9")
@@ -30,32 +29,6 @@ def test_empty_columns_and_rows_of_a_spreadsheet(folder, line_end, mark):
 def test_an_index_without_a_name_and_quoted_line_ends(folder):
     folder.corpus("path", "a.wav").table('sep=,\r\n,path,text,split\r\n0,a.wav,"one\r\ntwo",train\r\n')
     assert read(folder) == {"a": ("one\ntwo", None, None)}
-
-
-SEMICOLONS, TABS = (f"its cells are separated by {name}" for name in ("semicolons", "tabs"))
-
-
-@pytest.mark.parametrize(
-    ("table", "encoding", "message"),
-    [
-        ("path,split,text,,\na.wav,train,hello, world,\n", "utf-8", "row 2: has 5 cells, the header has 3; quote cells that hold commas"),
-        ('path;text;split\na.wav;"Hello; you";train\n', "utf-8", SEMICOLONS),
-        ('path\ttext\tsplit\na.wav\t"Hello; you"\ttrain\n', "utf-8", TABS),
-        ("sep=;\npath;split\n", "utf-8", SEMICOLONS),
-        ("sep=\t\npath\tsplit\n", "utf-8", TABS),
-        ("path,split\na.wav,train\n", "utf-16", "UTF-16; save it as UTF-8"),
-        ("path,split\na.wav,train\n", "utf-16-le", "save it as UTF-8"),
-        ("path,text,split\na.wav,café,train\nb.wav,cafe,train\n", "latin-1", r"row 2: column 2 is not UTF-8 (caf\xe9)"),
-        (f"path,id,split\na.wav,{NFC},train\nb.wav,{NFD},train\n", "utf-8", f"row 3: id {NFC!r} is already in row 2"),
-    ],
-)
-def test_tables_that_are_no_clean_csv(folder, table, encoding, message):
-    folder.corpus("path", "a.wav", "b.wav").table(table, encoding)
-    (problem,) = folder.problems()
-    assert message in problem
-    if "separated" in message:
-        with pytest.raises(CorpusError, match=message):
-            read_trials(folder.csv)
 
 
 def test_one_name_in_two_unicode_forms_is_one_name(folder):
