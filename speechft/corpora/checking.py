@@ -116,9 +116,8 @@ def _divided(recipe: Recipe, listing: Listing, seconds: Sequence[float]) -> List
         trials = tuple(corpus_trials(recipe, listing.trials))
     except CorpusError:
         trials = ()  # `examine` has said what is wrong with them
-    splits = final_splits(recipe, listing.utterances, seconds)
-    utterances = tuple(dataclasses.replace(listing.utterances[place], split=split) for place, split in splits.items())
-    return Listed(utterances, tuple(seconds[place] for place in splits), trials)
+    final = final_splits(recipe, listing.utterances, seconds)
+    return Listed(tuple(final.values()), tuple(seconds[place] for place in final), trials)
 
 
 def _mixed(sources: Sequence[Source], seconds: Sequence[float]) -> Listed:

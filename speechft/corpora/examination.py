@@ -43,10 +43,7 @@ def examine(recipe: Recipe, listing: Listing, *, decode: bool) -> Examination:
     complete = isinstance(recipe, PublishedCorpus) and recipe.complete
     problems = [*listing.problems, *_split_problems(recipe, listing), *relevance_problems(listing.utterances)]
     try:
-        splits = final_splits(recipe, listing.utterances, None)
-        checked_trials(
-            recipe, listing.trials, [dataclasses.replace(listing.utterances[place], split=split) for place, split in splits.items()]
-        )
+        checked_trials(recipe, listing.trials, list(final_splits(recipe, listing.utterances, None).values()))
     except CorpusError as error:
         problems += [Problem(0, line) for line in (str(error).splitlines()[0], *error.problems)]
     problems += _missing_recordings(recipe, listing.utterances)

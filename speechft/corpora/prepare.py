@@ -79,8 +79,8 @@ def _check(recipe: Recipe, listing: Listing) -> tuple[list[Checked], dict[str, l
         where = f" in {rows} row{'s' if rows > 1 else ''}" if rows else ""
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}{where}"
         raise CorpusError(f"{recipe.path}: {count}; no manifest was written.", [str(problem) for problem in problems])
-    splits = final_splits(recipe, listing.utterances, found.seconds)
-    checked = [(dataclasses.replace(found.checked[place][0], split=split), found.checked[place][1]) for place, split in splits.items()]
+    final = final_splits(recipe, listing.utterances, found.seconds)
+    checked = [(utterance, found.checked[place][1]) for place, utterance in final.items()]
     return checked, checked_trials(recipe, listing.trials, [utterance for utterance, _ in checked]), found.sizes
 
 
