@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -113,14 +112,17 @@ def _read_note(log: Path) -> list[Failure] | None:
 
 def summary(run: RunLog) -> dict[str, Any]:
     """Jobs planned, done and failed, and summed wall seconds of jobs, for each rule and in total."""
-    planned = Counter(run.planned)
-    states = {state: Counter(job.rule for job in run.jobs if job.state == state) for state in ("done", "failed", "running")}
-    started = Counter(job.rule for job in run.jobs)
-    seconds = {rule: sum(round(job.seconds) for job in run.jobs if job.rule == rule) for rule in (*run.planned, *started)}
-    rules = list(dict.fromkeys([*run.planned, *started]))
+    jobs: dict[str, list[Job]] = {rule: [] for rule in run.planned}
+    for job in run.jobs:
+        jobs.setdefault(job.rule, []).append(job)
     rows: list[dict[str, Any]] = [
-        {"rule": rule, "planned": planned[rule], "done": states["done"][rule], "failed": states["failed"][rule], "seconds": seconds[rule]}
-        for rule in rules
+        {
+            "rule": rule,
+            "planned": run.planned.get(rule, 0),
+            **{state: sum(job.state == state for job in started) for state in ("done", "failed")},
+            "seconds": sum(round(job.seconds) for job in started),
+        }
+        for rule, started in jobs.items()
     ]
     keys = ("planned", "done", "failed", "seconds")
     return {
@@ -129,7 +131,7 @@ def summary(run: RunLog) -> dict[str, Any]:
         "total": {key: sum(row[key] for row in rows) for key in keys},
         "wall_seconds": round((run.ended - run.began).total_seconds()) if run.began and run.ended else 0,
         "unfinished": [f"{job.rule} {job.target}" for job in run.jobs if job.state == "running"],
-        "not_started": {rule: planned[rule] - started[rule] for rule in rules if planned[rule] > started[rule]},
+        "not_started": {rule: waiting for rule, count in run.planned.items() if (waiting := count - len(jobs[rule])) > 0},
     }
 
 
