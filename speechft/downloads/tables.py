@@ -52,11 +52,8 @@ class PublicFile:
 def read_table(table: Path, columns: tuple[str, ...], folder: Path, own: str) -> dict[str, PublicFile]:
     """Rows of a table by name.
 
-    Args:
-        table: the file; a relative one is looked for beside the package's source, then in the current folder.
-        columns: its columns, in order.
-        folder: where the workflow keeps the files.
-        own: see `PublicFile`.
+    A relative `table` is looked for beside the package's source, then in the current folder; it has exactly `columns`. The workflow keeps
+    the files in `folder`; `own` is that of `PublicFile`.
 
     Raises:
         ConfigError: the table is missing or malformed; the message names the line and the column.

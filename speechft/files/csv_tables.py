@@ -22,12 +22,7 @@ def read_table(path: Path, purpose: str, remedy: str, *, files: str = "path") ->
 
     Blank rows count, but are left out, and so are empty cells behind the last column that has a name. Cells are in Unicode NFC, except
     those of the column `files`, which name files. Cells that are not UTF-8 have lone surrogates in the place of their bytes (`is_utf8`).
-
-    Args:
-        path: the file.
-        purpose: what it is needed for, in an error about a missing file.
-        remedy: the sentence that follows.
-        files: the column whose cells are names of files.
+    An error about a missing file says what it is needed for (`purpose`), and the sentence `remedy`.
 
     Raises:
         CorpusError: the file is missing, cannot be read or is not CSV.

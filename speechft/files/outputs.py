@@ -126,13 +126,9 @@ def check_shown(
 
 
 def check_work_folder(work: str | Path, marker: str | None, inputs: Inputs, out: str | Path) -> None:
-    """Refuse a folder for work that is a link, holds or lies in an input or the output, or was not made for work.
+    """Refuse a folder for work that is a link, holds or lies in an input or the output `out`, or was not made for work.
 
-    Args:
-        work: the folder.
-        marker: name of the file that says that a folder is one for work; None where the command only adds files of its own.
-        inputs: what is read.
-        out: what is made of it in the end.
+    The file `marker` says that a folder is one for work; it is None where the command only adds files of its own.
 
     Raises:
         OutputError: says what is wrong, and what to do.

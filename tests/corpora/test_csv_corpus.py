@@ -137,7 +137,7 @@ SEMICOLONS, TABS = (f"its cells are separated by {name}" for name in ("semicolon
         ("", MIXED, "no column"),
     ],
 )
-def test_tables_that_can_not_be_used(folder, table, options, message):
+def test_tables_that_cannot_be_used(folder, table, options, message):
     folder.corpus("path", "a.wav", "b.wav")
     if table is None:
         folder.csv.unlink()

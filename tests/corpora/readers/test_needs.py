@@ -180,7 +180,7 @@ def test_mixtures_of_three_speakers(mine):
     assert "dev: m-dev: has 3 speaker(s) (a, b, c), need 2" in line
 
 
-def test_a_corpus_that_can_not_be_read_is_named_once(mine):
+def test_a_corpus_that_cannot_be_read_is_named_once(mine):
     mine.values["corpora"]["timit"] = {"kind": "timit", "path": str(mine.path / "nowhere")}
     (line,) = mine.ask(tasks={"pc": {"corpus": "timit"}})
     assert line.startswith(f"timit: {mine.path}/nowhere: no such folder, needed for TIMIT")
