@@ -28,7 +28,7 @@ def with_turns(recipe: CorpusRecipe | PublishedCorpus, listing: Listing) -> List
     turns = turns_by_recording(recipe.rttm)
     utterances = [dataclasses.replace(utterance, turns=turns.get(utterance.id, ())) for utterance in listing.utterances]
     missing = [Problem(found.row, f"{found.id}: has no turn in {recipe.rttm}") for found in utterances if not found.turns]
-    return Listing(utterances, [*listing.problems, *missing])
+    return dataclasses.replace(listing, utterances=utterances, problems=[*listing.problems, *missing])
 
 
 def late_problems(utterance: Utterance, facts: RecordingFacts) -> list[Problem]:
