@@ -12,7 +12,8 @@ import soundfile
 from tqdm import tqdm
 
 from speechft.corpora.audio_files import blocks, open_audio
-from speechft.corpora.containers import FlacChecksum, container_damage, header_damage
+from speechft.corpora.containers import FlacChecksum, container_damage
+from speechft.corpora.wav import wav_damage
 from speechft.files.hashes import sha256_file
 
 NO_SUCH_FILE = "no such file"
@@ -88,7 +89,7 @@ def _channel_complaint(num_channels: int, channel: int | None) -> str | None:
 
 def _header(path: Path) -> tuple[int, int, int] | str:
     """(sampling rate, samples a channel, channels) as the header states them, or what is wrong with it."""
-    if (damage := header_damage(path)) is not None:
+    if (damage := wav_damage(path)) is not None:
         return f"damaged: it {damage}"
     with open_audio(path) as file:
         facts = (int(file.samplerate), int(file.frames), int(file.channels))
