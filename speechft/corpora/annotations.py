@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
 from collections.abc import Sequence
 
 from speechft.corpora.inspection import RecordingFacts
-from speechft.corpora.rttm import Turn, read_rttm
+from speechft.corpora.rttm import turns_by_recording
 from speechft.corpora.trials import Trial, read_trials, trials_by_split
 from speechft.corpora.utterances import Listing, Problem, Utterance
 from speechft.recipes.corpora import CorpusRecipe, PublishedCorpus
 
-TOLERANCE_SECONDS = 0.02
-"""A turn may end this much after its recording: annotations are rounded."""
+TURN_TOLERANCE_SECONDS, PHONE_TOLERANCE_SECONDS = 0.02, 0.01
+"""How much a turn and the last phone may end after their recording: annotations are rounded, and aligners count in frames."""
 
 
 def with_turns(recipe: CorpusRecipe | PublishedCorpus, listing: Listing) -> Listing:
@@ -26,22 +25,18 @@ def with_turns(recipe: CorpusRecipe | PublishedCorpus, listing: Listing) -> List
     """
     if recipe.rttm is None:
         return listing
-    turns: defaultdict[str, list[Turn]] = defaultdict(list)
-    for turn in read_rttm(recipe.rttm):
-        turns[turn.recording].append(turn)
-    utterances = [
-        dataclasses.replace(utterance, turns=tuple(sorted(turns[utterance.id]))) if utterance.id in turns else utterance
-        for utterance in listing.utterances
-    ]
+    turns = turns_by_recording(recipe.rttm)
+    utterances = [dataclasses.replace(utterance, turns=turns.get(utterance.id, ())) for utterance in listing.utterances]
     missing = [Problem(found.row, f"{found.id}: has no turn in {recipe.rttm}") for found in utterances if not found.turns]
-    return Listing(utterances, [*listing.problems, *missing])
+    return dataclasses.replace(listing, utterances=utterances, problems=[*listing.problems, *missing])
 
 
-def turn_problems(utterance: Utterance, facts: RecordingFacts) -> list[Problem]:
-    """Report turns that end after their recording."""
+def late_problems(utterance: Utterance, facts: RecordingFacts) -> list[Problem]:
+    """Report phones and turns that end after their recording."""
     seconds = facts.num_samples / facts.sampling_rate
-    late = [turn for turn in utterance.turns if turn.end > seconds + TOLERANCE_SECONDS]
-    return [Problem(utterance.row, f"{facts.path}: a turn ends at {turn.end:g} s, the recording at {seconds:g} s") for turn in late]
+    late = [f"its last phone ends at {end:g} s" for _, _, end in (utterance.phones or ())[-1:] if end > seconds + PHONE_TOLERANCE_SECONDS]
+    late += [f"a turn ends at {turn.end:g} s" for turn in utterance.turns if turn.end > seconds + TURN_TOLERANCE_SECONDS]
+    return [Problem(utterance.row, f"{facts.path}: {complaint}, the recording at {seconds:g} s") for complaint in late]
 
 
 def relevance_problems(utterances: Sequence[Utterance]) -> list[Problem]:
@@ -56,14 +51,18 @@ def relevance_problems(utterances: Sequence[Utterance]) -> list[Problem]:
 
 
 def corpus_trials(recipe: CorpusRecipe | PublishedCorpus, listed: Sequence[Trial]) -> Sequence[Trial]:
-    """The trials that the listing has, or those of the file `trials`."""
+    """The trials that the listing has, or those of the file `trials`.
+
+    Raises:
+        CorpusError: the file cannot be used.
+    """
     return read_trials(recipe.trials) if isinstance(recipe, CorpusRecipe) and recipe.trials and not listed else listed
 
 
 def checked_trials(
     recipe: CorpusRecipe | PublishedCorpus, listed: Sequence[Trial], utterances: Sequence[Utterance]
 ) -> dict[str, list[Trial]]:
-    """Trials of dev and test: those that the listing has, or those of the file `trials`; none without either.
+    """The trials of a corpus for dev and for test; none where it has no trials.
 
     Raises:
         CorpusError: the list cannot be used, names unknown recordings or pairs recordings of different splits.

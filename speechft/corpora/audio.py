@@ -70,5 +70,4 @@ def _read_channel(path: Path, cut: Any, start: int, num_samples: int) -> np.ndar
         raise AudioError(
             f"{path}: has {len(frames)} samples from sample {first_frame} on, its manifest says {num_samples} (cut {cut.id}). {_AGAIN}"
         )
-    channel: np.ndarray[Any, np.dtype[np.float32]] = frames[:, cut.channel]
-    return channel
+    return np.asarray(frames[:, cut.channel], np.float32)

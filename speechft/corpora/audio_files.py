@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,7 @@ def open_audio(path: Path) -> Iterator[soundfile.SoundFile]:
     """
     lengths = wav_lengths(path)
     corrections = {} if lengths is None else lengths.corrections()
-    if not corrections:
-        with soundfile.SoundFile(path) as file:
-            yield file
-        return
-    with _Corrected(path, corrections) as content, soundfile.SoundFile(content) as file:
+    with _Corrected(path, corrections) if corrections else nullcontext(path) as content, soundfile.SoundFile(content) as file:
         yield file
 
 

@@ -116,9 +116,8 @@ def _divided(recipe: Recipe, listing: Listing, seconds: Sequence[float]) -> List
         trials = tuple(corpus_trials(recipe, listing.trials))
     except CorpusError:
         trials = ()  # `examine` has said what is wrong with them
-    splits = final_splits(recipe, listing.utterances, seconds)
-    utterances = tuple(dataclasses.replace(listing.utterances[place], split=split) for place, split in splits.items())
-    return Listed(utterances, tuple(seconds[place] for place in splits), trials)
+    final = final_splits(recipe, listing.utterances, seconds)
+    return Listed(tuple(final.values()), tuple(seconds[place] for place in final), trials)
 
 
 def _mixed(sources: Sequence[Source], seconds: Sequence[float]) -> Listed:
@@ -135,22 +134,18 @@ def _mixed(sources: Sequence[Source], seconds: Sequence[float]) -> Listed:
 
 
 def _rows(name: str, listing: Listing, seconds: Sequence[float] | None, problems: int) -> tuple[SplitCheck, ...]:
-    rows = []
+    """A row for each split; what concerns all splits stands in the first."""
+    rows: list[SplitCheck] = []
+    whole = _expected(listing.expected, None)
     splits = {utterance.split for utterance in listing.utterances} | {count.split for count in listing.expected}
     for split in [split for split in SPLITS if split in splits] or [""]:
         members = [number for number, utterance in enumerate(listing.utterances) if utterance.split == split]
         hours = None if seconds is None else sum(seconds[number] for number in members) / 3600
         utterances = [listing.utterances[number] for number in members]
-        ids = len({utterance.id for utterance in utterances})
-        found = (
-            _phrase({"utterances": ids, "speakers": len({speaker for utterance in utterances for speaker in utterance.speakers})})
-            or "nothing"
-        )
-        rows.append(SplitCheck(name, split, found, _expected(listing.expected, split), hours, 0))
-    whole = _expected(listing.expected, None)
-    rows[0] = dataclasses.replace(
-        rows[0], problems=problems, expected="; ".join(filter(None, (rows[0].expected, whole and f"in all {whole}")))
-    )
+        speakers = {speaker for utterance in utterances for speaker in utterance.speakers}
+        found = _phrase({"utterances": len({utterance.id for utterance in utterances}), "speakers": len(speakers)})
+        expected = [_expected(listing.expected, split), f"in all {whole}" if whole and not rows else ""]
+        rows.append(SplitCheck(name, split, found or "nothing", "; ".join(filter(None, expected)), hours, 0 if rows else problems))
     return tuple(rows)
 
 

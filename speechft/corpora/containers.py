@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from speechft.corpora.wav import wav_damage, wav_lengths
+from speechft.corpora.wav import wav_damage
 
 _REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _OGG_HEADER = 27
@@ -17,18 +17,11 @@ _OGG_HEADER = 27
 
 def container_damage(path: Path) -> str | None:
     """Say what is wrong with the container of `path`; None for an intact one and for kinds that carry nothing to check."""
-    damage = header_damage(path)
-    if damage is not None:
+    if (damage := wav_damage(path)) is not None:
         return damage
     with path.open("rb") as file:
         is_ogg = file.read(4) == b"OggS"
     return _ogg_damage(path.read_bytes()) if is_ogg else None
-
-
-def header_damage(path: Path) -> str | None:
-    """Say what is wrong with the lengths in the header of `path`; only WAV files have such lengths."""
-    lengths = wav_lengths(path)
-    return None if lengths is None else wav_damage(path, lengths)
 
 
 def _ogg_damage(content: bytes) -> str | None:

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from speechft.conventions import SPLITS
-from speechft.corpora.annotations import checked_trials, relevance_problems, turn_problems
+from speechft.corpora.annotations import checked_trials, late_problems, relevance_problems
 from speechft.corpora.inspection import NO_SUCH_FILE, RecordingFacts, inspect_all
-from speechft.corpora.phones import TOLERANCE_SECONDS
 from speechft.corpora.published import counted, differences
 from speechft.corpora.splits import final_splits
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
@@ -42,7 +41,12 @@ def examine(recipe: Recipe, listing: Listing, *, decode: bool) -> Examination:
     those are reported at once. Problems of single rows of a user's own table do not count: its report covers every row anyway.
     """
     complete = isinstance(recipe, PublishedCorpus) and recipe.complete
-    problems = [*list_problems(recipe, listing), *_missing_recordings(recipe, listing.utterances)]
+    problems = [*listing.problems, *_split_problems(recipe, listing), *relevance_problems(listing.utterances)]
+    try:
+        checked_trials(recipe, listing.trials, list(final_splits(recipe, listing.utterances, None).values()))
+    except CorpusError as error:
+        problems += [Problem(0, line) for line in (str(error).splitlines()[0], *error.problems)]
+    problems += _missing_recordings(recipe, listing.utterances)
     if decode:
         problems += [Problem(0, sentence) for sentence in listing.to_fetch]
     listed = [(count, counted(count, listing.utterances, listing.trials, ())) for count in listing.expected if count.what != "hours"]
@@ -62,7 +66,7 @@ def examine(recipe: Recipe, listing: Listing, *, decode: bool) -> Examination:
             problems.append(Problem(utterance.row, result))
             seconds.append(0.0)
         else:
-            problems += [*_phone_problems(utterance, result), *turn_problems(utterance, result)]
+            problems += late_problems(utterance, result)
             checked.append((utterance, result))
             seconds.append(result.num_samples / result.sampling_rate)
     sizes = [(count, counted(count, listing.utterances, listing.trials, seconds)) for count in listing.expected]
@@ -70,18 +74,6 @@ def examine(recipe: Recipe, listing: Listing, *, decode: bool) -> Examination:
         different, remarks = differences(sizes, complete)
     problems += [Problem(0, sentence) for sentence in different]
     return Examination(checked, seconds, sizes, list(dict.fromkeys(problems)), remarks)
-
-
-def list_problems(recipe: Recipe, listing: Listing) -> list[Problem]:
-    """Problems in the lists of a corpus: rows, splits, relevant documents, trials."""
-    problems = [*listing.problems, *_split_problems(recipe, listing), *relevance_problems(listing.utterances)]
-    splits = final_splits(recipe, listing.utterances, None)
-    utterances = [dataclasses.replace(listing.utterances[place], split=split) for place, split in splits.items()]
-    try:
-        checked_trials(recipe, listing.trials, utterances)
-    except CorpusError as error:
-        problems += [Problem(0, line) for line in (str(error).splitlines()[0], *error.problems)]
-    return problems
 
 
 def _missing_recordings(recipe: Recipe, utterances: Sequence[Utterance]) -> list[Problem]:
@@ -102,13 +94,6 @@ def _part(utterance: Utterance, facts: RecordingFacts) -> RecordingFacts | str:
         return f"{facts.path}: {utterance.id} is from {utterance.start:g} s to {utterance.end:g} s, the recording lasts {seconds:g} s"
     end = min(end, facts.num_samples)
     return dataclasses.replace(facts, num_samples=end - first, first_sample=first, of_samples=facts.num_samples)
-
-
-def _phone_problems(utterance: Utterance, facts: RecordingFacts) -> list[Problem]:
-    seconds = facts.num_samples / facts.sampling_rate
-    if not utterance.phones or utterance.phones[-1][2] <= seconds + TOLERANCE_SECONDS:
-        return []
-    return [Problem(utterance.row, f"{facts.path}: its last phone ends at {utterance.phones[-1][2]:g} s, the recording at {seconds:g} s")]
 
 
 def _split_problems(recipe: Recipe, listing: Listing) -> list[Problem]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from speechft.conventions import SPLITS
@@ -23,10 +24,7 @@ def first_utterances(listing: Listing, count: int, source: str) -> Listing:
     Kinds are classes (for slots: each type), folds with their classes, phones, speakers, and trials of both answers. Queries stay with a
     document that holds them. Order and problems of the listing stay.
 
-    Args:
-        listing: all that a reader found.
-        count: utterances a split, and trials of each answer.
-        source: the corpus, for errors.
+    `count` also limits trials of each answer; `source` names the corpus in errors.
 
     Raises:
         CorpusError: the corpus has fewer than 4 training utterances, where it has any.
@@ -91,11 +89,11 @@ def _shared_speakers(utterances: Iterable[Utterance], count: int) -> frozenset[s
 def _first_trials(listing: Listing, count: int) -> list[Trial]:
     """The first `count` trials of each answer in each split."""
     split_of = {utterance.id: utterance.split for utterance in listing.utterances}
-    numbers: dict[tuple[str | None, bool], int] = {}
+    numbers: Counter[tuple[str | None, bool]] = Counter()
     chosen = []
     for trial in listing.trials:
         kind = (split_of.get(trial.enrolment), trial.same)
-        numbers[kind] = numbers.get(kind, 0) + 1
+        numbers[kind] += 1
         if numbers[kind] <= count:
             chosen.append(trial)
     return chosen

@@ -12,7 +12,8 @@ import soundfile
 from tqdm import tqdm
 
 from speechft.corpora.audio_files import blocks, open_audio
-from speechft.corpora.containers import FlacChecksum, container_damage, header_damage
+from speechft.corpora.containers import FlacChecksum, container_damage
+from speechft.corpora.wav import wav_damage
 from speechft.files.hashes import sha256_file
 
 NO_SUCH_FILE = "no such file"
@@ -66,22 +67,16 @@ def inspect_recording(path: Path, channel: int | None, *, decode: bool = True) -
         if status.st_size == 0:
             return f"{path}: is an empty file (0 bytes)"
         found = _decode(path) if decode else _header(path)
-        if isinstance(found, str):
-            return f"{path}: {found}"
-        sampling_rate, num_samples, num_channels = found
-        complaint = _channel_complaint(num_channels, channel)
-        if complaint is not None:
+        complaint = found if isinstance(found, str) else _channel_complaint(found[2], channel)
+        if isinstance(found, str) or complaint is not None:
             return f"{path}: {complaint}"
-        facts = RecordingFacts(path, sampling_rate, num_samples, num_channels, channel or 0, sha256_file(path) if decode else "")
+        facts = RecordingFacts(path, *found, channel or 0, sha256_file(path) if decode else "")
         return replace(facts, bytes=status.st_size, changed_ns=status.st_mtime_ns)
     except soundfile.SoundFileError as error:
-        return f"{path}: damaged or not audio ({_reason(error)})"
+        reason = getattr(error, "error_string", str(error)).removeprefix("Error : ").rstrip(".")
+        return f"{path}: damaged or not audio ({reason})"
     except OSError as error:
         return f"{path}: cannot be read ({error.strerror or error})"
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "error_string", str(error)).removeprefix("Error : ").rstrip(".")
 
 
 def _channel_complaint(num_channels: int, channel: int | None) -> str | None:
@@ -94,8 +89,7 @@ def _channel_complaint(num_channels: int, channel: int | None) -> str | None:
 
 def _header(path: Path) -> tuple[int, int, int] | str:
     """(sampling rate, samples a channel, channels) as the header states them, or what is wrong with it."""
-    damage = header_damage(path)
-    if damage is not None:
+    if (damage := wav_damage(path)) is not None:
         return f"damaged: it {damage}"
     with open_audio(path) as file:
         facts = (int(file.samplerate), int(file.frames), int(file.channels))
@@ -119,8 +113,7 @@ def _decode(path: Path) -> tuple[int, int, int] | str:
             elif not np.isfinite(block).all():
                 return "holds NaN or Inf samples"
         facts = (file.samplerate, decoded, file.channels)
-    damage = container_damage(path)
-    if damage is not None:
+    if (damage := container_damage(path)) is not None:
         return f"damaged: it {damage}"
     if decoded != stated:
         return f"damaged: {decoded} of {stated} samples could be decoded"

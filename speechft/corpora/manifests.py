@@ -54,7 +54,6 @@ def make_cut(utterance: Utterance, facts: RecordingFacts) -> Any:
         )
         for number, turn in enumerate(utterance.turns)
     ]
-    custom = None if utterance.fold is None else {"fold": utterance.fold}
     return MonoCut(
         id=utterance.id,
         start=facts.first_sample / facts.sampling_rate,
@@ -62,7 +61,7 @@ def make_cut(utterance: Utterance, facts: RecordingFacts) -> Any:
         channel=facts.channel,
         supervisions=turns or [supervision],
         recording=recording,
-        custom=custom,
+        custom=None if utterance.fold is None else {"fold": utterance.fold},
     )
 
 
@@ -110,18 +109,16 @@ def load_split(manifests: Manifests, split: str) -> CutSet:
 
 
 def _manifest_path(manifests: Manifests, split: str) -> Path:
-    if isinstance(manifests, Mapping):
-        source, files = "the given manifests", {name: Path(path) for name, path in manifests.items()}
-    else:
-        directory = Path(manifests)
-        if not directory.is_dir():
-            raise CorpusError(f"{directory}: no such folder, needed for its {split}{SUFFIX}. Make it with `speechft prepare`.")
-        source, files = str(directory), {path.name.removesuffix(SUFFIX): path for path in sorted(directory.glob(f"*{SUFFIX}"))}
-    if split not in files:
-        raise CorpusError(f"{source}: no split {split!r} ({split}{SUFFIX}). Splits there: {', '.join(files) or 'none'}.")
-    if not files[split].is_file():
-        raise CorpusError(f"{files[split]}: no such file, needed as the manifest of split {split!r}. Make it with `speechft prepare`.")
-    return files[split]
+    source, folder = ("the given manifests", None) if isinstance(manifests, Mapping) else (str(manifests), Path(manifests))
+    if folder is not None and not folder.is_dir():
+        raise CorpusError(f"{folder}: no such folder, needed for its {split}{SUFFIX}. Make it with `speechft prepare`.")
+    names = split_names(manifests)
+    if split not in names:
+        raise CorpusError(f"{source}: no split {split!r} ({split}{SUFFIX}). Splits there: {', '.join(names) or 'none'}.")
+    path = Path(manifests[split]) if isinstance(manifests, Mapping) else Path(manifests, f"{split}{SUFFIX}")
+    if not path.is_file():
+        raise CorpusError(f"{path}: no such file, needed as the manifest of split {split!r}. Make it with `speechft prepare`.")
+    return path
 
 
 def _with_equal_names(value: Any) -> Any:

@@ -8,8 +8,6 @@ Phone = tuple[str, float, float]
 """Label, start and end in seconds from the start of the recording."""
 
 _PHONE = re.compile(r"(\S+):(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)")
-TOLERANCE_SECONDS = 0.01
-"""By which the last phone may end after the recording: aligners count in frames."""
 
 
 def parse_phones(cell: str) -> tuple[Phone, ...]:

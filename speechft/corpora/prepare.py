@@ -19,7 +19,7 @@ from speechft.corpora.readers.mixtures import render_mixtures
 from speechft.corpora.splits import final_splits
 from speechft.corpora.trials import TRIALS, Trial, read_trials, write_trials
 from speechft.corpora.unchanged import note_recordings
-from speechft.corpora.utterances import Count, Listing, Problem
+from speechft.corpora.utterances import Count, Listing
 from speechft.errors import CorpusError
 from speechft.files.atomic import atomic_directory
 from speechft.files.hashes import sha256_file, sha256_json
@@ -27,6 +27,7 @@ from speechft.files.outputs import check_folder
 from speechft.files.structured import write_json
 from speechft.files.text import on_disk
 from speechft.recipes.corpora import CorpusRecipe
+from speechft.tasks.unknown import unknown_text
 
 _MODULES = {"csv": "csv_corpus", "aishell1": "aishell", "aishell3": "aishell"}
 """Kind of corpus -> module of `speechft.corpora.readers`, where it has another name."""
@@ -36,15 +37,15 @@ MADE_BY = "prepare"
 def prepare_corpus(recipe: Recipe, out_dir: Path) -> dict[str, Any]:
     """Check a corpus completely and write its manifests.
 
-    `out_dir` receives `{train,dev,test}.jsonl.gz` for the splits that exist, and `corpus.json`, which is also returned:
-    `splits` (each: utterances, hours, speakers, rows without text / speaker / label, sha256 of the manifest), `sampling_rates`
-    (Hz -> recordings), `recipe` and `content_sha256`. The last one covers ids, splits, text, speakers, labels, folds, phones, turns,
-    relevant documents, channels and the bytes of every recording, but not where the corpus lies; manifests hold absolute paths, so their
-    hashes do change with it. A split whose recordings name folds has `folds` too: fold -> recordings. With `trials` of the recipe there
-    is a copy of the list, `trials.csv`, and `trials` in the summary: number for each split, sha256. With `kind: mixtures` there are the
-    mixtures too, `audio/*.flac`, and their turns, `turns.rttm`. A published corpus has `published`: its sizes as they were published and
-    as they are; `order`, where it can be read in several orders; and `notes`, where what was read is not what SUPERB reads. `unknown` is
-    what becomes `<unk>` of transcripts, for the tasks for which anything does (`speechft.tasks.unknown`).
+    `out_dir` receives `{train,dev,test}.jsonl.gz` for the splits that exist, `trials.csv` if the corpus has trials, of `kind: mixtures`
+    also `audio/*.flac` and `turns.rttm`, and `corpus.json`, which is also returned:
+
+    - `splits`: for each, utterances, hours, speakers, rows without text / speaker / label, recordings in each fold, sha256 of the manifest;
+    - `sampling_rates` (Hz -> recordings), `recipe`, `trials` (number for each split, sha256);
+    - `content_sha256` of ids, splits, text, speakers, labels, folds, phones, turns, relevant documents, channels and the bytes of every
+      recording, wherever the corpus lies; manifests hold absolute paths, so their hashes do change with it;
+    - `published`: the sizes of a published corpus, as published and as found; `order`, where it can be read in several orders; `notes`,
+      where what was read is not what SUPERB reads; `unknown`: what becomes `<unk>` of transcripts (`speechft.tasks.unknown`).
 
     Raises:
         CorpusError: anything is wrong; every problem of every row is in `problems`. Nothing is written then.
@@ -73,18 +74,14 @@ def _moved(found: Checked, directory: Path, out_dir: Path) -> Checked:
 def _check(recipe: Recipe, listing: Listing) -> tuple[list[Checked], dict[str, list[Trial]], list[tuple[Count, float]]]:
     """Recordings that are intact, trials, and published sizes with what was found; everything wrong is one error."""
     found = examine(recipe, listing, decode=True)
-    if found.problems:
-        raise _report(recipe, sorted(found.problems))
-    splits = final_splits(recipe, listing.utterances, found.seconds)
-    checked = [(dataclasses.replace(found.checked[place][0], split=split), found.checked[place][1]) for place, split in splits.items()]
+    if problems := sorted(found.problems):
+        rows = len({problem.row for problem in problems if problem.row})
+        where = f" in {rows} row{'s' if rows > 1 else ''}" if rows else ""
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}{where}"
+        raise CorpusError(f"{recipe.path}: {count}; no manifest was written.", [str(problem) for problem in problems])
+    final = final_splits(recipe, listing.utterances, found.seconds)
+    checked = [(utterance, found.checked[place][1]) for place, utterance in final.items()]
     return checked, checked_trials(recipe, listing.trials, [utterance for utterance, _ in checked]), found.sizes
-
-
-def _report(recipe: Recipe, problems: list[Problem]) -> CorpusError:
-    rows = len({problem.row for problem in problems if problem.row})
-    count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-    where = f" in {rows} row{'s' if rows > 1 else ''}" if rows else ""
-    return CorpusError(f"{recipe.path}: {count}{where}; no manifest was written.", [str(problem) for problem in problems])
 
 
 def read_corpus(recipe: Recipe) -> Listing:
@@ -139,7 +136,8 @@ def _write(
             manifest = directory / f"{split}{SUFFIX}"
             write_manifest(manifest, (make_cut(utterance, facts) for utterance, facts in members))
             summary["splits"][split] = {**_describe(members), "sha256": sha256_file(manifest)}
-    if unknown := _unknown_text(checked):
+    texts = {split: [found.text for found, _ in checked if found.split == split and found.text] for split in SPLITS}
+    if (texts := {split: found for split, found in texts.items() if found}) and (unknown := unknown_text(texts)):
         summary["unknown"] = unknown
     note_recordings(directory, (facts for _, facts in checked))
     if trials:
@@ -156,15 +154,6 @@ def _write(
         summary["notes"] = list(listing.notes)
     write_json(directory / "corpus.json", summary)
     return summary
-
-
-def _unknown_text(checked: list[Checked]) -> dict[str, Any]:
-    """See `unknown_text`; nothing for a corpus without transcripts."""
-    from speechft.tasks.unknown import unknown_text
-
-    texts = {split: [found.text for found, _ in checked if found.split == split and found.text] for split in SPLITS}
-    texts = {split: found for split, found in texts.items() if found}
-    return unknown_text(texts) if texts else {}
 
 
 def _describe(members: list[Checked]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +70,10 @@ class Reading:
         return Listing(self.utterances, self.problems, expected=tuple(expected), **facts)
 
 
-def published(look_at: str, whats: Sequence[str], **numbers: Sequence[float]) -> tuple[Count, ...]:
-    """Certain counts `whats` of each split in `numbers`; `look_at` may hold `{split}`."""
+def published(look_at: str | Mapping[str, str], whats: Sequence[str], **numbers: Sequence[float]) -> tuple[Count, ...]:
+    """Certain counts `whats` of each split in `numbers`; `look_at` may hold `{split}`, or is one for each split."""
     return tuple(
-        Count(split, what, number, look_at.format(split=split))
+        Count(split, what, number, look_at.format(split=split) if isinstance(look_at, str) else look_at[split])
         for split, of_split in numbers.items()
         for what, number in zip(whats, of_split, strict=True)
     )
@@ -107,11 +107,10 @@ def differences(sizes: Iterable[tuple[Count, float]], complete: bool) -> tuple[l
 
     A number that is not certain makes a remark; so does every number of a corpus that is not `complete`.
     """
-    different = [(count.certain and complete, difference(count, found)) for count, found in sizes if not agrees(count, found)]
-    return [sentence for must, sentence in different if must], [sentence for must, sentence in different if not must]
-
-
-def difference(count: Count, found: float) -> str:
-    """The sentence about a number that is not the published one."""
-    where = count.split or "all splits"
-    return f"{where}: {found:g} {count.what}, published are {count.number:g}; look at {count.look_at}"
+    problems: list[str] = []
+    remarks: list[str] = []
+    for count, found in sizes:
+        if not agrees(count, found):
+            numbers = f"{count.split or 'all splits'}: {found:g} {count.what}, published are {count.number:g}"
+            (problems if count.certain and complete else remarks).append(f"{numbers}; look at {count.look_at}")
+    return problems, remarks

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from speechft.errors import CorpusError, read_lines
@@ -30,17 +30,18 @@ def rttm_line(turn: Turn) -> str:
     return f"SPEAKER {turn.recording} 1 {turn.start:7.2f} {turn.duration:7.2f} <NA> <NA> {turn.speaker} <NA>"
 
 
-def parse_rttm(lines: Iterable[str], source: str) -> list[Turn]:
-    """Turns of SPEAKER lines, in their order; other types of line and `;;` comments are skipped.
+def read_rttm(path: Path) -> list[Turn]:
+    """Turns of the SPEAKER lines of an RTTM file, in their order; other types of line and `;;` comments are skipped.
 
     Raises:
-        CorpusError: lists every line that is not RTTM.
+        CorpusError: the file is missing, not text, holds no turn, or has lines that are not RTTM; all are listed.
     """
     turns: list[Turn] = []
     problems: list[str] = []
+    lines = read_lines(path, "for who speaks when", "Give the RTTM file as `rttm` of the corpus.", CorpusError)
     for number, line in enumerate(lines, start=1):
         fields = line.split()
-        if not fields or fields[0].startswith(";;") or fields[0] != "SPEAKER":
+        if not fields or fields[0] != "SPEAKER":
             continue
         try:
             turn = Turn(fields[1], float(fields[3]), float(fields[4]), fields[7])
@@ -52,18 +53,16 @@ def parse_rttm(lines: Iterable[str], source: str) -> list[Turn]:
             problems.append(f"line {number}: starts at {turn.start:g} s and lasts {turn.duration:g} s; a turn lasts longer than 0 s")
         turns.append(turn)
     if problems:
-        raise CorpusError(f"{source}: {len(problems)} line(s) are not RTTM", problems)
-    return turns
-
-
-def read_rttm(path: Path) -> list[Turn]:
-    """Turns of an RTTM file.
-
-    Raises:
-        CorpusError: the file is missing, not text, holds no turn, or has lines that are not RTTM; all are listed.
-    """
-    lines = read_lines(path, "for who speaks when", "Give the RTTM file as `rttm` of the corpus.", CorpusError)
-    turns = parse_rttm(lines, str(path))
+        raise CorpusError(f"{path}: {len(problems)} line(s) are not RTTM", problems)
     if not turns:
         raise CorpusError(f"{path}: holds no SPEAKER line. Give the RTTM file of the mixtures as `rttm` of the corpus.")
     return turns
+
+
+def turns_by_recording(path: Path) -> dict[str, tuple[Turn, ...]]:
+    """Turns of an RTTM file for each recording, in order of time.
+
+    Raises:
+        CorpusError: see `read_rttm`.
+    """
+    return {name: tuple(turns) for name, turns in groupby(sorted(read_rttm(path)), key=lambda turn: turn.recording)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from speechft.conventions import SAMPLE_RATE, SPLITS
 from speechft.corpora.utterances import Utterance
@@ -49,26 +50,27 @@ def choose_dev(train_ids: Sequence[str], fraction: float) -> set[str]:
 
 def final_splits(
     recipe: CorpusRecipe | PublishedCorpus, utterances: Sequence[Utterance], seconds: Sequence[float] | None
-) -> dict[int, str]:
-    """Position -> split of the utterances that manifests hold: those of `subset`, with the dev split that `dev_fraction` draws from train.
+) -> dict[int, Utterance]:
+    """Utterances that manifests hold, in their final split, by their position in the corpus.
 
-    `seconds` are the lengths of the utterances; where they are not known yet (None), nothing is left out.
+    They are those of `subset`, with the dev split that `dev_fraction` draws from train. `seconds` are the lengths of the utterances; where
+    they are not known yet (None), nothing is left out.
     """
-    splits = {position: utterance.split for position, utterance in enumerate(utterances)}
+    kept = dict(enumerate(utterances))
     if seconds is not None and getattr(recipe, "subset", None) == "tedlium":
-        # Rates may differ within a corpus; lengths are compared in samples of 16 kHz.
-        segments = [(round(length * SAMPLE_RATE), found.text or "") for length, found in zip(seconds, utterances, strict=True)]
-        kept: set[int] = set()
+        chosen: set[int] = set()
         for name in SPLITS:
-            members = [position for position, split in splits.items() if split == name]
-            hours = TRAIN_HOURS if name == "train" else None
-            kept |= {members[number] for number in ted_subset([segments[position] for position in members], SAMPLE_RATE, hours)}
-        splits = {position: split for position, split in splits.items() if position in kept}
-    train = [utterances[position].id for position, split in splits.items() if split == "train"]
-    if recipe.dev_fraction is not None and len(train) > 1:
-        dev = choose_dev(train, recipe.dev_fraction)
-        splits |= {position: "dev" for position, split in splits.items() if split == "train" and utterances[position].id in dev}
-    return splits
+            members = [position for position, utterance in kept.items() if utterance.split == name]
+            # Rates may differ within a corpus; lengths are compared in samples of 16 kHz.
+            segments = [(round(seconds[position] * SAMPLE_RATE), utterances[position].text or "") for position in members]
+            chosen |= {members[number] for number in ted_subset(segments, SAMPLE_RATE, TRAIN_HOURS if name == "train" else None)}
+        kept = {position: utterance for position, utterance in kept.items() if position in chosen}
+    train = [utterance.id for utterance in kept.values() if utterance.split == "train"]
+    dev = choose_dev(train, recipe.dev_fraction) if recipe.dev_fraction is not None and len(train) > 1 else ()
+    moved = {
+        found: replace(utterance, split="dev") for found, utterance in kept.items() if utterance.split == "train" and utterance.id in dev
+    }
+    return kept | moved
 
 
 def ted_subset(segments: Iterable[tuple[int, str]], sampling_rate: int, max_hours: float | None = TRAIN_HOURS) -> list[int]:

@@ -98,7 +98,6 @@ def trials_path(manifests: Manifests) -> Path:
     if not isinstance(manifests, Mapping):
         return Path(manifests) / TRIALS
     if "trials" not in manifests:
-        raise CorpusError(
-            f"the given manifests: no trials, which ASV needs; name their file under 'trials'. There: {', '.join(manifests)}."
-        )
+        there = ", ".join(manifests)
+        raise CorpusError(f"the given manifests: no trials, which ASV needs; name their file under 'trials'. There: {there}.")
     return Path(manifests["trials"])

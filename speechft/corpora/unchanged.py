@@ -11,9 +11,9 @@ import csv
 import hashlib
 import io
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from speechft.corpora.inspection import RecordingFacts
 from speechft.errors import CorpusError, SpeechFTError
@@ -37,9 +37,10 @@ class Noted(NamedTuple):
 
 def note_recordings(folder: Path, recordings: Iterable[RecordingFacts]) -> None:
     """Write what `check_recordings` compares; a recording with several parts is noted once."""
-    noted = {str(facts.path.absolute()): facts for facts in recordings}
-    rows = (Noted(path, facts.bytes, facts.changed_ns, facts.sha256) for path, facts in noted.items())
-    _write(folder, rows)
+    noted = {
+        path: Noted(path, facts.bytes, facts.changed_ns, facts.sha256) for facts in recordings for path in [str(facts.path.absolute())]
+    }
+    _write(folder, noted.values())
 
 
 def unite_notes(folder: Path, members: Iterable[Path]) -> None:
@@ -69,27 +70,19 @@ def check_content(path: Path, content: bytes) -> None:
     """Compare a file of a prepared corpus with the SHA-256 in its corpus.json.
 
     Raises:
-        CorpusError: it is another file.
+        CorpusError: it is another file, or corpus.json is damaged.
     """
     if not (path.parent / CORPUS).is_file():
         return
-    expected = _recorded(path)
-    if expected is not None and hashlib.sha256(content).hexdigest() != expected:
-        raise CorpusError(f"{path}: is not the file that {CORPUS} describes (its SHA-256 differs): damaged or changed by hand. {_AGAIN}")
-
-
-def _recorded(path: Path) -> Any:
     try:
         summary = read_json_mapping(path.parent / CORPUS)
     except SpeechFTError as error:
         raise CorpusError(f"{error}") from None
-    name = path.name.partition(".")[0]
-    part = summary.get("trials") if name == "trials" else _mapping(summary.get("splits")).get(name)
-    return _mapping(part).get("sha256")
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
+    name, splits = path.name.partition(".")[0], summary.get("splits")
+    part = summary.get(name) if name == "trials" else splits.get(name) if isinstance(splits, dict) else None
+    expected = part.get("sha256") if isinstance(part, dict) else None
+    if expected is not None and hashlib.sha256(content).hexdigest() != expected:
+        raise CorpusError(f"{path}: is not the file that {CORPUS} describes (its SHA-256 differs): damaged or changed by hand. {_AGAIN}")
 
 
 def check_recordings(manifest: Path, paths: Iterable[str]) -> None:

@@ -42,21 +42,17 @@ def unite_corpora(folders: Sequence[str | Path], out_dir: str | Path) -> dict[st
             for folder, description in zip(members, descriptions, strict=True):
                 for cut in load_split(folder, split) if split in description["splits"] else ():
                     if cut.id in origin:
-                        raise CorpusError(
-                            f"{folder}: recording id {cut.id!r} is also in {origin[cut.id]}. Give one of the CSV files other ids."
-                        )
+                        where = f"{folder}: recording id {cut.id!r} is also in {origin[cut.id]}"
+                        raise CorpusError(f"{where}. Give one of the CSV files other ids.")
                     origin[cut.id] = folder
                     cuts.append(cut)
             if cuts:
                 manifest = directory / f"{split}{SUFFIX}"
                 write_manifest(manifest, cuts)
-                speakers = {supervision.speaker for cut in cuts for supervision in cut.supervisions} - {None}
-                summary["splits"][split] = {
-                    "utterances": len(cuts),
-                    "hours": round(sum(cut.duration for cut in cuts) / 3600, 6),
-                    "speakers": len(speakers),
-                    "sha256": sha256_file(manifest),
-                }
+                hours = round(sum(cut.duration for cut in cuts) / 3600, 6)
+                speakers = len({supervision.speaker for cut in cuts for supervision in cut.supervisions} - {None})
+                size = {"utterances": len(cuts), "hours": hours, "speakers": speakers}
+                summary["splits"][split] = {**size, "sha256": sha256_file(manifest)}
         trials = [trial for folder in members if (folder / TRIALS).is_file() for trial in read_trials(folder / TRIALS)]
         if trials:
             write_trials(directory / TRIALS, trials)

@@ -126,8 +126,11 @@ def _only_chunks(file: BinaryIO, position: int, end: int, order: Literal["little
     return True
 
 
-def wav_damage(path: Path, lengths: WavLengths) -> str | None:
-    """Say what is wrong with the lengths of a WAV file; None where the whole recording can be read."""
+def wav_damage(path: Path) -> str | None:
+    """Say what is wrong with the lengths in the header of a WAV file; None where the whole recording can be read, or for another file."""
+    lengths = wav_lengths(path)
+    if lengths is None:
+        return None
     if lengths.stated is None:
         if lengths.kind not in _LONG and lengths.present > _FULL:
             return "is a stream of more than 4 GiB, whose length its header cannot hold; convert it to FLAC or RF64"

@@ -127,9 +127,8 @@ def _check_address(url: str) -> None:
     except ValueError:
         possible = False
     if not possible or not url.isascii() or not url.isprintable() or " " in url:
-        raise DownloadError(
-            f"{url!r}: only http, https and file addresses are fetched, such as file:///mirror/hubert.pt, with %20 in place of a space."
-        )
+        example = "such as file:///mirror/hubert.pt, with %20 in place of a space"
+        raise DownloadError(f"{url!r}: only http, https and file addresses are fetched, {example}.")
 
 
 class _CutError(Exception):
@@ -176,10 +175,8 @@ class _Download:
         """Refuse files of others under the names that a download uses, which it would replace."""
         for path in (self.part, self.state):
             if path.is_symlink() or (path.exists() and not self.read_state()):
-                raise DownloadError(
-                    f"{path}: exists, and {self.state.name} is no record of a download, so it is not replaced. Move it away, or choose "
-                    "another --out."
-                )
+                why = f"{self.state.name} is no record of a download, so it is not replaced"
+                raise DownloadError(f"{path}: exists, and {why}. Move it away, or choose another --out.")
 
     def accept(self) -> None:
         """Check what came and give it its name; what is wrong is discarded, for its continuation would be wrong too."""
@@ -212,9 +209,8 @@ class _Download:
                 most = max(most, self.received)
                 if fruitless > retries or retries == 0 or not reached:
                     kept = f" {self.received} bytes are kept in {self.part}; the same command continues there." if most else ""
-                    raise DownloadError(
-                        f"{self.url}: {cut}.{kept} Check the network and the proxy settings, or bring the file to {self.out} yourself."
-                    ) from None
+                    remedy = f"Check the network and the proxy settings, or bring the file to {self.out} yourself."
+                    raise DownloadError(f"{self.url}: {cut}.{kept} {remedy}") from None
                 logger.warning("%s: %s; going on after %d bytes", self.url, cut, self.received)
                 time.sleep(2.0**fruitless - 1.0)
 
@@ -272,9 +268,8 @@ class _Download:
             self._check_whole(response.headers, total)
             write_json(self.state, {"url": self.url, "validator": tag, "bytes": total})
         else:
-            raise DownloadError(
-                f"{self.url}: the server does not send the file (status {response.status}). Give another address with --url."
-            )
+            problem = f"the server does not send the file (status {response.status})"
+            raise DownloadError(f"{self.url}: {problem}. Give another address with --url.")
         if total is not None:
             if self.bytes not in (None, total):
                 self.discard()
@@ -286,23 +281,14 @@ class _Download:
         logger.info("%s: fetching %s bytes from byte %d", self.url, "an unknown number of" if total is None else total - start, start)
         try:
             # `disable=None`: no bar in a log file.
-            bar: dict[str, Any] = {
-                "total": total,
-                "initial": start,
-                "desc": self.out.name,
-                "unit": "B",
-                "unit_scale": True,
-                "disable": None,
-            }
+            bar: dict[str, Any] = dict(total=total, initial=start, desc=self.out.name, unit="B", unit_scale=True, disable=None)  # noqa: C408
             with self.part.open("ab") as file, tqdm.wrapattr(file, "write", **bar) as target:
                 shutil.copyfileobj(response, target, CHUNK)
         except OSError as error:
             if error.errno not in _UNWRITABLE:
                 raise
-            raise DownloadError(
-                f"{self.part}: cannot be written ({error.strerror}). Free some space or choose another --out; the same command then "
-                "continues."
-            ) from None
+            remedy = "Free some space or choose another --out; the same command then continues."
+            raise DownloadError(f"{self.part}: cannot be written ({error.strerror}). {remedy}") from None
         expected = self.bytes if total is None else total
         if expected is not None and self.received < expected:
             raise _CutError(f"the connection was cut after {self.received} of {expected} bytes")

@@ -53,10 +53,8 @@ def check_identity(path: Path) -> None:
         if known.file == path.name and path.is_file():
             for kind, expected, hash_of in (("SHA-256", known.sha256, sha256_file), ("git SHA-1", known.git_sha1, git_blob_sha1)):
                 if expected and hash_of(path) != expected:
-                    raise CorpusError(
-                        f"{path}: is not the public lexicon of this name ({kind} {expected}); move it away and run "
-                        f"`speechft fetch {known.name}`, or {known.own}."
-                    )
+                    remedy = f"move it away and run `speechft fetch {known.name}`, or {known.own}"
+                    raise CorpusError(f"{path}: is not the public lexicon of this name ({kind} {expected}); {remedy}.")
 
 
 def with_lexicon(task: str, options: Mapping[str, Any], lexicon: Iterable[str]) -> dict[str, Any]:

@@ -53,11 +53,7 @@ class PublicFile:
 def read_table(table: Path, columns: tuple[str, ...], folder: Path, own: str) -> dict[str, PublicFile]:
     """Rows of a table by name.
 
-    Args:
-        table: the file; see `shipped`.
-        columns: its columns, in order.
-        folder: where the workflow keeps the files.
-        own: see `PublicFile`.
+    `table` is looked for by `shipped`; it has exactly `columns`. The workflow keeps the files in `folder`; `own` is that of `PublicFile`.
 
     Raises:
         ConfigError: the table is missing or malformed; the message names the line and the column.
@@ -79,18 +75,9 @@ def read_table(table: Path, columns: tuple[str, ...], folder: Path, own: str) ->
         for column, cell in cells.items():
             if not re.fullmatch(_PATTERNS[column], cell):
                 raise ConfigError(f"{path}:{number}: {column} {cell!r} is not of the form {_PATTERNS[column]}")
-        row = PublicFile(
-            name=cells["name"],
-            url=cells["url"],
-            path=folder / cells["file"],
-            sha256=cells["sha256"] or None,
-            git_sha1=cells.get("git_sha1") or None,
-            bytes=int(cells["bytes"]) if cells["bytes"] else None,
-            licence=cells["licence"],
-            source=cells["source"],
-            own=own,
-            family=cells.get("family", ""),
-        )
+        name, url, licence, source, family = (cells.get(column, "") for column in ("name", "url", "licence", "source", "family"))
+        sha256, git_sha1, size = (cells.get(column) or None for column in ("sha256", "git_sha1", "bytes"))
+        row = PublicFile(name, url, folder / cells["file"], sha256, git_sha1, int(size) if size else None, licence, source, own, family)
         if row.name in rows or row.path in {other.path for other in rows.values()}:
             raise ConfigError(f"{path}:{number}: name {row.name!r} or file {row.file!r} is there twice.")
         rows[row.name] = row

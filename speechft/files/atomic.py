@@ -93,13 +93,9 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 def atomic_directory(path: str | Path, made_by: str) -> Iterator[Path]:
     """Yield a temporary directory; rename it to `path` on success, remove it on failure.
 
-    An older directory at `path` stays until the new one is complete. It is replaced only if the same command made it and all that is in it
-    (`speechft.files.outputs`). POSIX cannot exchange directories atomically: between two renames `path` is absent for an instant, but never
-    partial. Permissions of files follow the umask.
-
-    Args:
-        path: the directory.
-        made_by: the verb that makes it, for its marker.
+    An older directory at `path` stays until the new one is complete. It is replaced only if the same command, `speechft MADE_BY`, made it
+    and all that is in it (`speechft.files.outputs`). POSIX cannot exchange directories atomically: between two renames `path` is absent for
+    an instant, but never partial. Permissions of files follow the umask.
 
     Raises:
         OutputError: something else is at `path`.

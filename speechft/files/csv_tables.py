@@ -21,13 +21,8 @@ def read_table(path: Path, purpose: str, remedy: str, *, files: str = "path") ->
     """Rows of a CSV file, the header first, with names stripped.
 
     Blank rows count, but are left out, and so are empty cells behind the last column that has a name. Cells are in Unicode NFC, except
-    those of the column `files`, which name files. Cells that are not UTF-8 have lone surrogates in the place of their bytes (`is_utf8`).
-
-    Args:
-        path: the file.
-        purpose: what it is needed for, in an error about a missing file.
-        remedy: the sentence that follows.
-        files: the column whose cells are names of files.
+    those of the column `files`, which name files. Cells that are not UTF-8 have lone surrogates in the place of their bytes.
+    An error about a missing file says what it is needed for (`purpose`), and the sentence `remedy`.
 
     Raises:
         CorpusError: the file is missing, cannot be read or is not CSV.
@@ -71,11 +66,6 @@ def _tidied(rows: list[Row], files: str) -> list[Row]:
     return tidied
 
 
-def is_utf8(value: str) -> bool:
-    """Whether a cell was UTF-8: the bytes of others became lone surrogates."""
-    return not any("\udc80" <= character <= "\udcff" for character in value)
-
-
 def printable(value: str) -> str:
     """A cell for a message, with what was not UTF-8 as escapes."""
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
@@ -86,7 +76,7 @@ def row_complaints(values: list[str], header: list[str]) -> list[str]:
     complaints = [
         f"column {number} is not UTF-8 ({printable(value)}); save the CSV as UTF-8"
         for number, value in enumerate(values, start=1)
-        if not is_utf8(value)
+        if printable(value) != value
     ]
     if len(values) != len(header):
         complaints.append(f"has {len(values)} cells, the header has {len(header)}; quote cells that hold commas")

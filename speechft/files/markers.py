@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 MARKER = ".speechft.json"
 """In every folder that a command made; hidden, and of no meaning to other programs."""
@@ -23,10 +22,6 @@ class Record:
     def covers(self, entry: str) -> bool:
         """Whether the command made `entry`."""
         return entry in self.files or (entry.endswith("/") and any(file.startswith(entry) for file in self.files))
-
-    def to_json(self) -> dict[str, Any]:
-        """As the marker has it."""
-        return {"schema": 1, "made_by": self.made_by, "files": sorted(self.files)}
 
 
 def read_record(folder: Path) -> Record | None:

@@ -36,27 +36,22 @@ def _is_schema(path: Path) -> bool:
     return _has_keys("$schema", "$defs", "properties")(path) and json.loads(path.read_text(encoding="utf-8")).get("title") == "Experiment"
 
 
-def _begins(*columns: str) -> Callable[[Path], bool]:
-    def recognizes(path: Path) -> bool:
-        with path.open("rb") as file:
-            return file.readline(4096).decode("utf-8", errors="replace").strip().split(",")[: len(columns)] == list(columns)
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4096)
 
-    return recognizes
+
+def _begins(*columns: str) -> Callable[[Path], bool]:
+    """Whether these are the first columns of a CSV file."""
+    return lambda path: _start(path).decode("utf-8", errors="replace").split("\n")[0].strip().split(",")[: len(columns)] == list(columns)
 
 
 def _is_figure(path: Path) -> bool:
-    with path.open("rb") as file:
-        start = file.read(4096)
+    start = _start(path)
     return start.startswith(b"\x89PNG\r\n\x1a\n") and f"tEXtSoftware\0{PROGRAM}".encode() in start
 
 
-_SVG_CREATOR = re.compile(rb"<dc:creator>\s*<cc:Agent>\s*<dc:title>" + PROGRAM.encode() + rb"</dc:title>")
-
-
-def _is_svg(path: Path) -> bool:
-    with path.open("rb") as file:
-        start = file.read(4096)
-    return b"<svg" in start and _SVG_CREATOR.search(start) is not None
+_SVG_CREATOR = re.compile(rb"<svg.*<dc:creator>\s*<cc:Agent>\s*<dc:title>" + PROGRAM.encode() + rb"</dc:title>", re.DOTALL)
 
 
 def _is_export(path: Path) -> bool:
@@ -70,9 +65,8 @@ def _is_export(path: Path) -> bool:
 
 
 def _is_safetensors(path: Path) -> bool:
-    with path.open("rb") as file:
-        start = file.read(9)
-    return len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
+    start = _start(path)
+    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
 
 
 CELL = Kind("a cell of `speechft evaluate`", _has_keys("schema", "model", "task", "metrics", "trials", "hashes"))
@@ -86,7 +80,7 @@ DIFFERENCES = Kind(
 CURVE = Kind("a table of `speechft report alpha`", _begins("alpha", "task", "metric", "mean"))
 SIMILARITY = Kind("a table of `speechft report similarity`", _begins("encoder", "finetuning", "method", "label"))
 FIGURE = Kind("a figure of speechft", _is_figure)
-FIGURE_SVG = Kind("a figure of speechft", _is_svg)
+FIGURE_SVG = Kind("a figure of speechft", lambda path: _SVG_CREATOR.search(_start(path)) is not None)
 EXPORT = Kind("an export of speechft", _is_export)
 MERGED = Kind("a safetensors file", _is_safetensors)
 WITH_MARKER = Kind("beside a marker", lambda _: True)

@@ -7,6 +7,7 @@ link. docs/outputs.md has the rule as a table, a row a verb. No torch here.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
@@ -15,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from speechft.errors import OutputError
-from speechft.files.markers import MARKER, SNAKEMAKE_STAMP, Record, read_record
+from speechft.files.markers import MARKER, SNAKEMAKE_STAMP, read_record
 from speechft.files.output_kinds import FIGURE, FIGURE_SVG, Kind
 from speechft.files.temporaries import remove_leftovers
 
@@ -23,6 +24,8 @@ Inputs = Iterable[str | Path | None]
 """Files and folders that a command reads; None is left out."""
 _ANOTHER = "Name another output"
 _SHOWN = 3
+_MAIN = ("model.safetensors", "corpus.json")
+"""Files without which a folder is but what is left of one."""
 
 
 def check_folder(out: str | Path, made_by: str, inputs: Inputs = ()) -> None:
@@ -56,19 +59,11 @@ def check_contents(folder: Path, made_by: str) -> None:
     foreign = sorted(found if record is None else {entry for entry in found if not record.covers(entry)})
     if foreign:
         more = f" and {len(foreign) - _SHOWN} more" if len(foreign) > _SHOWN else ""
-        listed = ", ".join(foreign[:_SHOWN])
-        raise OutputError(
-            f"{folder}: holds {listed}{more}, which `speechft {made_by}` did not make, so the folder is not replaced. "
-            f"{_ANOTHER}, or move them away."
-        )
+        what = f"{', '.join(foreign[:_SHOWN])}{more}, which `speechft {made_by}` did not make"
+        raise OutputError(f"{folder}: holds {what}, so the folder is not replaced. {_ANOTHER}, or move them away.")
     if record is not None and record.made_by != made_by and any(Path(entry).name in _MAIN for entry in found):
-        raise OutputError(
-            f"{folder}: was made by `speechft {record.made_by}`, so `speechft {made_by}` does not replace it. {_ANOTHER}, or remove it."
-        )
-
-
-_MAIN = ("model.safetensors", "corpus.json")
-"""Files without which a folder is but what is left of one."""
+        refusal = f"was made by `speechft {record.made_by}`, so `speechft {made_by}` does not replace it"
+        raise OutputError(f"{folder}: {refusal}. {_ANOTHER}, or remove it.")
 
 
 def entries(folder: Path) -> set[str]:
@@ -131,13 +126,9 @@ def check_shown(
 
 
 def check_work_folder(work: str | Path, marker: str | None, inputs: Inputs, out: str | Path) -> None:
-    """Refuse a folder for work that is a link, holds or lies in an input or the output, or was not made for work.
+    """Refuse a folder for work that is a link, holds or lies in an input or the output `out`, or was not made for work.
 
-    Args:
-        work: the folder.
-        marker: name of the file that says that a folder is one for work; None where the command only adds files of its own.
-        inputs: what is read.
-        out: what is made of it in the end.
+    The file `marker` says that a folder is one for work; it is None where the command only adds files of its own.
 
     Raises:
         OutputError: says what is wrong, and what to do.
@@ -194,18 +185,10 @@ def _check_place(path: Path, inputs: Inputs, *, folder: bool, remedy: str = _ANO
 
 def _is_everyones(real: Path) -> bool:
     """Whether a folder is the working folder or above it, a mount point or the user's home."""
-    homes = {Path.home().resolve(), Path(pwd.getpwuid(os.getuid()).pw_dir).resolve()} if _has_home() else set()
+    homes: set[Path] = set()
+    with contextlib.suppress(KeyError, RuntimeError):  # in a container there may be no entry for the user's number
+        homes = {Path(pwd.getpwuid(os.getuid()).pw_dir).resolve(), Path.home().resolve()}
     return Path.cwd().is_relative_to(real) or real in homes or real.is_mount()
-
-
-def _has_home() -> bool:
-    """Whether this user has a home: in a container there may be no entry for the user's number."""
-    try:
-        pwd.getpwuid(os.getuid())
-        Path.home()
-    except (KeyError, RuntimeError):
-        return False
-    return True
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -219,8 +202,8 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def write_marker(folder: Path, made_by: str) -> None:
     """Let a complete folder say which command made it and which files it made."""
-    record = Record(made_by, frozenset(entries(folder)))
-    (folder / MARKER).write_text(json.dumps(record.to_json(), indent=1) + "\n", encoding="utf-8")
+    record = {"schema": 1, "made_by": made_by, "files": sorted(entries(folder))}
+    (folder / MARKER).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def remove_made(folder: Path, made: Iterable[str]) -> list[str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from speechft.files.escapes import terminal_text
@@ -21,44 +21,32 @@ CLOCK_SECONDS = 5.0
 """How far the clock of a file system may be behind that of the run."""
 
 
-class NotStarted(NamedTuple):
-    """Jobs of one rule that wait for a failed one."""
-
-    rule: str
-    targets: tuple[str, ...]
-
-    def __str__(self) -> str:
-        more = ", ..." if len(self.targets) > NAMES_SHOWN else ""
-        names = ", ".join(filter(None, self.targets[:NAMES_SHOWN]))
-        return f"{len(self.targets)} {self.rule}" + (f" ({names}{more})" if names else "")
-
-
 class Failure(NamedTuple):
-    """A job that failed, with all its attempts."""
+    """A job that failed, with all its attempts; `not_started` maps rules to the targets of the jobs that wait for it."""
 
     rule: str
     target: str
     attempts: int
     message: str
     log: str | None
-    not_started: tuple[NotStarted, ...] = ()
+    not_started: Mapping[str, Sequence[str]] = MappingProxyType({})
 
     def __str__(self) -> str:
         attempts = f" ({self.attempts} attempts)" if self.attempts > 1 else ""
         lines = [f"  {self.rule} {self.target}{attempts}", *(f"    {line}" for line in self.message.splitlines())]
         lines += [f"    log: {self.log}"] if self.log else []
-        lines += [f"    not started because of it: {', '.join(map(str, self.not_started))}"] if self.not_started else []
+        waiting = [_waiting(rule, targets) for rule, targets in self.not_started.items()]
+        lines += [f"    not started because of it: {', '.join(waiting)}"] if waiting else []
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
-        """The failure as JSON, for `from_json`."""
-        return {**self._asdict(), "not_started": {part.rule: list(part.targets) for part in self.not_started}}
+        """The failure as JSON."""
+        return {**self._asdict(), "not_started": dict(self.not_started)}
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Failure:
-        """Read what `to_json` gave."""
-        waiting = tuple(NotStarted(rule, tuple(targets)) for rule, targets in values["not_started"].items())
-        return cls(**{**values, "not_started": waiting})
+
+def _waiting(rule: str, targets: Sequence[str]) -> str:
+    names = ", ".join(filter(None, targets[:NAMES_SHOWN])) + (", ..." if len(targets) > NAMES_SHOWN else "")
+    return f"{len(targets)} {rule}" + (f" ({names})" if names else "")
 
 
 def failures_of(run: RunLog, waiting: Mapping[int, Sequence[tuple[str, str]]] | None = None) -> list[Failure]:
@@ -74,8 +62,7 @@ def failures_of(run: RunLog, waiting: Mapping[int, Sequence[tuple[str, str]]] | 
         by_rule: dict[str, list[str]] = {}
         for rule, target in (waiting or {}).get(job.jobid, ()):
             by_rule.setdefault(rule, []).append(target)
-        not_started = tuple(NotStarted(rule, tuple(targets)) for rule, targets in by_rule.items())
-        found.append(Failure(job.rule, job.target, job.attempts, explain(job), next(iter(job.logs), None), not_started))
+        found.append(Failure(job.rule, job.target, job.attempts, explain(job), next(iter(job.logs), None), by_rule))
     return found
 
 
@@ -117,21 +104,25 @@ def note_failures(log: Path, failures: Iterable[Failure]) -> None:
 
 def _read_note(log: Path) -> list[Failure] | None:
     try:
-        return [Failure.from_json(values) for values in json.loads(log.with_suffix(NOTE).read_text(encoding="utf-8"))]
+        noted = json.loads(log.with_suffix(NOTE).read_text(encoding="utf-8"))
+        return [Failure(**{**values, "not_started": dict(values["not_started"])}) for values in noted]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def summary(run: RunLog) -> dict[str, Any]:
     """Jobs planned, done and failed, and summed wall seconds of jobs, for each rule and in total."""
-    planned = Counter(run.planned)
-    states = {state: Counter(job.rule for job in run.jobs if job.state == state) for state in ("done", "failed", "running")}
-    started = Counter(job.rule for job in run.jobs)
-    seconds = {rule: sum(round(job.seconds) for job in run.jobs if job.rule == rule) for rule in (*run.planned, *started)}
-    rules = list(dict.fromkeys([*run.planned, *started]))
+    jobs: dict[str, list[Job]] = {rule: [] for rule in run.planned}
+    for job in run.jobs:
+        jobs.setdefault(job.rule, []).append(job)
     rows: list[dict[str, Any]] = [
-        {"rule": rule, "planned": planned[rule], "done": states["done"][rule], "failed": states["failed"][rule], "seconds": seconds[rule]}
-        for rule in rules
+        {
+            "rule": rule,
+            "planned": run.planned.get(rule, 0),
+            **{state: sum(job.state == state for job in started) for state in ("done", "failed")},
+            "seconds": sum(round(job.seconds) for job in started),
+        }
+        for rule, started in jobs.items()
     ]
     keys = ("planned", "done", "failed", "seconds")
     return {
@@ -140,7 +131,7 @@ def summary(run: RunLog) -> dict[str, Any]:
         "total": {key: sum(row[key] for row in rows) for key in keys},
         "wall_seconds": round((run.ended - run.began).total_seconds()) if run.began and run.ended else 0,
         "unfinished": [f"{job.rule} {job.target}" for job in run.jobs if job.state == "running"],
-        "not_started": {rule: planned[rule] - started[rule] for rule in rules if planned[rule] > started[rule]},
+        "not_started": {rule: waiting for rule, count in run.planned.items() if (waiting := count - len(jobs[rule])) > 0},
     }
 
 

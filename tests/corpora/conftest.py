@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from speechft.corpora import load_split, prepare_corpus
+from speechft.errors import CorpusError
 from speechft.recipes.corpora import CorpusRecipe
 
 
 class CorpusFolder:
-    """A folder with recordings and a table, made a row at a time."""
+    """A folder with recordings and a table."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -28,8 +30,34 @@ class CorpusFolder:
     def table(self, text, encoding="utf-8"):
         self.csv.write_bytes(text.encode(encoding))
 
+    def corpus(self, header, *rows, seconds=0.2):
+        """Write a table whose first column names recordings, and a tone for each that is not there."""
+        for name in (row.split(",")[0] for row in rows):
+            if not (self.path / name).exists():
+                self.tone(name, seconds)
+        self.table("".join(f"{line}\n" for line in (header, *rows)))
+        return self
+
     def recipe(self, **options):
         return CorpusRecipe(path=self.csv, **options)
+
+    def prepare(self, out="out", **options):
+        """The summary, and the cuts of each split, whose manifests are in `out` beside this folder."""
+        out = self.path.parent / out
+        summary = prepare_corpus(self.recipe(**options), out)
+        return summary, {split: list(load_split(out, split)) for split in summary["splits"]}
+
+    def train(self, **options):
+        """The only supervision of each cut of train."""
+        return [supervision for cut in self.prepare(**options)[1]["train"] for supervision in cut.supervisions]
+
+    def problems(self, **options):
+        """Problems of a corpus that must be refused, without the folder in front of file names."""
+        before = sorted(self.path.parent.iterdir())
+        with pytest.raises(CorpusError) as caught:
+            prepare_corpus(self.recipe(**options), self.path.parent / "refused")
+        assert sorted(self.path.parent.iterdir()) == before
+        return [problem.replace(f"{self.path}/", "") for problem in caught.value.problems or [str(caught.value)]]
 
 
 @pytest.fixture
@@ -37,3 +65,12 @@ def folder(tmp_path):
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     return CorpusFolder(corpus)
+
+
+def matches(found, expected):
+    """Whether each problem has its (beginning, part), in order."""
+    assert len(found) == len(expected), found
+    for problem, (start, part) in zip(found, expected, strict=True):
+        assert problem.startswith(start), problem
+        assert part in problem, problem
+    return True

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
+from speechft.conventions import SPLITS
 from speechft.corpora.first import SPEAKERS, first_utterances
 from speechft.corpora.prepare import prepare_corpus, read_corpus
 from speechft.corpora.trials import Trial
@@ -12,98 +14,78 @@ from speechft.errors import ConfigError, CorpusError
 from speechft.recipes.corpora import CorpusRecipe, LibriSpeech
 from speechft.recipes.values import validate
 
-MINI = Path(__file__).parents[2] / "mini/speech"
+MINI = ROOT / "mini/speech"
 
 
-def utterance(name, split="train", **values):
-    return Utterance(0, name, Path(f"{name}.wav"), split, **values)
+def listing(*ids, **facts):
+    """Utterances `split-number`."""
+    return Listing([Utterance(0, name, Path(f"{name}.wav"), name.partition("-")[0]) for name in ids], [], **facts)
 
 
-def of_split(listing, split):
-    return [found for found in listing.utterances if found.split == split]
+def mini(name, first=12, **values):
+    return read_corpus(CorpusRecipe(path=MINI / f"{name}.csv", first=first, **values))
 
 
-def mini(name, **values):
-    return read_corpus(CorpusRecipe(path=MINI / name, first=12, **values))
+def of_split(found, split):
+    return [utterance for utterance in found.utterances if utterance.split == split]
 
 
 def test_the_first_ones_stay_in_their_order():
-    listing = Listing([utterance(f"{split}{number}", split) for split in ("train", "dev") for number in range(30)], [])
-    kept = first_utterances(listing, 5, "x")
-    assert [found.id for found in kept.utterances] == [f"{split}{number}" for split in ("train", "dev") for number in range(5)]
+    ids = [f"{split}-{number}" for split in ("train", "dev") for number in range(30)]
+    assert first_utterances(listing(*ids), 5, "x").utterances == listing(*ids[:5], *ids[30:35]).utterances
 
 
-def test_every_class_of_every_split_stays():
-    whole = read_corpus(CorpusRecipe(path=MINI / "keywords.csv"))
-    few = mini("keywords.csv")
-    for split in ("train", "dev", "test"):
-        assert {found.label for found in of_split(few, split)} == {found.label for found in of_split(whole, split)}
-        assert 12 <= len(of_split(few, split)) < 30
+@pytest.mark.parametrize(
+    ("name", "share", "facts"),
+    [
+        ("keywords", 1 / 3, lambda found: [found.label]),
+        ("slots", 1, lambda found: found.label.split()),
+        ("phones", 1, lambda found: [phone for phone, _, _ in found.phones]),
+        ("styles", 1 / 3, lambda found: [(found.fold, found.label), (found.fold, found.speaker)]),
+    ],
+)
+def test_every_class_slot_type_phone_and_fold_stays(name, share, facts):
+    options = {"default_split": "train"} if name == "styles" else {}
+    few, whole = (mini(name, first, **options) for first in (12, None))
+    for split in SPLITS:
+        held, all_of_them = ({fact for found in of_split(corpus, split) for fact in facts(found)} for corpus in (few, whole))
+        assert held == all_of_them
+    assert 12 <= len(few.utterances) < share * len(whole.utterances)
 
 
-def test_every_slot_type_and_phone_stays():
-    for name, facts in (
-        ("slots.csv", lambda found: found.label.split()),
-        ("phones.csv", lambda found: [phone for phone, _, _ in found.phones]),
-    ):
-        whole, few = read_corpus(CorpusRecipe(path=MINI / name)), mini(name)
-        for split in ("train", "dev", "test"):
-            held = {fact for found in of_split(few, split) for fact in facts(found)}
-            assert held == {fact for found in of_split(whole, split) for fact in facts(found)}
-
-
-def test_every_class_of_every_fold_stays_and_all_its_speakers():
-    whole = read_corpus(CorpusRecipe(path=MINI / "styles.csv", default_split="train"))
-    few = mini("styles.csv", default_split="train")
-    for key in (lambda found: (found.fold, found.label), lambda found: (found.fold, found.speaker)):
-        assert {key(found) for found in few.utterances} == {key(found) for found in whole.utterances}
-    assert len(few.utterances) < len(whole.utterances) / 3
-
-
-def test_speakers_who_are_classes_are_the_same_in_all_splits():
-    few = mini("speakers.csv")
-    speakers = [{found.speaker for found in of_split(few, split)} for split in ("train", "dev", "test")]
+def test_speakers_who_are_classes_are_the_same_in_all_splits_and_other_splits_have_several():
+    shared, others = mini("speakers"), mini("sentences")
+    speakers = [{found.speaker for found in of_split(shared, split)} for split in SPLITS]
     assert speakers[0] == speakers[1] == speakers[2]
     assert len(speakers[0]) == 12
-
-
-def test_other_splits_have_several_speakers():
-    few = mini("sentences.csv")
-    for split in ("train", "dev", "test"):
-        assert len({found.speaker for found in of_split(few, split)}) >= SPEAKERS
+    assert all(len({found.speaker for found in of_split(others, split)}) >= SPEAKERS for split in SPLITS)
 
 
 def test_trials_of_both_answers_stay_with_their_recordings():
-    few = mini("verification.csv", trials=MINI / "trials.csv")
-    split_of = {found.id: found.split for found in few.utterances}
+    few = mini("verification", trials=MINI / "trials.csv")
     for split in ("dev", "test"):
-        answers = [trial.same for trial in few.trials if split_of[trial.enrolment] == split]
-        assert answers.count(True) == answers.count(False) == 12
-        assert {found.id for found in of_split(few, split)} == {
-            name for trial in few.trials if split_of[trial.enrolment] == split for name in (trial.enrolment, trial.test)
-        }
+        ids = {found.id for found in of_split(few, split)}
+        trials = [trial for trial in few.trials if trial.enrolment in ids]
+        assert [trial.same for trial in trials].count(True) == len(trials) / 2 == 12
+        assert ids == {name for trial in trials for name in (trial.enrolment, trial.test)}
+    unknown = listing("test-a", "test-b", trials=(Trial(True, "test-a", "test-b"), Trial(False, "test-a", "nobody")))
+    assert first_utterances(unknown, 5, "x").trials == unknown.trials, "left to the check of trials"
 
 
 def test_queries_keep_a_document_and_name_no_other():
-    few = mini("queries.csv")
+    few = mini("queries")
     known = {found.id for found in few.utterances}
     queries = [found for found in few.utterances if found.label == "query"]
     assert {found.split for found in queries} == {"dev", "test"}
-    assert any(found.relevant for found in queries)
-    assert all(name in known for found in queries for name in (found.relevant or "").split())
-    documents = [found for found in few.utterances if found.label == "document"]
-    assert any(all(found.id not in (query.relevant or "").split() for query in queries) for found in documents)
+    relevant = {name for found in queries for name in (found.relevant or "").split()}
+    assert relevant
+    assert relevant <= known
+    assert {found.id for found in few.utterances if found.label == "document"} - relevant
 
 
 def test_too_few_are_refused():
-    listing = Listing([utterance("a"), utterance("b"), utterance("c", "test")], [])
     with pytest.raises(CorpusError, match=r"x: 2 training utterance\(s\), a rehearsal takes 4"):
-        first_utterances(listing, 5, "x")
-
-
-def test_trials_of_unknown_recordings_are_left_to_the_check_of_trials():
-    listing = Listing([utterance("a", "test"), utterance("b", "test")], [], trials=(Trial(True, "a", "b"), Trial(False, "a", "nobody")))
-    assert first_utterances(listing, 5, "x").trials == listing.trials
+        first_utterances(listing("train-a", "train-b", "test-c"), 5, "x")
 
 
 def test_prepared_corpora_hold_the_first_ones(tmp_path):

@@ -9,13 +9,6 @@ HEADER = "\t".join(COLUMNS)
 ROW = ["mine", "hubert", "https://example.org/a.pt", "a.pt", "", "", "MIT", "https://example.org"]
 
 
-def refused(folder, *lines):
-    (folder / "encoders.tsv").write_text("\n".join(lines) + "\n")
-    with pytest.raises(ConfigError) as caught:
-        public_checkpoints(folder / "encoders.tsv")
-    return str(caught.value)
-
-
 def test_the_four_public_checkpoints_are_there():
     rows = public_checkpoints(ROOT / "config/encoders.tsv")
     assert {name: (row.family, row.file) for name, row in rows.items()} == {
@@ -52,29 +45,29 @@ def test_unknown_values_are_none(tmp_path):
         public_checkpoint("other", tmp_path / "encoders.tsv")
 
 
+def with_cell(column, value):
+    return "\t".join(value if name == column else cell for name, cell in zip(COLUMNS, ROW, strict=True))
+
+
+BAD_CELLS = {
+    "family": "whisper", "url": "ftp://a/b", "file": "../a.pt", "sha256": "abc", "bytes": "1.1 GB", "licence": "", "name": "a b"
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("column", "value"),
+    ("lines", "message"),
     [
-        ("family", "whisper"),
-        ("url", "ftp://a/b"),
-        ("file", "../a.pt"),
-        ("sha256", "abc"),
-        ("bytes", "1.1 GB"),
-        ("licence", ""),
-        ("name", "a b"),
+        *([(HEADER, with_cell(column, value)), f":2: {column} {value!r}"] for column, value in BAD_CELLS.items()),
+        ((HEADER, "\t".join(ROW), "\t".join(ROW)), ":3: name 'mine' or file 'a.pt' is there twice"),
+        ((HEADER, "\t".join(ROW[1:])), ":2: has 7 columns, needs 8"),
+        (("\t".join(ROW),), ":1: the columns must be name, family"),
+        (None, ": no such file"),
     ],
 )
-def test_bad_cells_are_named_with_line_and_column(tmp_path, column, value):
-    row = list(ROW)
-    row[COLUMNS.index(column)] = value
-    text = refused(tmp_path, HEADER, "\t".join(row))
-    assert f"encoders.tsv:2: {column} {value!r}" in text
-
-
-def test_malformed_tables_are_refused(tmp_path):
-    row = "\t".join(ROW)
-    assert "encoders.tsv:3: name 'mine' or file 'a.pt' is there twice" in refused(tmp_path, HEADER, row, row)
-    assert "encoders.tsv:2: has 7 columns, needs 8" in refused(tmp_path, HEADER, "\t".join(ROW[1:]))
-    assert "encoders.tsv:1: the columns must be name, family" in refused(tmp_path, row)
-    with pytest.raises(ConfigError, match=r"none\.tsv: no such file"):
-        public_checkpoints(tmp_path / "none.tsv")
+def test_malformed_tables_are_refused_with_line_and_column(tmp_path, lines, message):
+    path = tmp_path / "encoders.tsv"
+    if lines is not None:
+        path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(ConfigError) as caught:
+        public_checkpoints(path)
+    assert f"encoders.tsv{message}" in str(caught.value)

@@ -59,17 +59,11 @@ def test_the_workflow(experiment, tmp_path):
     assert message in done.stdout + done.stderr
 
 
-def test_an_experiment_as_json(tmp_path):
+def test_json(tmp_path):
     path = tmp_path / "x.json"
     path.write_text('{"name": "a",\n\t"name": "b"}')
-    with pytest.raises(ConfigError, match="line 2: key 'name'"):
-        check_experiments([path])
+    for read, error in ((lambda path: check_experiments([path]), ConfigError), (read_json, SpeechFTError)):
+        with pytest.raises(error, match="x.json: line 2: key 'name' appears twice"):
+            read(path)
     path.write_text('{"name":\n\t"a"}')
     check_experiments([path])
-
-
-def test_a_recipe(tmp_path):
-    path = tmp_path / "recipe.json"
-    path.write_text('{"steps": 1,\n"steps": 2}')
-    with pytest.raises(SpeechFTError, match=r"recipe.json: line 2: key 'steps' appears twice"):
-        read_json(path)

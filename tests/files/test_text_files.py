@@ -1,6 +1,5 @@
 """Byte-order marks and Unicode forms in every kind of text file that people bring."""
 
-import json
 import unicodedata
 from pathlib import Path
 
@@ -31,45 +30,30 @@ def test_utf16_and_nul_are_not_text(content):
         decode(content)
 
 
-def test_json_with_a_mark(tmp_path):
-    path = tmp_path / "x.json"
-    path.write_text(MARK + json.dumps({"a": 1}), encoding="utf-8")
+def test_files_of_every_kind_may_have_a_mark_and_words_either_form(tmp_path):
+    path = tmp_path / "x"
+    path.write_text(MARK + '{"a": 1}', encoding="utf-8")
     assert read_json(path) == {"a": 1}
-    path.write_text(json.dumps({"a": 1}), encoding="utf-16")
+    path.write_text('{"a": 1}', encoding="utf-16")
     with pytest.raises(SpeechFTError, match="is not valid JSON .*UTF-16"):
         read_json(path)
-
-
-def test_experiment_with_a_mark(tmp_path):
-    path = tmp_path / "x.yaml"
     demo = Path("config/demo.yaml")
     path.write_text(MARK + demo.read_text(encoding="utf-8").replace("\n", "\r\n"), encoding="utf-8", newline="")
     assert load_experiment(path) == load_experiment(demo)
-
-
-def test_published_numbers_with_a_mark(tmp_path):
-    path = tmp_path / "published.csv"
     path.write_text(f"{MARK}table,encoder,finetuning,method,metric,value\nt,e,none,pretrained,PR,5.0\n", encoding="utf-8")
     assert load_published(path).value("t", "e", "none", "pretrained", "PR") == 5.0
-
-
-def test_lexicon_words_in_either_form(tmp_path):
-    path = tmp_path / "lexicon.txt"
     path.write_text(f"{MARK}CAF{DECOMPOSED} K AE0 F EY1\r\nCAF{COMPOSED} F\r\n", encoding="utf-8", newline="")
     assert load_lexicon([str(path)]) == {f"CAF{COMPOSED}": ("K", "AE0", "F", "EY1")}
 
 
-def test_slot_types_in_either_form(tmp_path):
+def test_classes_and_slot_types_in_either_form(tmp_path):
+    assert get_task("ks", classes=[DECOMPOSED, "a"]).label_set([]).symbols == (COMPOSED, "a")
     path = tmp_path / "slots.txt"
     path.write_text(f"{MARK}O\nd{DECOMPOSED}part\n", encoding="utf-8")
     assert get_task("sf", slots=path).label_set([]).extra["slot_types"] == [f"d{COMPOSED}part"]
     path.write_text(f"O\nd{DECOMPOSED}part\nd{COMPOSED}part\n", encoding="utf-8")
     with pytest.raises(SpeechFTError, match="each once"):
         get_task("sf", slots=path).label_set([])
-
-
-def test_classes_of_an_option_in_either_form():
-    assert get_task("ks", classes=[DECOMPOSED, "a"]).label_set([]).symbols == (COMPOSED, "a")
 
 
 def test_names_on_disk(tmp_path):

@@ -26,6 +26,9 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+FINETUNE_LOG = "logs/finetune/hubert_demo/pr_sentences/stable_ft.log"
+
+
 def leave(folder, name, text="", at=None):
     path = folder / "results/demo" / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,26 +41,19 @@ def reasons(folder):
     return pending_reasons(folder / "experiment.yaml", [STABLE, MERGED, PLAIN], "results/demo", "results/demo")
 
 
-def test_nothing_is_known_without_logs(folder):
-    assert reasons(folder) == {}
-
-
 def test_a_cell_whose_model_failed_and_one_that_was_not_run(folder):
-    leave(folder, "logs/finetune/hubert_demo/pr_sentences/stable_ft.log", "update 3\nerror: the loss is NaN.\n  more\n")
+    assert reasons(folder) == {}, "nothing is known without logs"
+    leave(folder, FINETUNE_LOG, "update 3\nerror: the loss is NaN.\n  more\n")
     failed = "finetune hubert_demo/pr_sentences/stable_ft failed: the loss is NaN."
-    log = "(results/demo/logs/finetune/hubert_demo/pr_sentences/stable_ft.log)"
+    log = f"(results/demo/{FINETUNE_LOG})"
     assert reasons(folder) == {STABLE: f"{failed} {log}", MERGED: f"{failed} {log}", PLAIN: NOT_RUN}
-
-
-def test_the_log_of_a_job_that_later_succeeded_is_no_reason(folder):
-    leave(folder, "logs/finetune/hubert_demo/pr_sentences/stable_ft.log", "error: the loss is NaN.\n")
     leave(folder, "models/hubert_demo/pr_sentences/stable_ft/model.safetensors")
-    assert reasons(folder)[STABLE] == NOT_RUN
+    assert reasons(folder)[STABLE] == NOT_RUN, "the job succeeded later"
 
 
 def test_the_latest_failure_counts_and_a_cell_that_is_there_needs_none(folder):
     leave(folder, f"logs/evaluate/{STABLE}.log", "error: old.\n", at=1000)
-    leave(folder, "logs/finetune/hubert_demo/pr_sentences/stable_ft.log", "error: new.\n", at=2000)
+    leave(folder, FINETUNE_LOG, "error: new.\n", at=2000)
     leave(folder, f"logs/evaluate/{PLAIN}.log", "error: of an earlier run.\n")
     leave(folder, f"cells/{PLAIN}.json")
     found = reasons(folder)
@@ -74,7 +70,7 @@ def test_tables_and_curves_show_the_reasons(folder):
     values = yaml.safe_load((folder / "experiment.yaml").read_text())
     values["curves"] = {"alpha": {"encoder": "hubert_demo", "finetuning": "pr_sentences", "alphas": [0, 1], "tasks": ["pr"]}}
     (folder / "experiment.yaml").write_text(yaml.safe_dump(values))
-    leave(folder, "logs/finetune/hubert_demo/pr_sentences/stable_ft.log", "error: the loss is NaN.\n")
+    leave(folder, FINETUNE_LOG, "error: the loss is NaN.\n")
     build_experiment("experiment.yaml", None, ROOT / "config/published.csv", folder / "out")
     for name in ("demo", "alpha"):
         text = (folder / f"out/{name}.md").read_text()
@@ -86,10 +82,10 @@ def test_tables_and_curves_show_the_reasons(folder):
 
 
 def test_a_copy_of_the_results_elsewhere(folder, tmp_path):
-    leave(folder, "logs/finetune/hubert_demo/pr_sentences/stable_ft.log", "error: the loss is NaN.\n")
+    leave(folder, FINETUNE_LOG, "error: the loss is NaN.\n")
     (folder / "results/demo").rename(folder / "copied")
     found = pending_reasons(folder / "experiment.yaml", [STABLE], "copied", "results/demo")
-    assert found[STABLE].endswith("the loss is NaN. (copied/logs/finetune/hubert_demo/pr_sentences/stable_ft.log)")
+    assert found[STABLE].endswith(f"the loss is NaN. (copied/{FINETUNE_LOG})")
 
 
 def test_without_snakemake_nothing_is_known(folder, monkeypatch):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from speechft.corpora.published import Reading
-from speechft.corpora.utterances import Count, Listing
+from speechft.corpora.published import Reading, published
+from speechft.corpora.utterances import Listing
 from speechft.recipes.corpora import AudioSnips
 
 SOURCE = (
@@ -19,13 +19,9 @@ SPEAKERS = {
     "dev": ("Aditi", "Amy", "Geraint", "Nicole"),
     "test": ("Brian", "Emma", "Raveena", "Russell"),
 }
-_BEGIN, _END = "BOS", "EOS"
 
-EXPECTED = tuple(
-    Count(split, what, number, f"the WAV files of {FOLDERS[split]}/")
-    for split, queries in (("train", 13_084), ("dev", 700), ("test", 700))
-    for what, number in (("utterances", queries * len(SPEAKERS[split])), ("speakers", len(SPEAKERS[split])))
-)
+_FILES = {split: f"the WAV files of {folder}/" for split, folder in FOLDERS.items()}
+EXPECTED = published(_FILES, ("utterances", "speakers"), train=(104_672, 8), dev=(2_800, 4), test=(2_800, 4))
 
 
 def read_audio_snips(recipe: AudioSnips) -> Listing:
@@ -61,7 +57,7 @@ def _read_labels(found: Reading, path: Path) -> dict[str, tuple[list[str], list[
         name, *spoken = words.split()
         marks = slots.split()
         # The marks are those of BOS and the words; the intent stands in the place of EOS.
-        if not tab or len(spoken) < 3 or spoken[0] != _BEGIN or spoken[-1] != _END or len(marks) != len(spoken):
+        if not tab or len(spoken) < 3 or spoken[0] != "BOS" or spoken[-1] != "EOS" or len(marks) != len(spoken):
             found.bad_line(path, number, f"{line.strip()!r} is not `name BOS words EOS<tab>O slots intent`")
             continue
         table[name] = spoken[1:-1], [mark.removeprefix("B-").removeprefix("I-") for mark in marks[1:-1]]

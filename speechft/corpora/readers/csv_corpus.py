@@ -19,7 +19,6 @@ from speechft.recipes.corpora import CorpusRecipe
 COLUMNS = ("path", "id", "text", "speaker", "label", "split", "fold", "phones", "relevant")
 _OF_SUPERVISION = ("text", "speaker", "label", "fold", "relevant")
 LIST_OF_RECORDINGS = ("as the list of recordings", "Give the CSV file as `path` of the corpus.")
-Cells = dict[str, str]
 
 
 def read_csv(recipe: CorpusRecipe) -> Listing:
@@ -35,7 +34,7 @@ def read_csv(recipe: CorpusRecipe) -> Listing:
     (_, header), rows = table[0], table[1:]
     columns = _find_columns(recipe, header)
     problems: list[Problem] = []
-    parsed: list[tuple[int, Cells]] = []
+    parsed: list[tuple[int, dict[str, str]]] = []
     for row, values in rows:
         complaints = row_complaints(values, header)
         if complaints:
@@ -51,6 +50,8 @@ def read_csv(recipe: CorpusRecipe) -> Listing:
         parsed.append((row, cells))
     if not rows:
         problems.append(Problem(0, "has a header but no rows"))
+    if parsed and "split" not in columns and recipe.default_split is None and not recipe.unlabelled:
+        problems.append(Problem(0, "no row has a split: add a column 'split' or set `default_split` of the corpus"))
     utterances, row_problems = _to_utterances(recipe, parsed)
     return Listing(utterances, sorted(problems + row_problems))
 
@@ -75,7 +76,7 @@ def _find_columns(recipe: CorpusRecipe, header: list[str]) -> dict[str, int]:
     return found
 
 
-def _to_utterances(recipe: CorpusRecipe, parsed: list[tuple[int, Cells]]) -> tuple[list[Utterance], list[Problem]]:
+def _to_utterances(recipe: CorpusRecipe, parsed: list[tuple[int, dict[str, str]]]) -> tuple[list[Utterance], list[Problem]]:
     root = recipe.path.parent if recipe.audio_root is None else recipe.audio_root
     problems: list[Problem] = []
     ids = _default_ids([cells["path"] for _, cells in parsed])
@@ -91,9 +92,11 @@ def _to_utterances(recipe: CorpusRecipe, parsed: list[tuple[int, Cells]]) -> tup
             problems.append(Problem(row, f"id {identifier!r} is already in row {rows_of_id[identifier]}"))
         rows_of_path.setdefault(path, row)
         rows_of_id.setdefault(identifier, row)
-        split = _split_of(recipe, cells)
-        if split not in SPLITS:
-            problems.append(Problem(row, _split_complaint(split, "split" in cells)))
+        split = "train" if recipe.unlabelled else cells.get("split") or recipe.default_split or ""
+        if split and split not in SPLITS:
+            problems.append(Problem(row, wrong_split(split)))
+        elif not split and "split" in cells:
+            problems.append(Problem(row, f"its split is empty; write one of {', '.join(SPLITS)}"))
         supervision: dict[str, Any] = {} if recipe.unlabelled else {key: cells.get(key) or None for key in _OF_SUPERVISION}
         phones = None
         if cells.get("phones") and not recipe.unlabelled:
@@ -102,7 +105,7 @@ def _to_utterances(recipe: CorpusRecipe, parsed: list[tuple[int, Cells]]) -> tup
             except ValueError as error:
                 problems.append(Problem(row, f"phones: {error}"))
         utterances.append(Utterance(row, identifier, path, split, **supervision, phones=phones))
-    return utterances, _without_repetition(problems)
+    return utterances, problems
 
 
 def _default_ids(paths: list[str]) -> dict[str, str]:
@@ -115,24 +118,3 @@ def _default_ids(paths: list[str]) -> dict[str, str]:
         path: identifier if len(users[identifier]) == 1 else f"{identifier}-{hashlib.sha1(path.encode()).hexdigest()[:8]}"
         for path, identifier in plain.items()
     }
-
-
-def _split_of(recipe: CorpusRecipe, cells: Cells) -> str:
-    if recipe.unlabelled:
-        return "train"
-    return cells.get("split") or recipe.default_split or ""
-
-
-def _split_complaint(split: str, has_column: bool) -> str:
-    if not has_column:
-        return "has no split: add a column 'split' or set `default_split` of the corpus"
-    return wrong_split(split) if split else f"its split is empty; write one of {', '.join(SPLITS)}"
-
-
-def _without_repetition(problems: list[Problem]) -> list[Problem]:
-    """A table without splits has the same problem in every row; one line says it."""
-    missing = [problem for problem in problems if problem.message.startswith("has no split")]
-    if not missing:
-        return problems
-    rest = [problem for problem in problems if problem not in missing]
-    return [Problem(0, "no row has a split: add a column 'split' or set `default_split` of the corpus"), *rest]

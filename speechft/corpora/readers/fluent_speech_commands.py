@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from speechft.corpora.published import Reading
+from speechft.corpora.published import Reading, published
 from speechft.corpora.utterances import Count, Listing
 from speechft.errors import CorpusError
 from speechft.files.csv_tables import read_table
@@ -15,12 +15,9 @@ SOURCE = (
 TABLES = {"train": "train_data.csv", "dev": "valid_data.csv", "test": "test_data.csv"}
 COLUMNS = ("path", "speakerId", "transcription", "action", "object", "location")
 
+_TABLE_OF = {split: f"data/{name}" for split, name in TABLES.items()}
 EXPECTED = (
-    *(
-        Count(split, what, number, f"data/{TABLES[split]}")
-        for split, numbers in (("train", (23_132, 77)), ("dev", (3_118, 10)), ("test", (3_793, 10)))
-        for what, number in zip(("utterances", "speakers"), numbers, strict=True)
-    ),
+    *published(_TABLE_OF, ("utterances", "speakers"), train=(23_132, 77), dev=(3_118, 10), test=(3_793, 10)),
     Count("train", "labels", 31, "data/train_data.csv", certain=False),
 )
 

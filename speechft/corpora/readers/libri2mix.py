@@ -5,12 +5,11 @@ lhotse's recipe lists mixtures with transcripts, not who speaks when; the turns 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from pathlib import Path
 
 from speechft.conventions import SPLITS
 from speechft.corpora.published import Reading, published
-from speechft.corpora.rttm import Turn, read_rttm
+from speechft.corpora.rttm import turns_by_recording
 from speechft.corpora.utterances import Listing
 from speechft.recipes.corpora import Libri2Mix
 
@@ -35,13 +34,11 @@ def read_libri2mix(recipe: Libri2Mix) -> Listing:
         folder = found.folder(recipe.path / split)
         recordings = _recordings(found, folder / "wav.scp", recipe.audio_root or recipe.path)
         _check_segments(found, folder, set(recordings))
-        turns: defaultdict[str, list[Turn]] = defaultdict(list)
-        for turn in read_rttm(folder / "rttm"):
-            turns[turn.recording].append(turn)
+        turns = turns_by_recording(folder / "rttm")
         for name, path in recordings.items():
-            if not turns[name]:
+            if name not in turns:
                 found.problem(f"{folder / 'rttm'}: has no turn of {name}")
-            found.add(name, path, split, turns=tuple(sorted(turns[name])))
+            found.add(name, path, split, turns=turns.get(name, ()))
         for name in sorted(turns.keys() - recordings.keys()):
             found.problem(f"{folder / 'rttm'}: {name} is not in wav.scp")
     return found.listing(EXPECTED)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from speechft.corpora.published import Reading
-from speechft.corpora.utterances import Count, Listing, Problem, Utterance
+from speechft.corpora.published import Reading, published
+from speechft.corpora.utterances import Listing, Problem, Utterance
 from speechft.downloads.lexicons import check_identity, how_to_get, will_be_fetched
 from speechft.errors import SpeechFTError
 from speechft.recipes.corpora import LibriSpeech
@@ -20,11 +20,9 @@ SOURCE = (
     "`path` is the folder LibriSpeech that they make."
 )
 
-EXPECTED = tuple(
-    Count(split, what, number, f"{part}.tar.gz")
-    for (split, part), numbers in zip(PARTS.items(), ((28_539, 251, 100.6), (2_703, 40, 5.4), (2_620, 40, 5.4)), strict=True)
-    for what, number in zip(("utterances", "speakers", "hours"), numbers, strict=True)
-)
+_ARCHIVES = {split: f"{part}.tar.gz" for split, part in PARTS.items()}
+_WHATS = ("utterances", "speakers", "hours")
+EXPECTED = published(_ARCHIVES, _WHATS, train=(28_539, 251, 100.6), dev=(2_703, 40, 5.4), test=(2_620, 40, 5.4))
 
 
 def read_librispeech(recipe: LibriSpeech) -> Listing:

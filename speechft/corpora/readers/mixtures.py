@@ -117,7 +117,11 @@ def read_sources(recipe: CorpusRecipe) -> tuple[list[Source], list[Problem]]:
         complaints = complaints or _complaints(cells)
         problems += [Problem(row, complaint) for complaint in complaints]
         if not complaints:
-            sources.append(_source(row, cells, root))
+            path = on_disk(root / cells["path"]).resolve()
+            offset, start, end = float(cells["offset"]), float(cells.get("start") or 0.0), cells.get("end")
+            gain = 10 ** (float(cells.get("gain_db") or 0.0) / 20)
+            who = cells["mixture"], path, cells["speaker"], cells["split"]
+            sources.append(Source(row, *who, offset, gain, start, float(end) if end else None))
     if recipe.first is not None:
         names = {split: dict.fromkeys(source.mixture for source in sources if source.split == split) for split in SPLITS}
         kept = {name for mixtures in names.values() for name in list(mixtures)[: recipe.first]}
@@ -133,35 +137,16 @@ def _complaints(cells: Mapping[str, str]) -> list[str]:
         complaints.append(f"speaker {cells['speaker']!r} holds a space, which ends a name in RTTM")
     if cells["split"] and cells["split"] not in SPLITS:
         complaints.append(wrong_split(cells["split"]))
-    for name in ("offset", *OPTIONAL):
-        if (text := cells.get(name)) and (complaint := _number_complaint(name, text)):
-            complaints.append(complaint)
+    for name in filter(cells.get, ("offset", *OPTIONAL)):
+        what = "decibels" if name == "gain_db" else "seconds, 0 or more"
+        try:
+            value = float(cells[name])
+        except ValueError:
+            complaints.append(f"{name} {cells[name]!r} is not a number of {what}")
+            continue
+        if not math.isfinite(value) or (value < 0 and name != "gain_db"):
+            complaints.append(f"{name} is {value:g}, not a number of {what}")
     return complaints
-
-
-def _number_complaint(name: str, text: str) -> str | None:
-    what = "decibels" if name == "gain_db" else "seconds, 0 or more"
-    try:
-        value = float(text)
-    except ValueError:
-        return f"{name} {text!r} is not a number of {what}"
-    if not math.isfinite(value) or (value < 0 and name != "gain_db"):
-        return f"{name} is {value:g}, not a number of {what}"
-    return None
-
-
-def _source(row: int, cells: Mapping[str, str], root: Path) -> Source:
-    return Source(
-        row,
-        cells["mixture"],
-        on_disk(root / cells["path"]).resolve(),
-        cells["speaker"],
-        cells["split"],
-        float(cells["offset"]),
-        10 ** (float(cells.get("gain_db") or 0.0) / 20),
-        float(cells.get("start") or 0.0),
-        float(cells["end"]) if cells.get("end") else None,
-    )
 
 
 def _source_problems(source: Source, facts: RecordingFacts | str) -> Iterable[Problem]:

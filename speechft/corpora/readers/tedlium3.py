@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from speechft.conventions import SPLITS
-from speechft.corpora.published import Reading
+from speechft.corpora.published import Reading, published
 from speechft.corpora.utterances import Count, Listing
 from speechft.recipes.corpora import TedLium3
 
@@ -18,7 +18,7 @@ SOURCE = (
 )
 
 EXPECTED = (
-    *(Count(split, "recordings", number, f"legacy/{split}/sph") for split, number in (("train", 2_351), ("dev", 8), ("test", 11))),
+    *published("legacy/{split}/sph", ("recordings",), train=(2_351,), dev=(8,), test=(11,)),
     Count("train", "utterances", 268_263, "legacy/train/stm", certain=False),
 )
 

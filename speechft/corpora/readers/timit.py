@@ -11,8 +11,8 @@ from lhotse.recipes.timit import get_speakers
 
 from speechft.conventions import SAMPLE_RATE
 from speechft.corpora.phones import Phone
-from speechft.corpora.published import Reading
-from speechft.corpora.utterances import Count, Listing
+from speechft.corpora.published import Reading, published
+from speechft.corpora.utterances import Listing
 from speechft.recipes.corpora import Timit
 from speechft.tasks.timit_phones import TIMIT_61
 
@@ -21,15 +21,8 @@ SOURCE = (
     "dialects (DR1), speakers (FCJF0) and for each sentence .WAV, .TXT and .PHN. Upper or lower case is the same."
 )
 
-EXPECTED = tuple(
-    Count(split, what, number, where)
-    for split, numbers, where in (
-        ("train", (3_696, 462), "TRAIN"),
-        ("dev", (400, 50), "TEST, development speakers"),
-        ("test", (192, 24), "TEST, core test speakers"),
-    )
-    for what, number in zip(("utterances", "speakers"), numbers, strict=True)
-)
+_HALVES = {"train": "TRAIN", "dev": "TEST, development speakers", "test": "TEST, core test speakers"}
+EXPECTED = published(_HALVES, ("utterances", "speakers"), train=(3_696, 462), dev=(400, 50), test=(192, 24))
 
 
 def read_timit(recipe: Timit) -> Listing:

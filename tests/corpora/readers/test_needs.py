@@ -2,14 +2,7 @@
 
 import pytest
 import yaml
-from corpora.readers.conftest import Skeleton
-from corpora.readers.test_fluent_speech_commands import build_fluent
-from corpora.readers.test_iemocap import build_iemocap
-from corpora.readers.test_libri2mix import build_libri2mix
-from corpora.readers.test_librispeech import build_librispeech
-from corpora.readers.test_quesst14 import build_quesst
-from corpora.readers.test_timit import build_timit
-from corpora.readers.test_voxceleb1 import RECORDINGS, build_voxceleb
+from corpora.readers.skeletons import VOXCELEB, Skeleton, published
 from typer.testing import CliRunner
 
 from speechft.cli import app
@@ -28,20 +21,18 @@ class Experiment:
         self.path = path
         self.values = {"name": "x", "results": str(path / "out"), "corpora": {}, "encoders": {}, "tasks": {}, "tables": {}}
 
-    def published(self, kind, build, **options):
-        skeleton = Skeleton(self.path / kind)
-        build(skeleton)
-        paths = {key: f"{skeleton.path}/{value}" for key, value in options.items() if key in ("split_list", "trials")}
-        self.values["corpora"][kind] = {"kind": kind, "path": str(skeleton.path), "complete": False, **options, **paths}
-        return skeleton
+    def published(self, kind, **options):
+        corpus = published(self.path / kind, kind)
+        self.values["corpora"][kind] = {"kind": kind, "path": str(corpus.path), "complete": False, **options}
+        return corpus
 
     def table(self, name, header, *rows, **options):
-        skeleton = Skeleton(self.path / name)
+        corpus = Skeleton(self.path / name, "csv")
         for row in rows:
-            skeleton.audio(row.split(",")[0])
-        skeleton.text("corpus.csv", header, *rows)
-        self.values["corpora"][name] = {"kind": "csv", "path": str(skeleton.path / "corpus.csv"), **options}
-        return skeleton
+            corpus.audio(row.split(",")[0])
+        path = corpus.text("corpus.csv", header, *rows)
+        self.values["corpora"][name] = {"kind": "csv", "path": str(path), **options}
+        return corpus
 
     def ask(self, **entries):
         """Lines of `prepare --check` below its table, which are also findings of `doctor`."""
@@ -66,33 +57,27 @@ def mine(tmp_path):
     return Experiment(tmp_path)
 
 
-def er(**recipe):
-    return {"er_iemocap": {"corpus": "iemocap", "recipe": {"like": "er_iemocap", **recipe}}}
-
-
-def test_folds_of_named_recipes_are_those_that_readers_give(mine):
-    """IEMOCAP is the only corpus with folds."""
-    skeleton = mine.published("iemocap", build_iemocap)
-    given = {utterance.fold for utterance in read_corpus(skeleton.recipe("iemocap")).utterances}
-    asked = {name: recipe["fold"] for name, recipe in STAGE1_RECIPES.items() if "fold" in recipe}
-    assert asked == {"er_iemocap": "1"}
-    assert set(asked.values()) <= given == {"1", "2", "3", "4", "5"}
-    assert mine.ask(finetunings=er(), tasks={"er": {"corpus": "iemocap"}}) == []
-
-
-def test_a_fold_that_the_reader_does_not_give(mine):
-    mine.published("iemocap", build_iemocap)
-    assert mine.ask(finetunings=er(fold="Session1")) == [
-        "finetunings.er_iemocap: corpus iemocap: fold: the corpus has no fold 'Session1'. Folds: 1, 2, 3, 4, 5."
-    ]
+def test_folds_of_a_corpus(mine):
+    corpus = mine.published("iemocap")
+    given = {utterance.fold for utterance in read_corpus(corpus.recipe()).utterances}
+    # IEMOCAP is the only corpus with folds.
+    assert {name: recipe["fold"] for name, recipe in STAGE1_RECIPES.items() if "fold" in recipe} == {"er_iemocap": "1"}
+    assert given == {"1", "2", "3", "4", "5"}
+    finetuning = {"corpus": "iemocap", "recipe": {"like": "er_iemocap"}}
+    assert mine.ask(finetunings={"er_iemocap": finetuning}, tasks={"er": {"corpus": "iemocap"}}) == []
     # A method may ask for another one.
     methods = {"stable_ft": {"kind": "finetune", "label": "S"}, "other": {"kind": "finetune", "label": "O", "changes": {"fold": "6"}}}
-    (line,) = mine.ask(finetunings=er(), methods=methods)
+    (line,) = mine.ask(methods=methods)
     assert "has no fold '6'" in line
+    finetuning["recipe"]["fold"] = "Session1"
+    del mine.values["methods"]
+    assert mine.ask(finetunings={"er_iemocap": finetuning}) == [
+        "finetunings.er_iemocap: corpus iemocap: fold: the corpus has no fold 'Session1'. Folds: 1, 2, 3, 4, 5."
+    ]
 
 
 def test_words_without_pronunciation_are_named_for_the_cell_and_for_stage_1(mine):
-    mine.published("librispeech", build_librispeech)
+    mine.published("librispeech")
     lexicon = {"lexicon": [str(mine.path / "lexicon.txt")]}
     (mine.path / "lexicon.txt").write_text("\n".join(LEXICON))
     mine.table("speakers", "path,split,speaker", "a.wav,train,x", "b.wav,train,y", "c.wav,dev,x")
@@ -122,7 +107,7 @@ def test_a_corpus_without_trials_or_dev(mine):
         "tasks.sid: corpus speech: The corpus has no split dev. Splits there: train, test.",
         "finetunings.sid: corpus speech: The corpus has no split dev. Splits there: train, test.",
     ]
-    trials = Skeleton(mine.path / "speech").text("trials.csv", "label,enrolment,test", "1,c,d")
+    trials = Skeleton(mine.path / "speech", "csv").text("trials.csv", "label,enrolment,test", "1,c,d")
     mine.values["corpora"]["speech"] |= {"trials": str(trials), "dev_fraction": 0.5}
     (line,) = mine.ask(tasks={"asv": {"corpus": "speech"}}, finetunings={})
     assert "1 of 1 trials of test have label 1" in line
@@ -132,13 +117,13 @@ def test_a_corpus_without_trials_or_dev(mine):
 
 
 def test_a_wrong_split_list(mine):
-    skeleton = mine.published("voxceleb1", build_voxceleb, use="sid", split_list="list.txt")
-    names = [name.split("wav/")[1] for name in RECORDINGS]
-    skeleton.text("list.txt", f"1 {names[0]}", f"2 {names[1]}", "3 id10009/nowhere/00001.wav")
+    corpus = mine.published("voxceleb1", use="sid", split_list=f"{mine.path}/voxceleb1/iden_split.txt")
+    corpus.text("iden_split.txt", f"1 {VOXCELEB[0]}", f"2 {VOXCELEB[1]}", "3 id10009/nowhere/00001.wav")
     lines = mine.ask(tasks={"sid": {"corpus": "voxceleb1"}})
     assert lines[0].endswith("id10009/nowhere/00001.wav: no such file")
     assert "tasks.sid: corpus voxceleb1: Task 'sid' needs at least two different labels (class)" in lines[1]
-    skeleton.text("list.txt", f"1 {names[0]}", f"1 {names[1]}", f"2 {names[2]}", "3 id10270/5r0dWxy17C8/00001.wav")
+    splits = zip((1, 1, 2, 3), (*VOXCELEB, "id10270/5r0dWxy17C8/00001.wav"), strict=True)
+    corpus.text("iden_split.txt", *(f"{split} {name}" for split, name in splits))
     (line,) = mine.ask()
     assert "The test split: 1 utterance(s) have no target for task 'sid'. (id10270-5r0dWxy17C8-00001: class 'id10270' is not" in line
 
@@ -164,10 +149,8 @@ def test_columns_classes_and_slots(mine):
 
 
 def test_corpora_that_give_what_is_asked(mine):
-    mine.published("timit", lambda skeleton: build_timit(skeleton, lower=False))
-    mine.published("libri2mix", build_libri2mix)
-    mine.published("quesst14", build_quesst)
-    mine.published("fluent_speech_commands", build_fluent)
+    for kind in ("timit", "libri2mix", "quesst14", "fluent_speech_commands"):
+        mine.published(kind)
     mine.table("one", "path,split,text", "a.wav,train,hello there", "b.wav,dev,hello")
     mine.table("two", "path,id,split,text", "c.wav,c,train,there", "d.wav,d,test,there")
     mine.values["corpora"] = {"both": {"kind": "union", "of": ["one", "two"]}, **mine.values["corpora"]}
@@ -185,19 +168,19 @@ def test_corpora_that_give_what_is_asked(mine):
 
 
 def test_mixtures_of_three_speakers(mine):
-    skeleton = Skeleton(mine.path / "mixed")
+    corpus = Skeleton(mine.path / "mixed", "mixtures")
     for name in "abc":
-        skeleton.audio(f"{name}.wav")
-    rows = [f"m-{split},{name}.wav,{name},{split},0" for split in ("train", "dev", "test") for name in "ab"]
-    skeleton.text("mixtures.csv", "mixture,path,speaker,split,offset", *rows)
-    mine.values["corpora"]["mixed"] = {"kind": "mixtures", "path": str(skeleton.path / "mixtures.csv")}
+        corpus.audio(f"{name}.wav")
+    rows = ["mixture,path,speaker,split,offset"]
+    rows += [f"m-{split},{name}.wav,{name},{split},0" for split in ("train", "dev", "test") for name in "ab"]
+    mine.values["corpora"]["mixed"] = {"kind": "mixtures", "path": str(corpus.text("mixtures.csv", *rows))}
     assert mine.ask(tasks={"sd": {"corpus": "mixed"}}) == []
-    skeleton.text("mixtures.csv", "mixture,path,speaker,split,offset", *rows, "m-dev,c.wav,c,dev,0.1")
+    corpus.text("mixtures.csv", *rows, "m-dev,c.wav,c,dev,0.1")
     (line,) = mine.ask()
     assert "dev: m-dev: has 3 speaker(s) (a, b, c), need 2" in line
 
 
-def test_a_corpus_that_can_not_be_read_is_named_once(mine):
+def test_a_corpus_that_cannot_be_read_is_named_once(mine):
     mine.values["corpora"]["timit"] = {"kind": "timit", "path": str(mine.path / "nowhere")}
     (line,) = mine.ask(tasks={"pc": {"corpus": "timit"}})
     assert line.startswith(f"timit: {mine.path}/nowhere: no such folder, needed for TIMIT")

@@ -2,12 +2,10 @@
 
 import pytest
 import soundfile
-from corpora.readers.test_voxceleb1 import TESTED, build_voxceleb, split_list
+from corpora.readers.skeletons import VOXCELEB
 
 from speechft.corpora import inspection, load_split, prepare_corpus
 from speechft.errors import CorpusError
-
-voxceleb = pytest.fixture(build_voxceleb)
 
 
 @pytest.fixture
@@ -19,14 +17,22 @@ def decoded(monkeypatch):
     return paths
 
 
-def test_a_wrong_list_of_voxceleb1_is_reported_before_decoding(voxceleb, decoded):
-    path = split_list(voxceleb, "1 id10001/1zcIwhmdeo4/00001.wav", "3 id10001/1zcIwhmdeo4/00002.wav", name="veri_test_class.txt")
+def test_a_wrong_list_of_voxceleb1_is_reported_before_decoding(corpus, decoded):
+    voxceleb = corpus("voxceleb1")
+    path = voxceleb.text("veri_test_class.txt", f"1 {VOXCELEB[0]}", f"3 {VOXCELEB[2]}")
     with pytest.raises(CorpusError) as caught:
-        voxceleb.prepare("voxceleb1", use="sid", split_list=path, complete=True)
+        voxceleb.prepare(use="sid", split_list=path, complete=True)
     assert any("is not the list of this name that s3prl has" in problem for problem in caught.value.problems)
     assert "train: 1 utterances, published are 138361; look at `split_list`, lines that begin with 1" in caught.value.problems
     assert decoded == []
-    voxceleb.prepare("voxceleb1", use="sid", split_list=path)
+    voxceleb.prepare(use="sid", split_list=path)
+    assert len(decoded) == 2
+    # What headers tell is reported with what lists tell.
+    soundfile.write(voxceleb.path / f"dev/wav/{VOXCELEB[0]}", [[0.1, 0.1]] * 4800, 16_000)
+    voxceleb.text("veri_test_class.txt", f"1 {VOXCELEB[0]}", "3 id10001/1zcIwhmdeo4/00009.wav")
+    with pytest.raises(CorpusError) as caught:
+        voxceleb.prepare(use="sid", split_list=path)
+    assert [problem.split(": ")[1][:14] for problem in caught.value.problems] == ["has 2 channels", "no such file"]
     assert len(decoded) == 2
 
 
@@ -43,15 +49,6 @@ def test_trials_of_unknown_recordings_are_reported_before_decoding(folder, decod
     assert decoded == []
 
 
-def test_what_headers_tell_is_reported_with_what_lists_tell(voxceleb, decoded):
-    soundfile.write(voxceleb.path / "dev/wav/id10001/1zcIwhmdeo4/00001.wav", [[0.1, 0.1]] * 4800, 16_000)
-    path = split_list(voxceleb, "1 id10001/1zcIwhmdeo4/00001.wav", "3 id10001/1zcIwhmdeo4/00009.wav")
-    with pytest.raises(CorpusError) as caught:
-        voxceleb.prepare("voxceleb1", use="sid", split_list=path)
-    assert [problem.split(": ")[1][:14] for problem in caught.value.problems] == ["has 2 channels", "no such file"]
-    assert decoded == []
-
-
 def test_problems_of_rows_do_not_hide_what_decoding_tells(folder, decoded, tmp_path):
     folder.tone("a.wav", channels=2)
     folder.samples("c.wav", [0.0, float("nan"), 0.0], subtype="FLOAT")
@@ -61,11 +58,9 @@ def test_problems_of_rows_do_not_hide_what_decoding_tells(folder, decoded, tmp_p
     assert [problem.split(": ")[2][:12] for problem in caught.value.problems] == ["has 2 channe", "no such file", "holds NaN or"]
 
 
-def test_manifests_hold_absolute_paths_whatever_the_experiment_says(voxceleb, monkeypatch, tmp_path):
-    names = [name.removeprefix("test/wav/") for name in TESTED]
-    voxceleb.text("trials.txt", f"1 {names[0]} {names[1]}", f"0 {names[0]} {names[2]}")
+def test_manifests_hold_absolute_paths_whatever_the_experiment_says(corpus, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    recipe = voxceleb.recipe("voxceleb1", use="asv", path="published", trials="published/trials.txt")
+    recipe = corpus("voxceleb1").recipe(use="asv", path="published", trials="published/trials.txt")
     prepare_corpus(recipe, tmp_path / "out")
     monkeypatch.chdir("/")
     sources = [cut.recording.sources[0].source for split in ("train", "test") for cut in load_split(tmp_path / "out", split)]
