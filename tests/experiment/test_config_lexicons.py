@@ -3,21 +3,17 @@
 import json
 
 import pytest
-import yaml
 from conftest import ROOT
+from experiment.edits import demo_values
 
 from speechft.experiment.schema import load_experiment, parse_experiment
 from speechft.experiment.workflow import Workflow
 
 
 @pytest.fixture
-def demo():
-    return yaml.safe_load((ROOT / "tests/experiment.yaml").read_text())
-
-
-@pytest.fixture
-def with_lexicon(demo):
+def flow():
     """PR on LibriSpeech with a lexicon, alone, in a union, jointly with another task and as that other task."""
+    demo = demo_values()
     demo["corpora"]["read"] = {"kind": "librispeech", "path": "LibriSpeech", "lexicon": ["a.txt", "cmudict"]}
     demo["corpora"]["both"] = {"kind": "union", "of": ["sentences", "read"]}
     demo["tasks"]["pr"]["corpus"] = "read"
@@ -34,8 +30,7 @@ def with_lexicon(demo):
     return Workflow(parse_experiment(demo, "my.yaml"))
 
 
-def test_pr_takes_the_lexicons_of_its_corpus_unless_it_names_others(with_lexicon):
-    flow = with_lexicon
+def test_pr_takes_the_lexicons_of_its_corpus_unless_it_names_others(flow):
     assert json.loads(flow.recipe("evaluate/pr"))["task_options"] == {"lexicon": ["a.txt", "cmudict"]}
     assert json.loads(flow.recipe("evaluate/asr"))["task_options"] == {}
     assert json.loads(flow.recipe("finetune/united/stable_ft"))["task_options"] == {"lexicon": ["a.txt", "cmudict"]}
@@ -46,8 +41,7 @@ def test_pr_takes_the_lexicons_of_its_corpus_unless_it_names_others(with_lexicon
     assert joint["jointly"]["phones"]["task_options"] == {"lexicon": ["a.txt", "cmudict"]}
 
 
-def test_lexicons_are_inputs_of_the_jobs_that_read_them(with_lexicon):
-    flow = with_lexicon
+def test_lexicons_are_inputs_of_the_jobs_that_read_them(flow):
     assert (flow.corpus_tables("read"), flow.evaluation_lexicons("pr"), flow.evaluation_lexicons("asr")) == (["a.txt"], ["a.txt"], [])
     names = ("united", "own", "joint", "pr_sentences")
     assert [flow.finetuning_lexicons(name, "stable_ft") for name in names] == [["a.txt"], ["b.txt"], ["a.txt"], []]
