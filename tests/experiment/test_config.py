@@ -193,3 +193,41 @@ def test_tables_know_the_command_that_makes_a_cell(tmp_path, monkeypatch):
     command = "snakemake --cores all --configfile 'config/my demo.yaml' more.yaml /elsewhere/last.yaml -- results/demo/cells/"
     assert recipe(flow, "tables/demo")["command"] == recipe(flow, "curves/alpha")["command"] == command
     assert recipe(Workflow(experiment), "tables/demo")["command"] is None
+
+
+def test_pr_reads_the_lexicons_of_its_corpus_unless_it_names_others():
+    """Alone, in a union, jointly with another task and as that other task."""
+    values, both = demo_values(), {"words": {"task": "asr"}, "phones": {"task": "pr"}}
+    for path, value in {
+        "corpora.read": {"kind": "librispeech", "path": "LibriSpeech", "lexicon": ["a.txt", "cmudict"]},
+        "corpora.both": {"kind": "union", "of": ["sentences", "read"]},
+        "tasks.pr.corpus": "read",
+        "tasks.asr.corpus": "read",
+        "finetunings.united": {"corpus": "both", "recipe": {"like": "pr"}},
+        "finetunings.own": {"corpus": "read", "recipe": {"like": "pr", "task_options": {"lexicon": ["b.txt"]}}},
+        "finetunings.joint": {"corpus": "speakers", "recipe": {"like": "sid", "jointly": both}},
+        "finetunings.joint.jointly": {"phones": "read", "words": "sentences"},
+    }.items():
+        put(values, path, value)
+    flow = Workflow(parse_experiment(values, "my.yaml"))
+    names = ("united", "own", "joint", "pr_sentences")
+    found = [recipe(flow, name)["task_options"] for name in ("evaluate/pr", "evaluate/asr", *(f"finetune/{n}/stable_ft" for n in names))]
+    a = ["a.txt", "cmudict"]
+    assert found == [{"lexicon": a}, {}, {"lexicon": a}, {"lexicon": ["b.txt"]}, {}, {}]
+    joint = recipe(flow, "finetune/joint/stable_ft")["jointly"]
+    assert (joint["words"]["task_options"], joint["phones"]["task_options"]) == ({}, {"lexicon": a})
+    # They are inputs of the jobs that read them.
+    assert (flow.corpus_tables("read"), flow.evaluation_lexicons("pr"), flow.evaluation_lexicons("asr")) == (["a.txt"], ["a.txt"], [])
+    assert [flow.finetuning_lexicons(name, "stable_ft") for name in names] == [["a.txt"], ["b.txt"], ["a.txt"], []]
+    assert flow.lexicons() == ["a.txt", "b.txt"]
+
+
+def test_the_paper_names_the_lexicons_of_superb_once():
+    flow = Workflow(load_experiment(ROOT / "config/paper.yaml"))
+    superb = ["lexicons/librispeech-lexicon-200k-g2p.txt", "lexicons/librispeech-lexicon-allothers-g2p.txt"]
+    assert (ROOT / "config/paper.yaml").read_text().count(superb[0]) == 1
+    assert flow.lexicons() == flow.corpus_tables("librispeech") == superb
+    assert flow.evaluation_lexicons("pr") == superb
+    for name in ("pr_librispeech", "pr_sid_joint"):
+        assert flow.finetuning_lexicons(name, "stable_ft") == superb
+    assert set(superb) <= set(flow.public_files)

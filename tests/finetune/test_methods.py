@@ -1,4 +1,4 @@
-"""The ways of fine-tuning: which parameters each moves, and when."""
+"""The ways of fine-tuning: schedule and freezing against the released code; which parameters each method moves, and when."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from speechft.fairseq_plugin.trainer import import_fairseq
 from speechft.files.hashes import sha256_file
 from speechft.finetune import finetune
 from speechft.finetune.early import take_early
-from speechft.finetune.method import head_only_updates
+from speechft.finetune.method import frozen_parameters, head_only_updates, multiplier
 from speechft.recipes.finetuning import FinetuneRecipe
 from speechft.recipes.values import validate
 
@@ -34,6 +34,38 @@ METHODS = {
 }
 BASE = {"encoder_layers": 12, "encoder_embed_dim": 768, "encoder_ffn_embed_dim": 3072, "encoder_attention_heads": 12}
 BASE |= {"conv_feature_layers": "[(512,10,5)] + [(512,3,2)] * 4 + [(512,2,2)] * 2", "conv_pos": 128, "conv_pos_groups": 16}
+
+
+@pytest.mark.parametrize("total", [10, 37, 1000])
+def test_multipliers_are_those_of_the_released_code(total, golden):
+    expected = json.loads((golden / "speechft/schedule.json").read_text())["multiplier"][str(total)]
+    assert [multiplier(k, total) for k in range(total + 3)] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("warmup", "hold", "expected"), [(0.0, 0.0, [1, 0.75, 0.5, 0.25]), (0.5, 0.5, [0, 0.5, 1, 1]), (0.0, 1.0, [1] * 4)]
+)
+def test_phases_may_be_empty(warmup, hold, expected):
+    assert [multiplier(k, 4, warmup, hold) for k in range(4)] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("family", ["hubert", "wavlm", "wav2vec2", "decoar2"])
+def test_what_is_frozen_equals_the_released_code(family, golden):
+    content = torch.load(golden / f"upstream/{family}.pt", weights_only=True)
+    names = list(content["model_weight" if "model_weight" in content else "model"])
+    extractor = {name for name in names if name.startswith("feature_extractor")}
+    records = [record for record in json.loads((golden / "speechft/require_grad.json").read_text()) if record["upstream"] == family]
+    assert len(records) == 16
+    for record in records:
+        assert record["n_parameters"] == len(names)
+        # wav2vec2 and decoar2 have the head-only phase whatever the switch says.
+        head_only = record["finetune_step"] if record["lpft_or_not"] or family in ("wav2vec2", "decoar2") else 0
+        frozen = frozen_parameters(names, extractor, record["global_step"], head_only, record["freeze_conv_layer"])
+        assert frozen == (set(names) if record["frozen"] == "all" else set(record["frozen"])), record
+
+
+def test_head_only_share_is_rounded_down():
+    assert [head_only_updates(total, 0.1) for total in (9, 10, 37, 50_000)] == [0, 1, 3, 5000]
 
 
 def recipe(changes):

@@ -133,17 +133,6 @@ def test_updates_equal_a_plain_loop_with_torch_adam(corpus, tmp_path, monkeypatc
             assert difference.max() < 1e-4, name
 
 
-def test_ctc_and_bfloat16_and_everything_trainable_from_the_start(theta0, corpus, tmp_path, monkeypatch):
-    updates = Updates(monkeypatch)
-    changes = {"task": "pr", "updates": 2, "validate_every": 1, "precision": "bf16"}
-    changes |= {"head_only": 0.0, "warmup": 0.0, "freeze_extractor": False}
-    finetune(theta0, RECIPE.model_copy(update=changes), corpus, tmp_path / "out")
-    assert all(tensor.dtype == torch.float32 for tensor in updates.states[1].values())
-    still = set(updates.states[0]) - updates.moved(0, 1)
-    assert {name for name in still if not name.endswith("k_proj.bias")} == {"encoder.backbone.masked_spec_embed"}
-    assert [bool(row["dev_PR"]) for row in read_log(tmp_path / "out")] == [True, True]
-
-
 @pytest.mark.parametrize(
     ("loss", "message"),
     [

@@ -5,6 +5,7 @@ import torch
 from finetune.watching import differing, read_log
 from lhotse import CutSet, SupervisionSegment
 from lhotse.supervision import AlignmentItem
+from safetensors.torch import load_file
 
 from speechft.corpora import load_split
 from speechft.encoders import load_encoder
@@ -59,7 +60,9 @@ def test_every_task_fine_tunes_an_encoder(task, options, precision, metrics, the
     assert [name for name in rows[0] if name.startswith("dev_")] == ["dev_loss", *(f"dev_{metric}" for metric in metrics)]
     assert all([bool(row[f"dev_{metric}"]) for row in rows] == [False, True] * 2 for metric in metrics)
     assert f'"selected_by": "dev {metrics[0]}"' in (tmp_path / "out/provenance.json").read_text()
-    assert differing(*(load_encoder(path).backbone.state_dict() for path in (theta0, tmp_path / "out")))
+    before, after = (load_file(path / "model.safetensors") for path in (theta0, tmp_path / "out"))
+    assert differing(before, after)
+    assert {tensor.dtype for tensor in after.values()} == {torch.float32}
 
 
 def test_query_by_example_has_nothing_to_train(theta0, corpus, tmp_path):
