@@ -32,7 +32,7 @@ def recordings() -> Path:
     return ROOT / "tests/recordings"
 
 
-LONGEST = ("rehearsal", "slurm", "test_end_to_end.py", "test_multitask_run.py", "test_processes.py", "test_stopping.py")
+LONGEST = ("rehearsal", "slurm", "test_end_to_end.py", "test_processes.py", "test_stopping.py")
 """Files and folders that take minutes: they start first, so that no process waits for them at the end."""
 
 

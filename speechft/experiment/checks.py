@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from speechft.errors import ConfigError, nearest
 from speechft.experiment.encoders import Filterbanks, PretrainedHere, encoders_behind
-from speechft.experiment.layouts import NOT_TUNED, rows_to_compare
+from speechft.experiment.layouts import PRETRAINED, rows_to_compare
 from speechft.experiment.methods import EarlyMethod, MergedMethod, TrainedMethod
 from speechft.experiment.paths import bad_paths
 from speechft.merge.methods import METHODS
@@ -53,7 +53,7 @@ def _undefined(experiment: Experiment) -> list[str]:
             need(key, () if known else [name], ["pretrained", *experiment.methods])
 
     def need_model(key: str, finetuning: str, method: str) -> None:
-        if (finetuning, method) == NOT_TUNED:
+        if (finetuning, method) == PRETRAINED:
             return
         need(key, [finetuning], tuned)
         if method == "pretrained":
@@ -199,7 +199,7 @@ def _bad_tables(experiment: Experiment) -> list[str]:
     problems = []
     for name, table in experiment.tables.items():
         models = experiment.table_models(name)
-        floors = [encoder for encoder, *tuned in models if tuple(tuned) == NOT_TUNED]
+        floors = [encoder for encoder, *tuned in models if tuple(tuned) == PRETRAINED]
         if table.score is not None and table.score.floor not in floors:
             problems.append(f"tables.{name}.score.floor: {table.score.floor!r} has no pre-trained row there; have one: {', '.join(floors)}")
         known = list(dict.fromkeys([*(method for *_, method in models), *floors]))

@@ -14,7 +14,6 @@ from speechft.recipes.values import InputPath, Name, Strict
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
-
 ModelSettings = Annotated[InputPath | None, Field(description="JSON file with model settings that the checkpoint does not carry.")]
 
 

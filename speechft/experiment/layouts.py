@@ -15,8 +15,7 @@ from speechft.recipes.values import Fraction, Name, Strict
 ModelOfEncoder = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_+-]+/[A-Za-z0-9_@.+-]+$")]
 """A fine-tuning and a method, e.g. pr/speech_ft."""
 
-
-NOT_TUNED = ("none", "pretrained")
+PRETRAINED = ("none", "pretrained")
 """Fine-tuning and method of the pre-trained encoder."""
 
 
@@ -80,7 +79,7 @@ class TableLayout(Strict):
         """The rows of one encoder, the pre-trained one first where `methods` has it."""
         if self.rows:
             return self.rows
-        names = ["/".join(NOT_TUNED)] if "pretrained" in self.methods else []
+        names = ["/".join(PRETRAINED)] if "pretrained" in self.methods else []
         names += [f"{tuning}/{method}" for tuning in self.finetunings for method in self.methods if method != "pretrained"]
         return tuple(RowLayout(model=name) for name in names)
 
@@ -98,7 +97,7 @@ def rows_to_compare(models: Sequence[tuple[str, str, str]], names: Sequence[str]
     found = []
     for row, (encoder, finetuning, _) in enumerate(models):
         for name in names:
-            possible = [(encoder, finetuning, name), (encoder, "none", name), (name, *NOT_TUNED)]
+            possible = [(encoder, finetuning, name), (encoder, "none", name), (name, *PRETRAINED)]
             other = next((models.index(model) for model in possible if model in models), row)
             if other != row and (other, row) not in found:
                 found.append((row, other))

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
-from speechft.experiment.layouts import NOT_TUNED, ModelOfEncoder
+from speechft.experiment.layouts import PRETRAINED, ModelOfEncoder
 from speechft.recipes.finetuning import Early, FinetuneRecipe, PartName
 from speechft.recipes.merging import MergeRecipe
 from speechft.recipes.pretraining import ContinuedPretrainRecipe
@@ -52,7 +52,7 @@ class Finetuning(Strict):
     @property
     def starts_from(self) -> tuple[str, str]:
         """Fine-tuning and method of the model that it starts from."""
-        finetuning, _, method = (self.start or "/".join(NOT_TUNED)).partition("/")
+        finetuning, _, method = (self.start or "/".join(PRETRAINED)).partition("/")
         return finetuning, method
 
 

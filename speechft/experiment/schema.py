@@ -16,7 +16,7 @@ from typing_extensions import Self
 from speechft.errors import ConfigError, missing_file, nearest_file
 from speechft.experiment.checks import experiment_problems
 from speechft.experiment.encoders import EncoderEntry, Filterbanks
-from speechft.experiment.layouts import NOT_TUNED, AnalysisLayout, CurveLayout, TableLayout
+from speechft.experiment.layouts import PRETRAINED, AnalysisLayout, CurveLayout, TableLayout
 from speechft.experiment.methods import Combination, EarlyMethod, Finetuning, MergedMethod, Method, TrainedMethod
 from speechft.files.structured import RepeatedKeyError, load_yaml
 from speechft.files.text import read_text
@@ -27,8 +27,6 @@ from speechft.recipes.finetuning import FinetuneRecipe
 from speechft.recipes.merging import MergeRecipe
 from speechft.recipes.pretraining import ContinuedPretrainRecipe
 from speechft.recipes.values import Name, Positive, Strict, validate
-
-PRETRAINED = NOT_TUNED
 
 
 class Evaluation(Strict):

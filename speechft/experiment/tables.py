@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from speechft.experiment.encoders import Filterbanks
-from speechft.experiment.layouts import rows_to_compare
+from speechft.experiment.layouts import PRETRAINED, rows_to_compare
 from speechft.experiment.methods import MergedMethod
-from speechft.experiment.schema import PRETRAINED, Experiment
+from speechft.experiment.schema import Experiment
 from speechft.recipes.tables import AnalysisTableRecipe, CurvePoint, CurveRecipe, ScoreRecipe, TableRecipe, TableRow
 
 

@@ -14,13 +14,14 @@ from typing import Any
 from speechft.downloads.lexicons import lexicon_files, public_lexicons
 from speechft.errors import ConfigError
 from speechft.experiment.encoders import Filterbanks, PretrainedElsewhere, PretrainedHere, PublicEncoder, encoders_behind
+from speechft.experiment.layouts import PRETRAINED
 from speechft.experiment.methods import EarlyMethod, MergedMethod, TrainedMethod
-from speechft.experiment.schema import PRETRAINED, Experiment, Resources
+from speechft.experiment.schema import Experiment, Resources
 from speechft.experiment.tables import analysis_table_recipe, curve_recipe, table_recipe
 from speechft.files.atomic import from_here
 from speechft.files.escapes import json_text
 from speechft.recipes.alphas import ALPHA_PATTERN
-from speechft.recipes.corpora import CorpusRecipe, UnionCorpus, corpus_lexicon
+from speechft.recipes.corpora import CorpusRecipe, PublishedCorpus, UnionCorpus, corpus_lexicon
 from speechft.recipes.finetuning import FinetuneRecipe
 from speechft.runs.refusals import was_refused
 from speechft.shipped import shipped
@@ -41,6 +42,16 @@ def one_of(names: Iterable[str]) -> str:
 def _no_option(path: str) -> str:
     """Return the path in a form that no program mistakes for an option."""
     return f"./{path}" if path.startswith("-") else path
+
+
+class _Named:
+    """Names of the entries of one section of the experiment that are of the given kinds."""
+
+    def __init__(self, section: str, *kinds: type) -> None:
+        self.section, self.kinds = section, kinds
+
+    def __get__(self, flow: Workflow, _owner: type) -> list[str]:
+        return [name for name, entry in getattr(flow.experiment, self.section).items() if isinstance(entry, self.kinds)]
 
 
 class Workflow:
@@ -70,20 +81,22 @@ class Workflow:
 
     # ---- names, for wildcard constraints
 
-    @property
-    def unions(self) -> list[str]:
-        """Corpora made of other corpora."""
-        return [name for name, corpus in self.experiment.corpora.items() if isinstance(corpus, UnionCorpus)]
-
-    @property
-    def listed_corpora(self) -> list[str]:
-        """Corpora that are prepared from what is on disk."""
-        return [name for name in self.experiment.corpora if name not in self.unions]
-
-    @property
-    def pretrained_here(self) -> list[str]:
-        """Encoders that the workflow pre-trains."""
-        return [name for name, encoder in self.experiment.encoders.items() if isinstance(encoder, PretrainedHere)]
+    unions = _Named("corpora", UnionCorpus)
+    """Corpora made of other corpora."""
+    listed_corpora = _Named("corpora", CorpusRecipe, PublishedCorpus)
+    """Corpora that are prepared from what is on disk."""
+    pretrained_here = _Named("encoders", PretrainedHere)
+    """Encoders that the workflow pre-trains."""
+    imported = _Named("encoders", PretrainedElsewhere, PublicEncoder)
+    """Encoders that come as checkpoints."""
+    filterbanks = _Named("encoders", Filterbanks)
+    """Encoders that are computed, without weights."""
+    trained_methods = _Named("methods", TrainedMethod)
+    """Methods of stage 1."""
+    early_methods = _Named("methods", EarlyMethod)
+    """Methods that take an early checkpoint of another method's run."""
+    merged_methods = _Named("methods", MergedMethod)
+    """Methods of stage 2."""
 
     @property
     def stored(self) -> dict[str, str]:
@@ -91,32 +104,12 @@ class Workflow:
         entries = self.experiment.encoders.items()
         return {entry.store_as: name for name, entry in entries if isinstance(entry, PretrainedHere) and entry.store_as}
 
-    @property
-    def imported(self) -> list[str]:
-        """Encoders that come as checkpoints."""
-        return [name for name, encoder in self.experiment.encoders.items() if isinstance(encoder, PretrainedElsewhere | PublicEncoder)]
-
-    @property
-    def filterbanks(self) -> list[str]:
-        """Encoders that are computed, without weights."""
-        return [name for name, encoder in self.experiment.encoders.items() if isinstance(encoder, Filterbanks)]
-
     @cached_property
     def public_files(self) -> dict[str, list[str]]:
         """Downloadable file -> arguments of `speechft fetch`, its name first."""
         encoders = [encoder for encoder in self.experiment.encoders.values() if isinstance(encoder, PublicEncoder)]
         checkpoints = {encoder.checkpoint.path.as_posix(): encoder.fetch_arguments for encoder in encoders}
         return checkpoints | {file.path.as_posix(): [file.name] for file in public_lexicons().values()}
-
-    @property
-    def trained_methods(self) -> list[str]:
-        """Methods of stage 1."""
-        return [name for name, method in self.experiment.methods.items() if isinstance(method, TrainedMethod)]
-
-    @property
-    def early_methods(self) -> list[str]:
-        """Methods that take an early checkpoint of another method's run."""
-        return [name for name, method in self.experiment.methods.items() if isinstance(method, EarlyMethod)]
 
     @property
     def labelled_finetunings(self) -> list[str]:
@@ -127,11 +120,6 @@ class Workflow:
     def unlabelled_finetunings(self) -> list[str]:
         """Fine-tunings without labels: continued pre-training."""
         return [name for name, tuning in self.experiment.finetunings.items() if tuning.pretraining is not None]
-
-    @property
-    def merged_methods(self) -> list[str]:
-        """Methods of stage 2."""
-        return [name for name, method in self.experiment.methods.items() if isinstance(method, MergedMethod)]
 
     @property
     def merge_pattern(self) -> str:

@@ -1,1 +1,1 @@
-"""Everything that exists because of fairseq: its trainer, its plug-ins (`registered`), its surprises. Importing this imports no fairseq."""
+"""Everything that exists because of fairseq: its trainer, its plug-ins, its surprises. Importing this imports no fairseq."""

@@ -5,53 +5,35 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from speechft.errors import CorpusError, TrainingError, missing_file
 from speechft.files.hashes import sha256_file, sha256_json
 from speechft.files.outputs import Inputs, check_folder, check_work_folder, remove_made
-from speechft.files.structured import read_json, write_json
+from speechft.files.structured import read_json, read_json_mapping, write_json
 from speechft.recipes.alphas import alpha_text
 from speechft.recipes.finetuning import FinetuneRecipe
-from speechft.recipes.values import validate
+from speechft.recipes.values import Strict, validate
 
 LOGGER = logging.getLogger("speechft.finetune")
 MANIFEST_SUFFIX = ".jsonl.gz"
 MARKER = "identity.json"
 """In a work directory: whose it is."""
 _MADE = (
-    MARKER,
-    "job.json",
-    "training.csv",
-    "fairseq*.log",
-    "best.safetensors",
-    "early-*.safetensors",
-    "start.safetensors",
-    "checkpoints/checkpoint*.pt",
-    "checkpoints/crash.pt",
-    "checkpoints/unvalidated.txt",
-    "data/*.tsv",
-    "data/*.km",
-    "data/dict.km.txt",
-    "data/labels.json",
-    "data/centroids.npy",
-    "data/train/*.flac",
-    "data/valid/*.flac",
-    "data/*.parts/*",
-    "**/.*.tmp",
-    "checkpoints/*.tmp",
+    *(MARKER, "job.json", "training.csv", "fairseq*.log", "best.safetensors", "early-*.safetensors", "start.safetensors"),
+    *(f"checkpoints/{name}" for name in ("checkpoint*.pt", "crash.pt", "unvalidated.txt", "*.tmp")),
+    *(f"data/{name}" for name in ("*.tsv", "*.km", "dict.km.txt", "labels.json", "centroids.npy", "*.parts/*")),
+    *("data/train/*.flac", "data/valid/*.flac", "**/.*.tmp"),
 )
 """What trainings write into a work directory."""
 
 
-@dataclass(frozen=True)
-class FinetuneJob:
+class FinetuneJob(Strict):
     """Inputs of a fine-tuning and the files of its work directory. `manifests`: name of a task -> split -> file."""
 
     encoder: Path
-    manifests: Mapping[str, Mapping[str, Path]]
+    manifests: dict[str, dict[str, Path]]
     recipe: FinetuneRecipe
     work_dir: Path
 
@@ -82,9 +64,7 @@ class FinetuneJob:
     @classmethod
     def load(cls, path: Path) -> FinetuneJob:
         """Read the description that `save` wrote."""
-        values = read_json(path)
-        manifests = {part: {split: Path(file) for split, file in files.items()} for part, files in values["manifests"].items()}
-        return cls(Path(values["encoder"]), manifests, validate(FinetuneRecipe, values["recipe"], str(path)), path.parent)
+        return validate(cls, {**read_json_mapping(path), "work_dir": path.parent}, str(path))
 
     def save(self, identity: str) -> None:
         """Write the description; a work directory that belongs to another job is refused.
@@ -93,12 +73,7 @@ class FinetuneJob:
             TrainingError: the directory holds the work of a job with other inputs or another recipe.
         """
         claim_work_directory(self.work_dir, identity)
-        description = {
-            "encoder": str(self.encoder),
-            "manifests": {part: {split: str(path) for split, path in files.items()} for part, files in self.manifests.items()},
-            "recipe": self.recipe.model_dump(mode="json"),
-        }
-        write_json(self.file, description)
+        write_json(self.file, self.model_dump(mode="json", exclude={"work_dir"}))
 
 
 def claim_work_directory(work_dir: Path, identity: str) -> None:
@@ -124,7 +99,8 @@ def choose_work_directory(work_dir: str | Path | None, out_dir: Path, identity: 
     inputs = list(inputs)
     check_folder(out_dir, made_by, inputs)
     if work_dir is None:
-        return default_work_directory(out_dir, identity)
+        # One for each job, so that a changed recipe never reads checkpoints of the old one.
+        return out_dir.parent / ".work" / f"{out_dir.name}-{identity[:16]}"
     check_work_folder(work_dir, MARKER, inputs, out_dir)
     return Path(work_dir).absolute()
 
@@ -133,11 +109,6 @@ def remove_work(work_dir: Path) -> None:
     """Remove what a training wrote into its work directory, and the directory if nothing else is in it."""
     if kept := remove_made(work_dir, _MADE):
         LOGGER.info("%s: stays, for it holds %s, which the training did not make", work_dir, ", ".join(kept[:3]))
-
-
-def default_work_directory(out_dir: Path, identity: str) -> Path:
-    """Hidden folder next to the output; one for each job, so that a changed recipe never reads checkpoints of the old one."""
-    return out_dir.parent / ".work" / f"{out_dir.name}-{identity[:16]}"
 
 
 def resolve_manifests(manifests: str | Path | Mapping[str, str | Path], splits: tuple[str, ...]) -> dict[str, Path]:

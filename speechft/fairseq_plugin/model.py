@@ -90,10 +90,6 @@ class EncoderWithHead(BaseFairseqModel):  # type: ignore[misc]
             logits, lengths = head(states.hidden_states[-1], states.lengths)
         return logits.float(), lengths
 
-    def max_positions(self) -> None:
-        """Any length."""
-        return
-
 
 def _let_signals_in(_module: nn.Module, _inputs: Any, output: Any) -> None:
     """Run Python during the backward pass: otherwise no signal is handled before the whole pass is done."""

@@ -41,11 +41,7 @@ class LinearDecay(FairseqLRScheduler):  # type: ignore[misc]
 
 @dataclass
 class TorchAdamConfig(FairseqDataclass):  # type: ignore[misc]
-    """Options of `speechft_adam`."""
-
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
+    """Options of `speechft_adam`: none."""
 
 
 @register_optimizer("speechft_adam", dataclass=TorchAdamConfig)
@@ -66,4 +62,4 @@ class TorchAdam(FairseqOptimizer):  # type: ignore[misc]
     @property
     def optimizer_config(self) -> dict[str, Any]:
         """Settings that hold over those stored in a checkpoint."""
-        return {"betas": (self.cfg.beta1, self.cfg.beta2), "eps": self.cfg.eps}
+        return {"betas": (0.9, 0.999), "eps": 1e-8}

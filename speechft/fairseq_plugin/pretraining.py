@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +23,8 @@ from speechft.encoders.families import get_family
 from speechft.encoders.grouped_convolutions import keep_grouped_convolutions_exact
 from speechft.errors import TrainingError
 from speechft.finetune.method import freeze, frozen_parameters
-from speechft.pretrain.augmentation import Conditions, augment
+from speechft.pretrain.augmentation import augment
+from speechft.recipes.pretraining import Augmentation
 
 EXTRACTOR = "feature_extractor."
 MASK_EMBEDDING = "mask_emb"
@@ -41,7 +41,7 @@ class RepeatableDataset(BaseWrapperDataset):  # type: ignore[misc]
     can_reuse_epoch_itr_across_epochs = False
     supports_fetch_outside_dataloader = False
 
-    def __init__(self, dataset: Any, seed: int, conditions: Conditions | None = None) -> None:
+    def __init__(self, dataset: Any, seed: int, conditions: Augmentation | None = None) -> None:
         super().__init__(dataset)
         self.seed = seed
         self.conditions = conditions
@@ -62,41 +62,20 @@ class RepeatableDataset(BaseWrapperDataset):  # type: ignore[misc]
             return super().collater(samples)
 
 
-def repeatable_mask(model: Any, x: Tensor, padding_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Replace masked frames of x (B, T, D) by the mask embedding; returns x and the mask, bool (B, T).
-
-    fairseq seeds masks from the operating system's entropy unless it is given seed, epoch and utterances, and its models give none.
-    `model.mask_key` are these three.
-    """
-    seed, update, utterances = model.mask_key
-    mask = compute_mask_indices(
-        (x.shape[0], x.shape[1]),
-        padding_mask,
-        model.mask_prob,
-        model.mask_length,
-        model.mask_selection,
-        model.mask_other,
-        min_masks=2,
-        no_overlap=model.no_mask_overlap,
-        min_space=model.mask_min_space,
-        seed=seed,
-        epoch=update,
-        indices=utterances,
-    )
-    masked = torch.from_numpy(mask).to(x.device)
-    x[masked] = model.mask_emb.to(x.dtype)
-    return x, masked
-
-
 def _crop(waveform: Tensor, size: int) -> Tensor:
     """`size` samples of a waveform (N,) from a random place on."""
     start = np.random.randint(0, len(waveform) - size + 1)
     return waveform[start : start + size]
 
 
-class _Autocast(nn.Module):
-    """A model of fairseq whose forward pass, projections and scores apart, runs in bf16 when the task asks for it."""
+class _Repeatable(nn.Module):
+    """A model of fairseq, of the same tensors and configuration, with masks that depend on `mask_key` and the utterance.
 
+    The forward pass, projections and scores apart, runs in bf16 when the task asks for it.
+    """
+
+    mask_key: tuple[int, int, Any] = (0, 0, None)
+    """Seed, update, utterances: fairseq seeds masks from the operating system's entropy unless it is given these, and its models do not."""
     bf16 = False
     final_proj: nn.Module
 
@@ -105,6 +84,28 @@ class _Autocast(nn.Module):
         with torch.autocast(source.device.type, torch.bfloat16, enabled=self.bf16):
             return super().forward(source, *args, **kwargs)
 
+    def apply_mask(self, x: Tensor, padding_mask: Tensor | None, *_others: Any, **_options: Any) -> tuple[Tensor, Tensor]:
+        """Replace masked frames of x (B, T, D) by the mask embedding; returns x and the mask, bool (B, T)."""
+        model: Any = self
+        seed, update, utterances = self.mask_key
+        mask = compute_mask_indices(
+            (x.shape[0], x.shape[1]),
+            padding_mask,
+            model.mask_prob,
+            model.mask_length,
+            model.mask_selection,
+            model.mask_other,
+            min_masks=2,
+            no_overlap=model.no_mask_overlap,
+            min_space=model.mask_min_space,
+            seed=seed,
+            epoch=update,
+            indices=utterances,
+        )
+        masked = torch.from_numpy(mask).to(x.device)
+        x[masked] = model.mask_emb.to(x.dtype)
+        return x, masked
+
     def use_bf16(self) -> None:
         """From now on; what predictions are compared in stays float32."""
         self.bf16 = True
@@ -112,15 +113,10 @@ class _Autocast(nn.Module):
         self.final_proj.register_forward_hook(lambda _module, _inputs, output: output.float())
 
 
-class RepeatableHubert(_Autocast, HubertModel):  # type: ignore[misc]
-    """HuBERT of fairseq, of the same tensors and configuration, with masks that depend on `mask_key` and the utterance."""
+class RepeatableHubert(_Repeatable, HubertModel):  # type: ignore[misc]
+    """HuBERT of fairseq."""
 
-    mask_key: tuple[int, int, Any] = (0, 0, None)
     logit_temp: float
-
-    def apply_mask(self, x: Tensor, padding_mask: Tensor | None, target_list: Any) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        """Mask frames of x (B, T, D)."""
-        return repeatable_mask(self, x, padding_mask)
 
     def compute_nce(self, x: Tensor, pos: Tensor, negs: Tensor) -> Tensor:
         """Cosine similarities over the temperature of x (S, D) with the right embedding, pos (S, D), and with all, negs (C, S, D).
@@ -136,20 +132,8 @@ class RepeatableHubert(_Autocast, HubertModel):  # type: ignore[misc]
             return torch.cat([scores.gather(1, first), scores.masked_fill(right, float("-inf"))], dim=1)
 
 
-class RepeatableWav2Vec2(_Autocast, Wav2Vec2Model):  # type: ignore[misc]
-    """wav2vec 2.0 of fairseq, of the same tensors and configuration, with masks that depend on `mask_key` and the utterance."""
-
-    mask_key: tuple[int, int, Any] = (0, 0, None)
-
-    def apply_mask(
-        self,
-        x: Tensor,
-        padding_mask: Tensor | None,
-        mask_indices: Any = None,  # noqa: ARG002
-        mask_channel_indices: Any = None,  # noqa: ARG002
-    ) -> tuple[Tensor, Tensor]:
-        """Mask frames of x (B, T, D)."""
-        return repeatable_mask(self, x, padding_mask)
+class RepeatableWav2Vec2(_Repeatable, Wav2Vec2Model):  # type: ignore[misc]
+    """wav2vec 2.0 of fairseq."""
 
 
 @dataclass
@@ -170,7 +154,7 @@ class _Continuation:
     augmentation: str | None = None
 
 
-class _Repeatable:
+class _RepeatableTask:
     """A pre-training task whose masks, crops, batches and dropped layers depend on the seed and the update alone."""
 
     cfg: Any
@@ -180,10 +164,10 @@ class _Repeatable:
     def load_dataset(self, split: str, **kwargs: Any) -> None:
         """Load as fairseq does, then wrap."""
         super().load_dataset(split, **kwargs)  # type: ignore[misc]
-        conditions = Conditions(**json.loads(self.cfg.augmentation)) if self.cfg.augmentation and split == "train" else None
+        conditions = Augmentation.model_validate_json(self.cfg.augmentation) if self.cfg.augmentation and split == "train" else None
         self.datasets[split] = RepeatableDataset(self.datasets[split], self.cfg.seed, conditions)
 
-    def begin(self, model: _Autocast) -> None:
+    def begin(self, model: _Repeatable) -> None:
         """Put the start's tensors into a new model, and free what will train at some time: the optimizer receives that."""
         if self.cfg.precision == "bf16":
             model.use_bf16()
@@ -241,7 +225,7 @@ class RepeatableHubertConfig(_Continuation, HubertPretrainingConfig):  # type: i
 
 
 @register_task("speechft_hubert_pretraining", dataclass=RepeatableHubertConfig)
-class RepeatableHubertTask(_Repeatable, HubertPretrainingTask):  # type: ignore[misc]
+class RepeatableHubertTask(_RepeatableTask, HubertPretrainingTask):  # type: ignore[misc]
     """`hubert_pretraining`, repeatable."""
 
     family = "hubert"
@@ -259,7 +243,7 @@ class RepeatableWav2Vec2Config(_Continuation, AudioPretrainingConfig):  # type: 
 
 
 @register_task("speechft_wav2vec2_pretraining", dataclass=RepeatableWav2Vec2Config)
-class RepeatableWav2Vec2Task(_Repeatable, AudioPretrainingTask):  # type: ignore[misc]
+class RepeatableWav2Vec2Task(_RepeatableTask, AudioPretrainingTask):  # type: ignore[misc]
     """`audio_pretraining`, repeatable."""
 
     family = "wav2vec2"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
-import io
 import json
 import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tqdm import tqdm
 
@@ -32,10 +32,11 @@ class TrainingLog:
 
     def begin(self, text: str = "") -> None:
         """Begin the file with what it held at a checkpoint; by default with the names of the columns."""
-        content = io.StringIO(newline="")
-        csv.writer(content).writerow(self.columns)
-        with atomic_file(self.path) as temporary:
-            temporary.write_bytes((text or content.getvalue()).encode())
+        with atomic_file(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            if text:
+                file.write(text)
+            else:
+                self._rows(file).writeheader()
 
     def text(self) -> str:
         """All rows so far."""
@@ -59,21 +60,25 @@ class TrainingLog:
         with self.path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         if rows and rows[-1]["update"] == str(update):
-            self._write([*rows[:-1], {**rows[-1], **values}])
+            rows[-1] |= values
+            with atomic_file(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+                self._rows(file).writeheader()
+                self._rows(file).writerows(rows)
 
     def flush(self) -> None:
         """Write the row that is still open, if any."""
-        if self._pending is None:
-            return
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self.columns, restval="", extrasaction="ignore").writerow(self._pending)
-        self._pending = None
+        if self._pending is not None:
+            with self.path.open("a", newline="", encoding="utf-8") as file:
+                self._rows(file).writerow(self._pending)
+            self._pending = None
 
-    def _write(self, rows: Sequence[Row]) -> None:
-        with atomic_file(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self.columns, restval="", extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(rows)
+    def close(self) -> None:
+        """Write the row that is still open; on a full disk the error that ended the training is the one to show."""
+        with contextlib.suppress(OSError):
+            self.flush()
+
+    def _rows(self, file: IO[str]) -> csv.DictWriter[str]:
+        return csv.DictWriter(file, self.columns, restval="", extrasaction="ignore")
 
 
 class Progress:
@@ -106,6 +111,34 @@ class Progress:
         """Leave the line."""
         if self._bar is not None:
             self._bar.close()
+
+
+class Scalars:
+    """Writes the numbers of the log as TensorBoard's event files; without a folder it does nothing.
+
+    After a restart the repeated updates replace those of the interrupted run (TensorBoard's `purge_step`).
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self._writer: Any = None
+
+    def add(self, update: int, values: Mapping[str, Any]) -> None:
+        """Write the numbers among `values` as those of `update`; dev scores and what is followed in training stand apart."""
+        if self.folder is None:
+            return
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self.folder), purge_step=update)
+        for name, value in values.items():
+            group, _, rest = name.partition("_") if name.startswith("dev_") else ("train", "", name)
+            self._writer.add_scalar(f"{group}/{rest}", float(value), update)
+
+    def close(self) -> None:
+        """Write what is still in memory."""
+        if self._writer is not None:
+            self._writer.close()
 
 
 class FairseqRecords(logging.Handler):

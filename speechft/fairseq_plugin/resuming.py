@@ -69,7 +69,7 @@ class Companions:
     def state(self) -> dict[str, Any]:
         """For a checkpoint that is being written."""
         kept = {path.name: read_kept(path, check=False) for path in self.kept}
-        encoders = {name: found.to_json() for name, found in kept.items() if found is not None}
+        encoders = {name: found._asdict() for name, found in kept.items() if found is not None}
         return {"log": "" if self.log is None else self.log.text(), "kept": encoders}
 
     def problem(self, checkpoint: Checkpoint) -> str | None:
@@ -86,7 +86,7 @@ class Companions:
                 return f"{path} is {'damaged' if path.exists() else 'gone'}"
             # An early encoder is written when the update after its checkpoint begins.
             later = found is not None and found.update >= checkpoint.updates + (wanted is not None)
-            if found is not None and not later and found.to_json() != wanted:
+            if found is not None and not later and found._asdict() != wanted:
                 return f"{path} is not the encoder that {checkpoint.path.name} was written with"
         return None
 

@@ -16,33 +16,10 @@ def allow_fairseq_checkpoints() -> None:
     from fairseq.distributed.utils import _TensorPlaceholder
     from omegaconf import DictConfig, ListConfig, base, nodes
 
-    allowed: list[typing.Any] = [
-        Dictionary,
-        argparse.Namespace,
-        collections.OrderedDict,
-        collections.defaultdict,
-        dict,
-        list,
-        int,
-        float,
-        _TensorPlaceholder,
-        DictConfig,
-        ListConfig,
-        base.ContainerMetadata,
-        base.Metadata,
-        nodes.AnyNode,
-        nodes.BooleanNode,
-        nodes.EnumNode,
-        nodes.FloatNode,
-        nodes.IntegerNode,
-        nodes.StringNode,
-        typing.Any,
-        np.dtype,
-        np.ndarray,
-        np.dtypes.Float32DType,
-        np.dtypes.Float64DType,
-        np.dtypes.Int64DType,
-        np._core.multiarray.scalar,  # type: ignore[attr-defined]
-        np._core.multiarray._reconstruct,  # type: ignore[attr-defined]
-    ]
-    torch.serialization.add_safe_globals(allowed)
+    plain = [argparse.Namespace, collections.OrderedDict, collections.defaultdict, dict, list, int, float, typing.Any]
+    fairseq = [Dictionary, _TensorPlaceholder]
+    values = [nodes.AnyNode, nodes.BooleanNode, nodes.EnumNode, nodes.FloatNode, nodes.IntegerNode, nodes.StringNode]
+    omegaconf = [DictConfig, ListConfig, base.ContainerMetadata, base.Metadata, *values]
+    numpy = [np.dtype, np.ndarray, np.dtypes.Float32DType, np.dtypes.Float64DType, np.dtypes.Int64DType]
+    multiarray = np._core.multiarray  # type: ignore[attr-defined]
+    torch.serialization.add_safe_globals([*plain, *fairseq, *omegaconf, *numpy, multiarray.scalar, multiarray._reconstruct])

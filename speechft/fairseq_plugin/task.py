@@ -13,7 +13,7 @@ from fairseq.logging import metrics
 from fairseq.tasks import FairseqTask, register_task
 
 from speechft.fairseq_plugin.criterion import STATISTIC, nan_message
-from speechft.fairseq_plugin.jobs import FinetuneJob
+from speechft.fairseq_plugin.jobs import FinetuneJob, is_main_process
 from speechft.fairseq_plugin.model import unwrapped
 from speechft.finetune.batches import CutDataset, PartsDataset
 from speechft.finetune.best import BestEncoder, save_plain_weights
@@ -61,30 +61,27 @@ class FinetuneTask(FairseqTask):  # type: ignore[misc]
     def load_dataset(self, split: str, **kwargs: Any) -> None:  # noqa: ARG002
         """Make the data set of "train" (the planned run) or "dev" (each utterance once)."""
         recipe = self.job.recipe
-        names = list(self.parts.tasks)
         turns: list[int] | None = None
         world_size = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
         if split == "train":
-            shares = [self.parts.recipes[name].share for name in names]
+            shares = [part.share for part in self.parts.recipes.values()]
             turns = take_turns(shares, recipe.updates * recipe.accumulate * world_size)
-        members = []
+        members = {}
         for index, (name, task) in enumerate(self.parts.tasks.items()):
             part = self.parts.recipes[name]
             cuts = self.train_cuts[name] if split == "train" else self._cuts(name, split)
-            members.append(
-                CutDataset(
-                    cuts,
-                    split,
-                    task,
-                    self.labels[name],
-                    batch_size=part.batch_size,
-                    max_batch_seconds=part.max_batch_seconds,
-                    num_batches=None if turns is None else turns.count(index),
-                    seed=recipe.seed,
-                    order=part.order,
-                )
+            members[name] = CutDataset(
+                cuts,
+                split,
+                task,
+                self.labels[name],
+                batch_size=part.batch_size,
+                max_batch_seconds=part.max_batch_seconds,
+                num_batches=None if turns is None else turns.count(index),
+                seed=recipe.seed,
+                order=part.order,
             )
-        self.datasets[split] = PartsDataset(dict(zip(names, members, strict=True)), turns, world_size)
+        self.datasets[split] = PartsDataset(members, turns, world_size)
 
     def train_step(
         self, sample: dict[str, Any], model: Any, criterion: Any, optimizer: Any, update_num: int, ignore_grad: bool = False
@@ -103,7 +100,7 @@ class FinetuneTask(FairseqTask):  # type: ignore[misc]
     def _keep_early(self, model: Any, completed_updates: int) -> None:
         """Write the encoder where the recipe asks for it. A resumed run repeats this update and writes the same."""
         for share, update in self.early.items():
-            if update == completed_updates and _is_main():
+            if update == completed_updates and is_main_process():
                 save_plain_weights(unwrapped(model).encoder.backbone, self.job.early_path(share), {"update": str(update)})
 
     @classmethod
@@ -124,23 +121,10 @@ class FinetuneTask(FairseqTask):  # type: ignore[misc]
             statistics[part][name] = float(stats.pop(key))
         scores = self.parts.scores(statistics)
         stats.update(scores)
-        if _is_main():
+        if is_main_process():
             self.best.consider(unwrapped(model).encoder.backbone, int(stats["num_updates"]), scores[self.parts.selection_metric.key])
-
-    def max_positions(self) -> None:
-        """Any length."""
-        return
-
-    @property
-    def source_dictionary(self) -> None:
-        """Not used: inputs are waveforms."""
-        return
 
     @property
     def target_dictionary(self) -> None:
         """Not used: see `labels`."""
         return
-
-
-def _is_main() -> bool:
-    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0

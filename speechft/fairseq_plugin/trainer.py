@@ -16,23 +16,37 @@ from speechft.errors import SpeechFTError, StoppedTrainingError, TrainingError
 from speechft.fairseq_plugin.resuming import Companions
 from speechft.fairseq_plugin.stopping import StopRequest
 from speechft.files.atomic import explain_unwritable
+from speechft.recipes.finetuning import FinetuneRecipe
+from speechft.recipes.pretraining import ContinuedPretrainRecipe, PretrainRecipe
 
 LOGGER = logging.getLogger("speechft.finetune")
+FAIRSEQ_LOGGERS = (logging.getLogger("fairseq"), logging.getLogger("fairseq_cli"))
 NEVER = 2**31 - 1
 
 
+def stable_schedule(recipe: FinetuneRecipe | ContinuedPretrainRecipe) -> dict[str, dict[str, Any]]:
+    """Groups of the configuration that make Stable-FT's updates: optimizer, learning rate, clipping."""
+    schedule = {"peak_lr": recipe.peak_lr, "total_updates": recipe.updates, "warmup": recipe.warmup, "hold": recipe.hold}
+    return {
+        "optimizer": {"_name": "speechft_adam"},
+        "lr_scheduler": {"_name": "speechft_linear_decay", **schedule},
+        "optimization": {"clip_norm": recipe.clip_norm, "lr": [recipe.peak_lr]},
+    }
+
+
 def fairseq_config(
-    groups: Mapping[str, Mapping[str, Any]], save_dir: Path, *, total_updates: int, validate_every: int, seed: int, valid_subset: str
+    groups: Mapping[str, Mapping[str, Any]],
+    save_dir: Path,
+    recipe: FinetuneRecipe | PretrainRecipe | ContinuedPretrainRecipe,
+    valid_subset: str,
 ) -> Any:
-    """Configuration (omegaconf) of fairseq for a run of `total_updates` that validates and saves every `validate_every` updates.
+    """Configuration (omegaconf) of fairseq for a run that validates and saves every `validate_every` updates, and after the last.
 
     Args:
         groups: `task`, `model`, `criterion`, `optimizer`, `lr_scheduler`, each with its `_name`; `common`, `dataset`, `optimization`,
             `checkpoint`, `distributed_training` take precedence over what is set here.
         save_dir: receives the checkpoints.
-        total_updates: length of the run.
-        validate_every: updates between validations; the last update is always validated.
-        seed: of the initial weights, dropout and data order.
+        recipe: gives the number of updates, of those between validations, and the seed of weights, dropout and data order.
         valid_subset: name of the validation split.
     """
     import_fairseq()
@@ -43,21 +57,21 @@ def fairseq_config(
     OmegaConf.set_struct(config, False)
     on_gpu = torch.cuda.is_available()
     defaults: dict[str, dict[str, Any]] = {
-        "common": {"seed": seed, "cpu": not on_gpu, "log_format": "json", "log_interval": 1, "no_progress_bar": True},
+        "common": {"seed": recipe.seed, "cpu": not on_gpu, "log_format": "json", "log_interval": 1, "no_progress_bar": True},
         "dataset": {
             "train_subset": "train",
             "valid_subset": valid_subset,
             "ignore_unused_valid_subsets": True,
             "validate_interval": NEVER,
-            "validate_interval_updates": validate_every,
+            "validate_interval_updates": recipe.validate_every,
             # Worker processes help where the device computes while the CPU waits; on the CPU they only compete with it.
             "num_workers": min(4, os.cpu_count() or 1) if on_gpu else 0,
         },
-        "optimization": {"max_update": total_updates, "update_freq": [1], "stop_min_lr": -1.0},
+        "optimization": {"max_update": recipe.updates, "update_freq": [1], "stop_min_lr": -1.0},
         "checkpoint": {
             "save_dir": str(save_dir),
             "save_interval": NEVER,
-            "save_interval_updates": validate_every,
+            "save_interval_updates": recipe.validate_every,
             # One more than needed: if the newest is damaged, the one before is there.
             "keep_interval_updates": 2,
             "no_epoch_checkpoints": True,
@@ -166,26 +180,23 @@ def import_fairseq() -> Any:
     placeholder = logging.NullHandler()
     # On import fairseq configures the root logger for stdout, unless it has a handler.
     root.addHandler(placeholder)
-    for logger in _fairseq_loggers():
+    for logger in FAIRSEQ_LOGGERS:
         logger.propagate = False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from fairseq_cli import train  # type: ignore[import-untyped]
 
-            import speechft.fairseq_plugin.registered  # noqa: F401
+            # Importing these registers our tasks, model, criterion, schedule and optimizer.
+            from speechft.fairseq_plugin import criterion, model, optimization, pretraining, task  # noqa: F401
             from speechft.fairseq_plugin.safe_globals import allow_fairseq_checkpoints
     finally:
         root.removeHandler(placeholder)
-        for logger in _fairseq_loggers():
+        for logger in FAIRSEQ_LOGGERS:
             logger.propagate = True
     # Each time: whoever shares the process may have changed torch's list since.
     allow_fairseq_checkpoints()
     return train
-
-
-def _fairseq_loggers() -> list[logging.Logger]:
-    return [logging.getLogger("fairseq"), logging.getLogger("fairseq_cli")]
 
 
 @contextlib.contextmanager
@@ -196,7 +207,7 @@ def _logged_to(log_file: Path, listeners: Sequence[logging.Handler]) -> Iterator
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handlers = [handler, *listeners]
     root_level = logging.getLogger().level
-    for logger in _fairseq_loggers():
+    for logger in FAIRSEQ_LOGGERS:
         logger.propagate = False
         logger.setLevel(logging.INFO)
         for item in handlers:
@@ -208,7 +219,7 @@ def _logged_to(log_file: Path, listeners: Sequence[logging.Handler]) -> Iterator
             yield
     finally:
         logging.getLogger().setLevel(root_level)
-        for logger in _fairseq_loggers():
+        for logger in FAIRSEQ_LOGGERS:
             logger.propagate = True
             for item in handlers:
                 logger.removeHandler(item)

@@ -17,21 +17,15 @@ from speechft.recipes.finetuning import Adapters
 
 ADAPTER_FOLDER = "adapter"
 """Inside the encoder directory of a fine-tuning with adapters; what peft reads."""
-
-
-_ADAPTER = re.compile(r"(.+)\.(lora_A|lora_B|lora_magnitude_vector)\.default(\.weight)?")
+_ADAPTER = re.compile(r"(.+)\.(lora_A|lora_B|lora_magnitude_vector)\.default(?:\.weight)?")
 
 
 def adapter_weights(backbone: nn.Module) -> dict[str, Tensor]:
     """Tensors of the adapters of `backbone` under the names in which peft stores them; empty without adapters."""
-    state = backbone.state_dict().items()
-    return {WRAPPER + _stored(found): tensor for name, tensor in state if (found := _ADAPTER.fullmatch(name))}
-
-
-def _stored(found: re.Match[str]) -> str:
-    layer, part, weight = found.groups()
+    found = ((_ADAPTER.fullmatch(name), tensor) for name, tensor in backbone.state_dict().items())
     # DoRA's lengths of rows are a module in memory and a bare tensor in files.
-    return f"{layer}.{part}" if part == "lora_magnitude_vector" else f"{layer}.{part}{weight or ''}"
+    suffix = {"lora_A": ".weight", "lora_B": ".weight", "lora_magnitude_vector": ""}
+    return {f"{WRAPPER}{name[1]}.{name[2]}{suffix[name[2]]}": tensor for name, tensor in found if name}
 
 
 def write_adapter(folder: Path, tensors: Mapping[str, Tensor], options: Adapters) -> None:

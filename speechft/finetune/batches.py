@@ -101,15 +101,24 @@ def plan_as_superb(
     return plan
 
 
-class CutDataset(FairseqDataset):  # type: ignore[misc]
+class PlannedDataset(FairseqDataset):  # type: ignore[misc]
+    """Serves `batches` as they are planned."""
+
+    # fairseq would otherwise read one extra batch, only to fill uneven shards.
+    supports_fetch_outside_dataloader = False
+    batches: list[list[int]]
+
+    def batch_by_size(self, indices: Any, **limits: Any) -> list[list[int]]:  # noqa: ARG002
+        """The planned batches; fairseq's own order and limits are not used."""
+        return self.batches
+
+
+class CutDataset(PlannedDataset):
     """Waveforms and targets of lhotse cuts.
 
     With `num_batches` the items are those of a training plan: shuffled and repeated as often as needed. Without, every cut comes once, in
     order of length. Crops are the task's; that of an item depends on seed, epoch and position, not on who loads it.
     """
-
-    # fairseq would otherwise read one extra batch, only to fill uneven shards.
-    supports_fetch_outside_dataloader = False
 
     def __init__(
         self,
@@ -135,7 +144,10 @@ class CutDataset(FairseqDataset):  # type: ignore[misc]
         self.crop_samples = [None if crop is None else round(crop.seconds * SAMPLE_RATE) for crop in crops]
         whole = [num_samples_16k(cut) for cut in self.cuts]
         self.lengths = [length if crop is None else min(length, crop) for length, crop in zip(whole, self.crop_samples, strict=True)]
-        self._check_lengths(split)
+        short = [f"{cut.id}: {length} samples" for cut, length in zip(self.cuts, self.lengths, strict=True) if length < SHORTEST]
+        if short:
+            heading = f"The {split} split: {len(short)} utterance(s) are shorter than one frame ({SHORTEST} samples). Leave them out."
+            raise TaskError(listing(heading, short))
         max_batch_samples = int(max_batch_seconds * SAMPLE_RATE)
         if num_batches is None:
             in_order = sorted(range(len(self.cuts)), key=lambda item: (self.lengths[item], item))
@@ -144,13 +156,7 @@ class CutDataset(FairseqDataset):  # type: ignore[misc]
             plan = plan_as_superb(task, self.targets, self.lengths, batch_size, seed, num_batches)
         else:
             plan = plan_run(self.lengths, batch_size, max_batch_samples, seed, num_batches)
-        self._batches = [[epoch * len(self.cuts) + item for epoch, item in batch] for batch in plan]
-
-    def _check_lengths(self, split: str) -> None:
-        short = [f"{cut.id}: {length} samples" for cut, length in zip(self.cuts, self.lengths, strict=True) if length < SHORTEST]
-        if short:
-            heading = f"The {split} split: {len(short)} utterance(s) are shorter than one frame ({SHORTEST} samples). Leave them out."
-            raise TaskError(listing(heading, short))
+        self.batches = [[epoch * len(self.cuts) + item for epoch, item in batch] for batch in plan]
 
     def __len__(self) -> int:
         return len(self.cuts)
@@ -176,24 +182,6 @@ class CutDataset(FairseqDataset):  # type: ignore[misc]
             "nsentences": len(samples),
         }
 
-    def size(self, index: int) -> int:
-        """Samples of an item at 16 kHz."""
-        return self.lengths[int(index) % len(self.cuts)]
-
-    num_tokens = size
-
-    def ordered_indices(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """An order that fairseq asks for before it asks for batches; the plan has its own."""
-        return np.arange(len(self.cuts), dtype=np.int64)
-
-    def filter_indices_by_size(self, indices: Any, max_sizes: Any) -> tuple[Any, list[int]]:  # noqa: ARG002
-        """Nothing is left out."""
-        return indices, []
-
-    def batch_by_size(self, indices: Any, **limits: Any) -> list[list[int]]:  # noqa: ARG002
-        """The planned batches; fairseq's own limits are not used."""
-        return self._batches
-
 
 def in_multiples(batches: Sequence[list[int]], multiple: int) -> list[list[int]]:
     """The same batches, of which the largest are halved until their number is a multiple of `multiple`.
@@ -211,7 +199,7 @@ def in_multiples(batches: Sequence[list[int]], multiple: int) -> list[list[int]]
     return split
 
 
-class PartsDataset(FairseqDataset):  # type: ignore[misc]
+class PartsDataset(PlannedDataset):
     """The data sets of several tasks, whose batches take turns; with one task it adds nothing but the task's name.
 
     Args:
@@ -221,30 +209,24 @@ class PartsDataset(FairseqDataset):  # type: ignore[misc]
             they count.
     """
 
-    supports_fetch_outside_dataloader = False
-
     def __init__(self, members: Mapping[str, CutDataset], turns: Sequence[int] | None = None, world_size: int = 1) -> None:
         super().__init__()
         self.names = list(members)
         self.members = list(members.values())
-        batches = [member.batch_by_size(None) for member in self.members]
+        batches = [member.batches for member in self.members]
         if turns is None:
             batches = batches if len(batches) == 1 else [in_multiples(each, world_size) for each in batches]
             turns = [part for part, each in enumerate(batches) for _ in each]
         queues = [iter(each) for each in batches]
         # Item i of task p of P tasks is i x P + p.
-        self._batches = [[item * len(self.members) + part for item in next(queues[part])] for part in turns]
-
-    def _find(self, index: int) -> tuple[int, int]:
-        item, part = divmod(int(index), len(self.members))
-        return part, item
+        self.batches = [[item * len(self.members) + part for item in next(queues[part])] for part in turns]
 
     def __len__(self) -> int:
         return sum(len(member) for member in self.members)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """An item of one of the tasks."""
-        part, item = self._find(index)
+        item, part = divmod(int(index), len(self.members))
         return {**self.members[part][item], "part": self.names[part]}
 
     def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
@@ -253,22 +235,3 @@ class PartsDataset(FairseqDataset):  # type: ignore[misc]
             return {}
         (part,) = {sample["part"] for sample in samples}
         return {**self.members[self.names.index(part)].collater(samples), "part": part}
-
-    def size(self, index: int) -> int:
-        """Samples of an item at 16 kHz."""
-        part, item = self._find(index)
-        return self.members[part].size(item)
-
-    num_tokens = size
-
-    def ordered_indices(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """An order that fairseq asks for before it asks for batches; the plan has its own."""
-        return np.arange(len(self), dtype=np.int64)
-
-    def filter_indices_by_size(self, indices: Any, max_sizes: Any) -> tuple[Any, list[int]]:  # noqa: ARG002
-        """Nothing is left out."""
-        return indices, []
-
-    def batch_by_size(self, indices: Any, **limits: Any) -> list[list[int]]:  # noqa: ARG002
-        """The planned batches; fairseq's own limits are not used."""
-        return self._batches

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -34,10 +34,6 @@ class KeptWeights(NamedTuple):
     update: int
     score: float | None
     sha256: str
-
-    def to_json(self) -> dict[str, Any]:
-        """For a checkpoint."""
-        return self._asdict()
 
 
 def read_kept(path: Path, *, check: bool = True) -> KeptWeights | None:

@@ -15,7 +15,6 @@ from speechft.recipes.alphas import alpha_text
 FOLDER = "early"
 """Inside the encoder directory of a fine-tuning; holds an encoder directory for each share, e.g. `early/0.20`."""
 
-
 _OF_THE_SELECTION = ("early", "stopped_after_updates", "best_update", "selected_by", "dev_score", "training_log")
 """Keys of a recipe in a provenance by which the encoders of one run differ."""
 

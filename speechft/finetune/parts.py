@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from speechft.errors import ConfigError
 from speechft.recipes.finetuning import FinetuneRecipe, JointTask
 from speechft.tasks import get_task
 from speechft.tasks.base import Metric, Task
@@ -38,9 +38,7 @@ class Parts:
     def dev_metrics(self) -> tuple[Metric, ...]:
         """Metrics in the result of `scores`."""
         each = tuple(
-            Metric(self._columns[name, metric.key], metric.name, metric.higher_is_better, metric.percent)
-            for name, task in self.tasks.items()
-            for metric in task.dev_metrics
+            replace(metric, key=self._columns[name, metric.key]) for name, task in self.tasks.items() for metric in task.dev_metrics
         )
         return each if len(self) == 1 else (*each, MEAN_ERROR)
 
@@ -80,14 +78,3 @@ def take_turns(shares: Sequence[float], count: int) -> list[int]:
         had[chosen] += 1
         turns.append(chosen)
     return turns
-
-
-def check_same_parts(recipe: FinetuneRecipe, given: Mapping[str, object]) -> None:
-    """Check that every joint task has its manifests.
-
-    Raises:
-        ConfigError: one has none, or there are manifests of no task.
-    """
-    if set(given) != set(recipe.jointly):
-        wanted, found = ", ".join(recipe.jointly) or "no task", ", ".join(given) or "none"
-        raise ConfigError(f"jointly: the recipe has {wanted} beside {recipe.task}, manifests are given of {found}. Name one for each.")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,17 @@ from speechft.encoders.checkpoints.on_the_fly import encoder_directory
 from speechft.encoders.directory.layout import check_recorded_hashes, read_config, read_tensors, seal_encoder, write_encoder
 from speechft.encoders.directory.provenance import Kind, made_already, make_provenance
 from speechft.encoders.families import check_learned
-from speechft.errors import MissingGpuError
+from speechft.errors import ConfigError, MissingGpuError
 from speechft.fairseq_plugin.jobs import FinetuneJob, choose_work_directory, is_main_process, job_identity, remove_work, resolve_manifests
-from speechft.fairseq_plugin.progress import FairseqRecords, Progress, Row, TrainingLog
+from speechft.fairseq_plugin.progress import FairseqRecords, Progress, Row, Scalars, TrainingLog
 from speechft.fairseq_plugin.resuming import Companions
-from speechft.fairseq_plugin.scalars import Scalars
-from speechft.fairseq_plugin.trainer import LOGGER, fairseq_config, run_fairseq
+from speechft.fairseq_plugin.trainer import LOGGER, fairseq_config, run_fairseq, stable_schedule
 from speechft.files.atomic import atomic_directory
 from speechft.files.locks import exclusive_lock
 from speechft.files.outputs import check_added
 from speechft.finetune.early import FOLDER as EARLY_FOLDER
 from speechft.finetune.method import early_updates, head_only_updates
-from speechft.finetune.parts import Parts, check_same_parts
+from speechft.finetune.parts import Parts
 from speechft.finetune.splits import needed_splits
 from speechft.recipes.alphas import alpha_text
 from speechft.recipes.finetuning import FinetuneRecipe
@@ -75,59 +74,41 @@ def finetune(
         OutputError: `out_dir` or `work_dir` holds something else, or is an input.
     """
     require("fairseq")
-    with encoder_directory(encoder_dir) as found:
-        _finetune(
-            Path(encoder_dir),
-            found.absolute(),
-            recipe,
-            manifests,
-            Path(out_dir).absolute(),
-            work_dir,
-            jointly or {},
-            tensorboard,
-            keep_work,
-        )
-
-
-def _finetune(
-    given: Path,
-    encoder_dir: Path,
-    recipe: FinetuneRecipe,
-    manifests: str | Path | Mapping[str, str | Path],
-    out_dir: Path,
-    work_dir: str | Path | None,
-    jointly: Mapping[str, str | Path | Mapping[str, str | Path]],
-    tensorboard: str | Path | None,
-    keep_work: bool,
-) -> None:
     if recipe.precision == "fp16" and not torch.cuda.is_available():
         raise MissingGpuError("precision: fp16 needs a CUDA device, and none is there. Use bf16 or fp32.")
-    parts = Parts(recipe)
+    parts, jointly = Parts(recipe), jointly or {}
+    if set(jointly) != set(recipe.jointly):
+        wanted, found = (", ".join(names) for names in (recipe.jointly or ["no task"], jointly or ["none"]))
+        raise ConfigError(f"jointly: the recipe has {wanted} beside {recipe.task}, manifests are given of {found}. Name one for each.")
     corpora = {recipe.task: manifests, **jointly}
-    check_same_parts(recipe, jointly)
-    splits = {name: resolve_manifests(corpora[name], needed_splits(part.fold)) for name, part in parts.recipes.items()}
-    read_tensors(encoder_dir / ENCODER_FILES[0])
-    check_recorded_hashes(encoder_dir)
-    check_learned(read_config(encoder_dir).model_type, encoder_dir, "fine-tune")
-    inputs = {"base": encoder_dir / ENCODER_FILES[0], "config": encoder_dir / ENCODER_FILES[1], **_manifest_files(splits)}
-    identity = job_identity(inputs, recipe.model_dump(mode="json"))
-    folders = [path for part in corpora.values() for path in ([part] if isinstance(part, str | Path) else part.values())]
-    directory = choose_work_directory(work_dir, out_dir, identity, MADE_BY, [given, *folders])
-    if tensorboard is not None:
-        check_added(tensorboard, [given, *folders], out_dir)
-    job = FinetuneJob(encoder_dir, splits, recipe, directory)
-    if not is_main_process():
-        run_fairseq(_config(job), job.work_dir / "fairseq.rank.log", None, Companions(None, job.kept))
-        return
-    with exclusive_lock(directory.with_name(f"{directory.name}.lock"), "fine-tuning") as waited:
-        if waited and made_already(out_dir, MADE_BY, _inputs(job), recipe.model_dump(mode="json")):
-            LOGGER.info("%s: is finished, by the process that was waited for", out_dir)
+    out_dir = Path(out_dir).absolute()
+    with encoder_directory(encoder_dir) as opened:
+        theta0 = opened.absolute()
+        splits = {name: resolve_manifests(corpora[name], needed_splits(part.fold)) for name, part in parts.recipes.items()}
+        read_tensors(theta0 / ENCODER_FILES[0])
+        check_recorded_hashes(theta0)
+        check_learned(read_config(theta0).model_type, theta0, "fine-tune")
+        inputs = {"base": theta0 / ENCODER_FILES[0], "config": theta0 / ENCODER_FILES[1], **_manifest_files(splits)}
+        identity = job_identity(inputs, recipe.model_dump(mode="json"))
+        given = [encoder_dir]
+        for part in corpora.values():
+            given += [part] if isinstance(part, str | Path) else part.values()
+        directory = choose_work_directory(work_dir, out_dir, identity, MADE_BY, given)
+        if tensorboard is not None:
+            check_added(tensorboard, given, out_dir)
+        job = FinetuneJob(encoder=theta0, manifests=splits, recipe=recipe, work_dir=directory)
+        if not is_main_process():
+            run_fairseq(_config(job), job.work_dir / "fairseq.rank.log", None, Companions(None, job.kept))
             return
-        job.save(identity)
-        _train(job, parts, Path(tensorboard) if tensorboard is not None else None)
-        _write_output(job, out_dir)
-        if not keep_work:
-            remove_work(directory)
+        with exclusive_lock(directory.with_name(f"{directory.name}.lock"), "fine-tuning") as waited:
+            if waited and made_already(out_dir, MADE_BY, _inputs(job), recipe.model_dump(mode="json")):
+                LOGGER.info("%s: is finished, by the process that was waited for", out_dir)
+                return
+            job.save(identity)
+            _train(job, parts, Path(tensorboard) if tensorboard is not None else None)
+            _write_output(job, out_dir)
+            if not keep_work:
+                remove_work(directory)
 
 
 def _config(job: FinetuneJob) -> Any:
@@ -136,27 +117,13 @@ def _config(job: FinetuneJob) -> Any:
         "task": {"_name": "speechft_finetune", "job": str(job.file)},
         "model": {"_name": "speechft_encoder_with_head"},
         "criterion": {"_name": "speechft_task_loss"},
-        "optimizer": {"_name": "speechft_adam"},
-        "lr_scheduler": {
-            "_name": "speechft_linear_decay",
-            "peak_lr": recipe.peak_lr,
-            "total_updates": recipe.updates,
-            "warmup": recipe.warmup,
-            "hold": recipe.hold,
-        },
+        **stable_schedule(recipe),
         "common": {"amp": recipe.precision == "fp16"},
         # The batches are planned for the whole run (`batches`); fairseq must not shuffle them again in its first and only epoch.
         "dataset": {"batch_size": recipe.batch_size or 1, "curriculum": 1},
-        "optimization": {"update_freq": [recipe.accumulate], "clip_norm": recipe.clip_norm, "lr": [recipe.peak_lr]},
     }
-    return fairseq_config(
-        groups,
-        job.work_dir / "checkpoints",
-        total_updates=recipe.updates,
-        validate_every=recipe.validate_every,
-        seed=recipe.seed,
-        valid_subset="dev",
-    )
+    groups["optimization"]["update_freq"] = [recipe.accumulate]
+    return fairseq_config(groups, job.work_dir / "checkpoints", recipe, valid_subset="dev")
 
 
 def _train(job: FinetuneJob, parts: Parts, tensorboard: Path | None) -> None:
@@ -184,14 +151,9 @@ def _train(job: FinetuneJob, parts: Parts, tensorboard: Path | None) -> None:
         scores.update({f"dev {metric.key}": f"{metric.shown(values[metric.key]):.2f}" for metric in metrics})
         progress.show(update, scores, force=True)
 
-    try:
+    with closing(log), closing(scalars), closing(progress):
         records = FairseqRecords(on_update, on_validation, "dev")
         run_fairseq(_config(job), job.work_dir / "fairseq.log", records, Companions(log, job.kept), _explain)
-    finally:
-        with contextlib.suppress(OSError):
-            log.flush()
-        scalars.close()
-        progress.close()
 
 
 def _explain(problem: str) -> str:

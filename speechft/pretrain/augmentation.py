@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from speechft.conventions import SAMPLE_RATE
+from speechft.recipes.pretraining import Augmentation
 
 KNOTS_HZ = np.array([50.0, 250.0, 1000.0, 2500.0, 5000.0, 8000.0])
 """Where the random frequency response is drawn; in between it is linear in dB over the logarithm of the frequency."""
@@ -19,19 +19,7 @@ REVERBERATION_DB = (5.0, 20.0)
 """Range of how far reverberation is under the direct sound."""
 
 
-@dataclass(frozen=True)
-class Conditions:
-    """How recordings are changed; see `speechft.recipes.Augmentation` for the meaning."""
-
-    prob: float
-    response_db: float
-    snr_db: tuple[float, float]
-    reverberate: bool
-    mix_prob: float
-    mix_db: tuple[float, float]
-
-
-def augment(waveforms: Sequence[Tensor], conditions: Conditions, rng: np.random.Generator) -> list[Tensor]:
+def augment(waveforms: Sequence[Tensor], conditions: Augmentation, rng: np.random.Generator) -> list[Tensor]:
     """New waveforms, each (N_i,), of the same lengths and levels as `waveforms`; these are not changed.
 
     A random frequency response, reverberation and stationary noise, as from other rooms and microphones; and, as in WavLM (Chen et al.,
@@ -40,7 +28,7 @@ def augment(waveforms: Sequence[Tensor], conditions: Conditions, rng: np.random.
     plain = [waveform.numpy().astype(np.float64) for waveform in waveforms]
     changed = [_record(samples, conditions, rng) if rng.random() < conditions.prob else samples for samples in plain]
     mixed = [
-        _mix(own, changed[_other(index, len(changed), rng)], conditions.mix_db, rng)
+        _mix(own, changed[(index + rng.integers(1, len(changed))) % len(changed)], conditions.mix_db, rng)  # any other one
         if len(changed) > 1 and rng.random() < conditions.mix_prob
         else own
         for index, own in enumerate(changed)
@@ -51,7 +39,7 @@ def augment(waveforms: Sequence[Tensor], conditions: Conditions, rng: np.random.
     ]
 
 
-def _record(samples: np.ndarray, conditions: Conditions, rng: np.random.Generator) -> np.ndarray:
+def _record(samples: np.ndarray, conditions: Augmentation, rng: np.random.Generator) -> np.ndarray:
     """`samples` through another microphone, in another room, with noise."""
     length = len(samples)
     # Padding keeps the end of the reverberation from coming back at the beginning.
@@ -88,11 +76,6 @@ def _mix(own: np.ndarray, other: np.ndarray, mix_db: tuple[float, float], rng: n
     mixed: np.ndarray = own.copy()
     mixed[at : at + size] += piece * (_rms(own) / max(_rms(other), 1e-12) * 10 ** (rng.uniform(*mix_db) / 20))
     return mixed
-
-
-def _other(index: int, count: int, rng: np.random.Generator) -> int:
-    """Any of `count` but `index`."""
-    return int((index + rng.integers(1, count)) % count)
 
 
 def _rms(samples: np.ndarray) -> float:

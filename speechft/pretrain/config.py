@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,10 @@ from typing import Any
 import torch
 
 from speechft.conventions import SAMPLE_RATE
-from speechft.fairseq_plugin.trainer import fairseq_config
+from speechft.fairseq_plugin.trainer import fairseq_config, stable_schedule
 from speechft.finetune.method import head_only_updates
 from speechft.pretrain.data import LABELS
-from speechft.pretrain.start import Start
+from speechft.pretrain.start import Start, quantizer_options
 from speechft.recipes.pretraining import ContinuedPretrainRecipe, PretrainRecipe
 
 ANNEALING = 0.7  # share of the updates in which the quantizer's temperature falls, as published
@@ -61,14 +60,7 @@ def pretraining_config(job: PretrainingJob) -> Any:
     if not torch.cuda.is_available():
         # Without worker processes fairseq would read ahead in a thread, and that draws from the same generator as masks and crops.
         groups["dataset"]["data_buffer_size"] = 0
-    return fairseq_config(
-        groups,
-        job.directory / "checkpoints",
-        total_updates=job.recipe.updates,
-        validate_every=job.recipe.validate_every,
-        seed=job.recipe.seed,
-        valid_subset="valid",
-    )
+    return fairseq_config(groups, job.directory / "checkpoints", job.recipe, valid_subset="valid")
 
 
 def _task(job: PretrainingJob) -> dict[str, Any]:
@@ -137,9 +129,7 @@ def _random_model(recipe: PretrainRecipe) -> dict[str, Any]:
         "dropout_features": size.dropout,
     }
     if recipe.family == "wav2vec2":
-        contrastive = recipe.contrastive
-        options |= {"quantize_targets": True, "latent_groups": contrastive.groups, "latent_vars": contrastive.entries}
-        options["feature_grad_mult"] = 0.1  # as published
+        options |= quantizer_options(recipe.contrastive)
     return options
 
 
@@ -153,17 +143,12 @@ def _criterion(job: PretrainingJob) -> dict[str, Any]:
     return {"_name": "wav2vec", "infonce": True, "loss_weights": weights, "log_keys": ["code_perplexity", "temp"]}
 
 
-def _training(recipe: PretrainRecipe | ContinuedPretrainRecipe) -> dict[str, Mapping[str, Any]]:
+def _training(recipe: PretrainRecipe | ContinuedPretrainRecipe) -> dict[str, dict[str, Any]]:
     """Optimizer, learning rate, clipping: as published for pre-training, or as in stage 1."""
-    if isinstance(recipe, PretrainRecipe):
-        return {
-            "optimizer": {"_name": "adam", "adam_betas": "(0.9, 0.98)", "adam_eps": 1e-6, "weight_decay": 0.01},
-            "lr_scheduler": {"_name": "polynomial_decay", "warmup_updates": recipe.warmup_updates, "total_num_update": recipe.updates},
-            "optimization": {"clip_norm": 10.0, "lr": [recipe.peak_lr]},
-        }
-    schedule = {"peak_lr": recipe.peak_lr, "total_updates": recipe.updates, "warmup": recipe.warmup, "hold": recipe.hold}
+    if isinstance(recipe, ContinuedPretrainRecipe):
+        return stable_schedule(recipe)
     return {
-        "optimizer": {"_name": "speechft_adam"},
-        "lr_scheduler": {"_name": "speechft_linear_decay", **schedule},
-        "optimization": {"clip_norm": recipe.clip_norm, "lr": [recipe.peak_lr]},
+        "optimizer": {"_name": "adam", "adam_betas": "(0.9, 0.98)", "adam_eps": 1e-6, "weight_decay": 0.01},
+        "lr_scheduler": {"_name": "polynomial_decay", "warmup_updates": recipe.warmup_updates, "total_num_update": recipe.updates},
+        "optimization": {"clip_norm": 10.0, "lr": [recipe.peak_lr]},
     }

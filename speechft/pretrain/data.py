@@ -28,7 +28,6 @@ from speechft.pretrain.kmeans_labels import (
     normalized,
     save_centroids,
     smoothed,
-    write_dictionary,
     write_labels,
 )
 from speechft.pretrain.layer_labels import ClusterHead, FrozenLayer
@@ -95,31 +94,30 @@ class LabelSource:
     """Frames that clustered values are averaged over."""
 
 
-def prepare_pretraining_data(
-    folder: Path, utterances: Utterances, source: LabelSource | None, *, clusters: int, seed: int
-) -> tuple[float, int]:
+def prepare_pretraining_data(folder: Path, utterances: Utterances, source: LabelSource | None, *, clusters: int, seed: int) -> float:
     """Fill `folder` with train.tsv, valid.tsv, the audio and, given a `source`, labels and their dictionary; what is there already is kept.
 
     Returns:
-        Labels a second, and how many kinds of them there are; 0 and 0 without a source.
+        Labels a second; 0 without a source.
     """
     audio = {
         "train": _write_audio(folder, "train", utterances.train, utterances.repeats),
         "valid": _write_audio(folder, "valid", utterances.valid, [1] * len(utterances.valid)),
     }
     if source is None:
-        return 0.0, 0
+        return 0.0
     facts = folder / "labels.json"
     if not facts.is_file():
         labels, rate, symbols = _labels(folder, audio["train"], source, clusters, seed)
         for split, files in audio.items():
             if not (folder / f"{split}.{LABELS}").is_file():
                 write_labels(folder / f"{split}.{LABELS}", files, labels)
-        write_dictionary(folder / f"dict.{LABELS}.txt", symbols)
+        # fairseq's format; every cluster is in it, whether or not it is used.
+        write_text(folder / f"dict.{LABELS}.txt", "".join(f"{symbol} 1\n" for symbol in symbols))
         write_json(facts, {"rate": rate, "symbols": len(symbols)})
     known = read_json_mapping(facts)
     try:
-        return float(known["rate"]), int(known["symbols"])
+        return float(known["rate"])
     except (KeyError, TypeError, ValueError):
         raise TrainingError(f"{facts}: is damaged. Remove {folder}, and run this again.") from None
 

@@ -136,17 +136,14 @@ def _batches(audio: Sequence[Path], title: str) -> Iterator[list[Path]]:
     """`audio` in order, in lists of about BATCH_SECONDS, with progress."""
     batch: list[Path] = []
     seconds = 0.0
-    with tqdm(total=len(audio), desc=title, unit="file", disable=None) as progress:
-        for path in audio:
-            batch.append(path)
-            seconds += soundfile.info(path).duration
-            if seconds >= BATCH_SECONDS:
-                yield batch
-                progress.update(len(batch))
-                batch, seconds = [], 0.0
-        if batch:
+    for path in tqdm(audio, desc=title, unit="file", disable=None):
+        batch.append(path)
+        seconds += soundfile.info(path).duration
+        if seconds >= BATCH_SECONDS:
             yield batch
-            progress.update(len(batch))
+            batch, seconds = [], 0.0
+    if batch:
+        yield batch
 
 
 def nearest_centroids(features: Features, centroids: Features) -> NDArray[np.int64]:
@@ -176,12 +173,6 @@ def write_labels(path: Path, audio: Sequence[Path], labels: FrameLabels) -> None
         for part in made:
             whole.write(part.read_bytes())
     shutil.rmtree(parts, ignore_errors=True)
-
-
-def write_dictionary(path: Path, symbols: Sequence[str]) -> None:
-    """List of symbols in fairseq's format; every cluster is in it, whether or not it is used."""
-    with atomic_file(path) as temporary:
-        temporary.write_text("".join(f"{symbol} 1\n" for symbol in symbols), encoding="utf-8")
 
 
 def save_centroids(path: Path, centroids: Features) -> None:

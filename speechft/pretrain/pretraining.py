@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +32,7 @@ from speechft.files.outputs import check_folder
 from speechft.files.structured import write_json
 from speechft.pretrain.config import PretrainingJob, pretraining_config
 from speechft.pretrain.data import LabelSource, Utterances, choose_utterances, prepare_pretraining_data
-from speechft.pretrain.start import option_names, read_start, task_option_names
+from speechft.pretrain.start import option_names, read_start
 from speechft.recipes.pretraining import Architecture, ContinuedPretrainRecipe, PretrainRecipe
 from speechft.requirements import require
 
@@ -79,7 +77,7 @@ def pretrain(
     """
     if start is not None and recipe.architecture != Architecture():
         raise ConfigError("architecture: is that of the encoder that training starts from. Leave it out.")
-    _run(_Request("pretrain", recipe, manifests, Path(out_dir), work_dir, start, targets_from, keep_work))
+    _run("pretrain", recipe, manifests, out_dir, work_dir, start, targets_from, keep_work)
 
 
 def continue_pretraining(
@@ -97,93 +95,77 @@ def continue_pretraining(
     The schedule is that of stable fine-tuning: at first only what exists for pre-training alone is trained (cluster head, quantizer),
     never the convolutional extractor. The result is theta' of a merge. For the rest see `pretrain`.
     """
-    _run(_Request("continue", recipe, manifests, Path(out_dir), work_dir, encoder_dir, targets_from, keep_work))
+    _run("continue", recipe, manifests, out_dir, work_dir, encoder_dir, targets_from, keep_work)
 
 
-@dataclass(frozen=True)
-class _Request:
-    """What the two functions above were asked for."""
-
-    kind: Kind
-    recipe: PretrainRecipe | ContinuedPretrainRecipe
-    manifests: Sequence[str | Path]
-    out_dir: Path
-    work_dir: str | Path | None
-    start: str | Path | None
-    targets_from: str | Path | None
-    keep_work: bool
-
-
-def _run(request: _Request) -> None:
+def _run(
+    kind: Kind,
+    recipe: PretrainRecipe | ContinuedPretrainRecipe,
+    manifests: Sequence[str | Path],
+    out_dir: str | Path,
+    work_dir: str | Path | None,
+    start_dir: str | Path | None,
+    targets_from: str | Path | None,
+    keep_work: bool,
+) -> None:
     require("fairseq", "sklearn")
-    given = (request.start, request.targets_from)
-    check_folder(request.out_dir, request.kind, [*request.manifests, *given])
-    with ExitStack() as stack:
-        start, targets_from = (stack.enter_context(encoder_directory(path)) if path is not None else None for path in given)
-        _pretrain(replace(request, start=start, targets_from=targets_from))
-
-
-def _pretrain(request: _Request) -> None:
-    recipe, out_dir = request.recipe, request.out_dir.absolute()
-    _check(recipe)
-    start = Path(request.start).absolute() if request.start is not None else None
-    opened = read_start(start) if start else None
-    if opened and isinstance(recipe, PretrainRecipe):
-        opened = opened.for_family(recipe)
-    family = opened.family if opened else getattr(recipe, "family", "hubert")
-    labels = _label_source(recipe, start, request.targets_from) if family == "hubert" else None
-    inputs = _inputs(request.manifests, start, labels)
-    identity = job_identity(inputs, recipe.model_dump(mode="json"))
-    given = [*request.manifests, start, request.targets_from]
-    directory = choose_work_directory(request.work_dir, out_dir, identity, request.kind, given)
-    if not is_main_process():
-        raise TrainingError("Pre-training runs in one process. Start it without torchrun.")
-    with exclusive_lock(directory.with_name(f"{directory.name}.lock"), "pre-training") as waited:
-        if waited and made_already(out_dir, request.kind, inputs, recipe.model_dump(mode="json")):
-            LOGGER.info("%s: is finished, by the process that was waited for", out_dir)
-            return
-        claim_work_directory(directory, identity)
-        utterances = choose_utterances(request.manifests, recipe)
-        LOGGER.info(
-            "pre-training on %d recordings (%.2f h), %d to validate, %d shorter than %g s left out",
-            len(utterances.train),
-            utterances.hours,
-            len(utterances.valid),
-            utterances.too_short,
-            recipe.min_seconds,
-        )
-        rate, _ = prepare_pretraining_data(
-            directory / "data", utterances, labels, clusters=getattr(recipe, "clusters", 0), seed=recipe.seed
-        )
-        fresh_head = labels is not None and labels.kind != "own_predictions"
-        job = PretrainingJob(directory, recipe, opened, rate, fresh_head)
-        if opened:
-            opened.save(job.start_file)
-        _train(job)
-        _write_output(job, request.kind, out_dir, inputs, utterances)
-        if not request.keep_work:
-            remove_work(directory)
-
-
-def _check(recipe: PretrainRecipe | ContinuedPretrainRecipe) -> None:
+    given = [*manifests, start_dir, targets_from]
+    check_folder(out_dir, kind, given)
     if recipe.max_seconds > recipe.batch_seconds:
         raise ConfigError(f"batch_seconds: {recipe.batch_seconds:g} is less than one crop of max_seconds = {recipe.max_seconds:g}.")
     if recipe.min_seconds > recipe.max_seconds:
         raise ConfigError(f"min_seconds: {recipe.min_seconds:g} is more than max_seconds = {recipe.max_seconds:g}.")
+    out_dir = Path(out_dir).absolute()
+    with ExitStack() as stack:
+
+        def opened(path: str | Path | None) -> Path | None:
+            return stack.enter_context(encoder_directory(path)).absolute() if path is not None else None
+
+        encoder, teacher = opened(start_dir), opened(targets_from)
+        start = read_start(encoder) if encoder else None
+        if start and isinstance(recipe, PretrainRecipe):
+            start = start.for_family(recipe)
+        family = start.family if start else getattr(recipe, "family", "hubert")
+        labels = _label_source(recipe, encoder, teacher) if family == "hubert" else None
+        inputs = _inputs(manifests, encoder, labels)
+        identity = job_identity(inputs, recipe.model_dump(mode="json"))
+        directory = choose_work_directory(work_dir, out_dir, identity, kind, given)
+        if not is_main_process():
+            raise TrainingError("Pre-training runs in one process. Start it without torchrun.")
+        with exclusive_lock(directory.with_name(f"{directory.name}.lock"), "pre-training") as waited:
+            if waited and made_already(out_dir, kind, inputs, recipe.model_dump(mode="json")):
+                LOGGER.info("%s: is finished, by the process that was waited for", out_dir)
+                return
+            claim_work_directory(directory, identity)
+            utterances = choose_utterances(manifests, recipe)
+            LOGGER.info(
+                "pre-training on %d recordings (%.2f h), %d to validate, %d shorter than %g s left out",
+                *(len(utterances.train), utterances.hours, len(utterances.valid), utterances.too_short, recipe.min_seconds),
+            )
+            data, clusters = directory / "data", getattr(recipe, "clusters", 0)
+            rate = prepare_pretraining_data(data, utterances, labels, clusters=clusters, seed=recipe.seed)
+            fresh_head = labels is not None and labels.kind != "own_predictions"
+            job = PretrainingJob(directory, recipe, start, rate, fresh_head)
+            if start:
+                start.save(job.start_file)
+            _train(job)
+            _write_output(job, kind, out_dir, inputs, utterances)
+            if not keep_work:
+                remove_work(directory)
 
 
-def _label_source(recipe: PretrainRecipe | ContinuedPretrainRecipe, start: Path | None, targets_from: str | Path | None) -> LabelSource:
+def _label_source(recipe: PretrainRecipe | ContinuedPretrainRecipe, start: Path | None, teacher: Path | None) -> LabelSource:
     targets = recipe.targets
+    options: dict[str, Any] = {"normalize": recipe.normalize_targets, "smooth": getattr(recipe, "smooth_targets", 1)}
     if targets == "mfcc":
-        return LabelSource("mfcc", normalize=recipe.normalize_targets, smooth=getattr(recipe, "smooth_targets", 1))
+        return LabelSource("mfcc", **options)
     if targets == "own_predictions":
         if start is None:
             raise ConfigError("targets: own_predictions are those of the encoder that training starts from, and none is given.")
         return LabelSource("own_predictions", start)
-    source = Path(targets_from).absolute() if targets_from is not None else start
-    if source is None:
+    if teacher is None and start is None:
         raise ConfigError("targets: the encoder whose layer gives the targets is not given. Give it with --targets-from.")
-    return LabelSource("layer", source, targets.layer, recipe.normalize_targets, getattr(recipe, "smooth_targets", 1))
+    return LabelSource("layer", teacher or start, targets.layer, **options)
 
 
 def _inputs(manifests: Sequence[str | Path], start: Path | None, labels: LabelSource | None) -> dict[str, Path]:
@@ -202,13 +184,17 @@ def _inputs(manifests: Sequence[str | Path], start: Path | None, labels: LabelSo
 
 
 def _train(job: PretrainingJob) -> None:
-    numbers = _hubert_numbers if job.family == "hubert" else _wav2vec2_numbers
+    # fairseq reports bits; accuracy is on masked frames, or how often the right latent is found.
+    loss_key, accuracy_key = ("loss_m_0", "correct_m_0") if job.family == "hubert" else ("loss_0", "accuracy")
     suffix = "_m" if job.family == "hubert" else ""
     columns = [f"loss{suffix}", f"accuracy{suffix}", "lr", "grad_norm", f"valid_loss{suffix}", f"valid_accuracy{suffix}"]
     extra = [] if job.family == "hubert" else ["code_perplexity", "temperature"]
     continued = isinstance(job.recipe, ContinuedPretrainRecipe)
     log = TrainingLog(job.directory / TRAINING_LOG, [*columns, *extra, *(["phase"] if continued else [])])
     progress = Progress(job.recipe.updates, _TITLES[job.family])
+
+    def numbers(values: Row) -> tuple[str, str]:
+        return f"{values[loss_key] * NATS_PER_BIT:.4f}", f"{values[accuracy_key]:.4f}"
 
     def on_update(update: int, values: Row) -> None:
         loss, accuracy = numbers(values)
@@ -222,27 +208,12 @@ def _train(job: PretrainingJob) -> None:
         log.complete(update, {f"valid_loss{suffix}": loss, f"valid_accuracy{suffix}": accuracy})
         progress.show(update, {"valid loss": loss, "valid accuracy": accuracy}, force=True)
 
-    try:
+    def explain(problem: str) -> str:
+        return f"Pre-training: {problem}. Lower peak_lr or make the warm-up longer."
+
+    with closing(log), closing(progress):
         records = FairseqRecords(on_update, on_validation, "valid")
-        run_fairseq(pretraining_config(job), job.directory / "fairseq.log", records, Companions(log), _explain)
-    finally:
-        with contextlib.suppress(OSError):
-            log.flush()
-        progress.close()
-
-
-def _explain(problem: str) -> str:
-    return f"Pre-training: {problem}. Lower peak_lr or make the warm-up longer."
-
-
-def _hubert_numbers(values: Row) -> tuple[str, str]:
-    """Loss in nats and accuracy on masked frames; fairseq reports bits."""
-    return f"{values['loss_m_0'] * NATS_PER_BIT:.4f}", f"{values['correct_m_0']:.4f}"
-
-
-def _wav2vec2_numbers(values: Row) -> tuple[str, str]:
-    """Contrastive loss in nats, without the other losses, and how often the right latent is found."""
-    return f"{values['loss_0'] * NATS_PER_BIT:.4f}", f"{values['accuracy']:.4f}"
+        run_fairseq(pretraining_config(job), job.directory / "fairseq.log", records, Companions(log), explain)
 
 
 def _write_output(job: PretrainingJob, kind: Kind, out_dir: Path, inputs: Mapping[str, Path], utterances: Utterances) -> None:
@@ -263,7 +234,7 @@ def _write_output(job: PretrainingJob, kind: Kind, out_dir: Path, inputs: Mappin
 def _plain_source(source: dict[str, Any]) -> dict[str, Any]:
     """The configuration without our plug-in, so that an exported checkpoint opens in a fairseq that does not have it."""
     family = source["family"]
-    known = {"model_cfg": option_names(family), "task_cfg": task_option_names(family)}
-    plain = {section: {key: value for key, value in source[section].items() if key in names} for section, names in known.items()}
+    known = option_names(family).items()
+    plain = {section: {key: value for key, value in source[section].items() if key in names} for section, names in known}
     plain["model_cfg"]["_name"], plain["task_cfg"]["_name"] = family, _TASKS[family]
     return {**source, **plain, "sections": {}}

@@ -16,7 +16,7 @@ from speechft.encoders.families import check_learned, fairseq_config, get_family
 from speechft.errors import CheckpointError
 from speechft.fairseq_plugin.trainer import import_fairseq
 from speechft.files.atomic import atomic_file
-from speechft.recipes.pretraining import PretrainRecipe
+from speechft.recipes.pretraining import Contrastive, PretrainRecipe
 
 FAMILIES = ("hubert", "wav2vec2")
 _DEFAULT_FINAL_DIM = 256  # of the published base models
@@ -37,10 +37,9 @@ class Start:
             return self
         head = get_family(self.family).pretraining_only
         tensors = {name: tensor for name, tensor in self.tensors.items() if not name.startswith(head)}
-        options = {key: value for key, value in self.model.items() if key in option_names(recipe.family)}
+        options = {key: value for key, value in self.model.items() if key in option_names(recipe.family)["model_cfg"]}
         if recipe.family == "wav2vec2":
-            options |= {"quantize_targets": True, "latent_groups": recipe.contrastive.groups, "latent_vars": recipe.contrastive.entries}
-            options["feature_grad_mult"] = 0.1  # as published
+            options |= quantizer_options(recipe.contrastive)
         return Start(recipe.family, tensors, options, self.normalize)
 
     def save(self, path: Path) -> None:
@@ -63,7 +62,10 @@ def read_start(encoder_dir: Path) -> Start:
     if family not in FAMILIES:
         raise CheckpointError(f"{encoder_dir}: fairseq cannot pre-train {family} encoders, only {' and '.join(FAMILIES)}.")
     head = read_pretraining_only(encoder_dir)
-    options = {**_known_options(family, read_source_config(encoder_dir).get("model_cfg") or {}), **_sizes(config)}
+    # Dropout and masks are as the source trained, which the transformers configuration only repeats in part.
+    training = ("dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop", "dropout_input", "dropout_features", "mask_")
+    sizes = {key: value for key, value in fairseq_config(config).items() if not key.startswith(training)}
+    options = {**_known_options(family, read_source_config(encoder_dir).get("model_cfg") or {}), **sizes}
     if "final_proj.weight" in head:
         options["final_dim"] = len(head["final_proj.weight"])
     options.setdefault("final_dim", _DEFAULT_FINAL_DIM)
@@ -74,34 +76,30 @@ def read_start(encoder_dir: Path) -> Start:
     return Start(family, {**fairseq_tensors(backbone), **head}, options, bool(config.speechft_normalize))
 
 
-def _sizes(config: Any) -> dict[str, Any]:
-    """What decides the network. Dropout and masks are as the source trained, which the transformers configuration only repeats in part."""
-    training = ("dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop", "dropout_input", "dropout_features", "mask_")
-    return {key: value for key, value in fairseq_config(config).items() if not key.startswith(training)}
-
-
 def _known_options(family: str, model_cfg: Mapping[str, Any]) -> dict[str, Any]:
     """Options of the source that fairseq's model has; references to other parts of its configuration are left out."""
-    return {
-        key: value
-        for key, value in model_cfg.items()
-        if key in option_names(family) and value is not None and not (isinstance(value, str) and value.startswith("${"))
-    }
+    names = option_names(family)["model_cfg"]
+    return {key: value for key, value in model_cfg.items() if key in names and value is not None and not str(value).startswith("${")}
 
 
-def option_names(family: str) -> set[str]:
-    """Names of the options of fairseq's model."""
+def option_names(family: str) -> dict[str, set[str]]:
+    """Section of fairseq's configuration -> the options that its model, or its pre-training task, of a family has."""
     import_fairseq()
     from fairseq.models.hubert.hubert import HubertConfig
     from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config
-
-    return {field.name for field in fields(HubertConfig if family == "hubert" else Wav2Vec2Config)} - {"_name"}
-
-
-def task_option_names(family: str) -> set[str]:
-    """Names of the options of fairseq's task for the pre-training of a family."""
-    import_fairseq()
     from fairseq.tasks.audio_pretraining import AudioPretrainingConfig
     from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig
 
-    return {field.name for field in fields(HubertPretrainingConfig if family == "hubert" else AudioPretrainingConfig)} - {"_name"}
+    hubert = family == "hubert"
+    sections = {
+        "model_cfg": HubertConfig if hubert else Wav2Vec2Config,
+        "task_cfg": HubertPretrainingConfig if hubert else AudioPretrainingConfig,
+    }
+    return {section: {field.name for field in fields(config)} - {"_name"} for section, config in sections.items()}
+
+
+def quantizer_options(contrastive: Contrastive) -> dict[str, Any]:
+    """Options of fairseq's model that make the quantizer of wav2vec 2.0."""
+    # The factor of the extractor's gradient is as published.
+    groups, entries = contrastive.groups, contrastive.entries
+    return {"quantize_targets": True, "latent_groups": groups, "latent_vars": entries, "feature_grad_mult": 0.1}

@@ -18,7 +18,6 @@ Score = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Scores = dict[str, Score]
 """Metric key (e.g. "PR", "SF_F1") -> value as tables show it: percent."""
 
-
 _EARLIER_PRECISIONS = {"fp32": "fp32", "bf16 autocast": "bf16"}
 
 

@@ -193,7 +193,6 @@ Published = (
     | TedLium3 | CremaD | Aishell3 | Aishell1
 )  # fmt: skip
 
-
 KINDS: dict[str, type[PublishedCorpus]] = {get_args(model.model_fields["kind"].annotation)[0]: model for model in get_args(Published)}
 
 

@@ -56,17 +56,13 @@ class EvaluationRecipe(Strict):
         return values
 
     @model_validator(mode="after")
-    def _trains_or_not(self) -> EvaluationRecipe:
+    def _values_fit(self) -> EvaluationRecipe:
         trains = self.task not in UNTRAINED_TASKS
         for key, value in (("steps", self.steps), ("learning_rates", self.learning_rates)):
             if bool(value) != trains:
                 raise ValueError(
                     f"{key}={value} does not go with task {self.task!r}, which {'trains a head' if trains else 'trains nothing'}"
                 )
-        return self
-
-    @model_validator(mode="after")
-    def _crops_can_be_kept(self) -> EvaluationRecipe:
         if self.task == "asv" and self.crop_draws != "every":
             raise ValueError(f"crop_draws={self.crop_draws} does not go with task 'asv': frames of crops are too large to be kept")
         return self
@@ -106,14 +102,10 @@ def _crops_of_the_protocol(earlier: dict[str, Any]) -> CropDraws:
 UNTRAINED_TASKS = ("qbe",)
 """Tasks that compare features and have no head."""
 
-
 CROPPED_ANEW = ("sid", "asv")
 """Tasks whose long training utterances are cropped anew at every access under `protocol: superb`."""
 
-
 _RECURRENT = ("projected", "hidden", "layers", "dropout", "spec_augment")
-
-
 HEAD_OPTIONS: dict[str, tuple[str, ...]] = {
     "asr": (*_RECURRENT, "spelling", "selection", "pieces"),
     "sf": _RECURRENT,
@@ -122,7 +114,6 @@ HEAD_OPTIONS: dict[str, tuple[str, ...]] = {
     "asr_zh": _RECURRENT,
 }
 """Options of a task whose defaults are SUPERB's recipe (those of asr_zh: ours)."""
-
 
 # The configurations that s3prl 0.4.18 ships for SUPERB; learning rates are searched, everything else is fixed.
 SUPERB_RECIPES: dict[str, dict[str, Any]] = {

@@ -12,11 +12,7 @@ from speechft.recipes.presets import named_recipe
 from speechft.recipes.values import Fraction, Positive, Seed, Strict
 
 PartName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-
-
 MaxBatchSeconds = Annotated[float, Field(gt=0)]
-
-
 Early = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
@@ -93,19 +89,11 @@ class FinetuneRecipe(Strict):
         return named_recipe(values)
 
     @model_validator(mode="after")
-    def _phases_fit(self) -> FinetuneRecipe:
+    def _values_fit(self) -> FinetuneRecipe:
         if self.warmup + self.hold > 1.0:
             raise ValueError(f"warmup + hold = {self.warmup + self.hold:g} is more than 1, nothing is left for the decay")
-        return self
-
-    @model_validator(mode="after")
-    def _adapters_alone(self) -> FinetuneRecipe:
         if self.adapters and (self.l2 or not self.freeze_extractor):
             raise ValueError("adapters leave the encoder's own weights alone: l2 and `freeze_extractor: false` do not go with them")
-        return self
-
-    @model_validator(mode="after")
-    def _parts_differ(self) -> FinetuneRecipe:
         if self.task in self.jointly:
             raise ValueError(f"jointly: {self.task!r} is the name of the recipe's own task; choose another name")
         return self

@@ -17,24 +17,14 @@ from speechft.files.text import on_disk
 
 _SHOWN = 100
 
-
 ModelType = TypeVar("ModelType", bound=BaseModel)
-
 
 InputPath = Annotated[Path, AfterValidator(on_disk)]
 """A file or folder that a configuration names, in the Unicode form in which the disk has it."""
-
-
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
 Positive = Annotated[int, Field(ge=1)]
-
-
 Seed = Annotated[int, Field(ge=0, lt=2**32 - 1)]
 """What every generator of random numbers here takes: NumPy's take 32 bits, and fairseq adds the epoch, which is 1."""
-
-
 FeaturePrecision = Literal["fp32", "bf16"]
 """In which a frozen encoder computes features."""
 
@@ -151,9 +141,6 @@ def _has_tag(model: Any, tag: int | str) -> bool:
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_@+-]*$|^[A-Za-z0-9][A-Za-z0-9_+-]*@[0-9.]+$")]
 
 
-RecipeType = TypeVar("RecipeType", bound=BaseModel)
-
-
-def load_recipe(model: type[RecipeType], path: str | Path) -> RecipeType:
+def load_recipe(model: type[ModelType], path: str | Path) -> ModelType:
     """Read a recipe file (JSON) that the workflow or a user wrote."""
     return validate(model, read_json(path), str(path))

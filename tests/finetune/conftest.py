@@ -24,20 +24,10 @@ def write_manifests(folder, splits, seconds=(0.3, 0.6), classes=3, seed=0):
             wave = 0.3 * np.sin(2 * np.pi * 220 * 2**kind * time) + 0.02 * generator.standard_normal(samples)
             path = folder / f"{split}{index}.wav"
             soundfile.write(path, wave.astype(np.float32), SAMPLING_RATE, subtype="FLOAT")
-            recording = Recording.from_file(path, recording_id=f"{split}{index}")
-            cut = recording.to_cut()
-            cut.id = recording.id
-            cut.supervisions = [
-                SupervisionSegment(
-                    id=cut.id,
-                    recording_id=cut.id,
-                    start=0,
-                    duration=cut.duration,
-                    text="ONE TWO",
-                    speaker=f"s{kind}",
-                    custom={"label": f"k{kind}"},
-                )
-            ]
+            cut = Recording.from_file(path, recording_id=path.stem).to_cut()
+            cut.id = path.stem
+            values = {"text": "ONE TWO", "speaker": f"s{kind}", "custom": {"label": f"k{kind}"}}
+            cut.supervisions = [SupervisionSegment(cut.id, cut.id, 0, cut.duration, **values)]
             cuts.append(cut)
         CutSet.from_cuts(cuts).to_file(folder / f"{split}.jsonl.gz")
     return folder

@@ -1,10 +1,10 @@
 """A whole fine-tuning of the reference's runner, replayed: the same batches, padded as there, through our trainer."""
 
-import csv
 import json
 
 import pytest
 import torch
+from finetune.watching import Updates, read_log
 from lhotse import CutSet, Recording, SupervisionSegment
 from safetensors.torch import load_file
 
@@ -25,24 +25,17 @@ HEAD = {
 }
 
 
-def write_split(path, rows, folder):
-    cuts = []
-    for name, label in rows:
-        recording = Recording.from_file(folder / f"{name}.flac", recording_id=name)
-        cut = recording.to_cut()
-        cut.id = name
-        cut.supervisions = [SupervisionSegment(name, name, 0, cut.duration, custom={"label": label})]
-        cuts.append(cut)
-    CutSet.from_cuts(cuts).to_file(path)
-    return path
+def cut_of(name, label, folder):
+    cut = Recording.from_file(folder / f"{name}.flac", recording_id=name).to_cut()
+    cut.id = name
+    cut.supervisions = [SupervisionSegment(name, name, 0, cut.duration, custom={"label": label})]
+    return cut
 
 
-@pytest.fixture
-def replayed(golden, tmp_path, monkeypatch):
-    """The recorded trace and what our trainer did when it was given the recorded batches and initial weights."""
+def test_fine_tuning_as_the_reference_did_it(golden, tmp_path, monkeypatch):
+    """Our trainer is given the recorded batches and initial weights."""
     import_fairseq()
     from speechft.fairseq_plugin.criterion import TaskLoss
-    from speechft.fairseq_plugin.task import FinetuneTask
     from speechft.finetune import batches
 
     trace = json.loads((golden / "replay/er_finetune.trace.json").read_text())
@@ -50,10 +43,9 @@ def replayed(golden, tmp_path, monkeypatch):
     (dev_rows,) = next(evaluation for evaluation in trace["evaluations"] if evaluation["split"] == "dev")["batches"]
     dev = dev_rows["utterances"]
     train = [name for name in labels if name not in dev]
-    manifests = {
-        split: write_split(tmp_path / f"{split}.jsonl.gz", [(name, labels[name]) for name in names], golden / "replay/er_audio")
-        for split, names in (("train", train), ("dev", dev))
-    }
+    manifests = {split: tmp_path / f"{split}.jsonl.gz" for split in ("train", "dev")}
+    for split, names in (("train", train), ("dev", dev)):
+        CutSet.from_cuts([cut_of(name, labels[name], golden / "replay/er_audio") for name in names]).to_file(manifests[split])
     import_checkpoint(golden / "upstream/hubert.pt", tmp_path / "hubert")
     config = json.loads((tmp_path / "hubert/config.json").read_text())
     config |= {key: 0.0 for key in config if "dropout" in key or key == "layerdrop"}
@@ -70,24 +62,19 @@ def replayed(golden, tmp_path, monkeypatch):
     monkeypatch.setattr(EmotionRecognition, "build_head", build_head)
     monkeypatch.setattr(EmotionRecognition, "label_set", lambda task, cuts: LabelSet(CLASSES))
     monkeypatch.setattr(batches, "plan_run", lambda *_: plan)
-    seen = {"losses": [], "utterances": [], "lengths": [], "norms": [], "rates": [], "models": []}
-    forward, step = TaskLoss.forward, FinetuneTask.optimizer_step
+    losses, utterances, lengths = [], [], []
+    forward = TaskLoss.forward
 
     def watched(criterion, model, sample, reduce=True):
         found = forward(criterion, model, sample, reduce)
         if model.training:
-            seen["losses"].append(float(found[0].detach()))
-            seen["utterances"].append(sample["ids"])
-            seen["lengths"].append(model.encoder.encode(sample["waveforms"], model.padding).lengths.tolist())
+            losses.append(float(found[0].detach()))
+            utterances.append(sample["ids"])
+            lengths.append(model.encoder.encode(sample["waveforms"], model.padding).lengths.tolist())
         return found
 
-    def stepped(task, optimizer, model, update_num):
-        seen["rates"].append(optimizer.param_groups[0]["lr"])
-        seen["models"].append(model)
-        step(task, optimizer, model, update_num)
-
     monkeypatch.setattr(TaskLoss, "forward", watched)
-    monkeypatch.setattr(FinetuneTask, "optimizer_step", stepped)
+    updates = Updates(monkeypatch)
     runner = trace["config"]["runner"]
     recipe = FinetuneRecipe(
         task="er",
@@ -101,34 +88,25 @@ def replayed(golden, tmp_path, monkeypatch):
         padding="reference",
     )
     finetune(tmp_path / "hubert", recipe, manifests, tmp_path / "out")
-    with (tmp_path / "out/training.csv").open(newline="") as file:
-        seen["log"] = list(csv.DictReader(file))
-    return trace, seen, tmp_path / "hubert", golden
+    log = read_log(tmp_path / "out")
 
-
-def test_fine_tuning_as_the_reference_did_it(replayed):
-    trace, seen, base, golden = replayed
-    assert seen["utterances"] == [batch["utterances"] for batch in trace["micro_batches"]]
-    assert seen["lengths"] == [batch["feature_lengths"] for batch in trace["micro_batches"]]
-    assert seen["losses"] == pytest.approx([batch["loss"] for batch in trace["micro_batches"]], abs=1e-4)
+    assert utterances == [batch["utterances"] for batch in trace["micro_batches"]]
+    assert lengths == [batch["feature_lengths"] for batch in trace["micro_batches"]]
+    assert losses == pytest.approx([batch["loss"] for batch in trace["micro_batches"]], abs=1e-4)
     steps = trace["optimizer_steps"]
-    assert seen["rates"] == pytest.approx([step["lr"] for step in steps], abs=1e-12)
+    assert updates.rates == pytest.approx([step["lr"] for step in steps], abs=1e-12)
     # fairseq's log has three decimals.
-    assert [float(row["grad_norm"]) for row in seen["log"]] == pytest.approx([step["grad_norm_before_clip"] for step in steps], abs=2e-3)
+    assert [float(row["grad_norm"]) for row in log] == pytest.approx([step["grad_norm_before_clip"] for step in steps], abs=2e-3)
     accuracies = {evaluation["step"]: evaluation["acc"] for evaluation in trace["evaluations"] if evaluation["split"] == "dev"}
-    assert {int(row["update"]): float(row["dev_ER"]) for row in seen["log"] if row["dev_ER"]} == pytest.approx(accuracies, abs=1e-3)
+    assert {int(row["update"]): float(row["dev_ER"]) for row in log if row["dev_ER"]} == pytest.approx(accuracies, abs=1e-3)
 
-    model = seen["models"][-1]
     final = load_file(golden / "replay/er_finetune.final.safetensors")
     for ours, theirs in HEAD.items():
-        torch.testing.assert_close(model.head.state_dict()[ours], final[theirs], atol=1e-5, rtol=0)
-    check_what_moved(trace, model, base)
+        torch.testing.assert_close(updates.part(-1, "head.")[ours], final[theirs], atol=1e-5, rtol=0)
 
-
-def check_what_moved(trace, model, base):
-    """The same tensors moved, each as far as in the reference; names differ between the two, so tensors are met by what they have."""
-    before = load_encoder(base).backbone.state_dict()
-    changes = {name: float((tensor - before[name]).norm()) for name, tensor in model.encoder.backbone.state_dict().items()}
+    # The same tensors moved, each as far as in the reference; names differ between the two, so tensors are met by what they have.
+    before = load_encoder(tmp_path / "hubert").backbone.state_dict()
+    changes = {name: float((tensor - before[name]).norm()) for name, tensor in updates.encoder(-1).items()}
     # The positional convolution has the same tensors under other names, and what only pre-training needs is not in the encoder.
     recorded = {
         name.removeprefix("model."): norm

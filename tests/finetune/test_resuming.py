@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from finetune.watching import Updates
+from finetune.watching import Updates, interrupted_after
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -14,6 +14,7 @@ from speechft.files.tensor_hash import tensors_sha256
 from speechft.finetune import finetune
 from speechft.finetune.early import take_early
 from speechft.recipes.finetuning import FinetuneRecipe
+from speechft.recipes.values import validate
 
 RECIPE = FinetuneRecipe(task="sid", updates=6, batch_size=4, validate_every=2, peak_lr=2e-3, seed=3, early=(0.4,), head_only=0.2)
 COMPARED = ("model.safetensors", "early/0.40/model.safetensors", "training.csv")
@@ -30,21 +31,9 @@ def whole(theta0, corpus, tmp_path_factory):
 def interrupted(theta0, corpus, tmp_path_factory):
     """A work directory with checkpoints after the updates 2 and 4, the log of update 5, and the early encoder of update 2."""
     work = tmp_path_factory.mktemp("interrupted") / "work"
-    with pytest.MonkeyPatch.context() as patch:
-        updates = Updates(patch)
-        from speechft.fairseq_plugin.task import FinetuneTask
-
-        step = FinetuneTask.optimizer_step
-
-        def interrupt(task, optimizer, model, update_num):
-            if update_num == 5:
-                raise KeyboardInterrupt
-            step(task, optimizer, model, update_num)
-
-        patch.setattr(FinetuneTask, "optimizer_step", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            finetune(theta0, RECIPE, corpus, work.parent / "out", work)
-        assert len(updates.gradients) == 5
+    with interrupted_after(5):
+        finetune(theta0, RECIPE, corpus, work.parent / "out", work)
+    assert not (work.parent / "out").exists()
     return work
 
 
@@ -75,9 +64,10 @@ def garbage(path):
     path.write_bytes(b"\xff\xfegarbage\n")
 
 
-def garbage_in_all(folder):
+def garbage_in(folder, kept=""):
     for path in folder.glob("checkpoint*.pt"):
-        garbage(path)
+        if path.name != kept:
+            garbage(path)
 
 
 # Damage -> what is damaged, how, and how many updates are done again.
@@ -92,10 +82,10 @@ DAMAGE = {
     "early of another run": ("early-0.40.safetensors", of_another_run, 4),
     "log gone": ("training.csv", lambda path: path.unlink(), 2),
     "log cut": ("training.csv", cut, 2),
-    "log cut in an earlier row": ("training.csv", lambda path: path.write_bytes(path.read_bytes()[:80]), 2),
     "log is no text": ("training.csv", garbage, 2),
     "marker is no text": ("checkpoints/unvalidated.txt", garbage, 2),
-    "all checkpoints": ("checkpoints", garbage_in_all, 6),
+    "all checkpoints but an older one": ("checkpoints", lambda folder: garbage_in(folder, "checkpoint_1_2.pt"), 4),
+    "all checkpoints": ("checkpoints", garbage_in, 6),
 }
 
 
@@ -111,10 +101,27 @@ def test_a_resumed_run_ends_like_an_undisturbed_one(damage, whole, interrupted, 
     assert len(updates.gradients) == again
 
 
-def test_an_early_encoder_is_that_of_its_run(whole, theta0, tmp_path):
-    take_early(whole, 0.4, tmp_path / "early")
-    assert sha256_file(tmp_path / "early/model.safetensors") == sha256_file(whole / "early/0.40/model.safetensors")
+# What else training draws from a generator, or keeps besides the weights of the encoder.
+OTHERS = {
+    "joint tasks": ({"task": "pr", "accumulate": 3, "share": 2, "jointly": {"sid": {"task": "sid", "batch_size": 4}}}, True),
+    "adapters": ({"adapters": {"kind": "dora", "rank": 2}}, False),
+    "augmentation and dropout": ({"task": "asr", "task_options": {"projected": 16, "hidden": 8, "layers": 2}}, False),
+}
 
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_trainings_resume_too(name, theta0, corpus, tmp_path):
+    changes, jointly = OTHERS[name]
+    recipe = validate(FinetuneRecipe, {**RECIPE.model_dump(), **changes}, "test")
+    options = {"jointly": {"sid": corpus}} if jointly else {}
+    finetune(theta0, recipe, corpus, tmp_path / "whole", **options)
+    with interrupted_after(5):
+        finetune(theta0, recipe, corpus, tmp_path / "out", tmp_path / "work", **options)
+    finetune(theta0, recipe, corpus, tmp_path / "out", tmp_path / "work", **options)
+    assert [sha256_file(tmp_path / "out" / file) for file in COMPARED] == [sha256_file(tmp_path / "whole" / file) for file in COMPARED]
+
+
+def test_an_early_encoder_of_another_run_is_refused(whole, theta0, tmp_path):
     swapped = shutil.copytree(whole, tmp_path / "swapped")
     shutil.copyfile(theta0 / "model.safetensors", swapped / "early/0.40/model.safetensors")
     with pytest.raises(CheckpointError, match="its SHA-256 is not the one in"):

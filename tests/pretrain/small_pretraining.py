@@ -1,5 +1,10 @@
-"""A pre-training of seconds, shared by the tests of pre-training."""
+"""A pre-training of seconds, shared by the tests of pre-training, and its interruption."""
 
+import contextlib
+
+import pytest
+
+from speechft.fairseq_plugin.trainer import import_fairseq
 from speechft.recipes.pretraining import PretrainRecipe
 
 ARCHITECTURE = {
@@ -14,3 +19,22 @@ ARCHITECTURE = {
 }
 BATCHES = {"batch_seconds": 2.0, "max_seconds": 0.5, "valid_fraction": 0.15, "mask_length": 4}
 RECIPE = PretrainRecipe(architecture=ARCHITECTURE, clusters=8, updates=9, warmup_updates=2, validate_every=4, **BATCHES)
+
+
+@contextlib.contextmanager
+def interrupted_after(updates, task="RepeatableHubertTask"):
+    """Inside the block a pre-training dies in the update after so many."""
+    import_fairseq()
+    from speechft.fairseq_plugin import pretraining
+
+    plugin = getattr(pretraining, task)
+    original = plugin.train_step
+
+    def interrupt(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
+        if update_num == updates:
+            raise KeyboardInterrupt
+        return original(self, sample, model, criterion, optimizer, update_num, ignore_grad)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(plugin, "train_step", interrupt)
+        yield

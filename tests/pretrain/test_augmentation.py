@@ -6,15 +6,15 @@ import torch
 from pretrain.small_pretraining import RECIPE
 from pydantic import ValidationError
 
-from speechft.pretrain.augmentation import KNOTS_HZ, Conditions, augment
+from speechft.pretrain.augmentation import KNOTS_HZ, augment
 from speechft.recipes.pretraining import Augmentation, PretrainRecipe
 
-NOTHING = Conditions(prob=0.0, response_db=0.0, snr_db=(200.0, 200.0), reverberate=False, mix_prob=0.0, mix_db=(0.0, 0.0))
-ALL = Conditions(**Augmentation(prob=1.0, mix_prob=0.5).model_dump())
+NOTHING = Augmentation(prob=0.0, response_db=0.0, snr_db=(200.0, 200.0), reverberate=False, mix_prob=0.0, mix_db=(0.0, 0.0))
+ALL = Augmentation(prob=1.0, mix_prob=0.5)
 
 
 def conditions(**changes):
-    return Conditions(**{**NOTHING.__dict__, "prob": 1.0, **changes})
+    return NOTHING.model_copy(update={"prob": 1.0, **changes})
 
 
 @pytest.fixture

@@ -10,11 +10,9 @@ from speechft.pretrain.kmeans_labels import (
     fit_kmeans,
     mfcc_features,
     mfcc_frames,
-    nearest_centroids,
     normalized,
     slopes,
     smoothed,
-    write_dictionary,
     write_labels,
 )
 
@@ -56,19 +54,16 @@ def test_slope_of_a_ramp_is_its_slope():
     np.testing.assert_allclose(slopes(ramp)[2:-2], np.broadcast_to([3.0, -1.0], (6, 2)), atol=1e-5)
 
 
-def test_nearest_centroid_is_the_nearest():
-    generator = np.random.default_rng(1)
-    features, centroids = generator.standard_normal((50, 39)).astype(np.float32), generator.standard_normal((7, 39)).astype(np.float32)
-    expected = np.linalg.norm(features[:, None] - centroids[None], axis=-1).argmin(axis=1)
-    np.testing.assert_array_equal(nearest_centroids(features, centroids), expected)
+def write_files(folder, waveforms):
+    files = [folder / f"{index}.flac" for index in range(len(waveforms))]
+    for file, waveform in zip(files, waveforms, strict=True):
+        soundfile.write(file, waveform, 16000)
+    return files
 
 
 def test_clusters_tell_tones_apart_and_are_repeatable(tmp_path):
     time = np.arange(8000) / 16000
-    files = []
-    for index, pitch in enumerate([300, 900, 2700]):
-        files.append(tmp_path / f"{index}.flac")
-        soundfile.write(files[-1], 0.3 * np.sin(2 * np.pi * pitch * time), 16000)
+    files = write_files(tmp_path, [0.3 * np.sin(2 * np.pi * pitch * time) for pitch in (300, 900, 2700)])
     centroids = fit_kmeans(files, 3, seed=0)
     np.testing.assert_array_equal(centroids, fit_kmeans(files, 3, seed=0))
     write_labels(tmp_path / "train.km", files, cluster_labels(mfcc_frames, centroids))
@@ -79,17 +74,9 @@ def test_clusters_tell_tones_apart_and_are_repeatable(tmp_path):
         fit_kmeans(files, 145, seed=0)
 
 
-def test_dictionary_lists_every_cluster(tmp_path):
-    write_dictionary(tmp_path / "dict.km.txt", ["0", "1", "2"])
-    assert (tmp_path / "dict.km.txt").read_text() == "0 1\n1 1\n2 1\n"
-
-
 def test_labels_that_were_cut_go_on_where_they_were(tmp_path, monkeypatch):
     monkeypatch.setattr(kmeans_labels, "LABEL_PART", 2)
-    files = []
-    for index in range(5):
-        files.append(tmp_path / f"{index}.flac")
-        soundfile.write(files[-1], np.zeros(800 * (index + 1)), 16000)
+    files = write_files(tmp_path, [np.zeros(800 * (index + 1)) for index in range(5)])
     seen = []
 
     def label(waveforms):

@@ -1,4 +1,3 @@
-import csv
 import json
 import math
 from collections import Counter
@@ -6,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from pretrain.small_pretraining import RECIPE
+from finetune.watching import read_log
+from pretrain.small_pretraining import RECIPE, interrupted_after
 
 from speechft.corpora import load_split
 from speechft.encoders import load_encoder
@@ -54,12 +54,10 @@ def test_weights_are_those_of_the_last_fairseq_checkpoint(pretrained):
     assert torch.equal(weights["masked_spec_embed"], state["model"]["mask_emb"])
 
 
-def test_other_code_in_the_process_may_empty_torchs_allow_list(manifests, tmp_path):
-    pretrain(RECIPE, manifests, tmp_path / "before")
+def test_other_code_in_the_process_may_empty_torchs_allow_list(pretrained, manifests, tmp_path):
     torch.serialization.clear_safe_globals()
     pretrain(RECIPE, manifests, tmp_path / "after")
-    before, after = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("before", "after"))
-    assert before == after
+    assert sha256_file(tmp_path / "after/model.safetensors") == sha256_file(pretrained / "out/model.safetensors")
 
 
 def test_names_of_the_labels_are_kept_and_the_plug_in_is_not(pretrained):
@@ -82,8 +80,7 @@ def test_data_has_short_recordings_left_out_and_a_label_every_10_ms(pretrained):
 
 
 def test_log_has_losses_in_nats(pretrained):
-    with (pretrained / "out/training.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_log(pretrained / "out")
     assert [int(row["update"]) for row in rows] == list(range(1, 10))
     assert [int(row["update"]) for row in rows if row["valid_loss_m"]] == [4, 8, 9]
     # A cosine over 8 clusters and fairseq's 4 special symbols, of which none is favored yet.
@@ -91,19 +88,8 @@ def test_log_has_losses_in_nats(pretrained):
     assert [float(row["lr"]) for row in rows[:4]] == pytest.approx([0, 3.5e-4, 7e-4, 6e-4], rel=1e-3)
 
 
-def test_interrupted_pretraining_ends_with_the_same_weights(pretrained, manifests, tmp_path, monkeypatch):
-    import_fairseq()
-    from speechft.fairseq_plugin.pretraining import RepeatableHubertTask
-
-    original = RepeatableHubertTask.train_step
-
-    def interrupt(task, sample, model, criterion, optimizer, update_num, ignore_grad=False):
-        if update_num == 6:
-            raise KeyboardInterrupt
-        return original(task, sample, model, criterion, optimizer, update_num, ignore_grad)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(RepeatableHubertTask, "train_step", interrupt)
+def test_interrupted_pretraining_ends_with_the_same_weights(pretrained, manifests, tmp_path):
+    with interrupted_after(6):
         pretrain(RECIPE, manifests, tmp_path / "out", tmp_path / "work")
     made = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "work/data/train").iterdir()}
     pretrain(RECIPE, manifests, tmp_path / "out", tmp_path / "work", keep_work=True)
@@ -118,20 +104,24 @@ def test_other_recording_conditions_change_what_is_heard_and_not_the_targets(pre
     for name in ("train.tsv", "train.km", "valid.km"):
         ours, theirs = ((folder / "work/data" / name).read_text().splitlines()[1:] for folder in (tmp_path, pretrained))
         assert ours == theirs
-    changed, plain = (list(csv.DictReader((folder / "out/training.csv").open(newline=""))) for folder in (tmp_path, pretrained))
-    assert changed[0]["loss_m"] != plain[0]["loss_m"]
+    changed, plain = (read_log(folder / "out")[0]["loss_m"] for folder in (tmp_path, pretrained))
+    assert changed != plain
     assert sha256_file(tmp_path / "out/model.safetensors") != sha256_file(pretrained / "out/model.safetensors")
     pretrain(recipe, manifests, tmp_path / "again")
     assert sha256_file(tmp_path / "out/model.safetensors") == sha256_file(tmp_path / "again/model.safetensors")
 
 
-def test_contradictions_are_named(manifests, tmp_path):
-    with pytest.raises(ConfigError, match="batch_seconds"):
-        pretrain(RECIPE.model_copy(update={"max_seconds": 3.0}), manifests, tmp_path / "out")
-    with pytest.raises(TrainingError, match="two are needed"):
-        pretrain(RECIPE.model_copy(update={"min_seconds": 2.0, "max_seconds": 2.0}), manifests, tmp_path / "out")
-    with pytest.raises(ConfigError, match="repeats: 1 numbers for 2 corpora"):
-        pretrain(RECIPE.model_copy(update={"repeats": (2,)}), manifests, tmp_path / "out")
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"max_seconds": 3.0}, ConfigError, "batch_seconds"),
+        ({"min_seconds": 2.0, "max_seconds": 2.0}, TrainingError, "two are needed"),
+        ({"repeats": (2,)}, ConfigError, "repeats: 1 numbers for 2 corpora"),
+    ],
+)
+def test_contradictions_are_named(changes, error, message, manifests, tmp_path):
+    with pytest.raises(error, match=message):
+        pretrain(RECIPE.model_copy(update=changes), manifests, tmp_path / "out")
 
 
 def test_a_corpus_can_count_several_times(manifests, tmp_path):
@@ -163,8 +153,7 @@ def test_bf16_learns_nearly_the_same_and_keeps_fp32_weights(family, manifests, t
     losses = {}
     for precision in ("fp32", "bf16"):
         pretrain(recipe.model_copy(update={"precision": precision}), manifests, tmp_path / precision)
-        with (tmp_path / precision / "training.csv").open(newline="") as file:
-            losses[precision] = [float(row["loss_m" if family == "hubert" else "loss"]) for row in csv.DictReader(file)]
+        losses[precision] = [float(row["loss_m" if family == "hubert" else "loss"]) for row in read_log(tmp_path / precision)]
         assert {tensor.dtype for tensor in load_encoder(tmp_path / precision).backbone.state_dict().values()} == {torch.float32}
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
     assert losses["bf16"] != losses["fp32"]

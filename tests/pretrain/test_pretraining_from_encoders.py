@@ -1,12 +1,12 @@
 """HuBERT's later iterations and continued pre-training; wav2vec 2.0."""
 
-import csv
 import json
 import shutil
 
 import pytest
 import torch
-from pretrain.small_pretraining import ARCHITECTURE, BATCHES, RECIPE
+from finetune.watching import read_log
+from pretrain.small_pretraining import ARCHITECTURE, BATCHES, RECIPE, interrupted_after
 from torch.nn.functional import cosine_similarity
 
 from speechft.encoders import export_checkpoint, load_encoder
@@ -45,17 +45,11 @@ def models(manifests, tmp_path_factory):
     pretrain(RECIPE, manifests, folder / "first")
     second = PretrainRecipe(**SECOND, targets={"layer": 1})
     pretrain(second, manifests, folder / "second", folder / "second_work", targets_from=folder / "first", keep_work=True)
-    own = ContinuedPretrainRecipe(**CONTINUED)
-    continue_pretraining(folder / "first", own, manifests, folder / "own", folder / "own_work", keep_work=True)
     pretrain(PretrainRecipe(**WAV2VEC2), manifests, folder / "wav2vec2", folder / "wav2vec2_work", keep_work=True)
-    more = ContinuedPretrainRecipe(**CONTINUED)
-    continue_pretraining(folder / "wav2vec2", more, manifests, folder / "wav2vec2_more", folder / "wav2vec2_more_work", keep_work=True)
+    for start, name in (("first", "own"), ("wav2vec2", "wav2vec2_more")):
+        recipe = ContinuedPretrainRecipe(**CONTINUED)
+        continue_pretraining(folder / start, recipe, manifests, folder / name, folder / f"{name}_work", keep_work=True)
     return folder
-
-
-def rows(path):
-    with (path / "training.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def train_files(work):
@@ -84,14 +78,18 @@ def test_layer_targets_learn_from_random_weights(models):
     assert not torch.equal(*(read_tensors(models / name / "model.safetensors")["masked_spec_embed"] for name in ("first", "second")))
 
 
-def test_own_predictions_are_those_of_fairseqs_model(models, tmp_path):
+def opened_by_fairseq(encoder, folder, expected_task):
     import_fairseq()
     from fairseq import checkpoint_utils
 
-    export_checkpoint(models / "first", tmp_path / "first.pt")
-    (model,), _, task = checkpoint_utils.load_model_ensemble_and_task([str(tmp_path / "first.pt")])
-    model.eval()
-    assert type(task).__name__ == "HubertPretrainingTask"
+    export_checkpoint(encoder, folder / f"{encoder.name}.pt")
+    (model,), _, task = checkpoint_utils.load_model_ensemble_and_task([str(folder / f"{encoder.name}.pt")])
+    assert type(task).__name__ == expected_task
+    return model.eval()
+
+
+def test_own_predictions_are_those_of_fairseqs_model(models, tmp_path):
+    model = opened_by_fairseq(models / "first", tmp_path, "HubertPretrainingTask")
     lines = (models / "own_work/data/train.km").read_text().splitlines()
     for path, line in list(zip(train_files(models / "own_work"), lines, strict=True))[:4]:
         with torch.no_grad():
@@ -109,7 +107,7 @@ def test_continued_pretraining_begins_with_the_encoder_and_then_the_head_alone(m
     head_before, head_after = read_pretraining_only(models / start), read_pretraining_only(models / name)
     assert head_before.keys() == head_after.keys()
     assert not torch.equal(head_before["final_proj.weight"], head_after["final_proj.weight"])
-    log = rows(models / name)
+    log = read_log(models / name)
     assert [row["phase"] for row in log] == ["head"] * 3 + ["all"] * 7
     assert [float(row["lr"]) for row in log] == pytest.approx([1e-3 * k for k in (0, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2)])
 
@@ -134,7 +132,7 @@ def test_own_layer_of_an_encoder_without_a_head_gives_targets(theta0, manifests,
 
 
 def test_contrastive_loss_falls_and_the_right_latent_is_found_more_often(models):
-    log = rows(models / "wav2vec2")
+    log = read_log(models / "wav2vec2")
     first, last = (sum(float(row["loss"]) for row in part) / 5 for part in (log[:5], log[-5:]))
     assert last < first - 0.1
     assert float(log[-1]["temperature"]) == pytest.approx(0.5, abs=1e-3)
@@ -144,48 +142,31 @@ def test_contrastive_loss_falls_and_the_right_latent_is_found_more_often(models)
 
 
 def test_wav2vec2_keeps_its_quantizer_and_equals_fairseqs_model(models, tmp_path):
-    import_fairseq()
-    from fairseq import checkpoint_utils
-
     state = torch.load(models / "wav2vec2_work/checkpoints/checkpoint_last.pt", weights_only=True)["model"]
     kept = read_pretraining_only(models / "wav2vec2")
     assert {"quantizer.vars", "quantizer.weight_proj.weight", "project_q.weight", "final_proj.weight"} <= set(kept)
     assert all(torch.equal(kept[name], state[name]) for name in kept)
     for name in ("wav2vec2", "wav2vec2_more"):
-        export_checkpoint(models / name, tmp_path / f"{name}.pt")
-        (model,), _, task = checkpoint_utils.load_model_ensemble_and_task([str(tmp_path / f"{name}.pt")])
-        assert type(task).__name__ == "AudioPretrainingTask"
+        model = opened_by_fairseq(models / name, tmp_path, "AudioPretrainingTask")
         wave = torch.randn(6000, generator=torch.Generator().manual_seed(0)) * 0.1
         with torch.no_grad():
-            theirs = model.eval().extract_features(wave[None], padding_mask=None)["x"][0]
+            theirs = model.extract_features(wave[None], padding_mask=None)["x"][0]
             ours = load_encoder(models / name).encode([wave]).hidden_states[-1][0]
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["second", "own", "wav2vec2"])
-def test_interrupted_runs_end_with_the_same_weights(models, manifests, tmp_path, monkeypatch, name):
-    import_fairseq()
-    from speechft.fairseq_plugin import pretraining as plugin
-
+@pytest.mark.parametrize(("name", "updates"), [("second", 5), ("own", 7), ("wav2vec2", 13)])
+def test_interrupted_runs_end_with_the_same_weights(name, updates, models, manifests, tmp_path):
     def run():
+        folders = (manifests, tmp_path / "out", tmp_path / "work")
         if name == "second":
-            recipe = PretrainRecipe(**SECOND, targets={"layer": 1})
-            pretrain(recipe, manifests, tmp_path / "out", tmp_path / "work", targets_from=models / "first")
+            pretrain(PretrainRecipe(**SECOND, targets={"layer": 1}), *folders, targets_from=models / "first")
         elif name == "own":
-            continue_pretraining(models / "first", ContinuedPretrainRecipe(**CONTINUED), manifests, tmp_path / "out", tmp_path / "work")
+            continue_pretraining(models / "first", ContinuedPretrainRecipe(**CONTINUED), *folders)
         else:
-            pretrain(PretrainRecipe(**WAV2VEC2), manifests, tmp_path / "out", tmp_path / "work")
+            pretrain(PretrainRecipe(**WAV2VEC2), *folders)
 
-    task = plugin.RepeatableWav2Vec2Task if name == "wav2vec2" else plugin.RepeatableHubertTask
-    original = task.train_step
-
-    def interrupt(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
-        if update_num == {"second": 5, "own": 7, "wav2vec2": 13}[name]:
-            raise KeyboardInterrupt
-        return original(self, sample, model, criterion, optimizer, update_num, ignore_grad)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(task, "train_step", interrupt)
+    with interrupted_after(updates, "RepeatableWav2Vec2Task" if name == "wav2vec2" else "RepeatableHubertTask"):
         run()
     run()
     for file in ("model.safetensors", "pretraining_only.safetensors", "training.csv"):
@@ -214,29 +195,31 @@ def test_the_other_family_can_be_the_start(source, family, models, manifests, tm
     head = read_pretraining_only(tmp_path / "out")
     assert ("quantizer.vars" in head) == (family == "wav2vec2")
     assert ("label_embs_concat" in head) == (family == "hubert")
-    assert len(rows(tmp_path / "out")) == 1
+    assert len(read_log(tmp_path / "out")) == 1
 
 
-def test_what_is_impossible_is_named(models, manifests, theta0, tmp_path):
-    layer = PretrainRecipe(**SECOND, targets={"layer": 1})
-    out = tmp_path / "out"
-    with pytest.raises(ConfigError, match="targets-from"):
-        pretrain(layer, manifests, out)
-    with pytest.raises(ConfigError, match="hidden states 0"):
-        pretrain(PretrainRecipe(**SECOND, targets={"layer": 9}), manifests, out, targets_from=models / "first")
-    with pytest.raises(ConfigError, match="none is given"):
-        pretrain(PretrainRecipe(**SECOND, targets="own_predictions"), manifests, out)
-    with pytest.raises(ConfigError, match="architecture"):
-        pretrain(RECIPE, manifests, out, start=models / "first")
+@pytest.mark.parametrize(
+    ("changes", "options", "message"),
+    [
+        ({"targets": {"layer": 1}}, {}, "targets-from"),
+        ({"targets": {"layer": 9}}, {"targets_from": "first"}, "hidden states 0"),
+        ({"targets": {"layer": 1}, "clusters": 10_000}, {"targets_from": "first"}, "10000 clusters"),
+        ({"targets": "own_predictions"}, {}, "none is given"),
+        ({}, {"start": "first"}, "architecture"),
+    ],
+)
+def test_what_is_impossible_is_named(changes, options, message, models, manifests, tmp_path):
+    recipe = PretrainRecipe(**{**SECOND, **changes})
+    with pytest.raises((ConfigError, TrainingError), match=message):
+        pretrain(recipe, manifests, tmp_path / "out", **{key: models / name for key, name in options.items()})
+    assert not (tmp_path / "out").exists()
+
+
+def test_encoders_that_cannot_be_continued_are_named(manifests, theta0, tmp_path):
     odd = shutil.copytree(theta0, tmp_path / "odd")
     source = json.loads((odd / "source_config.json").read_text())
-    source["dictionaries"] = [{"symbols": list("abcdefghi")}]
-    (odd / "source_config.json").write_text(json.dumps(source))
-    with pytest.raises(CheckpointError, match="special|begins with"):
-        continue_pretraining(odd, ContinuedPretrainRecipe(**CONTINUED), manifests, out)
+    (odd / "source_config.json").write_text(json.dumps({**source, "dictionaries": [{"symbols": list("abcdefghi")}]}))
     wavlm = random_encoder("wavlm", tmp_path / "wavlm")
-    with pytest.raises(CheckpointError, match="cannot pre-train wavlm"):
-        continue_pretraining(wavlm, ContinuedPretrainRecipe(**CONTINUED), manifests, out)
-    with pytest.raises(TrainingError, match="30 clusters|10000 clusters"):
-        pretrain(PretrainRecipe(**{**SECOND, "clusters": 10_000}, targets={"layer": 1}), manifests, out, targets_from=models / "first")
-    assert not out.exists()
+    for encoder, message in ((odd, "special|begins with"), (wavlm, "cannot pre-train wavlm")):
+        with pytest.raises(CheckpointError, match=message):
+            continue_pretraining(encoder, ContinuedPretrainRecipe(**CONTINUED), manifests, tmp_path / "out")

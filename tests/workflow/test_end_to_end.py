@@ -1,94 +1,101 @@
-"""The whole workflow on a few utterances of the synthetic mini corpus, with as little training as makes every stage run."""
+"""The whole workflow on a few utterances of the synthetic mini corpus, with as little training as makes every stage run.
+
+A tiny encoder is pre-trained, fine-tuned on two tasks, merged at several alphas, linearly and by TIES, evaluated, analysed and shown.
+"""
 
 import csv
 import json
-import subprocess
-import sys
+import re
+import threading
+import time
 from pathlib import Path
 
+import pandas
 import pytest
 import torch
-import yaml
 from conftest import ROOT
+from finetune.watching import differing
 from safetensors.torch import load_file
+from workflow.plans import jobs_of, snakemake
+
+from speechft.encoders import random_encoder
+from speechft.merge import merge
 
 pytestmark = pytest.mark.slow
 
-ARCHITECTURE = {"layers": 2, "hidden_size": 48, "ffn_size": 64, "attention_heads": 4, "conv_pos": 16, "conv_pos_groups": 4, "final_dim": 16}
-EXTRACTOR = [(16, 10, 5), (16, 3, 2), (16, 3, 2), (16, 3, 2), (16, 3, 2), (16, 2, 2), (16, 2, 2)]
-QUICK = {"protocol": "quick", "steps": 30, "eval_every": 10, "batch_size": 4, "accumulate": 1, "learning_rates": [1e-2, 1e-3]}
+EXPERIMENT = """
+name: tiny
+results: results
+corpora:
+  speech: {kind: csv, path: sentences.csv, unlabelled: true}
+  sentences: {kind: csv, path: sentences.csv}
+  speakers: {kind: csv, path: speakers.csv}
+encoders:
+  fbank: {kind: fbank}
+  tiny:
+    kind: pretrain
+    corpora: [speech]
+    recipe:
+      architecture: {layers: 2, hidden_size: 48, ffn_size: 64, conv_pos: 16, conv_pos_groups: 4, final_dim: 16}
+      clusters: 8
+      updates: 6
+      warmup_updates: 2
+      validate_every: 3
+      batch_seconds: 10
+      valid_fraction: 0.2
+finetunings:
+  words: {corpus: sentences, recipe: {task: pr, updates: 4, batch_size: 4, validate_every: 2, peak_lr: 1.0e-3, head_only: 0}}
+  voices: {corpus: speakers, recipe: {task: sid, updates: 4, batch_size: 4, validate_every: 2, peak_lr: 1.0e-3, head_only: 0}}
+combinations:
+  both: {of: [words, voices]}
+methods:
+  stable_ft: {kind: finetune, label: Stable-FT}
+  speech_ft: {kind: merge, label: Speech-FT}
+  ties: {kind: merge, label: TIES, recipe: {method: ties, parameters: {density: 0.3}}}
+tasks:
+  pr:
+    corpus: sentences
+    recipe: &quick {protocol: quick, steps: 30, eval_every: 10, batch_size: 4, accumulate: 1, learning_rates: [1.0e-2, 1.0e-3]}
+  sid: {corpus: speakers, recipe: *quick}
+tables:
+  tiny: {title: Tiny, encoders: [fbank, tiny], finetunings: [words], tasks: [pr], score: {floor: fbank, label: tiny score}}
+  multitask:
+    title: PR and SID
+    encoders: [tiny]
+    rows:
+      - {model: none/pretrained}
+      - {model: words/stable_ft, label: PR alone}
+      - {model: both/speech_ft@1.00}
+      - {model: both/speech_ft}
+      - {model: both/ties}
+    tasks: [sid]
+curves:
+  alpha: {encoder: tiny, finetuning: words, alphas: "0:1:0.5", tasks: [pr]}
+analyses:
+  features:
+    encoder: tiny
+    corpus: sentences
+    rows: [{model: words/stable_ft}, {model: both/speech_ft}]
+    recipe: {utterances: 3}
+"""
+CELL = "results/cells/tiny/both/ties/sid.json"
 
 
-def snakemake(folder: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder, "--cores", "2"]
-    done = subprocess.run([*map(str, command), "--configfile", "experiment.yaml", *arguments], cwd=folder, capture_output=True, text=True)
-    logs = "\n".join(f"--- {log}\n{log.read_text()[-3000:]}" for log in folder.rglob("*.log")) if done.returncode else ""
-    assert done.returncode == 0, done.stdout + done.stderr + logs
-    return done.stdout + done.stderr
-
-
-def some_rows(name: str, folder: Path, per_split: int) -> str:
-    """A CSV with the first rows of each split of one of the mini corpora, and absolute paths."""
-    with (ROOT / "mini/speech" / name).open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    kept: list[dict[str, str]] = []
-    for row in rows:
-        if sum(other.get("split") == row.get("split") for other in kept) < per_split:
-            kept.append({**row, "path": str(ROOT / "mini/speech" / row["path"])})
-    with (folder / name).open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(kept[0]))
-        writer.writeheader()
-        writer.writerows(kept)
-    return name
+def some_rows(name, folder, count, *columns, labels=None):
+    """A CSV with the first `count` rows of each kind of one of the mini corpora, and absolute paths; of the first `labels` labels."""
+    rows = pandas.read_csv(ROOT / "mini/speech" / name, dtype=str, keep_default_na=False)
+    if labels:
+        rows = rows[rows["label"].isin(rows["label"].unique()[:labels])]
+    rows = rows.groupby(list(columns)).head(count)
+    rows.assign(path=[str(ROOT / "mini/speech" / path) for path in rows["path"]]).to_csv(folder / name, index=False)
 
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
     folder = tmp_path_factory.mktemp("experiment")
-    sentences = some_rows("sentences.csv", folder, 12)
-    extractor = [{"channels": channels, "kernel": kernel, "stride": stride} for channels, kernel, stride in EXTRACTOR]
-    values = {
-        "name": "tiny",
-        "results": "results",
-        "corpora": {
-            "speech": {"kind": "csv", "path": sentences, "unlabelled": True},
-            "sentences": {"kind": "csv", "path": sentences},
-        },
-        "encoders": {
-            "tiny": {
-                "kind": "pretrain",
-                "corpora": ["speech"],
-                "recipe": {
-                    "architecture": {**ARCHITECTURE, "extractor": extractor},
-                    "clusters": 8,
-                    "updates": 6,
-                    "warmup_updates": 2,
-                    "validate_every": 3,
-                    "batch_seconds": 10,
-                    "valid_fraction": 0.2,
-                },
-            },
-            "fbank": {"kind": "fbank"},
-        },
-        "finetunings": {
-            "words": {
-                "corpus": "sentences",
-                "recipe": {"task": "pr", "updates": 10, "batch_size": 4, "validate_every": 5, "peak_lr": 1e-3},
-            }
-        },
-        "tasks": {"pr": {"corpus": "sentences", "recipe": QUICK}},
-        "tables": {
-            "tiny": {
-                "title": "Tiny",
-                "encoders": ["fbank", "tiny"],
-                "finetunings": ["words"],
-                "tasks": ["pr"],
-                "score": {"floor": "fbank", "label": "tiny score"},
-            }
-        },
-        "curves": {"alpha": {"encoder": "tiny", "finetuning": "words", "alphas": "0:1:0.5", "tasks": ["pr"]}},
-    }
-    (folder / "experiment.yaml").write_text(yaml.safe_dump(values))
+    some_rows("sentences.csv", folder, 8, "split")
+    some_rows("speakers.csv", folder, 4, "label", "split", labels=3)
+    (folder / "experiment.yaml").write_text(EXPERIMENT)
     (folder / "config").mkdir()
     (folder / "config/published.csv").write_bytes((ROOT / "config/published.csv").read_bytes())
     snakemake(folder)
@@ -99,84 +106,135 @@ def model(folder: Path, name: str) -> Path:
     return folder / "results/models/tiny" / name
 
 
+def weights(folder: Path, *names: str) -> list[dict[str, torch.Tensor]]:
+    return [load_file(model(folder, name) / "model.safetensors") for name in names]
+
+
+def read(path: Path):
+    return json.loads(path.read_text())
+
+
+def cell_of(folder: Path, name: str):
+    return read(folder / f"results/cells/{name}.json")
+
+
+def table(folder: Path, name: str) -> list[dict[str, str]]:
+    with (folder / f"results/tables/{name}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_second_run_does_nothing_and_nothing_temporary_remains(experiment):
+    assert "Nothing to be done" in snakemake(experiment)
+    assert not list((experiment / "results").rglob("*.tmp"))
+
+
 def test_every_model_is_an_encoder_directory_with_its_origin(experiment):
-    kinds = {"none/pretrained": "pretrain", "words/stable_ft": "finetune", "words/speech_ft": "merge"}
-    for name, kind in kinds.items():
-        assert json.loads((model(experiment, name) / "provenance.json").read_text())["kind"] == kind
-        assert (model(experiment, name) / "README.md").is_file()
-
-
-def test_a_merged_model_loads_with_transformers(experiment):
     from transformers import AutoModel
 
+    kinds = {"none/pretrained": "pretrain", "words/stable_ft": "finetune", "words/speech_ft": "merge"}
+    for name, kind in kinds.items():
+        assert read(model(experiment, name) / "provenance.json")["kind"] == kind
+        assert (model(experiment, name) / "README.md").is_file()
     loaded = AutoModel.from_pretrained(model(experiment, "words/speech_ft"))
     assert loaded(torch.randn(1, 4000)).last_hidden_state.shape == (1, 12, 48)
 
 
-def test_the_merge_is_a_quarter_of_the_way(experiment):
-    theta0 = load_file(model(experiment, "none/pretrained") / "model.safetensors")
-    theta1 = load_file(model(experiment, "words/stable_ft") / "model.safetensors")
-    merged = load_file(model(experiment, "words/speech_ft") / "model.safetensors")
-    assert merged.keys() == theta0.keys() == theta1.keys()
-    moved = [name for name in theta0 if not torch.equal(theta0[name], theta1[name])]
+def test_merges_are_at_their_alpha_of_one_or_both_finetunings(experiment, tmp_path):
+    theta0, words, voices = weights(experiment, "none/pretrained", "words/stable_ft", "voices/stable_ft")
+    moved = differing(theta0, words) & differing(words, voices)
     assert any("attention" in name for name in moved)
-    assert not any(name.startswith("feature_extractor") for name in moved)
-    for name, tensor in merged.items():
-        torch.testing.assert_close(tensor, 0.75 * theta0[name] + 0.25 * theta1[name], rtol=0, atol=1e-6)
+    assert not any(name.startswith("feature_extractor") for name in differing(theta0, words))
+    for method, alpha in (("words/speech_ft", 0.25), ("words/speech_ft@0.50", 0.5), ("both/speech_ft", 0.25), ("both/speech_ft@1.00", 1.0)):
+        (merged,) = weights(experiment, method)
+        assert merged.keys() == theta0.keys() == words.keys()
+        for name, tensor in merged.items():
+            tuned = words[name] if method.startswith("words") else (words[name] + voices[name]) / 2
+            torch.testing.assert_close(tensor, theta0[name] + alpha * (tuned - theta0[name]), rtol=0, atol=1e-6)
+    finetuned = [model(experiment, f"{name}/stable_ft") for name in ("words", "voices")]
+    merge(model(experiment, "none/pretrained"), finetuned, tmp_path / "ties", method="ties", density=0.3)
+    ties, linear = weights(experiment, "both/ties", "both/speech_ft")
+    assert not differing(load_file(tmp_path / "ties/model.safetensors"), ties)
+    assert differing(ties, linear)
 
 
-def test_cells_hold_every_learning_rate_and_what_they_were_made_from(experiment):
-    for name in ("none/pretrained", "words/stable_ft", "words/speech_ft"):
-        cell = json.loads((experiment / f"results/cells/tiny/{name}/pr.json").read_text())
-        assert "/".join(cell["model"][key] for key in ("finetuning", "method")) == name
-        assert sorted(trial["learning_rate"] for trial in cell["trials"]) == [1e-3, 1e-2]
-        assert sum(trial["selected"] for trial in cell["trials"]) == 1
-        assert cell["counts"]["test"]["utterances"] == 12
-        assert cell["protocol"] == "quick"
-
-
-def test_the_table_shows_three_models_and_says_that_the_protocol_was_quick(experiment):
+def test_the_table_shows_three_models_and_filterbanks_as_the_floor_of_its_score(experiment):
+    assert cell_of(experiment, "fbank/none/pretrained/pr")["counts"]["test"]["utterances"] == 8
     text = (experiment / "results/tables/tiny.md").read_text()
-    for label in ("Pre-trained", "Stable-FT", "Speech-FT", "quick"):
+    for label in ("| FBANK ", "Pre-trained", "Stable-FT", "Speech-FT", "quick", "tiny score", "s_floor is the mean of FBANK (fbank, none)"):
         assert label in text
-    assert (experiment / "results/figures/tiny.png").stat().st_size > 5000
 
 
-def test_filterbanks_are_a_row_and_the_floor_of_the_score(experiment):
-    cell = json.loads((experiment / "results/cells/fbank/none/pretrained/pr.json").read_text())
-    assert cell["counts"]["test"]["utterances"] == 12
-    text = (experiment / "results/tables/tiny.md").read_text()
-    assert "| FBANK " in text
-    assert "tiny score" in text
-    assert "s_floor is the mean of FBANK (fbank, none)" in text
+def test_the_table_of_listed_rows_shows_their_cells(experiment):
+    rows = table(experiment, "multitask")
+    assert [row["label"] for row in rows] == ["Pre-trained", "PR alone", "Speech-FT (alpha 1.00)", "Speech-FT", "TIES"]
+    for row in rows:
+        cell = cell_of(experiment, f"tiny/{row['finetuning']}/{row['method']}/sid")
+        assert float(row["value"]) == cell["metrics"]["SID"]
+        assert (row["model_sha256"], row["status"]) == (cell["model"]["sha256"], "measured")
+    assert "pending" not in (experiment / "results/tables/multitask.md").read_text()
 
 
 def test_the_curve_has_three_alphas_and_one_model_more(experiment):
-    with (experiment / "results/tables/alpha.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = table(experiment, "alpha")
     assert [(row["alpha"], row["method"]) for row in rows] == [("0.0", "pretrained"), ("0.5", "speech_ft@0.50"), ("1.0", "stable_ft")]
     for row in rows:
-        name = f"{row['finetuning']}/{row['method']}"
-        assert float(row["mean"]) == json.loads((experiment / f"results/cells/tiny/{name}/pr.json").read_text())["metrics"]["PR"]
-    merges = sorted(path.name for path in (experiment / "results/models/tiny/words").iterdir() if not path.name.startswith("."))
+        assert float(row["mean"]) == cell_of(experiment, f"tiny/{row['finetuning']}/{row['method']}/pr")["metrics"]["PR"]
+    merges = sorted(path.name for path in model(experiment, "words").iterdir() if not path.name.startswith("."))
     assert merges == ["speech_ft", "speech_ft@0.50", "stable_ft"]
-    assert json.loads((model(experiment, "words/speech_ft@0.50") / "provenance.json").read_text())["recipe"]["alpha"] == 0.5
-    for suffix in ("png", "svg"):
-        assert (experiment / f"results/figures/alpha.{suffix}").stat().st_size > 5000
 
 
-def test_a_second_run_does_nothing(experiment):
-    assert "Nothing to be done" in snakemake(experiment)
+def test_the_analysis_compares_models_with_theta0(experiment):
+    tuned, merged = (read(experiment / f"results/analysis/features/tiny/{name}.json") for name in ("words/stable_ft", "both/speech_ft"))
+    assert tuned["model"] | {"sha256": ""} == {"encoder": "tiny", "finetuning": "words", "method": "stable_ft", "sha256": ""}
+    assert tuned["start_sha256"] == merged["start_sha256"]
+    assert 0 < merged["deviation"]["norm"] < tuned["deviation"]["norm"]
+    assert tuned["parts"]["extractor"]["norm"] == 0.0
+    assert tuned["utterances"] == 3
+    text = (experiment / "results/tables/features.md").read_text()
+    assert re.search(rf"\| Speech-FT +\| both +\| +{merged['deviation']['norm']:.4g} +\|", text)
 
 
 def test_a_lost_table_comes_back_from_the_cells_alone(experiment):
-    table = experiment / "results/tables/tiny.md"
-    before = table.read_text()
-    table.unlink()
+    shown = experiment / "results/tables/tiny.md"
+    before = shown.read_text()
+    shown.unlink()
     output = snakemake(experiment)
-    assert table.read_text() == before
-    assert "rule evaluate" not in output
+    assert shown.read_text() == before
+    assert "evaluate" not in jobs_of(output)
 
 
-def test_nothing_temporary_remains(experiment):
-    assert not list((experiment / "results").rglob("*.tmp"))
+def test_a_cell_is_replaced_in_one_instant_and_the_table_follows(experiment):
+    cell, shown = experiment / CELL, experiment / "results/tables/multitask.md"
+    before, shown_before, old = cell.stat(), shown.stat(), read(cell)
+    seen: set[str] = set()
+    done = threading.Event()
+
+    def watch():
+        while not done.is_set():
+            try:
+                seen.add("whole" if read(cell)["task"] == "sid" else "another")
+            except (OSError, ValueError) as error:
+                seen.add(repr(error))
+            time.sleep(0.002)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        output = snakemake(experiment, "--forcerun", CELL, "--", "results/tables/multitask.md")
+    finally:
+        done.set()
+        watcher.join()
+    assert seen == {"whole"}
+    assert jobs_of(output).count("evaluate") == 1
+    assert cell.stat().st_ino != before.st_ino
+    assert shown.stat().st_mtime_ns > cell.stat().st_mtime_ns > shown_before.st_mtime_ns
+    assert read(cell)["values"] == old["values"]
+
+
+def test_a_model_by_its_path_gets_a_cell(experiment):
+    random_encoder("hubert", experiment / "elsewhere/mine", seed=5)
+    mine = 'encoders={"mine": {"kind": "checkpoint", "path": "elsewhere/mine"}}'
+    snakemake(experiment, "--config", mine, "--", "results/cells/mine/none/pretrained/sid.json")
+    made, tiny = (cell_of(experiment, f"{name}/none/pretrained/sid")["model"] for name in ("mine", "tiny"))
+    assert made["encoder"] == "mine"
+    assert made["sha256"] != tiny["sha256"]

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from conftest import ROOT
-from workflow.test_dag import change, finished, folder, snakemake  # noqa: F401
+from workflow.plans import change, snakemake
 
 from speechft.errors import CorpusError, StoppedTrainingError
 from speechft.runs.refusals import NOTE, RUN, note_refusal, was_refused
@@ -22,8 +22,8 @@ job "a b.log" sh -c 'echo once >> count; echo said; printf "%s\\n" "$SPEECHFT_RU
 """
 
 
-def run(folder, *arguments, **environment):  # noqa: F811
-    return snakemake(folder, "--configfile", "experiment.yaml", "--keep-going", *arguments, check=False, **environment)
+def run(folder, *arguments, **environment):
+    return snakemake(folder, "--keep-going", *arguments, check=False, **environment)
 
 
 def attempts(text, rule):
@@ -38,7 +38,7 @@ def end_of(text):
     return re.search(r"^Failed jobs: .*?(?=^\S(?!ailed))", text, re.M | re.S)[0]
 
 
-def test_wrong_input_is_read_once_and_again_when_it_was_mended(folder):  # noqa: F811
+def test_wrong_input_is_read_once_and_again_when_it_was_mended(folder):
     corpus = folder / "speech/keywords.csv"
     with (ROOT / "mini/speech/keywords.csv").open() as file:
         rows = file.readlines()
@@ -68,7 +68,7 @@ def test_wrong_input_is_read_once_and_again_when_it_was_mended(folder):  # noqa:
     assert not note.exists()
 
 
-def test_a_refused_cell_asks_for_no_gpu_and_names_what_waits_for_it(finished):  # noqa: F811
+def test_a_refused_cell_asks_for_no_gpu_and_names_what_waits_for_it(finished):
     change(finished, lambda values: values.setdefault("resources", {}).update(evaluate={"gpu": 1, "mem_mb": 600, "runtime": 30}))
     text = run(finished, "--forcerun", CELL, "--retries", "2", CUDA_VISIBLE_DEVICES="0")
     first, *others = attempts(text, "evaluate")
@@ -90,7 +90,7 @@ def test_a_refused_cell_asks_for_no_gpu_and_names_what_waits_for_it(finished):  
     assert values["not_started"] == {"figure": 1, "table": 1, "all": 1}
 
 
-def test_what_may_pass_is_tried_again_in_earnest(finished):  # noqa: F811
+def test_what_may_pass_is_tried_again_in_earnest(finished):
     change(finished, lambda values: values.setdefault("resources", {}).update(evaluate={"gpu": 1, "mem_mb": 600}))
     text = run(finished, "--forcerun", CELL, "--retries", "1", "--", CELL, CUDA_VISIBLE_DEVICES="")
     assert [(job["gpu"], job["mem_mb"]) for job in attempts(text, "evaluate")] == [("1", "600"), ("1", "1200")]
@@ -98,7 +98,7 @@ def test_what_may_pass_is_tried_again_in_earnest(finished):  # noqa: F811
     assert not (finished / f"{CELL_LOG}.refused").exists()
 
 
-def test_an_experiment_that_is_not_valid_is_reported_as_before(folder):  # noqa: F811
+def test_an_experiment_that_is_not_valid_is_reported_as_before(folder):
     change(folder, lambda values: values.update(tabels={}))
     text = run(folder)
     assert "tabels" in text

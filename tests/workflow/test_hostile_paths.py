@@ -1,17 +1,23 @@
-"""Values of an experiment in the shell commands of the rules: whatever they hold, they stay one word, or are refused."""
+"""Values of an experiment and names of folders that shells and patterns read as something else: they stay one word, or are refused."""
 
 import ast
+import copy
+import os
 import re
 import shlex
+import shutil
 import string
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import yaml
 from conftest import ROOT
+from experiment.edits import full_values, put
+from workflow.plans import snakemake
 
 from speechft.errors import ConfigError
 from speechft.experiment.schema import parse_experiment
@@ -68,68 +74,36 @@ def values(tmp_path):
     (folder / "a model.pt").write_text("")
     (tmp_path / "config").mkdir()
     (tmp_path / "config/published.csv").write_bytes((ROOT / "config/published.csv").read_bytes())
-    finetuning = {"corpus": "k", "recipe": {"task": "sid", "updates": 5}}
-    corpus = {"kind": "csv", "path": str(folder / "c.csv")}
-    return {
-        "name": "hostile",
+    experiment = full_values()
+    for name in ("unlabelled", "keywords", "sentences", "speakers"):
+        experiment["corpora"][name]["path"] = str(folder / "c.csv")
+    for key, value in {
         "results": HOSTILE,
-        "corpora": {"k": corpus, "l": corpus, "both": {"kind": "union", "of": ["k", "l"]}},
-        "encoders": {
-            "f": {"kind": "fbank"},
-            "h": {"kind": "checkpoint", "path": str(folder / "a model.pt"), "config": str(folder / "settings.json")},
-            "p": {"kind": "pretrain", "corpora": ["both"]},
-        },
-        "finetunings": {
-            "one": finetuning,
-            "two": {**finetuning, "recipe": {**finetuning["recipe"], "jointly": {"ks": {"task": "ks"}}}, "jointly": {"ks": "l"}},
-        },
-        "tasks": {"ks": {"corpus": "k", "recipe": {"protocol": "quick", "steps": 4, "eval_every": 2}}},
-        "tables": {
-            "main": {
-                "title": "$(touch PWNED) {x} 'y'\n", "encoders": ["f", "h", "p"], "finetunings": ["one", "two"], "tasks": ["ks"],
-                "differences": ["pretrained"],
-            }
-        },
-        "curves": {"alpha": {"title": "`touch PWNED`", "encoder": "h", "finetuning": "one", "tasks": ["ks"]}},
-        "analyses": {"moved": {"title": "t", "encoder": "h", "corpus": "k", "rows": [{"model": "one/stable_ft"}]}},
-    }  # fmt: skip
-
-
-def snakemake(folder, *arguments):
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1", "--configfile", "x.yaml"]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=folder)
-    return done.returncode, done.stdout + done.stderr
+        "encoders.hubert_demo.corpora": ["both"],
+        "encoders.mine": {"kind": "checkpoint", "path": str(folder / "a model.pt"), "config": str(folder / "settings.json")},
+        "tables.demo.encoders": ["hubert_demo", "mine"],
+        "tables.demo.differences": ["pretrained"],
+        "tables.demo.title": "$(touch PWNED) {x} 'y'\n",
+        "curves.alpha.title": "`touch PWNED`",
+    }.items():
+        put(experiment, key, value)
+    return experiment
 
 
 def test_results_with_every_character_of_a_shell(values, tmp_path):
-    (tmp_path / "x.yaml").write_text(yaml.safe_dump(values))
-    status, text = snakemake(tmp_path, "--dry-run", "--printshellcmds", "--", "all")
-    assert status == 0, text
+    (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(values))
+    text = snakemake(tmp_path, "--dry-run", "--printshellcmds", "--", "all")
     commands = re.findall(r"^Shell command: (?!None\n)(.*?)(?=\n\[|\n\n|\Z)", text, flags=re.M | re.S)
-    verbs = {
-        "prepare",
-        "unite",
-        "pretrain",
-        "fbank",
-        "import",
-        "finetune",
-        "merge",
-        "evaluate",
-        "report table",
-        "report differences",
-        "report alpha",
-        "report similarity",
-        "analyse",
-    }
-    assert all(any(f"speechft {verb} " in command for command in commands) for verb in verbs), verbs
+    verbs = ["prepare", "unite", "pretrain", "fbank", "import", "finetune", "merge", "evaluate", "analyse"]
+    verbs += [f"report {what}" for what in ("table", "differences", "alpha", "similarity")]
+    assert not [verb for verb in verbs if not any(f"speechft {verb} " in command for command in commands)]
     for command in commands:
         words = shlex.split(command)
         assert any(word.startswith(HOSTILE) for word in words), command
         assert not {"touch", "PWNED", "$(touch"} & set(words), command
-    status, text = snakemake(tmp_path, "--", f"{HOSTILE}/corpora/k", f"{HOSTILE}/models/f/none/pretrained/config.json")
-    assert status == 0, text
-    assert (tmp_path / HOSTILE / "corpora/k/train.jsonl.gz").is_file()
-    assert (tmp_path / HOSTILE / "logs/corpora/k.log").is_file()
+    snakemake(tmp_path, "--", f"{HOSTILE}/corpora/keywords", f"{HOSTILE}/models/fbank/none/pretrained/config.json")
+    assert (tmp_path / HOSTILE / "corpora/keywords/train.jsonl.gz").is_file()
+    assert (tmp_path / HOSTILE / "logs/corpora/keywords.log").is_file()
     assert not list(tmp_path.rglob("PWNED"))
 
 
@@ -154,18 +128,69 @@ def test_commands_that_are_printed_can_be_pasted(values):
     ],
 )
 def test_paths_that_can_not_work_are_refused_by_name(values, path, reason):
-    places = {
-        "results": values | {"results": path},
-        "corpora.k.path": values | {"corpora": {**values["corpora"], "k": {"kind": "csv", "path": path}}},
-        "corpora.k.trials": values | {"corpora": {**values["corpora"], "k": {"kind": "csv", "path": "c.csv", "trials": path}}},
-        "corpora.r.lexicon": values
-        | {"corpora": {**values["corpora"], "r": {"kind": "librispeech", "path": "L", "lexicon": ["cmudict", path]}}},
-        "encoders.h.path": values | {"encoders": {**values["encoders"], "h": {"kind": "checkpoint", "path": path}}},
-        "encoders.h.config": values | {"encoders": {**values["encoders"], "h": {"kind": "checkpoint", "path": "a.pt", "config": path}}},
-        "tasks.pr.recipe.task_options.lexicon": values
-        | {"tasks": {**values["tasks"], "pr": {"corpus": "k", "recipe": {"task_options": {"lexicon": [path]}}}}},
-    }
-    for key, changed in places.items():
-        with pytest.raises(ConfigError, match=rf"{re.escape(key)}: .*{reason}") as caught:
+    for key, value in {
+        "results": path,
+        "corpora.keywords.path": path,
+        "corpora.keywords.trials": path,
+        "corpora.r": {"kind": "librispeech", "path": "L", "lexicon": ["cmudict", path]},
+        "encoders.mine.path": path,
+        "encoders.mine.config": path,
+        "tasks.pr.recipe.task_options": {"lexicon": [path]},
+    }.items():
+        changed = copy.deepcopy(values)
+        put(changed, key, value)
+        with pytest.raises(ConfigError, match=rf"{re.escape(key)}[a-z_.]*: .*{reason}") as caught:
             parse_experiment(changed, "x.yaml")
         assert "\x1b" not in str(caught.value)
+
+
+NAME = "my [x] & y's $HOME;é"
+
+
+def test_the_workflow_runs_from_any_folder(tmp_path):
+    product = tmp_path / NAME / "product"
+    product.mkdir(parents=True)
+    shutil.copy(ROOT / "Snakefile", product)
+    for name in ("rules", "config", "envs", "slurm"):
+        shutil.copytree(ROOT / name, product / name)
+    # An environment of its own would take minutes; its folder is what matters.
+    environment = tmp_path / "{z}" / NAME / "venv/bin"
+    environment.mkdir(parents=True)
+    for program in Path(sys.executable).parent.iterdir():
+        (environment / program.name).symlink_to(program)
+    shutil.copy(Path(sys.prefix) / "pyvenv.cfg", environment.parent)
+    (environment.parent / "lib").symlink_to(Path(sys.prefix) / "lib")
+
+    data = product / "data [1] & é's"
+    data.mkdir()
+    soundfile.write(data / "a b.wav", np.full(1600, 0.1), 16_000)
+    (data / "c d.csv").write_text("path,split\na b.wav,train\n")
+    values = {
+        "title": "t",
+        "corpora": {"c": {"kind": "csv", "path": str((data / "c d.csv").relative_to(product)), "unlabelled": True}},
+        "encoders": {"f": {"kind": "fbank"}},
+        "tasks": {"ks": {"corpus": "c", "recipe": {"protocol": "quick"}}},
+        "tables": {"t": {"title": "T", "encoders": ["f"], "rows": [{"model": "none/pretrained"}], "tasks": ["ks"]}},
+    }
+    experiment = product / "my experiment & [1].yaml"
+    experiment.write_text(yaml.safe_dump({"name": "tiny", "results": "results/tiny", **values}))
+    command = [str(environment / "python"), "-m", "snakemake", "--cores", "1", "--configfile", experiment.name]
+    done = subprocess.run(
+        [*command, "--", "results/tiny/corpora/c"], cwd=product, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    logs = "".join(log.read_text() for log in product.glob("results/tiny/logs/**/*.log"))
+    assert done.returncode == 0, done.stdout + done.stderr + logs
+    assert (product / "results/tiny/corpora/c/train.jsonl.gz").is_file()
+
+
+@pytest.mark.parametrize("name", ['a"b', "a$b", "a`b", "a{b", "a\\b"])
+def test_make_refuses_folders_that_python_tools_cannot_use(tmp_path, name):
+    folder = tmp_path / name
+    (folder / "envs").mkdir(parents=True)
+    shutil.copy(ROOT / "Makefile", folder)
+    for file in ("envs/requirements.lock", "pyproject.toml"):
+        (folder / file).touch()
+    done = subprocess.run(["make", "PYTHON=false", "environment"], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f"{folder}: Python tools cannot install" in done.stdout
+    assert not (folder / ".venv").exists()
