@@ -80,3 +80,26 @@ rule import_checkpoint:
         options=lambda wildcards: flow.import_options(**wildcards),
     shell:
         "job {log:q} speechft import {input.checkpoint:q} --out {params.out:q} {params.options:q}"
+
+
+# A fine-tuning that comes as a checkpoint; a bare state dict takes the settings of the encoder that it was fine-tuned from.
+rule import_finetuned:
+    input:
+        checkpoint=lambda wildcards: flow.given_checkpoint(wildcards.finetuning),
+        encoder=lambda wildcards: flow.start(wildcards.encoder, wildcards.finetuning),
+    output:
+        flow.model_files("{encoder}", "{finetuning}", "finetuned"),
+    log:
+        f"{RESULTS}/logs/import/{{encoder}}/{{finetuning}}.log",
+    wildcard_constraints:
+        finetuning=one_of(flow.experiment.given),
+    threads: flow.resources("small").threads
+    resources:
+        mem_mb=flow.memory("small"),
+        runtime=flow.minutes("small"),
+    params:
+        encoder=subpath(input.encoder, parent=True),
+        out=subpath(output[0], parent=True),
+        options=lambda wildcards: flow.given_options(wildcards.finetuning),
+    shell:
+        "job {log:q} speechft import {input.checkpoint:q} --like {params.encoder:q} --out {params.out:q} {params.options:q}"

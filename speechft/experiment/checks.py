@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from speechft.errors import ConfigError, nearest
 from speechft.experiment.encoders import Filterbanks, PretrainedHere, encoders_behind
 from speechft.experiment.layouts import PRETRAINED, rows_to_compare
-from speechft.experiment.methods import EarlyMethod, MergedMethod, TrainedMethod
+from speechft.experiment.methods import FINETUNED, EarlyMethod, MergedMethod, TrainedMethod
 from speechft.experiment.paths import bad_paths
 from speechft.merge.methods import METHODS
 from speechft.recipes.corpora import UnionCorpus
@@ -28,7 +28,7 @@ def experiment_problems(experiment: Experiment) -> list[str]:
     problems = [*_undefined(experiment), *_reserved(experiment), *_bad_task_recipes(experiment), *bad_paths(experiment)]
     if problems:
         return problems
-    problems = [*_bad_starts(experiment), *_bad_pretrainings(experiment), *_bad_combinations(experiment)]
+    problems = [*_bad_starts(experiment), *_bad_given(experiment), *_bad_pretrainings(experiment), *_bad_combinations(experiment)]
     return problems or [*_bad_tables(experiment), *_impossible_models(experiment)]
 
 
@@ -50,7 +50,7 @@ def _undefined(experiment: Experiment) -> list[str]:
         except ValueError as error:
             problems.append(f"{key}: {error}")
         else:
-            need(key, () if known else [name], ["pretrained", *experiment.methods])
+            need(key, () if known else [name], ["pretrained", *experiment.methods, *([FINETUNED] if experiment.given else [])])
 
     def need_model(key: str, finetuning: str, method: str) -> None:
         if (finetuning, method) == PRETRAINED:
@@ -72,6 +72,8 @@ def _undefined(experiment: Experiment) -> list[str]:
         need(f"encoders.{name}: start or targets.encoder", encoders_behind(entry), [other for other in learned if other != name])
     for name, tuning in experiment.finetunings.items():
         need(f"finetunings.{name}.corpus", tuning.corpora, experiment.corpora)
+        need(f"finetunings.{name}.encoder", [tuning.encoder] if tuning.encoder else (), learned)
+        need(f"finetunings.{name}.task", [tuning.task] if tuning.task else (), SUPERB_RECIPES)
         need(
             f"finetunings.{name}.recipe.task", [part.task for part in tuning.recipe.parts.values()] if tuning.recipe else (), SUPERB_RECIPES
         )
@@ -117,6 +119,8 @@ def _reserved(experiment: Experiment) -> list[str]:
     ]
     if "pretrained" in experiment.methods:
         problems.append("methods.pretrained: the pre-trained encoder is always there and cannot be redefined")
+    if experiment.given and FINETUNED in experiment.methods:
+        problems.append(f"methods.{FINETUNED}: names the models of fine-tunings that come as a checkpoint; choose another name")
     for kind, names in (("finetunings", experiment.finetunings), ("combinations", experiment.combinations)):
         if "none" in names:
             problems.append(f"{kind}.none: this name stands for the pre-trained encoder; choose another")
@@ -152,6 +156,16 @@ def _bad_starts(experiment: Experiment) -> list[str]:
         elif _leads_back(name, lambda other: [tunings[other].starts_from[0]] if other in tunings else []):
             problems.append(f"finetunings.{name}.start: {tuning.start!r} starts from {name} itself")
     return problems
+
+
+def _bad_given(experiment: Experiment) -> list[str]:
+    """Fine-tunings that come as a checkpoint, of which nobody can tell from which encoder."""
+    learned = [name for name, entry in experiment.encoders.items() if not isinstance(entry, Filterbanks)]
+    return [
+        f"finetunings.{name}.encoder: name the one that it was fine-tuned from; there are {', '.join(learned) or 'none'}"
+        for name, encoder in experiment.given.items()
+        if not encoder
+    ]
 
 
 def _leads_back(name: str, following: Callable[[str], Sequence[str]]) -> bool:
@@ -213,26 +227,35 @@ def _bad_tables(experiment: Experiment) -> list[str]:
 
 
 def _impossible_models(experiment: Experiment) -> list[str]:
-    """Rows that no rule makes: a combination under a method that trains, or under a merge of another number of models."""
+    """Rows that no rule makes: a combination under a method that trains, a merge of another number of models, another encoder's checkpoint."""
     rows = [
-        (f"tables.{name}" + (".rows" if table.rows else ""), row.names)
+        (f"tables.{name}" + (".rows" if table.rows else ""), model)
         for name, table in experiment.tables.items()
-        for row in table.layout_rows
+        for model in experiment.table_models(name)
     ]
-    rows += [(f"curves.{name}", (curve.finetuning, curve.method)) for name, curve in experiment.curves.items()]
-    rows += [(f"analyses.{name}.rows", row.names) for name, analysis in experiment.analyses.items() for row in analysis.rows]
+    rows += [(f"curves.{name}", (curve.encoder, curve.finetuning, curve.method)) for name, curve in experiment.curves.items()]
+    rows += [(f"analyses.{name}.rows", (layout.encoder, *row.names)) for name, layout in experiment.analyses.items() for row in layout.rows]
     problems = []
-    for key, (finetuning, method) in rows:
+    for key, (encoder, finetuning, method) in rows:
         if method == "pretrained":
             continue
-        count, chosen = len(experiment.merged_finetunings(finetuning)), experiment.method(method)
+        members, chosen = experiment.merged_finetunings(finetuning), experiment.method(method)
         merge = METHODS[chosen.recipe.method] if isinstance(chosen, MergedMethod) else None
-        if merge is None and count > 1:
+        if others := [member for member in members if experiment.given.get(member, encoder) != encoder]:
+            of = experiment.given[others[0]]
+            problems.append(f"{key}: {others[0]!r} was fine-tuned from {of}, not from {encoder}; give it a table of its own")
+        elif experiment.tuned_method(finetuning, method) != method:
+            problems.append(f"{key}: {finetuning!r} comes as a checkpoint; its model is {finetuning}/{FINETUNED}, not {method!r}")
+        elif method == FINETUNED and experiment.given and finetuning not in experiment.given:
+            problems.append(
+                f"{key}: {FINETUNED!r} is the model of a fine-tuning that comes as a checkpoint, and {finetuning!r} is trained here"
+            )
+        elif merge is None and len(members) > 1:
             problems.append(
                 f"{key}: {method!r} trains, and {finetuning!r} is a combination, which is only merged; give it a table of its own"
             )
-        elif merge is not None and not merge.takes(count):
+        elif merge is not None and not merge.takes(len(members)):
             problems.append(
-                f"{key}: {method!r} merges by {merge.name}, which does not take the number of models of {finetuning!r}, {count}"
+                f"{key}: {method!r} merges by {merge.name}, which does not take the number of models of {finetuning!r}, {len(members)}"
             )
     return list(dict.fromkeys(problems))

@@ -7,22 +7,34 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
+from speechft.experiment.encoders import Sha256
 from speechft.experiment.layouts import PRETRAINED, ModelOfEncoder
 from speechft.recipes.finetuning import Early, FinetuneRecipe, PartName
 from speechft.recipes.merging import MergeRecipe
 from speechft.recipes.pretraining import ContinuedPretrainRecipe
-from speechft.recipes.values import Name, Strict
+from speechft.recipes.values import InputPath, Name, Strict
 
 
 class Finetuning(Strict):
-    """One fine-tuning on a corpus: on one task, on several jointly, or without labels as continued pre-training.
+    """One fine-tuning on a corpus: on one task, on several jointly, or without labels as continued pre-training; or one from elsewhere.
 
-    Keys of `recipe`, or of `pretraining`, override Stable-FT's defaults for all methods that train on it.
+    Keys of `recipe`, or of `pretraining`, override Stable-FT's defaults for all methods that train on it. A `checkpoint` is the model
+    ENCODER/FINETUNING/finetuned, in the place of what methods that train would make.
     """
 
-    corpus: Name
+    corpus: Name | None = Field(None, description="The corpus that it is trained on.")
     recipe: FinetuneRecipe | None = Field(None, description="The task and how it is trained.")
     pretraining: ContinuedPretrainRecipe | None = Field(None, description="Instead of `recipe`: continued pre-training, without labels.")
+    checkpoint: InputPath | None = Field(
+        None,
+        description="Instead of `recipe`: the model that was fine-tuned elsewhere, in any layout that `speechft import` takes. A bare state "
+        "dict takes the settings of the encoder.",
+    )
+    encoder: Name | None = Field(
+        None, description="Of a checkpoint: the encoder that it was fine-tuned from; default: the only encoder that has weights."
+    )
+    task: str | None = Field(None, description="Of a checkpoint: the task that it was fine-tuned on, if it is known.")
+    sha256: Sha256 | None = Field(None, description="Of a checkpoint: checked when given.")
     jointly: dict[PartName, Name] = Field(
         default_factory=dict, description="For `jointly` in the recipe: name of a further task -> corpus."
     )
@@ -34,8 +46,13 @@ class Finetuning(Strict):
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
-        if (self.recipe is None) == (self.pretraining is None):
-            raise ValueError("needs `recipe` (a task) or `pretraining` (no labels), and not both")
+        if [self.recipe, self.pretraining, self.checkpoint].count(None) != 2:
+            raise ValueError("needs one of `recipe` (a task), `pretraining` (no labels) and `checkpoint` (trained elsewhere)")
+        if (self.corpus is None) == (self.checkpoint is None):
+            raise ValueError("corpus: name the one that it is trained on" if self.corpus is None else "corpus: a checkpoint needs none")
+        given = [key for key in ("encoder", "task", "sha256") if getattr(self, key) is not None]
+        if given and self.checkpoint is None:
+            raise ValueError(f"{', '.join(given)}: only with `checkpoint`")
         named = set(self.recipe.jointly) if self.recipe else set()
         if named != set(self.jointly):
             raise ValueError(
@@ -47,7 +64,7 @@ class Finetuning(Strict):
     @property
     def corpora(self) -> tuple[str, ...]:
         """All corpora of training audio."""
-        return (self.corpus, *self.jointly.values())
+        return tuple(name for name in (self.corpus, *self.jointly.values()) if name is not None)
 
     @property
     def starts_from(self) -> tuple[str, str]:
@@ -94,5 +111,9 @@ class MergedMethod(Strict):
     of: Name = Field("stable_ft", description="The method whose model is interpolated with the pre-trained encoder.")
     recipe: MergeRecipe = MergeRecipe()
 
+
+FINETUNED = "finetuned"
+"""Name of the method of fine-tunings that come as a checkpoint."""
+GIVEN = TrainedMethod(label="Fine-tuned")
 
 Method = Annotated[TrainedMethod | EarlyMethod | MergedMethod, Field(discriminator="kind")]

@@ -17,7 +17,7 @@ from speechft.errors import ConfigError, missing_file, nearest_file
 from speechft.experiment.checks import experiment_problems
 from speechft.experiment.encoders import EncoderEntry, Filterbanks
 from speechft.experiment.layouts import PRETRAINED, AnalysisLayout, CurveLayout, TableLayout
-from speechft.experiment.methods import Combination, EarlyMethod, Finetuning, MergedMethod, Method, TrainedMethod
+from speechft.experiment.methods import FINETUNED, GIVEN, Combination, EarlyMethod, Finetuning, MergedMethod, Method, TrainedMethod
 from speechft.files.structured import RepeatedKeyError, load_yaml
 from speechft.files.text import read_text
 from speechft.recipes.alphas import alpha_text, split_method
@@ -104,7 +104,8 @@ class Experiment(Strict):
         Raises:
             ValueError: it ends with an alpha in another spelling than that of `alpha_text`.
         """
-        return name == "pretrained" or name in self.methods or self._merged(name) is not None
+        given = name == FINETUNED and any(tuning.checkpoint for tuning in self.finetunings.values())
+        return name == "pretrained" or given or name in self.methods or self._merged(name) is not None
 
     def method(self, name: str) -> TrainedMethod | EarlyMethod | MergedMethod:
         """The method called `name`, defined or, for `merge@alpha`, derived from the merge.
@@ -112,7 +113,20 @@ class Experiment(Strict):
         Raises:
             KeyError: there is none.
         """
-        return self._merged(name) or self.methods[name]
+        return self._merged(name) or (GIVEN if name == FINETUNED and name not in self.methods else self.methods[name])
+
+    def tuned_method(self, finetuning: str, method: str) -> str:
+        """The method whose model stands for `method`, which trains: itself, or `finetuned` if the fine-tuning comes as a checkpoint."""
+        tuning = self.finetunings.get(finetuning)
+        trains = method in self.methods and not isinstance(self.methods[method], MergedMethod)
+        return FINETUNED if tuning is not None and tuning.checkpoint is not None and trains else method
+
+    @property
+    def given(self) -> dict[str, str]:
+        """Fine-tuning that comes as a checkpoint -> the encoder that it was fine-tuned from."""
+        learned = [name for name, entry in self.encoders.items() if not isinstance(entry, Filterbanks)]
+        tunings = {name: tuning for name, tuning in self.finetunings.items() if tuning.checkpoint is not None}
+        return {name: tuning.encoder or (learned[0] if len(learned) == 1 else "") for name, tuning in tunings.items()}
 
     def _merged(self, name: str) -> MergedMethod | None:
         """The merge `name`, or the merge@alpha; None for everything else."""
@@ -133,7 +147,7 @@ class Experiment(Strict):
             return validate(ContinuedPretrainRecipe, {**tuning.pretraining.model_dump(exclude_unset=True), **trained.changes}, where)
         assert tuning.recipe is not None
         recipe = validate(FinetuneRecipe, {**tuning.recipe.model_dump(exclude_unset=True), **trained.changes}, where)
-        corpora = {recipe.task: tuning.corpus, **tuning.jointly}
+        corpora = {recipe.task: tuning.corpora[0], **tuning.jointly}
         return recipe.with_lexicons({task: corpus_lexicon(self.corpora, corpus) for task, corpus in corpora.items()})
 
     def merge_recipe(self, method: str) -> MergeRecipe:
@@ -163,8 +177,12 @@ class Experiment(Strict):
         for encoder in layout.encoders:
             if isinstance(self.encoders.get(encoder), Filterbanks):
                 rows.append(((encoder, *PRETRAINED), None))
-            else:
-                rows += [((encoder, *row.names), row.label) for row in layout.layout_rows]
+                continue
+            for row in layout.layout_rows:
+                finetuning, method = row.names
+                model = (encoder, finetuning, method if layout.rows else self.tuned_method(finetuning, method))
+                if model not in [known for known, _ in rows]:
+                    rows.append((model, row.label))
         return rows
 
     def table_models(self, table: str) -> list[tuple[str, str, str]]:
@@ -188,7 +206,7 @@ class Experiment(Strict):
         if merged.recipe.method == "linear" and not (merged.recipe.scale or merged.recipe.dtype):
             known = {0.0: (layout.encoder, *self.merge_start(layout.finetuning))}
             if layout.finetuning in self.finetunings:
-                known[1.0] = (layout.encoder, layout.finetuning, merged.of)
+                known[1.0] = (layout.encoder, layout.finetuning, self.tuned_method(layout.finetuning, merged.of))
         if isinstance(merged.recipe.alpha, float):
             known.setdefault(merged.recipe.alpha, (layout.encoder, layout.finetuning, layout.method))
         for alpha in layout.alphas:

@@ -35,13 +35,14 @@ def curve_recipe(experiment: Experiment, name: str, command: str | None) -> Curv
     assert isinstance(merged, MergedMethod)
     before, method = experiment.merge_start(layout.finetuning)
     start = _label(experiment, layout.encoder, method) + ("" if method == "pretrained" else f" of {before}")
-    end = _label(experiment, layout.encoder, merged.of)
+    ends = ("pretrained", experiment.tuned_method(layout.finetuning, merged.of))
+    end = _label(experiment, layout.encoder, ends[1])
     if layout.finetuning in experiment.combinations:
         end = f"{merged.label}, full step"
     points = [
         CurvePoint(
             alpha=alpha, encoder=encoder, finetuning=finetuning, method=method,
-            label=_label(experiment, encoder, method if method in ("pretrained", merged.of) else layout.method),
+            label=_label(experiment, encoder, method if method in ends else layout.method),
         )
         for alpha, (encoder, finetuning, method) in experiment.curve_models(name)
     ]  # fmt: skip

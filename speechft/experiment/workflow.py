@@ -15,7 +15,7 @@ from speechft.downloads.lexicons import lexicon_files, public_lexicons
 from speechft.errors import ConfigError
 from speechft.experiment.encoders import Filterbanks, PretrainedElsewhere, PretrainedHere, PublicEncoder, encoders_behind
 from speechft.experiment.layouts import PRETRAINED
-from speechft.experiment.methods import EarlyMethod, MergedMethod, TrainedMethod
+from speechft.experiment.methods import FINETUNED, EarlyMethod, MergedMethod, TrainedMethod
 from speechft.experiment.schema import Experiment, Resources
 from speechft.experiment.tables import analysis_table_recipe, curve_recipe, table_recipe
 from speechft.files.atomic import from_here
@@ -114,7 +114,7 @@ class Workflow:
     @property
     def labelled_finetunings(self) -> list[str]:
         """Fine-tunings on a task."""
-        return [name for name, tuning in self.experiment.finetunings.items() if tuning.pretraining is None]
+        return [name for name, tuning in self.experiment.finetunings.items() if tuning.recipe is not None]
 
     @property
     def unlabelled_finetunings(self) -> list[str]:
@@ -130,7 +130,8 @@ class Workflow:
     @property
     def method_pattern(self) -> str:
         """Regular expression of all methods."""
-        return f"{one_of(['pretrained', *self.trained_methods, *self.early_methods])}|{self.merge_pattern}"
+        given = [FINETUNED] if self.experiment.given else []
+        return f"{one_of(['pretrained', *given, *self.trained_methods, *self.early_methods])}|{self.merge_pattern}"
 
     # ---- paths
 
@@ -224,7 +225,8 @@ class Workflow:
         """Weights of the fine-tuned models that `method` merges: one, or those of a combination."""
         merged = self.experiment.method(method)
         assert isinstance(merged, MergedMethod)
-        return [self.weights(encoder, tuning, merged.of) for tuning in self.experiment.merged_finetunings(finetuning)]
+        members = self.experiment.merged_finetunings(finetuning)
+        return [self.weights(encoder, tuning, self.experiment.tuned_method(tuning, merged.of)) for tuning in members]
 
     def merge_models(self, encoder: str, finetuning: str, method: str) -> list[str]:
         """Encoder directories of the fine-tuned models that `method` merges."""
@@ -235,6 +237,17 @@ class Workflow:
         source = self.experiment.encoders[encoder]
         assert isinstance(source, PretrainedElsewhere | PublicEncoder)
         return (source.checkpoint.path if isinstance(source, PublicEncoder) else source.path).as_posix()
+
+    def given_checkpoint(self, finetuning: str) -> str:
+        """The checkpoint of a fine-tuning that comes as one."""
+        checkpoint = self.experiment.finetunings[finetuning].checkpoint
+        assert checkpoint is not None
+        return checkpoint.as_posix()
+
+    def given_options(self, finetuning: str) -> list[str]:
+        """Options of `speechft import` for it."""
+        sha256 = self.experiment.finetunings[finetuning].sha256
+        return ["--sha256", sha256] if sha256 else []
 
     def import_settings(self, encoder: str) -> list[str]:
         """Model settings and base of a checkpoint, as far as it has them."""

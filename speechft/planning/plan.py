@@ -180,7 +180,7 @@ class _Costs:
         """The cost of a job."""
         if job.rule == "fetch":
             return self._fetch(job)
-        if job.rule in ("import_checkpoint", "fbank", "merge", "early"):
+        if job.rule in ("import_checkpoint", "import_finetuned", "fbank", "merge", "early"):
             return JobCost(job, disk_gb=self._weights_gb(job.names[0]))
         if job.rule in ("manifests", "unite"):
             whole, mixed = self._size(job.names[0]).whole, self.experiment.corpora[job.names[0]].kind == "mixtures"
@@ -248,9 +248,9 @@ class _Costs:
         _, finetuning, method = job.names
         tuning, recipe = self.experiment.finetunings[finetuning], self.experiment.finetune_recipe(finetuning, method)
         if isinstance(recipe, FinetuneRecipe):
-            sizes = {name: self._size(tuning.jointly.get(name, tuning.corpus)) for name in recipe.parts}
+            sizes = {name: self._size(tuning.jointly.get(name, tuning.corpora[0])) for name in recipe.parts}
             return estimate_finetuning(recipe, sizes), tuning.corpora
-        return estimate_pretraining(recipe, self._size(tuning.corpus)["train"]), tuning.corpora
+        return estimate_pretraining(recipe, self._size(tuning.corpora[0])["train"]), tuning.corpora
 
     def _evaluate(self, job: Job) -> JobCost:
         encoder, task = job.names[0], job.names[3]
