@@ -227,7 +227,7 @@ def _bad_tables(experiment: Experiment) -> list[str]:
 
 
 def _impossible_models(experiment: Experiment) -> list[str]:
-    """Rows that no rule makes: a combination under a method that trains, a merge of another number of models, another encoder's checkpoint."""
+    """Rows that no rule makes: a combination that would be trained, a merge of another number of models, another encoder's checkpoint."""
     rows = [
         (f"tables.{name}" + (".rows" if table.rows else ""), model)
         for name, table in experiment.tables.items()
@@ -247,9 +247,7 @@ def _impossible_models(experiment: Experiment) -> list[str]:
         elif experiment.tuned_method(finetuning, method) != method:
             problems.append(f"{key}: {finetuning!r} comes as a checkpoint; its model is {finetuning}/{FINETUNED}, not {method!r}")
         elif method == FINETUNED and experiment.given and finetuning not in experiment.given:
-            problems.append(
-                f"{key}: {FINETUNED!r} is the model of a fine-tuning that comes as a checkpoint, and {finetuning!r} is trained here"
-            )
+            problems.append(f"{key}: {FINETUNED!r} is of fine-tunings that come as a checkpoint, and {finetuning!r} is trained here")
         elif merge is None and len(members) > 1:
             problems.append(
                 f"{key}: {method!r} trains, and {finetuning!r} is a combination, which is only merged; give it a table of its own"

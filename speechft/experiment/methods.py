@@ -27,8 +27,8 @@ class Finetuning(Strict):
     pretraining: ContinuedPretrainRecipe | None = Field(None, description="Instead of `recipe`: continued pre-training, without labels.")
     checkpoint: InputPath | None = Field(
         None,
-        description="Instead of `recipe`: the model that was fine-tuned elsewhere, in any layout that `speechft import` takes. A bare state "
-        "dict takes the settings of the encoder.",
+        description="Instead of `recipe`: a model that was fine-tuned elsewhere, in any layout that `speechft import` takes. A bare "
+        "state dict takes the settings of the encoder.",
     )
     encoder: Name | None = Field(
         None, description="Of a checkpoint: the encoder that it was fine-tuned from; default: the only encoder that has weights."
