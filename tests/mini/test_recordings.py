@@ -22,23 +22,19 @@ def test_only_speech_is_chosen_and_its_language_known():
     from recording_packages import PACKAGES
 
     packages = {package.name: package for package in PACKAGES}
-    tuxpaint, asterisk = packages["tuxpaint-stamps-default"], packages["asterisk-core-sounds-fr-g722"]
-    hedgewars, nexuiz = packages["hedgewars-data"], packages["nexuiz-data"]
-    assert [
-        tuxpaint.language_of(f"/stamps/{name}") for name in ("cow_desc_pt_BR.ogg", "cow_desc.ogg", "7_lt.ogg", "0_sun_desc_bg.ogg")
-    ] == [
-        "pt_BR",
-        "en",
-        "lt",
-        "bg",
-    ]
-    assert tuxpaint.language_of("/stamps/cow.ogg") is None
-    assert asterisk.language_of("/sounds/fr/vm-and.g722") == "fr"
-    assert asterisk.language_of("/sounds/fr/silence/3.g722") is asterisk.language_of("/sounds/fr/beep.g722") is None
-    assert hedgewars.language_of("/Sounds/voices/Default_pl/Fire.ogg") == "pl"
-    assert hedgewars.language_of("/Sounds/voices/Pirate/Fire.ogg") == "en"
-    assert hedgewars.language_of("/Sounds/voices/Pirate/Ow2.ogg") is hedgewars.language_of("/Sounds/voices/Robot/Fire.ogg") is None
-    assert nexuiz.language_of("sound/weapons/shot.ogg") is None
+    for package, languages in {
+        "tuxpaint-stamps-default": {
+            **{"/stamps/cow_desc_pt_BR.ogg": "pt_BR", "/stamps/cow_desc.ogg": "en", "/stamps/cow.ogg": None},
+            **{"/stamps/7_lt.ogg": "lt", "/stamps/0_sun_desc_bg.ogg": "bg"},
+        },
+        "asterisk-core-sounds-fr-g722": {"/sounds/fr/vm-and.g722": "fr", "/sounds/fr/silence/3.g722": None, "/sounds/fr/beep.g722": None},
+        "hedgewars-data": {
+            **{"/Sounds/voices/Default_pl/Fire.ogg": "pl", "/Sounds/voices/Pirate/Fire.ogg": "en"},
+            **{"/Sounds/voices/Pirate/Ow2.ogg": None, "/Sounds/voices/Robot/Fire.ogg": None},
+        },
+        "nexuiz-data": {"sound/weapons/shot.ogg": None},
+    }.items():
+        assert {path: packages[package].language_of(path) for path in languages} == languages
 
 
 def test_pieces_have_one_level_and_no_silence_around_them():
@@ -56,9 +52,8 @@ def test_pieces_have_one_level_and_no_silence_around_them():
 def test_short_and_silent_recordings_give_nothing():
     from recording_audio import pieces
 
-    assert list(pieces(tone(0.4, -20.0), 16_000)) == []
-    assert list(pieces(tone(1.0, -70.0), 16_000)) == []
-    assert list(pieces(np.zeros(0, dtype=np.float32), 16_000)) == []
+    for samples in (tone(0.4, -20.0), tone(1.0, -70.0), np.zeros(0, dtype=np.float32)):
+        assert list(pieces(samples, 16_000)) == []
 
 
 def test_long_recordings_are_cut_in_a_pause():
