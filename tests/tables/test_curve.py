@@ -47,8 +47,11 @@ def cells(cells_of):
 
 
 def test_the_files_of_a_curve(recipe, cells, tmp_path):
-    for name in ("a", "b"):
-        build_curve(recipe, cells, tmp_path / name, tmp_path / name, "c")
+    build_curve(recipe, cells, tmp_path / "a", tmp_path / "a", "c")
+    (tmp_path / "c.json").write_text(recipe.model_dump_json())
+    shown = CliRunner().invoke(app, ["report", "alpha", str(tmp_path / "c.json"), *map(str, cells), "--out", str(tmp_path / "b")])
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout.startswith(MARKDOWN)
     assert (tmp_path / "a/c.md").read_text() == MARKDOWN
     frame = pd.read_csv(tmp_path / "a/c.csv")
     assert list(frame.columns[:5]) == ["alpha", "task", "metric", "mean", "interval_95"]
@@ -109,12 +112,3 @@ def test_missing_and_broken_cells(recipe, cells, tmp_path):
     with pytest.raises(TableError, match=str(cells[0])):
         build_curve(recipe, cells, tmp_path / "out", tmp_path / "out", "c")
     assert not (tmp_path / "out").exists()
-
-
-def test_command_line(recipe, cells, tmp_path):
-    (tmp_path / "c.json").write_text(recipe.model_dump_json())
-    folders = ["--out", str(tmp_path / "t"), "--figures", str(tmp_path / "f")]
-    shown = CliRunner().invoke(app, ["report", "alpha", str(tmp_path / "c.json"), *map(str, cells), *folders])
-    assert shown.exit_code == 0, shown.output
-    assert shown.stdout.startswith(MARKDOWN)
-    assert sorted(path.name for folder in "tf" for path in (tmp_path / folder).iterdir()) == ["c.csv", "c.md", "c.png", "c.svg"]

@@ -1,15 +1,19 @@
 """What stands in the entries of a table: means, intervals, differences, best values, scores and notes."""
 
+import numpy as np
 import pytest
 
 from speechft.errors import TableError
 from speechft.tables.arrange import arrange
 from speechft.tables.cells import existing_cells
+from speechft.tables.estimate import Estimate
 from speechft.tables.metrics import METRICS
 from speechft.tables.published import Published, load_published
 from speechft.tables.table import Column, Entry
 
 FOUR = ("pr", "sid", "er", "sf")
+RNG = np.random.default_rng(0)
+FIRST = tuple(RNG.normal(5, 1, 5))
 HUBERT = {"PR": 5.17, "SID": 81.86, "ER": 64.99, "SF_F1": 88.54, "SF_CER": 24.70}
 
 
@@ -29,6 +33,27 @@ def test_mean_interval_and_difference_of_an_entry():
     assert (Entry((1.0,)).mean, Entry((1.0,)).half_width) == (1.0, None)
     assert (Entry().mean, Entry().half_width, Entry(published=1.0).difference) == (None, None, None)
     assert Entry((3.0,), published=5.0, comparable=False).difference is None
+
+
+def test_a_sample_of_one_value_is_exact():
+    assert Estimate(((1.0,), (2.0,))).half_width is None
+    assert Estimate((FIRST, (10.0,))).half_width == Estimate((FIRST,)).half_width
+    assert Estimate((FIRST, (10.0,))).mean == pytest.approx(np.mean(FIRST) + 10)
+
+
+def test_equal_values_have_no_width_and_tiny_variances_do_not_vanish():
+    assert Estimate(((3.0, 3.0), (1.0, 1.0, 1.0))).half_width == 0
+    small = Estimate((tuple(1e-100 * value for value in FIRST),))
+    assert small.half_width == pytest.approx(1e-100 * Estimate((FIRST,)).half_width)
+
+
+def test_intervals_of_sums_hold_what_they_promise():
+    """Of many experiments with unequal spread and numbers of seeds about 95 % cover the truth."""
+    covered = 0
+    for _ in range(2000):
+        estimate = Estimate((tuple(RNG.normal(1, 2, 5)), tuple(RNG.normal(2, 1, 3)), tuple(RNG.normal(3, 3, 4))))
+        covered += abs(estimate.mean - 6) <= estimate.half_width
+    assert 0.93 < covered / 2000 < 0.98
 
 
 @pytest.mark.parametrize(

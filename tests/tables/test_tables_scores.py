@@ -1,4 +1,4 @@
-"""SUPERB scores against the published ones, and their refusals."""
+"""Metrics as tables show them, SUPERB scores against the published ones, and refusals."""
 
 import numpy as np
 import pytest
@@ -6,24 +6,13 @@ from conftest import ROOT
 
 from speechft.errors import TableError
 from speechft.tables import partial_score, superb_full_score, superb_score
+from speechft.tables.metrics import METRICS, task_metrics
 from speechft.tables.published import load_published
 from speechft.tables.scores import Normalizer, partial_title
+from speechft.tasks import TASK_NAMES, get_task
 
 FOUR_TASKS = ("PR", "SID", "ER", "SF_F1", "SF_CER")
-ROWS = [
-    (870.20, (5.17, 81.86, 64.99, 88.54, 24.70)),
-    (870.71, (5.22, 79.89, 65.38, 88.52, 23.80)),
-    (905.79, (3.94, 84.11, 67.78, 88.84, 23.46)),
-    (837.08, (5.78, 75.26, 63.45, 88.12, 24.88)),
-    (824.82, (6.84, 72.95, 64.53, 87.22, 26.45)),
-    (864.79, (4.14, 78.44, 64.87, 88.37, 24.10)),
-]
-HUBERT = dict(zip(FOUR_TASKS, ROWS[0][1], strict=True))
-
-
-@pytest.mark.parametrize(("score", "values"), ROWS)
-def test_the_six_published_rows(score, values):
-    assert superb_score(dict(zip(FOUR_TASKS, values, strict=True))) == pytest.approx(score, abs=0.01)
+HUBERT = dict(zip(FOUR_TASKS, (5.17, 81.86, 64.99, 88.54, 24.70), strict=True))
 
 
 def test_every_complete_row_of_the_published_file():
@@ -91,3 +80,29 @@ def test_a_partial_score_names_its_tasks():
     assert partial_score({"SF_F1": 88.54, "KS": 96.59}) is None  # half of a task
     with pytest.raises(TableError, match="is not a metric"):
         partial_score({"XY": 1.0})
+
+
+@pytest.mark.parametrize("name", TASK_NAMES)
+def test_registry_agrees_with_the_task(name):
+    ours = [(metric.key, metric.higher_is_better, metric.unit == "%") for metric in task_metrics([name])]
+    assert ours == [(metric.key, metric.higher_is_better, metric.percent) for metric in get_task(name).metrics]
+
+
+def test_registry_holds_all_metrics_of_the_benchmark():
+    lower = {"PR", "ASR", "ASV", "SD", "SF_CER", "ASR_ZH_CER"}
+    higher = {"KS", "QbE", "SID", "ER", "IC", "PC", "SF_F1", "SUPERB_S", "SUPERB_FULL"}
+    assert {key for key, metric in METRICS.items() if metric.higher_is_better} == higher
+    assert METRICS.keys() == lower | higher
+
+
+def test_titles_decimals_and_signs():
+    titles = {"PR": "PR PER % ↓", "SF_F1": "SF F1 % ↑", "QbE": "QbE MTWV ↑", "SUPERB_S": "SUPERB_S ↑"}
+    assert {key: METRICS[key].title for key in titles} == titles
+    assert METRICS["QbE"].shown(0.06872) == "0.0687"
+    assert METRICS["PR"].shown(-0.001) == "0.00"
+    assert [METRICS["PR"].shown_difference(value) for value in (-0.001, -0.5)] == ["+0.00", "-0.50"]
+
+
+def test_unknown_tasks_are_listed():
+    with pytest.raises(TableError, match=r"task 'xy', 'zz'. Tasks with metrics: pr, asr"):
+        task_metrics(["pr", "xy", "zz"])

@@ -6,7 +6,8 @@ import pytest
 from conftest import ROOT
 
 from speechft.errors import TableError
-from speechft.tables.training import distinct_names, draw_training_curves, read_training_log, running_mean
+from speechft.tables import training
+from speechft.tables.training import distinct_names, draw_training_curves, read_training_log
 
 RECORDED = ROOT / "docs/results/recorded"
 
@@ -52,8 +53,12 @@ def test_names_are_as_long_as_they_must_be(logs, names):
     assert distinct_names(list(map(Path, logs))) == names
 
 
-def test_running_mean_is_over_the_last_values():
-    assert running_mean([1.0, 2.0, 3.0, 4.0], 2) == [1.0, 1.5, 2.5, 3.5]
+def test_thick_lines_are_running_means(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(training, "save_figure", lambda draw, _: drawn.append(draw()))
+    (tmp_path / "t.csv").write_text("\n".join(["update,loss", *(f"{update},{update}" for update in range(1, 121))]) + "\n")
+    draw_training_curves([tmp_path / "t.csv"], tmp_path / "a.png")
+    assert list(drawn[0].axes[0].lines[1].get_ydata()[:3]) == [1.0, 1.5, 2.5]
 
 
 @pytest.mark.parametrize(
