@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -87,7 +88,7 @@ def plan(
     screen = console(400)
     for part in report(found, str(experiment)):
         if isinstance(part, str):
-            screen.print(terminal_text(part), soft_wrap=not screen.is_terminal)
+            screen.print(terminal_text(part), soft_wrap=not sys.stdout.isatty())
         else:
             screen.print(rich_table(*part))
 

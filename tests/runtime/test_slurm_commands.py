@@ -153,6 +153,15 @@ def test_resuming_unlocks_and_runs_with_the_same_arguments(tmp_path):
     assert (tmp_path / "done.txt").exists()
 
 
+def test_a_slurm_that_does_not_answer_matters_where_it_was_used(programs, tmp_path):
+    programs(squeue="echo down >&2; exit 1")
+    with pytest.raises(ClusterError, match="unlock` failed"):  # there is no workflow here
+        resume(tmp_path, ["--cores", "1"])
+    (tmp_path / ".snakemake/slurm_logs").mkdir(parents=True)
+    with pytest.raises(ClusterError, match="`squeue` gives no answer"):
+        resume(tmp_path, ["--cores", "1"])
+
+
 @pytest.mark.parametrize("arguments", [["-n", "all"], ["--cores", "1", "--dry-run"], ["-pn"]])
 def test_a_dry_run_cancels_and_unlocks_nothing(programs, tmp_path, arguments):
     programs(squeue=f"echo '5|{tmp_path.resolve()}|rule_finetune'", scancel=f"touch {tmp_path}/cancelled")
