@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from speechft.cli.options import ENCODERS, AsJson, Family, Out, Recipe, app, print_mapping
+from speechft.cli.options import ENCODERS, AsJson, Family, Out, Recipe, app
 from speechft.cli.terminal import say
 from speechft.errors import ConfigError
 
@@ -166,4 +167,8 @@ def inspect(checkpoint: Annotated[Path, typer.Argument(help="A checkpoint or an 
     """
     from speechft.encoders import inspect_checkpoint
 
-    print_mapping(inspect_checkpoint(checkpoint), as_json)
+    found = inspect_checkpoint(checkpoint)
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        say("\n".join(f"{key}: {value}" for key, value in found.items()))

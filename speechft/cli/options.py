@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from speechft.cli.terminal import say
 from speechft.shipped import shipped
 
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -91,12 +89,3 @@ def use_gpus(count: int, *, processes: bool = False) -> None:
     claim_gpus(count)
     if processes and count > 1 and not under_torchrun():
         become_torchrun(count)
-
-
-def print_mapping(values: dict[str, Any], as_json: bool) -> None:
-    """Print a mapping, one line a key, or as JSON."""
-    if as_json:
-        print(json.dumps(values, indent=1))
-        return
-    for key, value in values.items():
-        say(f"{key}: {value}")

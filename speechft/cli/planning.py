@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from speechft.cli.options import PAPER, REPORTS, AsJson, ExperimentFile, OfExperiment, Threads, app, use_threads
-from speechft.cli.terminal import say
+from speechft.cli.terminal import console, rich_table, say
+from speechft.files.escapes import terminal_text
 
 
 @app.command(rich_help_panel=REPORTS)
@@ -81,9 +83,14 @@ def plan(
     if as_json:
         print(json.dumps(found.to_json(), indent=1))
         return
-    from speechft.planning.report import print_report
+    from speechft.planning.report import report
 
-    print_report(found, str(experiment))
+    screen = console(400)
+    for part in report(found, str(experiment)):
+        if isinstance(part, str):
+            screen.print(terminal_text(part), soft_wrap=not sys.stdout.isatty())
+        else:
+            screen.print(rich_table(*part))
 
 
 @app.command(rich_help_panel=REPORTS)

@@ -19,8 +19,8 @@ def say(value: object) -> None:
     print(terminal_text(str(value)))
 
 
-def rich_table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Container[str], *, total: bool = False) -> Table:
-    """A table for `console`; the columns with headings in `right` hold numbers, and with `total` a line stands above the last row."""
+def rich_table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Container[str]) -> Table:
+    """A table for `console`; the columns with headings in `right` hold numbers, and a line stands above a row `total`."""
     from rich import box
     from rich.table import Table
 
@@ -28,9 +28,9 @@ def rich_table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Co
     for heading in headings:
         table.add_column(heading, justify="right" if heading in right else "left")
     for row in rows:
+        if row[0] == "total":
+            table.add_section()
         table.add_row(*map(terminal_text, row))
-    if total and len(table.rows) > 1:
-        table.rows[-2].end_section = True
     return table
 
 

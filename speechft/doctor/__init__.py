@@ -14,12 +14,10 @@ DEFAULT_EXPERIMENT = Path("config/paper.yaml")
 
 
 def check_all(experiment: Path | None = None, *, corpora: bool = True) -> Iterator[Finding]:
-    """Run every check, one after the other.
+    """Run every check, one after the other; with `corpora`, read the header of every recording of the experiment that is to run.
 
-    Args:
-        experiment: the experiment that is to run. Without one config/paper.yaml is looked at where it is, and what it lacks (corpora,
-            checkpoints, room on the disk, a GPU) are warnings, not problems: the demo needs none of it.
-        corpora: look at the corpora, which reads the header of every recording.
+    Without an experiment config/paper.yaml is looked at where it is, and what it lacks (corpora, checkpoints, room on the disk, a GPU)
+    are warnings, not problems: the demo needs none of it.
     """
     must = experiment is not None
     chosen = experiment or (DEFAULT_EXPERIMENT if DEFAULT_EXPERIMENT.is_file() else None)

@@ -93,9 +93,7 @@ def check_audio() -> Iterator[Finding]:
 def check_gpu(*, needed: bool, must: bool) -> Iterator[Finding]:
     """GPUs as the driver sees them, and whether torch can use them.
 
-    Args:
-        needed: the experiment asks for GPUs.
-        must: a missing GPU is then a problem and not a warning, unless this is a cluster, where jobs run elsewhere.
+    Where they are `needed`, with `must` a missing GPU is a problem and not a warning, unless this is a cluster, where jobs run elsewhere.
     """
     import torch
 

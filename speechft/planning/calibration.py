@@ -47,12 +47,9 @@ POOLED_CLASSES = {"ks": 12, "sid": 1251}
 
 
 def calibrate(device: str | None = None, encoders: Sequence[str] = DEFAULT_ENCODERS, *, seconds: float = 100.0) -> DeviceSpeeds:
-    """Measure a device.
+    """Measure "cpu" or "cuda" for about `seconds`, everything at least once; default: a GPU where there is one.
 
-    Args:
-        device: "cpu" or "cuda"; default: a GPU where there is one.
-        encoders: families, of which the base size with random weights is measured, and encoder directories.
-        seconds: about how long to measure; everything is repeated at least once.
+    `encoders` are families, of which the base size with random weights is measured, and encoder directories.
 
     Raises:
         ConfigError: unknown device or encoder, or there is no GPU.

@@ -42,11 +42,9 @@ class Job:
 
 
 def jobs_behind(path: str | Path, targets: Iterable[str] = ()) -> list[Job]:
-    """Jobs behind targets in an order in which they can run; without targets, everything that `all` makes.
+    """Jobs of an experiment file behind targets, in an order in which they can run; without targets, everything that `all` makes.
 
-    Args:
-        path: the experiment file.
-        targets: tables, curves, analyses, cells `encoder/finetuning/method/task`, models `encoder/finetuning/method`, or files.
+    Targets are tables, curves, analyses, cells `encoder/finetuning/method/task`, models `encoder/finetuning/method`, or files.
 
     Raises:
         ConfigError: the workflow cannot make a target; the message suggests the closest match.

@@ -148,11 +148,8 @@ class Plan:
 def plan_experiment(path: str | Path, throughput: Throughput, targets: Iterable[str] = (), *, device: str | None = None) -> Plan:
     """What `targets` of an experiment cost, as if nothing had been made yet; without targets everything.
 
-    Args:
-        path: the experiment file; manifests are looked for where the workflow puts them.
-        throughput: measured speeds.
-        targets: tables, curves, analyses, cells (`encoder/finetuning/method/task`), models, or files of the workflow.
-        device: a name in `throughput`, "cpu" or "cuda"; default: a GPU if one was measured.
+    Targets are those of `jobs_behind`. Manifests are looked for where the workflow puts them. `device` is a name in `throughput`, "cpu"
+    or "cuda"; default: a GPU if one was measured.
 
     Raises:
         ConfigError: the experiment is not valid, or unknown target or device.

@@ -1,30 +1,17 @@
-"""A plan as text and tables in the terminal."""
+"""A plan as paragraphs and grids."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
-from speechft.files.escapes import terminal_text
 from speechft.planning.plan import STAGE, JobCost, Plan, total
 
-
-def print_report(plan: Plan, experiment_file: str) -> None:
-    """Print a plan; where there is no terminal, lines are as long as they need to be."""
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 400)
-    for part in report(plan, experiment_file):
-        if isinstance(part, str):
-            console.print(terminal_text(part), soft_wrap=not sys.stdout.isatty())
-        else:
-            console.print(part)
+Grid = tuple[Sequence[str], Sequence[Sequence[str]], Sequence[str]]
+"""Headings, rows, and the headings of the columns that hold numbers. A last row `total` sums the others."""
 
 
-def report(plan: Plan, experiment_file: str) -> Iterator[str | Table]:
-    """Paragraphs and tables, in order."""
+def report(plan: Plan, experiment_file: str) -> Iterator[str | Grid]:
+    """Paragraphs and grids, in order."""
     device, together = plan.device, plan.total
     kind = "GPU" if device.kind == "cuda" else "CPU"
     cells = plan.of_rules("evaluate")
@@ -40,7 +27,8 @@ def report(plan: Plan, experiment_file: str) -> Iterator[str | Table]:
         asked = f", which jobs of {' and '.join(wanted)} ask for" if wanted else ""
         yield f"No GPU is in these numbers{asked}: run `speechft calibrate --device cuda` on a node with one (two minutes) for GPU hours."
     rows: list[Sequence[str]] = [(rule, str(len(costs)), *_sums(plan, costs)) for rule, costs in plan.by_rule().items()]
-    yield _table(("rule", "jobs", "audio h", f"{kind} h", "disk"), [*rows, ("total", str(len(plan.jobs)), *_sums(plan, plan.jobs))])
+    headings = ("rule", "jobs", "audio h", f"{kind} h", "disk")
+    yield headings, [*rows, ("total", str(len(plan.jobs)), *_sums(plan, plan.jobs))], headings[1:]
     if cells:
         columns = {"utterances": "encoder passes", "audio_hours": "audio h", "encoder_hours": f"encoder, {kind} h"}
         columns["head_hours"] = f"heads, {kind} h"
@@ -50,21 +38,22 @@ def report(plan: Plan, experiment_file: str) -> Iterator[str | Table]:
             values = ["?" if nothing else number(getattr(total(costs), name)) for name in columns]
             rows.append((task, str(len(costs)), *values))
         yield "Evaluations:"
-        yield _table(("task", "cells", *columns.values()), rows)
+        yield ("task", "cells", *columns.values()), rows, ("cells", *columns.values())
     if plan.trainings:
         rows = []
         for cost in plan.trainings:
             values = ["?", "?"] if cost.unknown else [number(cost.audio_hours), number(cost.hours)]
             rows.append((cost.job.name, *values, size(cost.work_gb)))
         yield "Trainings of encoders:"
-        yield _table(("training", "audio h", f"{kind} h", "checkpoints, at most"), rows)
+        trained = ("training", "audio h", f"{kind} h", "checkpoints, at most")
+        yield trained, rows, trained[1:]
     rows = []
     for name, found in sorted(plan.corpora.items()):
         splits = [f"{split} {part.utterances:,.0f} / {number(part.hours)} h" for split, part in found.splits.items() if part.utterances]
         source = {"table": "its table", "unknown": "UNKNOWN"}.get(found.source, found.source)
         rows.append((name, source, ", ".join(splits) or "-", found.note))
     yield "Corpora:"
-    yield _table(("corpus", "sizes from", "utterances / hours", "remark"), rows, numbers=9)
+    yield ("corpus", "sizes from", "utterances / hours", "remark"), rows, ()
     yield from (f"{name}: {speed}." for name, speed in plan.encoders.items())
     yield _disk(plan, cells, together)
     if together.hours:
@@ -73,16 +62,6 @@ def report(plan: Plan, experiment_file: str) -> Iterator[str | Table]:
     if together.unknown:
         yield "Jobs on corpora of unknown size are in no sum. `speechft prepare --check` says what is missing."
     yield "What is counted and assumed: docs/cost.md. What is left to do: snakemake -n."
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: int = 1) -> Table:
-    """A table whose columns from `numbers` on are numbers, with a line above the row `total`."""
-    table = Table(box=box.SIMPLE)
-    for column, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if column >= numbers else "left")
-    for row, following in zip(rows, [*rows[1:], ("",)], strict=True):
-        table.add_row(*map(terminal_text, row), end_section=following[0] == "total")
-    return table
 
 
 def _sums(plan: Plan, costs: Sequence[JobCost]) -> tuple[str, str, str]:

@@ -59,13 +59,12 @@ def rehearse(
     """Write the rehearsal of an experiment to `folder`/experiment.yaml, with the corpora and checkpoints that it needs beside it.
 
     Names, kinds, rows, tables, curves and analyses stay; sizes become those of `speechft.rehearsal.sizes`. Results go to
-    `folder`/results. A folder that an earlier rehearsal made is used again: what Snakemake finds done there stays done.
+    `folder`/results. The folder is new, empty, or of an earlier rehearsal: what Snakemake finds done there stays done.
 
     Args:
         source: the experiment file.
-        folder: a new or empty folder, or one of an earlier rehearsal.
-        corpora: "mine": the first utterances of each split of the experiment's own corpora. "stand-ins": synthetic speech in the layout
-            of each published corpus.
+        folder: receives the rehearsal.
+        corpora: "mine": the first utterances of each split. "stand-ins": synthetic speech in the layout of each published corpus.
         encoders: "mine": the experiment's own. "tiny": small random ones in the published formats.
         gpus: whether jobs ask for GPUs as in the experiment; None: where this machine has one, or submits jobs to Slurm.
 
@@ -152,24 +151,19 @@ def _corpus(experiment: Experiment, name: str, entry: Values, folder: Path, corp
     if isinstance(recipe, UnionCorpus):
         return entry
     if isinstance(recipe, PublishedCorpus) and corpora == "stand-ins":
-        return _stand_in(recipe, entry, folder / "corpora" / str(entry["kind"]))
+        from speechft.rehearsal.stand_ins import build_stand_in
+
+        place = folder / "corpora" / str(entry["kind"])
+        files = {key: path for key, path in build_stand_in(entry["kind"], place, SPEECH).items() if key in recipe.model_fields_set}
+        named = {
+            key: from_here(str(path)) if isinstance(path, Path) else [from_here(str(part)) for part in path] for key, path in files.items()
+        }
+        return {**entry, "path": from_here(str(place)), **named, "complete": False}
     if corpora == "stand-ins":
         kind = entry.get("kind", "csv")
         remarks.append(f"corpora.{name}: no stand-in is made of kind {kind}; the first of its own utterances are taken")
     part = {**entry, "first": min(_FIRST, entry.get("first", _FIRST))}
     return {**part, "complete": False} if isinstance(recipe, PublishedCorpus) else part
-
-
-def _stand_in(recipe: PublishedCorpus, entry: Values, folder: Path) -> Values:
-    from speechft.rehearsal.stand_ins import build_stand_in
-
-    files = build_stand_in(entry["kind"], folder, SPEECH)
-    named = {key: _from_here(path) for key, path in files.items() if key in recipe.model_fields_set}
-    return {**entry, "path": from_here(str(folder)), **named, "complete": False}
-
-
-def _from_here(path: Path | tuple[Path, ...]) -> str | list[str]:
-    return from_here(str(path)) if isinstance(path, Path) else [from_here(str(part)) for part in path]
 
 
 def _encoder(experiment: Experiment, name: str, entry: Values, folder: Path, encoders: str) -> Values:
@@ -211,7 +205,8 @@ def _shrink_finetuning(entry: Values, changes: Sequence[Mapping[str, Any]], *, t
     recipe.pop("like", None)  # what it stands for is there key by key
     parts = {name: smaller("finetune", part, JointTask) for name, part in recipe.get("jointly", {}).items()}
     for part in (recipe, *parts.values()):
-        _shrink_head(part)
+        if options := smaller_head(part["task"], part.get("task_options", {})):
+            part["task_options"] = options
     entry["recipe"] = {**recipe, **({"jointly": parts} if parts else {})}
 
 
@@ -224,11 +219,6 @@ def _with_head_phase(
     needed = math.ceil(HEAD_ONLY_UPDATES / min(shares)) if shares else 0
     asked = whole.get("updates", kind.model_fields["updates"].default)
     return {**small, "updates": min(asked, max(small["updates"], needed))}
-
-
-def _shrink_head(recipe: Values) -> None:
-    options = smaller_head(recipe["task"], recipe.get("task_options", {}))
-    recipe.update({"task_options": options} if options else {})
 
 
 def _pretraining(recipe: Values, kind: type[PretrainRecipe | ContinuedPretrainRecipe], *, tiny: bool) -> Values:

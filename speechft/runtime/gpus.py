@@ -41,12 +41,8 @@ def visible_gpus() -> list[str]:
 def claim_gpus(count: int, folder: Path | None = None) -> list[str]:
     """Wait until `count` visible GPUs are free, claim them, and make them the only visible ones. Must run before torch looks for GPUs.
 
-    Args:
-        count: 0 changes nothing. Processes that torchrun started never claim: their parent has.
-        folder: of the lock files; default: one for each user, and within Slurm for each allocation, where GPUs are numbered anew.
-
-    Returns:
-        Their names, as in CUDA_VISIBLE_DEVICES.
+    Returns their names, as in CUDA_VISIBLE_DEVICES. 0 changes nothing. Processes that torchrun started never claim: their parent has.
+    `folder` has the lock files; default: one for each user, and within Slurm for each allocation, where GPUs are numbered anew.
 
     Raises:
         MissingGpuError: fewer are visible than asked for.

@@ -153,11 +153,7 @@ def is_dry_run(arguments: Sequence[str]) -> bool:
 def resume(directory: Path, arguments: Sequence[str]) -> int:
     """Cancel what a killed Snakemake left in Slurm, remove its lock, and run Snakemake again; returns its exit status.
 
-    A dry run (`-n`) cancels and removes nothing.
-
-    Args:
-        directory: where it ran.
-        arguments: of Snakemake, the same as before.
+    `directory` is where it ran, `arguments` those of Snakemake, the same as before. A dry run (`-n`) cancels and removes nothing.
 
     Raises:
         ClusterError: a Snakemake still runs there, or may do so on another machine, or Slurm does not answer.

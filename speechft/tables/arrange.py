@@ -13,7 +13,14 @@ from speechft.tables.metrics import METRICS, TableMetric, task_metrics
 from speechft.tables.notes import pending_legend, table_legend, table_notes
 from speechft.tables.published import Published
 from speechft.tables.relative_score import relative_score, relative_score_notes
-from speechft.tables.scores import SUPERB_FULL_TASKS, SUPERB_S_TASKS, partial_score, partial_title, superb_full_score, superb_score
+from speechft.tables.scores import (
+    SUPERB_FULL_NORMALIZERS,
+    SUPERB_FULL_TASKS,
+    SUPERB_S_NORMALIZERS,
+    SUPERB_S_TASKS,
+    partial_title,
+    task_score,
+)
 from speechft.tables.table import Column, Entry, Table, model_name
 
 
@@ -80,46 +87,38 @@ def _published_entry(recipe: TableRecipe, row: TableRow, metric: str, published:
 
 
 def _score_columns(recipe: TableRecipe, columns: Sequence[Column], published: Published) -> list[Column]:
-    """Scores for which the table has all metrics.
-
-    Their scales belong to SUPERB's own training and test sets and protocol, so only cells under that protocol get one.
-    """
+    """SUPERB_S and SUPERB_FULL where the table has all their metrics; else, without a score of its own, SUPERB_S over the tasks it has."""
+    shown = {column.metric.key for column in columns}
+    wanted = [
+        (METRICS["SUPERB_S"], SUPERB_S_TASKS, SUPERB_S_NORMALIZERS),
+        (METRICS["SUPERB_FULL"], SUPERB_FULL_TASKS, SUPERB_FULL_NORMALIZERS),
+    ]
+    there = {task: keys for task, keys in SUPERB_S_TASKS.items() if shown.issuperset(keys)}
+    if recipe.score is None and 2 <= len(there) < len(SUPERB_S_TASKS):  # a score over a single task would repeat the metric
+        title = partial_title(tuple(there)).removesuffix(" ↑")
+        metric = TableMetric(f"partial_score_{'_'.join(there)}", title, None, higher_is_better=True, unit="")
+        wanted.append((metric, there, SUPERB_S_NORMALIZERS))
     found = []
-    for key, tasks, score in (("SUPERB_S", SUPERB_S_TASKS, superb_score), ("SUPERB_FULL", SUPERB_FULL_TASKS, superb_full_score)):
-        needed = [metric for of_task in tasks.values() for metric in of_task]
-        if {column.metric.key for column in columns}.issuperset(needed):
-            entries = [
-                replace(
-                    _published_entry(recipe, row, key, published),
-                    values=(score(values),) if values else (),
-                    protocol="superb" if values else None,
-                    comparable=key != "SUPERB_FULL",  # the scales of the published ones are not public
-                    defined=values is not None,
-                )
-                for row, values in zip(recipe.rows, _superb_metrics(columns, needed), strict=True)
-            ]
-            found.append(Column(METRICS[key], tuple(entries)))
-    if recipe.score is None and not any(column.metric.key == "SUPERB_S" for column in found):
-        found += _partial_column(columns)
+    for metric, tasks, scales in wanted:
+        needed = [key for keys in tasks.values() for key in keys]
+        if not shown.issuperset(needed):
+            continue
+        entries = []
+        for row, values in zip(recipe.rows, _superb_metrics(columns, needed), strict=True):
+            entry = _published_entry(recipe, row, metric.key, published)
+            comparable = metric.key != "SUPERB_FULL"  # the scales of the published ones are not public
+            if values:
+                entry = replace(entry, values=(task_score(metric.name, tasks, values, scales),), protocol="superb")
+            entries.append(replace(entry, comparable=comparable, defined=values is not None))
+        found.append(Column(metric, tuple(entries)))
     return [column for column in found if any(entry.defined or entry.published is not None for entry in column.entries)]
 
 
-def _partial_column(columns: Sequence[Column]) -> list[Column]:
-    metrics = {column.metric.key for column in columns}
-    tasks = {task: keys for task, keys in SUPERB_S_TASKS.items() if metrics.issuperset(keys)}
-    if len(tasks) < 2:  # a score over a single task would repeat the metric in other units
-        return []
-    entries = []
-    for values in _superb_metrics(columns, [key for keys in tasks.values() for key in keys]):
-        score = partial_score(values) if values else None
-        entries.append(Entry((score[0],) if score else (), protocol="superb" if score else None, defined=values is not None))
-    title = partial_title(tuple(tasks)).removesuffix(" ↑")
-    metric = TableMetric(f"partial_score_{'_'.join(tasks)}", title, None, higher_is_better=True, unit="")
-    return [Column(metric, tuple(entries))]
-
-
 def _superb_metrics(columns: Sequence[Column], keys: Sequence[str]) -> list[dict[str, float] | None]:
-    """Our metrics of each row; empty while one is pending, None where one is under another protocol than SUPERB's."""
+    """Our metrics of each row; empty while one is pending, None where one is under another protocol than SUPERB's.
+
+    The scales belong to SUPERB's own training and test sets and protocol, so only cells under that protocol have a score.
+    """
     scored = [column for column in columns if column.metric.key in keys]
     found: list[dict[str, float] | None] = []
     for entries in zip(*(column.entries for column in scored), strict=True):

@@ -27,15 +27,9 @@ def build_table(
     """Write `{name}.csv`, `.md`, `.tex` and `.html` into `out_dir`, each complete or not at all.
 
     Rows are models, columns the metrics of the recipe's tasks, then SUPERB_S and SUPERB_FULL where the table has all their tasks (or a
-    score over those that it has, named so). Entries are `ours (published, difference)`.
-
-    Args:
-        recipe: what the table shows.
-        cells: cell files. Rows without a cell show as pending; cells of other models are ignored.
-        published: file of published numbers, needed when the recipe names a published table.
-        out_dir: folder, made when missing.
-        name: of the table and its files.
-        reasons: why cells are pending, by encoder/finetuning/method/task.
+    score over those that it has, named so). Entries are `ours (published, difference)`. Rows without a cell show as pending, with
+    `reasons` by encoder/finetuning/method/task; cells of other models are ignored. The file of published numbers is needed when the
+    recipe names a published table.
 
     Raises:
         TableError: a cell or the published numbers are malformed, cells contradict each other, a task has no metric here.

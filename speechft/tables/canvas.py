@@ -78,17 +78,10 @@ def panel_page(
     at_least: int = 1,
     **options: Any,
 ) -> tuple[Figure, list[Axes]]:
-    """A page with `count` panels, up to `across` in a row, `title` above and `notes` below.
+    """A page with `count` panels of `size` (inches), up to `across` in a row, `title` above and the lines `notes` below.
 
-    Args:
-        title: of the page.
-        notes: lines below.
-        count: number of panels.
-        across: most panels in a row.
-        size: width and height of a panel in inches.
-        margin: width of the page beyond its panels in inches.
-        at_least: panels that the page has room for in a row.
-        options: of matplotlib's `subplots`.
+    The page is wider than its panels by `margin` (inches), and has room for `at_least` panels in a row. `options` are those of
+    matplotlib's `subplots`.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

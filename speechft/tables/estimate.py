@@ -31,7 +31,7 @@ class Estimate:
         repeated = [sample for sample in self.samples if len(sample) > 1]
         if not repeated:
             return None
-        variances = [_variance(sample) / len(sample) for sample in repeated]
+        variances = [statistics.variance(sample) / len(sample) for sample in repeated]
         total = math.fsum(variances)
         if total == 0:
             return 0.0
@@ -43,8 +43,3 @@ class Estimate:
 
     def __sub__(self, other: Estimate) -> Estimate:
         return Estimate((*self.samples, *(tuple(-value for value in sample) for sample in other.samples)))
-
-
-def _variance(sample: tuple[float, ...]) -> float:
-    mean = statistics.fmean(sample)
-    return math.fsum((value - mean) ** 2 for value in sample) / (len(sample) - 1)

@@ -30,20 +30,12 @@ def build_experiment(
 ) -> list[str]:
     """Write every table, curve and analysis of an experiment file into `out_dir`, each file complete or not at all.
 
-    Differences between rows of a table go into the folder `differences` in it, under the table's name.
+    Differences between rows of a table go into the folder `differences` in it, under the table's name. Without `figures_dir` no figure
+    is drawn. `only` names tables, curves and analyses; the result has the names of those that were written.
 
-    Args:
-        experiment: the experiment file (YAML).
-        cells: folder of cells, `encoder/finetuning/method/task.json` in it; default: where the workflow puts them. Missing cells show as
-            pending, with the command that makes them and the reason where the folder `logs` beside it tells. Results of analyses are
-            read from the folder `analysis` beside it.
-        published: file of published numbers.
-        out_dir: folder, made when missing.
-        figures_dir: folder of figures; none are drawn without it.
-        only: names of tables, curves and analyses; default: all.
-
-    Returns:
-        Names of what was written.
+    `cells` is a folder with `encoder/finetuning/method/task.json` in it; default: where the workflow puts them. Missing cells show as
+    pending, with the command that makes them and the reason where the folder `logs` beside it tells. Results of analyses are read from
+    the folder `analysis` beside it.
 
     Raises:
         ConfigError: the experiment is not valid.

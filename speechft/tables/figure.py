@@ -62,7 +62,9 @@ def _draw(
     fitting = sum(place <= lines for place in positions)
     if fitting < len(table.rows):
         note = f"Only the first {fitting} of {len(table.rows)} rows are drawn, which is what a figure has room for; the table has all."
-        return _draw(_first_rows(table, fitting), kinds[:fitting], [note, *foot], draw_lines)
+        columns = [replace(column, entries=column.entries[:fitting]) for column in table.columns]
+        first = replace(table, rows=table.rows[:fitting], hashes=table.hashes[:fitting], columns=tuple(columns))
+        return _draw(first, kinds[:fitting], [note, *foot], draw_lines)
     height = _PANEL_EXTRA + _LINE_HEIGHT * (max([*positions, *(place for _, place in headings)]) + 1)
     figure, panels = panel_page(table.title, foot, len(columns), across=_COLUMNS, size=(_WIDTH, height), margin=1.3, sharey=True)
     for place, (panel, column) in enumerate(zip(panels, columns, strict=True)):
@@ -75,11 +77,6 @@ def _draw(
                     ha="right", va="center", fontsize=7, color="#333333", fontweight="bold", annotation_clip=False,
                 )  # fmt: skip
     return figure
-
-
-def _first_rows(table: Table, count: int) -> Table:
-    columns = tuple(replace(column, entries=column.entries[:count]) for column in table.columns)
-    return replace(table, rows=table.rows[:count], hashes=table.hashes[:count], columns=columns)
 
 
 def _positions(table: Table) -> tuple[list[float], list[tuple[str, float]]]:

@@ -33,12 +33,8 @@ def relative_score(metrics: Sequence[tuple[TableMetric, Values]], floor: int) ->
     row is better than the floor, as far as its printed decimals tell, has no scale and is left out for all rows. Tasks are independent
     of each other, whatever their numbers of seeds; the metrics of one task come from the same heads and are added up seed by seed.
 
-    Args:
-        metrics: columns with their values.
-        floor: index of the row that scores 0.
-
-    Returns:
-        The scores, all pending while any value is missing, because the best row is not known before; None when no metric has a scale.
+    All scores are pending while any value is missing, because the best row is not known before. The result is None when no metric has a
+    scale.
     """
     rows = range(len(metrics[0][1]))
     if any(not row for _, values in metrics for row in values):

@@ -62,7 +62,7 @@ def superb_score(metrics: Mapping[str, float], normalizers: Mapping[str, Normali
     Raises:
         TableError: a metric is missing, has no scale, is not a finite number, or its key is not a metric.
     """
-    return _score("SUPERB_S", SUPERB_S_TASKS, metrics, normalizers or SUPERB_S_NORMALIZERS)
+    return task_score("SUPERB_S", SUPERB_S_TASKS, metrics, normalizers or SUPERB_S_NORMALIZERS)
 
 
 def superb_full_score(metrics: Mapping[str, float], normalizers: Mapping[str, Normalizer] | None = None) -> float:
@@ -71,7 +71,7 @@ def superb_full_score(metrics: Mapping[str, float], normalizers: Mapping[str, No
     Not comparable with published SUPERB_FULL values: the upper ends behind those are not public. Here they are WavLM Large's results for
     ASR, KS, QbE, ASV, SD and IC, and those of SUPERB_S for the rest.
     """
-    return _score("SUPERB_FULL", SUPERB_FULL_TASKS, metrics, normalizers or SUPERB_FULL_NORMALIZERS)
+    return task_score("SUPERB_FULL", SUPERB_FULL_TASKS, metrics, normalizers or SUPERB_FULL_NORMALIZERS)
 
 
 def partial_score(metrics: Mapping[str, float]) -> tuple[float, tuple[str, ...]] | None:
@@ -83,7 +83,7 @@ def partial_score(metrics: Mapping[str, float]) -> tuple[float, tuple[str, ...]]
     if not tasks:
         _check_values("the partial score", metrics)
         return None
-    return _score("the partial score", tasks, metrics, SUPERB_S_NORMALIZERS), tuple(tasks)
+    return task_score("the partial score", tasks, metrics, SUPERB_S_NORMALIZERS), tuple(tasks)
 
 
 def partial_title(tasks: tuple[str, ...]) -> str:
@@ -91,7 +91,8 @@ def partial_title(tasks: tuple[str, ...]) -> str:
     return f"score over {', '.join(tasks)} (of {', '.join(SUPERB_S_TASKS)}) ↑"
 
 
-def _score(name: str, tasks: Mapping[str, tuple[str, ...]], metrics: Mapping[str, float], scales: Mapping[str, Normalizer]) -> float:
+def task_score(name: str, tasks: Mapping[str, tuple[str, ...]], metrics: Mapping[str, float], scales: Mapping[str, Normalizer]) -> float:
+    """The score `name` over tasks with their metrics; errors as for `superb_score`."""
     _check_values(name, metrics)
     needed = [key for keys in tasks.values() for key in keys]
     if missing := [key for key in needed if key not in metrics]:

@@ -56,11 +56,7 @@ def draw_training_curves(logs: Sequence[str | Path], out_png: str | Path, title:
     """Draw the logs of one or more trainings, pre-training or stage 1, into `out_png` and the same as `.svg`.
 
     Thin lines are the updates, thick ones their running mean, points are validations; a dotted line marks the end of the head-only phase.
-
-    Args:
-        logs: `training.csv` files; also of a training that still runs.
-        out_png: the figure.
-        title: above the panels; default: the names of the trainings.
+    A log (`training.csv`) may be of a training that still runs. The default title names the trainings.
 
     Raises:
         TableError: a log is missing, or has no finished update.
@@ -74,11 +70,7 @@ def draw_training_curves(logs: Sequence[str | Path], out_png: str | Path, title:
 
 
 def read_training_log(path: Path, label: str) -> TrainingCurves:
-    """Read a `training.csv`; a last row that is being written is left out.
-
-    Raises:
-        TableError: see `draw_training_curves`.
-    """
+    """Read a `training.csv`; a last row that is being written is left out. Raises as `draw_training_curves` does."""
     try:
         table = csv.DictReader(read_text(path).splitlines())
         whole = [row for row in table if None not in row and None not in row.values()]
@@ -91,31 +83,21 @@ def read_training_log(path: Path, label: str) -> TrainingCurves:
         rows = []
     if not rows:
         raise TableError(f"{path}: has no row of a finished update. Is it a training log?")
+    import pandas as pd
+
     training: dict[str, Points] = {}
     validation: dict[str, Points] = {}
+    log = pd.DataFrame(rows, index=[int(row["update"]) for row in rows])
     for column in rows[0]:
-        points = _points(rows, column)
-        if column == "update" or not points[0]:
-            continue
-        prefix = next((prefix for prefix in _PREFIXES if column.startswith(prefix)), "")
-        (validation if prefix else training)[column.removeprefix(prefix)] = points
+        values = pd.to_numeric(log[column], errors="coerce").astype(float)
+        values = values[abs(values) < math.inf]
+        if column != "update" and len(values):
+            prefix = next((prefix for prefix in _PREFIXES if column.startswith(prefix)), "")
+            (validation if prefix else training)[column.removeprefix(prefix)] = (values.index.tolist(), values.tolist())
     if not training and not validation:
         raise TableError(f"{path}: no value in it is a finite number, so there is nothing to draw. The training diverged at its beginning.")
     head = [int(row["update"]) for row in rows if row.get("phase") == "head"]
     return TrainingCurves(label, training, validation, max(head, default=None), int(rows[-1]["update"]))
-
-
-def _points(rows: Sequence[Mapping[str, str]], column: str) -> Points:
-    updates, values = [], []
-    for row in rows:
-        try:
-            value = float(row[column])
-        except ValueError:
-            continue
-        if math.isfinite(value):
-            updates.append(int(row["update"]))
-            values.append(value)
-    return updates, values
 
 
 def distinct_names(paths: Sequence[Path]) -> list[str]:
@@ -126,15 +108,6 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     return [f"{name} ({number})" for number, name in enumerate(names, start=1)] if paths else []
-
-
-def running_mean(values: Sequence[float], window: int) -> list[float]:
-    """Mean over the last `window` values, fewer at the beginning."""
-    means, total = [], 0.0
-    for index, value in enumerate(values):
-        total += value - (values[index - window] if index >= window else 0.0)
-        means.append(total / min(index + 1, window))
-    return means
 
 
 def _draw(runs: Sequence[TrainingCurves], title: str) -> Figure:
@@ -168,7 +141,10 @@ def _draw_run(panel: Axes, run: TrainingCurves, quantity: str, color: str) -> No
         window = 1 if quantity in _SMOOTH else max(1, len(values) // _WINDOWS)
         panel.plot(updates, values, color=color, linewidth=0.5 if window > 1 else 1.4, alpha=0.3 if window > 1 else 1.0, zorder=1)
         if window > 1:
-            panel.plot(updates, running_mean(values, window), color=color, linewidth=1.4, zorder=2)
+            import pandas as pd
+
+            smooth = pd.Series(values).rolling(window, min_periods=1).mean()
+            panel.plot(updates, smooth, color=color, linewidth=1.4, zorder=2)
     if quantity in run.validation:
         updates, values = run.validation[quantity]
         panel.plot(updates, values, color=color, marker="o", markersize=3.5, linewidth=0.8, linestyle="--", zorder=3)

@@ -1,25 +1,18 @@
 """The benchmark scripts run, with a tiny model, and measure what they say."""
 
 import math
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
 
 from speechft.encoders import load_encoder
 
-S3PRL = ROOT / "benchmarks/.venv-s3prl/bin/python"
-
 
 @pytest.fixture
-def benchmark(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import encoder
-
-    return encoder
+def benchmark(script):
+    return script("encoder")
 
 
 def test_our_side_encodes_what_it_is_given(benchmark, tmp_path):
@@ -56,27 +49,30 @@ def test_sides_take_turns_and_warming_up_does_not_count(benchmark, monkeypatch):
     assert sorted(times[0] + times[1]) == [3, 4, 5, 6, 7, 8]
 
 
-def test_both_sides_agree_on_equal_lengths():
-    if not S3PRL.exists():
-        pytest.skip("s3prl's environment is not there; benchmarks/make_s3prl_env.sh makes it")
-    command = [sys.executable, "benchmarks/encoder.py", "--small", "--repetitions", "2", "--warmup", "1", "--threads", "1"]
-    done = subprocess.run([*command, "--longest", "3", "--devices", "cpu"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "| CPU, fp32 | B |" in done.stdout
+def test_both_sides_agree_on_equal_lengths(run_script):
+    options = ("--repetitions", 2, "--warmup", 1, "--threads", 1, "--longest", 3, "--devices", "cpu")
+    assert "| CPU, fp32 | B |" in run_script("encoder.py", "--small", *options, needs_s3prl=True)
 
 
-def test_a_merge_is_measured_beside_cp():
-    command = [sys.executable, "benchmarks/merge.py", "--small", "--repetitions", "1", "--threads", "1", "--methods", "linear"]
-    done = subprocess.run([*command, "--mergekit-python", "none"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    rows = {line.split("|")[1].strip() for line in done.stdout.splitlines() if line.startswith("| ")}
+def test_a_merge_is_measured_beside_cp(run_script):
+    options = ("--repetitions", 1, "--threads", 1, "--methods", "linear", "--mergekit-python", "none")
+    rows = {line.split("|")[1].strip() for line in run_script("merge.py", "--small", *options).splitlines() if line.startswith("| ")}
     assert {"cp of both inputs", "cp, until on disk", "speechft, linear", "speechft, linear, with starting Python"} <= rows
 
 
-def test_the_large_merge_has_two_billion_parameters(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    from merge import shapes
-
+def test_the_large_merge_has_two_billion_parameters(script):
+    shapes = script("merge").shapes
     count = {size: sum(math.prod(shape) for shape in shapes(size).values()) for size in ("base", "billions")}
     assert 94e6 < count["base"] < 96e6
     assert 2e9 < count["billions"] < 2.3e9
+
+
+def test_a_run_that_was_killed_twice_ends_like_an_undisturbed_one(run_script):
+    shown = run_script("kill_finetuning.py", "--kills", 2, "--updates", 60)
+    assert (shown.count("after the start"), shown.count("equal, byte for byte")) == (2, 3)
+
+
+def test_both_sides_are_timed_on_the_same_work(run_script):
+    shown = run_script("finetune.py", "--small", "--rounds", 1, "--updates", 4, "--seconds", 1, needs_s3prl=True)
+    assert "| cpu, fp32 | s3prl |" in shown
+    assert "| cpu, fp32 | speechft |" in shown

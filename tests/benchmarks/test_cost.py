@@ -1,18 +1,11 @@
 """The comparison of protocols in benchmarks/cost.py; what ours counts is tested in tests/planning."""
 
-import subprocess
-import sys
-
 import pytest
-from conftest import ROOT
 
 
 @pytest.fixture
-def cost(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import cost
-
-    return cost
+def cost(script):
+    return script("cost")
 
 
 def test_er_by_hand(cost):
@@ -47,9 +40,8 @@ def test_crops_of_sid(cost):
     assert cost.our_passes("sid").hours > 200_000 * 4 * 8 * 8 / 3600
 
 
-def test_times_are_hours_over_throughput():
-    command = [sys.executable, "benchmarks/cost.py", "--throughput", "10", "--learning-rates", "4"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    cells = next(line for line in done.stdout.splitlines() if line.startswith("| KS |")).strip("| ").split(" | ")
+def test_times_are_hours_over_throughput(run_script):
+    shown = run_script("cost.py", "--throughput", 10, "--learning-rates", 4)
+    cells = next(line for line in shown.splitlines() if line.startswith("| KS |")).strip("| ").split(" | ")
     # 6.4 million clips of 1 s in training, 40 times 9879 in scoring, 4 times all of that; ours: 60 973 clips once.
     assert cells == ["KS", "27.2 M", "0.061 M", "7,550", "16.9", "446", "755", "1.69"]

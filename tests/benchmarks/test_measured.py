@@ -5,6 +5,8 @@ import sys
 import pytest
 from conftest import ROOT
 
+from speechft.experiment.schema import load_experiment
+
 WORK = """
 import time
 held = bytearray(80 * 2**20)
@@ -16,11 +18,8 @@ print("done")
 
 
 @pytest.fixture
-def measured(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import measured
-
-    return measured
+def measured(script):
+    return script("measured")
 
 
 def test_what_the_command_used(measured):
@@ -42,3 +41,22 @@ def test_where_and_with_what_it_runs(measured, tmp_path):
 def test_a_command_that_fails_says_why(measured):
     with pytest.raises(SystemExit, match="failed:\nheard\n(.|\n)*ValueError: a reason"):
         measured.measured_run([sys.executable, "-c", "print('heard', flush=True); raise ValueError('a reason')"])
+
+
+def test_the_papers_experiment_is_planned_within_its_limits_and_without_torch(script, tmp_path, monkeypatch):
+    trap = tmp_path / "trap"
+    for name in ("torch", "transformers", "fairseq", "lhotse"):
+        (trap / name).mkdir(parents=True)
+        (trap / name / "__init__.py").write_text(f"raise ImportError('{name} was imported while planning')\n")
+    monkeypatch.setenv("PYTHONPATH", str(trap))
+    experiment = load_experiment(ROOT / "config/paper.yaml")
+    (tmp_path / "work").mkdir()
+    plan = script("dry_run").plan(ROOT / "config/paper.yaml", tmp_path / "work")
+    cells = {cell for name in experiment.tables for cell in experiment.table_cells(name)}
+    cells |= {cell for name in experiment.curves for cell in experiment.curve_cells(name)}
+    assert plan.jobs["evaluate"] == len(cells)
+    assert (plan.jobs["table"], plan.jobs["curve"]) == (len(experiment.tables), len(experiment.curves))
+    assert plan.jobs["total"] == sum(count for rule, count in plan.jobs.items() if rule != "total")
+    # Time of the processor, so that a busy machine does not fail.
+    assert plan.cpu_seconds < 10
+    assert plan.megabytes < 500

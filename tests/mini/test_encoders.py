@@ -23,21 +23,13 @@ def name(request):
     return request.param
 
 
-def provenance(name):
-    return json.loads((ROOT / "mini/encoders" / name / "provenance.json").read_text())
-
-
-def test_it_was_made_by_the_experiment_that_is_here(name):
-    told = provenance(name)
-    recipe = STORED[name].recipe
+def test_it_was_made_by_the_experiment_that_is_here_and_is_small(name):
+    folder, recipe = ROOT / "mini/encoders" / name, STORED[name].recipe
+    told = json.loads((folder / "provenance.json").read_text())
     assert told["kind"] == "pretrain"
     assert type(recipe)(**{key: value for key, value in told["recipe"].items() if key in type(recipe).model_fields}) == recipe
     assert told["recipe"]["data"]["hours"] > 9
-
-
-def test_its_files_are_those_of_the_provenance_and_small(name):
-    folder = ROOT / "mini/encoders" / name
-    for file, digest in provenance(name)["outputs"].items():
+    for file, digest in told["outputs"].items():
         assert sha256_file(folder / file) == digest, file
     assert sum(path.stat().st_size for path in folder.iterdir()) < 8e6
     assert {tensor.dtype for tensor in read_tensors(folder / "model.safetensors").values()} == {torch.float16}

@@ -1,7 +1,6 @@
 """Sizes of corpora: published, by a table, by manifests."""
 
 import gzip
-import json
 
 import numpy as np
 import pytest
@@ -11,9 +10,8 @@ from conftest import ROOT
 from speechft.corpora import prepare_corpus
 from speechft.corpora.prepare import published_sizes
 from speechft.errors import CorpusError
-from speechft.experiment.schema import parse_experiment
 from speechft.planning.corpus_sizes import TABLE, SplitSize, corpus_size, published_size
-from speechft.recipes.corpora import KINDS, CorpusRecipe, corpus_recipe
+from speechft.recipes.corpora import KINDS, CorpusRecipe, UnionCorpus, corpus_recipe
 
 KEYS = sorted({line.split("\t")[0] for line in (ROOT / TABLE).read_text().splitlines()[1:]})
 
@@ -32,13 +30,7 @@ def test_utterances_are_those_that_prepare_expects(key):
         assert getattr(found, count.what) == pytest.approx(count.number)
         compared += 1
     assert compared or key in ("tedlium3", "quesst14")
-
-
-def test_every_kind_has_a_size():
     assert {key.partition("/")[0] for key in KEYS} == set(KINDS)
-    assert published_size("quesst14")["test"].utterances == 138 + 2438
-    assert published_size("tedlium3")["train"].hours == 10.0
-    assert published_size("iemocap").folds == 5
 
 
 @pytest.fixture
@@ -90,22 +82,17 @@ def test_manifests_come_first(corpora, tmp_path):
 def test_published_and_unknown(corpora, tmp_path):
     timit = corpus_size("timit", corpora, tmp_path)
     assert (timit.source, timit["train"].utterances) == ("published", 3696)
+    assert published_size("quesst14")["test"].utterances == 138 + 2438
+    assert published_size("tedlium3")["train"].hours == 10.0
+    assert published_size("iemocap").folds == 5
     none = corpus_size("none", corpora, tmp_path)
     assert (none.source, none["train"].hours) == ("unknown", 0.0)
     assert "none.csv is not there" in none.note
-
-
-def test_a_union_is_as_uncertain_as_its_members(corpora, tmp_path):
-    values = {
-        "name": "x", "encoders": {}, "tasks": {}, "tables": {},
-        "corpora": {"u": {"kind": "union", "of": ["b", "timit"]}, "v": {"kind": "union", "of": ["b", "none"]}},
-    }  # fmt: skip
-    values["corpora"] |= {name: json.loads(corpora[name].model_dump_json(exclude_unset=True)) for name in ("timit",)}
-    values["corpora"] |= {name: {"kind": "csv", "path": str(corpora[name].path), "default_split": "train"} for name in ("b", "none")}
-    found = parse_experiment(values, "x").corpora
-    union = corpus_size("u", found, tmp_path)
+    # A union is as uncertain as its members.
+    unions = {"u": UnionCorpus(kind="union", of=("b", "timit")), "v": UnionCorpus(kind="union", of=("b", "none"))}
+    union = corpus_size("u", corpora | unions, tmp_path)
     assert (union.source, union["train"].utterances) == ("published", 3696 + 4)
-    assert corpus_size("v", found, tmp_path).source == "unknown"
+    assert corpus_size("v", corpora | unions, tmp_path).source == "unknown"
 
 
 def test_parts_of_a_split():

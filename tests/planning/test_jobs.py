@@ -75,39 +75,39 @@ def dry_run(folder, experiment):
     return Counter({name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", statistics[1], re.M) if name != "total"})
 
 
-@pytest.mark.parametrize("experiment", ["everything", "config/paper.yaml"])
-def test_neither_sources_nor_an_empty_folder_are_needed(experiment, tmp_path, monkeypatch):
-    file = ROOT / experiment
-    if experiment == "everything":
-        file = tmp_path / "everything.yaml"
-        file.write_text(yaml.safe_dump(EVERYTHING))
-        # What has been made already is planned all the same.
-        (tmp_path / "results/models/hubert_base/none/pretrained").mkdir(parents=True)
-        (tmp_path / "results/models/hubert_base/none/pretrained/model.safetensors").touch()
+@pytest.mark.parametrize("values", [EVERYTHING, yaml.safe_load((ROOT / "config/paper.yaml").read_text())], ids=["everything", "paper"])
+def test_neither_sources_nor_an_empty_folder_are_needed(values, tmp_path, monkeypatch):
+    file = tmp_path / "experiment.yaml"
+    file.write_text(yaml.safe_dump(values))
+    # What has been made already is planned all the same.
+    (tmp_path / "results/models/hubert_base/none/pretrained").mkdir(parents=True)
+    (tmp_path / "results/models/hubert_base/none/pretrained/model.safetensors").touch()
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     found = rules(jobs_behind(file))
     assert sorted(tmp_path.rglob("*")) == before
     (tmp_path / "empty").mkdir()
     assert found == dry_run(tmp_path / "empty", file)
-    if experiment == "everything":
+    if values is EVERYTHING:
         kinds = {"pretrain", "fetch", "import_checkpoint", "fbank", "finetune", "continue_pretraining", "early", "merge", "unite", "curve"}
         assert kinds <= set(found)
 
 
 def test_names_stand_for_files():
     cell = "hubert_mini/asr_sentences/speech_ft/pr"
-    one = jobs_behind(DEMO, [cell])
-    assert one == jobs_behind(DEMO, [f"results/demo/cells/{cell}.json"])
-    assert one[-1].name == f"evaluate {cell}"
+    assert jobs_behind(DEMO, [cell]) == jobs_behind(DEMO, [f"results/demo/cells/{cell}.json"])
+    assert jobs_behind(DEMO, [cell])[-1].name == f"evaluate {cell}"
     assert jobs_behind(DEMO, ["demo"]) == jobs_behind(DEMO, ["results/demo/tables/demo.md"])
     assert rules(jobs_behind(DEMO, [cell, cell.replace("/pr", "/sid")]))["finetune"] == 1
     assert jobs_behind(DEMO, ["all"]) == jobs_behind(DEMO)
     assert jobs_behind(DEMO, ["hubert_mini/asr_sentences/speech_ft"])[-1].rule == "merge"
 
 
-def test_jobs_come_after_those_that_they_need():
+def test_jobs_come_after_those_that_they_need(monkeypatch):
+    monkeypatch.delenv("SPEECHFT_RUN", raising=False)
+    before = dict(os.environ)
     jobs = jobs_behind(DEMO)
+    assert dict(os.environ) == before, "a run of the workflow that follows would take itself for this one"
     places = {job: place for place, job in enumerate(jobs)}
     assert all(places[other] < places[job] for job in jobs for other in job.needs)
     behind = {job.rule for job in jobs_behind(DEMO, ["hubert_mini/asr_sentences/speech_ft/pr"])[-1].behind()}
@@ -131,10 +131,3 @@ def test_a_wrong_name_is_answered_with_the_closest_match(target, message):
     with pytest.raises(ConfigError) as error:
         jobs_behind(DEMO, [target])
     assert message in str(error.value)
-
-
-def test_the_environment_stays_as_it_was(monkeypatch):
-    monkeypatch.delenv("SPEECHFT_RUN", raising=False)
-    before = dict(os.environ)
-    assert jobs_behind(ROOT / "config/demo.yaml")
-    assert dict(os.environ) == before, "a run of the workflow that follows would take itself for this one"

@@ -57,12 +57,6 @@ def experiment(folder):
     return load_experiment(folder / "r/experiment.yaml")
 
 
-def models(folder):
-    return {
-        path.parent.relative_to(folder / "r/results/models").as_posix() for path in folder.glob("r/results/models/*/*/*/model.safetensors")
-    }
-
-
 def test_no_job_failed_and_all_were_done(folder):
     report = json.loads(run(folder, "speechft.cli", "jobs", "--json"))
     assert report["failures"] == []
@@ -78,14 +72,14 @@ def test_every_reader_and_every_task_took_part(folder, experiment):
 
 
 def test_every_fine_tuning_method_and_merge_was_made(folder, experiment):
-    made = [name.split("/") for name in models(folder)]
-    assert {encoder for encoder, _, _ in made} == set(experiment.encoders)
-    assert {finetuning for _, finetuning, _ in made} == {"none", *experiment.finetunings, *experiment.combinations}
-    methods = {method for _, _, method in made}
-    assert {name for name, method in experiment.methods.items() if isinstance(method, TrainedMethod | EarlyMethod)} <= methods
-    assert {name for name, method in experiment.methods.items() if isinstance(method, MergedMethod)} <= methods
-    rows = {row.model for row in experiment.tables["multitask"].rows}
-    assert {f"hubert_base/{row}" for row in rows} <= {"/".join(name) for name in made}
+    made = {path.parts[-4:-1] for path in folder.glob("r/results/models/*/*/*/model.safetensors")}
+    encoders, finetunings, methods = map(set, zip(*made, strict=True))
+    assert encoders == set(experiment.encoders)
+    assert finetunings == {"none", *experiment.finetunings, *experiment.combinations}
+    assert {
+        name for name, method in experiment.methods.items() if isinstance(method, TrainedMethod | EarlyMethod | MergedMethod)
+    } <= methods
+    assert {("hubert_base", *row.model.split("/")) for row in experiment.tables["multitask"].rows} <= made
 
 
 def test_every_table_curve_and_analysis_is_there_and_says_what_it_is(folder, experiment):

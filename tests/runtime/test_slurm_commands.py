@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -76,14 +75,11 @@ def test_without_accounting_squeue_is_asked(programs, tmp_path):
 
 def test_submission_waits_for_the_controller_but_repeats_nothing_else(programs, tmp_path):
     count = tmp_path / "count"
-    say = 'if [ "$(wc -l < {count})" -lt 3 ]; then echo "{error}" >&2; exit 1; fi; echo 42'
-    programs(sleep="exit 0")
-    programs(
-        sbatch=f"echo >> {count}; " + say.format(count=count, error="sbatch: error: Unable to contact slurm controller (connect failure)")
-    )
+    sbatch = f'echo >> {count}; if [ "$(wc -l < {count})" -lt 3 ]; then echo "sbatch: error: ERROR" >&2; exit 1; fi; echo 42'
+    programs(sleep="exit 0", sbatch=sbatch.replace("ERROR", "Unable to contact slurm controller (connect failure)"))
     assert call("sbatch", ("--parsable", "--wrap=x"), tmp_path) == (0, "42\n", "")
     count.unlink()
-    programs(sbatch=f"echo >> {count}; " + say.format(count=count, error="sbatch: error: Invalid partition"))
+    programs(sbatch=sbatch.replace("ERROR", "Invalid partition"))
     assert call("sbatch", ("--parsable", "--wrap=x"), tmp_path) == (1, "", "sbatch: error: Invalid partition\n")
     assert len(count.read_text().splitlines()) == 1
 
@@ -140,12 +136,15 @@ def test_a_living_snakemake_is_left_alone(programs, tmp_path):
     assert not cancelled.exists()
 
 
-def test_resuming_unlocks_and_runs_with_the_same_arguments(tmp_path):
-    (tmp_path / "Snakefile").write_text('rule all:\n    output: "done.txt"\n    shell: "touch {output}"\n')
-    locks = tmp_path / ".snakemake/locks"
-    locks.mkdir(parents=True)
+def write_locked_workflow(folder):
+    (folder / "Snakefile").write_text('rule all:\n    output: "done.txt"\n    shell: "touch {output}"\n')
+    (folder / ".snakemake/locks").mkdir(parents=True)
     for name in ("0.input.lock", "0.output.lock"):
-        (locks / name).write_text("done.txt\n")
+        (folder / ".snakemake/locks" / name).write_text("done.txt\n")
+
+
+def test_resuming_unlocks_and_runs_with_the_same_arguments(tmp_path):
+    write_locked_workflow(tmp_path)
     arguments = ["--cores", "1", "--resources", "gpu=1", "--", "all"]
     command = [sys.executable, "-m", "snakemake", *arguments]
     assert "LockException" in subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stderr
@@ -154,25 +153,23 @@ def test_resuming_unlocks_and_runs_with_the_same_arguments(tmp_path):
     assert (tmp_path / "done.txt").exists()
 
 
-def test_unlocking_a_folder_without_a_workflow_is_explained(tmp_path):
-    with pytest.raises(ClusterError, match="unlock` failed"):
-        resume(Path(tmp_path), ["--cores", "1"])
+def test_a_slurm_that_does_not_answer_matters_where_it_was_used(programs, tmp_path):
+    programs(squeue="echo down >&2; exit 1")
+    with pytest.raises(ClusterError, match="unlock` failed"):  # there is no workflow here
+        resume(tmp_path, ["--cores", "1"])
+    (tmp_path / ".snakemake/slurm_logs").mkdir(parents=True)
+    with pytest.raises(ClusterError, match="`squeue` gives no answer"):
+        resume(tmp_path, ["--cores", "1"])
 
 
 @pytest.mark.parametrize("arguments", [["-n", "all"], ["--cores", "1", "--dry-run"], ["-pn"]])
 def test_a_dry_run_cancels_and_unlocks_nothing(programs, tmp_path, arguments):
     programs(squeue=f"echo '5|{tmp_path.resolve()}|rule_finetune'", scancel=f"touch {tmp_path}/cancelled")
-    (tmp_path / "Snakefile").write_text('rule all:\n    output: "done.txt"\n    shell: "touch {output}"\n')
-    lock = tmp_path / ".snakemake/locks/0.output.lock"
-    lock.parent.mkdir(parents=True)
-    lock.write_text("done.txt\n")
+    write_locked_workflow(tmp_path)
     resume(tmp_path, arguments)
-    assert lock.exists()
+    assert (tmp_path / ".snakemake/locks/0.output.lock").exists()
     assert not (tmp_path / "cancelled").exists()
     assert not (tmp_path / "done.txt").exists()
-
-
-def test_an_option_with_an_n_in_it_is_no_dry_run():
     assert not is_dry_run(["--profile", "slurm", "--config", "name=n", "--", "-n"])
     assert not is_dry_run(["--until", "n"])
 

@@ -1,7 +1,6 @@
 """The private Slurm of the tests, and runs of the workflow on it."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -10,19 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from conftest import ROOT
 
 HERE = Path(__file__).parent
-NEEDED = ("slurmctld", "slurmd", "munged", "sbatch", "squeue", "scontrol", "scancel")
-PACKAGES = "slurmctld slurmd slurm-client munge"
 PATIENCE = 600
 """Seconds that any one step may take; on an idle machine none takes more than 90."""
-
-
-def missing_programs() -> list[str]:
-    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
-    return [name for name in NEEDED if shutil.which(name, path=path) is None]
 
 
 def wait_for(what: str, condition: Callable[[], object], patience: float = PATIENCE) -> object:
@@ -33,8 +26,7 @@ def wait_for(what: str, condition: Callable[[], object], patience: float = PATIE
     return found
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """A line of squeue."""
 
     id: str

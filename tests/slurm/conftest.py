@@ -5,14 +5,17 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from slurm.cluster import HERE, PACKAGES, Slurm, missing_programs
+from slurm.cluster import HERE, Slurm
 
 
 @pytest.fixture(scope="session")
 def slurm():
     """A private Slurm on this machine for the tests of this session."""
-    if missing := missing_programs():
-        pytest.skip(f"Slurm is not installed ({', '.join(missing)} not found); Debian and Ubuntu: apt-get install {PACKAGES}")
+    needed = ("slurmctld", "slurmd", "munged", "sbatch", "squeue", "scontrol", "scancel")
+    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+    if missing := [name for name in needed if shutil.which(name, path=path) is None]:
+        packages = "slurmctld slurmd slurm-client munge"
+        pytest.skip(f"Slurm is not installed ({', '.join(missing)} not found); Debian and Ubuntu: apt-get install {packages}")
     # Sockets have short names, so not below pytest's folder.
     folder = Path(tempfile.mkdtemp(prefix="slurm-")) / "s"
     folder.parent.chmod(0o755)  # munge wants its socket to be reachable for all

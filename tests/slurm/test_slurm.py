@@ -5,11 +5,11 @@ import os
 import re
 import signal
 import time
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from slurm.cluster import Run, checkpoints, resume_run, start_run, training_process, wait_for
+from slurm.cluster import checkpoints, resume_run, start_run, training_process, wait_for
 from slurm.tiny import TRAINED, copy_beginning, results, write_experiment
 
 from speechft.files.hashes import sha256_file
@@ -55,22 +55,7 @@ def two_processes(slurm, undisturbed, tmp_path_factory):
 @pytest.fixture(scope="module")
 def disturbed(slurm, undisturbed, two_processes, tmp_path_factory):
     """The same experiment, and what happened to it; ends while another run, too slow for its time limit, is still under way."""
-    return disturb(slurm, undisturbed, tmp_path_factory.mktemp("disturbed") / "run", tmp_path_factory.mktemp("slow") / "run")
-
-
-@dataclass
-class Disturbed:
-    folder: Path
-    run: Run
-    slow: Run
-    orphan: str
-    again: str
-    restarts: str
-    outage: float
-    cancelled: str
-
-
-def disturb(slurm, undisturbed, folder, slow_folder):
+    folder, slow_folder = (tmp_path_factory.mktemp(name) / "run" for name in ("disturbed", "slow"))
     write_experiment(folder)
     options = (*GROUPS, *ONE_GPU_A_GROUP, "--", "all")
 
@@ -111,7 +96,9 @@ def disturb(slurm, undisturbed, folder, slow_folder):
     slurm.ask("scancel", cancelled)
 
     assert run.end() == 0, run.explanation
-    return Disturbed(folder, run, slow, orphan, again, restarts, outage, cancelled)
+    return SimpleNamespace(
+        folder=folder, run=run, slow=slow, orphan=orphan, again=again, restarts=restarts, outage=outage, cancelled=cancelled
+    )
 
 
 def test_every_job_ends_well_with_the_gpus_it_asked_for(slurm, undisturbed, note):

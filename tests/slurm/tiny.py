@@ -1,9 +1,9 @@
 """A whole experiment of a few seconds: a random encoder, twelve utterances a split, one fine-tuning, two models on two tasks."""
 
-import csv
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import yaml
 from conftest import ROOT
 
@@ -27,26 +27,22 @@ def write_experiment(folder: Path, *, gpus: int = 1, updates: int = UPDATES, min
     (folder / "config").mkdir()
     (folder / "config/published.csv").write_bytes((ROOT / "config/published.csv").read_bytes())
     random_encoder("hubert", folder / "encoder", seed=3)
-    _some_sentences(folder / "sentences.csv", per_split=12)
+    rows = pd.read_csv(ROOT / "mini/speech/sentences.csv", dtype=str, keep_default_na=False).groupby("split").head(12)
+    rows.assign(path=str(ROOT / "mini/speech") + "/" + rows["path"]).to_csv(folder / "sentences.csv", index=False)
     job = {"threads": 1, "mem_mb": 700, "runtime": 10}
+    recipe = {"task": "pr", "updates": updates, "batch_size": 4, "validate_every": 15, "peak_lr": 1e-3}
+    table = {"title": "Tiny", "encoders": ["tiny"], "finetunings": ["words"], "methods": list(METHODS), "tasks": list(TASKS)}
     values = {
         "name": "tiny",
         "results": "results",
         "corpora": {"sentences": {"kind": "csv", "path": "sentences.csv"}},
         "encoders": {"tiny": {"kind": "checkpoint", "path": "encoder"}},
-        "finetunings": {
-            "words": {
-                "corpus": "sentences",
-                "recipe": {"task": "pr", "updates": updates, "batch_size": 4, "validate_every": 15, "peak_lr": 1e-3},
-            }
-        },
+        "finetunings": {"words": {"corpus": "sentences", "recipe": recipe}},
         "tasks": {
             "pr": {"corpus": "sentences", "recipe": _QUICK},
             "asr": {"corpus": "sentences", "recipe": {**_QUICK, "task_options": _SMALL_HEAD}},
         },
-        "tables": {
-            "tiny": {"title": "Tiny", "encoders": ["tiny"], "finetunings": ["words"], "methods": list(METHODS), "tasks": list(TASKS)}
-        },
+        "tables": {"tiny": table},
         "resources": {
             "small": {**job, "mem_mb": 600},
             "finetune": {**job, "runtime": minutes, "gpu": gpus, "threads": gpus},
@@ -54,20 +50,6 @@ def write_experiment(folder: Path, *, gpus: int = 1, updates: int = UPDATES, min
         },
     }
     (folder / "experiment.yaml").write_text(yaml.safe_dump(values))
-
-
-def _some_sentences(path: Path, per_split: int) -> None:
-    source = ROOT / "mini/speech/sentences.csv"
-    with source.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    kept: list[dict[str, str]] = []
-    for row in rows:
-        if sum(other["split"] == row["split"] for other in kept) < per_split:
-            kept.append({**row, "path": str(source.parent / row["path"])})
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(kept[0]))
-        writer.writeheader()
-        writer.writerows(kept)
 
 
 def copy_beginning(source: Path, folder: Path) -> None:

@@ -31,18 +31,12 @@ __all__ = ["BUILDERS", "SIZES", "build_stand_in"]
 Names = Mapping[str, str | tuple[str, ...]]
 """Keys of a recipe, with names of files within the stand-in."""
 
+_MODULES = (
+    *(librispeech, voxceleb1, speech_commands, fluent_speech_commands, iemocap, audio_snips),
+    *(quesst14, libri2mix, timit, tedlium3, crema_d),
+)
 BUILDERS: Mapping[str, Callable[[Layout], Names | None]] = {
-    "librispeech": librispeech.build,
-    "voxceleb1": voxceleb1.build,
-    "speech_commands": speech_commands.build,
-    "fluent_speech_commands": fluent_speech_commands.build,
-    "iemocap": iemocap.build,
-    "audio_snips": audio_snips.build,
-    "quesst14": quesst14.build,
-    "libri2mix": libri2mix.build,
-    "timit": timit.build,
-    "tedlium3": tedlium3.build,
-    "crema_d": crema_d.build,
+    **{module.__name__.rpartition(".")[2]: module.build for module in _MODULES},
     "aishell3": aishell.build_aishell3,
     "aishell1": aishell.build_aishell1,
 }
@@ -50,16 +44,10 @@ BUILDERS: Mapping[str, Callable[[Layout], Names | None]] = {
 
 
 def build_stand_in(kind: str, folder: Path, speech: Path) -> dict[str, Path | tuple[Path, ...]]:
-    """Write a small corpus in the layout of `kind` to `folder`, made of the mini speech. Equal speech gives equal bytes.
+    """Write a small corpus of a kind of `KINDS` to `folder` (replaced when it exists), made of a folder like mini/speech.
 
-    Args:
-        kind: a kind of speechft.recipes.corpora.KINDS.
-        folder: the folder of the corpus, `path` of its recipe; replaced when it exists.
-        speech: a folder like mini/speech.
-
-    Returns:
-        Further keys of the recipe that name files: `lexicon` (two files) for librispeech, `split_list` and `trials` for voxceleb1 (the
-        first for `use: sid`, the other for `use: asv`), `order` for iemocap.
+    Equal speech gives equal bytes. Returns the further keys of the recipe that name files: `lexicon` (two files) for librispeech,
+    `split_list` and `trials` for voxceleb1 (the first for `use: sid`, the other for `use: asv`), `order` for iemocap.
 
     Raises:
         CorpusError: there is no such kind, or no such speech.

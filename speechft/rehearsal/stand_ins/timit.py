@@ -8,7 +8,7 @@ from itertools import cycle
 
 from speechft.conventions import SAMPLE_RATE
 from speechft.corpora.phones import Phone, parse_phones
-from speechft.rehearsal.stand_ins.base import SIZES, Layout, Recording, Samples
+from speechft.rehearsal.stand_ins.base import SIZES, Layout, Recording
 
 # Split -> folders of speakers: of TEST, dev and core test, and one that is in neither.
 _SPEAKERS = {
@@ -43,8 +43,7 @@ _SHORTEST_EDGE = 160
 
 def build(layout: Layout) -> None:
     """Sentences SX and SI of speakers of train, dev and core test; the SA sentences and another speaker, which PC leaves out."""
-    variants = {phone: cycle(labels) for phone, labels in _VARIANTS.items()}
-    pauses = cycle(_PAUSES)
+    labels_of = {phone: cycle(labels) for phone, labels in {**_VARIANTS, "": _PAUSES}.items()}
     phones = {row["path"]: parse_phones(row["phones"]) for row in layout.speech.table("phones.csv")}
     for split, speakers in _SPEAKERS.items():
         number = SIZES["timit"][split]
@@ -56,7 +55,13 @@ def build(layout: Layout) -> None:
         names += [f"{folder}/SA{which}" for folder in speakers for which in (1, 2)]
         names += [f"{_UNUSED_SPEAKER}/SX99"] if split == "test" else []
         for name, recording in zip(names, recordings, strict=True):
-            _write_sentence(layout, name, recording, layout.speech.samples(recording), phones[recording.path], variants, pauses)
+            samples = layout.speech.samples(recording)
+            speaker, sentence = name.split("/")[-2:]
+            fields = {"database_id": "TIMIT", "database_version": "1.0", "utterance_id": f"{speaker[1:]}_{sentence}".lower()}
+            layout.sphere(f"{name}.WAV", samples, **fields)
+            layout.text(f"{name}.TXT", f"0 {len(samples)} {recording.text.capitalize()}.")
+            segments = _segments(phones[recording.path], len(samples), labels_of)
+            layout.text(f"{name}.PHN", *(f"{start} {end} {label}" for label, start, end in segments))
 
 
 def _covering(pool: list[Recording], phones: Mapping[str, tuple[Phone, ...]], number: int) -> list[Recording]:
@@ -70,27 +75,8 @@ def _covering(pool: list[Recording], phones: Mapping[str, tuple[Phone, ...]], nu
     return chosen
 
 
-def _write_sentence(
-    layout: Layout,
-    name: str,
-    recording: Recording,
-    samples: Samples,
-    phones: tuple[Phone, ...],
-    variants: Mapping[str, Iterator[str]],
-    pauses: Iterator[str],
-) -> None:
-    speaker, sentence = name.split("/")[-2:]
-    fields = {"database_id": "TIMIT", "database_version": "1.0", "utterance_id": f"{speaker[1:]}_{sentence}".lower()}
-    layout.sphere(f"{name}.WAV", samples, **fields)
-    layout.text(f"{name}.TXT", f"0 {len(samples)} {recording.text.capitalize()}.")
-    segments = _segments(phones, len(samples), variants, pauses)
-    layout.text(f"{name}.PHN", *(f"{start} {end} {label}" for label, start, end in segments))
-
-
-def _segments(
-    phones: tuple[Phone, ...], length: int, variants: Mapping[str, Iterator[str]], pauses: Iterator[str]
-) -> Iterator[tuple[str, int, int]]:
-    """Labels with first sample and end, from 0 to the end of the recording without a gap."""
+def _segments(phones: tuple[Phone, ...], length: int, labels_of: Mapping[str, Iterator[str]]) -> Iterator[tuple[str, int, int]]:
+    """Labels with first sample and end, from 0 to the end of the recording without a gap; `labels_of` has pauses under ""."""
     last = 0
     for phone, start, end in phones:
         # The last phone may end after its recording, and TIMIT begins and ends with silence.
@@ -98,8 +84,8 @@ def _segments(
         if past - first < 2:
             continue
         if first > last:
-            yield (_EDGE if last == 0 else next(pauses)), last, first
-        labels = next(variants[phone]).split() if phone in variants else [phone.lower()]
+            yield (_EDGE if last == 0 else next(labels_of[""])), last, first
+        labels = next(labels_of[phone]).split() if phone in labels_of else [phone.lower()]
         borders = [first, (first + past) // 2, past] if len(labels) == 2 else [first, past]
         yield from zip(labels, borders[:-1], borders[1:], strict=True)
         last = past
