@@ -11,14 +11,12 @@ from evaluate.tone_corpus import make_cut, make_splits, write_splits
 
 from speechft.corpora import load_audio
 from speechft.encoders import load_encoder
-from speechft.errors import ConfigError
 from speechft.evaluate import evaluate, plan_evaluation
 from speechft.evaluate.data.clips import Clip, CropTable
 from speechft.evaluate.data.features import CroppedMeans, FrozenEncoder, mean_vectors
 from speechft.evaluate.data.splits import load_splits
 from speechft.evaluate.estimate import CROP_SECONDS
 from speechft.evaluate.probes.batches import training_batches
-from speechft.recipes.evaluation import EvaluationRecipe, evaluation_recipe
 from speechft.tasks import get_task
 
 SECONDS = 0.7
@@ -58,37 +56,6 @@ def test_rows_of_crops_are_unique():
     assert len({start for utterance, start in drawn.values() if utterance == 2}) > 15
     assert {start for utterance, start in drawn.values() if utterance == 0} == {0, 1, 2}
     assert [row for row, (utterance, _) in drawn.items() if utterance in (1, 3)] == [0, 1]
-
-
-QUICKLY = {"protocol": "quick"}
-
-
-@pytest.mark.parametrize(
-    ("task", "changes", "draws"),
-    [
-        ("sid", {}, "every"),
-        ("asv", QUICKLY, "every"),
-        ("sid", QUICKLY, 1),
-        ("ks", {}, 1),
-        ("sid", {**QUICKLY, "crop_draws": 4}, 4),
-    ],
-)
-def test_superb_crops_anew(task, changes, draws):
-    recipe = evaluation_recipe(task, changes)
-    assert recipe.crop_draws == EvaluationRecipe.model_validate(recipe.model_dump(mode="json")).crop_draws == draws
-
-
-@pytest.mark.parametrize(
-    ("task", "changes", "message"),
-    [
-        ("sid", {"crop_draws": 4}, r"crop_draws=4 is not SUPERB's \(every\)"),
-        ("asv", {**QUICKLY, "crop_draws": 4}, "does not go with task 'asv'"),
-        ("sid", {**QUICKLY, "crop_draws": "all"}, "crop_draws"),
-    ],
-)
-def test_other_numbers_of_crops_are_refused(task, changes, message):
-    with pytest.raises(ConfigError, match=message):
-        evaluation_recipe(task, changes)
 
 
 def test_every_access_has_a_new_crop(train):

@@ -6,13 +6,13 @@ from itertools import chain
 import pytest
 import torch
 from evaluate.corpora import QUICK
-from evaluate.tone_corpus import make_splits, write_splits
 
 from speechft.encoders import load_encoder
 from speechft.errors import CheckpointError, ConfigError, CorpusError, SpeechFTError, TrainingError
-from speechft.evaluate import evaluate
+from speechft.evaluate import evaluate, plan_evaluation
+from speechft.evaluate.data.clips import Clip
 from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder
-from speechft.evaluate.data.splits import load_splits
+from speechft.evaluate.data.splits import Split
 from speechft.evaluate.probes import training
 from speechft.evaluate.probes.bank import ProbeBank, Setting
 from speechft.evaluate.probes.batches import dev_rows
@@ -44,19 +44,14 @@ def test_kept_and_recomputed_frames_are_equal(prepare):
     torch.testing.assert_close(mixed, fresh, atol=1e-4, rtol=0)
 
 
-def test_balanced_dev_draw_is_superb_only(model_dir, tmp_path):
-    splits = make_splits(tmp_path, {"train": 6, "dev": 30, "test": 3})
-    splits["dev"] = [cut for index, cut in enumerate(splits["dev"]) if index % 3 == 0 or index < 3]
-    manifests = write_splits(tmp_path, splits)
-    task = get_task("ks")
-    labels, found = load_splits(task, manifests, load_encoder(model_dir), 1)
-    dev = found["dev"]
-    quick = Setting(task, labels, evaluation_recipe("ks", QUICK["ks"]), CPU)
-    superb = Setting(task, labels, evaluation_recipe("ks"), CPU)
-    assert [clip for clip, _ in dev_rows(quick, dev, 1)] == list(range(len(dev)))
+def test_balanced_dev_draw_is_superb_only():
+    targets = tuple(map(torch.tensor, [0] * 10 + [1, 2]))
+    dev = Split("dev", targets, targets, [Clip(None, 0, 1)] * 12, tuple(range(13)), {}, "")
+    quick, superb = (Setting(get_task("ks"), None, evaluation_recipe("ks", changes), CPU) for changes in ({"protocol": "quick"}, {}))
+    assert [clip for clip, _ in dev_rows(quick, dev, 1)] == list(range(12))
     drawn = [[int(target) for _, target in dev_rows(superb, dev, seed)] for seed in range(100)]
     assert [clip for clip, _ in dev_rows(superb, dev, 5)] == [clip for clip, _ in dev_rows(superb, dev, 5)]
-    assert {len(draw) for draw in drawn} == {len(dev)}
+    assert {len(draw) for draw in drawn} == {12}
     counts = Counter(chain.from_iterable(drawn))
     assert all(count / sum(counts.values()) == pytest.approx(1 / 3, abs=0.06) for count in counts.values())
 
@@ -154,22 +149,23 @@ def test_diverged_rates_are_recorded(model_dir, manifests, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"model_name": "hubert"}, ConfigError, "encoder/finetuning/method"),
         ({"recipe": {"stepz": 1}}, ConfigError, "stepz"),
-        ({"recipe": {"steps": 1}}, ConfigError, "protocol: quick"),
-        ({"recipe": evaluation_recipe("pr")}, ConfigError, "of task 'pr', not 'ks'"),
-        ({"task": get_task("ks"), "recipe": {**QUICK["ks"], "task_options": {"classes": "superb"}}}, ConfigError, "brings its options"),
-        ({"recipe": {"protocol": "quick", "learning_rates": []}}, ConfigError, "trains a head"),
-        ({"task": "qbe", "recipe": {"protocol": "quick", "steps": 3}}, ConfigError, "trains nothing"),
         ({"model_dir": "none"}, CheckpointError, "none"),
         ({"manifests": "none"}, CorpusError, "none"),
+        ({"recipe": evaluation_recipe("pr")}, ConfigError, "of task 'pr', not 'ks'"),
+        ({"model_name": "hubert"}, ConfigError, "encoder/finetuning/method"),
+        ({"task": get_task("ks"), "recipe": {**QUICK["ks"], "task_options": {"classes": "superb"}}}, ConfigError, "brings its options"),
     ],
 )
 def test_wrong_arguments(changes, error, message, model_dir, manifests, tmp_path):
-    arguments = {"model_dir": model_dir, "task": "ks", "manifests": manifests, "recipe": QUICK["ks"]}
+    arguments = {"model_dir": model_dir, "task": "ks", "manifests": manifests, "recipe": QUICK["ks"]} | changes
     with pytest.raises(error, match=message):
-        evaluate(**{**arguments, "out_json": tmp_path / "a.json", **changes})
+        evaluate(**arguments, out_json=tmp_path / "a.json")
     assert not (tmp_path / "a.json").exists()
+    # Models, corpora and recipes are refused by estimates too.
+    if message in ("stepz", "none"):
+        with pytest.raises(error, match=message):
+            plan_evaluation(**arguments)
 
 
 def test_damaged_encoders_are_found(prepare):

@@ -4,11 +4,9 @@ import pytest
 import torch
 from evaluate.corpora import SMALL
 
-from speechft.errors import ConfigError
 from speechft.evaluate.data.features import FrameFeatures
 from speechft.evaluate.probes.bank import isolated_rng
 from speechft.evaluate.probes.separate import SeparateProbes
-from speechft.recipes.evaluation import SUPERB_RECIPES, evaluation_recipe
 
 CPU = torch.device("cpu")
 
@@ -50,20 +48,3 @@ def test_recurrent_heads_learn(task, bank_of):
     features.keep(1e9, "train")
     losses = [bank.train_step(features, [batch(list(range(6)))])[0] for _ in range(60)]
     assert losses[-1] < 0.3 * losses[0]
-
-
-def test_recipes_are_the_published_ones():
-    for task in ("asr", "sf"):
-        recipe = evaluation_recipe(task)
-        found = (recipe.steps, recipe.batch_size, recipe.accumulate, recipe.optimizer, recipe.clip_norm, recipe.eval_every)
-        assert found == (200_000, 32, 1, "Adam", 1.0, 2000)
-    assert SUPERB_RECIPES["pc"]["steps"] == 20_000
-
-
-@pytest.mark.parametrize(
-    ("task", "options"), [("asr", SMALL), ("sf", {"spec_augment": False}), ("asv", {"width": 8}), ("sd", {"hidden": 8})]
-)
-def test_another_head_is_not_superb(task, options):
-    with pytest.raises(ConfigError, match=f"task_options {', '.join(sorted(options))}: not SUPERB's head or loss; write"):
-        evaluation_recipe(task, {"task_options": options})
-    assert evaluation_recipe(task, {"task_options": options, "protocol": "quick"}).task_options == options

@@ -10,12 +10,10 @@ from safetensors.torch import load_file
 from torch import backends
 
 from speechft.encoders import load_encoder
-from speechft.errors import ConfigError
 from speechft.evaluate import evaluate
 from speechft.evaluate.data.features import FrozenEncoder, encoder_autocast, exact_fp32
 from speechft.evaluate.probes.stacked import StackedProbes
 from speechft.recipes.cell import read_cell
-from speechft.recipes.evaluation import evaluation_recipe
 
 LIBRARIES = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
 LIBRARIES += (backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn)
@@ -23,16 +21,6 @@ LIBRARIES += (backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn)
 
 def allowed():
     return [library.fp32_precision for library in LIBRARIES]
-
-
-def test_bf16_is_for_the_quick_protocol_alone():
-    recipes = [evaluation_recipe("ks", changes) for changes in ({}, {"protocol": "quick"}, {"protocol": "quick", "precision": "bf16"})]
-    assert [recipe.precision for recipe in recipes] == ["fp32", "fp32", "bf16"]
-    for task in ("ks", "qbe", "pc"):
-        with pytest.raises(ConfigError, match=r"precision=bf16 is not SUPERB's \(fp32\); write `protocol: quick`"):
-            evaluation_recipe(task, {"precision": "bf16"})
-    with pytest.raises(ConfigError, match="precision"):
-        evaluation_recipe("ks", {"protocol": "quick", "precision": "fp16"})
 
 
 def test_features_are_rounded_in_bf16_only(model_dir, prepare):

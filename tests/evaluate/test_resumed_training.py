@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from evaluate.corpora import QUICK, folds
+from evaluate.corpora import QUICK
 from evaluate.test_cells import without_times
 
 from speechft.evaluate import evaluate
 from speechft.evaluate.data.features import FrameFeatures, mean_vectors
 from speechft.evaluate.probes import training
-from speechft.evaluate.probes.bank import ProbeBank
 from speechft.evaluate.probes.checkpoints import TrainingFile
 from speechft.evaluate.probes.separate import SeparateProbes
 from speechft.evaluate.probes.stacked import StackedProbes
@@ -29,34 +28,38 @@ ROOT = Path(__file__).parents[2]
 def killed(model_dir, corpus_of, tmp_path, kill_after):
     """Kill an evaluation after some steps, then run it again; its cell and the steps of the second run."""
 
-    def run(task, recipe, steps, second_recipe=None, between=lambda: None, corpus=None, **options):
-        manifests, out = corpus or corpus_of(getattr(task, "name", task)), tmp_path / "cell.json"
+    def run(task, recipe, steps, second_recipe=None, between=lambda: None, corpus=None):
+        manifests, out = corpus_of(corpus or getattr(task, "name", task)), tmp_path / "cell.json"
         kill_after(steps)
         with pytest.raises(KeyboardInterrupt):
-            evaluate(model_dir, task, manifests, out, recipe, **options)
+            evaluate(model_dir, task, manifests, out, recipe)
         between()
         made = kill_after()
-        return evaluate(model_dir, task, manifests, out, second_recipe or recipe, **options), made["steps"]
+        return evaluate(model_dir, task, manifests, out, second_recipe or recipe), made["steps"]
 
     return run
 
 
-# Evaluations at 20, 40 and 60 of 60 steps (ks), at 10 and 20 of 20 (pr), for each of two seeds; at 2, 4, 6 and 8 of 8 (asr: dropout).
+TWO = {"seeds": [1, 2]}
+
+
+# Evaluations at 20, 40 and 60 of 60 steps (ks), at 10 and 20 of 20 (pr, er); at 2, 4, 6 and 8 of 8 (asr, which has dropout).
 @pytest.mark.parametrize(
-    ("task", "changes", "killed_at", "left"),
+    ("task", "corpus", "changes", "killed_at", "left"),
     [
-        ("ks", {"seeds": [1, 2]}, 50, 80),
-        ("ks", {"seeds": [1, 2]}, 110, 20),
-        ("ks", {"seeds": [1, 2]}, 5, 120),
-        ("pr", {"seeds": [1, 2], "learning_rates": [1e-4, 1e-3]}, 15, 30),
-        ("pr", {"seeds": [1, 2], "cache_gb": 0.0}, 35, 10),
-        ("asr", {"eval_every": 2}, 5, 4),
-        ("asv", {}, 3, 2),
+        ("ks", None, TWO, 50, 80),
+        ("ks", None, TWO, 110, 20),
+        ("ks", None, TWO, 5, 120),
+        ("pr", None, {**TWO, "learning_rates": [1e-4, 1e-3]}, 15, 30),
+        ("pr", None, {**TWO, "cache_gb": 0.0}, 35, 10),
+        ("asr", None, {"eval_every": 2}, 5, 4),
+        ("asv", None, {}, 3, 2),
+        ("er", "folds", {"steps": 20, "eval_every": 10}, 35, 30),
     ],
 )
-def test_a_killed_evaluation_gives_the_same_cell(task, changes, killed_at, left, cell_of, killed, tmp_path):
-    cell, steps = killed(task, {**QUICK[task], **changes}, killed_at)
-    assert without_times(cell) == without_times(cell_of(task, **changes))
+def test_a_killed_evaluation_gives_the_same_cell(task, corpus, changes, killed_at, left, cell_of, killed, tmp_path):
+    cell, steps = killed(task, {**QUICK[task], **changes}, killed_at, corpus=corpus)
+    assert without_times(cell) == without_times(cell_of(task, corpus, **changes))
     assert steps == left
     assert not list((tmp_path / ".work").glob("*/*"))
 
@@ -90,15 +93,6 @@ def test_a_resumed_training_has_the_same_parameters(task, prepare, tmp_path, kil
     for trial, other in zip(trials, expected_trials, strict=True):
         assert (trial.best_step, trial.dev) == (other.best_step, other.dev)
         assert all(torch.equal(trial.best_state[name], value) for name, value in other.best_state.items())
-
-
-def test_every_fold_resumes(model_dir, tmp_path, killed):
-    corpus = folds(tmp_path, {"a": 8, "b": 8})
-    recipe = {"protocol": "quick", "steps": 20, "eval_every": 10, "learning_rates": [1e-2]}
-    expected = evaluate(model_dir, "er", corpus, tmp_path / "whole.json", recipe)
-    cell, steps = killed("er", recipe, 35, corpus=corpus)
-    assert without_times(cell) == without_times(expected)
-    assert steps == 10
 
 
 def test_a_diverged_rate_stays_diverged(killed, monkeypatch):
@@ -187,36 +181,3 @@ def test_an_interrupted_evaluation_reuses_its_features(model_dir, manifests, cel
     cell = evaluate(model_dir, "ks", manifests, tmp_path / "ks.json", QUICK["ks"])
     assert count_passes["clips"] == 30 + 6
     assert without_times(cell) == without_times(expected)
-
-
-def test_dropout_resumes_where_it_was(tmp_path):
-    """Heads draw their dropout from torch's global generator."""
-
-    class Bank(ProbeBank):
-        frame_level = True
-
-        def __init__(self):
-            self.alive = [True]
-
-        def training_state(self):
-            return {"x": torch.ones(2)}
-
-        def load_training_state(self, state):
-            assert state["x"].tolist() == [1.0, 1.0]
-
-        train_step = _statistics = state = load_state = None
-
-    class Encoder:
-        device, passes = torch.device("cpu"), 7
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        torch.rand(3)
-        TrainingFile(tmp_path / "state.safetensors", Encoder()).save(Bank(), [], 4)
-        expected = torch.rand(5)
-        torch.manual_seed(0)
-        other = Encoder()
-        other.passes = 0
-        assert TrainingFile(tmp_path / "state.safetensors", other).load(Bank(), []) == 4
-        assert torch.equal(torch.rand(5), expected)
-        assert other.passes == 7

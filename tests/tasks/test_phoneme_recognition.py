@@ -7,8 +7,8 @@ from tasks.samples import cut, one_hot_paths
 
 from speechft.errors import TaskError
 from speechft.tasks import get_task
+from speechft.tasks.ctc import token_errors
 from speechft.tasks.lexicon import load_lexicon
-from speechft.tasks.metrics import token_errors
 from speechft.tasks.vocabularies import PHONEME_VOCABULARY
 
 

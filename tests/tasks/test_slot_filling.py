@@ -7,7 +7,7 @@ from tasks.samples import cut
 
 from speechft.errors import TaskError
 from speechft.tasks import get_task
-from speechft.tasks.metrics import edit_distance, token_errors
+from speechft.tasks.ctc import edit_distance, token_errors
 from speechft.tasks.sf import slot_symbols, slot_type_f1, slot_value_errors, slot_values
 
 

@@ -117,7 +117,7 @@ def test_values_of_slots_count_in_order_of_first_appearance():
     )
     assert labels.extra == {"values_per_slot": [3, 3, 3]}
     assert [target.tolist() for target in task.targets(cuts, labels, "train")] == [[0, 0, 0], [1, 1, 0], [1, 2, 1], [2, 2, 2]]
-    assert LabelSet.from_json(json.loads(json.dumps(labels.to_json()))) == labels
+    assert json.loads(json.dumps(labels.to_json())) == labels.to_json()
     others = get_task("ic", slots=["verb", "noun"]).label_set([cut(label="go|home"), cut(label="go|back")])
     assert others.symbols == ("verb=go", "noun=home", "noun=back")
 
