@@ -5,8 +5,8 @@ import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from speechft.tasks import get_task, heads
-from speechft.tasks.base import LabelSet, WeightedSum
-from speechft.tasks.heads import RecurrentHead, UtteranceHead, masked_mean
+from speechft.tasks.base import LabelSet
+from speechft.tasks.heads import RecurrentHead
 from speechft.tasks.xvector import LOST_FRAMES
 
 
@@ -53,37 +53,9 @@ def test_published_sizes_of_verification():
     assert (small["tdnn.4.weight"], small["utterance1.weight"]) == ((12, 8, 1), (8, 24))
 
 
-def test_mean_vectors_give_the_logits_of_the_frames():
-    torch.manual_seed(0)
-    head, weighted_sum = UtteranceHead(8, 5), WeightedSum(3)
-    torch.nn.init.normal_(weighted_sum.weights)
-    states, lengths = torch.randn(3, 4, 11, 8), torch.tensor([11, 1, 7, 4])
-    by_frames, ones = head(weighted_sum(states), lengths)
-    torch.testing.assert_close(head.from_means(weighted_sum(masked_mean(states, lengths))), by_frames, atol=1e-6, rtol=1e-5)
-    assert ones.tolist() == [1, 1, 1, 1]
-
-
-def test_padding_has_no_influence_on_the_mean():
-    features, lengths = torch.ones(2, 4, 3), torch.tensor([4, 2])
-    features[1, 2:] = float("nan")
-    assert masked_mean(features, lengths).tolist() == [[1.0] * 3] * 2
-
-
 def small_head(**options):
     torch.manual_seed(0)
     return RecurrentHead(6, 5, projected=7, hidden=(4, 3), **options)
-
-
-def test_padding_and_batch_mates_have_no_influence_on_recurrent_heads():
-    head = small_head().eval()
-    features, lengths = torch.randn(3, 9, 6), torch.tensor([4, 9, 1])
-    alone = [head(features[i : i + 1, :length], lengths[i : i + 1])[0][0] for i, length in enumerate(lengths.tolist())]
-    for i, length in enumerate(lengths.tolist()):
-        features[i, length:] = 1e6
-    together, kept = head(features, lengths)
-    assert kept.tolist() == [4, 9, 1]
-    for found, expected in zip(together, alone, strict=True):
-        torch.testing.assert_close(found[: len(expected)], expected, atol=1e-6, rtol=1e-5)
 
 
 def test_dropout_follows_every_lstm_in_training_only(monkeypatch):

@@ -38,17 +38,15 @@ def test_augmentation_depends_on_the_global_seed_and_takes_one_number_of_it():
 
 
 def test_masks_are_rectangles_of_zeros_of_each_utterance():
-    features = torch.ones(3, 200, 120)
-    found = augmented(features, [200, 200, 200], **NO_WARP)
+    found = augmented(torch.ones(3, 200, 120), [200, 200, 200], **NO_WARP)
     assert set(found.unique().tolist()) == {0.0, 1.0}
     for utterance in found:
         rows, columns = (utterance == 0).all(dim=1), (utterance == 0).all(dim=0)
         assert torch.equal(utterance == 0, rows[:, None] | columns[None, :])
         # At most two runs of at most 39 frames and four of at most 49 dimensions.
-        assert int(rows.sum()) <= 2 * 39
-        assert int(columns.sum()) <= 4 * 49
-        assert int((rows.int().diff() == 1).sum() + rows[0]) <= 2
-        assert int((columns.int().diff() == 1).sum() + columns[0]) <= 4
+        for masked, runs, width in ((rows, 2, 39), (columns, 4, 49)):
+            assert int(masked.sum()) <= runs * width
+            assert int((masked.int().diff() == 1).sum() + masked[0]) <= runs
     assert not torch.equal(found[0], found[1])
 
 
