@@ -1,12 +1,12 @@
 # Entry of the workflow: configuration, rules, public targets. `snakemake --help` lists options; the README shows the usual commands.
-from snakemake.logging import logger
 from snakemake.utils import min_version
 
-from speechft.runtime.slurm import forget_run
-from speechft.runtime.slurm import note_run
 from speechft.experiment.schema import parse_experiment
 from speechft.files.structured import check_experiments
-from speechft.runs.hooks import describe_failures
+from speechft.runs.hooks import ended
+from speechft.runs.hooks import failed
+from speechft.runs.hooks import started
+from speechft.shipped import shipped
 
 # Another name: a Snakefile runs among the names of Snakemake's own module, which has a `Workflow` too.
 from speechft.experiment.workflow import Workflow as ExperimentWorkflow
@@ -15,7 +15,7 @@ min_version("9.0")
 
 if not config:
 
-    configfile: "config/paper.yaml"
+    configfile: str(shipped("config/paper.yaml"))
 
 
 sources = list(map(str, workflow.configfiles))
@@ -35,20 +35,17 @@ include: "rules/analysis.smk"
 include: "rules/mini.smk"
 
 
-# Who works here, for `speechft resume`: jobs of a Snakemake that runs on another machine are not cancelled.
+# A Snakefile that uses this one as a module repeats these three: Snakemake takes them from the main one alone.
 onstart:
-    note_run()
+    started()
 
 
 onsuccess:
-    forget_run()
+    ended()
 
 
-# The last word of a run that fails: each failed job and why. It goes to the terminal and into Snakemake's log.
 onerror:
-    forget_run()
-    if failures := describe_failures(workflow, log):
-        logger.error(failures)
+    failed(workflow, log)
 
 
 rule all:

@@ -5,7 +5,7 @@ rule table:
     input:
         recipe=f"{RESULTS}/recipes/tables/{{table}}.json",
         cells=lambda wildcards: flow.cells(**wildcards),
-        published="config/published.csv",
+        published=flow.published,
     output:
         multiext(f"{RESULTS}/tables/{{table}}", ".csv", ".md", ".tex"),
         report(f"{RESULTS}/tables/{{table}}.html", caption="report/table.rst", category="Tables", labels={"table": "{table}"}),

@@ -30,6 +30,7 @@ from speechft.cli import (  # noqa: F401 (each adds its verbs)
     merging,
     evaluation,
     reports,
+    workflow,
     planning,
     machine,
 )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from speechft.cli.options import CORPORA, Out, Recipe, app
+from speechft.cli.options import CORPORA, PAPER, OfExperiment, Out, Recipe, app
 from speechft.cli.terminal import console, rich_table, say
 
 _SHOWN = 5
@@ -20,7 +20,7 @@ def prepare(
     recipe: Recipe = None,
     csv: Annotated[Path | None, typer.Option(help="A CSV corpus; docs/corpora.md names its columns.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Only inspect the corpora of --experiment and print a table.")] = False,
-    experiment: Annotated[Path, typer.Option(help="For --check: the experiment whose corpora are inspected.")] = Path("config/paper.yaml"),
+    experiment: OfExperiment = PAPER,
 ) -> None:
     """Check a corpus and write its manifests (lhotse), one file per split.
 

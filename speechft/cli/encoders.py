@@ -50,7 +50,9 @@ def fetch(
 
 @app.command("import", rich_help_panel=ENCODERS)
 def import_(
-    checkpoint: Annotated[Path, typer.Argument(help="fairseq or s3prl checkpoint, transformers directory, or LoRA adapter.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="fairseq or s3prl checkpoint, transformers directory, LoRA adapter, org/name[@revision] on the Hub.")
+    ],
     out: Out,
     family: Family = None,
     format: Annotated[str | None, typer.Option(help="Layout of the file; detected from the content when not given.")] = None,
@@ -61,6 +63,8 @@ def import_(
     """Turn a published or fine-tuned checkpoint into an encoder directory; a head is left out.
 
     Example: `speechft import hubert_base_ls960.pt --out models/hubert_base`
+
+    Example: `speechft import facebook/hubert-base-ls960 --out models/hubert_base`
     """
     from speechft.downloads.checkpoints import OWN
     from speechft.downloads.fetching import recorded_hash
@@ -109,13 +113,26 @@ def export(
         Path | None, typer.Option("--out", "-o", help="Where the result goes; default: beside MODEL, as MODEL_FORMAT.pt (or a directory).")
     ] = None,
     format: Annotated[str, typer.Option(help="fairseq, s3prl or transformers.")] = "fairseq",
+    to_hub: Annotated[
+        str | None, typer.Option(metavar="ORG/NAME", help="Upload it to this repository of the Hugging Face Hub, with its model card.")
+    ] = None,
+    private: Annotated[bool, typer.Option(help="With --to-hub: a repository that is made is private.")] = False,
 ) -> None:
-    """Write an encoder directory in another toolkit's layout.
+    """Write an encoder directory in another toolkit's layout, or upload it to the Hugging Face Hub in that of transformers.
 
     Example: `speechft export models/merged --format fairseq --out merged.pt`
+
+    Example: `speechft export models/merged --to-hub my_group/hubert-merged`
     """
     from speechft.encoders import export_checkpoint
 
+    if to_hub is not None:
+        from speechft.encoders.checkpoints.exporting import export_to_hub
+
+        if out is not None or format not in ("fairseq", "transformers"):
+            raise typer.BadParameter("--to-hub uploads the layout of transformers; leave --out and --format away")
+        say(export_to_hub(model, to_hub, private=private))
+        return
     if out is None:
         place = model.resolve()
         out = place.parent / f"{place.name}_{format}{'' if format == 'transformers' else '.pt'}"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from speechft.errors import SpeechFTError
 from speechft.files.escapes import one_line, terminal_text
+from speechft.requirements import explained
 from speechft.runs.refusals import note_refusal
 
 DEBUG = "SPEECHFT_DEBUG"
@@ -40,6 +41,8 @@ def report(error: BaseException) -> None:
     with contextlib.suppress(Exception):
         if debugging():
             sys.stderr.write(_traceback(error))
+        if (sentence := explained(error)) is not None:
+            error = sentence
         if isinstance(error, SpeechFTError):
             message = str(error)
         elif isinstance(error, OSError) and error.filename is not None and error.strerror is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +10,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from speechft.cli.options import REPORTS, AsJson, Out, app
+from speechft.cli.options import REPORTS, AsJson, Out, app, words_after
 from speechft.cli.terminal import say
 from speechft.files.escapes import terminal_text
+from speechft.shipped import shipped
 
 
 @app.command(rich_help_panel=REPORTS)
@@ -21,7 +21,10 @@ def doctor(
     experiment: Annotated[
         Path | None,
         typer.Option(
-            "--experiment", "-e", help="The experiment to run: what it lacks is a problem. Default: the paper's, with warnings only."
+            "--experiment",
+            "-e",
+            help="The experiment to run: what it lacks is a problem. Default: the paper's, with warnings only.",
+            callback=lambda path: path and shipped(path),
         ),
     ] = None,
     corpora: Annotated[bool, typer.Option("--corpora/--no-corpora", help="Check corpora too; reads the header of every recording.")] = True,
@@ -80,9 +83,7 @@ def resume(context: typer.Context) -> None:
     """
     from speechft.runtime.slurm import resume as run
 
-    # The parser takes a lone -- for itself, and Snakemake needs it between its options and its targets.
-    given = sys.argv[sys.argv.index(context.command_path.split()[-1]) + 1 :] if "--" in sys.argv else context.args
-    raise typer.Exit(run(Path.cwd(), given or ["--profile", "slurm", "all"]))
+    raise typer.Exit(run(Path.cwd(), words_after(context, 0) or ["--profile", "slurm", "all"]))
 
 
 @app.command(rich_help_panel=REPORTS)

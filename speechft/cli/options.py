@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from speechft.cli.terminal import say
+from speechft.shipped import shipped
 
 HELP = {"help_option_names": ["-h", "--help"]}
 ENCODERS, CORPORA, TRAINING, EVALUATION, REPORTS = "Encoders", "Corpora", "Training and merging", "Evaluation", "Reports, planning and runs"
@@ -44,6 +46,12 @@ def _of_all_verbs(
     """Declare `--debug`; `speechft.cli.main` reads it itself, wherever it stands."""
 
 
+PAPER = Path("config/paper.yaml")
+OfExperiment = Annotated[
+    Path,
+    typer.Option("--experiment", "-e", help="The experiment file; default: the paper's.", callback=shipped, show_default=False),
+]
+ExperimentFile = Annotated[Path, typer.Argument(help="The experiment file (YAML).", callback=shipped)]
 Recipe = Annotated[Path | None, typer.Option("--recipe", help="Recipe file (JSON); see docs/configuration.md.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Where the result goes; it appears when it is complete.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; default: all that this process may use.")]
@@ -54,6 +62,12 @@ Gpus = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Family = Annotated[str | None, typer.Option(help="Encoder family; detected from the content when not given.")]
+
+
+def words_after(context: typer.Context, count: int) -> list[str]:
+    """The words behind a verb and its first `count` words, as they were typed: the parser takes a lone -- for itself."""
+    typed = sys.argv[sys.argv.index(context.command_path.split()[-1]) + 1 :] if "--" in sys.argv else []
+    return typed[count:] if typed else context.args
 
 
 def use_threads(threads: int | None) -> None:

@@ -9,13 +9,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from speechft.cli.options import REPORTS, AsJson, Threads, app, use_threads
+from speechft.cli.options import PAPER, REPORTS, AsJson, ExperimentFile, OfExperiment, Threads, app, use_threads
 from speechft.cli.terminal import say
 
 
 @app.command(rich_help_panel=REPORTS)
 def rehearse(
-    experiment: Annotated[Path, typer.Argument(help="The experiment file.")],
+    experiment: ExperimentFile,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the rehearsal: a new one, or that of an earlier rehearsal.")],
     corpora: Annotated[
         Literal["mine", "stand-ins"],
@@ -56,7 +56,7 @@ def plan(
             help="Tables, curves, cells (encoder/finetuning/method/task), models, or files of the workflow; default: everything."
         ),
     ] = None,
-    experiment: Annotated[Path, typer.Option("--experiment", "-e", help="Experiment file.")] = Path("config/paper.yaml"),
+    experiment: OfExperiment = PAPER,
     throughput: Annotated[
         Path | None, typer.Option(help="Measured speeds, from `speechft calibrate`; default: config/throughput.json.")
     ] = None,

@@ -14,6 +14,7 @@ from speechft.cli.options import HELP, REPORTS, Out, app
 from speechft.cli.terminal import say
 from speechft.recipes.tables import AnalysisTableRecipe, CurveRecipe, TableRecipe
 from speechft.recipes.values import load_recipe
+from speechft.shipped import shipped
 
 report = typer.Typer(
     help="Show results: tables, figures and curves.\n\nExample: `speechft report table config/paper.yaml --out tables`",
@@ -31,13 +32,16 @@ Figures = Annotated[Path | None, typer.Option(help="Folder of the figure; defaul
 @app.command("tables", rich_help_panel=REPORTS)
 @report.command()
 def table(
-    source: Annotated[Path, typer.Argument(help="Experiment (YAML) with all its tables, curves and analyses, or a table's recipe (JSON).")],
+    source: Annotated[
+        Path,
+        typer.Argument(help="Experiment (YAML) with all its tables, curves and analyses, or a table's recipe (JSON).", callback=shipped),
+    ],
     cells: Annotated[
         list[Path] | None,
         typer.Argument(help="Experiment: folder of cells, default results/cells. Recipe: cell files. Missing ones are pending."),
     ] = None,
     out: Out = Path("tables"),
-    published: Annotated[Path, typer.Option(help="Published numbers.")] = Path("config/published.csv"),
+    published: Annotated[Path, typer.Option(help="Published numbers.", callback=shipped)] = Path("config/published.csv"),
     figures: Annotated[Path | None, typer.Option(help="With an experiment: folder of figures; default: none are drawn.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="With an experiment: a table, curve or analysis; repeatable.")] = None,
 ) -> None:

@@ -51,3 +51,5 @@ def log_to_terminal() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Plain("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    for library in ("httpx", "httpx2"):  # each request of huggingface_hub would be a line
+        logging.getLogger(library).setLevel(logging.WARNING)

@@ -14,8 +14,9 @@ from importlib import metadata
 from pathlib import Path
 
 from speechft.doctor.findings import OK, PROBLEM, WARNING, Finding, ask, verdict
+from speechft.shipped import ROOT
 
-LOCK = Path(__file__).parents[2] / "envs" / "requirements.lock"
+LOCK = ROOT / "envs/requirements.lock"
 MADE = "Run `make environment`."
 # Another version of these is known to break something, or to give other numbers.
 CRITICAL = {"ve-fairseq", "transformers", "numpy", "hydra-core", "omegaconf", "lhotse", "snakemake", "peft"}

@@ -10,6 +10,7 @@ from pathlib import Path
 from speechft.encoders.families import LEARNED_FAMILIES
 from speechft.errors import ConfigError, missing_file
 from speechft.files.text import read_text
+from speechft.shipped import shipped
 
 _PATTERNS = {
     "name": r"[A-Za-z0-9][A-Za-z0-9_]*",
@@ -53,7 +54,7 @@ def read_table(table: Path, columns: tuple[str, ...], folder: Path, own: str) ->
     """Rows of a table by name.
 
     Args:
-        table: the file; a relative one is looked for beside the package's source, then in the current folder.
+        table: the file; see `shipped`.
         columns: its columns, in order.
         folder: where the workflow keeps the files.
         own: see `PublicFile`.
@@ -65,7 +66,7 @@ def read_table(table: Path, columns: tuple[str, ...], folder: Path, own: str) ->
     try:
         lines = list(csv.reader(read_text(path).splitlines(), delimiter="\t"))
     except FileNotFoundError:
-        raise ConfigError(missing_file(path, "for the public files", "It comes with the repository; run from its root.")) from None
+        raise ConfigError(missing_file(path, "for the public files", "It comes with the package; install it again.")) from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 text ({error}).") from None
     if not lines or lines[0] != list(columns):
@@ -94,9 +95,3 @@ def read_table(table: Path, columns: tuple[str, ...], folder: Path, own: str) ->
             raise ConfigError(f"{path}:{number}: name {row.name!r} or file {row.file!r} is there twice.")
         rows[row.name] = row
     return rows
-
-
-def shipped(path: Path) -> Path:
-    """Find a file of the repository from any folder; the path itself where the package is not in its repository."""
-    beside = Path(__file__).parents[2] / path
-    return beside if beside.is_file() else path

@@ -48,7 +48,8 @@ def transformer_states(backbone: nn.Module, features: Tensor, valid: Tensor | No
         mask = None if valid is None else valid[:, None, None, :].expand(-1, -1, valid.shape[1], -1)
         for layer in encoder.layers:
             states.append(hidden)
-            hidden = layer(hidden, attention_mask=mask)
+            output = layer(hidden, attention_mask=mask)
+            hidden = output[0] if isinstance(output, tuple) else output  # transformers 4 returns attention weights too
     states.append(encoder.layer_norm(hidden) if pre_norm else hidden)
     return tuple(states)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
+from typing_extensions import Self
 
 from speechft.recipes.alphas import parse_alphas
 from speechft.recipes.tables import AnalysisRecipe

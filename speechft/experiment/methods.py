@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
+from typing_extensions import Self
 
 from speechft.experiment.layouts import NOT_TUNED, ModelOfEncoder
 from speechft.recipes.finetuning import Early, FinetuneRecipe, PartName

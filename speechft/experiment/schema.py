@@ -7,10 +7,11 @@ is generated from these classes (`speechft schema`).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import yaml
 from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from speechft.errors import ConfigError, missing_file, nearest_file
 from speechft.experiment.checks import experiment_problems

@@ -23,6 +23,7 @@ from speechft.recipes.alphas import ALPHA_PATTERN
 from speechft.recipes.corpora import CorpusRecipe, UnionCorpus, corpus_lexicon
 from speechft.recipes.finetuning import FinetuneRecipe
 from speechft.runs.refusals import was_refused
+from speechft.shipped import shipped
 
 Resource = Callable[[Any, int, str], int]
 """What Snakemake calls, by the names wildcards, attempt and rulename."""
@@ -52,6 +53,20 @@ class Workflow:
         """Files that the experiment was read from, as commands name them."""
         self.log_file: Callable[[str, Any], str] | None = None
         """The log of a job, by its rule and wildcards; the Snakefile sets it."""
+
+    def file_of(self, target: str) -> str:
+        """The file that a target names: a table, a curve, an analysis, `encoder/finetuning/method/task`, a model without its task."""
+        experiment, names = self.experiment, target.split("/")
+        if target in {*experiment.tables, *experiment.curves, *experiment.analyses}:
+            return f"{self.results}/tables/{target}.md"
+        if names[0] in experiment.encoders and len(names) in (3, 4):
+            return self.weights(*names) if len(names) == 3 else f"{self.results}/cells/{target}.json"
+        return target
+
+    @property
+    def published(self) -> str:
+        """The published numbers."""
+        return shipped("config/published.csv").as_posix()
 
     # ---- names, for wildcard constraints
 

@@ -10,17 +10,19 @@ from typing import Any
 
 def sha256_file(path: str | Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return _of_content(path, hashlib.sha256())
 
 
 def git_blob_sha1(path: str | Path) -> str:
     """Hexadecimal SHA-1 by which git knows the content of a file."""
-    digest = hashlib.sha1(b"blob %d\0" % Path(path).stat().st_size, usedforsecurity=False)
+    return _of_content(path, hashlib.sha1(b"blob %d\0" % Path(path).stat().st_size, usedforsecurity=False))
+
+
+def _of_content(path: str | Path, digest: Any) -> str:
     with Path(path).open("rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
-    return digest.hexdigest()
+    return str(digest.hexdigest())
 
 
 def sha256_json(value: Any) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from speechft.downloads.hub import local_path
 from speechft.errors import MergeError
 from speechft.files.atomic import atomic_directory, scratch_directory
 from speechft.files.hashes import sha256_file
@@ -49,7 +50,7 @@ def merge(
     Not supported: models of different architectures, and task heads, which an encoder directory does not hold.
 
     Args:
-        base_dir: encoder directory of the pre-trained model, theta0, or a checkpoint of it that `import_checkpoint` reads.
+        base_dir: encoder directory of the pre-trained model, theta0, or anything that `import_checkpoint` reads.
         finetuned_dirs: the same of one or more models that were fine-tuned from it.
         out_dir: directory to write; an older result of `merge` is replaced when the new one is complete.
         method: a key of `speechft.merge.METHODS`.
@@ -67,7 +68,7 @@ def merge(
         OutputError: the output would overwrite something else.
     """
     plan = Plan(get_method(method, method_parameters), scale or {}, dtype, extrapolate)
-    _merge(Path(base_dir), _paths(finetuned_dirs), Path(out_dir), {check_alpha(alpha, extrapolate): ""}, plan, "merge")
+    _merge(local_path(base_dir), _paths(finetuned_dirs), Path(out_dir), {check_alpha(alpha, extrapolate): ""}, plan, "merge")
 
 
 def merge_family(
@@ -93,12 +94,12 @@ def merge_family(
         raise MergeError("A family needs at least one alpha, and each once.")
     plan = Plan(get_method(method, method_parameters), scale or {}, dtype, extrapolate)
     out, members = Path(out_dir), {alpha: f"alpha_{alpha_text(alpha)}" for alpha in alphas}
-    _merge(Path(base_dir), _paths(finetuned_dirs), out, members, plan, "merge --alpha")
+    _merge(local_path(base_dir), _paths(finetuned_dirs), out, members, plan, "merge --alpha")
     return {alpha: out / member for alpha, member in members.items()}
 
 
 def _paths(sources: Sources) -> list[Path]:
-    return [Path(path) for path in ([sources] if isinstance(sources, str | Path) else sources)]
+    return [local_path(path) for path in ([sources] if isinstance(sources, str | Path) else sources)]
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,9 @@ class Model:
 
     def provenance(self, digest: str) -> dict[str, str]:
         """Name and hash for the provenance: of the checkpoint where there is one, and of the weights that were merged."""
-        name = self.given.resolve().name
+        from speechft.encoders.directory.provenance import input_name
+
+        name = input_name(self.given)
         if self.given.is_file():
             return {"name": name, "sha256": sha256_file(self.given), "weights_sha256": digest}
         return {"name": name, "sha256": digest}

@@ -84,7 +84,7 @@ def calibrate(device: str | None = None, encoders: Sequence[str] = DEFAULT_ENCOD
         kind="cuda" if chosen.type == "cuda" else "cpu",
         name=torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else cpu_name(),
         threads=torch.get_num_threads(),
-        measured=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        measured=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         clock="CPU time of the thread, which other work on the machine hardly changes" if _alone(chosen) else "wall time",
         software={"python": platform.python_version(), "torch": str(torch.__version__), "transformers": version("transformers")},
         encoders=speeds,

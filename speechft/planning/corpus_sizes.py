@@ -10,14 +10,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
+
+from typing_extensions import Self
 
 from speechft.conventions import SPLITS
-from speechft.downloads.tables import shipped
 from speechft.errors import CorpusError
 from speechft.files.csv_tables import read_table
 from speechft.files.text import read_text
 from speechft.recipes.corpora import CorpusRecipe
+from speechft.shipped import shipped
 
 TABLE = Path("config/sizes.tsv")
 Source = Literal["manifests", "table", "published", "unknown"]

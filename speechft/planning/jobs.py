@@ -15,8 +15,7 @@ from pathlib import Path
 from speechft.errors import ConfigError
 from speechft.experiment.schema import load_experiment
 from speechft.experiment.workflow import Workflow
-
-SNAKEFILE = Path(__file__).parents[2] / "Snakefile"
+from speechft.shipped import SNAKEFILE
 
 
 @dataclass(frozen=True)
@@ -53,9 +52,7 @@ def jobs_behind(path: str | Path, targets: Iterable[str] = ()) -> list[Job]:
         ConfigError: the workflow cannot make a target; the message suggests the closest match.
     """
     flow = Workflow(load_experiment(path))
-    named = {_file(flow, target): target for target in targets if target != "all"}
-    if not SNAKEFILE.is_file():
-        raise ConfigError(f"{SNAKEFILE}: no such file. Plans need the workflow; install speechft from a clone of its repository.")
+    named = {flow.file_of(target): target for target in targets if target != "all"}
     from snakemake.exceptions import MissingRuleException  # type: ignore[import-untyped]
 
     try:
@@ -110,16 +107,6 @@ def _environment_kept() -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-def _file(flow: Workflow, target: str) -> str:
-    """The file of the workflow that a target names."""
-    experiment, names = flow.experiment, target.split("/")
-    if target in {*experiment.tables, *experiment.curves, *experiment.analyses}:
-        return f"{flow.results}/tables/{target}.md"
-    if names[0] in experiment.encoders and len(names) in (3, 4):
-        return flow.weights(*names) if len(names) == 3 else f"{flow.results}/cells/{target}.json"
-    return target
 
 
 def _unknown(flow: Workflow, target: str, why: str = "") -> ConfigError:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from speechft.errors import ConfigError, missing_file
 from speechft.files.structured import read_json, write_json
 from speechft.planning.shapes import EncoderShape, base_shape, head_arithmetic
 from speechft.recipes.values import FeaturePrecision, Strict, validate
+from speechft.shipped import shipped
 
 FILE = Path("config/throughput.json")
 Speed = Annotated[float, Field(gt=0)]
@@ -130,12 +132,12 @@ class Throughput(Strict):
 
 
 def load_throughput(path: str | Path | None = None) -> Throughput:
-    """The measured speeds; default: config/throughput.json here, else the one beside the package's source.
+    """The measured speeds; default: config/throughput.json, see `shipped`.
 
     Raises:
         ConfigError: the file is missing or is not what `speechft calibrate` writes.
     """
-    chosen = Path(path) if path is not None else FILE if FILE.is_file() else Path(__file__).parents[2] / FILE
+    chosen = shipped(path or FILE)
     if not chosen.is_file():
         raise ConfigError(missing_file(chosen, "for the speed of this machine", "`speechft calibrate` makes it in two minutes."))
     return validate(Throughput, read_json(chosen), str(chosen))

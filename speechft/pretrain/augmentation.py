@@ -85,7 +85,7 @@ def _mix(own: np.ndarray, other: np.ndarray, mix_db: tuple[float, float], rng: n
     size = min(int(len(own) * rng.uniform(0.0, 0.5)), len(other))
     at, start = rng.integers(len(own) - size + 1), rng.integers(len(other) - size + 1)
     piece = other[start : start + size]
-    mixed = own.copy()
+    mixed: np.ndarray = own.copy()
     mixed[at : at + size] += piece * (_rms(own) / max(_rms(other), 1e-12) * 10 ** (rng.uniform(*mix_db) / 20))
     return mixed
 

@@ -29,10 +29,11 @@ from speechft.recipes.finetuning import FinetuneRecipe, JointTask
 from speechft.recipes.pretraining import ContinuedPretrainRecipe, PretrainRecipe
 from speechft.rehearsal.sizes import HEAD_ONLY_UPDATES, SIZES, smaller, smaller_head
 from speechft.runtime.gpus import visible_gpus
+from speechft.shipped import ROOT
 
 EXPERIMENT, MARKER = "experiment.yaml", "rehearsal.json"
 """Files in a rehearsal's folder besides its results; the second one marks the folder as a rehearsal."""
-SPEECH = Path(__file__).parents[2] / "mini/speech"
+SPEECH = ROOT / "mini/speech"
 """The speech that stand-ins are made of."""
 _NOTE = "A rehearsal: everything runs, at sizes at which no number means anything."
 _FIRST = next(int(size.most) for size in SIZES if size.key == "first")

@@ -1,4 +1,4 @@
-"""What the Snakefile calls when a run ends badly. Here alone Snakemake's own objects are looked into."""
+"""What a Snakefile calls when a run starts and ends. Here alone Snakemake's own objects are looked into."""
 
 from __future__ import annotations
 
@@ -8,6 +8,26 @@ from typing import Any
 
 from speechft.runs.log import read_log, target_of
 from speechft.runs.report import failures_of, note_failures, print_failures
+from speechft.runtime.slurm import forget_run, note_run
+
+
+def started() -> None:
+    """Note who works in this folder: `speechft resume` does not cancel jobs of a Snakemake that runs on another machine."""
+    note_run()
+
+
+def ended() -> None:
+    """Forget that a Snakemake works here."""
+    forget_run()
+
+
+def failed(workflow: Any, log: str | Sequence[str]) -> None:
+    """Say which jobs failed and why: the last word of a run, on the terminal and in Snakemake's log. Arguments: `describe_failures`."""
+    from snakemake.logging import logger  # type: ignore[import-untyped]
+
+    forget_run()
+    if failures := describe_failures(workflow, log):
+        logger.error(failures)
 
 
 def describe_failures(workflow: Any, log: str | Sequence[str]) -> str:

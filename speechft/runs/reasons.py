@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from speechft.planning.jobs import SNAKEFILE, Job, jobs_behind
+from speechft.planning.jobs import Job, jobs_behind
 from speechft.runs.last_words import last_words, log_text
 
 NOT_RUN = "not run"
@@ -24,7 +24,7 @@ def pending_reasons(experiment: str | Path, cells: Iterable[str], results: str |
         planned: the folder of results in the experiment, of which `results` may be a copy.
     """
     pending = [cell for cell in cells if not Path(results, "cells", f"{cell}.json").exists()]
-    if not pending or not Path(results, "logs").is_dir() or not SNAKEFILE.is_file():
+    if not pending or not Path(results, "logs").is_dir():
         return {}
     try:
         jobs = {job.name: job for job in jobs_behind(experiment, pending)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from speechft.errors import TaskError, unknown_name
+from speechft.requirements import explaining
 
 if TYPE_CHECKING:
     from speechft.tasks.base import Task
@@ -32,13 +33,15 @@ def get_task(name: str, **options: object) -> Task:
 
     Raises:
         TaskError: no such task, or an option that the task does not have.
+        MissingPackageError: the task needs packages that are not installed (`pip install 'speechft[asr]'`).
     """
     from importlib import import_module
 
     if name not in _TASKS:
         raise TaskError(unknown_name("task", name, TASK_NAMES))
     module, class_name = _TASKS[name]
-    task_class = getattr(import_module(f"speechft.tasks.{module}"), class_name)
+    with explaining():
+        task_class = getattr(import_module(f"speechft.tasks.{module}"), class_name)
     try:
         task: Task = task_class(**options)
     except TypeError as error:

@@ -8,7 +8,6 @@ from collections.abc import Hashable, Iterable, Sequence
 from itertools import groupby
 
 import torch
-from rapidfuzz.distance import Levenshtein
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
@@ -78,6 +77,8 @@ def ctc_collapse(frame_labels: Iterable[int], drop: Iterable[int]) -> list[int]:
 
 def edit_distance(hypothesis: Sequence[Hashable], reference: Sequence[Hashable]) -> int:
     """Insertions, deletions and substitutions between two sequences of tokens."""
+    from rapidfuzz.distance import Levenshtein
+
     return int(Levenshtein.distance(hypothesis, reference))
 
 

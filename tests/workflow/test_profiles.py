@@ -4,9 +4,9 @@ import re
 import shlex
 import subprocess
 import sys
-import tomllib
 
 import pytest
+import tomllib
 import yaml
 from conftest import ROOT
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from speechft.conventions import SAMPLE_RATE
+from speechft.downloads.hub import upload
 from speechft.encoders.checkpoints.names import NameMap
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
 from speechft.encoders.directory.layout import FILES, copy_configuration, load_backbone, read_pretraining_only, read_source_config
@@ -50,6 +52,24 @@ def export_checkpoint(model_dir: str | Path, out: str | Path, format: str = "fai
     with atomic_file(out) as temporary, scratch_directory(out) as scratch:
         torch.save(content, made := scratch / f"{PROGRAM}.pt")  # the file's name becomes a part of its content
         made.replace(temporary)
+
+
+def export_to_hub(model_dir: str | Path, name: str, *, private: bool = False) -> str:
+    """Upload an encoder directory, with its model card and provenance, to the Hugging Face Hub; returns the address.
+
+    Args:
+        model_dir: the encoder directory, or a directory that transformers wrote.
+        name: `org/name`; the repository is made if it is not there.
+        private: of a repository that is made.
+
+    Raises:
+        CheckpointError: damaged directory, or an encoder without learned weights.
+        DownloadError: no network, a token that is missing or refused, or a repository that holds something else.
+    """
+    with tempfile.TemporaryDirectory(prefix="speechft-") as scratch:
+        folder = Path(scratch) / name.rpartition("/")[2]
+        export_checkpoint(model_dir, folder, "transformers")
+        return upload(folder, name, private=private)
 
 
 def checkpoint_content(model_dir: str | Path, format: str) -> dict[str, Any]:

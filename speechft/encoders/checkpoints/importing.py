@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from speechft.downloads.hub import local_path
 from speechft.encoders.checkpoints.adapter_directory import import_adapter
 from speechft.encoders.checkpoints.names import NameMap, as_float32
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
@@ -38,7 +39,8 @@ def import_checkpoint(
     Args:
         source: fairseq `.pt` (`args` or `cfg` style; of a model with a head the encoder), s3prl's converted layout, an s3prl run
             checkpoint, WavLM's or DeCoAR 2.0's `.pt`, a bare state dict with their names (`.pt` or `.safetensors`), a transformers
-            directory (of a model with a head the encoder) or a weight file in it, or a LoRA or DoRA adapter that peft wrote.
+            directory (of a model with a head the encoder) or a weight file in it, a LoRA or DoRA adapter that peft wrote,
+            or `org/name[@revision]` on the Hugging Face Hub, of which configuration and weights are downloaded, never code.
         out_dir: the encoder directory; an older one of `import_checkpoint` is replaced.
         family: "hubert", "wav2vec2", "wavlm" or "decoar2"; default: from the content, against which it is checked.
         format: one of speechft.encoders.checkpoints.sources.FORMATS; default: from the content, against which it is checked.
@@ -49,8 +51,9 @@ def import_checkpoint(
     Raises:
         CheckpointError: unreadable, unsafe or damaged file, another family or format than asked for, tensors that are not finite, that are
             missing, that have a wrong shape, or that belong to no known part of the model.
+        DownloadError: the repository is not there, or cannot be reached.
     """
-    path = Path(source)
+    path = local_path(source)
     if format is not None and format not in FORMATS:
         raise CheckpointError(unknown_name("format", format, FORMATS))
     path = described_directory(path)

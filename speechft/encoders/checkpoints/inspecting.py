@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from speechft.downloads.hub import local_path
 from speechft.encoders.checkpoints.sources import detect_family, detect_format, encoder_inside
 from speechft.encoders.checkpoints.unpickling import attributes, is_state_dict, load_pickle
 from speechft.encoders.checkpoints.weight_files import is_adapter, read_adapter_weights, read_model_weights
@@ -27,7 +28,7 @@ def inspect_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointError: missing, damaged or unsafe file; the message of the last names the offending global.
     """
-    path = Path(path)
+    path = local_path(path)
     if path.is_dir():
         return _directory(path)
     if not path.is_file():

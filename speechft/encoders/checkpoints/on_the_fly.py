@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from speechft.downloads.hub import local_path, repository_of
 from speechft.encoders.families import FAMILIES
 from speechft.errors import SpeechFTError
 from speechft.files.structured import read_json
@@ -45,20 +46,23 @@ def needs_import(path: Path) -> bool:
 
 @contextmanager
 def encoder_directory(path: str | Path) -> Iterator[Path]:
-    """The encoder directory of a model: `path` itself, or for a directory that transformers wrote what import makes of it.
+    """The encoder directory of a model: `path` itself, or for other layouts what import makes of it.
 
-    The latter lies in the folder for temporary files while the block runs.
+    Other layouts are directories that transformers or peft wrote and repositories of the Hugging Face Hub. What import makes of them lies
+    in the folder for temporary files while the block runs.
 
     Raises:
         CheckpointError: it cannot be imported.
+        DownloadError: it is a repository of the Hub that cannot be fetched.
     """
-    path = Path(path)
+    path = local_path(path)
     if not needs_import(path):
         yield path
         return
     from speechft.encoders.checkpoints.importing import import_checkpoint
 
     with tempfile.TemporaryDirectory(prefix="speechft-") as scratch:
-        imported = Path(scratch) / path.resolve().name
+        name = repository_of(path)
+        imported = Path(scratch) / (Path(name.partition("@")[0]) if name else path.resolve()).name
         import_checkpoint(path, imported)
         yield imported

@@ -21,7 +21,7 @@ from speechft.encoders.directory.layout import (
     read_tensors,
     seal_encoder,
 )
-from speechft.encoders.directory.provenance import make_provenance, read_provenance
+from speechft.encoders.directory.provenance import input_name, make_provenance, read_provenance
 from speechft.encoders.families import check_learned
 from speechft.errors import CheckpointError
 from speechft.files.atomic import atomic_directory
@@ -75,7 +75,7 @@ def _cast(tensor: Tensor, name: str, dtype: str, where: Path) -> Tensor:
 
 def _provenance(source: Path, dtype: str) -> dict[str, object]:
     known = read_provenance(source) or make_provenance("import", {"checkpoint": source}, {})
-    original = {"name": source.resolve().name, "sha256": sha256_file(source / WEIGHTS)}
+    original = {"name": input_name(source), "sha256": sha256_file(source / WEIGHTS)}
     known["inputs"] = {**known.get("inputs", {}), "stored_copy_of": original}
     known["recipe"] = {**known.get("recipe", {}), "stored_as": dtype}
     return known

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from speechft.downloads.hub import repository_of
 from speechft.encoders.checkpoints.names import as_float32
 from speechft.encoders.checkpoints.weight_files import read_model_weights
 from speechft.encoders.directory.layout import (
@@ -72,7 +73,13 @@ def import_directory(
     pretraining_only = {**pretraining_only, **read_pretraining_only(path)}
     counts = (len(backbone), len(pretraining_only))
     logger.info("%s: transformers directory of a %s model: %d tensors of the encoder, %d only for pre-training", path.name, family, *counts)
-    recipe = {"family": family, "format": "transformers", **({"config": dict(config)} if config else {}), **stored_in_half(tensors)}
+    recipe = {
+        "family": family,
+        "format": "transformers",
+        **({"config": dict(config)} if config else {}),
+        **stored_in_half(tensors),
+        **_from_hub(path),
+    }
     write_encoder(
         out_dir,
         tensors=backbone,
@@ -82,6 +89,12 @@ def import_directory(
         provenance=make_provenance("import", {file.name: file for file in files}, recipe),
         where=str(path),
     )
+
+
+def _from_hub(path: Path) -> dict[str, str]:
+    """For the recipe of an import: the repository and the commit, if it came from the Hugging Face Hub."""
+    repository = repository_of(path)
+    return {"repository": repository} if repository else {}
 
 
 def stored_in_half(tensors: Mapping[str, Tensor]) -> dict[str, str]:

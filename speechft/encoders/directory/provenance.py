@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+from speechft.downloads.hub import repository_of
 from speechft.errors import CheckpointError, SpeechFTError, missing_file
 from speechft.files.hashes import sha256_file
 from speechft.files.structured import read_json, read_json_mapping
@@ -78,4 +80,9 @@ def _input(role: str, path: Path) -> dict[str, str]:
     weights = path / "model.safetensors" if path.is_dir() else path
     if not weights.is_file():
         raise CheckpointError(missing_file(weights, f"as {role}", "Name an existing checkpoint or encoder directory."))
-    return {"name": path.resolve().name, "sha256": sha256_file(weights)}
+    return {"name": input_name(path), "sha256": sha256_file(weights)}
+
+
+def input_name(path: Path) -> str:
+    """How an input is called: `org/name@commit` if it comes from the Hugging Face Hub, else the last part of its path."""
+    return repository_of(path) or Path(os.path.abspath(path)).name  # noqa: PTH100 (links keep their own names)

@@ -39,6 +39,16 @@ def exact_fp32() -> Iterator[None]:
     PyTorch allows TF32 (10 bits of mantissa) in the convolutions and recurrent layers of a GPU by default.
     """
     backends: Any = torch.backends
+    if not hasattr(backends.cudnn, "conv"):  # PyTorch up to 2.8: one switch for matrix products, of the CPU too, and one for cuDNN
+        products, cudnn = torch.get_float32_matmul_precision(), backends.cudnn.allow_tf32
+        try:
+            torch.set_float32_matmul_precision("highest")
+            backends.cudnn.allow_tf32 = False
+            yield
+        finally:
+            torch.set_float32_matmul_precision(products)
+            backends.cudnn.allow_tf32 = cudnn
+        return
     libraries = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
     libraries += [backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]
     before = [library.fp32_precision for library in libraries]

