@@ -134,11 +134,7 @@ def resolve_device(device: str | None) -> torch.device:
 
 
 def resolve_recipe(task: str | Task, recipe: EvaluationRecipe | Mapping[str, Any] | None) -> EvaluationRecipe:
-    """The recipe of an evaluation of `task`.
-
-    Raises:
-        ConfigError: it is of another task, or both it and a task object bring options.
-    """
+    """The recipe of an evaluation of `task`; ConfigError if it is of another one, or both it and a task object bring options."""
     name = task if isinstance(task, str) else task.name
     if not isinstance(recipe, EvaluationRecipe):
         recipe = evaluation_recipe(name, dict(recipe or {}))

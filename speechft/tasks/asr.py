@@ -11,8 +11,7 @@ from torch import Tensor
 from speechft.errors import TaskError
 from speechft.tasks.base import LabelSet, Metric, check_choice, check_positive
 from speechft.tasks.classification import supervision
-from speechft.tasks.ctc import RecurrentCTCTask
-from speechft.tasks.metrics import edit_distance
+from speechft.tasks.ctc import RecurrentCTCTask, edit_distance
 from speechft.tasks.pieces import WORD_START, Pieces, train_pieces
 from speechft.tasks.spelling import SPELLINGS, Spelling
 
@@ -44,15 +43,11 @@ class SpeechRecognition(RecurrentCTCTask):
     def __init__(
         self,
         spelling: Literal["superb", "tedlium", "characters", "unigram"] = "superb",
-        projected: int = 1024,
-        hidden: int = 1024,
-        layers: int = 2,
-        dropout: float = 0.2,
-        spec_augment: bool = True,
         selection: Literal["wer", "cer"] = "wer",
         pieces: int = 500,
+        **head: Any,
     ) -> None:
-        super().__init__(projected, hidden, layers, dropout, spec_augment)
+        super().__init__(**head)
         check_choice(self.name, "spelling", spelling, (*SPELLINGS, *LEARNED))
         check_choice(self.name, "selection", selection, ("wer", "cer"))
         check_positive(self.name, pieces=pieces)
@@ -120,7 +115,7 @@ class MandarinRecognition(SpeechRecognition):
     metrics = (CHARACTER_ERRORS,)
 
     def __init__(self, projected: int = 1024, hidden: int = 1024, layers: int = 2, dropout: float = 0.2, spec_augment: bool = True) -> None:
-        super().__init__("characters", projected, hidden, layers, dropout, spec_augment)
+        super().__init__("characters", projected=projected, hidden=hidden, layers=layers, dropout=dropout, spec_augment=spec_augment)
 
     @property
     def dev_metrics(self) -> tuple[Metric, ...]:

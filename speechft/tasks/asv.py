@@ -9,12 +9,10 @@ import torch
 from torch import Tensor
 
 from speechft.errors import TaskError
-from speechft.tasks.base import Head, LabelSet, Metric, check_positive
+from speechft.tasks.base import MINUS_3_DB, Head, LabelSet, Metric, check_positive
 from speechft.tasks.classification import UtteranceClassification, supervision
 from speechft.tasks.xvector import XVectorHead, additive_margin_loss
 
-GAIN = 0.70795
-"""-3 dB."""
 SILENCE_LEVEL = 1e-3
 """Root mean square, of full scale 1, under which a stretch is silence (0.1 %)."""
 SILENCE_SAMPLES = 1_600
@@ -37,7 +35,7 @@ class SpeakerVerification(UtteranceClassification):
     name = "asv"
     metrics = (Metric("ASV", "equal error rate", higher_is_better=False),)
     train_crop_seconds = 8.0
-    gain = GAIN
+    gain = MINUS_3_DB
 
     def __init__(
         self, margin: float = 0.4, scale: float = 30.0, min_seconds: float = 2.0, width: int = 512, pooled_width: int = 1500
@@ -77,20 +75,7 @@ def without_silence(waveform: Tensor, gain: float = 1.0) -> Tensor:
     """
     power = torch.cat([torch.zeros(LEVEL_SAMPLES, dtype=torch.float64), waveform.double().square()]).cumsum(dim=0)
     loud = power[LEVEL_SAMPLES:] - power[:-LEVEL_SAMPLES] >= LEVEL_SAMPLES * (SILENCE_LEVEL / gain) ** 2
-    lengths, is_loud = _runs(loud)
+    is_loud, lengths = torch.unique_consecutive(loud, return_counts=True)
     silent = ~is_loud & (lengths >= SILENCE_SAMPLES)
-    lengths, is_kept = _runs(~_spread(silent, lengths))
-    return waveform[_spread(is_kept & (lengths >= SILENCE_SAMPLES), lengths)]
-
-
-def _runs(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Length and value of each run of equal values (N,)."""
-    changes = (values[1:] != values[:-1]).nonzero()[:, 0] + 1
-    starts = torch.cat([torch.zeros(min(1, len(values)), dtype=torch.long), changes])
-    lengths = torch.diff(torch.cat([starts, torch.tensor([len(values)])]))
-    return lengths, values[starts]
-
-
-def _spread(of_runs: Tensor, lengths: Tensor) -> Tensor:
-    """The value of each run, for each of its elements."""
-    return of_runs.repeat_interleave(lengths)
+    is_kept, lengths = torch.unique_consecutive(~silent.repeat_interleave(lengths), return_counts=True)
+    return waveform[(is_kept & (lengths >= SILENCE_SAMPLES)).repeat_interleave(lengths)]

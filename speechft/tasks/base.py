@@ -9,11 +9,12 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from speechft.errors import TaskError
 
 T = TypeVar("T")
+MINUS_3_DB = 0.70795
+"""Gain of the reference's audio chain in KS, QbE and ASV."""
 Sampling = Literal["shuffled", "balanced", "windows", "buckets"]
 """Order of training utterances, see speechft.evaluate.data.sampling."""
 
@@ -49,11 +50,6 @@ class LabelSet:
     def to_json(self) -> dict[str, Any]:
         """A plain JSON value."""
         return {"symbols": list(self.symbols), "extra": dict(self.extra)}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`."""
-        return cls(tuple(value["symbols"]), dict(value["extra"]))
 
 
 @dataclass(frozen=True)
@@ -161,32 +157,20 @@ class Task(ABC):
 
 
 def check_positive(task: str, **options: int) -> None:
-    """Refuse options that cannot be sizes.
-
-    Raises:
-        TaskError: one is not a positive integer.
-    """
+    """Raise a TaskError for an option that is not a positive integer."""
     for option, value in options.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise TaskError(f"{task}: {option}={value!r} must be a positive integer.")
 
 
 def check_choice(task: str, option: str, value: object, allowed: Sequence[str]) -> None:
-    """Refuse an option that is not one of the `allowed` values.
-
-    Raises:
-        TaskError: names them.
-    """
+    """Raise a TaskError for an option that is not one of the `allowed` values."""
     if value not in allowed:
         raise TaskError(f"{task}: {option}={value!r} is unknown. Choose one of {', '.join(allowed)}.")
 
 
 def collect(cuts: Iterable[Any], function: Callable[[Any], T], source: str, complaint: str) -> list[T]:
-    """`function` of every cut of `source` (e.g. "The dev split").
-
-    Raises:
-        TaskError: `complaint` with all cuts for which `function` raises one.
-    """
+    """`function` of every cut of `source`; a TaskError with `complaint` lists all cuts for which it raises one."""
     found: list[T] = []
     problems: list[str] = []
     for cut in cuts:
@@ -208,11 +192,7 @@ def listing(heading: str, problems: Sequence[str], limit: int = 20) -> str:
 
 
 def distinct_labels(cuts: Iterable[Any], labels_of: Callable[[Any], Iterable[str]], task: str, noun: str) -> tuple[str, ...]:
-    """All labels of the training cuts, sorted.
-
-    Raises:
-        TaskError: cuts for which `labels_of` raises one (all are listed), or fewer than two labels.
-    """
+    """All labels of the training cuts, sorted; TaskError for cuts for which `labels_of` raises one, or fewer than two labels."""
     found = {label for labels in collect(cuts, labels_of, "The train split", f"have no {noun} for task {task!r}.") for label in labels}
     if len(found) < 2:
         raise TaskError(f"Task {task!r} needs at least two different labels ({noun}), the train split has {sorted(found) or 'none'}.")

@@ -15,11 +15,7 @@ from speechft.tasks.heads import UtteranceHead
 
 
 def supervision(cut: Any) -> Any:
-    """The one supervision of a cut.
-
-    Raises:
-        TaskError: the cut has none or several.
-    """
+    """The one supervision of a cut; TaskError for none or several."""
     if len(cut.supervisions) != 1:
         raise TaskError(f"{cut.id}: has {len(cut.supervisions)} supervisions, need one. Cut the recording into utterances first.")
     return cut.supervisions[0]
@@ -31,28 +27,15 @@ def custom_label(cut: Any) -> str | None:
     return None if value in (None, "") else str(value)
 
 
-def required_label(cut: Any) -> str:
-    """The value of the corpus' label column.
-
-    Raises:
-        TaskError: it is empty.
-    """
-    label = custom_label(cut)
-    if label is None:
-        raise TaskError(f"{cut.id}: has no label. Fill the corpus' label column.")
-    return label
-
-
 class UtteranceClassification(Task):
     """Mean-pool head, cross entropy, accuracy."""
 
     def class_name(self, cut: Any) -> str:
-        """Class of a cut; by default its label.
-
-        Raises:
-            TaskError: the cut has none.
-        """
-        return required_label(cut)
+        """Class of a cut, by default its label; TaskError if it has none."""
+        label = custom_label(cut)
+        if label is None:
+            raise TaskError(f"{cut.id}: has no label. Fill the corpus' label column.")
+        return label
 
     def label_set(self, train_cuts: Iterable[Any]) -> LabelSet:
         """Classes of the training split, sorted by name; at least two."""

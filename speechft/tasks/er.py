@@ -11,9 +11,6 @@ from speechft.errors import TaskError
 from speechft.tasks.base import Metric, listing
 from speechft.tasks.classification import UtteranceClassification
 
-DEV_SHARE = 0.2
-SPLIT_SEED = 0
-
 
 class EmotionRecognition(UtteranceClassification):
     """ER. The class of a cut is its `label`: SUPERB has four (neutral, happy, angry, sad), any other number works too.
@@ -52,11 +49,11 @@ class EmotionRecognition(UtteranceClassification):
         return divided
 
 
-def er_fold_split(num_utterances: int, dev_share: float = DEV_SHARE, seed: int = SPLIT_SEED) -> tuple[list[int], list[int]]:
+def er_fold_split(num_utterances: int) -> tuple[list[int], list[int]]:
     """Indices of train and dev among the utterances that are not in the fold's test, in the order in which the reference draws them.
 
     The reference seeds torch's generator with 0 and calls `random_split` with int(0.8 n) and the rest.
     """
-    order: list[int] = torch.randperm(num_utterances, generator=torch.Generator().manual_seed(seed)).tolist()
-    num_train = int((1 - dev_share) * num_utterances)
+    order: list[int] = torch.randperm(num_utterances, generator=torch.Generator().manual_seed(0)).tolist()
+    num_train = int(0.8 * num_utterances)
     return order[:num_train], order[num_train:]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +19,6 @@ PROJECTED = 256
 
 class PooledHead(Head):
     """A head whose logits depend on the frames through their mean only, so that it can be trained on cached means."""
-
-    pooled: ClassVar[bool] = True
 
     @abstractmethod
     def from_means(self, means: Tensor) -> Tensor:

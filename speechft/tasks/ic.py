@@ -34,11 +34,7 @@ class IntentClassification(UtteranceClassification):
             raise TaskError(f"ic: slots={slots!r} must be a list of different names.")
 
     def values(self, cut: Any) -> tuple[str, ...]:
-        """The value of each slot.
-
-        Raises:
-            TaskError: the cut has no label, or one with another number of values than there are slots, or with an empty one.
-        """
+        """The value of each slot; TaskError if the cut has no label, an empty value, or not one for each slot."""
         label = self.class_name(cut)
         values = tuple(value.strip() for value in label.split(SEPARATOR))
         if len(values) != len(self.slots) or not all(values):

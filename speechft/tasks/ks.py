@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from speechft.errors import TaskError
 from speechft.files.text import nfc
-from speechft.tasks.base import Crop, LabelSet, Metric
+from speechft.tasks.base import MINUS_3_DB, Crop, LabelSet, Metric
 from speechft.tasks.classification import UtteranceClassification, custom_label
 
 SILENCE = "_silence_"
@@ -33,7 +33,7 @@ class KeywordSpotting(UtteranceClassification):
     metrics = (Metric("KS", "accuracy", higher_is_better=True),)
     sampling = "balanced"
     balanced_dev = True
-    gain = 0.70795
+    gain = MINUS_3_DB
 
     def __init__(self, classes: Sequence[str] | Literal["superb"] | None = None) -> None:
         if isinstance(classes, str) and classes != "superb":

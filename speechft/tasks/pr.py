@@ -13,10 +13,9 @@ from speechft.downloads.lexicons import CMUDICT
 from speechft.errors import TaskError
 from speechft.tasks.base import Head, LabelSet, Metric, listing
 from speechft.tasks.classification import supervision
-from speechft.tasks.ctc import CTCTask
+from speechft.tasks.ctc import CTCTask, ctc_collapse, token_errors
 from speechft.tasks.heads import FrameHead
 from speechft.tasks.lexicon import Lexicon, lexicon_hashes, load_lexicon, missing_words
-from speechft.tasks.metrics import ctc_collapse, token_errors
 from speechft.tasks.vocabularies import BLANK_INDEX, EOS_INDEX, PHONEME_VOCABULARY
 
 _EXAMPLES = 20

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Literal, NoReturn, get_args
 
 from speechft.errors import TaskError
-from speechft.tasks.base import LabelSet, Metric, Task, check_choice
+from speechft.tasks.base import MINUS_3_DB, LabelSet, Metric, Task, check_choice
 from speechft.tasks.classification import supervision
 
 Distance = Literal["cosine_exp", "cosine"]
@@ -24,19 +24,14 @@ class QueryByExample(Task):
 
     name = "qbe"
     metrics = (Metric("QbE", "maximum term-weighted value", higher_is_better=True, percent=False),)
-    gain = 0.70795
-    """-3 dB."""
+    gain = MINUS_3_DB
 
     def __init__(self, distance: Distance = "cosine_exp") -> None:
         check_choice(self.name, "distance", distance, get_args(Distance))
         self.distance: Distance = distance
 
     def kind(self, cut: Any) -> str:
-        """`query` or `document`.
-
-        Raises:
-            TaskError: the cut's label is neither.
-        """
+        """`query` or `document`; TaskError for any other label."""
         label = (supervision(cut).custom or {}).get("label")
         if label not in (QUERY, DOCUMENT):
             raise TaskError(f"{cut.id}: has label {label!r}, must be {QUERY!r} or {DOCUMENT!r}. Correct the corpus' label column.")

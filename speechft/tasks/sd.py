@@ -56,11 +56,7 @@ class SpeakerDiarization(Task):
         return LabelSet(("speaker 1", "speaker 2"))
 
     def turns(self, cut: Any) -> list[Turn]:
-        """The turns of a recording.
-
-        Raises:
-            TaskError: it has not exactly two speakers, or a turn has none.
-        """
+        """The turns of a recording; TaskError if it has not exactly two speakers, or a turn has none."""
         turns = [Turn(cut.id, float(found.start), float(found.duration), found.speaker) for found in cut.supervisions]
         if not all(turn.speaker for turn in turns):
             raise TaskError(f"{cut.id}: a turn has no speaker. Prepare the corpus with an RTTM file (`rttm` of the corpus).")

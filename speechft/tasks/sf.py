@@ -18,8 +18,7 @@ from speechft.errors import TaskError, read_lines
 from speechft.files.text import on_disk
 from speechft.tasks.base import LabelSet, Metric, collect
 from speechft.tasks.classification import custom_label, supervision
-from speechft.tasks.ctc import RecurrentCTCTask
-from speechft.tasks.metrics import ctc_collapse, edit_distance
+from speechft.tasks.ctc import RecurrentCTCTask, ctc_collapse, edit_distance
 from speechft.tasks.vocabularies import BLANK_INDEX, EOS, EOS_INDEX, SPACE, UNKNOWN, begin_mark, end_mark, slot_filling_vocabulary
 
 OUTSIDE = "O"
@@ -46,16 +45,8 @@ class SlotFilling(RecurrentCTCTask):
     metrics = (Metric("SF_F1", "slot type F1", higher_is_better=True), Metric("SF_CER", "slot value CER", higher_is_better=False))
     sampling = "windows"
 
-    def __init__(
-        self,
-        slots: str | Path | None = None,
-        projected: int = 1024,
-        hidden: int = 1024,
-        layers: int = 2,
-        dropout: float = 0.2,
-        spec_augment: bool = True,
-    ) -> None:
-        super().__init__(projected, hidden, layers, dropout, spec_augment)
+    def __init__(self, slots: str | Path | None = None, **head: Any) -> None:
+        super().__init__(**head)
         self.slots_file = None if slots is None else on_disk(Path(slots))
 
     def label_set(self, train_cuts: Iterable[Any]) -> LabelSet:
@@ -112,11 +103,7 @@ class SlotFilling(RecurrentCTCTask):
         return {"f1": slot_type_f1(hypothesis, reference), "utterances": 1.0, "value_edits": edits, "value_characters": characters}
 
     def scores(self, statistics: Mapping[str, float]) -> dict[str, float]:
-        """Mean F1 over utterances, and CER of all slot values, fractions.
-
-        Raises:
-            TaskError: no reference has a slot value.
-        """
+        """Mean F1 over utterances, and CER of all slot values, fractions; TaskError if no reference has a slot value."""
         if not statistics["value_characters"]:
             raise TaskError("The split has no slot value, so that the error rate of slot values is not defined.")
         return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from speechft.tasks.metrics import ctc_collapse
+from speechft.tasks.ctc import ctc_collapse
 from speechft.tasks.vocabularies import ASR_VOCABULARY, BLANK_INDEX, SENTENCE_END, TEDLIUM_VOCABULARY, UNKNOWN, WORD_END
 
 _NOT_SPELLED = re.compile(r"[^A-Z' ]")

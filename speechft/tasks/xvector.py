@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,21 +11,10 @@ from torch.nn import functional as F
 from speechft.tasks.base import Head
 from speechft.tasks.heads import frame_mask
 
-
-class TDNNLayer(NamedTuple):
-    """`context` frames, `dilation` apart, become one."""
-
-    context: int
-    dilation: int
-
-    @property
-    def lost_frames(self) -> int:
-        """Frames that an utterance gets shorter by."""
-        return (self.context - 1) * self.dilation
-
-
-TDNN_LAYERS = (TDNNLayer(5, 1), TDNNLayer(3, 2), TDNNLayer(3, 3), TDNNLayer(1, 1), TDNNLayer(1, 1))
-LOST_FRAMES = sum(layer.lost_frames for layer in TDNN_LAYERS)
+TDNN_LAYERS = ((5, 1), (3, 2), (3, 3), (1, 1), (1, 1))
+"""Of each layer the frames that become one, and how far apart they are."""
+LOST_FRAMES = sum((context - 1) * dilation for context, dilation in TDNN_LAYERS)
+"""Frames that an utterance gets shorter by."""
 MIN_FRAMES = LOST_FRAMES + 2
 """A standard deviation takes two frames, each with its context of 15; a shorter utterance is continued by its last frame."""
 
@@ -42,7 +30,7 @@ class XVectorHead(Head):
         self.projector = nn.Linear(feature_dim, width)
         widths = [width] * len(TDNN_LAYERS) + [pooled_width]
         self.tdnn = nn.ModuleList(
-            nn.Conv1d(widths[i], widths[i + 1], layer.context, dilation=layer.dilation) for i, layer in enumerate(TDNN_LAYERS)
+            nn.Conv1d(widths[i], widths[i + 1], context, dilation=dilation) for i, (context, dilation) in enumerate(TDNN_LAYERS)
         )
         self.utterance1 = nn.Linear(2 * pooled_width, width)
         self.utterance2 = nn.Linear(width, width)

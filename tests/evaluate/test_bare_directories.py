@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from evaluate.test_cells import without_times
 from safetensors.torch import load_file
 
 from speechft.analysis.engine import analyse
@@ -28,26 +29,20 @@ def pair(tmp_path_factory):
     return folder / "theirs", folder / "ours"
 
 
-def without_times(value):
-    return {key: item for key, item in value.items() if key != "seconds"}
-
-
-def test_features(pair):
+def test_features_cells_and_analyses(pair, manifests, tmp_path):
     waveform = 0.02 + 0.1 * torch.sin(torch.arange(8000) * 0.05)
-    theirs, ours = (load_encoder(path) for path in pair)
-    assert theirs.normalize
-    with torch.inference_mode():
-        first, second = (encoder.encode([waveform]).hidden_states for encoder in (theirs, ours))
-    assert all(torch.equal(left, right) for left, right in zip(first, second, strict=True))
 
+    def seen(path):
+        encoder, out = load_encoder(path), tmp_path / f"{path.name}.json"
+        assert encoder.normalize
+        with torch.inference_mode():
+            states = torch.stack(encoder.encode([waveform]).hidden_states)
+        cell = without_times(evaluate(path, "ks", manifests, out, RECIPE, device="cpu"))
+        analysis = analyse(path, path, manifests, tmp_path / f"{path.name}_analysis.json", device="cpu")
+        return states.tolist(), cell, plan_evaluation(path, "ks", manifests, RECIPE), analysis
 
-def test_cells_and_analyses(pair, manifests, model_dir, tmp_path):
-    cells = [evaluate(path, "ks", manifests, tmp_path / f"{path.name}.json", RECIPE, device="cpu") for path in pair]
-    assert without_times(cells[0]) == without_times(cells[1])
-    plans = [plan_evaluation(path, "ks", manifests, RECIPE) for path in pair]
-    assert plans[0] == plans[1]
-    found = [analyse(path, path, manifests, tmp_path / f"{path.name}_analysis.json", device="cpu") for path in pair]
-    assert found[0] == found[1]
+    theirs, ours = map(seen, pair)
+    assert theirs == ours
 
 
 def test_copies_and_exports(pair, tmp_path):
@@ -68,13 +63,13 @@ def test_copies_and_exports(pair, tmp_path):
 )
 def test_what_decides_whether_waveforms_are_normalized(large, said, normalize, tmp_path):
     sizes = {"extractor_mode": "layer_norm", "layer_norm_first": True, "conv_bias": True} if large else {}
-    random_encoder("hubert", tmp_path / "e", **sizes)
+    folder = random_encoder("hubert", tmp_path / "e", **sizes)
     for file in ("provenance.json", "preprocessor_config.json"):
-        (tmp_path / "e" / file).unlink()
-    config = json.loads((tmp_path / "e/config.json").read_text())
+        (folder / file).unlink()
+    config = json.loads((folder / "config.json").read_text())
     del config["speechft_normalize"]
-    (tmp_path / "e/config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(config))
     if said is not None:
-        (tmp_path / "e/preprocessor_config.json").write_text(json.dumps({"do_normalize": said}))
-    import_checkpoint(tmp_path / "e", tmp_path / "imported")
-    assert load_encoder(tmp_path / "e").normalize is load_encoder(tmp_path / "imported").normalize is normalize
+        (folder / "preprocessor_config.json").write_text(json.dumps({"do_normalize": said}))
+    import_checkpoint(folder, tmp_path / "imported")
+    assert load_encoder(folder).normalize is load_encoder(tmp_path / "imported").normalize is normalize

@@ -5,20 +5,18 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from evaluate.killing import Killed
-from evaluate.test_evaluate import QUICK, without_times
+from evaluate.corpora import FEW, QUICK
+from evaluate.test_cells import without_times
 from evaluate.tone_corpus import make_cut, make_splits, write_splits
 
 from speechft.corpora import load_audio
 from speechft.encoders import load_encoder
-from speechft.errors import ConfigError
 from speechft.evaluate import evaluate, plan_evaluation
 from speechft.evaluate.data.clips import Clip, CropTable
 from speechft.evaluate.data.features import CroppedMeans, FrozenEncoder, mean_vectors
 from speechft.evaluate.data.splits import load_splits
 from speechft.evaluate.estimate import CROP_SECONDS
 from speechft.evaluate.probes.batches import training_batches
-from speechft.recipes.evaluation import EvaluationRecipe, evaluation_recipe
 from speechft.tasks import get_task
 
 SECONDS = 0.7
@@ -60,39 +58,22 @@ def test_rows_of_crops_are_unique():
     assert [row for row, (utterance, _) in drawn.items() if utterance in (1, 3)] == [0, 1]
 
 
-def test_superb_crops_anew():
-    assert evaluation_recipe("sid").crop_draws == "every"
-    assert evaluation_recipe("asv", {"protocol": "quick"}).crop_draws == "every"
-    assert evaluation_recipe("sid", {"protocol": "quick"}).crop_draws == 1
-    assert evaluation_recipe("ks").crop_draws == 1
-    assert evaluation_recipe("sid", {"protocol": "quick", "crop_draws": 4}).crop_draws == 4
-    values = evaluation_recipe("sid").model_dump(mode="json")
-    assert EvaluationRecipe.model_validate(values).crop_draws == values["crop_draws"] == "every"
-    with pytest.raises(ConfigError, match=r"crop_draws=4 is not SUPERB's \(every\)"):
-        evaluation_recipe("sid", {"crop_draws": 4})
-    with pytest.raises(ConfigError, match="does not go with task 'asv'"):
-        evaluation_recipe("asv", {"protocol": "quick", "crop_draws": 4})
-    with pytest.raises(ConfigError, match="crop_draws"):
-        evaluation_recipe("sid", {"protocol": "quick", "crop_draws": "all"})
-
-
 def test_every_access_has_a_new_crop(train):
-    long = {index for index, cut in enumerate(train.cuts) if cut.duration > SECONDS}
+    long = {cut.id for cut in train.cuts if cut.duration > SECONDS}
     assert 3 <= len(long) <= len(train) - 3
-    batches = list(islice(training_batches(get_task("sid"), train, len(train), generator()), 5))
-    starts = {index: set() for index in range(len(train))}
-    order = islice(training_batches(get_task("sid"), train, len(train), generator()), 5)
-    for (rows, _), (again, _) in zip(batches, order, strict=True):
-        assert rows == again
-        index_of = {cut.id: index for index, cut in enumerate(train.cuts)}
-        for clip in (train.clips[row] for row in rows):
-            starts[index_of[clip.cut.id]].add(clip.start)
-            if index_of[clip.cut.id] in long:
-                assert clip.num_samples == round(SECONDS * 16000)
-                torch.testing.assert_close(clip.load(), load_audio(clip.cut)[clip.start : clip.start + clip.num_samples], atol=0, rtol=0)
-    assert all(len(found) == (5 if index in long else 1) for index, found in starts.items())
-    others = next(training_batches(get_task("sid"), train, len(train), generator(1)))[0]
-    assert len({*others} & {*batches[0][0]}) == len(train) - len(long), "another seed has other crops"
+
+    def batches(seed=0):
+        return [rows for rows, _ in islice(training_batches(get_task("sid"), train, len(train), generator(seed)), 5)]
+
+    assert batches() == batches()
+    starts = {cut.id: set() for cut in train.cuts}
+    for clip in (train.clips[row] for rows in batches() for row in rows):
+        starts[clip.cut.id].add(clip.start)
+        if clip.cut.id in long:
+            assert clip.num_samples == round(SECONDS * 16000)
+            torch.testing.assert_close(clip.load(), load_audio(clip.cut)[clip.start : clip.start + clip.num_samples], atol=0, rtol=0)
+    assert all(len(found) == (5 if cut_id in long else 1) for cut_id, found in starts.items())
+    assert len({*batches()[0]} & {*batches(1)[0]}) == len(train) - len(long), "another seed has other crops"
 
 
 def test_the_order_of_utterances_does_not_depend_on_crops(train, model_dir, manifests):
@@ -130,7 +111,7 @@ def test_a_killed_evaluation_hears_the_same_crops(model_dir, manifests, tmp_path
     assert 200 < plan.new_crops < 800
     assert f"{plan.new_crops:,.0f} passes are crops that are drawn anew" in str(plan)
     kill_after(110)
-    with pytest.raises(Killed):
+    with pytest.raises(KeyboardInterrupt):
         evaluate(model_dir, short_crops(), manifests, tmp_path / "cell.json", recipe)
     made = kill_after()
     cell = evaluate(model_dir, short_crops(), manifests, tmp_path / "cell.json", recipe)
@@ -140,15 +121,14 @@ def test_a_killed_evaluation_hears_the_same_crops(model_dir, manifests, tmp_path
     assert (fixed.encoder_passes, fixed.new_crops) == (30, 0)
 
 
-def test_utterances_that_are_heard_whole_need_one_pass(model_dir, manifests, tmp_path):
-    """Without long utterances nothing is drawn."""
-    cells = [evaluate(model_dir, "sid", manifests, tmp_path / f"{draws}.json", {**EVERY, "crop_draws": draws}) for draws in ("every", 1)]
+def test_utterances_that_are_heard_whole_need_one_pass(cell_of):
+    cells = [cell_of("sid", crop_draws=draws) for draws in ("every", 1)]
     assert [cell["counts"]["encoder_passes"] for cell in cells] == [30, 30]
     assert cells[0]["trials"] == cells[1]["trials"]
 
 
 def test_silence_is_cropped_anew_on_demand(model_dir, tmp_path):
-    splits = make_splits(tmp_path, {"train": 6, "dev": 3, "test": 3})
+    splits = make_splits(tmp_path, FEW)
     random = np.random.default_rng(0)
     for name in ("train", "dev", "test"):
         splits[name].append(make_cut(tmp_path / "wav", f"noise-{name}", 0.1 * random.standard_normal(40_000), label="_silence_"))

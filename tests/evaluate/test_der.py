@@ -61,33 +61,31 @@ def test_the_median_filter_is_scipys():
         assert np.array_equal(found, filtered)
 
 
-def test_errors_by_hand():
-    reference = [Turn("r", 0.0, 10.0, "a"), Turn("r", 8.0, 4.0, "b")]
-    system = [Turn("r", 0.0, 8.0, "x"), Turn("r", 7.0, 4.0, "y"), Turn("r", 20.0, 1.0, "z")]
-    errors = diarization_errors(reference, system)
-    # x is a, y is b: 8-10 lacks a, 11-12 lacks b; 7-8 has y too much, 20-21 lies outside the reference but inside the scored extent.
-    assert (errors.scored, errors.missed, errors.false_alarm, errors.confused) == (14.0, 3.0, 2.0, 0.0)
-    assert errors.rate == pytest.approx(5 / 14)
-    # y is a because 4-10 is longer than 0-4, so x is b: 0-4 is confused, and 8-10 lacks b.
-    errors = diarization_errors(reference, [Turn("r", 0.0, 4.0, "x"), Turn("r", 4.0, 6.0, "y"), Turn("r", 10.0, 2.0, "x")])
-    assert (errors.missed, errors.false_alarm, errors.confused) == (2.0, 0.0, 4.0)
+A, B = Turn("r", 0.0, 10.0, "a"), Turn("r", 8.0, 4.0, "b")
+SHORT_A, SHORT_B = Turn("r", 0.0, 3.0, "a"), Turn("r", 3.0, 2.0, "b")
+SWAPPED = [Turn("r", 0.0, 3.0, "b"), Turn("r", 3.0, 2.0, "a")]
+OTHER = Turn("s", 0.0, 3.0, "a")
 
 
-def test_names_of_speakers_have_no_meaning():
-    reference = [Turn("r", 0.0, 3.0, "a"), Turn("r", 3.0, 2.0, "b")]
-    renamed = [Turn("r", 0.0, 3.0, "b"), Turn("r", 3.0, 2.0, "a")]
-    assert diarization_errors(reference, renamed).rate == 0.0
-    one = diarization_errors(reference, [Turn("r", 0.0, 5.0, "a")])
-    assert (one.confused, one.missed, one.false_alarm) == (2.0, 0.0, 0.0)
-    # Mapped for each recording by itself.
-    second = [Turn("s", 0.0, 3.0, "a")]
-    assert diarization_errors([*reference, *second], [*renamed, *second]).rate == 0.0
-
-
-def test_silence_and_speech_out_of_nothing():
-    reference = [Turn("r", 0.0, 3.0, "a")]
-    assert diarization_errors(reference, []).rate == 1.0
-    assert diarization_errors([], reference).rate == float("inf")
-    assert diarization_errors([], []).rate == 0.0
-    overlapping = [Turn("r", 0.0, 2.0, "a"), Turn("r", 1.0, 2.0, "a")]
-    assert diarization_errors(overlapping, reference).rate == 0.0
+@pytest.mark.parametrize(
+    ("reference", "system", "errors", "rate"),
+    [
+        # x is a, y is b: 8-10 lacks a, 11-12 lacks b; 7-8 has y too much, 20-21 lies outside the reference but inside the scored extent.
+        ([A, B], [Turn("r", 0.0, 8.0, "x"), Turn("r", 7.0, 4.0, "y"), Turn("r", 20.0, 1.0, "z")], (14.0, 3.0, 2.0, 0.0), 5 / 14),
+        # y is a because 4-10 is longer than 0-4, so x is b: 0-4 is confused, and 8-10 lacks b.
+        ([A, B], [Turn("r", 0.0, 4.0, "x"), Turn("r", 4.0, 6.0, "y"), Turn("r", 10.0, 2.0, "x")], (14.0, 2.0, 0.0, 4.0), 6 / 14),
+        # Names of speakers have no meaning; they are mapped for each recording by itself.
+        ([SHORT_A, SHORT_B], SWAPPED, (5.0, 0.0, 0.0, 0.0), 0.0),
+        ([SHORT_A, SHORT_B], [Turn("r", 0.0, 5.0, "a")], (5.0, 0.0, 0.0, 2.0), 2 / 5),
+        ([SHORT_A, SHORT_B, OTHER], [*SWAPPED, OTHER], (8.0, 0.0, 0.0, 0.0), 0.0),
+        ([SHORT_A], [], (3.0, 3.0, 0.0, 0.0), 1.0),
+        ([], [SHORT_A], (0.0, 0.0, 3.0, 0.0), float("inf")),
+        ([], [], (0.0, 0.0, 0.0, 0.0), 0.0),
+        # Turns of one speaker that overlap count once.
+        ([Turn("r", 0.0, 2.0, "a"), Turn("r", 1.0, 2.0, "a")], [SHORT_A], (3.0, 0.0, 0.0, 0.0), 0.0),
+    ],
+)
+def test_errors_by_hand(reference, system, errors, rate):
+    found = diarization_errors(reference, system)
+    assert (found.scored, found.missed, found.false_alarm, found.confused) == errors
+    assert found.rate == pytest.approx(rate)

@@ -15,11 +15,6 @@ def test_equal_error_rates_equal_the_reference(golden):
         assert found == pytest.approx(record["eer"], abs=1e-6), record["name"]
 
 
-def test_an_equal_error_rate_needs_both_kinds():
-    with pytest.raises(ValueError, match="both kinds"):
-        equal_error_rate(np.ones(3), np.arange(3))
-
-
 def slow_maximum(scores, relevant, weight):
     """The definition: try every threshold, count misses and false alarms of every query."""
     best = 0.0
@@ -60,13 +55,20 @@ def test_values_by_hand():
 
 
 def test_nothing_detected_has_the_value_zero():
-    value, threshold = maximum_term_weighted_value([np.array([0.0, 1.0])], [np.array([True, False])])
-    assert (value, threshold) == (0.0, float("inf"))
+    assert maximum_term_weighted_value([np.array([0.0, 1.0])], [np.array([True, False])]) == (0.0, float("inf"))
 
 
-def test_queries_without_occurrence_alone_have_no_value():
-    none = np.zeros((1, 2), dtype=bool)
-    with pytest.raises(ValueError, match="no query"):
-        maximum_term_weighted_value([np.array([0.0, 1.0])], [none[0]])
-    with pytest.raises(ValueError, match="no query"):
-        term_weighted_value(none, none)
+NONE = np.zeros((1, 2), dtype=bool)
+
+
+@pytest.mark.parametrize(
+    ("metric", "arguments", "message"),
+    [
+        (equal_error_rate, (np.ones(3), np.arange(3)), "both kinds"),
+        (maximum_term_weighted_value, ([np.array([0.0, 1.0])], [NONE[0]]), "no query"),
+        (term_weighted_value, (NONE, NONE), "no query"),
+    ],
+)
+def test_what_has_no_value(metric, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        metric(*arguments)

@@ -9,42 +9,29 @@ from speechft.evaluate.protocols.dtw import FrameStatistics, path_costs, raw_sco
 from speechft.evaluate.protocols.qbe import YES
 
 
-class Recorded:
-    """Features, scores and decisions of the reference."""
-
-    def __init__(self, golden):
-        self.values = json.loads((golden / "metrics" / "qbe.json").read_text())
-        arrays = np.load(golden / "metrics" / "qbe.npz")
-        self.frames = {name: torch.from_numpy(arrays[name]) for name in arrays}
-
-    def table(self, scores):
-        return torch.tensor([[scores[query][document] for document in self.values["docs"]] for query in self.values["queries"]]).double()
-
-
-@pytest.fixture
-def recorded(golden):
-    return Recorded(golden)
-
-
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("case", range(4))
-def test_scores_and_decisions_equal_the_reference(recorded, case, dtype, tolerance):
-    expected = recorded.values["cases"][case]
-    frames = {name: found.to(dtype) for name, found in recorded.frames.items()}
+def test_scores_and_decisions_equal_the_reference(golden, case, dtype, tolerance):
+    recorded, arrays = json.loads((golden / "metrics" / "qbe.json").read_text()), np.load(golden / "metrics" / "qbe.npz")
+    expected, frames = recorded["cases"][case], {name: torch.from_numpy(arrays[name]).to(dtype) for name in arrays}
+
+    def close(scores, kind):
+        wanted = [[expected[kind][query][document] for document in recorded["docs"]] for query in recorded["queries"]]
+        torch.testing.assert_close(scores, torch.tensor(wanted, dtype=torch.float64), atol=tolerance, rtol=0)
+
     if expected["feature_normalization"]:
         statistics = FrameStatistics()
         for found in frames.values():
             statistics.add(found)
         frames = {name: statistics.normalized(found) for name, found in frames.items()}
-    queries, documents = ([frames[name] for name in recorded.values[kind]] for kind in ("queries", "docs"))
-    raw = raw_scores(queries, documents, expected["dist_method"]).double()
-    torch.testing.assert_close(raw, recorded.table(expected["raw_scores"]), atol=tolerance, rtol=0)
+    raw = raw_scores(*([frames[name] for name in recorded[kind]] for kind in ("queries", "docs")), expected["dist_method"]).double()
+    close(raw, "raw_scores")
     normalized = z_scores(raw)
-    torch.testing.assert_close(normalized, recorded.table(expected["z_scores"]), atol=tolerance, rtol=0)
-    written = expected["xml_score_and_decision"]
-    for query, scores in zip(recorded.values["queries"], normalized.tolist(), strict=True):
-        for document, score in zip(recorded.values["docs"], scores, strict=True):
-            assert [f"{score + 0.0:.4f}", "YES" if score > YES else "NO"] == written[query][document]
+    close(normalized, "z_scores")
+    for query, scores in zip(recorded["queries"], normalized.tolist(), strict=True):
+        for document, score in zip(recorded["docs"], scores, strict=True):
+            written = expected["xml_score_and_decision"][query][document]
+            assert written == [f"{score + 0.0:.4f}", "YES" if score > YES else "NO"]
 
 
 def slow_cost(distances):
@@ -86,17 +73,6 @@ def test_neither_batch_mates_nor_block_size_change_a_score(monkeypatch):
     torch.testing.assert_close(raw_scores(queries, documents), together, atol=1e-5, rtol=0)
 
 
-def test_a_document_that_holds_the_query_wins():
-    torch.manual_seed(0)
-    query = torch.randn(10, 8)
-    # Spoken at half the speed: every frame twice.
-    inside = torch.cat([torch.randn(15, 8), query.repeat_interleave(2, dim=0), torch.randn(9, 8)])
-    scores = raw_scores([query], [torch.randn(44, 8), inside, torch.randn(30, 8)])
-    assert scores.argmax().item() == 1
-    # A document of one frame has no smallest and largest distance: all count 0.
-    assert raw_scores([query], [torch.randn(1, 8)]).item() == 0
-
-
 def test_statistics_of_batches_are_those_of_all_frames():
     torch.manual_seed(0)
     states = 5 + 3 * torch.randn(2, 50, 4, dtype=torch.float64)
@@ -113,6 +89,8 @@ def test_statistics_of_batches_are_those_of_all_frames():
         FrameStatistics().normalized(states)
 
 
-def test_equal_scores_have_no_deviation():
+def test_what_does_not_vary_counts_zero():
     assert z_scores(torch.zeros(2, 3)).tolist() == [[0.0] * 3] * 2
     assert z_scores(torch.tensor([[1.0, 3.0]])).tolist() == [[-1.0, 1.0]]
+    # A document of one frame has no smallest and largest distance.
+    assert raw_scores([torch.randn(10, 8)], [torch.randn(1, 8)]).item() == 0

@@ -3,14 +3,11 @@
 import json
 
 import pytest
-from evaluate.test_cross_validation import folded_cuts
-from evaluate.test_evaluate import QUICK
-from evaluate.tone_corpus import write_splits
+from evaluate.corpora import QUICK
 from typer.testing import CliRunner
 
 from speechft.cli import app
 from speechft.encoders import load_encoder
-from speechft.errors import CheckpointError, ConfigError, CorpusError
 from speechft.evaluate import evaluate, plan_evaluation
 from speechft.evaluate.data import features
 from speechft.evaluate.probes import checkpoints
@@ -20,8 +17,6 @@ from speechft.evaluate.probes import checkpoints
     ("task", "changes", "share"),
     [
         ("ks", {"seeds": [1, 2]}, 1.0),
-        ("sid", {}, 1.0),
-        ("pr", {}, 1.0),
         ("pr", {"seeds": [1, 2]}, 0.0),
         # Some of train and nothing of dev is kept; all of train and some of dev.
         ("pr", {"steps": 7, "eval_every": 2, "seeds": [1, 2]}, 0.4),
@@ -37,12 +32,6 @@ def test_the_estimate_is_what_is_done(task, changes, share, model_dir, manifests
     assert plan.encoder_passes == pytest.approx(counted, rel=0.2)
     assert (plan.encoder_passes == counted == 30) == (share == 1)
     assert plan.head_steps == recipe["steps"] * len(recipe.get("seeds", [0]))
-
-
-def test_folds_are_encoded_once(model_dir, tmp_path):
-    folds = write_splits(tmp_path, {"train": folded_cuts(tmp_path)})
-    plan = plan_evaluation(model_dir, "er", folds, QUICK["er"])
-    assert (plan.encoder_passes, plan.head_steps) == (31, 3 * 60)
 
 
 def test_means_and_the_state_of_heads_have_their_size(model_dir, manifests, tmp_path, monkeypatch):
@@ -74,15 +63,6 @@ def test_frames_in_memory(model_dir, manifests):
     assert 0 < less.memory_gb <= plan.memory_gb / 2
     # Rounded up, so that what is shown is enough.
     assert "`cache_gb: 0.01`" in str(less)
-
-
-def test_errors(model_dir, manifests, tmp_path):
-    with pytest.raises(CheckpointError):
-        plan_evaluation(tmp_path / "none", "ks", manifests, QUICK["ks"])
-    with pytest.raises(CorpusError, match="its manifests cannot be read"):
-        plan_evaluation(model_dir, "ks", tmp_path, QUICK["ks"])
-    with pytest.raises(ConfigError, match="stepz"):
-        plan_evaluation(model_dir, "ks", manifests, {"stepz": 1})
 
 
 def test_command_line_reads_no_weights(model_dir, manifests, tmp_path):

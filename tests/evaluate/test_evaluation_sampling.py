@@ -28,8 +28,8 @@ def test_shuffled_epochs_hold_every_utterance_once():
         epoch = list(islice(stream, 3))
         assert [len(batch) for batch in epoch] == [3, 3, 1]
         assert sorted(chain.from_iterable(epoch)) == list(range(7))
-    assert list(islice(shuffled(7, 3, generator(1)), 6)) == list(islice(shuffled(7, 3, generator(1)), 6))
-    assert list(islice(shuffled(7, 3, generator(1)), 6)) != list(islice(shuffled(7, 3, generator(2)), 6))
+    first, again, other = (list(islice(shuffled(7, 3, generator(seed)), 6)) for seed in (1, 1, 2))
+    assert first == again != other
 
 
 def test_weights_equal_the_reference(golden):
@@ -49,9 +49,6 @@ def test_balanced_draws_weigh_classes_alike_and_drop_the_last_batch():
     assert counts[1] / sum(counts.values()) == pytest.approx(0.5, abs=0.02)
     # One epoch has 100 draws, so 3 batches; the fourth comes from a new draw, which must not repeat the old one.
     assert drawn[:3] != drawn[3:6]
-
-
-def test_balanced_draws_of_few_utterances():
     assert [len(batch) for batch in islice(balanced([0, 1, 1], 32, generator()), 4)] == [3] * 4
 
 
@@ -77,21 +74,20 @@ def test_windows_of_an_epoch():
     assert sorted(epoch) == sorted([[1, 2], [0, 2], [0, 4], [3, 4], [3, 4]])
 
 
-def test_long_windows_keep_their_first_half():
-    tokens = [4, 3, 2, 1]
-    long = [LONG_WINDOW_SAMPLES + 1, 10, 20, 30]
-    assert set(map(tuple, islice(windows(tokens, long, 4, generator()), 4))) == {(0, 1)}
-    # Only the first utterance, the one with the longest text, decides.
-    assert all(len(window) == 4 for window in islice(windows(tokens, [10, LONG_WINDOW_SAMPLES + 1, 20, 30], 4, generator()), 4))
-    assert all(len(window) == 4 for window in islice(windows(tokens, [LONG_WINDOW_SAMPLES, 10, 20, 30], 4, generator()), 4))
+# Only the first utterance, the one with the longest text, decides.
+@pytest.mark.parametrize(
+    ("first", "second", "kept"), [(LONG_WINDOW_SAMPLES + 1, 10, 2), (10, LONG_WINDOW_SAMPLES + 1, 4), (LONG_WINDOW_SAMPLES, 10, 4)]
+)
+def test_long_windows_keep_their_first_half(first, second, kept):
+    found = list(islice(windows([4, 3, 2, 1], [first, second, 20, 30], 4, generator()), 4))
+    assert {frozenset(window) for window in found} == {frozenset(range(kept))}
 
 
 def test_buckets_are_those_of_the_reference(golden):
     recorded = json.loads((golden / "metrics" / "asr.json").read_text())["bucketing"]
     names, samples = list(recorded["lengths"]), list(recorded["lengths"].values())
     for size, expected in recorded["buckets_by_bucket_size"].items():
-        found = fixed_buckets(samples, int(size))
-        assert [[names[index] for index in bucket] for bucket in found] == expected, size
+        assert [[names[index] for index in bucket] for bucket in fixed_buckets(samples, int(size))] == expected, size
 
 
 def test_buckets_of_librispeech_are_halved_because_samples_are_taken_for_frames():
@@ -99,27 +95,26 @@ def test_buckets_of_librispeech_are_halved_because_samples_are_taken_for_frames(
     sizes = Counter(map(len, fixed_buckets([16000 + index for index in range(28539)], 32)))
     assert sizes == {16: 1782, 27: 1}
     assert list(map(len, fixed_buckets([HALVED_BUCKET_SAMPLES] * 64, 32))) == [32, 32]
-
-
-def test_one_utterance_left_over_is_dropped_but_not_the_only_one():
-    assert fixed_buckets([5, 9, 7], 2) == [[1, 2]]
-    assert fixed_buckets([5], 2) == [[0]]
+    # One utterance left over is dropped, but not the only one.
+    assert (fixed_buckets([5, 9, 7], 2), fixed_buckets([5], 2)) == ([[1, 2]], [[0]])
 
 
 def test_bucketed_epochs_hold_every_bucket_once_in_another_order():
     samples = list(range(3000, 3040))
-    expected = fixed_buckets(samples, 4)
     stream = bucketed(samples, 4, generator())
     first, second = list(islice(stream, 20)), list(islice(stream, 20))
-    assert sorted(first) == sorted(second) == sorted(expected)
+    assert sorted(first) == sorted(second) == sorted(fixed_buckets(samples, 4))
     assert first != second
     assert list(islice(bucketed(samples, 4, generator()), 20)) == first
 
 
-def test_length_batches():
-    samples = [10, 90, 30, 31, 50]
-    batches = list(length_batches(samples, 100))
-    assert sorted(chain.from_iterable(batches)) == list(range(5))
-    assert batches == [[0, 2, 3], [4], [1]]
-    assert list(length_batches([5] * 5, 100, max_size=2)) == [[0, 1], [2, 3], [4]]
-    assert list(length_batches([500], 100)) == [[0]]
+@pytest.mark.parametrize(
+    ("samples", "options", "expected"),
+    [
+        ([10, 90, 30, 31, 50], {}, [[0, 2, 3], [4], [1]]),
+        ([5] * 5, {"max_size": 2}, [[0, 1], [2, 3], [4]]),
+        ([500], {}, [[0]]),
+    ],
+)
+def test_length_batches(samples, options, expected):
+    assert list(length_batches(samples, 100, **options)) == expected

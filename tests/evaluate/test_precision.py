@@ -5,19 +5,15 @@ import json
 import pytest
 import torch
 from conftest import ROOT
-from evaluate.test_evaluate import QUICK
+from evaluate.corpora import QUICK
 from safetensors.torch import load_file
 from torch import backends
 
 from speechft.encoders import load_encoder
-from speechft.errors import ConfigError
 from speechft.evaluate import evaluate
 from speechft.evaluate.data.features import FrozenEncoder, encoder_autocast, exact_fp32
-from speechft.evaluate.data.splits import load_splits
 from speechft.evaluate.probes.stacked import StackedProbes
 from speechft.recipes.cell import read_cell
-from speechft.recipes.evaluation import evaluation_recipe
-from speechft.tasks import get_task
 
 LIBRARIES = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
 LIBRARIES += (backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn)
@@ -27,25 +23,8 @@ def allowed():
     return [library.fp32_precision for library in LIBRARIES]
 
 
-@pytest.fixture
-def clips(model_dir, manifests):
-    _, splits = load_splits(get_task("ks"), manifests, load_encoder(model_dir), 1)
-    return splits["train"].clips[:3]
-
-
-def test_bf16_is_for_the_quick_protocol_alone():
-    assert evaluation_recipe("ks").precision == "fp32"
-    assert evaluation_recipe("ks", {"protocol": "quick"}).precision == "fp32"
-    assert evaluation_recipe("ks", {"protocol": "quick", "precision": "bf16"}).precision == "bf16"
-    for task in ("ks", "qbe", "pc"):
-        with pytest.raises(ConfigError, match=r"precision=bf16 is not SUPERB's \(fp32\); write `protocol: quick`"):
-            evaluation_recipe(task, {"precision": "bf16"})
-    with pytest.raises(ConfigError, match="precision"):
-        evaluation_recipe("ks", {"protocol": "quick", "precision": "fp16"})
-
-
-def test_features_are_rounded_in_bf16_only(model_dir, clips):
-    cpu = torch.device("cpu")
+def test_features_are_rounded_in_bf16_only(model_dir, prepare):
+    cpu, clips = torch.device("cpu"), prepare("ks").train.clips[:3]
     exact, lengths = FrozenEncoder(load_encoder(model_dir), cpu)(clips)
     rounded, same = FrozenEncoder(load_encoder(model_dir), cpu, precision="bf16")(clips)
     assert exact.dtype == rounded.dtype == torch.float32
@@ -84,31 +63,22 @@ def test_an_evaluation_allows_no_tf32_and_leaves_the_settings_alone(model_dir, m
         assert allowed() == before
         assert {name for name, _ in seen} == {"__call__", "train_step"}
         assert all(found == ["ieee"] * len(LIBRARIES) for _, found in seen)
-        with pytest.raises(ConfigError, match="is of task .sid., not .ks."):
-            evaluate(model_dir, "ks", manifests, tmp_path / "b.json", evaluation_recipe("sid"))
-        assert allowed() == before
+        with pytest.raises(KeyError), exact_fp32():
+            assert allowed() == ["ieee"] * len(LIBRARIES)
+            raise KeyError
+        assert allowed() == before, "after an error"
     finally:
         torch.set_float32_matmul_precision(before_all)
 
 
-def test_settings_come_back_after_an_error():
-    before = allowed()
-    with pytest.raises(KeyError), exact_fp32():
-        assert allowed() == ["ieee"] * len(LIBRARIES)
-        raise KeyError
-    assert allowed() == before
-
-
-def test_cells_record_the_precision_and_share_no_features(model_dir, manifests, tmp_path):
+def test_cells_record_the_precision_and_share_no_features(model_dir, manifests, cell_of, tmp_path):
     work = {"work_dir": tmp_path / "work", "keep_features": True}
     exact = evaluate(model_dir, "ks", manifests, tmp_path / "a.json", QUICK["ks"], **work)
     recipe = {**QUICK["ks"], "precision": "bf16"}
     rounded = evaluate(model_dir, "ks", manifests, tmp_path / "b.json", recipe, **work)
-    alone = evaluate(model_dir, "ks", manifests, tmp_path / "c.json", recipe)
-    assert (exact["precision"], rounded["precision"]) == ("fp32", "bf16")
-    assert (exact["recipe"]["precision"], rounded["recipe"]["precision"]) == ("fp32", "bf16")
+    assert [(cell["precision"], cell["recipe"]["precision"]) for cell in (exact, rounded)] == [("fp32", "fp32"), ("bf16", "bf16")]
     assert read_cell(tmp_path / "b.json").precision == "bf16"
-    assert rounded["trials"] == alone["trials"]
+    assert rounded["trials"] == cell_of("ks", precision="bf16")["trials"]
     first, second = (load_file(path)["means"] for path in sorted((tmp_path / "work").glob("*/train-00000.safetensors")))
     assert first.shape == second.shape
     assert 1e-5 < (first - second).abs().mean() < 0.1

@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 import soundfile
-from evaluate.test_verification import QUICK, make_cuts, pairs, voice
-from evaluate.tone_corpus import make_cut, write_splits
+from evaluate.corpora import QUICK, spoken, voice, write_speakers
+from evaluate.tone_corpus import make_cut
 
-from speechft.corpora.trials import write_trials
 from speechft.errors import AudioError
 from speechft.evaluate import evaluate, plan_evaluation
 from speechft.evaluate.data import silence
@@ -31,7 +30,7 @@ def reads(monkeypatch):
 def cuts(tmp_path):
     generator = np.random.default_rng(0)
     padded = np.concatenate([np.zeros(8000), voice("ann", 0.5, generator), np.zeros(8000)])
-    return [make_cut(tmp_path / "wav", "padded", padded), *make_cuts(tmp_path, ("bob",), 2, generator)]
+    return [make_cut(tmp_path / "wav", "padded", padded), *spoken(tmp_path, ("bob",), 2, generator)]
 
 
 def test_lengths_are_measured_once(cuts, tmp_path, reads):
@@ -75,10 +74,9 @@ def test_an_estimate_reads_no_recording_and_counts_silence(model_dir, tmp_path, 
     generator = np.random.default_rng(0)
     long = make_cut(tmp_path / "wav", "long", np.concatenate([voice("bob", 9.0, generator), np.zeros(16000)]), speaker="bob")
     faint = make_cut(tmp_path / "wav", "faint", np.concatenate([voice("ann", 0.1, generator), np.zeros(16000)]), speaker="ann")
-    others = make_cuts(tmp_path, ("dan", "eve"), 2, generator)
-    corpus = write_splits(tmp_path, {"train": [long, faint, *make_cuts(tmp_path, ("ann", "bob"), 2, generator)], "test": others})
-    write_trials(corpus / "trials.csv", pairs([cut.id for cut in others]))
-    recipe = {**QUICK, "steps": 2, "eval_every": 1}
+    train = [long, faint, *spoken(tmp_path, ("ann", "bob"), 2, generator)]
+    corpus = write_speakers(tmp_path, train=train, test=spoken(tmp_path, ("dan", "eve"), 2, generator))
+    recipe = {**QUICK["asv"], "steps": 2, "eval_every": 1}
     before = plan_evaluation(model_dir, "asv", corpus, recipe)
     assert reads == []
     assert not (tmp_path / "work").exists()

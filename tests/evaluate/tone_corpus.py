@@ -41,8 +41,7 @@ def tone(pitch, speaker, samples, generator):
 
 
 def make_splits(folder, sizes=None):
-    generator = np.random.default_rng(0)
-    splits = {}
+    generator, splits = np.random.default_rng(0), {}
     for split, size in (sizes or SIZES).items():
         splits[split] = []
         for index in range(size):

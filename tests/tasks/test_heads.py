@@ -1,127 +1,111 @@
-import json
+"""Sizes of heads, and their behavior on padding and in training mode."""
 
-import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
-from tasks.recorded_steps import train_as_recorded
-from torch.nn.utils.rnn import pad_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from speechft.tasks import get_task
-from speechft.tasks.base import LabelSet, WeightedSum
-from speechft.tasks.heads import FrameHead, SlotHead, UtteranceHead, masked_mean
-
-REFERENCE_NAMES = {
-    "ks": {"projector": "projector", "classifier": "model.post_net.linear"},
-    "sid": {"projector": "projector", "classifier": "model.post_net.linear"},
-    "er": {"projector": "projector", "classifier": "model.post_net.linear"},
-    "ic": {"projector": "projector", "classifier": "model.post_net.linear"},
-    "pr": {"projector": "projector", "classifier": "model.linear"},
-}
+from speechft.tasks import get_task, heads
+from speechft.tasks.base import LabelSet
+from speechft.tasks.heads import RecurrentHead
+from speechft.tasks.xvector import LOST_FRAMES
 
 
-class Recorded:
-    """A head as the reference trained it for three steps."""
-
-    def __init__(self, folder, name):
-        self.name, self.folder = name, folder / "heads" / name
-        self.meta = json.loads((self.folder / "meta.json").read_text())
-        self.io = np.load(self.folder / "io.npz")
-
-    def weights(self, file):
-        tensors = load_file(self.folder / file)
-        return {
-            f"{ours}.{part}": tensors[f"{theirs}.{part}"]
-            for ours, theirs in REFERENCE_NAMES[self.name].items()
-            for part in ("weight", "bias")
-        }
-
-    def reference_name(self, ours):
-        module, part = ours.split(".")
-        return f"{REFERENCE_NAMES[self.name][module]}.{part}"
-
-    def head(self):
-        weights = self.weights("init.safetensors")
-        projected, feature_dim = weights["projector.weight"].shape
-        if self.name == "ic":
-            head = SlotHead(feature_dim, self.meta["model_config"]["values_per_slot"], projected)
-            head.load_state_dict(weights)
-            return head
-        head_type = FrameHead if self.name == "pr" else UtteranceHead
-        head = head_type(feature_dim, len(weights["classifier.bias"]), projected)
-        head.load_state_dict(weights)
-        return head
-
-    def batch(self, k):
-        features = []
-        while f"b{k}_feat_{len(features)}" in self.io:
-            features.append(torch.from_numpy(self.io[f"b{k}_feat_{len(features)}"]))
-        lengths = torch.tensor([len(feature) for feature in features])
-        if self.name == "pr":
-            targets = [torch.from_numpy(self.io[f"b{k}_label_{i}"]).long() for i in range(len(features))]
-        else:
-            targets = list(torch.from_numpy(self.io[f"b{k}_labels"]).long())
-        return pad_sequence(features, batch_first=True), lengths, targets
+def labels(symbols, **extra):
+    return LabelSet(tuple(map(str, range(symbols))), extra)
 
 
-@pytest.fixture(params=["ks", "sid", "er", "ic", "pr"])
-def recorded(request, golden):
-    return Recorded(golden, request.param)
+def shapes(name, label_set, feature_dim=768, **options):
+    head = get_task(name, **options).build_head(feature_dim, label_set)
+    return {name: tuple(value.shape) for name, value in head.state_dict().items()}
 
 
-def test_logits_and_losses_equal_the_reference(recorded):
-    head, task = recorded.head(), get_task(recorded.name)
-    for k in range(3):
-        features, lengths, targets = recorded.batch(k)
-        logits, logit_lengths = head(features, lengths)
-        if recorded.name == "ic":
-            means = masked_mean(features, lengths)
-            torch.testing.assert_close(head.from_means(means), logits, atol=1e-5, rtol=0)
-        torch.testing.assert_close(
-            task.loss(logits, logit_lengths, targets), torch.tensor(recorded.io[f"b{k}_eval_loss"]), atol=5e-5, rtol=0
-        )
-        expected = torch.from_numpy(recorded.io[f"b{k}_eval_logits"])
-        if recorded.name == "ic":
-            # Ours are by slot, with -inf past the values of a slot.
-            logits = logits[torch.isfinite(logits)].view(len(expected), -1)
-        for i, length in enumerate(lengths.tolist() if recorded.name == "pr" else [None] * len(lengths)):
-            torch.testing.assert_close(logits[i][:length], expected[i][:length], atol=5e-5, rtol=0)
+@pytest.mark.parametrize(("name", "outputs"), [("ks", 12), ("sid", 5), ("er", 4), ("pr", 74), ("pc", 39), ("ic", 24)])
+def test_published_sizes_of_linear_heads(name, outputs):
+    found = shapes(name, labels(outputs, values_per_slot=[6, 14, 4]))
+    assert list(found.values()) == [(256, 768), (256,), (outputs, 256), (outputs,)]
 
 
-def test_three_optimizer_steps_equal_the_reference(recorded):
-    head, task = recorded.head(), get_task(recorded.name)
-    train_as_recorded(head, task, recorded, recorded.reference_name)
-    for name, expected in recorded.weights("after_3_steps.safetensors").items():
-        torch.testing.assert_close(head.state_dict()[name], expected, atol=3e-4 if recorded.name == "pr" else 3e-5, rtol=0)
+@pytest.mark.parametrize(("name", "symbols"), [("asr", 32), ("sf", 109)])
+def test_published_sizes_of_recurrent_heads(name, symbols):
+    head = get_task(name).build_head(768, labels(symbols))
+    assert [tuple(head.projector.weight.shape), tuple(head.classifier.weight.shape)] == [(1024, 768), (symbols, 2048)]
+    assert [(rnn.input_size, rnn.hidden_size, rnn.bidirectional) for rnn in head.rnns] == [(1024, 1024, True), (2048, 1024, True)]
+    assert head.dropout.p == 0.2
+    assert head.augment is not None
+    other = get_task(name, projected=256, hidden=256, layers=3).build_head(8, labels(symbols))
+    assert [rnn.hidden_size for rnn in other.rnns] == [256] * 3
 
 
-@pytest.mark.parametrize("recorded", ["ks", "sid", "er", "ic"], indirect=True)
-def test_accuracy_equals_the_reference(recorded):
-    head, task = recorded.head(), get_task(recorded.name)
-    labels = LabelSet(tuple(map(str, range(len(head.classifier.bias)))))
-    for k, record in enumerate(recorded.meta["eval_records"]):
-        features, lengths, targets = recorded.batch(k)
-        counts = task.statistics(*head(features, lengths), targets, labels)
-        assert counts == {"correct": sum(record["acc"]), "utterances": len(record["acc"])}
+def test_published_sizes_of_diarization():
+    weights = {"weight_ih_l0": (2048, 768), "weight_hh_l0": (2048, 512), "bias_ih_l0": (2048,), "bias_hh_l0": (2048,)}
+    expected = {f"rnn.{name}": shape for name, shape in weights.items()} | {"classifier.weight": (2, 512), "classifier.bias": (2,)}
+    assert shapes("sd", labels(2)) == expected
+    assert shapes("sd", labels(2), hidden=8)["classifier.weight"] == (2, 8)
 
 
-@pytest.mark.parametrize(("name", "classes"), [("ks", 12), ("sid", 5), ("er", 4), ("pr", 74)])
-def test_published_widths(name, classes):
-    head = get_task(name).build_head(768, LabelSet(tuple(map(str, range(classes)))))
-    assert [tuple(value.shape) for value in head.state_dict().values()] == [(256, 768), (256,), (classes, 256), (classes,)]
+def test_published_sizes_of_verification():
+    found = shapes("asv", labels(3))
+    assert [found[f"tdnn.{i}.weight"] for i in range(5)] == [(512, 512, 5), (512, 512, 3), (512, 512, 3), (512, 512, 1), (1500, 512, 1)]
+    assert [found[f"{name}.weight"] for name in ("projector", "utterance1", "utterance2")] == [(512, 768), (512, 3000), (512, 512)]
+    assert found["speaker_vectors"] == (512, 3)
+    assert LOST_FRAMES == 14
+    small = shapes("asv", labels(2), 16, width=8, pooled_width=12)
+    assert (small["tdnn.4.weight"], small["utterance1.weight"]) == ((12, 8, 1), (8, 24))
 
 
-def test_mean_vectors_give_the_logits_of_the_frames():
+def small_head(**options):
     torch.manual_seed(0)
-    head, weighted_sum = UtteranceHead(8, 5), WeightedSum(3)
-    torch.nn.init.normal_(weighted_sum.weights)
-    states, lengths = torch.randn(3, 4, 11, 8), torch.tensor([11, 1, 7, 4])
-    by_frames, ones = head(weighted_sum(states), lengths)
-    torch.testing.assert_close(head.from_means(weighted_sum(masked_mean(states, lengths))), by_frames, atol=1e-6, rtol=1e-5)
-    assert ones.tolist() == [1, 1, 1, 1]
+    return RecurrentHead(6, 5, projected=7, hidden=(4, 3), **options)
 
 
-def test_padding_has_no_influence_on_the_mean():
-    features, lengths = torch.ones(2, 4, 3), torch.tensor([4, 2])
-    features[1, 2:] = float("nan")
-    assert masked_mean(features, lengths).tolist() == [[1.0] * 3] * 2
+def test_dropout_follows_every_lstm_in_training_only(monkeypatch):
+    features, lengths = torch.randn(2, 6, 6), torch.tensor([6, 4])
+    head = small_head(dropout=0.5, spec_augment=False)
+    zeros, run = [], heads.run_bidirectional
+
+    def listening(rnn, states, lengths):
+        zeros.append((states == 0).float().mean().item())
+        return run(rnn, states, lengths)
+
+    monkeypatch.setattr(heads, "run_bidirectional", listening)
+    head.classifier.register_forward_pre_hook(lambda module, inputs: zeros.append((inputs[0] == 0).float().mean().item()))
+    head.train()(features, lengths)
+    first, inside, outside = zeros
+    assert first == 0
+    assert 0.3 < inside < 0.7
+    assert 0.3 < outside < 0.7
+    head.eval()(features, lengths)
+    assert zeros[3:] == [0.0, 0.0, 0.0]
+
+
+def test_whole_batches_give_what_packed_sequences_give():
+    torch.manual_seed(3)
+    rnn = torch.nn.LSTM(7, 5, batch_first=True, bidirectional=True)
+    lengths = torch.tensor([4, 9, 1, 6])
+    padded = torch.arange(9) >= lengths[:, None]
+    features = torch.randn(4, 9, 7).masked_fill(padded[..., None], 100.0).requires_grad_()
+    packed = pack_padded_sequence(features, lengths, batch_first=True, enforce_sorted=False)
+    expected = pad_packed_sequence(rnn(packed)[0], batch_first=True)[0]
+    factors = torch.randn_like(expected).masked_fill(padded[..., None], 0.0)
+    wanted = torch.autograd.grad((expected * factors).sum(), [features, *rnn.parameters()])
+    found = heads.run_bidirectional(rnn, features, lengths)
+    torch.testing.assert_close(found[~padded], expected[~padded])
+    for gradient, other in zip(torch.autograd.grad((found * factors).sum(), [features, *rnn.parameters()]), wanted, strict=True):
+        torch.testing.assert_close(gradient, other, atol=1e-5, rtol=1e-5)
+
+
+def test_augmentation_in_training_only():
+    features, lengths = torch.randn(2, 30, 6), torch.tensor([30, 24])
+    plain, augmented = small_head(dropout=0.0, spec_augment=False), small_head(dropout=0.0)
+    torch.testing.assert_close(augmented.eval()(features, lengths), plain.eval()(features, lengths))
+    assert not torch.equal(augmented.train()(features, lengths)[0], plain.train()(features, lengths)[0])
+
+
+def test_recurrent_layers_stay_in_float32_under_autocast():
+    head, features, lengths = small_head().eval(), torch.randn(2, 6, 6), torch.tensor([6, 4])
+    expected, _ = head(features, lengths)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits, _ = head(features, lengths)
+        from_half, _ = head(features.bfloat16(), lengths)
+    assert logits.dtype == from_half.dtype == torch.float32
+    assert torch.equal(logits, expected)

@@ -1,18 +1,15 @@
 import json
-from types import SimpleNamespace
+import math
 
 import pytest
 import torch
+from tasks.samples import cut, one_hot_paths
 
 from speechft.errors import TaskError
 from speechft.tasks import get_task
+from speechft.tasks.ctc import token_errors
 from speechft.tasks.lexicon import load_lexicon
-from speechft.tasks.metrics import token_errors
 from speechft.tasks.vocabularies import PHONEME_VOCABULARY
-
-
-def cut(cut_id, text):
-    return SimpleNamespace(id=cut_id, supervisions=[SimpleNamespace(text=text, speaker="s", custom=None)])
 
 
 @pytest.fixture
@@ -27,51 +24,34 @@ def lexicon_file(tmp_path):
     return path
 
 
-def one_hot_paths(paths):
-    lengths = torch.tensor([len(path) for path in paths])
-    logits = torch.zeros(len(paths), int(lengths.max()), len(PHONEME_VOCABULARY))
-    for row, path in enumerate(paths):
-        # Padded frames vote for a phone that must not be counted.
-        logits[row, :, 9] = 1.0
-        for frame, index in enumerate(path):
-            logits[row, frame, index] = 2.0
-    return logits, lengths
+@pytest.fixture
+def task(lexicon_file):
+    return get_task("pr", lexicon=[str(lexicon_file)])
 
 
-def test_vocabulary(recorded):
+def test_vocabulary_and_targets_equal_the_reference(recorded, tmp_path):
     assert list(PHONEME_VOCABULARY) == recorded["vocabulary"]
-
-
-def test_targets(recorded, tmp_path):
-    files = []
-    for number in (1, 2):
-        files.append(tmp_path / f"lexicon{number}.txt")
-        files[-1].write_text("\n".join(recorded[f"lexicon_file_{number}"]) + "\n", encoding="utf-8")
-    task = get_task("pr", lexicon=[str(path) for path in files])
+    files = [tmp_path / f"lexicon{number}.txt" for number in (1, 2)]
+    for number, file in enumerate(files, start=1):
+        file.write_text("\n".join(recorded[f"lexicon_file_{number}"]) + "\n", encoding="utf-8")
+    task = get_task("pr", lexicon=list(map(str, files)))
     labels = task.label_set([])
     for item in recorded["encode"]:
         assert task.target(cut(item["utt"], item["text"]), labels).tolist() == item["ids"]
 
 
-def test_decoding_and_error_rate(recorded):
-    task = get_task("pr")
+def test_decoding_and_error_rate_equal_the_reference(recorded):
+    task, items = get_task("pr"), recorded["greedy"]
     labels = task.label_set([])
-    totals = {"edits": 0.0, "tokens": 0.0}
-    for item in recorded["greedy"]:
+
+    def counts(chosen):
+        paths = one_hot_paths([item["frame_argmax_ids"] for item in chosen], len(labels))
+        return task.statistics(*paths, [torch.tensor(item["label_ids"]) for item in chosen], labels)
+
+    for item in items:
         assert " ".join(task.decode(item["frame_argmax_ids"], labels)) == item["hypothesis"]
-        counts = task.statistics(*one_hot_paths([item["frame_argmax_ids"]]), [torch.tensor(item["label_ids"])], labels)
-        assert [counts["edits"], counts["tokens"]] == item["distance_and_ref_len"]
-        totals = {key: totals[key] + counts[key] for key in totals}
-    assert task.scores(totals)["PR"] == pytest.approx(recorded["corpus_per"], abs=1e-9)
-
-
-def test_counts_of_a_batch_are_the_sums_of_its_utterances(recorded):
-    task = get_task("pr")
-    labels = task.label_set([])
-    items = recorded["greedy"]
-    targets = [torch.tensor(item["label_ids"]) for item in items]
-    counts = task.statistics(*one_hot_paths([item["frame_argmax_ids"] for item in items]), targets, labels)
-    assert counts["edits"] / counts["tokens"] == pytest.approx(recorded["corpus_per"], abs=1e-9)
+        assert list(counts([item]).values()) == item["distance_and_ref_len"]
+    assert task.scores(counts(items))["PR"] == pytest.approx(recorded["corpus_per"], abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -89,8 +69,7 @@ def test_token_errors(hypothesis, reference, expected):
     assert token_errors(hypothesis.split(), reference.split()) == expected
 
 
-def test_unknown_words_of_all_splits_are_listed_once_with_their_utterances(lexicon_file):
-    task = get_task("pr", lexicon=[str(lexicon_file)])
+def test_unknown_words_of_all_splits_are_listed_once_with_their_utterances(task, lexicon_file):
     train = [cut("u1", "one foo"), cut("u2", "foo bar foo"), cut("u3", "two")]
     dev = [cut(f"v{number}", "foo") for number in range(3)]
     task.check({"train": train[2:], "dev": []})
@@ -100,10 +79,6 @@ def test_unknown_words_of_all_splits_are_listed_once_with_their_utterances(lexic
     assert heading.startswith(f"pr: 3 word(s) are in none of the lexicons {lexicon_file} (train 2, dev 1, test 1). Name a file with ")
     assert "`speechft fetch superb_lexicon_200k`" in heading
     assert lines == ["  BAR: u2", "  BAZ: w", "  FOO: u1, u2, v0 and 2 more"]
-
-
-def test_many_unknown_words_are_counted(lexicon_file):
-    task = get_task("pr", lexicon=[str(lexicon_file)])
     with pytest.raises(TaskError) as error:
         task.check({"train": [cut("u", " ".join(f"w{number:03d}" for number in range(500)))]})
     heading, *lines = str(error.value).splitlines()
@@ -111,30 +86,20 @@ def test_many_unknown_words_are_counted(lexicon_file):
     assert (len(lines), lines[-1]) == (21, "  and 480 more words")
 
 
-def test_all_utterances_without_a_target_are_listed(lexicon_file):
-    task = get_task("pr", lexicon=[str(lexicon_file)])
-    cuts = [cut("u1", "one foo"), cut("u3", "two"), cut("u4", "  ")]
+def test_all_utterances_without_a_target_are_listed(task, lexicon_file):
     with pytest.raises(TaskError) as error:
-        task.targets(cuts, task.label_set(cuts), "The dev split")
-    message = str(error.value)
-    assert "The dev split: 2 utterance(s) have no target" in message
-    assert f"u1: not in the lexicons {lexicon_file}: FOO." in message
-    assert "u4: has an empty transcript" in message
-    assert "u3" not in message
-
-
-def test_first_pronunciation_of_the_first_file_wins(lexicon_file, tmp_path):
-    second = tmp_path / "second.txt"
-    second.write_text("TWO SPN\nTHREE TH R IY1\n", encoding="utf-8")
-    lexicon = load_lexicon([str(lexicon_file), str(second)])
-    assert lexicon == {"ONE": ("W", "AH1", "N"), "TWO": ("T", "UW1"), "THREE": ("TH", "R", "IY1")}
+        task.targets([cut("u1", "one foo"), cut("u3", "two"), cut("u4", "  ")], task.label_set([]), "The dev split")
+    heading, *lines = str(error.value).splitlines()
+    assert "The dev split: 2 utterance(s) have no target" in heading
+    assert lines[0] == f"  u1: not in the lexicons {lexicon_file}: FOO."
+    assert lines[1].startswith("  u4: has an empty transcript")
+    assert len(lines) == 2
 
 
 def test_the_lexicon_of_librispeech_is_read_as_it_is_published(tmp_path):
     """Tabs, two spaces or one between word and phones; several lines for a word; an apostrophe at either end; blank lines."""
-    path = tmp_path / "librispeech-lexicon.txt"
+    path, others = tmp_path / "librispeech-lexicon.txt", tmp_path / "others.txt"
     path.write_bytes(b"A\tAH0\nA  EY1\nA''S EY1 Z\r\n'TIS\tT IH1 Z \n\nLOVERS'\tL AH1 V ER0 Z\n")
-    others = tmp_path / "others.txt"
     others.write_text("A\tSPN\nLEND'ST\tL EH1 N S T\n", encoding="utf-8")
     assert load_lexicon([str(path), str(others)]) == {
         "A": ("AH0",),
@@ -147,39 +112,41 @@ def test_the_lexicon_of_librispeech_is_read_as_it_is_published(tmp_path):
 
 def test_default_lexicon_is_cmudict():
     task = get_task("pr")
-    target = task.target(cut("u", "hello"), task.label_set([]))
+    target = task.target(cut(text="hello"), task.label_set([]))
     assert [PHONEME_VOCABULARY[index] for index in target.tolist()] == ["HH", "AH0", "L", "OW1", "<eos>"]
     assert {phone for phones in task.lexicon.values() for phone in phones} <= set(PHONEME_VOCABULARY)
 
 
 def test_lexicon_files_are_checked(tmp_path):
-    damaged = tmp_path / "damaged.txt"
+    damaged, public = tmp_path / "damaged.txt", tmp_path / "librispeech-lexicon.txt"
     damaged.write_text("GOOD G UH1 D\nBAD B AE D\nEMPTY\n", encoding="utf-8")
     with pytest.raises(TaskError, match=r"(?s)damaged.txt: 2 lines.*line 2: BAD has unknown phones AE.*line 3: EMPTY has no phones"):
         load_lexicon([str(damaged)])
     with pytest.raises(TaskError, match=r"no such file, needed as a lexicon of PR\. Give files"):
         get_task("pr", lexicon=[str(tmp_path / "missing.txt")]).label_set([])
-    public = tmp_path / "librispeech-lexicon.txt"
     with pytest.raises(TaskError, match=rf"no such file.*`speechft fetch librispeech_lexicon --out {public}` downloads it\."):
         load_lexicon([str(public)])
 
 
-def test_labels_name_the_lexicon_by_content(lexicon_file):
-    task = get_task("pr", lexicon=[str(lexicon_file)])
+def test_labels_name_the_lexicon_by_content(task, lexicon_file):
     before = task.label_set([])
     lexicon_file.write_text("ONE W\n", encoding="utf-8")
     assert task.label_set([]) != before
     assert json.loads(json.dumps(before.to_json())) == before.to_json()
 
 
-def test_targets_longer_than_their_frames_are_named():
-    task = get_task("pr")
-    assert task.without_gradient(torch.tensor([5, 6, 1]), 3) is None
-    assert task.without_gradient(torch.tensor([5, 5, 1]), 4) is None
-    # A blank has to part the two equal symbols.
-    assert "longer" in task.without_gradient(torch.tensor([5, 5, 1]), 3)
-    logits = torch.zeros(1, 3, 74, requires_grad=True)
-    loss = task.loss(logits, torch.tensor([3]), [torch.tensor([5, 5, 1])])
+@pytest.mark.parametrize("name", ["pr", "sf"])
+def test_ctc_counts_targets_that_frames_cannot_hold_as_zero(name):
+    task = get_task(name)
+    fits, repeated, empty = torch.tensor([5, 6, 1]), torch.tensor([5, 5, 1]), torch.zeros(0, dtype=torch.int64)
+    # A blank has to part two equal symbols.
+    held = [task.without_gradient(target, frames) is None for target, frames in ((fits, 3), (repeated, 4), (repeated, 3), (empty, 3))]
+    assert held == [True, True, False, True]
+    logits = torch.zeros(2, 3, 41, requires_grad=True)
+    loss = task.loss(logits[:1], torch.tensor([3]), [repeated])
     loss.backward()
     assert loss.item() == 0.0
     assert not logits.grad.any()
+    # Only the empty target counts: three blanks, over a length of at least 1, over the utterances.
+    assert task.loss(logits, torch.tensor([3, 3]), [repeated, empty]).item() == pytest.approx(3 * math.log(41) / 2, abs=1e-5)
+    assert task.loss(logits[:1], torch.tensor([3]), [empty]).item() == pytest.approx(3 * math.log(41), abs=1e-5)

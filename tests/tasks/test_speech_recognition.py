@@ -1,27 +1,26 @@
+"""ASR over letters, characters and pieces of words, and Mandarin ASR."""
+
 import json
-from types import SimpleNamespace
+from collections import Counter
 
 import pytest
 import torch
+from tasks.samples import cut, one_hot_paths
 
-from speechft.errors import TaskError
 from speechft.tasks import get_task
+from speechft.tasks.pieces import Pieces, train_pieces
 from speechft.tasks.spelling import SUPERB_SPELLING, TEDLIUM_SPELLING, normalize_tedlium
 
-
-def cut(text, cut_id="u"):
-    return SimpleNamespace(id=cut_id, supervisions=[SimpleNamespace(text=text, speaker="s", custom=None)])
+TEXTS = ["the cat sat", "a cat ate the rat", "that hat", "", "tea at three", "the hat that the cat had"]
 
 
-def one_hot_paths(paths, symbols=32):
-    lengths = torch.tensor([len(path) for path in paths])
-    logits = torch.zeros(len(paths), int(lengths.max()), symbols)
-    for row, path in enumerate(paths):
-        # Padded frames vote for a letter that must not be counted.
-        logits[row, :, 9] = 1.0
-        for frame, index in enumerate(path):
-            logits[row, frame, index] = 2.0
-    return logits, lengths
+def cuts(*texts):
+    return [cut(text=text) for text in texts]
+
+
+def path(target):
+    """Frames that are decoded as the target."""
+    return [index for symbol in target for index in (symbol, 0)]
 
 
 @pytest.fixture
@@ -34,86 +33,45 @@ def tedlium(golden):
     return json.loads((golden / "speechft" / "ted_text.json").read_text())
 
 
-def test_dictionary(recorded):
-    assert list(get_task("asr").label_set([]).symbols) == recorded["dictionary"]
-    special = [SUPERB_SPELLING.vocabulary.index(symbol) for symbol in ("<s>", "<pad>", "</s>", "<unk>")]
-    assert special == [recorded["blank"], recorded["pad"], recorded["eos"], recorded["unk"]]
+@pytest.fixture(params=["characters", "unigram"])
+def learned(request):
+    task = get_task("asr", spelling=request.param, pieces=20)
+    return task, task.label_set(cuts(*TEXTS))
 
 
-def test_targets(recorded):
+def test_dictionary_and_targets_equal_the_reference(recorded):
     task = get_task("asr")
     labels = task.label_set([])
+    assert list(labels.symbols) == recorded["dictionary"]
+    special = [SUPERB_SPELLING.vocabulary.index(symbol) for symbol in ("<s>", "<pad>", "</s>", "<unk>")]
+    assert special == [recorded["blank"], recorded["pad"], recorded["eos"], recorded["unk"]]
     for item in recorded["encode"]:
         name, _, text = item["transcript_line"].partition(" ")
         assert name == item["utt"]
-        assert task.target(cut(text), labels).tolist() == item["ids"]
+        assert task.target(cut(text=text), labels).tolist() == item["ids"]
 
 
-def test_decoding_and_error_rates(recorded):
-    task = get_task("asr")
+def test_decoding_and_error_rates_equal_the_reference(recorded):
+    task, totals = get_task("asr"), Counter()
     labels = task.label_set([])
-    totals = {}
+
+    def check(counts, words, units):
+        scores = task.scores(counts)
+        assert [100 * scores["ASR"], 100 * scores["ASR_CER"]] == pytest.approx([words, units], abs=1e-9)
+
     for item in recorded["greedy"]:
         symbols = task.spelling.symbols(item["frame_argmax_ids"])
-        assert " ".join(symbols) == item["pred_tokens"]
-        assert task.spelling.words(symbols) == item["pred_words"]
+        assert (" ".join(symbols), task.spelling.words(symbols)) == (item["pred_tokens"], item["pred_words"])
         counts = task.utterance_statistics(item["frame_argmax_ids"], item["label_ids"], labels)
-        scores = task.scores(counts)
-        assert 100 * scores["ASR"] == pytest.approx(item["wer_percent"], abs=1e-9)
-        assert 100 * scores["ASR_CER"] == pytest.approx(item["uer_percent"], abs=1e-9)
-        totals = {key: totals.get(key, 0) + value for key, value in counts.items()}
-    scores = task.scores(totals)
-    assert 100 * scores["ASR"] == pytest.approx(recorded["corpus_wer_percent"], abs=1e-9)
-    assert 100 * scores["ASR_CER"] == pytest.approx(recorded["corpus_uer_percent"], abs=1e-9)
-    batch = one_hot_paths([item["frame_argmax_ids"] for item in recorded["greedy"]])
+        check(counts, item["wer_percent"], item["uer_percent"])
+        totals.update(counts)
+    check(totals, recorded["corpus_wer_percent"], recorded["corpus_uer_percent"])
+    batch = one_hot_paths([item["frame_argmax_ids"] for item in recorded["greedy"]], len(labels))
     assert task.statistics(*batch, [torch.tensor(item["label_ids"]) for item in recorded["greedy"]], labels) == totals
 
 
-def test_repeated_letters_of_a_target_are_not_merged():
-    task = get_task("asr")
-    labels = task.label_set([])
-    target = task.target(cut("see"), labels)
-    path = [index for pair in zip(target.tolist(), [0] * len(target), strict=True) for index in pair]
-    assert task.utterance_statistics(path, target.tolist(), labels) == {"word_edits": 0, "words": 1, "unit_edits": 0, "units": 4}
-
-
-def test_letters_that_the_vocabulary_lacks_become_unknown():
-    """The reference would grow its dictionary past the outputs of its head."""
-    task = get_task("asr")
-    spelled = [task.spelling.vocabulary[index] for index in task.target(cut("Ça 1"), task.label_set([])).tolist()]
-    assert spelled == ["<unk>", "A", "|", "<unk>", "|", "</s>"]
-    # The separator of words is no letter: it separates.
-    assert torch.equal(task.target(cut("a|b"), task.label_set([])), task.target(cut("a b"), task.label_set([])))
-
-
-@pytest.mark.parametrize("spelling", ["superb", "tedlium"])
-@pytest.mark.parametrize("text", [None, "", "  "])
-def test_empty_transcripts(spelling, text):
-    task = get_task("asr", spelling=spelling)
-    with pytest.raises(TaskError, match="u: has an empty transcript"):
-        task.target(cut(text), task.label_set([]))
-
-
-def test_transcripts_of_which_nothing_is_left():
-    task = get_task("asr", spelling="tedlium")
-    with pytest.raises(TaskError, match=r"(?s)train: 1 utterance.*v: nothing of its transcript '!!! 12' can be spelled"):
-        task.targets([cut("a"), cut("!!! 12", "v")], task.label_set([]), "train")
-
-
-def test_options():
-    with pytest.raises(TaskError, match="spelling='letters'"):
-        get_task("asr", spelling="letters")
-    with pytest.raises(TaskError, match="selection='per'"):
-        get_task("asr", selection="per")
-    assert get_task("asr").selection_metric.key == "ASR"
-    assert get_task("asr", selection="cer").selection_metric.key == "ASR_CER"
-    head = get_task("asr", projected=256, hidden=256, layers=3).build_head(8, get_task("asr").label_set([]))
-    assert [rnn.hidden_size for rnn in head.rnns] == [256] * 3
-
-
-def test_normalization_of_tedlium(tedlium):
-    task = get_task("asr", spelling="tedlium")
-    labels = task.label_set([])
+def test_normalization_of_tedlium_equals_the_reference(tedlium):
+    labels = get_task("asr", spelling="tedlium").label_set([])
     assert {symbol: index for index, symbol in enumerate(labels.symbols)} == tedlium["vocabulary"]
     for item in tedlium["normalisation"]:
         assert normalize_tedlium(item["text"]) == item["normalized"]
@@ -122,19 +80,91 @@ def test_normalization_of_tedlium(tedlium):
 
 def test_released_error_rates_of_tedlium_are_named_the_wrong_way_round(tedlium):
     """What the released code calls `wer` counts characters, its `uer` counts words."""
-    task = get_task("asr", spelling="tedlium")
-    labels = task.label_set([])
-    totals = {}
+    task, totals = get_task("asr", spelling="tedlium"), Counter()
     targets = {item["normalized"]: item["ids"] for item in tedlium["normalisation"]}
+
+    def check(counts, characters, words):
+        scores = task.scores(counts)
+        assert [100 * scores["ASR_CER"], 100 * scores["ASR"]] == pytest.approx([characters, words], abs=1e-9)
+
     for item in tedlium["greedy"]:
         assert task.spelling.text(task.spelling.symbols(item["frame_argmax_ids"])) == item["hypothesis"]
-        counts = task.utterance_statistics(
-            item["frame_argmax_ids"], targets.get(item["reference"]) or task.spelling.encode(item["reference"]), labels
-        )
-        scores = task.scores(counts)
-        assert 100 * scores["ASR_CER"] == pytest.approx(item["wer"], abs=1e-9)
-        assert 100 * scores["ASR"] == pytest.approx(item["uer"], abs=1e-9)
-        totals = {key: totals.get(key, 0) + value for key, value in counts.items()}
-    scores = task.scores(totals)
-    assert 100 * scores["ASR_CER"] == pytest.approx(tedlium["corpus_wer"], abs=1e-9)
-    assert 100 * scores["ASR"] == pytest.approx(tedlium["corpus_uer"], abs=1e-9)
+        target = targets.get(item["reference"]) or task.spelling.encode(item["reference"])
+        counts = task.utterance_statistics(item["frame_argmax_ids"], target, task.label_set([]))
+        check(counts, item["wer"], item["uer"])
+        totals.update(counts)
+    check(totals, tedlium["corpus_wer"], tedlium["corpus_uer"])
+
+
+def test_letters_that_the_vocabulary_lacks_become_unknown():
+    """The reference would grow its dictionary past the outputs of its head."""
+    task = get_task("asr")
+    symbols = [task.spelling.vocabulary[index] for index in task.target(cut(text="Ça 1"), task.label_set([])).tolist()]
+    assert symbols == ["<unk>", "A", "|", "<unk>", "|", "</s>"]
+    # The separator of words is no letter: it separates.
+    assert torch.equal(task.target(cut(text="a|b"), task.label_set([])), task.target(cut(text="a b"), task.label_set([])))
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "key"), [("asr", {}, "ASR"), ("asr", {"selection": "cer"}, "ASR_CER"), ("asr_zh", {}, "ASR_ZH_CER")]
+)
+def test_what_selects_on_dev(task, options, key):
+    assert get_task(task, **options).selection_metric.key == key
+
+
+def test_learned_units_write_transcripts_and_read_them_back(learned):
+    task, labels = learned
+    assert labels.symbols[:2] == ("<pad>", "<unk>")
+    assert task.label_set(cuts(*TEXTS)) == labels, "equal transcripts give equal models"
+    assert json.loads(json.dumps(labels.to_json())) == labels.to_json()
+    for text in filter(None, TEXTS):
+        target = task.target(cut(text=text), labels).tolist()
+        assert 0 not in target
+        assert Pieces(labels.extra["model"]).text(labels.symbols[index] for index in target) == text.upper()
+        counts = task.utterance_statistics(path(target), target, labels)
+        assert counts == {"word_edits": 0, "words": len(text.split()), "unit_edits": 0, "units": len(text)}
+
+
+def test_learned_units_are_outputs_of_the_head(learned):
+    _, labels = learned
+    logits, _ = get_task("asr", projected=8, hidden=8, layers=1).build_head(4, labels)(torch.zeros(1, 5, 4), torch.tensor([5]))
+    assert logits.shape == (1, 5, len(labels))
+
+
+def test_what_was_never_heard_of_is_an_error_even_if_the_head_says_unknown(learned):
+    task, labels = learned
+    target = task.target(cut(text="the zoo"), labels).tolist()
+    assert 1 in target
+    counts = task.utterance_statistics(path(target), target, labels)
+    assert (counts["word_edits"], counts["words"]) == (1, 2)
+    assert counts["unit_edits"] > 0
+
+
+def test_characters_are_all_that_occur_and_pieces_are_as_many_as_asked_for():
+    characters = Pieces(train_pieces(TEXTS, "characters", 1)).vocabulary
+    assert set(characters) == {"<pad>", "<unk>", "▁", *"THECASRD"}
+    pieces = Pieces(train_pieces(TEXTS, "unigram", 18)).vocabulary
+    assert len(pieces) <= 18
+    assert any(len(piece) > 2 and piece[0] != "<" for piece in pieces)
+
+
+def test_any_language():
+    task = get_task("asr", spelling="characters", selection="cer")
+    labels = task.label_set(cuts("你好 世界", "世界 你"))
+    assert set(labels.symbols) == {"<pad>", "<unk>", "▁", *"你好世界"}
+    target = task.target(cut(text="世界"), labels).tolist()
+    assert task.utterance_statistics(path(target[:-1]), target, labels) == {"word_edits": 1, "words": 1, "unit_edits": 1, "units": 2}
+
+
+def test_mandarin_counts_characters_and_no_spaces():
+    task = get_task("asr_zh")
+    labels = task.label_set(cuts("你好世界", "世界 你A"))
+    assert set(labels.symbols) == {"<pad>", "<unk>", "▁", *"你好世界A"}
+    target = task.target(cut(text="世界你"), labels).tolist()
+    missing = [symbol for symbol in target if labels.symbols[symbol] != "界"]
+    spaced = [labels.symbols.index("▁"), *missing[:1], labels.symbols.index("▁"), *missing[1:]]
+    assert task.utterance_statistics(path(spaced), target, labels) == {"character_edits": 1, "characters": 3}
+    assert task.scores({"character_edits": 1, "characters": 4}) == {"ASR_ZH_CER": 0.25}
+    # What train does not have is an error whatever the output is.
+    unknown = task.target(cut(text="界龙"), labels).tolist()
+    assert task.utterance_statistics(path(unknown), unknown, labels)["character_edits"] == 1

@@ -1,103 +1,142 @@
-import json
-from types import SimpleNamespace
+"""Tasks with a class, or the slots of a command, for each utterance: KS, SID, ER and IC."""
 
+import json
+
+import numpy as np
 import pytest
 import torch
+from tasks.samples import cut
 
 from speechft.errors import TaskError
 from speechft.tasks import get_task
 from speechft.tasks.base import LabelSet
+from speechft.tasks.er import er_fold_split
+from speechft.tasks.heads import SlotHead
 from speechft.tasks.ks import SUPERB_CLASSES, speech_commands_split
 
 
-def cut(cut_id, label=None, speaker=None, duration=1.0):
-    custom = None if label is None else {"label": label}
-    return SimpleNamespace(id=cut_id, duration=duration, supervisions=[SimpleNamespace(text=None, speaker=speaker, custom=custom)])
-
-
-def test_classes_are_those_of_train_sorted():
-    cuts = [cut("a", "two"), cut("b", "one"), cut("c", "two")]
-    task = get_task("ks")
-    labels = task.label_set(cuts)
+@pytest.mark.parametrize("task", ["ks", "er"])
+def test_classes_are_the_labels_of_train_sorted(task):
+    cuts = [cut(label=label) for label in ("two", "one", "two")]
+    labels = get_task(task).label_set(cuts)
     assert labels.symbols == ("one", "two")
-    assert [int(target) for target in task.targets(cuts, labels, "train")] == [1, 0, 1]
+    assert [int(target) for target in get_task(task).targets(cuts, labels, "train")] == [1, 0, 1]
 
 
 def test_classes_can_be_given():
     assert get_task("ks", classes="superb").label_set([]).symbols == SUPERB_CLASSES
-    assert get_task("ks", classes=["b", "a"]).label_set([cut("x", "a")]).symbols == ("b", "a")
-    for wrong in ("other", ["a"], ["a", "a"]):
-        with pytest.raises(TaskError, match="classes="):
-            get_task("ks", classes=wrong)
-
-
-def test_unseen_classes_are_all_named():
-    task = get_task("sid")
-    labels = task.label_set([cut("a", speaker="ann"), cut("b", speaker="bob")])
-    with pytest.raises(TaskError) as error:
-        task.targets([cut("c", speaker="cid"), cut("d", speaker="ann"), cut("e", speaker="eve")], labels, "The dev split")
-    assert "2 utterance(s)" in str(error.value)
-    assert "c: class 'cid'" in str(error.value)
-    assert "e: class 'eve'" in str(error.value)
-
-
-def test_missing_labels_are_all_named():
-    with pytest.raises(TaskError, match=r"(?s)2 utterance\(s\).*b: has no label.*c: has no label"):
-        get_task("ks").label_set([cut("a", "one"), cut("b"), cut("c", "")])
-    with pytest.raises(TaskError, match="a: has no speaker"):
-        get_task("sid").label_set([cut("a")])
-    with pytest.raises(TaskError, match=r"at least two different labels \(class\)"):
-        get_task("sid").label_set([cut("a", speaker="ann")])
-    with pytest.raises(TaskError, match="0 supervisions"):
-        get_task("ks").label_set([SimpleNamespace(id="x", supervisions=[])])
-
-
-def test_speaker_from_the_label_column():
-    assert get_task("sid", source="label").label_set([cut("a", "x", "ann"), cut("b", "y", "ann")]).symbols == ("x", "y")
-    with pytest.raises(TaskError, match="source="):
-        get_task("sid", source="text")
-
-
-def test_unknown_task_and_option():
-    with pytest.raises(TaskError, match="no task 'nothing'"):
-        get_task("nothing")
-    with pytest.raises(TaskError, match="Task 'sid'"):
-        get_task("sid", color="red")
-
-
-def test_labels_survive_json():
-    labels = LabelSet(("a", "b"), {"lexicon": {"x": "1"}})
-    assert LabelSet.from_json(json.loads(json.dumps(labels.to_json()))) == labels
+    assert get_task("ks", classes=["b", "a"]).label_set([cut(label="a")]).symbols == ("b", "a")
+    cuts = [cut(label="x", speaker="ann"), cut(label="y", speaker="ann")]
+    assert get_task("sid", source="label").label_set(cuts).symbols == ("x", "y")
 
 
 def test_accuracy():
-    task = get_task("ks")
-    labels = LabelSet(("a", "b"))
-    logits = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
-    counts = task.statistics(logits, torch.ones(4), list(torch.tensor([0, 1, 1, 1])), labels)
+    task, logits = get_task("ks"), torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    counts = task.statistics(logits, torch.ones(4), list(torch.tensor([0, 1, 1, 1])), LabelSet(("a", "b")))
     assert task.scores(counts) == {"KS": 0.75}
     assert task.selection_metric.shown(0.75) == 75.0
 
 
 def test_crops():
     ks, sid = get_task("ks"), get_task("sid")
-    silence = cut("noise", "_silence_", duration=61.5)
+    silence = cut(label="_silence_", duration=61.5)
     assert ks.crop(silence, "train").seconds == 1.0
     assert ks.crop(silence, "dev").draws == 61
     assert ks.crop(silence, "test") is None
-    assert ks.crop(cut("word", "yes", duration=61.5), "train") is None
-    assert sid.crop(cut("long", speaker="a", duration=20.0), "train").seconds == 8.0
-    assert sid.crop(cut("long", speaker="a", duration=20.0), "dev") is None
+    assert ks.crop(cut(label="yes", duration=61.5), "train") is None
+    assert sid.crop(cut(duration=20.0), "train").seconds == 8.0
+    assert sid.crop(cut(duration=20.0), "dev") is None
 
 
 def test_speech_commands_split(golden):
     recorded = json.loads((golden / "metrics" / "ks_split.json").read_text())
     assert recorded["classes"] == list(SUPERB_CLASSES)
-    assert {item["path"]: speech_commands_split(item["path"]) for item in recorded["files"]} == {
-        item["path"]: item["split"] for item in recorded["files"]
-    }
+    assert all(speech_commands_split(item["path"]) == item["split"] for item in recorded["files"])
 
 
-def test_gain_is_minus_three_decibels():
-    assert get_task("ks").gain == pytest.approx(10 ** (-3 / 20), abs=1e-5)
-    assert get_task("sid").gain == 1.0
+@pytest.mark.parametrize(("task", "decibels"), [("ks", -3), ("qbe", -3), ("asv", -3), ("sid", 0)])
+def test_gains(task, decibels):
+    assert get_task(task).gain == pytest.approx(10 ** (decibels / 20), abs=1e-5)
+
+
+def test_divisions_of_folds_equal_the_reference(golden):
+    arrays = np.load(golden / "metrics" / "er_folds.npz")
+    for record in json.loads((golden / "metrics" / "er_folds.json").read_text()):
+        train, dev = er_fold_split(record["train_json_entries"])
+        assert train == arrays[f"{record['fold']}_train_indices"].tolist()
+        assert dev == arrays[f"{record['fold']}_dev_indices"].tolist()
+    # Utterances outside of each session of IEMOCAP: train and dev of the SUPERB recipe.
+    sizes = {4446: (3556, 890), 4508: (3606, 902), 4380: (3504, 876), 4500: (3600, 900), 4290: (3432, 858)}
+    assert {n: tuple(map(len, er_fold_split(n))) for n in sizes} == sizes
+
+
+def test_the_division_of_a_recorded_training_is_that_of_the_reference(golden):
+    corpus = json.loads((golden / "replay" / "er.trace.json").read_text())["corpus"]
+    rest = [cut(item["path"].removesuffix(".wav"), label=item["label"], fold="1") for item in corpus["train_json_order"]]
+    test = [cut(item["path"].removesuffix(".wav"), label=item["label"], fold="2") for item in corpus["test_json_order"]]
+    # Where the test recordings stand in the table does not matter, the order of the others does.
+    found = get_task("er").folds([test[0], *rest, *test[1:]])["2"]
+    assert [item.id for item in found["train"]] == corpus["train_split_utterances"]
+    assert [item.id for item in found["dev"]] == corpus["dev_split_utterances"]
+    assert found["test"] == tuple(test)
+
+
+def test_every_utterance_is_test_once():
+    cuts = [cut(f"u{i}", fold=f"Session{1 + i % 3}") for i in range(30)]
+    folds = get_task("er").folds(cuts)
+    assert list(folds) == ["Session1", "Session2", "Session3"]
+    for name, splits in folds.items():
+        assert [item.id for item in splits["test"]] == [item.id for item in cuts if item.custom["fold"] == name]
+        assert {len(splits["train"]), len(splits["dev"])} == {16, 4}
+        assert len({item.id for part in splits.values() for item in part}) == 30
+    assert get_task("ks").folds(cuts) is None, "other tasks do not cross-validate"
+
+
+@pytest.mark.parametrize(
+    ("folds", "message"),
+    [
+        (["1", None, "2"], r"(?s)1 utterance\(s\) name no fold.*u1: has no fold"),
+        (["1", "1"], "two folds or more"),
+        (["1", "2", "2"], "one utterance is left"),
+    ],
+)
+def test_folds_are_checked(folds, message):
+    assert get_task("er").folds([cut("a"), cut("b")]) is None
+    with pytest.raises(TaskError, match=message):
+        get_task("er").folds([cut(f"u{i}", fold=fold) for i, fold in enumerate(folds)])
+
+
+def test_values_of_slots_count_in_order_of_first_appearance():
+    wanted = ["change language|none|none", "activate|music|none", "activate|lights|kitchen", "deactivate|lights|bedroom"]
+    task, cuts = get_task("ic"), [cut(f"u{i}", label=label) for i, label in enumerate(wanted)]
+    labels = task.label_set(cuts)
+    assert labels.symbols == (
+        *("action=change language", "action=activate", "action=deactivate"),
+        *("object=none", "object=music", "object=lights"),
+        *("location=none", "location=kitchen", "location=bedroom"),
+    )
+    assert labels.extra == {"values_per_slot": [3, 3, 3]}
+    assert [target.tolist() for target in task.targets(cuts, labels, "train")] == [[0, 0, 0], [1, 1, 0], [1, 2, 1], [2, 2, 2]]
+    assert json.loads(json.dumps(labels.to_json())) == labels.to_json()
+    others = get_task("ic", slots=["verb", "noun"]).label_set([cut(label="go|home"), cut(label="go|back")])
+    assert others.symbols == ("verb=go", "noun=home", "noun=back")
+
+
+def test_all_slots_must_be_right():
+    task, logits = get_task("ic"), torch.zeros(4, 3, 5)
+    logits[..., 1] = 1.0
+    logits[..., 3:] = float("-inf")
+    targets = list(torch.tensor([[1, 1, 1], [1, 1, 0], [0, 1, 1], [1, 1, 1]]))
+    assert task.scores(task.statistics(logits, torch.ones(4), targets, LabelSet(()))) == {"IC": 0.5}
+
+
+def test_absent_values_have_no_gradient():
+    head = SlotHead(8, [2, 5, 1])
+    logits, lengths = head(torch.randn(3, 4, 8), torch.tensor([4, 4, 2]))
+    assert torch.isfinite(logits).sum(dim=-1).tolist() == [[2, 5, 1]] * 3
+    loss = get_task("ic").loss(logits, lengths, list(torch.tensor([[0, 4, 0], [1, 0, 0], [1, 2, 0]])))
+    loss.backward()
+    assert loss.isfinite()
+    assert all(bool(torch.isfinite(value.grad).all()) for value in head.parameters())
+    # A slot with one value is always right.
+    assert head.classifier.bias.grad[-1] == 0.0

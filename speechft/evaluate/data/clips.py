@@ -75,10 +75,7 @@ class CropTable(Sequence[Clip]):
         return self.row(utterance, int(torch.randint(last + 1, (), generator=generator)))
 
 
-CROPS_STREAM = 1 << 32
-"""Far from the seeds that people choose."""
-
-
 def crop_generator(order: Generator) -> Generator:
     """A generator for crops beside that of the order, so that utterances come in the same order whatever is drawn of them."""
-    return Generator().manual_seed((order.initial_seed() + CROPS_STREAM) % (1 << 64))
+    # Far from the seeds that people choose.
+    return Generator().manual_seed((order.initial_seed() + (1 << 32)) % (1 << 64))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -19,8 +21,8 @@ from speechft.conventions import SAMPLE_RATE
 from speechft.encoders import Encoder
 from speechft.errors import CheckpointError
 from speechft.evaluate.data.clips import Clip, CropTable
-from speechft.evaluate.data.kept import read_tensor, write_tensor
 from speechft.evaluate.data.sampling import length_batches
+from speechft.files.atomic import atomic_file
 from speechft.recipes.values import FeaturePrecision
 from speechft.tasks.heads import masked_mean
 
@@ -28,7 +30,6 @@ logger = logging.getLogger(__name__)
 
 SHARD_CLIPS = 1024
 BATCH_SECONDS = {"cpu": 60, "cuda": 320}
-BYTES_PER_VALUE = 4
 
 
 @contextmanager
@@ -75,12 +76,8 @@ class FrozenEncoder:
         self.device = device
         self.gain = gain
         self.precision = precision
+        self.batch_samples = batch_samples(device)
         self.passes = 0
-
-    @property
-    def batch_samples(self) -> int:
-        """Samples in a batch, padding included."""
-        return batch_samples(self.device)
 
     def __call__(self, clips: Sequence[Clip]) -> tuple[Tensor, Tensor]:
         """Hidden states (num_states, B, T, D), float32, and valid frames (B,), on the device.
@@ -116,7 +113,24 @@ def batch_samples(device: torch.device) -> int:
 
 def vector_bytes(encoder: Encoder) -> int:
     """Size of one frame or one mean of all hidden states. Float32 on disk too: in fp16 scores move (docs/superb-deviations.md)."""
-    return BYTES_PER_VALUE * encoder.num_states * encoder.hidden_size
+    return torch.float32.itemsize * encoder.num_states * encoder.hidden_size
+
+
+def read_tensor(path: Path, name: str) -> Tensor | None:
+    """The tensor `name` of a file that `write_tensor` wrote; None without such a file or, with a warning, if it is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        return load_file(path)[name]
+    except (SafetensorError, KeyError, OSError) as error:
+        logger.warning("%s: damaged %s (%s), computed again", path, name, error)
+        return None
+
+
+def write_tensor(path: Path, name: str, value: Tensor) -> None:
+    """Keep a tensor, so that an evaluation that is killed need not compute it again."""
+    with atomic_file(path) as temporary:
+        save_file({name: value.contiguous()}, temporary)
 
 
 def clips_on_disk(num_clips: int, clip_bytes: int, budget_bytes: float) -> int:
@@ -182,19 +196,6 @@ def _means(encoder: FrozenEncoder, clips: Sequence[Clip]) -> Tensor:
     return means
 
 
-def batches_within(budget_bytes: float, encoder: Encoder, clips: Sequence[Clip], max_batch_samples: int) -> tuple[list[list[int]], float]:
-    """Batches of the shortest clips whose frames fit into a budget, and what is left of it."""
-    frame_bytes = vector_bytes(encoder)
-    batches = []
-    for batch in length_batches([clip.num_samples for clip in clips], max_batch_samples):
-        needed = frame_bytes * sum(encoder.frame_count(clips[row].num_samples) for row in batch)
-        if needed > budget_bytes:
-            break
-        budget_bytes -= needed
-        batches.append(batch)
-    return batches, budget_bytes
-
-
 class FrameFeatures:
     """All frames of the clips of one split, kept in memory as far as `budget` goes and recomputed past it."""
 
@@ -212,7 +213,13 @@ class FrameFeatures:
 
     def keep(self, budget_bytes: float, name: str) -> float:
         """Compute and keep features, shortest clips first, until they fill `budget_bytes`; returns what is left of it."""
-        batches, left = batches_within(budget_bytes, self.encoder.encoder, self.clips, self.encoder.batch_samples)
+        encoder, batches = self.encoder.encoder, []
+        for batch in self.batches():
+            needed = vector_bytes(encoder) * sum(encoder.frame_count(self.clips[row].num_samples) for row in batch)
+            if needed > budget_bytes:
+                break
+            budget_bytes -= needed
+            batches.append(batch)
         if (count := sum(map(len, batches))) < len(self.clips):
             logger.info("%s: features of %d of %d clips are kept, the others recomputed", name, count, len(self.clips))
         with tqdm(total=count, desc=f"features of {name}", unit="clip", disable=None) as progress:
@@ -221,7 +228,7 @@ class FrameFeatures:
                 for position, (row, length) in enumerate(zip(batch, lengths.tolist(), strict=True)):
                     self._kept[row] = hidden_states[:, position, :length].cpu().clone()
                 progress.update(len(batch))
-        return left
+        return budget_bytes
 
     def count(self, rows: Sequence[int]) -> None:
         """Count the passes of rows whose results an interrupted evaluation kept elsewhere."""
@@ -241,3 +248,10 @@ class FrameFeatures:
         longest = max(part.shape[1] for part in parts)
         padded = torch.stack([F.pad(part, (0, 0, 0, longest - part.shape[1])) for part in parts], dim=1)
         return padded.to(self.encoder.device), torch.tensor([part.shape[1] for part in parts], device=self.encoder.device)
+
+
+def keep_frames(features: Mapping[str, FrameFeatures], cache_gb: float) -> None:
+    """Keep frames of train and dev, which are used repeatedly, as far as the budget goes; test is used once."""
+    budget = cache_gb * 1e9
+    for name in ("train", "dev"):
+        budget = features[name].keep(budget, name)

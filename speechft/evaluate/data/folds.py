@@ -19,8 +19,6 @@ from speechft.evaluate.data.splits import Split, load_splits, make_splits, manif
 from speechft.recipes.evaluation import CropDraws
 from speechft.tasks.base import LabelSet, Task
 
-ClipKey = tuple[str, int, int]
-
 
 @dataclass(frozen=True)
 class Fold:
@@ -75,5 +73,5 @@ class FoldMeans:
         return CroppedMeans(self.encoder, split.clips, kept) if isinstance(split.clips, CropTable) else kept
 
 
-def _key(clip: Clip) -> ClipKey:
-    return (clip.cut.id, clip.start, clip.num_samples)
+def _key(clip: Clip) -> tuple[str, int, int]:
+    return clip.cut.id, clip.start, clip.num_samples

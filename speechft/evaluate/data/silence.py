@@ -16,7 +16,7 @@ from tqdm import tqdm
 from speechft.corpora import load_audio, num_samples_16k
 from speechft.errors import AudioError
 from speechft.evaluate.data.clips import Clip
-from speechft.evaluate.data.kept import read_tensor, write_tensor
+from speechft.evaluate.data.features import read_tensor, write_tensor
 from speechft.files.hashes import sha256_json
 from speechft.tasks.asv import LEVEL_SAMPLES, SILENCE_LEVEL, SILENCE_SAMPLES, without_silence
 
@@ -35,11 +35,7 @@ class VoicedClip(Clip):
     voiced_samples: int
 
     def load(self) -> Tensor:
-        """The waveform (num_samples,), before the gain is applied.
-
-        Raises:
-            AudioError: the recording is not the one that was measured.
-        """
+        """The waveform (num_samples,), before the gain is applied; AudioError if the recording is not the one that was measured."""
         voiced = without_silence(load_audio(self.cut), self.gain)
         if len(voiced) != self.voiced_samples:
             raise AudioError(
@@ -59,30 +55,19 @@ class Silence:
         """Every cut without its silence; `sha256` is that of the cuts' manifest, `name` is shown in the progress bar."""
         if not cuts:
             return ()
-        lengths = self._known(cuts, sha256)
-        if lengths is None:
-            lengths = self._measure(cuts, sha256, name)
+        parts = [LENGTHS_VERSION, SILENCE_LEVEL, SILENCE_SAMPLES, LEVEL_SAMPLES, self.gain, sha256]
+        path = self.work and self.work / f"silence-{sha256_json(parts)[:24]}.safetensors"
+        found = read_tensor(path, "samples") if path else None
+        lengths: list[int] = [] if found is None else found.tolist()
+        if len(lengths) != len(cuts) or not all(0 <= n <= num_samples_16k(cut) for n, cut in zip(lengths, cuts, strict=True)):
+            if found is not None:
+                logger.warning("%s: these are not the lengths of the corpus, measured again", path)
+            lengths = self._measure(cuts, name)
+            if path:
+                write_tensor(path, "samples", torch.tensor(lengths, dtype=torch.int64))
         return tuple(VoicedClip(cut, 0, length, self.gain, length) for cut, length in zip(cuts, lengths, strict=True))
 
-    def _known(self, cuts: Sequence[Any], sha256: str) -> list[int] | None:
-        path = self._path(sha256)
-        found = None if path is None else read_tensor(path, "samples")
-        if found is None:
-            return None
-        lengths: list[int] = found.tolist()
-        if len(lengths) == len(cuts) and all(0 <= length <= num_samples_16k(cut) for length, cut in zip(lengths, cuts, strict=True)):
-            return lengths
-        logger.warning("%s: these are not the lengths of the corpus, measured again", path)
-        return None
-
-    def _measure(self, cuts: Sequence[Any], sha256: str, name: str) -> list[int]:
+    def _measure(self, cuts: Sequence[Any], name: str) -> list[int]:
         with ThreadPoolExecutor(WORKERS) as pool:
             measured = pool.map(lambda cut: len(without_silence(load_audio(cut), self.gain)), cuts)
-            lengths = list(tqdm(measured, total=len(cuts), desc=f"silence in {name}", unit="file", disable=None))
-        if (path := self._path(sha256)) is not None:
-            write_tensor(path, "samples", torch.tensor(lengths, dtype=torch.int64))
-        return lengths
-
-    def _path(self, sha256: str) -> Path | None:
-        parts = [LENGTHS_VERSION, SILENCE_LEVEL, SILENCE_SAMPLES, LEVEL_SAMPLES, self.gain, sha256]
-        return None if self.work is None else self.work / f"silence-{sha256_json(parts)[:24]}.safetensors"
+            return list(tqdm(measured, total=len(cuts), desc=f"silence in {name}", unit="file", disable=None))

@@ -80,11 +80,7 @@ def load_splits(task: Task, manifests: Manifests, encoder: Encoder, crop_draws: 
 
 
 def refuse_folds(task: Task, train: Sequence[Any]) -> None:
-    """Refuse a corpus that has its own division and names folds besides.
-
-    Raises:
-        TaskError: it does.
-    """
+    """Raise a TaskError for a corpus that has its own division and names folds besides."""
     if task.folds(train) is not None:
         raise TaskError(
             f"The corpus of task {task.name!r} has both folds and a dev and a test split. To cross-validate, put all recordings into train "
@@ -116,17 +112,15 @@ def make_splits(
         clips, first_clip = _clips(task, name, used[name], crop_draws)
         dropped = Counter({TOO_SHORT: len(short[name])} if short[name] else {})
         if name == "train":
-            dropped += _without_gradient(task, encoder, targets[name], clips, first_clip)
+            frames = (encoder.frame_count(clips[first].num_samples) for first in first_clip[:-1])
+            reasons = (task.without_gradient(*pair) for pair in zip(targets[name], frames, strict=True))
+            dropped += Counter(reason for reason in reasons if reason is not None)
         splits[name] = Split(name, used[name], targets[name], clips, first_clip, dict(dropped), hashes[name])
     return labels, splits
 
 
 def refuse_short(lengths: Iterable[tuple[str, int]], encoder: Encoder, where: str, remedy: str) -> None:
-    """Refuse recordings, (id, samples at 16 kHz), that give no frame.
-
-    Raises:
-        TaskError: lists them.
-    """
+    """Raise a TaskError that lists the recordings, (id, samples at 16 kHz), that give no frame."""
     short = [f"{name}: {samples} samples at 16 kHz" for name, samples in lengths if samples < encoder.min_samples]
     if short:
         heading = f"{where}: {len(short)} recording(s) are shorter than one frame ({encoder.min_samples} samples)."
@@ -139,11 +133,7 @@ def split_titles(fold: str | None = None) -> dict[str, str]:
 
 
 def need_splits(cuts: Mapping[str, Sequence[Any]], needed: Sequence[str]) -> None:
-    """Refuse a corpus that lacks a split.
-
-    Raises:
-        CorpusError: names those that it lacks and those that it has.
-    """
+    """Raise a CorpusError that names the splits that a corpus lacks and those that it has."""
     missing = [name for name in needed if not cuts.get(name)]
     if missing:
         raise CorpusError(f"The corpus has no split {' and no split '.join(missing)}. Splits there: {', '.join(cuts) or 'none'}.")
@@ -168,33 +158,27 @@ def encode_targets(
             problems.append(str(error))
     if problems:
         raise TaskError("\n".join(problems))
-    for name in (name for name in cuts if name != "train"):
-        _check_trained(task, labels, targets["train"], cuts[name], targets[name], where[name])
+    trained = _classes(targets["train"])
+    for name, members in cuts.items():
+        # Scores over classes that no training utterance has would mean nothing.
+        pairs = [(cut.id, int(target)) for cut, target in zip(members, targets[name], strict=True) if target.dim() == 0]
+        if untrained := [f"{cut_id}: class {labels.symbols[target]!r}" for cut_id, target in pairs if target not in trained]:
+            heading = f"{where[name]}: {len(untrained)} utterance(s) are of a class of task {task.name!r} that no utterance of train has."
+            raise TaskError(listing(heading + " Leave the class out, or add training utterances.", untrained))
     return labels, targets
+
+
+def _classes(targets: Sequence[Tensor]) -> set[int]:
+    return {int(target) for target in targets if target.dim() == 0}
 
 
 def check_targets(task: Task, cuts: Mapping[str, Sequence[Any]], where: Mapping[str, str]) -> None:
     """Refuse what `encode_targets` refuses, and classes that the task's options name but no utterance of train has."""
     labels, targets = encode_targets(task, cuts, where)
-    trained = {int(target) for target in targets["train"] if target.dim() == 0}
+    trained = _classes(targets["train"])
     absent = [symbol for index, symbol in enumerate(labels.symbols) if trained and index not in trained]
     if absent:
         raise TaskError(f"{where['train']}: no utterance is of class {', '.join(map(repr, absent))}, which the options of the task name.")
-
-
-def _check_trained(
-    task: Task, labels: LabelSet, trained_on: Sequence[Tensor], cuts: Sequence[Any], targets: Sequence[Tensor], where: str
-) -> None:
-    """Refuse classes that no training utterance has: scores over them would mean nothing."""
-    trained = {int(target) for target in trained_on if target.dim() == 0}
-    problems = [
-        f"{cut.id}: class {labels.symbols[int(target)]!r}"
-        for cut, target in zip(cuts, targets, strict=True)
-        if target.dim() == 0 and int(target) not in trained
-    ]
-    if problems:
-        heading = f"{where}: {len(problems)} utterance(s) are of a class of task {task.name!r} that no utterance of train has."
-        raise TaskError(listing(heading + " Leave the class out, or add training utterances.", problems))
 
 
 def _clips(task: Task, split: str, cuts: Sequence[Any], crop_draws: CropDraws) -> tuple[Sequence[Clip], tuple[int, ...]]:
@@ -216,16 +200,6 @@ def _clips(task: Task, split: str, cuts: Sequence[Any], crop_draws: CropDraws) -
             clips += [Clip(clip.cut, crop_start(clip.cut.id, draw, spare), length) for draw in range(max(crop.draws, fewest))]
         first_clip.append(len(clips))
     return tuple(clips), tuple(first_clip)
-
-
-def _without_gradient(
-    task: Task, encoder: Encoder, targets: Sequence[Tensor], clips: Sequence[Clip], first_clip: Sequence[int]
-) -> Counter[str]:
-    reasons = (
-        task.without_gradient(target, encoder.frame_count(clips[first].num_samples))
-        for target, first in zip(targets, first_clip[:-1], strict=True)
-    )
-    return Counter(reason for reason in reasons if reason is not None)
 
 
 def manifest_hash(cuts: Sequence[Any]) -> str:

@@ -22,6 +22,11 @@ Batch = tuple[Sequence[int], Sequence[Tensor]]
 FeaturesType = TypeVar("FeaturesType")
 
 
+def under(state: State, prefix: str) -> State:
+    """The tensors whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
 @contextmanager
 def isolated_rng(seed: int, device: torch.device) -> Iterator[None]:
     """Seed torch's global generators inside the block and restore them after it."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from speechft.evaluate.data.features import FrozenEncoder
 from speechft.evaluate.data.folds import Fold
-from speechft.evaluate.probes.bank import ProbeBank, Setting, State
+from speechft.evaluate.probes.bank import ProbeBank, Setting, State, under
 from speechft.files.atomic import atomic_file
 from speechft.files.hashes import sha256_json
 from speechft.files.tensor_hash import tensors_sha256
@@ -26,7 +26,6 @@ logger = logging.getLogger(__name__)
 
 TRAINING_VERSION = 1
 """Raise it when the same arguments give another training: it is part of the file's name."""
-PREFIX = "training-"
 
 
 @dataclass
@@ -79,11 +78,11 @@ class TrainingFile:
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             logger.warning("%s: damaged state of the heads (%s), training starts over", self.path, error)
             return 0
-        bank.load_training_state(_under(tensors, "bank."))
+        bank.load_training_state(under(tensors, "bank."))
         bank.alive = list(values["alive"])
         for index, (trial, saved) in enumerate(zip(trials, values["trials"], strict=True)):
             trial.dev, trial.best_step = saved["dev"], saved["best_step"]
-            trial.best_state = _under(tensors, f"best.{index}.") or None
+            trial.best_state = under(tensors, f"best.{index}.") or None
         torch.set_rng_state(tensors["rng.cpu"])
         if "rng.cuda" in tensors and self.encoder.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["rng.cuda"], self.encoder.device)
@@ -104,8 +103,4 @@ def training_file(folder: Path, encoder: FrozenEncoder, setting: Setting, fold: 
     # The recipe lacks the options of a task that was given as an object.
     options = {name: value for name, value in vars(setting.task).items() if isinstance(value, str | int | float | tuple | None)}
     parts = [TRAINING_VERSION, torch.__version__, recipe, options, setting.labels.to_json(), targets.hexdigest(), fold.name, seed]
-    return TrainingFile(folder / f"{PREFIX}{sha256_json(parts)[:24]}.safetensors", encoder)
-
-
-def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    return TrainingFile(folder / f"training-{sha256_json(parts)[:24]}.safetensors", encoder)

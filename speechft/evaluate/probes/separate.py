@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from speechft.evaluate.data.features import FrameFeatures
-from speechft.evaluate.probes.bank import Batch, Probe, ProbeBank, Setting, State, isolated_rng
+from speechft.evaluate.probes.bank import Batch, Probe, ProbeBank, Setting, State, isolated_rng, under
 from speechft.tasks.base import Head
 
 
@@ -45,16 +45,11 @@ class SeparateProbes(ProbeBank[FrameFeatures]):
         for index, value in enumerate(values):
             if self.alive[index]:
                 self.alive[index] = bool(torch.isfinite(torch.tensor(value)))
-                self._update(index)
+                norm = nn.utils.clip_grad_norm_(self.probes[index].parameters(), self.setting.recipe.clip_norm)
+                if self.alive[index] and not bool(torch.isnan(norm)):
+                    self.optimizers[index].step()
+                self.optimizers[index].zero_grad(set_to_none=True)
         return values
-
-    def _update(self, index: int) -> None:
-        probe, optimizer = self.probes[index], self.optimizers[index]
-        if self.alive[index]:
-            norm = nn.utils.clip_grad_norm_(probe.parameters(), self.setting.recipe.clip_norm)
-            if not bool(torch.isnan(norm)):
-                optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
 
     @torch.no_grad()
     def _statistics(self, features: FrameFeatures, batch: Batch, probes: Sequence[int]) -> list[dict[str, float]]:
@@ -86,12 +81,9 @@ class SeparateProbes(ProbeBank[FrameFeatures]):
     def load_training_state(self, state: State) -> None:
         """The inverse of `training_state`."""
         for index, optimizer in enumerate(self.optimizers):
-            probe_prefix, optimizer_prefix = f"{index}.probe.", f"{index}.optimizer."
+            self.load_state(index, under(state, f"{index}.probe."))
             kept: dict[int, State] = {}
-            for name, value in state.items():
-                if name.startswith(optimizer_prefix):
-                    parameter, field = name.removeprefix(optimizer_prefix).split(".")
-                    kept.setdefault(int(parameter), {})[field] = value
-            parameters = {name.removeprefix(probe_prefix): value for name, value in state.items() if name.startswith(probe_prefix)}
-            self.load_state(index, parameters)
+            for name, value in under(state, f"{index}.optimizer.").items():
+                parameter, field = name.split(".")
+                kept.setdefault(int(parameter), {})[field] = value
             optimizer.load_state_dict({"state": kept, "param_groups": optimizer.state_dict()["param_groups"]})

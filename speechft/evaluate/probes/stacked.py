@@ -122,23 +122,17 @@ class StackedAdam:
     @torch.no_grad()
     def step(self, gradients: Tensor, norms: Tensor, active: Tensor, clip_norm: float) -> None:
         """Update the rows that are `active` (R,); others do not change. Gradients (R, P) of `norms` (R,) are clipped in place."""
-        clip = (clip_norm / (norms + 1e-6)).clamp(max=1.0)
-        gradients.mul_(clip[:, None])
-        if not bool(active.all()):
-            self._step_some(gradients, active)
-            return
-        self._update(self.parameters, gradients, self.first, self.second, self.steps, self.rates)
-
-    def _step_some(self, gradients: Tensor, active: Tensor) -> None:
-        chosen = active.nonzero()[:, 0]
-        if len(chosen):
-            everything = (self.parameters, self.first, self.second, self.steps)
-            parameters, first, second, steps = (tensor.detach()[chosen] for tensor in everything)
-            self._update(parameters, gradients[chosen], first, second, steps, self.rates[chosen])
-            for tensor, rows in zip(everything, (parameters, first, second, steps), strict=True):
+        gradients.mul_((clip_norm / (norms + 1e-6)).clamp(max=1.0)[:, None])
+        everything = (self.parameters, self.first, self.second, self.steps)
+        if bool(active.all()):
+            self._update(gradients, self.rates, *everything)
+        elif len(chosen := active.nonzero()[:, 0]):
+            copies = [tensor.detach()[chosen] for tensor in everything]
+            self._update(gradients[chosen], self.rates[chosen], *copies)
+            for tensor, rows in zip(everything, copies, strict=True):
                 tensor.detach()[chosen] = rows
 
-    def _update(self, parameters: Tensor, gradients: Tensor, first: Tensor, second: Tensor, steps: Tensor, rates: Tensor) -> None:
+    def _update(self, gradients: Tensor, rates: Tensor, parameters: Tensor, first: Tensor, second: Tensor, steps: Tensor) -> None:
         beta1, beta2 = self.betas
         steps.add_(1)
         if self.weight_decay:

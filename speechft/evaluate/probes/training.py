@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from torch import Generator
 from tqdm import tqdm
@@ -25,6 +25,7 @@ from speechft.tasks.base import Metric, Task
 from speechft.tasks.heads import PooledHead
 
 logger = logging.getLogger(__name__)
+FoldType = TypeVar("FoldType", bound=Fold)
 
 
 class HeadTraining(ABC):
@@ -49,10 +50,31 @@ class HeadTraining(ABC):
         """Scores of one probe on test, fractions; and by name those at other settings of the post-processing."""
 
 
-def train_and_test(
+def train_folds(
+    task: Task,
+    recipe: EvaluationRecipe,
+    encoder: FrozenEncoder,
+    folds: Sequence[FoldType],
+    folder: Path,
+    prepare: Callable[[FoldType], HeadTraining],
+) -> Run:
+    """Train the probes of every fold and seed, choose one and test it; `prepare` computes the features of a fold."""
+    run = Run()
+    for fold in folds:
+        started = time.monotonic()
+        training = prepare(fold)
+        prepared = time.monotonic()
+        _train_and_test(run, training, task, recipe, encoder, fold, folder)
+        run.selected_on = training.selected_on
+        run.feature_seconds += prepared - started
+        run.training_seconds += time.monotonic() - prepared
+    run.average(task, recipe.seeds)
+    return run
+
+
+def _train_and_test(
     run: Run, training: HeadTraining, task: Task, recipe: EvaluationRecipe, encoder: FrozenEncoder, fold: Fold, folder: Path
 ) -> None:
-    """Train the probes of every seed on shared features, choose one and test it; `run` receives the results."""
     setting = Setting(task, fold.labels, recipe, encoder.device)
     num_states = encoder.encoder.num_states
     bank: ProbeBank[Any]
@@ -70,19 +92,6 @@ def train_and_test(
         bank.load_state(chosen, best_state)
         scores, alternatives = training.test(bank, chosen)
         run.add(task, trials, chosen, seed, scores, fold=fold.name, alternatives=alternatives)
-
-
-def train_alone(
-    prepare: Callable[[], HeadTraining], task: Task, recipe: EvaluationRecipe, encoder: FrozenEncoder, fold: Fold, folder: Path
-) -> Run:
-    """The results on one fold, with the time that `prepare` took to compute features."""
-    started = time.monotonic()
-    training = prepare()
-    run = Run(selected_on=training.selected_on, feature_seconds=time.monotonic() - started)
-    train_and_test(run, training, task, recipe, encoder, fold, folder)
-    run.training_seconds = time.monotonic() - started - run.feature_seconds
-    run.average(task, recipe.seeds)
-    return run
 
 
 def train_probes(bank: ProbeBank[Any], training: HeadTraining, seed: int, file: TrainingFile | None = None) -> list[TrialState]:

@@ -6,8 +6,8 @@ the encoder.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +16,20 @@ from torch import Generator
 from speechft.conventions import SPLITS, Manifests
 from speechft.corpora.trials import Trial
 from speechft.encoders import Encoder
-from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder
+from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder, keep_frames
 from speechft.evaluate.data.folds import Fold, FoldMeans, load_folds
 from speechft.evaluate.data.splits import Split, check_targets, need_splits, refuse_folds, split_titles
 from speechft.evaluate.probes.bank import Batch, ProbeBank, new_head
 from speechft.evaluate.probes.batches import all_rows, dev_rows, scoring_batches, training_batches
 from speechft.evaluate.probes.outcome import Run
-from speechft.evaluate.probes.training import HeadTraining, train_and_test
+from speechft.evaluate.probes.training import HeadTraining, train_folds
 from speechft.recipes.evaluation import EvaluationRecipe
 from speechft.tasks.base import Task
 from speechft.tasks.heads import PooledHead
 
 
 def check(task: Task, cuts: Mapping[str, Sequence[Any]], trials: Sequence[Trial]) -> None:  # noqa: ARG001
-    """Refuse a corpus that lacks a split, a label, a word or a class; of a corpus with only train, look at every fold.
-
-    Raises:
-        CorpusError, TaskError: as `load`, for what lists tell.
-    """
+    """Refuse a corpus (with only train: any of its folds) that lacks a split, a label, a word or a class; errors as of `load`."""
     folds = task.folds(cuts["train"]) if set(cuts) == {"train"} else None
     if folds is None:
         need_splits(cuts, SPLITS)
@@ -44,42 +40,25 @@ def check(task: Task, cuts: Mapping[str, Sequence[Any]], trials: Sequence[Trial]
 
 
 def load(task: Task, manifests: Manifests, encoder: Encoder, recipe: EvaluationRecipe, *_: object) -> list[Fold]:
-    """Read the three splits, or make folds of train.
-
-    Raises:
-        CorpusError, TaskError: see `load_folds`.
-    """
+    """Read the three splits, or make folds of train; errors as of `load_folds`."""
     return load_folds(task, manifests, encoder, recipe.crop_draws)
 
 
 def run(task: Task, recipe: EvaluationRecipe, encoder: FrozenEncoder, folds: Sequence[Fold], folder: Path) -> Run:
     """Train, choose and score the heads of all folds, seeds and learning rates."""
-    started = time.monotonic()
-    result = Run()
     head = new_head(task, encoder.encoder.hidden_size, folds[0].labels, recipe.seeds[0])
-    means = FoldMeans(encoder, folds, folder, recipe.disk_gb * 1e9) if isinstance(head, PooledHead) else None
-    result.feature_seconds = time.monotonic() - started
-    for fold in folds:
-        extracting = time.monotonic()
+    means = cache(lambda: FoldMeans(encoder, folds, folder, recipe.disk_gb * 1e9))
+
+    def prepare(fold: Fold) -> SplitTraining:
         features: Mapping[str, Any]
-        if means is None:
-            features = frame_features(encoder, fold.splits, recipe.cache_gb)
+        if isinstance(head, PooledHead):
+            features = {name: means().of(split) for name, split in fold.splits.items()}
         else:
-            features = {name: means.of(split) for name, split in fold.splits.items()}
-        result.feature_seconds += time.monotonic() - extracting
-        train_and_test(result, SplitTraining(task, recipe, fold.splits, features), task, recipe, encoder, fold, folder)
-    result.training_seconds = time.monotonic() - started - result.feature_seconds
-    result.average(task, recipe.seeds)
-    return result
+            features = {name: FrameFeatures(encoder, fold.splits[name].clips) for name in SPLITS}
+            keep_frames(features, recipe.cache_gb)
+        return SplitTraining(task, recipe, fold.splits, features)
 
-
-def frame_features(encoder: FrozenEncoder, splits: Mapping[str, Split], cache_gb: float) -> dict[str, FrameFeatures]:
-    """Frames of three splits. Those of train and dev are used repeatedly and kept as far as the budget goes; test is used once."""
-    features = {name: FrameFeatures(encoder, splits[name].clips) for name in SPLITS}
-    budget = cache_gb * 1e9
-    for name in ("train", "dev"):
-        budget = features[name].keep(budget, name)
-    return features
+    return train_folds(task, recipe, encoder, folds, folder, prepare)
 
 
 class SplitTraining(HeadTraining):

@@ -21,7 +21,7 @@ from speechft.corpora.rttm import Turn
 from speechft.encoders import Encoder
 from speechft.errors import TaskError
 from speechft.evaluate.data.clips import Clip
-from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder
+from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder, keep_frames
 from speechft.evaluate.data.folds import Fold
 from speechft.evaluate.data.sampling import shuffled
 from speechft.evaluate.data.splits import Split, manifest_hash, need_splits
@@ -29,7 +29,7 @@ from speechft.evaluate.probes.bank import Batch
 from speechft.evaluate.probes.batches import scoring_batches
 from speechft.evaluate.probes.outcome import Run
 from speechft.evaluate.probes.separate import SeparateProbes
-from speechft.evaluate.probes.training import HeadTraining, train_alone
+from speechft.evaluate.probes.training import HeadTraining, train_folds
 from speechft.evaluate.protocols.der import diarization_errors
 from speechft.recipes.evaluation import EvaluationRecipe
 from speechft.tasks.base import listing
@@ -50,11 +50,7 @@ class MixtureFold(Fold):
 
 
 def check(task: SpeakerDiarization, cuts: Mapping[str, Sequence[Any]], *_: object) -> None:
-    """Refuse a corpus that lacks a split, or recordings of another number of speakers.
-
-    Raises:
-        CorpusError, TaskError: as `load`, for what lists tell.
-    """
+    """Refuse a corpus that lacks a split, or recordings of another number of speakers; errors as of `load`."""
     need_splits(cuts, SPLITS)
     problems: list[str] = []
     for name in SPLITS:
@@ -112,14 +108,9 @@ def load(task: SpeakerDiarization, manifests: Manifests, encoder: Encoder, *_: o
     return [MixtureFold(None, task.label_set(()), splits, labels)]
 
 
-def _dev_batches(fold: MixtureFold) -> list[Batch]:
-    return scoring_batches(fold.splits["dev"], list(enumerate(fold.chunk_labels["dev"])), frame_level=True)
-
-
 def run(task: SpeakerDiarization, recipe: EvaluationRecipe, encoder: FrozenEncoder, folds: Sequence[MixtureFold], folder: Path) -> Run:
     """Train, choose and score the heads of all seeds and learning rates."""
-    (fold,) = folds
-    return train_alone(lambda: DiarizationTraining(task, recipe, encoder, fold), task, recipe, encoder, fold, folder)
+    return train_folds(task, recipe, encoder, folds, folder, lambda fold: DiarizationTraining(task, recipe, encoder, fold))
 
 
 class LabelledFrames:
@@ -143,9 +134,7 @@ class DiarizationTraining(HeadTraining):
         self.task, self.recipe, self.fold = task, recipe, fold
         self.metric = task.selection_metric
         of_split = {name: LabelledFrames(encoder, fold.splits[name], fold.chunk_labels[name]) for name in SPLITS}
-        budget = recipe.cache_gb * 1e9
-        for name in ("train", "dev"):
-            budget = of_split[name].frames.keep(budget, name)
+        keep_frames({name: labelled.frames for name, labelled in of_split.items()}, recipe.cache_gb)
         self.features, self.dev, self.tested = (of_split[name] for name in SPLITS)
 
     def batches(self, generator: Generator) -> Iterator[Batch]:
@@ -156,7 +145,8 @@ class DiarizationTraining(HeadTraining):
 
     def score(self, bank: SeparateProbes, probes: Sequence[int], _: int) -> list[dict[str, float]]:
         """Frame accuracy on dev."""
-        return bank.scores(self.dev, _dev_batches(self.fold), probes)  # type: ignore[arg-type]
+        rows = list(enumerate(self.fold.chunk_labels["dev"]))
+        return bank.scores(self.dev, scoring_batches(self.fold.splits["dev"], rows, bank.frame_level), probes)  # type: ignore[arg-type]
 
     @torch.no_grad()
     def test(self, bank: SeparateProbes, chosen: int) -> tuple[dict[str, float], dict[str, dict[str, float]]]:

@@ -31,24 +31,18 @@ class FrameStatistics:
 
     def __init__(self) -> None:
         self.frames = 0
-        self._sum: Tensor | None = None
-        self._squares: Tensor | None = None
+        self._sum = self._squares = torch.zeros((), dtype=torch.float64)
 
     def add(self, features: Tensor) -> None:
         """Count frames (..., T, D)."""
         frames = features.double()
-        total, squares = frames.sum(dim=-2), frames.square().sum(dim=-2)
         self.frames += frames.shape[-2]
-        self._sum = total if self._sum is None else self._sum + total
-        self._squares = squares if self._squares is None else self._squares + squares
+        self._sum = self._sum + frames.sum(dim=-2)
+        self._squares = self._squares + frames.square().sum(dim=-2)
 
     def normalized(self, features: Tensor) -> Tensor:
-        """(features - mean) / standard deviation, in the precision of `features`; a constant dimension becomes 0.
-
-        Raises:
-            ValueError: fewer than two frames were counted.
-        """
-        if self._sum is None or self._squares is None or self.frames < 2:
+        """(features - mean) / standard deviation, 0 for constant dimensions, in the dtype of `features`; ValueError without two frames."""
+        if self.frames < 2:
             raise ValueError(f"{self.frames} frame(s) have no standard deviation")
         mean = self._sum / self.frames
         variance = (self._squares - self.frames * mean.square()).clamp(min=0.0) / (self.frames - 1)

@@ -22,9 +22,8 @@ from speechft.corpora import load_split, num_samples_16k
 from speechft.encoders import Encoder
 from speechft.errors import TaskError
 from speechft.evaluate.data.clips import Clip
-from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder
+from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder, read_tensor, write_tensor
 from speechft.evaluate.data.folds import Fold
-from speechft.evaluate.data.kept import read_tensor, write_tensor
 from speechft.evaluate.data.splits import Split, manifest_hash, need_splits, refuse_short
 from speechft.evaluate.probes.outcome import Run
 from speechft.evaluate.protocols.detection import maximum_term_weighted_value, term_weighted_value
@@ -97,11 +96,7 @@ def load(task: QueryByExample, manifests: Manifests, encoder: Encoder, *_: objec
 
 
 def check(task: QueryByExample, cuts: Mapping[str, Sequence[Any]], *_: object) -> None:
-    """Refuse a corpus without dev or test, queries, documents, or documents that are relevant.
-
-    Raises:
-        CorpusError, TaskError: as `load`, for what lists tell.
-    """
+    """Refuse a corpus without dev or test, queries, documents, or documents that are relevant; errors as of `load`."""
     need_splits(cuts, ("dev", "test"))
     _sides(task, {name: cuts[name] for name in ("dev", "test")})
 
@@ -236,19 +231,16 @@ class Searching:
         """Normalized hidden states (num_states, N, D) of each query."""
         found: dict[int, Tensor] = {}
         for rows in _subset(self.features.batches(), set(search.queries)):
-            found.update((row, self._normalized(name, frames)) for row, frames in _by_row(self.features, rows))
+            found.update((row, self.statistics[name].normalized(frames)) for row, frames in _by_row(self.features, rows))
         return [found[row] for row in search.queries]
 
     def _raw_scores(self, spoken: Sequence[Tensor], rows: Sequence[int], name: str, layers: Sequence[int]) -> Tensor:
         """Scores (layers, queries, documents) of some documents, float64 on the CPU."""
-        documents = [self._normalized(name, frames) for _, frames in _by_row(self.features, rows)]
+        documents = [self.statistics[name].normalized(frames) for _, frames in _by_row(self.features, rows)]
         of_layers = [
             raw_scores([query[layer] for query in spoken], [frames[layer] for frames in documents], self.task.distance) for layer in layers
         ]
         return torch.stack(of_layers).double().cpu()
-
-    def _normalized(self, name: str, frames: Tensor) -> Tensor:
-        return self.statistics[name].normalized(frames)
 
 
 def _subset(batches: Iterator[list[int]], wanted: set[int]) -> Iterator[list[int]]:

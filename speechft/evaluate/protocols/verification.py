@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from speechft.evaluate.data.splits import Split, check_targets, manifest_hash, n
 from speechft.evaluate.probes.bank import Batch
 from speechft.evaluate.probes.outcome import Run
 from speechft.evaluate.probes.separate import SeparateProbes
-from speechft.evaluate.probes.training import HeadTraining, train_alone
+from speechft.evaluate.probes.training import HeadTraining, train_folds
 from speechft.evaluate.protocols.detection import equal_error_rate
 from speechft.files.hashes import sha256_json
 from speechft.recipes.evaluation import EvaluationRecipe
@@ -48,11 +48,6 @@ class TrialFold(Fold):
 
     speakers: list[Tensor]
     trials: dict[str, list[Trial]]
-
-    @property
-    def selected_on(self) -> Literal["dev", "test"]:
-        """The split that chooses step and learning rate."""
-        return "dev" if self.trials["dev"] else "test"
 
 
 def load(task: SpeakerVerification, manifests: Manifests, encoder: Encoder, _: object = None, work: Path | None = None) -> list[TrialFold]:
@@ -80,11 +75,7 @@ def load(task: SpeakerVerification, manifests: Manifests, encoder: Encoder, _: o
 
 
 def check(task: SpeakerVerification, cuts: Mapping[str, Sequence[Any]], trials: Sequence[Trial]) -> None:
-    """Refuse a corpus without train or test, trials of both kinds on test, or speakers of train.
-
-    Raises:
-        CorpusError, TaskError: as `load`, for what lists tell.
-    """
+    """Refuse a corpus without train or test, trials of both kinds on test, or speakers of train; errors as of `load`."""
     need_splits(cuts, ("train", "test"))
     if not trials:
         raise CorpusError("The corpus has no list of trials, which task 'asv' needs. Give one as `trials` of the corpus.")
@@ -130,26 +121,20 @@ def _trial_split(name: str, cuts: Sequence[Any], trials: Sequence[Trial], encode
     return Split(name, used, (), clips, tuple(range(len(used) + 1)), dropped, sha256)
 
 
-def training_crops(task: SpeakerVerification, fold: TrialFold) -> CropTable:
-    """Training utterances, of each long one a new crop of 8 s in every epoch."""
-    clips = fold.splits["train"].clips
-    return CropTable(clips, [round(task.train_crop_seconds * SAMPLE_RATE)] * len(clips))
-
-
 def run(task: SpeakerVerification, recipe: EvaluationRecipe, encoder: FrozenEncoder, folds: Sequence[TrialFold], folder: Path) -> Run:
     """Train, choose and score the heads of all seeds and learning rates."""
-    (fold,) = folds
-    return train_alone(lambda: VerificationTraining(task, recipe, encoder, fold), task, recipe, encoder, fold, folder)
+    return train_folds(task, recipe, encoder, folds, folder, lambda fold: VerificationTraining(task, recipe, encoder, fold))
 
 
 class VerificationTraining(HeadTraining):
-    """Random crops of utterances; the equal error rate of trials."""
+    """Utterances, of each long one a new crop of 8 s in every epoch; the equal error rate of trials."""
 
     def __init__(self, task: SpeakerVerification, recipe: EvaluationRecipe, encoder: FrozenEncoder, fold: TrialFold) -> None:
         self.recipe, self.fold = recipe, fold
         self.metric = task.metrics[0]
-        self.selected_on = fold.selected_on
-        self.crops = training_crops(task, fold)
+        self.selected_on = "dev" if fold.trials["dev"] else "test"
+        clips = fold.splits["train"].clips
+        self.crops = CropTable(clips, [round(task.train_crop_seconds * SAMPLE_RATE)] * len(clips))
         self.features = FrameFeatures(encoder, self.crops)
         self.scored = {name: FrameFeatures(encoder, fold.splits[name].clips) for name in ("dev", "test")}
         budget = self.features.keep(recipe.cache_gb * 1e9, "train")
