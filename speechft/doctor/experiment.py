@@ -23,6 +23,7 @@ from speechft.planning.speeds import load_throughput
 if TYPE_CHECKING:
     from speechft.corpora.checking import CorpusCheck
 
+_OTHER = "Remove it and get it again: it is damaged, or another file."
 _LITTLE_GB = 5.0
 """What is needed without any experiment: the environment and the demo."""
 
@@ -48,6 +49,11 @@ def _findings(path: Path, experiment: Experiment, absent: Status, corpora: bool)
     yield Finding("experiment", OK, f"{path}: {len(experiment.tables)} tables, {len(experiment.tasks)} tasks")
     for name in experiment.encoders:
         yield from careful(f"encoder {name}", partial(_encoder, experiment, name, absent))
+    for name in experiment.given:
+        tuning, remedy = experiment.finetunings[name], f"Bring it, or let `finetunings.{name}.checkpoint` name where it is."
+        assert tuning.checkpoint is not None
+        title = f"fine-tuning {name}"
+        yield from careful(title, partial(_checkpoint, title, tuning.checkpoint, tuning.sha256, None, remedy, _OTHER, absent))
     yield from careful("lexicons", partial(_lexicons, experiment, absent))
     yield from careful("disk", partial(_planned_disk, path, experiment, absent))
     if not corpora:
@@ -95,10 +101,17 @@ def _encoder(experiment: Experiment, name: str, absent: Status) -> Iterator[Find
     elif isinstance(entry, PretrainedElsewhere):
         path, expected = entry.path, entry.sha256
         remedy = f"Bring it, or let `encoders.{name}.path` name where it is."
-        other = "Remove it and get it again: it is damaged, or another file."
+        other = _OTHER
     else:
         yield Finding(title, OK, "is made here")
         return
+    yield from _checkpoint(title, path, expected, size, remedy, other, absent)
+
+
+def _checkpoint(
+    title: str, path: Path, expected: str | None, size: int | None, remedy: str, other: str, absent: Status
+) -> Iterator[Finding]:
+    """Whether a checkpoint is there, of the expected hash and size as far as they are known."""
     if path.is_dir():
         yield _directory(title, path)
     elif not path.is_file():

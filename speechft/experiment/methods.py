@@ -47,7 +47,7 @@ class Finetuning(Strict):
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if [self.recipe, self.pretraining, self.checkpoint].count(None) != 2:
-            raise ValueError("needs one of `recipe` (a task), `pretraining` (no labels) and `checkpoint` (trained elsewhere)")
+            raise ValueError("needs `recipe` (a task), `pretraining` (no labels) or `checkpoint` (trained elsewhere), and one alone")
         if (self.corpus is None) == (self.checkpoint is None):
             raise ValueError("corpus: name the one that it is trained on" if self.corpus is None else "corpus: a checkpoint needs none")
         given = [key for key in ("encoder", "task", "sha256") if getattr(self, key) is not None]

@@ -93,8 +93,11 @@ def rehearse(
     values["corpora"] = {name: _corpus(experiment, name, entry, folder, corpora, remarks) for name, entry in values["corpora"].items()}
     values["encoders"] = {name: _encoder(experiment, name, entry, folder, encoders) for name, entry in values["encoders"].items()}
     changes = [method.changes for method in experiment.methods.values() if isinstance(method, TrainedMethod)]
-    for entry in values.get("finetunings", {}).values():
-        _shrink_finetuning(entry, changes, tiny=encoders == "tiny")
+    for name, entry in values.get("finetunings", {}).items():
+        if "checkpoint" not in entry:
+            _shrink_finetuning(entry, changes, tiny=encoders == "tiny")
+        elif encoders == "tiny":
+            entry |= _given(experiment, name, folder)
     for method in values.get("methods", {}).values():
         if "changes" in method:
             # Updates that a method sets itself would undo those that the head-only phase needs.
@@ -132,6 +135,15 @@ def _check_inputs(experiment: Experiment, corpora: str, encoders: str) -> None:
             raise ConfigError(missing_file(entry.path, f"as the checkpoint of {name}", remedy))
         if encoders == "tiny" and isinstance(entry, PublicEncoder | PretrainedElsewhere):
             _family(name, entry)
+    for name, encoder in experiment.given.items():
+        checkpoint = experiment.finetunings[name].checkpoint
+        if encoders == "mine" and checkpoint is not None and not checkpoint.exists():
+            remedy = f"Bring it, let `finetunings.{name}.checkpoint` name where it is, or rehearse with --encoders tiny."
+            raise ConfigError(missing_file(checkpoint, f"as the fine-tuning {name}", remedy))
+        if encoders == "tiny" and isinstance(experiment.encoders[encoder], PretrainedHere):
+            raise ConfigError(
+                f"finetunings.{name}: no small one stands in where {encoder} is pre-trained here. Rehearse with --encoders mine."
+            )
 
 
 def _check_corpus(recipe: CorpusRecipe | PublishedCorpus) -> None:
@@ -184,6 +196,18 @@ def _encoder(experiment: Experiment, name: str, entry: Values, folder: Path, enc
         found = {"kind": "checkpoint", "path": from_here(str(made))}
     settings = build_tiny_encoder(_family(name, known), made)
     return {**found, "sha256": sha256_file(made), **({"config": from_here(str(settings))} if settings else {})}
+
+
+def _given(experiment: Experiment, name: str, folder: Path) -> Values:
+    """A small model in the place of a checkpoint that was fine-tuned elsewhere."""
+    from speechft.rehearsal.tiny_encoders import build_tiny_encoder
+
+    encoder = experiment.given[name]
+    known = experiment.encoders[encoder]
+    assert isinstance(known, PublicEncoder | PretrainedElsewhere)
+    made = folder / "checkpoints" / f"{name}_finetuned.pt"
+    build_tiny_encoder(_family(encoder, known), made, seed=1)
+    return {"checkpoint": from_here(str(made)), "sha256": sha256_file(made)}
 
 
 def _family(name: str, entry: PublicEncoder | PretrainedElsewhere) -> str:

@@ -41,7 +41,7 @@ MISTAKES = [
     ("finetunings.joint.jointly.sid", "nowhere", "finetunings.joint.corpus: 'nowhere' is not defined"),
     ("finetunings.joint.recipe.jointly.sid", {"task": "sdi"}, "finetunings.joint.recipe.task: 'sdi' is not defined"),
     ("finetunings.joint.recipe.jointly", {"pr": {"task": "pr"}}, "'pr' is the name of the recipe's own task"),
-    ("finetunings.own.recipe", {"task": "pr", "updates": 3}, "not both"),
+    ("finetunings.own.recipe", {"task": "pr", "updates": 3}, "and one alone"),
     # combinations and methods
     ("combinations.pr+sid.of", ["pr_sentences", "er"], "combinations.pr+sid.of: 'er' is not defined"),
     ("combinations.pr+sid.of", ["sid"], "combinations.pr+sid.of: Tuple should have at least 2 items"),
