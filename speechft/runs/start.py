@@ -7,12 +7,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from speechft.errors import ConfigError, unknown_name
 from speechft.experiment.schema import load_experiment
 from speechft.experiment.workflow import Workflow
 from speechft.shipped import ROOT, SNAKEFILE
 
 _SAYS_WHERE = re.compile(r"(-c|-j)\d*|(--cores|--jobs|--profile|--workflow-profile|--executor|-e)(=.*)?")
 """Options that say on how many cores, or where, jobs run."""
+_RULES = ("all", "mini_encoders", "recordings", "words")
+"""Rules that are targets by their name."""
 
 
 def snakemake_command(experiment: Path, arguments: Sequence[str]) -> list[str]:
@@ -24,7 +27,7 @@ def snakemake_command(experiment: Path, arguments: Sequence[str]) -> list[str]:
             order. Without an option that says where jobs run, all cores of this machine are used.
 
     Raises:
-        ConfigError: the experiment is wrong, or an option is none of Snakemake's.
+        ConfigError: the experiment is wrong, or has no such table.
     """
     from snakemake.cli import get_argument_parser, get_profile_dir  # type: ignore[import-untyped]
 
@@ -33,9 +36,14 @@ def snakemake_command(experiment: Path, arguments: Sequence[str]) -> list[str]:
     if not any(_SAYS_WHERE.fullmatch(argument) for argument in given):
         given = ["--cores", "all", "--rerun-incomplete", *given]
     parsed = get_argument_parser().parse_args(given)
+    shown = [*flow.experiment.tables, *flow.experiment.curves, *flow.experiment.analyses]
+    for target in map(str, parsed.targets):
+        if target not in (*shown, *_RULES) and not Path(target).suffix and "/" not in target:
+            raise ConfigError(unknown_name("table, curve or analysis", target, shown))
     names = {str(target): flow.file_of(str(target)) for target in parsed.targets}
     # A profile of the package, such as `slurm`, serves where the user has none of this name.
     profiles = [name for name in parsed.profile or () if (ROOT / name).is_dir() and not get_profile_dir(name)]
     names |= {form.format(name): form.format(ROOT / name) for name in profiles for form in ("{}", "--profile={}")}
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--configfile", str(experiment)]
+    # `--configfile` takes all words up to the next option.
+    command = [sys.executable, "-m", "snakemake", "--configfile", str(experiment), "--snakefile", str(SNAKEFILE)]
     return [*command, *(names.get(argument, argument) for argument in given)]

@@ -153,7 +153,7 @@ def test_the_workflow_runs_from_any_folder(unpacked, empty):
     assert "nothing of yours is overwritten" in again.stderr
     experiment = empty / "mine/config/experiment.yaml"
     for arguments in (
-        ["speechft.cli", "run", experiment, "mine", "hubert_base/keywords/speech_ft/sid", "-n"],
+        ["speechft.cli", "run", experiment, "mine", "hubert_base/keywords/speech_ft/sid", "--cores", "1", "-n"],
         ["snakemake", "--snakefile", unpacked / "speechft/share/Snakefile", "--configfile", experiment, "--cores", "1", "-n"],
         ["speechft.cli", "plan", "-e", experiment],
         ["speechft.cli", "plan"],
