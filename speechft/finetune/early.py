@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from speechft.encoders.directory.provenance import FILE, read_provenance
+from speechft.encoders.directory.provenance import PROVENANCE, read_provenance
 from speechft.errors import CheckpointError
 from speechft.files.atomic import atomic_directory
 from speechft.files.outputs import check_folder
@@ -47,7 +47,7 @@ def _check_origin(model_dir: Path, source: Path, share: float) -> None:
     shares = [_provenance(folder)["recipe"].get("early") for folder in (model_dir, source)]
     if differing or shares[1] != share or not isinstance(shares[0], list) or share not in shares[0]:
         named = ", ".join(sorted(differing)) or "the share"
-        raise CheckpointError(f"{source}: is not of the run that made {model_dir} ({FILE} differs in {named}). Fine-tune again.")
+        raise CheckpointError(f"{source}: is not of the run that made {model_dir} ({PROVENANCE} differs in {named}). Fine-tune again.")
 
 
 def _origin(folder: Path) -> dict[str, object]:
@@ -60,5 +60,5 @@ def _origin(folder: Path) -> dict[str, object]:
 def _provenance(folder: Path) -> dict[str, Any]:
     found = read_provenance(folder)
     if found is None or "recipe" not in found:
-        raise CheckpointError(f"{folder / FILE}: is not there, or records no recipe. Fine-tune again.")
+        raise CheckpointError(f"{folder / PROVENANCE}: is not there, or records no recipe. Fine-tune again.")
     return found

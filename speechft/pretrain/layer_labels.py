@@ -14,10 +14,10 @@ from torch.nn.functional import linear, normalize
 from speechft.conventions import SAMPLE_RATE
 from speechft.encoders import Encoder, load_encoder
 from speechft.encoders.directory.layout import read_pretraining_only, read_source_config
+from speechft.encoders.families import SPECIAL_SYMBOLS
 from speechft.errors import CheckpointError, ConfigError
 from speechft.pretrain.kmeans_labels import Features
 
-SPECIAL_SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>")
 HEAD = ("final_proj.weight", "final_proj.bias", "label_embs_concat")
 
 

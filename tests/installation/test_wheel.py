@@ -177,7 +177,8 @@ def test_matrix(wheel, empty, version, versions):
     """Fresh environments by pip, several GB each: `make test-installation`."""
     if "SPEECHFT_MATRIX" not in os.environ:
         pytest.skip("installs several GB: `make test-installation`")
-    python = shutil.which(f"python{version}") or next(iter(sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))), None)
+    candidates = [*sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python")), shutil.which(f"python{version}")]
+    python = next((python for python in candidates if python and run(python, "--version", cwd=empty).returncode == 0), None)
     if python is None:
         pytest.skip(f"no Python {version} on this machine")
     subprocess.run([python, "-m", "venv", empty / "env"], check=True)

@@ -12,7 +12,8 @@ from speechft.downloads.hub import local_path
 from speechft.encoders.checkpoints.sources import detect_family, detect_format, encoder_inside
 from speechft.encoders.checkpoints.unpickling import attributes, is_state_dict, load_pickle
 from speechft.encoders.checkpoints.weight_files import is_adapter, read_adapter_weights, read_model_weights
-from speechft.encoders.directory.layout import PRETRAINING_ONLY, PROVENANCE, read_config, read_tensors
+from speechft.encoders.directory.layout import PRETRAINING_ONLY, read_config, read_tensors
+from speechft.encoders.directory.provenance import PROVENANCE
 from speechft.errors import CheckpointError, missing_file
 from speechft.files.hashes import sha256_file
 from speechft.files.structured import read_json

@@ -12,7 +12,8 @@ from safetensors import SafetensorError, safe_open
 from speechft.downloads.hub import local_path, repository_of
 from speechft.encoders.checkpoints.transformers_directory import OLD_NAMES
 from speechft.encoders.checkpoints.weight_files import has_weights, is_adapter
-from speechft.encoders.directory.layout import CONFIG, PROVENANCE, WEIGHTS
+from speechft.encoders.directory.layout import CONFIG, WEIGHTS
+from speechft.encoders.directory.provenance import PROVENANCE
 from speechft.encoders.families import FAMILIES
 from speechft.errors import SpeechFTError
 from speechft.files.structured import read_json

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from speechft.conventions import SAMPLE_RATE
 from speechft.encoders.directory.model_card import write_model_card
-from speechft.encoders.directory.provenance import FILE, read_provenance, read_side_file
+from speechft.encoders.directory.provenance import PROVENANCE, read_provenance, read_side_file
 from speechft.encoders.families import FAMILIES, build_config, check_supported, get_family, without_remote_code
 from speechft.encoders.grouped_convolutions import keep_grouped_convolutions_exact
 from speechft.errors import CheckpointError, missing_file
@@ -33,7 +33,6 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 PRETRAINING_ONLY = "pretraining_only.safetensors"
 SOURCE_CONFIG = "source_config.json"
-PROVENANCE = FILE
 PREPROCESSOR = "preprocessor_config.json"
 TRAINING_LOG = "training.csv"
 FILES = (CONFIG, WEIGHTS, PRETRAINING_ONLY, SOURCE_CONFIG, PROVENANCE, PREPROCESSOR, "README.md")

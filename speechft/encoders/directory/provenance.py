@@ -15,7 +15,7 @@ from speechft.files.structured import read_json, read_json_mapping
 
 SCHEMA = 1
 Kind = Literal["import", "pretrain", "continue", "finetune", "merge", "random", "fbank"]
-FILE = "provenance.json"
+PROVENANCE = "provenance.json"
 _REMEDY = "Import or build the encoder again."
 _PACKAGES = ("speechft", "torch", "transformers", "safetensors")
 
@@ -37,7 +37,7 @@ def make_provenance(kind: Kind, inputs: Mapping[str, str | Path], recipe: Mappin
 
 def read_provenance(model_dir: str | Path) -> dict[str, Any] | None:
     """What `provenance.json` of an encoder directory says; None in directories from elsewhere, CheckpointError where it is damaged."""
-    path = Path(model_dir) / FILE
+    path = Path(model_dir) / PROVENANCE
     if not path.exists():
         return None
     found = read_side_file(path)
@@ -61,7 +61,7 @@ def read_side_file(path: Path) -> dict[str, Any]:
 def made_already(out_dir: Path, kind: Kind, inputs: Mapping[str, str | Path], recipe: Mapping[str, Any]) -> bool:
     """Whether the encoder directory `out_dir` is complete and was made so: same kind, inputs, versions, and at least these recipe keys."""
     try:
-        found = read_json(out_dir / FILE)
+        found = read_json(out_dir / PROVENANCE)
         wanted = make_provenance(kind, inputs, recipe)
         same = all(found[key] == wanted[key] for key in ("schema", "kind", "inputs", "versions"))
         return same and all(found["recipe"].get(key) == value for key, value in wanted["recipe"].items())
