@@ -17,7 +17,7 @@ help:  ## list the targets
 environment: $(READY)  ## make .venv with the locked packages
 
 # torch comes first and alone: pip then takes one build of it (CPU or CUDA, as its index offers) and no other package pulls a second.
-$(READY): envs/requirements.lock envs/requirements-cuda.lock pyproject.toml
+$(READY): envs/requirements$(if $(CUDA),-cuda).lock pyproject.toml
 	@case "$$(pwd)" in *[\":\`\$$\{}\\]*) \
 	  printf '%s: Python tools cannot install into a folder with one of : " ` $$ { } \\ in its path. Move the repository.\n' "$$(pwd)"; exit 1;; esac
 	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' \

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from speechft.corpora.rttm import Turn, parse_rttm, rttm_line
+from speechft.corpora.rttm import Turn, read_rttm, rttm_line
 from speechft.evaluate.protocols.der import diarization_errors
 from speechft.evaluate.protocols.diarization import MEDIANS, THRESHOLDS, system_turns
 
@@ -26,13 +26,17 @@ def test_turns_equal_the_reference(golden, recorded):
         assert [rttm_line(turn) for turn in turns] == case["rttm"]
 
 
-def test_error_rates_equal_the_reference(recorded):
-    reference = parse_rttm(recorded["reference_rttm"], "reference")
+def test_error_rates_equal_the_reference(recorded, tmp_path):
+    def turns_of(lines):
+        (tmp_path / "turns.rttm").write_text("\n".join(lines))
+        return read_rttm(tmp_path / "turns.rttm")
+
+    reference = turns_of(recorded["reference_rttm"])
     scored = [case for case in recorded["cases"] if "der_overall_percent" in case]
     assert len(scored) == 10
     overall = []
     for case in scored:
-        system = parse_rttm(case["rttm"], "system")
+        system = turns_of(case["rttm"])
         overall.append(100 * diarization_errors(reference, system).rate)
         assert overall[-1] == pytest.approx(case["der_overall_percent"], abs=1e-6)
         for name, expected in case["der_percent"].items():

@@ -23,7 +23,7 @@ from speechft.planning.speeds import load_throughput
 
 COMMANDS = {name: verb for name, verb in get_command(app).commands.items() if not verb.hidden}
 VERBS = {*COMMANDS, *(f"report {kind}" for kind in COMMANDS["report"].commands)} - {"report", "report table"}  # the latter is `tables`
-APART = ("fetch", "rehearse")
+APART = ("fetch", "rehearse", "init")
 """Verbs with tests of their own, below."""
 FOLDER, FILE, SET, NOTHING = "a folder", "a file", "files in a folder", "nothing"
 
@@ -62,7 +62,8 @@ DECISIONS = {
     "report alpha": Decision(SET, ("line.json", "cell.json"), ("cell.json",)),
     "report similarity": Decision(SET, ("moved.json", "analysis.json"), ("analysis.json",)),
     "rehearse": Decision(SET),
-    **{verb: Decision(NOTHING) for verb in ("inspect", "plan", "doctor", "resume", "jobs")},
+    "init": Decision(FOLDER),
+    **{verb: Decision(NOTHING) for verb in ("inspect", "run", "plan", "doctor", "resume", "jobs")},
 }
 WRITING = {verb: decision for verb, decision in DECISIONS.items() if decision.output != NOTHING and verb not in APART}
 FOLDERS = [verb for verb, decision in WRITING.items() if decision.output == FOLDER]
@@ -221,6 +222,18 @@ def test_a_file_that_was_added_is_kept(here, tmp_path, verb):
     (out / "notes.txt").unlink()
     (out / "empty").mkdir()
     assert "holds empty/" in refuses(verb, out, tmp_path)
+
+
+def test_init_writes_where_nothing_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done("init", "mine")
+    (tmp_path / "mine/config/experiment.yaml").write_text("years")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("years")
+    before = tree(tmp_path)
+    for out in ("mine", "link", "file", "."):
+        assert isinstance(speechft("init", out).exception, OutputError), out
+    assert tree(tmp_path) == before
 
 
 def test_what_another_command_made_is_not_replaced_but_what_is_left_of_it(here, tmp_path):
