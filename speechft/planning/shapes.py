@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft.conventions import SAMPLE_RATE
+from speechft.encoders.families import get_family
 from speechft.errors import CheckpointError
 from speechft.experiment.encoders import EncoderEntry, Filterbanks, PretrainedHere, PublicEncoder
 from speechft.files.text import read_text
@@ -23,7 +24,10 @@ BASE_CONVOLUTIONS = ((512, 10, 5), *((512, 3, 2),) * 4, *((512, 2, 2),) * 2)
 
 
 class EncoderShape(Strict):
-    """Sizes of an encoder; `convolutions` are (channels, kernel, stride), none for DeCoAR 2.0 and filterbanks."""
+    """Sizes of an encoder; `convolutions` are (channels, kernel, stride) over waveforms, none where the input are filterbanks.
+
+    Of conformers the layers alone are counted otherwise; Whisper's silence is not counted.
+    """
 
     family: str
     layers: int
@@ -52,7 +56,8 @@ class EncoderShape(Strict):
 
     @property
     def _layer_weights(self) -> float:
-        return 4 * self.width**2 + 2 * self.width * self.ffn
+        conformer = self.family in ("wav2vec2-conformer", "wav2vec2-bert")  # two feed-forward parts, and a convolution
+        return (4 + 3 * conformer) * self.width**2 + (2 + 2 * conformer) * self.width * self.ffn
 
     @property
     def _input_weights(self) -> float:
@@ -94,7 +99,11 @@ class EncoderShape(Strict):
 
 def base_shape(family: str) -> EncoderShape:
     """The published base model of a family."""
-    return EncoderShape(family=family, layers=12, width=768, ffn=3072, convolutions=() if family == "decoar2" else BASE_CONVOLUTIONS)
+    return EncoderShape(family=family, layers=12, width=768, ffn=3072, convolutions=_convolutions(family, BASE_CONVOLUTIONS))
+
+
+def _convolutions(family: str, found: tuple[Any, ...]) -> tuple[Any, ...]:
+    return () if family == "decoar2" or get_family(family).mel else found
 
 
 FILTERBANKS = EncoderShape(family="fbank", layers=0, width=240, ffn=0, convolutions=())
@@ -141,12 +150,12 @@ def shape_of_directory(folder: Path) -> EncoderShape:
         columns = [values.get(f"conv_{key}", default) for key, default in zip(("dim", "kernel", "stride"), defaults, strict=True)]
         found = {
             "family": family,
-            "layers": values.get("num_hidden_layers", 12),
-            "width": values.get("hidden_size", 768),
-            "ffn": values.get("intermediate_size", 3072),
+            "layers": values.get("num_hidden_layers", values.get("encoder_layers", 12)),
+            "width": values.get("hidden_size", values.get("d_model", 768)),
+            "ffn": values.get("intermediate_size", values.get("encoder_ffn_dim", 3072)),
             "conv_pos": values.get("num_conv_pos_embeddings", 128),
             "conv_pos_groups": values.get("num_conv_pos_embedding_groups", 16),
-            "convolutions": () if family == "decoar2" else tuple(zip(*columns, strict=True)),
+            "convolutions": _convolutions(family, tuple(zip(*columns, strict=True))),
         }
         return validate(EncoderShape, found, str(path))
     except (OSError, ValueError, KeyError, TypeError) as error:
