@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from speechft.errors import CheckpointError, unknown_name
+from speechft.errors import CheckpointError, ConfigError, unknown_name
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,12 @@ def check_learned(family: str, where: object, action: str) -> None:
             f"{where}: is a {family} encoder, whose features are computed: it has no learned weights to {action}. "
             f"Use an encoder of another family: {', '.join(LEARNED_FAMILIES)}."
         )
+
+
+def check_padding(family: str, padding: str) -> None:
+    """Refuse (ConfigError) the padding "reference" for a family that the reference, s3prl 0.4.18, is not repeated for."""
+    if padding == "reference" and get_family(family).directory_only:
+        raise ConfigError(f"padding: reference repeats s3prl 0.4.18, which is not done for {family} encoders. Use alone.")
 
 
 MOST_LAYERS = 100

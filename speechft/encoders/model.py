@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
 from speechft.encoders.directory.layout import load_backbone
-from speechft.encoders.families import get_family
+from speechft.encoders.families import check_padding, get_family
 from speechft.encoders.forward import transformer_states
 from speechft.encoders.frontends import ConvolutionalFrontend, FilterbankFrontend, Frontend, WhisperFrontend, frontend_of
 from speechft.encoders.waveforms import check_waveforms, join_groups, length_groups, prepare_waveforms
@@ -112,8 +112,7 @@ class Encoder(nn.Module):
         """
         if padding not in get_args(Padding):
             raise ConfigError(f"padding={padding!r} is unknown. Allowed: {', '.join(get_args(Padding))}.")
-        if padding == "reference" and get_family(self.family).directory_only:
-            raise ConfigError(f"padding='reference' repeats s3prl 0.4.18, of which there is none for {self.family}. Use 'alone'.")
+        check_padding(self.family, padding)
         check_waveforms(waveforms, self.min_samples)
         samples = torch.tensor([len(waveform) for waveform in waveforms])
         prepared = prepare_waveforms(waveforms, normalize=self.normalize, device=self.device)

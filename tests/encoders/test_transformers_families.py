@@ -257,7 +257,7 @@ def test_refusals(family, tmp_path):
     for format in ("fairseq", "s3prl"):
         with pytest.raises(CheckpointError, match=rf"{family} encoders have no {format} layout\. Export with format='transformers'"):
             export_checkpoint(encoder_dir, tmp_path / "out.pt", format)
-    with pytest.raises(ConfigError, match=f"there is none for {family}"):
+    with pytest.raises(ConfigError, match=f"not done for {family} encoders"):
         load_encoder(encoder_dir).encode([torch.randn(4000)], padding="reference")
     save_file({"encoder.layers.0.self_attn.k_proj.weight": torch.zeros(2, 2)}, tmp_path / "bare.safetensors")
     assert refuses("come as directories of transformers", tmp_path / "bare.safetensors", tmp_path / "out", family=family)
