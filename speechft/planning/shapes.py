@@ -97,6 +97,15 @@ class EncoderShape(Strict):
         return self.extractor_arithmetic + self.transformer_arithmetic
 
 
+_LARGE = {"layers": 24, "width": 1024, "ffn": 4096}
+_XLARGE = {"layers": 48, "width": 1280, "ffn": 5120}
+_LARGER = {
+    **dict.fromkeys(("hubert_large", "wav2vec2_large", "wav2vec2_large_ll60k", "wavlm_large", "xls_r_300m", "mms_300m"), _LARGE),
+    **dict.fromkeys(("hubert_xlarge", "xls_r_1b", "mms_1b"), _XLARGE),
+}
+"""Sizes of the public checkpoints (config/encoders.tsv) that are no base models."""
+
+
 def base_shape(family: str) -> EncoderShape:
     """The published base model of a family."""
     return EncoderShape(family=family, layers=12, width=768, ffn=3072, convolutions=_convolutions(family, BASE_CONVOLUTIONS))
@@ -118,7 +127,7 @@ def shape_of(entry: EncoderEntry) -> tuple[EncoderShape, str]:
     if isinstance(entry, Filterbanks):
         return FILTERBANKS.model_copy(update={"width": entry.recipe.mel_bins * (1 + entry.recipe.deltas)}), ""
     if isinstance(entry, PublicEncoder):
-        return base_shape(entry.checkpoint.family), ""
+        return base_shape(entry.checkpoint.family).model_copy(update=_LARGER.get(entry.name, {})), ""
     if isinstance(entry, PretrainedHere):
         sizes = entry.recipe.architecture
         convolutions = tuple((one.channels, one.kernel, one.stride) for one in sizes.extractor)
