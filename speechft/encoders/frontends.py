@@ -131,6 +131,10 @@ class StackedFilterbankFrontend:
         return pad_sequence(rows, batch_first=True)
 
 
+MOST_WINDOWS = 8
+"""Windows of Whisper that are computed together; more are only those of one recording."""
+
+
 class WhisperFrontend:
     """Log-mel energies of windows of fixed length (30 s), two convolutions and positions, as Whisper sees them.
 
@@ -155,7 +159,19 @@ class WhisperFrontend:
         windows = [window for waveform in waveforms for window in torch.split(waveform, length)]
         energies = whisper_log_mel(torch.stack([F.pad(window, (0, length - len(window))) for window in windows]), self._bins)
         hidden = F.gelu(self._encoder.conv2(F.gelu(self._encoder.conv1(energies)))).transpose(1, 2)
-        return cast(Tensor, hidden + self._encoder.embed_positions.weight)
+        return cast(Tensor, hidden + self._encoder.embed_positions.weight.detach())  # sinusoids, which never learn
+
+    def groups(self, samples: Sequence[int]) -> list[list[int]]:
+        """Indices of waveforms that are computed together: of any lengths, with few windows, since a short one fills one too."""
+        groups: list[list[int]] = []
+        filled = MOST_WINDOWS
+        for index, windows in enumerate(-(-length // (self._frames * self.frame_shift)) for length in samples):
+            if filled + windows > MOST_WINDOWS:
+                groups.append([])
+                filled = 0
+            groups[-1].append(index)
+            filled += windows
+        return groups
 
     def join(self, states: tuple[Tensor, ...], lengths: Sequence[int]) -> tuple[Tensor, ...]:
         """Hidden states (windows, T, D) of the windows as those of the waveforms (B, max(lengths), D), zero past their lengths."""

@@ -121,7 +121,8 @@ class Encoder(nn.Module):
     forward = encode
 
     def _encode_alone(self, waveforms: list[Tensor], samples: Tensor) -> EncoderOutput:
-        groups = length_groups(samples.tolist())
+        frontend = self._frontend
+        groups = frontend.groups(samples.tolist()) if isinstance(frontend, WhisperFrontend) else length_groups(samples.tolist())
         states = [self._group_states([waveforms[index] for index in group], samples[group]) for group in groups]
         joined = states[0] if len(groups) == 1 and groups[0] == list(range(len(waveforms))) else join_groups(groups, states)
         return EncoderOutput(joined, self._frontend.frame_counts(samples).to(joined[0].device))

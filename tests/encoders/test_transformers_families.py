@@ -140,6 +140,11 @@ def test_energies_of_whisper_are_those_of_its_extractor(bins, waveforms_of):
         np.testing.assert_allclose(whisper_log_mel(waveform[None], bins), expected, atol=1e-5)
 
 
+def test_few_windows_of_whisper_are_computed_together():
+    frontend = frontend_of(build("whisper"))
+    assert frontend.groups([16000] * 9 + [1, 16001, 200_000, 5]) == [list(range(8)), [8, 9, 10], [11], [12]]
+
+
 def test_long_recordings_are_windows_of_whisper(tmp_path, waveforms_of):
     build("whisper").save_pretrained(tmp_path / "theirs")  # windows of one second
     encoder = load_encoder(tmp_path / "theirs")
@@ -147,6 +152,9 @@ def test_long_recordings_are_windows_of_whisper(tmp_path, waveforms_of):
     with torch.inference_mode():
         output = encoder.encode([short, long])
         windows = encoder.encode(list(long.split(16000)))
+        many = encoder.encode([short, long] * 4)
+    for state, repeated in zip(output.hidden_states, many.hidden_states, strict=True):
+        torch.testing.assert_close(repeated, state.repeat(4, 1, 1), atol=1e-5, rtol=0)
     assert output.lengths.tolist() == [10, 125]
     for state, parts in zip(output.hidden_states, windows.hidden_states, strict=True):
         joined = torch.cat([part[:length] for part, length in zip(parts, windows.lengths.tolist(), strict=True)])
@@ -249,6 +257,10 @@ def test_training_has_dropout_and_gradients_that_padding_does_not_change(family,
     unused = ("masked_spec_embed", "pos_conv_embed." if family == "wav2vec2-conformer" else "masked_spec_embed")
     names = {name for name, _ in encoder.backbone.named_parameters() if not any(part in name for part in unused)}
     assert gradients[0].keys() - {"masked_spec_embed"} == names - frozen
+    encoder.train_extractor = True
+    encoder.encode(waveforms).hidden_states[-1].square().sum().backward()
+    learned = {name for name, value in encoder.backbone.named_parameters() if name in frozen and value.grad is not None}
+    assert learned == frozen - {"encoder.embed_positions.weight"}
 
 
 @pytest.mark.parametrize("family", NAMES)

@@ -89,7 +89,7 @@ def write_model_card(model_dir: str | Path, provenance: Mapping[str, Any], name:
     known = FAMILIES.get(family)
     audio = "Waveforms are normalized to zero mean and unit variance." if normalized else "Waveforms go in as they are."
     if known and known.mel:
-        audio = "Its network takes log-mel energies, which speechft computes, as transformers' feature extractor does."
+        audio = "The network takes log-mel energies, which speechft computes as transformers' feature extractor does."
     table = [f"| {markdown_escape(role)} | {markdown_escape(str(file))} | {markdown_code(str(digest))} |" for role, file, digest in rows]
     recipe = [f"- {markdown_item(f'{key}: {value}')}" for key, value in provenance.get("recipe", {}).items()]
     card = _CARD.format(
