@@ -297,6 +297,8 @@ def test_refusals_of_log_mel_encoders(tmp_path):
         assert refuses(f"{key}.* not supported", tmp_path / family, tmp_path / "out")
         (tmp_path / family / "preprocessor_config.json").unlink()
     assert refuses("normalize. Drop", tmp_path / "whisper", tmp_path / "out", config={"normalize": True})
+    with pytest.raises(CheckpointError, match="take waveforms as they are"):
+        random_encoder("whisper", tmp_path / "out", normalize=True)
     build("wav2vec2-bert", add_adapter=True).save_pretrained(tmp_path / "adapter")
     assert refuses(r"\(add_adapter\) are not supported", tmp_path / "adapter", tmp_path / "out")
     build("wav2vec2-bert", feature_projection_input_dim=81).save_pretrained(tmp_path / "odd")

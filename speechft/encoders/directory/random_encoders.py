@@ -20,6 +20,7 @@ from speechft.encoders.families import (
     parse_conv_layers,
     transformers_config,
 )
+from speechft.errors import CheckpointError
 
 # Kernels and strides of the published models with 32 channels.
 _SIZES: dict[str, Any] = {
@@ -88,7 +89,7 @@ def random_encoder(family: str, out_dir: str | Path, seed: int = 0, *, normalize
         family: a family of speechft.encoders.families.
         out_dir: the directory.
         seed: equal seeds give equal weights; torch's global generator is left as it was.
-        normalize: whether waveforms are normalized.
+        normalize: whether waveforms are normalized; never those of log-mel encoders.
         sizes: keys of fairseq's model configuration, e.g. encoder_layers=3 or extractor_mode="layer_norm"; of families that only
             transformers has, keys of its configuration, e.g. num_hidden_layers=3.
 
@@ -98,6 +99,8 @@ def random_encoder(family: str, out_dir: str | Path, seed: int = 0, *, normalize
     check_learned(family, out_dir, "draw")
     recipe = {"family": family, "seed": seed, "normalize": normalize, **sizes}
     provenance = make_provenance("random", {}, recipe)
+    if normalize and get_family(family).mel:
+        raise CheckpointError(f"{out_dir}: {family} encoders take waveforms as they are. Leave `normalize` out.")
     if get_family(family).directory_only:
         backbone = _drawn(family, build_config(family, {**_CONFIGURATIONS[family], **sizes, "speechft_normalize": normalize}), seed)
         write_encoder(out_dir, backbone=backbone, provenance=provenance)
