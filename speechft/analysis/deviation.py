@@ -14,7 +14,10 @@ from speechft.merge.directories import Model
 from speechft.merge.models import Models
 
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
-_BEFORE_LAYERS = {"feature_extractor.": "extractor", "feature_projection.": "projection", "encoder.pos_conv_embed.": "positions"}
+_BEFORE_LAYERS = {
+    "feature_extractor.": "extractor", "encoder.conv1.": "extractor", "encoder.conv2.": "extractor", "feature_projection.": "projection",
+    "encoder.pos_conv_embed.": "positions", "encoder.embed_positions.": "positions",
+}  # fmt: skip
 
 
 def part_of(name: str) -> str:

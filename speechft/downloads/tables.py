@@ -7,14 +7,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from speechft.encoders.families import LEARNED_FAMILIES
+from speechft.encoders.families import FILE_FAMILIES
 from speechft.errors import ConfigError, missing_file
 from speechft.files.text import read_text
 from speechft.shipped import shipped
 
 _PATTERNS = {
     "name": r"[A-Za-z0-9][A-Za-z0-9_]*",
-    "family": "|".join(LEARNED_FAMILIES),
+    "family": "|".join(FILE_FAMILIES),
     "url": r"https?://\S+",
     "file": r"[A-Za-z0-9][A-Za-z0-9_.+-]*",
     "sha256": r"([0-9a-f]{64})?",

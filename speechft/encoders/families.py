@@ -8,12 +8,20 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from speechft.errors import CheckpointError, unknown_name
+from speechft.errors import CheckpointError, ConfigError, unknown_name
 
 
 @dataclass(frozen=True)
 class Family:
-    """One family. `pretraining_only`: prefixes of fairseq names of tensors that only pre-training uses. `learned`: it has weights."""
+    """One family.
+
+    `pretraining_only`: prefixes of fairseq names of tensors that only pre-training uses. `learned`: it has weights.
+
+    The rest is for families that only transformers has (`directory_only`): they come and go as its directories, not as checkpoint files.
+    `frontend`: prefixes of the parameters before the transformer that stage 1 keeps frozen. `mel`: the input of the network is log-mel
+    energies, which are computed here. `depths`: further keys of config.json that count layers. `holder`: the class that config.json names,
+    and `inside` the part of it that is the encoder, where that is not `model_class` itself.
+    """
 
     name: str
     module: str
@@ -21,6 +29,17 @@ class Family:
     model_class: str
     pretraining_only: tuple[str, ...]
     learned: bool = True
+    directory_only: bool = False
+    frontend: tuple[str, ...] = ("feature_extractor.",)
+    mel: bool = False
+    depths: tuple[str, ...] = ()
+    holder: str | None = None
+    inside: str = ""
+
+    @property
+    def prefix(self) -> str:
+        """What transformers' models with a head put before the names of the tensors."""
+        return "model." if self.inside else f"{self.name.replace('-', '_')}."
 
     @property
     def config_type(self) -> Any:
@@ -45,10 +64,26 @@ FAMILIES = {
         Family("decoar2", "speechft.encoders.decoar2", "DeCoAR2Config", "DeCoAR2Model", ("mask_emb", "layer_norm.", *_QUANTIZER)),
         Family("wavlm", "transformers", "WavLMConfig", "WavLMModel", ("final_proj.", "label_embs_concat", "target_glu.")),
         Family("fbank", "speechft.encoders.fbank", "FbankConfig", "FbankModel", (), learned=False),
+        Family(
+            "data2vec-audio", "transformers", "Data2VecAudioConfig", "Data2VecAudioModel", (), directory_only=True,
+            depths=("num_conv_pos_embeddings",),
+        ),
+        Family("unispeech-sat", "transformers", "UniSpeechSatConfig", "UniSpeechSatModel", _QUANTIZER, directory_only=True),
+        Family("wav2vec2-conformer", "transformers", "Wav2Vec2ConformerConfig", "Wav2Vec2ConformerModel", _QUANTIZER, directory_only=True),
+        Family(
+            "wav2vec2-bert", "transformers", "Wav2Vec2BertConfig", "Wav2Vec2BertModel", (), directory_only=True, frontend=(), mel=True,
+        ),
+        Family(
+            "whisper", "speechft.encoders.whisper", "WhisperConfig", "WhisperEncoderModel", (), directory_only=True,
+            frontend=("encoder.conv1.", "encoder.conv2.", "encoder.embed_positions."), mel=True,
+            depths=("encoder_layers",), holder="WhisperModel", inside="encoder.",
+        ),
     )
-}
+}  # fmt: skip
 LEARNED_FAMILIES = tuple(name for name, family in FAMILIES.items() if family.learned)
 """Families that come as checkpoints and can be fine-tuned, merged and exported."""
+FILE_FAMILIES = tuple(name for name in LEARNED_FAMILIES if not FAMILIES[name].directory_only)
+"""Those that come as checkpoint files too, whose networks `transformers_config` describes in fairseq's words."""
 
 
 def get_family(name: str) -> Family:
@@ -67,6 +102,12 @@ def check_learned(family: str, where: object, action: str) -> None:
         )
 
 
+def check_padding(family: str, padding: str) -> None:
+    """Refuse (ConfigError) the padding "reference" for a family that the reference, s3prl 0.4.18, is not repeated for."""
+    if padding == "reference" and get_family(family).directory_only:
+        raise ConfigError(f"padding: reference repeats s3prl 0.4.18, which is not done for {family} encoders. Use alone.")
+
+
 MOST_LAYERS = 100
 LARGEST_SIZE = 1_000_000
 """Of a width, a kernel, a table: far above every published encoder, and small enough to describe a model without memory."""
@@ -74,7 +115,9 @@ LONGEST_LIST = 100
 """Of the convolutions of an extractor."""
 _SIZES = (
     "hidden_size", "intermediate_size", "num_attention_heads", "conv_dim", "conv_kernel", "conv_stride", "num_conv_pos_embeddings",
-    "num_conv_pos_embedding_groups", "num_buckets", "max_bucket_distance", "num_mel_bins", "delta_order",
+    "num_conv_pos_embedding_groups", "num_buckets", "max_bucket_distance", "num_mel_bins", "delta_order", "conv_pos_kernel_size",
+    "conv_depthwise_kernel_size", "feature_projection_input_dim", "left_max_position_embeddings", "right_max_position_embeddings",
+    "max_source_positions", "d_model", "encoder_ffn_dim", "encoder_attention_heads",
 )  # fmt: skip
 # Parts that transformers' models can have and that no encoder here has: key of config.json -> its name.
 _UNSUPPORTED = {
@@ -84,9 +127,12 @@ _UNSUPPORTED = {
 }
 
 
-def check_sizes(values: Mapping[str, Any]) -> None:
-    """Refuse (CheckpointError) sizes beyond every encoder, with which building the model would not end or fill the memory."""
-    for key, most in (("num_hidden_layers", MOST_LAYERS), *((key, LARGEST_SIZE) for key in _SIZES)):
+def check_sizes(values: Mapping[str, Any], depths: tuple[str, ...] = ()) -> None:
+    """Refuse (CheckpointError) sizes beyond every encoder, with which building the model would not end or fill the memory.
+
+    `depths`: keys that count layers, beside `num_hidden_layers`.
+    """
+    for key, most in (*((key, MOST_LAYERS) for key in ("num_hidden_layers", *depths)), *((key, LARGEST_SIZE) for key in _SIZES)):
         value = values.get(key)
         numbers = value if isinstance(value, list | tuple) else [value]
         if len(numbers) > LONGEST_LIST:
@@ -196,7 +242,7 @@ def _rate(model_cfg: Mapping[str, Any], key: str, default: float) -> float:
 
 def build_config(family: str, values: Mapping[str, Any]) -> Any:
     """The configuration object of a family; CheckpointError if a value is of a wrong type, impossible, or beyond every encoder."""
-    check_sizes(values)
+    check_sizes(values, get_family(family).depths)
     try:
         config = get_family(family).config_type(**values)
         config.to_dict()  # some values are only looked at here

@@ -1,4 +1,4 @@
-"""Kaldi-compatible log-mel filterbanks in pure torch, as DeCoAR 2.0 takes them and as the FBANK baseline of SUPERB is made of them."""
+"""Log-mel filterbanks in pure torch: Kaldi's, for DeCoAR 2.0, w2v-BERT 2.0 and the FBANK baseline of SUPERB, and Whisper's."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def log_mel(waveform: Tensor, bins: int = 80, window: Tensor | None = None) -> T
     power = torch.fft.rfft(frames, n=_FFT).abs() ** 2
     # Autocast would round the spectrum to eight bits before the logarithm.
     with torch.autocast(waveform.device.type, enabled=False):
-        energies = power @ _mel_filters(bins).to(waveform.device)
+        energies = power @ _mel_filters(bins).to(power)
     return torch.clamp(energies, min=torch.finfo(torch.float32).eps).log()
 
 
@@ -48,6 +48,19 @@ def decoar2_features(waveform: Tensor, bins: int = 80) -> Tensor:
     energies = log_mel(waveform, bins)
     normalized = (energies - energies.mean(dim=0)) / (energies.std(dim=0) + _NORMALIZATION_EPS)
     return normalized[::2]
+
+
+def whisper_log_mel(waveforms: Tensor, bins: int = 80) -> Tensor:
+    """Log-mel energies (B, bins, N // 160) of waveforms (B, N) of one window, as transformers' WhisperFeatureExtractor computes them.
+
+    Frames of 25 ms every 10 ms, centered, Hann window, Slaney's mel filters, no more than 80 dB below the loudest of the window.
+    """
+    window = torch.hann_window(WINDOW, device=waveforms.device)
+    power = torch.stft(waveforms, WINDOW, SHIFT, window=window, return_complex=True)[..., :-1].abs() ** 2
+    with torch.autocast(waveforms.device.type, enabled=False):
+        energies = _slaney_filters(bins).to(waveforms.device) @ power
+    logarithms = energies.clamp(min=1e-10).log10()
+    return (torch.maximum(logarithms, logarithms.amax(dim=(1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
 
 
 def povey_window() -> Tensor:
@@ -90,6 +103,16 @@ def _mel_filters(bins: int) -> Tensor:
     rising = (frequencies - corners[:-2]) / (corners[1:-1] - corners[:-2])
     falling = (corners[2:] - frequencies) / (corners[2:] - corners[1:-1])
     return F.pad(torch.minimum(rising, falling).clamp(min=0.0), (0, 0, 0, 1)).float()
+
+
+@lru_cache(maxsize=4)
+def _slaney_filters(bins: int) -> Tensor:
+    """Triangular filters (bins, 201) from 0 Hz to 8 kHz of equal areas, on Slaney's mel scale."""
+    from transformers.audio_utils import mel_filter_bank
+
+    options = {"sampling_rate": SAMPLE_RATE, "norm": "slaney", "mel_scale": "slaney"}
+    filters = mel_filter_bank(1 + WINDOW // 2, bins, min_frequency=0.0, max_frequency=SAMPLE_RATE / 2, **options)
+    return torch.from_numpy(filters).float().T
 
 
 def _mel(hertz: Tensor) -> Tensor:

@@ -6,6 +6,9 @@ the encoder.
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -17,37 +20,89 @@ def transformer_states(backbone: nn.Module, features: Tensor, valid: Tensor | No
     """Hidden states, each (B, T, D): the input of every layer, then the encoder output (after the final LayerNorm of pre-norm models).
 
     `features` (B, T, C) is the output of the frontend; of filterbanks (`fbank`), which have no transformer, it is the only hidden state.
-    `valid`, bool (B, T), tells frames from padding, or is None when all are valid. Padded frames are zeroed before the positional
-    convolution and never attended to.
+    `valid`, bool (B, T), tells frames from padding, or is None when all are valid. Padded frames are zeroed before every convolution over
+    time and never attended to.
     """
     model: Any = backbone
-    if model.config.model_type == "fbank":
+    family = model.config.model_type
+    if family == "fbank":
         return (features,)
     encoder = model.encoder
-    pre_norm = bool(model.config.do_stable_layer_norm)
+    if family == "whisper":
+        hidden = F.dropout(features, encoder.dropout, encoder.training)
+        unused = {"layer_head_mask": None} if "layer_head_mask" in inspect.signature(encoder.layers[0].forward).parameters else {}
+        return _states(encoder.layers, hidden, lambda layer, hidden: layer(hidden, None, **unused), encoder.layer_norm)
+    pre_norm = bool(getattr(model.config, "do_stable_layer_norm", False))
     projected = model.feature_projection(features)
-    # Wav2Vec2Model and WavLMModel also return the features that quantization needs.
-    hidden: Tensor = projected[0] if isinstance(projected, tuple) else projected
+    # Most models also return the features that quantization needs.
+    hidden = projected[0] if isinstance(projected, tuple) else projected
     if valid is not None:
         hidden = hidden.masked_fill(~valid[..., None], 0.0)
-    hidden = hidden + encoder.pos_conv_embed(hidden)
+    mask = None if valid is None else valid[:, None, None, :].expand(-1, -1, valid.shape[1], -1)
+    if family in ("wav2vec2-conformer", "wav2vec2-bert"):
+        return _conformer_states(encoder, encoder.dropout(hidden), valid, mask)
+    hidden = hidden + _convolved_positions(encoder.pos_conv_embed, hidden, valid)
     if not pre_norm:
         hidden = encoder.layer_norm(hidden)
     hidden = encoder.dropout(hidden)
-    states = []
-    if model.config.model_type == "wavlm":
+    norm = encoder.layer_norm if pre_norm else None
+    if family == "wavlm":
         bias = encoder.layers[0].attention.compute_bias(hidden.shape[1], hidden.shape[1])
-        for layer in encoder.layers:
-            states.append(hidden)
-            hidden = _wavlm_layer(layer, hidden, bias, valid, pre_norm)
-    else:
-        mask = None if valid is None else valid[:, None, None, :].expand(-1, -1, valid.shape[1], -1)
-        for layer in encoder.layers:
-            states.append(hidden)
-            output = layer(hidden, attention_mask=mask)
-            hidden = output[0] if isinstance(output, tuple) else output  # transformers 4 returns attention weights too
-    states.append(encoder.layer_norm(hidden) if pre_norm else hidden)
-    return tuple(states)
+        return _states(encoder.layers, hidden, lambda layer, hidden: _wavlm_layer(layer, hidden, bias, valid, pre_norm), norm)
+    return _states(encoder.layers, hidden, lambda layer, hidden: layer(hidden, attention_mask=mask), norm)
+
+
+def _states(layers: Any, hidden: Tensor, run: Callable[[Any, Tensor], Any], norm: Any = None) -> tuple[Tensor, ...]:
+    """The input of every layer, then the output of the last one, through `norm` if there is one."""
+    states = []
+    for layer in layers:
+        states.append(hidden)
+        output = run(layer, hidden)
+        hidden = output[0] if isinstance(output, tuple) else output  # transformers 4 returns attention weights too
+    return (*states, norm(hidden) if norm else hidden)
+
+
+def _convolved_positions(embedding: Any, hidden: Tensor, valid: Tensor | None) -> Tensor:
+    """Positions (B, T, D) from convolutions: one, or in data2vec several, of which each would reach into what the last left in padding."""
+    if not hasattr(embedding, "layers") or valid is None:
+        return cast(Tensor, embedding(hidden))
+    hidden = hidden.transpose(1, 2)
+    for layer in embedding.layers:
+        hidden = layer(hidden.masked_fill(~valid[:, None, :], 0.0))
+    return hidden.transpose(1, 2)
+
+
+def _conformer_states(encoder: Any, hidden: Tensor, valid: Tensor | None, mask: Tensor | None) -> tuple[Tensor, ...]:
+    """Hidden states of the conformers of transformers, whose positions are relative, rotary, or part of the attention."""
+    options: dict[str, Any] = {"relative_position_embeddings": None}
+    if encoder.embed_positions is not None:
+        encoder.embed_positions.cached_sequence_length = None  # it would keep those of another device
+        # Kept for the next batch, which may need a gradient.
+        with torch.inference_mode(False), torch.no_grad():
+            options["relative_position_embeddings"] = encoder.embed_positions(hidden)
+    convolving: Any = encoder.layers
+    if encoder.config.model_type == "wav2vec2-bert":
+        options["conv_attention_mask"], convolving = valid, ()  # its layers keep padding out themselves
+    if mask is not None and encoder.config._attn_implementation != "sdpa":
+        mask = torch.zeros_like(mask, dtype=hidden.dtype).masked_fill(~mask, torch.finfo(hidden.dtype).min)  # eager attention adds it
+    norm = getattr(encoder, "layer_norm", None)
+    with _padding_kept_out(convolving, valid):
+        return _states(encoder.layers, hidden, lambda layer, hidden: layer(hidden, attention_mask=mask, **options), norm)
+
+
+@contextmanager
+def _padding_kept_out(layers: Any, valid: Tensor | None) -> Iterator[None]:
+    """Zero padded frames before the convolutions over time; in Wav2Vec2ConformerModel itself they reach valid frames."""
+
+    def zero(_module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return given if valid is None else (given[0].masked_fill(~valid[:, None, :], 0.0),)
+
+    handles = [layer.conv_module.depthwise_conv.register_forward_pre_hook(zero) for layer in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _wavlm_layer(layer: Any, hidden: Tensor, bias: Tensor, valid: Tensor | None, pre_norm: bool) -> Tensor:

@@ -1,4 +1,4 @@
-"""From waveforms to the input of the transformer: convolutions (HuBERT, wav2vec 2.0, WavLM) or filterbanks (DeCoAR 2.0, FBANK)."""
+"""From waveforms to the input of the transformer: convolutions (HuBERT and its relatives) or filterbanks (DeCoAR 2.0, FBANK, Whisper)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from speechft.encoders.filterbank import SHIFT, WINDOW, decoar2_features
+from speechft.encoders.filterbank import SHIFT, WINDOW, decoar2_features, log_mel, povey_window, whisper_log_mel
 
 
 class ConvolutionalFrontend:
@@ -106,9 +106,94 @@ class FilterbankFrontend:
         return torch.arange(frames)[None, :] < self.frame_counts(samples)[:, None]
 
 
-Frontend = ConvolutionalFrontend | FilterbankFrontend
+class StackedFilterbankFrontend:
+    """Log-mel energies of w2v-BERT 2.0, two frames of 10 ms beside each other, as SeamlessM4TFeatureExtractor computes them."""
+
+    frame_shift = 2 * SHIFT
+    min_samples = WINDOW + SHIFT
+
+    def __init__(self, backbone: nn.Module) -> None:
+        model: Any = backbone
+        self._bins = int(model.config.feature_projection_input_dim) // 2
+
+    def frame_counts(self, samples: Tensor) -> Tensor:
+        """Pairs of frames that lie inside the waveform; the extractor masks half a pair at the end."""
+        return torch.div(torch.div(samples - WINDOW, SHIFT, rounding_mode="floor") + 1, 2, rounding_mode="floor")
+
+    def features(self, waveforms: Sequence[Tensor], *, alone: bool) -> Tensor:  # noqa: ARG002 - see `Encoder.encode`
+        """Features (B, T, 2 * bins), zero-padded: each bin with zero mean and unit (unbiased) variance over the utterance."""
+        rows = []
+        for waveform in waveforms:
+            # In float64, as the extractor: what is left of an offset in the recording is small against the quietest bins.
+            energies = log_mel(waveform.double() * 2**15, self._bins, povey_window().to(waveform.device))
+            normalized = (energies - energies.mean(dim=0)) / (energies.var(dim=0) + 1e-7).sqrt()
+            rows.append(normalized[: len(normalized) // 2 * 2].reshape(-1, 2 * self._bins).float())
+        return pad_sequence(rows, batch_first=True)
+
+
+MOST_WINDOWS = 8
+"""Windows of Whisper that are computed together; more are only those of one recording."""
+
+
+class WhisperFrontend:
+    """Log-mel energies of windows of fixed length (30 s), two convolutions and positions, as Whisper sees them.
+
+    A longer waveform is cut into windows that are encoded one by one; a shorter one is padded with silence, which Whisper attends to.
+    """
+
+    frame_shift = 2 * SHIFT
+    min_samples = WINDOW
+
+    def __init__(self, backbone: nn.Module) -> None:
+        model: Any = backbone
+        self._encoder = model.encoder
+        self._bins, self._frames = int(model.config.num_mel_bins), int(model.config.max_source_positions)
+
+    def frame_counts(self, samples: Tensor) -> Tensor:
+        """Frames that begin inside the waveform."""
+        return torch.div(samples + self.frame_shift - 1, self.frame_shift, rounding_mode="floor")
+
+    def features(self, waveforms: Sequence[Tensor], *, alone: bool) -> Tensor:  # noqa: ARG002 - see `Encoder.encode`
+        """Features (windows of all waveforms, frames of a window, D)."""
+        length = self._frames * self.frame_shift
+        windows = [window for waveform in waveforms for window in torch.split(waveform, length)]
+        energies = whisper_log_mel(torch.stack([F.pad(window, (0, length - len(window))) for window in windows]), self._bins)
+        hidden = F.gelu(self._encoder.conv2(F.gelu(self._encoder.conv1(energies)))).transpose(1, 2)
+        return cast(Tensor, hidden + self._encoder.embed_positions.weight.detach())  # sinusoids, which never learn
+
+    def groups(self, samples: Sequence[int]) -> list[list[int]]:
+        """Indices of waveforms that are computed together: of any lengths, with few windows, since a short one fills one too."""
+        groups: list[list[int]] = []
+        filled = MOST_WINDOWS
+        for index, windows in enumerate(-(-length // (self._frames * self.frame_shift)) for length in samples):
+            if filled + windows > MOST_WINDOWS:
+                groups.append([])
+                filled = 0
+            groups[-1].append(index)
+            filled += windows
+        return groups
+
+    def join(self, states: tuple[Tensor, ...], lengths: Sequence[int]) -> tuple[Tensor, ...]:
+        """Hidden states (windows, T, D) of the windows as those of the waveforms (B, max(lengths), D), zero past their lengths."""
+        counts = [-(-length // self._frames) for length in lengths]
+        return tuple(
+            pad_sequence(
+                [own.flatten(0, 1)[:length] for own, length in zip(torch.split(state, counts), lengths, strict=True)], batch_first=True
+            )
+            for state in states
+        )
+
+
+Frontend = ConvolutionalFrontend | FilterbankFrontend | StackedFilterbankFrontend | WhisperFrontend
+_FRONTENDS = {
+    "wav2vec2-bert": StackedFilterbankFrontend,
+    "whisper": WhisperFrontend,
+    "decoar2": FilterbankFrontend,
+    "fbank": FilterbankFrontend,
+}
 
 
 def frontend_of(backbone: nn.Module) -> Frontend:
     """The frontend of a backbone."""
-    return ConvolutionalFrontend(backbone) if hasattr(backbone, "feature_extractor") else FilterbankFrontend(backbone)
+    model: Any = backbone
+    return cast(Frontend, _FRONTENDS.get(model.config.model_type, ConvolutionalFrontend)(backbone))

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
 from speechft.encoders.directory.layout import load_backbone
+from speechft.encoders.families import check_padding, get_family
 from speechft.encoders.forward import transformer_states
-from speechft.encoders.frontends import Frontend, frontend_of
+from speechft.encoders.frontends import ConvolutionalFrontend, FilterbankFrontend, Frontend, WhisperFrontend, frontend_of
 from speechft.encoders.waveforms import check_waveforms, join_groups, length_groups, prepare_waveforms
 from speechft.errors import ConfigError
 
@@ -33,7 +34,8 @@ class Encoder(nn.Module):
     """A speech encoder around a transformers model (`backbone`).
 
     Layerdrop and time masking never happen here, in training neither; dropout does in `train()`. The convolutional extractor runs without
-    gradient unless `train_extractor` is set, as in s3prl 0.4.18. Gradient checkpointing is not supported.
+    gradient unless `train_extractor` is set, as in s3prl 0.4.18. Batch normalization (of conformers) always uses the statistics of
+    pre-training. Gradient checkpointing is not supported.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
@@ -44,6 +46,14 @@ class Encoder(nn.Module):
         self.family = str(self.config.model_type)
         self.normalize = bool(getattr(self.config, "speechft_normalize", False))
         self.train_extractor = False
+
+    def train(self, mode: bool = True) -> Encoder:
+        """Turn dropout on or off; the statistics of batch normalization stay those of pre-training."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm1d):
+                module.eval()
+        return self
 
     @property
     def _frontend(self) -> Frontend:
@@ -79,8 +89,9 @@ class Encoder(nn.Module):
         return max(0, int(self._frontend.frame_counts(torch.tensor(num_samples))))
 
     def extractor_parameter_names(self) -> tuple[str, ...]:
-        """Names, relative to `backbone`, of the parameters of the convolutional feature extractor."""
-        return tuple(name for name, _ in self.backbone.named_parameters() if name.startswith("feature_extractor."))
+        """Names, relative to `backbone`, of the convolutions over waveforms (of Whisper: over energies, and its fixed positions)."""
+        frontend = get_family(self.family).frontend
+        return tuple(name for name, _ in self.backbone.named_parameters() if name.startswith(frontend))
 
     def encode(self, waveforms: Sequence[Tensor], padding: Padding = "alone") -> EncoderOutput:
         """Hidden states of a list of 1-D waveforms, floating point at 16 kHz, of any lengths.
@@ -92,14 +103,16 @@ class Encoder(nn.Module):
             padding: "alone": each utterance gets the features that it has by itself, to 1e-4 in fp32; frames past its length are zero.
                 Utterances of similar length are computed together, so that little is spent on padding.
                 "reference": as s3prl 0.4.18, where features depend on the batch: GroupNorm over the zero padding, the reference's frame
-                masks, and round(samples / 320) frames kept; frames past the lengths are as the model gives them.
+                masks, and round(samples / 320) frames kept; frames past the lengths are as the model gives them. Only for families that
+                come as checkpoint files.
 
         Raises:
             AudioError: a waveform is not 1-D, not floating point, not finite, empty or shorter than `min_samples`.
-            ConfigError: unknown padding.
+            ConfigError: unknown padding, or one that the family does not have.
         """
         if padding not in get_args(Padding):
             raise ConfigError(f"padding={padding!r} is unknown. Allowed: {', '.join(get_args(Padding))}.")
+        check_padding(self.family, padding)
         check_waveforms(waveforms, self.min_samples)
         samples = torch.tensor([len(waveform) for waveform in waveforms])
         prepared = prepare_waveforms(waveforms, normalize=self.normalize, device=self.device)
@@ -108,7 +121,8 @@ class Encoder(nn.Module):
     forward = encode
 
     def _encode_alone(self, waveforms: list[Tensor], samples: Tensor) -> EncoderOutput:
-        groups = length_groups(samples.tolist())
+        frontend = self._frontend
+        groups = frontend.groups(samples.tolist()) if isinstance(frontend, WhisperFrontend) else length_groups(samples.tolist())
         states = [self._group_states([waveforms[index] for index in group], samples[group]) for group in groups]
         joined = states[0] if len(groups) == 1 and groups[0] == list(range(len(waveforms))) else join_groups(groups, states)
         return EncoderOutput(joined, self._frontend.frame_counts(samples).to(joined[0].device))
@@ -117,6 +131,8 @@ class Encoder(nn.Module):
         """Hidden states of utterances of similar length, each as it is alone; zero past their lengths."""
         features = self._features(waveforms, alone=True)
         lengths = self._frontend.frame_counts(samples)
+        if isinstance(self._frontend, WhisperFrontend):
+            return self._frontend.join(transformer_states(self.backbone, features, None), lengths.tolist())
         if bool((lengths == features.shape[1]).all()):
             return transformer_states(self.backbone, features, None)
         valid = (torch.arange(features.shape[1])[None, :] < lengths[:, None]).to(features.device)
@@ -126,7 +142,8 @@ class Encoder(nn.Module):
     def _encode_reference(self, waveforms: list[Tensor], samples: Tensor) -> EncoderOutput:
         features = self._features(waveforms, alone=False)
         frames = features.shape[1]
-        valid = self._frontend.reference_valid(samples, frames).to(features.device)
+        frontend = cast(ConvolutionalFrontend | FilterbankFrontend, self._frontend)
+        valid = frontend.reference_valid(samples, frames).to(features.device)
         states = transformer_states(self.backbone, features, valid)
         # Python's round: ties to even, as the reference counts.
         lengths = torch.tensor([min(round(n / self.frame_shift), frames) for n in samples.tolist()])

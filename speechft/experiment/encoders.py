@@ -34,7 +34,13 @@ class PretrainedElsewhere(Strict):
 
     kind: Literal["checkpoint"]
     path: InputPath = Field(description="fairseq or s3prl checkpoint, or a transformers directory.")
-    family: Literal["hubert", "wav2vec2", "wavlm", "decoar2"] | None = Field(None, description="Detected from the content when not given.")
+    family: (
+        Literal[
+            "hubert", "wav2vec2", "wavlm", "decoar2",
+            "data2vec-audio", "unispeech-sat", "wav2vec2-conformer", "wav2vec2-bert", "whisper",
+        ]
+        | None
+    ) = Field(None, description="Detected from the content when not given.")  # fmt: skip
     format: Literal["fairseq", "s3prl", "s3prl_run", "wavlm", "decoar2", "state_dict", "transformers"] | None = Field(
         None, description="Layout of the file; detected from the content when not given."
     )

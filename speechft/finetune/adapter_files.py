@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from speechft.encoders.checkpoints.adapter_directory import WRAPPER
 from speechft.encoders.checkpoints.weight_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from speechft.files.structured import write_json
-from speechft.finetune.method import peft_config
+from speechft.finetune.method import adapter_targets, peft_config
 from speechft.recipes.finetuning import Adapters
 
 ADAPTER_FOLDER = "adapter"
@@ -30,7 +30,8 @@ def adapter_weights(backbone: nn.Module) -> dict[str, Tensor]:
 
 def write_adapter(folder: Path, tensors: Mapping[str, Tensor], options: Adapters) -> None:
     """Write an adapter as peft does, so that `PeftModel.from_pretrained(base, folder)` reads it."""
-    values = {**peft_config(options).to_dict(), "peft_type": "LORA", "inference_mode": True, "target_modules": sorted(options.targets)}
+    targets = [name for name in sorted(adapter_targets(options)) if any(f".{name}.lora_A" in key for key in tensors)]
+    values = {**peft_config(options).to_dict(), "peft_type": "LORA", "inference_mode": True, "target_modules": targets}
     folder.mkdir()
     write_json(folder / ADAPTER_CONFIG, dict(sorted(values.items())))
     save_file(dict(tensors), folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})

@@ -111,6 +111,19 @@ def add_adapters(backbone: nn.Module, options: Adapters) -> frozenset[str]:
     return frozenset(name for name, parameter in backbone.named_parameters() if id(parameter) not in before)
 
 
+# What conformers and Whisper call the same layers.
+_COUNTERPARTS = {
+    **{f"{name}_proj": f"linear_{name}" for name in ("q", "k", "v", "out")},
+    "intermediate_dense": "fc1",
+    "output_dense": "fc2",
+}
+
+
+def adapter_targets(options: Adapters) -> list[str]:
+    """The targets of adapters, and what they are called in other families."""
+    return list(dict.fromkeys([*options.targets, *(_COUNTERPARTS[name] for name in options.targets if name in _COUNTERPARTS)]))
+
+
 def peft_config(options: Adapters) -> Any:
     """Configuration of peft for these adapters."""
     from peft import LoraConfig
@@ -119,7 +132,7 @@ def peft_config(options: Adapters) -> Any:
         r=options.rank,
         lora_alpha=options.alpha,
         lora_dropout=options.dropout,
-        target_modules=list(options.targets),
+        target_modules=adapter_targets(options),
         use_dora=options.kind == "dora",
     )
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
 from speechft.encoders.directory.layout import check_recorded_hashes, read_config, read_tensors, seal_encoder, write_encoder
 from speechft.encoders.directory.provenance import Kind, made_already, make_provenance
-from speechft.encoders.families import check_learned
+from speechft.encoders.families import check_learned, check_padding
 from speechft.errors import ConfigError, MissingGpuError
 from speechft.fairseq_plugin.jobs import FinetuneJob, choose_work_directory, is_main_process, job_identity, remove_work, resolve_manifests
 from speechft.fairseq_plugin.progress import FairseqRecords, Progress, Row, Scalars, TrainingLog
@@ -87,7 +87,9 @@ def finetune(
         splits = {name: resolve_manifests(corpora[name], needed_splits(part.fold)) for name, part in parts.recipes.items()}
         read_tensors(theta0 / ENCODER_FILES[0])
         check_recorded_hashes(theta0)
-        check_learned(read_config(theta0).model_type, theta0, "fine-tune")
+        family = read_config(theta0).model_type
+        check_learned(family, theta0, "fine-tune")
+        check_padding(family, recipe.padding)
         inputs = {"base": theta0 / ENCODER_FILES[0], "config": theta0 / ENCODER_FILES[1], **_manifest_files(splits)}
         identity = job_identity(inputs, recipe.model_dump(mode="json"))
         given = [encoder_dir]

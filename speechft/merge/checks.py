@@ -20,6 +20,9 @@ STRUCTURE = (
     "conv_dim", "conv_kernel", "conv_stride", "conv_bias", "feat_extract_norm", "feat_extract_activation", "feat_proj_layer_norm",
     "num_conv_pos_embeddings", "num_conv_pos_embedding_groups", "conv_pos_batch_norm", "do_stable_layer_norm", "layer_norm_eps",
     "num_buckets", "max_bucket_distance", "speechft_normalize",
+    "position_embeddings_type", "rotary_embedding_base", "left_max_position_embeddings", "right_max_position_embeddings",
+    "conv_depthwise_kernel_size", "conv_pos_kernel_size", "feature_projection_input_dim",
+    "d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "activation_function", "num_mel_bins",
     "add_adapter", "adapter_kernel_size", "adapter_stride", "num_adapter_layers",
 )  # fmt: skip
 """Keys of config.json that make two models different functions of the same tensors (heads, strides, order of normalization)

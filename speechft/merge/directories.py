@@ -26,6 +26,7 @@ from speechft.recipes.alphas import alpha_text
 
 logger = logging.getLogger(__name__)
 MASK_EMBEDDING = "masked_spec_embed"
+COUNTERS = "*.num_batches_tracked"
 """What masked frames are replaced by in training; models that were saved without masking lack it."""
 Sources = str | Path | Sequence[str | Path]
 
@@ -202,12 +203,12 @@ def _merge(base: Path, finetuned: list[Path], out: Path, members: Mapping[float,
 
 
 def _keep(readers: Sequence[TensorReader]) -> list[str]:
-    """Tensors that stay as in the base: the mask embedding, where a model lacks it."""
+    """Tensors that stay as in the base: counters of batch normalization, and the mask embedding, where a model lacks it."""
     lacking = [reader.label for reader in readers if MASK_EMBEDDING not in reader.tensors]
     if not 0 < len(lacking) < len(readers):
-        return []
+        return [COUNTERS]
     logger.warning("%s: %s lacks it; only masking in training uses it, so the one of the base stays", MASK_EMBEDDING, lacking[0])
-    return [MASK_EMBEDDING]
+    return [COUNTERS, MASK_EMBEDDING]
 
 
 def _recipe(plan: Plan, alpha: float) -> dict[str, Any]:

@@ -13,12 +13,12 @@ _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 _IN_LAYER = r"(?:.*\.)?layers\.\d+\."
 # Names of tensors in transformers' models and in fairseq's.
 _PARTS = {
-    "extractor": r"(?:.*\.)?feature_extractor\..*",
+    "extractor": r"(?:.*\.)?(?:feature_extractor|encoder\.conv[12])\..*",
     "projection": r"(?:.*\.)?(?:feature_projection|post_extract_proj)\..*",
-    "positions": r"(?:.*\.)?(?:pos_conv_embed|pos_conv)\..*",
+    "positions": r"(?:.*\.)?(?:pos_conv_embed|pos_conv|embed_positions)\..*",
     "transformer": rf"{_IN_LAYER}.*",
     "attention": rf"{_IN_LAYER}(?:attention|self_attn)\..*",
-    "feed_forward": rf"{_IN_LAYER}(?:feed_forward|fc1|fc2)\..*",
+    "feed_forward": rf"{_IN_LAYER}(?:feed_forward|fc1|fc2|ffn[12])\..*",
     "norms": r".*layer_norm\.(?:weight|bias)",
     "rest": r".*",
 }

@@ -19,9 +19,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from speechft.conventions import SAMPLE_RATE
-from speechft.encoders.directory.layout import empty_backbone, read_config
+from speechft.encoders.directory.layout import empty_backbone, fill_positions, read_config
 from speechft.encoders.directory.random_encoders import base_sizes
-from speechft.encoders.families import LEARNED_FAMILIES, transformers_config
+from speechft.encoders.families import FILE_FAMILIES, transformers_config
 from speechft.encoders.model import Encoder
 from speechft.errors import ConfigError, TrainingError
 from speechft.evaluate.data.features import batch_samples, encoder_autocast, exact_fp32
@@ -62,14 +62,14 @@ def calibrate(device: str | None = None, encoders: Sequence[str] = DEFAULT_ENCOD
         raise ConfigError("--device cuda: torch sees no GPU here. Run this on a node with one; `speechft doctor` says what is missing.")
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     for encoder in encoders:
-        if encoder not in LEARNED_FAMILIES and not (Path(encoder) / "config.json").is_file():
-            raise ConfigError(f"--encoder {encoder}: neither a family ({', '.join(LEARNED_FAMILIES)}) nor an encoder directory.")
+        if encoder not in FILE_FAMILIES and not (Path(encoder) / "config.json").is_file():
+            raise ConfigError(f"--encoder {encoder}: neither a family ({', '.join(FILE_FAMILIES)}) nor an encoder directory.")
     # Five shares an encoder (half of the time is for backward passes), three for heads and search.
     share = seconds / (5 * len(encoders) + 3)
     speeds = {}
     with torch.random.fork_rng(devices=[]), tqdm(total=len(encoders) + 1, desc=f"measuring {chosen.type}", disable=None) as progress:
         for encoder in encoders:
-            name = f"{encoder}_base" if encoder in LEARNED_FAMILIES else Path(encoder).resolve().name
+            name = f"{encoder}_base" if encoder in FILE_FAMILIES else Path(encoder).resolve().name
             speeds[name] = _encoder_speed(encoder, chosen, share)
             progress.update()
         with exact_fp32():
@@ -149,11 +149,12 @@ def _speed(work: Callable[[Sequence[Tensor]], None], total: float, device: torch
 
 def _load(encoder: str) -> Encoder:
     """An encoder with small random weights, which keep activations finite; norms and the gains of weight norm must not be 0."""
-    family = encoder in LEARNED_FAMILIES
+    family = encoder in FILE_FAMILIES
     config = (
         transformers_config(encoder, base_sizes(encoder), normalize=False, mask_embedding=False) if family else read_config(Path(encoder))
     )
     backbone = empty_backbone(config).to_empty(device="cpu")
+    fill_positions(backbone)
     with torch.no_grad():
         for name, tensor in backbone.state_dict().items():
             tensor.normal_(std=0.02) if tensor.is_floating_point() and tensor.dim() > 1 and "original0" not in name else tensor.fill_(1)
@@ -185,7 +186,8 @@ def _encoder_speed(name: str, device: torch.device, share: float) -> EncoderSpee
         forward(two_seconds, precision)
         speeds[precision] = _speed(partial(forward, precision=precision), min(longest, share * second / 2), device, share / len(precisions))
     encoder.train()
-    parameters = [value for key, value in encoder.backbone.named_parameters() if not key.startswith("feature_extractor.")]
+    frozen = set(encoder.extractor_parameter_names())
+    parameters = [value for key, value in encoder.backbone.named_parameters() if key not in frozen]
     encoder.backbone.requires_grad_(False)
     for parameter in parameters:
         parameter.requires_grad_()
@@ -197,7 +199,7 @@ def _encoder_speed(name: str, device: torch.device, share: float) -> EncoderSpee
     for parameter in parameters:
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
-    shape = base_shape(name) if name in LEARNED_FAMILIES else shape_of_directory(Path(name))
+    shape = base_shape(name) if name in FILE_FAMILIES else shape_of_directory(Path(name))
     return EncoderSpeed(shape=shape, forward=speeds, update=updates, step_seconds=_fastest(optimizer.step, device, share / 2))
 
 

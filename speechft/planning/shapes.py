@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft.conventions import SAMPLE_RATE
+from speechft.encoders.families import get_family
 from speechft.errors import CheckpointError
 from speechft.experiment.encoders import EncoderEntry, Filterbanks, PretrainedHere, PublicEncoder
 from speechft.files.text import read_text
@@ -23,7 +24,10 @@ BASE_CONVOLUTIONS = ((512, 10, 5), *((512, 3, 2),) * 4, *((512, 2, 2),) * 2)
 
 
 class EncoderShape(Strict):
-    """Sizes of an encoder; `convolutions` are (channels, kernel, stride), none for DeCoAR 2.0 and filterbanks."""
+    """Sizes of an encoder; `convolutions` are (channels, kernel, stride) over waveforms, none where the input are filterbanks.
+
+    Of conformers the layers alone are counted otherwise; Whisper's silence is not counted.
+    """
 
     family: str
     layers: int
@@ -52,7 +56,8 @@ class EncoderShape(Strict):
 
     @property
     def _layer_weights(self) -> float:
-        return 4 * self.width**2 + 2 * self.width * self.ffn
+        conformer = self.family in ("wav2vec2-conformer", "wav2vec2-bert")  # two feed-forward parts, and a convolution
+        return (4 + 3 * conformer) * self.width**2 + (2 + 2 * conformer) * self.width * self.ffn
 
     @property
     def _input_weights(self) -> float:
@@ -92,9 +97,22 @@ class EncoderShape(Strict):
         return self.extractor_arithmetic + self.transformer_arithmetic
 
 
+_LARGE = {"layers": 24, "width": 1024, "ffn": 4096}
+_XLARGE = {"layers": 48, "width": 1280, "ffn": 5120}
+_LARGER = {
+    **dict.fromkeys(("hubert_large", "wav2vec2_large", "wav2vec2_large_ll60k", "wavlm_large", "xls_r_300m", "mms_300m"), _LARGE),
+    **dict.fromkeys(("hubert_xlarge", "xls_r_1b", "mms_1b"), _XLARGE),
+}
+"""Sizes of the public checkpoints (config/encoders.tsv) that are no base models."""
+
+
 def base_shape(family: str) -> EncoderShape:
     """The published base model of a family."""
-    return EncoderShape(family=family, layers=12, width=768, ffn=3072, convolutions=() if family == "decoar2" else BASE_CONVOLUTIONS)
+    return EncoderShape(family=family, layers=12, width=768, ffn=3072, convolutions=_convolutions(family, BASE_CONVOLUTIONS))
+
+
+def _convolutions(family: str, found: tuple[Any, ...]) -> tuple[Any, ...]:
+    return () if family == "decoar2" or get_family(family).mel else found
 
 
 FILTERBANKS = EncoderShape(family="fbank", layers=0, width=240, ffn=0, convolutions=())
@@ -109,7 +127,7 @@ def shape_of(entry: EncoderEntry) -> tuple[EncoderShape, str]:
     if isinstance(entry, Filterbanks):
         return FILTERBANKS.model_copy(update={"width": entry.recipe.mel_bins * (1 + entry.recipe.deltas)}), ""
     if isinstance(entry, PublicEncoder):
-        return base_shape(entry.checkpoint.family), ""
+        return base_shape(entry.checkpoint.family).model_copy(update=_LARGER.get(entry.name, {})), ""
     if isinstance(entry, PretrainedHere):
         sizes = entry.recipe.architecture
         convolutions = tuple((one.channels, one.kernel, one.stride) for one in sizes.extractor)
@@ -141,12 +159,12 @@ def shape_of_directory(folder: Path) -> EncoderShape:
         columns = [values.get(f"conv_{key}", default) for key, default in zip(("dim", "kernel", "stride"), defaults, strict=True)]
         found = {
             "family": family,
-            "layers": values.get("num_hidden_layers", 12),
-            "width": values.get("hidden_size", 768),
-            "ffn": values.get("intermediate_size", 3072),
+            "layers": values.get("num_hidden_layers", values.get("encoder_layers", 12)),
+            "width": values.get("hidden_size", values.get("d_model", 768)),
+            "ffn": values.get("intermediate_size", values.get("encoder_ffn_dim", 3072)),
             "conv_pos": values.get("num_conv_pos_embeddings", 128),
             "conv_pos_groups": values.get("num_conv_pos_embedding_groups", 16),
-            "convolutions": () if family == "decoar2" else tuple(zip(*columns, strict=True)),
+            "convolutions": _convolutions(family, tuple(zip(*columns, strict=True))),
         }
         return validate(EncoderShape, found, str(path))
     except (OSError, ValueError, KeyError, TypeError) as error:

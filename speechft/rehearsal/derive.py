@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import yaml
 
+from speechft.encoders.families import get_family
 from speechft.errors import ConfigError, missing_file
 from speechft.experiment.encoders import Filterbanks, PretrainedElsewhere, PretrainedHere, PublicEncoder
 from speechft.experiment.methods import TrainedMethod
@@ -184,30 +185,35 @@ def _encoder(experiment: Experiment, name: str, entry: Values, folder: Path, enc
         return {**entry, "recipe": _pretraining(entry.get("recipe", {}), PretrainRecipe, tiny=encoders == "tiny")}
     if isinstance(known, Filterbanks) or encoders == "mine":
         return entry
-    from speechft.rehearsal.tiny_encoders import build_tiny_encoder
-
     if isinstance(known, PublicEncoder):
         # Fetched as from a mirror, so that the rule that downloads runs too.
         file = known.checkpoint.file
         made, path = folder / "published" / file, folder / "checkpoints" / file
         found = {"kind": "public", "name": known.name, "path": from_here(str(path)), "url": made.resolve().as_uri()}
-    else:
-        made = folder / "checkpoints" / f"{name}.pt"
-        found = {"kind": "checkpoint", "path": from_here(str(made))}
-    settings = build_tiny_encoder(_family(name, known), made)
-    return {**found, "sha256": sha256_file(made), **({"config": from_here(str(settings))} if settings else {})}
+        return {**found, **_small_model(_family(name, known), made)[1]}
+    made, keys = _small_model(_family(name, known), folder / "checkpoints" / f"{name}.pt")
+    return {"kind": "checkpoint", "path": from_here(str(made)), **keys}
 
 
 def _given(experiment: Experiment, name: str, folder: Path) -> Values:
     """A small model in the place of a checkpoint that was fine-tuned elsewhere."""
-    from speechft.rehearsal.tiny_encoders import build_tiny_encoder
-
     encoder = experiment.given[name]
     known = experiment.encoders[encoder]
     assert isinstance(known, PublicEncoder | PretrainedElsewhere)
-    made = folder / "checkpoints" / f"{name}_finetuned.pt"
-    build_tiny_encoder(_family(encoder, known), made, seed=1)
-    return {"checkpoint": from_here(str(made)), "sha256": sha256_file(made)}
+    made, keys = _small_model(_family(encoder, known), folder / "checkpoints" / f"{name}_finetuned.pt", seed=1)
+    keys.pop("config", None)
+    return {"checkpoint": from_here(str(made)), **keys}
+
+
+def _small_model(family: str, file: Path, seed: int = 0) -> tuple[Path, Values]:
+    """Write a small model as `file`, or of a family that comes as directories of transformers as a folder; the keys that belong to it."""
+    from speechft.encoders.directory.random_encoders import random_encoder
+    from speechft.rehearsal.tiny_encoders import build_tiny_encoder
+
+    if get_family(family).directory_only:
+        return random_encoder(family, file.with_suffix(""), seed), {}
+    settings = build_tiny_encoder(family, file, seed)
+    return file, {"sha256": sha256_file(file), **({"config": from_here(str(settings))} if settings else {})}
 
 
 def _family(name: str, entry: PublicEncoder | PretrainedElsewhere) -> str:

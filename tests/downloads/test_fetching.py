@@ -246,7 +246,7 @@ def test_the_command_line(remote, tmp_path, monkeypatch):
     assert left("lexicons") == ["librispeech-lexicon-allothers-g2p.txt", "librispeech-lexicon-allothers-g2p.txt.sha256"]
     done = run("superb_lexicon_200k", "--url", remote.url)
     assert f"came with git's SHA-1 {GIT_SHA1}, expected a9143b4f90bde7f71221b7e546f780f3b655c8f7" in str(done.exception)
-    assert "hubert_base, wav2vec2_base, wavlm_base_plus, decoar2, superb_lexicon_200k" in str(run("nonsense", "--out", "x").exception)
+    assert "hubert_base, wav2vec2_base, wavlm_base_plus, decoar2, hubert_large, " in str(run("nonsense", "--out", "x").exception)
     assert run("--out", "x").exit_code == run("--url", remote.url).exit_code == 2
 
 

@@ -20,7 +20,7 @@ MISTAKES = [
     ("encoders.hubert_demo.recipe.seed", 2**32 - 1, "encoders.hubert_demo.recipe.seed: Input should be less than 4294967295"),
     ("encoders.fbank.recipe", {"mels": 40}, "mels: unknown key; did you mean 'mel_bins'?"),
     ("encoders.theirs.name", "hubert", "hubert_base, wav2vec2_base, wavlm_base_plus, decoar2"),
-    ("encoders.mine.family", "whisper", "'wavlm' or 'decoar2', found 'whisper'"),
+    ("encoders.mine.family", "unispeech", "'wav2vec2-bert' or 'whisper', found 'unispeech'"),
     ("encoders.second.recipe.targets.encoder", "nobody", "'nobody' is not defined"),
     ("encoders.second.recipe.targets", {"layer": 1}, "needs an encoder"),
     ("encoders.second.recipe.targets", "own_predictions", "name it"),

@@ -216,8 +216,8 @@ def test_what_import_refuses(tmp_path):
     refused(base, other, out, "are not supported")
     refused(other, base, out, "are not supported")
     for name in ("theirs", "tuned"):
-        config = transformers.Data2VecAudioConfig(hidden_size=48, num_hidden_layers=1, num_attention_heads=4, conv_dim=[32] * 7)
-        transformers.Data2VecAudioModel(config).save_pretrained(tmp_path / name)
-    refused(tmp_path / "theirs", tmp_path / "tuned", out, "data2vec-audio' is no encoder family")
+        config = transformers.UniSpeechConfig(hidden_size=48, num_hidden_layers=1, num_attention_heads=4, conv_dim=[32] * 7)
+        transformers.UniSpeechModel(config).save_pretrained(tmp_path / name)
+    refused(tmp_path / "theirs", tmp_path / "tuned", out, "unispeech' is no encoder family")
     (base / "config.json").write_text('{"model_type": "bert"}')
     refused(random_encoder("hubert", tmp_path / "hubert"), base, out, "'bert' is no encoder family")

@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 from speechft.cli import app
 from speechft.encoders import load_encoder, random_encoder
 from speechft.encoders.directory.random_encoders import base_sizes
+from speechft.encoders.families import FAMILIES
 from speechft.errors import CheckpointError, ConfigError, SpeechFTError
+from speechft.experiment.encoders import PublicEncoder
 from speechft.experiment.schema import load_experiment
 from speechft.planning.plan import plan_experiment
 from speechft.planning.shapes import base_shape, head_arithmetic, shape_of, shape_of_directory
@@ -148,6 +150,27 @@ def test_shapes_are_those_of_models(family, tmp_path):
     assert (shape.layers, shape.width, shape.family) == (3, 64, family)
     assert shape.parameters == pytest.approx(real, rel=0.05)
     assert base_sizes(family)["encoder_layers"] == base_shape(family).layers == 12
+
+
+@pytest.mark.parametrize("family", [family.name for family in FAMILIES.values() if family.directory_only])
+def test_shapes_of_families_that_only_transformers_has(family, tmp_path):
+    sizes = {"whisper": {"encoder_layers": 8}}.get(family, {"num_hidden_layers": 8})
+    model = random_encoder(family, tmp_path / "m", **sizes)
+    shape = shape_of_directory(model)
+    encoder = load_encoder(model)
+    real = sum(value.numel() for value in encoder.backbone.encoder.layers.parameters())
+    assert (shape.layers, shape.width, shape.family) == (8, 64, family)
+    assert shape.layers * shape._layer_weights == pytest.approx(real, rel=0.1)
+    assert shape.frames_per_second == pytest.approx(16000 / encoder.frame_shift)
+
+
+def test_public_checkpoints_have_their_sizes():
+    """About the parameters that their papers give, in millions."""
+    published = {"hubert_base": 95, "hubert_large": 317, "hubert_xlarge": 964, "wavlm_large": 316, "xls_r_300m": 317, "mms_1b": 965}
+    for name, millions in published.items():
+        shape, assumed = shape_of(PublicEncoder(kind="public", name=name))
+        assert shape.parameters == pytest.approx(millions * 1e6, rel=0.02)
+        assert not assumed
 
 
 def test_shapes_of_entries(tmp_path):

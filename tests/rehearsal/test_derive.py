@@ -8,6 +8,7 @@ from conftest import ROOT
 from typer.testing import CliRunner
 
 from speechft.cli import app
+from speechft.encoders import load_encoder
 from speechft.errors import ConfigError, CorpusError, OutputError
 from speechft.experiment.schema import load_experiment
 from speechft.experiment.workflow import Workflow
@@ -116,6 +117,14 @@ def test_ones_own_corpora_are_cut_and_ones_own_encoders_stay(tmp_path):
     assert small.encoders == load_experiment(MINI).encoders
     assert small.results == tmp_path / "out/results"
     assert "rehearsal" in small.note
+
+
+def test_models_of_families_that_come_as_directories_are_small_directories(tmp_path):
+    def edit(values):
+        values["encoders"]["hubert_mini"] = {"kind": "checkpoint", "path": "openai/whisper-tiny", "family": "whisper"}
+
+    small = load_experiment(rehearse(changed(tmp_path, edit), tmp_path / "out", encoders="tiny").experiment)
+    assert load_encoder(small.encoders["hubert_mini"].path).family == "whisper"
 
 
 def test_a_second_rehearsal_in_the_same_folder_keeps_its_results(tmp_path):

@@ -16,7 +16,7 @@ from speechft.downloads.hub import upload
 from speechft.encoders.checkpoints.names import NameMap
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
 from speechft.encoders.directory.layout import FILES, copy_configuration, load_backbone, read_pretraining_only, read_source_config
-from speechft.encoders.families import SPECIAL_SYMBOLS, check_learned, fairseq_config
+from speechft.encoders.families import SPECIAL_SYMBOLS, check_learned, fairseq_config, get_family
 from speechft.errors import CheckpointError, unknown_name
 from speechft.files.atomic import atomic_directory, atomic_file, scratch_directory
 from speechft.files.output_kinds import EXPORT, PROGRAM
@@ -33,7 +33,8 @@ def export_checkpoint(model_dir: str | Path, out: str | Path, format: str = "fai
         model_dir: the encoder directory, or a directory that transformers wrote.
         out: the checkpoint file, or for "transformers" the directory.
         format: "fairseq" (HuBERT and wav2vec 2.0; HuBERT's label dictionaries need fairseq installed), "s3prl" (what s3prl's `*_local`
-            upstreams load, for WavLM and DeCoAR 2.0 their own layouts), or "transformers".
+            upstreams load, for WavLM and DeCoAR 2.0 their own layouts), or "transformers", which is the only one of families that
+            transformers alone has.
 
     Raises:
         CheckpointError: unknown format, damaged directory, an encoder without learned weights, or a format that the family or the available
@@ -80,6 +81,10 @@ def checkpoint_content(model_dir: str | Path, format: str) -> dict[str, Any]:
     """What a checkpoint file of an encoder directory holds, in the layout of "fairseq" or "s3prl"; errors as in `export_checkpoint`."""
     backbone = load_backbone(model_dir)
     check_learned(backbone.config.model_type, model_dir, "export")
+    if get_family(backbone.config.model_type).directory_only:
+        raise CheckpointError(
+            f"{model_dir}: {backbone.config.model_type} encoders have no {format} layout. Export with format='transformers'."
+        )
     tensors = {**fairseq_tensors(backbone), **read_pretraining_only(model_dir)}
     source = _complete_source(read_source_config(model_dir), backbone.config, tensors, model_dir)
     return _fairseq_content(source, tensors) if format == "fairseq" else _s3prl_content(source, tensors)

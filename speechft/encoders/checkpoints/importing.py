@@ -42,7 +42,7 @@ def import_checkpoint(
             directory (of a model with a head the encoder) or a weight file in it, a LoRA or DoRA adapter that peft wrote,
             or `org/name[@revision]` on the Hugging Face Hub, of which configuration and weights are downloaded, never code.
         out_dir: the encoder directory; an older one of `import_checkpoint` is replaced.
-        family: "hubert", "wav2vec2", "wavlm" or "decoar2"; default: from the content, against which it is checked.
+        family: one of speechft.encoders.families.LEARNED_FAMILIES; default: from the content, against which it is checked.
         format: one of speechft.encoders.checkpoints.sources.FORMATS; default: from the content, against which it is checked.
         config: keys of the layout's own model configuration, and `normalize`, for what the file does not carry.
         like: the model that `source` was fine-tuned from, as an encoder directory or transformers directory: layouts that carry no
@@ -94,7 +94,8 @@ def _settings(model_dir: Path) -> dict[str, Any]:
     """The configuration of an encoder directory in fairseq's words, `normalize` included."""
     config = read_config(model_dir)
     check_learned(config.model_type, model_dir, "start from")
-    return {**fairseq_config(config), "normalize": bool(getattr(config, "speechft_normalize", False))}
+    sizes = {} if get_family(config.model_type).directory_only else fairseq_config(config)
+    return {**sizes, "normalize": bool(getattr(config, "speechft_normalize", False))}
 
 
 def split_tensors(checkpoint: Source, where: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

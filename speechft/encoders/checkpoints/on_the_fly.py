@@ -14,7 +14,7 @@ from speechft.encoders.checkpoints.transformers_directory import OLD_NAMES
 from speechft.encoders.checkpoints.weight_files import has_weights, is_adapter
 from speechft.encoders.directory.layout import CONFIG, WEIGHTS
 from speechft.encoders.directory.provenance import PROVENANCE
-from speechft.encoders.families import FAMILIES
+from speechft.encoders.families import FAMILIES, get_family
 from speechft.errors import SpeechFTError
 from speechft.files.structured import read_json
 
@@ -35,11 +35,11 @@ def needs_import(path: Path) -> bool:
     family = config.get("model_type") if isinstance(config, dict) else None
     if not isinstance(family, str) or (family in FAMILIES and not FAMILIES[family].learned):
         return False
-    if "speechft_normalize" not in config or not (path / WEIGHTS).is_file():
+    if family not in FAMILIES or "speechft_normalize" not in config or not (path / WEIGHTS).is_file():
         return True
     try:
         with safe_open(path / WEIGHTS, framework="pt") as file:
-            return any(name.startswith(f"{family}.") or name.endswith(OLD_NAMES) for name in file.keys())  # noqa: SIM118
+            return any(name.startswith(get_family(family).prefix) or name.endswith(OLD_NAMES) for name in file.keys())  # noqa: SIM118
     except (SafetensorError, OSError):
         return False
 

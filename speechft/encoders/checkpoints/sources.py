@@ -16,7 +16,7 @@ from speechft.encoders.checkpoints.names import NameMap
 from speechft.encoders.checkpoints.transformers_directory import split_head, tell_head
 from speechft.encoders.checkpoints.unpickling import attributes, is_state_dict, load_pickle, plain
 from speechft.encoders.directory.layout import read_tensors
-from speechft.encoders.families import LEARNED_FAMILIES, get_family
+from speechft.encoders.families import FILE_FAMILIES, get_family
 from speechft.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -145,8 +145,12 @@ def _settle_family(source: Source, given: str | None, path: Path) -> str:
     found = source.family or detect_family(list(source.tensors), source.model_cfg)
     if given is not None and not get_family(given).learned:
         raise CheckpointError(f"{path}: there are no {given} checkpoints, it is computed. Make the encoder with `speechft fbank`.")
+    if given is not None and get_family(given).directory_only:
+        raise CheckpointError(
+            f"{path}: {given} encoders come as directories of transformers (config.json and weights). Import that directory."
+        )
     if found is None and given is None:
-        raise CheckpointError(f"{path}: its family cannot be told from its content. Give family=, one of {', '.join(LEARNED_FAMILIES)}.")
+        raise CheckpointError(f"{path}: its family cannot be told from its content. Give family=, one of {', '.join(FILE_FAMILIES)}.")
     if found is not None and given is not None and found != given:
         raise CheckpointError(f"{path}: holds a {found} model, not {given}. Leave `family` out or name the right one.")
     return str(found or given)
@@ -191,7 +195,7 @@ def _read(format: str, content: Mapping[str, Any], path: Path) -> Source:
             )
         tensors = _fairseq_names(content["Upstream"], path)
         upstream = str(attributes(content.get("Args")).get("upstream", "")).removeprefix("hf_")
-        family = next((name for name in LEARNED_FAMILIES if upstream.startswith(name)), "")
+        family = next((name for name in FILE_FAMILIES if upstream.startswith(name)), "")
         return Source(detect_family(list(tensors), {}) or family, format, tensors)
     return Source("", format, _fairseq_names(content, path))
 

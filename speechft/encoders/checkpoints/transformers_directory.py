@@ -16,13 +16,14 @@ from speechft.encoders.directory.layout import (
     CONFIG,
     PREPROCESSOR,
     check_recorded_hashes,
+    preprocessor,
     read_config,
     read_pretraining_only,
     read_source_config,
     write_encoder,
 )
 from speechft.encoders.directory.provenance import make_provenance
-from speechft.encoders.families import DEFAULT_MASK_PROB, FAMILIES, check_learned, check_supported
+from speechft.encoders.families import DEFAULT_MASK_PROB, FILE_FAMILIES, check_learned, check_supported, get_family
 from speechft.errors import CheckpointError, SpeechFTError
 from speechft.files.structured import read_json
 
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 # Older files name the halves of the normalized convolution weight differently.
 _OLD_NAMES = {".conv.weight_g": ".conv.parametrizations.weight.original0", ".conv.weight_v": ".conv.parametrizations.weight.original1"}
 OLD_NAMES = tuple(_OLD_NAMES)
+COUNTER = ".num_batches_tracked"
+"""End of the names of counters in batch normalization, which are integers and change nothing."""
 # Tensors of transformers' models for pre-training under fairseq's names, under which pre-training-only tensors are kept.
 _PRETRAINING = {"project_hid.": "final_proj.", "project_q.": "project_q.", "quantizer.weight_proj.": "quantizer.weight_proj."}
 
@@ -49,7 +52,8 @@ def import_directory(
     Whether waveforms are normalized is taken from `speechft_normalize`, else from `config={"normalize": ...}`, else from a
     `do_normalize: false` of an extractor with LayerNorm, else from `like`, else it follows the architecture: yes exactly for extractors
     with LayerNorm, as the encoders were trained. `do_normalize: true` is the default of transformers' feature extractor, which published
-    base models carry although they were trained without, so it is not used.
+    base models carry although they were trained without, so it is not used. Encoders that take log-mel energies never normalize waveforms;
+    an extractor beside them that computes other energies than we do is refused.
     """
     if format not in (None, "transformers"):
         raise CheckpointError(f"{path}: is a directory, so its format is transformers, not {format}. Leave `format` out.")
@@ -61,14 +65,17 @@ def import_directory(
     check_supported(backbone_config.to_dict(), path / CONFIG)
     check_recorded_hashes(path)
     options = dict(config or {})
-    normalize = _normalize(path, backbone_config, options.pop("normalize", None), (like or {}).get("normalize"))
+    if get_family(family).mel:
+        _check_energies(path, backbone_config)
+        normalize = False
+    else:
+        normalize = _normalize(path, backbone_config, options.pop("normalize", None), (like or {}).get("normalize"))
     if options:
         raise CheckpointError(f"{path}: config has keys that a transformers directory carries itself: {', '.join(options)}. Drop them.")
     files, tensors = read_model_weights(path)
     backbone, pretraining_only = _split(tensors, family, str(path))
-    backbone_config.update(
-        {"speechft_normalize": normalize, "layerdrop": 0.0, **_masking(backbone_config, "masked_spec_embed" in backbone)}
-    )
+    layerdrop = {"layerdrop": 0.0} if hasattr(backbone_config, "layerdrop") else {}
+    backbone_config.update({"speechft_normalize": normalize, **layerdrop, **_masking(backbone_config, "masked_spec_embed" in backbone)})
     pretraining_only = {**pretraining_only, **read_pretraining_only(path)}
     counts = (len(backbone), len(pretraining_only))
     logger.info("%s: transformers directory of a %s model: %d tensors of the encoder, %d only for pre-training", path.name, family, *counts)
@@ -119,7 +126,8 @@ def _normalize(path: Path, config: Any, given: bool | None, like: bool | None) -
         raise CheckpointError(f"config says normalize={given}, the directory itself says {recorded}. Drop it from config.")
     if recorded is not None or given is not None:
         return bool(recorded if recorded is not None else given)
-    by_architecture = getattr(config, "feat_extract_norm", None) == "layer"
+    # data2vec has no such key: its extractor always has LayerNorm.
+    by_architecture = getattr(config, "feat_extract_norm", "layer" if hasattr(config, "conv_dim") else None) == "layer"
     if by_architecture and _do_normalize(path) is False:
         logger.info("%s: waveforms are not normalized, as %s says", path.name, PREPROCESSOR)
         return False
@@ -128,19 +136,38 @@ def _normalize(path: Path, config: Any, given: bool | None, like: bool | None) -
 
 def _do_normalize(path: Path) -> bool | None:
     """What the feature extractor beside the model says."""
-    if not (path / PREPROCESSOR).is_file():
-        return None
-    try:
-        said = read_json(path / PREPROCESSOR).get("do_normalize")
-    except (SpeechFTError, AttributeError) as error:
-        raise CheckpointError(f"{path / PREPROCESSOR}: is no configuration of a feature extractor ({error}). Download it again.") from None
+    said = _extractor(path).get("do_normalize")
     return said if isinstance(said, bool) else None
+
+
+def _extractor(path: Path) -> dict[str, Any]:
+    """The configuration of the feature extractor beside the model; empty if there is none."""
+    if not (path / PREPROCESSOR).is_file():
+        return {}
+    try:
+        return dict(read_json(path / PREPROCESSOR))
+    except (SpeechFTError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path / PREPROCESSOR}: is no configuration of a feature extractor ({error}). Download it again.") from None
+
+
+def _check_energies(path: Path, config: Any) -> None:
+    """Refuse log-mel encoders of other features than ours; their own extractor has more settings than the model tells."""
+    if config.model_type == "wav2vec2-bert" and config.feature_projection_input_dim % 2:
+        raise CheckpointError(f"{path / CONFIG}: feature_projection_input_dim is odd; it must be two frames of log-mel energies.")
+    found, ours = _extractor(path), preprocessor(config)
+    for key in ("sampling_rate", "hop_length", "n_fft", "num_mel_bins", "feature_size", "stride"):
+        if key in ours and found.get(key, ours[key]) != ours[key]:
+            raise CheckpointError(
+                f"{path / PREPROCESSOR}: {key}={found[key]!r} is not supported; {config.model_type} encoders take {ours[key]} here."
+            )
+    if found.get("do_normalize") and config.model_type == "whisper":
+        raise CheckpointError(f"{path / PREPROCESSOR}: do_normalize is not supported; Whisper encoders take waveforms as they are here.")
 
 
 def _split(tensors: Mapping[str, Tensor], family: str, where: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Tensors of the backbone (where unknown ones stay, to be refused), and those only for pre-training under fairseq's names."""
     encoder, rest = split_head(tensors, family)
-    backbone = {name: as_float32(tensor, name, where) for name, tensor in encoder.items()}
+    backbone = {name: tensor if name.endswith(COUNTER) else as_float32(tensor, name, where) for name, tensor in encoder.items()}
     pretraining_only: dict[str, Tensor] = {}
     head = []
     for name, tensor in rest.items():
@@ -161,11 +188,12 @@ def split_head(tensors: Mapping[str, Tensor], family: str | None = None) -> tupl
 
     Models with a head hold the encoder under the name of its family.
     """
-    prefixes = [f"{name}." for name in ([family] if family else FAMILIES)]
+    prefixes = [known.prefix for known in map(get_family, [family] if family else FILE_FAMILIES)]
     prefix = next((prefix for prefix in prefixes if any(name.startswith(prefix) for name in tensors)), "")
+    inside = prefix + (get_family(family).inside if family else "")
     encoder, rest = {}, {}
     for name, tensor in tensors.items():
-        if not name.startswith(prefix):
+        if not name.startswith(inside):
             rest[name] = tensor
             continue
         target = name.removeprefix(prefix)

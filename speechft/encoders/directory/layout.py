@@ -7,6 +7,7 @@ waveforms are normalized is `speechft_normalize` in `config.json`; `preprocessor
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from speechft.conventions import SAMPLE_RATE
 from speechft.encoders.directory.model_card import write_model_card
 from speechft.encoders.directory.provenance import PROVENANCE, read_provenance, read_side_file
 from speechft.encoders.families import FAMILIES, build_config, check_supported, get_family, without_remote_code
+from speechft.encoders.filterbank import SHIFT, WINDOW
 from speechft.encoders.grouped_convolutions import keep_grouped_convolutions_exact
 from speechft.errors import CheckpointError, missing_file
 from speechft.files.atomic import atomic_directory
@@ -66,7 +68,7 @@ def write_encoder(
     made_by = str(provenance.get("kind", "encoder"))
     check_folder(out_dir, made_by)
     where = where or str(out_dir)
-    weights = {name: _own_memory(tensor).float() for name, tensor in (tensors or {}).items()}
+    weights = {name: _single(_own_memory(tensor)) for name, tensor in (tensors or {}).items()}
     if like is not None:
         config, pretraining_only, source_config = read_config(Path(like)), read_pretraining_only(like), read_source_config(like)
     _check_fit(config, weights, where)
@@ -76,7 +78,7 @@ def write_encoder(
         save_file(weights, temporary / WEIGHTS, metadata={"format": "pt"})
         save_file(extras, temporary / PRETRAINING_ONLY, metadata={"format": "pt"})
         write_json(temporary / CONFIG, _plain_config(config))
-        write_json(temporary / PREPROCESSOR, _preprocessor(config))
+        write_json(temporary / PREPROCESSOR, preprocessor(config))
         write_json(temporary / SOURCE_CONFIG, dict(source_config or {}))
         seal_encoder(temporary, provenance, name=Path(out_dir).name)
 
@@ -86,6 +88,11 @@ def _own_memory(tensor: Tensor) -> Tensor:
     tensor = tensor.detach().cpu().contiguous()
     is_view = tensor.untyped_storage().nbytes() != tensor.numel() * tensor.element_size()
     return tensor.clone() if is_view else tensor
+
+
+def _single(tensor: Tensor) -> Tensor:
+    """In float32; counters, which batch normalization has, stay integers."""
+    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def seal_encoder(model_dir: str | Path, provenance: Mapping[str, Any], name: str | None = None) -> None:
@@ -118,8 +125,18 @@ def load_backbone(model_dir: str | Path) -> Any:
     _check_fit(config, tensors, str(model_dir / WEIGHTS))
     _check_finite(tensors, str(model_dir / WEIGHTS))
     backbone = empty_backbone(config)
-    backbone.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=True, assign=True)
+    backbone.load_state_dict({name: _single(tensor) for name, tensor in tensors.items()}, strict=True, assign=True)
+    fill_positions(backbone)
     return backbone
+
+
+def fill_positions(backbone: Any) -> None:
+    """Make the computed positions of a conformer anew, which no file holds; they grow with the longest utterance."""
+    positions = getattr(getattr(backbone, "encoder", None), "embed_positions", None)
+    if positions is not None and not any(True for _ in positions.parameters()):
+        config = copy.copy(backbone.config)
+        config.max_source_positions = 1
+        backbone.encoder.embed_positions = type(positions)(config)
 
 
 def empty_backbone(config: Any) -> Any:
@@ -249,17 +266,26 @@ def check_recorded_hashes(model_dir: Path) -> None:
 def _plain_config(config: Any) -> dict[str, Any]:
     values: dict[str, Any] = without_remote_code(json.loads(config.to_json_string(use_diff=True)))
     values.pop("dtype", None)
-    values |= {"architectures": [get_family(config.model_type).model_class], "dtype": "float32"}
+    family = get_family(config.model_type)
+    values |= {"architectures": [family.holder or family.model_class], "dtype": "float32"}
     return dict(sorted(values.items()))
 
 
-def _preprocessor(config: Any) -> dict[str, Any]:
+def preprocessor(config: Any) -> dict[str, Any]:
+    """Configuration of the feature extractor with which transformers computes what the encoder takes."""
+    common = {"sampling_rate": SAMPLE_RATE, "padding_side": "right", "padding_value": 0.0}
+    if config.model_type == "wav2vec2-bert":
+        bins = config.feature_projection_input_dim // 2
+        own = {"feature_size": bins, "num_mel_bins": bins, "stride": 2, "return_attention_mask": True}
+        return {"feature_extractor_type": "SeamlessM4TFeatureExtractor", **common, **own}
+    if config.model_type == "whisper":
+        seconds = config.max_source_positions * 2 * SHIFT // SAMPLE_RATE
+        own = {"feature_size": config.num_mel_bins, "hop_length": SHIFT, "n_fft": WINDOW, "chunk_length": seconds}
+        return {"feature_extractor_type": "WhisperFeatureExtractor", **common, **own, "return_attention_mask": False}
     return {
         "feature_extractor_type": "Wav2Vec2FeatureExtractor",
         "feature_size": 1,
-        "sampling_rate": SAMPLE_RATE,
-        "padding_side": "right",
-        "padding_value": 0.0,
+        **common,
         "do_normalize": bool(getattr(config, "speechft_normalize", False)),
         "return_attention_mask": getattr(config, "feat_extract_norm", "layer") == "layer",
     }

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from speechft.encoders.families import LEARNED_FAMILIES
+from speechft.encoders.families import FAMILIES, FILE_FAMILIES
 from speechft.files.atomic import write_text
 from speechft.files.escapes import json_text, markdown_code, markdown_escape, markdown_item, yaml_text
 from speechft.files.structured import read_json
@@ -23,6 +23,8 @@ _HOW = {
     "fbank": "Computed by a formula, the baseline of SUPERB; it has learned nothing, so it cannot be fine-tuned, merged or exported.",
 }
 
+_SIZE_KEYS = (("num_hidden_layers", "encoder_layers"), ("hidden_size", "d_model"))
+"""Names of the sizes, and what Whisper calls them."""
 _OWN_CLASSES = ("decoar2", "fbank")
 _CARD = """---
 library_name: transformers
@@ -50,7 +52,7 @@ hidden_states = load_encoder(directory).encode([waveform]).hidden_states
 # or with transformers alone
 {own_class}from transformers import AutoModel
 
-backbone = AutoModel.from_pretrained(directory)
+backbone = AutoModel.from_pretrained(directory){inside}
 ```
 """
 _FAIRSEQ = """
@@ -84,6 +86,10 @@ def write_model_card(model_dir: str | Path, provenance: Mapping[str, Any], name:
     normalized = bool(config.get("speechft_normalize"))
     rows = [(role, item["name"], item["sha256"]) for role, item in provenance.get("inputs", {}).items()]
     rows += [("result", file, digest) for file, digest in provenance.get("outputs", {}).items()]
+    known = FAMILIES.get(family)
+    audio = "Waveforms are normalized to zero mean and unit variance." if normalized else "Waveforms go in as they are."
+    if known and known.mel:
+        audio = "The network takes log-mel energies, which speechft computes as transformers' feature extractor does."
     table = [f"| {markdown_escape(role)} | {markdown_escape(str(file))} | {markdown_code(str(digest))} |" for role, file, digest in rows]
     recipe = [f"- {markdown_item(f'{key}: {value}')}" for key, value in provenance.get("recipe", {}).items()]
     card = _CARD.format(
@@ -91,16 +97,17 @@ def write_model_card(model_dir: str | Path, provenance: Mapping[str, Any], name:
         title=markdown_escape(name),
         family=markdown_escape(family),
         sizes=markdown_escape(_sizes(config)),
-        audio="Waveforms are normalized to zero mean and unit variance." if normalized else "Waveforms go in as they are.",
+        audio=audio,
         how=_HOW.get(str(provenance.get("kind")), ""),
         inputs="\n".join(["| role | file | SHA-256 |", "|---|---|---|", *table, "", ""]) if table else "",
         recipe="\n".join([*recipe, "", ""]) if recipe else "",
         versions=markdown_escape(", ".join(f"{package} {version}" for package, version in provenance.get("versions", {}).items())),
+        inside=".encoder  # the decoder is not part of this directory" if known and known.inside else "",
         own_class=f"import speechft.encoders.{family}  # makes the family known to transformers\n" if family in _OWN_CLASSES else "",
     )
     if family in ("hubert", "wav2vec2"):
         card += _FAIRSEQ.format(file=_literal(f"{name}_fairseq.pt"))
-    if family in LEARNED_FAMILIES:
+    if family in FILE_FAMILIES:
         file = f"{name}_s3prl.pt"
         command = markdown_code(shlex.join(["run_downstream.py", "-u", f"{family}_local", "-k", file]))
         card += _S3PRL.format(family=family, file=_literal(file), command=command)
@@ -109,7 +116,8 @@ def write_model_card(model_dir: str | Path, provenance: Mapping[str, Any], name:
 
 def _sizes(config: Mapping[str, Any]) -> str:
     if config.get("model_type") != "fbank":
-        return f"{config.get('num_hidden_layers', '?')} transformer layers of width {config.get('hidden_size', '?')}"
+        layers, width = (config.get(key, config.get(other, "?")) for key, other in _SIZE_KEYS)
+        return f"{layers} transformer layers of width {width}"
     normalized = "normalized over each utterance" if config.get("normalize_utterances", True) else "as they are"
     bins, orders = config.get("num_mel_bins", "?"), config.get("delta_order", "?")
     return f"{bins} log-mel energies and their time derivatives up to order {orders}, {normalized}, every 20 ms"

@@ -13,12 +13,14 @@ from speechft.encoders.directory.layout import write_encoder
 from speechft.encoders.directory.provenance import make_provenance
 from speechft.encoders.families import (
     SPECIAL_SYMBOLS,
+    build_config,
     check_learned,
     fairseq_config,
     get_family,
     parse_conv_layers,
     transformers_config,
 )
+from speechft.errors import CheckpointError
 
 # Kernels and strides of the published models with 32 channels.
 _SIZES: dict[str, Any] = {
@@ -56,6 +58,22 @@ _WAVLM_SIZES = {"relative_position_embedding": True, "gru_rel_pos": True, "num_b
 _WAV2VEC2_SIZES = {"quantize_targets": True, "latent_groups": 2, "latent_vars": 8}
 _EXTRA_SIZES = {"wavlm": _WAVLM_SIZES, "wav2vec2": _WAV2VEC2_SIZES}
 _CLASSES = 9
+# Families that only transformers has, in its words: small networks with every part.
+_TRANSFORMER = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
+_EXTRACTOR = {"conv_dim": [32] * 7, "apply_spec_augment": False}
+_CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    "data2vec-audio": {**_TRANSFORMER, **_EXTRACTOR, "conv_pos_kernel_size": 7, "num_conv_pos_embedding_groups": 4},
+    "unispeech-sat": {**_TRANSFORMER, **_EXTRACTOR, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4},
+    "wav2vec2-conformer": {
+        **_TRANSFORMER, **_EXTRACTOR, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4, "conv_depthwise_kernel_size": 7,
+    },
+    "wav2vec2-bert": {**_TRANSFORMER, "apply_spec_augment": False, "conv_depthwise_kernel_size": 7, "output_hidden_size": 64},
+    "whisper": {
+        "d_model": 64, "encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 128, "decoder_layers": 1,
+        "decoder_attention_heads": 4, "decoder_ffn_dim": 128, "vocab_size": 32, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+        "decoder_start_token_id": 1,
+    },
+}  # fmt: skip
 
 
 def base_sizes(family: str) -> dict[str, Any]:
@@ -71,13 +89,22 @@ def random_encoder(family: str, out_dir: str | Path, seed: int = 0, *, normalize
         family: a family of speechft.encoders.families.
         out_dir: the directory.
         seed: equal seeds give equal weights; torch's global generator is left as it was.
-        normalize: whether waveforms are normalized.
-        sizes: keys of fairseq's model configuration, e.g. encoder_layers=3 or extractor_mode="layer_norm".
+        normalize: whether waveforms are normalized; never those of log-mel encoders.
+        sizes: keys of fairseq's model configuration, e.g. encoder_layers=3 or extractor_mode="layer_norm"; of families that only
+            transformers has, keys of its configuration, e.g. num_hidden_layers=3.
 
     Raises:
         CheckpointError: unknown family, one without weights, or sizes that the family cannot have.
     """
     check_learned(family, out_dir, "draw")
+    recipe = {"family": family, "seed": seed, "normalize": normalize, **sizes}
+    provenance = make_provenance("random", {}, recipe)
+    if normalize and get_family(family).mel:
+        raise CheckpointError(f"{out_dir}: {family} encoders take waveforms as they are. Leave `normalize` out.")
+    if get_family(family).directory_only:
+        backbone = _drawn(family, build_config(family, {**_CONFIGURATIONS[family], **sizes, "speechft_normalize": normalize}), seed)
+        write_encoder(out_dir, backbone=backbone, provenance=provenance)
+        return Path(out_dir)
     model_cfg = {**_SIZES, **_EXTRA_SIZES.get(family, {}), **sizes}
     config = transformers_config(family, model_cfg, normalize=normalize, mask_embedding=True)
     with torch.random.fork_rng(devices=[]):
@@ -92,10 +119,14 @@ def random_encoder(family: str, out_dir: str | Path, seed: int = 0, *, normalize
         "task_cfg": {"sample_rate": SAMPLE_RATE, "normalize": normalize},
         "dictionaries": [{"symbols": [*SPECIAL_SYMBOLS, *map(str, range(_CLASSES - len(SPECIAL_SYMBOLS)))]}] if family == "hubert" else [],
     }
-    recipe = {"family": family, "seed": seed, "normalize": normalize, **sizes}
-    provenance = make_provenance("random", {}, recipe)
     write_encoder(out_dir, backbone=backbone, pretraining_only=pretraining_only, source_config=source, provenance=provenance)
     return Path(out_dir)
+
+
+def _drawn(family: str, config: Any, seed: int) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return get_family(family).model_type(config)
 
 
 def _pretraining_only(family: str, model_cfg: dict[str, Any]) -> dict[str, Tensor]:
