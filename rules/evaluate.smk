@@ -4,7 +4,7 @@
 rule evaluate:
     input:
         recipe=f"{RESULTS}/recipes/evaluate/{{task}}.json",
-        model=flow.weights("{encoder}", "{finetuning}", "{method}"),
+        model=lambda wildcards: flow.evaluated_files(wildcards.encoder, wildcards.finetuning, wildcards.method),
         manifests=lambda wildcards: flow.corpus(flow.experiment.tasks[wildcards.task].corpus),
         lexicons=lambda wildcards: flow.evaluation_lexicons(wildcards.task),
     output:
@@ -20,7 +20,7 @@ rule evaluate:
         runtime=flow.minutes("evaluate"),
         gpu=flow.gpus("evaluate"),
     params:
-        model=subpath(input.model, parent=True),
+        model=lambda wildcards: flow.evaluated_model(wildcards.encoder, wildcards.finetuning, wildcards.method),
         name="{encoder}/{finetuning}/{method}",
         work=f"{RESULTS}/work/evaluate",
     shell:
