@@ -20,6 +20,7 @@ from speechft.experiment.workflow import Workflow
 from speechft.files.hashes import sha256_file
 from speechft.planning.plan import plan_experiment
 from speechft.planning.speeds import load_throughput
+from speechft.recipes.modules import source_file
 
 if TYPE_CHECKING:
     from speechft.corpora.checking import CorpusCheck
@@ -133,13 +134,13 @@ def _checkpoint(
 def _module(title: str, entry: FrozenModule, absent: Status) -> Finding:
     """The files of a module of the user's own, which is not run here."""
     try:
-        files = entry.inputs
+        source = source_file(entry.module)
     except SpeechFTError as error:
         return Finding(title, absent, str(error), "Bring the file, or correct PYTHONPATH.")
-    if missing := [file for file in files if not Path(file).exists()]:
+    if missing := [path for path in entry.files if not path.exists()]:
         return Finding(title, absent, f"{missing[0]}: not there", f"Bring it, or correct `files` of the encoder {title.split()[-1]}.")
     check = " ".join(shlex.quote(word) for word in entry.arguments)
-    return Finding(title, OK, f"{files[0]}: SHA-256 {sha256_file(files[0])[:12]}..., not run; `speechft check-encoder {check}` does")
+    return Finding(title, OK, f"{source}: SHA-256 {sha256_file(source)[:12]}..., not run; `speechft check-encoder {check}` does")
 
 
 def _directory(title: str, path: Path) -> Finding:

@@ -109,16 +109,21 @@ class ModuleEncoder(FeatureEncoder):
     @cached_property
     def min_samples(self) -> int:
         """Samples of the shortest waveform for which the model gives finite frames and does not fail, by bisection up to a second."""
-        assert self._sizes  # what fails for a whole second is an error of the model
+        if not self._finite(PROBE_SAMPLES):  # what fails for a whole second is an error of the model
+            raise CheckpointError(f"{self.title}: gives NaN or Inf features for a second of noise.")
         too_short, enough = 0, PROBE_SAMPLES
         while enough - too_short > 1:
             middle = (too_short + enough) // 2
             try:
-                finite = all(bool(torch.isfinite(state).all()) for state in self._batch([self._noise(middle)])[0])
+                long_enough = self._finite(middle)
             except CheckpointError:
-                finite = False
-            too_short, enough = (too_short, middle) if finite else (middle, enough)
+                long_enough = False
+            too_short, enough = (too_short, middle) if long_enough else (middle, enough)
         return enough
+
+    def _finite(self, samples: int) -> bool:
+        states, _ = self._batch([self._noise(samples)])
+        return all(bool(torch.isfinite(state).all()) for state in states)
 
     def frame_count(self, num_samples: int) -> int:
         """Frames of a waveform of `num_samples`, by the rate: the model itself may give a few less."""

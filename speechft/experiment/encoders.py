@@ -11,7 +11,7 @@ from pydantic import Field, JsonValue, StringConstraints, field_validator
 
 from speechft.downloads.checkpoints import public_checkpoint, public_checkpoints
 from speechft.downloads.tables import PublicFile
-from speechft.recipes.modules import ClassName, option_words, source_file
+from speechft.recipes.modules import ClassName, expected_file, option_words
 from speechft.recipes.pretraining import FbankRecipe, LayerTargets, PretrainRecipe
 from speechft.recipes.values import InputPath, Name, Strict
 
@@ -122,8 +122,8 @@ class FrozenModule(Strict):
 
     @property
     def inputs(self) -> list[str]:
-        """Files that decide its features, its source first."""
-        return [source_file(self.module).as_posix(), *(path.as_posix() for path in self.files)]
+        """Files that decide its features, its source first. They need not be there: plans work without them."""
+        return [expected_file(self.module).as_posix(), *(path.as_posix() for path in self.files)]
 
     @property
     def arguments(self) -> list[str]:

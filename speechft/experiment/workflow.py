@@ -91,6 +91,8 @@ class Workflow:
     """Encoders that come as checkpoints."""
     filterbanks = _Named("encoders", Filterbanks)
     """Encoders that are computed, without weights."""
+    modules = _Named("encoders", FrozenModule)
+    """Encoders that are modules of the user's own."""
     trained_methods = _Named("methods", TrainedMethod)
     """Methods of stage 1."""
     early_methods = _Named("methods", EarlyMethod)
@@ -189,16 +191,6 @@ class Workflow:
     def weights(self, encoder: str, finetuning: str, method: str) -> str:
         """Weights of a model, which represent its directory in the inputs of jobs."""
         return f"{self.model(encoder, finetuning, method)}/{MODEL_FILES[0]}"
-
-    def evaluated_files(self, encoder: str, finetuning: str, method: str) -> list[str]:
-        """Files that decide the features of a model: its weights, or the source of a module of the user's own."""
-        entry = self.experiment.encoders[encoder]
-        return entry.inputs if isinstance(entry, FrozenModule) else [self.weights(encoder, finetuning, method)]
-
-    def evaluated_model(self, encoder: str, finetuning: str, method: str) -> list[str]:
-        """Words that name a model to `speechft evaluate`."""
-        entry = self.experiment.encoders[encoder]
-        return entry.arguments if isinstance(entry, FrozenModule) else [self.model(encoder, finetuning, method)]
 
     def start(self, encoder: str, finetuning: str) -> str:
         """Weights of the model that a fine-tuning, or a merge, starts from: the pre-trained encoder, or that of an earlier round."""
@@ -316,6 +308,11 @@ class Workflow:
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"The experiment {self.experiment.name!r} has no recipe {name!r}.") from error
         return json_text(text)
+
+    def module(self, encoder: str) -> FrozenModule:
+        """A module of the user's own."""
+        found: FrozenModule = self._encoder(encoder, FrozenModule)
+        return found
 
     def _encoder(self, name: str, kind: type) -> Any:
         found = self.experiment.encoders[name]

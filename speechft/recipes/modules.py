@@ -93,6 +93,17 @@ def source_file(name: str) -> Path:
     return Path(spec.origin)
 
 
+def expected_file(name: str) -> Path:
+    """The file of a class, or where it would be: a module that is not on PYTHONPATH as if it were in the current folder."""
+    place, _ = split_name(name)
+    if place.endswith(".py"):
+        return Path(place)
+    try:
+        return source_file(name)
+    except ConfigError:
+        return Path(*place.split(".")).with_suffix(".py")
+
+
 def _find(module: str) -> ModuleSpec | None:
     """What `import` would load. `importlib.util.find_spec` would run the packages around it."""
     importlib.invalidate_caches()
