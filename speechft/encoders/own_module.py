@@ -299,14 +299,13 @@ def _run(name: str, place: str, path: Path, source: bytes) -> Any:
         if "." in module_name:
             importlib.import_module(module_name.rpartition(".")[0])
         found = sys.modules.get(module_name)
-        if found is not None and (before is None or _RUN.get(module_name) == digest):
-            return found
-        spec = spec_from_file_location(
-            module_name, path, submodule_search_locations=[str(path.parent)] if path.stem == "__init__" else None
-        )
-        assert spec is not None
-        found = sys.modules[module_name] = module_from_spec(spec)
-        exec(compile(source, str(path), "exec"), found.__dict__)
+        # A package that imports its own module has just run it; running it twice would register its classes twice.
+        if found is None or (before is not None and _RUN.get(module_name) != digest):
+            folder = [str(path.parent)] if path.stem == "__init__" else None
+            spec = spec_from_file_location(module_name, path, submodule_search_locations=folder)
+            assert spec is not None
+            found = sys.modules[module_name] = module_from_spec(spec)
+            exec(compile(source, str(path), "exec"), found.__dict__)
     except Exception as error:
         if before is None:
             sys.modules.pop(module_name, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -108,9 +109,8 @@ def settle_batches(encoder: FrozenEncoder, folds: Sequence[Fold]) -> ModuleRecor
         difference = module.batch_difference([part.load() * encoder.gain for part in parts])
     module.one_by_one = difference > BATCH_TOLERANCE
     if module.one_by_one:
-        logger.warning(
-            "%s: features depend on the batch (difference %.2g), so each utterance is a batch by itself", module.title, difference
-        )
+        what = f"features differ by {difference:.2g}" if math.isfinite(difference) else "the number of frames differs"
+        logger.warning("%s: depends on the batch (%s), so each utterance is a batch by itself", module.title, what)
     return module.record.model_copy(update={"depends_on_batch": module.one_by_one})
 
 

@@ -107,7 +107,7 @@ def test_the_example_gives_the_scores_of_its_encoder_directory(task, example, mo
     assert ours["module"] is None
     assert read_cell(tmp_path / "a.json").module.sources == module["sources"]
     assert f"running {example}, SHA-256 {module['sources'][str(example)]}" in caplog.text
-    assert "depend on the batch" in caplog.text
+    assert "depends on the batch (the number of frames differs)" in caplog.text
 
 
 def test_the_features_of_the_example_are_those_of_its_encoder_directory(example, model_dir):
