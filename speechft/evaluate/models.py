@@ -63,9 +63,10 @@ def load_model(model: Model, options: Mapping[str, Any] | None = None) -> Loaded
         if options:
             raise ConfigError(f"{model}: options of an encoder go with the name of a class, such as my_module:MyEncoder.")
         with encoder_directory(model) as found:
+            encoder = load_encoder(found)  # it says what is wrong with the directory
             weights = sha256_file(found / "model.safetensors")
             whole = sha256_json({"config": sha256_file(found / "config.json"), "weights": weights})
-            return LoadedModel(load_encoder(found), weights, whole)
+            return LoadedModel(encoder, weights, whole)
 
 
 def model_inputs(model: Model) -> list[str | Path]:
