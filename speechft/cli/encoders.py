@@ -1,17 +1,19 @@
-"""Verbs about encoders: fetch, import, fbank, export, store, inspect."""
+"""Verbs about encoders: fetch, import, fbank, export, store, inspect, check-encoder."""
 
 from __future__ import annotations
 
 import json
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from speechft.cli.options import ENCODERS, AsJson, Family, Out, Recipe, app
+from speechft.cli.options import ENCODERS, AsJson, EncoderOption, Family, Gpus, Out, Recipe, Threads, app, use_gpus, use_threads
 from speechft.cli.terminal import say
 from speechft.errors import ConfigError
+from speechft.recipes.modules import parse_options
 
 
 @app.command(rich_help_panel=ENCODERS)
@@ -172,3 +174,31 @@ def inspect(checkpoint: Annotated[Path, typer.Argument(help="A checkpoint or an 
         print(json.dumps(found, indent=1))
     else:
         say("\n".join(f"{key}: {value}" for key, value in found.items()))
+
+
+@app.command("check-encoder", rich_help_panel=ENCODERS)
+def check_encoder(
+    model: Annotated[str, typer.Argument(help="my_package.my_module:MyEncoder on PYTHONPATH, or path/to/file.py:MyEncoder; it is run.")],
+    encoder_option: EncoderOption = None,
+    threads: Threads = None,
+    gpus: Gpus = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Run a frozen model of your own on noise: shapes, rate, lengths, batches, time. Exit status 1 if it cannot be evaluated.
+
+    Example: `speechft check-encoder my_encoder.py:MyEncoder --encoder-option layers=12`
+    """
+    options = parse_options(encoder_option or ())
+    use_gpus(gpus)
+    use_threads(threads)
+    from speechft.encoders import check_encoder as run
+
+    found = []
+    for check in run(model, options):
+        found.append(check)
+        if not as_json:
+            say(f"{check.name}: {check.text}")
+    if as_json:
+        print(json.dumps({"usable": not found[-1].problem, "checks": [asdict(check) for check in found]}, indent=1))
+    if found[-1].problem:
+        raise typer.Exit(1)

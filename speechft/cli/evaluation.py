@@ -9,21 +9,23 @@ from typing import Annotated
 
 import typer
 
-from speechft.cli.options import EVALUATION, AsJson, Gpus, Out, Recipe, Threads, WorkDir, app, use_gpus, use_threads
+from speechft.cli.options import EVALUATION, AsJson, EncoderOption, Gpus, Out, Recipe, Threads, WorkDir, app, use_gpus, use_threads
 from speechft.cli.terminal import say
 from speechft.errors import ConfigError
 from speechft.recipes.evaluation import EvaluationRecipe
+from speechft.recipes.modules import parse_options
 from speechft.recipes.tables import AnalysisRecipe
 from speechft.recipes.values import load_recipe
 
 
 @app.command(rich_help_panel=EVALUATION)
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="Encoder directory; it stays frozen.")],
+    model: Annotated[Path, typer.Argument(help="Encoder directory, or my_module:MyEncoder (docs/encoders.md); it stays frozen.")],
     task: Annotated[str, typer.Argument(help="Task: pr, asr, ks, qbe, sid, asv, sd, er, ic, sf, pc or asr_zh.")],
     manifests: Annotated[Path, typer.Argument(help="Folder of manifests with train, dev and test.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The cell (JSON); it appears when it is complete.")] = None,
     recipe: Recipe = None,
+    encoder_option: EncoderOption = None,
     name: Annotated[str | None, typer.Option(help="encoder/finetuning/method, written into the cell.")] = None,
     work_dir: WorkDir = None,
     threads: Threads = None,
@@ -34,6 +36,8 @@ def evaluate(
     """Stage 3: train a task's head on the frozen encoder, choose the learning rate on dev, score test; write a cell.
 
     Example: `speechft evaluate models/speech_ft ks manifests/speech_commands --out ks.json`
+
+    Example: `speechft evaluate my_encoder.py:MyEncoder ks manifests/speech_commands --encoder-option layers=12 --out ks.json`
     """
     if out is None and not dry_run:
         raise typer.BadParameter("`speechft evaluate` needs --out FILE.json, or --dry-run")
@@ -53,7 +57,8 @@ def evaluate(
     assert out is not None
     from speechft.evaluate import evaluate as run
 
-    cell = run(model, task, manifests, out, recipe=chosen, model_name=name, work_dir=work_dir)
+    options = parse_options(encoder_option or ())
+    cell = run(model, task, manifests, out, recipe=chosen, encoder_options=options, model_name=name, work_dir=work_dir)
     # Percent, but for QbE's value, which is far below 1.
     shown = (f"{key} {value:.4f}" if key == "QbE" else f"{key} {value:.2f}" for key, value in cell["metrics"].items())
     print(json.dumps(cell) if as_json else "  ".join(shown))

@@ -58,6 +58,10 @@ Gpus = Annotated[
     int,
     typer.Option(min=0, help="Claim this many GPUs of this machine, when they are free; 0: use what is visible, without a claim."),
 ]
+EncoderOption = Annotated[
+    list[str] | None,
+    typer.Option("--encoder-option", metavar="KEY=VALUE", help="Keyword argument of the class of the encoder; repeat it for more."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Family = Annotated[str | None, typer.Option(help="Encoder family; detected from the content when not given.")]
 

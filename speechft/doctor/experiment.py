@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Iterator
 from functools import partial
@@ -13,12 +14,13 @@ from speechft.downloads.fetching import recorded_hash
 from speechft.downloads.lexicons import check_identity, how_to_get
 from speechft.encoders.directory.provenance import read_provenance
 from speechft.errors import SpeechFTError
-from speechft.experiment.encoders import PretrainedElsewhere, PublicEncoder
+from speechft.experiment.encoders import FrozenModule, PretrainedElsewhere, PublicEncoder
 from speechft.experiment.schema import Experiment, load_experiment
 from speechft.experiment.workflow import Workflow
 from speechft.files.hashes import sha256_file
 from speechft.planning.plan import plan_experiment
 from speechft.planning.speeds import load_throughput
+from speechft.recipes.modules import source_file
 
 if TYPE_CHECKING:
     from speechft.corpora.checking import CorpusCheck
@@ -102,6 +104,9 @@ def _encoder(experiment: Experiment, name: str, absent: Status) -> Iterator[Find
         path, expected = entry.path, entry.sha256
         remedy = f"Bring it, or let `encoders.{name}.path` name where it is."
         other = _OTHER
+    elif isinstance(entry, FrozenModule):
+        yield _module(title, entry, absent)
+        return
     else:
         yield Finding(title, OK, "is made here")
         return
@@ -124,6 +129,18 @@ def _checkpoint(
         found = sha256_file(path)
         said = "as expected" if found == expected else f"{found[:12]}..., expected {expected[:12]}..."
         yield verdict(title, found == expected, f"{path}: SHA-256 {said}", other)
+
+
+def _module(title: str, entry: FrozenModule, absent: Status) -> Finding:
+    """The files of a module of the user's own, which is not run here."""
+    try:
+        source = source_file(entry.module)
+    except SpeechFTError as error:
+        return Finding(title, absent, str(error), "Bring the file, or correct PYTHONPATH.")
+    if missing := [path for path in entry.files if not path.exists()]:
+        return Finding(title, absent, f"{missing[0]}: not there", f"Bring it, or correct `files` of the encoder {title.split()[-1]}.")
+    check = " ".join(shlex.quote(word) for word in entry.arguments)
+    return Finding(title, OK, f"{source}: SHA-256 {sha256_file(source)[:12]}..., not run; `speechft check-encoder {check}` does")
 
 
 def _directory(title: str, path: Path) -> Finding:

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from speechft.errors import DownloadError
+from speechft.recipes.modules import refuse_class
 
 _REPOSITORY = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w.-][\w./-]*))?")
 _SNAPSHOT = re.compile(r"models--(?P<name>.+)/snapshots/(?P<commit>[0-9a-f]{40})$")
@@ -43,7 +44,12 @@ def repository_of(snapshot: Path) -> str | None:
 
 
 def local_path(source: str | Path) -> Path:
-    """`source` as a path on this machine; what can only be a repository is fetched first, see `fetch_repository`."""
+    """`source` as a path on this machine; what can only be a repository is fetched first, see `fetch_repository`.
+
+    Raises:
+        CheckpointError: it is a frozen model of the user's own.
+    """
+    refuse_class(source)
     return fetch_repository(source) if is_repository(source) else Path(source)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -16,21 +15,14 @@ from speechft.encoders.directory.layout import load_backbone
 from speechft.encoders.families import check_padding, get_family
 from speechft.encoders.forward import transformer_states
 from speechft.encoders.frontends import ConvolutionalFrontend, FilterbankFrontend, Frontend, WhisperFrontend, frontend_of
+from speechft.encoders.interface import EncoderOutput, FeatureEncoder
 from speechft.encoders.waveforms import check_waveforms, join_groups, length_groups, prepare_waveforms
 from speechft.errors import ConfigError
 
 Padding = Literal["alone", "reference"]
 
 
-@dataclass(frozen=True)
-class EncoderOutput:
-    """Hidden states, each (B, T, D): the input of every transformer layer, then the encoder output; and valid frames, int64 (B,)."""
-
-    hidden_states: tuple[Tensor, ...]
-    lengths: Tensor
-
-
-class Encoder(nn.Module):
+class Encoder(FeatureEncoder):
     """A speech encoder around a transformers model (`backbone`).
 
     Layerdrop and time masking never happen here, in training neither; dropout does in `train()`. The convolutional extractor runs without

@@ -14,15 +14,14 @@ import torch
 
 import speechft
 from speechft.conventions import SPLITS, Manifests
-from speechft.encoders import load_encoder
-from speechft.encoders.checkpoints.on_the_fly import encoder_directory
 from speechft.errors import ConfigError
 from speechft.evaluate.data.features import FrozenEncoder, exact_fp32
 from speechft.evaluate.data.folds import Fold, pooled_clips
+from speechft.evaluate.models import Model, check_frame_rate, load_model, model_inputs, settle_batches
 from speechft.evaluate.probes.batches import never_drawn
 from speechft.evaluate.probes.outcome import Run
 from speechft.evaluate.protocols import protocol_of
-from speechft.files.hashes import sha256_file, sha256_json
+from speechft.files.hashes import sha256_json
 from speechft.files.locks import exclusive_lock
 from speechft.files.output_kinds import CELL
 from speechft.files.outputs import check_file, check_work_folder, remove_made
@@ -38,12 +37,13 @@ FEATURES_VERSION = 3
 
 @exact_fp32()
 def evaluate(
-    model_dir: str | Path,
+    model_dir: Model,
     task: str | Task,
     manifests: Manifests,
     out_json: str | Path,
     recipe: EvaluationRecipe | Mapping[str, Any] | None = None,
     *,
+    encoder_options: Mapping[str, Any] | None = None,
     model_name: str | None = None,
     work_dir: str | Path | None = None,
     keep_features: bool = False,
@@ -55,11 +55,14 @@ def evaluate(
     arguments give the same cell, times apart, whether or not an earlier run was interrupted. torch's global state is left as it was.
 
     Args:
-        model_dir: encoder directory, or a directory that transformers wrote.
+        model_dir: encoder directory, or a directory that transformers wrote; or a frozen model of your own (docs/encoders.md): the name
+            of its class, `my_module:MyEncoder` or `path/to/file.py:MyEncoder`, whose file is then run, or an object. An object is moved
+            to the device and stays in eval mode, without gradients.
         task: name of a task, or a task object (whose options are then its own; `recipe.task_options` stays empty).
         manifests: folder with train, dev and test manifests, or split -> file.
         out_json: the cell; appears when everything is done.
         recipe: the recipe, keys that change SUPERB's, or None for SUPERB's.
+        encoder_options: keyword arguments of the class that `model_dir` names.
         model_name: "encoder/finetuning/method", written into the cell.
         work_dir: folder for cached features, by default `.work` beside `out_json`; a restarted evaluation reuses what it finds there.
         keep_features: keep cached features after success, for another recipe on the same data.
@@ -74,35 +77,35 @@ def evaluate(
 
     Raises:
         ConfigError: a recipe of another task, a model name that is not three names.
-        CheckpointError: the encoder cannot be loaded or gives NaN.
+        CheckpointError: the encoder cannot be loaded or gives NaN; a model of your own fails, or its outputs have not the form they need.
         CorpusError, AudioError: manifests or recordings are missing or damaged.
-        TaskError: labels, transcripts or words are missing, or a class of dev or test is not in train.
+        TaskError: labels, transcripts or words are missing, a class of dev or test is not in train, or the task's labels need another
+            frame rate.
         TrainingError: no learning rate reached its first evaluation.
         OutputError: `out_json` is not a cell, or is an input.
         SpeechFTError: another process computes the same features in `work_dir`.
     """
     started = time.monotonic()
     name = _model_name(model_name)
-    inputs = [model_dir, *([manifests] if isinstance(manifests, str | Path) else manifests.values())]
+    inputs = [*model_inputs(model_dir), *([manifests] if isinstance(manifests, str | Path) else manifests.values())]
     check_file(out_json, CELL, inputs)
     if work_dir is not None:
         check_work_folder(work_dir, None, inputs, out_json)
     recipe = resolve_recipe(task, recipe)
     task = get_task(task, **recipe.task_options) if isinstance(task, str) else task
-    # Building a model draws initial weights before the saved ones replace them.
-    with torch.random.fork_rng(devices=[]), encoder_directory(model_dir) as found:
-        encoder = FrozenEncoder(load_encoder(found), resolve_device(device), task.gain, recipe.precision)
-        weights_hash = sha256_file(found / "model.safetensors")
-        model_hash = sha256_json({"config": sha256_file(found / "config.json"), "weights": weights_hash})
+    model = load_model(model_dir, encoder_options)
+    encoder = FrozenEncoder(model.encoder, resolve_device(device), task.gain, recipe.precision)
+    check_frame_rate(task, encoder.encoder)
     work = Path(work_dir) if work_dir is not None else Path(out_json).parent / ".work"
     protocol = protocol_of(task)
     folds = protocol.load(task, manifests, encoder.encoder, recipe, work)
-    key = _features_key(task.name, encoder, model_hash, folds)
+    module = settle_batches(encoder, folds)
+    key = _features_key(task.name, encoder, model.sha256, folds)
     with exclusive_lock(work / f"{key}.lock", "computing the same features"):
         run = protocol.run(task, recipe, encoder, folds, work / key)
         cell = Cell(
             schema=1,
-            model=ModelName(**name, sha256=weights_hash),
+            model=ModelName(**name, sha256=model.weights_sha256),
             task=task.name,
             protocol=recipe.protocol,
             precision=encoder.precision,
@@ -113,12 +116,13 @@ def evaluate(
             selected=run.selected,
             counts=_counts(task, recipe, encoder, folds, run),
             hashes=Hashes(
-                model=model_hash,
+                model=model.sha256,
                 recipe=sha256_json(recipe.model_dump(mode="json")),
                 labels=sha256_json(folds[0].labels.to_json()),
                 manifests=_manifest_hashes(folds[0]),
             ),
             recipe=recipe.model_dump(mode="json"),
+            module=module,
             seconds=Seconds(features=run.feature_seconds, training=run.training_seconds, total=time.monotonic() - started),
             software=_software(encoder),
         )

@@ -6,14 +6,18 @@ before. Tests compare it with evaluations that were counted.
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from speechft.planning.corpus_sizes import CorpusSize, SplitSize, size_of_manifests
-from speechft.planning.shapes import EncoderShape, head_parameters, shape_of_directory
+from speechft.planning.shapes import EncoderShape, base_shape, head_parameters, shape_of_directory
 from speechft.recipes.evaluation import EvaluationRecipe, evaluation_recipe
+from speechft.recipes.modules import is_class_name
+
+logger = logging.getLogger(__name__)
 
 POOLED_TASKS = ("ks", "sid", "er", "ic")
 """Their heads see the mean over frames, so that every recording goes through the encoder once."""
@@ -75,13 +79,20 @@ def plan_evaluation(
 ) -> EvaluationEstimate:
     """About what `evaluate` with the same arguments costs. Only the encoder's config.json and the manifests are read.
 
+    A module of the user's own is not run; it counts as a base model.
+
     Raises:
         ConfigError: the recipe is not valid.
         CheckpointError: the encoder has no readable config.json.
         CorpusError: the manifests are missing or damaged.
     """
     found = recipe if isinstance(recipe, EvaluationRecipe) else evaluation_recipe(task, recipe or {})
-    return estimate_evaluation(found, size_of_manifests(Path(manifests)), shape_of_directory(Path(model_dir)))
+    if is_class_name(model_dir):
+        logger.warning("%s: is not run for an estimate; its features are counted as those of a base model", model_dir)
+        shape = base_shape("hubert")
+    else:
+        shape = shape_of_directory(Path(model_dir))
+    return estimate_evaluation(found, size_of_manifests(Path(manifests)), shape)
 
 
 def evaluations(recipe: EvaluationRecipe) -> int:

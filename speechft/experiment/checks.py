@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from speechft.errors import ConfigError, nearest
-from speechft.experiment.encoders import Filterbanks, PretrainedHere, encoders_behind
+from speechft.experiment.encoders import ONLY_EVALUATED, FrozenModule, PretrainedHere, encoders_behind
 from speechft.experiment.layouts import PRETRAINED, rows_to_compare
 from speechft.experiment.methods import FINETUNED, EarlyMethod, MergedMethod, TrainedMethod
 from speechft.experiment.paths import bad_paths
@@ -38,11 +38,13 @@ def _undefined(experiment: Experiment) -> list[str]:
 
     def need(key: str, names: Iterable[str], defined: Iterable[str]) -> None:
         defined = list(defined)
-        problems.extend(
-            f"{key}: {name!r} is not defined; defined are {', '.join(defined) or 'none'}{nearest(name, defined).rstrip('.')}"
-            for name in names
-            if name not in defined
-        )
+        for name in names:
+            if name in modules and name not in defined:
+                problems.append(f"{key}: {name!r} is a module of your own, which is only evaluated, not fine-tuned, merged or analysed")
+            elif name not in defined:
+                problems.append(
+                    f"{key}: {name!r} is not defined; defined are {', '.join(defined) or 'none'}{nearest(name, defined).rstrip('.')}"
+                )
 
     def need_method(key: str, name: str) -> None:
         try:
@@ -60,8 +62,9 @@ def _undefined(experiment: Experiment) -> list[str]:
             problems.append(f"{key}: the pre-trained encoder is none/pretrained, not {finetuning}/{method}")
         need_method(key, method)
 
+    modules = {name for name, entry in experiment.encoders.items() if isinstance(entry, FrozenModule)}
     tuned = [*experiment.finetunings, *experiment.combinations]
-    learned = [name for name, entry in experiment.encoders.items() if not isinstance(entry, Filterbanks)]
+    learned = [name for name, entry in experiment.encoders.items() if not isinstance(entry, ONLY_EVALUATED)]
     trained = [name for name, method in experiment.methods.items() if isinstance(method, TrainedMethod)]
     early = [name for name, method in experiment.methods.items() if isinstance(method, EarlyMethod)]
     merged = [name for name, method in experiment.methods.items() if isinstance(method, MergedMethod)]
@@ -160,7 +163,7 @@ def _bad_starts(experiment: Experiment) -> list[str]:
 
 def _bad_given(experiment: Experiment) -> list[str]:
     """Fine-tunings that come as a checkpoint, of which nobody can tell from which encoder."""
-    learned = [name for name, entry in experiment.encoders.items() if not isinstance(entry, Filterbanks)]
+    learned = [name for name, entry in experiment.encoders.items() if not isinstance(entry, ONLY_EVALUATED)]
     return [
         f"finetunings.{name}.encoder: name the one that it was fine-tuned from; there are {', '.join(learned) or 'none'}"
         for name, encoder in experiment.given.items()

@@ -1,20 +1,29 @@
-"""Encoders of an experiment: pre-trained by the workflow, imported from a checkpoint, or computed."""
+"""Encoders of an experiment: pre-trained by the workflow, imported from a checkpoint, computed, or a module of the user's own."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, JsonValue, StringConstraints, field_validator
 
 from speechft.downloads.checkpoints import public_checkpoint, public_checkpoints
 from speechft.downloads.tables import PublicFile
+from speechft.recipes.modules import ClassName, expected_file, option_words
 from speechft.recipes.pretraining import FbankRecipe, LayerTargets, PretrainRecipe
 from speechft.recipes.values import InputPath, Name, Strict
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 ModelSettings = Annotated[InputPath | None, Field(description="JSON file with model settings that the checkpoint does not carry.")]
+
+
+def _words(options: Mapping[str, str | Path | None]) -> list[str]:
+    """Options that are set, as words of a command line."""
+    texts = {option: value.as_posix() if isinstance(value, Path) else value for option, value in options.items() if value}
+    return [word for option, text in texts.items() for word in (option, str(text))]
 
 
 class PretrainedHere(Strict):
@@ -50,6 +59,12 @@ class PretrainedElsewhere(Strict):
     )
     sha256: Sha256 | None = Field(None, description="Checked when given.")
 
+    @property
+    def import_options(self) -> list[str]:
+        """Options of `speechft import`."""
+        options = {"--family": self.family, "--sha256": self.sha256, "--format": self.format}
+        return _words({**options, "--base": self.base, "--config": self.config})
+
 
 class PublicEncoder(Strict):
     """An encoder of config/encoders.tsv. The workflow downloads its checkpoint unless the file is there already."""
@@ -84,8 +99,12 @@ class PublicEncoder(Strict):
     @property
     def fetch_arguments(self) -> list[str]:
         """Arguments of `speechft fetch` except the path."""
-        options = {"--url": self.url, "--sha256": self.sha256}
-        return [self.name, *(word for option, value in options.items() if value for word in (option, value))]
+        return [self.name, *_words({"--url": self.url, "--sha256": self.sha256})]
+
+    @property
+    def import_options(self) -> list[str]:
+        """Options of `speechft import`."""
+        return _words({"--family": self.checkpoint.family, "--sha256": self.checkpoint.sha256, "--config": self.config})
 
 
 class Filterbanks(Strict):
@@ -96,7 +115,32 @@ class Filterbanks(Strict):
     recipe: FbankRecipe = FbankRecipe()
 
 
-EncoderEntry = Annotated[PretrainedHere | PretrainedElsewhere | PublicEncoder | Filterbanks, Field(discriminator="kind")]
+class FrozenModule(Strict):
+    """A frozen model of the user's own, with the interface of s3prl's upstreams. It is only evaluated: tables have its own row."""
+
+    kind: Literal["module"]
+    module: ClassName = Field(description="my_package.my_module:MyEncoder, found on PYTHONPATH, or path/to/file.py:MyEncoder.")
+    options: dict[str, JsonValue] = Field(default_factory=dict, description="Keyword arguments of the class.")
+    files: tuple[InputPath, ...] = Field(
+        (), description="Further files that the class reads, such as weights: its cells run again when one is newer."
+    )
+    label: str = Field("Frozen module", description="Name in tables.")
+
+    @property
+    def inputs(self) -> list[str]:
+        """Files that decide its features, its source first. They need not be there: plans work without them."""
+        return [expected_file(self.module).as_posix(), *(path.as_posix() for path in self.files)]
+
+    @property
+    def arguments(self) -> list[str]:
+        """Words of a command line that name it with its options."""
+        return [self.module, *option_words(self.options)]
+
+
+EncoderEntry = Annotated[PretrainedHere | PretrainedElsewhere | PublicEncoder | Filterbanks | FrozenModule, Field(discriminator="kind")]
+
+ONLY_EVALUATED = (Filterbanks, FrozenModule)
+"""Kinds that nothing is fine-tuned from or merged with."""
 
 
 def encoders_behind(entry: EncoderEntry) -> list[str]:

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 from speechft.files.escapes import is_control
 
-_LEXICON = "lexicon"
-"""Key of files that are named as plain text, in corpora and in options of tasks."""
+_LEXICON, _MODULE = "lexicon", "module"
+"""Keys of files that are named as plain text: in corpora and options of tasks, and of encoders with a class behind a colon."""
 
 
 def bad_paths(experiment: BaseModel) -> list[str]:
@@ -42,6 +42,8 @@ def _paths(value: Any, key: str) -> Iterator[tuple[str, str]]:
     elif isinstance(value, str):
         if key.rpartition(".")[2] == _LEXICON:
             yield key, value
+        elif key.startswith("encoders.") and key.rpartition(".")[2] == _MODULE:
+            yield key, value.rpartition(":")[0]
     elif isinstance(value, BaseModel):
         for name in type(value).model_fields:
             yield from _paths(getattr(value, name), f"{key}.{name}".lstrip("."))

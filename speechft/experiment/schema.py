@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from speechft.errors import ConfigError, missing_file, nearest_file
 from speechft.experiment.checks import experiment_problems
-from speechft.experiment.encoders import EncoderEntry, Filterbanks
+from speechft.experiment.encoders import ONLY_EVALUATED, EncoderEntry
 from speechft.experiment.layouts import PRETRAINED, AnalysisLayout, CurveLayout, TableLayout
 from speechft.experiment.methods import FINETUNED, GIVEN, Combination, EarlyMethod, Finetuning, MergedMethod, Method, TrainedMethod
 from speechft.files.structured import RepeatedKeyError, load_yaml
@@ -124,7 +124,7 @@ class Experiment(Strict):
     @property
     def given(self) -> dict[str, str]:
         """Fine-tuning that comes as a checkpoint -> the encoder that it was fine-tuned from."""
-        learned = [name for name, entry in self.encoders.items() if not isinstance(entry, Filterbanks)]
+        learned = [name for name, entry in self.encoders.items() if not isinstance(entry, ONLY_EVALUATED)]
         tunings = {name: tuning for name, tuning in self.finetunings.items() if tuning.checkpoint is not None}
         return {name: tuning.encoder or (learned[0] if len(learned) == 1 else "") for name, tuning in tunings.items()}
 
@@ -171,11 +171,11 @@ class Experiment(Strict):
         return evaluation_recipe(task, evaluation.recipe).with_lexicon(corpus_lexicon(self.corpora, evaluation.corpus))
 
     def table_rows(self, table: str) -> list[tuple[tuple[str, str, str], str | None]]:
-        """Rows of a table as (encoder, finetuning, method), and the label that the layout gives; fbank has its pre-trained row only."""
+        """Rows of a table as (encoder, finetuning, method), and the label that the layout gives; what is only evaluated has one row."""
         layout = self.tables[table]
         rows: list[tuple[tuple[str, str, str], str | None]] = []
         for encoder in layout.encoders:
-            if isinstance(self.encoders.get(encoder), Filterbanks):
+            if isinstance(self.encoders.get(encoder), ONLY_EVALUATED):
                 rows.append(((encoder, *PRETRAINED), None))
                 continue
             for row in layout.layout_rows:

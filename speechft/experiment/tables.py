@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from speechft.experiment.encoders import Filterbanks
+from speechft.experiment.encoders import ONLY_EVALUATED
 from speechft.experiment.layouts import PRETRAINED, rows_to_compare
 from speechft.experiment.methods import MergedMethod
 from speechft.experiment.schema import Experiment
@@ -70,4 +70,4 @@ def _label(experiment: Experiment, encoder: str, method: str) -> str:
     if method != "pretrained":
         return experiment.method(method).label
     found = experiment.encoders[encoder]
-    return found.label if isinstance(found, Filterbanks) else "Pre-trained"
+    return found.label if isinstance(found, ONLY_EVALUATED) else "Pre-trained"

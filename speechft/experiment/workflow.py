@@ -13,7 +13,7 @@ from typing import Any
 
 from speechft.downloads.lexicons import lexicon_files, public_lexicons
 from speechft.errors import ConfigError
-from speechft.experiment.encoders import Filterbanks, PretrainedElsewhere, PretrainedHere, PublicEncoder, encoders_behind
+from speechft.experiment.encoders import Filterbanks, FrozenModule, PretrainedElsewhere, PretrainedHere, PublicEncoder, encoders_behind
 from speechft.experiment.layouts import PRETRAINED
 from speechft.experiment.methods import FINETUNED, EarlyMethod, MergedMethod, TrainedMethod
 from speechft.experiment.schema import Experiment, Resources
@@ -91,6 +91,8 @@ class Workflow:
     """Encoders that come as checkpoints."""
     filterbanks = _Named("encoders", Filterbanks)
     """Encoders that are computed, without weights."""
+    modules = _Named("encoders", FrozenModule)
+    """Encoders that are modules of the user's own."""
     trained_methods = _Named("methods", TrainedMethod)
     """Methods of stage 1."""
     early_methods = _Named("methods", EarlyMethod)
@@ -258,13 +260,7 @@ class Workflow:
         """Options of `speechft import` for an encoder that comes as a checkpoint."""
         source = self.experiment.encoders[encoder]
         assert isinstance(source, PretrainedElsewhere | PublicEncoder)
-        known = source.checkpoint if isinstance(source, PublicEncoder) else source
-        options = {"--family": known.family, "--sha256": known.sha256}
-        if isinstance(source, PretrainedElsewhere):
-            options["--format"] = source.format
-            options["--base"] = source.base.as_posix() if source.base else None
-        options["--config"] = source.config.as_posix() if source.config else None
-        return [word for option, value in options.items() if value for word in (option, value)]
+        return source.import_options
 
     def cells(self, table: str) -> list[str]:
         """Cell files of a table."""
@@ -296,13 +292,13 @@ class Workflow:
         """
         makers: dict[str, Callable[..., Any]] = {
             "corpora": lambda corpus: self.experiment.corpora[corpus],
-            "pretrain": lambda encoder: self._pretrained_here(encoder).recipe,
+            "pretrain": lambda encoder: self._encoder(encoder, PretrainedHere).recipe,
             "finetune": self.experiment.finetune_recipe,
             "merge": self.experiment.merge_recipe,
             "evaluate": self.experiment.evaluation_recipe,
             "tables": lambda table: table_recipe(self.experiment, table, self._cell_command),
             "curves": lambda curve: curve_recipe(self.experiment, curve, self._cell_command),
-            "fbank": lambda encoder: self._filterbanks(encoder).recipe,
+            "fbank": lambda encoder: self._encoder(encoder, Filterbanks).recipe,
             "analysis": lambda analysis: self.experiment.analyses[analysis].recipe,
             "analysis_tables": lambda analysis: analysis_table_recipe(self.experiment, analysis),
         }
@@ -313,23 +309,23 @@ class Workflow:
             raise ConfigError(f"The experiment {self.experiment.name!r} has no recipe {name!r}.") from error
         return json_text(text)
 
-    def _pretrained_here(self, encoder: str) -> PretrainedHere:
-        found = self.experiment.encoders[encoder]
-        assert isinstance(found, PretrainedHere)
+    def module(self, encoder: str) -> FrozenModule:
+        """A module of the user's own."""
+        found: FrozenModule = self._encoder(encoder, FrozenModule)
         return found
 
-    def _filterbanks(self, encoder: str) -> Filterbanks:
-        found = self.experiment.encoders[encoder]
-        assert isinstance(found, Filterbanks)
+    def _encoder(self, name: str, kind: type) -> Any:
+        found = self.experiment.encoders[name]
+        assert isinstance(found, kind)
         return found
 
     def pretraining_corpora(self, encoder: str) -> list[str]:
         """Manifest folders that an encoder is pre-trained on."""
-        return [self.corpus(name) for name in self._pretrained_here(encoder).corpora]
+        return [self.corpus(name) for name in self._encoder(encoder, PretrainedHere).corpora]
 
     def pretraining_encoders(self, encoder: str) -> list[str]:
         """Weights of the encoders that a pre-training builds on."""
-        return [self.weights(name, *PRETRAINED) for name in encoders_behind(self._pretrained_here(encoder))]
+        return [self.weights(name, *PRETRAINED) for name in encoders_behind(self._encoder(encoder, PretrainedHere))]
 
     def pretraining_logs(self) -> list[str]:
         """Training logs of the stored encoders and of those that they build on."""
@@ -343,7 +339,7 @@ class Workflow:
 
     def pretraining_options(self, encoder: str) -> list[str]:
         """Options of `speechft pretrain` that name the encoders it builds on."""
-        entry = self._pretrained_here(encoder)
+        entry = self._encoder(encoder, PretrainedHere)
         named = {"--start": entry.start, "--targets-from": getattr(entry.recipe.targets, "encoder", None)}
         return [word for option, name in named.items() if name for word in (option, self.model(name, *PRETRAINED))]
 

@@ -29,6 +29,7 @@ from speechft.finetune.parts import Parts
 from speechft.finetune.splits import needed_splits
 from speechft.recipes.alphas import alpha_text
 from speechft.recipes.finetuning import FinetuneRecipe
+from speechft.recipes.modules import refuse_class
 from speechft.requirements import require
 
 MADE_BY: Kind = "finetune"
@@ -73,6 +74,7 @@ def finetune(
         CheckpointError, CorpusError, TaskError, AudioError: the inputs are not usable.
         OutputError: `out_dir` or `work_dir` holds something else, or is an input.
     """
+    refuse_class(encoder_dir)
     require("fairseq")
     if recipe.precision == "fp16" and not torch.cuda.is_available():
         raise MissingGpuError("precision: fp16 needs a CUDA device, and none is there. Use bf16 or fp32.")

@@ -23,6 +23,7 @@ from speechft.merge.models import Models
 from speechft.merge.parts import Scale
 from speechft.merge.tensors import TensorReader
 from speechft.recipes.alphas import alpha_text
+from speechft.recipes.modules import refuse_class
 
 logger = logging.getLogger(__name__)
 MASK_EMBEDDING = "masked_spec_embed"
@@ -100,6 +101,7 @@ def merge_family(
 
 
 def _paths(sources: Sources) -> list[Path]:
+    refuse_class(sources)
     return [local_path(path) for path in ([sources] if isinstance(sources, str | Path) else sources)]
 
 

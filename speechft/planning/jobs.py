@@ -17,6 +17,9 @@ from speechft.experiment.schema import load_experiment
 from speechft.experiment.workflow import Workflow
 from speechft.shipped import SNAKEFILE
 
+_AS_RULE = {"evaluate_module": "evaluate"}
+"""Rules that count as another one."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -92,7 +95,7 @@ def _graph(path: Path, files: Iterable[str]) -> list[Job]:
                 needs = tuple(jobs[other] for other in dag.dependencies[one])
                 outputs, inputs = tuple(map(str, one.output)), tuple(map(str, one.input))
                 log = str(one.log[0]) if one.log else ""
-                jobs[one] = Job(one.rule.name, tuple(map(str, one.wildcards)), outputs, inputs, log, needs)
+                jobs[one] = Job(_AS_RULE.get(one.rule.name, one.rule.name), tuple(map(str, one.wildcards)), outputs, inputs, log, needs)
         return list(jobs.values())
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from speechft.downloads.checkpoints import public_checkpoint
 from speechft.evaluate.estimate import POOLED_TASKS, EvaluationEstimate, estimate_evaluation
-from speechft.experiment.encoders import PublicEncoder
+from speechft.experiment.encoders import FrozenModule, PublicEncoder
 from speechft.experiment.schema import Experiment, Resources, load_experiment
 from speechft.finetune.estimate import TrainingEstimate, estimate_finetuning
 from speechft.planning.corpus_sizes import CorpusSize, SplitSize, corpus_size
@@ -194,11 +194,14 @@ class _Costs:
         unknown = [name for name in corpora if self._size(name).source == "unknown"]
         return f"size of {', '.join(unknown)}" if unknown else ""
 
+    def _unknown_speed(self, encoder: str) -> list[str]:
+        return [f"speed of {encoder}"] if isinstance(self.experiment.encoders[encoder], FrozenModule) else []
+
     def _find_shape(self, encoder: str) -> EncoderShape:
         shape, assumed = shape_of(self.experiment.encoders[encoder])
         if assumed:
             self.notes.append(f"{encoder}: {assumed}")
-        if shape.family != "fbank":
+        if shape.family != "fbank" and not isinstance(self.experiment.encoders[encoder], FrozenModule):
             name, speed = self.device.nearest(shape)
             ratio = speed.shape.arithmetic / shape.arithmetic
             scaled = "" if math.isclose(ratio, 1.0, rel_tol=1e-3) else f" times {ratio:.3g}, by their arithmetic"
@@ -263,7 +266,7 @@ class _Costs:
             disk_gb=CELL_GB,
             work_gb=cost.disk_gb + cost.state_gb,
             memory_gb=cost.memory_gb,
-            unknown=self._unknown([corpus]),
+            unknown="; ".join(filter(None, [self._unknown([corpus]), *self._unknown_speed(encoder)])),
         )
 
     def _head_hours(self, recipe: EvaluationRecipe, cost: EvaluationEstimate, shape: EncoderShape) -> float:

@@ -59,7 +59,9 @@ def report(plan: Plan, experiment_file: str) -> Iterator[str | Grid]:
     if together.hours:
         yield _longest(plan)
     yield from (f"Note: {note}." for note in plan.notes)
-    if together.unknown:
+    if "speed of" in together.unknown:
+        yield "Jobs with encoders of unknown speed are in no sum. `speechft check-encoder` times a forward pass of one."
+    if "size of" in together.unknown:
         yield "Jobs on corpora of unknown size are in no sum. `speechft prepare --check` says what is missing."
     yield "What is counted and assumed: docs/cost.md. What is left to do: snakemake -n."
 

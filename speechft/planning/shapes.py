@@ -14,7 +14,7 @@ from typing import Any
 from speechft.conventions import SAMPLE_RATE
 from speechft.encoders.families import get_family
 from speechft.errors import CheckpointError
-from speechft.experiment.encoders import EncoderEntry, Filterbanks, PretrainedHere, PublicEncoder
+from speechft.experiment.encoders import EncoderEntry, Filterbanks, FrozenModule, PretrainedHere, PublicEncoder
 from speechft.files.text import read_text
 from speechft.recipes.values import Strict, validate
 
@@ -136,6 +136,8 @@ def shape_of(entry: EncoderEntry) -> tuple[EncoderShape, str]:
             conv_pos=sizes.conv_pos, conv_pos_groups=sizes.conv_pos_groups,
         )  # fmt: skip
         return shape, ""
+    if isinstance(entry, FrozenModule):
+        return base_shape("hubert"), "is a module of your own, so its speed is not known; its features are counted as those of a base model"
     if (entry.path / "config.json").is_file():
         return shape_of_directory(entry.path), ""
     family = entry.family or "hubert"

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from speechft.errors import ConfigError, SpeechFTError, TableError
 from speechft.files.hashes import sha256_json
 from speechft.files.structured import read_json, write_json
+from speechft.recipes.modules import ModuleRecord
 from speechft.recipes.values import FeaturePrecision, Strict, validate
 
 Score = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -34,7 +35,7 @@ class ModelName(Strict):
     encoder: str | None = None
     finetuning: str | None = None
     method: str | None = None
-    sha256: str = Field(description="Of model.safetensors.")
+    sha256: str = Field(description="Of model.safetensors; of a module of the user's own, of its source, options and tensors.")
 
 
 class Trial(Strict):
@@ -98,7 +99,7 @@ class Counts(Strict):
 class Hashes(Strict):
     """SHA-256 of everything that decides the numbers."""
 
-    model: str = Field(description="Of the configuration and the weights.")
+    model: str = Field(description="Of the configuration and the weights; of a module of the user's own, as `model.sha256`.")
     recipe: str
     labels: str
     manifests: dict[str, str]
@@ -130,6 +131,7 @@ class Cell(Strict):
     counts: Counts
     hashes: Hashes
     recipe: dict[str, Any]
+    module: ModuleRecord | None = Field(None, description="The encoder, where it is a module of the user's own and no encoder directory.")
     seconds: Seconds
     software: dict[str, str]
 

@@ -14,7 +14,7 @@ import yaml
 
 from speechft.encoders.families import get_family
 from speechft.errors import ConfigError, missing_file
-from speechft.experiment.encoders import Filterbanks, PretrainedElsewhere, PretrainedHere, PublicEncoder
+from speechft.experiment.encoders import ONLY_EVALUATED, PretrainedElsewhere, PretrainedHere, PublicEncoder
 from speechft.experiment.methods import TrainedMethod
 from speechft.experiment.schema import Experiment, load_experiment, parse_experiment
 from speechft.experiment.workflow import Workflow
@@ -183,7 +183,7 @@ def _encoder(experiment: Experiment, name: str, entry: Values, folder: Path, enc
     known = experiment.encoders[name]
     if isinstance(known, PretrainedHere):
         return {**entry, "recipe": _pretraining(entry.get("recipe", {}), PretrainRecipe, tiny=encoders == "tiny")}
-    if isinstance(known, Filterbanks) or encoders == "mine":
+    if isinstance(known, ONLY_EVALUATED) or encoders == "mine":
         return entry
     if isinstance(known, PublicEncoder):
         # Fetched as from a mirror, so that the rule that downloads runs too.

@@ -77,6 +77,8 @@ def _metric_column(metric: TableMetric, recipe: TableRecipe, cells: Mapping[str,
         if cell := cells.get(f"{model_name(row)}/{metric.task}"):
             values, unknown = tuple(cell.values[metric.key]), cell.counts.test.unknown
             entry = replace(entry, values=values, protocol=cell.protocol, precision=cell.precision, unknown=unknown)
+            if cell.module is not None:
+                entry = replace(entry, module=cell.module.name or cell.module.class_name, one_by_one=cell.module.depends_on_batch)
         entries.append(entry)
     return Column(metric, tuple(entries))
 

@@ -28,6 +28,7 @@ def table_notes(recipe: TableRecipe, columns: Sequence[Column], *, scores: bool 
         *_planned_protocols(recipe, columns),
         *_own_recipes(recipe, columns),
         *_precision_notes(recipe, columns),
+        *_module_notes(recipe, columns),
         *_unknown_notes(columns),
         *(_score_notes(recipe, columns) if scores else []),
     )
@@ -87,6 +88,17 @@ def _precision_notes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str
         if len(rows) > 1:
             names = "; ".join(dict.fromkeys(rows["bf16"]))
             notes.append(f"{task}: the rows are in different precisions; rounding is a part of their differences. bf16 are {names}.")
+    return notes
+
+
+def _module_notes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]:
+    """Rows whose features come from code that speechft does not know."""
+    notes = []
+    for place, row in enumerate(recipe.rows):
+        entries = [column.entries[place] for column in columns if column.entries[place].module]
+        if entries:
+            alone = " Its features depend on the batch; each utterance was one." if any(entry.one_by_one for entry in entries) else ""
+            notes.append(f"{row.label} ({row.encoder}): the encoder is a module from elsewhere, {entries[0].module}.{alone}")
     return notes
 
 

@@ -27,6 +27,10 @@ class Entry:
     protocol: str | None = None
     precision: str | None = None
     """Of the encoder's forward passes; None for a score over tasks."""
+    module: str | None = None
+    """Name of the class where the encoder is a module of the user's own."""
+    one_by_one: bool = False
+    """Whether features of that module depend on the batch, so that every utterance was one."""
     unknown: float | None = None
     """Share of the symbols of test that the task's vocabulary lacks."""
     comparable: bool = True

@@ -11,7 +11,7 @@ import yaml
 from conftest import ROOT
 from packaging.specifiers import SpecifierSet
 
-RULES = {name for path in (ROOT / "rules").glob("*.smk") for name in re.findall(r"^rule (\w+):", path.read_text(), re.M)}
+RULES = {name for path in (ROOT / "rules").glob("*.smk") for name in re.findall(r"^(?:use rule \w+ as|rule) (\w+)", path.read_text(), re.M)}
 
 
 @pytest.mark.parametrize("name", ["slurm", "profiles/gpus"])
@@ -25,9 +25,14 @@ def test_options_exist(name):
 
 def test_the_slurm_profile_names_rules_of_the_workflow():
     profile = yaml.safe_load((ROOT / "slurm/config.yaml").read_text())
-    assert set(profile["set-resources"]) == {"pretrain", "continue_pretraining", "finetune", "evaluate", "analyse"} <= RULES
+    assert (
+        set(profile["set-resources"]) == {"pretrain", "continue_pretraining", "finetune", "evaluate", "evaluate_module", "analyse"} <= RULES
+    )
     with_gpu = {path.stem: path.read_text() for path in (ROOT / "rules").glob("*.smk")}
     users = {rule for text in with_gpu.values() for rule in re.findall(r"^rule (\w+):(?:(?!^rule ).)*?^        gpu=", text, re.M | re.S)}
+    users |= {
+        rule for text in with_gpu.values() for like, rule in re.findall(r"^use rule (\w+) as (\w+) with:", text, re.M) if like in users
+    }
     assert users == set(profile["set-resources"]), "every rule that asks for GPUs goes to the partition that has them"
 
 

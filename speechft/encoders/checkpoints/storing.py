@@ -27,6 +27,7 @@ from speechft.errors import CheckpointError
 from speechft.files.atomic import atomic_directory
 from speechft.files.hashes import sha256_file
 from speechft.files.outputs import check_folder
+from speechft.recipes.modules import refuse_class
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -47,6 +48,7 @@ def store_encoder(model_dir: str | Path, out_dir: str | Path, dtype: str = "fp16
     """
     if dtype not in DTYPES:
         raise CheckpointError(f"dtype={dtype!r} is unknown. Allowed: {', '.join(DTYPES)}.")
+    refuse_class(model_dir)
     check_folder(out_dir, "store", [model_dir])
     out = Path(out_dir)
     with encoder_directory(model_dir) as source:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from speechft.conventions import SAMPLE_RATE
-from speechft.encoders import Encoder
+from speechft.encoders import FeatureEncoder
 from speechft.errors import CheckpointError
 from speechft.evaluate.data.clips import Clip, CropTable
 from speechft.evaluate.data.sampling import length_batches
@@ -71,7 +71,7 @@ class FrozenEncoder:
         precision: fp32, or bf16 by autocast, on a GPU and on the CPU alike. fp32 on a GPU is exact within `exact_fp32`.
     """
 
-    def __init__(self, encoder: Encoder, device: torch.device, gain: float = 1.0, precision: FeaturePrecision = "fp32") -> None:
+    def __init__(self, encoder: FeatureEncoder, device: torch.device, gain: float = 1.0, precision: FeaturePrecision = "fp32") -> None:
         self.encoder = encoder.to(device).eval().requires_grad_(False)
         self.device = device
         self.gain = gain
@@ -111,7 +111,7 @@ def batch_samples(device: torch.device) -> int:
     return BATCH_SECONDS.get(device.type, BATCH_SECONDS["cpu"]) * SAMPLE_RATE
 
 
-def vector_bytes(encoder: Encoder) -> int:
+def vector_bytes(encoder: FeatureEncoder) -> int:
     """Size of one frame or one mean of all hidden states. Float32 on disk too: in fp16 scores move (docs/superb-deviations.md)."""
     return torch.float32.itemsize * encoder.num_states * encoder.hidden_size
 

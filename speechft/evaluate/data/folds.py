@@ -12,7 +12,7 @@ from torch import Tensor
 
 from speechft.conventions import SPLITS, Manifests
 from speechft.corpora import load_split, split_names
-from speechft.encoders import Encoder
+from speechft.encoders import FeatureEncoder
 from speechft.evaluate.data.clips import Clip, CropTable
 from speechft.evaluate.data.features import CroppedMeans, FrozenEncoder, MeanVectors, clips_on_disk, mean_vectors, vector_bytes
 from speechft.evaluate.data.splits import Split, load_splits, make_splits, manifest_hash
@@ -29,7 +29,7 @@ class Fold:
     splits: Mapping[str, Split]
 
 
-def load_folds(task: Task, manifests: Manifests, encoder: Encoder, crop_draws: CropDraws) -> list[Fold]:
+def load_folds(task: Task, manifests: Manifests, encoder: FeatureEncoder, crop_draws: CropDraws) -> list[Fold]:
     """The folds of a corpus that has only a train split, if the task makes folds of it; else its three splits as the only one.
 
     Raises:

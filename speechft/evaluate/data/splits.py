@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 
 from speechft.conventions import SAMPLE_RATE, SPLITS, Manifests
 from speechft.corpora import load_split, num_samples_16k
-from speechft.encoders import Encoder
+from speechft.encoders import FeatureEncoder
 from speechft.errors import CorpusError, TaskError
 from speechft.evaluate.data.clips import Clip, CropTable, crop_start
 from speechft.recipes.evaluation import CropDraws
@@ -63,7 +63,7 @@ class Split:
         return drawn
 
 
-def load_splits(task: Task, manifests: Manifests, encoder: Encoder, crop_draws: CropDraws) -> tuple[LabelSet, dict[str, Split]]:
+def load_splits(task: Task, manifests: Manifests, encoder: FeatureEncoder, crop_draws: CropDraws) -> tuple[LabelSet, dict[str, Split]]:
     """Read the three splits, encode their targets and fix their crops.
 
     An utterance too short for a single frame is left out of train, and counted; in dev and test it is an error, because scores over
@@ -92,7 +92,7 @@ def make_splits(
     task: Task,
     cuts: Mapping[str, tuple[Any, ...]],
     hashes: Mapping[str, str],
-    encoder: Encoder,
+    encoder: FeatureEncoder,
     crop_draws: CropDraws,
     fold: str | None = None,
 ) -> tuple[LabelSet, dict[str, Split]]:
@@ -119,7 +119,7 @@ def make_splits(
     return labels, splits
 
 
-def refuse_short(lengths: Iterable[tuple[str, int]], encoder: Encoder, where: str, remedy: str) -> None:
+def refuse_short(lengths: Iterable[tuple[str, int]], encoder: FeatureEncoder, where: str, remedy: str) -> None:
     """Raise a TaskError that lists the recordings, (id, samples at 16 kHz), that give no frame."""
     short = [f"{name}: {samples} samples at 16 kHz" for name, samples in lengths if samples < encoder.min_samples]
     if short:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from speechft.conventions import Manifests
 from speechft.corpora.trials import Trial
-from speechft.encoders import Encoder
+from speechft.encoders import FeatureEncoder
 from speechft.evaluate.data.features import FrozenEncoder
 from speechft.evaluate.data.folds import Fold
 from speechft.evaluate.probes.outcome import Run
@@ -23,7 +23,9 @@ class EvaluationProtocol(Protocol):
     def check(self, task: Any, cuts: Mapping[str, Sequence[Any]], trials: Sequence[Trial], /) -> None:
         """Refuse what `load` would refuse, as far as the lists of a corpus tell; `cuts` are those of each split that there is."""
 
-    def load(self, task: Any, manifests: Manifests, encoder: Encoder, recipe: EvaluationRecipe, work: Path | None, /) -> Sequence[Fold]:
+    def load(
+        self, task: Any, manifests: Manifests, encoder: FeatureEncoder, recipe: EvaluationRecipe, work: Path | None, /
+    ) -> Sequence[Fold]:
         """Read the data; a split that is not used is empty.
 
         What must be measured on recordings is kept in `work`, for all models.

@@ -15,7 +15,7 @@ from torch import Generator
 
 from speechft.conventions import SPLITS, Manifests
 from speechft.corpora.trials import Trial
-from speechft.encoders import Encoder
+from speechft.encoders import FeatureEncoder
 from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder, keep_frames
 from speechft.evaluate.data.folds import Fold, FoldMeans, load_folds
 from speechft.evaluate.data.splits import Split, check_targets, need_splits, refuse_folds, split_titles
@@ -39,7 +39,7 @@ def check(task: Task, cuts: Mapping[str, Sequence[Any]], trials: Sequence[Trial]
         check_targets(task, divided, split_titles(fold))
 
 
-def load(task: Task, manifests: Manifests, encoder: Encoder, recipe: EvaluationRecipe, *_: object) -> list[Fold]:
+def load(task: Task, manifests: Manifests, encoder: FeatureEncoder, recipe: EvaluationRecipe, *_: object) -> list[Fold]:
     """Read the three splits, or make folds of train; errors as of `load_folds`."""
     return load_folds(task, manifests, encoder, recipe.crop_draws)
 

@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 from speechft.conventions import SAMPLE_RATE, SPLITS, Manifests
 from speechft.corpora import load_split, num_samples_16k
 from speechft.corpora.rttm import Turn
-from speechft.encoders import Encoder
+from speechft.encoders import FeatureEncoder
 from speechft.errors import TaskError
 from speechft.evaluate.data.clips import Clip
 from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder, keep_frames
@@ -73,7 +73,7 @@ def _refuse(problems: Sequence[str]) -> None:
         raise TaskError(listing(f"{len(problems)} recording(s) cannot be used for task 'sd'.", problems))
 
 
-def load(task: SpeakerDiarization, manifests: Manifests, encoder: Encoder, *_: object) -> list[MixtureFold]:
+def load(task: SpeakerDiarization, manifests: Manifests, encoder: FeatureEncoder, *_: object) -> list[MixtureFold]:
     """Cut the recordings of the three splits into chunks.
 
     A last chunk too short for the encoder is left out and counted; in the output it is silence.

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from speechft.conventions import Manifests
 from speechft.corpora import load_split, num_samples_16k
-from speechft.encoders import Encoder
+from speechft.encoders import FeatureEncoder
 from speechft.errors import TaskError
 from speechft.evaluate.data.clips import Clip
 from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder, read_tensor, write_tensor
@@ -59,7 +59,7 @@ class SearchFold(Fold):
     searches: Mapping[str, Search]
 
 
-def load(task: QueryByExample, manifests: Manifests, encoder: Encoder, *_: object) -> list[SearchFold]:
+def load(task: QueryByExample, manifests: Manifests, encoder: FeatureEncoder, *_: object) -> list[SearchFold]:
     """Read dev and test. A split without documents of its own searches those of the other one.
 
     Raises:

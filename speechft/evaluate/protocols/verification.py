@@ -20,7 +20,7 @@ from speechft.conventions import SAMPLE_RATE, SPLITS, Manifests
 from speechft.corpora import load_split, split_names
 from speechft.corpora.trials import Trial, read_trials, trials_by_split, trials_path
 from speechft.corpora.unchanged import check_content
-from speechft.encoders import Encoder
+from speechft.encoders import FeatureEncoder
 from speechft.errors import CorpusError, TaskError
 from speechft.evaluate.data.clips import CropTable, crop_generator
 from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder
@@ -50,7 +50,9 @@ class TrialFold(Fold):
     trials: dict[str, list[Trial]]
 
 
-def load(task: SpeakerVerification, manifests: Manifests, encoder: Encoder, _: object = None, work: Path | None = None) -> list[TrialFold]:
+def load(
+    task: SpeakerVerification, manifests: Manifests, encoder: FeatureEncoder, _: object = None, work: Path | None = None
+) -> list[TrialFold]:
     """Read train and the trials, and measure all recordings without silence, unless `work` has their lengths.
 
     Training utterances that are not longer than the task's `min_seconds` are left out and counted.
@@ -95,7 +97,7 @@ def _trials_of(cuts: Mapping[str, Sequence[Any]], listed: Sequence[Trial], sourc
     return trials
 
 
-def _train_split(task: SpeakerVerification, cuts: Sequence[Any], encoder: Encoder, silence: Silence) -> Split:
+def _train_split(task: SpeakerVerification, cuts: Sequence[Any], encoder: FeatureEncoder, silence: Silence) -> Split:
     shortest = max(round(task.min_seconds * SAMPLE_RATE) + 1, encoder.min_samples)
     sha256 = manifest_hash(cuts)
     voiced = silence.clips(cuts, sha256, "train")
@@ -109,7 +111,7 @@ def _train_split(task: SpeakerVerification, cuts: Sequence[Any], encoder: Encode
     return Split("train", tuple(clip.cut for clip in clips), (), clips, tuple(range(len(clips) + 1)), dropped, sha256)
 
 
-def _trial_split(name: str, cuts: Sequence[Any], trials: Sequence[Trial], encoder: Encoder, silence: Silence) -> Split:
+def _trial_split(name: str, cuts: Sequence[Any], trials: Sequence[Trial], encoder: FeatureEncoder, silence: Silence) -> Split:
     named = {recording for trial in trials for recording in (trial.enrolment, trial.test)}
     used = tuple(cut for cut in cuts if cut.id in named)
     clips = silence.clips(used, manifest_hash(used), name)

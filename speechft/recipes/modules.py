@@ -1,0 +1,147 @@
+"""A frozen model of the user's own: how its class is named, and the file that holds it. Nothing here imports or runs that file."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import sys
+from collections.abc import Iterable
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, JsonValue
+
+from speechft.errors import CheckpointError, ConfigError
+from speechft.recipes.values import Strict
+
+_NAME = re.compile(r"(?P<place>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*|[^:]*[^:/]\.py):(?P<attribute>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)")
+FORMS = "my_package.my_module:MyEncoder (on PYTHONPATH) or path/to/file.py:MyEncoder"
+
+
+def _checked(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} names no class; write {FORMS}")
+    return name
+
+
+ClassName = Annotated[str, AfterValidator(_checked)]
+"""`my_package.my_module:MyEncoder` or `path/to/file.py:MyEncoder`."""
+
+
+class ModuleRecord(Strict):
+    """What decides the features of a frozen model of the user's own; part of a cell."""
+
+    name: str | None = Field(description="As it was named, such as my_module:MyEncoder; null for an object in Python.")
+    class_name: str = Field(description="Of the object, without its module.")
+    options: dict[str, JsonValue] = Field(default_factory=dict, description="Keyword arguments that it was made with.")
+    sources: dict[str, str] = Field(description="SHA-256 of the file that was named, and of the one that defines the object's class.")
+    state_sha256: str = Field(description="Of the tensors of its state dict.")
+    depends_on_batch: bool = Field(
+        False, description="Features depend on what else is in a batch, so every utterance was a batch by itself."
+    )
+
+
+def is_class_name(model: Any) -> bool:
+    """Whether `model` names a class of the user's own and no path that is there."""
+    return isinstance(model, str | Path) and _NAME.fullmatch(str(model)) is not None and not Path(model).exists()
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Module or file, and attribute.
+
+    Raises:
+        ConfigError: `name` has another form.
+    """
+    found = _NAME.fullmatch(name)
+    if found is None:
+        raise ConfigError(f"{name!r} names no class. Write {FORMS}.")
+    return found["place"], found["attribute"]
+
+
+def refuse_class(model: Any) -> None:
+    """Raise a CheckpointError if `model` is a frozen model of the user's own, where only encoder directories will do."""
+    if is_class_name(model) or hasattr(model, "get_downsample_rates"):
+        shown = model if isinstance(model, str | Path) else type(model).__name__
+        raise CheckpointError(
+            f"{shown}: is a module of your own, which can only be evaluated: it is not imported, merged, fine-tuned, analysed or exported."
+        )
+
+
+def source_file(name: str) -> Path:
+    """The Python file of a class, found as `import` finds it, but without running any code.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    place, attribute = split_name(name)
+    if place.endswith(".py"):
+        path = Path(place)
+        if not path.is_file():
+            raise ConfigError(f"{path}: no such file, needed for the encoder {name}. Correct the path, or write {FORMS}.")
+        return path
+    spec = _find(place)
+    if spec is None:
+        here = Path(*place.split(".")).with_suffix(".py")
+        hint = (
+            f"Write {here}:{attribute}, or put this folder on PYTHONPATH." if here.is_file() else "Put its folder there, or name the file."
+        )
+        raise ConfigError(f"{name}: there is no module {place} on PYTHONPATH. {hint}")
+    if spec.origin is None or not spec.origin.endswith(".py"):
+        raise ConfigError(f"{name}: {place} is no Python source file ({spec.origin or 'a folder'}). Name the file that defines the class.")
+    return Path(spec.origin)
+
+
+def expected_file(name: str) -> Path:
+    """The file of a class, or where it would be: a module that is not on PYTHONPATH as if it were in the current folder."""
+    place, _ = split_name(name)
+    if place.endswith(".py"):
+        return Path(place)
+    try:
+        return source_file(name)
+    except ConfigError:
+        return Path(*place.split(".")).with_suffix(".py")
+
+
+def _find(module: str) -> ModuleSpec | None:
+    """What `import` would load. `importlib.util.find_spec` would run the packages around it."""
+    importlib.invalidate_caches()
+    spec, path, parts = None, None, module.split(".")
+    for count in range(1, len(parts) + 1):
+        name = ".".join(parts[:count])
+        finders = (finder.find_spec for finder in sys.meta_path if hasattr(finder, "find_spec"))
+        spec = next((found for find in finders if (found := find(name, path)) is not None), None)
+        if spec is None or (count < len(parts) and spec.submodule_search_locations is None):
+            return None
+        path = spec.submodule_search_locations
+    return spec
+
+
+def parse_options(words: Iterable[str]) -> dict[str, Any]:
+    """Keyword arguments from `KEY=VALUE`: a value that is JSON stands for what it says, any other for its text.
+
+    Raises:
+        ConfigError: a word without a key, or a key given twice.
+    """
+    options: dict[str, Any] = {}
+    for word in words:
+        key, given, text = word.partition("=")
+        if not given or not key.isidentifier():
+            raise ConfigError(f"--encoder-option {word}: write KEY=VALUE, with a keyword argument of the class as the key.")
+        if key in options:
+            raise ConfigError(f"--encoder-option {key}: is given twice.")
+        try:
+            options[key] = json.loads(text, parse_constant=_refuse)
+        except ValueError:
+            options[key] = text
+    return options
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(constant)  # NaN and Infinity are no JSON
+
+
+def option_words(options: dict[str, Any]) -> list[str]:
+    """The words of a command line that `parse_options` reads."""
+    return [word for key, value in options.items() for word in ("--encoder-option", f"{key}={json.dumps(value)}")]
