@@ -10,7 +10,9 @@ from speechft.merge.methods.base import MergeMethod
 from speechft.merge.methods.breadcrumbs import BreadcrumbsMerge
 from speechft.merge.methods.dare import DareMerge
 from speechft.merge.methods.della import DellaMerge
+from speechft.merge.methods.iso_c import IsoCMerge
 from speechft.merge.methods.karcher import KarcherMerge
+from speechft.merge.methods.knots import KnotsMerge
 from speechft.merge.methods.linear import LinearMerge
 from speechft.merge.methods.model_stock import ModelStockMerge
 from speechft.merge.methods.multislerp import MultiSlerpMerge
@@ -18,6 +20,7 @@ from speechft.merge.methods.nuslerp import NuslerpMerge
 from speechft.merge.methods.slerp import SlerpMerge
 from speechft.merge.methods.task_arithmetic import TaskArithmeticMerge
 from speechft.merge.methods.ties import TiesMerge
+from speechft.merge.methods.tsv_m import TsvMMerge
 from speechft.recipes.values import validate
 
 METHODS: dict[str, type[MergeMethod]] = {
@@ -34,6 +37,9 @@ METHODS: dict[str, type[MergeMethod]] = {
         MultiSlerpMerge,
         KarcherMerge,
         ModelStockMerge,
+        TsvMMerge,
+        IsoCMerge,
+        KnotsMerge,
     )
 }
 

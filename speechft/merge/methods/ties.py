@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -50,8 +50,12 @@ class TiesMerge(MergeMethod):
         sizes = zip(magnitudes(piece), self._smallest[piece.name], strict=True)
         return elected_mean(piece.base, piece.finetuned, [size >= smallest for size, smallest in sizes])
 
+    def pieces(self, models: Models, name: str) -> Iterator[Piece]:
+        """What is ranked and compared: the values of a tensor."""
+        return models.pieces(name)
+
     def _smallest_kept(self, models: Models, names: Sequence[str]) -> list[float]:
         return kth_largest_changes(
-            lambda: (piece for name in names for piece in models.pieces(name)),
+            lambda: (piece for name in names for piece in self.pieces(models, name)),
             rank=lambda total: max(1, round(self.parameters.density * total)),
         )
