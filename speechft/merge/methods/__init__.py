@@ -17,6 +17,7 @@ from speechft.merge.methods.linear import LinearMerge
 from speechft.merge.methods.model_stock import ModelStockMerge
 from speechft.merge.methods.multislerp import MultiSlerpMerge
 from speechft.merge.methods.nuslerp import NuslerpMerge
+from speechft.merge.methods.regmean import RegMeanMerge
 from speechft.merge.methods.slerp import SlerpMerge
 from speechft.merge.methods.task_arithmetic import TaskArithmeticMerge
 from speechft.merge.methods.ties import TiesMerge
@@ -40,6 +41,7 @@ METHODS: dict[str, type[MergeMethod]] = {
         TsvMMerge,
         IsoCMerge,
         KnotsMerge,
+        RegMeanMerge,
     )
 }
 
