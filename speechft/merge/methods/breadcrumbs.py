@@ -54,9 +54,6 @@ class BreadcrumbsMerge(MergeMethod):
             ends = [self._kth_largest(models, name, k) for k in (above + 1, above + kept)]
             self._limits[name] = list(zip(*ends, strict=True))
 
-    def _kth_largest(self, models: Models, name: str, k: int) -> list[float]:
-        return kth_largest_changes(lambda: models.pieces(name), rank=lambda _: k)
-
     def target(self, piece: Piece) -> Tensor:
         """The sum, or the mean of the models that agree, of what is kept."""
         limits = zip(magnitudes(piece), self._limits[piece.name], strict=True)
@@ -65,3 +62,6 @@ class BreadcrumbsMerge(MergeMethod):
             return elected_mean(piece.base, piece.finetuned, kept)
         masked = [model.where(keep, piece.base) for model, keep in zip(piece.finetuned, kept, strict=True)]
         return masked[0] if len(masked) == 1 else add_changes(piece._replace(finetuned=masked), [1.0] * len(masked))
+
+    def _kth_largest(self, models: Models, name: str, k: int) -> list[float]:
+        return kth_largest_changes(lambda: models.pieces(name), rank=lambda _: k)

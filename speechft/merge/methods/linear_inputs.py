@@ -16,7 +16,7 @@ from speechft.corpora.audio import load_audio
 from speechft.corpora.audio_files import open_audio
 from speechft.corpora.manifests import load_split, split_names
 from speechft.encoders.model import load_encoder
-from speechft.errors import MergeError
+from speechft.errors import AudioError, MergeError
 from speechft.merge.tensors import TensorReader
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,14 @@ def second_moments(model: TensorReader, cuts: Sequence[Any]) -> dict[str, Tensor
     logger.info("%s: inputs of linear layers on %d recordings", model.label, len(cuts))
     with torch.no_grad():
         for cut in cuts:
-            encoder.encode([load_audio(cut)])
+            waveform = load_audio(cut)
+            if len(waveform) < encoder.min_samples:
+                path = cut.recording.sources[0].source
+                raise AudioError(
+                    f"{path}: has {len(waveform)} samples at 16 kHz (cut {cut.id}), and the encoder needs {encoder.min_samples}. "
+                    "Leave it out of the recordings."
+                )
+            encoder.encode([waveform])
     return {name: total / frames[name] for name, total in sums.items()}
 
 

@@ -38,15 +38,10 @@ class TsvMMerge(MergeMethod):
             return running_mean(piece.finetuned)
         share = max(1, min(piece.shape) // len(changes))
         parts = [singular_directions(change, piece.base) for change in changes]
-        left, values, right = (
-            torch.cat(members, dim)
-            for members, dim in (
-                ([left[:, :share] for left, _, _ in parts], 1),
-                ([values[:share] for _, values, _ in parts], 0),
-                ([right[:share] for _, _, right in parts], 0),
-            )
-        )
-        step = _nearest_orthonormal(left) * values @ _nearest_orthonormal(right.T).T
+        left = torch.cat([left[:, :share] for left, _, _ in parts], dim=1)
+        values = torch.cat([values[:share] for _, values, _ in parts])
+        right = torch.cat([right[:share].T for _, _, right in parts], dim=1)
+        step = _nearest_orthonormal(left) * values @ _nearest_orthonormal(right).T
         return add_step(piece.base, step.flatten().to(piece.base.dtype))
 
 
