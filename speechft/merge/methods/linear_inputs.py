@@ -20,6 +20,8 @@ from speechft.errors import AudioError, MergeError
 from speechft.merge.tensors import TensorReader
 
 logger = logging.getLogger(__name__)
+_FRAMES = 512
+"""Frames multiplied at a time: fewer would mean more passes over the sums, which are large."""
 _AUDIO = (".wav", ".flac", ".ogg", ".mp3")
 
 
@@ -49,10 +51,16 @@ def second_moments(model: TensorReader, cuts: Sequence[Any]) -> dict[str, Tensor
         encoder = load_encoder(model.path.parent).float().eval()
     sums: dict[str, Tensor] = {}
     frames: dict[str, int] = {}
+    waiting: dict[str, list[Tensor]] = {}
 
     def add(name: str, values: Tensor) -> None:
-        rows = values.reshape(-1, values.shape[-1]).double()  # products in float32 would make singular moments indefinite
-        sums[name] = sums.get(name, 0) + rows.T @ rows
+        waiting.setdefault(name, []).append(values.reshape(-1, values.shape[-1]))
+        if sum(map(len, waiting[name])) >= _FRAMES:
+            flush(name)
+
+    def flush(name: str) -> None:
+        rows = torch.cat(waiting.pop(name)).double()  # products in float32 would make singular moments indefinite
+        sums.setdefault(name, rows.new_zeros(rows.shape[1], rows.shape[1])).addmm_(rows.T, rows)
         frames[name] = frames.get(name, 0) + len(rows)
 
     for name, module in encoder.backbone.named_modules():
@@ -69,6 +77,8 @@ def second_moments(model: TensorReader, cuts: Sequence[Any]) -> dict[str, Tensor
                     "Leave it out of the recordings."
                 )
             encoder.encode([waveform])
+    for name in list(waiting):
+        flush(name)
     return {name: total / frames[name] for name, total in sums.items()}
 
 
