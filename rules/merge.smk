@@ -6,6 +6,7 @@ rule merge:
         recipe=f"{RESULTS}/recipes/merge/{{method}}.json",
         encoder=lambda wildcards: flow.start(wildcards.encoder, wildcards.finetuning),
         finetuned=lambda wildcards: flow.merge_sources(**wildcards),
+        corpora=lambda wildcards: flow.experiment.merge_corpora(wildcards.method),
     output:
         flow.model_files("{encoder}", "{finetuning}", "{method}"),
     log:

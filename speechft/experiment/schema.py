@@ -151,11 +151,18 @@ class Experiment(Strict):
         return recipe.with_lexicons({task: corpus_lexicon(self.corpora, corpus) for task, corpus in corpora.items()})
 
     def merge_recipe(self, method: str) -> MergeRecipe:
-        """Stage-2 recipe of a method that merges."""
+        """Stage-2 recipe of a method that merges; recordings that are the name of a corpus are the folder of its manifests."""
         merged = self.method(method)
         if not isinstance(merged, MergedMethod):
             raise ConfigError(f"methods.{method} trains; it has no merge recipe.")
-        return merged.recipe
+        return merged.recipe.with_folders(self._manifests())
+
+    def merge_corpora(self, method: str) -> list[str]:
+        """Manifests that a method that merges runs the models on."""
+        return [folder for folder in self.merge_recipe(method).recordings if folder in self._manifests().values()]
+
+    def _manifests(self) -> dict[str, str]:
+        return {name: f"{self.results.as_posix()}/corpora/{name}" for name in self.corpora}
 
     def merged_finetunings(self, name: str) -> tuple[str, ...]:
         """The fine-tunings whose models are merged under `name`: those of a combination, or the fine-tuning itself."""

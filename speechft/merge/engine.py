@@ -133,7 +133,7 @@ def stream_merge(models: Models, outs: Mapping[float, Path], plan: Plan) -> None
                     for writer in writers.values():
                         writer.append(name, values)
                 continue
-            for piece in models.pieces(name):
+            for piece in models.pieces(name, plan.method.whole):
                 for alpha, values in _results(piece, plan.method, {alpha: alpha * factors[name] for alpha in writers}).items():
                     writers[alpha].append(name, values)
 

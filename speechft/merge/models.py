@@ -27,6 +27,8 @@ class Piece(NamedTuple):
     """Values of the pre-trained model; not to be modified."""
     finetuned: list[Tensor]
     """Values of the fine-tuned models; may be modified."""
+    shape: tuple[int, ...]
+    """Shape of the whole tensor, which a piece that holds all of it can be viewed in."""
 
 
 class Models:
@@ -47,14 +49,15 @@ class Models:
         """Elements of a tensor."""
         return self.base.tensors[name].size
 
-    def pieces(self, name: str) -> Iterator[Piece]:
-        """A merged tensor of all models, piece by piece; MergeError if one of them holds NaN or Inf."""
+    def pieces(self, name: str, whole: bool = False) -> Iterator[Piece]:
+        """A merged tensor of all models, piece by piece, or as one piece if `whole`; MergeError if one of them holds NaN or Inf."""
         import torch
 
-        working = torch.float64 if self.base.tensors[name].dtype == "F64" else torch.float32
-        for start, stop in _spans(self.size(name)):
+        info = self.base.tensors[name]
+        working = torch.float64 if info.dtype == "F64" else torch.float32
+        for start, stop in [(0, info.size)] if whole else _spans(info.size):
             base, *finetuned = [model.piece(name, start, stop).to(working) for model in (self.base, *self.finetuned)]
-            yield Piece(name, start, base, finetuned)
+            yield Piece(name, start, base, finetuned, info.shape)
 
     def base_pieces(self, name: str) -> Iterator[Tensor]:
         """A tensor of the base that is copied, piece by piece. Integers that are not kept must be equal in all models (MergeError)."""

@@ -21,18 +21,23 @@ _PARTS = {
     "feed_forward": rf"{_IN_LAYER}(?:feed_forward|fc1|fc2|ffn[12])\..*",
     "norms": r".*layer_norm\.(?:weight|bias)",
     "rest": r".*",
+    "lines": r".*",
 }
 PARTS = tuple(_PARTS)
 """Parts of an encoder that have a name; anything else is a shell-style pattern of tensor names."""
 
 Scale = Mapping[str, float | str]
-"""Part or pattern -> factor of alpha, or `first:last`: a linear ramp over the depth of the transformer layers."""
+"""Part or pattern -> factor of alpha, or `first:last`: a linear ramp over the depth of the transformer layers.
+
+`lines: first:last` is LiNeS (Wang et al., layer scaling, ICLR 2025, arXiv 2410.17146): the ramp, and `first` for everything else.
+"""
 
 
 def alpha_factors(scale: Scale, names: Iterable[str]) -> dict[str, float]:
     """The factor of alpha of each tensor: that of the first entry that matches, or 1.
 
-    A ramp is for tensors of transformer layers only; for others the search goes on with the next entry. MergeError: a factor is no finite
+    A ramp is for tensors of transformer layers only; for others the search goes on with the next entry, but `lines` gives them its first
+    factor. MergeError: a factor is no finite
     number or ramp, or an entry matches no tensor.
     """
     names = list(names)
@@ -52,6 +57,8 @@ def alpha_factors(scale: Scale, names: Iterable[str]) -> dict[str, float]:
             elif name in layers:
                 share = layers[name] / depth
                 factors.setdefault(name, first * (1 - share) + last * share)
+            elif part == "lines":
+                factors.setdefault(name, first)
     if unused:
         raise MergeError(
             f"scale: {', '.join(map(repr, unused))} matches no tensor. Parts: {', '.join(PARTS)}; or patterns like 'encoder.layers.1?.*'."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -30,3 +31,16 @@ class MergeRecipe(Strict):
         except MergeError as error:
             raise ValueError(str(error)) from None
         return self
+
+    @property
+    def recordings(self) -> tuple[str, ...]:
+        """What a method that runs the models runs them on, as written: folders or, in an experiment, names of corpora."""
+        found = self.parameters.get("recordings", ())
+        return (found,) if isinstance(found, str) else tuple(found)
+
+    def with_folders(self, folders: Mapping[str, str]) -> Self:
+        """The same with folders in the place of names of corpora."""
+        if not self.recordings:
+            return self
+        recordings = [folders.get(name, name) for name in self.recordings]
+        return self.model_copy(update={"parameters": {**self.parameters, "recordings": recordings}})

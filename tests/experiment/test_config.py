@@ -13,6 +13,7 @@ from speechft.errors import ConfigError
 from speechft.experiment.encoders import PretrainedElsewhere
 from speechft.experiment.schema import experiment_schema, load_experiment, parse_experiment
 from speechft.experiment.workflow import Workflow
+from speechft.merge import METHODS
 from speechft.recipes.evaluation import SUPERB_RECIPES, evaluation_recipe
 from speechft.recipes.pretraining import ContinuedPretrainRecipe
 from speechft.tasks import TASK_NAMES
@@ -157,6 +158,20 @@ def test_a_combination_merges_the_models_of_its_finetunings(flow):
     merges = [("hubert_demo", "pr+sid", method) for method in ("speech_ft", "ties", "ties@0.50")]
     assert flow.experiment.table_models("combined") == [PRETRAINED, *merges]
     assert recipe(flow, "merge/ties")["parameters"] == {"density": 0.2}
+
+
+def test_merges_run_models_on_corpora_by_name(flow):
+    manifests = "results/demo/corpora/keywords"
+    assert recipe(flow, "merge/regmean")["parameters"] == {"recordings": [manifests, "some/audio"]}
+    assert flow.experiment.merge_corpora("regmean@0.50") == [manifests]
+    assert flow.experiment.merge_corpora("ties") == []
+
+
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.takes(2)])
+def test_every_method_that_merges_is_one_of_an_experiment(method):
+    parameters = {"recordings": "speakers"} if method == "regmean" else {}
+    flow = flow_of(methods__ties__recipe={"method": method, "parameters": parameters})
+    assert recipe(flow, "merge/ties")["method"] == method
 
 
 def test_rows_can_be_listed_one_by_one(flow):

@@ -75,6 +75,7 @@ def test_models_that_cannot_be(model, full_folder):
             f"speechft merge {MODELS}/none/pretrained {MODELS}/pr_sentences/stable_ft {MODELS}/sid/stable_ft "
             f"--recipe results/demo/recipes/merge/ties.json --out {MODELS}/pr+sid/ties",
         ),
+        (f"{MODELS}/pr+sid/regmean/{WEIGHTS}", "--out results/demo/corpora/keywords"),
     ],
 )
 def test_commands_name_the_models_that_they_need(target, expected, full_folder):

@@ -7,16 +7,42 @@ from typing import Any
 
 from speechft.errors import ConfigError, MergeError, unknown_name
 from speechft.merge.methods.base import MergeMethod
+from speechft.merge.methods.breadcrumbs import BreadcrumbsMerge
 from speechft.merge.methods.dare import DareMerge
+from speechft.merge.methods.della import DellaMerge
+from speechft.merge.methods.iso_c import IsoCMerge
+from speechft.merge.methods.karcher import KarcherMerge
+from speechft.merge.methods.knots import KnotsMerge
 from speechft.merge.methods.linear import LinearMerge
 from speechft.merge.methods.model_stock import ModelStockMerge
+from speechft.merge.methods.multislerp import MultiSlerpMerge
+from speechft.merge.methods.nuslerp import NuslerpMerge
+from speechft.merge.methods.regmean import RegMeanMerge
 from speechft.merge.methods.slerp import SlerpMerge
 from speechft.merge.methods.task_arithmetic import TaskArithmeticMerge
 from speechft.merge.methods.ties import TiesMerge
+from speechft.merge.methods.tsv_m import TsvMMerge
 from speechft.recipes.values import validate
 
 METHODS: dict[str, type[MergeMethod]] = {
-    method.name: method for method in (LinearMerge, TaskArithmeticMerge, TiesMerge, DareMerge, SlerpMerge, ModelStockMerge)
+    method.name: method
+    for method in (
+        LinearMerge,
+        TaskArithmeticMerge,
+        TiesMerge,
+        DareMerge,
+        BreadcrumbsMerge,
+        DellaMerge,
+        SlerpMerge,
+        NuslerpMerge,
+        MultiSlerpMerge,
+        KarcherMerge,
+        ModelStockMerge,
+        TsvMMerge,
+        IsoCMerge,
+        KnotsMerge,
+        RegMeanMerge,
+    )
 }
 
 

@@ -19,7 +19,8 @@ class MergeMethod(ABC):
 
     A method says where the full step leads (`target`, alpha = 1), and how to go a part of the way (`step`; most methods go straight).
     It sees one piece of one tensor of all models at a time, so that a merge never holds whole models. What it needs to know about whole
-    models or tensors it gathers in `prepare`, which may look through all pieces as often as it likes.
+    models or tensors it gathers in `prepare`, which may look through all pieces as often as it likes. A method of whole matrices, such as
+    one that takes singular values, sets `whole` and views its pieces in `piece.shape`; the largest tensor then bounds the memory.
     """
 
     name: ClassVar[str]
@@ -32,6 +33,8 @@ class MergeMethod(ABC):
     """Fine-tuned models that it needs."""
     most: ClassVar[int | None] = None
     """Fine-tuned models that it takes; None: any number."""
+    whole: ClassVar[bool] = False
+    """Each piece is a whole tensor: memory is some times the largest tensor of all models, not some MiB."""
 
     class Parameters(Strict):
         """Parameters beside alpha, with their defaults; this method has none."""

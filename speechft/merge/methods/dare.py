@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from speechft.merge.methods.base import MergeMethod
+from speechft.merge.methods.draws import generator
 from speechft.merge.methods.means import elected_mean, running_mean
 from speechft.merge.models import Piece
 from speechft.recipes.values import Strict
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 
@@ -44,9 +43,9 @@ class DareMerge(MergeMethod):
         import torch
 
         if piece.start == 0:
-            self._generators = [self._generator(piece.name, index) for index in range(len(piece.finetuned))]
+            self._generators = [generator(self.parameters.seed, index, piece.name) for index in range(len(piece.finetuned))]
         drop = self.parameters.drop
-        masks = [torch.rand(piece.base.shape, generator=generator) >= drop for generator in self._generators]
+        masks = [torch.rand(piece.base.shape, generator=source) >= drop for source in self._generators]
         models = piece.finetuned
         if drop:
             rescaled = [piece.base + (model - piece.base) / (1 - drop) for model in models]
@@ -55,10 +54,3 @@ class DareMerge(MergeMethod):
                 for mask, model, more in zip(masks, models, rescaled, strict=True)
             ]
         return running_mean(models) if self.parameters.combine == "linear" else elected_mean(piece.base, models, masks)
-
-    def _generator(self, name: str, index: int) -> torch.Generator:
-        """Random numbers of one tensor of one model, independent of all others."""
-        import torch
-
-        digest = hashlib.sha256(f"{self.parameters.seed}/{index}/{name}".encode()).digest()
-        return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))

@@ -1,12 +1,27 @@
-"""Means that are exact where all models agree, which a sum divided by their number is not."""
+"""Means and sums of models that are exact where all models agree, which plain sums are not."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from speechft.merge.models import Piece
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def add_step(base: Tensor, step: Tensor) -> Tensor:
+    """Add a step; where the step is 0, the base bit for bit (-0.0 + 0.0 is +0.0)."""
+    return (base + step).where(step != 0, base)
+
+
+def add_changes(piece: Piece, weights: Iterable[float]) -> Tensor:
+    """theta0 + sum_i w_i (theta_i - theta0); the fine-tuned values are modified."""
+    total = piece.base.new_zeros(piece.base.shape)
+    for weight, model in zip(weights, piece.finetuned, strict=True):
+        total.add_(model.sub_(piece.base), alpha=weight)
+    return add_step(piece.base, total)
 
 
 def running_mean(tensors: Iterable[Tensor]) -> Tensor:

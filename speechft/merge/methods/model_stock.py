@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from speechft.merge.methods.base import MergeMethod
+from speechft.merge.methods.inner_products import inner_products
 from speechft.merge.methods.means import running_mean
 from speechft.merge.models import Models, Piece
 
@@ -41,11 +42,8 @@ def _ratio(models: Models, name: str) -> float:
     """The ratio t of one tensor, from 0 to 1; 0 where nothing changed."""
     import torch
 
-    count = len(models.finetuned)
-    inner = torch.zeros(count, count, dtype=torch.float64)
-    for piece in models.pieces(name):
-        vectors = torch.stack([model.sub_(piece.base) for model in piece.finetuned]).double()
-        inner += vectors @ vectors.T
+    inner = inner_products(models, name)
+    count = len(inner)
     norms = inner.diagonal().sqrt()
     cosines = inner / (norms[:, None] * norms).clamp(min=torch.finfo(torch.float64).tiny)
     pairs = torch.triu_indices(count, count, offset=1)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from speechft.merge.methods.base import MergeMethod
 from speechft.merge.methods.means import elected_mean
+from speechft.merge.methods.ranking import kth_largest_changes, magnitudes
 from speechft.merge.models import Models, Piece
 from speechft.recipes.values import Strict
 
@@ -39,63 +40,22 @@ class TiesMerge(MergeMethod):
 
     def prepare(self, models: Models) -> None:
         """Find the smallest change of each model that is kept."""
-        density = self.parameters.density
         if self.parameters.trim == "model":
-            self._smallest = dict.fromkeys(models.names, kth_largest_changes(models, models.names, density))
+            self._smallest = dict.fromkeys(models.names, self._smallest_kept(models, models.names))
         else:
-            self._smallest = {name: kth_largest_changes(models, [name], density) for name in models.names}
+            self._smallest = {name: self._smallest_kept(models, [name]) for name in models.names}
 
     def target(self, piece: Piece) -> Tensor:
         """The mean of the models that agree, after trimming."""
-        sizes = zip(_magnitudes(piece), self._smallest[piece.name], strict=True)
+        sizes = zip(magnitudes(piece), self._smallest[piece.name], strict=True)
         return elected_mean(piece.base, piece.finetuned, [size >= smallest for size, smallest in sizes])
 
+    def pieces(self, models: Models, name: str) -> Iterator[Piece]:
+        """What is ranked and compared: the values of a tensor."""
+        return models.pieces(name)
 
-def _magnitudes(piece: Piece) -> list[Tensor]:
-    """|theta_i - theta0| in float32, as changes are ranked."""
-    return [(model - piece.base).abs_().float() for model in piece.finetuned]
-
-
-def kth_largest_changes(models: Models, names: Iterable[str], density: float) -> list[float]:
-    """For each fine-tuned model the magnitude of change (float32) that the share `density` of its parameters in `names` reaches.
-
-    Non-negative floats are ordered like their bit patterns read as integers. The first pass counts patterns by their upper 16 bits, which
-    tells the upper half of the wanted one; the second counts the lower 16 bits of those that share it. The result is exact. The number of
-    parameters that reach it is rounded, and at least 1.
-    """
-    import torch
-
-    names = list(names)
-    total = sum(models.size(name) for name in names)
-    if not total:
-        return [0.0] * len(models.finetuned)
-    wanted = max(1, round(density * total))
-    uppers = [_from_the_top(counts, wanted) for counts in _count(models, names, None)]
-    lowers = _count(models, names, [upper for upper, _ in uppers])
-    patterns = [(upper << 16) | _from_the_top(counts, rest)[0] for (upper, rest), counts in zip(uppers, lowers, strict=True)]
-    return [float(value) for value in torch.tensor(patterns, dtype=torch.int32).view(torch.float32)]
-
-
-def _count(models: Models, names: list[str], uppers: Sequence[int] | None) -> list[Tensor]:
-    """Histograms of the upper halves of bit patterns, or of the lower halves of those whose upper half is known; one for each model."""
-    import torch
-
-    counts = [torch.zeros(1 << 16, dtype=torch.int64) for _ in models.finetuned]
-    for name in names:
-        for piece in models.pieces(name):
-            for index, magnitude in enumerate(_magnitudes(piece)):
-                bits = magnitude.view(torch.int32)
-                upper = bits >> 16
-                halves = upper if uppers is None else bits[upper == uppers[index]] & 0xFFFF
-                counts[index] += torch.bincount(halves, minlength=1 << 16)
-    return counts
-
-
-def _from_the_top(counts: Tensor, wanted: int) -> tuple[int, int]:
-    """The bin that holds the `wanted`-th largest value, and which of its values, from the top, that is."""
-    import torch
-
-    reached = counts.flip(0).cumsum(0)
-    steps = int(torch.searchsorted(reached, wanted))
-    above = int(reached[steps - 1]) if steps else 0
-    return len(counts) - 1 - steps, wanted - above
+    def _smallest_kept(self, models: Models, names: Sequence[str]) -> list[float]:
+        return kth_largest_changes(
+            lambda: (piece for name in names for piece in self.pieces(models, name)),
+            rank=lambda total: max(1, round(self.parameters.density * total)),
+        )
