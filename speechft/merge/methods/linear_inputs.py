@@ -79,7 +79,7 @@ def second_moments(model: TensorReader, cuts: Sequence[Any]) -> dict[str, Tensor
             encoder.encode([waveform])
     for name in list(waiting):
         flush(name)
-    return {name: total / frames[name] for name, total in sums.items()}
+    return {name: total.div_(frames[name]) for name, total in sums.items()}
 
 
 def _cut(path: Path) -> Any:
