@@ -63,7 +63,7 @@ DECISIONS = {
     "report similarity": Decision(SET, ("moved.json", "analysis.json"), ("analysis.json",)),
     "rehearse": Decision(SET),
     "init": Decision(FOLDER),
-    **{verb: Decision(NOTHING) for verb in ("inspect", "run", "plan", "doctor", "resume", "jobs")},
+    **{verb: Decision(NOTHING) for verb in ("inspect", "check-encoder", "run", "plan", "doctor", "resume", "jobs")},
 }
 WRITING = {verb: decision for verb, decision in DECISIONS.items() if decision.output != NOTHING and verb not in APART}
 FOLDERS = [verb for verb, decision in WRITING.items() if decision.output == FOLDER]

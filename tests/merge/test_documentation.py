@@ -6,7 +6,8 @@ import torch
 from conftest import ROOT
 
 from speechft.merge import METHODS
-from speechft.merge.methods.base import MergeMethod, Piece
+from speechft.merge.methods.base import MergeMethod
+from speechft.merge.models import Piece
 
 
 def test_the_example_of_a_method_works(merged, monkeypatch):
