@@ -194,3 +194,31 @@ def test_matrix(wheel, empty, version, versions):
         print(run(empty / "env/bin/python", "-m", "pip", "list", cwd=empty).stdout)
     finally:
         shutil.rmtree(empty / "env")
+
+
+def test_the_steps_of_the_container(empty):
+    """What `docker build` would do, in a folder instead of an image: the same copies and commands, but for the user that it makes."""
+    if "SPEECHFT_MATRIX" not in os.environ:
+        pytest.skip("installs several GB: `make test-installation`")
+    subprocess.run([sys.executable, "-m", "venv", empty / "env"], check=True)
+    image, here = empty / "image", empty / "image"
+    path = {"PATH": f"{empty / 'env/bin'}:{os.environ['PATH']}"}
+    try:
+        for line in (ROOT / "envs/Dockerfile").read_text().splitlines():
+            instruction, _, words = line.partition(" ")
+            if instruction == "WORKDIR":
+                here = image / words.lstrip("/")
+                here.mkdir(parents=True)
+            elif instruction == "COPY":
+                *sources, target = words.split()
+                for source in sources:
+                    out = here / (source if target == "./" else target)
+                    out.parent.mkdir(parents=True, exist_ok=True)
+                    (shutil.copytree if (ROOT / source).is_dir() else shutil.copyfile)(ROOT / source, out)
+            elif instruction == "RUN" and not words.startswith("useradd"):
+                done = subprocess.run(words, shell=True, cwd=here, env=os.environ | path, capture_output=True, text=True)
+                assert done.returncode == 0, done.stderr
+        done = run(empty / "env/bin/speechft", "run", "config/paper.yaml", "-n", "--quiet", cwd=here, **path)
+        assert done.returncode == 0, done.stderr
+    finally:
+        shutil.rmtree(empty / "env")
