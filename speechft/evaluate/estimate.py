@@ -16,16 +16,17 @@ from speechft.planning.corpus_sizes import CorpusSize, SplitSize, size_of_manife
 from speechft.planning.shapes import EncoderShape, base_shape, head_parameters, shape_of_directory
 from speechft.recipes.evaluation import EvaluationRecipe, evaluation_recipe
 from speechft.recipes.modules import is_class_name
+from speechft.tasks.catalog import TASKS
 
 logger = logging.getLogger(__name__)
 
-POOLED_TASKS = ("ks", "sid", "er", "ic")
+POOLED_TASKS = tuple(name for name, task in TASKS.items() if task.features == "pooled")
 """Their heads see the mean over frames, so that every recording goes through the encoder once."""
-CROP_SECONDS = {"sid": 8.0, "asv": 8.0}
+CROP_SECONDS = {name: task.crop_seconds for name, task in TASKS.items() if task.crop_seconds}
 """Longer training utterances are cropped."""
-CHUNK_SECONDS = {"sd": 40.0}
+CHUNK_SECONDS = {name: task.chunk_seconds for name, task in TASKS.items() if task.chunk_seconds}
 """Longer recordings are cut into parts."""
-HALVED_TASKS = ("asr", "asr_zh")
+HALVED_TASKS = tuple(name for name, task in TASKS.items() if task.halved)
 """Their buckets are halved: real batches are half as large as the recipe says."""
 ADAM_BYTES = 16
 """Of a weight of a head in its training state: the weight, the best one so far, and two moments."""

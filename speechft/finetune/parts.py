@@ -8,9 +8,10 @@ from dataclasses import replace
 
 from speechft.recipes.finetuning import FinetuneRecipe, JointTask
 from speechft.tasks import get_task
-from speechft.tasks.base import Metric, Task
+from speechft.tasks.base import Task
+from speechft.tasks.metric import Metric
 
-MEAN_ERROR = Metric("MEAN_ERROR", "mean error over the tasks", higher_is_better=False, percent=False)
+MEAN_ERROR = Metric("MEAN_ERROR", "mean error over the tasks", higher_is_better=False, unit="")
 
 
 class Parts:

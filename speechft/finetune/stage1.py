@@ -152,7 +152,7 @@ def _train(job: FinetuneJob, parts: Parts, tensorboard: Path | None) -> None:
         row = {"dev_loss": values["loss"], **{f"dev_{metric.key}": values[metric.key] for metric in metrics}}
         log.complete(update, row)
         scalars.add(update, row)
-        scores.update({f"dev {metric.key}": f"{metric.shown(values[metric.key]):.2f}" for metric in metrics})
+        scores.update({f"dev {metric.key}": f"{metric.of_fraction(values[metric.key]):.2f}" for metric in metrics})
         progress.show(update, scores, force=True)
 
     with closing(log), closing(scalars), closing(progress):

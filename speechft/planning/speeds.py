@@ -14,12 +14,12 @@ from speechft.files.structured import read_json, write_json
 from speechft.planning.shapes import EncoderShape, base_shape, head_arithmetic
 from speechft.recipes.values import FeaturePrecision, Strict, validate
 from speechft.shipped import shipped
+from speechft.tasks.catalog import TASKS
 
 FILE = Path("config/throughput.json")
 Speed = Annotated[float, Field(gt=0)]
-HEAD_TASKS = ("pr", "asr", "sd", "asv")
+HEAD_TASKS = tuple(name for name, task in TASKS.items() if task.measured_as == name)
 """Heads on frames that are measured; others are scaled from these by their arithmetic."""
-MEASURED_AS = {"sf": "asr", "pc": "pr", "asr_zh": "asr"}
 MEASURED_ON = base_shape("hubert")
 """Heads are measured on the features of a base model."""
 
@@ -98,7 +98,7 @@ class DeviceSpeeds(Strict):
 
     def head_hours(self, task: str, options: Mapping[str, Any], shape: EncoderShape, hours: float) -> float:
         """Hours for training a head on `hours` of audio, those of all learning rates added up."""
-        measured = MEASURED_AS.get(task, task)
+        measured = TASKS[task].measured_as or task
         return hours * head_arithmetic(task, options, shape) / head_arithmetic(measured, {}, MEASURED_ON) / self.heads[measured]
 
 

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from speechft.downloads.lexicons import with_lexicon
 from speechft.errors import ConfigError, unknown_name
 from speechft.recipes.values import FeaturePrecision, Positive, Seed, Strict, validate
+from speechft.tasks.catalog import TASKS
 
 CropDraws = Positive | Literal["every"]
 
@@ -99,40 +100,14 @@ def _crops_of_the_protocol(earlier: dict[str, Any]) -> CropDraws:
     return "every" if task == "asv" or (task in CROPPED_ANEW and protocol == "superb") else 1
 
 
-UNTRAINED_TASKS = ("qbe",)
+UNTRAINED_TASKS = tuple(name for name, task in TASKS.items() if not task.recipe["steps"])
 """Tasks that compare features and have no head."""
-
-CROPPED_ANEW = ("sid", "asv")
+CROPPED_ANEW = tuple(name for name, task in TASKS.items() if task.cropped_anew)
 """Tasks whose long training utterances are cropped anew at every access under `protocol: superb`."""
-
-_RECURRENT = ("projected", "hidden", "layers", "dropout", "spec_augment")
-HEAD_OPTIONS: dict[str, tuple[str, ...]] = {
-    "asr": (*_RECURRENT, "spelling", "selection", "pieces"),
-    "sf": _RECURRENT,
-    "asv": ("width", "pooled_width", "margin", "scale", "min_seconds"),
-    "sd": ("hidden",),
-    "asr_zh": _RECURRENT,
-}
+HEAD_OPTIONS = {name: task.head_options for name, task in TASKS.items() if task.head_options}
 """Options of a task whose defaults are SUPERB's recipe (those of asr_zh: ours)."""
-
-# The configurations that s3prl 0.4.18 ships for SUPERB; learning rates are searched, everything else is fixed.
-SUPERB_RECIPES: dict[str, dict[str, Any]] = {
-    "pr": {"steps": 100_000, "batch_size": 16, "accumulate": 2, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 1000},
-    "asr": {"steps": 200_000, "batch_size": 32, "accumulate": 1, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 2000},
-    "ks": {"steps": 200_000, "batch_size": 32, "accumulate": 1, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 5000},
-    "sid": {"steps": 200_000, "batch_size": 8, "accumulate": 4, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 5000},
-    "er": {"steps": 30_000, "batch_size": 4, "accumulate": 8, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 1000},
-    "ic": {"steps": 200_000, "batch_size": 32, "accumulate": 1, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 5000},
-    "sf": {"steps": 200_000, "batch_size": 32, "accumulate": 1, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 2000},
-    # PC is no task of SUPERB and nobody has published its recipe; this one is ours, a linear probe that passes over TIMIT's 3696
-    # training sentences about 90 times.
-    "pc": {"steps": 20_000, "batch_size": 16, "accumulate": 1, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 500},
-    # Nor is Mandarin ASR, whose recipe in the paper is not public: that of SUPERB's ASR.
-    "asr_zh": {"steps": 200_000, "batch_size": 32, "accumulate": 1, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 2000},
-    "qbe": {"steps": 0, "batch_size": 1, "eval_every": 1, "learning_rates": ()},
-    "asv": {"steps": 200_000, "batch_size": 10, "accumulate": 5, "optimizer": "AdamW", "clip_norm": 1e3, "eval_every": 20_000},
-    "sd": {"steps": 30_000, "batch_size": 8, "accumulate": 4, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 500},
-}
+SUPERB_RECIPES = {name: dict(task.recipe) for name, task in TASKS.items()}
+"""The configurations that s3prl 0.4.18 ships for SUPERB; learning rates are searched, everything else is fixed. Those of others: ours."""
 
 
 def evaluation_recipe(task: str, overrides: dict[str, Any] | None = None) -> EvaluationRecipe:

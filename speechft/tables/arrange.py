@@ -9,7 +9,7 @@ from speechft.errors import TableError
 from speechft.recipes.cell import Cell
 from speechft.recipes.tables import TableRecipe, TableRow
 from speechft.tables.cells import cell_name
-from speechft.tables.metrics import METRICS, TableMetric, task_metrics
+from speechft.tables.metrics import METRICS, task_metrics
 from speechft.tables.notes import pending_legend, table_legend, table_notes
 from speechft.tables.published import Published
 from speechft.tables.relative_score import relative_score, relative_score_notes
@@ -22,6 +22,7 @@ from speechft.tables.scores import (
     task_score,
 )
 from speechft.tables.table import Column, Entry, Table, model_name
+from speechft.tasks.metric import Metric
 
 
 def arrange(
@@ -70,7 +71,7 @@ def _row_hash(row: TableRow, recipe: TableRecipe, cells: Mapping[str, Cell]) -> 
     return hashes[0] if hashes else ""
 
 
-def _metric_column(metric: TableMetric, recipe: TableRecipe, cells: Mapping[str, Cell], published: Published) -> Column:
+def _metric_column(metric: Metric, recipe: TableRecipe, cells: Mapping[str, Cell], published: Published) -> Column:
     entries = []
     for row in recipe.rows:
         entry = _published_entry(recipe, row, metric.key, published)
@@ -98,7 +99,7 @@ def _score_columns(recipe: TableRecipe, columns: Sequence[Column], published: Pu
     there = {task: keys for task, keys in SUPERB_S_TASKS.items() if shown.issuperset(keys)}
     if recipe.score is None and 2 <= len(there) < len(SUPERB_S_TASKS):  # a score over a single task would repeat the metric
         title = partial_title(tuple(there)).removesuffix(" ↑")
-        metric = TableMetric(f"partial_score_{'_'.join(there)}", title, None, higher_is_better=True, unit="")
+        metric = Metric(f"partial_score_{'_'.join(there)}", title, None, higher_is_better=True, unit="")
         wanted.append((metric, there, SUPERB_S_NORMALIZERS))
     found = []
     for metric, tasks, scales in wanted:
@@ -142,7 +143,7 @@ def _add_own_score(recipe: TableRecipe, columns: list[Column]) -> list[str]:
         raise TableError(f"The score needs the tasks {', '.join(missing)}, which are no columns of the table. Add them, or drop them.")
     scored = [(column.metric, [entry.values for entry in column.entries]) for column in columns if column.metric.task in asked.tasks]
     score = relative_score(scored, floor)
-    metric = TableMetric("own_score", asked.label, None, higher_is_better=True, unit="", decimals=1)
+    metric = Metric("own_score", asked.label, None, higher_is_better=True, unit="", decimals=1)
     entries = [Entry(estimate=row) for row in score.rows] if score else [Entry(defined=False)] * len(recipe.rows)
     columns.append(Column(metric, tuple(entries)))
     of_floor = recipe.rows[floor]

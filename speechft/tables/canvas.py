@@ -11,7 +11,7 @@ from speechft.files.atomic import atomic_file
 from speechft.files.escapes import one_line
 from speechft.files.output_kinds import PROGRAM
 from speechft.files.outputs import check_figure
-from speechft.tables.metrics import TableMetric
+from speechft.tasks.metric import Metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,7 +106,7 @@ def panel_page(
     return figure, panels[:count]
 
 
-def title_of(metric: TableMetric, width: int) -> str:
+def title_of(metric: Metric, width: int) -> str:
     """A metric's name in lines of `width` characters, without the arrow: panels tell the direction on an axis."""
     return "\n".join(textwrap.wrap(short(metric.title.removesuffix(f" {metric.arrow}")), width))
 

@@ -9,9 +9,9 @@ from speechft.tables.metrics import METRICS
 from speechft.tables.published import SECOND_HAND
 from speechft.tables.scores import INFERRED, SUPERB_FULL_NORMALIZERS, SUPERB_S_TASKS, WAVLM_LARGE
 from speechft.tables.table import BF16_MARK, Column, in_braces, model_name
+from speechft.tasks.catalog import TASKS
 
 SECOND_HAND_MARK = "‡"
-NOT_OF_SUPERB = ("pc", "asr_zh")
 UNKNOWN_NOTED = 0.01
 """Share of `<unk>` in the text of test above which a table says so."""
 _PROTOCOLS = {
@@ -152,7 +152,9 @@ def _own_recipes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]:
     """Whose recipe `superb` is where SUPERB has none."""
     shown = {column.metric.task for column in columns if any(entry.protocol == "superb" for entry in column.entries)}
     shown |= {task for task in recipe.tasks if recipe.protocols.get(task) == "superb"}
-    return [f"{task.upper()} is no task of SUPERB; its recipe is ours." for task in recipe.tasks if task in NOT_OF_SUPERB and task in shown]
+    return [
+        f"{task.upper()} is no task of SUPERB; its recipe is ours." for task in recipe.tasks if not TASKS[task].superb and task in shown
+    ]
 
 
 def _scale_ends(source: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from speechft.tables.estimate import Estimate
-from speechft.tables.metrics import TableMetric
+from speechft.tasks.metric import Metric
 
 Values = Sequence[Sequence[float]]
 """Values of one metric: for each row one per seed; empty while it is pending."""
@@ -26,7 +26,7 @@ class RelativeScore:
     """Titles of metrics that have a single value in a row that has several of others."""
 
 
-def relative_score(metrics: Sequence[tuple[TableMetric, Values]], floor: int) -> RelativeScore | None:
+def relative_score(metrics: Sequence[tuple[Metric, Values]], floor: int) -> RelativeScore | None:
     """1000 times the mean over tasks of the mean over a task's metrics of (s - s_floor) / (s_best - s_floor).
 
     s_floor is the mean over seeds of the row `floor`, s_best the best such mean among all rows; both are held fixed. A metric in which no

@@ -10,7 +10,7 @@ from functools import cached_property
 
 from speechft.recipes.tables import TableRow
 from speechft.tables.estimate import Estimate
-from speechft.tables.metrics import TableMetric
+from speechft.tasks.metric import Metric
 
 BF16_MARK = "†"
 
@@ -82,7 +82,7 @@ class Entry:
 class Column:
     """A metric or score and its entry in every row."""
 
-    metric: TableMetric
+    metric: Metric
     entries: tuple[Entry, ...]
 
     @cached_property

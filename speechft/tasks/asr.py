@@ -9,15 +9,17 @@ import torch
 from torch import Tensor
 
 from speechft.errors import TaskError
-from speechft.tasks.base import LabelSet, Metric, check_choice, check_positive
+from speechft.tasks.base import LabelSet, check_choice, check_positive
+from speechft.tasks.catalog import TASKS
 from speechft.tasks.classification import supervision
 from speechft.tasks.ctc import RecurrentCTCTask, edit_distance
+from speechft.tasks.metric import Metric
 from speechft.tasks.pieces import WORD_START, Pieces, train_pieces
 from speechft.tasks.spelling import SPELLINGS, Spelling
 
-WORD_ERRORS = Metric("ASR", "word error rate", higher_is_better=False)
+(WORD_ERRORS,) = TASKS["asr"].metrics
 LETTER_ERRORS = Metric("ASR_CER", "letter error rate", higher_is_better=False)
-CHARACTER_ERRORS = Metric("ASR_ZH_CER", "character error rate", higher_is_better=False)
+(CHARACTER_ERRORS,) = TASKS["asr_zh"].metrics
 
 LEARNED = ("characters", "unigram")
 

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from speechft.errors import TaskError
-from speechft.tasks.base import MINUS_3_DB, Head, LabelSet, Metric, check_positive
+from speechft.tasks.base import MINUS_3_DB, Head, LabelSet, check_positive
+from speechft.tasks.catalog import TASKS
 from speechft.tasks.classification import UtteranceClassification, supervision
+from speechft.tasks.metric import Metric
 from speechft.tasks.xvector import XVectorHead, additive_margin_loss
 
 SILENCE_LEVEL = 1e-3
@@ -33,7 +35,7 @@ class SpeakerVerification(UtteranceClassification):
     """
 
     name = "asv"
-    metrics = (Metric("ASV", "equal error rate", higher_is_better=False),)
+    metrics = TASKS["asv"].metrics
     train_crop_seconds = 8.0
     gain = MINUS_3_DB
 

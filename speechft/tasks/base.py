@@ -11,26 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from speechft.errors import TaskError
+from speechft.tasks.metric import Metric
 
 T = TypeVar("T")
 MINUS_3_DB = 0.70795
 """Gain of the reference's audio chain in KS, QbE and ASV."""
 Sampling = Literal["shuffled", "balanced", "windows", "buckets"]
 """Order of training utterances, see speechft.evaluate.data.sampling."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A number that a task reports. `key` is its name in tables and scores, e.g. "PR" or "SF_F1"."""
-
-    key: str
-    name: str
-    higher_is_better: bool
-    percent: bool = True
-
-    def shown(self, fraction: float) -> float:
-        """The value as tables show it: percent of `fraction` where the field counts in percent."""
-        return 100.0 * fraction if self.percent else fraction
 
 
 @dataclass(frozen=True)

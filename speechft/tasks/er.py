@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from speechft.errors import TaskError
-from speechft.tasks.base import Metric, listing
+from speechft.tasks.base import listing
+from speechft.tasks.catalog import TASKS
 from speechft.tasks.classification import UtteranceClassification
 
 
@@ -22,7 +23,7 @@ class EmotionRecognition(UtteranceClassification):
     """
 
     name = "er"
-    metrics = (Metric("ER", "accuracy", higher_is_better=True),)
+    metrics = TASKS["er"].metrics
 
     def folds(self, cuts: Sequence[Any]) -> dict[str, dict[str, tuple[Any, ...]]] | None:
         """Fold -> its train, dev and test cuts, in order of the fold's name; None where no cut names a fold.

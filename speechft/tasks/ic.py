@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from speechft.errors import TaskError
-from speechft.tasks.base import Head, LabelSet, Metric, collect
+from speechft.tasks.base import Head, LabelSet, collect
+from speechft.tasks.catalog import TASKS
 from speechft.tasks.classification import UtteranceClassification
 from speechft.tasks.heads import SlotHead
 
@@ -26,7 +27,7 @@ class IntentClassification(UtteranceClassification):
     """
 
     name = "ic"
-    metrics = (Metric("IC", "accuracy", higher_is_better=True),)
+    metrics = TASKS["ic"].metrics
 
     def __init__(self, slots: Sequence[str] = FLUENT_SPEECH_COMMANDS) -> None:
         self.slots = () if isinstance(slots, str) else tuple(slots)

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from speechft.errors import TaskError
 from speechft.files.text import nfc
-from speechft.tasks.base import MINUS_3_DB, Crop, LabelSet, Metric
+from speechft.tasks.base import MINUS_3_DB, Crop, LabelSet
+from speechft.tasks.catalog import TASKS
 from speechft.tasks.classification import UtteranceClassification, custom_label
 
 SILENCE = "_silence_"
@@ -30,7 +31,7 @@ class KeywordSpotting(UtteranceClassification):
     """
 
     name = "ks"
-    metrics = (Metric("KS", "accuracy", higher_is_better=True),)
+    metrics = TASKS["ks"].metrics
     sampling = "balanced"
     balanced_dev = True
     gain = MINUS_3_DB

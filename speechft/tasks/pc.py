@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from speechft.errors import TaskError
-from speechft.tasks.base import Head, LabelSet, Metric, Task, check_choice, distinct_labels
+from speechft.tasks.base import Head, LabelSet, Task, check_choice, distinct_labels
+from speechft.tasks.catalog import TASKS
 from speechft.tasks.classification import supervision
 from speechft.tasks.heads import FrameHead
 from speechft.tasks.timit_phones import FOLDED, TIMIT_39
@@ -41,7 +42,7 @@ class PhonemeClassification(Task):
     """
 
     name = "pc"
-    metrics = (Metric("PC", "frame accuracy", higher_is_better=True),)
+    metrics = TASKS["pc"].metrics
 
     def __init__(self, inventory: Literal["timit39", "corpus"] = "timit39") -> None:
         check_choice(self.name, "inventory", inventory, ("timit39", "corpus"))

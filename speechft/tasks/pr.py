@@ -11,7 +11,8 @@ from torch import Tensor
 
 from speechft.downloads.lexicons import CMUDICT
 from speechft.errors import TaskError
-from speechft.tasks.base import Head, LabelSet, Metric, listing
+from speechft.tasks.base import Head, LabelSet, listing
+from speechft.tasks.catalog import TASKS
 from speechft.tasks.classification import supervision
 from speechft.tasks.ctc import CTCTask, ctc_collapse, token_errors
 from speechft.tasks.heads import FrameHead
@@ -33,7 +34,7 @@ class PhonemeRecognition(CTCTask):
     """
 
     name = "pr"
-    metrics = (Metric("PR", "phone error rate", higher_is_better=False),)
+    metrics = TASKS["pr"].metrics
     sampling = "windows"
 
     def __init__(self, lexicon: Sequence[str] = (CMUDICT,)) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any, Literal, NoReturn, get_args
 
 from speechft.errors import TaskError
-from speechft.tasks.base import MINUS_3_DB, LabelSet, Metric, Task, check_choice
+from speechft.tasks.base import MINUS_3_DB, LabelSet, Task, check_choice
+from speechft.tasks.catalog import TASKS
 from speechft.tasks.classification import supervision
 
 Distance = Literal["cosine_exp", "cosine"]
@@ -23,7 +24,7 @@ class QueryByExample(Task):
     """
 
     name = "qbe"
-    metrics = (Metric("QbE", "maximum term-weighted value", higher_is_better=True, percent=False),)
+    metrics = TASKS["qbe"].metrics
     gain = MINUS_3_DB
 
     def __init__(self, distance: Distance = "cosine_exp") -> None:

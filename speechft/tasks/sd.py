@@ -17,8 +17,10 @@ from speechft.conventions import SAMPLE_RATE
 from speechft.corpora import num_samples_16k
 from speechft.corpora.rttm import Turn
 from speechft.errors import TaskError
-from speechft.tasks.base import Head, LabelSet, Metric, Task, check_positive
+from speechft.tasks.base import Head, LabelSet, Task, check_positive
+from speechft.tasks.catalog import TASKS
 from speechft.tasks.heads import DiarizationHead, fit_frames, frame_mask
+from speechft.tasks.metric import Metric
 
 FRAME_SHIFT = 320
 """Samples between labels."""
@@ -37,7 +39,7 @@ class SpeakerDiarization(Task):
     """
 
     name = "sd"
-    metrics = (Metric("SD", "diarization error rate", higher_is_better=False),)
+    metrics = TASKS["sd"].metrics
 
     def __init__(self, hidden: int = 512) -> None:
         check_positive(self.name, hidden=hidden)

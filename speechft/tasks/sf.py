@@ -16,7 +16,8 @@ from torch import Tensor
 
 from speechft.errors import TaskError, read_lines
 from speechft.files.text import on_disk
-from speechft.tasks.base import LabelSet, Metric, collect
+from speechft.tasks.base import LabelSet, collect
+from speechft.tasks.catalog import TASKS
 from speechft.tasks.classification import custom_label, supervision
 from speechft.tasks.ctc import RecurrentCTCTask, ctc_collapse, edit_distance
 from speechft.tasks.vocabularies import BLANK_INDEX, EOS, EOS_INDEX, SPACE, UNKNOWN, begin_mark, end_mark, slot_filling_vocabulary
@@ -42,7 +43,7 @@ class SlotFilling(RecurrentCTCTask):
     """
 
     name = "sf"
-    metrics = (Metric("SF_F1", "slot type F1", higher_is_better=True), Metric("SF_CER", "slot value CER", higher_is_better=False))
+    metrics = TASKS["sf"].metrics
     sampling = "windows"
 
     def __init__(self, slots: str | Path | None = None, **head: Any) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from speechft.errors import TaskError
-from speechft.tasks.base import Metric, check_choice
+from speechft.tasks.base import check_choice
+from speechft.tasks.catalog import TASKS
 from speechft.tasks.classification import UtteranceClassification, custom_label, supervision
 
 
@@ -20,7 +21,7 @@ class SpeakerIdentification(UtteranceClassification):
     """
 
     name = "sid"
-    metrics = (Metric("SID", "accuracy", higher_is_better=True),)
+    metrics = TASKS["sid"].metrics
     train_crop_seconds = 8.0
 
     def __init__(self, source: Literal["speaker", "label"] = "speaker") -> None:

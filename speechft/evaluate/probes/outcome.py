@@ -54,4 +54,4 @@ class Run:
 def shown(task: Task, scores: Mapping[str, float]) -> Scores:
     """Scores as tables show them, for the task's metrics."""
     metrics = dict.fromkeys((*task.metrics, *task.dev_metrics))
-    return {metric.key: metric.shown(scores[metric.key]) for metric in metrics if metric.key in scores}
+    return {metric.key: metric.of_fraction(scores[metric.key]) for metric in metrics if metric.key in scores}

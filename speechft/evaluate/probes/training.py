@@ -21,8 +21,9 @@ from speechft.evaluate.probes.outcome import Run
 from speechft.evaluate.probes.separate import SeparateProbes
 from speechft.evaluate.probes.stacked import StackedProbes
 from speechft.recipes.evaluation import EvaluationRecipe
-from speechft.tasks.base import Metric, Task
+from speechft.tasks.base import Task
 from speechft.tasks.heads import PooledHead
+from speechft.tasks.metric import Metric
 
 logger = logging.getLogger(__name__)
 FoldType = TypeVar("FoldType", bound=Fold)
@@ -133,7 +134,7 @@ def _score(bank: ProbeBank[Any], training: HeadTraining, trials: Sequence[TrialS
         old = trial.dev.get(metric.key)
         if old is None or (new > old if metric.higher_is_better else new < old):
             trial.dev, trial.best_step, trial.best_state = scores, step, bank.state(index)
-    shown = "  ".join(f"{trial.learning_rate:g}: {metric.shown(trial.dev[metric.key]):.2f}" for trial in trials if trial.dev)
+    shown = "  ".join(f"{trial.learning_rate:g}: {metric.of_fraction(trial.dev[metric.key]):.2f}" for trial in trials if trial.dev)
     logger.info("step %d, best %s %s by learning rate  %s", step, training.selected_on, metric.key, shown)
 
 

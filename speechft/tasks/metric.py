@@ -1,0 +1,61 @@
+"""Metrics of tasks, and how tables show them. No torch here: tables are made where there is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+INSERTIONS = 10_000.0
+"""Percent. A hypothesis with a hundred times the words of its reference is no result of a head here."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that a task reports, and a column of tables. Fractions become percent where `unit` says so.
+
+    `key` names it in cells and published numbers, e.g. "PR" or "SF_F1"; `name` is that of the heading. `task` is the evaluation that
+    gives it, None for scores over tasks and for what is followed on dev alone.
+    """
+
+    key: str
+    name: str
+    task: str | None = None
+    higher_is_better: bool = field(kw_only=True)
+    unit: str = "%"
+    decimals: int = 2
+    highest: float = 100.0
+    """Largest value that a cell can hold; the smallest is 0. Error rates count insertions, so they pass 100 %."""
+    signed: bool = False
+    """Whether values are differences, which are printed with their sign."""
+
+    @property
+    def arrow(self) -> str:
+        """Direction of improvement."""
+        return "↑" if self.higher_is_better else "↓"
+
+    @property
+    def better(self) -> str:
+        """Label of an axis that points to the better side."""
+        return "better →" if self.higher_is_better else "← better"
+
+    @property
+    def title(self) -> str:
+        """Heading of the column, e.g. `PR PER % ↓`."""
+        words = [self.key.split("_")[0] if self.task else "", self.name, self.unit, self.arrow]
+        return " ".join(word for word in words if word)
+
+    def of_fraction(self, fraction: float) -> float:
+        """The value as tables hold it: percent of `fraction` where the field counts in percent."""
+        return 100.0 * fraction if self.unit == "%" else fraction
+
+    def shown(self, value: float) -> str:
+        """The value with the decimals that the field prints."""
+        # Adding zero turns the -0.00 of a tiny negative number into 0.00.
+        return self.shown_difference(value) if self.signed else f"{round(value, self.decimals) + 0.0:.{self.decimals}f}"
+
+    def shown_width(self, value: float) -> str:
+        """Half of an interval with the decimals that the field prints."""
+        return f"{value:.{self.decimals}f}"
+
+    def shown_difference(self, value: float) -> str:
+        """A signed difference."""
+        return f"{round(value, self.decimals) + 0.0:+.{self.decimals}f}"
