@@ -34,7 +34,7 @@ def test_accuracy():
     task, logits = get_task("ks"), torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
     counts = task.statistics(logits, torch.ones(4), list(torch.tensor([0, 1, 1, 1])), LabelSet(("a", "b")))
     assert task.scores(counts) == {"KS": 0.75}
-    assert task.selection_metric.shown(0.75) == 75.0
+    assert task.selection_metric.of_fraction(0.75) == 75.0
 
 
 def test_crops():
