@@ -1,6 +1,7 @@
 # `make` or `make help` lists the targets. Everything lives in .venv; a second run of any target repeats no finished work.
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
-CORES ?= $(shell nproc 2>/dev/null || echo 2)
+# `nproc` alone says what OMP_NUM_THREADS says.
+CORES ?= $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 2)
 # make TORCH_INDEX=ADDRESS: the package index that offers another build of torch. make CUDA=1: the locked build for GPUs, with its libraries.
 TORCH_INDEX ?=
 CUDA ?=
