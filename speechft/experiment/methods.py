@@ -19,7 +19,7 @@ class Finetuning(Strict):
     """One fine-tuning on a corpus: on one task, on several jointly, or without labels as continued pre-training; or one from elsewhere.
 
     Keys of `recipe`, or of `pretraining`, override Stable-FT's defaults for all methods that train on it. A `checkpoint` is the model
-    ENCODER/FINETUNING/finetuned, in the place of what methods that train would make.
+    ENCODER/FINETUNING/finetuned, and methods that train do not apply to it.
     """
 
     corpus: Name | None = Field(None, description="The corpus that it is trained on.")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from speechft.errors import ConfigError
+from speechft.experiment.methods import FINETUNED
 from speechft.experiment.schema import load_experiment
 from speechft.experiment.workflow import Workflow
 from speechft.shipped import SNAKEFILE
@@ -114,7 +115,7 @@ def _unknown(flow: Workflow, target: str, why: str = "") -> ConfigError:
     """The error for a target that the workflow cannot make, with the closest match."""
     experiment, names = flow.experiment, target.split("/")
     if len(names) in (3, 4) and not target.startswith(f"{flow.results}/"):
-        known: list[Iterable[str]] = [experiment.encoders, ["none", *flow.merged_names], ["pretrained", *experiment.methods]]
+        known: list[Iterable[str]] = [experiment.encoders, ["none", *flow.merged_names], ["pretrained", *([FINETUNED] if experiment.given else []), *experiment.methods]]
         known.append(experiment.tasks)
         closest = "/".join(_closest(name, allowed) or name for name, allowed in zip(names, known, strict=False))
     else:

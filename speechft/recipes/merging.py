@@ -39,7 +39,7 @@ class MergeRecipe(Strict):
         return (found,) if isinstance(found, str) else tuple(found)
 
     def with_folders(self, folders: Mapping[str, str]) -> Self:
-        """The same with folders in the place of names of corpora."""
+        """The same with folders instead of names of corpora."""
         if not self.recordings:
             return self
         recordings = [folders.get(name, name) for name in self.recordings]

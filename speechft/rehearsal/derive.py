@@ -196,7 +196,7 @@ def _encoder(experiment: Experiment, name: str, entry: Values, folder: Path, enc
 
 
 def _given(experiment: Experiment, name: str, folder: Path) -> Values:
-    """A small model in the place of a checkpoint that was fine-tuned elsewhere."""
+    """A small model instead of a checkpoint that was fine-tuned elsewhere."""
     encoder = experiment.given[name]
     known = experiment.encoders[encoder]
     assert isinstance(known, PublicEncoder | PretrainedElsewhere)
