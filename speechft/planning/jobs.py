@@ -115,8 +115,8 @@ def _unknown(flow: Workflow, target: str, why: str = "") -> ConfigError:
     """The error for a target that the workflow cannot make, with the closest match."""
     experiment, names = flow.experiment, target.split("/")
     if len(names) in (3, 4) and not target.startswith(f"{flow.results}/"):
-        known: list[Iterable[str]] = [experiment.encoders, ["none", *flow.merged_names], ["pretrained", *([FINETUNED] if experiment.given else []), *experiment.methods]]
-        known.append(experiment.tasks)
+        methods = ["pretrained", *([FINETUNED] if experiment.given else []), *experiment.methods]
+        known: list[Iterable[str]] = [experiment.encoders, ["none", *flow.merged_names], methods, experiment.tasks]
         closest = "/".join(_closest(name, allowed) or name for name, allowed in zip(names, known, strict=False))
     else:
         closest = _closest(Path(target).stem, [*experiment.tables, *experiment.curves, *experiment.analyses])

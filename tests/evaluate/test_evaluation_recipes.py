@@ -7,14 +7,30 @@ from speechft.errors import ConfigError
 from speechft.recipes.evaluation import EvaluationRecipe, evaluation_recipe
 
 QUICKLY = {"protocol": "quick"}
-FRAME_LEVEL = {"steps": 200_000, "batch_size": 32, "accumulate": 1, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 2000}
+PUBLISHED = {
+    "pr": (100_000, 16, 2, "Adam", 1.0, 1000),
+    "asr": (200_000, 32, 1, "Adam", 1.0, 2000),
+    "ks": (200_000, 32, 1, "Adam", 1.0, 5000),
+    "sid": (200_000, 8, 4, "Adam", 1.0, 5000),
+    "asv": (200_000, 10, 5, "AdamW", 1e3, 20_000),
+    "sd": (30_000, 8, 4, "Adam", 1.0, 500),
+    "er": (30_000, 4, 8, "Adam", 1.0, 1000),
+    "ic": (200_000, 32, 1, "Adam", 1.0, 5000),
+    "sf": (200_000, 32, 1, "Adam", 1.0, 2000),
+}
+"""The configurations that s3prl 0.4.18 ships: steps, batch, accumulated batches, optimizer, limit of the gradient, steps between dev."""
+
+
+@pytest.mark.parametrize("task", PUBLISHED)
+def test_recipes_of_superb_are_the_published_ones(task):
+    recipe = evaluation_recipe(task)
+    found = (recipe.steps, recipe.batch_size, recipe.accumulate, recipe.optimizer, recipe.clip_norm, recipe.eval_every)
+    assert (recipe.protocol, found) == ("superb", PUBLISHED[task])
 
 
 @pytest.mark.parametrize(
     ("task", "changes", "expected"),
     [
-        ("asr", {}, FRAME_LEVEL),
-        ("sf", {}, FRAME_LEVEL),
         ("pc", {}, {"steps": 20_000}),
         ("sid", {}, {"crop_draws": "every"}),
         ("asv", QUICKLY, {"crop_draws": "every"}),
