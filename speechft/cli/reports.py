@@ -106,7 +106,7 @@ def figure(
 def alpha(
     source: Annotated[
         Path,
-        typer.Argument(help="Recipe of the curve (JSON), or a folder of cells, of which some are under ENCODER/FINETUNING/NAME@ALPHA."),
+        typer.Argument(help="Recipe of the curve (JSON), or a folder of cells with some of ENCODER/FINETUNING/NAME@ALPHA."),
     ],
     out: Out,
     cells: CellsOfRecipe = None,

@@ -59,12 +59,12 @@ def folder_curves(files: Sequence[str | Path]) -> dict[str, CurveRecipe]:
     cells = read_cells(files)
     models = {(str(cell.model.encoder), str(cell.model.finetuning), str(cell.model.method)) for cell in cells}
     curves = {}
-    for encoder, finetuning, name in sorted({(*model[:2], split_method(model[2])[0]) for model in models if "@" in model[2]}):
+    for encoder, finetuning, name in sorted({(*model[:2], _split(model[2])[0]) for model in models if _split(model[2])[1] is not None}):
         tuned = {method for other, tuning, method in models if (other, tuning) == (encoder, finetuning)}
-        points = {alpha: (finetuning, method) for method in tuned if (alpha := _alpha_of(method, name)) is not None}
+        points = {alpha: (finetuning, method) for method in tuned if (alpha := _split(method)[1]) is not None and _split(method)[0] == name}
         if (encoder, *_PRETRAINED) in models:
             points.setdefault(0.0, _PRETRAINED)
-        others = sorted(method for method in tuned if "@" not in method and method != name)
+        others = sorted(method for method in tuned if _split(method)[1] is None and method != name)
         ends = [method for method in _TRAINED if method in others] or (others if len(others) == 1 else [])
         if ends:
             points.setdefault(1.0, (finetuning, ends[0]))
@@ -74,9 +74,8 @@ def folder_curves(files: Sequence[str | Path]) -> dict[str, CurveRecipe]:
             CurvePoint(alpha=alpha, encoder=encoder, finetuning=tuning, method=method, label=_label((encoder, tuning, method)))
             for alpha, (tuning, method) in sorted(points.items())
         ]
-        metrics = _metrics(
-            [cell for cell in cells if cell_name(cell).rpartition("/")[0] in {f"{encoder}/{t}/{m}" for t, m in points.values()}]
-        )
+        names = {f"{encoder}/{tuning}/{method}" for tuning, method in points.values()}
+        metrics = _metrics([cell for cell in cells if cell_name(cell).rpartition("/")[0] in names])
         curves[f"{encoder}_{finetuning}_{name}"] = CurveRecipe(
             title=f"{name} of {encoder} and {finetuning}", points=tuple(shown), tasks=tuple(metrics), metrics=metrics,
             start=shown[0].label, end=shown[-1].label,
@@ -100,13 +99,16 @@ def _metrics(cells: Sequence[Cell]) -> dict[str, tuple[Metric, ...]]:
 
 def _row_order(model: tuple[str, str, str]) -> tuple[str, bool, str, str, float]:
     encoder, finetuning, method = model
-    name, alpha = split_method(method)
+    name, alpha = _split(method)
     return encoder, (finetuning, method) != _PRETRAINED, finetuning, name, -1.0 if alpha is None else alpha
 
 
-def _alpha_of(method: str, name: str) -> float | None:
-    found, alpha = split_method(method)
-    return alpha if found == name else None
+def _split(method: str) -> tuple[str, float | None]:
+    """Method and alpha; what no alpha ends with is a name as it is."""
+    try:
+        return split_method(method)
+    except ValueError:
+        return method, None
 
 
 def _label(model: tuple[str, str, str]) -> str:
