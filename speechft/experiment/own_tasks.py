@@ -53,7 +53,7 @@ def own_task_problems(experiment: Experiment) -> list[str]:
         if kind is None:
             continue
         label = nfc(str(options.get("label") or KINDS[kind].label))
-        members = list(_members(experiment, corpus))
+        members = [experiment.corpora[member] for member in _members(experiment, corpus)]
         if KINDS[kind].protocol == "verification" and not any(getattr(member, "trials", None) for member in members):
             problems.append(f"{key}: kind {kind} needs trials, and corpus {corpus} has none; give it a file of `trials`")
         for member in members:
@@ -66,7 +66,7 @@ def tasks_on(experiment: Experiment, corpus: str) -> list[tuple[str, str | None,
     """Task, kind and column of all that is evaluated or trained on a corpus, by itself or in a union; of built-in tasks no column."""
     found = []
     for _, name, task, kind, options in _tasks(experiment):
-        if experiment.corpora[corpus] in _members(experiment, name):
+        if corpus in _members(experiment, name):
             found.append((task, kind, str(options.get("label") or KINDS[kind].label) if kind else ""))
     return found
 
@@ -96,14 +96,18 @@ def finetuning_problems(experiment: Experiment) -> list[str]:
     return problems
 
 
-def _members(experiment: Experiment, name: str) -> Iterator[Any]:
+def _members(experiment: Experiment, name: str) -> list[str]:
     """A corpus, or those that a union is made of."""
-    corpus = experiment.corpora[name]
-    if isinstance(corpus, UnionCorpus):
-        for member in corpus.of:
-            yield from _members(experiment, member)
-    else:
-        yield corpus
+    found: list[str] = []
+    seen, waiting = set(), [name]
+    while waiting:
+        seen.add(current := waiting.pop(0))
+        corpus = experiment.corpora[current]
+        if isinstance(corpus, UnionCorpus):
+            waiting += [member for member in corpus.of if member not in seen]
+        else:
+            found.append(current)
+    return found
 
 
 def _column_problems(recipe: CorpusRecipe, kind: str, label: str) -> list[str]:
@@ -123,8 +127,7 @@ def _column_problems(recipe: CorpusRecipe, kind: str, label: str) -> list[str]:
     if column not in header or label in _NO_LABELS:
         there = [name for name in header if name and name not in (*theirs.values(), *_NO_LABELS)]
         there += [ours for ours in theirs if ours not in _NO_LABELS]
-        close = nearest(label, there).strip().rstrip(".")
-        return [f"label: {recipe.path} has no column {label!r} to predict. {close} It has {', '.join(there)}".replace("  ", " ")]
+        return [f"label: {recipe.path} has no column {label!r} to predict.{nearest(label, there)} It has {', '.join(there)}"]
     if kind != "regression":
         return []
     place = header.index(column)
