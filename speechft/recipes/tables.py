@@ -16,6 +16,7 @@ class TableRow(Strict):
     finetuning: str
     method: str
     label: str = Field(description="Name of the method as shown, e.g. Stable-FT.")
+    only_published: str | None = Field(None, description="Table of published numbers that this row repeats; it has no cells.")
 
 
 class ScoreRecipe(Strict):
@@ -34,6 +35,7 @@ class TableRecipe(Strict):
     rows: tuple[TableRow, ...] = Field(min_length=1)
     tasks: tuple[str, ...] = Field(min_length=1)
     published: str | None = Field(None, description="Name of the table of published numbers to show next to ours.")
+    beside: tuple[str, ...] = Field((), description="Tables of published numbers whose rows stand below ours.")
     score: ScoreRecipe | None = None
     differences: tuple[tuple[int, int], ...] = Field((), description="Rows to compare, from 0: the second is taken from the first.")
     protocols: dict[str, Literal["superb", "quick"]] = Field(

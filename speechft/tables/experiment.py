@@ -17,13 +17,14 @@ from speechft.tables.build import build_table
 from speechft.tables.curve import build_curve
 from speechft.tables.differences import build_differences
 from speechft.tables.figure import build_figure
+from speechft.tables.published import Files, listed
 from speechft.tables.render import SUFFIXES
 
 
 def build_experiment(
     experiment: str | Path,
     cells: str | Path | None,
-    published: str | Path,
+    published: Files,
     out_dir: str | Path,
     figures_dir: str | Path | None = None,
     only: Collection[str] = (),
@@ -53,7 +54,7 @@ def build_experiment(
     figures = None if figures_dir is None else Path(figures_dir)
     shown = [name for name in names if name in only or not only]
     for name in shown:  # nothing is written unless everything may be
-        _check_outputs(flow, name, Path(out_dir), figures, [folder, experiment, published])
+        _check_outputs(flow, name, Path(out_dir), figures, [folder, experiment, *listed(published)])
     for name in shown:
         if name in known.analyses:
             results = [folder.parent / Path(path).relative_to(flow.results) for path in flow.analysis_results(name)]
