@@ -9,7 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    ValidationError,
+    model_serializer,
+)
 
 from speechft.errors import ConfigError
 from speechft.files.structured import read_json
@@ -33,6 +42,14 @@ class Strict(BaseModel):
     """Base of all configuration: unknown keys and numbers that are not finite are errors, instances are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+
+class OfTask(Strict):
+    """Base of recipes that name a task: `kind` is written where there is one, so that other recipes stay byte for byte as they were."""
+
+    @model_serializer(mode="wrap")
+    def _without_no_kind(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in as_usual(self).items() if key != "kind" or value is not None}
 
 
 def validate(model: type[ModelType], values: Any, source: str) -> ModelType:

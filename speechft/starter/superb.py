@@ -225,7 +225,7 @@ def _recipe(paper: Experiment, task: str, protocol: Protocol) -> Values:
     if protocol == "superb":
         return {}
     whole = paper.evaluation_recipe(task)
-    if not whole.steps:
+    if not isinstance(whole.steps, int) or not whole.steps:
         return {"recipe": {"protocol": "quick"}}
     steps = whole.steps // QUICK_SHARE
     every = min(whole.eval_every, steps)

@@ -51,7 +51,7 @@ def arrange(
             raise TableError(f"There are no published numbers of a table {wanted!r}. Tables with numbers: {known}.")
     recipe = recipe.model_copy(update={"rows": (*recipe.rows, *_published_rows(recipe, published))})
     by_name = {cell_name(cell): cell for cell in cells}
-    columns = [_metric_column(metric, recipe, by_name, published) for metric in task_metrics(recipe.tasks)]
+    columns = [_metric_column(metric, recipe, by_name, published) for metric in task_metrics(recipe.tasks, recipe.metrics)]
     own: list[str] = []
     if scores:
         columns += _score_columns(recipe, columns, published)
@@ -64,7 +64,7 @@ def arrange(
 
 def _published_rows(recipe: TableRecipe, published: Published) -> list[TableRow]:
     """Rows that only repeat published numbers: those of `beside` with a number here that no earlier one of the same model has."""
-    shown = {metric.key for metric in task_metrics(recipe.tasks)}
+    shown = {metric.key for metric in task_metrics(recipe.tasks, recipe.metrics)}
     rows: list[TableRow] = []
     seen: dict[tuple[str, ...], set[tuple[str, float]]] = {}
     for table in recipe.beside:
@@ -97,6 +97,10 @@ def _metric_column(metric: Metric, recipe: TableRecipe, cells: Mapping[str, Cell
     for row in recipe.rows:
         entry = _published_entry(recipe, row, metric.key, published)
         if not entry.alone and (cell := cells.get(f"{model_name(row)}/{metric.task}")):
+            if metric.key not in cell.values:
+                raise TableError(
+                    f"The cell {cell_name(cell)} has {', '.join(cell.values)}, the table shows {metric.key}. Run the evaluation again."
+                )
             values, unknown = tuple(cell.values[metric.key]), cell.counts.test.unknown
             entry = replace(entry, values=values, protocol=cell.protocol, precision=cell.precision, unknown=unknown)
             if cell.module is not None:

@@ -39,7 +39,8 @@ def build_table(
     shown = [*([recipe.published] if recipe.published is not None else []), *recipe.beside]
     if shown and not files:
         raise TableError(f"The table shows the published numbers of {shown[0]!r}, but no file of published numbers is given.")
-    numbers = load_published(files) if shown else None
+    further = [metric.key for metrics in recipe.metrics.values() for metric in metrics]
+    numbers = load_published(files, further) if shown else None
     table = arrange(recipe, existing_cells(cells), numbers, name, reasons=reasons)
     write_table(table, out_dir, name, csv_file(table_records(table)))
     return table

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,13 +64,16 @@ def listed(files: Files | None) -> list[str | Path]:
     return [files] if isinstance(files, str | Path) else list(files or ())
 
 
-def load_published(files: Files) -> Published:
+def load_published(files: Files, further: Iterable[str] = ()) -> Published:
     """Read and check files of published numbers. Lines that start with `#` are comments; an empty value means not known.
+
+    `further` are keys of metrics of tasks without an entry.
 
     Raises:
         TableError: a file is missing or has problems, all of which are listed with their line; or two files have the same table.
     """
-    found = [(path, _load(path)) for path in listed(files)]
+    known = [*METRICS, *further]
+    found = [(path, _load(path, known)) for path in listed(files)]
     origin: dict[str, str | Path] = {}
     for path, numbers in found:
         for table in numbers.tables:
@@ -85,7 +88,7 @@ def load_published(files: Files) -> Published:
     return merged
 
 
-def _load(path: str | Path) -> Published:
+def _load(path: str | Path, known: Sequence[str]) -> Published:
     try:
         lines = read_text(Path(path)).split("\n")
     except FileNotFoundError:
@@ -107,7 +110,7 @@ def _load(path: str | Path) -> Published:
     sources: dict[Key, str] = {}
     places: dict[Key, str] = {}
     for number, fields in rows[1:]:
-        if problem := _problem(fields, len(columns), values):
+        if problem := _problem(fields, len(columns), values, known):
             problems.append(f"line {number}: {problem}")
             continue
         key = _key(fields)
@@ -127,14 +130,14 @@ def _key(fields: Sequence[str]) -> Key:
     return table, encoder, finetuning, method, metric
 
 
-def _problem(fields: Sequence[str], columns: int, earlier: dict[Key, float | None]) -> str | None:
+def _problem(fields: Sequence[str], columns: int, earlier: dict[Key, float | None], known: Sequence[str]) -> str | None:
     if len(fields) != columns:
         return f"{len(fields)} fields instead of {columns}"
     if not all(fields[:5]):
         return "only the value may be empty, and its source with it"
     metric, text = fields[4:6]
-    if metric not in METRICS:
-        return f"{metric!r} is not a metric; metrics are {', '.join(METRICS)}"
+    if metric not in known:
+        return f"{metric!r} is not a metric; metrics are {', '.join(dict.fromkeys(known))}"
     try:
         finite = not text or math.isfinite(float(text))
     except ValueError:

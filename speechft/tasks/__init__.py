@@ -1,21 +1,26 @@
-"""Tasks: labels, head, loss and metric of each SUPERB task; the same object serves stage 1 and evaluation."""
+"""Tasks: labels, head, loss and metric of each task; the same object serves stage 1 and evaluation."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from speechft.errors import TaskError, unknown_name
+from speechft.errors import TaskError
 from speechft.requirements import explaining, require
-from speechft.tasks.catalog import TASKS
+from speechft.tasks.catalog import TASKS, known_entry
 
 if TYPE_CHECKING:
+    from speechft.recipes.evaluation import EvaluationRecipe
+    from speechft.recipes.finetuning import JointTask
     from speechft.tasks.base import Task
 
 TASK_NAMES = tuple(TASKS)
+"""The built-in tasks."""
 
 
-def get_task(name: str, **options: object) -> Task:
-    """The task called `name` ("pr", "ks", "sid"), configured by its options (see the class of the task).
+def get_task(name: str, /, **options: object) -> Task:
+    """The task called `name` ("pr", "ks", "sid"), or one of your own by its kind: `get_task("regression", label="age")`.
+
+    Options are those of the task's class (`speechft.tasks.own` has the kinds).
 
     Raises:
         TaskError: no such task, or an option that the task does not have.
@@ -23,10 +28,9 @@ def get_task(name: str, **options: object) -> Task:
     """
     from importlib import import_module
 
-    if name not in TASKS:
-        raise TaskError(unknown_name("task", name, TASK_NAMES))
-    require(*TASKS[name].packages)
-    module, _, class_name = TASKS[name].path.partition(":")
+    entry = known_entry(name)
+    require(*entry.packages)
+    module, _, class_name = entry.path.partition(":")
     with explaining():
         task_class = getattr(import_module(module), class_name)
     try:
@@ -34,3 +38,10 @@ def get_task(name: str, **options: object) -> Task:
     except TypeError as error:
         raise TaskError(f"Task {name!r}: {error}. See the options of {module}.{class_name}.") from error
     return task
+
+
+def task_of(recipe: EvaluationRecipe | JointTask) -> Task:
+    """The task that a recipe names; errors as of `get_task`."""
+    if recipe.kind is None:
+        return get_task(recipe.task, **recipe.task_options)
+    return get_task(recipe.kind, **{**recipe.task_options, "name": recipe.task})

@@ -1,18 +1,22 @@
 """All tasks, an entry each: the class, metrics, the recipes of stages 1 and 3, and what plans know. No torch here.
 
-Whatever needs to know of tasks (recipes, tables, plans, `get_task`) takes it from here.
+Whatever needs to know of tasks (recipes, tables, plans, `get_task`) looks it up here when it needs it, so that entries can be added.
+A task of the user's own has no entry: it has a name, a label column, and the entry of its kind.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from speechft.errors import TaskError, unknown_name
 from speechft.tasks.metric import INSERTIONS, Metric
 
 _CLASSIFIED: dict[str, Any] = {"batch_size": 32, "accumulate": 1, "optimizer": "Adam", "clip_norm": 1.0}
 _RECURRENT = ("projected", "hidden", "layers", "dropout", "spec_augment")
+_X_VECTOR = ("width", "pooled_width", "margin", "scale", "min_seconds")
 _ASR: dict[str, Any] = {"steps": 200_000, **_CLASSIFIED, "eval_every": 2000}
 ASR_HEAD: dict[str, Any] = {"projected": 256, "hidden": 256, "layers": 3, "dropout": 0.2}
 # Stage 1: numbers of updates are those of the released recipe of the same kind.
@@ -29,7 +33,7 @@ class TaskEntry:
     metrics: tuple[Metric, ...]
     """The first one chooses learning rates and checkpoints on dev, unless the class says otherwise."""
     recipe: Mapping[str, Any]
-    """Stage 3: the configuration that s3prl 0.4.18 ships for SUPERB; learning rates are searched."""
+    """Stage 3: the configuration that s3prl 0.4.18 ships for SUPERB, whose learning rates are searched; or ours."""
     stage1: Mapping[str, Any] | None = None
     """Stage 1, ours: heads, losses and batches of the SUPERB recipe, rate and schedule of Stable-FT. None: is not trained on."""
     superb: bool = True
@@ -41,7 +45,7 @@ class TaskEntry:
     features: Literal["pooled", "frames", "search"] = "frames"
     """What its head reads; pooled: means over frames, so that every recording goes through the encoder once."""
     measured_as: str = ""
-    """Cost of the head: the task whose head was measured and is scaled to this one."""
+    """Cost of the head: the task whose head was measured and, if it reads frames, is scaled to this one."""
     crop_seconds: float | None = None
     """Longer training utterances are cropped."""
     cropped_anew: bool = False
@@ -52,6 +56,13 @@ class TaskEntry:
     """Whether its buckets are halved: real batches are half as large as the recipe says."""
     protocol: str = field(default="default")
     """Module of speechft.evaluate.protocols."""
+    label: str = ""
+    """Of a kind: the column that its tasks predict unless they name another."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether it has a head; without one it compares features."""
+        return bool(self.recipe["steps"])
 
 
 def _error(key: str, name: str, task: str) -> Metric:
@@ -87,6 +98,7 @@ TASKS: dict[str, TaskEntry] = {
         {"steps": 200_000, **_CLASSIFIED, "eval_every": 5000},
         {**CLASSES, "batch_size": 32, "order": "superb"},
         features="pooled",
+        measured_as="ks",
     ),
     "qbe": TaskEntry(
         "speechft.tasks.qbe:QueryByExample",
@@ -101,6 +113,7 @@ TASKS: dict[str, TaskEntry] = {
         {"steps": 200_000, "batch_size": 8, "accumulate": 4, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 5000},
         {**CLASSES, "batch_size": 8, "accumulate": 4},
         features="pooled",
+        measured_as="sid",
         crop_seconds=8.0,
         cropped_anew=True,
     ),
@@ -109,7 +122,7 @@ TASKS: dict[str, TaskEntry] = {
         (Metric("ASV", "EER", "asv", higher_is_better=False),),
         {"steps": 200_000, "batch_size": 10, "accumulate": 5, "optimizer": "AdamW", "clip_norm": 1e3, "eval_every": 20_000},
         {**CLASSES, "batch_size": 10, "accumulate": 5},
-        head_options=("width", "pooled_width", "margin", "scale", "min_seconds"),
+        head_options=_X_VECTOR,
         measured_as="asv",
         crop_seconds=8.0,
         cropped_anew=True,
@@ -131,6 +144,7 @@ TASKS: dict[str, TaskEntry] = {
         {"steps": 30_000, "batch_size": 4, "accumulate": 8, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 1000},
         {**CLASSES, "batch_size": 4, "accumulate": 8},
         features="pooled",
+        measured_as="ks",
     ),
     "ic": TaskEntry(
         "speechft.tasks.ic:IntentClassification",
@@ -138,6 +152,7 @@ TASKS: dict[str, TaskEntry] = {
         {"steps": 200_000, **_CLASSIFIED, "eval_every": 5000},
         {**CLASSES, "batch_size": 32},
         features="pooled",
+        measured_as="ks",
     ),
     "sf": TaskEntry(
         "speechft.tasks.sf:SlotFilling",
@@ -171,3 +186,134 @@ TASKS: dict[str, TaskEntry] = {
     ),
 }
 """Name -> entry, in the order of tables."""
+
+_OWN: dict[str, Any] = {
+    "protocol": "quick", "steps": "auto", **_CLASSIFIED, "eval_every": "auto", "learning_rates": (1e-2, 1e-3, 1e-4),
+}  # fmt: skip
+_CLASS_METRICS = (
+    Metric("acc", "acc", higher_is_better=True),
+    Metric("uar", "UAR", higher_is_better=True),
+    Metric("f1", "macro F1", higher_is_better=True),
+)
+
+KINDS: dict[str, TaskEntry] = {
+    "classification": TaskEntry(
+        "speechft.tasks.own:Classification",
+        _CLASS_METRICS,
+        _OWN,
+        {**CLASSES, "batch_size": 16},
+        superb=False,
+        features="pooled",
+        measured_as="ks",
+        label="label",
+    ),
+    "regression": TaskEntry(
+        "speechft.tasks.own:Regression",
+        (
+            Metric("mse", "MSE", higher_is_better=False, unit="", decimals=4, highest=None),
+            Metric("pearson", "Pearson r", higher_is_better=True, unit="", decimals=3, highest=1.0, lowest=-1.0),
+            Metric("ccc", "CCC", higher_is_better=True, unit="", decimals=3, highest=1.0, lowest=-1.0),
+        ),
+        _OWN,
+        {**CLASSES, "batch_size": 16},
+        superb=False,
+        features="pooled",
+        measured_as="ks",
+        label="label",
+    ),
+    "multilabel": TaskEntry(
+        "speechft.tasks.own:MultilabelClassification",
+        (Metric("f1", "macro F1", higher_is_better=True), Metric("f1_micro", "micro F1", higher_is_better=True)),
+        _OWN,
+        {**CLASSES, "batch_size": 16},
+        superb=False,
+        features="pooled",
+        measured_as="ks",
+        label="label",
+    ),
+    "ctc": TaskEntry(
+        "speechft.tasks.own:Transcription",
+        (
+            Metric("cer", "CER", higher_is_better=False, highest=INSERTIONS),
+            Metric("wer", "WER", higher_is_better=False, highest=INSERTIONS),
+        ),
+        {**_OWN, "batch_size": 16},
+        {**SEQUENCES, "batch_size": 16},
+        superb=False,
+        head_options=_RECURRENT,
+        packages=("rapidfuzz", "sentencepiece"),
+        measured_as="asr",
+        label="text",
+    ),
+    "frame_classification": TaskEntry(
+        "speechft.tasks.own:FrameClassification",
+        tuple(replace(metric, name=f"frame {metric.name}") for metric in _CLASS_METRICS),
+        {**_OWN, "batch_size": 16},
+        {**CLASSES, "batch_size": 16},
+        superb=False,
+        measured_as="pr",
+        label="phones",
+    ),
+    "verification": TaskEntry(
+        "speechft.tasks.own:Verification",
+        (Metric("eer", "EER", higher_is_better=False),),
+        {**_OWN, "batch_size": 10, "accumulate": 5, "optimizer": "AdamW", "clip_norm": 1e3},
+        {**CLASSES, "batch_size": 10, "accumulate": 5},
+        superb=False,
+        head_options=_X_VECTOR,
+        measured_as="asv",
+        crop_seconds=8.0,
+        protocol="verification",
+        label="speaker",
+    ),
+}
+"""Kind of a task of the user's own -> entry. The keys of its metrics get the task's name in front."""
+_OWN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+def task_entry(name: str, kind: str | None = None) -> TaskEntry:
+    """The entry of task `name`; of a task of the user's own, that of its `kind`.
+
+    Raises:
+        TaskError: no such task or kind, or a task of a kind has the name of another task.
+    """
+    if kind is None:
+        if name in TASKS:
+            return TASKS[name]
+        raise TaskError(f"{unknown_name('task', name, TASKS)} A task of your own needs a kind: {', '.join(KINDS)}.")
+    if kind not in KINDS:
+        raise TaskError(unknown_name("kind of task", kind, KINDS))
+    if name.lower() in TASKS:
+        raise TaskError(f"Task {name!r} is there already and takes no kind. Give the task of kind {kind} another name.")
+    if not _OWN_NAME.fullmatch(name):
+        raise TaskError(f"Task {name!r}: a name begins with a letter or digit and has letters, digits, _ and - alone.")
+    return KINDS[kind]
+
+
+def known_entry(name: str) -> TaskEntry:
+    """The entry of a task, or of a kind.
+
+    Raises:
+        TaskError: there is none.
+    """
+    known = {**KINDS, **TASKS}
+    if name not in known:
+        raise TaskError(unknown_name("task", name, {**TASKS, **KINDS}))
+    return known[name]
+
+
+def metrics_of(name: str, kind: str | None, options: Mapping[str, Any]) -> tuple[Metric, ...]:
+    """The metrics that a task reports; of a task of the user's own those that its option `metric` names, a name or a list.
+
+    Raises:
+        TaskError: as `task_entry`, or the kind has no such metric.
+    """
+    entry = task_entry(name, kind)
+    if kind is None:
+        return entry.metrics
+    known = {metric.key: metric for metric in entry.metrics}
+    asked = options.get("metric") or next(iter(known))
+    names = [asked] if isinstance(asked, str) else list(asked)
+    if unknown := [metric for metric in names if metric not in known]:
+        raise TaskError(f"Task {name!r}: {unknown_name(f'metric of kind {kind}', unknown[0], known)}")
+    return tuple(replace(known[metric], key=f"{name}_{metric}", task=name, heading=name) for metric in dict.fromkeys(names))
