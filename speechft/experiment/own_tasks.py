@@ -52,13 +52,13 @@ def own_task_problems(experiment: Experiment) -> list[str]:
     for key, corpus, _, kind, options in _tasks(experiment):
         if kind is None:
             continue
-        label = options.get("label") or KINDS[kind].label
+        label = nfc(str(options.get("label") or KINDS[kind].label))
         members = list(_members(experiment, corpus))
         if KINDS[kind].protocol == "verification" and not any(getattr(member, "trials", None) for member in members):
             problems.append(f"{key}: kind {kind} needs trials, and corpus {corpus} has none; give it a file of `trials`")
         for member in members:
             if isinstance(member, CorpusRecipe) and member.kind == "csv" and member.path.is_file():
-                problems += [f"{key}: {problem}" for problem in _column_problems(member, kind, str(label))]
+                problems += [f"{key}: {problem}" for problem in _column_problems(member, kind, label)]
     return list(dict.fromkeys(problems))
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from speechft.errors import TaskError
 from speechft.requirements import explaining, require
-from speechft.tasks.catalog import TASKS, known_entry
+from speechft.tasks.catalog import KINDS, TASKS, known_entry
 
 if TYPE_CHECKING:
     from speechft.recipes.evaluation import EvaluationRecipe
@@ -35,6 +35,8 @@ def get_task(name: str, /, **options: object) -> Task:
         task_class = getattr(import_module(module), class_name)
     try:
         task: Task = task_class(**options)
+        if name in KINDS:
+            task.options = {option: value for option, value in options.items() if option != "name"}
     except TypeError as error:
         raise TaskError(f"Task {name!r}: {error}. See the options of {module}.{class_name}.") from error
     return task

@@ -60,6 +60,11 @@ class TaskEntry:
     """Of a kind: the column that its tasks predict unless they name another."""
 
     @property
+    def head_measured_as(self) -> str:
+        """`measured_as`, or for an entry without it a common head of its features."""
+        return self.measured_as or ("ks" if self.features == "pooled" else "asr")
+
+    @property
     def trains(self) -> bool:
         """Whether it has a head; without one it compares features."""
         return bool(self.recipe["steps"])
