@@ -13,9 +13,10 @@ rule table:
         f"{RESULTS}/logs/tables/{{table}}.log",
     localrule: True
     params:
+        published=flow.published_options,
         out=subpath(output[0], parent=True),
     shell:
-        "speechft report table {input.recipe:q} {input.cells:q} --published {input.published:q} --out {params.out:q} > {log:q} 2>&1"
+        "speechft report table {input.recipe:q} {input.cells:q} {params.published:q} --out {params.out:q} > {log:q} 2>&1"
 
 
 rule differences:

@@ -12,6 +12,7 @@ import typer
 
 from speechft.cli.options import HELP, REPORTS, Out, app
 from speechft.cli.terminal import say
+from speechft.experiment.workflow import PUBLISHED
 from speechft.recipes.tables import AnalysisTableRecipe, CurveRecipe, TableRecipe
 from speechft.recipes.values import load_recipe
 from speechft.shipped import shipped
@@ -45,7 +46,9 @@ def table(
         typer.Argument(help="Experiment: folder of cells, default results/cells. Recipe: cell files. Missing ones are pending."),
     ] = None,
     out: Out = Path("tables"),
-    published: Annotated[Path, typer.Option(help="Published numbers.", callback=shipped)] = Path("config/published.csv"),
+    published: Annotated[
+        list[Path] | None, typer.Option(help="Published numbers; repeatable. Default: those of the project.", show_default=False)
+    ] = None,
     figures: Annotated[Path | None, typer.Option(help="With an experiment: folder of figures; default: none are drawn.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="With an experiment: a table, curve or analysis; repeatable.")] = None,
 ) -> None:
@@ -57,12 +60,13 @@ def table(
 
     Example: `speechft report table results/cells --out tables`
     """
+    numbers = published or [shipped(path) for path in PUBLISHED]
     if source.suffix in (".yaml", ".yml"):
         from speechft.tables.experiment import build_experiment
 
         if cells and len(cells) > 1:
             raise typer.BadParameter("an experiment takes one folder of cells; cell files go with the recipe of a table")
-        for name in build_experiment(source, cells[0] if cells else None, published, out, figures, only or ()):
+        for name in build_experiment(source, cells[0] if cells else None, numbers, out, figures, only or ()):
             say(out / f"{name}.md")
         return
     from speechft.tables.build import build_table
@@ -70,7 +74,7 @@ def table(
     if figures or only:
         raise typer.BadParameter("--figures and --only go with an experiment; `speechft report figure` draws one table")
     recipe, cells, name = _table_of(source, cells)
-    build_table(recipe, cells, published, out, name)
+    build_table(recipe, cells, numbers, out, name)
     _show(out, name)
 
 

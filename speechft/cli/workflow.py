@@ -1,15 +1,17 @@
-"""Verbs that start an experiment: init, run."""
+"""Verbs that start an experiment: init, run, superb."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from speechft.cli.options import REPORTS, ExperimentFile, app, words_after
+from speechft.cli.options import EVALUATION, REPORTS, EncoderOption, ExperimentFile, app, words_after
 from speechft.cli.terminal import say
 
 
@@ -47,3 +49,64 @@ def run(context: typer.Context, experiment: ExperimentFile) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(command[0], command)
+
+
+@app.command(rich_help_panel=EVALUATION)
+def superb(
+    models: Annotated[
+        list[str],
+        typer.Argument(help="Encoder directory, checkpoint, transformers directory, org/name[@revision] on the Hub, my.py:MyEncoder."),
+    ],
+    corpora: Annotated[Path, typer.Option(help="Folder in which the corpora of SUPERB were unpacked; not all need to be there.")],
+    tasks: Annotated[str | None, typer.Option(help="Tasks, with commas between them; default: all whose corpus is found.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of experiment, results and tables; default: superb/NAME.")] = None,
+    protocol: Annotated[
+        Literal["superb", "quick"] | None,
+        typer.Option(help="superb: published recipes (default). quick: a tenth of the steps, and corpora of any size; not comparable."),
+    ] = None,
+    encoder_option: EncoderOption = None,
+    profile: Annotated[str | None, typer.Option(help="Profile of Snakemake, such as slurm.")] = None,
+    cores: Annotated[int | None, typer.Option(min=1, help="Cores of this machine; default: all.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Derive the experiment and show its jobs; run none.")] = False,
+) -> None:
+    """Evaluate encoders on SUPERB: find the corpora, run every task that they allow, show the results beside published ones.
+
+    It derives OUT/experiment.yaml, which you may edit: an edited file is used by the next call, and never replaced. Interrupted or
+    failed, the same command goes on. Tables are in OUT/tables, also where a task failed.
+
+    Example: `speechft superb facebook/hubert-base-ls960 --corpora /data/corpora --profile slurm`
+
+    Example: `speechft superb models/merged hubert_base --corpora /data/corpora --tasks ks,er --protocol quick --out superb/merged`
+    """
+    from speechft.recipes.modules import parse_options
+    from speechft.runs.start import snakemake_command
+    from speechft.starter.superb import default_out, derive, show
+
+    folder = out or default_out(models)
+    chosen = [task.strip() for task in tasks.split(",")] if tasks else None
+    options = parse_options(encoder_option or ())
+    made = derive(models, corpora, folder, tasks=chosen, protocol=protocol, options=options)
+    for remark in made.remarks:
+        say(remark)
+    where = ["--profile", profile] if profile else []
+    where += ["--cores", str(cores or "all")] if cores or not profile else []
+    words = [*where, "--rerun-incomplete", "--keep-going", *(["--dry-run"] if dry_run else []), "--", *made.targets]
+    sys.stdout.flush()
+    status = _attended(snakemake_command(made.path, words))
+    if not dry_run:
+        say(show(made.path, folder))
+        say(f"Tables: {folder / 'tables'}; experiment: {made.path}")
+    if status:
+        raise typer.Exit(status)
+
+
+def _attended(command: Sequence[str]) -> int:
+    """Run Snakemake to its end, whatever signal comes: it has to end its own jobs. Returns its exit status."""
+    with subprocess.Popen(command) as process:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:  # the terminal has told Snakemake too
+                continue
+            except SystemExit:  # SIGTERM
+                process.terminate()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from speechft.conventions import SPLITS
 from speechft.corpora.annotations import checked_trials, late_problems, relevance_problems
 from speechft.corpora.inspection import NO_SUCH_FILE, RecordingFacts, inspect_all
-from speechft.corpora.published import counted, differences
+from speechft.corpora.published import counted, differences, sizes_of_lists
 from speechft.corpora.splits import final_splits
 from speechft.corpora.utterances import Count, Listing, Problem, Utterance
 from speechft.errors import CorpusError
@@ -49,8 +49,7 @@ def examine(recipe: Recipe, listing: Listing, *, decode: bool) -> Examination:
     problems += _missing_recordings(recipe, listing.utterances)
     if decode:
         problems += [Problem(0, sentence) for sentence in listing.to_fetch]
-    listed = [(count, counted(count, listing.utterances, listing.trials, ())) for count in listing.expected if count.what != "hours"]
-    different, remarks = differences(listed, complete)
+    different, remarks = differences(sizes_of_lists(listing), complete)
 
     of_lists = [problem for problem in problems if not (isinstance(recipe, CorpusRecipe) and problem.row)]
     paths = list(dict.fromkeys(utterance.path for utterance in listing.utterances))

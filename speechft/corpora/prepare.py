@@ -90,7 +90,7 @@ def read_corpus(recipe: Recipe) -> Listing:
     Raises:
         CorpusError: its folder or a list in it is missing or cannot be read.
     """
-    listing: Listing = getattr(_module(recipe), f"read_{_kind(recipe)}")(recipe)
+    listing: Listing = getattr(reader_of(recipe), f"read_{_kind(recipe)}")(recipe)
     found = [dataclasses.replace(utterance, path=on_disk(utterance.path)) for utterance in listing.utterances]
     listing = dataclasses.replace(listing, utterances=found)
     if recipe.first is None:
@@ -102,12 +102,13 @@ def read_corpus(recipe: Recipe) -> Listing:
 
 def published_sizes(recipe: Recipe) -> tuple[Count, ...]:
     """Published sizes of a corpus; the corpus itself need not exist."""
-    sizes: Any = getattr(_module(recipe), "EXPECTED", ())
+    sizes: Any = getattr(reader_of(recipe), "EXPECTED", ())
     # AISHELL is two corpora, and VoxCeleb1 has two divisions.
     return tuple(sizes[getattr(recipe, "use", _kind(recipe))] if isinstance(sizes, dict) else sizes)
 
 
-def _module(recipe: Recipe) -> ModuleType:
+def reader_of(recipe: Recipe) -> ModuleType:
+    """The module of `speechft.corpora.readers` that reads a corpus. Of a published one, SOURCE says where it comes from."""
     kind = _kind(recipe)
     return import_module(f"speechft.corpora.readers.{_MODULES.get(kind, kind)}")
 

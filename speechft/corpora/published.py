@@ -97,6 +97,12 @@ def counted(count: Count, utterances: Sequence[Utterance], trials: Sequence[Tria
     return values[kind]
 
 
+def sizes_of_lists(listing: Listing) -> list[tuple[Count, float]]:
+    """Published numbers with what was found, but for hours, which only recordings tell."""
+    counts = [count for count in listing.expected if count.what != "hours"]
+    return [(count, counted(count, listing.utterances, listing.trials, ())) for count in counts]
+
+
 def agrees(count: Count, found: float) -> bool:
     """Whether a number is the published one; hours by 2 %."""
     return abs(found - count.number) <= (_HOURS_TOLERANCE * count.number if count.what == "hours" else 0)

@@ -56,6 +56,10 @@ class TableLayout(Strict):
     rows: tuple[RowLayout, ...] = Field((), description="Instead of finetunings and methods: the rows one by one.")
     tasks: tuple[str, ...] = Field(min_length=1)
     published: str | None = Field(None, description="Name of the table in config/published.csv whose numbers are shown next to ours.")
+    beside: tuple[str, ...] = Field(
+        (),
+        description="Tables in config/published.csv or config/superb_rows.csv whose rows stand below ours, such as superb: known encoders.",
+    )
     score: ScoreLayout | None = Field(None, description="A score of this table's own, in a last column.")
     differences: tuple[Name, ...] = Field(
         (),

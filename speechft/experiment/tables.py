@@ -24,6 +24,7 @@ def table_recipe(experiment: Experiment, name: str, command: str | None) -> Tabl
         rows=tuple(_row(experiment, *model, label=label) for model, label in experiment.table_rows(name)),
         tasks=layout.tasks,
         published=layout.published,
+        beside=layout.beside,
         score=score,
         differences=tuple(rows_to_compare(experiment.table_models(name), layout.differences)),
         metrics=_metrics(experiment, layout.tasks),

@@ -31,6 +31,8 @@ Resource = Callable[[Any, int, str], int]
 REFUSED_MEM_MB, REFUSED_MINUTES = 500, 10
 """Request of an attempt that only repeats a refusal: a shell, in a job that starts Snakemake twice."""
 
+PUBLISHED = ("config/published.csv", "config/superb_rows.csv")
+"""Files of published numbers, of the working folder or else of the package."""
 MODEL_FILES = ("model.safetensors", "config.json", "provenance.json")
 
 
@@ -75,9 +77,14 @@ class Workflow:
         return target
 
     @property
-    def published(self) -> str:
-        """The published numbers."""
-        return shipped("config/published.csv").as_posix()
+    def published(self) -> list[str]:
+        """Files of published numbers."""
+        return [shipped(path).as_posix() for path in PUBLISHED]
+
+    @property
+    def published_options(self) -> list[str]:
+        """Options of `speechft report table` that name them."""
+        return [word for path in self.published for word in ("--published", path)]
 
     # ---- names, for wildcard constraints
 

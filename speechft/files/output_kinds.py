@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from speechft.files.hashes import sha256_bytes
+
 PROGRAM = "speechft"
 """What figures name as their maker, and exports as the folder in their archive."""
 
@@ -69,6 +71,20 @@ def _is_safetensors(path: Path) -> bool:
     return start[8:9] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
 
 
+_SEAL = re.compile(r"# SHA-256 of the lines below: ([0-9a-f]{64})\n")
+
+
+def sealed(text: str) -> str:
+    """Text with a first line by which `SUPERB_EXPERIMENT` tells that nobody has edited it since."""
+    return f"# SHA-256 of the lines below: {sha256_bytes(text.encode())}\n{text}"
+
+
+def _is_sealed(path: Path) -> bool:
+    content = path.read_bytes()
+    found = _SEAL.match(content[:200].decode("utf-8", errors="replace"))
+    return found is not None and sha256_bytes(content[found.end() :]) == found[1]
+
+
 CELL = Kind("a cell of `speechft evaluate`", _has_keys("schema", "model", "task", "metrics", "trials", "hashes"))
 ANALYSIS = Kind("a result of `speechft analyse`", _has_keys("schema", "model", "start_sha256", "deviation", "states"))
 SCHEMA = Kind("a schema of `speechft schema`", _is_schema)
@@ -79,6 +95,7 @@ DIFFERENCES = Kind(
 )
 CURVE = Kind("a table of `speechft report alpha`", _begins("alpha", "task", "metric", "mean"))
 SIMILARITY = Kind("a table of `speechft report similarity`", _begins("encoder", "finetuning", "method", "label"))
+SUPERB_EXPERIMENT = Kind("an experiment as `speechft superb` derived it", _is_sealed)
 FIGURE = Kind("a figure of speechft", _is_figure)
 FIGURE_SVG = Kind("a figure of speechft", lambda path: _SVG_CREATOR.search(_start(path)) is not None)
 EXPORT = Kind("an export of speechft", _is_export)

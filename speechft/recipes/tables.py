@@ -17,6 +17,7 @@ class TableRow(Strict):
     finetuning: str
     method: str
     label: str = Field(description="Name of the method as shown, e.g. Stable-FT.")
+    only_published: str | None = Field(None, description="Table of published numbers that this row repeats; it has no cells.")
 
 
 class ScoreRecipe(Strict):
@@ -36,6 +37,7 @@ class TableRecipe(Strict):
     tasks: tuple[str, ...] = Field(min_length=1)
     metrics: dict[str, tuple[Metric, ...]] = Field(default_factory=dict, description="Task -> its columns; of others those of its entry.")
     published: str | None = Field(None, description="Name of the table of published numbers to show next to ours.")
+    beside: tuple[str, ...] = Field((), description="Tables of published numbers whose rows stand below ours.")
     score: ScoreRecipe | None = None
     differences: tuple[tuple[int, int], ...] = Field((), description="Rows to compare, from 0: the second is taken from the first.")
     protocols: dict[str, Literal["superb", "quick"]] = Field(

@@ -10,7 +10,7 @@ from speechft.recipes.cell import Cell
 from speechft.recipes.tables import TableRecipe, TableRow
 from speechft.tables.cells import cell_name
 from speechft.tables.metrics import METRICS, task_metrics
-from speechft.tables.notes import pending_legend, table_legend, table_notes
+from speechft.tables.notes import pending_legend, published_notes, table_legend, table_notes
 from speechft.tables.published import Published
 from speechft.tables.relative_score import relative_score, relative_score_notes
 from speechft.tables.scores import (
@@ -44,10 +44,12 @@ def arrange(
             made from different weights.
     """
     if published is None:
-        recipe, published = recipe.model_copy(update={"published": None}), Published({})
-    elif recipe.published is not None and recipe.published not in published.tables:
-        known = ", ".join(published.tables) or "none"
-        raise TableError(f"There are no published numbers of a table {recipe.published!r}. Tables with numbers: {known}.")
+        recipe, published = recipe.model_copy(update={"published": None, "beside": ()}), Published({})
+    for wanted in (recipe.published, *recipe.beside):
+        if wanted is not None and wanted not in published.tables:
+            known = ", ".join(published.tables) or "none"
+            raise TableError(f"There are no published numbers of a table {wanted!r}. Tables with numbers: {known}.")
+    recipe = recipe.model_copy(update={"rows": (*recipe.rows, *_published_rows(recipe, published))})
     by_name = {cell_name(cell): cell for cell in cells}
     columns = [_metric_column(metric, recipe, by_name, published) for metric in task_metrics(recipe.tasks, recipe.metrics)]
     own: list[str] = []
@@ -55,12 +57,31 @@ def arrange(
         columns += _score_columns(recipe, columns, published)
         own = _add_own_score(recipe, columns)
     hashes = tuple(_row_hash(row, recipe, by_name) for row in recipe.rows)
-    notes = (*table_notes(recipe, columns, scores=scores), *own)
+    notes = (*table_notes(recipe, columns, scores=scores), *own, *published_notes(recipe, columns, published))
     legend = (*table_legend(columns), *pending_legend(recipe, columns, reasons or {}))
     return Table(name, recipe.title, recipe.rows, tuple(columns), hashes, notes, legend, recipe.command, reasons or {})
 
 
+def _published_rows(recipe: TableRecipe, published: Published) -> list[TableRow]:
+    """Rows that only repeat published numbers: those of `beside` with a number here that no earlier one of the same model has."""
+    shown = {metric.key for metric in task_metrics(recipe.tasks, recipe.metrics)}
+    rows: list[TableRow] = []
+    seen: dict[tuple[str, ...], set[tuple[str, float]]] = {}
+    for table in recipe.beside:
+        for model in published.models(table):
+            numbers = {(key, value) for key, value in published.row(table, *model).items() if key in shown}
+            if numbers <= seen.setdefault(model, set()):
+                continue
+            seen[model] |= numbers
+            encoder, finetuning, method = model
+            label = f"{'' if method == 'pretrained' else f'{method}, '}published ({table})"
+            rows.append(TableRow(encoder=encoder, finetuning=finetuning, method=method, label=label, only_published=table))
+    return rows
+
+
 def _row_hash(row: TableRow, recipe: TableRecipe, cells: Mapping[str, Cell]) -> str:
+    if row.only_published is not None:
+        return ""
     found = [cells.get(f"{model_name(row)}/{task}") for task in recipe.tasks]
     hashes = sorted({cell.model.sha256 for cell in found if cell is not None and cell.model.sha256})
     if len(hashes) > 1:
@@ -75,7 +96,7 @@ def _metric_column(metric: Metric, recipe: TableRecipe, cells: Mapping[str, Cell
     entries = []
     for row in recipe.rows:
         entry = _published_entry(recipe, row, metric.key, published)
-        if cell := cells.get(f"{model_name(row)}/{metric.task}"):
+        if not entry.alone and (cell := cells.get(f"{model_name(row)}/{metric.task}")):
             if metric.key not in cell.values:
                 raise TableError(
                     f"The cell {cell_name(cell)} has {', '.join(cell.values)}, the table shows {metric.key}. Run the evaluation again."
@@ -89,8 +110,9 @@ def _metric_column(metric: Metric, recipe: TableRecipe, cells: Mapping[str, Cell
 
 
 def _published_entry(recipe: TableRecipe, row: TableRow, metric: str, published: Published) -> Entry:
-    place = (recipe.published, row.encoder, row.finetuning, row.method, metric)
-    return Entry(published=published.value(*place), source=published.source(*place))
+    alone = row.only_published is not None
+    place = (row.only_published or recipe.published, row.encoder, row.finetuning, row.method, metric)
+    return Entry(published=published.value(*place), source=published.source(*place), alone=alone, defined=not alone)
 
 
 def _score_columns(recipe: TableRecipe, columns: Sequence[Column], published: Published) -> list[Column]:
@@ -122,7 +144,7 @@ def _score_columns(recipe: TableRecipe, columns: Sequence[Column], published: Pu
 
 
 def _superb_metrics(columns: Sequence[Column], keys: Sequence[str]) -> list[dict[str, float] | None]:
-    """Our metrics of each row; empty while one is pending, None where one is under another protocol than SUPERB's.
+    """Our metrics of each row; empty while one is pending, None where one is under another protocol than SUPERB's, or not ours.
 
     The scales belong to SUPERB's own training and test sets and protocol, so only cells under that protocol have a score.
     """
@@ -130,7 +152,7 @@ def _superb_metrics(columns: Sequence[Column], keys: Sequence[str]) -> list[dict
     found: list[dict[str, float] | None] = []
     for entries in zip(*(column.entries for column in scored), strict=True):
         means = {column.metric.key: entry.mean for column, entry in zip(scored, entries, strict=True) if entry.mean is not None}
-        other = any(entry.protocol not in (None, "superb") for entry in entries)
+        other = any(entry.alone or entry.protocol not in (None, "superb") for entry in entries)
         found.append(None if other else means if len(means) == len(scored) else {})
     return found
 
@@ -145,10 +167,12 @@ def _add_own_score(recipe: TableRecipe, columns: list[Column]) -> list[str]:
         raise TableError(f"The score's floor {model_name(asked.floor)} is no row of the table. Add the row, or name another one.")
     if missing := [task for task in asked.tasks if task not in recipe.tasks]:
         raise TableError(f"The score needs the tasks {', '.join(missing)}, which are no columns of the table. Add them, or drop them.")
-    scored = [(column.metric, [entry.values for entry in column.entries]) for column in columns if column.metric.task in asked.tasks]
+    ours = [place for place, row in enumerate(recipe.rows) if row.only_published is None]
+    scored = [(column.metric, [column.entries[place].values for place in ours]) for column in columns if column.metric.task in asked.tasks]
     score = relative_score(scored, floor)
     metric = Metric("own_score", asked.label, None, higher_is_better=True, unit="", decimals=1)
-    entries = [Entry(estimate=row) for row in score.rows] if score else [Entry(defined=False)] * len(recipe.rows)
+    entries = [Entry(estimate=row) for row in score.rows] if score else [Entry(defined=False)] * len(ours)
+    entries += [Entry(alone=True, defined=False)] * (len(recipe.rows) - len(ours))
     columns.append(Column(metric, tuple(entries)))
     of_floor = recipe.rows[floor]
     return relative_score_notes(asked.label, f"{of_floor.label} ({of_floor.encoder}, {of_floor.finetuning})", asked.tasks, score)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,16 +40,23 @@ STYLE: dict[str, Any] = {
 def save_figure(draw: Callable[[], Figure], out_png: str | Path, **style: Any) -> None:
     """Draw under the common style, with `style` on top, and write `out_png` (200 dpi) and the same as `.svg` beside it."""
     check_figure(out_png)
-    import matplotlib as mpl
-
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(STYLE | style)  # type: ignore[arg-type]
+    with common_style(**style):
         figure = draw()
         with atomic_file(out_png) as temporary:
             figure.savefig(temporary, format="png", dpi=200, metadata={"Software": PROGRAM})
         with atomic_file(Path(out_png).with_suffix(".svg")) as temporary:
             figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": PROGRAM})
+
+
+@contextmanager
+def common_style(**style: Any) -> Iterator[None]:
+    """The common style with `style` on top, whatever the user's own settings of matplotlib are."""
+    import matplotlib as mpl
+
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE | style)  # type: ignore[arg-type]
+        yield
 
 
 def short(text: str, length: int = 80) -> str:

@@ -17,13 +17,14 @@ from speechft.tables.build import build_table
 from speechft.tables.curve import build_curve
 from speechft.tables.differences import build_differences
 from speechft.tables.figure import build_figure
+from speechft.tables.published import Files, listed
 from speechft.tables.render import SUFFIXES
 
 
 def build_experiment(
     experiment: str | Path,
     cells: str | Path | None,
-    published: str | Path,
+    published: Files,
     out_dir: str | Path,
     figures_dir: str | Path | None = None,
     only: Collection[str] = (),
@@ -52,8 +53,9 @@ def build_experiment(
     folder = Path(cells if cells is not None else flow.results + "/cells")
     figures = None if figures_dir is None else Path(figures_dir)
     shown = [name for name in names if name in only or not only]
+    inputs = [folder, experiment, *listed(published)]
     for name in shown:  # nothing is written unless everything may be
-        _check_outputs(flow, name, Path(out_dir), figures, [folder, experiment, published])
+        _check_outputs(flow, name, Path(out_dir), figures, inputs)
     for name in shown:
         if name in known.analyses:
             results = [folder.parent / Path(path).relative_to(flow.results) for path in flow.analysis_results(name)]
@@ -72,6 +74,17 @@ def build_experiment(
         if figures:
             build_figure(recipe, found, figures / f"{name}.png")
     return shown
+
+
+def check_outputs(experiment: str | Path, out_dir: Path, figures_dir: Path | None, inputs: Inputs = ()) -> None:
+    """Refuse what `build_experiment` may not write, before there is anything to show.
+
+    Raises:
+        OutputError: see `check_shown`.
+    """
+    flow = Workflow(load_experiment(experiment))
+    for name in [*flow.experiment.tables, *flow.experiment.curves, *flow.experiment.analyses]:
+        _check_outputs(flow, name, out_dir, figures_dir, inputs)
 
 
 def _check_outputs(flow: Workflow, name: str, out_dir: Path, figures: Path | None, inputs: Inputs) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from speechft.recipes.tables import TableRecipe
 from speechft.tables.metrics import METRICS
-from speechft.tables.published import SECOND_HAND
+from speechft.tables.published import SECOND_HAND, Published
 from speechft.tables.scores import INFERRED, SUPERB_FULL_NORMALIZERS, SUPERB_S_TASKS, WAVLM_LARGE
 from speechft.tables.table import BF16_MARK, Column, in_braces, model_name
 from speechft.tasks.catalog import TASKS
@@ -38,8 +38,10 @@ def table_legend(columns: Sequence[Column]) -> tuple[str, ...]:
     """How to read the entries, as far as the table has such entries."""
     entries = [entry for column in columns for entry in column.entries]
     legend = []
-    if any(entry.published is not None for entry in entries):
+    if any(entry.published is not None and not entry.alone for entry in entries):
         legend.append("Entries: ours (published, ours minus published).")
+    if any(entry.alone for entry in entries):
+        legend.append("Rows called published repeat, in brackets, what others report; an empty place is a number that was not found.")
     if any(entry.source == SECOND_HAND for entry in entries):
         legend.append(
             f"{SECOND_HAND_MARK}: published number at second hand, as somebody else's notes on the paper quote it; those without the mark "
@@ -55,11 +57,29 @@ def table_legend(columns: Sequence[Column]) -> tuple[str, ...]:
     return tuple(legend)
 
 
+def published_notes(recipe: TableRecipe, columns: Sequence[Column], published: Published) -> list[str]:
+    """Where the numbers of rows that only repeat published ones were read, one line a row."""
+    notes = []
+    for place, row in enumerate(recipe.rows):
+        if row.only_published is None:
+            continue
+        found: dict[str, list[str]] = {}
+        for column in columns:
+            where = published.places.get((row.only_published, row.encoder, row.finetuning, row.method, column.metric.key))
+            if where is not None and column.entries[place].published is not None:
+                found.setdefault(where, []).append(column.metric.key.replace("_", " "))
+        if found:
+            read = "; ".join(f"{', '.join(keys)}: {where}" for where, keys in found.items())
+            notes.append(f"{row.encoder}, {row.label}. {read}.")
+    return notes
+
+
 def pending_legend(recipe: TableRecipe, columns: Sequence[Column], reasons: Mapping[str, str]) -> list[str]:
     """Why cells are pending, one line per reason with the cells that it explains."""
     waiting: dict[str, dict[str, list[str]]] = {}  # reason -> model -> tasks
     for place, row in enumerate(recipe.rows):
-        tasks = [str(column.metric.task) for column in columns if column.metric.task and not column.entries[place].values]
+        waiting_here = [column for column in columns if column.metric.task and column.entries[place].status == "pending"]
+        tasks = [str(column.metric.task) for column in waiting_here]
         for task in dict.fromkeys(tasks):
             if reason := reasons.get(f"{model_name(row)}/{task}"):
                 waiting.setdefault(reason, {}).setdefault(model_name(row), []).append(task)
@@ -139,7 +159,7 @@ def _planned_protocols(recipe: TableRecipe, columns: Sequence[Column]) -> list[s
     by_protocol: dict[str, list[str]] = {}
     for column in columns:
         task = column.metric.task
-        if task in recipe.protocols and any(not entry.values for entry in column.entries):
+        if task in recipe.protocols and any(not entry.values and not entry.alone for entry in column.entries):
             tasks = by_protocol.setdefault(recipe.protocols[task], [])
             tasks += [task.upper()] if task.upper() not in tasks else []
     used = {entry.protocol for column in columns if column.metric.task for entry in column.entries if entry.protocol}

@@ -1,4 +1,7 @@
-"""The published numbers (`config/published.csv`): a tidy file that readers with the paper at hand can extend."""
+"""The published numbers: tidy files that readers with a paper at hand can extend.
+
+`config/published.csv` holds those of Speech-FT, `config/superb_rows.csv` those of known encoders on SUPERB.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,14 @@ from speechft.files.text import read_text
 from speechft.tables.metrics import METRICS
 
 COLUMNS = ("table", "encoder", "finetuning", "method", "metric", "value")
-SOURCE_COLUMN = "source"
-"""Optional last column: where each number was read."""
+SOURCE_COLUMN, WHERE_COLUMN = "source", "where"
+"""Optional last columns: how near to its authors each number was read; the address, or the paper and its table."""
 FIRST_HAND, SECOND_HAND = "first_hand", "second_hand"
 """Read in what the authors published, or in what somebody else wrote about it."""
 Key = tuple[str, str, str, str, str]
 """Table, encoder, finetuning, method, metric."""
+Files = str | Path | Sequence[str | Path]
+"""One file of published numbers, or several."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,8 @@ class Published:
     """Places without a number, for a reader with the paper to fill in."""
     sources: dict[Key, str] = field(default_factory=dict)
     """FIRST_HAND or SECOND_HAND for each number, if the file says so."""
+    places: dict[Key, str] = field(default_factory=dict)
+    """Address, or paper and table, of each number, if the file says so."""
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -43,19 +50,45 @@ class Published:
         """Where the number was read, or None."""
         return None if table is None else self.sources.get((table, encoder, finetuning, method, metric))
 
+    def models(self, table: str) -> tuple[tuple[str, str, str], ...]:
+        """Models of which `table` has a number, as (encoder, finetuning, method), in its order."""
+        return tuple(dict.fromkeys(key[1:4] for key in self.values if key[0] == table))
+
     def row(self, table: str, encoder: str, finetuning: str, method: str) -> dict[str, float]:
         """All numbers that `table` publishes of a model, metric key -> value."""
         return {key[4]: value for key, value in self.values.items() if key[:4] == (table, encoder, finetuning, method)}
 
 
-def load_published(path: str | Path, further: Iterable[str] = ()) -> Published:
-    """Read and check a file of published numbers. Lines that start with `#` are comments; an empty value means not known.
+def listed(files: Files | None) -> list[str | Path]:
+    """The files one by one, empty for None."""
+    return [files] if isinstance(files, str | Path) else list(files or ())
+
+
+def load_published(files: Files, further: Iterable[str] = ()) -> Published:
+    """Read and check files of published numbers. Lines that start with `#` are comments; an empty value means not known.
 
     `further` are keys of metrics of tasks without an entry.
 
     Raises:
-        TableError: the file is missing or has problems; all are listed with their line.
+        TableError: a file is missing or has problems, all of which are listed with their line; or two files have the same table.
     """
+    known = [*METRICS, *further]
+    found = [(path, _load(path, known)) for path in listed(files)]
+    origin: dict[str, str | Path] = {}
+    for path, numbers in found:
+        for table in numbers.tables:
+            if table in origin:
+                raise TableError(f"{path} and {origin[table]} both have a table {table!r}. Give one of them.")
+            origin[table] = path
+    merged = Published({})
+    for _, numbers in found:
+        merged = Published(
+            merged.values | numbers.values, merged.empty + numbers.empty, merged.sources | numbers.sources, merged.places | numbers.places
+        )
+    return merged
+
+
+def _load(path: str | Path, known: Sequence[str]) -> Published:
     try:
         lines = read_text(Path(path)).split("\n")
     except FileNotFoundError:
@@ -65,25 +98,31 @@ def load_published(path: str | Path, further: Iterable[str] = ()) -> Published:
     content = [(number, line) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
     rows = [(number, [field.strip() for field in line.split(",")]) for number, line in content]
     columns = tuple(rows[0][1]) if rows else ()
-    if columns not in (COLUMNS, (*COLUMNS, SOURCE_COLUMN)):
+    whole = (*COLUMNS, SOURCE_COLUMN, WHERE_COLUMN)
+    if columns not in [whole[:count] for count in range(len(COLUMNS), len(whole) + 1)]:
         found = ",".join(columns) or "nothing"
-        raise TableError(f"{path}: the first line must be {','.join(COLUMNS)} (and {SOURCE_COLUMN} if you like), found {found}.")
+        raise TableError(
+            f"{path}: the first line must be {','.join(COLUMNS)} (and {SOURCE_COLUMN}, or {SOURCE_COLUMN},{WHERE_COLUMN}, if you like), "
+            f"found {found}."
+        )
     problems: list[str] = []
-    known = [*METRICS, *further]
     values: dict[Key, float | None] = {}
     sources: dict[Key, str] = {}
+    places: dict[Key, str] = {}
     for number, fields in rows[1:]:
         if problem := _problem(fields, len(columns), values, known):
             problems.append(f"line {number}: {problem}")
             continue
         key = _key(fields)
         values[key] = float(fields[5]) if fields[5] else None
-        if any(fields[6:]):
+        if any(fields[6:7]):
             sources[key] = fields[6]
+        if any(fields[7:8]):
+            places[key] = fields[7]
     if problems:
         raise TableError(f"{path}: {len(problems)} problem{'s' if len(problems) > 1 else ''}\n  " + "\n  ".join(problems))
     numbers = {key: value for key, value in values.items() if value is not None}
-    return Published(numbers, tuple(key for key in values if key not in numbers), sources)
+    return Published(numbers, tuple(key for key in values if key not in numbers), sources, places)
 
 
 def _key(fields: Sequence[str]) -> Key:
@@ -105,9 +144,11 @@ def _problem(fields: Sequence[str], columns: int, earlier: dict[Key, float | Non
         finite = False
     if not finite:
         return f"{text!r} is not a finite number"
-    for source in fields[6:]:
+    for source in fields[6:7]:
         if source and not text:
             return f"there is a source {source!r} of no value; leave it empty, or give the value"
         if text and source not in (FIRST_HAND, SECOND_HAND):
             return f"the source of {text} is {source!r}; write {FIRST_HAND} (read in the paper) or {SECOND_HAND} (quoted by somebody else)"
+    if any(fields[7:]) and not text:
+        return f"there is a place {fields[7]!r} of no value; leave it empty, or give the value"
     return f"{'/'.join(fields[:5])} is there twice" if _key(fields) in earlier else None

@@ -34,7 +34,7 @@ def entry_text(column: Column, row: int, escape: Callable[[str], str], bold: str
     """
     entry, metric = column.entries[row], column.metric
     if entry.mean is None:
-        ours = PENDING if entry.defined else UNDEFINED
+        ours = "" if entry.alone else PENDING if entry.defined else UNDEFINED
     else:
         ours = metric.shown(entry.mean) + ("" if entry.half_width is None else f" ± {metric.shown_width(entry.half_width)}")
     text = bold.format(escape(ours)) if row in column.bold else escape(ours)
@@ -43,7 +43,7 @@ def entry_text(column: Column, row: int, escape: Callable[[str], str], bold: str
     beside = metric.shown(entry.published) + (SECOND_HAND_MARK if entry.source == SECOND_HAND else "")
     if entry.difference is not None:
         beside += f", {metric.shown_difference(entry.difference)}"
-    return f"{text} {escape(f'({beside})')}"
+    return f"{text} {escape(f'({beside})')}".lstrip()
 
 
 def _grid(table: Table, escape: Callable[[str], str], bold: str) -> list[list[str]]:

@@ -37,6 +37,8 @@ class Entry:
     """Whether ours minus published means something."""
     defined: bool = True
     """False where there can be no value of ours, such as a SUPERB score of cells under another protocol."""
+    alone: bool = False
+    """Whether the row only repeats published numbers, so that there is nothing of ours to wait for."""
     estimate: Estimate | None = None
     """The number itself where it is not the mean of `values`, such as a score over tasks."""
 
@@ -74,7 +76,9 @@ class Entry:
 
     @property
     def status(self) -> str:
-        """`measured`, `pending` or `undefined`."""
+        """`measured`, `pending`, `undefined`, or `published` where a row only repeats what others published."""
+        if self.alone and self.published is not None:
+            return "published"
         return "measured" if self.number else "pending" if self.defined else "undefined"
 
 

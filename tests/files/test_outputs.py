@@ -13,18 +13,22 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from speechft.cli import app
+from speechft.corpora.finding import Found
 from speechft.encoders.directory.random_encoders import random_encoder
-from speechft.errors import DownloadError, OutputError
+from speechft.errors import ConfigError, DownloadError, OutputError
 from speechft.fairseq_plugin.jobs import remove_work
 from speechft.files.atomic import atomic_directory
 from speechft.files.markers import MARKER
 from speechft.files.structured import write_json
 from speechft.planning.speeds import load_throughput
+from speechft.recipes.corpora import SpeechCommands
+from speechft.starter.superb import derive
 
 COMMANDS = {name: verb for name, verb in get_command(app).commands.items() if not verb.hidden}
 VERBS = {*COMMANDS, *(f"report {kind}" for kind in COMMANDS["report"].commands)} - {"report", "report table"}  # the latter is `tables`
-APART = ("fetch", "rehearse", "init")
+APART = ("fetch", "rehearse", "superb", "init")
 """Verbs with tests of their own, below."""
+CORPUS = SpeechCommands(kind="speech_commands", path="corpora")
 FOLDER, FILE, SET, NOTHING = "a folder", "a file", "files in a folder", "nothing"
 
 
@@ -62,6 +66,7 @@ DECISIONS = {
     "report alpha": Decision(SET, ("line.json", "cell.json"), ("cell.json",)),
     "report similarity": Decision(SET, ("moved.json", "analysis.json"), ("analysis.json",)),
     "rehearse": Decision(SET),
+    "superb": Decision(SET),
     "init": Decision(FOLDER),
     **{verb: Decision(NOTHING) for verb in ("inspect", "check-encoder", "run", "plan", "doctor", "resume", "jobs")},
 }
@@ -306,6 +311,30 @@ def test_rehearse_replaces_only_an_earlier_rehearsal(tmp_path, monkeypatch):
     assert "is a link" in str(speechft(*arguments, tmp_path / "link").exception)
     result = speechft("rehearse", tmp_path / "out/experiment.yaml", "--out", tmp_path / "out")
     assert "is the input" in str(result.exception)
+    assert tree(tmp_path) == before
+
+
+def test_superb_replaces_an_experiment_that_nobody_edited(here, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "speechft.starter.superb.find_corpora", lambda *_, **__: Found({"speech_commands": CORPUS}, {}, {"speech_commands": ()})
+    )
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/notes.txt").write_text("mine")
+    for seed in (1, 2):
+        random_encoder("hubert", f"enc{seed}", seed=seed, encoder_layers=1)
+        derive([f"enc{seed}"], here, Path("out"))
+    assert "enc2" in (tmp_path / "out/experiment.yaml").read_text()
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link/experiment.yaml").symlink_to(tmp_path / "out/experiment.yaml")
+    before = tree(tmp_path)
+    with pytest.raises(OutputError, match="is a link"):
+        derive(["enc2"], here, Path("link"))
+    with (tmp_path / "out/experiment.yaml").open("a") as file:
+        file.write("# mine\n")
+    with pytest.raises(ConfigError, match="and not the enc1"):
+        derive(["enc1"], here, Path("out"))
+    (tmp_path / "out/experiment.yaml").write_text((tmp_path / "out/experiment.yaml").read_text().removesuffix("# mine\n"))
     assert tree(tmp_path) == before
 
 

@@ -23,6 +23,8 @@ _LIST = "For SID give `split_list`: iden_split.txt of VoxCeleb1, which s3prl cal
 _TRIALS = "For ASV give `trials`: s3prl's voxceleb1_test_v2.txt, or veri_test.txt of VoxCeleb1."
 SPLIT_LIST, SPLIT_LIST_SHA1 = "veri_test_class.txt", "bff103cfe2b4e0ec42b2ed658ead99cea5e6cf51"
 """Name of the split list in s3prl, and git's SHA-1 of it."""
+LISTS = {"split_list": (SPLIT_LIST, "iden_split.txt"), "trials": ("voxceleb1_test_v2.txt", "veri_test.txt")}
+"""Key of the recipe -> names that its list is published under."""
 _SPLITS = {"1": "train", "2": "dev", "3": "test"}
 _RECORDING = re.compile(r"id\d{5}/[^/\s]+/[^/\s]+\.wav")
 

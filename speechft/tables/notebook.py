@@ -1,0 +1,77 @@
+"""Results in a notebook: a data frame of cells with intervals, and their curve over alpha. No experiment, no files are written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from speechft.errors import TableError, unknown_name
+from speechft.recipes.tables import TableRecipe
+from speechft.tables.arrange import arrange
+from speechft.tables.canvas import common_style
+from speechft.tables.cells import read_cells
+from speechft.tables.curve import draw_curve
+from speechft.tables.folder import cell_files, folder_curves, folder_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+Cells = str | Path | Sequence[str | Path]
+"""A folder of cells, at any depth, or cell files."""
+
+
+def compare(cells: Cells) -> pd.DataFrame:
+    """Put cells into a data frame: a row for each model, and for each metric its mean, half of its 95 % interval, and its seeds.
+
+    The index is (encoder, finetuning, method), pre-trained models first; columns are (metric, "mean"), (metric, "half_width") and
+    (metric, "seeds"). Values are in the units of tables: percent for accuracies and error rates. A cell that is not there is NaN, and so
+    is an interval over a single seed. The interval is that of the mean over seeds (Student's t).
+
+    Raises:
+        TableError: no cells, a file that is none, or a cell without the name of its model (`model_name` of `evaluate`).
+    """
+    import pandas as pd
+
+    files = _files(cells)
+    table = arrange(folder_table(files, ""), read_cells(files), None, "", scores=False)
+    models = [(row.encoder, row.finetuning, row.method) for row in table.rows]
+    values = {
+        (column.metric.key, name): pd.Series([getattr(entry, name) for entry in column.entries], dtype=kind)
+        for column in table.columns
+        for name, kind in (("mean", float), ("half_width", float), ("seeds", int))
+    }
+    index = pd.MultiIndex.from_tuples(models, names=["encoder", "finetuning", "method"])
+    frame: pd.DataFrame = pd.DataFrame(values).set_index(index)
+    return frame
+
+
+def plot_alpha(cells: Cells, curve: str | None = None) -> Figure:
+    """Draw metrics against the merge weight alpha, from cells whose methods are called NAME@ALPHA, with 95 % bands.
+
+    Alpha 0 is the pre-trained encoder and alpha 1 the fine-tuned one, where there are cells of them.
+
+    Args:
+        cells: a folder, or files.
+        curve: ENCODER_FINETUNING_NAME; needed where the cells have several.
+
+    Raises:
+        TableError: as `compare`; no merge with two alphas; no such curve, or several and none named.
+    """
+    files = _files(cells)
+    curves = folder_curves(files)
+    if curve is None and len(curves) > 1:
+        raise TableError(f"The cells have {len(curves)} curves. Name one: {', '.join(curves)}.")
+    name = next(iter(curves)) if curve is None else curve
+    if name not in curves:
+        raise TableError(unknown_name("curve", name, curves))
+    recipe = curves[name]
+    rows = TableRecipe(title=recipe.title, rows=recipe.points, tasks=recipe.tasks, metrics=recipe.metrics)
+    table = arrange(rows, read_cells(files), None, name, scores=False)
+    with common_style():
+        return draw_curve(recipe, table)
+
+
+def _files(cells: Cells) -> list[Path]:
+    return cell_files(cells) if isinstance(cells, str | Path) else [Path(path) for path in cells]
