@@ -37,6 +37,17 @@ def build_analysis(
     about the same model, are an AnalysisError.
     """
     check_shown(out_dir, figures_dir, name, (".md",), SIMILARITY, results)
+    found = read_results(recipe, results)
+    write_text(Path(out_dir) / f"{name}.csv", _csv(recipe, found))
+    grid = [list(map(markdown_escape, line)) for line in analysis_grid(recipe, found)]
+    write_text(Path(out_dir) / f"{name}.md", markdown_page(recipe.title, grid, 2, analysis_notes(recipe, found)))
+    if figures_dir is not None:
+        save_figure(lambda: draw_analysis(recipe, found), Path(figures_dir) / f"{name}.png")
+    return found
+
+
+def read_results(recipe: AnalysisTableRecipe, results: Sequence[str | Path]) -> Found:
+    """For each row of the recipe its result among the files `results`; arguments and errors as in `build_analysis`."""
     by_model: dict[str, AnalysisResult] = {}
     for path in dict.fromkeys(map(Path, results)):
         if not path.exists():
@@ -49,15 +60,11 @@ def build_analysis(
         if model in by_model:
             raise AnalysisError(f"{path}: is about {model}, as another file is. Give one of them.")
         by_model[model] = result
-    found = [by_model.get(model_name(row)) for row in recipe.rows]
-    write_text(Path(out_dir) / f"{name}.csv", _csv(recipe, found))
-    write_text(Path(out_dir) / f"{name}.md", _markdown(recipe, found))
-    if figures_dir is not None:
-        save_figure(lambda: _draw(recipe, found), Path(figures_dir) / f"{name}.png")
-    return found
+    return [by_model.get(model_name(row)) for row in recipe.rows]
 
 
-def _notes(recipe: AnalysisTableRecipe, found: Found) -> list[str]:
+def analysis_notes(recipe: AnalysisTableRecipe, found: Found) -> list[str]:
+    """What must be known about the numbers."""
     notes = [recipe.note] if recipe.note else []
     notes.append(
         "Weight deviation: Euclidean norm of theta - theta0 over all weights, relative to that of theta0. Cosine: between the vectors of "
@@ -77,7 +84,8 @@ def _label(row: TableRow, result: AnalysisResult | None) -> str:
     return f"{row.label}{BF16_MARK if result and result.precision == 'bf16' else ''}"
 
 
-def _markdown(recipe: AnalysisTableRecipe, found: Found) -> str:
+def analysis_grid(recipe: AnalysisTableRecipe, found: Found) -> list[list[str]]:
+    """All lines of the table, the header first."""
     grid: list[list[str]] = [list(_HEADER)]
     for row, result in zip(recipe.rows, found, strict=True):
         numbers = [PENDING] * (len(_HEADER) - 2)
@@ -85,8 +93,8 @@ def _markdown(recipe: AnalysisTableRecipe, found: Found) -> str:
             cosines = (result.cosine, result.states[-1].cosine, result.cka)
             deviation = result.deviation
             numbers = [f"{deviation.norm:.4g}", f"{100 * deviation.relative:.2f}", *(f"{value:.4f}" for value in cosines)]
-        grid.append([markdown_escape(_label(row, result)), markdown_escape(row.finetuning), *numbers])
-    return markdown_page(recipe.title, grid, 2, _notes(recipe, found))
+        grid.append([_label(row, result), row.finetuning, *numbers])
+    return grid
 
 
 def _csv(recipe: AnalysisTableRecipe, found: Found) -> str:
@@ -109,10 +117,10 @@ def _csv(recipe: AnalysisTableRecipe, found: Found) -> str:
     return csv_file(records, columns)
 
 
-def _draw(recipe: AnalysisTableRecipe, found: Found) -> Figure:
+def draw_analysis(recipe: AnalysisTableRecipe, found: Found) -> Figure:
     """Left: cosine against relative deviation, a point per model. Right: cosine by hidden state, a line per model."""
     drawn = sum(result is not None for result in found)
-    notes = [*_notes(recipe, found), legend_note(drawn)]
+    notes = [*analysis_notes(recipe, found), legend_note(drawn)]
     figure, (points, layers) = panel_page(recipe.title, notes, 2, across=2, size=(4.2, 3.4), margin=0)
     several = len({row.finetuning for row in recipe.rows}) > 1
     for index, (row, result) in enumerate(zip(recipe.rows, found, strict=True)):

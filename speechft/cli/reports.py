@@ -9,15 +9,27 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from speechft.cli.options import HELP, REPORTS, Out, app
 from speechft.cli.terminal import say
-from speechft.recipes.tables import AnalysisTableRecipe, CurveRecipe, TableRecipe
+from speechft.recipes.tables import AnalysisTableRecipe, CurveRecipe, ReportRecipe, TableRecipe
 from speechft.recipes.values import load_recipe
 from speechft.shipped import shipped
 
+
+class _Kinds(TyperGroup):
+    """Kinds of reports; a file in the place of a kind is the experiment of a whole page."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        is_file = args[0] not in self.commands and Path(args[0]).suffix in (".yaml", ".yml", ".json")
+        return super().resolve_command(ctx, ["page", *args] if is_file else args)
+
+
 report = typer.Typer(
-    help="Show results: tables, figures and curves.\n\nExample: `speechft report table config/paper.yaml --out tables`",
+    cls=_Kinds,
+    help="Show results: one web page of a whole experiment, or tables, figures and curves one by one.\n\n"
+    "Example: `speechft report config/paper.yaml` writes results/report.html, from whatever results there are",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     context_settings=HELP,
@@ -65,6 +77,30 @@ def table(
         raise typer.BadParameter("--figures and --only go with an experiment; `speechft report figure` draws one table")
     build_table(load_recipe(TableRecipe, source), cells or [], published, out, source.stem)
     _show(out, source)
+
+
+@report.command()
+def page(
+    source: Annotated[Path, typer.Argument(help="Experiment (YAML), or the recipe of a report (JSON).", callback=shipped)],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The page; default: report.html in the folder of results.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Folder with cells, analysis and models; default: the experiment's.")] = None,
+    published: Annotated[Path, typer.Option(help="Published numbers.", callback=shipped)] = Path("config/published.csv"),
+) -> None:
+    """Write one web page: summary in words, tables, figures, trainings, pending cells, origin of every number. Runs no jobs.
+
+    The page needs no network and no other file. `page` can be left out where a file is named.
+
+    Example: `speechft report config/demo.yaml --out report.html`
+    """
+    from speechft.tables.experiment import report_experiment
+    from speechft.tables.report import build_report
+
+    if source.suffix in (".yaml", ".yml"):
+        say(report_experiment(source, results, published, out))
+        return
+    if results is None or out is None:
+        raise typer.BadParameter("the recipe of a report needs --results and --out; an experiment knows them")
+    build_report(load_recipe(ReportRecipe, source), results, published, out)
 
 
 @report.command()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,26 +31,42 @@ STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so the figure is the same everywhere
     "font.size": 8,
     "svg.hashsalt": "speechft",
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",  # text stays text, which can be searched
     "text.parse_math": False,  # a $ in a name is a $
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
 
+_SVG_METADATA: dict[str, Any] = {"Date": None, "Creator": PROGRAM}
+
 
 def save_figure(draw: Callable[[], Figure], out_png: str | Path, **style: Any) -> None:
     """Draw under the common style, with `style` on top, and write `out_png` (200 dpi) and the same as `.svg` beside it."""
     check_figure(out_png)
+    with _style(style):
+        figure = draw()
+        with atomic_file(out_png) as temporary:
+            figure.savefig(temporary, format="png", dpi=200, metadata={"Software": PROGRAM})
+        with atomic_file(Path(out_png).with_suffix(".svg")) as temporary:
+            figure.savefig(temporary, format="svg", metadata=_SVG_METADATA)
+
+
+def figure_svg(draw: Callable[[], Figure], **style: Any) -> bytes:
+    """Draw as `save_figure` does; returns the SVG."""
+    buffer = BytesIO()
+    with _style(style):
+        draw().savefig(buffer, format="svg", metadata=_SVG_METADATA)
+    return buffer.getvalue()
+
+
+@contextmanager
+def _style(style: dict[str, Any]) -> Iterator[None]:
     import matplotlib as mpl
 
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(STYLE | style)  # type: ignore[arg-type]
-        figure = draw()
-        with atomic_file(out_png) as temporary:
-            figure.savefig(temporary, format="png", dpi=200, metadata={"Software": PROGRAM})
-        with atomic_file(Path(out_png).with_suffix(".svg")) as temporary:
-            figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": PROGRAM})
+        yield
 
 
 def short(text: str, length: int = 80) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from speechft.files.escapes import markdown_escape
 from speechft.files.output_kinds import CURVE
 from speechft.files.outputs import check_shown
 from speechft.recipes.alphas import alpha_text
+from speechft.recipes.cell import Cell
 from speechft.recipes.tables import CurveRecipe, TableRecipe
 from speechft.tables.arrange import arrange
 from speechft.tables.canvas import LEGEND, dress, panel_page, save_figure, short, title_of
@@ -45,14 +46,19 @@ def build_curve(
     and errors are those of `build_table`; without `figures_dir` there is no figure.
     """
     check_shown(out_dir, figures_dir, name, (".md",), CURVE, cells)
-    rows = TableRecipe(title=recipe.title, note=recipe.note, rows=recipe.points, tasks=recipe.tasks, command=recipe.command)
-    scored = {task.lower() for task in SUPERB_S_TASKS} <= set(recipe.tasks)
-    table = arrange(rows, existing_cells(cells), None, name, scores=scored, reasons=reasons)
+    table = arrange_curve(recipe, existing_cells(cells), name, reasons)
     write_text(Path(out_dir) / f"{name}.csv", _csv(recipe, table))
     write_text(Path(out_dir) / f"{name}.md", _markdown(recipe, table))
     if figures_dir is not None:
         save_figure(lambda: draw_curve(recipe, table), Path(figures_dir) / f"{name}.png")
     return table
+
+
+def arrange_curve(recipe: CurveRecipe, cells: Iterable[Cell], name: str, reasons: Mapping[str, str] | None = None) -> Table:
+    """The table behind a curve, a row for each alpha; errors as in `build_curve`."""
+    rows = TableRecipe(title=recipe.title, note=recipe.note, rows=recipe.points, tasks=recipe.tasks, command=recipe.command)
+    scored = {task.lower() for task in SUPERB_S_TASKS} <= set(recipe.tasks)
+    return arrange(rows, cells, None, name, scores=scored, reasons=reasons)
 
 
 def _markdown(recipe: CurveRecipe, table: Table) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _COLUMNS = 4
 _WIDTH, _LINE_HEIGHT, _PANEL_EXTRA = 2.5, 0.34, 1.0  # inches
 _COLORS = ("#000000", "#b35806", "#2166ac", "#1b7837", "#762a83", "#8c510a", "#35978f", "#bf812d", "#80cdc1", "#c51b7d")
-_STYLE = {"axes.spines.left": False}
+STYLE = {"axes.spines.left": False}
 _PLATE = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}  # keeps numbers readable over lines
 _LINE = {"color": "#888888", "linestyle": (0, (3, 2)), "linewidth": 0.9, "zorder": 1}
 
@@ -38,7 +38,7 @@ def build_figure(recipe: TableRecipe, cells: Sequence[str | Path], out_png: str 
     """
     check_figure(out_png, cells)
     table = arrange(recipe, existing_cells(cells), None, Path(out_png).stem)
-    save_figure(lambda: draw_table(table), out_png, **_STYLE)
+    save_figure(lambda: draw_table(table), out_png, **STYLE)
 
 
 def draw_table(table: Table) -> Figure:
@@ -48,8 +48,12 @@ def draw_table(table: Table) -> Figure:
 
 def build_differences_figure(table: Table, out_png: str | Path) -> None:
     """Draw differences between rows: a point is a difference, a bar its 95 % interval, the dashed line says `no difference`."""
-    kinds = [row.label for row in table.rows]
-    save_figure(lambda: _draw(table, kinds, [*table.notes, *table.legend], _zero_line), out_png, **_STYLE)
+    save_figure(lambda: draw_differences(table), out_png, **STYLE)
+
+
+def draw_differences(table: Table) -> Figure:
+    """The figure of a table of differences."""
+    return _draw(table, [row.label for row in table.rows], [*table.notes, *table.legend], _zero_line)
 
 
 def _draw(

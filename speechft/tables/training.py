@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,11 +62,16 @@ def draw_training_curves(logs: Sequence[str | Path], out_png: str | Path, title:
         TableError: a log is missing, or has no finished update.
     """
     check_figure(out_png, logs)
+    save_figure(training_figure(logs, title), out_png)
+
+
+def training_figure(logs: Sequence[str | Path], title: str = "") -> Callable[[], Figure]:
+    """Read logs and return what draws their figure; see `draw_training_curves`."""
     paths = [Path(log) for log in logs]
     runs = [read_training_log(path, label) for path, label in zip(paths, distinct_names(paths), strict=True)]
     if not runs:
         raise TableError("No training log given. Name at least one training.csv.")
-    save_figure(lambda: _draw(runs, title or ", ".join(run.label for run in runs)), out_png)
+    return lambda: _draw(runs, title or ", ".join(run.label for run in runs))
 
 
 def read_training_log(path: Path, label: str) -> TrainingCurves:
