@@ -14,7 +14,7 @@ from speechft.files.escapes import markdown_escape
 from speechft.files.output_kinds import SIMILARITY
 from speechft.files.outputs import check_shown
 from speechft.recipes.tables import AnalysisTableRecipe, TableRow
-from speechft.tables.canvas import LEGEND, MARKERS, MAX_LEGEND, dress, legend_note, panel_page, save_figure, short
+from speechft.tables.canvas import LEGEND, MAX_LEGEND, dress, legend_note, looks, panel_page, save_figure, short
 from speechft.tables.render import PENDING, csv_file, markdown_page
 from speechft.tables.table import BF16_MARK, model_name
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _HEADER = ("model", "fine-tuning", "weight deviation", "relative %", "cosine ↑", "cosine, last layer ↑", "CKA ↑")
-_COLORS = ("#2166ac", "#b35806", "#1b7837", "#762a83", "#000000", "#8c510a", "#35978f", "#bf812d", "#80cdc1", "#c51b7d")
 
 Found = Sequence[AnalysisResult | None]
 """For each row of the recipe its result; None while it is pending."""
@@ -123,15 +122,19 @@ def draw_analysis(recipe: AnalysisTableRecipe, found: Found) -> Figure:
     notes = [*analysis_notes(recipe, found), legend_note(drawn)]
     figure, (points, layers) = panel_page(recipe.title, notes, 2, across=2, size=(4.2, 3.4), margin=0)
     several = len({row.finetuning for row in recipe.rows}) > 1
+    # Where a method has several rows, shape and color tell the models apart.
+    methods = [row.method for row in recipe.rows]
+    kinds = methods if len(set(methods)) == len(methods) else [f"{row.finetuning}/{row.method}" for row in recipe.rows]
+    shown = looks(kinds)
     for index, (row, result) in enumerate(zip(recipe.rows, found, strict=True)):
         if result is None:
             continue
-        style: dict[str, Any] = {"marker": MARKERS[index % len(MARKERS)], "color": _COLORS[index % len(_COLORS)]}
+        style = shown[kinds[index]].style
         name = _label(row, result)
         label = "\n".join(textwrap.wrap(short(f"{name}, {row.finetuning}" if several else name), 32))
-        points.plot([100 * result.deviation.relative], [result.cosine], linestyle="none", label=label, markersize=5, **style)
+        points.plot([100 * result.deviation.relative], [result.cosine], linestyle="none", label=label, **style)
         cosines = [state.cosine for state in result.states]
-        layers.plot([state.state for state in result.states], cosines, linewidth=1.2, markersize=3, **style)
+        layers.plot([state.state for state in result.states], cosines, linewidth=1.2, **{**style, "markersize": 3})
     points.set_xlabel("weight deviation, % of the norm of theta0", fontsize=7.5)
     points.set_ylabel("mean cosine of features", fontsize=7.5)
     layers.set_xlabel("hidden state (0: input of the first layer)", fontsize=7.5)

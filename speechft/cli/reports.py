@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -38,6 +38,7 @@ app.add_typer(report, name="report", rich_help_panel=REPORTS)
 
 Cells = Annotated[list[Path], typer.Argument(help="Cell files; missing ones show as pending.")]
 TableFile = Annotated[Path, typer.Argument(help="Recipe of the table (JSON).")]
+Look = Annotated[Literal["screen", "paper"], typer.Option("--style", help="paper: as wide as a column, without title and notes.")]
 Figures = Annotated[Path | None, typer.Option(help="Folder of the figure; default: OUT.")]
 
 
@@ -104,39 +105,49 @@ def page(
 
 
 @report.command()
-def differences(recipe: TableFile, cells: Cells, out: Out, figures: Figures = None) -> None:
+def differences(recipe: TableFile, cells: Cells, out: Out, figures: Figures = None, style: Look = "screen") -> None:
     """Compare rows of a table, with the 95 % interval of each difference: NAME.csv, .md, .tex, .html, .png and .svg in the folder OUT.
 
     Example: `speechft report differences results/recipes/tables/hubert.json results/cells/hubert_mini/*/*/*.json --out differences`
     """
+    from speechft.tables.canvas import style_of
     from speechft.tables.differences import build_differences
 
-    build_differences(load_recipe(TableRecipe, recipe), cells, out, figures or out, recipe.stem)
+    with style_of(style):
+        build_differences(load_recipe(TableRecipe, recipe), cells, out, figures or out, recipe.stem)
     _show(out, recipe)
 
 
 @report.command()
-def figure(recipe: TableFile, cells: Cells, out: Out) -> None:
-    """Draw the rows of a table, one panel per metric: OUT (.png) and the same as .svg.
+def figure(recipe: TableFile, cells: Cells, out: Out, style: Look = "screen") -> None:
+    """Draw the rows of a table, one panel per metric: OUT (.png), the same as .svg, the numbers as .csv.
 
     Example: `speechft report figure results/recipes/tables/supervised.json results/cells/hubert_base/*/*/*.json --out supervised.png`
     """
+    from speechft.tables.canvas import style_of
     from speechft.tables.figure import build_figure
 
-    build_figure(load_recipe(TableRecipe, recipe), cells, out)
+    with style_of(style):
+        build_figure(load_recipe(TableRecipe, recipe), cells, out)
 
 
 @report.command()
 def alpha(
-    recipe: Annotated[Path, typer.Argument(help="Recipe of the curve (JSON).")], cells: Cells, out: Out, figures: Figures = None
+    recipe: Annotated[Path, typer.Argument(help="Recipe of the curve (JSON).")],
+    cells: Cells,
+    out: Out,
+    figures: Figures = None,
+    style: Look = "screen",
 ) -> None:
     """Show metrics against the merge weight alpha: NAME.csv and .md in the folder OUT, NAME.png and .svg in the folder of figures.
 
     Example: `speechft report alpha results/recipes/curves/alpha.json results/cells/hubert_base/*/*/*.json --out results/tables`
     """
+    from speechft.tables.canvas import style_of
     from speechft.tables.curve import build_curve
 
-    build_curve(load_recipe(CurveRecipe, recipe), cells, out, figures or out, recipe.stem)
+    with style_of(style):
+        build_curve(load_recipe(CurveRecipe, recipe), cells, out, figures or out, recipe.stem)
     _show(out, recipe)
 
 
@@ -145,14 +156,17 @@ def training(
     logs: Annotated[list[Path], typer.Argument(help="training.csv files of pre-trainings or fine-tunings.")],
     out: Out,
     title: Annotated[str, typer.Option(help="Above the panels; default: the names of the trainings.")] = "",
+    style: Look = "screen",
 ) -> None:
     """Draw losses, accuracies and learning rate of trainings: OUT (.png) and the same as .svg.
 
     Example: `speechft report training results/models/hubert_base/asr/*/training.csv --out curves.png`
     """
+    from speechft.tables.canvas import style_of
     from speechft.tables.training import draw_training_curves
 
-    draw_training_curves(logs, out, title)
+    with style_of(style):
+        draw_training_curves(logs, out, title)
 
 
 @report.command()
@@ -161,14 +175,17 @@ def similarity(
     results: Annotated[list[Path], typer.Argument(help="Files of `speechft analyse`; missing ones show as pending.")],
     out: Out,
     figures: Figures = None,
+    style: Look = "screen",
 ) -> None:
     """Show weight deviation beside feature similarity: NAME.csv and .md in the folder OUT, NAME.png and .svg in the folder of figures.
 
     Example: `speechft report similarity results/recipes/analysis_tables/features.json results/analysis/features/*/*/*.json --out tables`
     """
     from speechft.analysis.report import build_analysis
+    from speechft.tables.canvas import style_of
 
-    build_analysis(load_recipe(AnalysisTableRecipe, recipe), results, out, figures or out, recipe.stem)
+    with style_of(style):
+        build_analysis(load_recipe(AnalysisTableRecipe, recipe), results, out, figures or out, recipe.stem)
     _show(out, recipe)
 
 
