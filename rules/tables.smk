@@ -53,7 +53,7 @@ rule figure:
         cells=lambda wildcards: flow.cells(**wildcards),
     output:
         png=report(f"{RESULTS}/figures/{{table}}.png", caption="report/figure.rst", category="Tables", labels={"figure": "{table}"}),
-        others=multiext(f"{RESULTS}/figures/{{table}}", ".svg", ".csv"),
+        svg=f"{RESULTS}/figures/{{table}}.svg",
     log:
         f"{RESULTS}/logs/figures/{{table}}.log",
     localrule: True

@@ -120,7 +120,7 @@ def differences(recipe: TableFile, cells: Cells, out: Out, figures: Figures = No
 
 @report.command()
 def figure(recipe: TableFile, cells: Cells, out: Out, style: Look = "screen") -> None:
-    """Draw the rows of a table, one panel per metric: OUT (.png), the same as .svg, the numbers as .csv.
+    """Draw the rows of a table, one panel per metric: OUT (.png) and the same as .svg.
 
     Example: `speechft report figure results/recipes/tables/supervised.json results/cells/hubert_base/*/*/*.json --out supervised.png`
     """

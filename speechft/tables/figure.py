@@ -8,9 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechft.files.atomic import write_text
-from speechft.files.output_kinds import TABLE
-from speechft.files.outputs import check_figure, check_file
+from speechft.files.outputs import check_figure
 from speechft.recipes.tables import TableRecipe
 from speechft.tables.arrange import arrange
 from speechft.tables.canvas import (
@@ -26,7 +24,7 @@ from speechft.tables.canvas import (
     title_of,
 )
 from speechft.tables.cells import existing_cells
-from speechft.tables.render import PENDING, UNDEFINED, csv_file, table_records
+from speechft.tables.render import PENDING, UNDEFINED
 from speechft.tables.table import Column, Entry, Table
 
 if TYPE_CHECKING:
@@ -42,7 +40,7 @@ _LINE = {"color": "#888888", "linestyle": (0, (3, 2)), "linewidth": 0.9, "zorder
 
 
 def build_figure(recipe: TableRecipe, cells: Sequence[str | Path], out_png: str | Path) -> None:
-    """Draw our values of a table's metrics: `out_png`, the same as `.svg`, and their numbers as `.csv`, each complete or not at all.
+    """Draw our values of a table's metrics; write `out_png` and the same as `.svg` beside it, each complete or not at all.
 
     A point is the mean over seeds, a bar its 95 % interval, the dashed line the pre-trained encoder of the same group of rows. The same
     cells give the same bytes with the same matplotlib. Published numbers are not drawn.
@@ -51,10 +49,7 @@ def build_figure(recipe: TableRecipe, cells: Sequence[str | Path], out_png: str 
         TableError: see `build_table`.
     """
     check_figure(out_png, cells)
-    numbers = Path(out_png).with_suffix(".csv")
-    check_file(numbers, TABLE, cells)
     table = arrange(recipe, existing_cells(cells), None, Path(out_png).stem)
-    write_text(numbers, csv_file(table_records(table)))
     save_figure(lambda: draw_table(table), out_png, **STYLE)
 
 

@@ -18,6 +18,8 @@ PENDING, UNDEFINED = "pending", "n/a"
 SUFFIXES = (".tex", ".html", ".md")
 """Of a table's files beside its CSV."""
 COMMANDS = "Commands for the pending cells, row by row (on a cluster `--profile slurm` in place of `--cores all`):"
+_COLUMN_CHARACTERS, _PAGE_CHARACTERS = 48, 100
+"""What fits into a column and into a page of a two-column paper in LaTeX's `small`."""
 _LEADING = ("method", "encoder", "fine-tuning")
 
 
@@ -89,26 +91,55 @@ def markdown_page(title: str, grid: Sequence[Sequence[str]], leading: int, notes
 
 
 def latex(table: Table) -> str:
-    r"""A `table` environment; needs \usepackage{booktabs}."""
+    r"""A `table` environment, or `table*` where it is wider than a column; needs \usepackage{booktabs}.
+
+    What is wider than the page comes as several parts below one another, each with the names of the rows.
+    """
     header, *rows = _grid(table, latex_escape, r"\textbf{{{}}}")
+    parts = _latex_parts(table)
+    wide = "*" if len(parts) > 1 or _characters(table, parts[0]) > _COLUMN_CHARACTERS else ""
     lines = [
         r"% needs \usepackage{booktabs}",
-        r"\begin{table}",
-        r"\centering",
+        rf"\begin{{table{wide}}}",
+        r"\centering\small",
         rf"\caption{{{latex_escape(table.title)}}}",
         rf"\label{{tab:{re.sub('[^A-Za-z0-9]+', '-', table.name)}}}",
-        rf"\begin{{tabular}}{{{'l' * len(_LEADING)}{'r' * len(table.columns)}}}",
-        r"\toprule",
-        " & ".join(header) + r" \\",
-        r"\midrule",
-        *(" & ".join(row) + r" \\" for row in rows),
-        r"\bottomrule",
-        r"\end{tabular}",
+    ]
+    for number, part in enumerate(parts):
+        places = [*range(len(_LEADING)), *(len(_LEADING) + column for column in part)]
+        lines += [
+            *([r"\par\medskip"] if number else []),
+            rf"\begin{{tabular}}{{{'l' * len(_LEADING)}{'r' * len(part)}}}",
+            r"\toprule",
+            " & ".join(header[place] for place in places) + r" \\",
+            r"\midrule",
+            *(" & ".join(row[place] for place in places) + r" \\" for row in rows),
+            r"\bottomrule",
+            r"\end{tabular}",
+        ]
+    lines += [
         *(rf"\par\footnotesize {latex_escape(note)}" for note in (*table.notes, *table.legend)),
-        r"\end{table}",
+        rf"\end{{table{wide}}}",
         *(f"% {one_line(line)}" for line in ([COMMANDS, *table.pending_commands] if table.pending_commands else [])),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _latex_parts(table: Table) -> list[list[int]]:
+    """Columns of each part that fits on a page; at least one, so that a part of very long names is too wide."""
+    parts: list[list[int]] = [[]]
+    for column in range(len(table.columns)):
+        if parts[-1] and _characters(table, [*parts[-1], column]) > _PAGE_CHARACTERS:
+            parts.append([])
+        parts[-1].append(column)
+    return parts
+
+
+def _characters(table: Table, columns: Sequence[int]) -> int:
+    """Length of the longest line that the leading columns and `columns` would give."""
+    lines = _grid(table, one_line, "{}")
+    places = [*range(len(_LEADING)), *(len(_LEADING) + column for column in columns)]
+    return sum(max(len(line[place]) for line in lines) + 2 for place in places)
 
 
 def table_records(table: Table) -> list[dict[str, Any]]:

@@ -65,10 +65,10 @@ def build_report(
         TableError, AnalysisError: a cell or a result is malformed, see `build_table` and `build_analysis`.
     """
     results, reasons = Path(results), reasons or {}
-    check_file(out_html, PAGE, [results, published])
     names = [name for table in recipe.tables.values() for name in _cells_of(table.rows, table.tasks)]
     names += [name for curve in recipe.curves.values() for name in _cells_of(curve.points, curve.tasks)]
     paths = {name: results / f"cells/{name}.json" for name in names}
+    check_file(out_html, PAGE, [*paths.values(), published])
     cells = existing_cells(list(paths.values()))
     links = {cell_name(cell): _anchor(cell_name(cell)) for cell in cells}
     numbers = load_published(published)
