@@ -94,9 +94,9 @@ def test_html_is_well_formed_and_complete(built):
 
 
 def test_a_wide_table_is_split_into_parts_that_fit(tmp_path, cells_of):
-    tasks = ("pr", "asr", "ks", "qbe", "sid", "asv", "sd", "er", "ic", "sf", "pc")
+    tasks = ("asr", "ks", "qbe", "asv", "sd", "ic", "pc")
     row = TableRow(encoder="hubert", finetuning="asr", method="stable_ft", label="Stable-FT")
-    for count, environment, parts in ((1, "table", 1), (5, "table*", 1), (11, "table*", 2)):
+    for count, environment, parts in ((1, "table", 1), (4, "table*", 1), (7, "table*", 2)):
         build_table(TableRecipe(title="T", rows=(row,), tasks=tasks[:count]), [], None, tmp_path, "t")
         text = (tmp_path / "t.tex").read_text()
         assert text.count(rf"\begin{{{environment}}}") == text.count(rf"\end{{{environment}}}") == 1
