@@ -10,7 +10,7 @@ READY := .venv/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete
 
-.PHONY: help environment demo mini mini-encoders recorded rehearsal test test-fast test-installation test-slurm slurm-packages browser-package resume lint format schema lock release clean
+.PHONY: help environment demo mini mini-encoders recorded rehearsal test test-fast test-installation test-slurm slurm-packages browser-package resume docs lint format schema lock release clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 18
@@ -72,6 +72,10 @@ resume: $(READY)  ## after a killed `snakemake --profile slurm all`: cancel its 
 
 test-fast: $(READY)  ## tests that end within seconds
 	$(BIN)/python -m pytest -m "not slow"
+
+docs: $(READY)  ## the documentation as a site, in the folder site/; it needs no network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "open $$(pwd)/site/index.html; for its search: $(BIN)/python -m http.server --directory site"
 
 lint: $(READY)  ## style, types, workflow
 	$(BIN)/ruff check .
