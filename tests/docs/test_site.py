@@ -56,6 +56,16 @@ def test_every_command_is_one_that_the_program_has(page, monkeypatch):
                 verb.make_context(words[0], list(arguments))
 
 
+def test_numbers_in_the_readme_are_those_of_the_committed_cells(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.syspath_prepend(ROOT / "docs/site")
+    import numbers_of_cells
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "| Stable-FT " in text
+    assert numbers_of_cells.fill(text) == text
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     pytest.importorskip("mkdocs", reason="mkdocs is not installed (pip install 'speechft[docs]')")

@@ -70,10 +70,10 @@ def test_the_summary_counts_tasks(cells_of):
     # A single seed (ER) has no interval, and IC is pending.
     (sentence,) = summary_of(table, [Comparison(row=2, ends=(0, 1))])
     assert sentence == (
-        "T: Speech-FT (e, asr) is ahead of both Pre-trained and Stable-FT on 3 of 4 tasks, by more than the 95 % interval on 2; "
+        "T, e, asr: Speech-FT is ahead of both Pre-trained and Stable-FT on 3 of 4 tasks, by more than the 95 % interval on 2; "
         "it is behind both Pre-trained and Stable-FT on 1."
     )
-    assert summary_of(table, [Comparison(row=2, ends=(1,))])[0].startswith("T: Speech-FT (e, asr) is ahead of Stable-FT on 3 of 4")
+    assert summary_of(table, [Comparison(row=2, ends=(1,))])[0].startswith("T, e, asr: Speech-FT is ahead of Stable-FT on 3 of 4")
 
 
 def test_what_is_pending_says_why_and_how_and_text_stays_text(tmp_path, cells_of):
