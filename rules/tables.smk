@@ -91,6 +91,6 @@ rule page:
         f"{RESULTS}/logs/report.log",
     localrule: True
     params:
-        results=RESULTS,
+        results=subpath(output[0], parent=True),
     shell:
         "speechft report page {input.recipe:q} --results {params.results:q} --published {input.published:q} --out {output:q} > {log:q} 2>&1"
