@@ -10,7 +10,7 @@ READY := .venv/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete
 
-.PHONY: help environment demo mini mini-encoders recorded rehearsal test test-fast test-installation test-slurm slurm-packages resume lint format schema lock release clean
+.PHONY: help environment demo mini mini-encoders recorded rehearsal test test-fast test-installation test-slurm slurm-packages browser-package resume docs lint format schema lock release clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 18
@@ -33,10 +33,11 @@ demo: $(READY)  ## the whole method in miniature: a table, a curve over alpha an
 	$(SNAKEMAKE) --configfile config/demo.yaml
 	@echo; cat results/demo/tables/demo.md; echo
 	@echo "table:   results/demo/tables/demo.md (.csv .tex .html)"; echo "figures: results/demo/figures/demo.png alpha.png"
+	@echo "all of it on one page: $$(pwd)/results/demo/report.html"
 
 mini: $(READY)  ## Mini-SUPERB, all ten tasks: all tables, curves and figures (config/mini.yaml)
 	$(SNAKEMAKE) --configfile config/mini.yaml
-	@echo; cat results/mini/tables/hubert.md results/mini/tables/wav2vec2.md
+	@echo; cat results/mini/tables/hubert.md results/mini/tables/wav2vec2.md; echo "all of it on one page: $$(pwd)/results/mini/report.html"
 
 mini-encoders: $(READY)  ## pre-train the encoders in mini/encoders again (hours; downloads recordings)
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check G722==1.2.8
@@ -63,11 +64,18 @@ slurm-packages:  ## install what tests/slurm starts (Debian, Ubuntu; as root)
 	@missing=; for program in slurmctld slurmd sbatch munged; do command -v $$program >/dev/null || missing=$$program; done; \
 	  [ -z "$$missing" ] || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge; }
 
+browser-package:  ## install the Chromium that tests of web pages start (Debian; as root)
+	@command -v chromium >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
+
 resume: $(READY)  ## after a killed `snakemake --profile slurm all`: cancel its orphans, unlock, go on
 	$(BIN)/speechft resume --profile slurm all
 
 test-fast: $(READY)  ## tests that end within seconds
 	$(BIN)/python -m pytest -m "not slow"
+
+docs: $(READY)  ## the documentation as a site, in the folder site/; it needs no network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "open $$(pwd)/site/index.html; for its search: $(BIN)/python -m http.server --directory site"
 
 lint: $(READY)  ## style, types, workflow
 	$(BIN)/ruff check .

@@ -78,3 +78,20 @@ rule curve:
         figures=subpath(output[2], parent=True),
     shell:
         "speechft report alpha {input.recipe:q} {input.cells:q} --out {params.tables:q} --figures {params.figures:q} > {log:q} 2>&1"
+
+
+# All of an experiment on one page, without the network. What makes it again is any of its results.
+rule page:
+    input:
+        recipe=f"{RESULTS}/recipes/report.json",
+        results=flow.report_inputs(),
+        published=flow.published,
+    output:
+        report(f"{RESULTS}/report.html", caption="report/page.rst", category="Report"),
+    log:
+        f"{RESULTS}/logs/report.log",
+    localrule: True
+    params:
+        results=subpath(output[0], parent=True),
+    shell:
+        "speechft report page {input.recipe:q} --results {params.results:q} --published {input.published:q} --out {output:q} > {log:q} 2>&1"

@@ -6,5 +6,5 @@ Snakemake imports `speechft.experiment` each time it reads the workflow.
 
 from speechft.errors import SpeechFTError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["SpeechFTError", "__version__"]

@@ -14,7 +14,7 @@ from speechft.files.escapes import markdown_escape
 from speechft.files.output_kinds import SIMILARITY
 from speechft.files.outputs import check_shown
 from speechft.recipes.tables import AnalysisTableRecipe, TableRow
-from speechft.tables.canvas import LEGEND, MARKERS, MAX_LEGEND, dress, legend_note, panel_page, save_figure, short
+from speechft.tables.canvas import LEGEND, MAX_LEGEND, dress, legend_note, looks, panel_page, save_figure, short
 from speechft.tables.render import PENDING, csv_file, markdown_page
 from speechft.tables.table import BF16_MARK, model_name
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _HEADER = ("model", "fine-tuning", "weight deviation", "relative %", "cosine ↑", "cosine, last layer ↑", "CKA ↑")
-_COLORS = ("#2166ac", "#b35806", "#1b7837", "#762a83", "#000000", "#8c510a", "#35978f", "#bf812d", "#80cdc1", "#c51b7d")
 
 Found = Sequence[AnalysisResult | None]
 """For each row of the recipe its result; None while it is pending."""
@@ -37,6 +36,17 @@ def build_analysis(
     about the same model, are an AnalysisError.
     """
     check_shown(out_dir, figures_dir, name, (".md",), SIMILARITY, results)
+    found = read_results(recipe, results)
+    write_text(Path(out_dir) / f"{name}.csv", _csv(recipe, found))
+    grid = [list(map(markdown_escape, line)) for line in analysis_grid(recipe, found)]
+    write_text(Path(out_dir) / f"{name}.md", markdown_page(recipe.title, grid, 2, analysis_notes(recipe, found)))
+    if figures_dir is not None:
+        save_figure(lambda: draw_analysis(recipe, found), Path(figures_dir) / f"{name}.png")
+    return found
+
+
+def read_results(recipe: AnalysisTableRecipe, results: Sequence[str | Path]) -> Found:
+    """For each row of the recipe its result among the files `results`; arguments and errors as in `build_analysis`."""
     by_model: dict[str, AnalysisResult] = {}
     for path in dict.fromkeys(map(Path, results)):
         if not path.exists():
@@ -49,15 +59,11 @@ def build_analysis(
         if model in by_model:
             raise AnalysisError(f"{path}: is about {model}, as another file is. Give one of them.")
         by_model[model] = result
-    found = [by_model.get(model_name(row)) for row in recipe.rows]
-    write_text(Path(out_dir) / f"{name}.csv", _csv(recipe, found))
-    write_text(Path(out_dir) / f"{name}.md", _markdown(recipe, found))
-    if figures_dir is not None:
-        save_figure(lambda: _draw(recipe, found), Path(figures_dir) / f"{name}.png")
-    return found
+    return [by_model.get(model_name(row)) for row in recipe.rows]
 
 
-def _notes(recipe: AnalysisTableRecipe, found: Found) -> list[str]:
+def analysis_notes(recipe: AnalysisTableRecipe, found: Found) -> list[str]:
+    """What must be known about the numbers."""
     notes = [recipe.note] if recipe.note else []
     notes.append(
         "Weight deviation: Euclidean norm of theta - theta0 over all weights, relative to that of theta0. Cosine: between the vectors of "
@@ -77,7 +83,8 @@ def _label(row: TableRow, result: AnalysisResult | None) -> str:
     return f"{row.label}{BF16_MARK if result and result.precision == 'bf16' else ''}"
 
 
-def _markdown(recipe: AnalysisTableRecipe, found: Found) -> str:
+def analysis_grid(recipe: AnalysisTableRecipe, found: Found) -> list[list[str]]:
+    """All lines of the table, the header first."""
     grid: list[list[str]] = [list(_HEADER)]
     for row, result in zip(recipe.rows, found, strict=True):
         numbers = [PENDING] * (len(_HEADER) - 2)
@@ -85,8 +92,8 @@ def _markdown(recipe: AnalysisTableRecipe, found: Found) -> str:
             cosines = (result.cosine, result.states[-1].cosine, result.cka)
             deviation = result.deviation
             numbers = [f"{deviation.norm:.4g}", f"{100 * deviation.relative:.2f}", *(f"{value:.4f}" for value in cosines)]
-        grid.append([markdown_escape(_label(row, result)), markdown_escape(row.finetuning), *numbers])
-    return markdown_page(recipe.title, grid, 2, _notes(recipe, found))
+        grid.append([_label(row, result), row.finetuning, *numbers])
+    return grid
 
 
 def _csv(recipe: AnalysisTableRecipe, found: Found) -> str:
@@ -109,21 +116,25 @@ def _csv(recipe: AnalysisTableRecipe, found: Found) -> str:
     return csv_file(records, columns)
 
 
-def _draw(recipe: AnalysisTableRecipe, found: Found) -> Figure:
+def draw_analysis(recipe: AnalysisTableRecipe, found: Found) -> Figure:
     """Left: cosine against relative deviation, a point per model. Right: cosine by hidden state, a line per model."""
     drawn = sum(result is not None for result in found)
-    notes = [*_notes(recipe, found), legend_note(drawn)]
+    notes = [*analysis_notes(recipe, found), legend_note(drawn)]
     figure, (points, layers) = panel_page(recipe.title, notes, 2, across=2, size=(4.2, 3.4), margin=0)
     several = len({row.finetuning for row in recipe.rows}) > 1
+    # Where a method has several rows, shape and color tell the models apart.
+    methods = [row.method for row in recipe.rows]
+    kinds = methods if len(set(methods)) == len(methods) else [f"{row.finetuning}/{row.method}" for row in recipe.rows]
+    shown = looks(kinds)
     for index, (row, result) in enumerate(zip(recipe.rows, found, strict=True)):
         if result is None:
             continue
-        style: dict[str, Any] = {"marker": MARKERS[index % len(MARKERS)], "color": _COLORS[index % len(_COLORS)]}
+        style = shown[kinds[index]].style
         name = _label(row, result)
         label = "\n".join(textwrap.wrap(short(f"{name}, {row.finetuning}" if several else name), 32))
-        points.plot([100 * result.deviation.relative], [result.cosine], linestyle="none", label=label, markersize=5, **style)
+        points.plot([100 * result.deviation.relative], [result.cosine], linestyle="none", label=label, **style)
         cosines = [state.cosine for state in result.states]
-        layers.plot([state.state for state in result.states], cosines, linewidth=1.2, markersize=3, **style)
+        layers.plot([state.state for state in result.states], cosines, linewidth=1.2, **{**style, "markersize": 3})
     points.set_xlabel("weight deviation, % of the norm of theta0", fontsize=7.5)
     points.set_ylabel("mean cosine of features", fontsize=7.5)
     layers.set_xlabel("hidden state (0: input of the first layer)", fontsize=7.5)

@@ -6,19 +6,31 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
 from speechft.cli.options import HELP, REPORTS, Out, app
 from speechft.cli.terminal import say
 from speechft.experiment.workflow import PUBLISHED
-from speechft.recipes.tables import AnalysisTableRecipe, CurveRecipe, TableRecipe
+from speechft.recipes.tables import AnalysisTableRecipe, CurveRecipe, ReportRecipe, TableRecipe
 from speechft.recipes.values import load_recipe
 from speechft.shipped import shipped
 
+
+class _Kinds(TyperGroup):
+    """Kinds of reports; a file in the place of a kind is the experiment of a whole page."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        is_file = args[0] not in self.commands and Path(args[0]).suffix in (".yaml", ".yml", ".json")
+        return super().resolve_command(ctx, ["page", *args] if is_file else args)
+
+
 report = typer.Typer(
-    help="Show results: tables, figures and curves.\n\nExample: `speechft report table config/paper.yaml --out tables`",
+    cls=_Kinds,
+    help="Show results: one web page of a whole experiment, or tables, figures and curves one by one.\n\n"
+    "Example: `speechft report config/paper.yaml` writes results/report.html, from whatever results there are",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     context_settings=HELP,
@@ -28,6 +40,7 @@ app.add_typer(report, name="report", rich_help_panel=REPORTS)
 Cells = Annotated[list[Path], typer.Argument(help="Cell files; missing ones show as pending.")]
 CellsOfRecipe = Annotated[list[Path] | None, typer.Argument(help="With a recipe: cell files; missing ones show as pending.")]
 TableFile = Annotated[Path, typer.Argument(help="Recipe of the table (JSON).")]
+Look = Annotated[Literal["screen", "paper"], typer.Option("--style", help="paper: as wide as a column, without title and notes.")]
 Figures = Annotated[Path | None, typer.Option(help="Folder of the figure; default: OUT.")]
 
 
@@ -79,20 +92,49 @@ def table(
 
 
 @report.command()
-def differences(recipe: TableFile, cells: Cells, out: Out, figures: Figures = None) -> None:
+def page(
+    source: Annotated[Path, typer.Argument(help="Experiment (YAML), or the recipe of a report (JSON).", callback=shipped)],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The page; default: report.html in the folder of results.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Folder with cells, analysis and models; default: the experiment's.")] = None,
+    published: Annotated[Path, typer.Option(help="Published numbers.", callback=shipped)] = Path("config/published.csv"),
+) -> None:
+    """Write one web page: summary in words, tables, figures, trainings, pending cells, origin of every number. Runs no jobs.
+
+    The page needs no network and no other file. `page` can be left out where a file is named.
+
+    Example: `speechft report config/demo.yaml --out report.html`
+    """
+    from speechft.tables.experiment import report_experiment
+    from speechft.tables.report import build_report
+
+    if source.suffix in (".yaml", ".yml"):
+        say(report_experiment(source, results, published, out))
+        return
+    if results is None or out is None:
+        raise typer.BadParameter("the recipe of a report needs --results and --out; an experiment knows them")
+    build_report(load_recipe(ReportRecipe, source), results, published, out)
+
+
+@report.command()
+def differences(recipe: TableFile, cells: Cells, out: Out, figures: Figures = None, style: Look = "screen") -> None:
     """Compare rows of a table, with the 95 % interval of each difference: NAME.csv, .md, .tex, .html, .png and .svg in the folder OUT.
 
     Example: `speechft report differences results/recipes/tables/hubert.json results/cells/hubert_mini/*/*/*.json --out differences`
     """
+    from speechft.tables.canvas import style_of
     from speechft.tables.differences import build_differences
 
-    build_differences(load_recipe(TableRecipe, recipe), cells, out, figures or out, recipe.stem)
+    with style_of(style):
+        build_differences(load_recipe(TableRecipe, recipe), cells, out, figures or out, recipe.stem)
     _show(out, recipe.stem)
 
 
 @report.command()
 def figure(
-    source: Annotated[Path, typer.Argument(help="Recipe of the table (JSON), or a folder of cells.")], out: Out, cells: CellsOfRecipe = None
+    source: Annotated[Path, typer.Argument(help="Recipe of the table (JSON), or a folder of cells.")],
+    out: Out,
+    cells: CellsOfRecipe = None,
+    style: Look = "screen",
 ) -> None:
     """Draw the rows of a table, one panel per metric: OUT (.png) and the same as .svg.
 
@@ -100,10 +142,12 @@ def figure(
 
     Example: `speechft report figure results/cells --out cells.png`
     """
+    from speechft.tables.canvas import style_of
     from speechft.tables.figure import build_figure
 
     recipe, cells, _ = _table_of(source, cells)
-    build_figure(recipe, cells, out)
+    with style_of(style):
+        build_figure(recipe, cells, out)
 
 
 @report.command()
@@ -115,6 +159,7 @@ def alpha(
     out: Out,
     cells: CellsOfRecipe = None,
     figures: Figures = None,
+    style: Look = "screen",
 ) -> None:
     """Show metrics against the merge weight alpha: NAME.csv and .md in the folder OUT, NAME.png and .svg in the folder of figures.
 
@@ -122,6 +167,7 @@ def alpha(
 
     Example: `speechft report alpha results/cells --out tables`
     """
+    from speechft.tables.canvas import style_of
     from speechft.tables.curve import build_curve
     from speechft.tables.folder import cell_files, folder_curves
 
@@ -132,7 +178,8 @@ def alpha(
     else:
         curves = {source.stem: load_recipe(CurveRecipe, source)}
     for name, recipe in curves.items():
-        build_curve(recipe, cells or [], out, figures or out, name)
+        with style_of(style):
+            build_curve(recipe, cells or [], out, figures or out, name)
         _show(out, name)
 
 
@@ -141,14 +188,17 @@ def training(
     logs: Annotated[list[Path], typer.Argument(help="training.csv files of pre-trainings or fine-tunings.")],
     out: Out,
     title: Annotated[str, typer.Option(help="Above the panels; default: the names of the trainings.")] = "",
+    style: Look = "screen",
 ) -> None:
     """Draw losses, accuracies and learning rate of trainings: OUT (.png) and the same as .svg.
 
     Example: `speechft report training results/models/hubert_base/asr/*/training.csv --out curves.png`
     """
+    from speechft.tables.canvas import style_of
     from speechft.tables.training import draw_training_curves
 
-    draw_training_curves(logs, out, title)
+    with style_of(style):
+        draw_training_curves(logs, out, title)
 
 
 @report.command()
@@ -157,14 +207,17 @@ def similarity(
     results: Annotated[list[Path], typer.Argument(help="Files of `speechft analyse`; missing ones show as pending.")],
     out: Out,
     figures: Figures = None,
+    style: Look = "screen",
 ) -> None:
     """Show weight deviation beside feature similarity: NAME.csv and .md in the folder OUT, NAME.png and .svg in the folder of figures.
 
     Example: `speechft report similarity results/recipes/analysis_tables/features.json results/analysis/features/*/*/*.json --out tables`
     """
     from speechft.analysis.report import build_analysis
+    from speechft.tables.canvas import style_of
 
-    build_analysis(load_recipe(AnalysisTableRecipe, recipe), results, out, figures or out, recipe.stem)
+    with style_of(style):
+        build_analysis(load_recipe(AnalysisTableRecipe, recipe), results, out, figures or out, recipe.stem)
     _show(out, recipe.stem)
 
 

@@ -237,7 +237,7 @@ class Experiment(Strict):
         """Points of a curve as alpha and (encoder, finetuning, method).
 
         The ends of a plain linear merge are the pre-trained and the fine-tuned encoder bit for bit, and its own alpha is the method
-        itself: these models are not made and evaluated again.
+        itself: these models are not made and evaluated again. The method's own alpha is a point whether or not the layout lists it.
         """
         layout = self.curves[curve]
         merged = self.method(layout.method)
@@ -247,11 +247,13 @@ class Experiment(Strict):
             known = {0.0: (layout.encoder, *self.merge_start(layout.finetuning))}
             if layout.finetuning in self.finetunings:
                 known[1.0] = (layout.encoder, layout.finetuning, self.tuned_method(layout.finetuning, merged.of))
-        if isinstance(merged.recipe.alpha, float):
-            known.setdefault(merged.recipe.alpha, (layout.encoder, layout.finetuning, layout.method))
-        for alpha in layout.alphas:
+        alphas = set(layout.alphas)
+        if isinstance(own := merged.recipe.alpha, float):
+            known.setdefault(own, (layout.encoder, layout.finetuning, layout.method))
+            alphas |= {own} if layout.alphas[0] < own < layout.alphas[-1] else set()
+        for alpha in alphas:
             known.setdefault(alpha, (layout.encoder, layout.finetuning, f"{layout.method}@{alpha_text(alpha)}"))
-        return [(alpha, known[alpha]) for alpha in layout.alphas]
+        return [(alpha, known[alpha]) for alpha in sorted(alphas)]
 
     def curve_cells(self, curve: str) -> list[str]:
         """Cells of a curve, each as `encoder/finetuning/method/task`."""

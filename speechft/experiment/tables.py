@@ -8,7 +8,16 @@ from speechft.experiment.encoders import ONLY_EVALUATED
 from speechft.experiment.layouts import PRETRAINED, rows_to_compare
 from speechft.experiment.methods import MergedMethod
 from speechft.experiment.schema import Experiment
-from speechft.recipes.tables import AnalysisTableRecipe, CurvePoint, CurveRecipe, ScoreRecipe, TableRecipe, TableRow
+from speechft.recipes.tables import (
+    AnalysisTableRecipe,
+    Comparison,
+    CurvePoint,
+    CurveRecipe,
+    ReportRecipe,
+    ScoreRecipe,
+    TableRecipe,
+    TableRow,
+)
 from speechft.tasks.metric import Metric
 
 
@@ -71,6 +80,33 @@ def analysis_table_recipe(experiment: Experiment, name: str) -> AnalysisTableRec
 def _metrics(experiment: Experiment, tasks: Iterable[str]) -> dict[str, tuple[Metric, ...]]:
     """Columns of the tasks, for cells that are pending."""
     return {task: experiment.evaluation_recipe(task).metrics for task in tasks}
+
+
+def report_recipe(experiment: Experiment, command: str | None) -> ReportRecipe:
+    """Build the recipe of the experiment's report; `command` makes a cell when its name is appended."""
+    return ReportRecipe(
+        title=experiment.title or experiment.name,
+        note=experiment.note,
+        tables={name: table_recipe(experiment, name, command) for name in experiment.tables},
+        comparisons={name: _comparisons(experiment, name) for name in experiment.tables},
+        curves={name: curve_recipe(experiment, name, command) for name in experiment.curves},
+        analyses={name: analysis_table_recipe(experiment, name) for name in experiment.analyses},
+    )
+
+
+def _comparisons(experiment: Experiment, table: str) -> tuple[Comparison, ...]:
+    """Each merged row of a table whose pre-trained or fine-tuned model is a row too."""
+    models = experiment.table_models(table)
+    found = []
+    for row, (encoder, finetuning, name) in enumerate(models):
+        if finetuning == "none" or not isinstance(method := experiment.method(name), MergedMethod):
+            continue
+        tunings = experiment.merged_finetunings(finetuning)
+        ends = [(encoder, *experiment.merge_start(finetuning))]
+        ends += [(encoder, tuning, experiment.tuned_method(tuning, method.of)) for tuning in tunings]
+        if places := tuple(models.index(end) for end in ends if end in models):
+            found.append(Comparison(row=row, ends=places))
+    return tuple(found)
 
 
 def _row(experiment: Experiment, encoder: str, finetuning: str, method: str, label: str | None = None) -> TableRow:

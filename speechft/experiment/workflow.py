@@ -17,7 +17,7 @@ from speechft.experiment.encoders import Filterbanks, FrozenModule, PretrainedEl
 from speechft.experiment.layouts import PRETRAINED
 from speechft.experiment.methods import FINETUNED, EarlyMethod, MergedMethod, TrainedMethod
 from speechft.experiment.schema import Experiment, Resources
-from speechft.experiment.tables import analysis_table_recipe, curve_recipe, table_recipe
+from speechft.experiment.tables import analysis_table_recipe, curve_recipe, report_recipe, table_recipe
 from speechft.files.atomic import from_here
 from speechft.files.escapes import json_text
 from speechft.recipes.alphas import ALPHA_PATTERN
@@ -287,7 +287,14 @@ class Workflow:
         shown = [*self.experiment.tables, *self.experiment.curves, *self.experiment.analyses]
         files = [kind for name in shown for kind in (f"tables/{name}.md", f"figures/{name}.png")]
         files += [f"tables/differences/{name}.md" for name, layout in self.experiment.tables.items() if layout.differences]
-        return [f"{self.results}/{file}" for file in files]
+        return [f"{self.results}/{file}" for file in [*files, "report.html"]]
+
+    def report_inputs(self) -> list[str]:
+        """Every result that the report of the experiment shows."""
+        cells = [path for table in self.experiment.tables for path in self.cells(table)]
+        cells += [path for curve in self.experiment.curves for path in self.curve_cells(curve)]
+        analyses = [path for analysis in self.experiment.analyses for path in self.analysis_results(analysis)]
+        return list(dict.fromkeys([*cells, *analyses]))
 
     # ---- recipes
 
@@ -307,6 +314,7 @@ class Workflow:
             "curves": lambda curve: curve_recipe(self.experiment, curve, self._cell_command),
             "fbank": lambda encoder: self._encoder(encoder, Filterbanks).recipe,
             "analysis": lambda analysis: self.experiment.analyses[analysis].recipe,
+            "report": lambda: report_recipe(self.experiment, self._cell_command),
             "analysis_tables": lambda analysis: analysis_table_recipe(self.experiment, analysis),
         }
         kind, *keys = name.split("/")

@@ -96,6 +96,7 @@ DIFFERENCES = Kind(
 CURVE = Kind("a table of `speechft report alpha`", _begins("alpha", "task", "metric", "mean"))
 SIMILARITY = Kind("a table of `speechft report similarity`", _begins("encoder", "finetuning", "method", "label"))
 SUPERB_EXPERIMENT = Kind("an experiment as `speechft superb` derived it", _is_sealed)
+PAGE = Kind("a page of `speechft report`", lambda path: f'<meta name="generator" content="{PROGRAM}">'.encode() in _start(path))
 FIGURE = Kind("a figure of speechft", _is_figure)
 FIGURE_SVG = Kind("a figure of speechft", lambda path: _SVG_CREATOR.search(_start(path)) is not None)
 EXPORT = Kind("an export of speechft", _is_export)

@@ -81,3 +81,21 @@ class AnalysisTableRecipe(Strict):
     title: str
     note: str = ""
     rows: tuple[TableRow, ...] = Field(min_length=1)
+
+
+class Comparison(Strict):
+    """A merged model among the rows of a table, beside the models that it lies between."""
+
+    row: int = Field(description="Place in the table's rows, from 0.")
+    ends: tuple[int, ...] = Field(min_length=1, description="Places of the pre-trained and fine-tuned models, if in the table.")
+
+
+class ReportRecipe(Strict):
+    """What the report of an experiment shows; made from the experiment."""
+
+    title: str
+    note: str = ""
+    tables: dict[str, TableRecipe] = Field(default_factory=dict)
+    comparisons: dict[str, tuple[Comparison, ...]] = Field(default_factory=dict, description="By table.")
+    curves: dict[str, CurveRecipe] = Field(default_factory=dict)
+    analyses: dict[str, AnalysisTableRecipe] = Field(default_factory=dict)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from zlib import crc32
 
 from speechft.files.atomic import atomic_file
 from speechft.files.escapes import one_line
@@ -23,18 +27,48 @@ MAX_PANELS_HEIGHT = 90.0
 the figure says so."""
 MAX_LEGEND = 20
 _HEAD_LINES, _FOOT_LINES = 6, 55
-# Shape tells models apart without color.
-MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "*")
+
+
+@dataclass(frozen=True)
+class Look:
+    """Symbol and color of a method. Shape tells methods apart without color."""
+
+    marker: str
+    color: str
+    filled: bool = True
+
+    @property
+    def style(self) -> dict[str, Any]:
+        """Keyword arguments of matplotlib for a single point."""
+        face = self.color if self.filled else "white"
+        return {"marker": self.marker, "color": self.color, "markersize": 6.5, "markerfacecolor": face, "markeredgewidth": 1.4}
+
+
+# A method looks the same in every figure; a merge with another alpha looks like the merge.
+_LOOKS = {
+    "pretrained": Look("o", "#000000", filled=False),
+    "stable_ft": Look("s", "#b35806"),
+    "finetuned": Look("s", "#b35806", filled=False),
+    "speech_ft": Look("D", "#2166ac"),
+    "baseline": Look("v", "#777777", filled=False),
+}
+_COLORS = ("#1b7837", "#762a83", "#8c510a", "#35978f", "#c51b7d", "#bf812d", "#4d4d4d", "#80cdc1", "#b2182b", "#5aae61")
+_OTHERS = [Look(marker, color, filled) for filled in (True, False) for marker, color in zip("^vPX<>*ph8", _COLORS, strict=True)]
 LEGEND: dict[str, Any] = {"loc": "best", "fontsize": 6.5, "framealpha": 0.85, "edgecolor": "none", "labelspacing": 0.3}
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so the figure is the same everywhere
     "font.size": 8,
     "svg.hashsalt": "speechft",
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",  # text stays text, which can be searched
     "text.parse_math": False,  # a $ in a name is a $
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
+
+_COLUMN_WIDTH = 3.4
+"""Inches of a column of a paper."""
+_paper: ContextVar[bool] = ContextVar("paper", default=False)
+_SVG_METADATA: dict[str, Any] = {"Date": None, "Creator": PROGRAM}
 
 
 def save_figure(draw: Callable[[], Figure], out_png: str | Path, **style: Any) -> None:
@@ -45,7 +79,36 @@ def save_figure(draw: Callable[[], Figure], out_png: str | Path, **style: Any) -
         with atomic_file(out_png) as temporary:
             figure.savefig(temporary, format="png", dpi=200, metadata={"Software": PROGRAM})
         with atomic_file(Path(out_png).with_suffix(".svg")) as temporary:
-            figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": PROGRAM})
+            figure.savefig(temporary, format="svg", metadata=_SVG_METADATA)
+
+
+@contextmanager
+def style_of(name: Literal["screen", "paper"]) -> Iterator[None]:
+    """Draw what follows for the screen; or as wide as a column of a paper, whose caption has the title and the notes."""
+    token = _paper.set(name == "paper")
+    try:
+        yield
+    finally:
+        _paper.reset(token)
+
+
+def figure_svg(draw: Callable[[], Figure], **style: Any) -> bytes:
+    """Draw as `save_figure` does; returns the SVG."""
+    buffer = BytesIO()
+    with common_style(**style):
+        draw().savefig(buffer, format="svg", metadata=_SVG_METADATA)
+    return buffer.getvalue()
+
+
+def looks(methods: Iterable[str]) -> dict[str, Look]:
+    """Symbol and color of each method (or name), which depend on nothing but the name unless two would look alike."""
+    found: dict[str, Look] = {}
+    for name in sorted(set(methods)):
+        base = name.partition("@")[0]
+        place = crc32(base.encode()) % len(_OTHERS)
+        free = [look for look in (*_OTHERS[place:], *_OTHERS[:place]) if look not in found.values()]
+        found[name] = _LOOKS.get(base) or (free or _OTHERS)[0]
+    return found
 
 
 @contextmanager
@@ -68,6 +131,13 @@ def short(text: str, length: int = 80) -> str:
 def legend_note(count: int) -> str:
     """What a figure with `count` names says about those that its legend leaves out; empty if it has all."""
     return f"The legend has the first {MAX_LEGEND} of {count} names." if count > MAX_LEGEND else ""
+
+
+def panels_across(count: int, most: int) -> int:
+    """So many panels in a row that the fewest places of the page stay empty."""
+    if _paper.get():
+        return min(count, 2)
+    return min(range(min(count, most), max(1, most // 2), -1), key=lambda across: (-count % across, -across), default=1)
 
 
 def rows_of_panels(count: int, across: int) -> int:
@@ -95,13 +165,16 @@ def panel_page(
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+    if _paper.get():
+        across, at_least, title, notes = min(across, 2 if size[0] < _COLUMN_WIDTH else 1), 1, "", ()
+        size = ((_COLUMN_WIDTH - margin) / across, size[1])
     across, down = min(across, count), rows_of_panels(count, across)
     width = margin + size[0] * max(across, at_least)
     head = textwrap.wrap(one_line(title), int(width * 10), max_lines=_HEAD_LINES, placeholder=" ...")
     foot = [line for note in notes for line in textwrap.wrap(one_line(note), int(width * 16))]
     if len(foot) > _FOOT_LINES:
         foot = [*foot[: _FOOT_LINES - 1], f"... and {len(foot) - _FOOT_LINES + 1} more lines of notes, which the table has."]
-    head_height, foot_height = 0.25 + 0.18 * len(head), 0.14 * len(foot) + 0.15
+    head_height, foot_height = 0.25 * bool(head) + 0.18 * len(head), 0.14 * len(foot) + 0.15 * bool(foot)
     height = size[1] * down + head_height + foot_height
     body = (0, foot_height / height, 1, 1 - (head_height + foot_height) / height)
     figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(rect=body, w_pad=0.08, h_pad=0.08, wspace=0.03, hspace=0.05))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,10 @@ from speechft.files.escapes import markdown_escape
 from speechft.files.output_kinds import CURVE
 from speechft.files.outputs import check_shown
 from speechft.recipes.alphas import alpha_text
-from speechft.recipes.tables import CurveRecipe, TableRecipe
+from speechft.recipes.cell import Cell
+from speechft.recipes.tables import CurvePoint, CurveRecipe, TableRecipe
 from speechft.tables.arrange import arrange
-from speechft.tables.canvas import LEGEND, dress, panel_page, save_figure, short, title_of
+from speechft.tables.canvas import LEGEND, Look, dress, looks, panel_page, panels_across, save_figure, short, title_of
 from speechft.tables.cells import existing_cells
 from speechft.tables.render import csv_file, entry_text, markdown_page, table_records
 from speechft.tables.scores import SUPERB_S_TASKS
@@ -25,9 +26,7 @@ if TYPE_CHECKING:
 
 PAPER_ALPHA = 0.25
 """alpha of all main results of Speech-FT."""
-_CURVE: dict[str, Any] = {"color": "#2166ac", "marker": "o", "markersize": 3.5, "linewidth": 1.4}
-_START: dict[str, Any] = {"color": "#000000", "marker": "s", "markersize": 6.5, "linestyle": "none"}
-_END: dict[str, Any] = {"color": "#b35806", "marker": "D", "markersize": 6.5, "linestyle": "none"}
+_LINE: dict[str, Any] = {"linewidth": 1.4, "marker": ".", "markersize": 4}
 _PAPER: dict[str, Any] = {"color": "#888888", "linestyle": ":", "linewidth": 1.2}
 
 
@@ -45,15 +44,20 @@ def build_curve(
     and errors are those of `build_table`; without `figures_dir` there is no figure.
     """
     check_shown(out_dir, figures_dir, name, (".md",), CURVE, cells)
-    shared = {key: getattr(recipe, key) for key in ("title", "note", "tasks", "metrics", "command")}
-    rows = TableRecipe(rows=recipe.points, **shared)
-    scored = {task.lower() for task in SUPERB_S_TASKS} <= set(recipe.tasks)
-    table = arrange(rows, existing_cells(cells), None, name, scores=scored, reasons=reasons)
+    table = arrange_curve(recipe, existing_cells(cells), name, reasons)
     write_text(Path(out_dir) / f"{name}.csv", _csv(recipe, table))
     write_text(Path(out_dir) / f"{name}.md", _markdown(recipe, table))
     if figures_dir is not None:
         save_figure(lambda: draw_curve(recipe, table), Path(figures_dir) / f"{name}.png")
     return table
+
+
+def arrange_curve(recipe: CurveRecipe, cells: Iterable[Cell], name: str, reasons: Mapping[str, str] | None = None) -> Table:
+    """The table behind a curve, a row for each alpha; errors as in `build_curve`."""
+    shared = {key: getattr(recipe, key) for key in ("title", "note", "tasks", "metrics", "command")}
+    rows = TableRecipe(rows=recipe.points, **shared)
+    scored = {task.lower() for task in SUPERB_S_TASKS} <= set(recipe.tasks)
+    return arrange(rows, cells, None, name, scores=scored, reasons=reasons)
 
 
 def _markdown(recipe: CurveRecipe, table: Table) -> str:
@@ -76,45 +80,58 @@ def _csv(recipe: CurveRecipe, table: Table) -> str:
 
 def draw_curve(recipe: CurveRecipe, table: Table) -> Figure:
     """One panel per metric, the metric against alpha with its 95 % band."""
-    figure, panels = panel_page(table.title, _foot(table), len(table.columns), across=3, size=(3.2, 2.7), margin=0.4, at_least=2)
+    shown = looks(point.method for point in recipe.points)
+    across = panels_across(len(table.columns), 3)
+    figure, panels = panel_page(table.title, _foot(table), len(table.columns), across=across, size=(3.2, 2.7), margin=0.4, at_least=2)
     for panel, column in zip(panels, table.columns, strict=True):
-        _draw_panel(panel, recipe, column)
-    _legend(panels[0], recipe)
+        _draw_panel(panel, recipe, column, shown)
+    _legend(panels[0], recipe, shown)
     return figure
 
 
-def _legend(panel: Axes, recipe: CurveRecipe) -> None:
+def _merged(recipe: CurveRecipe) -> CurvePoint:
+    """A point between the ends; with ends alone, the last one."""
+    return next((point for point in recipe.points if 0 < point.alpha < 1), recipe.points[-1])
+
+
+def _legend(panel: Axes, recipe: CurveRecipe, shown: Mapping[str, Look]) -> None:
     from matplotlib.lines import Line2D
 
-    between = dict.fromkeys(point.label for point in recipe.points if point.alpha not in (0, 1))
-    handles = [
-        Line2D([], [], **_START, label=f"{short(recipe.start)} (alpha 0)"),
-        Line2D([], [], **_CURVE, label=short(", ".join(between))),
-        Line2D([], [], **_END, label=f"{short(recipe.end)} (alpha 1)"),
-        Line2D([], [], **_PAPER, label=f"alpha {PAPER_ALPHA:g}, the paper's"),
-    ]
+    merged = _merged(recipe)
+    names = {0.0: recipe.start, merged.alpha: merged.label, 1.0: recipe.end}
+    handles = []
+    for point in recipe.points:
+        if point.alpha in names:
+            line = {**_LINE, "color": shown[point.method].color} if point is merged else {"linestyle": "none"}
+            name = short(names[point.alpha]) + (f" (alpha {point.alpha:g})" if point.alpha in (0, 1) else "")
+            handles.append(Line2D([], [], **{**line, **shown[point.method].style}, label=name))
+    handles.append(Line2D([], [], **_PAPER, label=f"alpha {PAPER_ALPHA:g}, the paper's"))
     panel.legend(handles=handles, **LEGEND)
 
 
-def _draw_panel(panel: Axes, recipe: CurveRecipe, column: Column) -> None:
+def _draw_panel(panel: Axes, recipe: CurveRecipe, column: Column, shown: Mapping[str, Look]) -> None:
     measured = [
-        (point.alpha, entry.mean, entry.half_width or 0.0)
+        (point, entry.mean, entry.half_width or 0.0)
         for point, entry in zip(recipe.points, column.entries, strict=True)
         if entry.mean is not None
     ]
     panel.axvline(PAPER_ALPHA, **_PAPER, zorder=1)
+    panel.margins(y=0.15)
     if measured:
-        alphas, means, widths = (list(values) for values in zip(*measured, strict=True))
+        points, means, widths = (list(values) for values in zip(*measured, strict=True))
+        alphas, color = [point.alpha for point in points], shown[_merged(recipe).method].color
         if any(widths):
             low, high = ([mean + sign * width for mean, width in zip(means, widths, strict=True)] for sign in (-1, 1))
-            panel.fill_between(alphas, low, high, color=_CURVE["color"], alpha=0.18, linewidth=0, zorder=1)
-        panel.plot(alphas, means, **_CURVE, zorder=2)
-        for end, style in ((0.0, _START), (1.0, _END)):
-            if end in alphas:
-                panel.plot([end], [means[alphas.index(end)]], **style, zorder=3, clip_on=False)
+            panel.fill_between(alphas, low, high, color=color, alpha=0.18, linewidth=0, zorder=1)
+        panel.plot(alphas, means, **_LINE, color=color, zorder=2)
+        for point, mean in zip(points, means, strict=True):
+            if point.alpha in (0, PAPER_ALPHA, 1):
+                panel.plot([point.alpha], [mean], **shown[point.method].style, linestyle="none", zorder=3, clip_on=False)
+        bottom, top = panel.get_ylim()
+        least, most = column.metric.ends
+        panel.set_ylim(max(bottom, least), min(top, most))
     else:
         panel.set_yticks([])
-    panel.margins(y=0.15)
     panel.set_xlim(recipe.points[0].alpha, recipe.points[-1].alpha)
     panel.set_xlabel("alpha", fontsize=7.5)
     panel.set_ylabel(column.metric.better, fontsize=7.5)

@@ -11,7 +11,7 @@ from speechft.experiment.schema import load_experiment
 from speechft.experiment.workflow import Workflow
 from speechft.files.output_kinds import CURVE, DIFFERENCES, SIMILARITY, TABLE
 from speechft.files.outputs import Inputs, check_shown
-from speechft.recipes.tables import AnalysisTableRecipe, CurveRecipe, TableRecipe
+from speechft.recipes.tables import AnalysisTableRecipe, CurveRecipe, ReportRecipe, TableRecipe
 from speechft.runs.reasons import pending_reasons
 from speechft.tables.build import build_table
 from speechft.tables.curve import build_curve
@@ -85,6 +85,25 @@ def check_outputs(experiment: str | Path, out_dir: Path, figures_dir: Path | Non
     flow = Workflow(load_experiment(experiment))
     for name in [*flow.experiment.tables, *flow.experiment.curves, *flow.experiment.analyses]:
         _check_outputs(flow, name, out_dir, figures_dir, inputs)
+
+
+def report_experiment(experiment: str | Path, results: str | Path | None, published: str | Path, out_html: str | Path | None) -> Path:
+    """Write the page of an experiment file from the results that are there, see `speechft.tables.report.build_report`; returns its path.
+
+    `results` is the folder with `cells`, `analysis`, `models` and `logs`; default: where the workflow puts them. Without `out_html` the
+    page is `report.html` in it.
+    """
+    from speechft.tables.report import build_report
+
+    flow = Workflow(load_experiment(experiment), [str(experiment)])
+    folder = Path(results if results is not None else flow.results)
+    out = Path(out_html if out_html is not None else folder / "report.html")
+    known = flow.experiment
+    wanted = [cell for table in known.tables for cell in known.table_cells(table)]
+    wanted += [cell for curve in known.curves for cell in known.curve_cells(curve)]
+    reasons = pending_reasons(experiment, dict.fromkeys(wanted), folder, flow.results)
+    build_report(ReportRecipe.model_validate_json(flow.recipe("report")), folder, published, out, reasons, str(experiment))
+    return out
 
 
 def _check_outputs(flow: Workflow, name: str, out_dir: Path, figures: Path | None, inputs: Inputs) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,20 +11,31 @@ from typing import TYPE_CHECKING
 from speechft.files.outputs import check_figure
 from speechft.recipes.tables import TableRecipe
 from speechft.tables.arrange import arrange
-from speechft.tables.canvas import MARKERS, MAX_PANELS_HEIGHT, dress, panel_page, rows_of_panels, save_figure, short, title_of
+from speechft.tables.canvas import (
+    MAX_PANELS_HEIGHT,
+    Look,
+    dress,
+    looks,
+    panel_page,
+    panels_across,
+    rows_of_panels,
+    save_figure,
+    short,
+    title_of,
+)
 from speechft.tables.cells import existing_cells
 from speechft.tables.render import PENDING, UNDEFINED
-from speechft.tables.table import Column, Table
+from speechft.tables.table import Column, Entry, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLUMNS = 4
+_COLUMNS = 5
 _WIDTH, _LINE_HEIGHT, _PANEL_EXTRA = 2.5, 0.34, 1.0  # inches
-_COLORS = ("#000000", "#b35806", "#2166ac", "#1b7837", "#762a83", "#8c510a", "#35978f", "#bf812d", "#80cdc1", "#c51b7d")
-_STYLE = {"axes.spines.left": False}
+STYLE = {"axes.spines.left": False}
 _PLATE = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}  # keeps numbers readable over lines
+_SQUASHED = 0.25
 _LINE = {"color": "#888888", "linestyle": (0, (3, 2)), "linewidth": 0.9, "zorder": 1}
 
 
@@ -38,18 +50,32 @@ def build_figure(recipe: TableRecipe, cells: Sequence[str | Path], out_png: str 
     """
     check_figure(out_png, cells)
     table = arrange(recipe, existing_cells(cells), None, Path(out_png).stem)
-    save_figure(lambda: draw_table(table), out_png, **_STYLE)
+    save_figure(lambda: draw_table(table), out_png, **STYLE)
 
 
 def draw_table(table: Table) -> Figure:
     """The figure of a table; rows of one method look alike."""
-    return _draw(table, [row.method for row in table.rows], _foot(table), _reference_lines)
+    return _draw(table, _kinds(table), _foot(table), _reference_lines)
 
 
 def build_differences_figure(table: Table, out_png: str | Path) -> None:
     """Draw differences between rows: a point is a difference, a bar its 95 % interval, the dashed line says `no difference`."""
-    kinds = [row.label for row in table.rows]
-    save_figure(lambda: _draw(table, kinds, [*table.notes, *table.legend], _zero_line), out_png, **_STYLE)
+    save_figure(lambda: draw_differences(table), out_png, **STYLE)
+
+
+def draw_differences(table: Table) -> Figure:
+    """The figure of a table of differences."""
+    return _draw(table, _kinds(table), [*table.notes, *table.legend], _zero_line)
+
+
+def _kinds(table: Table) -> list[str]:
+    """What decides the look of each row: its method. An encoder that is only evaluated, such as filterbanks, is a kind by itself."""
+    plain = {row.encoder for row in table.rows if row.finetuning != "none"}
+    alone = {row.label for row in table.rows if row.method == "pretrained" and row.encoder in plain}
+    return [
+        "baseline" if row.method == "pretrained" and plain and row.encoder not in plain and row.label not in alone else row.method
+        for row in table.rows
+    ]
 
 
 def _draw(
@@ -57,7 +83,8 @@ def _draw(
 ) -> Figure:
     """Rows of one kind look alike; `draw_lines` puts lines behind them."""
     columns = [column for column in table.columns if any(entry.defined for entry in column.entries)]
-    lines = (MAX_PANELS_HEIGHT / rows_of_panels(len(columns), _COLUMNS) - _PANEL_EXTRA) / _LINE_HEIGHT - 1
+    across = panels_across(len(columns), _COLUMNS)
+    lines = (MAX_PANELS_HEIGHT / rows_of_panels(len(columns), across) - _PANEL_EXTRA) / _LINE_HEIGHT - 1
     positions, headings = _positions(table)
     fitting = sum(place <= lines for place in positions)
     if fitting < len(table.rows):
@@ -66,11 +93,11 @@ def _draw(
         first = replace(table, rows=table.rows[:fitting], hashes=table.hashes[:fitting], columns=tuple(columns))
         return _draw(first, kinds[:fitting], [note, *foot], draw_lines)
     height = _PANEL_EXTRA + _LINE_HEIGHT * (max([*positions, *(place for _, place in headings)]) + 1)
-    figure, panels = panel_page(table.title, foot, len(columns), across=_COLUMNS, size=(_WIDTH, height), margin=1.3, sharey=True)
+    figure, panels = panel_page(table.title, foot, len(columns), across=across, size=(_WIDTH, height), margin=1.3, sharey=True)
     for place, (panel, column) in enumerate(zip(panels, columns, strict=True)):
         draw_lines(panel, table, column, positions)
         _draw_panel(panel, table, column, kinds, positions, headings)
-        if place % _COLUMNS == 0:
+        if place % across == 0:
             for text, level in headings:
                 panel.annotate(
                     short(text), (0.0, level), xycoords=panel.get_yaxis_transform(), xytext=(-4, 0), textcoords="offset points",
@@ -100,7 +127,9 @@ def _positions(table: Table) -> tuple[list[float], list[tuple[str, float]]]:
 def _draw_panel(
     panel: Axes, table: Table, column: Column, kinds: Sequence[str], positions: list[float], headings: list[tuple[str, float]]
 ) -> None:
-    different = list(dict.fromkeys(kinds))
+    style = looks(kinds)
+    low, high, outside = axis_limits(column)
+    panel.set_xlim(low, high)
     for index, (kind, entry, height) in enumerate(zip(kinds, column.entries, positions, strict=True)):
         if entry.mean is None:
             panel.annotate(
@@ -108,25 +137,64 @@ def _draw_panel(
                 color="#777777", style="italic", fontsize=7, bbox=_PLATE,
             )  # fmt: skip
             continue
-        style = different.index(kind) % len(MARKERS)
-        color = _COLORS[style]
-        panel.errorbar(
-            entry.mean, height, xerr=entry.half_width, fmt=MARKERS[style], color=color, markersize=6.5, capsize=2.5, linewidth=1.2,
-            markerfacecolor="white" if style % 2 == 0 else color, markeredgewidth=1.4, zorder=3,
-        )  # fmt: skip
-        weight = "bold" if index in column.bold else "normal"
+        weight, shown = "bold" if index in column.bold else "normal", column.metric.shown(entry.mean)
+        if index in outside:  # it would squash all others
+            left = entry.mean < low
+            panel.annotate(
+                f"◂ {shown}" if left else f"{shown} ▸", (0.0 if left else 1.0, height), xycoords=panel.get_yaxis_transform(),
+                ha="left" if left else "right", va="center", fontsize=7, color=style[kind].color, fontweight=weight, bbox=_PLATE, zorder=4,
+            )  # fmt: skip
+            continue
+        _draw_point(panel, entry, height, style[kind])
         panel.annotate(
-            column.metric.shown(entry.mean), (entry.mean, height), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=7,
-            fontweight=weight, zorder=4, bbox=_PLATE,
+            shown, (entry.mean, height), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=7, fontweight=weight, zorder=4,
+            bbox=_PLATE,
         )  # fmt: skip
-    panel.margins(x=0.22)
     panel.set_ylim(max(positions) + 0.6, min([*positions, *(place for _, place in headings)]) - 0.8)
     panel.set_xlabel(column.metric.better, fontsize=7.5, loc="right" if column.metric.higher_is_better else "left")
     dress(panel, title_of(column.metric, 30), grid="x")
     panel.tick_params(axis="y", length=0, labelsize=8)
     if not any(entry.mean is not None for entry in column.entries):
         panel.set_xticks([])
-    panel.set_yticks(positions, [short(table.label(row)) for row in range(len(table.rows))])
+    panel.set_yticks(positions, _row_names(table, grouped=bool(headings)))
+
+
+def _row_names(table: Table, *, grouped: bool) -> list[str]:
+    """Labels of the rows, with the encoder where the labels alone would look alike."""
+    names = [table.label(row) for row in range(len(table.rows))]
+    if not grouped and len(set(names)) < len(names):
+        names = [f"{name} ({row.encoder})" for name, row in zip(names, table.rows, strict=True)]
+    return [short(name, 40) for name in names]
+
+
+def _draw_point(panel: Axes, entry: Entry, height: float, look: Look) -> None:
+    assert entry.mean is not None
+    panel.errorbar(
+        entry.mean, height, xerr=entry.half_width, linestyle="none", elinewidth=1.2, capsize=2.5, zorder=3, **look.style
+    )  # fmt: skip
+
+
+def axis_limits(column: Column) -> tuple[float, float, set[int]]:
+    """Ends of the axis, and the rows outside of it: a single value that would leave the others less than a quarter of the axis.
+
+    The axis covers means and intervals of the other rows, and nothing that the metric cannot be.
+    """
+    means = {row: entry.mean for row, entry in enumerate(column.entries) if entry.mean is not None}
+    outside: set[int] = set()
+    for end in (min, max) if len(means) > 3 else ():
+        left = {row: mean for row, mean in means.items() if row not in outside}
+        extreme = end(left, key=left.__getitem__)
+        rest = [mean for row, mean in left.items() if row != extreme]
+        if max(rest) - min(rest) < _SQUASHED * (max(left.values()) - min(left.values())):
+            outside.add(extreme)
+    inside = [(mean, column.entries[row].half_width or 0.0) for row, mean in means.items() if row not in outside]
+    if not inside:
+        return 0.0, 1.0, outside
+    low, high = min(mean - width for mean, width in inside), max(mean + width for mean, width in inside)
+    least, most = (-math.inf, math.inf) if column.metric.signed or column.metric.task is None else column.metric.ends
+    # Numbers stand above their points, and need room on both sides.
+    margin = 0.22 * (high - low) or 0.05 * abs(high) or 1.0
+    return max(low - margin, least - margin / 4), min(high + margin, most + margin / 4), outside
 
 
 def _reference_lines(panel: Axes, table: Table, column: Column, positions: list[float]) -> None:
@@ -153,4 +221,6 @@ def _foot(table: Table) -> list[str]:
         legend.append("Bold: best in a panel.")
     if any(row.method == "pretrained" for row in table.rows):
         legend.append("Dashed: the encoder before fine-tuning.")
+    if any(axis_limits(column)[2] for column in table.columns):
+        legend.append("◂ or ▸: off the axis.")
     return [*table.notes, " ".join(legend)]

@@ -1,4 +1,4 @@
-"""A table as Markdown, LaTeX (booktabs), HTML and tidy CSV. All four show the same entries and notes."""
+"""A table as Markdown, LaTeX (booktabs) and tidy CSV; as HTML in `speechft.tables.page`. All four show the same entries and notes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft.files.atomic import write_text
-from speechft.files.escapes import code_line, csv_text, html_escape, latex_escape, markdown_escape, markdown_item, one_line
+from speechft.files.escapes import code_line, csv_text, latex_escape, markdown_escape, markdown_item, one_line
 from speechft.tables.notes import SECOND_HAND_MARK
 from speechft.tables.published import SECOND_HAND
 from speechft.tables.table import Column, Table
@@ -17,14 +17,36 @@ from speechft.tables.table import Column, Table
 PENDING, UNDEFINED = "pending", "n/a"
 SUFFIXES = (".tex", ".html", ".md")
 """Of a table's files beside its CSV."""
-_COMMANDS = "Commands for the pending cells, row by row (on a cluster `--profile slurm` in place of `--cores all`):"
+COMMANDS = "Commands for the pending cells, row by row (on a cluster `--profile slurm` in place of `--cores all`):"
+_COLUMN_CHARACTERS, _PAGE_CHARACTERS = 48, 100
+"""What fits into a column and into a page of a two-column paper in LaTeX's `small`."""
 _LEADING = ("method", "encoder", "fine-tuning")
 
 
 def write_table(table: Table, out_dir: str | Path, name: str, csv: str) -> None:
     """Write `{name}.csv` (with the text `csv`), `.tex`, `.html` and `.md` into `out_dir`."""
+    from speechft.tables.page import html_page
+
     for suffix, text in ((".csv", csv), (".tex", latex(table)), (".html", html_page(table)), (".md", markdown(table))):
         write_text(Path(out_dir) / f"{name}{suffix}", text)
+
+
+def entry_parts(column: Column, row: int) -> tuple[str, str, str]:
+    """One entry in three parts of plain text: `96.92`, `± 0.11`, `(96.59, +0.33)`; what there is not is empty.
+
+    The last one is the published number, with a mark if it is at second hand, and ours minus published.
+    """
+    entry, metric = column.entries[row], column.metric
+    ours, width, beside = "" if entry.alone else PENDING if entry.defined else UNDEFINED, "", ""
+    if entry.mean is not None:
+        ours = metric.shown(entry.mean)
+    if entry.mean is not None and entry.half_width is not None:
+        width = f"± {metric.shown_width(entry.half_width)}"
+    if entry.published is not None:
+        beside = metric.shown(entry.published) + (SECOND_HAND_MARK if entry.source == SECOND_HAND else "")
+        difference = "" if entry.difference is None else f", {metric.shown_difference(entry.difference)}"
+        beside = f"({beside}{difference})"
+    return ours, width, beside
 
 
 def entry_text(column: Column, row: int, escape: Callable[[str], str], bold: str) -> str:
@@ -32,18 +54,10 @@ def entry_text(column: Column, row: int, escape: Callable[[str], str], bold: str
 
     `escape` turns plain text into the format, `bold` is the format's bold with {} for the text.
     """
-    entry, metric = column.entries[row], column.metric
-    if entry.mean is None:
-        ours = "" if entry.alone else PENDING if entry.defined else UNDEFINED
-    else:
-        ours = metric.shown(entry.mean) + ("" if entry.half_width is None else f" ± {metric.shown_width(entry.half_width)}")
-    text = bold.format(escape(ours)) if row in column.bold else escape(ours)
-    if entry.published is None:
-        return text
-    beside = metric.shown(entry.published) + (SECOND_HAND_MARK if entry.source == SECOND_HAND else "")
-    if entry.difference is not None:
-        beside += f", {metric.shown_difference(entry.difference)}"
-    return f"{text} {escape(f'({beside})')}".lstrip()
+    ours, width, beside = entry_parts(column, row)
+    text = escape(f"{ours} {width}".strip())
+    text = bold.format(text) if row in column.bold else text
+    return f"{text} {escape(beside)}".strip()
 
 
 def _grid(table: Table, escape: Callable[[str], str], bold: str) -> list[list[str]]:
@@ -72,64 +86,60 @@ def markdown_page(title: str, grid: Sequence[Sequence[str]], leading: int, notes
     page = [f"# {markdown_escape(title)}", "", *(f"| {' | '.join(line)} |" for line in lines), ""]
     page += [f"- {markdown_item(note)}" for note in notes]
     if commands:
-        page += ["", _COMMANDS, "", "```", *map(code_line, commands), "```"]
+        page += ["", COMMANDS, "", "```", *map(code_line, commands), "```"]
     return "\n".join(page).rstrip() + "\n"
 
 
 def latex(table: Table) -> str:
-    r"""A `table` environment; needs \usepackage{booktabs}."""
+    r"""A `table` environment, or `table*` where it is wider than a column; needs \usepackage{booktabs}.
+
+    What is wider than the page comes as several parts below one another, each with the names of the rows.
+    """
     header, *rows = _grid(table, latex_escape, r"\textbf{{{}}}")
+    parts = _latex_parts(table)
+    wide = "*" if len(parts) > 1 or _characters(table, parts[0]) > _COLUMN_CHARACTERS else ""
     lines = [
         r"% needs \usepackage{booktabs}",
-        r"\begin{table}",
-        r"\centering",
+        rf"\begin{{table{wide}}}",
+        r"\centering\small",
         rf"\caption{{{latex_escape(table.title)}}}",
         rf"\label{{tab:{re.sub('[^A-Za-z0-9]+', '-', table.name)}}}",
-        rf"\begin{{tabular}}{{{'l' * len(_LEADING)}{'r' * len(table.columns)}}}",
-        r"\toprule",
-        " & ".join(header) + r" \\",
-        r"\midrule",
-        *(" & ".join(row) + r" \\" for row in rows),
-        r"\bottomrule",
-        r"\end{tabular}",
+    ]
+    for number, part in enumerate(parts):
+        places = [*range(len(_LEADING)), *(len(_LEADING) + column for column in part)]
+        lines += [
+            *([r"\par\medskip"] if number else []),
+            rf"\begin{{tabular}}{{{'l' * len(_LEADING)}{'r' * len(part)}}}",
+            r"\toprule",
+            " & ".join(header[place] for place in places) + r" \\",
+            r"\midrule",
+            *(" & ".join(row[place] for place in places) + r" \\" for row in rows),
+            r"\bottomrule",
+            r"\end{tabular}",
+        ]
+    lines += [
         *(rf"\par\footnotesize {latex_escape(note)}" for note in (*table.notes, *table.legend)),
-        r"\end{table}",
-        *(f"% {one_line(line)}" for line in ([_COMMANDS, *table.pending_commands] if table.pending_commands else [])),
+        rf"\end{{table{wide}}}",
+        *(f"% {one_line(line)}" for line in ([COMMANDS, *table.pending_commands] if table.pending_commands else [])),
     ]
     return "\n".join(lines) + "\n"
 
 
-_STYLE = (
-    "body{font-family:sans-serif;margin:2em}table{border-collapse:collapse}th,td{padding:.3em .8em;text-align:right;white-space:nowrap}"
-    "th{border-bottom:1px solid}td:nth-child(-n+3),th:nth-child(-n+3){text-align:left}"
-    "table{border-top:2px solid;border-bottom:2px solid}li{margin:.2em 0}"
-)
+def _latex_parts(table: Table) -> list[list[int]]:
+    """Columns of each part that fits on a page; at least one, so that a part of very long names is too wide."""
+    parts: list[list[int]] = [[]]
+    for column in range(len(table.columns)):
+        if parts[-1] and _characters(table, [*parts[-1], column]) > _PAGE_CHARACTERS:
+            parts.append([])
+        parts[-1].append(column)
+    return parts
 
 
-def html_page(table: Table) -> str:
-    """A page of its own, without scripts or files from elsewhere."""
-    header, *rows = _grid(table, html_escape, "<strong>{}</strong>")
-    title, commands = html_escape(table.title), "\n".join(map(html_escape, table.pending_commands))
-    lines = [
-        "<!DOCTYPE html>",
-        '<html lang="en">',
-        f'<head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style></head>',
-        "<body>",
-        f"<h1>{title}</h1>",
-        "<table>",
-        "<thead><tr>" + "".join(f"<th>{cell}</th>" for cell in header) + "</tr></thead>",
-        "<tbody>",
-        *("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows),
-        "</tbody>",
-        "</table>",
-        "<ul>",
-        *(f"<li>{html_escape(note)}</li>" for note in (*table.notes, *table.legend)),
-        "</ul>",
-        *([f"<p>{_COMMANDS.replace('`', '')}</p>", f"<pre>{commands}</pre>"] if commands else []),
-        "</body>",
-        "</html>",
-    ]
-    return "\n".join(lines) + "\n"
+def _characters(table: Table, columns: Sequence[int]) -> int:
+    """Length of the longest line that the leading columns and `columns` would give."""
+    lines = _grid(table, one_line, "{}")
+    places = [*range(len(_LEADING)), *(len(_LEADING) + column for column in columns)]
+    return sum(max(len(line[place]) for line in lines) + 2 for place in places)
 
 
 def table_records(table: Table) -> list[dict[str, Any]]:

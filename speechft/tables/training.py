@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from speechft.errors import TableError, missing_file
 from speechft.files.outputs import check_figure
 from speechft.files.text import read_text
-from speechft.tables.canvas import LEGEND, MAX_LEGEND, MAX_PANELS_HEIGHT, dress, legend_note, panel_page, save_figure, short
+from speechft.tables.canvas import LEGEND, MAX_LEGEND, MAX_PANELS_HEIGHT, dress, legend_note, panel_page, save_figure, short, title_of
+from speechft.tables.metrics import METRICS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,11 +63,16 @@ def draw_training_curves(logs: Sequence[str | Path], out_png: str | Path, title:
         TableError: a log is missing, or has no finished update.
     """
     check_figure(out_png, logs)
+    save_figure(training_figure(logs, title), out_png)
+
+
+def training_figure(logs: Sequence[str | Path], title: str = "") -> Callable[[], Figure]:
+    """Read logs and return what draws their figure; see `draw_training_curves`."""
     paths = [Path(log) for log in logs]
     runs = [read_training_log(path, label) for path, label in zip(paths, distinct_names(paths), strict=True)]
     if not runs:
         raise TableError("No training log given. Name at least one training.csv.")
-    save_figure(lambda: _draw(runs, title or ", ".join(run.label for run in runs)), out_png)
+    return lambda: _draw(runs, title or ", ".join(run.label for run in runs))
 
 
 def read_training_log(path: Path, label: str) -> TrainingCurves:
@@ -97,6 +103,10 @@ def read_training_log(path: Path, label: str) -> TrainingCurves:
     if not training and not validation:
         raise TableError(f"{path}: no value in it is a finite number, so there is nothing to draw. The training diverged at its beginning.")
     head = [int(row["update"]) for row in rows if row.get("phase") == "head"]
+    # Scores on dev are fractions in logs; figures show what tables show.
+    for key in validation.keys() & METRICS.keys():
+        updates, values = validation[key]
+        validation[key] = (updates, [METRICS[key].of_fraction(value) for value in values])
     return TrainingCurves(label, training, validation, max(head, default=None), int(rows[-1]["update"]))
 
 
@@ -126,13 +136,18 @@ def _draw(runs: Sequence[TrainingCurves], title: str) -> Figure:
             _draw_run(panel, run, quantity, COLORS[index % len(COLORS)])
         panel.set_xlim(0, max(run.last_update for run in runs))
         panel.set_xlabel("updates", fontsize=7.5)
-        dress(panel, _TITLES.get(quantity, short(f"{quantity} (dev)" if quantity.isupper() else quantity)))
+        dress(panel, _TITLES.get(quantity) or _dev_title(quantity) or short(quantity))
     if len(runs) > 1:
         from matplotlib.lines import Line2D
 
         lines = [Line2D([], [], color=COLORS[index % len(COLORS)], label=short(run.label)) for index, run in enumerate(runs[:MAX_LEGEND])]
         panels[0].legend(handles=lines, **LEGEND)
     return figure
+
+
+def _dev_title(quantity: str) -> str:
+    """Title of a panel with a task's score on dev, e.g. `PR PER % on dev`; empty for anything else."""
+    return f"{title_of(METRICS[quantity], 40)} on dev" if quantity in METRICS else ""
 
 
 def _draw_run(panel: Axes, run: TrainingCurves, quantity: str, color: str) -> None:

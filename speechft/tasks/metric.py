@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 INSERTIONS = 10_000.0
@@ -30,6 +31,11 @@ class Metric:
     """Whether values are differences, which are printed with their sign."""
     heading: str = ""
     """What the heading of a task's column begins with; default: `key` up to its first underscore."""
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Smallest and largest value, infinite where there is no limit."""
+        return -math.inf if self.lowest is None else self.lowest, math.inf if self.highest is None else self.highest
 
     @property
     def arrow(self) -> str:

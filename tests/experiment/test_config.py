@@ -142,8 +142,8 @@ def test_a_curve_reuses_the_models_that_it_passes_through():
     ("finetuning", "method", "expected"),
     [
         # The ends of other merges are their own models, and the mean of several fine-tuned models is none of the tables.
-        ("pr_sentences", "ties", ["ties@0.00", "ties@0.50", "ties@1.00"]),
-        ("pr+sid", "speech_ft", ["pretrained", "speech_ft@0.50", "speech_ft@1.00"]),
+        ("pr_sentences", "ties", ["ties@0.00", "ties", "ties@0.50", "ties@1.00"]),
+        ("pr+sid", "speech_ft", ["pretrained", "speech_ft", "speech_ft@0.50", "speech_ft@1.00"]),
     ],
 )
 def test_ends_of_other_curves(finetuning, method, expected):

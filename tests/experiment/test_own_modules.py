@@ -64,7 +64,7 @@ def test_an_edit_reruns_exactly_its_cells(folder):
         os.utime(folder / file, (start + 1e6, start + 1e6))
         found = planned(folder)
         assert (found["evaluate_module"], found["evaluate"]) == (2, 0)
-        assert set(found) <= {"evaluate_module", "evaluate", "table", "figure"}
+        assert set(found) <= {"evaluate_module", "evaluate", "table", "figure", "page"}
         os.utime(folder / file, (start, start))
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,6 +57,7 @@ DECISIONS = {
     "merge": Decision(FOLDER, ("enc", "enc2"), ("enc", "enc2")),
     "evaluate": Decision(FILE, ("enc", "ks", "man", "--recipe", "ks.json"), TRAINED),
     "analyse": Decision(FILE, ("enc", "enc2", "man"), ("enc2", "man")),
+    "report page": Decision(FILE, ("report.json", "--results", "."), ("cells/e/none/pretrained/ks.json",)),
     "report figure": Decision(FILE, ("table.json", "cell.json"), ("cell.json",)),
     "report training": Decision(FILE, ("log.csv",), ("log.csv",)),
     "schema": Decision(FILE),
@@ -109,11 +111,14 @@ def world(tmp_path_factory):
         write_json("cont.json", {**short, "targets": "mfcc", "clusters": 8})
         rows = [{"encoder": "e", "finetuning": "none", "method": name, "label": name} for name in ("pretrained", "other")]
         write_json("table.json", {"title": "t", "rows": rows, "tasks": ["ks"], "differences": [[0, 1]]})
+        write_json("report.json", {"title": "t", "tables": {"t": {"title": "t", "rows": rows, "tasks": ["ks"]}}})
         points = [{**row, "alpha": float(alpha)} for alpha, row in enumerate(rows)]
         write_json("line.json", {"title": "t", "points": points, "tasks": ["ks"], "start": "a", "end": "b"})
         write_json("moved.json", {"title": "t", "rows": rows})
         (folder / "log.csv").write_text("update,loss\n1,2\n2,1\n")
         done("evaluate", "enc", "ks", "man", "--recipe", "ks.json", "--name", "e/none/pretrained", "--out", "cell.json")
+        (folder / "cells/e/none/pretrained").mkdir(parents=True)
+        shutil.copy("cell.json", "cells/e/none/pretrained/ks.json")
         done("analyse", "enc", "enc2", "man", "--name", "e/none/other", "--out", "analysis.json")
         done("finetune", "enc", "man", "--recipe", "ft.json", "--out", "tuned")
     finally:

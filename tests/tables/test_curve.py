@@ -90,7 +90,7 @@ def test_the_panel_holds_line_band_and_dots(recipe, cells):
     ends = [
         [(line.get_marker(), *line.get_xdata()) for line in panel.get_lines() if len(line.get_xdata()) == 1] for panel in (first, second)
     ]
-    assert ends == [[("s", 0.0)], [("s", 0.0), ("D", 1.0)]]
+    assert ends == [[("o", 0.0)], [("o", 0.0), ("s", 1.0)]]
 
 
 def test_a_curve_over_the_four_tasks_has_superb_s(recipe, cells_of, tmp_path):

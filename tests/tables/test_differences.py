@@ -94,7 +94,7 @@ def test_the_figure_shows_intervals_around_a_line_at_0(recipe, cells, tmp_path, 
     entries = table.columns[0].entries
     points = [bar.lines[0] for bar in pr.containers]
     assert [point.get_xdata()[0] for point in points] == [entry.mean for entry in entries]
-    assert len({point.get_marker() for point in points}) == 3
+    assert [point.get_marker() for point in points] == ["s", "D", "D"]
     spans = [bar.lines[2][0].get_segments()[0][:, 0] for bar in pr.containers]
     assert [(span[1] - span[0]) / 2 for span in spans] == pytest.approx([entry.half_width for entry in entries])
     labels = [(text.get_text(), text.get_fontweight()) for text in pr.texts]

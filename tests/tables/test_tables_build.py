@@ -78,7 +78,7 @@ def test_html_is_well_formed_and_complete(built):
 
     class Checker(html.parser.HTMLParser):
         def handle_starttag(self, tag, attributes):
-            if tag != "meta":
+            if tag not in ("meta", "link", "input"):
                 opened.append(tag)
 
         def handle_endtag(self, tag):
@@ -86,9 +86,22 @@ def test_html_is_well_formed_and_complete(built):
 
     Checker().feed(built("html"))
     assert opened == []
-    assert "<td><strong>3.94</strong> (3.94, +0.00)</td>" in built("html")
+    entry = '<strong class="number">3.94</strong> <span class="beside">(3.94, +0.00)</span></span></td>'
+    assert f'<td data-label="PR PER % ↓" data-value="3.941"><span>{entry}' in built("html")
     assert built("html").count("<tr>") == 4
+    assert "http" not in built("html")
     assert "Made-up numbers." in built("html")
+
+
+def test_a_wide_table_is_split_into_parts_that_fit(tmp_path, cells_of):
+    tasks = ("asr", "ks", "qbe", "asv", "sd", "ic", "pc")
+    row = TableRow(encoder="hubert", finetuning="asr", method="stable_ft", label="Stable-FT")
+    for count, environment, parts in ((1, "table", 1), (4, "table*", 1), (7, "table*", 2)):
+        build_table(TableRecipe(title="T", rows=(row,), tasks=tasks[:count]), [], None, tmp_path, "t")
+        text = (tmp_path / "t.tex").read_text()
+        assert text.count(rf"\begin{{{environment}}}") == text.count(rf"\end{{{environment}}}") == 1
+        assert text.count("Stable-FT & ") == text.count(r"\begin{tabular}") == parts
+        assert max(len(line) for line in text.splitlines() if " & " in line) <= 140
 
 
 def test_names_with_special_characters_are_shown_as_they_are(tmp_path):
@@ -97,7 +110,7 @@ def test_names_with_special_characters_are_shown_as_they_are(tmp_path):
     for suffix, expected in (
         ("md", r"50 % &amp; &lt;b&gt;\|\*x\* \$1 |"),
         ("tex", r"50 \% \& \textless{}b\textgreater{}|{*}x{*} \$1 & a\_b & none & pending"),
-        ("html", "<td>50 % &amp; &lt;b&gt;|*x* $1</td>"),
+        ("html", '<th scope="row">50 % &amp; &lt;b&gt;|*x* $1</th>'),
     ):
         assert expected in (tmp_path / f"t.{suffix}").read_text()
     assert latex_escape("{x}_y\\") == r"\{x\}\_y\textbackslash{}"

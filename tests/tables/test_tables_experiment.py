@@ -106,7 +106,7 @@ def test_the_workflow_makes_tables_from_copied_cells_too(bare_machine):
     shutil.copy(PUBLISHED, folder / "config")
     command = ["snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "1", "--configfile", "experiment.yaml"]
     jobs = {line.split()[1].rstrip(":") for line in run(*command).splitlines() if line.startswith(("rule ", "localrule "))}
-    assert jobs == {"recipe", "table", "differences", "figure", "curve", "all"}
+    assert jobs == {"recipe", "table", "differences", "figure", "curve", "page", "all"}
     build_experiment(folder / "experiment.yaml", folder / "results/demo/cells", PUBLISHED, folder / "expected")
     for name in ("demo.md", "differences/demo.md"):
         assert (folder / "results/demo/tables" / name).read_text() == (folder / "expected" / name).read_text()
@@ -115,7 +115,7 @@ def test_the_workflow_makes_tables_from_copied_cells_too(bare_machine):
     run(*command, "--report", "report.zip")
     with ZipFile(folder / "report.zip") as report:
         files = sorted(name.rpartition("/")[2] for name in report.namelist())
-        assert files == ["alpha.png", "demo.html", "demo.html", "demo.png", "demo.png", "report.html"]
+        assert files == ["alpha.png", "demo.html", "demo.html", "demo.png", "demo.png", "report.html", "report.html"]
         page = report.read("report/report.html").decode()
     for caption in ("a bar its 95 % interval", "the 95 % interval of each difference", "from the pre-trained encoder (0)"):
         assert caption in page

@@ -28,7 +28,7 @@ def after_a_run(tmp_path_factory):
     experiment = load_experiment(folder / "experiment.yaml")
     flow = Workflow(experiment)
     recipes = [*(f"corpora/{name}" for name in experiment.corpora), "pretrain/hubert_demo", "finetune/pr_sentences/stable_ft"]
-    recipes += ["merge/speech_ft", *(f"evaluate/{task}" for task in experiment.tasks), "tables/demo"]
+    recipes += ["merge/speech_ft", *(f"evaluate/{task}" for task in experiment.tasks), "tables/demo", "report"]
     snakemake(folder, "--", *(f"{flow.results}/recipes/{name}.json" for name in recipes))
     names = ("none/pretrained", "pr_sentences/stable_ft", "pr_sentences/speech_ft")
     models = [flow.model("hubert_demo", *name.split("/")) for name in names]
@@ -37,6 +37,7 @@ def after_a_run(tmp_path_factory):
     outputs += flow.cells("demo")
     outputs += [f"{flow.results}/tables/demo.{end}" for end in ("csv", "md", "tex", "html")]
     outputs += [f"{flow.results}/figures/demo.{end}" for end in ("png", "svg")]
+    outputs += [f"{flow.results}/report.html"]
     start = (folder / flow.results / "recipes").stat().st_mtime + 10
     for order, output in enumerate(outputs):
         path = folder / output

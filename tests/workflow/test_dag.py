@@ -23,7 +23,8 @@ MINE = 'encoders={"mine": {"kind": "checkpoint", "path": "my models/mine.pt", "f
 
 def test_the_experiment_is_three_models_times_three_tasks(folder):
     jobs = planned(folder)
-    assert jobs == {"recipe": 11, "manifests": 4, "pretrain": 1, "finetune": 1, "merge": 1, "evaluate": 9, "table": 1, "figure": 1}
+    made = {"manifests": 4, "pretrain": 1, "finetune": 1, "merge": 1, "evaluate": 9}
+    assert jobs == {"recipe": 12, **made, "table": 1, "figure": 1, "page": 1}
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_the_experiment_is_three_models_times_three_tasks(folder):
         # Two fine-tunings of one encoder; three merges of both; four rows on two tasks.
         ("tables/combined.md", {"manifests": 3, "pretrain": 1, "finetune": 2, "merge": 3, "evaluate": 8, "table": 1}),
         # Nine merges; the pre-trained and the fine-tuned encoder are the ends.
-        ("figures/alpha.png", {"manifests": 3, "pretrain": 1, "finetune": 1, "merge": 9, "evaluate": 22, "curve": 1}),
+        ("figures/alpha.png", {"manifests": 3, "pretrain": 1, "finetune": 1, "merge": 10, "evaluate": 24, "curve": 1}),
         ("figures/features.png", {"manifests": 3, "pretrain": 1, "finetune": 1, "merge": 1, "analyse": 2, "similarity": 1}),
     ],
 )
@@ -107,7 +108,7 @@ def test_stored_encoders_are_made_from_the_beginning(folder):
     assert text.count("speechft pretrain ") == 2
 
 
-SHOWN = {"recipe": 1, "table": 1, "figure": 1}
+SHOWN = {"recipe": 1, "table": 1, "figure": 1, "page": 1}
 MERGED = {"kind": "merge", "label": "Speech-FT", "of": "stable_ft", "recipe": {"alpha": 0.5}}
 CURVE = {"encoder": "hubert_demo", "finetuning": "pr_sentences", "alphas": [0, 0.25, 0.5, 1], "tasks": ["pr", "sid"]}
 
@@ -115,15 +116,15 @@ CURVE = {"encoder": "hubert_demo", "finetuning": "pr_sentences", "alphas": [0, 0
 @pytest.mark.parametrize(
     ("path", "value", "jobs"),
     [
-        ("tables.demo.title", "Another title", SHOWN),
-        ("tables.demo.tasks", ["pr", "ks"], SHOWN),
-        ("tables.demo.differences", ["pretrained", "stable_ft"], {**SHOWN, "differences": 1}),
+        ("tables.demo.title", "Another title", {**SHOWN, "recipe": 2}),
+        ("tables.demo.tasks", ["pr", "ks"], {**SHOWN, "recipe": 2}),
+        ("tables.demo.differences", ["pretrained", "stable_ft"], {**SHOWN, "recipe": 2, "differences": 1}),
         ("resources", {"evaluate": {"mem_mb": 999}}, {}),
         ("tasks.ks.recipe.steps", 17, {**SHOWN, "evaluate": 3}),
         ("finetunings.pr_sentences.recipe.updates", 17, {**SHOWN, "finetune": 1, "merge": 1, "evaluate": 6}),
         ("methods", {"stable_ft": {"kind": "finetune", "label": "Stable-FT"}, "speech_ft": MERGED}, {**SHOWN, "merge": 1, "evaluate": 3}),
         # The recipes of the merge and of the curve are new, those of the two evaluations are there.
-        ("curves", {"alpha": CURVE}, {"recipe": 2, "merge": 1, "evaluate": 2, "curve": 1}),
+        ("curves", {"alpha": CURVE}, {"recipe": 3, "merge": 1, "evaluate": 2, "curve": 1, "page": 1}),
     ],
 )
 def test_a_change_reruns_what_depends_on_it(path, value, jobs, finished):
@@ -133,7 +134,7 @@ def test_a_change_reruns_what_depends_on_it(path, value, jobs, finished):
 
 def test_tables_follow_a_cell_that_is_made_again(finished):
     text = snakemake(finished, "--dry-run", "--forcerun", CELL, "--", "all")
-    assert jobs_of(text) == ["all", "evaluate", "figure", "table"]
+    assert jobs_of(text) == ["all", "evaluate", "figure", "page", "table"]
     assert CELL in text
     # Asked for by itself it is the only job, and what shows it is outdated by it.
     assert jobs_of(snakemake(finished, "--dry-run", "--forcerun", CELL, "--", CELL)) == ["evaluate"]
@@ -142,9 +143,9 @@ def test_tables_follow_a_cell_that_is_made_again(finished):
 def test_a_cell_that_changed_outdates_the_tables_alone(finished):
     (finished / CELL).write_text("{}")
     # Outputs of this folder are stamped one after the other, up to some time from now.
-    latest = (finished / "results/demo/figures/demo.svg").stat().st_mtime + 1
+    latest = (finished / "results/demo/report.html").stat().st_mtime + 1
     os.utime(finished / CELL, (latest, latest))
-    assert planned(finished) == {"table": 1, "figure": 1}
+    assert planned(finished) == {"table": 1, "figure": 1, "page": 1}
     assert planned(finished, TABLE) == {"table": 1}
 
 

@@ -174,9 +174,10 @@ def test_the_table_of_listed_rows_shows_their_cells(experiment):
     assert "pending" not in (experiment / "results/tables/multitask.md").read_text()
 
 
-def test_the_curve_has_three_alphas_and_one_model_more(experiment):
+def test_the_curve_has_three_alphas_and_that_of_the_method(experiment):
     rows = table(experiment, "alpha")
-    assert [(row["alpha"], row["method"]) for row in rows] == [("0.0", "pretrained"), ("0.5", "speech_ft@0.50"), ("1.0", "stable_ft")]
+    points = [("0.0", "pretrained"), ("0.25", "speech_ft"), ("0.5", "speech_ft@0.50"), ("1.0", "stable_ft")]
+    assert [(row["alpha"], row["method"]) for row in rows] == points
     for row in rows:
         assert float(row["mean"]) == cell_of(experiment, f"tiny/{row['finetuning']}/{row['method']}/pr")["metrics"]["PR"]
     merges = sorted(path.name for path in model(experiment, "words").iterdir() if not path.name.startswith("."))

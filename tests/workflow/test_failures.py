@@ -87,7 +87,7 @@ def test_a_refused_cell_asks_for_no_gpu_and_names_what_waits_for_it(finished):
     assert (done.returncode, values["failures"]) == (1, [failure])
     (row,) = [row for row in values["rules"] if row["rule"] == "evaluate"]
     assert (row["planned"], row["done"], row["failed"]) == (1, 0, 1)
-    assert values["not_started"] == {"figure": 1, "table": 1, "all": 1}
+    assert values["not_started"] == {"figure": 1, "page": 1, "table": 1, "all": 1}
 
 
 def test_what_may_pass_is_tried_again_in_earnest(finished):

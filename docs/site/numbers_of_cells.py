@@ -1,0 +1,60 @@
+"""Numbers in the README come from committed cells: `python docs/site/numbers_of_cells.py` writes them between their marks."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import textwrap
+from pathlib import Path
+
+from speechft.experiment.schema import load_experiment
+from speechft.experiment.workflow import Workflow
+from speechft.recipes.tables import ReportRecipe
+from speechft.tables.arrange import arrange
+from speechft.tables.cells import existing_cells
+from speechft.tables.experiment import build_experiment
+from speechft.tables.summary import ahead, sentence_of
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+
+
+def demo() -> str:
+    """The table of the demo."""
+    with tempfile.TemporaryDirectory() as folder:
+        build_experiment(ROOT / "config/demo.yaml", ROOT / "docs/results/demo/cells", ROOT / "config/published.csv", folder, only=["demo"])
+        lines = (Path(folder) / "demo.md").read_text(encoding="utf-8").splitlines()
+    return "\n".join(line for line in lines if line.startswith("|"))
+
+
+def evidence() -> str:
+    """How Speech-FT stands on the miniature benchmark, wins and ties."""
+    recipe = ReportRecipe.model_validate_json(Workflow(load_experiment(ROOT / "config/mini.yaml")).recipe("report"))
+    cells = existing_cells([*(ROOT / "docs/results/mini/cells").rglob("*.json")])
+    lines = []
+    for name, encoder in (("hubert", "HuBERT-mini"), ("wav2vec2", "wav2vec2-mini")):
+        table = arrange(recipe.tables[name], cells, None, name)
+        for comparison in recipe.comparisons[name]:
+            tuning = {"asr_sentences": "ASR", "sid_speakers": "SID"}[table.rows[comparison.row].finetuning]
+            score = table.columns[-1]
+            means = [score.metric.shown(score.entries[row].mean or 0.0) for row in (comparison.row, *comparison.ends)]
+            others = " and ".join(f"{table.rows[row].label} {mean}" for row, mean in zip(comparison.ends, means[1:], strict=True))
+            sure = [end for end in comparison.ends if ahead(score, comparison.row, end, by_more=True)]
+            how = {0: "not by more than an interval", 1: f"by more than the interval against {table.rows[(sure or [0])[0]].label}"}
+            whole = f"Score over ten tasks {means[0]} ({others}), {how.get(len(sure), 'by more than both intervals')}."
+            text = f"{encoder} fine-tuned on {tuning}: {sentence_of(table, comparison)} {whole}"
+            lines += textwrap.wrap(text, 100, initial_indent="* ", subsequent_indent="  ", break_on_hyphens=False)
+    return "\n".join(lines)
+
+
+def fill(text: str) -> str:
+    """The README with every number as the cells have it."""
+    for name, block in (("demo", demo()), ("evidence", evidence())):
+        text = re.sub(
+            rf"(<!-- numbers: {name} -->\n).*?(<!-- end -->)", lambda found, block=block: f"{found[1]}{block}\n{found[2]}", text, flags=re.S
+        )
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(fill(README.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,264 @@
+"""The report of an experiment: one web page with every table, figure, training and cell that is there."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from speechft.analysis.report import analysis_grid, analysis_notes, draw_analysis, read_results
+from speechft.errors import SpeechFTError
+from speechft.files.atomic import write_text
+from speechft.files.output_kinds import PAGE
+from speechft.files.outputs import check_file
+from speechft.files.structured import read_json_mapping
+from speechft.recipes.alphas import alpha_text
+from speechft.recipes.cell import Cell
+from speechft.recipes.tables import ReportRecipe, TableRow
+from speechft.tables.arrange import arrange
+from speechft.tables.canvas import figure_svg
+from speechft.tables.cells import cell_name, existing_cells
+from speechft.tables.curve import arrange_curve, draw_curve
+from speechft.tables.differences import arrange_differences
+from speechft.tables.figure import STYLE, draw_differences, draw_table
+from speechft.tables.metrics import task_metrics
+from speechft.tables.page import Picture, Section, render, table_content
+from speechft.tables.published import load_published
+from speechft.tables.summary import summary_of
+from speechft.tables.table import Table, model_name
+from speechft.tables.training import training_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MANY_TRIALS = 60
+"""Heads of a cell above which the page lists the chosen ones only."""
+
+
+def build_report(
+    recipe: ReportRecipe,
+    results: str | Path,
+    published: str | Path,
+    out_html: str | Path,
+    reasons: Mapping[str, str] | None = None,
+    source: str = "",
+) -> None:
+    """Write a page that is complete in itself: summary in words, tables, figures, trainings, pending cells, origin of every number.
+
+    The page needs no network, and has no date: the same results give the same page.
+
+    Args:
+        recipe: what the experiment shows.
+        results: folder of the experiment with `cells`, `analysis` and `models` as the workflow leaves them; what is missing is pending.
+        published: CSV file of published numbers.
+        out_html: the page; appears when it is complete.
+        reasons: why cells are pending, by encoder/finetuning/method/task.
+        source: name of the experiment file, for the foot of the page.
+
+    Raises:
+        OutputError: `out_html` is no page of speechft.
+        TableError, AnalysisError: a cell or a result is malformed, see `build_table` and `build_analysis`.
+    """
+    results, reasons = Path(results), reasons or {}
+    names = [name for table in recipe.tables.values() for name in _cells_of(table.rows, table.tasks)]
+    names += [name for curve in recipe.curves.values() for name in _cells_of(curve.points, curve.tasks)]
+    paths = {name: results / f"cells/{name}.json" for name in names}
+    check_file(out_html, PAGE, [*paths.values(), published])
+    cells = existing_cells(list(paths.values()))
+    links = {cell_name(cell): _anchor(cell_name(cell)) for cell in cells}
+    numbers = load_published(published)
+    sections, summary, tables = [], [], []
+    for name, shown in recipe.tables.items():
+        table = arrange(shown, cells, numbers, name, reasons=reasons)
+        tables.append(table)
+        summary += summary_of(table, recipe.comparisons.get(name, ()))
+        figures = _pictures(table, partial(draw_table, table), **STYLE)
+        if shown.differences:
+            compared = arrange_differences(shown, [paths[cell] for cell in _cells_of(shown.rows, shown.tasks)], name)
+            figures += _pictures(compared, partial(draw_differences, compared), **STYLE)
+        sections.append(Section(_anchor(name), table.title, table_content(table, _links(table, links)), figures))
+    for name, curve in recipe.curves.items():
+        table = arrange_curve(curve, cells, name, reasons)
+        tables.append(table)
+        content = table_content(table, _links(table, links))
+        for row, point in zip(content["rows"], curve.points, strict=True):
+            row["label"] = f"alpha {alpha_text(point.alpha)} ({row['label']})"
+        sections.append(Section(_anchor(name), table.title, content, _pictures(table, partial(draw_curve, curve, table))))
+    for name, analysis in recipe.analyses.items():
+        found = read_results(analysis, [results / f"analysis/{name}/{model_name(row)}.json" for row in analysis.rows])
+        grid = analysis_grid(analysis, found)
+        text = "; ".join(f"{line[0]} ({line[1]}): {grid[0][4]} {line[4]}" for line in grid[1:])
+        figure = _picture(lambda analysis=analysis, found=found: draw_analysis(analysis, found), analysis.title, text)  # type: ignore[misc]
+        sections.append(
+            Section(_anchor(name), analysis.title, _grid_content(analysis.title, grid, analysis_notes(analysis, found)), [figure])
+        )
+    page = {
+        "note": recipe.note,
+        "summary": [*summary, *_progress(paths, cells)],
+        "trainings": _trainings(paths, results),
+        "pending": _pending(tables, reasons),
+        "cells": [_cell_content(cell, links[cell_name(cell)], results) for cell in cells],
+        "source": source,
+    }
+    write_text(out_html, render(recipe.title, sections, **page))
+
+
+def _anchor(name: str) -> str:
+    return re.sub("[^A-Za-z0-9_.@+-]", "-", name)
+
+
+def _cells_of(rows: Iterable[TableRow], tasks: Iterable[str]) -> list[str]:
+    return [f"{model_name(row)}/{task}" for row, task in product(rows, tasks)]
+
+
+def _progress(wanted: Collection[str], cells: Collection[Cell]) -> list[str]:
+    """How many cells are there, unless all are."""
+    missing = len(wanted) - len(cells)
+    return [f"{len(cells)} of {len(wanted)} cells are measured; the others are listed below."] if missing else []
+
+
+def _links(table: Table, links: Mapping[str, str]) -> dict[tuple[int, str], str]:
+    """Anchors of the cells of a table, by row and task."""
+    tasks = {column.metric.task for column in table.columns if column.metric.task is not None}
+    names = {(index, task): f"{model_name(row)}/{task}" for index, row in enumerate(table.rows) for task in tasks}
+    return {place: links[name] for place, name in names.items() if name in links}
+
+
+def _picture(draw: Callable[[], Figure], title: str, text: str, **style: Any) -> Picture:
+    svg = base64.b64encode(figure_svg(draw, **style)).decode()
+    return Picture(f"data:image/svg+xml;base64,{svg}", f"{title}. {text}", title)
+
+
+def _pictures(table: Table, draw: Callable[[], Figure], **style: Any) -> list[Picture]:
+    """The figure of a table, with its numbers as text; none while nothing is measured."""
+    text = _measured(table)
+    return [_picture(draw, table.title, text, **style)] if text else []
+
+
+def _measured(table: Table) -> str:
+    """The numbers of a table as one line of text, for those who cannot see its figure."""
+    found = []
+    for column in table.columns:
+        values = [
+            f"{table.label(row)} {column.metric.shown(entry.mean)}" for row, entry in enumerate(column.entries) if entry.mean is not None
+        ]
+        if values:
+            found.append(f"{column.metric.title}: {', '.join(values)}")
+    return "; ".join(found)
+
+
+def _grid_content(title: str, grid: Sequence[Sequence[str]], notes: Sequence[str]) -> dict[str, Any]:
+    """A table of words and numbers as the template reads it."""
+    plain = {"width": "", "beside": "", "bold": False, "link": None}
+    heads = [{"title": text, "better": "" if place < 2 else "higher"} for place, text in enumerate(grid[0])]
+    rows = [
+        {
+            "label": line[0],
+            "words": [{"label": grid[0][1], "text": line[1]}],
+            "entries": [
+                {**plain, "label": head, "text": text, "value": text if text[0].isdigit() else ""}
+                for head, text in zip(grid[0][2:], line[2:], strict=True)
+            ],
+        }
+        for line in grid[1:]
+    ]  # fmt: skip
+    orders = [(text, place) for place, text in enumerate(grid[0]) if place >= 2]
+    return {"title": title, "heads": heads, "rows": rows, "orders": orders, "notes": notes}
+
+
+def _trainings(cells: Iterable[str], results: Path) -> list[Picture]:
+    """The curves of the trainings behind cells, a figure for each encoder."""
+    models = dict.fromkeys(name.rpartition("/")[0] for name in cells)
+    found = []
+    for encoder in dict.fromkeys(name.partition("/")[0] for name in models):
+        logs = {
+            name: log for name in models if name.startswith(f"{encoder}/") and (log := results / f"models/{name}/training.csv").is_file()
+        }
+        if logs:
+            title = f"Trainings of {encoder}"
+            found.append(_picture(training_figure(list(logs.values()), title), title, ", ".join(logs)))
+    return found
+
+
+def _pending(tables: Sequence[Table], reasons: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Name, reason and command of every cell that a table or curve lacks."""
+    found: dict[str, dict[str, Any]] = {}
+    for table in tables:
+        for column in table.columns:
+            for index, row in enumerate(table.rows):
+                if column.metric.task is not None and column.entries[index].status == "pending":
+                    name = f"{model_name(row)}/{column.metric.task}"
+                    found.setdefault(name, {"name": name, "reason": reasons.get(name), "command": table.command_of(index, column)})
+    return list(found.values())
+
+
+def _cell_content(cell: Cell, anchor: str, results: Path) -> dict[str, Any]:
+    """Everything that decides a number, for those who doubt it."""
+    metrics = {metric.key: metric for metric in task_metrics([cell.task])}
+    value = ", ".join(f"{metrics[key].title} {metrics[key].shown(mean)}" for key, mean in cell.metrics.items())
+    facts = [
+        ("file", f"cells/{cell_name(cell)}.json"),
+        ("protocol", f"{cell.protocol}, encoder in {cell.precision or 'unknown precision'}"),
+    ]
+    facts += [(f"{metrics[key].title}, by seed", ", ".join(map(metrics[key].shown, values))) for key, values in cell.values.items()]
+    for name in ("train", "dev", "test"):
+        split = getattr(cell.counts, name)
+        dropped = "".join(f"; {count} left out ({why})" for why, count in split.dropped.items())
+        facts.append((name, f"{split.utterances} utterances, {split.hours:.2f} h{dropped}"))
+    facts.append(("head", f"{cell.counts.trainable_parameters} parameters, {cell.counts.labels} labels; chosen on {cell.selected_on}"))
+    seconds = cell.seconds
+    facts.append(("time", f"features {seconds.features:.0f} s, heads {seconds.training:.0f} s, total {seconds.total / 3600:.2f} h"))
+    facts.append(("encoder passes", str(cell.counts.encoder_passes)))
+    facts += [("model", _origin(results / f"models/{cell_name(cell).rpartition('/')[0]}/provenance.json"))]
+    facts += [("SHA-256 of the weights", cell.model.sha256), ("of the recipe", cell.hashes.recipe), ("of the labels", cell.hashes.labels)]
+    facts += [(f"of the {name} manifest", digest) for name, digest in cell.hashes.manifests.items()]
+    facts.append(("software", ", ".join(f"{name} {version}" for name, version in cell.software.items())))
+    facts.append(("recipe", json.dumps(cell.recipe)))
+    trials = cell.trials if len(cell.trials) <= _MANY_TRIALS else [trial for trial in cell.trials if trial.selected]
+    chosen = {(one.seed, one.fold): one.test for one in cell.selected}
+    keys = list(dict.fromkeys(key for trial in trials for key in trial.dev))
+    heads = [
+        "seed",
+        "fold",
+        "learning rate",
+        "layer",
+        "best step",
+        *(f"dev {key}" for key in keys),
+        "chosen",
+        *(f"test {key}" for key in metrics),
+    ]
+    lines = []
+    for trial in trials:
+        settings = (trial.seed, trial.fold, trial.learning_rate, trial.layer, trial.best_step)
+        dev = [_shown(trial.dev.get(key)) for key in keys]
+        test = [_shown(chosen.get((trial.seed, trial.fold), {}).get(key) if trial.selected else None) for key in metrics]
+        state = "diverged" if trial.diverged else "yes" if trial.selected else ""
+        lines.append(["" if item is None else str(item) for item in settings] + [*dev, state, *test])
+    kept = [place for place in range(len(heads)) if any(line[place] for line in lines)]
+    return {
+        "id": anchor,
+        "name": cell_name(cell),
+        "value": value,
+        "facts": [(key, text) for key, text in facts if text],
+        "trial_heads": [heads[place] for place in kept],
+        "trials": [[line[place] for place in kept] for line in lines],
+    }
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _origin(provenance: Path) -> str:
+    """What made a model, from which inputs; empty where its directory is not there any more."""
+    try:
+        found = read_json_mapping(provenance)
+        inputs = ", ".join(f"{role} {source['name']} ({source['sha256'][:12]})" for role, source in found["inputs"].items())
+        return f"{found['kind']} of {inputs}; recipe {json.dumps(found['recipe'])}"
+    except (SpeechFTError, OSError, KeyError, TypeError):
+        return ""

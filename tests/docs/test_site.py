@@ -1,0 +1,142 @@
+"""The documentation: every command is one that the program has, and the site is complete in itself."""
+
+import contextlib
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from queue import Queue
+from threading import Thread
+
+import pytest
+from browser import CHROMIUM, needs_browser
+from conftest import ROOT
+from typer import Exit
+from typer.main import get_command
+
+from speechft.cli import app
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "mini/README.md"]
+# What stands for something else: `...`, brackets of a synopsis, prompts of other programs.
+_SYNOPSIS = re.compile(r"\.\.\.|…|\[|\|")
+
+
+def commands(text):
+    """Every `speechft` command of a page, in blocks and in lines, as it is typed."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, flags=re.M | re.S)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    lines += re.findall(r"`(speechft [^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
+    for line in lines:
+        line = re.sub(r"^(\$ |.*/bin/|srun [^;]*? )", "", line.strip())
+        if line.startswith("speechft ") and not _SYNOPSIS.search(line):
+            words = shlex.split(line, comments=True)[1:]
+            yield words[: words.index("&&")] if "&&" in words else words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_every_command_is_one_that_the_program_has(page, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    root = get_command(app)
+    for words in commands(page.read_text(encoding="utf-8")):
+        verb, arguments = root, words
+        while hasattr(verb, "commands") and arguments and not arguments[0].startswith("-"):
+            context = verb.make_context("speechft", [], resilient_parsing=True)
+            _, verb, arguments = verb.resolve_command(context, arguments)
+        if verb is root or not arguments:  # `speechft --help`; a verb that is named, not typed
+            continue
+        with pytest.MonkeyPatch.context() as patch:
+            # A sentence about one option leaves the others out.
+            for parameter in verb.params:
+                patch.setattr(parameter, "required", False)
+            with contextlib.suppress(Exit):  # --help
+                verb.make_context(words[0], list(arguments))
+
+
+def test_numbers_in_the_readme_are_those_of_the_committed_cells(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.syspath_prepend(ROOT / "docs/site")
+    import numbers_of_cells
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "| Stable-FT " in text
+    assert numbers_of_cells.fill(text) == text
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    pytest.importorskip("mkdocs", reason="mkdocs is not installed (pip install 'speechft[docs]')")
+    out = tmp_path_factory.mktemp("site")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"}
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(out)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out
+
+
+def test_pages_link_to_what_is_there_and_load_nothing_from_elsewhere(site):
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 20
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        loaded = re.findall(
+            r"<(?:script|img|iframe)[^>]* src=\"([^\"]+)\"|<link[^>]*rel=\"(?:stylesheet|icon)\"[^>]*href=\"([^\"]+)\"", text
+        )
+        assert not [address for pair in loaded for address in pair if address.startswith(("http", "//"))], page
+        if page.name == "404.html":
+            continue
+        for link in re.findall(r"<a [^>]*href=\"([^\"#:]+)(?:#[^\"]*)?\"", text):
+            assert (page.parent / link).exists(), f"{page}: {link}"
+
+
+def test_the_reference_has_every_verb_every_key_and_the_public_functions(site):
+    text = (site / "reference/cli.html").read_text(encoding="utf-8")
+    for name, verb in get_command(app).commands.items():
+        assert verb.hidden or f">speechft {name}<" in text or f"speechft {name}" in text
+    keys = (site / "reference/configuration.html").read_text(encoding="utf-8")
+    assert "<code>encoders</code>" in keys
+    assert "<code>learning_rates</code>" in keys
+    python = (site / "reference/python.html").read_text(encoding="utf-8")
+    assert "speechft.merge.merge" in python
+    assert "streamed" in python or "alpha" in python
+
+
+# Types into the search field until something is found, and tells the server.
+_PROBE = """<script>
+const look = setInterval(() => {
+  const field = document.querySelector("[data-md-component=search-query]"), found = document.querySelector(".md-search-result__link");
+  if (found) { clearInterval(look); fetch("/found", {method: "POST", body: found.getAttribute("href")}); }
+  field.focus(); field.value = "interpolate"; field.dispatchEvent(new Event("keyup")); field.dispatchEvent(new Event("input"));
+}, 500);
+</script></body>"""
+
+
+@needs_browser
+def test_search_finds_a_page(site, tmp_path):
+    text = (site / "index.html").read_text(encoding="utf-8")
+    (site / "probe.html").write_text(text.replace("</body>", _PROBE), encoding="utf-8")
+    answers = Queue()
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+        def do_POST(self):
+            answers.put(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            self.send_response(204)
+            self.end_headers()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(site))) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--remote-debugging-port=0"]
+        address = f"http://127.0.0.1:{server.server_port}/probe.html"
+        browser = subprocess.Popen([*command, address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        try:
+            assert re.search(r"(merge|method)\.html", answers.get(timeout=60))
+        finally:
+            os.killpg(browser.pid, signal.SIGKILL)
+            browser.wait()
+            server.shutdown()
