@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
-import sys
 from collections.abc import Iterable
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, JsonValue
 
 from speechft.errors import CheckpointError, ConfigError
+from speechft.own_code import find_code
 from speechft.recipes.values import Strict
 
 _NAME = re.compile(r"(?P<place>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*|[^:]*[^:/]\.py):(?P<attribute>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)")
@@ -76,21 +74,7 @@ def source_file(name: str) -> Path:
         ConfigError: there is none.
     """
     place, attribute = split_name(name)
-    if place.endswith(".py"):
-        path = Path(place)
-        if not path.is_file():
-            raise ConfigError(f"{path}: no such file, needed for the encoder {name}. Correct the path, or write {FORMS}.")
-        return path
-    spec = _find(place)
-    if spec is None:
-        here = Path(*place.split(".")).with_suffix(".py")
-        hint = (
-            f"Write {here}:{attribute}, or put this folder on PYTHONPATH." if here.is_file() else "Put its folder there, or name the file."
-        )
-        raise ConfigError(f"{name}: there is no module {place} on PYTHONPATH. {hint}")
-    if spec.origin is None or not spec.origin.endswith(".py"):
-        raise ConfigError(f"{name}: {place} is no Python source file ({spec.origin or 'a folder'}). Name the file that defines the class.")
-    return Path(spec.origin)
+    return find_code(f"{place}:{attribute}", f"the encoder {name}", FORMS)
 
 
 def expected_file(name: str) -> Path:
@@ -102,20 +86,6 @@ def expected_file(name: str) -> Path:
         return source_file(name)
     except ConfigError:
         return Path(*place.split(".")).with_suffix(".py")
-
-
-def _find(module: str) -> ModuleSpec | None:
-    """What `import` would load. `importlib.util.find_spec` would run the packages around it."""
-    importlib.invalidate_caches()
-    spec, path, parts = None, None, module.split(".")
-    for count in range(1, len(parts) + 1):
-        name = ".".join(parts[:count])
-        finders = (finder.find_spec for finder in sys.meta_path if hasattr(finder, "find_spec"))
-        spec = next((found for find in finders if (found := find(name, path)) is not None), None)
-        if spec is None or (count < len(parts) and spec.submodule_search_locations is None):
-            return None
-        path = spec.submodule_search_locations
-    return spec
 
 
 def parse_options(words: Iterable[str]) -> dict[str, Any]:
