@@ -97,11 +97,12 @@ def run_code(place: str, path: Path, source: bytes) -> ModuleType:
             RAN[module_name] = digest, place
             exec(compile(source, str(path), "exec"), found.__dict__)
     except BaseException:
-        for modules, value in ((sys.modules, before), (RAN, ran)):
-            if value is None:
-                modules.pop(module_name, None)
-            else:
-                modules[module_name] = value  # type: ignore[index]
+        sys.modules.pop(module_name, None)
+        RAN.pop(module_name, None)
+        if before is not None:
+            sys.modules[module_name] = before
+        if ran is not None:
+            RAN[module_name] = ran
         raise
     RAN[module_name] = digest, place
     return found
@@ -111,7 +112,16 @@ def place_of(module: str) -> str | None:
     """How a module is named in recipes: the file that was named, or the module; None for a session without a file."""
     if module in RAN:
         return RAN[module][1]
-    return getattr(sys.modules.get(module), "__file__", None) if module == "__main__" else module
+    if module != "__main__":
+        return module
+    file = str(getattr(sys.modules[module], "__file__", None))
+    return file if file.endswith(".py") else None
+
+
+def code_beside(place: str, name: str) -> str:
+    """The name of code as a file at `place` writes it: a relative `file.py:attribute` starts from the folder of that file."""
+    file, colon, attribute = name.partition(":")
+    return f"{(Path(place).parent / file).as_posix()}{colon}{attribute}" if file.endswith(".py") and place.endswith(".py") else name
 
 
 def said(error: BaseException) -> str:

@@ -9,7 +9,20 @@ from typing import Annotated
 
 import typer
 
-from speechft.cli.options import EVALUATION, AsJson, EncoderOption, Gpus, Out, Recipe, Threads, WorkDir, app, use_gpus, use_threads
+from speechft.cli.options import (
+    EVALUATION,
+    AsJson,
+    EncoderOption,
+    Gpus,
+    Out,
+    Recipe,
+    Threads,
+    WorkDir,
+    app,
+    use_gpus,
+    use_threads,
+    with_plugins,
+)
 from speechft.cli.terminal import say
 from speechft.errors import ConfigError
 from speechft.recipes.evaluation import EvaluationRecipe
@@ -19,6 +32,7 @@ from speechft.recipes.values import load_recipe
 
 
 @app.command(rich_help_panel=EVALUATION)
+@with_plugins
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Encoder directory, or my_module:MyEncoder (docs/encoders.md); it stays frozen.")],
     task: Annotated[str, typer.Argument(help="Task: pr, asr, ks, qbe, sid, asv, sd, er, ic, sf, pc or asr_zh.")],

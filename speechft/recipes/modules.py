@@ -11,21 +11,36 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, JsonValue
 
 from speechft.errors import CheckpointError, ConfigError
-from speechft.own_code import find_code
+from speechft.own_code import code_beside, find_code, place_of
+from speechft.plugins import Registry
 from speechft.recipes.values import Strict
 
 _NAME = re.compile(r"(?P<place>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*|[^:]*[^:/]\.py):(?P<attribute>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)")
 FORMS = "my_package.my_module:MyEncoder (on PYTHONPATH) or path/to/file.py:MyEncoder"
 
 
+def _accepted(_: str, encoder: Any, place: str) -> tuple[str, list[str | None]]:
+    """An encoder as the name of its class."""
+    if isinstance(encoder, type):
+        encoder = f"{place_of(encoder.__module__)}:{encoder.__qualname__}"
+    if not isinstance(encoder, str) or not _NAME.fullmatch(encoder):
+        raise ValueError(f"{encoder!r} names no class; write {FORMS}")
+    return code_beside(place, encoder), []
+
+
+ENCODERS: Registry[str] = Registry("encoder", _accepted, {})
+"""Name -> class of an encoder of a plug-in, as `my_module:MyEncoder` or `path/to/file.py:MyEncoder`."""
+
+
 def _checked(name: str) -> str:
+    name = ENCODERS.get(name, name)
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} names no class; write {FORMS}")
     return name
 
 
 ClassName = Annotated[str, AfterValidator(_checked)]
-"""`my_package.my_module:MyEncoder` or `path/to/file.py:MyEncoder`."""
+"""`my_package.my_module:MyEncoder` or `path/to/file.py:MyEncoder`, or the name of an encoder of a plug-in, which becomes one of these."""
 
 
 class ModuleRecord(Strict):
@@ -42,8 +57,9 @@ class ModuleRecord(Strict):
 
 
 def is_class_name(model: Any) -> bool:
-    """Whether `model` names a class of the user's own and no path that is there."""
-    return isinstance(model, str | Path) and _NAME.fullmatch(str(model)) is not None and not Path(model).exists()
+    """Whether `model` names a class of the user's own, or an encoder of a plug-in, and no path that is there."""
+    named = isinstance(model, str | Path) and not Path(model).exists()
+    return named and (_NAME.fullmatch(str(model)) is not None or str(model) in ENCODERS)
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -52,7 +68,7 @@ def split_name(name: str) -> tuple[str, str]:
     Raises:
         ConfigError: `name` has another form.
     """
-    found = _NAME.fullmatch(name)
+    found = _NAME.fullmatch(ENCODERS.get(name, name))
     if found is None:
         raise ConfigError(f"{name!r} names no class. Write {FORMS}.")
     return found["place"], found["attribute"]

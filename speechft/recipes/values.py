@@ -5,15 +5,28 @@ from __future__ import annotations
 import difflib
 import math
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+from typing_extensions import Self
 
 from speechft.errors import ConfigError
 from speechft.files.structured import read_json
 from speechft.files.text import on_disk
+from speechft.own_code import looking_in
+from speechft.plugins import files_of, load_recorded
 
 _SHOWN = 100
 
@@ -33,6 +46,35 @@ class Strict(BaseModel):
     """Base of all configuration: unknown keys and numbers that are not finite are errors, instances are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+
+class Pluggable(Strict):
+    """Base of recipes that name what plug-ins may define: they record its code, so that an edit makes another recipe."""
+
+    plugins: dict[str, str] = Field(
+        default_factory=dict,
+        description="Code of plug-ins that it needs: file or module -> SHA-256. Filled in; other versions are refused.",
+    )
+
+    @property
+    def named(self) -> Iterable[tuple[str, str]]:
+        """Kind and name of everything in it that may be of a plug-in."""
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _record_plugins(self) -> Self:
+        files = [files_of(kind, name) for kind, name in self.named]
+        # As if it were computed: it is no key that was set.
+        self.__dict__["plugins"] = {place: sha256 for found in files for place, sha256 in found.items()}
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_plugins(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A recipe without plug-ins is what it was before there were any."""
+        found: dict[str, Any] = handler(self)
+        if not self.plugins:
+            found.pop("plugins", None)
+        return found
 
 
 def validate(model: type[ModelType], values: Any, source: str) -> ModelType:
@@ -141,6 +183,14 @@ def _has_tag(model: Any, tag: int | str) -> bool:
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_@+-]*$|^[A-Za-z0-9][A-Za-z0-9_+-]*@[0-9.]+$")]
 
 
+def read_recipe(path: str | Path) -> Any:
+    """The JSON value of a recipe file, whose plug-ins are then loaded. They may lie in the folders above the file."""
+    values = read_json(path)
+    with looking_in(*Path(path).absolute().parents):
+        load_recorded(values)
+    return values
+
+
 def load_recipe(model: type[ModelType], path: str | Path) -> ModelType:
     """Read a recipe file (JSON) that the workflow or a user wrote."""
-    return validate(model, read_json(path), str(path))
+    return validate(model, read_recipe(path), str(path))

@@ -24,7 +24,7 @@ from speechft.files.hashes import sha256_file
 from speechft.files.output_kinds import WITH_MARKER
 from speechft.files.outputs import check_file
 from speechft.files.structured import read_json, write_json
-from speechft.recipes.corpora import CorpusRecipe, PublishedCorpus, UnionCorpus
+from speechft.recipes.corpora import CorpusRecipe, PluginCorpus, PublishedCorpus, UnionCorpus
 from speechft.recipes.evaluation import UNTRAINED_TASKS
 from speechft.recipes.finetuning import FinetuneRecipe, JointTask
 from speechft.recipes.pretraining import ContinuedPretrainRecipe, PretrainRecipe
@@ -128,7 +128,7 @@ def _check_inputs(experiment: Experiment, corpora: str, encoders: str) -> None:
     if corpora == "stand-ins" and not SPEECH.is_dir():
         raise ConfigError(f"{SPEECH}: no such folder. Stand-ins are made of the speech in the repository; run from a clone of it.")
     for recipe in experiment.corpora.values():
-        if not isinstance(recipe, UnionCorpus) and not (corpora == "stand-ins" and isinstance(recipe, PublishedCorpus)):
+        if not isinstance(recipe, UnionCorpus) and not (corpora == "stand-ins" and _has_stand_in(recipe)):
             _check_corpus(recipe)
     for name, entry in experiment.encoders.items():
         if encoders == "mine" and isinstance(entry, PretrainedElsewhere) and not entry.path.exists():
@@ -147,6 +147,10 @@ def _check_inputs(experiment: Experiment, corpora: str, encoders: str) -> None:
             )
 
 
+def _has_stand_in(recipe: CorpusRecipe | PublishedCorpus) -> bool:
+    return isinstance(recipe, PublishedCorpus) and not isinstance(recipe, PluginCorpus)
+
+
 def _check_corpus(recipe: CorpusRecipe | PublishedCorpus) -> None:
     from speechft.corpora.prepare import read_corpus
     from speechft.corpora.readers.mixtures import read_sources
@@ -163,7 +167,7 @@ def _corpus(experiment: Experiment, name: str, entry: Values, folder: Path, corp
     recipe = experiment.corpora[name]
     if isinstance(recipe, UnionCorpus):
         return entry
-    if isinstance(recipe, PublishedCorpus) and corpora == "stand-ins":
+    if corpora == "stand-ins" and _has_stand_in(recipe):
         from speechft.rehearsal.stand_ins import build_stand_in
 
         place = folder / "corpora" / str(entry["kind"])
