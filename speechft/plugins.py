@@ -146,6 +146,11 @@ def files_of(kind: str, name: str) -> dict[str, str]:
     return dict(provider.files) if provider else {}
 
 
+def registered_by(place: str) -> str:
+    """What a plug-in that was loaded has registered, and the hash of its file, as text."""
+    return f"SHA-256 {_LOADED[place][:12]}..., {_listed(key for key, provider in _PROVIDERS.items() if provider.place == place)}"
+
+
 def forget(place: str) -> None:
     """Remove what a plug-in registered, so that it can be loaded again."""
     for kind, name in [key for key, provider in _PROVIDERS.items() if provider.place == place]:
@@ -217,7 +222,10 @@ def _words(kind: str) -> str:
     return kind.replace("_", " ")
 
 
-def _announce(place: str, digest: str, names: Iterable[tuple[str, str]]) -> None:
+def _announce(place: str, digest: str, keys: Iterable[tuple[str, str]]) -> None:
     """Say which foreign code ran."""
-    registered = ", ".join(f"{_words(kind)} {name}" for kind, name in names)
-    print(terminal_text(f"plug-in {place} (SHA-256 {digest[:12]}...): {registered or 'registers nothing'}"), file=sys.stderr)
+    print(terminal_text(f"plug-in {place} (SHA-256 {digest[:12]}...): {_listed(keys)}"), file=sys.stderr)
+
+
+def _listed(keys: Iterable[tuple[str, str]]) -> str:
+    return ", ".join(f"{_words(kind)} {name}" for kind, name in keys) or "registers nothing"

@@ -20,6 +20,7 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import Self
 
 from speechft.errors import ConfigError
@@ -51,9 +52,8 @@ class Strict(BaseModel):
 class Pluggable(Strict):
     """Base of recipes that name what plug-ins may define: they record its code, so that an edit makes another recipe."""
 
-    plugins: dict[str, str] = Field(
-        default_factory=dict,
-        description="Code of plug-ins that it needs: file or module -> SHA-256. Filled in; other versions are refused.",
+    plugins: SkipJsonSchema[dict[str, str]] = Field(
+        default_factory=dict, description="Code of plug-ins that it needs: file or module -> SHA-256. Nobody writes it: it is filled in."
     )
 
     @property
@@ -63,9 +63,11 @@ class Pluggable(Strict):
 
     @model_validator(mode="after")
     def _record_plugins(self) -> Self:
-        files = [files_of(kind, name) for kind, name in self.named]
-        # As if it were computed: it is no key that was set.
-        self.__dict__["plugins"] = {place: sha256 for found in files for place, sha256 in found.items()}
+        found = {place: sha256 for kind, name in self.named for place, sha256 in files_of(kind, name).items()}
+        if self.plugins not in ({}, found):
+            others = ", ".join(place for place, _ in sorted(self.plugins.items() ^ found.items()))
+            raise ValueError(f"plugins: is not what the names in the recipe need ({others}); leave it out, it is filled in")
+        self.__dict__["plugins"] = found  # as if it were computed: it is no key that was set
         return self
 
     @model_serializer(mode="wrap")
