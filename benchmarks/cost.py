@@ -11,12 +11,13 @@ evaluation. Heads are not counted: either side trains as many. Nor is padding, w
 import argparse
 from dataclasses import dataclass
 
-from speechft.evaluate.estimate import CROP_SECONDS, estimate_evaluation, evaluations, visits
+from speechft.evaluate.estimate import estimate_evaluation, evaluations, visits
 from speechft.planning.corpus_sizes import CorpusSize, SplitSize, published_size
 from speechft.planning.report import number
 from speechft.planning.shapes import base_shape
 from speechft.planning.speeds import load_throughput
 from speechft.recipes.evaluation import EvaluationRecipe, evaluation_recipe
+from speechft.tasks.catalog import task_entry
 
 LEARNING_RATES = len(EvaluationRecipe.model_fields["learning_rates"].default)
 CACHE_GB = EvaluationRecipe.model_fields["cache_gb"].default
@@ -65,7 +66,7 @@ def s3prl_passes(name: str, learning_rates: int = LEARNING_RATES) -> SplitSize:
     size, recipe = size_of(name), recipe_of(name)
     if name == "qbe":  # every hidden state searches dev, the best one test
         return size.whole * (BASE.states + 1)
-    train = size.fold("train").cropped(CROP_SECONDS.get(name))
+    train = size.fold("train").cropped(task_entry(name).crop_seconds)
     total = train * (visits(recipe) / train.utterances)
     for split in TASKS[name].scored:
         total = total + size.fold(split) * evaluations(recipe)

@@ -127,9 +127,9 @@ class Bench:
 
 def runner_config(task: str, steps: int, every: int, learning_rate: float, splits: list[str]) -> dict[str, Any]:
     """SUPERB's configuration of the runner for `task` with another number of steps."""
-    from speechft.recipes.evaluation import SUPERB_RECIPES
+    from speechft.tasks.catalog import TASKS
 
-    published = SUPERB_RECIPES[task]
+    published = TASKS[task].recipe
     runner = {"total_steps": steps, "eval_step": every, "log_step": steps, "save_step": steps, "max_keep": 1, "eval_dataloaders": splits}
     runner |= {"gradient_clipping": published["clip_norm"], "gradient_accumulate_steps": published["accumulate"]}
     return {"runner": runner, "optimizer": {"name": "TorchOptim", "torch_optim_name": published["optimizer"], "lr": learning_rate}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from typing import Any
 from speechft.errors import ConfigError, nearest
 from speechft.files.hashes import sha256_bytes
 
+CLASS_NAME = re.compile(r"(?P<place>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*|[^:]*[^:/]\.py):(?P<attribute>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)")
+"""`my_package.my_module:MyClass` or `path/to/file.py:MyClass`."""
 RAN: dict[str, tuple[str, str]] = {}
 """Module that was run here -> SHA-256 of its source, and the place that named it: a file, or the module itself."""
 _FOLDERS: list[Path] = []
@@ -138,7 +141,12 @@ def line_of(error: BaseException, path: Path) -> int | None:
     return lines[-1] if lines else None
 
 
-def attribute_of(found: Any, attribute: str, name: str, path: Path) -> Any:
+def module_at(place: str) -> ModuleType:
+    """The module that was run from a place."""
+    return sys.modules[next(module for module, (_, named) in RAN.items() if named == place)]
+
+
+def attribute_of(found: Any, attribute: str, name: str, path: str | Path) -> Any:
     """What `attribute`, with dots in it, is in a module.
 
     Raises:

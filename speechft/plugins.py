@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from speechft.errors import ConfigError
 from speechft.files.escapes import terminal_text
 from speechft.files.hashes import sha256_bytes, sha256_file
-from speechft.own_code import RAN, find_code, line_of, place_of, run_code, said
+from speechft.own_code import RAN, attribute_of, find_code, line_of, module_at, place_of, run_code, said
 
 Entry = TypeVar("Entry")
 KINDS = {
@@ -54,11 +54,18 @@ class Registry(dict[str, Entry]):
         accept: checks what is registered under a name, by code at a place; returns the entry and the modules and files that define it, or
             raises a ValueError that says what is wrong.
         entries: those of this package.
+        check: looks at what was accepted, by its name, as `accept` does.
     """
 
-    def __init__(self, kind: str, accept: Callable[[str, Any, str], tuple[Entry, Iterable[str | None]]], entries: Mapping[str, Entry]):
+    def __init__(
+        self,
+        kind: str,
+        accept: Callable[[str, Any, str], tuple[Entry, Iterable[str | None]]],
+        entries: Mapping[str, Entry],
+        check: Callable[[str], None] = lambda _: None,
+    ):
         super().__init__(entries)
-        self.kind, self.accept = kind, accept
+        self.kind, self.accept, self.check = kind, accept, check
         _REGISTRIES[kind] = self
 
     def __contains__(self, name: object) -> bool:
@@ -141,9 +148,22 @@ def load_recorded(recipe: object) -> None:
 
 
 def files_of(kind: str, name: str) -> dict[str, str]:
-    """SHA-256 of the files that define a name, by file or module; empty for what this package has itself."""
-    provider = _PROVIDERS.get((kind, name))
-    return dict(provider.files) if provider else {}
+    """SHA-256 of the files that define a name, by file or module; empty for what this package has itself, and for unknown names."""
+    import_module(KINDS[kind])
+    return dict(_PROVIDERS[kind, name].files) if name in _REGISTRIES[kind] and (kind, name) in _PROVIDERS else {}
+
+
+def class_of(kind: str, name: str, path: str) -> Any:
+    """The class that `path` names, `my_module:MyClass` or `file.py:MyClass`, for what is registered as `name`.
+
+    Raises:
+        ConfigError: there is none, its file changed since it was registered, or its code fails.
+    """
+    place, _, attribute = path.partition(":")
+    if place.partition(".")[0] == "speechft":
+        return attribute_of(import_module(place), attribute, path, place)
+    load(place, files_of(kind, name).get(place))
+    return attribute_of(module_at(place), attribute, path, place)
 
 
 def registered_by(place: str) -> str:
@@ -154,11 +174,15 @@ def registered_by(place: str) -> str:
 def forget(place: str) -> None:
     """Remove what a plug-in registered, so that it can be loaded again."""
     for kind, name in [key for key, provider in _PROVIDERS.items() if provider.place == place]:
-        _REGISTRIES[kind].pop(name, None)
-        del _PROVIDERS[kind, name]
+        _remove(kind, name)
     _LOADED.pop(place, None)
     for module in [module for module, (_, named) in RAN.items() if named == place]:
         del RAN[module]
+
+
+def _remove(kind: str, name: str) -> None:
+    _REGISTRIES[kind].pop(name, None)
+    _PROVIDERS.pop((kind, name), None)
 
 
 def _add(kind: str, name: str, thing: Any, place: str) -> None:
@@ -175,10 +199,12 @@ def _add(kind: str, name: str, thing: Any, place: str) -> None:
         raise ConfigError(f"{what} the installed package {_package(point)} has. Choose another name.")
     try:
         entry, homes = registry.accept(name, thing, place)
-    except ValueError as error:
-        raise ConfigError(f"{place}: {_words(kind)} {name!r}: {error}.") from None
-    _PROVIDERS[kind, name] = _Provider(place, {home: found for home in (place, *homes) if home and (found := _sha256(home))})
-    dict.__setitem__(registry, name, entry)
+        _PROVIDERS[kind, name] = _Provider(place, {home: found for home in (place, *homes) if home and (found := _sha256(home))})
+        dict.__setitem__(registry, name, entry)
+        registry.check(name)
+    except (ValueError, ConfigError) as error:
+        _remove(kind, name)
+        raise ConfigError(f"{place}: {_words(kind)} {name!r}: {str(error).rstrip('.')}.") from None
 
 
 def _sha256(place: str) -> str | None:

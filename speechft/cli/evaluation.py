@@ -25,20 +25,32 @@ from speechft.cli.options import (
 )
 from speechft.cli.terminal import say
 from speechft.errors import ConfigError
-from speechft.recipes.evaluation import EvaluationRecipe
+from speechft.files.structured import read_mapping
+from speechft.recipes.evaluation import evaluation_recipe
 from speechft.recipes.modules import parse_options
 from speechft.recipes.tables import AnalysisRecipe
-from speechft.recipes.values import load_recipe
+from speechft.recipes.values import load_recipe, read_recipe
 
 
 @app.command(rich_help_panel=EVALUATION)
 @with_plugins
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Encoder directory, or my_module:MyEncoder (docs/encoders.md); it stays frozen.")],
-    task: Annotated[str, typer.Argument(help="Task: pr, asr, ks, qbe, sid, asv, sd, er, ic, sf, pc or asr_zh.")],
+    task: Annotated[
+        str,
+        typer.Argument(help="Task: pr, asr, ks, qbe, sid, asv, sd, er, ic, sf, pc or asr_zh; with --kind a name for a task of your own."),
+    ],
     manifests: Annotated[Path, typer.Argument(help="Folder of manifests with train, dev and test.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The cell (JSON); it appears when it is complete.")] = None,
-    recipe: Recipe = None,
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", help="Keys that change the task's recipe (JSON or YAML); see docs/configuration.md.")
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(help="Of a task of your own: classification, regression, multilabel, ctc, frame_classification or verification."),
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="With --kind: the column of the corpus that is predicted.")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="With --kind: the metric; repeatable, the first one chooses on dev.")] = None,
     encoder_option: EncoderOption = None,
     name: Annotated[str | None, typer.Option(help="encoder/finetuning/method, written into the cell.")] = None,
     work_dir: WorkDir = None,
@@ -51,14 +63,24 @@ def evaluate(
 
     Example: `speechft evaluate models/speech_ft ks manifests/speech_commands --out ks.json`
 
+    Example: `speechft evaluate models/speech_ft accent manifests/mine --kind classification --label accent --metric uar --out accent.json`
+
     Example: `speechft evaluate my_encoder.py:MyEncoder ks manifests/speech_commands --encoder-option layers=12 --out ks.json`
     """
     if out is None and not dry_run:
         raise typer.BadParameter("`speechft evaluate` needs --out FILE.json, or --dry-run")
 
-    chosen = load_recipe(EvaluationRecipe, recipe) if recipe else None
-    if chosen and chosen.task != task:
-        raise ConfigError(f"{recipe}: is a recipe of task {chosen.task!r}, not {task!r}.")
+    if kind is None and (label or metric):
+        raise typer.BadParameter("--label and --metric belong to a task of your own: give its --kind")
+    changes = read_recipe(recipe, read_mapping) if recipe else {}
+    if kind is not None:
+        given = {"label": label, "metric": metric}
+        options = {key: value for key, value in given.items() if value}
+        changes |= {"kind": kind, "task_options": {**changes.get("task_options", {}), **options}}
+    try:
+        chosen = evaluation_recipe(task, changes)
+    except ConfigError as error:
+        raise ConfigError(f"{recipe}: {error}") from None if recipe else error
     if not dry_run:
         use_gpus(gpus)
     use_threads(threads)
@@ -73,8 +95,7 @@ def evaluate(
 
     options = parse_options(encoder_option or ())
     cell = run(model, task, manifests, out, recipe=chosen, encoder_options=options, model_name=name, work_dir=work_dir)
-    # Percent, but for QbE's value, which is far below 1.
-    shown = (f"{key} {value:.4f}" if key == "QbE" else f"{key} {value:.2f}" for key, value in cell["metrics"].items())
+    shown = (f"{metric.key} {metric.shown(cell['metrics'][metric.key])}" for metric in chosen.metrics)
     print(json.dumps(cell) if as_json else "  ".join(shown))
 
 

@@ -25,6 +25,7 @@ report = typer.Typer(
 app.add_typer(report, name="report", rich_help_panel=REPORTS)
 
 Cells = Annotated[list[Path], typer.Argument(help="Cell files; missing ones show as pending.")]
+CellsOfRecipe = Annotated[list[Path] | None, typer.Argument(help="With a recipe: cell files; missing ones show as pending.")]
 TableFile = Annotated[Path, typer.Argument(help="Recipe of the table (JSON).")]
 Figures = Annotated[Path | None, typer.Option(help="Folder of the figure; default: OUT.")]
 
@@ -34,7 +35,10 @@ Figures = Annotated[Path | None, typer.Option(help="Folder of the figure; defaul
 def table(
     source: Annotated[
         Path,
-        typer.Argument(help="Experiment (YAML) with all its tables, curves and analyses, or a table's recipe (JSON).", callback=shipped),
+        typer.Argument(
+            help="Experiment (YAML) with all its tables, curves and analyses, a table's recipe (JSON), or a folder of cells.",
+            callback=shipped,
+        ),
     ],
     cells: Annotated[
         list[Path] | None,
@@ -50,6 +54,8 @@ def table(
     Example: `speechft tables config/paper.yaml results/cells --out tables`
 
     Example: `speechft report table results/recipes/tables/hubert.json results/cells/hubert_mini/*/*/*.json --out tables`
+
+    Example: `speechft report table results/cells --out tables`
     """
     if source.suffix in (".yaml", ".yml"):
         from speechft.tables.experiment import build_experiment
@@ -63,8 +69,9 @@ def table(
 
     if figures or only:
         raise typer.BadParameter("--figures and --only go with an experiment; `speechft report figure` draws one table")
-    build_table(load_recipe(TableRecipe, source), cells or [], published, out, source.stem)
-    _show(out, source)
+    recipe, cells, name = _table_of(source, cells)
+    build_table(recipe, cells, published, out, name)
+    _show(out, name)
 
 
 @report.command()
@@ -76,32 +83,53 @@ def differences(recipe: TableFile, cells: Cells, out: Out, figures: Figures = No
     from speechft.tables.differences import build_differences
 
     build_differences(load_recipe(TableRecipe, recipe), cells, out, figures or out, recipe.stem)
-    _show(out, recipe)
+    _show(out, recipe.stem)
 
 
 @report.command()
-def figure(recipe: TableFile, cells: Cells, out: Out) -> None:
+def figure(
+    source: Annotated[Path, typer.Argument(help="Recipe of the table (JSON), or a folder of cells.")], out: Out, cells: CellsOfRecipe = None
+) -> None:
     """Draw the rows of a table, one panel per metric: OUT (.png) and the same as .svg.
 
     Example: `speechft report figure results/recipes/tables/supervised.json results/cells/hubert_base/*/*/*.json --out supervised.png`
+
+    Example: `speechft report figure results/cells --out cells.png`
     """
     from speechft.tables.figure import build_figure
 
-    build_figure(load_recipe(TableRecipe, recipe), cells, out)
+    recipe, cells, _ = _table_of(source, cells)
+    build_figure(recipe, cells, out)
 
 
 @report.command()
 def alpha(
-    recipe: Annotated[Path, typer.Argument(help="Recipe of the curve (JSON).")], cells: Cells, out: Out, figures: Figures = None
+    source: Annotated[
+        Path,
+        typer.Argument(help="Recipe of the curve (JSON), or a folder of cells with some of ENCODER/FINETUNING/NAME@ALPHA."),
+    ],
+    out: Out,
+    cells: CellsOfRecipe = None,
+    figures: Figures = None,
 ) -> None:
     """Show metrics against the merge weight alpha: NAME.csv and .md in the folder OUT, NAME.png and .svg in the folder of figures.
 
     Example: `speechft report alpha results/recipes/curves/alpha.json results/cells/hubert_base/*/*/*.json --out results/tables`
+
+    Example: `speechft report alpha results/cells --out tables`
     """
     from speechft.tables.curve import build_curve
+    from speechft.tables.folder import cell_files, folder_curves
 
-    build_curve(load_recipe(CurveRecipe, recipe), cells, out, figures or out, recipe.stem)
-    _show(out, recipe)
+    if source.is_dir():
+        _no_cells(cells)
+        cells = [*cell_files(source)]
+        curves = folder_curves(cells)
+    else:
+        curves = {source.stem: load_recipe(CurveRecipe, source)}
+    for name, recipe in curves.items():
+        build_curve(recipe, cells or [], out, figures or out, name)
+        _show(out, name)
 
 
 @report.command()
@@ -133,11 +161,27 @@ def similarity(
     from speechft.analysis.report import build_analysis
 
     build_analysis(load_recipe(AnalysisTableRecipe, recipe), results, out, figures or out, recipe.stem)
-    _show(out, recipe)
+    _show(out, recipe.stem)
 
 
-def _show(out: Path, recipe: Path) -> None:
-    say((out / f"{recipe.stem}.md").read_text(encoding="utf-8"))
+def _table_of(source: Path, cells: list[Path] | None) -> tuple[TableRecipe, list[Path], str]:
+    """The recipe of a table, its cells, and its name: of a recipe file, or of a folder of cells."""
+    if not source.is_dir():
+        return load_recipe(TableRecipe, source), cells or [], source.stem
+    from speechft.tables.folder import cell_files, folder_table
+
+    _no_cells(cells)
+    files = cell_files(source)
+    return folder_table(files, f"Cells of {source}"), files, source.resolve().name
+
+
+def _no_cells(cells: list[Path] | None) -> None:
+    if cells:
+        raise typer.BadParameter("a folder of cells takes no further cells; name the folder alone")
+
+
+def _show(out: Path, name: str) -> None:
+    say((out / f"{name}.md").read_text(encoding="utf-8"))
 
 
 def _renamed(old: str, kind: Callable[..., None]) -> Callable[..., None]:

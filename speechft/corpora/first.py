@@ -21,8 +21,8 @@ SMALLEST = 4
 def first_utterances(listing: Listing, count: int, source: str) -> Listing:
     """Keep `count` utterances of each split, the first ones, and as many more as it takes to keep every kind represented.
 
-    Kinds are classes (for slots: each type), folds with their classes, phones, speakers, and trials of both answers. Queries stay with a
-    document that holds them. Order and problems of the listing stay.
+    Kinds are classes (for slots: each type), values of further columns that repeat theirs, folds with their classes, phones, speakers,
+    and trials of both answers. Queries stay with a document that holds them. Order and problems of the listing stay.
 
     `count` also limits trials of each answer; `source` names the corpus in errors.
 
@@ -31,7 +31,7 @@ def first_utterances(listing: Listing, count: int, source: str) -> Listing:
     """
     trials = _first_trials(listing, count)
     tested = {name for trial in trials for name in (trial.enrolment, trial.test)}
-    shared = _shared_speakers(listing.utterances, count)
+    shared, columns = _shared_speakers(listing.utterances, count), _class_columns(listing.utterances)
     kept: dict[str, Utterance] = {}
     for split in SPLITS:
         members = [utterance for utterance in listing.utterances if utterance.split == split]
@@ -42,7 +42,7 @@ def first_utterances(listing: Listing, count: int, source: str) -> Listing:
         if any(trial.enrolment == utterance.id for trial in trials for utterance in members):
             chosen = [utterance for utterance in members if utterance.id in tested]
         else:
-            chosen = _cover(members, count, shared)
+            chosen = _cover(members, count, shared, columns)
         kept |= {utterance.id: utterance for utterance in chosen}
     if any(utterance.relevant for utterance in listing.utterances):
         kept = _with_documents(kept, listing.utterances)
@@ -50,13 +50,22 @@ def first_utterances(listing: Listing, count: int, source: str) -> Listing:
     return dataclasses.replace(listing, utterances=chosen, trials=tuple(trials))
 
 
-def _cover(members: Sequence[Utterance], count: int, shared: frozenset[str] | None) -> list[Utterance]:
+def _class_columns(utterances: Sequence[Utterance]) -> list[str]:
+    """Further columns that hold classes: on average a value is there twice or more."""
+    values: dict[str, list[str]] = {}
+    for utterance in utterances:
+        for name, value in utterance.labels.items():
+            values.setdefault(name, []).append(value)
+    return [name for name, found in values.items() if 2 * len(set(found)) <= len(found)]
+
+
+def _cover(members: Sequence[Utterance], count: int, shared: frozenset[str] | None, columns: Sequence[str]) -> list[Utterance]:
     """The first utterances that bring something new, filled up with the first of the others, in their order."""
     speakers = shared or frozenset(list(dict.fromkeys(filter(None, (utterance.speaker for utterance in members))))[:SPEAKERS])
     met: set[tuple[str, ...]] = set()
     new: set[int] = set()
     for number, utterance in enumerate(members):
-        facts = set(_facts(utterance, speakers)) - met
+        facts = set(_facts(utterance, speakers, columns)) - met
         if facts:
             met |= facts
             new.add(number)
@@ -64,10 +73,13 @@ def _cover(members: Sequence[Utterance], count: int, shared: frozenset[str] | No
     return [members[number] for number in sorted({*new, *others[: max(0, count - len(new))]})]
 
 
-def _facts(utterance: Utterance, speakers: frozenset[str]) -> Iterable[tuple[str, ...]]:
+def _facts(utterance: Utterance, speakers: frozenset[str], columns: Sequence[str]) -> Iterable[tuple[str, ...]]:
     """What an utterance is an example of."""
     for label in (utterance.label or "").split():
         yield "label", label, utterance.fold or ""
+    for name in columns:
+        if name in utterance.labels:
+            yield "column", name, utterance.labels[name], utterance.fold or ""
     if utterance.label == "query":  # those that no document holds are a kind of their own
         yield "query", str(utterance.relevant is not None)
     if utterance.fold:

@@ -36,7 +36,8 @@ def make_cut(utterance: Utterance, facts: RecordingFacts) -> Any:
         duration=whole / facts.sampling_rate,
     )
     phones = [AlignmentItem(label, start, round(end - start, 6)) for label, start, end in utterance.phones or ()]
-    labels = {key: value for key, value in (("label", utterance.label), ("relevant", utterance.relevant)) if value is not None}
+    ours = {key: value for key, value in (("label", utterance.label), ("relevant", utterance.relevant)) if value is not None}
+    labels = {**utterance.labels, **ours}
     supervision = SupervisionSegment(
         id=utterance.id,
         recording_id=recording.id,

@@ -44,8 +44,8 @@ def prepare_corpus(recipe: Recipe, out_dir: Path) -> dict[str, Any]:
 
     - `splits`: for each, utterances, hours, speakers, rows without text / speaker / label, recordings in each fold, sha256 of the manifest;
     - `sampling_rates` (Hz -> recordings), `recipe`, `trials` (number for each split, sha256);
-    - `content_sha256` of ids, splits, text, speakers, labels, folds, phones, turns, relevant documents, channels and the bytes of every
-      recording, wherever the corpus lies; manifests hold absolute paths, so their hashes do change with it;
+    - `content_sha256` of ids, splits, text, speakers, labels, further columns, folds, phones, turns, relevant documents, channels and the
+      bytes of every recording, wherever the corpus lies; manifests hold absolute paths, so their hashes do change with it;
     - `published`: the sizes of a published corpus, as published and as found; `order`, where it can be read in several orders; `notes`,
       where what was read is not what SUPERB reads; `unknown`: what becomes `<unk>` of transcripts (`speechft.tasks.unknown`).
 
@@ -200,6 +200,8 @@ def _content_sha256(checked: list[Checked]) -> str:
         rows.append(values if utterance.fold is None and not utterance.phones else [*values, utterance.fold, *(utterance.phones or ())])
         if facts.of_samples is not None:
             rows[-1] = [*rows[-1], facts.first_sample, facts.num_samples]
+        if utterance.labels:
+            rows[-1] = [*rows[-1], dict(sorted(utterance.labels.items()))]
         if utterance.turns or utterance.relevant:
             rows[-1] = [*rows[-1], utterance.relevant, *(dataclasses.astuple(turn) for turn in utterance.turns)]
     return sha256_json(rows)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from speechft.corpora.phones import Phone
@@ -25,6 +26,8 @@ class Utterance:
     phones: tuple[Phone, ...] | None = None
     relevant: str | None = None
     turns: tuple[Turn, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Further columns of a table, by their names, where they are not empty."""
     start: float | None = None
     """Seconds of the recording at which the utterance begins, where it is a part of one; `end` likewise."""
     end: float | None = None

@@ -23,8 +23,9 @@ from speechft.experiment.schema import Experiment
 from speechft.files.hashes import sha256_json
 from speechft.finetune.splits import check_stage1, needed_splits
 from speechft.recipes.corpora import UnionCorpus
-from speechft.recipes.finetuning import FinetuneRecipe
-from speechft.tasks import get_task
+from speechft.recipes.evaluation import EvaluationRecipe
+from speechft.recipes.finetuning import FinetuneRecipe, JointTask
+from speechft.tasks import task_of
 
 _SHOWN = 3
 """Utterances or words that a sentence names."""
@@ -74,7 +75,7 @@ def unmet_needs(experiment: Experiment, name: str, listed: Listed) -> tuple[str,
 def _needs(experiment: Experiment, name: str) -> Iterator[Need]:
     for task, evaluation in experiment.tasks.items():
         if evaluation.corpus == name:
-            yield f"tasks.{task}", partial(_evaluated, task, experiment.evaluation_recipe(task).task_options)
+            yield f"tasks.{task}", partial(_evaluated, experiment.evaluation_recipe(task))
     for tuning, entry in experiment.finetunings.items():
         if entry.pretraining is not None and entry.corpus == name:
             yield f"finetunings.{tuning}", _with_splits("train")
@@ -92,11 +93,11 @@ def _with_splits(*splits: str) -> Callable[[Cuts, Sequence[Trial]], None]:
     return lambda cuts, _: need_splits(cuts, splits)
 
 
-def _evaluated(task: str, options: Mapping[str, Any], cuts: Cuts, trials: Sequence[Trial]) -> None:
-    if _awaits_lexicons(task, options):
+def _evaluated(recipe: EvaluationRecipe, cuts: Cuts, trials: Sequence[Trial]) -> None:
+    if _awaits_lexicons(recipe):
         need_splits(cuts, SPLITS)
     else:
-        evaluated = get_task(task, **options)
+        evaluated = task_of(recipe)
         protocol_of(evaluated).check(evaluated, cuts, trials)
 
 
@@ -112,23 +113,23 @@ def _trained_on(experiment: Experiment, tuning: str, name: str) -> Iterator[Need
         assert isinstance(recipe, FinetuneRecipe)
         corpora = {recipe.task: entry.corpus, **entry.jointly}
         for part, asked in recipe.parts.items():
-            identity = (part, sha256_json([asked.task, asked.task_options, asked.fold]))
+            identity = (part, sha256_json([asked.task, asked.kind, asked.task_options, asked.fold]))
             if corpora.get(part) == name and identity not in seen:
                 seen.add(identity)
                 key = f"finetunings.{tuning}" + (f" ({part})" if len(recipe.parts) > 1 else "")
-                yield key, partial(_trained, asked.task, asked.task_options, asked.fold)
+                yield key, partial(_trained, asked)
 
 
-def _trained(task: str, options: Mapping[str, Any], fold: str | None, cuts: Cuts, _: Sequence[Trial]) -> None:
-    if _awaits_lexicons(task, options):
-        need_splits(cuts, needed_splits(fold))
+def _trained(part: JointTask, cuts: Cuts, _: Sequence[Trial]) -> None:
+    if _awaits_lexicons(part):
+        need_splits(cuts, needed_splits(part.fold))
     else:
-        check_stage1(get_task(task, **options), cuts, fold)
+        check_stage1(task_of(part), cuts, part.fold)
 
 
-def _awaits_lexicons(task: str, options: Mapping[str, Any]) -> bool:
+def _awaits_lexicons(recipe: EvaluationRecipe | JointTask) -> bool:
     """Whether words cannot be looked up yet, because the workflow downloads a lexicon first; `CorpusCheck.notes` say so."""
-    return any(map(will_be_fetched, lexicon_files(task, options)))
+    return any(map(will_be_fetched, lexicon_files(recipe.task, recipe.task_options)))
 
 
 def _sentence(text: str) -> str:

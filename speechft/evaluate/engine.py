@@ -27,7 +27,7 @@ from speechft.files.output_kinds import CELL
 from speechft.files.outputs import check_file, check_work_folder, remove_made
 from speechft.recipes.cell import Cell, Counts, FoldCounts, Hashes, ModelName, Seconds, SplitCounts, write_cell
 from speechft.recipes.evaluation import EvaluationRecipe, evaluation_recipe
-from speechft.tasks import get_task
+from speechft.tasks import task_of
 from speechft.tasks.base import Task
 from speechft.tasks.unknown import unknown_share
 
@@ -58,10 +58,12 @@ def evaluate(
         model_dir: encoder directory, or a directory that transformers wrote; or a frozen model of your own (docs/encoders.md): the name
             of its class, `my_module:MyEncoder` or `path/to/file.py:MyEncoder`, whose file is then run, or an object. An object is moved
             to the device and stays in eval mode, without gradients.
-        task: name of a task, or a task object (whose options are then its own; `recipe.task_options` stays empty).
+        task: name of a task, or a task object (whose options are then its own; `recipe.task_options` stays empty). A task of your own is
+            an object, `get_task("regression", name="age", label="age")`, or a name with `kind` and `task_options` in the recipe.
         manifests: folder with train, dev and test manifests, or split -> file.
         out_json: the cell; appears when everything is done.
-        recipe: the recipe, keys that change SUPERB's, or None for SUPERB's.
+        recipe: the recipe; or keys that change the task's default recipe (docs/configuration.md), `like` among them; or None for the
+            default, which is SUPERB's for SUPERB's tasks.
         encoder_options: keyword arguments of the class that `model_dir` names.
         model_name: "encoder/finetuning/method", written into the cell.
         work_dir: folder for cached features, by default `.work` beside `out_json`; a restarted evaluation reuses what it finds there.
@@ -92,13 +94,14 @@ def evaluate(
     if work_dir is not None:
         check_work_folder(work_dir, None, inputs, out_json)
     recipe = resolve_recipe(task, recipe)
-    task = get_task(task, **recipe.task_options) if isinstance(task, str) else task
+    task = task_of(recipe) if isinstance(task, str) else task
     model = load_model(model_dir, encoder_options)
     encoder = FrozenEncoder(model.encoder, resolve_device(device), task.gain, recipe.precision)
     check_frame_rate(task, encoder.encoder)
     work = Path(work_dir) if work_dir is not None else Path(out_json).parent / ".work"
     protocol = protocol_of(task)
     folds = protocol.load(task, manifests, encoder.encoder, recipe, work)
+    recipe = recipe.resolved(max(len(fold.splits["train"]) for fold in folds))
     module = settle_batches(encoder, folds)
     key = _features_key(task.name, encoder, model.sha256, folds)
     with exclusive_lock(work / f"{key}.lock", "computing the same features"):
@@ -107,6 +110,7 @@ def evaluate(
             schema=1,
             model=ModelName(**name, sha256=model.weights_sha256),
             task=task.name,
+            described=task.metrics,
             protocol=recipe.protocol,
             precision=encoder.precision,
             metrics={metric: sum(values) / len(values) for metric, values in run.values.items()},
@@ -141,12 +145,15 @@ def resolve_recipe(task: str | Task, recipe: EvaluationRecipe | Mapping[str, Any
     """The recipe of an evaluation of `task`; ConfigError if it is of another one, or both it and a task object bring options."""
     name = task if isinstance(task, str) else task.name
     if not isinstance(recipe, EvaluationRecipe):
-        recipe = evaluation_recipe(name, dict(recipe or {}))
+        own = {} if isinstance(task, str) or task.kind is None else {"kind": task.kind}
+        recipe = evaluation_recipe(name, {**(recipe or {}), **own})
     if recipe.task != name:
         raise ConfigError(f"The recipe is of task {recipe.task!r}, not {name!r}.")
-    if recipe.task_options and not isinstance(task, str):
+    if isinstance(task, str):
+        return recipe
+    if recipe.task_options:
         raise ConfigError(f"Task {name!r} was given as an object and brings its options; the recipe's task_options must be empty.")
-    return recipe
+    return recipe.model_copy(update={"task_options": task.options})
 
 
 def _model_name(name: str | None) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,9 @@ from speechft.planning.corpus_sizes import CorpusSize, SplitSize, size_of_manife
 from speechft.planning.shapes import EncoderShape, base_shape, head_parameters, shape_of_directory
 from speechft.recipes.evaluation import EvaluationRecipe, evaluation_recipe
 from speechft.recipes.modules import is_class_name
-from speechft.tasks.catalog import TASKS
 
 logger = logging.getLogger(__name__)
 
-POOLED_TASKS = tuple(name for name, task in TASKS.items() if task.features == "pooled")
-"""Their heads see the mean over frames, so that every recording goes through the encoder once."""
-CROP_SECONDS = {name: task.crop_seconds for name, task in TASKS.items() if task.crop_seconds}
-"""Longer training utterances are cropped."""
-CHUNK_SECONDS = {name: task.chunk_seconds for name, task in TASKS.items() if task.chunk_seconds}
-"""Longer recordings are cut into parts."""
-HALVED_TASKS = tuple(name for name, task in TASKS.items() if task.halved)
-"""Their buckets are halved: real batches are half as large as the recipe says."""
 ADAM_BYTES = 16
 """Of a weight of a head in its training state: the weight, the best one so far, and two moments."""
 
@@ -76,7 +68,7 @@ def _size(gigabytes: float) -> str:
 
 
 def plan_evaluation(
-    model_dir: str | Path, task: str, manifests: str | Path, recipe: EvaluationRecipe | dict[str, Any] | None = None
+    model_dir: str | Path, task: str, manifests: str | Path, recipe: EvaluationRecipe | Mapping[str, Any] | None = None
 ) -> EvaluationEstimate:
     """About what `evaluate` with the same arguments costs. Only the encoder's config.json and the manifests are read.
 
@@ -98,27 +90,28 @@ def plan_evaluation(
 
 def evaluations(recipe: EvaluationRecipe) -> int:
     """Times that a training scores dev: every so many steps and after the last."""
-    return -(-recipe.steps // recipe.eval_every)
+    steps, eval_every = recipe.counts
+    return -(-steps // eval_every)
 
 
 def visits(recipe: EvaluationRecipe) -> float:
     """Utterances in all batches of one training."""
-    halved = 2 if recipe.task in HALVED_TASKS and recipe.batch_size > 1 else 1
-    return recipe.steps * recipe.accumulate * recipe.batch_size / halved
+    halved = 2 if recipe.entry.halved and recipe.batch_size > 1 else 1
+    return recipe.counts[0] * recipe.accumulate * recipe.batch_size / halved
 
 
 def estimate_evaluation(recipe: EvaluationRecipe, size: CorpusSize, shape: EncoderShape) -> EvaluationEstimate:
     """One cell of a task with `recipe` on a corpus, with an encoder of `shape`."""
-    if recipe.task in CHUNK_SECONDS:
-        size = replace(size, splits={name: split.chunked(CHUNK_SECONDS[recipe.task]) for name, split in size.splits.items()})
-    if recipe.task == "qbe":
-        return _search(recipe, size, shape)
-    return _means(recipe, size, shape) if recipe.task in POOLED_TASKS else _frames(recipe, size, shape)
+    entry, recipe = recipe.entry, recipe.resolved(size.fold("train").utterances)
+    if entry.chunk_seconds is not None:
+        size = replace(size, splits={name: split.chunked(entry.chunk_seconds) for name, split in size.splits.items()})
+    makers = {"search": _search, "pooled": _means, "frames": _frames}
+    return makers[entry.features](recipe, size, shape)
 
 
 def _means(recipe: EvaluationRecipe, size: CorpusSize, shape: EncoderShape) -> EvaluationEstimate:
     """Every utterance once. Crops of long ones: as many as are drawn once, or a new one at every visit."""
-    crop, trainings = CROP_SECONDS.get(recipe.task), len(recipe.seeds) * (size.folds or 1)
+    crop, trainings = recipe.entry.crop_seconds, len(recipe.seeds) * (size.folds or 1)
     train = size["train"]
     long = train.longer(crop).cropped(crop)
     passes = train.cropped(crop) + size["dev"] + size["test"]
@@ -134,7 +127,7 @@ def _means(recipe: EvaluationRecipe, size: CorpusSize, shape: EncoderShape) -> E
         passes.utterances,
         passes.hours,
         new_crops,
-        head_steps=recipe.steps * trainings,
+        head_steps=recipe.counts[0] * trainings,
         memory_gb=kept,
         memory_gb_to_keep_all=kept,
         disk_gb=min(kept, recipe.disk_gb),
@@ -144,7 +137,7 @@ def _means(recipe: EvaluationRecipe, size: CorpusSize, shape: EncoderShape) -> E
 
 def _frames(recipe: EvaluationRecipe, size: CorpusSize, shape: EncoderShape) -> EvaluationEstimate:
     """Every visit of train, and of the selecting split at every evaluation, but for what fits into `cache_gb`; test once a seed."""
-    crop, seeds, rates = CROP_SECONDS.get(recipe.task), len(recipe.seeds), len(recipe.learning_rates)
+    crop, seeds, rates = recipe.entry.crop_seconds, len(recipe.seeds), len(recipe.learning_rates)
     train, test = size["train"].cropped(crop), size["test"]
     selecting = size["dev"] if size["dev"].utterances else test
     whole = train - size["train"].longer(crop).cropped(crop)
@@ -159,12 +152,12 @@ def _frames(recipe: EvaluationRecipe, size: CorpusSize, shape: EncoderShape) -> 
         passes.utterances,
         passes.hours,
         (train - whole).utterances * epochs,
-        head_steps=recipe.steps * seeds,
+        head_steps=recipe.counts[0] * seeds,
         head_hours=train.hours * epochs * rates,
         scored_hours=selecting.hours * rounds * rates + test.hours * seeds,
         memory_gb=(kept.hours + kept_too.hours) * _hour_gb(shape),
         memory_gb_to_keep_all=(whole.hours + selecting.hours) * _hour_gb(shape),
-        state_gb=ADAM_BYTES * head_parameters(recipe.task, recipe.task_options, shape.width) * rates * seeds / 1e9,
+        state_gb=ADAM_BYTES * head_parameters(recipe.kind or recipe.task, recipe.task_options, shape.width) * rates * seeds / 1e9,
     )
 
 

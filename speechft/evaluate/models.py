@@ -23,6 +23,7 @@ from speechft.evaluate.data.folds import Fold
 from speechft.files.hashes import sha256_file, sha256_json
 from speechft.recipes.modules import ModuleRecord, is_class_name, source_file
 from speechft.tasks.base import Task
+from speechft.tasks.pc import PhonemeClassification
 from speechft.tasks.sd import FRAME_SHIFT
 
 logger = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ def model_inputs(model: Model) -> list[str | Path]:
 def check_frame_rate(task: Task, encoder: FeatureEncoder) -> None:
     """Raise a TaskError if a task with labels at a fixed rate cannot use the frames of the encoder."""
     shift = encoder.frame_shift
-    if (task.name == "pc" and shift != FRAME_SHIFT) or (task.name == "sd" and shift % FRAME_SHIFT):
+    if (isinstance(task, PhonemeClassification) and shift != FRAME_SHIFT) or (task.name == "sd" and shift % FRAME_SHIFT):
         wanted = f"{FRAME_SHIFT} samples" + (", or a multiple of that" if task.name == "sd" else "")
         raise TaskError(
             f"Task {task.name!r} needs a frame every {wanted}, and this encoder has one every {shift:g}. Let it average or repeat frames."

@@ -9,12 +9,14 @@ from speechft.errors import ConfigError, nearest
 from speechft.experiment.encoders import ONLY_EVALUATED, FrozenModule, PretrainedHere, encoders_behind
 from speechft.experiment.layouts import PRETRAINED, rows_to_compare
 from speechft.experiment.methods import FINETUNED, EarlyMethod, MergedMethod, TrainedMethod
+from speechft.experiment.own_tasks import finetuning_problems, own_task_problems
 from speechft.experiment.paths import bad_paths
 from speechft.merge.methods import METHODS
 from speechft.recipes.corpora import UnionCorpus
-from speechft.recipes.evaluation import SUPERB_RECIPES, evaluation_recipe
+from speechft.recipes.evaluation import evaluation_recipe
 from speechft.recipes.finetuning import FinetuneRecipe
 from speechft.recipes.pretraining import Architecture, LayerTargets
+from speechft.tasks.catalog import TASKS
 
 if TYPE_CHECKING:
     from speechft.experiment.schema import Experiment
@@ -26,10 +28,11 @@ def experiment_problems(experiment: Experiment) -> list[str]:
     Undefined names come first; checks that depend on names run only when all are defined.
     """
     problems = [*_undefined(experiment), *_reserved(experiment), *_bad_task_recipes(experiment), *bad_paths(experiment)]
+    problems += finetuning_problems(experiment)
     if problems:
         return problems
     problems = [*_bad_starts(experiment), *_bad_given(experiment), *_bad_pretrainings(experiment), *_bad_combinations(experiment)]
-    return problems or [*_bad_tables(experiment), *_impossible_models(experiment)]
+    return problems or [*_bad_tables(experiment), *_impossible_models(experiment), *own_task_problems(experiment)]
 
 
 def _undefined(experiment: Experiment) -> list[str]:
@@ -73,13 +76,13 @@ def _undefined(experiment: Experiment) -> list[str]:
     for name, entry in experiment.encoders.items():
         need(f"encoders.{name}.corpora", getattr(entry, "corpora", ()), experiment.corpora)
         need(f"encoders.{name}: start or targets.encoder", encoders_behind(entry), [other for other in learned if other != name])
+    known = {**TASKS, **experiment.tasks}
     for name, tuning in experiment.finetunings.items():
         need(f"finetunings.{name}.corpus", tuning.corpora, experiment.corpora)
         need(f"finetunings.{name}.encoder", [tuning.encoder] if tuning.encoder else (), learned)
-        need(f"finetunings.{name}.task", [tuning.task] if tuning.task else (), SUPERB_RECIPES)
-        need(
-            f"finetunings.{name}.recipe.task", [part.task for part in tuning.recipe.parts.values()] if tuning.recipe else (), SUPERB_RECIPES
-        )
+        need(f"finetunings.{name}.task", [tuning.task] if tuning.task and tuning.task not in TASKS else (), known)
+        parts = tuning.recipe.parts.values() if tuning.recipe else ()
+        need(f"finetunings.{name}.recipe.task", [part.task for part in parts if part.kind is None and part.task not in TASKS], known)
         targets = getattr(tuning.pretraining.targets, "encoder", None) if tuning.pretraining else None
         need(f"finetunings.{name}.pretraining.targets.encoder", [targets] if targets else (), experiment.encoders)
     for name, combination in experiment.combinations.items():
@@ -140,7 +143,7 @@ def _bad_task_recipes(experiment: Experiment) -> list[str]:
     problems = []
     for name, evaluation in experiment.tasks.items():
         try:
-            evaluation_recipe(name, evaluation.recipe)
+            evaluation_recipe(name, evaluation.changes)
         except ConfigError as error:
             problems.append(str(error))
     return problems

@@ -18,6 +18,7 @@ from speechft.experiment.checks import experiment_problems
 from speechft.experiment.encoders import ONLY_EVALUATED, EncoderEntry
 from speechft.experiment.layouts import PRETRAINED, AnalysisLayout, CurveLayout, TableLayout
 from speechft.experiment.methods import FINETUNED, GIVEN, Combination, EarlyMethod, Finetuning, MergedMethod, Method, TrainedMethod
+from speechft.experiment.own_tasks import with_own_tasks
 from speechft.files.structured import RepeatedKeyError, load_yaml
 from speechft.files.text import read_text
 from speechft.plugins import load
@@ -31,10 +32,37 @@ from speechft.recipes.values import Name, Positive, Strict, validate
 
 
 class Evaluation(Strict):
-    """One evaluation task: its corpus and changes to SUPERB's recipe."""
+    """One evaluation task: its corpus and changes to its default recipe; of a task of your own also its kind and the column it predicts."""
 
     corpus: Name
-    recipe: dict[str, Any] = Field(default_factory=dict, description="Keys of EvaluationRecipe.")
+    kind: str | None = Field(
+        None,
+        description="Makes it a task of your own: classification, regression, multilabel, ctc, frame_classification or verification.",
+    )
+    label: str | None = Field(
+        None, description="Of a task of your own: the column of the corpus that it predicts; default: label, text, phones or speaker."
+    )
+    metric: str | tuple[str, ...] | None = Field(
+        None, description="Of a task of your own: the metric, or several, of which the first chooses on dev; default: the kind's first."
+    )
+    recipe: dict[str, Any] = Field(
+        default_factory=dict, description="Keys of EvaluationRecipe, and `like`: a task whose defaults hold in place of the task's own."
+    )
+
+    @model_validator(mode="after")
+    def _column_of_a_kind(self) -> Self:
+        if self.kind is None and (self.label or self.metric):
+            raise ValueError("label and metric belong to a task of your own; name its `kind` too")
+        return self
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """`recipe` with kind, column and metric where `evaluation_recipe` expects them."""
+        if self.kind is None:
+            return self.recipe
+        given = {"label": self.label, "metric": self.metric}
+        options = {key: value for key, value in given.items() if value is not None}
+        return {**self.recipe, "kind": self.kind, "task_options": {**options, **self.recipe.get("task_options", {})}}
 
 
 class Resources(Strict):
@@ -91,11 +119,16 @@ class Experiment(Strict):
     finetunings: dict[Name, Finetuning] = Field(default_factory=dict)
     combinations: dict[Name, Combination] = Field(default_factory=dict, description="Fine-tunings that are merged with each other.")
     methods: dict[Name, Method] = Field(default_factory=_default_methods)
-    tasks: dict[str, Evaluation]
+    tasks: dict[Name, Evaluation]
     tables: dict[Name, TableLayout]
     curves: dict[Name, CurveLayout] = Field(default_factory=dict, description="Metrics against alpha.")
     analyses: dict[Name, AnalysisLayout] = Field(default_factory=dict, description="Feature similarity against weight deviation.")
     resources: StageResources = StageResources()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tasks_of_finetunings(cls, values: Any) -> Any:
+        return with_own_tasks(values)
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -180,7 +213,7 @@ class Experiment(Strict):
     def evaluation_recipe(self, task: str) -> EvaluationRecipe:
         """Stage-3 recipe of a task."""
         evaluation = self.tasks[task]
-        return evaluation_recipe(task, evaluation.recipe).with_lexicon(corpus_lexicon(self.corpora, evaluation.corpus))
+        return evaluation_recipe(task, evaluation.changes).with_lexicon(corpus_lexicon(self.corpora, evaluation.corpus))
 
     def table_rows(self, table: str) -> list[tuple[tuple[str, str, str], str | None]]:
         """Rows of a table as (encoder, finetuning, method), and the label that the layout gives; what is only evaluated has one row."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from speechft.experiment.encoders import ONLY_EVALUATED
 from speechft.experiment.layouts import PRETRAINED, rows_to_compare
 from speechft.experiment.methods import MergedMethod
 from speechft.experiment.schema import Experiment
 from speechft.recipes.tables import AnalysisTableRecipe, CurvePoint, CurveRecipe, ScoreRecipe, TableRecipe, TableRow
+from speechft.tasks.metric import Metric
 
 
 def table_recipe(experiment: Experiment, name: str, command: str | None) -> TableRecipe:
@@ -23,6 +26,7 @@ def table_recipe(experiment: Experiment, name: str, command: str | None) -> Tabl
         published=layout.published,
         score=score,
         differences=tuple(rows_to_compare(experiment.table_models(name), layout.differences)),
+        metrics=_metrics(experiment, layout.tasks),
         protocols={task: experiment.evaluation_recipe(task).protocol for task in layout.tasks},
         command=command,
     )
@@ -48,7 +52,8 @@ def curve_recipe(experiment: Experiment, name: str, command: str | None) -> Curv
     ]  # fmt: skip
     title = layout.title or f"{merged.label} of {layout.encoder} and {layout.finetuning} at every alpha"
     return CurveRecipe(
-        title=title, note=experiment.note, points=tuple(points), tasks=layout.tasks, start=start, end=end, command=command
+        title=title, note=experiment.note, points=tuple(points), tasks=layout.tasks, metrics=_metrics(experiment, layout.tasks),
+        start=start, end=end, command=command,
     )  # fmt: skip
 
 
@@ -60,6 +65,11 @@ def analysis_table_recipe(experiment: Experiment, name: str) -> AnalysisTableRec
         note=experiment.note,
         rows=tuple(_row(experiment, layout.encoder, *row.names, label=row.label) for row in layout.rows),
     )
+
+
+def _metrics(experiment: Experiment, tasks: Iterable[str]) -> dict[str, tuple[Metric, ...]]:
+    """Columns of the tasks, for cells that are pending."""
+    return {task: experiment.evaluation_recipe(task).metrics for task in tasks}
 
 
 def _row(experiment: Experiment, encoder: str, finetuning: str, method: str, label: str | None = None) -> TableRow:

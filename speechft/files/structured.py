@@ -128,6 +128,28 @@ def read_json(path: str | Path) -> Any:
         raise SpeechFTError(f"{path}: is not valid JSON ({problem}). Delete it and run the job that makes it again.") from error
 
 
+def read_mapping(path: str | Path) -> dict[str, Any]:
+    """Parse a file that holds a mapping: YAML if it is called `.yaml` or `.yml`, else JSON.
+
+    Raises:
+        SpeechFTError: the file is missing, is in another format, holds something else, or has a key twice.
+    """
+    path = Path(path)
+    if path.suffix not in (".yaml", ".yml"):
+        return read_json_mapping(path)
+    try:
+        value = load_yaml(read_text(path))
+    except FileNotFoundError:
+        raise SpeechFTError(f"{path}: no such file. Check its name; paths are relative to the folder that the command runs in.") from None
+    except RepeatedKeyError as error:
+        raise SpeechFTError(f"{path}: {error}.") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise SpeechFTError(f"{path}: is not valid YAML ({error}).") from None
+    if not isinstance(value, dict):
+        raise SpeechFTError(f"{path}: holds a {type(value).__name__} where a mapping of keys is needed.")
+    return value
+
+
 def read_json_mapping(path: str | Path) -> dict[str, Any]:
     """Parse a JSON file that holds a mapping.
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from speechft.evaluate.estimate import CROP_SECONDS, HALVED_TASKS
 from speechft.planning.corpus_sizes import CorpusSize, SplitSize
 from speechft.recipes.finetuning import FinetuneRecipe, JointTask
+from speechft.tasks.catalog import task_entry
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class TrainingEstimate:
     frozen_extractor: bool
     precision: str
     heads: Mapping[str, tuple[float, Mapping[str, Any]]] = field(default_factory=dict)
-    """Task -> hours of audio that its head trains on, and options of the task."""
+    """Task (or kind of a task of the user's own) -> hours of audio that its head trains on, and options of the task."""
     early: int = 0
     """Early checkpoints that are kept beside the result."""
 
@@ -40,15 +40,17 @@ def estimate_finetuning(recipe: FinetuneRecipe, sizes: Mapping[str, CorpusSize])
         hours = batches * _batch_seconds(recipe, part, sizes[name].fold("train")) / 3600
         forward += recipe.head_only * hours + sizes[name].fold("dev").hours * -(-recipe.updates // recipe.validate_every)
         update += (1 - recipe.head_only) * hours
-        heads[part.task] = (heads.get(part.task, (0.0, {}))[0] + hours, part.task_options)
+        task = part.kind or part.task
+        heads[task] = (heads.get(task, (0.0, {}))[0] + hours, part.task_options)
     return TrainingEstimate(forward, update, recipe.updates, recipe.freeze_extractor, recipe.precision, heads, len(recipe.early))
 
 
 def _batch_seconds(recipe: FinetuneRecipe, part: JointTask, train: SplitSize) -> float:
     """Audio in a batch of utterances of mean length."""
-    mean = train.cropped(CROP_SECONDS.get(part.task)).mean_seconds
+    entry = task_entry(part.task, part.kind)
+    mean = train.cropped(entry.crop_seconds).mean_seconds
     if part.batch_size is None:
         return recipe.max_batch_seconds
     if recipe.order == "superb":
-        return mean * part.batch_size / (2 if part.task in HALVED_TASKS and part.batch_size > 1 else 1)
+        return mean * part.batch_size / (2 if entry.halved and part.batch_size > 1 else 1)
     return min(mean * part.batch_size, max(mean, recipe.max_batch_seconds))

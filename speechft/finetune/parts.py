@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from speechft.recipes.finetuning import FinetuneRecipe, JointTask
-from speechft.tasks import get_task
+from speechft.tasks import task_of
 from speechft.tasks.base import Task
 from speechft.tasks.metric import Metric
 
@@ -23,7 +23,7 @@ class Parts:
 
     def __init__(self, recipe: FinetuneRecipe) -> None:
         self.recipes: dict[str, JointTask] = recipe.parts
-        self.tasks: dict[str, Task] = {name: get_task(part.task, **part.task_options) for name, part in self.recipes.items()}
+        self.tasks: dict[str, Task] = {name: task_of(part) for name, part in self.recipes.items()}
         keys = Counter(metric.key for task in self.tasks.values() for metric in task.dev_metrics)
         # Two tasks of one kind report the same metrics, so the name of the part is appended.
         self._columns = {

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft.downloads.checkpoints import public_checkpoint
-from speechft.evaluate.estimate import POOLED_TASKS, EvaluationEstimate, estimate_evaluation
+from speechft.evaluate.estimate import EvaluationEstimate, estimate_evaluation
 from speechft.experiment.encoders import FrozenModule, PublicEncoder
 from speechft.experiment.schema import Experiment, Resources, load_experiment
 from speechft.finetune.estimate import TrainingEstimate, estimate_finetuning
@@ -21,6 +21,7 @@ from speechft.planning.speeds import DeviceSpeeds, Throughput
 from speechft.pretrain.estimate import estimate_pretraining
 from speechft.recipes.evaluation import EvaluationRecipe
 from speechft.recipes.finetuning import FinetuneRecipe
+from speechft.tasks.catalog import known_entry
 
 CELL_GB, UTTERANCE_GB, LEXICON_GB = 3e-5, 1e-7, 6e-3
 """Of a cell, of an utterance in a compressed manifest, of a lexicon."""
@@ -28,7 +29,6 @@ MIXED_HOUR_GB = 0.06
 """FLAC of mixtures, which are rendered: 16 kHz, about half of 16 bits."""
 MEASURED_RATES = 7
 """Learning rates of the measured heads on mean vectors."""
-POOLED_AS = {"ks": "ks", "er": "ks", "ic": "ks", "sid": "sid"}
 SCORING_SHARE = 1 / 3
 """Of the time of training on the same audio: no backward pass, which takes twice as long as the forward pass."""
 KEPT_CHECKPOINTS = 5
@@ -228,7 +228,7 @@ class _Costs:
         hours += self.device.update_hours(shape, cost.update_hours, cost.precision, cost.frozen_extractor)
         hours += self.device.step_hours(shape, cost.updates)
         # Heads that average over frames cost nothing beside the encoder.
-        on_frames = {task: head for task, head in cost.heads.items() if task not in POOLED_TASKS}
+        on_frames = {task: head for task, head in cost.heads.items() if known_entry(task).features == "frames"}
         return JobCost(
             job,
             audio_hours=cost.forward_hours + cost.update_hours,
@@ -271,12 +271,14 @@ class _Costs:
 
     def _head_hours(self, recipe: EvaluationRecipe, cost: EvaluationEstimate, shape: EncoderShape) -> float:
         """Hours of everything behind the encoder."""
-        if recipe.task == "qbe":
+        entry = recipe.entry
+        if entry.features == "search":
             return cost.search_frames / self.device.search_frames / 3600
-        if recipe.task in POOLED_TASKS:
+        if entry.features == "pooled":
             rates = len(recipe.learning_rates) / MEASURED_RATES
-            return cost.head_steps * rates / self.device.pooled_steps[POOLED_AS[recipe.task]] / 3600
-        return self.device.head_hours(recipe.task, recipe.task_options, shape, cost.head_hours + SCORING_SHARE * cost.scored_hours)
+            return cost.head_steps * rates / self.device.pooled_steps[entry.measured_as] / 3600
+        hours = cost.head_hours + SCORING_SHARE * cost.scored_hours
+        return self.device.head_hours(recipe.kind or recipe.task, recipe.task_options, shape, hours)
 
     def _analyse(self, job: Job) -> JobCost:
         """A pass of two encoders over a few recordings."""

@@ -17,6 +17,7 @@ from speechft.errors import CheckpointError
 from speechft.experiment.encoders import EncoderEntry, Filterbanks, FrozenModule, PretrainedHere, PublicEncoder
 from speechft.files.text import read_text
 from speechft.recipes.values import Strict, validate
+from speechft.tasks.catalog import known_entry
 
 ATTENDED_SECONDS = 10.0
 """Length of the utterances for which attention is counted."""
@@ -180,18 +181,20 @@ HEAD_SIZES: dict[str, dict[str, Any]] = {
     "sf": {"projected": 1024, "hidden": 1024, "layers": 2, "outputs": 109},
     "sd": {"hidden": 512, "outputs": 2},
     "asv": {"width": 512, "pooled_width": 1500, "outputs": 1211},
+    "ctc": {"projected": 256, "hidden": 256, "layers": 2, "outputs": 32},
 }
-"""Sizes of SUPERB's heads on frames; `task_options` change them."""
+"""Sizes of heads on frames, SUPERB's and those of kinds that differ from them; `task_options` change them."""
 
 
 def head_parameters(task: str, options: Mapping[str, Any], width: int) -> int:
     """About the weights of a head on frames, which is also the number of multiplications of a frame (of ASV all but the last layers)."""
-    sizes = {**HEAD_SIZES.get(task, HEAD_SIZES["asr"]), **{key: value for key, value in options.items() if isinstance(value, int)}}
-    if task in ("pr", "pc"):
+    known = HEAD_SIZES.get(task) or HEAD_SIZES[known_entry(task).measured_as]
+    sizes = {**known, **{key: value for key, value in options.items() if isinstance(value, int)}}
+    if known.keys() == {"projected", "outputs"}:
         return int(width * sizes["projected"] + sizes["projected"] * sizes["outputs"])
-    if task == "sd":
+    if known.keys() == {"hidden", "outputs"}:
         return int(4 * sizes["hidden"] * (width + sizes["hidden"]) + sizes["hidden"] * sizes["outputs"])
-    if task == "asv":
+    if "pooled_width" in known:
         inner, pooled = sizes["width"], sizes["pooled_width"]
         return int(width * inner + inner * inner * (5 + 3 + 3 + 1) + inner * pooled)
     total, inputs = width * sizes["projected"], sizes["projected"]

@@ -14,12 +14,10 @@ from speechft.files.structured import read_json, write_json
 from speechft.planning.shapes import EncoderShape, base_shape, head_arithmetic
 from speechft.recipes.values import FeaturePrecision, Strict, validate
 from speechft.shipped import shipped
-from speechft.tasks.catalog import TASKS
+from speechft.tasks.catalog import HEAD_TASKS, known_entry
 
 FILE = Path("config/throughput.json")
 Speed = Annotated[float, Field(gt=0)]
-HEAD_TASKS = tuple(name for name, task in TASKS.items() if task.measured_as == name)
-"""Heads on frames that are measured; others are scaled from these by their arithmetic."""
 MEASURED_ON = base_shape("hubert")
 """Heads are measured on the features of a base model."""
 
@@ -97,8 +95,8 @@ class DeviceSpeeds(Strict):
         return steps * speed.step_seconds * shape.parameters / speed.shape.parameters / 3600
 
     def head_hours(self, task: str, options: Mapping[str, Any], shape: EncoderShape, hours: float) -> float:
-        """Hours for training a head on `hours` of audio, those of all learning rates added up."""
-        measured = TASKS[task].measured_as or task
+        """Hours for training a head on `hours` of audio, those of all learning rates added up; `task` may be a kind."""
+        measured = known_entry(task).measured_as
         return hours * head_arithmetic(task, options, shape) / head_arithmetic(measured, {}, MEASURED_ON) / self.heads[measured]
 
 

@@ -14,6 +14,7 @@ from speechft.files.hashes import sha256_json
 from speechft.files.structured import read_json, write_json
 from speechft.recipes.modules import ModuleRecord
 from speechft.recipes.values import FeaturePrecision, Strict, validate
+from speechft.tasks.metric import Metric
 
 Score = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Scores = dict[str, Score]
@@ -119,6 +120,9 @@ class Cell(Strict):
     schema_version: Literal[1] = Field(1, alias="schema")
     model: ModelName
     task: str
+    described: tuple[Metric, ...] = Field(
+        (), description="Name, unit, direction and range of each metric, so that a table needs nothing else. Empty in older cells."
+    )
     protocol: Literal["superb", "quick"]
     precision: FeaturePrecision | None = Field(description="Of the encoder's passes; heads are in fp32. Null: not recorded.")
     metrics: Scores = Field(description="Mean over seeds, on test.")

@@ -15,6 +15,8 @@ from speechft.own_code import place_of
 from speechft.plugins import Registry
 from speechft.recipes.values import InputPath, Name, Pluggable, Positive, Strict, read_recipe, validate
 
+COLUMNS = ("path", "id", "text", "speaker", "label", "split", "fold", "phones", "relevant")
+"""Columns of a CSV corpus that have a meaning of their own; every other one is kept for tasks of the user's own."""
 FIRST = (
     "Keep the first utterances of each split, so many, and as many more as every class, fold, speaker and kind of trial needs: for a "
     "rehearsal. Of mixtures: the first mixtures."
@@ -36,7 +38,7 @@ class CorpusRecipe(Strict):
     columns: dict[str, str] = Field(
         default_factory=dict,
         description="Our column name -> name in the CSV, where they differ, e.g. {label: digit}. "
-        "Ours: path id text speaker label split fold phones relevant.",
+        "Ours: path id text speaker label split fold phones relevant. All others are kept as they are, for `tasks` that predict them.",
     )
     rttm: InputPath | None = Field(None, description="For diarization (SD): RTTM file with the turns of the recordings in the CSV.")
     trials: InputPath | None = Field(

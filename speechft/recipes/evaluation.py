@@ -1,25 +1,32 @@
-"""The recipe of stage 3, and the published settings of each SUPERB task. No torch here: Snakemake imports this."""
+"""The recipe of stage 3. Defaults of each task are in `speechft.tasks.catalog`. No torch here: Snakemake imports this."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from speechft.downloads.lexicons import with_lexicon
-from speechft.errors import ConfigError, unknown_name
-from speechft.recipes.values import FeaturePrecision, Positive, Seed, Strict, validate
-from speechft.tasks.catalog import TASKS
+from speechft.errors import ConfigError, TaskError
+from speechft.recipes.values import FeaturePrecision, Pluggable, Positive, Seed, validate
+from speechft.tasks.catalog import TaskEntry, known_entry, metrics_of, task_entry
+from speechft.tasks.metric import Metric
 
 CropDraws = Positive | Literal["every"]
+AUTO_EPOCHS, AUTO_FEWEST, AUTO_MOST, AUTO_EVALUATIONS = 100, 200, 20_000, 20
+"""`steps: auto`: so many epochs, at least and at most so many steps; `eval_every: auto`: so many evaluations on dev."""
 
 
-class EvaluationRecipe(Strict):
-    """Stage 3: training and scoring of a head on a frozen encoder. The defaults of each task are in SUPERB_RECIPES."""
+class EvaluationRecipe(Pluggable):
+    """Stage 3: training and scoring of a head on a frozen encoder. The defaults of each task are in its entry (`task_entry`)."""
 
-    task: str
-    task_options: dict[str, Any] = Field(default_factory=dict)
+    task: str = Field(description="Name of the task, as in cells and tables.")
+    kind: str | None = Field(None, description="Of a task of your own: its kind, one of speechft.tasks.catalog.KINDS.")
+    task_options: dict[str, Any] = Field(
+        default_factory=dict, description="Options of the class of the task; of a kind: label, metric and those of its head."
+    )
     protocol: Literal["superb", "quick"] = Field(
         "superb", description="superb: published steps and sampling. quick: anything else; printed on every table."
     )
@@ -27,15 +34,17 @@ class EvaluationRecipe(Strict):
         "fp32",
         description="Of the encoder's passes, on every device; heads train in fp32. bf16 needs `protocol: quick`; tables mark such rows.",
     )
-    steps: Annotated[int, Field(ge=0)] = Field(description="Of the optimizer; 0 for a task without training.")
-    batch_size: Positive
-    accumulate: Positive = 1
+    steps: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        description="Of the optimizer; 0 for a task without training. auto: 100 passes over train, but at least 200 and at most 20 000."
+    )
+    batch_size: Positive = Field(description="Utterances in a batch.")
+    accumulate: Positive = Field(1, description="Batches in a step.")
     optimizer: Literal["Adam", "AdamW"] = "Adam"
     learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7), description="All are trained at once; dev chooses."
     )
-    clip_norm: Annotated[float, Field(gt=0)] = 1.0
-    eval_every: Positive
+    clip_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="Gradients of a head are scaled down to this norm.")
+    eval_every: Positive | Literal["auto"] = Field(description="Steps between two scores on dev. auto: a twentieth of the steps.")
     seeds: tuple[Seed, ...] = Field((1337,), min_length=1, description="Each seed trains its own heads; the cell holds mean and values.")
     crop_draws: CropDraws = Field(
         default_factory=lambda earlier: _crops_of_the_protocol(earlier),
@@ -58,14 +67,20 @@ class EvaluationRecipe(Strict):
 
     @model_validator(mode="after")
     def _values_fit(self) -> EvaluationRecipe:
-        trains = self.task not in UNTRAINED_TASKS
+        entry = self.entry
         for key, value in (("steps", self.steps), ("learning_rates", self.learning_rates)):
-            if bool(value) != trains:
+            if bool(value) != entry.trains:
                 raise ValueError(
-                    f"{key}={value} does not go with task {self.task!r}, which {'trains a head' if trains else 'trains nothing'}"
+                    f"{key}={value} does not go with task {self.task!r}, which {'trains a head' if entry.trains else 'trains nothing'}"
                 )
-        if self.task == "asv" and self.crop_draws != "every":
-            raise ValueError(f"crop_draws={self.crop_draws} does not go with task 'asv': frames of crops are too large to be kept")
+        if entry.protocol == "verification" and self.crop_draws != "every":
+            raise ValueError(f"crop_draws={self.crop_draws} does not go with task {self.task!r}: frames of crops are too large to be kept")
+        if self.protocol == "superb" and entry.recipe.get("protocol") == "quick":
+            raise ValueError(f"protocol=superb: {self.task!r} is a task of your own, unknown to SUPERB; leave it out, or write quick")
+        try:
+            metrics_of(self.task, self.kind, self.task_options)
+        except TaskError as error:
+            raise ValueError(str(error)) from None
         return self
 
     @model_validator(mode="after")
@@ -74,20 +89,52 @@ class EvaluationRecipe(Strict):
             raise ValueError(
                 f"precision={self.precision} is not SUPERB's (fp32); write `protocol: quick` so that tables say so, or drop it"
             )
-        if self.protocol == "superb" and self.task in SUPERB_RECIPES:
-            crops = {"crop_draws": "every"} if self.task in CROPPED_ANEW else {}
-            for key, value in (SUPERB_RECIPES[self.task] | crops).items():
+        if self.protocol == "superb":
+            crops = {"crop_draws": "every"} if self.entry.cropped_anew else {}
+            for key, value in {**self.entry.recipe, **crops}.items():
                 if getattr(self, key) != value:
                     raise ValueError(
                         f"{key}={getattr(self, key)} is not SUPERB's ({value}); write `protocol: quick` so that tables say so, or drop it"
                     )
-            changed = sorted(self.task_options.keys() & set(HEAD_OPTIONS.get(self.task, ())))
+            changed = sorted(self.task_options.keys() & set(self.entry.head_options))
             if changed:
                 raise ValueError(
                     f"task_options {', '.join(changed)}: not SUPERB's head or loss; write `protocol: quick` so that tables say so, "
                     "or drop them"
                 )
         return self
+
+    @property
+    def named(self) -> list[tuple[str, str]]:
+        """Its task, unless it is of a kind."""
+        return [("task", self.task)] if self.kind is None else []
+
+    @property
+    def entry(self) -> TaskEntry:
+        """What is known of the task; ValueError for an unknown one."""
+        try:
+            return task_entry(self.task, self.kind)
+        except TaskError as error:
+            raise ValueError(str(error)) from None
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What the task reports."""
+        return metrics_of(self.task, self.kind, self.task_options)
+
+    def resolved(self, utterances: float) -> EvaluationRecipe:
+        """The recipe with numbers in place of `auto`, for that many utterances of train."""
+        epoch = math.ceil(utterances / (self.batch_size * self.accumulate))
+        steps = min(AUTO_MOST, max(AUTO_FEWEST, AUTO_EPOCHS * epoch)) if self.steps == "auto" else self.steps
+        eval_every = max(1, steps // AUTO_EVALUATIONS) if self.eval_every == "auto" else self.eval_every
+        return self.model_copy(update={"steps": steps, "eval_every": eval_every})
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """`steps` and `eval_every` of a recipe that is `resolved`."""
+        assert self.steps != "auto"
+        assert self.eval_every != "auto"
+        return self.steps, self.eval_every
 
     def with_lexicon(self, lexicon: Sequence[str]) -> EvaluationRecipe:
         """Return the recipe with the lexicons of its corpus for PR, unless its options name others."""
@@ -96,27 +143,36 @@ class EvaluationRecipe(Strict):
 
 def _crops_of_the_protocol(earlier: dict[str, Any]) -> CropDraws:
     """The default of `crop_draws`, from the fields before it."""
-    task, protocol = earlier.get("task"), earlier.get("protocol")
-    return "every" if task == "asv" or (task in CROPPED_ANEW and protocol == "superb") else 1
+    try:
+        entry = task_entry(earlier.get("task", ""), earlier.get("kind"))
+    except TaskError:  # the recipe is refused for it
+        return 1
+    return "every" if entry.protocol == "verification" or (entry.cropped_anew and earlier.get("protocol") == "superb") else 1
 
 
-UNTRAINED_TASKS = tuple(name for name, task in TASKS.items() if not task.recipe["steps"])
-"""Tasks that compare features and have no head."""
-CROPPED_ANEW = tuple(name for name, task in TASKS.items() if task.cropped_anew)
-"""Tasks whose long training utterances are cropped anew at every access under `protocol: superb`."""
-HEAD_OPTIONS = {name: task.head_options for name, task in TASKS.items() if task.head_options}
-"""Options of a task whose defaults are SUPERB's recipe (those of asr_zh: ours)."""
-SUPERB_RECIPES = {name: dict(task.recipe) for name, task in TASKS.items()}
-"""The configurations that s3prl 0.4.18 ships for SUPERB; learning rates are searched, everything else is fixed. Those of others: ours."""
+def evaluation_recipe(task: str, overrides: Mapping[str, Any] | None = None) -> EvaluationRecipe:
+    """Build the recipe of `task` from its defaults and `overrides`.
 
-
-def evaluation_recipe(task: str, overrides: dict[str, Any] | None = None) -> EvaluationRecipe:
-    """Build SUPERB's recipe of `task` with `overrides`.
+    Args:
+        task: a built-in task, or the name of one whose `kind` is in the overrides.
+        overrides: keys of EvaluationRecipe; and `like`, a task or kind whose defaults hold in place of the task's own.
 
     Raises:
-        ConfigError: unknown task or key, impossible value, or a change of the published recipe without `protocol: quick`.
+        ConfigError: unknown task, kind, metric or key, impossible value, a recipe of another task, or a change of the published recipe
+            without `protocol: quick`.
     """
-    if task not in SUPERB_RECIPES:
-        raise ConfigError(unknown_name("recipe for task", task, SUPERB_RECIPES))
-    values = {**SUPERB_RECIPES[task], **(overrides or {}), "task": task}
-    return validate(EvaluationRecipe, values, f"recipe of {task}")
+    changes = dict(overrides or {})
+    source, like = f"recipe of {task}", changes.pop("like", None)
+    if changes.get("task", task) != task:
+        raise ConfigError(f"The recipe is of task {changes['task']!r}, not {task!r}.")
+    try:
+        defaults = dict(task_entry(task, changes.get("kind")).recipe)
+    except TaskError as error:
+        raise ConfigError(f"{source}: {error}") from None
+    if like is not None:
+        try:
+            own = {key: value for key, value in defaults.items() if key == "protocol"}
+            defaults = {**known_entry(like).recipe, **own}
+        except TaskError as error:
+            raise ConfigError(f"{source}: like: {error}") from None
+    return validate(EvaluationRecipe, {**defaults, **changes, "task": task}, source)

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from speechft.downloads.lexicons import with_lexicon
 from speechft.recipes.presets import named_recipe
-from speechft.recipes.values import Fraction, Positive, Seed, Strict
+from speechft.recipes.values import Fraction, Pluggable, Positive, Seed, Sparse, Strict
 
 PartName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 MaxBatchSeconds = Annotated[float, Field(gt=0)]
@@ -33,11 +33,12 @@ class Adapters(Strict):
     )
 
 
-class JointTask(Strict):
+class JointTask(Sparse):
     """A further task of a joint fine-tuning: one encoder, one head for each task."""
 
-    task: str = Field(description="Fine-tuning task, one of speechft.tasks.TASK_NAMES.")
-    task_options: dict[str, Any] = Field(default_factory=dict)
+    task: str = Field(description="Fine-tuning task: one of speechft.tasks.TASK_NAMES, or a task of your own.")
+    kind: str | None = Field(None, description="Of a task of your own: its kind. An experiment fills it in for what its `tasks` define.")
+    task_options: dict[str, Any] = Field(default_factory=dict, description="As in EvaluationRecipe.")
     batch_size: Positive | None = Field(16, description="Utterances in a batch; null: as many as max_batch_seconds allows.")
     max_batch_seconds: MaxBatchSeconds = Field(400.0, description="Longer batches are split; bounds memory.")
     share: Annotated[float, Field(gt=0)] = Field(1.0, description="Batches of the tasks take turns in proportion to their shares.")
@@ -45,12 +46,13 @@ class JointTask(Strict):
     fold: str | None = Field(None, description="As in FinetuneRecipe.")
 
 
-class FinetuneRecipe(Strict):
+class FinetuneRecipe(Pluggable):
     """Stage 1. The defaults are the paper's Stable-FT; counts of updates depend on the fine-tuning task."""
 
     like: str | None = Field(None, description="A recipe of speechft.recipes.presets whose keys hold unless they are given here.")
-    task: str = Field(description="Fine-tuning task, one of speechft.tasks.TASK_NAMES.")
-    task_options: dict[str, Any] = Field(default_factory=dict)
+    task: str = Field(description="Fine-tuning task: one of speechft.tasks.TASK_NAMES, or a task of your own.")
+    kind: str | None = Field(None, description="Of a task of your own: its kind. An experiment fills it in for what its `tasks` define.")
+    task_options: dict[str, Any] = Field(default_factory=dict, description="As in EvaluationRecipe.")
     updates: Positive
     batch_size: Positive | None = Field(16, description="Utterances in a batch; null: as many as max_batch_seconds allows.")
     accumulate: Positive = Field(1, description="Batches in an update.")
@@ -97,6 +99,11 @@ class FinetuneRecipe(Strict):
         if self.task in self.jointly:
             raise ValueError(f"jointly: {self.task!r} is the name of the recipe's own task; choose another name")
         return self
+
+    @property
+    def named(self) -> list[tuple[str, str]]:
+        """Its tasks that are not of a kind."""
+        return [("task", part.task) for part in self.parts.values() if part.kind is None]
 
     def with_lexicons(self, lexicons: Mapping[str, Sequence[str]]) -> FinetuneRecipe:
         """Return the recipe with the lexicons of each part's corpus for PR, unless its options name others."""

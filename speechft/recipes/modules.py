@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,11 +10,10 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, JsonValue
 
 from speechft.errors import CheckpointError, ConfigError
-from speechft.own_code import code_beside, find_code, place_of
+from speechft.own_code import CLASS_NAME, code_beside, find_code, place_of
 from speechft.plugins import Registry
 from speechft.recipes.values import Strict
 
-_NAME = re.compile(r"(?P<place>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*|[^:]*[^:/]\.py):(?P<attribute>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)")
 FORMS = "my_package.my_module:MyEncoder (on PYTHONPATH) or path/to/file.py:MyEncoder"
 
 
@@ -23,7 +21,7 @@ def _accepted(_: str, encoder: Any, place: str) -> tuple[str, list[str | None]]:
     """An encoder as the name of its class."""
     if isinstance(encoder, type):
         encoder = f"{place_of(encoder.__module__)}:{encoder.__qualname__}"
-    if not isinstance(encoder, str) or not _NAME.fullmatch(encoder):
+    if not isinstance(encoder, str) or not CLASS_NAME.fullmatch(encoder):
         raise ValueError(f"{encoder!r} names no class; write {FORMS}")
     return code_beside(place, encoder), []
 
@@ -34,7 +32,7 @@ ENCODERS: Registry[str] = Registry("encoder", _accepted, {})
 
 def _checked(name: str) -> str:
     name = ENCODERS.get(name, name)
-    if not _NAME.fullmatch(name):
+    if not CLASS_NAME.fullmatch(name):
         raise ValueError(f"{name!r} names no class; write {FORMS}")
     return name
 
@@ -59,7 +57,7 @@ class ModuleRecord(Strict):
 def is_class_name(model: Any) -> bool:
     """Whether `model` names a class of the user's own, or an encoder of a plug-in, and no path that is there."""
     named = isinstance(model, str | Path) and not Path(model).exists()
-    return named and (_NAME.fullmatch(str(model)) is not None or str(model) in ENCODERS)
+    return named and (CLASS_NAME.fullmatch(str(model)) is not None or str(model) in ENCODERS)
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -68,7 +66,7 @@ def split_name(name: str) -> tuple[str, str]:
     Raises:
         ConfigError: `name` has another form.
     """
-    found = _NAME.fullmatch(ENCODERS.get(name, name))
+    found = CLASS_NAME.fullmatch(ENCODERS.get(name, name))
     if found is None:
         raise ConfigError(f"{name!r} names no class. Write {FORMS}.")
     return found["place"], found["attribute"]

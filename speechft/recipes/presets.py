@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from speechft.errors import unknown_name
-from speechft.tasks.catalog import ASR_HEAD, CLASSES, SEQUENCES, TASKS
+from speechft.tasks.catalog import ASR_HEAD, CLASSES, KINDS, SEQUENCES, TASKS
 
 # 32 letters of wav2vec 2.0; SpecAugment as in SUPERB's ASR. It chooses by character errors, which it calls word errors.
 _TEDLIUM = {"spelling": "tedlium", "spec_augment": True, "selection": "cer", **ASR_HEAD}
@@ -18,25 +18,34 @@ RELEASED_RECIPES: dict[str, dict[str, Any]] = {
 }
 """The configurations that the authors released, for corpora prepared as docs/finetuning.md says."""
 
-OWN_RECIPES = {name: {"task": name, **task.stage1} for name, task in TASKS.items() if task.stage1 is not None}
-"""Ours: nobody has published recipes for these."""
 
-STAGE1_RECIPES = RELEASED_RECIPES | OWN_RECIPES
+def stage1_recipes() -> dict[str, dict[str, Any]]:
+    """Presets by name: the released ones, and ours for every task and kind, of which nobody has published any."""
+    tasks = {name: {"task": name, **entry.stage1} for name, entry in TASKS.items() if entry.stage1 is not None}
+    kinds = {kind: {"kind": kind, **entry.stage1} for kind, entry in KINDS.items() if entry.stage1 is not None}
+    return RELEASED_RECIPES | tasks | kinds
 
 
 def named_recipe(values: Any) -> Any:
-    """Fill unset keys, and unset task options, from the preset that `like` names.
+    """Fill unset keys, and unset task options, from the preset that `like` names; of a task of the user's own, from that of its kind.
 
     Raises:
         ValueError: there is no recipe of that name.
     """
-    if not isinstance(values, dict) or values.get("like") is None:
+    if not isinstance(values, dict):
         return values
-    like = values["like"]
-    if like not in STAGE1_RECIPES:
-        raise ValueError(f"like: {unknown_name('recipe', like, STAGE1_RECIPES)}")
-    base = STAGE1_RECIPES[like]
-    if values.get("task", base["task"]) != base["task"]:
-        raise ValueError(f"like: {like!r} is a recipe of task {base['task']!r}, not {values['task']!r}")
+    like = values.get("like") or values.get("kind")
+    if like is None:
+        return values
+    # Asking for a task finds that of an installed package, which is then among the recipes.
+    asked = like in TASKS
+    known = stage1_recipes()
+    if not asked and like not in known:
+        wrong_kind = values.get("like") is None
+        raise ValueError(unknown_name("kind of task", like, KINDS) if wrong_kind else f"like: {unknown_name('recipe', like, known)}")
+    base = known[like]
+    for key in ("task", "kind"):
+        if values.get(key, base.get(key)) != base.get(key, values.get(key)):
+            raise ValueError(f"like: {like!r} is a recipe of {key} {base[key]!r}, not {values[key]!r}")
     options = {**base.get("task_options", {}), **(values.get("task_options") or {})}
     return {**base, **values, **({"task_options": options} if options else {})}

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from speechft.recipes.values import FeaturePrecision, Positive, Strict
+from speechft.tasks.metric import Metric
 
 
 class TableRow(Strict):
@@ -33,6 +34,7 @@ class TableRecipe(Strict):
     note: str = ""
     rows: tuple[TableRow, ...] = Field(min_length=1)
     tasks: tuple[str, ...] = Field(min_length=1)
+    metrics: dict[str, tuple[Metric, ...]] = Field(default_factory=dict, description="Task -> its columns; of others those of its entry.")
     published: str | None = Field(None, description="Name of the table of published numbers to show next to ours.")
     score: ScoreRecipe | None = None
     differences: tuple[tuple[int, int], ...] = Field((), description="Rows to compare, from 0: the second is taken from the first.")
@@ -57,6 +59,7 @@ class CurveRecipe(Strict):
     note: str = ""
     points: tuple[CurvePoint, ...] = Field(min_length=2, description="In ascending order of alpha.")
     tasks: tuple[str, ...] = Field(min_length=1)
+    metrics: dict[str, tuple[Metric, ...]] = Field(default_factory=dict, description="As in TableRecipe.")
     start: str = Field(description="Name of the model at alpha 0, e.g. Pre-trained.")
     end: str = Field(description="Name of the model at alpha 1, e.g. Stable-FT.")
     command: str | None = Field(None, description="As in TableRecipe.")

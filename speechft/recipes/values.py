@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -32,6 +32,7 @@ from speechft.plugins import files_of, load_recorded
 _SHOWN = 100
 
 ModelType = TypeVar("ModelType", bound=BaseModel)
+Value = TypeVar("Value")
 
 InputPath = Annotated[Path, AfterValidator(on_disk)]
 """A file or folder that a configuration names, in the Unicode form in which the disk has it."""
@@ -49,7 +50,15 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
-class Pluggable(Strict):
+class Sparse(Strict):
+    """Base of recipes that write `kind` and `plugins` only where there are any, so that other recipes stay byte for byte as they were."""
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in as_usual(self).items() if key not in ("kind", "plugins") or value}
+
+
+class Pluggable(Sparse):
     """Base of recipes that name what plug-ins may define: they record its code, so that an edit makes another recipe."""
 
     plugins: SkipJsonSchema[dict[str, str]] = Field(
@@ -69,14 +78,6 @@ class Pluggable(Strict):
             raise ValueError(f"plugins: is not what the names in the recipe need ({others}); leave it out, it is filled in")
         self.__dict__["plugins"] = found  # as if it were computed: it is no key that was set
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_plugins(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A recipe without plug-ins is what it was before there were any."""
-        found: dict[str, Any] = handler(self)
-        if not self.plugins:
-            found.pop("plugins", None)
-        return found
 
 
 def validate(model: type[ModelType], values: Any, source: str) -> ModelType:
@@ -185,9 +186,9 @@ def _has_tag(model: Any, tag: int | str) -> bool:
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_@+-]*$|^[A-Za-z0-9][A-Za-z0-9_+-]*@[0-9.]+$")]
 
 
-def read_recipe(path: str | Path) -> Any:
-    """The JSON value of a recipe file, whose plug-ins are then loaded. They may lie in the folders above the file."""
-    values = read_json(path)
+def read_recipe(path: str | Path, read: Callable[[str | Path], Value] = read_json) -> Value:
+    """What `read` finds in a recipe file, whose plug-ins are then loaded. They may lie in the folders above the file."""
+    values = read(path)
     with looking_in(*Path(path).absolute().parents):
         load_recorded(values)
     return values

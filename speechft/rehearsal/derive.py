@@ -25,7 +25,6 @@ from speechft.files.output_kinds import WITH_MARKER
 from speechft.files.outputs import check_file
 from speechft.files.structured import read_json, write_json
 from speechft.recipes.corpora import CorpusRecipe, PluginCorpus, PublishedCorpus, UnionCorpus
-from speechft.recipes.evaluation import UNTRAINED_TASKS
 from speechft.recipes.finetuning import FinetuneRecipe, JointTask
 from speechft.recipes.pretraining import ContinuedPretrainRecipe, PretrainRecipe
 from speechft.rehearsal.sizes import HEAD_ONLY_UPDATES, SIZES, smaller, smaller_head
@@ -239,7 +238,7 @@ def _shrink_finetuning(entry: Values, changes: Sequence[Mapping[str, Any]], *, t
     recipe.pop("like", None)  # what it stands for is there key by key
     parts = {name: smaller("finetune", part, JointTask) for name, part in recipe.get("jointly", {}).items()}
     for part in (recipe, *parts.values()):
-        if options := smaller_head(part["task"], part.get("task_options", {})):
+        if options := smaller_head(part.get("kind") or part["task"], part.get("task_options", {})):
             part["task_options"] = options
     entry["recipe"] = {**recipe, **({"jointly": parts} if parts else {})}
 
@@ -268,10 +267,11 @@ def _pretraining(recipe: Values, kind: type[PretrainRecipe | ContinuedPretrainRe
 
 def _evaluation(experiment: Experiment, task: str) -> Values:
     """Keys of the evaluation recipe: those of the experiment, sizes, and what depends on the protocol as SUPERB has it."""
-    given, whole = dict(experiment.tasks[task].recipe), experiment.evaluation_recipe(task).model_dump(mode="json")
-    small = {} if task in UNTRAINED_TASKS else smaller("evaluate", whole)
+    given, recipe = dict(experiment.tasks[task].recipe), experiment.evaluation_recipe(task)
+    whole = recipe.model_dump(mode="json")
+    small = smaller("evaluate", whole) if recipe.entry.trains else {}
     changed = {key: value for key, value in small.items() if value != whole[key]}
-    options = smaller_head(task, given.get("task_options", {}))
+    options = smaller_head(recipe.kind or task, given.get("task_options", {}))
     kept = {"crop_draws": whole["crop_draws"], **({"task_options": options} if options else {})}
     return {**given, **changed, **kept, "protocol": "quick"}
 

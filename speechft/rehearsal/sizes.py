@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from speechft.recipes.evaluation import HEAD_OPTIONS
+from speechft.tasks.catalog import known_entry
 
 
 class Size(NamedTuple):
@@ -67,11 +67,11 @@ def smaller(where: str, values: Mapping[str, Any], defaults: type[BaseModel] | N
         if isinstance(value, list | tuple):
             found[size.key] = list(value[: int(size.most)])
         else:
-            found[size.key] = min(value, type(value)(size.most))
+            found[size.key] = int(size.most) if value == "auto" else min(value, type(value)(size.most))
     return found
 
 
 def smaller_head(task: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a task with the widths of its head brought down; widths that are not given, and so are SUPERB's, too."""
-    widths = {size.key: size.most for size in SIZES if size.where == "head" and size.key in HEAD_OPTIONS.get(task, ())}
+    """Options of a task (or kind) with the widths of its head brought down; widths that are not given, and so are SUPERB's, too."""
+    widths = {size.key: size.most for size in SIZES if size.where == "head" and size.key in known_entry(task).head_options}
     return {**options, **{key: min(options.get(key, most), most) for key, most in widths.items()}}

@@ -49,7 +49,7 @@ def arrange(
         known = ", ".join(published.tables) or "none"
         raise TableError(f"There are no published numbers of a table {recipe.published!r}. Tables with numbers: {known}.")
     by_name = {cell_name(cell): cell for cell in cells}
-    columns = [_metric_column(metric, recipe, by_name, published) for metric in task_metrics(recipe.tasks)]
+    columns = [_metric_column(metric, recipe, by_name, published) for metric in task_metrics(recipe.tasks, recipe.metrics)]
     own: list[str] = []
     if scores:
         columns += _score_columns(recipe, columns, published)
@@ -76,6 +76,10 @@ def _metric_column(metric: Metric, recipe: TableRecipe, cells: Mapping[str, Cell
     for row in recipe.rows:
         entry = _published_entry(recipe, row, metric.key, published)
         if cell := cells.get(f"{model_name(row)}/{metric.task}"):
+            if metric.key not in cell.values:
+                raise TableError(
+                    f"The cell {cell_name(cell)} has {', '.join(cell.values)}, the table shows {metric.key}. Run the evaluation again."
+                )
             values, unknown = tuple(cell.values[metric.key]), cell.counts.test.unknown
             entry = replace(entry, values=values, protocol=cell.protocol, precision=cell.precision, unknown=unknown)
             if cell.module is not None:

@@ -37,7 +37,8 @@ def build_table(
     check_shown(out_dir, None, name, SUFFIXES, TABLE, [*cells, published])
     if recipe.published is not None and published is None:
         raise TableError(f"The table shows the published numbers of {recipe.published!r}, but no file of published numbers is given.")
-    numbers = None if recipe.published is None or published is None else load_published(published)
+    further = [metric.key for metrics in recipe.metrics.values() for metric in metrics]
+    numbers = None if recipe.published is None or published is None else load_published(published, further)
     table = arrange(recipe, existing_cells(cells), numbers, name, reasons=reasons)
     write_table(table, out_dir, name, csv_file(table_records(table)))
     return table

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from speechft.errors import TableError, missing_file
 from speechft.recipes.cell import Cell, read_cell
-from speechft.tables.metrics import METRICS, task_metrics
+from speechft.tables.metrics import task_metrics
 
 
 def cell_name(cell: Cell) -> str:
@@ -49,17 +49,17 @@ def _read(path: Path) -> Cell:
     if None in (cell.model.encoder, cell.model.finetuning, cell.model.method):
         raise TableError(f"{path}: does not say which model it is about. Evaluate with --name encoder/finetuning/method.")
     try:
-        expected = {metric.key for metric in task_metrics([cell.task])}
+        metrics = {metric.key: metric for metric in cell.described or task_metrics([cell.task])}
     except TableError as error:
         raise TableError(f"{path}: {error}") from None
+    expected = set(metrics)
     if set(cell.metrics) != expected or set(cell.values) != expected:
         given = ", ".join(sorted(set(cell.metrics) | set(cell.values))) or "nothing"
         raise TableError(f"{path}: task {cell.task!r} gives {', '.join(sorted(expected))}, found {given}. Run the evaluation again.")
     for key, values in cell.values.items():
-        highest = METRICS[key].highest
         tests = [chosen.test[key] for chosen in cell.selected if key in chosen.test]
         devs = [trial.dev[key] for trial in cell.trials if key in trial.dev]
         for name, found in ((f"values.{key}", values), (f"selected.test.{key}", tests), (f"trials.dev.{key}", devs)):
-            if bad := [value for value in found if not 0 <= value <= highest]:
-                raise TableError(f"{path}: {name} is {bad[0]:g}; it can be 0 to {highest:g}. Run the evaluation again.")
+            if bad := [value for value in found if not metrics[key].can_be(value)]:
+                raise TableError(f"{path}: {name} is {bad[0]:g}; it can be {metrics[key].range}. Run the evaluation again.")
     return cell

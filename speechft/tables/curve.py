@@ -45,7 +45,8 @@ def build_curve(
     and errors are those of `build_table`; without `figures_dir` there is no figure.
     """
     check_shown(out_dir, figures_dir, name, (".md",), CURVE, cells)
-    rows = TableRecipe(title=recipe.title, note=recipe.note, rows=recipe.points, tasks=recipe.tasks, command=recipe.command)
+    shared = {key: getattr(recipe, key) for key in ("title", "note", "tasks", "metrics", "command")}
+    rows = TableRecipe(rows=recipe.points, **shared)
     scored = {task.lower() for task in SUPERB_S_TASKS} <= set(recipe.tasks)
     table = arrange(rows, existing_cells(cells), None, name, scores=scored, reasons=reasons)
     write_text(Path(out_dir) / f"{name}.csv", _csv(recipe, table))

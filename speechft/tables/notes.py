@@ -153,7 +153,9 @@ def _own_recipes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]:
     shown = {column.metric.task for column in columns if any(entry.protocol == "superb" for entry in column.entries)}
     shown |= {task for task in recipe.tasks if recipe.protocols.get(task) == "superb"}
     return [
-        f"{task.upper()} is no task of SUPERB; its recipe is ours." for task in recipe.tasks if not TASKS[task].superb and task in shown
+        f"{task.upper()} is no task of SUPERB; its recipe is ours."
+        for task in recipe.tasks
+        if task in shown and (task not in TASKS or not TASKS[task].superb)
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,8 +48,10 @@ class Published:
         return {key[4]: value for key, value in self.values.items() if key[:4] == (table, encoder, finetuning, method)}
 
 
-def load_published(path: str | Path) -> Published:
+def load_published(path: str | Path, further: Iterable[str] = ()) -> Published:
     """Read and check a file of published numbers. Lines that start with `#` are comments; an empty value means not known.
+
+    `further` are keys of metrics of tasks without an entry.
 
     Raises:
         TableError: the file is missing or has problems; all are listed with their line.
@@ -67,10 +69,11 @@ def load_published(path: str | Path) -> Published:
         found = ",".join(columns) or "nothing"
         raise TableError(f"{path}: the first line must be {','.join(COLUMNS)} (and {SOURCE_COLUMN} if you like), found {found}.")
     problems: list[str] = []
+    known = [*METRICS, *further]
     values: dict[Key, float | None] = {}
     sources: dict[Key, str] = {}
     for number, fields in rows[1:]:
-        if problem := _problem(fields, len(columns), values):
+        if problem := _problem(fields, len(columns), values, known):
             problems.append(f"line {number}: {problem}")
             continue
         key = _key(fields)
@@ -88,14 +91,14 @@ def _key(fields: Sequence[str]) -> Key:
     return table, encoder, finetuning, method, metric
 
 
-def _problem(fields: Sequence[str], columns: int, earlier: dict[Key, float | None]) -> str | None:
+def _problem(fields: Sequence[str], columns: int, earlier: dict[Key, float | None], known: Sequence[str]) -> str | None:
     if len(fields) != columns:
         return f"{len(fields)} fields instead of {columns}"
     if not all(fields[:5]):
         return "only the value may be empty, and its source with it"
     metric, text = fields[4:6]
-    if metric not in METRICS:
-        return f"{metric!r} is not a metric; metrics are {', '.join(METRICS)}"
+    if metric not in known:
+        return f"{metric!r} is not a metric; metrics are {', '.join(dict.fromkeys(known))}"
     try:
         finite = not text or math.isfinite(float(text))
     except ValueError:

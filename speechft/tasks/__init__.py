@@ -1,36 +1,61 @@
-"""Tasks: labels, head, loss and metric of each SUPERB task; the same object serves stage 1 and evaluation."""
+"""Tasks: labels, head, loss and metric of each task; the same object serves stage 1 and evaluation."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from speechft.errors import TaskError, unknown_name
+from speechft.errors import TaskError
+from speechft.plugins import class_of, files_of
 from speechft.requirements import explaining, require
-from speechft.tasks.catalog import TASKS
+from speechft.tasks.catalog import TASKS, TaskEntry, known_entry
 
 if TYPE_CHECKING:
+    from speechft.recipes.evaluation import EvaluationRecipe
+    from speechft.recipes.finetuning import JointTask
     from speechft.tasks.base import Task
 
 TASK_NAMES = tuple(TASKS)
+"""The built-in tasks."""
 
 
-def get_task(name: str, **options: object) -> Task:
-    """The task called `name` ("pr", "ks", "sid"), configured by its options (see the class of the task).
+def get_task(name: str, /, **options: object) -> Task:
+    """The task called `name` ("pr", "ks", "sid"), or one of your own by its kind: `get_task("regression", label="age")`.
+
+    Options are those of the task's class (`speechft.tasks.own` has the kinds).
 
     Raises:
         TaskError: no such task, or an option that the task does not have.
         MissingPackageError: the task needs packages that are not installed (`pip install 'speechft[asr]'`).
     """
-    from importlib import import_module
-
-    if name not in TASKS:
-        raise TaskError(unknown_name("task", name, TASK_NAMES))
-    require(*TASKS[name].packages)
-    module, _, class_name = TASKS[name].path.partition(":")
+    entry = known_entry(name)
+    require(*entry.packages)
     with explaining():
-        task_class = getattr(import_module(module), class_name)
+        task_class = class_of("task", name, entry.path)
     try:
         task: Task = task_class(**options)
     except TypeError as error:
-        raise TaskError(f"Task {name!r}: {error}. See the options of {module}.{class_name}.") from error
+        raise TaskError(f"Task {name!r}: {error}. See the options of {entry.path.replace(':', '.')}.") from error
+    if name in TASKS and files_of("task", name):
+        return _of_plugin(task, name, entry)
     return task
+
+
+def _of_plugin(task: Any, name: str, entry: TaskEntry) -> Task:
+    """The task of a plug-in with the name and the metrics that it was registered with; TaskError if it is none, or says otherwise."""
+    from speechft.tasks.base import Task
+
+    if not isinstance(task, Task):
+        raise TaskError(f"Task {name!r}: {entry.path} makes a {type(task).__name__}, which is not derived from speechft.tasks.base.Task.")
+    own = getattr(task, "name", name), [metric.key for metric in getattr(task, "metrics", entry.metrics)]
+    if own != (name, [metric.key for metric in entry.metrics]):
+        keys = ", ".join(own[1])
+        raise TaskError(f"Task {name!r}: {entry.path} has the name {own[0]!r} and the metrics {keys}. Leave both to what registers it.")
+    task.name, task.metrics = name, entry.metrics
+    return task
+
+
+def task_of(recipe: EvaluationRecipe | JointTask) -> Task:
+    """The task that a recipe names; errors as of `get_task`."""
+    if recipe.kind is None:
+        return get_task(recipe.task, **recipe.task_options)
+    return get_task(recipe.kind, **{**recipe.task_options, "name": recipe.task})

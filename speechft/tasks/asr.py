@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from speechft.errors import TaskError
-from speechft.tasks.base import LabelSet, check_choice, check_positive
+from speechft.tasks.base import LabelSet, Sampling, check_choice, check_positive
 from speechft.tasks.catalog import TASKS
 from speechft.tasks.classification import supervision
 from speechft.tasks.ctc import RecurrentCTCTask, edit_distance
@@ -40,7 +40,7 @@ class SpeechRecognition(RecurrentCTCTask):
 
     name = "asr"
     metrics = (WORD_ERRORS,)
-    sampling = "buckets"
+    sampling: ClassVar[Sampling] = "buckets"
 
     def __init__(
         self,
@@ -61,6 +61,10 @@ class SpeechRecognition(RecurrentCTCTask):
         """Words and letters; the one of the option `selection` first."""
         return (WORD_ERRORS, LETTER_ERRORS) if self.selection == "wer" else (LETTER_ERRORS, WORD_ERRORS)
 
+    def text(self, cut: Any) -> str:
+        """The transcript of a cut, empty if it has none."""
+        return supervision(cut).text or ""
+
     def spelling_of(self, labels: LabelSet) -> Spelling:
         """The vocabulary of `labels`, with what it takes to write and read it."""
         return self.spelling or Pieces(labels.extra["model"])
@@ -70,12 +74,12 @@ class SpeechRecognition(RecurrentCTCTask):
         if self.spelling is not None:
             return LabelSet(self.spelling.vocabulary, {"spelling": self.spelling_name})
         kind: Literal["characters", "unigram"] = "characters" if self.spelling_name == "characters" else "unigram"
-        model = train_pieces((supervision(cut).text or "" for cut in train_cuts), kind, self.pieces)
+        model = train_pieces(map(self.text, train_cuts), kind, self.pieces)
         return LabelSet(Pieces(model).vocabulary, {"spelling": self.spelling_name, "model": model})
 
     def target(self, cut: Any, labels: LabelSet) -> Tensor:
         """Symbol indices of the transcript, int64 (U,)."""
-        text = supervision(cut).text or ""
+        text = self.text(cut)
         symbols = self.spelling_of(labels).encode(text)
         if not symbols:
             reason = f"nothing of its transcript {text!r} can be spelled" if text.strip() else "has an empty transcript"

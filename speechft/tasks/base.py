@@ -59,10 +59,12 @@ class Head(nn.Module, ABC):
 
 
 class Task(ABC):
-    """One SUPERB task. Instances hold options only; everything learned from data is in a `LabelSet`."""
+    """One task. Instances hold options only; everything learned from data is in a `LabelSet`."""
 
-    name: ClassVar[str]
-    metrics: ClassVar[tuple[Metric, ...]]
+    name: str
+    kind: ClassVar[str | None] = None
+    """The kind of a task of the user's own (`speechft.tasks.own`)."""
+    metrics: tuple[Metric, ...]
     """The first one selects learning rates and checkpoints on dev."""
     train_crop_seconds: ClassVar[float | None] = None
     """Longer training utterances are cropped at random to this length."""
@@ -72,6 +74,11 @@ class Task(ABC):
     """Under `protocol: superb` dev is a random draw with replacement that weighs all classes alike."""
     gain: ClassVar[float] = 1.0
     """Factor that waveforms are multiplied by, where the reference's audio chain has one."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What a cell says of the options of a task that was given as an object."""
+        return {}
 
     def crop(self, cut: Any, split: str) -> Crop | None:  # noqa: ARG002
         """How a cut of `split` is cropped, None for not at all; by default training utterances to `train_crop_seconds`."""
@@ -91,7 +98,7 @@ class Task(ABC):
 
     @abstractmethod
     def target(self, cut: Any, labels: LabelSet) -> Tensor:
-        """Target of one cut, int64: shape () for utterance classes, (U,) for token sequences.
+        """Target of one cut: int64 () for utterance classes, int64 (U,) for token sequences, float32 (C,) for numbers.
 
         Raises:
             TaskError: names the cut if it has no label or word, or one that is not in `labels`.

@@ -1,18 +1,24 @@
 """All tasks, an entry each: the class, metrics, the recipes of stages 1 and 3, and what plans know. No torch here.
 
-Whatever needs to know of tasks (recipes, tables, plans, `get_task`) takes it from here.
+Whatever needs to know of tasks (recipes, tables, plans, `get_task`) looks it up here when it needs it, so that entries can be added.
+A task of the user's own has no entry: it has a name, a label column, and the entry of its kind.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+from speechft.errors import TaskError, unknown_name
+from speechft.own_code import CLASS_NAME, code_beside, place_of
+from speechft.plugins import Registry
 from speechft.tasks.metric import INSERTIONS, Metric
 
 _CLASSIFIED: dict[str, Any] = {"batch_size": 32, "accumulate": 1, "optimizer": "Adam", "clip_norm": 1.0}
 _RECURRENT = ("projected", "hidden", "layers", "dropout", "spec_augment")
+_X_VECTOR = ("width", "pooled_width", "margin", "scale", "min_seconds")
 _ASR: dict[str, Any] = {"steps": 200_000, **_CLASSIFIED, "eval_every": 2000}
 ASR_HEAD: dict[str, Any] = {"projected": 256, "hidden": 256, "layers": 3, "dropout": 0.2}
 # Stage 1: numbers of updates are those of the released recipe of the same kind.
@@ -29,7 +35,7 @@ class TaskEntry:
     metrics: tuple[Metric, ...]
     """The first one chooses learning rates and checkpoints on dev, unless the class says otherwise."""
     recipe: Mapping[str, Any]
-    """Stage 3: the configuration that s3prl 0.4.18 ships for SUPERB; learning rates are searched."""
+    """Stage 3: the configuration that s3prl 0.4.18 ships for SUPERB, whose learning rates are searched; or ours."""
     stage1: Mapping[str, Any] | None = None
     """Stage 1, ours: heads, losses and batches of the SUPERB recipe, rate and schedule of Stable-FT. None: is not trained on."""
     superb: bool = True
@@ -41,7 +47,7 @@ class TaskEntry:
     features: Literal["pooled", "frames", "search"] = "frames"
     """What its head reads; pooled: means over frames, so that every recording goes through the encoder once."""
     measured_as: str = ""
-    """Cost of the head: the task whose head was measured and is scaled to this one."""
+    """Cost of the head: the task whose head was measured and, if it reads frames, is scaled to this one."""
     crop_seconds: float | None = None
     """Longer training utterances are cropped."""
     cropped_anew: bool = False
@@ -52,6 +58,13 @@ class TaskEntry:
     """Whether its buckets are halved: real batches are half as large as the recipe says."""
     protocol: str = field(default="default")
     """Module of speechft.evaluate.protocols."""
+    label: str = ""
+    """Of a kind: the column that its tasks predict unless they name another."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether it has a head; without one it compares features."""
+        return bool(self.recipe["steps"])
 
 
 def _error(key: str, name: str, task: str) -> Metric:
@@ -62,7 +75,7 @@ def _accuracy(key: str, task: str, name: str = "acc") -> tuple[Metric, ...]:
     return (Metric(key, name, task, higher_is_better=True),)
 
 
-TASKS: dict[str, TaskEntry] = {
+_OURS: dict[str, TaskEntry] = {
     "pr": TaskEntry(
         "speechft.tasks.pr:PhonemeRecognition",
         (_error("PR", "PER", "pr"),),
@@ -87,6 +100,7 @@ TASKS: dict[str, TaskEntry] = {
         {"steps": 200_000, **_CLASSIFIED, "eval_every": 5000},
         {**CLASSES, "batch_size": 32, "order": "superb"},
         features="pooled",
+        measured_as="ks",
     ),
     "qbe": TaskEntry(
         "speechft.tasks.qbe:QueryByExample",
@@ -101,6 +115,7 @@ TASKS: dict[str, TaskEntry] = {
         {"steps": 200_000, "batch_size": 8, "accumulate": 4, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 5000},
         {**CLASSES, "batch_size": 8, "accumulate": 4},
         features="pooled",
+        measured_as="sid",
         crop_seconds=8.0,
         cropped_anew=True,
     ),
@@ -109,7 +124,7 @@ TASKS: dict[str, TaskEntry] = {
         (Metric("ASV", "EER", "asv", higher_is_better=False),),
         {"steps": 200_000, "batch_size": 10, "accumulate": 5, "optimizer": "AdamW", "clip_norm": 1e3, "eval_every": 20_000},
         {**CLASSES, "batch_size": 10, "accumulate": 5},
-        head_options=("width", "pooled_width", "margin", "scale", "min_seconds"),
+        head_options=_X_VECTOR,
         measured_as="asv",
         crop_seconds=8.0,
         cropped_anew=True,
@@ -131,6 +146,7 @@ TASKS: dict[str, TaskEntry] = {
         {"steps": 30_000, "batch_size": 4, "accumulate": 8, "optimizer": "Adam", "clip_norm": 1.0, "eval_every": 1000},
         {**CLASSES, "batch_size": 4, "accumulate": 8},
         features="pooled",
+        measured_as="ks",
     ),
     "ic": TaskEntry(
         "speechft.tasks.ic:IntentClassification",
@@ -138,6 +154,7 @@ TASKS: dict[str, TaskEntry] = {
         {"steps": 200_000, **_CLASSIFIED, "eval_every": 5000},
         {**CLASSES, "batch_size": 32},
         features="pooled",
+        measured_as="ks",
     ),
     "sf": TaskEntry(
         "speechft.tasks.sf:SlotFilling",
@@ -170,4 +187,188 @@ TASKS: dict[str, TaskEntry] = {
         halved=True,
     ),
 }
-"""Name -> entry, in the order of tables."""
+
+
+def _accepted(name: str, task: Any, place: str) -> tuple[TaskEntry, list[str | None]]:
+    """The entry of a task of a plug-in, which is never SUPERB's."""
+    entry = _entry_of_class(task) if isinstance(task, type) else task
+    if not isinstance(entry, TaskEntry):
+        raise ValueError("is neither a TaskEntry nor a class derived from speechft.tasks.base.Task")
+    path = code_beside(place, entry.path)
+    if not CLASS_NAME.fullmatch(path):
+        raise ValueError(f"its path {path!r} names no class; write my_module:MyTask or file.py:MyTask")
+    others = {metric.key for other, known in TASKS.items() if other != name for metric in known.metrics}
+    keys = [metric.key for metric in entry.metrics]
+    if not keys or len(set(keys)) < len(keys) or others & set(keys):
+        raise ValueError(f"needs metrics with keys of their own, found {', '.join(keys) or 'none'}")
+    measured = entry.measured_as or ("ks" if entry.features == "pooled" else "")
+    if measured not in (("ks", "sid") if entry.features == "pooled" else HEAD_TASKS):
+        raise ValueError(f"measured_as: plans need the head that costs about as much: {', '.join(HEAD_TASKS)}; pooled: ks or sid")
+    entry = replace(
+        entry,
+        path=path,
+        metrics=tuple(replace(metric, task=name, heading=metric.heading or name) for metric in entry.metrics),
+        recipe={**entry.recipe, "protocol": "quick"},
+        measured_as=measured,
+        superb=False,
+    )
+    return entry, [path.partition(":")[0]]
+
+
+def _entry_of_class(task: type) -> TaskEntry:
+    """The entry that a class of a task states itself, in attributes that are called as those of an entry."""
+    from speechft.tasks.base import Task
+
+    if not issubclass(task, Task):
+        raise ValueError(f"its class {task.__name__} is not derived from speechft.tasks.base.Task")
+    if lacks := [*(key for key in ("metrics", "recipe") if not hasattr(task, key)), *sorted(task.__abstractmethods__)]:
+        raise ValueError(f"its class {task.__name__} lacks {', '.join(lacks)}")
+    stated = {key.name: getattr(task, key.name) for key in fields(TaskEntry) if key.name != "path" and key.name in vars(task)}
+    return TaskEntry(f"{place_of(task.__module__)}:{task.__qualname__}", **{"crop_seconds": task.train_crop_seconds, **stated})
+
+
+def _check(name: str) -> None:
+    """Raise a ConfigError if the recipes of a task of a plug-in are none."""
+    from speechft.recipes.evaluation import evaluation_recipe
+    from speechft.recipes.finetuning import FinetuneRecipe
+    from speechft.recipes.values import validate
+
+    evaluation_recipe(name)
+    if TASKS[name].stage1 is not None:
+        validate(FinetuneRecipe, {"like": name}, f"stage1 of {name}")
+
+
+HEAD_TASKS = tuple(name for name, task in _OURS.items() if task.measured_as == name and task.features == "frames")
+"""Tasks whose heads on frames are measured; others are scaled from these by their arithmetic."""
+TASKS: Registry[TaskEntry] = Registry("task", _accepted, _OURS, _check)
+"""Name -> entry, in the order of tables: ours, then those of plug-ins."""
+
+_OWN: dict[str, Any] = {
+    "protocol": "quick", "steps": "auto", **_CLASSIFIED, "eval_every": "auto", "learning_rates": (1e-2, 1e-3, 1e-4),
+}  # fmt: skip
+_CLASS_METRICS = (
+    Metric("acc", "acc", higher_is_better=True),
+    Metric("uar", "UAR", higher_is_better=True),
+    Metric("f1", "macro F1", higher_is_better=True),
+)
+
+KINDS: dict[str, TaskEntry] = {
+    "classification": TaskEntry(
+        "speechft.tasks.own:Classification",
+        _CLASS_METRICS,
+        _OWN,
+        {**CLASSES, "batch_size": 16},
+        superb=False,
+        features="pooled",
+        measured_as="ks",
+        label="label",
+    ),
+    "regression": TaskEntry(
+        "speechft.tasks.own:Regression",
+        (
+            Metric("mse", "MSE", higher_is_better=False, unit="", decimals=4, highest=None),
+            Metric("pearson", "Pearson r", higher_is_better=True, unit="", decimals=3, highest=1.0, lowest=-1.0),
+            Metric("ccc", "CCC", higher_is_better=True, unit="", decimals=3, highest=1.0, lowest=-1.0),
+        ),
+        _OWN,
+        {**CLASSES, "batch_size": 16},
+        superb=False,
+        features="pooled",
+        measured_as="ks",
+        label="label",
+    ),
+    "multilabel": TaskEntry(
+        "speechft.tasks.own:MultilabelClassification",
+        (Metric("f1", "macro F1", higher_is_better=True), Metric("f1_micro", "micro F1", higher_is_better=True)),
+        _OWN,
+        {**CLASSES, "batch_size": 16},
+        superb=False,
+        features="pooled",
+        measured_as="ks",
+        label="label",
+    ),
+    "ctc": TaskEntry(
+        "speechft.tasks.own:Transcription",
+        (
+            Metric("cer", "CER", higher_is_better=False, highest=INSERTIONS),
+            Metric("wer", "WER", higher_is_better=False, highest=INSERTIONS),
+        ),
+        {**_OWN, "batch_size": 16},
+        {**SEQUENCES, "batch_size": 16},
+        superb=False,
+        head_options=_RECURRENT,
+        packages=("rapidfuzz", "sentencepiece"),
+        measured_as="asr",
+        label="text",
+    ),
+    "frame_classification": TaskEntry(
+        "speechft.tasks.own:FrameClassification",
+        tuple(replace(metric, name=f"frame {metric.name}") for metric in _CLASS_METRICS),
+        {**_OWN, "batch_size": 16},
+        {**CLASSES, "batch_size": 16},
+        superb=False,
+        measured_as="pr",
+        label="phones",
+    ),
+    "verification": TaskEntry(
+        "speechft.tasks.own:Verification",
+        (Metric("eer", "EER", higher_is_better=False),),
+        {**_OWN, "batch_size": 10, "accumulate": 5, "optimizer": "AdamW", "clip_norm": 1e3},
+        {**CLASSES, "batch_size": 10, "accumulate": 5},
+        superb=False,
+        head_options=_X_VECTOR,
+        measured_as="asv",
+        crop_seconds=8.0,
+        protocol="verification",
+        label="speaker",
+    ),
+}
+"""Kind of a task of the user's own -> entry. The keys of its metrics get the task's name in front."""
+_OWN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+def task_entry(name: str, kind: str | None = None) -> TaskEntry:
+    """The entry of task `name`; of a task of the user's own, that of its `kind`.
+
+    Raises:
+        TaskError: no such task or kind, or a task of a kind has the name of another task.
+    """
+    if kind is None:
+        if name in TASKS:
+            return TASKS[name]
+        raise TaskError(f"{unknown_name('task', name, TASKS)} A task of your own needs a kind: {', '.join(KINDS)}.")
+    if kind not in KINDS:
+        raise TaskError(unknown_name("kind of task", kind, KINDS))
+    if name.lower() in TASKS:
+        raise TaskError(f"Task {name!r} is there already and takes no kind. Give the task of kind {kind} another name.")
+    if not _OWN_NAME.fullmatch(name):
+        raise TaskError(f"Task {name!r}: a name begins with a letter or digit and has letters, digits, _ and - alone.")
+    return KINDS[kind]
+
+
+def known_entry(name: str) -> TaskEntry:
+    """The entry of a task, or of a kind.
+
+    Raises:
+        TaskError: there is none.
+    """
+    if name not in TASKS and name not in KINDS:
+        raise TaskError(unknown_name("task", name, {**TASKS, **KINDS}))
+    return TASKS[name] if name in TASKS else KINDS[name]
+
+
+def metrics_of(name: str, kind: str | None, options: Mapping[str, Any]) -> tuple[Metric, ...]:
+    """The metrics that a task reports; of a task of the user's own those that its option `metric` names, a name or a list.
+
+    Raises:
+        TaskError: as `task_entry`, or the kind has no such metric.
+    """
+    entry = task_entry(name, kind)
+    if kind is None:
+        return entry.metrics
+    known = {metric.key: metric for metric in entry.metrics}
+    asked = options.get("metric") or next(iter(known))
+    names = [asked] if isinstance(asked, str) else list(asked)
+    if unknown := [metric for metric in names if metric not in known]:
+        raise TaskError(f"Task {name!r}: {unknown_name(f'metric of kind {kind}', unknown[0], known)}")
+    return tuple(replace(known[metric], key=f"{name}_{metric}", task=name, heading=name) for metric in dict.fromkeys(names))

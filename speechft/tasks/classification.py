@@ -13,6 +13,9 @@ from speechft.errors import TaskError
 from speechft.tasks.base import Head, LabelSet, Task, distinct_labels
 from speechft.tasks.heads import UtteranceHead
 
+_OF_SUPERVISION = ("text", "speaker", "language", "gender")
+"""Columns that are attributes of lhotse's supervision."""
+
 
 def supervision(cut: Any) -> Any:
     """The one supervision of a cut; TaskError for none or several."""
@@ -21,10 +24,23 @@ def supervision(cut: Any) -> Any:
     return cut.supervisions[0]
 
 
+def column(cut: Any, name: str) -> str | None:
+    """The value of a column of the corpus, None where it is empty."""
+    found = supervision(cut)
+    value = (cut.custom or {}).get(name) if name == "fold" else (found.custom or {}).get(name)
+    value = getattr(found, name) if value is None and name in _OF_SUPERVISION else value
+    return None if value in (None, "") else str(value)
+
+
+def columns_of(cuts: Iterable[Any]) -> list[str]:
+    """The columns that have a value in any of the cuts."""
+    names = {name for cut in cuts for name in (*(supervision(cut).custom or {}), *_OF_SUPERVISION) if column(cut, name) is not None}
+    return sorted(names)
+
+
 def custom_label(cut: Any) -> str | None:
     """The value of the corpus' label column, None where it is empty."""
-    value = (supervision(cut).custom or {}).get("label")
-    return None if value in (None, "") else str(value)
+    return column(cut, "label")
 
 
 class UtteranceClassification(Task):

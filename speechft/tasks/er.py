@@ -26,28 +26,33 @@ class EmotionRecognition(UtteranceClassification):
     metrics = TASKS["er"].metrics
 
     def folds(self, cuts: Sequence[Any]) -> dict[str, dict[str, tuple[Any, ...]]] | None:
-        """Fold -> its train, dev and test cuts, in order of the fold's name; None where no cut names a fold.
+        """Divide a corpus that names folds; see `cross_validation`."""
+        return cross_validation(cuts)
 
-        Raises:
-            TaskError: some cuts name no fold (all are listed), there is one fold only, or a fold leaves too few cuts to train on.
-        """
-        names = [(cut.custom or {}).get("fold") for cut in cuts]
-        if not any(names):
-            return None
-        if missing := [f"{cut.id}: has no fold" for cut, name in zip(cuts, names, strict=True) if not name]:
-            raise TaskError(listing(f"{len(missing)} utterance(s) name no fold, others do. Fill the corpus' fold column.", missing))
-        different = sorted({str(name) for name in names})
-        if len(different) < 2:
-            raise TaskError(f"All utterances are of fold {different[0]!r}; cross-validation needs two folds or more.")
-        divided = {}
-        for fold in different:
-            rest = [cut for cut, name in zip(cuts, names, strict=True) if str(name) != fold]
-            if len(rest) < 2:
-                raise TaskError(f"Without fold {fold!r} one utterance is left, too few for train and dev.")
-            train, dev = er_fold_split(len(rest))
-            test = tuple(cut for cut, name in zip(cuts, names, strict=True) if str(name) == fold)
-            divided[fold] = {"train": tuple(rest[index] for index in train), "dev": tuple(rest[index] for index in dev), "test": test}
-        return divided
+
+def cross_validation(cuts: Sequence[Any]) -> dict[str, dict[str, tuple[Any, ...]]] | None:
+    """Fold -> its train, dev and test cuts, in order of the fold's name; None where no cut names a fold.
+
+    Raises:
+        TaskError: some cuts name no fold (all are listed), there is one fold only, or a fold leaves too few cuts to train on.
+    """
+    names = [(cut.custom or {}).get("fold") for cut in cuts]
+    if not any(names):
+        return None
+    if missing := [f"{cut.id}: has no fold" for cut, name in zip(cuts, names, strict=True) if not name]:
+        raise TaskError(listing(f"{len(missing)} utterance(s) name no fold, others do. Fill the corpus' fold column.", missing))
+    different = sorted({str(name) for name in names})
+    if len(different) < 2:
+        raise TaskError(f"All utterances are of fold {different[0]!r}; cross-validation needs two folds or more.")
+    divided = {}
+    for fold in different:
+        rest = [cut for cut, name in zip(cuts, names, strict=True) if str(name) != fold]
+        if len(rest) < 2:
+            raise TaskError(f"Without fold {fold!r} one utterance is left, too few for train and dev.")
+        train, dev = er_fold_split(len(rest))
+        test = tuple(cut for cut, name in zip(cuts, names, strict=True) if str(name) == fold)
+        divided[fold] = {"train": tuple(rest[index] for index in train), "dev": tuple(rest[index] for index in dev), "test": test}
+    return divided
 
 
 def er_fold_split(num_utterances: int) -> tuple[list[int], list[int]]:

@@ -13,7 +13,7 @@ class Metric:
     """A number that a task reports, and a column of tables. Fractions become percent where `unit` says so.
 
     `key` names it in cells and published numbers, e.g. "PR" or "SF_F1"; `name` is that of the heading. `task` is the evaluation that
-    gives it, None for scores over tasks and for what is followed on dev alone.
+    gives it, None for scores over tasks and for what is followed on dev alone. Cells and recipes of tables hold these fields as they are.
     """
 
     key: str
@@ -22,10 +22,14 @@ class Metric:
     higher_is_better: bool = field(kw_only=True)
     unit: str = "%"
     decimals: int = 2
-    highest: float = 100.0
-    """Largest value that a cell can hold; the smallest is 0. Error rates count insertions, so they pass 100 %."""
+    highest: float | None = 100.0
+    """Largest value that a cell can hold, None for no limit. Error rates count insertions, so they pass 100 %."""
+    lowest: float | None = 0.0
+    """Smallest value that a cell can hold, None for no limit."""
     signed: bool = False
     """Whether values are differences, which are printed with their sign."""
+    heading: str = ""
+    """What the heading of a task's column begins with; default: `key` up to its first underscore."""
 
     @property
     def arrow(self) -> str:
@@ -40,8 +44,18 @@ class Metric:
     @property
     def title(self) -> str:
         """Heading of the column, e.g. `PR PER % ↓`."""
-        words = [self.key.split("_")[0] if self.task else "", self.name, self.unit, self.arrow]
+        words = [(self.heading or self.key.split("_")[0]) if self.task else "", self.name, self.unit, self.arrow]
         return " ".join(word for word in words if word)
+
+    def can_be(self, value: float) -> bool:
+        """Whether a cell can hold the value."""
+        return (self.lowest is None or value >= self.lowest) and (self.highest is None or value <= self.highest)
+
+    @property
+    def range(self) -> str:
+        """Smallest and largest value in words."""
+        low, high = ("any" if end is None else f"{end:g}" for end in (self.lowest, self.highest))
+        return f"{low} to {high}"
 
     def of_fraction(self, fraction: float) -> float:
         """The value as tables hold it: percent of `fraction` where the field counts in percent."""

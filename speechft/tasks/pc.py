@@ -52,7 +52,14 @@ class PhonemeClassification(Task):
         """The 39 classes of TIMIT, or the labels of the training split, sorted; at least two."""
         if self.inventory == "timit39":
             return LabelSet(TIMIT_39)
-        return LabelSet(distinct_labels(train_cuts, lambda cut: [phone for phone, _, _ in _segments(cut)], self.name, "phones"))
+        return LabelSet(distinct_labels(train_cuts, lambda cut: [phone for phone, _, _ in self.segments(cut)], self.name, "phones"))
+
+    def segments(self, cut: Any) -> list[tuple[str, float, float]]:
+        """Phone, start and end in seconds, in order of time; TaskError if there are none or they overlap."""
+        items = (supervision(cut).alignment or {}).get(TIER) or []
+        if not items:
+            raise TaskError(f"{cut.id}: has no phone segments. Fill the corpus' phones column, or lhotse's `alignment[{TIER!r}]`.")
+        return ordered(cut, [(str(item.symbol), float(item.start), float(item.start + item.duration)) for item in items])
 
     def target(self, cut: Any, labels: LabelSet) -> Tensor:
         """Class of every frame, int64 (T,), `OUTSIDE` where there is none. Encoders give up to one frame fewer.
@@ -63,7 +70,7 @@ class PhonemeClassification(Task):
         frames = torch.full((_first_frame(cut.duration),), OUTSIDE, dtype=torch.int64)
         index = {phone: position for position, phone in enumerate(labels.symbols)}
         unknown = set()
-        for phone, start, end in _segments(cut):
+        for phone, start, end in self.segments(cut):
             folded = FOLDED.get(phone, "") if self.inventory == "timit39" else phone
             if folded is not None and folded not in index:
                 unknown.add(phone)
@@ -87,13 +94,13 @@ class PhonemeClassification(Task):
 
     def loss(self, logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor]) -> Tensor:
         """Cross entropy, mean over the labelled frames of the batch."""
-        padded = _padded(logits, logit_lengths, targets)
+        padded = padded_targets(logits, logit_lengths, targets)
         summed = F.cross_entropy(logits.float().flatten(0, 1), padded.flatten(), ignore_index=OUTSIDE, reduction="sum")
         return summed / (padded != OUTSIDE).sum().clamp(min=1)
 
     def statistics(self, logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor], labels: LabelSet) -> dict[str, float]:  # noqa: ARG002
         """Correct frames and labelled frames."""
-        padded = _padded(logits, logit_lengths, targets)
+        padded = padded_targets(logits, logit_lengths, targets)
         correct = logits.argmax(dim=-1) == padded
         return {"correct": float(correct.sum()), "frames": float((padded != OUTSIDE).sum())}
 
@@ -104,7 +111,7 @@ class PhonemeClassification(Task):
         return {"PC": statistics["correct"] / statistics["frames"]}
 
 
-def _padded(logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor]) -> Tensor:
+def padded_targets(logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor]) -> Tensor:
     """Targets as (B, T) of the logits; frames past an utterance's end are `OUTSIDE`."""
     cut = [target[:length] for target, length in zip(targets, logit_lengths.tolist(), strict=True)]
     padded = pad_sequence(cut, batch_first=True, padding_value=OUTSIDE)
@@ -117,12 +124,9 @@ def _first_frame(seconds: float) -> int:
     return max(0, math.ceil(round(seconds / FRAME_SECONDS - 0.5, 6)))
 
 
-def _segments(cut: Any) -> list[tuple[str, float, float]]:
-    """Phone, start and end in seconds, in order of time."""
-    items = (supervision(cut).alignment or {}).get(TIER) or []
-    if not items:
-        raise TaskError(f"{cut.id}: has no phone segments. Fill the corpus' phones column, or lhotse's `alignment[{TIER!r}]`.")
-    segments = sorted(((str(item.symbol), float(item.start), float(item.start + item.duration)) for item in items), key=lambda s: s[1:])
+def ordered(cut: Any, found: Iterable[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
+    """Segments in order of time; TaskError if they overlap."""
+    segments = sorted(found, key=lambda segment: segment[1:])
     for (_, _, end), (phone, start, _) in pairwise(segments):
         if start < end - 1e-6:
             raise TaskError(f"{cut.id}: phone {phone!r} begins at {start:g} s, before the one before it ends ({end:g} s).")

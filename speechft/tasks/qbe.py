@@ -31,7 +31,7 @@ class QueryByExample(Task):
         check_choice(self.name, "distance", distance, get_args(Distance))
         self.distance: Distance = distance
 
-    def kind(self, cut: Any) -> str:
+    def role(self, cut: Any) -> str:
         """`query` or `document`; TaskError for any other label."""
         label = (supervision(cut).custom or {}).get("label")
         if label not in (QUERY, DOCUMENT):

@@ -1,5 +1,6 @@
 """Crops of long training utterances: fixed ones, and new ones at every access."""
 
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -15,9 +16,9 @@ from speechft.evaluate import evaluate, plan_evaluation
 from speechft.evaluate.data.clips import Clip, CropTable
 from speechft.evaluate.data.features import CroppedMeans, FrozenEncoder, mean_vectors
 from speechft.evaluate.data.splits import load_splits
-from speechft.evaluate.estimate import CROP_SECONDS
 from speechft.evaluate.probes.batches import training_batches
 from speechft.tasks import get_task
+from speechft.tasks.catalog import TASKS
 
 SECONDS = 0.7
 EVERY = {**QUICK["sid"], "crop_draws": "every"}
@@ -101,7 +102,7 @@ def test_features_are_those_of_the_cropped_waveform(train, model_dir, tmp_path):
 
 
 def test_a_killed_evaluation_hears_the_same_crops(model_dir, manifests, tmp_path, kill_after, count_passes, monkeypatch):
-    monkeypatch.setitem(CROP_SECONDS, "sid", short_crops().train_crop_seconds)
+    monkeypatch.setitem(TASKS, "sid", replace(TASKS["sid"], crop_seconds=short_crops().train_crop_seconds))
     recipe = {**EVERY, "seeds": [1, 2]}
     expected = evaluate(model_dir, short_crops(), manifests, tmp_path / "whole.json", recipe)
     assert expected["counts"]["encoder_passes"] == count_passes["clips"]

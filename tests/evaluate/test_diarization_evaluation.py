@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,10 @@ from speechft.encoders import load_encoder
 from speechft.errors import TaskError
 from speechft.evaluate import evaluate, plan_evaluation
 from speechft.evaluate.data.features import FrozenEncoder
-from speechft.evaluate.estimate import CHUNK_SECONDS
 from speechft.evaluate.protocols import diarization
 from speechft.evaluate.protocols.diarization import LabelledFrames
 from speechft.tasks import get_task, sd
+from speechft.tasks.catalog import TASKS
 
 
 @pytest.fixture
@@ -57,7 +59,7 @@ def test_chunks_of_a_recording_are_scored_together(model_dir, corpus, tmp_path, 
     assert cell["counts"]["encoder_passes"] == sum(len(fold.splits[name].clips) for name in SPLITS)
     recipe = {**QUICK["sd"], "steps": 3, "eval_every": 2, "learning_rates": [1e-3], "seeds": [1, 2], "cache_gb": 0.0}
     recomputed = evaluate(model_dir, "sd", corpus, tmp_path / "recomputed.json", recipe)
-    monkeypatch.setitem(CHUNK_SECONDS, "sd", 40 * 320 / 16000)
+    monkeypatch.setitem(TASKS, "sd", replace(TASKS["sd"], chunk_seconds=40 * 320 / 16000))
     plan = plan_evaluation(model_dir, "sd", corpus, recipe)
     assert (plan.encoder_passes, plan.head_steps) == (pytest.approx(recomputed["counts"]["encoder_passes"], rel=0.2), 6)
 

@@ -10,9 +10,10 @@ from speechft.finetune import finetune
 from speechft.finetune.batches import CutDataset
 from speechft.finetune.splits import load_stage1_split
 from speechft.recipes.finetuning import FinetuneRecipe
-from speechft.recipes.presets import OWN_RECIPES, STAGE1_RECIPES
+from speechft.recipes.presets import RELEASED_RECIPES, stage1_recipes
 from speechft.recipes.values import validate
-from speechft.tasks import TASK_NAMES, get_task
+from speechft.tasks import TASK_NAMES, get_task, task_of
+from speechft.tasks.catalog import KINDS
 from speechft.tasks.er import er_fold_split
 from speechft.tasks.heads import RecurrentHead
 
@@ -22,17 +23,17 @@ def recipe(**values):
 
 
 def test_every_task_with_a_head_has_one():
-    assert set(OWN_RECIPES) == set(TASK_NAMES) - {"qbe"}
-    for name in STAGE1_RECIPES:
-        chosen = recipe(like=name)
+    assert set(stage1_recipes()) == set(TASK_NAMES) - {"qbe"} | set(KINDS) | set(RELEASED_RECIPES)
+    for name in stage1_recipes():
+        chosen = recipe(like=name, **({"task": "mine"} if name in KINDS else {}))
         assert (chosen.peak_lr, chosen.warmup, chosen.hold, chosen.head_only, chosen.clip_norm) == (1e-4, 0.1, 0.4, 0.1, 1.0)
-        get_task(chosen.task, **chosen.task_options)
+        task_of(chosen.parts[chosen.task])
 
 
 def test_keys_that_are_given_win_and_options_are_completed():
     chosen = recipe(like="asr_tedlium", updates=7, task_options={"selection": "wer"})
     assert (chosen.updates, chosen.batch_size) == (7, 32)
-    assert chosen.task_options == {**STAGE1_RECIPES["asr_tedlium"]["task_options"], "selection": "wer"}
+    assert chosen.task_options == {**RELEASED_RECIPES["asr_tedlium"]["task_options"], "selection": "wer"}
     assert validate(FinetuneRecipe, chosen.model_dump(mode="json"), "again") == chosen
     with pytest.raises(ConfigError, match="There is no recipe 'asr_ted'"):
         recipe(like="asr_ted")
@@ -59,7 +60,7 @@ def test_the_released_recipes():
 def test_buckets_of_tedlium_are_halved_and_keep_a_last_single_one(make_corpus, tmp_path):
     folder = make_corpus(tmp_path / "corpus", {"train": 9}, seconds=(0.3, 0.6))
     cuts = load_split(folder, "train")
-    task = get_task("asr", **STAGE1_RECIPES["asr_tedlium"]["task_options"])
+    task = get_task("asr", **RELEASED_RECIPES["asr_tedlium"]["task_options"])
     options = {"batch_size": 4, "max_batch_seconds": 400.0, "num_batches": 10, "seed": 1, "order": "superb"}
     data = CutDataset(cuts, "train", task, task.label_set(cuts), **options)
     longest = sorted(range(9), key=lambda item: -data.lengths[item])

@@ -12,10 +12,10 @@ from speechft.encoders import load_encoder
 from speechft.errors import ConfigError, CorpusError, OutputError
 from speechft.experiment.schema import load_experiment
 from speechft.experiment.workflow import Workflow
-from speechft.recipes.evaluation import HEAD_OPTIONS
 from speechft.recipes.pretraining import ContinuedPretrainRecipe
 from speechft.rehearsal import derive, rehearse
 from speechft.rehearsal.sizes import HEAD_ONLY_UPDATES, SIZES
+from speechft.tasks.catalog import known_entry
 
 PAPER, MINI, DEMO = (f"config/{name}.yaml" for name in ("paper", "mini", "demo"))
 LIMITS = {(size.where, size.key): size.most for size in SIZES}
@@ -64,7 +64,7 @@ def test_names_kinds_rows_and_targets_stay(paper):
 
 
 def heads_are_small(recipe):
-    limits = {key: LIMITS["head", key] for key in HEAD_OPTIONS.get(recipe.task, ()) if ("head", key) in LIMITS}
+    limits = {key: LIMITS["head", key] for key in known_entry(recipe.kind or recipe.task).head_options if ("head", key) in LIMITS}
     return all(recipe.task_options[key] <= most for key, most in limits.items())
 
 

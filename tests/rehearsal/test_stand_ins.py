@@ -194,10 +194,10 @@ def test_quesst14_has_queries_without_a_document_and_a_document_in_another_langu
     splits, task = prepared["quesst14"], get_task("qbe")
     assert prepared["quesst14"]["summary"]["sampling_rates"] == {"8000": 30}
     for split in ("dev", "test"):
-        queries = [cut for cut in splits[split] if task.kind(cut) == "query"]
+        queries = [cut for cut in splits[split] if task.role(cut) == "query"]
         assert {bool(task.relevant(cut)) for cut in queries} == {True, False}
         assert all(cut.duration > 0.3 for cut in queries)
-    documents = {cut.id for cut in splits["test"] if task.kind(cut) == "document"}
+    documents = {cut.id for cut in splits["test"] if task.role(cut) == "document"}
     lines = (folder / "scoring/language_key_utterances.lst").read_text().splitlines()
     foreign = {Path(line.split()[0]).stem for line in lines if line.endswith(" albanian")}
     assert foreign

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -14,15 +15,14 @@ from speechft.corpora.utterances import Listing, Problem, Utterance
 from speechft.errors import CorpusError, nearest
 from speechft.files.csv_tables import printable, read_table, row_complaints
 from speechft.files.text import nfc, on_disk
-from speechft.recipes.corpora import CorpusRecipe
+from speechft.recipes.corpora import COLUMNS, CorpusRecipe
 
-COLUMNS = ("path", "id", "text", "speaker", "label", "split", "fold", "phones", "relevant")
 _OF_SUPERVISION = ("text", "speaker", "label", "fold", "relevant")
 LIST_OF_RECORDINGS = ("as the list of recordings", "Give the CSV file as `path` of the corpus.")
 
 
 def read_csv(recipe: CorpusRecipe) -> Listing:
-    """Read the table of a CSV corpus; columns that are not ours are ignored, empty cells count as absent.
+    """Read the table of a CSV corpus; columns that are not ours are kept as further labels, empty cells count as absent.
 
     Raises:
         CorpusError: there is no table to speak of (missing file, no header, no `path` column, bad `columns`). Problems
@@ -35,6 +35,8 @@ def read_csv(recipe: CorpusRecipe) -> Listing:
     columns = _find_columns(recipe, header)
     problems: list[Problem] = []
     parsed: list[tuple[int, dict[str, str]]] = []
+    labels: dict[int, dict[str, str]] = {}
+    further = {name: place for place, name in enumerate(header) if name and place not in columns.values()}
     for row, values in rows:
         complaints = row_complaints(values, header)
         if complaints:
@@ -47,12 +49,15 @@ def read_csv(recipe: CorpusRecipe) -> Listing:
         if not Path(cells["path"]).name:
             problems.append(Problem(row, f"path {cells['path']!r} names no file"))
             continue
+        labels[row] = {name: values[place].strip() for name, place in further.items() if values[place].strip()}
         parsed.append((row, cells))
     if not rows:
         problems.append(Problem(0, "has a header but no rows"))
     if parsed and "split" not in columns and recipe.default_split is None and not recipe.unlabelled:
         problems.append(Problem(0, "no row has a split: add a column 'split' or set `default_split` of the corpus"))
     utterances, row_problems = _to_utterances(recipe, parsed)
+    if not recipe.unlabelled:
+        utterances = [dataclasses.replace(utterance, labels=labels[utterance.row]) for utterance in utterances]
     return Listing(utterances, sorted(problems + row_problems))
 
 

@@ -106,16 +106,17 @@ def train_probes(bank: ProbeBank[Any], training: HeadTraining, seed: int, file: 
     to that of an uninterrupted training.
     """
     recipe = bank.setting.recipe
+    steps, eval_every = recipe.counts
     batches = training.batches(Generator().manual_seed(seed))
     trials = [TrialState(rate) for rate in recipe.learning_rates]
     done = 0 if file is None else file.load(bank, trials)
     for _ in range(done * recipe.accumulate):
         next(batches)
-    remaining = range(done + 1, recipe.steps + 1) if any(bank.alive) else range(0)
-    with tqdm(remaining, desc=f"heads of seed {seed}", unit="step", initial=done, total=recipe.steps, disable=None) as progress:
+    remaining = range(done + 1, steps + 1) if any(bank.alive) else range(0)
+    with tqdm(remaining, desc=f"heads of seed {seed}", unit="step", initial=done, total=steps, disable=None) as progress:
         for step in progress:
             bank.train_step(training.features, [next(batches) for _ in range(recipe.accumulate)])
-            if step % recipe.eval_every == 0 or step == recipe.steps:
+            if step % eval_every == 0 or step == steps:
                 _score(bank, training, trials, step, seed)
                 if file is not None:
                     file.save(bank, trials, step)

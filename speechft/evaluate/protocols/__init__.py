@@ -15,7 +15,7 @@ from speechft.evaluate.probes.outcome import Run
 from speechft.evaluate.protocols import default, diarization, qbe, verification
 from speechft.recipes.evaluation import EvaluationRecipe
 from speechft.tasks.base import Task
-from speechft.tasks.catalog import TASKS
+from speechft.tasks.catalog import task_entry
 
 
 class EvaluationProtocol(Protocol):
@@ -41,4 +41,4 @@ _PROTOCOLS: Mapping[str, EvaluationProtocol] = {"default": default, "verificatio
 
 def protocol_of(task: Task) -> EvaluationProtocol:
     """The protocol that evaluates a task."""
-    return _PROTOCOLS[TASKS[task.name].protocol]
+    return _PROTOCOLS[task_entry(task.name, task.kind).protocol]

@@ -108,7 +108,7 @@ def _sides(task: QueryByExample, cuts: Mapping[str, Sequence[Any]]) -> dict[str,
     for name, members in cuts.items():
         for cut in members:
             try:
-                found[name][task.kind(cut)].append(cut)
+                found[name][task.role(cut)].append(cut)
             except TaskError as error:
                 problems.append(f"{name}: {error}")
     if problems:

@@ -9,7 +9,7 @@ from speechft.cli import app
 from speechft.corpora.prepare import read_corpus
 from speechft.doctor import experiment
 from speechft.doctor.findings import PROBLEM
-from speechft.recipes.presets import STAGE1_RECIPES
+from speechft.recipes.presets import stage1_recipes
 
 LEXICON = ["TURN T ER1 N", "THE DH AH0", "LIGHT L AY1 T", "ON AA1 N"]
 
@@ -61,7 +61,7 @@ def test_folds_of_a_corpus(mine):
     corpus = mine.published("iemocap")
     given = {utterance.fold for utterance in read_corpus(corpus.recipe()).utterances}
     # IEMOCAP is the only corpus with folds.
-    assert {name: recipe["fold"] for name, recipe in STAGE1_RECIPES.items() if "fold" in recipe} == {"er_iemocap": "1"}
+    assert {name: recipe["fold"] for name, recipe in stage1_recipes().items() if "fold" in recipe} == {"er_iemocap": "1"}
     assert given == {"1", "2", "3", "4", "5"}
     finetuning = {"corpus": "iemocap", "recipe": {"like": "er_iemocap"}}
     assert mine.ask(finetunings={"er_iemocap": finetuning}, tasks={"er": {"corpus": "iemocap"}}) == []

@@ -96,7 +96,7 @@ def test_quesst14_has_english_queries_and_documents_with_what_is_relevant(corpus
     quesst, task = corpus("quesst14"), get_task("qbe")
     _, splits = quesst.prepare()
     assert ids(splits) == {"dev": ["quesst14_dev_0001"], "test": ["quesst14_eval_0001", "quesst14_00001", "quesst14_00002"]}
-    assert [task.kind(cut) for cut in splits["test"]] == ["query", "document", "document"]
+    assert [task.role(cut) for cut in splits["test"]] == ["query", "document", "document"]
     assert task.relevant(splits["dev"][0]) == ("quesst14_00002",)
     assert task.label_set(splits["test"]).symbols == ()
     truth = "scoring/groundtruth_quesst14_dev/quesst14_dev"

@@ -1,0 +1,115 @@
+"""Tables and curves of a folder of cells: rows and columns are those that the cells have. No experiment, no recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from speechft.errors import TableError, missing_file
+from speechft.recipes.alphas import split_method
+from speechft.recipes.cell import Cell
+from speechft.recipes.tables import CurvePoint, CurveRecipe, TableRecipe, TableRow
+from speechft.tables.cells import cell_name, read_cells
+from speechft.tables.metrics import task_metrics
+from speechft.tasks.catalog import TASKS
+from speechft.tasks.metric import Metric
+
+_PRETRAINED = ("none", "pretrained")
+_TRAINED = ("finetuned", "stable_ft")
+"""Methods that are taken for the fine-tuned end of a curve where a fine-tuning has several that merge nothing."""
+
+
+def cell_files(folder: str | Path) -> list[Path]:
+    """The JSON files in a folder, hidden folders left out.
+
+    Raises:
+        TableError: it is not there, or holds none.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise TableError(missing_file(folder, "as the folder of cells", "Name the one that holds encoder/finetuning/method/task.json."))
+    found = [path for path in sorted(folder.rglob("*.json")) if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    if not found:
+        raise TableError(f"{folder}: holds no cells (JSON files). Name the folder that `speechft evaluate --out` writes to.")
+    return found
+
+
+def folder_table(files: Sequence[str | Path], title: str) -> TableRecipe:
+    """Build the recipe of a table of all cells: a row for each model, the pre-trained ones first, and the columns of each task.
+
+    Raises:
+        TableError: a file is not a cell, or cells of one task have different metrics.
+    """
+    cells = read_cells(files)
+    models = sorted({(str(cell.model.encoder), str(cell.model.finetuning), str(cell.model.method)) for cell in cells}, key=_row_order)
+    rows = tuple(TableRow(encoder=model[0], finetuning=model[1], method=model[2], label=_label(model)) for model in models)
+    metrics = _metrics(cells)
+    return TableRecipe(title=title, rows=rows, tasks=tuple(metrics), metrics=metrics)
+
+
+def folder_curves(files: Sequence[str | Path]) -> dict[str, CurveRecipe]:
+    """Build a curve for each merge that has cells at several alphas (methods `NAME@ALPHA`), by a name for its files.
+
+    Alpha 0 is the pre-trained encoder. Alpha 1 is the model of the same fine-tuning that is no merge of that name: `finetuned`,
+    `stable_ft`, or the only one.
+
+    Raises:
+        TableError: a file is not a cell, cells of one task have different metrics, or no merge has two alphas.
+    """
+    cells = read_cells(files)
+    models = {(str(cell.model.encoder), str(cell.model.finetuning), str(cell.model.method)) for cell in cells}
+    curves = {}
+    for encoder, finetuning, name in sorted({(*model[:2], _split(model[2])[0]) for model in models if _split(model[2])[1] is not None}):
+        tuned = {method for other, tuning, method in models if (other, tuning) == (encoder, finetuning)}
+        points = {alpha: (finetuning, method) for method in tuned if (alpha := _split(method)[1]) is not None and _split(method)[0] == name}
+        if (encoder, *_PRETRAINED) in models:
+            points.setdefault(0.0, _PRETRAINED)
+        others = sorted(method for method in tuned if _split(method)[1] is None and method != name)
+        ends = [method for method in _TRAINED if method in others] or (others if len(others) == 1 else [])
+        if ends:
+            points.setdefault(1.0, (finetuning, ends[0]))
+        if len(points) < 2:
+            continue
+        shown = [
+            CurvePoint(alpha=alpha, encoder=encoder, finetuning=tuning, method=method, label=_label((encoder, tuning, method)))
+            for alpha, (tuning, method) in sorted(points.items())
+        ]
+        names = {f"{encoder}/{tuning}/{method}" for tuning, method in points.values()}
+        metrics = _metrics([cell for cell in cells if cell_name(cell).rpartition("/")[0] in names])
+        curves[f"{encoder}_{finetuning}_{name}"] = CurveRecipe(
+            title=f"{name} of {encoder} and {finetuning}", points=tuple(shown), tasks=tuple(metrics), metrics=metrics,
+            start=shown[0].label, end=shown[-1].label,
+        )  # fmt: skip
+    if not curves:
+        raise TableError("No merge has cells at two alphas. Evaluate models under --name ENCODER/FINETUNING/METHOD@ALPHA.")
+    return curves
+
+
+def _metrics(cells: Sequence[Cell]) -> dict[str, tuple[Metric, ...]]:
+    """Columns of each task, the built-in tasks first."""
+    found: dict[str, tuple[Metric, ...]] = {}
+    for cell in cells:
+        metrics = cell.described or tuple(task_metrics([cell.task]))
+        if found.setdefault(cell.task, metrics) != metrics:
+            shown = " and ".join(", ".join(metric.key for metric in one) for one in (found[cell.task], metrics))
+            raise TableError(f"{cell_name(cell)}: other cells of task {cell.task!r} have other metrics ({shown}). Run one of them again.")
+    order = [*TASKS, *sorted(found.keys() - TASKS.keys())]
+    return {task: found[task] for task in order if task in found}
+
+
+def _row_order(model: tuple[str, str, str]) -> tuple[str, bool, str, str, float]:
+    encoder, finetuning, method = model
+    name, alpha = _split(method)
+    return encoder, (finetuning, method) != _PRETRAINED, finetuning, name, -1.0 if alpha is None else alpha
+
+
+def _split(method: str) -> tuple[str, float | None]:
+    """Method and alpha; what no alpha ends with is a name as it is."""
+    try:
+        return split_method(method)
+    except ValueError:
+        return method, None
+
+
+def _label(model: tuple[str, str, str]) -> str:
+    return "Pre-trained" if model[1:] == _PRETRAINED else model[2]
