@@ -112,19 +112,21 @@ def run_code(place: str, path: Path, source: bytes) -> ModuleType:
 
 
 def place_of(module: str) -> str | None:
-    """How a module is named in recipes: the file that was named, or the module; None for a session without a file."""
+    """How a module is named in recipes: the file that was named, or the module; None for what has no source file."""
     if module in RAN:
         return RAN[module][1]
-    if module != "__main__":
-        return module
-    file = str(getattr(sys.modules[module], "__file__", None))
-    return file if file.endswith(".py") else None
+    file = str(getattr(sys.modules.get(module), "__file__", None))
+    return None if not file.endswith(".py") else file if module == "__main__" else module
 
 
 def code_beside(place: str, name: str) -> str:
-    """The name of code as a file at `place` writes it: a relative `file.py:attribute` starts from the folder of that file."""
+    """The name of code that the code at `place` writes: a relative `file.py:attribute` is beside it, in its folder or its package."""
     file, colon, attribute = name.partition(":")
-    return f"{(Path(place).parent / file).as_posix()}{colon}{attribute}" if file.endswith(".py") and place.endswith(".py") else name
+    if not file.endswith(".py") or Path(file).is_absolute():
+        return name
+    if place.endswith(".py"):
+        return f"{(Path(place).parent / file).as_posix()}{colon}{attribute}"
+    return f"{'.'.join([*place.split('.')[:-1], *Path(file).with_suffix('').parts])}{colon}{attribute}"
 
 
 def said(error: BaseException) -> str:

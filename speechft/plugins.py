@@ -195,7 +195,7 @@ def _add(kind: str, name: str, thing: Any, place: str) -> None:
     if dict.__contains__(registry, name) and (known is None or known.place != place):
         whose = "speechft has itself" if known is None else f"{known.place} has registered already"
         raise ConfigError(f"{what} {whose}. Choose another name.")
-    if known is None and (point := _entry_point(kind, name)) is not None and point.value.partition(":")[0] != place:
+    if known is None and (point := _entry_point(kind, name)) is not None and re.split("[.:]", point.value)[0] != place.partition(".")[0]:
         raise ConfigError(f"{what} the installed package {_package(point)} has. Choose another name.")
     try:
         entry, homes = registry.accept(name, thing, place)
@@ -254,4 +254,4 @@ def _announce(place: str, digest: str, keys: Iterable[tuple[str, str]]) -> None:
 
 
 def _listed(keys: Iterable[tuple[str, str]]) -> str:
-    return ", ".join(f"{_words(kind)} {name}" for kind, name in keys) or "registers nothing"
+    return ", ".join(f"{_words(kind)} {name}" for kind, name in keys) or "registers nothing itself"

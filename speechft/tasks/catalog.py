@@ -234,8 +234,8 @@ def _check(name: str) -> None:
     from speechft.recipes.values import validate
 
     evaluation_recipe(name)
-    if TASKS[name].stage1 is not None:
-        validate(FinetuneRecipe, {"like": name}, f"stage1 of {name}")
+    if (stage1 := TASKS[name].stage1) is not None:
+        validate(FinetuneRecipe, {**stage1, "task": name}, f"stage1 of {name}")
 
 
 HEAD_TASKS = tuple(name for name, task in _OURS.items() if task.measured_as == name and task.features == "frames")
