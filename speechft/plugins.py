@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
@@ -162,7 +163,9 @@ def class_of(kind: str, name: str, path: str) -> Any:
     place, _, attribute = path.partition(":")
     if place.partition(".")[0] == "speechft":
         return attribute_of(import_module(place), attribute, path, place)
-    load(place, files_of(kind, name).get(place))
+    expected = files_of(kind, name).get(place)
+    if _LOADED.get(place) != expected:  # a recipe has loaded it, perhaps from a folder of its own
+        load(place, expected)
     return attribute_of(module_at(place), attribute, path, place)
 
 
@@ -233,11 +236,22 @@ def _load_entry_point(kind: str, name: str) -> bool:
 
 
 def _entry_point(kind: str, name: str) -> EntryPoint | None:
-    found = list({point.value: point for point in entry_points(group=GROUPS[kind], name=name)}.values())
+    found = installed_points(tuple(sys.path)).get((kind, name), [])
     if len(found) > 1:
         packages = " and ".join(map(_package, found))
         raise ConfigError(f"The {_words(kind)} {name!r} is in several installed packages: {packages}. Remove one of them.")
     return found[0] if found else None
+
+
+@lru_cache(maxsize=1)
+def installed_points(_: tuple[str, ...]) -> dict[tuple[str, str], list[EntryPoint]]:
+    """The different entry points of each kind and name, of all packages on this path; looking at the packages takes a while."""
+    found: dict[tuple[str, str], dict[str, EntryPoint]] = {}
+    known = entry_points()
+    for kind, group in GROUPS.items():
+        for point in known.select(group=group):
+            found.setdefault((kind, point.name), {})[point.value] = point
+    return {key: list(points.values()) for key, points in found.items()}
 
 
 def _package(point: EntryPoint) -> str:

@@ -227,7 +227,7 @@ def _accepted(_: str, reader: Any, __: str) -> tuple[Callable[..., Any], list[st
     """A function that reads a corpus."""
     if not callable(reader):
         raise ValueError("is no function")
-    return reader, [place_of(reader.__module__)]
+    return reader, [place_of(getattr(reader, "__module__", ""))]
 
 
 READERS: Registry[Callable[..., Any]] = Registry("corpus", _accepted, {})

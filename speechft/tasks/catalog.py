@@ -228,10 +228,14 @@ def _entry_of_class(task: type) -> TaskEntry:
 
 
 def _check(name: str) -> None:
-    """Raise a ConfigError if the recipes of a task of a plug-in are none."""
+    """Raise an error if a task of a plug-in has a name that means something else, or its recipes are none."""
     from speechft.recipes.evaluation import evaluation_recipe
     from speechft.recipes.finetuning import FinetuneRecipe
+    from speechft.recipes.presets import RELEASED_RECIPES
     from speechft.recipes.values import validate
+
+    if name in {*KINDS, *RELEASED_RECIPES} or name.lower() in _OURS:
+        raise ValueError("is the name of a task, kind or recipe of speechft; choose another")
 
     evaluation_recipe(name)
     if (stage1 := TASKS[name].stage1) is not None:

@@ -28,6 +28,7 @@ def install(folder, name, groups):
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
     lines = [line for group, points in groups.items() for line in (f"[{group}]", *(f"{key} = {value}" for key, value in points.items()))]
     (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    plugins.installed_points.cache_clear()
 
 
 @pytest.fixture

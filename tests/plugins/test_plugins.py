@@ -24,8 +24,8 @@ from speechft.recipes.evaluation import evaluation_recipe
 from speechft.recipes.finetuning import FinetuneRecipe
 from speechft.recipes.merging import MergeRecipe
 from speechft.recipes.modules import is_class_name, split_name
-from speechft.recipes.values import load_recipe, validate
-from speechft.tasks import get_task
+from speechft.recipes.values import load_recipe, read_recipe, validate
+from speechft.tasks import get_task, task_of
 from speechft.tasks.catalog import TASKS
 
 
@@ -73,6 +73,15 @@ def test_a_job_loads_the_plugin_from_its_recipe_wherever_it_runs(page, monkeypat
         load_recipe(MergeRecipe, recipe)
 
 
+def test_so_does_a_job_with_a_task(page, monkeypatch):
+    (page / "r.json").write_text(Workflow(load_experiment("experiment.yaml")).recipe("evaluate/rate"))
+    forget_all()
+    (page / "elsewhere").mkdir()
+    monkeypatch.chdir(page / "elsewhere")
+    recipe = read_recipe(page / "r.json")
+    assert type(task_of(evaluation_recipe("rate", recipe))).__name__ == "Rate"
+
+
 def test_an_edit_is_another_recipe(page):
     plugins.load("farther.py")
     before, known = MergeRecipe(method="farther"), METHODS["farther"]
@@ -118,6 +127,7 @@ steps = {"steps": 10, "eval_every": 5, "batch_size": 4}
         ("import speechft\nspeechft.register('a', encoder='enc.py')\n", "encoder 'a': 'enc.py' names no class"),
         (f"{TASK}speechft.register('a', task=TaskEntry('t:T', (error,), steps))\n", "task 'a': measured_as: plans need the head"),
         (f"{TASK}speechft.register('a', task=TaskEntry('t:T', (), steps, measured_as='pr'))\n", "needs metrics with keys of their own"),
+        (f"{TASK}speechft.register('ctc', task=TaskEntry('mine.py:T', (error,), steps, measured_as='pr'))\n", "the name of a task, kind"),
         (f"{TASK}speechft.register('a', task=TaskEntry('t', (error,), steps, measured_as='pr'))\n", "its path 't' names no class"),
         (f"{TASK}speechft.register('a', task=TaskEntry('t.py:T', (error,), {{}}, measured_as='pr'))\n", "needed for a plug-in"),
         (f"{TASK}speechft.register('a', task=TaskEntry('mine.py:T', (error,), {{}}, measured_as='pr'))\n", "steps: is missing"),
@@ -178,14 +188,15 @@ def test_a_reader_that_fails_names_its_line(page):
 
 def test_a_task_as_the_plugin_registers_it(page):
     plugins.load("tasks.py")
+    (page / "rate.py").write_text(FILES["rate.py"] + "# an edit\n")
+    with pytest.raises(ConfigError, match="rate.py: has SHA-256"):
+        get_task("rate")
+    (page / "rate.py").write_text(FILES["rate.py"])
     task = get_task("rate")
     assert (task.name, task.metrics) == ("rate", TASKS["rate"].metrics)
     assert (TASKS["rate"].superb, task.selection_metric.title) == (False, "rate error letters/s ↓")
     with pytest.raises(TaskError, match=r"Task 'rate': .*See the options of rate.py.Rate"):
         get_task("rate", fast=True)
-    (page / "rate.py").write_text(FILES["rate.py"] + "# an edit\n")
-    with pytest.raises(ConfigError, match="rate.py: has SHA-256"):
-        get_task("rate")
 
 
 def test_classes_in_one_file(page):
