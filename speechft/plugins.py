@@ -161,9 +161,9 @@ def class_of(kind: str, name: str, path: str) -> Any:
         ConfigError: there is none, its file changed since it was registered, or its code fails.
     """
     place, _, attribute = path.partition(":")
-    if place.partition(".")[0] == "speechft":
-        return attribute_of(import_module(place), attribute, path, place)
     expected = files_of(kind, name).get(place)
+    if expected is None:  # of this package
+        return attribute_of(import_module(place), attribute, path, place)
     if _LOADED.get(place) != expected:  # a recipe has loaded it, perhaps from a folder of its own
         load(place, expected)
     return attribute_of(module_at(place), attribute, path, place)

@@ -153,7 +153,7 @@ def resolve_recipe(task: str | Task, recipe: EvaluationRecipe | Mapping[str, Any
         return recipe
     if recipe.task_options:
         raise ConfigError(f"Task {name!r} was given as an object and brings its options; the recipe's task_options must be empty.")
-    return recipe.model_copy(update={"task_options": task.options})
+    return recipe.model_copy(update={"task_options": dict(task.options)})
 
 
 def _model_name(name: str | None) -> dict[str, str]:

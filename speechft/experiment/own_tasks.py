@@ -49,28 +49,37 @@ def with_own_tasks(values: Any) -> Any:
 def own_task_problems(experiment: Experiment) -> list[str]:
     """What the experiment's CSV files, as far as they are there, and trials lack for its tasks of the user's own."""
     problems = []
-    for key, corpus, kind, options in _own_tasks(experiment):
-        label = options.get("label") or KINDS[kind].label
+    for key, corpus, _, kind, options in _tasks(experiment):
+        if kind is None:
+            continue
+        label = nfc(str(options.get("label") or KINDS[kind].label))
         members = list(_members(experiment, corpus))
         if KINDS[kind].protocol == "verification" and not any(getattr(member, "trials", None) for member in members):
             problems.append(f"{key}: kind {kind} needs trials, and corpus {corpus} has none; give it a file of `trials`")
         for member in members:
             if isinstance(member, CorpusRecipe) and member.kind == "csv" and member.path.is_file():
-                problems += [f"{key}: {problem}" for problem in _column_problems(member, kind, str(label))]
+                problems += [f"{key}: {problem}" for problem in _column_problems(member, kind, label)]
     return list(dict.fromkeys(problems))
 
 
-def _own_tasks(experiment: Experiment) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
-    """Key, corpus, kind and options of every task of the user's own that is evaluated or trained on."""
+def tasks_on(experiment: Experiment, corpus: str) -> list[tuple[str, str | None, str]]:
+    """Task, kind and column of all that is evaluated or trained on a corpus, by itself or in a union; of built-in tasks no column."""
+    found = []
+    for _, name, task, kind, options in _tasks(experiment):
+        if experiment.corpora[corpus] in _members(experiment, name):
+            found.append((task, kind, str(options.get("label") or KINDS[kind].label) if kind else ""))
+    return found
+
+
+def _tasks(experiment: Experiment) -> Iterator[tuple[str, str, str, str | None, Mapping[str, Any]]]:
+    """Key, corpus, name, kind and options of every task that is evaluated or trained on."""
     for name in experiment.tasks:
         recipe = experiment.evaluation_recipe(name)
-        if recipe.kind is not None:
-            yield f"tasks.{name}", experiment.tasks[name].corpus, recipe.kind, recipe.task_options
+        yield f"tasks.{name}", experiment.tasks[name].corpus, name, recipe.kind, recipe.task_options
     for name, tuning in experiment.finetunings.items():
         for part, asked in tuning.recipe.parts.items() if tuning.recipe else ():
-            if asked.kind is not None:
-                corpus = tuning.jointly.get(part, tuning.corpora[0])
-                yield f"finetunings.{name}.recipe", corpus, asked.kind, asked.task_options
+            corpus = tuning.jointly.get(part, tuning.corpora[0])
+            yield f"finetunings.{name}.recipe", corpus, asked.task, asked.kind, asked.task_options
 
 
 def finetuning_problems(experiment: Experiment) -> list[str]:

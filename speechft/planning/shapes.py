@@ -188,7 +188,7 @@ HEAD_SIZES: dict[str, dict[str, Any]] = {
 
 def head_parameters(task: str, options: Mapping[str, Any], width: int) -> int:
     """About the weights of a head on frames, which is also the number of multiplications of a frame (of ASV all but the last layers)."""
-    known = HEAD_SIZES.get(task) or HEAD_SIZES[known_entry(task).measured_as]
+    known = HEAD_SIZES.get(task) or HEAD_SIZES[known_entry(task).head_measured_as]
     sizes = {**known, **{key: value for key, value in options.items() if isinstance(value, int)}}
     if known.keys() == {"projected", "outputs"}:
         return int(width * sizes["projected"] + sizes["projected"] * sizes["outputs"])

@@ -96,7 +96,7 @@ class DeviceSpeeds(Strict):
 
     def head_hours(self, task: str, options: Mapping[str, Any], shape: EncoderShape, hours: float) -> float:
         """Hours for training a head on `hours` of audio, those of all learning rates added up; `task` may be a kind."""
-        measured = known_entry(task).measured_as
+        measured = known_entry(task).head_measured_as
         return hours * head_arithmetic(task, options, shape) / head_arithmetic(measured, {}, MEASURED_ON) / self.heads[measured]
 
 

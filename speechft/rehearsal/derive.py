@@ -16,6 +16,7 @@ from speechft.encoders.families import get_family
 from speechft.errors import ConfigError, missing_file
 from speechft.experiment.encoders import ONLY_EVALUATED, PretrainedElsewhere, PretrainedHere, PublicEncoder
 from speechft.experiment.methods import TrainedMethod
+from speechft.experiment.own_tasks import tasks_on
 from speechft.experiment.schema import Experiment, load_experiment, parse_experiment
 from speechft.experiment.workflow import Workflow
 from speechft.files.atomic import from_here, write_text
@@ -126,8 +127,9 @@ def _check_inputs(experiment: Experiment, corpora: str, encoders: str) -> None:
     """Fail early if the rehearsal could not be written or started."""
     if corpora == "stand-ins" and not SPEECH.is_dir():
         raise ConfigError(f"{SPEECH}: no such folder. Stand-ins are made of the speech in the repository; run from a clone of it.")
-    for recipe in experiment.corpora.values():
-        if not isinstance(recipe, UnionCorpus) and not (corpora == "stand-ins" and _has_stand_in(recipe)):
+    for name, recipe in experiment.corpora.items():
+        stands_in = corpora == "stand-ins" and (_has_stand_in(recipe) or _made_up_columns(experiment, name) is not None)
+        if not isinstance(recipe, UnionCorpus) and not stands_in:
             _check_corpus(recipe)
     for name, entry in experiment.encoders.items():
         if encoders == "mine" and isinstance(entry, PretrainedElsewhere) and not entry.path.exists():
@@ -146,7 +148,7 @@ def _check_inputs(experiment: Experiment, corpora: str, encoders: str) -> None:
             )
 
 
-def _has_stand_in(recipe: CorpusRecipe | PublishedCorpus) -> bool:
+def _has_stand_in(recipe: Any) -> bool:
     return isinstance(recipe, PublishedCorpus) and not isinstance(recipe, PluginCorpus)
 
 
@@ -175,11 +177,51 @@ def _corpus(experiment: Experiment, name: str, entry: Values, folder: Path, corp
             key: from_here(str(path)) if isinstance(path, Path) else [from_here(str(part)) for part in path] for key, path in files.items()
         }
         return {**entry, "path": from_here(str(place)), **named, "complete": False}
+    columns = _made_up_columns(experiment, name)
+    if corpora == "stand-ins" and columns is not None:
+        return _csv_stand_in(experiment, name, columns, folder / "corpora" / name)
     if corpora == "stand-ins":
         kind = entry.get("kind", "csv")
         remarks.append(f"corpora.{name}: no stand-in is made of kind {kind}; the first of its own utterances are taken")
     part = {**entry, "first": min(_FIRST, entry.get("first", _FIRST))}
     return {**part, "complete": False} if isinstance(recipe, PublishedCorpus) else part
+
+
+_HELD = {"frame_classification": "frames", "regression": "number", "multilabel": "classes"}
+"""What the column of a task of a kind holds; of all others, and of ER and KS, classes."""
+_ON_CSV = {"pr": "", "asr": "", "asr_zh": "", "sid": "", "er": "label", "ks": "label"}
+"""Built-in tasks that can be rehearsed on a made-up CSV corpus, and the column that they need beside text and speaker."""
+
+
+def _made_up_columns(experiment: Experiment, name: str) -> dict[str, str] | None:
+    """Columns of the stand-in of a CSV corpus that is not there, and what they hold; None where none is made."""
+    recipe = experiment.corpora[name]
+    if not isinstance(recipe, CorpusRecipe) or recipe.kind != "csv" or recipe.path.is_file():
+        return None
+    found: dict[str, str] = {}
+    for task, kind, label in tasks_on(experiment, name):
+        if kind is None and task not in _ON_CSV:
+            return None
+        column = label if kind is not None else _ON_CSV[task]
+        if column not in ("", "text", "speaker"):
+            held = _HELD.get(kind or "", "class")
+            found[column] = held if held != "class" else found.get(column, held)
+    return found
+
+
+def _csv_stand_in(experiment: Experiment, name: str, columns: Mapping[str, str], place: Path) -> Values:
+    """Write a made-up CSV corpus; the keys of its recipe."""
+    from speechft.rehearsal.stand_ins import build_csv_stand_in
+    from speechft.rehearsal.stand_ins.csv_corpus import TABLE, TRIALS
+
+    recipe = experiment.corpora[name]
+    assert isinstance(recipe, CorpusRecipe)
+    verified = [label for _, kind, label in tasks_on(experiment, name) if kind == "verification"] or ["speaker"]
+    build_csv_stand_in(place, SPEECH, columns, recipe.columns, verified[0] if recipe.trials else None)
+    kept: Values = {"columns": recipe.columns} if recipe.columns else {}
+    kept |= {"trials": from_here(str(place / TRIALS))} if recipe.trials else {}
+    kept |= {"unlabelled": True} if recipe.unlabelled else {}
+    return {"kind": "csv", "path": from_here(str(place / TABLE)), **kept}
 
 
 def _encoder(experiment: Experiment, name: str, entry: Values, folder: Path, encoders: str) -> Values:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from speechft.errors import TaskError
 from speechft.plugins import class_of, files_of
 from speechft.requirements import explaining, require
-from speechft.tasks.catalog import TASKS, TaskEntry, known_entry
+from speechft.tasks.catalog import KINDS, TASKS, TaskEntry, known_entry
 
 if TYPE_CHECKING:
     from speechft.recipes.evaluation import EvaluationRecipe
@@ -33,6 +33,8 @@ def get_task(name: str, /, **options: object) -> Task:
         task_class = class_of("task", name, entry.path)
     try:
         task: Task = task_class(**options)
+        if name in KINDS:
+            task.options = {option: value for option, value in options.items() if option != "name"}
     except TypeError as error:
         raise TaskError(f"Task {name!r}: {error}. See the options of {entry.path.replace(':', '.')}.") from error
     if name in TASKS and files_of("task", name):

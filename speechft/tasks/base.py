@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
@@ -64,6 +65,8 @@ class Task(ABC):
     name: str
     kind: ClassVar[str | None] = None
     """The kind of a task of the user's own (`speechft.tasks.own`)."""
+    options: Mapping[str, Any] = MappingProxyType({})
+    """Of a task of the user's own, as `get_task` got them: a cell says so where the task was given as an object."""
     metrics: tuple[Metric, ...]
     """The first one selects learning rates and checkpoints on dev."""
     train_crop_seconds: ClassVar[float | None] = None
@@ -74,11 +77,6 @@ class Task(ABC):
     """Under `protocol: superb` dev is a random draw with replacement that weighs all classes alike."""
     gain: ClassVar[float] = 1.0
     """Factor that waveforms are multiplied by, where the reference's audio chain has one."""
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What a cell says of the options of a task that was given as an object."""
-        return {}
 
     def crop(self, cut: Any, split: str) -> Crop | None:  # noqa: ARG002
         """How a cut of `split` is cropped, None for not at all; by default training utterances to `train_crop_seconds`."""

@@ -62,6 +62,11 @@ class TaskEntry:
     """Of a kind: the column that its tasks predict unless they name another."""
 
     @property
+    def head_measured_as(self) -> str:
+        """`measured_as`, or for an entry without it a common head of its features."""
+        return self.measured_as or ("ks" if self.features == "pooled" else "asr")
+
+    @property
     def trains(self) -> bool:
         """Whether it has a head; without one it compares features."""
         return bool(self.recipe["steps"])
@@ -201,15 +206,14 @@ def _accepted(name: str, task: Any, place: str) -> tuple[TaskEntry, list[str | N
     keys = [metric.key for metric in entry.metrics]
     if not keys or len(set(keys)) < len(keys) or others & set(keys):
         raise ValueError(f"needs metrics with keys of their own, found {', '.join(keys) or 'none'}")
-    measured = entry.measured_as or ("ks" if entry.features == "pooled" else "")
-    if measured not in (("ks", "sid") if entry.features == "pooled" else HEAD_TASKS):
-        raise ValueError(f"measured_as: plans need the head that costs about as much: {', '.join(HEAD_TASKS)}; pooled: ks or sid")
+    measured = ("ks", "sid") if entry.features == "pooled" else HEAD_TASKS
+    if entry.head_measured_as not in measured:
+        raise ValueError(f"measured_as: the cost of no such head is known; name one of {', '.join(measured)}, or leave it out")
     entry = replace(
         entry,
         path=path,
         metrics=tuple(replace(metric, task=name, heading=metric.heading or name) for metric in entry.metrics),
         recipe={**entry.recipe, "protocol": "quick"},
-        measured_as=measured,
         superb=False,
     )
     return entry, [path.partition(":")[0]]

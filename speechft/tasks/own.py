@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from speechft.corpora.phones import parse_phones
 from speechft.errors import TaskError, nearest
+from speechft.files.text import nfc
 from speechft.tasks.asr import LETTER_ERRORS, WORD_ERRORS, SpeechRecognition
 from speechft.tasks.asv import SpeakerVerification
 from speechft.tasks.base import Head, LabelSet, Sampling, Task, collect, distinct_labels
@@ -40,14 +41,9 @@ class OwnTask(Task):
     kind: ClassVar[str]
 
     def __init__(self, name: str | None = None, label: str | None = None, metric: MetricNames = None) -> None:
-        self.label = label or KINDS[self.kind].label
+        self.label = nfc(label or KINDS[self.kind].label)
         self.name = name or self.label
         self.metrics = metrics_of(self.name, self.kind, {"metric": metric})
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Column and metrics."""
-        return {"label": self.label, "metric": [metric.key.removeprefix(f"{self.name}_") for metric in self.metrics]}
 
     @property
     def dev_metrics(self) -> tuple[Metric, ...]:

@@ -9,7 +9,7 @@ from speechft.files.atomic import write_text
 
 # Run in the repository, with x in an empty folder.
 MISTAKES = {
-    "evaluate m kss manifests --out x": "There is no recipe for task 'kss'. Did you mean 'ks'?",
+    "evaluate m kss manifests --out x": "recipe of kss: There is no task 'kss'. Did you mean 'ks'?",
     "finetune m manifests --like sdi --out x": "There is no recipe 'sdi'",
     "merge mini/encoders/hubert_mini m --method liner --out x": "There is no merge method 'liner'. Did you mean 'linear'?",
     "fetch hubert_bass": "There is no public file 'hubert_bass'. Did you mean 'hubert_base'?",

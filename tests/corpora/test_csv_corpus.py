@@ -14,7 +14,7 @@ def test_supervisions_are_those_of_the_table(folder, tmp_path):
     summary, splits = folder.prepare()
     assert [cut.id for cut in splits["train"]] == ["a_x", "z"]
     supervision = splits["train"][0].supervisions[0]
-    assert (supervision.text, supervision.speaker, supervision.custom) == ("HI  YOU", "s1", {"label": "hi"})
+    assert (supervision.text, supervision.speaker, supervision.custom) == ("HI  YOU", "s1", {"label": "hi", "note": "n"})
     assert splits["train"][0].recording.sources[0].source == str((folder.path / "a/x.wav").resolve())
     (unlabelled,) = splits["test"][0].supervisions
     assert (unlabelled.text, unlabelled.speaker, unlabelled.custom) == (None, None, None)
@@ -25,6 +25,15 @@ def test_supervisions_are_those_of_the_table(folder, tmp_path):
     assert json.loads((tmp_path / "out/corpus.json").read_text()) == summary
     assert set(folder.prepare(unlabelled=True)[1]) == {"train"}
     assert [(found.text, found.custom) for found in folder.train(unlabelled=True)] == [(None, None)] * 3
+
+
+def test_further_columns_are_kept_by_their_names(folder):
+    folder.corpus("path,who,accent,,Alter,split", "x.wav,s1,Scots,-, 21 ,train", "y.wav,s1,,-,30,train")
+    summary = folder.prepare(columns={"speaker": "who"})[0]
+    labels = [(found.speaker, found.custom) for found in folder.train(columns={"speaker": "who"})]
+    assert labels == [("s1", {"accent": "Scots", "Alter": "21"}), ("s1", {"Alter": "30"})]
+    folder.corpus("path,who,accent,,Alter,split", "x.wav,s1,Welsh,-, 21 ,train", "y.wav,s1,,-,30,train")
+    assert folder.prepare(columns={"speaker": "who"})[0]["content_sha256"] != summary["content_sha256"]
 
 
 def test_folds(folder, tmp_path):

@@ -53,6 +53,15 @@ def test_every_class_slot_type_phone_and_fold_stays(name, share, facts):
     assert 12 <= len(few.utterances) < share * len(whole.utterances)
 
 
+def test_values_that_come_back_in_further_columns_stay():
+    def utterance(number):
+        labels = {"accent": "rare" if number == 37 else "often", "half": str(number // 20), "name": f"n{number}"}
+        return Utterance(0, f"train-{number}", Path("x.wav"), "train", labels=labels)
+
+    few = first_utterances(Listing([utterance(number) for number in range(40)], []), 5, "x").utterances
+    assert [found.id for found in few] == [f"train-{number}" for number in (0, 1, 2, 20, 37)]
+
+
 def test_speakers_who_are_classes_are_the_same_in_all_splits_and_other_splits_have_several():
     shared, others = mini("speakers"), mini("sentences")
     speakers = [{found.speaker for found in of_split(shared, split)} for split in SPLITS]

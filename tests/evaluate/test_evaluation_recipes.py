@@ -1,10 +1,12 @@
 """Recipes that are SUPERB's, and changes that need `protocol: quick`."""
 
 import pytest
+from conftest import ROOT
 from evaluate.corpora import SMALL
 
 from speechft.errors import ConfigError
 from speechft.recipes.evaluation import EvaluationRecipe, evaluation_recipe
+from speechft.tasks.catalog import KINDS
 
 QUICKLY = {"protocol": "quick"}
 PUBLISHED = {
@@ -78,3 +80,58 @@ def test_what_needs_the_quick_protocol(task, changes, message):
 def test_what_no_protocol_allows(task, changes, message):
     with pytest.raises(ConfigError, match=message):
         evaluation_recipe(task, changes | QUICKLY)
+
+
+OWN = {"kind": "classification", "task_options": {"label": "accent"}}
+
+
+@pytest.mark.parametrize(("utterances", "steps", "every"), [(40, 200, 10), (1000, 3200, 160), (10**6, 20_000, 1000)])
+def test_steps_follow_from_the_size_of_the_corpus(utterances, steps, every):
+    recipe = evaluation_recipe("accent", OWN)
+    assert (recipe.steps, recipe.eval_every, recipe.learning_rates, recipe.protocol) == ("auto", "auto", (1e-2, 1e-3, 1e-4), "quick")
+    assert recipe.resolved(utterances).counts == (steps, every)
+    assert recipe.model_copy(update={"steps": 7}).resolved(utterances).counts == (7, 1)
+    superb = evaluation_recipe("pr")
+    assert superb.resolved(utterances) == superb
+
+
+def test_a_recipe_like_that_of_another_task():
+    like_er = evaluation_recipe("accent", {**OWN, "like": "er", "steps": 50})
+    er = evaluation_recipe("er", {"protocol": "quick", "steps": 50})
+    differing = {key for key, value in like_er.model_dump().items() if value != er.model_dump().get(key)}
+    assert differing == {"task", "kind", "task_options"}
+    assert evaluation_recipe("ks", {"like": "regression"}).steps == "auto"
+    assert evaluation_recipe("ks", {"like": "ks"}) == evaluation_recipe("ks")
+    with pytest.raises(ConfigError, match=r"recipe of ks: like: There is no task 'kss'. Did you mean 'ks'"):
+        evaluation_recipe("ks", {"like": "kss"})
+    with pytest.raises(ConfigError, match=r"batch_size=4 is not SUPERB's \(32\)"):
+        evaluation_recipe("ks", {"like": "er", "steps": 200_000, "accumulate": 1, "eval_every": 5000})
+
+
+def test_a_recipe_says_nothing_of_kinds_where_there_is_none():
+    assert "kind" not in evaluation_recipe("pr").model_dump(mode="json")
+    assert evaluation_recipe("accent", OWN).model_dump(mode="json")["kind"] == "classification"
+
+
+@pytest.mark.parametrize(
+    ("task", "changes", "message"),
+    [
+        ("accent", {}, "There is no task 'accent'.* A task of your own needs a kind: classification, regression"),
+        ("accent", {"kind": "clasification"}, "Did you mean 'classification'"),
+        ("er", {"kind": "classification"}, "Task 'er' is there already and takes no kind"),
+        ("accent", {**OWN, "protocol": "superb"}, "unknown to SUPERB; leave it out, or write quick"),
+        ("accent", {"kind": "classification", "task_options": {"metric": "mse"}}, "There is no metric of kind classification 'mse'"),
+        ("voice", {"kind": "verification", "crop_draws": 2}, "does not go with task 'voice'"),
+        ("accent", {**OWN, "steps": "many"}, "steps"),
+    ],
+)
+def test_recipes_of_ones_own_that_cannot_be(task, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        evaluation_recipe(task, changes)
+
+
+def test_every_key_is_explained():
+    page = (ROOT / "docs/tasks.md").read_text()
+    keys = set(EvaluationRecipe.model_fields) - {"task", "kind"} | {"like"}
+    assert {key for key in keys if f"| `{key}` |" not in page} == set()
+    assert all(f"`{kind}`" in page and all(f"`{metric.key}`" in page for metric in entry.metrics) for kind, entry in KINDS.items())

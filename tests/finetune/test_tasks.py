@@ -14,6 +14,7 @@ from speechft.fairseq_plugin.trainer import import_fairseq
 from speechft.finetune import finetune
 from speechft.finetune.batches import CutDataset
 from speechft.recipes.finetuning import FinetuneRecipe
+from speechft.recipes.values import validate
 from speechft.tasks import get_task
 
 SMALL = {"projected": 16, "hidden": 8, "layers": 2}
@@ -27,6 +28,14 @@ CASES = [
     ("pc", {}, "fp32", ["PC"]),
     ("asv", {}, "fp32", ["ASV_ACC"]),
     ("sd", {}, "fp32", ["SD_ACC", "SD_FRAME_DER"]),
+]
+OWN_CASES = [
+    ("classification", {"label": "speaker", "metric": ["uar", "acc"]}, ["mine_uar", "mine_acc"]),
+    ("regression", {"label": "age", "metric": ["ccc", "mse"]}, ["mine_ccc", "mine_mse"]),
+    ("multilabel", {"label": "moods"}, ["mine_f1"]),
+    ("ctc", SMALL, ["mine_cer"]),
+    ("frame_classification", {}, ["mine_acc"]),
+    ("verification", {"width": 8, "pooled_width": 16}, ["ASV_ACC"]),
 ]
 
 
@@ -46,7 +55,8 @@ def corpora(corpus, tmp_path_factory):
                         for speaker, start in (("a", 0), ("b", half))
                     ]
                 else:
-                    cut.supervisions[0].custom = {"label": "number O"}
+                    number = int(cut.supervisions[0].speaker[1:])
+                    cut.supervisions[0].custom = {"label": "number O", "age": str(20 + number), "moods": ("glad|loud", "sad", "")[number]}
                     cut.supervisions[0].alignment = {"phone": [AlignmentItem("h#", 0.0, half), AlignmentItem("iy", half, half)]}
             CutSet.from_cuts(cuts).to_file(folder / name / f"{split}.jsonl.gz")
     return folder
@@ -55,7 +65,17 @@ def corpora(corpus, tmp_path_factory):
 @pytest.mark.parametrize(("task", "options", "precision", "metrics"), CASES)
 def test_every_task_fine_tunes_an_encoder(task, options, precision, metrics, theta0, corpora, tmp_path):
     recipe = RECIPE.model_copy(update={"task": task, "task_options": options, "precision": precision})
-    finetune(theta0, recipe, corpora / ("turns" if task == "sd" else "annotated"), tmp_path / "out")
+    check_finetuning(recipe, metrics, theta0, corpora / ("turns" if task == "sd" else "annotated"), tmp_path)
+
+
+@pytest.mark.parametrize(("kind", "options", "metrics"), OWN_CASES)
+def test_every_kind_of_ones_own_fine_tunes_an_encoder(kind, options, metrics, theta0, corpora, tmp_path):
+    changes = {"task": "mine", "kind": kind, "task_options": options, "updates": 4, "validate_every": 2, "peak_lr": 1e-3, "head_only": 0}
+    check_finetuning(validate(FinetuneRecipe, changes, "test"), metrics, theta0, corpora / "annotated", tmp_path)
+
+
+def check_finetuning(recipe, metrics, theta0, corpus, tmp_path):
+    finetune(theta0, recipe, corpus, tmp_path / "out")
     rows = read_log(tmp_path / "out")
     assert [name for name in rows[0] if name.startswith("dev_")] == ["dev_loss", *(f"dev_{metric}" for metric in metrics)]
     assert all([bool(row[f"dev_{metric}"]) for row in rows] == [False, True] * 2 for metric in metrics)

@@ -107,6 +107,7 @@ from speechft.tasks.catalog import TaskEntry
 from speechft.tasks.metric import Metric
 error = Metric("mine_error", "error", higher_is_better=False)
 steps = {"steps": 10, "eval_every": 5, "batch_size": 4}
+here = "mine.py:T", (error,), steps
 """
 
 
@@ -125,14 +126,17 @@ steps = {"steps": 10, "eval_every": 5, "batch_size": 4}
         (f"{METHOD}Mine.name = 'b'\nspeechft.register('a', merge_method=Mine)\n", "its class is named 'b'"),
         ("import speechft\nspeechft.register('a', corpus=3)\n", "corpus 'a': is no function."),
         ("import speechft\nspeechft.register('a', encoder='enc.py')\n", "encoder 'a': 'enc.py' names no class"),
-        (f"{TASK}speechft.register('a', task=TaskEntry('t:T', (error,), steps))\n", "task 'a': measured_as: plans need the head"),
-        (f"{TASK}speechft.register('a', task=TaskEntry('t:T', (), steps, measured_as='pr'))\n", "needs metrics with keys of their own"),
-        (f"{TASK}speechft.register('ctc', task=TaskEntry('mine.py:T', (error,), steps, measured_as='pr'))\n", "the name of a task, kind"),
-        (f"{TASK}speechft.register('a', task=TaskEntry('t', (error,), steps, measured_as='pr'))\n", "its path 't' names no class"),
-        (f"{TASK}speechft.register('a', task=TaskEntry('t.py:T', (error,), {{}}, measured_as='pr'))\n", "needed for a plug-in"),
-        (f"{TASK}speechft.register('a', task=TaskEntry('mine.py:T', (error,), {{}}, measured_as='pr'))\n", "steps: is missing"),
         (
-            f"{TASK}speechft.register('a', task=TaskEntry('mine.py:T', (error,), steps, {{'update': 3}}, measured_as='pr'))\n",
+            f"{TASK}speechft.register('a', task=TaskEntry(*here, measured_as='ks'))\n",
+            "task 'a': measured_as: the cost of no such head",
+        ),
+        (f"{TASK}speechft.register('a', task=TaskEntry('t:T', (), steps))\n", "needs metrics with keys of their own"),
+        (f"{TASK}speechft.register('ctc', task=TaskEntry(*here))\n", "the name of a task, kind"),
+        (f"{TASK}speechft.register('a', task=TaskEntry('t', (error,), steps))\n", "its path 't' names no class"),
+        (f"{TASK}speechft.register('a', task=TaskEntry('t.py:T', (error,), {{}}))\n", "needed for a plug-in"),
+        (f"{TASK}speechft.register('a', task=TaskEntry('mine.py:T', (error,), {{}}))\n", "steps: is missing"),
+        (
+            f"{TASK}speechft.register('a', task=TaskEntry(*here, {{'update': 3}}))\n",
             "update: unknown key; did you mean 'updates'",
         ),
     ],
@@ -208,7 +212,7 @@ def test_classes_in_one_file(page):
     plugins.load("one.py")
     plugins.load("two.py")
     entry = TASKS["speed"]
-    assert (entry.path, entry.crop_seconds, entry.features, entry.measured_as) == ("one.py:Rate", 4.0, "pooled", "ks")
+    assert (entry.path, entry.crop_seconds, entry.features, entry.head_measured_as) == ("one.py:Rate", 4.0, "pooled", "ks")
     assert get_task("speed").metrics == entry.metrics
     assert evaluation_recipe("speed").plugins.keys() == {"one.py"}
     assert split_name("levels") == ("two.py", "Energies")

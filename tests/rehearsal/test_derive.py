@@ -8,6 +8,7 @@ from conftest import ROOT
 from typer.testing import CliRunner
 
 from speechft.cli import app
+from speechft.doctor.needs import look_at
 from speechft.encoders import load_encoder
 from speechft.errors import ConfigError, CorpusError, OutputError
 from speechft.experiment.schema import load_experiment
@@ -101,6 +102,34 @@ def test_nothing_of_evaluation_differs_but_sizes_and_what_tables_say(paper):
         assert little.steps == min(large.steps, LIMITS["evaluate", "steps"])
         assert little.learning_rates == large.learning_rates[: int(LIMITS["evaluate", "learning_rates"])]
         assert heads_are_small(little)
+
+
+def test_a_csv_corpus_that_is_not_there_gets_the_columns_that_its_tasks_read(tmp_path):
+    kinds = {"accent": "classification", "age": "regression", "moods": "multilabel", "vad": "frame_classification"}
+    tasks = {name: {"corpus": "gone", "kind": kind, "label": name} for name, kind in kinds.items()}
+    tasks |= {"words": {"corpus": "all", "kind": "ctc"}, "voice": {"corpus": "gone", "kind": "verification"}, "sid": {"corpus": "gone"}}
+    gone = {"kind": "csv", "path": str(tmp_path / "no.csv"), "columns": {"speaker": "who"}, "trials": str(tmp_path / "no_trials.csv")}
+    values = {
+        "name": "own",
+        "corpora": {
+            "gone": gone,
+            "other": {"kind": "csv", "path": str(tmp_path / "nor.csv")},
+            "all": {"kind": "union", "of": ["other"] * 2},
+        },
+        "encoders": {"fbank": {"kind": "fbank"}},
+        "finetunings": {"accents": {"corpus": "gone", "recipe": {"task": "accent"}}},
+        "tasks": tasks,
+        "tables": {"own": {"title": "Own", "encoders": ["fbank"], "rows": [{"model": "none/pretrained"}], "tasks": list(tasks)}},
+    }
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(values))
+    small = load_experiment(rehearse(tmp_path / "own.yaml", tmp_path / "out", corpora="stand-ins").experiment)
+    assert all(heads_are_small(small.evaluation_recipe(task)) for task in tasks)
+    assert [look_at(small, corpus, {}).unmet for corpus in ("gone", "other")] == [(), ()]
+    assert [look_at(small, corpus, {}).problems for corpus in ("gone", "other")] == [(), ()]
+    values["tasks"]["sf"] = {"corpus": "gone"}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(CorpusError, match=r"no\.csv: no such file"):
+        rehearse(tmp_path / "own.yaml", tmp_path / "out", corpora="stand-ins")
 
 
 @pytest.mark.parametrize("gpus", [True, False])

@@ -14,6 +14,7 @@ from speechft.rehearsal.stand_ins import (
     aishell,
     audio_snips,
     crema_d,
+    csv_corpus,
     fluent_speech_commands,
     iemocap,
     libri2mix,
@@ -26,7 +27,7 @@ from speechft.rehearsal.stand_ins import (
 )
 from speechft.rehearsal.stand_ins.base import SIZES, Layout, MiniSpeech
 
-__all__ = ["BUILDERS", "SIZES", "build_stand_in"]
+__all__ = ["BUILDERS", "SIZES", "build_csv_stand_in", "build_stand_in"]
 
 Names = Mapping[str, str | tuple[str, ...]]
 """Keys of a recipe, with names of files within the stand-in."""
@@ -41,6 +42,17 @@ BUILDERS: Mapping[str, Callable[[Layout], Names | None]] = {
     "aishell1": aishell.build_aishell1,
 }
 """Kind of a published corpus -> what writes its stand-in."""
+
+
+def build_csv_stand_in(folder: Path, speech: Path, contents: Mapping[str, str], header: Mapping[str, str], trials: str | None) -> None:
+    """Write a small CSV corpus to `folder` (replaced when it exists); see `csv_corpus.build`.
+
+    Raises:
+        CorpusError: there is no such speech.
+    """
+    source = MiniSpeech(speech)
+    with atomic_directory(folder, "rehearsal") as directory:
+        csv_corpus.build(Layout(directory, source), contents, header, trials)
 
 
 def build_stand_in(kind: str, folder: Path, speech: Path) -> dict[str, Path | tuple[Path, ...]]:
