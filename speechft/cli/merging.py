@@ -37,6 +37,8 @@ def merge(
     """Stage 2: interpolate a pre-trained and fine-tuned encoders in weight space.
 
     Example: `speechft merge hubert_base_ls960.pt my_finetuned.pt --alpha 0.25 --out merged`
+
+    Example: `speechft merge models/base models/finetuned --plugin farther.py --method farther --out merged`
     """
     from speechft.merge import merge as run
     from speechft.merge import merge_family
