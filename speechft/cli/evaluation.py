@@ -80,7 +80,7 @@ def evaluate(
     try:
         chosen = evaluation_recipe(task, changes)
     except ConfigError as error:
-        raise ConfigError(f"{recipe}: {error}") from None if recipe else error
+        raise ConfigError(f"{recipe}: {error}" if recipe else str(error)) from None
     if not dry_run:
         use_gpus(gpus)
     use_threads(threads)

@@ -117,3 +117,5 @@ def test_the_command(mine, model_dir, tmp_path):
     arguments.remove("--kind")
     arguments.remove("classification")
     assert CliRunner().invoke(app, arguments).exit_code == 2
+    nameless = CliRunner().invoke(app, [*arguments[:4], "--out", str(tmp_path / "accent.json")])
+    assert str(nameless.exception).startswith("recipe of accent: There is no task 'accent'.")
