@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from speechft.cli.options import CORPORA, PAPER, OfExperiment, Out, Recipe, app
+from speechft.cli.options import CORPORA, PAPER, OfExperiment, Out, Recipe, app, with_plugins
 from speechft.cli.terminal import console, rich_table, say
 
 _SHOWN = 5
@@ -15,6 +15,7 @@ _SHOWN = 5
 
 
 @app.command(rich_help_panel=CORPORA)
+@with_plugins
 def prepare(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Where the result goes; it appears when it is complete.")] = None,
     recipe: Recipe = None,

@@ -10,7 +10,20 @@ from typing import Annotated
 
 import typer
 
-from speechft.cli.options import ENCODERS, AsJson, EncoderOption, Family, Gpus, Out, Recipe, Threads, app, use_gpus, use_threads
+from speechft.cli.options import (
+    ENCODERS,
+    AsJson,
+    EncoderOption,
+    Family,
+    Gpus,
+    Out,
+    Recipe,
+    Threads,
+    app,
+    use_gpus,
+    use_threads,
+    with_plugins,
+)
 from speechft.cli.terminal import say
 from speechft.errors import ConfigError
 from speechft.recipes.modules import parse_options
@@ -177,6 +190,7 @@ def inspect(checkpoint: Annotated[Path, typer.Argument(help="A checkpoint or an 
 
 
 @app.command("check-encoder", rich_help_panel=ENCODERS)
+@with_plugins
 def check_encoder(
     model: Annotated[str, typer.Argument(help="my_package.my_module:MyEncoder on PYTHONPATH, or path/to/file.py:MyEncoder; it is run.")],
     encoder_option: EncoderOption = None,

@@ -9,17 +9,31 @@ from typing import Annotated
 
 import typer
 
-from speechft.cli.options import EVALUATION, AsJson, EncoderOption, Gpus, Out, Recipe, Threads, WorkDir, app, use_gpus, use_threads
+from speechft.cli.options import (
+    EVALUATION,
+    AsJson,
+    EncoderOption,
+    Gpus,
+    Out,
+    Recipe,
+    Threads,
+    WorkDir,
+    app,
+    use_gpus,
+    use_threads,
+    with_plugins,
+)
 from speechft.cli.terminal import say
 from speechft.errors import ConfigError
 from speechft.files.structured import read_mapping
 from speechft.recipes.evaluation import evaluation_recipe
 from speechft.recipes.modules import parse_options
 from speechft.recipes.tables import AnalysisRecipe
-from speechft.recipes.values import load_recipe
+from speechft.recipes.values import load_recipe, read_recipe
 
 
 @app.command(rich_help_panel=EVALUATION)
+@with_plugins
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Encoder directory, or my_module:MyEncoder (docs/encoders.md); it stays frozen.")],
     task: Annotated[
@@ -58,7 +72,7 @@ def evaluate(
 
     if kind is None and (label or metric):
         raise typer.BadParameter("--label and --metric belong to a task of your own: give its --kind")
-    changes = read_mapping(recipe) if recipe else {}
+    changes = read_recipe(recipe, read_mapping) if recipe else {}
     if kind is not None:
         given = {"label": label, "metric": metric}
         options = {key: value for key, value in given.items() if value}

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from speechft.cli.options import TRAINING, Out, Recipe, app
+from speechft.cli.options import TRAINING, Out, Recipe, app, with_plugins
 from speechft.cli.terminal import say
 from speechft.recipes.merging import MergeRecipe
 from speechft.recipes.values import load_recipe
@@ -16,6 +16,7 @@ _ALPHA = "Weight of the fine-tuned side, or several at once: 0:1:0.1 or 0,0.25,1
 
 
 @app.command(rich_help_panel=TRAINING)
+@with_plugins
 def merge(
     base: Annotated[Path, typer.Argument(help="The pre-trained encoder: encoder directory or checkpoint.")],
     finetuned: Annotated[list[Path], typer.Argument(help="Encoder directories or checkpoints of encoders that were fine-tuned from it.")],
@@ -36,6 +37,8 @@ def merge(
     """Stage 2: interpolate a pre-trained and fine-tuned encoders in weight space.
 
     Example: `speechft merge hubert_base_ls960.pt my_finetuned.pt --alpha 0.25 --out merged`
+
+    Example: `speechft merge models/base models/finetuned --plugin farther.py --method farther --out merged`
     """
     from speechft.merge import merge as run
     from speechft.merge import merge_family

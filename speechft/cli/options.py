@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,8 +65,31 @@ EncoderOption = Annotated[
     list[str] | None,
     typer.Option("--encoder-option", metavar="KEY=VALUE", help="Keyword argument of the class of the encoder; repeat it for more."),
 ]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", metavar="FILE.py or MODULE", help="Code that registers what is named here (docs/extend.md); repeatable."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Family = Annotated[str | None, typer.Option(help="Encoder family; detected from the content when not given.")]
+
+
+def with_plugins(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb the option `--plugin`, whose plug-ins are loaded before the verb runs. Experiments name theirs themselves."""
+
+    @wraps(verb)
+    def run(*arguments: Any, plugin: list[str] | None = None, **options: Any) -> None:
+        from speechft.plugins import load
+
+        for place in plugin or ():
+            load(place)
+        verb(*arguments, **options)
+
+    found = inspect.signature(verb, eval_str=True)
+    option = inspect.Parameter("plugin", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Plugins)
+    parameters = [*found.parameters.values(), option]
+    run.__signature__ = found.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
 
 
 def words_after(context: typer.Context, count: int) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from speechft.cli.options import TRAINING, Gpus, Out, Recipe, Threads, WorkDir, app, use_gpus, use_threads
+from speechft.cli.options import TRAINING, Gpus, Out, Recipe, Threads, WorkDir, app, use_gpus, use_threads, with_plugins
 from speechft.recipes.finetuning import FinetuneRecipe
 from speechft.recipes.pretraining import ContinuedPretrainRecipe, PretrainRecipe
 from speechft.recipes.values import load_recipe, validate
@@ -63,6 +63,7 @@ def continue_(
 
 
 @app.command(rich_help_panel=TRAINING)
+@with_plugins
 def finetune(
     model: Annotated[Path, typer.Argument(help="Encoder directory of the pre-trained encoder.")],
     manifests: Annotated[Path, typer.Argument(help="Folder of manifests with train and dev.")],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections import Counter
 from importlib import import_module
 from pathlib import Path
@@ -20,13 +21,14 @@ from speechft.corpora.splits import final_splits
 from speechft.corpora.trials import TRIALS, Trial, read_trials, write_trials
 from speechft.corpora.unchanged import note_recordings
 from speechft.corpora.utterances import Count, Listing
-from speechft.errors import CorpusError
+from speechft.errors import CorpusError, SpeechFTError
 from speechft.files.atomic import atomic_directory
 from speechft.files.hashes import sha256_file, sha256_json
 from speechft.files.outputs import check_folder
 from speechft.files.structured import write_json
 from speechft.files.text import on_disk
-from speechft.recipes.corpora import CorpusRecipe
+from speechft.own_code import line_of, said
+from speechft.recipes.corpora import READERS, CorpusRecipe, PluginCorpus
 from speechft.tasks.unknown import unknown_text
 
 _MODULES = {"csv": "csv_corpus", "aishell1": "aishell", "aishell3": "aishell"}
@@ -88,9 +90,9 @@ def read_corpus(recipe: Recipe) -> Listing:
     """List a corpus, or the `first` of it, without reading a recording.
 
     Raises:
-        CorpusError: its folder or a list in it is missing or cannot be read.
+        CorpusError: its folder or a list in it is missing or cannot be read, or the reader of a plug-in fails.
     """
-    listing: Listing = getattr(reader_of(recipe), f"read_{_kind(recipe)}")(recipe)
+    listing = _listing(recipe)
     found = [dataclasses.replace(utterance, path=on_disk(utterance.path)) for utterance in listing.utterances]
     listing = dataclasses.replace(listing, utterances=found)
     if recipe.first is None:
@@ -100,8 +102,28 @@ def read_corpus(recipe: Recipe) -> Listing:
     return first_utterances(listing, recipe.first, str(recipe.path))
 
 
+def _listing(recipe: Recipe) -> Listing:
+    """What the reader of the corpus returns."""
+    if not isinstance(recipe, PluginCorpus):
+        ours: Listing = getattr(reader_of(recipe), f"read_{_kind(recipe)}")(recipe)
+        return ours
+    reader, name = READERS[recipe.reader], f"reader {recipe.reader!r}"
+    try:
+        found = reader(recipe.path, **recipe.options)
+    except SpeechFTError:
+        raise
+    except Exception as error:
+        source = Path(inspect.getsourcefile(reader) or "")
+        raise CorpusError(f"{recipe.path}: {name} fails ({said(error)}; {source}, line {line_of(error, source)}).") from error
+    if not isinstance(found, Listing):
+        raise CorpusError(f"{recipe.path}: {name} returns a {type(found).__name__}. Return a Listing, as Reading.listing() makes it.")
+    return found
+
+
 def published_sizes(recipe: Recipe) -> tuple[Count, ...]:
     """Published sizes of a corpus; the corpus itself need not exist."""
+    if isinstance(recipe, PluginCorpus):
+        return ()
     sizes: Any = getattr(reader_of(recipe), "EXPECTED", ())
     # AISHELL is two corpora, and VoxCeleb1 has two divisions.
     return tuple(sizes[getattr(recipe, "use", _kind(recipe))] if isinstance(sizes, dict) else sizes)

@@ -59,7 +59,7 @@ class Reading:
         """Add a problem of one line of a list."""
         self.problem(f"{path}, line {number}: {complaint}")
 
-    def listing(self, expected: Sequence[Count], **facts: Any) -> Listing:
+    def listing(self, expected: Sequence[Count] = (), **facts: Any) -> Listing:
         """What was found, with the `expected` sizes; `facts` are further fields of `Listing`.
 
         Raises:

@@ -20,6 +20,7 @@ from speechft.experiment.workflow import Workflow
 from speechft.files.hashes import sha256_file
 from speechft.planning.plan import plan_experiment
 from speechft.planning.speeds import load_throughput
+from speechft.plugins import registered_by
 from speechft.recipes.modules import source_file
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def check_experiment(path: Path | None, *, named: bool, corpora: bool) -> tuple[
 
 def _findings(path: Path, experiment: Experiment, absent: Status, corpora: bool) -> Iterator[Finding]:
     yield Finding("experiment", OK, f"{path}: {len(experiment.tables)} tables, {len(experiment.tasks)} tasks")
+    for place in experiment.plugins:
+        yield Finding(f"plug-in {place}", OK, registered_by(place))
     for name in experiment.encoders:
         yield from careful(f"encoder {name}", partial(_encoder, experiment, name, absent))
     for name in experiment.given:

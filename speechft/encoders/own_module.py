@@ -7,14 +7,11 @@ frames. Source of lengths and tolerance: SUPERB as s3prl 0.4.18 runs it.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import logging
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +21,10 @@ from torch import Tensor, nn
 from speechft.conventions import SAMPLE_RATE
 from speechft.encoders.interface import EncoderOutput, FeatureEncoder
 from speechft.encoders.waveforms import check_waveforms, join_groups
-from speechft.errors import CheckpointError, ConfigError, nearest
+from speechft.errors import CheckpointError, ConfigError
 from speechft.files.hashes import sha256_bytes, sha256_file, sha256_json
 from speechft.files.tensor_hash import tensors_sha256
+from speechft.own_code import attribute_of, run_code, said
 from speechft.recipes.modules import ModuleRecord, source_file, split_name
 from speechft.recipes.values import validate
 
@@ -39,8 +37,6 @@ BATCH_TOLERANCE = 1e-4
 """Above this absolute difference between an utterance alone and in a batch, features depend on the batch."""
 PROBE_SAMPLES = SAMPLE_RATE
 """A second of noise shows the sizes of a model."""
-_RUN: dict[str, str] = {}
-"""SHA-256 of the source of every module that was run here, by its name."""
 
 
 class ModuleEncoder(FeatureEncoder):
@@ -84,7 +80,7 @@ class ModuleEncoder(FeatureEncoder):
             found = float(rate)
         except Exception as error:
             raise CheckpointError(
-                f"{self.title}: get_downsample_rates({STATES!r}) fails ({_said(error)}). Return the samples between frames, such as 320."
+                f"{self.title}: get_downsample_rates({STATES!r}) fails ({said(error)}). Return the samples between frames, such as 320."
             ) from error
         if not (math.isfinite(found) and found > 0):
             raise CheckpointError(f"{self.title}: get_downsample_rates returns {rate!r}. Return the samples between frames, such as 320.")
@@ -179,7 +175,7 @@ class ModuleEncoder(FeatureEncoder):
         except Exception as error:
             if "allocate memory" in str(error):
                 raise
-            raise CheckpointError(f"{self.title}: fails for waveforms of {_listed(samples)} samples ({_said(error)}).") from error
+            raise CheckpointError(f"{self.title}: fails for waveforms of {_listed(samples)} samples ({said(error)}).") from error
         states = self._checked_states(output, len(waveforms))
         frames = states[0].shape[1]
         lengths = self._lengths(output, samples, frames)
@@ -215,7 +211,7 @@ class ModuleEncoder(FeatureEncoder):
             try:
                 given = [int(length) for length in output["lengths"]]
             except (TypeError, ValueError) as error:
-                raise CheckpointError(f"{self.title}: its `lengths` are no list of whole numbers ({_said(error)}).") from error
+                raise CheckpointError(f"{self.title}: its `lengths` are no list of whole numbers ({said(error)}).") from error
             if len(given) != len(samples) or not all(0 <= length <= frames for length in given):
                 raise CheckpointError(
                     f"{self.title}: its `lengths` {_listed(given)} do not fit {len(samples)} waveforms of {frames} frames."
@@ -253,16 +249,17 @@ def load_module(model: str | Path | nn.Module, options: Mapping[str, Any] | None
     path = source_file(name)
     source = path.read_bytes()
     logger.info("%s: running %s, SHA-256 %s", name, path, sha256_bytes(source))
-    found: Any = _run(name, place, path, source)
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise ConfigError(f"{name}: {path} defines no {part!r}.{nearest(part, vars(found))}")
-        found = getattr(found, part)
+    try:
+        module = run_code(place, path, source)
+    except Exception as error:
+        hint = " Put what it imports on PYTHONPATH." if isinstance(error, ImportError) else ""
+        raise CheckpointError(f"{name}: {path} cannot be run ({said(error)}).{hint}") from error
+    found = attribute_of(module, attribute, name, path)
     try:
         made = found(**given)
     except Exception as error:
         shown = ", ".join(f"{key}={value!r}" for key, value in given.items())
-        raise CheckpointError(f"{name}: {attribute}({shown}) fails ({_said(error)}).") from error
+        raise CheckpointError(f"{name}: {attribute}({shown}) fails ({said(error)}).") from error
     return _wrapped(made, name, given, {place: sha256_bytes(source)})
 
 
@@ -286,49 +283,12 @@ def _wrapped(model: Any, name: str | None, options: dict[str, Any], sources: dic
     return ModuleEncoder(model.eval(), record)
 
 
-def _run(name: str, place: str, path: Path, source: bytes) -> Any:
-    """The module that `source` defines.
-
-    What was hashed is what runs: neither a module that was imported before its file was edited, nor Python's cache of compiled files.
-    """
-    module_name, digest = place, sha256_bytes(source)
-    if place.endswith(".py"):
-        module_name = f"speechft_own_{sha256_bytes(str(path.resolve()).encode())[:12]}"
-    before = sys.modules.get(module_name)
-    try:
-        if "." in module_name:
-            importlib.import_module(module_name.rpartition(".")[0])
-        found = sys.modules.get(module_name)
-        # A package that imports its own module has just run it; running it twice would register its classes twice.
-        if found is None or (before is not None and _RUN.get(module_name) != digest):
-            folder = [str(path.parent)] if path.stem == "__init__" else None
-            spec = spec_from_file_location(module_name, path, submodule_search_locations=folder)
-            assert spec is not None
-            found = sys.modules[module_name] = module_from_spec(spec)
-            exec(compile(source, str(path), "exec"), found.__dict__)
-    except Exception as error:
-        if before is None:
-            sys.modules.pop(module_name, None)
-        else:
-            sys.modules[module_name] = before
-        hint = " Put what it imports on PYTHONPATH." if isinstance(error, ImportError) else ""
-        raise CheckpointError(f"{name}: {path} cannot be run ({_said(error)}).{hint}") from error
-    _RUN[module_name] = digest
-    return found
-
-
 def _difference(one: EncoderOutput, other: EncoderOutput) -> float:
     """Largest absolute difference; infinite if valid frames differ, and for NaN."""
     if not torch.equal(one.lengths, other.lengths):
         return math.inf
     largest = max(float((left - right).abs().max()) for left, right in zip(one.hidden_states, other.hidden_states, strict=True))
     return math.inf if math.isnan(largest) else largest
-
-
-def _said(error: BaseException) -> str:
-    """Type and first line of what a user's code raised."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
 def _listed(values: Sequence[Any]) -> str:

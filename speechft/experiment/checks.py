@@ -76,12 +76,13 @@ def _undefined(experiment: Experiment) -> list[str]:
     for name, entry in experiment.encoders.items():
         need(f"encoders.{name}.corpora", getattr(entry, "corpora", ()), experiment.corpora)
         need(f"encoders.{name}: start or targets.encoder", encoders_behind(entry), [other for other in learned if other != name])
+    known = {**TASKS, **experiment.tasks}
     for name, tuning in experiment.finetunings.items():
         need(f"finetunings.{name}.corpus", tuning.corpora, experiment.corpora)
         need(f"finetunings.{name}.encoder", [tuning.encoder] if tuning.encoder else (), learned)
-        need(f"finetunings.{name}.task", [tuning.task] if tuning.task else (), {**TASKS, **experiment.tasks})
+        need(f"finetunings.{name}.task", [tuning.task] if tuning.task and tuning.task not in TASKS else (), known)
         parts = tuning.recipe.parts.values() if tuning.recipe else ()
-        need(f"finetunings.{name}.recipe.task", [part.task for part in parts if part.kind is None], {**TASKS, **experiment.tasks})
+        need(f"finetunings.{name}.recipe.task", [part.task for part in parts if part.kind is None and part.task not in TASKS], known)
         targets = getattr(tuning.pretraining.targets, "encoder", None) if tuning.pretraining else None
         need(f"finetunings.{name}.pretraining.targets.encoder", [targets] if targets else (), experiment.encoders)
     for name, combination in experiment.combinations.items():

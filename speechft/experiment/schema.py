@@ -21,8 +21,9 @@ from speechft.experiment.methods import FINETUNED, GIVEN, Combination, EarlyMeth
 from speechft.experiment.own_tasks import with_own_tasks
 from speechft.files.structured import RepeatedKeyError, load_yaml
 from speechft.files.text import read_text
+from speechft.plugins import load
 from speechft.recipes.alphas import alpha_text, split_method
-from speechft.recipes.corpora import CorpusRecipe, Published, UnionCorpus, corpus_lexicon
+from speechft.recipes.corpora import CorpusRecipe, PluginCorpus, Published, UnionCorpus, corpus_lexicon
 from speechft.recipes.evaluation import EvaluationRecipe, evaluation_recipe
 from speechft.recipes.finetuning import FinetuneRecipe
 from speechft.recipes.merging import MergeRecipe
@@ -109,7 +110,11 @@ class Experiment(Strict):
     title: str = ""
     results: Path = Field(Path("results"), description="Folder that receives everything.")
     note: str = Field("", description="Printed under every table, e.g. that the speech is synthetic.")
-    corpora: dict[Name, Annotated[CorpusRecipe | Published | UnionCorpus, Field(discriminator="kind")]]
+    plugins: tuple[str, ...] = Field(
+        (),
+        description="Code that defines tasks, merge methods, corpora or encoders: path/to/file.py or my_package.my_module.",
+    )
+    corpora: dict[Name, Annotated[CorpusRecipe | Published | PluginCorpus | UnionCorpus, Field(discriminator="kind")]]
     encoders: dict[Name, EncoderEntry]
     finetunings: dict[Name, Finetuning] = Field(default_factory=dict)
     combinations: dict[Name, Combination] = Field(default_factory=dict, description="Fine-tunings that are merged with each other.")
@@ -261,7 +266,11 @@ class Experiment(Strict):
 
 
 def parse_experiment(values: dict[str, Any], source: str) -> Experiment:
-    """Validate an experiment that was read from `source`; every problem is in one ConfigError."""
+    """Load the plug-ins of an experiment that was read from `source`, and validate it; every problem is in one ConfigError."""
+    named = values.get("plugins")
+    for place in named if isinstance(named, list) else ():
+        if isinstance(place, str):
+            load(place)
     return validate(Experiment, values, source)
 
 

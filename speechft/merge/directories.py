@@ -22,6 +22,7 @@ from speechft.merge.methods import get_method
 from speechft.merge.models import Models
 from speechft.merge.parts import Scale
 from speechft.merge.tensors import TensorReader
+from speechft.plugins import files_of
 from speechft.recipes.alphas import alpha_text
 from speechft.recipes.modules import refuse_class
 
@@ -222,4 +223,5 @@ def _recipe(plan: Plan, alpha: float) -> dict[str, Any]:
         **({"scale": dict(plan.scale)} if plan.scale else {}),
         **({"dtype": plan.dtype} if plan.dtype else {}),
         **plan.method.parameters.model_dump(mode="json"),
+        **({"plugins": plugins} if (plugins := files_of("merge_method", plan.method.name)) else {}),
     }

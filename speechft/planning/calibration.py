@@ -30,11 +30,12 @@ from speechft.evaluate.probes.separate import SeparateProbes
 from speechft.evaluate.probes.stacked import StackedProbes
 from speechft.evaluate.protocols.dtw import raw_scores
 from speechft.planning.shapes import HEAD_SIZES, base_shape, shape_of_directory
-from speechft.planning.speeds import HEAD_TASKS, MEASURED_ON, DeviceSpeeds, EncoderSpeed
+from speechft.planning.speeds import MEASURED_ON, DeviceSpeeds, EncoderSpeed
 from speechft.recipes.evaluation import evaluation_recipe
 from speechft.recipes.values import FeaturePrecision
 from speechft.tasks import get_task
 from speechft.tasks.base import LabelSet
+from speechft.tasks.catalog import HEAD_TASKS
 
 SECONDS_OF_UTTERANCES = (9, 14, 6, 16, 11, 4, 15, 12)
 """Lengths as LibriSpeech has them, so that speeds include the cost of padding and of attention over long utterances."""

@@ -18,7 +18,7 @@ from speechft.conventions import SPLITS
 from speechft.errors import CorpusError
 from speechft.files.csv_tables import read_table
 from speechft.files.text import read_text
-from speechft.recipes.corpora import CorpusRecipe
+from speechft.recipes.corpora import CorpusRecipe, PluginCorpus
 from speechft.shipped import shipped
 
 TABLE = Path("config/sizes.tsv")
@@ -131,8 +131,8 @@ def corpus_size(name: str, corpora: Mapping[str, Any], manifests: Path) -> Corpu
         return size_of_manifests(folder)
     if recipe.kind == "union":
         return _united([corpus_size(member, corpora, manifests) for member in recipe.of])
-    if isinstance(recipe, CorpusRecipe):
-        return _size_of_table(name, recipe) if recipe.path.is_file() else CorpusSize(note=f"{recipe.path} is not there")
+    if isinstance(recipe, CorpusRecipe | PluginCorpus):
+        return _size_of_table(name, recipe) if recipe.path.exists() else CorpusSize(note=f"{recipe.path} is not there")
     whole = recipe.kind == "tedlium3" and recipe.subset is None
     return published_size("tedlium3/all" if whole else "/".join(filter(None, (recipe.kind, getattr(recipe, "use", None)))))
 
@@ -178,8 +178,8 @@ def size_of_manifests(folder: Path) -> CorpusSize:
     return CorpusSize(splits, "manifests", len(folds) if set(splits) == {"train"} else 0)
 
 
-def _size_of_table(name: str, recipe: CorpusRecipe) -> CorpusSize:
-    """Size by the rows of a table and the headers of its recordings; nothing is decoded."""
+def _size_of_table(name: str, recipe: CorpusRecipe | PluginCorpus) -> CorpusSize:
+    """Size by the rows of a table, or by what a plug-in reads, and the headers of the recordings; nothing is decoded."""
     from speechft.corpora.checking import check_corpus  # imports torch, which plans without such corpora do without
 
     checked = check_corpus(name, recipe)

@@ -16,6 +16,7 @@ from speechft.errors import ConfigError
 from speechft.experiment.methods import FINETUNED
 from speechft.experiment.schema import load_experiment
 from speechft.experiment.workflow import Workflow
+from speechft.own_code import looking_in
 from speechft.shipped import SNAKEFILE
 
 _AS_RULE = {"evaluate_module": "evaluate"}
@@ -83,7 +84,7 @@ def _graph(path: Path, files: Iterable[str]) -> list[Job]:
     configuration = settings.ConfigSettings(configfiles=(path.resolve(),))
     # In an empty folder nothing has been made, and Snakemake leaves no files where the user works.
     quiet = settings.OutputSettings(quiet=frozenset({Quietness.ALL}))
-    with _environment_kept(), tempfile.TemporaryDirectory() as folder, SnakemakeApi(quiet) as api:
+    with _environment_kept(), looking_in(Path.cwd()), tempfile.TemporaryDirectory() as folder, SnakemakeApi(quiet) as api:
         found = api.workflow(
             settings.ResourceSettings(cores=1), configuration, workflow_settings=as_subprocess, snakefile=SNAKEFILE, workdir=Path(folder)
         )

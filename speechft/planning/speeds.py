@@ -14,12 +14,10 @@ from speechft.files.structured import read_json, write_json
 from speechft.planning.shapes import EncoderShape, base_shape, head_arithmetic
 from speechft.recipes.values import FeaturePrecision, Strict, validate
 from speechft.shipped import shipped
-from speechft.tasks.catalog import TASKS, known_entry
+from speechft.tasks.catalog import HEAD_TASKS, known_entry
 
 FILE = Path("config/throughput.json")
 Speed = Annotated[float, Field(gt=0)]
-HEAD_TASKS = tuple(name for name, task in TASKS.items() if task.measured_as == name and task.features == "frames")
-"""Heads on frames that are measured; others are scaled from these by their arithmetic."""
 MEASURED_ON = base_shape("hubert")
 """Heads are measured on the features of a base model."""
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 from typing_extensions import Self
 
-from speechft.errors import ConfigError
-from speechft.files.structured import read_json
-from speechft.recipes.values import InputPath, Name, Positive, Strict, validate
+from speechft.errors import ConfigError, unknown_name
+from speechft.own_code import place_of
+from speechft.plugins import Registry
+from speechft.recipes.values import InputPath, Name, Pluggable, Positive, Strict, read_recipe, validate
 
 COLUMNS = ("path", "id", "text", "speaker", "label", "split", "fold", "phones", "relevant")
 """Columns of a CSV corpus that have a meaning of their own; every other one is kept for tasks of the user's own."""
@@ -198,6 +200,40 @@ Published = (
 KINDS: dict[str, type[PublishedCorpus]] = {get_args(model.model_fields["kind"].annotation)[0]: model for model in get_args(Published)}
 
 
+class PluginCorpus(PublishedCorpus, Pluggable):
+    """A corpus that a function of a plug-in reads (docs/extend.md)."""
+
+    kind: Literal["plugin"]
+    reader: Name = Field(description="Name under which a plug-in registers the function.")
+    options: dict[str, JsonValue] = Field(default_factory=dict, description="Keyword arguments of the function.")
+
+    @property
+    def named(self) -> list[tuple[str, str]]:
+        """Its reader."""
+        return [("corpus", self.reader)]
+
+    @model_validator(mode="after")
+    def _reader_takes_options(self) -> Self:
+        if self.reader not in READERS:
+            raise ValueError(f"reader: {unknown_name('reader', self.reader, READERS)} Name its plug-in under `plugins`, or with --plugin")
+        try:
+            inspect.signature(READERS[self.reader]).bind(self.path, **self.options)
+        except TypeError as error:
+            raise ValueError(f"options: the reader {self.reader!r} does not take them ({error})") from None
+        return self
+
+
+def _accepted(_: str, reader: Any, __: str) -> tuple[Callable[..., Any], list[str | None]]:
+    """A function that reads a corpus."""
+    if not callable(reader):
+        raise ValueError("is no function")
+    return reader, [place_of(getattr(reader, "__module__", ""))]
+
+
+READERS: Registry[Callable[..., Any]] = Registry("corpus", _accepted, {})
+"""Name -> function of a plug-in that takes the folder of a corpus, and options as keyword arguments, and returns a `Listing`."""
+
+
 class UnionCorpus(Strict):
     """A corpus made of other corpora: train to train, dev to dev, test to test."""
 
@@ -226,14 +262,14 @@ def corpus_recipe(values: Any, source: str) -> CorpusRecipe | PublishedCorpus:
         ConfigError: unknown kind or key, or an impossible value.
     """
     kind = values.get("kind", "csv") if isinstance(values, dict) else "csv"
-    if kind in KINDS:
-        return validate(KINDS[kind], values, source)
+    if found := KINDS.get(kind, PluginCorpus if kind == "plugin" else None):
+        return validate(found, values, source)
     if kind not in get_args(CorpusRecipe.model_fields["kind"].annotation):
-        known = [*get_args(CorpusRecipe.model_fields["kind"].annotation), *KINDS]
+        known = [*get_args(CorpusRecipe.model_fields["kind"].annotation), *KINDS, "plugin"]
         raise ConfigError(f"{source}: kind: {kind!r} is none of {', '.join(known)}.")
     return validate(CorpusRecipe, values, source)
 
 
 def load_corpus_recipe(path: str | Path) -> CorpusRecipe | PublishedCorpus:
     """Read the recipe file (JSON) of a corpus of any kind but union."""
-    return corpus_recipe(read_json(path), str(path))
+    return corpus_recipe(read_recipe(path), str(path))

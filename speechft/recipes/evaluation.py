@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from speechft.downloads.lexicons import with_lexicon
 from speechft.errors import ConfigError, TaskError
-from speechft.recipes.values import FeaturePrecision, OfTask, Positive, Seed, validate
+from speechft.recipes.values import FeaturePrecision, Pluggable, Positive, Seed, validate
 from speechft.tasks.catalog import TaskEntry, known_entry, metrics_of, task_entry
 from speechft.tasks.metric import Metric
 
@@ -19,7 +19,7 @@ AUTO_EPOCHS, AUTO_FEWEST, AUTO_MOST, AUTO_EVALUATIONS = 100, 200, 20_000, 20
 """`steps: auto`: so many epochs, at least and at most so many steps; `eval_every: auto`: so many evaluations on dev."""
 
 
-class EvaluationRecipe(OfTask):
+class EvaluationRecipe(Pluggable):
     """Stage 3: training and scoring of a head on a frozen encoder. The defaults of each task are in its entry (`task_entry`)."""
 
     task: str = Field(description="Name of the task, as in cells and tables.")
@@ -75,7 +75,7 @@ class EvaluationRecipe(OfTask):
                 )
         if entry.protocol == "verification" and self.crop_draws != "every":
             raise ValueError(f"crop_draws={self.crop_draws} does not go with task {self.task!r}: frames of crops are too large to be kept")
-        if self.kind is not None and self.protocol == "superb":
+        if self.protocol == "superb" and entry.recipe.get("protocol") == "quick":
             raise ValueError(f"protocol=superb: {self.task!r} is a task of your own, unknown to SUPERB; leave it out, or write quick")
         try:
             metrics_of(self.task, self.kind, self.task_options)
@@ -103,6 +103,11 @@ class EvaluationRecipe(OfTask):
                     "or drop them"
                 )
         return self
+
+    @property
+    def named(self) -> list[tuple[str, str]]:
+        """Its task, unless it is of a kind."""
+        return [("task", self.task)] if self.kind is None else []
 
     @property
     def entry(self) -> TaskEntry:

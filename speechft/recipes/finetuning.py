@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from speechft.downloads.lexicons import with_lexicon
 from speechft.recipes.presets import named_recipe
-from speechft.recipes.values import Fraction, OfTask, Positive, Seed, Strict
+from speechft.recipes.values import Fraction, Pluggable, Positive, Seed, Sparse, Strict
 
 PartName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 MaxBatchSeconds = Annotated[float, Field(gt=0)]
@@ -33,7 +33,7 @@ class Adapters(Strict):
     )
 
 
-class JointTask(OfTask):
+class JointTask(Sparse):
     """A further task of a joint fine-tuning: one encoder, one head for each task."""
 
     task: str = Field(description="Fine-tuning task: one of speechft.tasks.TASK_NAMES, or a task of your own.")
@@ -46,7 +46,7 @@ class JointTask(OfTask):
     fold: str | None = Field(None, description="As in FinetuneRecipe.")
 
 
-class FinetuneRecipe(OfTask):
+class FinetuneRecipe(Pluggable):
     """Stage 1. The defaults are the paper's Stable-FT; counts of updates depend on the fine-tuning task."""
 
     like: str | None = Field(None, description="A recipe of speechft.recipes.presets whose keys hold unless they are given here.")
@@ -99,6 +99,11 @@ class FinetuneRecipe(OfTask):
         if self.task in self.jointly:
             raise ValueError(f"jointly: {self.task!r} is the name of the recipe's own task; choose another name")
         return self
+
+    @property
+    def named(self) -> list[tuple[str, str]]:
+        """Its tasks that are not of a kind."""
+        return [("task", part.task) for part in self.parts.values() if part.kind is None]
 
     def with_lexicons(self, lexicons: Mapping[str, Sequence[str]]) -> FinetuneRecipe:
         """Return the recipe with the lexicons of each part's corpus for PR, unless its options name others."""

@@ -9,10 +9,10 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from speechft.errors import MergeError
-from speechft.recipes.values import Strict
+from speechft.recipes.values import Pluggable
 
 
-class MergeRecipe(Strict):
+class MergeRecipe(Pluggable):
     """Stage 2."""
 
     method: str = Field("linear", description="A method of speechft.merge.")
@@ -31,6 +31,11 @@ class MergeRecipe(Strict):
         except MergeError as error:
             raise ValueError(str(error)) from None
         return self
+
+    @property
+    def named(self) -> list[tuple[str, str]]:
+        """Its merge method."""
+        return [("merge_method", self.method)]
 
     @property
     def recordings(self) -> tuple[str, ...]:

@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import re
-import sys
 from collections.abc import Iterable
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, JsonValue
 
 from speechft.errors import CheckpointError, ConfigError
+from speechft.own_code import CLASS_NAME, code_beside, find_code, place_of
+from speechft.plugins import Registry
 from speechft.recipes.values import Strict
 
-_NAME = re.compile(r"(?P<place>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*|[^:]*[^:/]\.py):(?P<attribute>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)")
 FORMS = "my_package.my_module:MyEncoder (on PYTHONPATH) or path/to/file.py:MyEncoder"
 
 
+def _accepted(_: str, encoder: Any, place: str) -> tuple[str, list[str | None]]:
+    """An encoder as the name of its class."""
+    if isinstance(encoder, type):
+        encoder = f"{place_of(encoder.__module__)}:{encoder.__qualname__}"
+    if not isinstance(encoder, str) or not CLASS_NAME.fullmatch(encoder):
+        raise ValueError(f"{encoder!r} names no class; write {FORMS}")
+    return code_beside(place, encoder), []
+
+
+ENCODERS: Registry[str] = Registry("encoder", _accepted, {})
+"""Name -> class of an encoder of a plug-in, as `my_module:MyEncoder` or `path/to/file.py:MyEncoder`."""
+
+
 def _checked(name: str) -> str:
-    if not _NAME.fullmatch(name):
+    name = ENCODERS.get(name, name)
+    if not CLASS_NAME.fullmatch(name):
         raise ValueError(f"{name!r} names no class; write {FORMS}")
     return name
 
 
 ClassName = Annotated[str, AfterValidator(_checked)]
-"""`my_package.my_module:MyEncoder` or `path/to/file.py:MyEncoder`."""
+"""`my_package.my_module:MyEncoder` or `path/to/file.py:MyEncoder`, or the name of an encoder of a plug-in, which becomes one of these."""
 
 
 class ModuleRecord(Strict):
@@ -44,8 +55,9 @@ class ModuleRecord(Strict):
 
 
 def is_class_name(model: Any) -> bool:
-    """Whether `model` names a class of the user's own and no path that is there."""
-    return isinstance(model, str | Path) and _NAME.fullmatch(str(model)) is not None and not Path(model).exists()
+    """Whether `model` names a class of the user's own, or an encoder of a plug-in, and no path that is there."""
+    named = isinstance(model, str | Path) and not Path(model).exists()
+    return named and (CLASS_NAME.fullmatch(str(model)) is not None or str(model) in ENCODERS)
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -54,7 +66,7 @@ def split_name(name: str) -> tuple[str, str]:
     Raises:
         ConfigError: `name` has another form.
     """
-    found = _NAME.fullmatch(name)
+    found = CLASS_NAME.fullmatch(ENCODERS.get(name, name))
     if found is None:
         raise ConfigError(f"{name!r} names no class. Write {FORMS}.")
     return found["place"], found["attribute"]
@@ -76,21 +88,7 @@ def source_file(name: str) -> Path:
         ConfigError: there is none.
     """
     place, attribute = split_name(name)
-    if place.endswith(".py"):
-        path = Path(place)
-        if not path.is_file():
-            raise ConfigError(f"{path}: no such file, needed for the encoder {name}. Correct the path, or write {FORMS}.")
-        return path
-    spec = _find(place)
-    if spec is None:
-        here = Path(*place.split(".")).with_suffix(".py")
-        hint = (
-            f"Write {here}:{attribute}, or put this folder on PYTHONPATH." if here.is_file() else "Put its folder there, or name the file."
-        )
-        raise ConfigError(f"{name}: there is no module {place} on PYTHONPATH. {hint}")
-    if spec.origin is None or not spec.origin.endswith(".py"):
-        raise ConfigError(f"{name}: {place} is no Python source file ({spec.origin or 'a folder'}). Name the file that defines the class.")
-    return Path(spec.origin)
+    return find_code(f"{place}:{attribute}", f"the encoder {name}", FORMS)
 
 
 def expected_file(name: str) -> Path:
@@ -102,20 +100,6 @@ def expected_file(name: str) -> Path:
         return source_file(name)
     except ConfigError:
         return Path(*place.split(".")).with_suffix(".py")
-
-
-def _find(module: str) -> ModuleSpec | None:
-    """What `import` would load. `importlib.util.find_spec` would run the packages around it."""
-    importlib.invalidate_caches()
-    spec, path, parts = None, None, module.split(".")
-    for count in range(1, len(parts) + 1):
-        name = ".".join(parts[:count])
-        finders = (finder.find_spec for finder in sys.meta_path if hasattr(finder, "find_spec"))
-        spec = next((found for find in finders if (found := find(name, path)) is not None), None)
-        if spec is None or (count < len(parts) and spec.submodule_search_locations is None):
-            return None
-        path = spec.submodule_search_locations
-    return spec
 
 
 def parse_options(words: Iterable[str]) -> dict[str, Any]:

@@ -34,10 +34,13 @@ def named_recipe(values: Any) -> Any:
     """
     if not isinstance(values, dict):
         return values
-    like, known = values.get("like") or values.get("kind"), stage1_recipes()
+    like = values.get("like") or values.get("kind")
     if like is None:
         return values
-    if like not in known:
+    # Asking for a task finds that of an installed package, which is then among the recipes.
+    asked = like in TASKS
+    known = stage1_recipes()
+    if not asked and like not in known:
         wrong_kind = values.get("like") is None
         raise ValueError(unknown_name("kind of task", like, KINDS) if wrong_kind else f"like: {unknown_name('recipe', like, known)}")
     base = known[like]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -18,15 +18,21 @@ from pydantic import (
     StringConstraints,
     ValidationError,
     model_serializer,
+    model_validator,
 )
+from pydantic.json_schema import SkipJsonSchema
+from typing_extensions import Self
 
 from speechft.errors import ConfigError
 from speechft.files.structured import read_json
 from speechft.files.text import on_disk
+from speechft.own_code import looking_in
+from speechft.plugins import files_of, load_recorded
 
 _SHOWN = 100
 
 ModelType = TypeVar("ModelType", bound=BaseModel)
+Value = TypeVar("Value")
 
 InputPath = Annotated[Path, AfterValidator(on_disk)]
 """A file or folder that a configuration names, in the Unicode form in which the disk has it."""
@@ -44,12 +50,34 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
-class OfTask(Strict):
-    """Base of recipes that name a task: `kind` is written where there is one, so that other recipes stay byte for byte as they were."""
+class Sparse(Strict):
+    """Base of recipes that write `kind` and `plugins` only where there are any, so that other recipes stay byte for byte as they were."""
 
     @model_serializer(mode="wrap")
-    def _without_no_kind(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in as_usual(self).items() if key != "kind" or value is not None}
+    def _without_nothing(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in as_usual(self).items() if key not in ("kind", "plugins") or value}
+
+
+class Pluggable(Sparse):
+    """Base of recipes that name what plug-ins may define: they record its code, so that an edit makes another recipe."""
+
+    plugins: SkipJsonSchema[dict[str, str]] = Field(
+        default_factory=dict, description="Code of plug-ins that it needs: file or module -> SHA-256. Nobody writes it: it is filled in."
+    )
+
+    @property
+    def named(self) -> Iterable[tuple[str, str]]:
+        """Kind and name of everything in it that may be of a plug-in."""
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _record_plugins(self) -> Self:
+        found = {place: sha256 for kind, name in self.named for place, sha256 in files_of(kind, name).items()}
+        if self.plugins not in ({}, found):
+            others = ", ".join(place for place, _ in sorted(self.plugins.items() ^ found.items()))
+            raise ValueError(f"plugins: is not what the names in the recipe need ({others}); leave it out, it is filled in")
+        self.__dict__["plugins"] = found  # as if it were computed: it is no key that was set
+        return self
 
 
 def validate(model: type[ModelType], values: Any, source: str) -> ModelType:
@@ -158,6 +186,14 @@ def _has_tag(model: Any, tag: int | str) -> bool:
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_@+-]*$|^[A-Za-z0-9][A-Za-z0-9_+-]*@[0-9.]+$")]
 
 
+def read_recipe(path: str | Path, read: Callable[[str | Path], Value] = read_json) -> Value:
+    """What `read` finds in a recipe file, whose plug-ins are then loaded. They may lie in the folders above the file."""
+    values = read(path)
+    with looking_in(*Path(path).absolute().parents):
+        load_recorded(values)
+    return values
+
+
 def load_recipe(model: type[ModelType], path: str | Path) -> ModelType:
     """Read a recipe file (JSON) that the workflow or a user wrote."""
-    return validate(model, read_json(path), str(path))
+    return validate(model, read_recipe(path), str(path))

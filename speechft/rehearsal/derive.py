@@ -25,7 +25,7 @@ from speechft.files.hashes import sha256_file
 from speechft.files.output_kinds import WITH_MARKER
 from speechft.files.outputs import check_file
 from speechft.files.structured import read_json, write_json
-from speechft.recipes.corpora import CorpusRecipe, PublishedCorpus, UnionCorpus
+from speechft.recipes.corpora import CorpusRecipe, PluginCorpus, PublishedCorpus, UnionCorpus
 from speechft.recipes.finetuning import FinetuneRecipe, JointTask
 from speechft.recipes.pretraining import ContinuedPretrainRecipe, PretrainRecipe
 from speechft.rehearsal.sizes import HEAD_ONLY_UPDATES, SIZES, smaller, smaller_head
@@ -128,7 +128,7 @@ def _check_inputs(experiment: Experiment, corpora: str, encoders: str) -> None:
     if corpora == "stand-ins" and not SPEECH.is_dir():
         raise ConfigError(f"{SPEECH}: no such folder. Stand-ins are made of the speech in the repository; run from a clone of it.")
     for name, recipe in experiment.corpora.items():
-        stands_in = corpora == "stand-ins" and (isinstance(recipe, PublishedCorpus) or _made_up_columns(experiment, name) is not None)
+        stands_in = corpora == "stand-ins" and (_has_stand_in(recipe) or _made_up_columns(experiment, name) is not None)
         if not isinstance(recipe, UnionCorpus) and not stands_in:
             _check_corpus(recipe)
     for name, entry in experiment.encoders.items():
@@ -148,6 +148,10 @@ def _check_inputs(experiment: Experiment, corpora: str, encoders: str) -> None:
             )
 
 
+def _has_stand_in(recipe: Any) -> bool:
+    return isinstance(recipe, PublishedCorpus) and not isinstance(recipe, PluginCorpus)
+
+
 def _check_corpus(recipe: CorpusRecipe | PublishedCorpus) -> None:
     from speechft.corpora.prepare import read_corpus
     from speechft.corpora.readers.mixtures import read_sources
@@ -164,7 +168,7 @@ def _corpus(experiment: Experiment, name: str, entry: Values, folder: Path, corp
     recipe = experiment.corpora[name]
     if isinstance(recipe, UnionCorpus):
         return entry
-    if isinstance(recipe, PublishedCorpus) and corpora == "stand-ins":
+    if corpora == "stand-ins" and _has_stand_in(recipe):
         from speechft.rehearsal.stand_ins import build_stand_in
 
         place = folder / "corpora" / str(entry["kind"])

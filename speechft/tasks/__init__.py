@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from speechft.errors import TaskError
+from speechft.plugins import class_of, files_of
 from speechft.requirements import explaining, require
-from speechft.tasks.catalog import KINDS, TASKS, known_entry
+from speechft.tasks.catalog import KINDS, TASKS, TaskEntry, known_entry
 
 if TYPE_CHECKING:
     from speechft.recipes.evaluation import EvaluationRecipe
@@ -26,19 +27,32 @@ def get_task(name: str, /, **options: object) -> Task:
         TaskError: no such task, or an option that the task does not have.
         MissingPackageError: the task needs packages that are not installed (`pip install 'speechft[asr]'`).
     """
-    from importlib import import_module
-
     entry = known_entry(name)
     require(*entry.packages)
-    module, _, class_name = entry.path.partition(":")
     with explaining():
-        task_class = getattr(import_module(module), class_name)
+        task_class = class_of("task", name, entry.path)
     try:
         task: Task = task_class(**options)
         if name in KINDS:
             task.options = {option: value for option, value in options.items() if option != "name"}
     except TypeError as error:
-        raise TaskError(f"Task {name!r}: {error}. See the options of {module}.{class_name}.") from error
+        raise TaskError(f"Task {name!r}: {error}. See the options of {entry.path.replace(':', '.')}.") from error
+    if name in TASKS and files_of("task", name):
+        return _of_plugin(task, name, entry)
+    return task
+
+
+def _of_plugin(task: Any, name: str, entry: TaskEntry) -> Task:
+    """The task of a plug-in with the name and the metrics that it was registered with; TaskError if it is none, or says otherwise."""
+    from speechft.tasks.base import Task
+
+    if not isinstance(task, Task):
+        raise TaskError(f"Task {name!r}: {entry.path} makes a {type(task).__name__}, which is not derived from speechft.tasks.base.Task.")
+    own = getattr(task, "name", name), [metric.key for metric in getattr(task, "metrics", entry.metrics)]
+    if own != (name, [metric.key for metric in entry.metrics]):
+        keys = ", ".join(own[1])
+        raise TaskError(f"Task {name!r}: {entry.path} has the name {own[0]!r} and the metrics {keys}. Leave both to what registers it.")
+    task.name, task.metrics = name, entry.metrics
     return task
 
 

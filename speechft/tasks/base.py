@@ -96,7 +96,7 @@ class Task(ABC):
 
     @abstractmethod
     def target(self, cut: Any, labels: LabelSet) -> Tensor:
-        """Target of one cut: int64 () for utterance classes, int64 (U,) for token sequences, float32 (C,) for numbers.
+        """Target of one cut: int64 () for utterance classes, int64 (U,) for token sequences, float32 () or (C,) for numbers.
 
         Raises:
             TaskError: names the cut if it has no label or word, or one that is not in `labels`.

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from speechft.errors import TaskError, unknown_name
+from speechft.own_code import CLASS_NAME, code_beside, place_of
+from speechft.plugins import Registry
 from speechft.tasks.metric import INSERTIONS, Metric
 
 _CLASSIFIED: dict[str, Any] = {"batch_size": 32, "accumulate": 1, "optimizer": "Adam", "clip_norm": 1.0}
@@ -78,7 +80,7 @@ def _accuracy(key: str, task: str, name: str = "acc") -> tuple[Metric, ...]:
     return (Metric(key, name, task, higher_is_better=True),)
 
 
-TASKS: dict[str, TaskEntry] = {
+_OURS: dict[str, TaskEntry] = {
     "pr": TaskEntry(
         "speechft.tasks.pr:PhonemeRecognition",
         (_error("PR", "PER", "pr"),),
@@ -190,7 +192,64 @@ TASKS: dict[str, TaskEntry] = {
         halved=True,
     ),
 }
-"""Name -> entry, in the order of tables."""
+
+
+def _accepted(name: str, task: Any, place: str) -> tuple[TaskEntry, list[str | None]]:
+    """The entry of a task of a plug-in, which is never SUPERB's."""
+    entry = _entry_of_class(task) if isinstance(task, type) else task
+    if not isinstance(entry, TaskEntry):
+        raise ValueError("is neither a TaskEntry nor a class derived from speechft.tasks.base.Task")
+    path = code_beside(place, entry.path)
+    if not CLASS_NAME.fullmatch(path):
+        raise ValueError(f"its path {path!r} names no class; write my_module:MyTask or file.py:MyTask")
+    others = {metric.key for other, known in TASKS.items() if other != name for metric in known.metrics}
+    keys = [metric.key for metric in entry.metrics]
+    if not keys or len(set(keys)) < len(keys) or others & set(keys):
+        raise ValueError(f"needs metrics with keys of their own, found {', '.join(keys) or 'none'}")
+    measured = ("ks", "sid") if entry.features == "pooled" else HEAD_TASKS
+    if entry.head_measured_as not in measured:
+        raise ValueError(f"measured_as: the cost of no such head is known; name one of {', '.join(measured)}, or leave it out")
+    entry = replace(
+        entry,
+        path=path,
+        metrics=tuple(replace(metric, task=name, heading=metric.heading or name) for metric in entry.metrics),
+        recipe={**entry.recipe, "protocol": "quick"},
+        superb=False,
+    )
+    return entry, [path.partition(":")[0]]
+
+
+def _entry_of_class(task: type) -> TaskEntry:
+    """The entry that a class of a task states itself, in attributes that are called as those of an entry."""
+    from speechft.tasks.base import Task
+
+    if not issubclass(task, Task):
+        raise ValueError(f"its class {task.__name__} is not derived from speechft.tasks.base.Task")
+    if lacks := [*(key for key in ("metrics", "recipe") if not hasattr(task, key)), *sorted(task.__abstractmethods__)]:
+        raise ValueError(f"its class {task.__name__} lacks {', '.join(lacks)}")
+    stated = {key.name: getattr(task, key.name) for key in fields(TaskEntry) if key.name != "path" and key.name in vars(task)}
+    return TaskEntry(f"{place_of(task.__module__)}:{task.__qualname__}", **{"crop_seconds": task.train_crop_seconds, **stated})
+
+
+def _check(name: str) -> None:
+    """Raise an error if a task of a plug-in has a name that means something else, or its recipes are none."""
+    from speechft.recipes.evaluation import evaluation_recipe
+    from speechft.recipes.finetuning import FinetuneRecipe
+    from speechft.recipes.presets import RELEASED_RECIPES
+    from speechft.recipes.values import validate
+
+    if name in {*KINDS, *RELEASED_RECIPES} or name.lower() in _OURS:
+        raise ValueError("is the name of a task, kind or recipe of speechft; choose another")
+
+    evaluation_recipe(name)
+    if (stage1 := TASKS[name].stage1) is not None:
+        validate(FinetuneRecipe, {**stage1, "task": name}, f"stage1 of {name}")
+
+
+HEAD_TASKS = tuple(name for name, task in _OURS.items() if task.measured_as == name and task.features == "frames")
+"""Tasks whose heads on frames are measured; others are scaled from these by their arithmetic."""
+TASKS: Registry[TaskEntry] = Registry("task", _accepted, _OURS, _check)
+"""Name -> entry, in the order of tables: ours, then those of plug-ins."""
 
 _OWN: dict[str, Any] = {
     "protocol": "quick", "steps": "auto", **_CLASSIFIED, "eval_every": "auto", "learning_rates": (1e-2, 1e-3, 1e-4),
@@ -301,10 +360,9 @@ def known_entry(name: str) -> TaskEntry:
     Raises:
         TaskError: there is none.
     """
-    known = {**KINDS, **TASKS}
-    if name not in known:
+    if name not in TASKS and name not in KINDS:
         raise TaskError(unknown_name("task", name, {**TASKS, **KINDS}))
-    return known[name]
+    return TASKS[name] if name in TASKS else KINDS[name]
 
 
 def metrics_of(name: str, kind: str | None, options: Mapping[str, Any]) -> tuple[Metric, ...]:

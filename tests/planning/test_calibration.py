@@ -12,7 +12,8 @@ from speechft.errors import ConfigError, TrainingError
 from speechft.planning import calibration
 from speechft.planning.calibration import calibrate
 from speechft.planning.shapes import shape_of_directory
-from speechft.planning.speeds import HEAD_TASKS, load_throughput
+from speechft.planning.speeds import load_throughput
+from speechft.tasks.catalog import HEAD_TASKS
 
 
 @pytest.fixture

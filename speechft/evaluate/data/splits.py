@@ -161,7 +161,7 @@ def encode_targets(
     trained = _classes(targets["train"])
     for name, members in cuts.items():
         # Scores over classes that no training utterance has would mean nothing.
-        pairs = [(cut.id, int(target)) for cut, target in zip(members, targets[name], strict=True) if target.dim() == 0]
+        pairs = [(cut.id, int(target)) for cut, target in zip(members, targets[name], strict=True) if _is_class(target)]
         if untrained := [f"{cut_id}: class {labels.symbols[target]!r}" for cut_id, target in pairs if target not in trained]:
             heading = f"{where[name]}: {len(untrained)} utterance(s) are of a class of task {task.name!r} that no utterance of train has."
             raise TaskError(listing(heading + " Leave the class out, or add training utterances.", untrained))
@@ -169,7 +169,12 @@ def encode_targets(
 
 
 def _classes(targets: Sequence[Tensor]) -> set[int]:
-    return {int(target) for target in targets if target.dim() == 0}
+    return {int(target) for target in targets if _is_class(target)}
+
+
+def _is_class(target: Tensor) -> bool:
+    """Whether it is the index of a class of the utterance; a number that is predicted is none."""
+    return target.dim() == 0 and not target.is_floating_point()
 
 
 def check_targets(task: Task, cuts: Mapping[str, Sequence[Any]], where: Mapping[str, str]) -> None:

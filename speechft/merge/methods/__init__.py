@@ -22,28 +22,46 @@ from speechft.merge.methods.slerp import SlerpMerge
 from speechft.merge.methods.task_arithmetic import TaskArithmeticMerge
 from speechft.merge.methods.ties import TiesMerge
 from speechft.merge.methods.tsv_m import TsvMMerge
-from speechft.recipes.values import validate
+from speechft.own_code import place_of
+from speechft.plugins import Registry
+from speechft.recipes.values import Strict, validate
 
-METHODS: dict[str, type[MergeMethod]] = {
-    method.name: method
-    for method in (
-        LinearMerge,
-        TaskArithmeticMerge,
-        TiesMerge,
-        DareMerge,
-        BreadcrumbsMerge,
-        DellaMerge,
-        SlerpMerge,
-        NuslerpMerge,
-        MultiSlerpMerge,
-        KarcherMerge,
-        ModelStockMerge,
-        TsvMMerge,
-        IsoCMerge,
-        KnotsMerge,
-        RegMeanMerge,
-    )
-}
+_OURS: tuple[type[MergeMethod], ...] = (
+    LinearMerge,
+    TaskArithmeticMerge,
+    TiesMerge,
+    DareMerge,
+    BreadcrumbsMerge,
+    DellaMerge,
+    SlerpMerge,
+    NuslerpMerge,
+    MultiSlerpMerge,
+    KarcherMerge,
+    ModelStockMerge,
+    TsvMMerge,
+    IsoCMerge,
+    KnotsMerge,
+    RegMeanMerge,
+)
+
+
+def _accepted(name: str, method: Any, _: str) -> tuple[type[MergeMethod], list[str | None]]:
+    """A merge method from elsewhere, with its name."""
+    if not (isinstance(method, type) and issubclass(method, MergeMethod)):
+        raise ValueError("is no class derived from speechft.merge.methods.base.MergeMethod")
+    lacks = [key for key in ("reference", "summary") if not isinstance(getattr(method, key, None), str)]
+    if lacks := [*lacks, *sorted(method.__abstractmethods__)]:
+        raise ValueError(f"its class {method.__name__} lacks {', '.join(lacks)}")
+    if not issubclass(method.Parameters, Strict):
+        raise ValueError("its Parameters are not derived from speechft.recipes.values.Strict")
+    if getattr(method, "name", name) != name:
+        raise ValueError(f"its class is named {method.name!r}; leave `name` out, or register it under that")
+    method.name = name
+    return method, [place_of(method.__module__)]
+
+
+METHODS: Registry[type[MergeMethod]] = Registry("merge_method", _accepted, {method.name: method for method in _OURS})
+"""Name -> merge method: ours, and those of plug-ins."""
 
 
 def get_method(name: str, parameters: Mapping[str, Any] | None = None) -> MergeMethod:
