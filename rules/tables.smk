@@ -92,6 +92,7 @@ rule page:
         f"{RESULTS}/logs/report.log",
     localrule: True
     params:
+        published=flow.published_options,
         results=subpath(output[0], parent=True),
     shell:
-        "speechft report page {input.recipe:q} --results {params.results:q} --published {input.published:q} --out {output:q} > {log:q} 2>&1"
+        "speechft report page {input.recipe:q} --results {params.results:q} {params.published:q} --out {output:q} > {log:q} 2>&1"

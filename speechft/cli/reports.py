@@ -41,6 +41,9 @@ Cells = Annotated[list[Path], typer.Argument(help="Cell files; missing ones show
 CellsOfRecipe = Annotated[list[Path] | None, typer.Argument(help="With a recipe: cell files; missing ones show as pending.")]
 TableFile = Annotated[Path, typer.Argument(help="Recipe of the table (JSON).")]
 Look = Annotated[Literal["screen", "paper"], typer.Option("--style", help="paper: as wide as a column, without title and notes.")]
+PublishedFiles = Annotated[
+    list[Path] | None, typer.Option(help="Published numbers; repeatable. Default: those of the project.", show_default=False)
+]
 Figures = Annotated[Path | None, typer.Option(help="Folder of the figure; default: OUT.")]
 
 
@@ -59,9 +62,7 @@ def table(
         typer.Argument(help="Experiment: folder of cells, default results/cells. Recipe: cell files. Missing ones are pending."),
     ] = None,
     out: Out = Path("tables"),
-    published: Annotated[
-        list[Path] | None, typer.Option(help="Published numbers; repeatable. Default: those of the project.", show_default=False)
-    ] = None,
+    published: PublishedFiles = None,
     figures: Annotated[Path | None, typer.Option(help="With an experiment: folder of figures; default: none are drawn.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="With an experiment: a table, curve or analysis; repeatable.")] = None,
 ) -> None:
@@ -96,7 +97,7 @@ def page(
     source: Annotated[Path, typer.Argument(help="Experiment (YAML), or the recipe of a report (JSON).", callback=shipped)],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The page; default: report.html in the folder of results.")] = None,
     results: Annotated[Path | None, typer.Option(help="Folder with cells, analysis and models; default: the experiment's.")] = None,
-    published: Annotated[Path, typer.Option(help="Published numbers.", callback=shipped)] = Path("config/published.csv"),
+    published: PublishedFiles = None,
 ) -> None:
     """Write one web page: summary in words, tables, figures, trainings, pending cells, origin of every number. Runs no jobs.
 
@@ -107,12 +108,13 @@ def page(
     from speechft.tables.experiment import report_experiment
     from speechft.tables.report import build_report
 
+    numbers = published or [shipped(path) for path in PUBLISHED]
     if source.suffix in (".yaml", ".yml"):
-        say(report_experiment(source, results, published, out))
+        say(report_experiment(source, results, numbers, out))
         return
     if results is None or out is None:
         raise typer.BadParameter("the recipe of a report needs --results and --out; an experiment knows them")
-    build_report(load_recipe(ReportRecipe, source), results, published, out)
+    build_report(load_recipe(ReportRecipe, source), results, numbers, out)
 
 
 @report.command()

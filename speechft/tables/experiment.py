@@ -87,7 +87,7 @@ def check_outputs(experiment: str | Path, out_dir: Path, figures_dir: Path | Non
         _check_outputs(flow, name, out_dir, figures_dir, inputs)
 
 
-def report_experiment(experiment: str | Path, results: str | Path | None, published: str | Path, out_html: str | Path | None) -> Path:
+def report_experiment(experiment: str | Path, results: str | Path | None, published: Files, out_html: str | Path | None) -> Path:
     """Write the page of an experiment file from the results that are there, see `speechft.tables.report.build_report`; returns its path.
 
     `results` is the folder with `cells`, `analysis`, `models` and `logs`; default: where the workflow puts them. Without `out_html` the

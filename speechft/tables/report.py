@@ -28,7 +28,7 @@ from speechft.tables.differences import arrange_differences
 from speechft.tables.figure import STYLE, draw_differences, draw_table
 from speechft.tables.metrics import task_metrics
 from speechft.tables.page import Picture, Section, render, table_content
-from speechft.tables.published import load_published
+from speechft.tables.published import Files, listed, load_published
 from speechft.tables.summary import summary_of
 from speechft.tables.table import Table, model_name
 from speechft.tables.training import training_figure
@@ -43,7 +43,7 @@ _MANY_TRIALS = 60
 def build_report(
     recipe: ReportRecipe,
     results: str | Path,
-    published: str | Path,
+    published: Files,
     out_html: str | Path,
     reasons: Mapping[str, str] | None = None,
     source: str = "",
@@ -55,7 +55,7 @@ def build_report(
     Args:
         recipe: what the experiment shows.
         results: folder of the experiment with `cells`, `analysis` and `models` as the workflow leaves them; what is missing is pending.
-        published: CSV file of published numbers.
+        published: CSV files of published numbers.
         out_html: the page; appears when it is complete.
         reasons: why cells are pending, by encoder/finetuning/method/task.
         source: name of the experiment file, for the foot of the page.
@@ -68,10 +68,12 @@ def build_report(
     names = [name for table in recipe.tables.values() for name in _cells_of(table.rows, table.tasks)]
     names += [name for curve in recipe.curves.values() for name in _cells_of(curve.points, curve.tasks)]
     paths = {name: results / f"cells/{name}.json" for name in names}
-    check_file(out_html, PAGE, [*paths.values(), published])
+    check_file(out_html, PAGE, [*paths.values(), *listed(published)])
     cells = existing_cells(list(paths.values()))
     links = {cell_name(cell): _anchor(cell_name(cell)) for cell in cells}
-    numbers = load_published(published)
+    numbers = load_published(
+        published, {metric.key for table in recipe.tables.values() for of_task in table.metrics.values() for metric in of_task}
+    )
     sections, summary, tables = [], [], []
     for name, shown in recipe.tables.items():
         table = arrange(shown, cells, numbers, name, reasons=reasons)
@@ -199,7 +201,7 @@ def _pending(tables: Sequence[Table], reasons: Mapping[str, str]) -> list[dict[s
 
 def _cell_content(cell: Cell, anchor: str, results: Path) -> dict[str, Any]:
     """Everything that decides a number, for those who doubt it."""
-    metrics = {metric.key: metric for metric in task_metrics([cell.task])}
+    metrics = {metric.key: metric for metric in cell.described or task_metrics([cell.task])}
     value = ", ".join(f"{metrics[key].title} {metrics[key].shown(mean)}" for key, mean in cell.metrics.items())
     facts = [
         ("file", f"cells/{cell_name(cell)}.json"),
