@@ -116,7 +116,7 @@ def test_updates_equal_a_plain_loop_with_torch_adam(corpus, tmp_path, monkeypatc
         for parameter in rest:
             parameter.requires_grad_(update >= 2)
         for batch in itertools.islice(batches, 3):
-            output = encoder.encode(batch["waveforms"])
+            output = encoder.encode(batch["speech"])
             logits, lengths = head(output.hidden_states[-1], output.lengths)
             (task.loss(logits, lengths, batch["targets"]) / 3).backward()
         torch.nn.utils.clip_grad_norm_([*head.parameters(), *rest], 0.5)
