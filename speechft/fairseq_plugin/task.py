@@ -20,7 +20,7 @@ from speechft.fairseq_plugin.jobs import FinetuneJob, is_main_process
 from speechft.fairseq_plugin.model import EncoderWithHead, unwrapped
 from speechft.finetune.batches import CutDataset, PartsDataset
 from speechft.finetune.best import BestEncoder, save_plain_weights
-from speechft.finetune.feature_cache import FeatureCache, room_for_features
+from speechft.finetune.feature_cache import SUFFIX, FeatureCache, room_for_features
 from speechft.finetune.method import early_updates, head_only_updates
 from speechft.finetune.parts import Parts, take_turns
 from speechft.finetune.splits import load_stage1_split
@@ -107,7 +107,9 @@ class FinetuneTask(FairseqTask):  # type: ignore[misc]
         (example,) = self.model.extract([torch.zeros(encoder.min_samples)])
         others = sum(cache.bytes for key, cache in self.caches.items() if key != (part, split))
         room = room_for_features(self.job.features, self.job.cache_gb) - others
-        dataset.cache = self.caches[part, split] = FeatureCache(self.job.features / f"{part}-{split}.f32", frames, example.shape[1], room)
+        dataset.cache = self.caches[part, split] = FeatureCache(
+            self.job.features / f"{part}-{split}{SUFFIX}", frames, example.shape[1], room
+        )
 
     def _extracted(self, sample: dict[str, Any], split: str) -> dict[str, Any]:
         """The sample with features in place of waveforms, if the extractor is frozen; new ones are kept for the next visit."""

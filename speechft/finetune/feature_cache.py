@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 LOGGER = logging.getLogger("speechft.finetune")
+SUFFIX = ".f32"
 _CHECKSUM_BYTES = 8
 _WRITTEN = 1 << 32
 """Above any CRC-32, so that the zeros of a hole in the file are no checksum."""
@@ -24,8 +25,8 @@ class FeatureCache:
     """Features of the utterances of a split, float32, each at a place of its own in one file.
 
     Each has a checksum, written after it, so what a killed process left unfinished, or two processes wrote at once, is computed again.
-    Processes and restarts share the file; it is opened for each access, so nothing is left behind where one of them removes it. A file
-    that cannot be written is removed with one warning, and training continues without it.
+    Processes and restarts share the file; it is opened for each access, so nothing is left behind where one of them removes it. If a file
+    cannot be written, all caches of its folder are removed with one warning, and training continues without them.
 
     Args:
         path: the file; it is created if it is not there.
@@ -71,7 +72,7 @@ class FeatureCache:
                 for part, end in ((content, self._ends[item]), (_checksum(content), (item + 1) * _CHECKSUM_BYTES)):
                     if os.pwrite(file.fileno(), part, end - len(part)) != len(part):
                         raise OSError("the disk is full")
-        except FileNotFoundError:  # another process gave up
+        except FileNotFoundError:  # another process or cache gave up
             self._kept = [False] * len(self._kept)
         except OSError as error:
             self._give_up(error)
@@ -79,13 +80,14 @@ class FeatureCache:
     def _give_up(self, error: OSError) -> None:
         LOGGER.warning("%s: cannot keep features there (%s); training continues without, somewhat slower.", self.path, error)
         self._kept = [False] * len(self._kept)
-        with suppress(OSError):
-            self.path.unlink()
+        for path in self.path.parent.glob(f"*{SUFFIX}"):
+            with suppress(OSError):
+                path.unlink()
 
 
 def room_for_features(folder: Path, cache_gb: float) -> float:
     """Bytes that caches in `folder` may take: `cache_gb`, but no more than half of what is free on its disk without them."""
-    there = sum(path.stat().st_blocks * 512 for path in folder.glob("*") if path.is_file())
+    there = sum(path.stat().st_blocks * 512 for path in folder.glob(f"*{SUFFIX}"))
     existing = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
     return min(cache_gb * 1e9, (shutil.disk_usage(existing).free + there) / 2)
 
