@@ -87,7 +87,9 @@ class FeatureCache:
 
 def room_for_features(folder: Path, cache_gb: float) -> float:
     """Bytes that caches in `folder` may take: `cache_gb`, but no more than half of what is free on its disk without them."""
-    there = sum(path.stat().st_blocks * 512 for path in folder.glob(f"*{SUFFIX}"))
+    there = 0
+    with suppress(FileNotFoundError):  # another process may give up just now
+        there = sum(path.stat().st_blocks * 512 for path in folder.glob(f"*{SUFFIX}"))
     existing = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
     return min(cache_gb * 1e9, (shutil.disk_usage(existing).free + there) / 2)
 
