@@ -16,6 +16,7 @@ from speechft.finetune import batches, finetune
 from speechft.finetune.feature_cache import FeatureCache, room_for_features
 from speechft.recipes.finetuning import FinetuneRecipe
 from speechft.recipes.values import validate
+from speechft.tasks.sid import SpeakerIdentification
 
 RECIPE = FinetuneRecipe(task="sid", updates=12, batch_size=4, accumulate=2, validate_every=3, peak_lr=2e-3, seed=3, early=(0.4,))
 COMPARED = ("model.safetensors", "early/0.40/model.safetensors", "training.csv")
@@ -69,7 +70,7 @@ def harm_checksums(path):
 def harm_features(path):
     """As if the process had died while it wrote each of them."""
     content = bytearray(path.read_bytes())
-    content[8 * 18 :: 4096] = bytes(len(content[8 * 18 :: 4096]))
+    content[8 * 18 :] = bytes(len(content) - 8 * 18)
     path.write_bytes(content)
 
 
@@ -136,6 +137,15 @@ def test_only_what_never_changes_is_kept(name, theta0, corpus, tmp_path):
     if files:
         finetune(theta0, chosen, corpus, tmp_path / "without", cache_gb=0)
         assert hashes(tmp_path / "with") == hashes(tmp_path / "without")
+
+
+def test_crops_are_drawn_anew(without, theta0, corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(SpeakerIdentification, "train_crop_seconds", 0.45)
+    finetune(theta0, RECIPE, corpus, tmp_path / "with", tmp_path / "work", keep_work=True)
+    finetune(theta0, RECIPE, corpus, tmp_path / "without", cache_gb=0)
+    assert hashes(tmp_path / "with") == hashes(tmp_path / "without") != without
+    kept = [(tmp_path / "work/features" / name).stat().st_size for name in FILES]
+    assert 8 * 18 < kept[1] < 2 * kept[0], "some of 18 utterances of train, but all 9 of dev"
 
 
 def test_a_budget_holds_the_first_utterances_and_another_finds_them(tmp_path):
