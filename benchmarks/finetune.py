@@ -2,10 +2,13 @@
 
     bash benchmarks/make_s3prl_env.sh          # once
     python benchmarks/finetune.py              # prints Markdown
+    python benchmarks/finetune.py --sides speechft no_cache before --before ../another-checkout
 
-Both train encoder (all but the convolutional extractor) and ER's head on the last hidden state from the same random weights, with the same
-clips of noise, all of one length, so that nothing is padded and every batch has the same shape. Adam, accumulation and clipping are those
-of the recipe. Each run is a process of its own; sides take turns, and who begins changes. The first updates of a run do not count.
+Sides: s3prl; speechft, and the same without the cache of the frozen extractor's output (`no_cache`); and speechft as another checkout has
+it (`before`). All train encoder (all but the convolutional extractor) and ER's head on the last hidden state from the same random weights,
+with the same clips of noise, all of one length, so that nothing is padded and every batch has the same shape. Adam, accumulation and
+clipping are those of the recipe. Each run is a process of its own; sides take turns, and who begins changes. The first updates of a run do
+not count: they fill the cache, as the first of hundreds of epochs does.
 """
 
 import argparse
@@ -28,8 +31,10 @@ SAMPLE_RATE = 16_000
 SESSIONS = 5
 EMOTIONS = ("ang", "hap", "neu", "sad")
 SEED = 1337
-WARM_UP = 1
-"""Updates of a run, after the first, that do not count."""
+WARM_UP = 4
+"""Updates of a run, after the first, that do not count. Two see all utterances; two more were read ahead."""
+CACHE_OPTIONS: dict[str, dict[str, Any]] = {"speechft": {}, "no_cache": {"options": {"cache_gb": 0}}, "before": {}}
+SIDES = ("s3prl", "speechft", "no_cache", "before")
 
 
 def make_corpus(folder: Path, seconds: float, batch_size: int) -> Path:
@@ -60,7 +65,7 @@ def make_corpus(folder: Path, seconds: float, batch_size: int) -> Path:
 
 
 class Bench:
-    """Both sides on one encoder and one corpus."""
+    """All sides on one encoder and one corpus."""
 
     def __init__(self, folder: Path, options: Any) -> None:
         from speechft.encoders import export_checkpoint
@@ -75,12 +80,14 @@ class Bench:
         self.runs += 1
         job = self.folder / f"job{self.runs}"
         job.mkdir()
-        description = (self._speechft if side == "speechft" else self._s3prl)(job, device)
+        description = self._s3prl(job, device) if side == "s3prl" else {**self._speechft(job, device), **CACHE_OPTIONS[side]}
         (job / "job.json").write_text(json.dumps({**description, "threads": self.options.threads}))
-        python = sys.executable if side == "speechft" else str(self.options.s3prl_python)
-        command = [python, str(HERE / "finetune_worker.py"), side, str(job / "job.json"), str(job / "report.json")]
+        python = str(self.options.s3prl_python) if side == "s3prl" else sys.executable
+        runner = "s3prl" if side == "s3prl" else "speechft"
+        command = [python, str(HERE / "finetune_worker.py"), runner, str(job / "job.json"), str(job / "report.json")]
         environment = {**os.environ, "OMP_NUM_THREADS": str(self.options.threads)}
         environment |= {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
+        environment |= {"PYTHONPATH": str(self.options.before if side == "before" else HERE.parent)}
         done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=HERE.parent)
         if done.returncode:
             raise SystemExit(f"{' '.join(command)} ended with status {done.returncode}:\n{done.stderr[-3000:]}")
@@ -116,7 +123,7 @@ class Bench:
 
 def measure(bench: Bench, device: str, rounds: int) -> list[str]:
     """Rows of the table for one device."""
-    reports: dict[str, list[dict[str, Any]]] = {"s3prl": [], "speechft": []}
+    reports: dict[str, list[dict[str, Any]]] = {side: [] for side in bench.options.sides}
     for number in range(rounds):
         for side in sorted(reports, reverse=bool(number % 2)):
             reports[side].append(bench.run(side, device))
@@ -129,31 +136,40 @@ def measure(bench: Bench, device: str, rounds: int) -> list[str]:
         raise SystemExit(f"versions of torch differ: {', '.join(sorted(versions))}")
     rows = []
     for side, found in reports.items():
-        precision = "bf16, SDPA" if side == "speechft" and device == "cuda" else "fp32"
+        precision = "bf16, SDPA" if side != "s3prl" and device == "cuda" else "fp32"
         peak = max(report["peak"] for report in found) / 2**30
         wall, cpu = values[side]["wall"], values[side]["cpu"]
         times = f"{1 / statistics.median(wall):.3g} | {median_and_range(wall)} | {median_and_range(cpu)}"
         rows.append(f"| {device}, {precision} | {side} | {times} | {peak:.2f} GiB |")
-    ratio = {kind: statistics.median(values["s3prl"][kind]) / statistics.median(values["speechft"][kind]) for kind in ("wall", "cpu")}
-    return [*rows, f"| {device} | **s3prl / speechft** | | **{ratio['wall']:.3g}** | **{ratio['cpu']:.3g}** | |"]
+    for side in reports:
+        if side != "speechft":
+            ratio = {kind: statistics.median(values[side][kind]) / statistics.median(values["speechft"][kind]) for kind in ("wall", "cpu")}
+            rows.append(f"| {device} | **{side} / speechft** | | **{ratio['wall']:.3g}** | **{ratio['cpu']:.3g}** | |")
+    return rows
 
 
 def parse() -> Any:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--updates", type=int, default=6, help="of each run; the first two do not count")
+    parser.add_argument("--updates", type=int, default=9, help=f"of each run; the first {1 + WARM_UP} do not count")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each side")
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--accumulate", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=4.0, help="length of every clip")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--devices", nargs="+", choices=["cpu", "cuda"], default=["cpu"])
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=["s3prl", "speechft", "no_cache"])
+    parser.add_argument("--before", type=Path, help="another checkout, for the side of this name")
     add_peer_options(parser)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if "speechft" not in options.sides or ("before" in options.sides) != (options.before is not None):
+        parser.error("--sides has speechft, and before if and only if --before names a checkout")
+    return options
 
 
 def main() -> None:
     options = parse()
-    check_peer(options)
+    if "s3prl" in options.sides:
+        check_peer(options)
     if options.updates <= 1 + WARM_UP:
         raise SystemExit(f"--updates {options.updates}: {2 + WARM_UP} at least, the first ones do not count")
     with tempfile.TemporaryDirectory() as scratch:

@@ -68,7 +68,7 @@ def run_speechft(job, clock):
         return forward(criterion, model, sample, reduce)
 
     FinetuneTask.optimizer_step, TaskLoss.forward = stepped, heard
-    finetune(job["model"], FinetuneRecipe.model_validate(job["recipe"]), job["manifests"], job["out"])
+    finetune(job["model"], FinetuneRecipe.model_validate(job["recipe"]), job["manifests"], job["out"], **job.get("options", {}))
 
 
 def run_s3prl(job, clock):

@@ -23,6 +23,7 @@ rule finetune:
         mem_mb=flow.memory("finetune"),
         runtime=flow.minutes("finetune"),
         gpu=flow.gpus("finetune"),
+        cache_gb=flow.resources("finetune").cache_gb,
     params:
         encoder=subpath(input.encoder, parent=True),
         out=subpath(output[0], parent=True),
@@ -30,7 +31,7 @@ rule finetune:
         scalars=f"{RESULTS}/tensorboard/{{encoder}}/{{finetuning}}/{{method}}",
     shell:
         "job {log:q} speechft finetune {params.encoder:q} {input.manifests[0]:q} {params.jointly:q} --recipe {input.recipe:q} --out {params.out:q}"
-        " --tensorboard {params.scalars:q} --threads {threads} --gpus {resources.gpu}"
+        " --tensorboard {params.scalars:q} --cache-gb {resources.cache_gb} --threads {threads} --gpus {resources.gpu}"
 
 
 # An early checkpoint is a by-product of the run of another method, made a model of its own here.

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from speechft.cli.options import TRAINING, Gpus, Out, Recipe, Threads, WorkDir, app, use_gpus, use_threads, with_plugins
-from speechft.recipes.finetuning import FinetuneRecipe
+from speechft.recipes.finetuning import CACHE_GB, FinetuneRecipe
 from speechft.recipes.pretraining import ContinuedPretrainRecipe, PretrainRecipe
 from speechft.recipes.values import load_recipe, validate
 
@@ -73,6 +73,9 @@ def finetune(
     jointly: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER: manifests of a further task of the recipe; repeatable.")] = None,
     tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard.")] = None,
     work_dir: WorkDir = None,
+    cache_gb: Annotated[
+        float, typer.Option(min=0, help="Disk, in GB, for the output of the frozen extractor; only the speed changes.")
+    ] = CACHE_GB,
     threads: Threads = None,
     gpus: Gpus = 0,
 ) -> None:
@@ -92,7 +95,7 @@ def finetune(
     use_threads(threads)
     from speechft.finetune import finetune as run
 
-    run(model, chosen, manifests, out, work_dir, jointly=further, tensorboard=tensorboard)
+    run(model, chosen, manifests, out, work_dir, jointly=further, tensorboard=tensorboard, cache_gb=cache_gb)
 
 
 def _named(entry: str) -> tuple[str, Path]:

@@ -9,6 +9,7 @@ from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
 from speechft.encoders.directory.layout import load_backbone
@@ -112,24 +113,58 @@ class Encoder(FeatureEncoder):
 
     forward = encode
 
+    @property
+    def extracts(self) -> bool:
+        """Whether `extract` applies: Whisper has no features of an utterance, but of windows of a fixed length."""
+        return not isinstance(self._frontend, WhisperFrontend)
+
+    @torch.no_grad()
+    def extract(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
+        """Frontend features of each waveform (T, C), float32, computed one by one: not a bit depends on the others.
+
+        Raises:
+            AudioError: a waveform is not 1-D, not floating point, not finite, empty or shorter than `min_samples`.
+        """
+        check_waveforms(waveforms, self.min_samples)
+        prepared = prepare_waveforms(waveforms, normalize=self.normalize, device=self.device)
+        return [self._frontend.features([waveform], alone=True)[0].float().contiguous() for waveform in prepared]
+
+    def encode_features(self, features: Sequence[Tensor]) -> EncoderOutput:
+        """The last hidden state alone, of B utterances of which `extract` gave the features; zero past their lengths."""
+        lengths = torch.tensor([len(own) for own in features])
+        groups = length_groups(lengths.tolist())
+        states = []
+        for group in groups:
+            padded = pad_sequence([features[index] for index in group], batch_first=True)
+            states.append(self._alone_states(padded, lengths[group], last_only=True))
+        return self._joined(groups, states, lengths)
+
     def _encode_alone(self, waveforms: list[Tensor], samples: Tensor) -> EncoderOutput:
         frontend = self._frontend
         groups = frontend.groups(samples.tolist()) if isinstance(frontend, WhisperFrontend) else length_groups(samples.tolist())
         states = [self._group_states([waveforms[index] for index in group], samples[group]) for group in groups]
-        joined = states[0] if len(groups) == 1 and groups[0] == list(range(len(waveforms))) else join_groups(groups, states)
-        return EncoderOutput(joined, self._frontend.frame_counts(samples).to(joined[0].device))
+        return self._joined(groups, states, frontend.frame_counts(samples))
 
     def _group_states(self, waveforms: list[Tensor], samples: Tensor) -> tuple[Tensor, ...]:
-        """Hidden states of utterances of similar length, each as it is alone; zero past their lengths."""
         features = self._features(waveforms, alone=True)
         lengths = self._frontend.frame_counts(samples)
         if isinstance(self._frontend, WhisperFrontend):
             return self._frontend.join(transformer_states(self.backbone, features, None), lengths.tolist())
+        return self._alone_states(features, lengths)
+
+    def _alone_states(self, features: Tensor, lengths: Tensor, *, last_only: bool = False) -> tuple[Tensor, ...]:
+        """Hidden states of utterances of similar length, each as it is alone; zero past their lengths (B,), which are on the CPU."""
+        wanted = slice(-1 if last_only else 0, None)
         if bool((lengths == features.shape[1]).all()):
-            return transformer_states(self.backbone, features, None)
+            return transformer_states(self.backbone, features, None)[wanted]
         valid = (torch.arange(features.shape[1])[None, :] < lengths[:, None]).to(features.device)
         states = transformer_states(self.backbone, features, valid)
-        return tuple(state.masked_fill(~valid[..., None], 0.0) for state in states)
+        return tuple(state.masked_fill(~valid[..., None], 0.0) for state in states[wanted])
+
+    def _joined(self, groups: list[list[int]], states: list[tuple[Tensor, ...]], lengths: Tensor) -> EncoderOutput:
+        in_order = len(groups) == 1 and groups[0] == list(range(len(lengths)))
+        joined = states[0] if in_order else join_groups(groups, states)
+        return EncoderOutput(joined, lengths.to(joined[0].device))
 
     def _encode_reference(self, waveforms: list[Tensor], samples: Tensor) -> EncoderOutput:
         features = self._features(waveforms, alone=False)

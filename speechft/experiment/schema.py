@@ -25,7 +25,7 @@ from speechft.plugins import load
 from speechft.recipes.alphas import alpha_text, split_method
 from speechft.recipes.corpora import CorpusRecipe, PluginCorpus, Published, UnionCorpus, corpus_lexicon
 from speechft.recipes.evaluation import EvaluationRecipe, evaluation_recipe
-from speechft.recipes.finetuning import FinetuneRecipe
+from speechft.recipes.finetuning import CACHE_GB, FinetuneRecipe
 from speechft.recipes.merging import MergeRecipe
 from speechft.recipes.pretraining import ContinuedPretrainRecipe
 from speechft.recipes.values import Name, Positive, Strict, validate
@@ -83,11 +83,21 @@ class Resources(Strict):
         return self
 
 
+class FinetuneResources(Resources):
+    """Resources of a fine-tuning."""
+
+    cache_gb: int = Field(
+        CACHE_GB,
+        ge=0,
+        description="Disk for the output of the frozen extractor, in GB, for each job while it runs. Changes the speed alone.",
+    )
+
+
 class StageResources(Strict):
     """Resources by stage; tables, merges and manifests need little."""
 
     pretrain: Resources = Resources()
-    finetune: Resources = Resources()
+    finetune: FinetuneResources = FinetuneResources()
     evaluate: Resources = Resources()
     small: Resources = Resources(threads=1, mem_mb=2000, runtime=15)
 

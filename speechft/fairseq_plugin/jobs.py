@@ -24,18 +24,22 @@ _MADE = (
     *(MARKER, "job.json", "training.csv", "fairseq*.log", "best.safetensors", "early-*.safetensors", "start.safetensors"),
     *(f"checkpoints/{name}" for name in ("checkpoint*.pt", "crash.pt", "unvalidated.txt", "*.tmp")),
     *(f"data/{name}" for name in ("*.tsv", "*.km", "dict.km.txt", "labels.json", "centroids.npy", "*.parts/*")),
-    *("data/train/*.flac", "data/valid/*.flac", "**/.*.tmp"),
+    *("data/train/*.flac", "data/valid/*.flac", "features/*.f32", "**/.*.tmp"),
 )
 """What trainings write into a work directory."""
 
 
 class FinetuneJob(Strict):
-    """Inputs of a fine-tuning and the files of its work directory. `manifests`: name of a task -> split -> file."""
+    """Inputs of a fine-tuning and the files of its work directory. `manifests`: name of a task -> split -> file.
+
+    `cache_gb` limits the files in `features`; no result depends on it, so it is no part of the job's identity.
+    """
 
     encoder: Path
     manifests: dict[str, dict[str, Path]]
     recipe: FinetuneRecipe
     work_dir: Path
+    cache_gb: float
 
     @property
     def file(self) -> Path:
@@ -51,6 +55,11 @@ class FinetuneJob(Strict):
     def log_path(self) -> Path:
         """One row an update."""
         return self.work_dir / "training.csv"
+
+    @property
+    def features(self) -> Path:
+        """Folder of what the frozen extractor makes of the utterances."""
+        return self.work_dir / "features"
 
     def early_path(self, share: float) -> Path:
         """The encoder after this share of the updates."""

@@ -28,7 +28,7 @@ class EncoderWithHeadConfig(FairseqDataclass):  # type: ignore[misc]
 
 @register_model("speechft_encoder_with_head", dataclass=EncoderWithHeadConfig)
 class EncoderWithHead(BaseFairseqModel):  # type: ignore[misc]
-    """Waveforms -> encoder -> last hidden state -> head -> logits.
+    """Waveforms, or what `extract` makes of them -> encoder -> last hidden state -> head -> logits.
 
     Parameters stay in float32 whatever the precision; the forward pass runs under autocast. (fairseq's `fp16` and `bf16` options would
     turn waveforms and weights themselves into half precision, and give frozen parameters a gradient of zero instead of none.)
@@ -50,6 +50,7 @@ class EncoderWithHead(BaseFairseqModel):  # type: ignore[misc]
         self.padding: Padding = recipe.padding
         self.freeze_extractor = recipe.freeze_extractor
         encoder.train_extractor = not recipe.freeze_extractor
+        self.extracts = recipe.freeze_extractor and recipe.padding == "alone" and encoder.extracts
         own = self._names()
         self.extractor = frozenset(encoder.extractor_parameter_names())
         self.adapters = add_adapters(encoder.backbone, recipe.adapters) if recipe.adapters else frozenset()
@@ -80,15 +81,28 @@ class EncoderWithHead(BaseFairseqModel):  # type: ignore[misc]
         frozen = frozen_parameters(self._names(), self.extractor, completed_updates, head_only, self.freeze_extractor)
         freeze(self.encoder.backbone, frozen | self.never)
 
-    def forward(self, waveforms: Sequence[Tensor], part: str) -> tuple[Tensor, Tensor]:
+    def extract(self, speech: Sequence[Tensor]) -> list[Tensor]:
+        """Features (T, C) of the frozen extractor for each waveform; features among `speech` stay as they are.
+
+        An utterance at a time, so that they are the same, to the bit, in every batch, and may be kept.
+        """
+        waveforms = [given for given in speech if given.dim() == 1]
+        with self._autocast():
+            extracted = iter(self.encoder.extract(waveforms) if waveforms else ())
+        return [next(extracted) if given.dim() == 1 else given for given in speech]
+
+    def forward(self, speech: Sequence[Tensor], part: str) -> tuple[Tensor, Tensor]:
         """Logits of the head of task `part` and their lengths, as the head gives them, in float32."""
-        half = HALF_PRECISION.get(self.precision)
-        device_type = self.encoder.device.type
         head = self.head[f"head_{part}"] if isinstance(self.head, nn.ModuleDict) else self.head
-        with torch.autocast(device_type, dtype=half) if half is not None else contextlib.nullcontext():
-            states = self.encoder.encode(waveforms, self.padding)
+        features = self.extract(speech) if self.extracts else None
+        with self._autocast():
+            states = self.encoder.encode(speech, self.padding) if features is None else self.encoder.encode_features(features)
             logits, lengths = head(states.hidden_states[-1], states.lengths)
         return logits.float(), lengths
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        half = HALF_PRECISION.get(self.precision)
+        return contextlib.nullcontext() if half is None else torch.autocast(self.encoder.device.type, dtype=half)
 
 
 def _let_signals_in(_module: nn.Module, _inputs: Any, output: Any) -> None:

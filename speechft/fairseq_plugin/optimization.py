@@ -63,3 +63,8 @@ class TorchAdam(FairseqOptimizer):  # type: ignore[misc]
     def optimizer_config(self) -> dict[str, Any]:
         """Settings that hold over those stored in a checkpoint."""
         return {"betas": (0.9, 0.999), "eps": 1e-8}
+
+    def multiply_grads(self, c: float | torch.Tensor) -> None:
+        """Multiply all gradients by `c`; by 1, as without accumulation, costs nothing."""
+        if torch.is_tensor(c) or c != 1:
+            super().multiply_grads(c)

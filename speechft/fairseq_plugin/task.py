@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
 from fairseq.tasks import FairseqTask, register_task
+from torch import Tensor
 
+from speechft.errors import TrainingError
 from speechft.fairseq_plugin.criterion import STATISTIC, nan_message
 from speechft.fairseq_plugin.jobs import FinetuneJob, is_main_process
-from speechft.fairseq_plugin.model import unwrapped
+from speechft.fairseq_plugin.model import EncoderWithHead, unwrapped
 from speechft.finetune.batches import CutDataset, PartsDataset
 from speechft.finetune.best import BestEncoder, save_plain_weights
+from speechft.finetune.feature_cache import SUFFIX, FeatureCache, room_for_features
 from speechft.finetune.method import early_updates, head_only_updates
 from speechft.finetune.parts import Parts, take_turns
 from speechft.finetune.splits import load_stage1_split
@@ -33,7 +37,7 @@ class FinetuneTaskConfig(FairseqDataclass):  # type: ignore[misc]
 class FinetuneTask(FairseqTask):  # type: ignore[misc]
     """One of our tasks, or several with a head each, trained by fairseq.
 
-    `completed_updates` and `utterances` describe the update in progress, for error messages.
+    `completed_updates`, `utterances` and `losses` (utterances and loss of each batch) describe the update in progress, for error messages.
     """
 
     running: ClassVar[FinetuneTask | None] = None
@@ -53,10 +57,17 @@ class FinetuneTask(FairseqTask):  # type: ignore[misc]
         self.best = BestEncoder(self.job.best_path, self.parts.selection_metric.higher_is_better)
         self.completed_updates = 0
         self.utterances: list[str] = []
+        self.losses: list[tuple[list[str], Tensor]] = []
+        self.caches: dict[tuple[str, str], FeatureCache] = {}
         FinetuneTask.running = self
 
     def _cuts(self, part: str, split: str) -> list[Any]:
         return load_stage1_split(self.parts.tasks[part], self.job.manifests[part], split, self.parts.recipes[part].fold)
+
+    def build_model(self, cfg: Any, from_checkpoint: bool = False) -> EncoderWithHead:
+        """Build the model; data sets need it too, for the features that it makes of their cuts."""
+        self.model = cast(EncoderWithHead, super().build_model(cfg, from_checkpoint))
+        return self.model
 
     def load_dataset(self, split: str, **kwargs: Any) -> None:  # noqa: ARG002
         """Make the data set of "train" (the planned run) or "dev" (each utterance once)."""
@@ -81,21 +92,53 @@ class FinetuneTask(FairseqTask):  # type: ignore[misc]
                 seed=recipe.seed,
                 order=part.order,
             )
+            self._cache_features(members[name], name, split)
         self.datasets[split] = PartsDataset(members, turns, world_size)
+
+    def _cache_features(self, dataset: CutDataset, part: str, split: str) -> None:
+        """Let a data set read what the frozen extractor once made of its cuts."""
+        if not self.model.extracts or not self.job.cache_gb:
+            return
+        encoder = self.model.encoder
+        frames = [
+            encoder.frame_count(length) if unchanging else None
+            for length, unchanging in zip(dataset.lengths, dataset.unchanging, strict=True)
+        ]
+        (example,) = self.model.extract([torch.zeros(encoder.min_samples)])
+        others = sum(cache.bytes for key, cache in self.caches.items() if key != (part, split))
+        room = room_for_features(self.job.features, self.job.cache_gb) - others
+        dataset.cache = self.caches[part, split] = FeatureCache(
+            self.job.features / f"{part}-{split}{SUFFIX}", frames, example.shape[1], room
+        )
+
+    def _extracted(self, sample: dict[str, Any], split: str) -> dict[str, Any]:
+        """The sample with features in place of waveforms, if the extractor is frozen; new ones are kept for the next visit."""
+        if not self.model.extracts:
+            return sample
+        features = self.model.extract(sample["speech"])
+        if (cache := self.caches.get((sample["part"], split))) is not None:
+            for position, given, extracted in zip(sample["positions"], sample["speech"], features, strict=True):
+                if given is not extracted:
+                    cache.write(position, extracted)
+        return {**sample, "speech": features}
 
     def train_step(
         self, sample: dict[str, Any], model: Any, criterion: Any, optimizer: Any, update_num: int, ignore_grad: bool = False
     ) -> Any:
         """Forward and backward of one batch, with the parts frozen that this update must not change."""
         if update_num != self.completed_updates:
-            self.utterances = []
+            self.utterances, self.losses = [], []
             self._keep_early(model, update_num)
         self.completed_updates = update_num
         self.utterances += sample["ids"]
         # Here and not in `set_num_updates`: fairseq calls that on a restart before it collects the parameters of the optimizer.
         unwrapped(model).freeze_for(update_num, self.head_only)
         metrics.log_scalar("used_lr", optimizer.get_lr(), weight=0)
-        return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+        return super().train_step(self._extracted(sample, "train"), model, criterion, optimizer, update_num, ignore_grad)
+
+    def valid_step(self, sample: dict[str, Any], model: Any, criterion: Any) -> Any:
+        """Loss and statistics of a batch of dev."""
+        return super().valid_step(self._extracted(sample, "dev"), model, criterion)
 
     def _keep_early(self, model: Any, completed_updates: int) -> None:
         """Write the encoder where the recipe asks for it. A resumed run repeats this update and writes the same."""
@@ -103,11 +146,34 @@ class FinetuneTask(FairseqTask):  # type: ignore[misc]
             if update == completed_updates and is_main_process():
                 save_plain_weights(unwrapped(model).encoder.backbone, self.job.early_path(share), {"update": str(update)})
 
+    def optimizer_step(self, optimizer: Any, model: Any, update_num: int) -> None:
+        """Change the weights, unless a batch of the update had no finite loss."""
+        self.refuse_nan()
+        super().optimizer_step(optimizer, model, update_num)
+
+    def refuse_nan(self) -> None:
+        """Forget the losses noted since the last time.
+
+        Raises:
+            TrainingError: one is NaN or infinite; names the update and the utterances.
+        """
+        if (problem := self._nan_problem()) is not None:
+            raise TrainingError(problem)
+        self.losses.clear()
+
+    def _nan_problem(self) -> str | None:
+        for ids, loss in self.losses:
+            if not math.isfinite(loss):
+                return nan_message(f"the loss is {float(loss)}", self.completed_updates, ids)
+        return None
+
     @classmethod
     def explain(cls, problem: str) -> str:
-        """A message about `problem` in the update in progress."""
+        """A message about `problem` in the update in progress; a loss that is not finite is the better reason."""
         task = cls.running
-        return problem if task is None else nan_message(problem, task.completed_updates, list(dict.fromkeys(task.utterances)))
+        if task is None:
+            return problem
+        return task._nan_problem() or nan_message(problem, task.completed_updates, list(dict.fromkeys(task.utterances)))
 
     def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
         """Log what the criterion reports; fairseq's own adds words per second, and warns that there are none."""

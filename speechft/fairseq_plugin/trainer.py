@@ -66,6 +66,8 @@ def fairseq_config(
             "validate_interval_updates": recipe.validate_every,
             # Worker processes help where the device computes while the CPU waits; on the CPU they only compete with it.
             "num_workers": min(4, os.cpu_count() or 1) if on_gpu else 0,
+            # Batches that are read ahead: none comes sooner if there are more.
+            "data_buffer_size": 2,
         },
         "optimization": {"max_update": recipe.updates, "update_freq": [1], "stop_min_lr": -1.0},
         "checkpoint": {

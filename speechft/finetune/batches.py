@@ -15,6 +15,7 @@ from speechft.conventions import SAMPLE_RATE
 from speechft.corpora import load_audio, num_samples_16k
 from speechft.errors import ConfigError, TaskError
 from speechft.evaluate.data.sampling import balanced, bucketed, shuffled, windows
+from speechft.finetune.feature_cache import FeatureCache
 from speechft.tasks.base import LabelSet, Sampling, Task, listing
 
 # Samples of the first frame of every published extractor.
@@ -114,11 +115,14 @@ class PlannedDataset(FairseqDataset):  # type: ignore[misc]
 
 
 class CutDataset(PlannedDataset):
-    """Waveforms and targets of lhotse cuts.
+    """Waveforms and targets of lhotse cuts; features of a frozen extractor instead of a waveform where `cache` has them.
 
     With `num_batches` the items are those of a training plan: shuffled and repeated as often as needed. Without, every cut comes once, in
     order of length. Crops are the task's; that of an item depends on seed, epoch and position, not on who loads it.
     """
+
+    cache: FeatureCache | None = None
+    """By position of a cut."""
 
     def __init__(
         self,
@@ -144,6 +148,8 @@ class CutDataset(PlannedDataset):
         self.crop_samples = [None if crop is None else round(crop.seconds * SAMPLE_RATE) for crop in crops]
         whole = [num_samples_16k(cut) for cut in self.cuts]
         self.lengths = [length if crop is None else min(length, crop) for length, crop in zip(whole, self.crop_samples, strict=True)]
+        self.unchanging = [num_batches is None or length == uncut for length, uncut in zip(self.lengths, whole, strict=True)]
+        """Whether a cut is the same samples at every visit."""
         short = [f"{cut.id}: {length} samples" for cut, length in zip(self.cuts, self.lengths, strict=True) if length < SHORTEST]
         if short:
             heading = f"The {split} split: {len(short)} utterance(s) are shorter than one frame ({SHORTEST} samples). Leave them out."
@@ -164,12 +170,17 @@ class CutDataset(PlannedDataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Item `index`: epoch x number of cuts + position."""
         epoch, position = divmod(int(index), len(self.cuts))
+        features = None if self.cache is None else self.cache.read(position)
+        speech = self._waveform(epoch, position) if features is None else features
+        return {"id": self.cuts[position].id, "position": position, "speech": speech, "target": self.targets[position]}
+
+    def _waveform(self, epoch: int, position: int) -> Tensor:
         waveform = load_audio(self.cuts[position])
         crop = self.crop_samples[position]
         if crop is not None and len(waveform) > crop:
             start = int(np.random.default_rng([self.seed, epoch, position]).integers(len(waveform) - crop + 1))
             waveform = waveform[start : start + crop]
-        return {"id": self.cuts[position].id, "waveform": waveform * self.gain, "target": self.targets[position]}
+        return waveform * self.gain
 
     def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         """Keep utterances apart: the encoder pads, or not, as it needs."""
@@ -177,7 +188,8 @@ class CutDataset(PlannedDataset):
             return {}
         return {
             "ids": [sample["id"] for sample in samples],
-            "waveforms": [sample["waveform"] for sample in samples],
+            "positions": [sample["position"] for sample in samples],
+            "speech": [sample["speech"] for sample in samples],
             "targets": [sample["target"] for sample in samples],
             "nsentences": len(samples),
         }

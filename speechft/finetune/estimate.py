@@ -24,6 +24,8 @@ class TrainingEstimate:
     """Task (or kind of a task of the user's own) -> hours of audio that its head trains on, and options of the task."""
     early: int = 0
     """Early checkpoints that are kept beside the result."""
+    kept_hours: float = 0.0
+    """Hours of audio of which the output of the frozen extractor is kept while the training runs, if there is room."""
 
 
 def estimate_finetuning(recipe: FinetuneRecipe, sizes: Mapping[str, CorpusSize]) -> TrainingEstimate:
@@ -33,16 +35,19 @@ def estimate_finetuning(recipe: FinetuneRecipe, sizes: Mapping[str, CorpusSize])
     Batches have the mean duration of train.
     """
     shares = sum(part.share for part in recipe.parts.values())
-    forward, update = 0.0, 0.0
+    forward, update, kept = 0.0, 0.0, 0.0
     heads: dict[str, tuple[float, Mapping[str, Any]]] = {}
     for name, part in recipe.parts.items():
         batches = recipe.updates * recipe.accumulate * part.share / shares
-        hours = batches * _batch_seconds(recipe, part, sizes[name].fold("train")) / 3600
-        forward += recipe.head_only * hours + sizes[name].fold("dev").hours * -(-recipe.updates // recipe.validate_every)
+        train, dev = sizes[name].fold("train"), sizes[name].fold("dev")
+        hours = batches * _batch_seconds(recipe, part, train) / 3600
+        forward += recipe.head_only * hours + dev.hours * -(-recipe.updates // recipe.validate_every)
         update += (1 - recipe.head_only) * hours
+        if recipe.freeze_extractor and recipe.padding == "alone":
+            kept += (train - train.longer(task_entry(part.task, part.kind).crop_seconds)).hours + dev.hours
         task = part.kind or part.task
         heads[task] = (heads.get(task, (0.0, {}))[0] + hours, part.task_options)
-    return TrainingEstimate(forward, update, recipe.updates, recipe.freeze_extractor, recipe.precision, heads, len(recipe.early))
+    return TrainingEstimate(forward, update, recipe.updates, recipe.freeze_extractor, recipe.precision, heads, len(recipe.early), kept)
 
 
 def _batch_seconds(recipe: FinetuneRecipe, part: JointTask, train: SplitSize) -> float:

@@ -28,7 +28,7 @@ from speechft.finetune.method import early_updates, head_only_updates
 from speechft.finetune.parts import Parts
 from speechft.finetune.splits import needed_splits
 from speechft.recipes.alphas import alpha_text
-from speechft.recipes.finetuning import FinetuneRecipe
+from speechft.recipes.finetuning import CACHE_GB, FinetuneRecipe
 from speechft.recipes.modules import refuse_class
 from speechft.requirements import require
 
@@ -49,6 +49,7 @@ def finetune(
     jointly: Mapping[str, str | Path | Mapping[str, str | Path]] | None = None,
     tensorboard: str | Path | None = None,
     keep_work: bool = False,
+    cache_gb: float = CACHE_GB,
 ) -> None:
     """Fine-tune the encoder in `encoder_dir` (Speech-FT, stage 1; with the recipe's defaults Stable-FT).
 
@@ -68,6 +69,8 @@ def finetune(
         jointly: for a recipe with several tasks, name of each further task -> its manifests.
         tensorboard: folder for TensorBoard's files; default: none are written.
         keep_work: leave the work directory (checkpoints, fairseq's log) there.
+        cache_gb: size in GB up to which features of a frozen extractor are kept in the work directory, where no recording is cropped anew.
+            It changes the time of a training and nothing else.
 
     Raises:
         TrainingError: the loss became NaN, the work directory is in use or belongs to another job, SIGTERM came, memory ran out.
@@ -100,7 +103,7 @@ def finetune(
         directory = choose_work_directory(work_dir, out_dir, identity, MADE_BY, given)
         if tensorboard is not None:
             check_added(tensorboard, given, out_dir)
-        job = FinetuneJob(encoder=theta0, manifests=splits, recipe=recipe, work_dir=directory)
+        job = FinetuneJob(encoder=theta0, manifests=splits, recipe=recipe, work_dir=directory, cache_gb=cache_gb)
         if not is_main_process():
             run_fairseq(_config(job), job.work_dir / "fairseq.rank.log", None, Companions(None, job.kept))
             return

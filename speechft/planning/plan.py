@@ -235,7 +235,9 @@ class _Costs:
             encoder_hours=hours,
             head_hours=sum(self.device.head_hours(task, options, shape, heard) for task, (heard, options) in on_frames.items()),
             disk_gb=self._weights_gb(encoder) * (1 + cost.early),
-            work_gb=3 * self._weights_gb(encoder) * KEPT_CHECKPOINTS,  # weights and two moments
+            # Weights and two moments; and what the frozen extractor gives.
+            work_gb=3 * self._weights_gb(encoder) * KEPT_CHECKPOINTS
+            + min(self.experiment.resources.finetune.cache_gb, cost.kept_hours * shape.features_hour_gb),
             unknown=self._unknown(corpora),
         )
 

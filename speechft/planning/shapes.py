@@ -61,10 +61,19 @@ class EncoderShape(Strict):
         return (4 + 3 * conformer) * self.width**2 + (2 + 2 * conformer) * self.width * self.ffn
 
     @property
+    def _channels(self) -> int:
+        """Of a frame that the transformer reads."""
+        return self.convolutions[-1][0] if self.convolutions else 80
+
+    @property
+    def features_hour_gb(self) -> float:
+        """An hour of what a frozen extractor gives, in float32, as stage 1 keeps it; of Whisper nothing is kept."""
+        return 0.0 if self.family == "whisper" else 3600 * self.frames_per_second * 4 * self._channels / 1e9
+
+    @property
     def _input_weights(self) -> float:
         """Of the projection into the transformer and its convolutional positions."""
-        channels = self.convolutions[-1][0] if self.convolutions else 80
-        return channels * self.width + self.conv_pos * self.width**2 / self.conv_pos_groups
+        return self._channels * self.width + self.conv_pos * self.width**2 / self.conv_pos_groups
 
     @property
     def parameters(self) -> int:

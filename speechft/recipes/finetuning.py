@@ -13,6 +13,8 @@ from speechft.recipes.values import Fraction, Pluggable, Positive, Seed, Sparse,
 
 PartName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 MaxBatchSeconds = Annotated[float, Field(gt=0)]
+CACHE_GB = 10
+"""Default size, in GB, of the features of a frozen extractor that a fine-tuning keeps on disk: 27 hours of audio."""
 Early = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 

@@ -289,6 +289,7 @@ def test_work_directories_of_others_and_outputs_are_refused(here, tmp_path):
 
 def test_a_work_directory_keeps_what_came_from_elsewhere(here, tmp_path):
     made = ["identity.json", "training.csv", "checkpoints/checkpoint_last.pt", "data/train/0000000.flac", "early-0.20.safetensors"]
+    made.append("features/sid-train.f32")
     for name in (*made, "notes.txt", "checkpoints/notes.txt"):
         (tmp_path / "work" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "work" / name).write_text("x")

@@ -70,7 +70,7 @@ def test_fine_tuning_as_the_reference_did_it(golden, tmp_path, monkeypatch):
         if model.training:
             losses.append(float(found[0].detach()))
             utterances.append(sample["ids"])
-            lengths.append(model.encoder.encode(sample["waveforms"], model.padding).lengths.tolist())
+            lengths.append(model.encoder.encode(sample["speech"], model.padding).lengths.tolist())
         return found
 
     monkeypatch.setattr(TaskLoss, "forward", watched)

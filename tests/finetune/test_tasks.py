@@ -99,7 +99,7 @@ def test_features_are_augmented_in_training_only(theta0, corpora):
     cuts = load_split(corpora / "annotated", "train")
     labels = task.label_set(cuts)
     data = CutDataset(cuts, "train", task, labels, batch_size=4, max_batch_seconds=100.0)
-    waveforms = [data[0]["waveform"], data[1]["waveform"]]
+    waveforms = [data[0]["speech"], data[1]["speech"]]
     encoder = load_encoder(theta0)
     model = EncoderWithHead(encoder, {"asr": task.build_head(encoder.hidden_size, labels)}, RECIPE)
     model.eval()

@@ -100,6 +100,8 @@ def test_finetuning():
     # 2000 utterances of 7.2 s; dev at four validations.
     assert cost.update_hours == pytest.approx(0.8 * 4.0)
     assert cost.forward_hours == pytest.approx(0.2 * 4.0 + 4 * 0.3)
+    # Utterances of unknown length may be cropped.
+    assert cost.kept_hours == pytest.approx(0.3)
     assert estimate_finetuning(recipe.model_copy(update={"max_batch_seconds": 36.0}), {"sid": SIZES}).update_hours == pytest.approx(
         0.8 * 2.0
     )
@@ -111,6 +113,8 @@ def test_joint_finetuning_and_folds():
     cost = estimate_finetuning(recipe, {"er": folds, "pr": SIZES})
     assert cost.update_hours == pytest.approx((5 * 36.0 + 5 * 16 * 7.2) / 3600)
     assert cost.forward_hours == pytest.approx(0.16 + 0.3)
+    assert cost.kept_hours == pytest.approx(0.64 + 0.16 + 2.0 + 0.3)
+    assert estimate_finetuning(recipe.model_copy(update={"freeze_extractor": False}), {"er": folds, "pr": SIZES}).kept_hours == 0
 
 
 def test_pretraining():

@@ -18,7 +18,7 @@ from speechft.encoders.families import FAMILIES
 from speechft.errors import CheckpointError, ConfigError, SpeechFTError
 from speechft.experiment.encoders import PublicEncoder
 from speechft.experiment.schema import load_experiment
-from speechft.planning.plan import plan_experiment
+from speechft.planning.plan import KEPT_CHECKPOINTS, plan_experiment
 from speechft.planning.shapes import base_shape, head_arithmetic, shape_of, shape_of_directory
 from speechft.planning.speeds import EncoderSpeed, Throughput, load_throughput, save_device
 
@@ -83,6 +83,10 @@ def test_a_training_has_forward_and_backward_passes_steps_and_a_head(planned):
     assert training.head_hours == pytest.approx(heard / 100)
     # The result, and the early checkpoint.
     assert training.disk_gb == pytest.approx(2 * 4 * 94.4e6 / 1e9, rel=2e-3)
+    # Features of the frozen extractor fill what they may: 10 GB, or all that 106 hours have.
+    assert training.work_gb == pytest.approx(3 * 4 * 94.4e6 / 1e9 * KEPT_CHECKPOINTS + 10, rel=2e-3)
+    (roomy,) = planned("hubert_base/pr/stable_ft", resources={"finetune": {"cache_gb": 50}}).trainings
+    assert roomy.work_gb - training.work_gb == pytest.approx(106 * 3600 * 50 * 512 * 4 / 1e9 - 10, rel=1e-2)
 
 
 def test_gpu_hours_count_the_gpus_of_a_job(planned):
@@ -257,7 +261,7 @@ def test_the_command_prints_tables(experiment, file, tmp_path, monkeypatch):
 
 def test_planning_needs_neither_torch_nor_audio(file):
     code = (
-        "import sys; from speechft.planning.plan import plan_experiment; "
+        "import sys; from speechft.planning.plan import KEPT_CHECKPOINTS, plan_experiment; "
         "from speechft.planning.speeds import load_throughput; from speechft.planning.report import report; "
         f"plan = plan_experiment('config/paper.yaml', load_throughput({str(file)!r})); list(report(plan, 'x')); "
         "print({'torch', 'transformers', 'lhotse', 'soundfile', 'fairseq'} & set(sys.modules))"
