@@ -8,7 +8,7 @@ from pathlib import Path
 
 from speechft.doctor import cluster, machine
 from speechft.doctor.experiment import check_experiment
-from speechft.doctor.findings import Finding, careful
+from speechft.doctor.findings import OK, PROBLEM, Finding, careful
 
 DEFAULT_EXPERIMENT = Path("config/paper.yaml")
 
@@ -31,3 +31,16 @@ def check_all(experiment: Path | None = None, *, corpora: bool = True) -> Iterat
     yield from careful("Snakemake", cluster.check_snakemake)
     yield from careful("Slurm", partial(cluster.check_slurm, needs_gpu))
     yield from found
+
+
+def check_gpu_results() -> Iterator[Finding]:
+    """Compare results of the GPU with those of the CPU, see `speechft.doctor.gpu`; without a GPU that is the only finding."""
+    import torch
+
+    from speechft.doctor.gpu import check_results
+
+    if not torch.cuda.is_available():
+        yield Finding("GPU", PROBLEM, "torch sees none here", "Run this on a node with one: `srun --gres=gpu:1 speechft doctor --gpu`.")
+        return
+    yield Finding("GPU", OK, torch.cuda.get_device_name())
+    yield from check_results()

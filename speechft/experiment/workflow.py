@@ -287,7 +287,8 @@ class Workflow:
         shown = [*self.experiment.tables, *self.experiment.curves, *self.experiment.analyses]
         files = [kind for name in shown for kind in (f"tables/{name}.md", f"figures/{name}.png")]
         files += [f"tables/differences/{name}.md" for name, layout in self.experiment.tables.items() if layout.differences]
-        return [f"{self.results}/{file}" for file in [*files, "report.html"]]
+        files += ["report.html"] if files else []
+        return [f"{self.results}/{file}" for file in files]
 
     def report_inputs(self) -> list[str]:
         """Every result that the report of the experiment shows."""

@@ -1,5 +1,6 @@
 """The benchmark scripts run, with a tiny model, and measure what they say."""
 
+import json
 import math
 import sys
 
@@ -76,3 +77,23 @@ def test_both_sides_are_timed_on_the_same_work(run_script):
     shown = run_script("finetune.py", "--small", "--rounds", 1, "--updates", 6, "--seconds", 1, needs_s3prl=True)
     for side in ("s3prl", "speechft", "no_cache"):
         assert f"| cpu, fp32 | {side} |" in shown
+
+
+@pytest.mark.slow
+def test_the_script_for_gpus_runs_on_the_cpu(run_script, tmp_path):
+    out = tmp_path / "gpu"
+    shown = run_script("gpu.py", "--small", "--device", "cpu", "--out", out, "--skip", "right", "--s3prl-python", "none")
+    for row in (
+        "stage 1: fp32",
+        "stage 1: bf16",
+        "cell: ks, fp32",
+        "cell: sd, bf16",
+        "cell: qbe, fp32",
+        "calibrate: ",
+        "s3prl: encoder.py: left out",
+    ):
+        assert row in shown
+    assert "failed" not in shown
+    rows = json.loads((out / "gpu.json").read_text())["rows"]
+    assert all(row["updates_per_second"] > 0 for row in rows if row["section"] == "stage 1")
+    assert (out / "throughput.json").is_file()
