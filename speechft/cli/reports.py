@@ -103,7 +103,9 @@ def page(
 
     The page needs no network and no other file. `page` can be left out where a file is named.
 
-    Example: `speechft report config/demo.yaml --out report.html`
+    Example: `speechft report page config/demo.yaml --out report.html`
+
+    Example: `speechft report config/demo.yaml`
     """
     from speechft.tables.experiment import report_experiment
     from speechft.tables.report import build_report
