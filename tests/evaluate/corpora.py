@@ -12,7 +12,8 @@ FEW = {"train": 6, "dev": 3, "test": 3}
 
 
 def _quick(steps, every, *rates, batch_size=4, **others):
-    return {"protocol": "quick", "steps": steps, "eval_every": every, "learning_rates": list(rates), "batch_size": batch_size, **others}
+    searched = {"learning_rates": list(rates), "lr_search": "grid"}
+    return {"protocol": "quick", "steps": steps, "eval_every": every, **searched, "batch_size": batch_size, **others}
 
 
 QUICK = {
