@@ -99,7 +99,7 @@ def words_after(context: typer.Context, count: int) -> list[str]:
 
 
 def use_threads(threads: int | None) -> int:
-    """Bind the numerical libraries to `threads`, or to a share of them under torchrun, and return how many. Runs before torch is imported."""
+    """Bind the numerical libraries to `threads`, or to a share of them under torchrun; return the number. Runs before torch is imported."""
     from speechft.runtime.gpus import processes_here
 
     count = max(1, (threads or len(os.sched_getaffinity(0))) // processes_here())

@@ -34,7 +34,7 @@ def cut_values(utterance: Utterance, facts: RecordingFacts) -> dict[str, Any]:
     ours = {key: value for key, value in (("label", utterance.label), ("relevant", utterance.relevant)) if value is not None}
     phones = [[label, start, round(end - start, 6), None] for label, start, end in utterance.phones or ()]
     common = {"channel": facts.channel}
-    said = {"text": utterance.text, "speaker": utterance.speaker, "custom": {**utterance.labels, **ours} or None}
+    said: dict[str, Any] = {"text": utterance.text, "speaker": utterance.speaker, "custom": {**utterance.labels, **ours} or None}
     said |= {"alignment": {"phone": phones} if phones else None}
     supervision = {"id": utterance.id, "recording_id": recording_id, "start": 0.0, "duration": duration, **common, **_filled(said)}
     turns = [
