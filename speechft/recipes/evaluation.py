@@ -18,8 +18,8 @@ from speechft.tasks.metric import Metric
 CropDraws = Positive | Literal["every"]
 AUTO_EPOCHS, AUTO_FEWEST, AUTO_MOST, AUTO_EVALUATIONS = 100, 200, 20_000, 20
 """`steps: auto`: so many epochs, at least and at most so many steps; `eval_every: auto`: so many evaluations on dev."""
-LAST_RUNG = 0.64
-"""`lr_search: halving`: share of the steps after which one learning rate is left; each earlier rung is at half of the next one's."""
+LAST_RUNG, RUNG_RATIO, FINALISTS = 0.28, 3.5, 2
+"""`lr_search: halving`: share of the steps after which the finalists are left; what each earlier rung's share is divided by; their number."""
 
 
 class EvaluationRecipe(Pluggable):
@@ -48,8 +48,8 @@ class EvaluationRecipe(Pluggable):
     )
     lr_search: Literal["grid", "halving"] = Field(
         default_factory=lambda earlier: _search_of_the_protocol(earlier),
-        description="grid: every learning rate trains to the end, as in SUPERB. halving: the half that is worse on dev stops at 16, 32 and "
-        "64 % of the steps (of seven rates), and the last one goes on. Default: halving where `protocol: quick` has several rates.",
+        description="grid: every learning rate trains to the end, as in SUPERB. halving: of seven rates the four that are best on dev go on "
+        "after 8 % of the steps, and two after 28 %. Default: halving where `protocol: quick` has more than two rates.",
     )
     clip_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="Gradients of a head are scaled down to this norm.")
     eval_every: Positive | Literal["auto"] = Field(description="Steps between two scores on dev. auto: a twentieth of the steps.")
@@ -115,7 +115,7 @@ class EvaluationRecipe(Pluggable):
     @property
     def unwritten(self) -> set[str]:
         """Keys that are left out of JSON: `lr_search` where a grid is the only default, so that such recipes stay as they were."""
-        grid = self.lr_search == "grid" and (self.protocol == "superb" or len(self.learning_rates) < 2)
+        grid = self.lr_search == "grid" and (self.protocol == "superb" or len(self.learning_rates) <= FINALISTS)
         return super().unwritten | ({"lr_search"} if grid else set())
 
     @property
@@ -154,10 +154,10 @@ class EvaluationRecipe(Pluggable):
     def halvings(self) -> list[tuple[float, int]]:
         """Share of the steps, and how many learning rates go on after it; empty for a grid."""
         left, numbers = len(self.learning_rates), []
-        while self.lr_search == "halving" and left > 1:
+        while self.lr_search == "halving" and left > FINALISTS:
             left = math.ceil(left / 2)
             numbers.append(left)
-        return [(LAST_RUNG / 2 ** (len(numbers) - place), number) for place, number in enumerate(numbers, start=1)]
+        return [(LAST_RUNG / RUNG_RATIO ** (len(numbers) - place), number) for place, number in enumerate(numbers, start=1)]
 
     @property
     def mean_rates(self) -> float:
@@ -172,7 +172,7 @@ class EvaluationRecipe(Pluggable):
     def rungs(self) -> dict[int, int]:
         """Of a recipe that is `resolved`: step -> learning rates that go on after it, the best on dev."""
         steps = self.counts[0]
-        found = {max(1, round(share * steps)): number for share, number in self.halvings}
+        found = {max(1, int(share * steps)): number for share, number in self.halvings}
         return {step: number for step, number in found.items() if step < steps}
 
     @property
@@ -197,7 +197,7 @@ def _crops_of_the_protocol(earlier: dict[str, Any]) -> CropDraws:
 
 def _search_of_the_protocol(earlier: dict[str, Any]) -> Literal["grid", "halving"]:
     """The default of `lr_search`, from the fields before it."""
-    return "halving" if earlier.get("protocol") == "quick" and len(earlier.get("learning_rates", ())) > 1 else "grid"
+    return "halving" if earlier.get("protocol") == "quick" and len(earlier.get("learning_rates", ())) > FINALISTS else "grid"
 
 
 def evaluation_recipe(task: str, overrides: Mapping[str, Any] | None = None) -> EvaluationRecipe:

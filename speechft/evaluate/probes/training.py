@@ -144,17 +144,17 @@ def _score(bank: ProbeBank[Any], training: HeadTraining, trials: Sequence[TrialS
 
 
 def _drop(bank: ProbeBank[Any], trials: Sequence[TrialState], number: int, step: int, metric: Metric) -> None:
-    """Keep the `number` best probes."""
-    ranked = sorted(bank.kept, key=lambda index: (not bank.alive[index], *_rank(trials[index], metric)))
+    """Keep the `number` best probes; of equal ones those with the larger rates, because smaller ones leave chance level later."""
+    ranked = sorted(bank.kept, key=lambda index: (not bank.alive[index], _worse(trials[index], metric), -trials[index].learning_rate))
     bank.keep(sorted(ranked[:number]))
     for index in ranked[number:]:
         trials[index].dropped = step
 
 
-def _rank(trial: TrialState, metric: Metric) -> tuple[float, float]:
-    """Lower is better: the best score, of equal ones the smallest learning rate. Without a score the last."""
+def _worse(trial: TrialState, metric: Metric) -> float:
+    """A number that is the higher the worse the best score of a trial is."""
     score = trial.dev.get(metric.key)
-    return math.inf if score is None else -score if metric.higher_is_better else score, trial.learning_rate
+    return math.inf if score is None else -score if metric.higher_is_better else score
 
 
 def select(trials: Sequence[TrialState], metric: Metric, seed: int) -> int:
@@ -172,4 +172,4 @@ def select(trials: Sequence[TrialState], metric: Metric, seed: int) -> int:
             f"The loss became NaN or Inf at every learning rate ({rates}; seed {seed}) before the first evaluation. "
             "Add smaller learning rates to the recipe, or check the encoder."
         )
-    return min(scored, key=lambda index: _rank(trials[index], metric))
+    return min(scored, key=lambda index: (_worse(trials[index], metric), trials[index].learning_rate))
