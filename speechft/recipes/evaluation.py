@@ -19,7 +19,7 @@ CropDraws = Positive | Literal["every"]
 AUTO_EPOCHS, AUTO_FEWEST, AUTO_MOST, AUTO_EVALUATIONS = 100, 200, 20_000, 20
 """`steps: auto`: so many epochs, at least and at most so many steps; `eval_every: auto`: so many evaluations on dev."""
 LAST_RUNG, RUNG_RATIO, FINALISTS = 0.28, 3.5, 2
-"""`lr_search: halving`: share of the steps after which the finalists are left; what each earlier rung's share is divided by; their number."""
+"""`lr_search: halving`: share of the steps after which only the finalists are left, ratio of two rungs, number of finalists."""
 
 
 class EvaluationRecipe(Pluggable):
@@ -48,8 +48,8 @@ class EvaluationRecipe(Pluggable):
     )
     lr_search: Literal["grid", "halving"] = Field(
         default_factory=lambda earlier: _search_of_the_protocol(earlier),
-        description="grid: every learning rate trains to the end, as in SUPERB. halving: of seven rates the four that are best on dev go on "
-        "after 8 % of the steps, and two after 28 %. Default: halving where `protocol: quick` has more than two rates.",
+        description="grid: every learning rate trains to the end, as in SUPERB. halving: of seven rates the four that are best on dev go "
+        "on after 8 % of the steps, and two after 28 %. Default: halving where `protocol: quick` has more than two rates.",
     )
     clip_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="Gradients of a head are scaled down to this norm.")
     eval_every: Positive | Literal["auto"] = Field(description="Steps between two scores on dev. auto: a twentieth of the steps.")
