@@ -96,7 +96,8 @@ def read_corpus(recipe: Recipe) -> Listing:
         CorpusError: its folder or a list in it is missing or cannot be read, or the reader of a plug-in fails.
     """
     listing = _listing(recipe)
-    found = [dataclasses.replace(utterance, path=on_disk(utterance.path)) for utterance in listing.utterances]
+    spelt = ((utterance, on_disk(utterance.path)) for utterance in listing.utterances)
+    found = [utterance if path is utterance.path else dataclasses.replace(utterance, path=path) for utterance, path in spelt]
     listing = dataclasses.replace(listing, utterances=found)
     if recipe.first is None:
         return listing
