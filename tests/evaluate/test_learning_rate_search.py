@@ -67,13 +67,13 @@ class Scored(ProbeBank):
     frame_level = False
     load_state = training_state = load_training_state = _statistics = None
 
-    def __init__(self, setting, scores, breaks=()):
+    def __init__(self, setting, scores, breaks, at):
         super().__init__(setting)
-        self.given, self.breaks, self.trained = scores, breaks, []
+        self.given, self.breaks, self.at, self.trained = scores, breaks, at, []
 
     def train_step(self, features, batches):
         self.trained.append(list(self.living))
-        for index in self.breaks:
+        for index in self.breaks if len(self.trained) == self.at else ():
             self.alive[index] = False
         return []
 
@@ -85,19 +85,20 @@ class Scored(ProbeBank):
 
 
 @pytest.mark.parametrize(
-    ("scores", "breaks", "left", "chosen"),
+    ("scores", "breaks", "at", "left", "chosen"),
     [
-        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7], (), [[3, 4, 5, 6], [5, 6]], 6),
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7], (), 0, [[3, 4, 5, 6], [5, 6]], 6),
         # Of equal ones the larger learning rates go on; at the end the smaller one is chosen.
-        ([0.5] * 7, (), [[0, 1, 2, 3], [0, 1]], 1),
+        ([0.5] * 7, (), 0, [[0, 1, 2, 3], [0, 1]], 1),
         # What diverged is the worst, whatever its score would be.
-        ([0.9, 0.8, 0.7, 0.1, 0.2, 0.3, 0.4], (0, 1), [[2, 4, 5, 6], [2, 6]], 2),
-        ([0.9, 0.8, 0.7, 0.6, 0.5, 0.3, 0.4], (0, 1, 2, 3), [[4, 5, 6], [4, 6]], 4),
+        ([0.9, 0.8, 0.7, 0.1, 0.2, 0.3, 0.4], (0, 1), 1, [[2, 4, 5, 6], [2, 6]], 2),
+        ([0.9, 0.8, 0.7, 0.6, 0.5, 0.3, 0.4], (0, 1, 2, 3), 1, [[4, 5, 6], [4, 6]], 4),
+        ([0.9, 0.8, 0.7, 0.6, 0.5, 0.3, 0.4], (0,), 5, [[0, 1, 2, 3], [1, 2]], 1),
     ],
 )
-def test_which_learning_rates_go_on(scores, breaks, left, chosen, prepare):
+def test_which_learning_rates_go_on(scores, breaks, at, left, chosen, prepare):
     made = prepare("ks", **SEARCH)
-    bank = Scored(made.setting, scores, breaks)
+    bank = Scored(made.setting, scores, breaks, at)
     training = SplitTraining(made.setting.task, made.setting.recipe, made.splits, dict.fromkeys(made.splits))
     trials = train_probes(bank, training, seed=0)
     assert [bank.trained[step] for step in (4, 14)] == left
