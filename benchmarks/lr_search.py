@@ -13,6 +13,7 @@ import csv
 import tempfile
 import time
 from collections.abc import Iterable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,12 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def table(rows: list[dict[str, str]]) -> str:
-    """Markdown: a line a task, and all together. Differences are points of the metric in which halving is better."""
-    lines = ["| task | choices | same rate | same dev or better | dev | test | steps | CPU time |", "|---|---|---|---|---|---|---|---|"]
+    """Markdown: a line a task, and all together. Dev and test are mean points by which halving is better.
+
+    Two grids agree: pairs of seeds or folds of a cell for which the grid itself chooses the same rate.
+    """
+    heads = ["task", "choices", "as the grid", "dev not worse", "two grids agree", "dev", "test", "steps", "CPU time"]
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     tasks = [task for task in TASKS if any(row["task"] == task for row in rows)]
     for name, members in [*((task, [row for row in rows if row["task"] == task]) for task in tasks), ("all", rows)]:
         gains = {}
@@ -111,6 +116,9 @@ def table(rows: list[dict[str, str]]) -> str:
         ]
         means = [f"{sum(points) / len(points):+.2f}" for points in gains.values()]
         counts = f"{len(members)} | {same} ({100 * same / len(members):.0f} %) | {sum(point >= 0 for point in gains['dev'])}"
+        cell_pairs = [two for two in combinations(members, 2) if all(two[0][key] == two[1][key] for key in ("task", "encoder"))]
+        agreeing = sum(first["grid"] == second["grid"] for first, second in cell_pairs)
+        counts += f" | {agreeing} of {len(cell_pairs)}"
         lines.append(f"| {name.upper() if name != 'all' else name} | {counts} | {' | '.join(means)} | {shares[0]:.2f} | {shares[1]:.2f} |")
     return "\n".join(lines)
 
