@@ -19,7 +19,7 @@ rule manifests:
         mem_mb=flow.memory("small"),
         runtime=flow.minutes("small"),
     shell:
-        "job {log:q} speechft prepare --recipe {input.recipe:q} --out {output:q}"
+        "job {log:q} speechft prepare --recipe {input.recipe:q} --out {output:q} --threads {threads}"
 
 
 rule unite:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from speechft.cli.options import CORPORA, PAPER, OfExperiment, Out, Recipe, app, with_plugins
+from speechft.cli.options import CORPORA, PAPER, OfExperiment, Out, Recipe, Threads, app, use_threads, with_plugins
 from speechft.cli.terminal import console, rich_table, say
 
 _SHOWN = 5
@@ -20,6 +20,7 @@ def prepare(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Where the result goes; it appears when it is complete.")] = None,
     recipe: Recipe = None,
     csv: Annotated[Path | None, typer.Option(help="A CSV corpus; docs/corpora.md names its columns.")] = None,
+    threads: Threads = None,
     check: Annotated[bool, typer.Option("--check", help="Only inspect the corpora of --experiment and print a table.")] = False,
     experiment: OfExperiment = PAPER,
 ) -> None:
@@ -43,7 +44,7 @@ def prepare(
     if out is None:
         raise typer.BadParameter("give --out FOLDER, or --check")
     corpus = load_corpus_recipe(recipe) if recipe else CorpusRecipe(kind="csv", path=csv)
-    summary = prepare_corpus(corpus, out)
+    summary = prepare_corpus(corpus, out, use_threads(threads))
     for split, found in summary["splits"].items():
         say(f"{split}: {found['utterances']} utterances, {found['hours']:.3f} h, {found['speakers']} speakers")
     for size in summary.get("published", ()):

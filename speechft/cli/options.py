@@ -98,8 +98,8 @@ def words_after(context: typer.Context, count: int) -> list[str]:
     return typed[count:] if typed else context.args
 
 
-def use_threads(threads: int | None) -> None:
-    """Bind the numerical libraries to `threads`, or to a share of them under torchrun. Must run before torch is imported."""
+def use_threads(threads: int | None) -> int:
+    """Bind the numerical libraries to `threads`, or to a share of them under torchrun; return the number. Runs before torch is imported."""
     from speechft.runtime.gpus import processes_here
 
     count = max(1, (threads or len(os.sched_getaffinity(0))) // processes_here())
@@ -110,6 +110,7 @@ def use_threads(threads: int | None) -> None:
     import torch
 
     torch.set_num_threads(count)
+    return count
 
 
 def use_gpus(count: int, *, processes: bool = False) -> None:

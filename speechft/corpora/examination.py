@@ -34,11 +34,12 @@ class Examination:
     remarks: list[str]
 
 
-def examine(recipe: Recipe, listing: Listing, *, decode: bool) -> Examination:
+def examine(recipe: Recipe, listing: Listing, *, decode: bool, threads: int = 1) -> Examination:
     """Check everything that a corpus lists.
 
-    With `decode` recordings are decoded completely, which can take hours. If the lists have problems, only headers are read, so that
-    those are reported at once. Problems of single rows of a user's own table do not count: its report covers every row anyway.
+    With `decode` recordings are decoded completely, which can take hours; several `threads` are as many processes. If the lists have
+    problems, only headers are read, so that those are reported at once. Problems of single rows of a user's own table do not count: its
+    report covers every row anyway.
     """
     complete = isinstance(recipe, PublishedCorpus) and recipe.complete
     problems = [*listing.problems, *_split_problems(recipe, listing), *relevance_problems(listing.utterances)]
@@ -53,7 +54,9 @@ def examine(recipe: Recipe, listing: Listing, *, decode: bool) -> Examination:
 
     of_lists = [problem for problem in problems if not (isinstance(recipe, CorpusRecipe) and problem.row)]
     paths = list(dict.fromkeys(utterance.path for utterance in listing.utterances))
-    results = inspect_all(paths, recipe.channel, f"checking {recipe.path.name}", decode=decode and not (different or of_lists))
+    results = inspect_all(
+        paths, recipe.channel, f"checking {recipe.path.name}", decode=decode and not (different or of_lists), processes=threads
+    )
     of_path = dict(zip(paths, results, strict=True))
     checked: list[Checked] = []
     seconds: list[float] = []

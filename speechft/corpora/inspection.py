@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import soundfile
@@ -22,6 +28,8 @@ _UNKNOWN_FRAMES = 1 << 62
 """libsndfile reports more frames for a FLAC file that was written into a pipe, and cannot seek in it."""
 _NO_LENGTH = "does not state its length, like FLAC files from a pipe; encode it again into a file, e.g. `ffmpeg -i OLD.flac NEW.flac`"
 _WORKERS = 4
+_PORTION = 256
+"""Recordings that a process inspects at a time: starting a process takes as long as inspecting a thousand short ones."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +52,38 @@ class RecordingFacts:
     """Size, and time of the last change, of the file."""
 
 
-def inspect_all(paths: Sequence[Path], channel: int | None, progress: str, *, decode: bool = True) -> list[RecordingFacts | str]:
-    """`inspect_recording` of every path, in order, in a few threads, under a progress bar called `progress` (terminals only)."""
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        results = pool.map(lambda path: inspect_recording(path, channel, decode=decode), paths)
+def inspect_all(
+    paths: Sequence[Path], channel: int | None, progress: str, *, decode: bool = True, processes: int = 1
+) -> list[RecordingFacts | str]:
+    """`inspect_recording` of every path, in order, under a progress bar called `progress` (terminals only)."""
+    portions = [paths[start : start + _PORTION] for start in range(0, len(paths), _PORTION)]
+    inspect = partial(_inspect_portion, channel=channel, decode=decode)
+    with ExitStack() as stack:
+        results: Iterable[list[RecordingFacts | str]] = map(inspect, portions)
+        if processes > 1 and len(portions) > 1:
+            context = get_context("spawn")  # a fork would copy the locks of this process' threads
+            pool = ProcessPoolExecutor(min(processes, len(portions)), context, initializer=_end_with_parent)
+            results = stack.enter_context(pool).map(inspect, portions)
         # disable=None: no bar where standard error is a log file.
-        return list(tqdm(results, total=len(paths), desc=progress, unit="file", disable=None))
+        return list(tqdm(chain.from_iterable(results), total=len(paths), desc=progress, unit="file", disable=None))
+
+
+def _inspect_portion(paths: Sequence[Path], channel: int | None, decode: bool) -> list[RecordingFacts | str]:
+    """In a few threads, which wait for the disk together."""
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        return list(pool.map(lambda path: inspect_recording(path, channel, decode=decode), paths))
+
+
+def _end_with_parent() -> None:
+    """Let a worker end when the process that needs it is killed; by itself it would wait for work forever."""
+    parent = parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=wait, daemon=True).start()
 
 
 def inspect_recording(path: Path, channel: int | None, *, decode: bool = True) -> RecordingFacts | str:

@@ -14,7 +14,7 @@ from speechft.conventions import SPLITS
 from speechft.corpora.annotations import checked_trials, with_turns
 from speechft.corpora.examination import Checked, Recipe, examine
 from speechft.corpora.first import first_utterances
-from speechft.corpora.manifests import SUFFIX, make_cut, write_manifest
+from speechft.corpora.manifests import SUFFIX, cut_values, write_manifest
 from speechft.corpora.published import agrees
 from speechft.corpora.readers.mixtures import render_mixtures
 from speechft.corpora.splits import final_splits
@@ -36,8 +36,11 @@ _MODULES = {"csv": "csv_corpus", "aishell1": "aishell", "aishell3": "aishell"}
 MADE_BY = "prepare"
 
 
-def prepare_corpus(recipe: Recipe, out_dir: Path) -> dict[str, Any]:
+def prepare_corpus(recipe: Recipe, out_dir: Path, threads: int = 1) -> dict[str, Any]:
     """Check a corpus completely and write its manifests.
+
+    With several `threads` recordings are decoded in as many processes. A script that asks for them has its own work under
+    `if __name__ == "__main__":`, as Python's `multiprocessing` needs it.
 
     `out_dir` receives `{train,dev,test}.jsonl.gz` for the splits that exist, `trials.csv` if the corpus has trials, of `kind: mixtures`
     also `audio/*.flac` and `turns.rttm`, and `corpus.json`, which is also returned:
@@ -56,13 +59,13 @@ def prepare_corpus(recipe: Recipe, out_dir: Path) -> dict[str, Any]:
     check_folder(out_dir, MADE_BY, [recipe.path, getattr(recipe, "rttm", None), getattr(recipe, "trials", None)])
     if not isinstance(recipe, CorpusRecipe) or recipe.kind != "mixtures":
         listing = with_turns(recipe, read_corpus(recipe))
-        checked, trials, sizes = _check(recipe, listing)
-        check_folder(out_dir, MADE_BY, dict.fromkeys(facts.path for _, facts in checked))
+        check_folder(out_dir, MADE_BY, dict.fromkeys(utterance.path for utterance in listing.utterances))
+        checked, trials, sizes = _check(recipe, listing, threads)
         with atomic_directory(out_dir, MADE_BY) as directory:
             return _write(recipe, checked, trials, directory, sizes, listing)
     with atomic_directory(out_dir, MADE_BY) as directory:
         listing = render_mixtures(recipe, directory)
-        checked, trials, sizes = _check(recipe, listing)
+        checked, trials, sizes = _check(recipe, listing, threads)
         return _write(recipe, [_moved(found, directory, out_dir) for found in checked], trials, directory, sizes, listing)
 
 
@@ -73,9 +76,9 @@ def _moved(found: Checked, directory: Path, out_dir: Path) -> Checked:
     return dataclasses.replace(utterance, path=path), dataclasses.replace(facts, path=path)
 
 
-def _check(recipe: Recipe, listing: Listing) -> tuple[list[Checked], dict[str, list[Trial]], list[tuple[Count, float]]]:
+def _check(recipe: Recipe, listing: Listing, threads: int) -> tuple[list[Checked], dict[str, list[Trial]], list[tuple[Count, float]]]:
     """Recordings that are intact, trials, and published sizes with what was found; everything wrong is one error."""
-    found = examine(recipe, listing, decode=True)
+    found = examine(recipe, listing, decode=True, threads=threads)
     if problems := sorted(found.problems):
         rows = len({problem.row for problem in problems if problem.row})
         where = f" in {rows} row{'s' if rows > 1 else ''}" if rows else ""
@@ -93,7 +96,8 @@ def read_corpus(recipe: Recipe) -> Listing:
         CorpusError: its folder or a list in it is missing or cannot be read, or the reader of a plug-in fails.
     """
     listing = _listing(recipe)
-    found = [dataclasses.replace(utterance, path=on_disk(utterance.path)) for utterance in listing.utterances]
+    spelt = ((utterance, on_disk(utterance.path)) for utterance in listing.utterances)
+    found = [utterance if path is utterance.path else dataclasses.replace(utterance, path=path) for utterance, path in spelt]
     listing = dataclasses.replace(listing, utterances=found)
     if recipe.first is None:
         return listing
@@ -157,7 +161,7 @@ def _write(
         members = [(utterance, facts) for utterance, facts in checked if utterance.split == split]
         if members:
             manifest = directory / f"{split}{SUFFIX}"
-            write_manifest(manifest, (make_cut(utterance, facts) for utterance, facts in members))
+            write_manifest(manifest, (cut_values(utterance, facts) for utterance, facts in members))
             summary["splits"][split] = {**_describe(members), "sha256": sha256_file(manifest)}
     texts = {split: [found.text for found, _ in checked if found.split == split and found.text] for split in SPLITS}
     if (texts := {split: found for split, found in texts.items() if found}) and (unknown := unknown_text(texts)):

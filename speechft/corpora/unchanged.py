@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -60,8 +59,10 @@ def _read(folder: Path) -> dict[str, Noted]:
     if not path.is_file():
         return {}
     try:
-        rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
-        return {row[0]: Noted(row[0], int(row[1]), int(row[2]), row[3]) for row in rows[1:]}
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = csv.reader(file)
+            next(rows, None)
+            return {row[0]: Noted(row[0], int(row[1]), int(row[2]), row[3]) for row in rows}
     except (OSError, ValueError, IndexError, csv.Error) as error:
         raise CorpusError(f"{path}: damaged ({error}). {_AGAIN}") from None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft.conventions import SPLITS
-from speechft.corpora.manifests import SUFFIX, load_split, write_manifest
+from speechft.corpora.manifests import SUFFIX, load_split, values_of, write_manifest
 from speechft.corpora.trials import TRIALS, read_trials, write_trials
 from speechft.corpora.unchanged import unite_notes
 from speechft.errors import CorpusError, missing_file
@@ -48,7 +48,7 @@ def unite_corpora(folders: Sequence[str | Path], out_dir: str | Path) -> dict[st
                     cuts.append(cut)
             if cuts:
                 manifest = directory / f"{split}{SUFFIX}"
-                write_manifest(manifest, cuts)
+                write_manifest(manifest, map(values_of, cuts))
                 hours = round(sum(cut.duration for cut in cuts) / 3600, 6)
                 speakers = len({supervision.speaker for cut in cuts for supervision in cut.supervisions} - {None})
                 size = {"utterances": len(cuts), "hours": hours, "speakers": speakers}

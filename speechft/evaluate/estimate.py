@@ -89,9 +89,8 @@ def plan_evaluation(
 
 
 def evaluations(recipe: EvaluationRecipe) -> int:
-    """Times that a training scores dev: every so many steps and after the last."""
-    steps, eval_every = recipe.counts
-    return -(-steps // eval_every)
+    """Times that a training scores dev: every so many steps, where learning rates are dropped and after the last."""
+    return len(recipe.scored_after)
 
 
 def visits(recipe: EvaluationRecipe) -> float:
@@ -137,7 +136,7 @@ def _means(recipe: EvaluationRecipe, size: CorpusSize, shape: EncoderShape) -> E
 
 def _frames(recipe: EvaluationRecipe, size: CorpusSize, shape: EncoderShape) -> EvaluationEstimate:
     """Every visit of train, and of the selecting split at every evaluation, but for what fits into `cache_gb`; test once a seed."""
-    crop, seeds, rates = recipe.entry.crop_seconds, len(recipe.seeds), len(recipe.learning_rates)
+    crop, seeds, rates = recipe.entry.crop_seconds, len(recipe.seeds), recipe.mean_rates
     train, test = size["train"].cropped(crop), size["test"]
     selecting = size["dev"] if size["dev"].utterances else test
     whole = train - size["train"].longer(crop).cropped(crop)
@@ -157,7 +156,11 @@ def _frames(recipe: EvaluationRecipe, size: CorpusSize, shape: EncoderShape) -> 
         scored_hours=selecting.hours * rounds * rates + test.hours * seeds,
         memory_gb=(kept.hours + kept_too.hours) * _hour_gb(shape),
         memory_gb_to_keep_all=(whole.hours + selecting.hours) * _hour_gb(shape),
-        state_gb=ADAM_BYTES * head_parameters(recipe.kind or recipe.task, recipe.task_options, shape.width) * rates * seeds / 1e9,
+        state_gb=ADAM_BYTES
+        * head_parameters(recipe.kind or recipe.task, recipe.task_options, shape.width)
+        * len(recipe.learning_rates)
+        * seeds
+        / 1e9,
     )
 
 

@@ -171,11 +171,12 @@ def _check_place(path: Path, inputs: Inputs, *, folder: bool, remedy: str = _ANO
         raise OutputError(f"{path}: is {what}, which is never replaced. {remedy}, such as a new folder.")
     identity, above = _identity(real), {_identity(parent) for parent in real.parents}
     for given in inputs:
-        if given is None or (source := _identity(Path(given))) is None:
+        if given is None or (found := _status(Path(given))) is None:
             continue
+        source = (found.st_dev, found.st_ino)
         if identity is not None and source == identity:
             raise OutputError(f"The output {path} is the input {given}. {remedy}.")
-        if Path(given).is_dir() and source in above:
+        if stat.S_ISDIR(found.st_mode) and source in above:
             raise OutputError(f"The output {path} lies inside the input {given}. {remedy}, outside of the inputs.")
         if folder and identity is not None and identity in {_identity(parent) for parent in Path(given).resolve().parents} and changing:
             raise OutputError(f"The input {given} lies inside the output {path}, which is replaced as a whole. {remedy}.")
@@ -193,11 +194,15 @@ def _is_everyones(real: Path) -> bool:
 
 def _identity(path: Path) -> tuple[int, int] | None:
     """Device and inode, which are the same for all names of a file or folder; None where nothing is."""
+    found = _status(path)
+    return None if found is None else (found.st_dev, found.st_ino)
+
+
+def _status(path: Path) -> os.stat_result | None:
     try:
-        found = path.stat()
+        return path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
 
 
 def write_marker(folder: Path, made_by: str) -> None:

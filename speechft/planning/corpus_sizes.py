@@ -164,18 +164,20 @@ def size_of_manifests(folder: Path) -> CorpusSize:
         trials = folder / "trials.csv"
         header, *rows = [row for _, row in read_table(trials, "for the trials", "")] if trials.is_file() else [[]]
         named = {name for row in rows for column, name in zip(header, row, strict=False) if column in ("enrolment", "test")}
-        splits, folds = {}, set()
+        splits, folds = {}, {None}
         for path in (path for path in (folder / f"{split}.jsonl.gz" for split in SPLITS) if path.is_file()):
+            durations, split = [], path.name.removesuffix(".jsonl.gz")
             with gzip.open(path, "rt", encoding="utf-8") as file:
-                cuts = [json.loads(line) for line in file]
-            split = path.name.removesuffix(".jsonl.gz")
-            splits[split] = SplitSize.of(cut["duration"] for cut in cuts if split == "train" or not named or cut["id"] in named)
-            folds |= {(cut.get("custom") or {}).get("fold") for cut in cuts} - {None}
+                for cut in map(json.loads, file):
+                    folds.add((cut.get("custom") or {}).get("fold"))
+                    if split == "train" or not named or cut["id"] in named:
+                        durations.append(cut["duration"])
+            splits[split] = SplitSize.of(durations)
         if not splits:
             raise ValueError("there are none")
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise CorpusError(f"{folder}: its manifests cannot be read ({error}). Prepare the corpus again, or remove the folder.") from None
-    return CorpusSize(splits, "manifests", len(folds) if set(splits) == {"train"} else 0)
+    return CorpusSize(splits, "manifests", len(folds) - 1 if set(splits) == {"train"} else 0)
 
 
 def _size_of_table(name: str, recipe: CorpusRecipe | PluginCorpus) -> CorpusSize:

@@ -277,7 +277,7 @@ class _Costs:
         if entry.features == "search":
             return cost.search_frames / self.device.search_frames / 3600
         if entry.features == "pooled":
-            rates = len(recipe.learning_rates) / MEASURED_RATES
+            rates = recipe.mean_rates / MEASURED_RATES
             return cost.head_steps * rates / self.device.pooled_steps[entry.head_measured_as] / 3600
         hours = cost.head_hours + SCORING_SHARE * cost.scored_hours
         return self.device.head_hours(recipe.kind or recipe.task, recipe.task_options, shape, hours)

@@ -13,7 +13,7 @@ from speechft.errors import ConfigError, SpeechFTError, TableError
 from speechft.files.hashes import sha256_json
 from speechft.files.structured import read_json, write_json
 from speechft.recipes.modules import ModuleRecord
-from speechft.recipes.values import FeaturePrecision, Strict, validate
+from speechft.recipes.values import FeaturePrecision, Sparse, Strict, validate
 from speechft.tasks.metric import Metric
 
 Score = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -39,7 +39,7 @@ class ModelName(Strict):
     sha256: str = Field(description="Of model.safetensors; of a module of the user's own, of its source, options and tensors.")
 
 
-class Trial(Strict):
+class Trial(Sparse):
     """One head: a seed and a learning rate; or, where nothing is trained, one hidden state."""
 
     seed: int | None
@@ -51,7 +51,13 @@ class Trial(Strict):
     )
     best_step: int | None = None
     diverged: bool = Field(False, description="The loss became NaN or Inf, and training stopped there.")
+    dropped: int | None = Field(None, description="Step at which `lr_search: halving` dropped it. Null: it stayed to the end.")
     selected: bool
+
+    @property
+    def unwritten(self) -> set[str]:
+        """Cells of a grid stay as they were."""
+        return {"dropped"} if self.dropped is None else set()
 
 
 class Selected(Strict):

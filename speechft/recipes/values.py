@@ -53,9 +53,14 @@ class Strict(BaseModel):
 class Sparse(Strict):
     """Base of recipes that write `kind` and `plugins` only where there are any, so that other recipes stay byte for byte as they were."""
 
+    @property
+    def unwritten(self) -> set[str]:
+        """Keys that are left out of JSON."""
+        return {key for key in ("kind", "plugins") if not getattr(self, key, None)}
+
     @model_serializer(mode="wrap")
     def _without_nothing(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in as_usual(self).items() if key not in ("kind", "plugins") or value}
+        return {key: value for key, value in as_usual(self).items() if key not in self.unwritten}
 
 
 class Pluggable(Sparse):

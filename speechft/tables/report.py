@@ -239,7 +239,7 @@ def _cell_content(cell: Cell, anchor: str, results: Path) -> dict[str, Any]:
         settings = (trial.seed, trial.fold, trial.learning_rate, trial.layer, trial.best_step)
         dev = [_shown(trial.dev.get(key)) for key in keys]
         test = [_shown(chosen.get((trial.seed, trial.fold), {}).get(key) if trial.selected else None) for key in metrics]
-        state = "diverged" if trial.diverged else "yes" if trial.selected else ""
+        state = "diverged" if trial.diverged else "yes" if trial.selected else f"dropped at {trial.dropped}" if trial.dropped else ""
         lines.append(["" if item is None else str(item) for item in settings] + [*dev, state, *test])
     kept = [place for place in range(len(heads)) if any(line[place] for line in lines)]
     return {

@@ -1,18 +1,28 @@
 """Prepared corpora: their manifests are read, compared with what they were, and united."""
 
+import dataclasses
 import gzip
+import json
 import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 from corpora.conftest import CorpusFolder
+from lhotse.serialization import deserialize_item
 
-from speechft.corpora import load_split, unite_corpora
+from speechft.corpora import inspection, load_split, prepare, prepare_corpus, unite_corpora
+from speechft.corpora.inspection import RecordingFacts
+from speechft.corpora.manifests import make_cut, values_of
+from speechft.corpora.rttm import Turn
 from speechft.corpora.unchanged import RECORDINGS
-from speechft.errors import CorpusError, SpeechFTError
+from speechft.corpora.utterances import Utterance
+from speechft.errors import CorpusError, OutputError, SpeechFTError
+from speechft.recipes.corpora import CorpusRecipe
 
 
 @pytest.fixture
@@ -148,3 +158,65 @@ def test_the_same_id_twice_or_a_folder_that_was_not_prepared_leaves_nothing(prep
         with pytest.raises(CorpusError, match=rf"{other}(/corpus\.json)?: {message}"):
             unite_corpora([first, tmp_path / other], tmp_path / "both")
         assert not (tmp_path / "both").exists()
+
+
+def annotated_cuts():
+    """A cut of each form that manifests have, and of some that only those from elsewhere have."""
+    from lhotse import AudioSource, Features, MonoCut, Recording, SupervisionSegment
+    from lhotse.augmentation import Speed
+
+    facts = RecordingFacts(Path("/a/b.wav"), 8000, 4000, 2, 1, "")
+    turns = (Turn("a", 0.0, 0.2, "ann"), Turn("a", 0.1, 0.3, "bob"))
+    for name, given in {
+        "bare": {},
+        "text": {"text": "größe", "speaker": "ann", "label": "yes", "labels": {"accent": "x"}, "fold": "1"},
+        "phones": {"phones": (("a", 0.0, 0.1), ("b", 0.1, 0.3)), "relevant": "d1 d2"},
+        "turns": {"turns": turns},
+    }.items():
+        yield name, make_cut(Utterance(1, "a", facts.path, "train", **given), facts)
+    part = dataclasses.replace(facts, first_sample=800, num_samples=1600, of_samples=4000)
+    yield "part", make_cut(Utterance(1, "a", facts.path, "train"), part)
+    recording = Recording("r", [AudioSource("file", [0], "/a.wav")], 16000, 16000, 1.0)
+    supervision = SupervisionSegment("s", "r", 0.0, 1.0, custom={"age": 30, "of": recording})
+    yield "numbers", MonoCut("c", 0.0, 1.0, 0, supervisions=[supervision], recording=recording, custom={"snr": 3.5})
+    transformed = dataclasses.replace(recording, transforms=[Speed(0.9)])
+    yield "transformed", MonoCut("c", 0.0, 1.0, 0, recording=transformed)
+    features = Features("fbank", 100, 80, 0.01, 16000, 0.0, 1.0, "lilcom_files", "/f", "a", "r", 0)
+    yield "features", MonoCut("c", 0.0, 1.0, 0, recording=recording, features=features)
+
+
+@pytest.mark.parametrize(("name", "cut"), annotated_cuts())
+def test_the_json_of_a_cut_is_that_of_lhotse(name, cut):
+    given = cut.to_dict()
+    assert json.dumps(values_of(cut), sort_keys=True) == json.dumps(given, sort_keys=True)
+    assert deserialize_item(json.loads(json.dumps(values_of(cut)))) == cut
+
+
+def test_several_processes_find_what_one_does(prepared, tmp_path, monkeypatch):
+    folder, one = prepared()
+    started = []
+
+    def pool(count, *args, **options):
+        started.append(count)
+        return ProcessPoolExecutor(count, *args, **options)
+
+    monkeypatch.setattr(inspection, "ProcessPoolExecutor", pool)
+    monkeypatch.setattr(inspection, "_PORTION", 4)
+    prepare_corpus(CorpusRecipe(path=folder / "corpus.csv"), tmp_path / "two", threads=3)
+    assert started == [2]
+    for name in ("train.jsonl.gz", "dev.jsonl.gz", "test.jsonl.gz", "corpus.json", RECORDINGS):
+        assert (tmp_path / "two" / name).read_bytes() == (one / name).read_bytes()
+    (folder / "5.wav").write_bytes(b"no audio")
+    with pytest.raises(CorpusError) as caught:
+        prepare_corpus(CorpusRecipe(path=folder / "corpus.csv"), tmp_path / "three", threads=3)
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"row 7: {folder}/5.wav: damaged")
+
+
+def test_an_output_that_cannot_be_is_refused_before_anything_is_decoded(prepared, monkeypatch):
+    folder, manifests = prepared()
+    table = folder / "corpus.csv"
+    table.write_text(table.read_text().replace("0.wav", str(manifests / "train.jsonl.gz")))
+    monkeypatch.setattr(prepare, "examine", lambda *args, **options: pytest.fail("recordings were looked at"))
+    with pytest.raises(OutputError, match=r"train\.jsonl\.gz lies inside the output"):
+        prepare_corpus(CorpusRecipe(path=table), manifests)

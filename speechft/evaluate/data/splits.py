@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 
 from speechft.conventions import SAMPLE_RATE, SPLITS, Manifests
 from speechft.corpora import load_split, num_samples_16k
+from speechft.corpora.manifests import values_of
 from speechft.encoders import FeatureEncoder
 from speechft.errors import CorpusError, TaskError
 from speechft.evaluate.data.clips import Clip, CropTable, crop_start
@@ -211,5 +212,7 @@ def manifest_hash(cuts: Sequence[Any]) -> str:
     """SHA-256 of the content of a manifest."""
     digest = hashlib.sha256()
     for cut in cuts:
-        digest.update(json.dumps(cut.to_dict(), ensure_ascii=False, sort_keys=True, default=str).encode("utf-8", "surrogateescape") + b"\n")
+        digest.update(
+            json.dumps(values_of(cut), ensure_ascii=False, sort_keys=True, default=str).encode("utf-8", "surrogateescape") + b"\n"
+        )
     return digest.hexdigest()

@@ -86,7 +86,7 @@ class ProbeBank(ABC, Generic[FeaturesType]):
     """One probe for every learning rate: equal initial weights, equal batches, independent optimizers.
 
     `alive[i]` turns false when the loss of probe i is NaN or Inf; from then on it does not change. A step with a NaN gradient norm is
-    skipped, as in s3prl 0.4.18.
+    skipped, as in s3prl 0.4.18. `kept` are the probes that no search has dropped.
     """
 
     frame_level: ClassVar[bool]
@@ -95,10 +95,20 @@ class ProbeBank(ABC, Generic[FeaturesType]):
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self.alive = [True] * len(setting.recipe.learning_rates)
+        self.kept = list(range(len(self.alive)))
+
+    @property
+    def living(self) -> list[int]:
+        """The probes that train on: neither diverged nor dropped."""
+        return [index for index in self.kept if self.alive[index]]
+
+    def keep(self, probes: Sequence[int]) -> None:
+        """Drop all other probes: from then on they cost nothing and cannot be scored."""
+        self.kept = list(probes)
 
     @abstractmethod
     def train_step(self, features: FeaturesType, batches: Sequence[Batch]) -> list[float]:
-        """One optimizer step on the mean loss of `accumulate` batches; the loss of every probe."""
+        """One optimizer step on the mean loss of `accumulate` batches; the loss of every probe that is kept."""
 
     @abstractmethod
     def _statistics(self, features: FeaturesType, batch: Batch, probes: Sequence[int]) -> list[dict[str, float]]:

@@ -37,6 +37,8 @@ class TrialState:
     best_step: int | None = None
     best_state: State | None = None
     diverged: bool = False
+    dropped: int | None = None
+    """The step at which the search dropped it."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class TrainingFile:
             "step": step,
             "passes": self.encoder.passes,
             "alive": bank.alive,
-            "trials": [{"dev": trial.dev, "best_step": trial.best_step} for trial in trials],
+            "trials": [{"dev": trial.dev, "best_step": trial.best_step, "dropped": trial.dropped} for trial in trials],
         }
         saved, text = {name: value.cpu().contiguous().clone() for name, value in tensors.items()}, json.dumps(values)
         with atomic_file(self.path) as temporary:
@@ -78,11 +80,13 @@ class TrainingFile:
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             logger.warning("%s: damaged state of the heads (%s), training starts over", self.path, error)
             return 0
+        for index, (trial, saved) in enumerate(zip(trials, values["trials"], strict=True)):
+            # A file of an earlier version is of a training that drops nothing.
+            trial.dev, trial.best_step, trial.dropped = saved["dev"], saved["best_step"], saved.get("dropped")
+            trial.best_state = under(tensors, f"best.{index}.") or None
+        bank.keep([index for index, trial in enumerate(trials) if trial.dropped is None])
         bank.load_training_state(under(tensors, "bank."))
         bank.alive = list(values["alive"])
-        for index, (trial, saved) in enumerate(zip(trials, values["trials"], strict=True)):
-            trial.dev, trial.best_step = saved["dev"], saved["best_step"]
-            trial.best_state = under(tensors, f"best.{index}.") or None
         torch.set_rng_state(tensors["rng.cpu"])
         if "rng.cuda" in tensors and self.encoder.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["rng.cuda"], self.encoder.device)

@@ -42,7 +42,7 @@ class Run:
         for index, trial in enumerate(trials):
             head = {"seed": seed, "fold": fold, "learning_rate": trial.learning_rate, "best_step": trial.best_step}
             dev = shown(task, trial.dev)
-            self.trials.append(Trial(**head, dev=dev, diverged=trial.diverged, selected=index == chosen))
+            self.trials.append(Trial(**head, dev=dev, diverged=trial.diverged, dropped=trial.dropped, selected=index == chosen))
 
     def average(self, task: Task, seeds: Sequence[int | None]) -> None:
         """Fill `values`: for each seed the mean over its folds."""

@@ -33,23 +33,21 @@ class SeparateProbes(ProbeBank[FrameFeatures]):
             hidden_states, lengths = features[rows]
             # Every probe has the same dropout and augmentation in a batch, whichever other learning rates are trained.
             draw = int(torch.randint(2**62, ()))
-            for index, probe in enumerate(self.probes):
-                if self.alive[index]:
-                    with isolated_rng(draw, self.setting.device):
-                        logits, logit_lengths = probe.train()(hidden_states, lengths)
-                    loss = self.setting.task.loss(logits, logit_lengths, targets) / len(batches)
-                    loss.backward()  # type: ignore[no-untyped-call]
-                    earlier = losses[index]
-                    losses[index] = loss.detach() if earlier is None else earlier + loss.detach()
+            for index in self.living:
+                with isolated_rng(draw, self.setting.device):
+                    logits, logit_lengths = self.probes[index].train()(hidden_states, lengths)
+                loss = self.setting.task.loss(logits, logit_lengths, targets) / len(batches)
+                loss.backward()  # type: ignore[no-untyped-call]
+                earlier = losses[index]
+                losses[index] = loss.detach() if earlier is None else earlier + loss.detach()
         values = [float("nan") if loss is None else float(loss) for loss in losses]
-        for index, value in enumerate(values):
-            if self.alive[index]:
-                self.alive[index] = bool(torch.isfinite(torch.tensor(value)))
-                norm = nn.utils.clip_grad_norm_(self.probes[index].parameters(), self.setting.recipe.clip_norm)
-                if self.alive[index] and not bool(torch.isnan(norm)):
-                    self.optimizers[index].step()
-                self.optimizers[index].zero_grad(set_to_none=True)
-        return values
+        for index in self.living:
+            self.alive[index] = bool(torch.isfinite(torch.tensor(values[index])))
+            norm = nn.utils.clip_grad_norm_(self.probes[index].parameters(), self.setting.recipe.clip_norm)
+            if self.alive[index] and not bool(torch.isnan(norm)):
+                self.optimizers[index].step()
+            self.optimizers[index].zero_grad(set_to_none=True)
+        return [values[index] for index in self.kept]
 
     @torch.no_grad()
     def _statistics(self, features: FrameFeatures, batch: Batch, probes: Sequence[int]) -> list[dict[str, float]]:
@@ -70,9 +68,10 @@ class SeparateProbes(ProbeBank[FrameFeatures]):
         self.probes[index].load_state_dict(state)
 
     def training_state(self) -> State:
-        """Parameters of all probes, and what their optimizers keep for each parameter (nothing before its first step)."""
+        """Parameters of the kept probes, and what their optimizers keep for each parameter (nothing before its first step)."""
         state: State = {}
-        for index, optimizer in enumerate(self.optimizers):
+        for index in self.kept:
+            optimizer = self.optimizers[index]
             state |= {f"{index}.probe.{name}": value for name, value in self.state(index).items()}
             for parameter, kept in optimizer.state_dict()["state"].items():
                 state |= {f"{index}.optimizer.{parameter}.{name}": value.cpu().clone() for name, value in kept.items()}
@@ -80,7 +79,8 @@ class SeparateProbes(ProbeBank[FrameFeatures]):
 
     def load_training_state(self, state: State) -> None:
         """The inverse of `training_state`."""
-        for index, optimizer in enumerate(self.optimizers):
+        for index in self.kept:
+            optimizer = self.optimizers[index]
             self.load_state(index, under(state, f"{index}.probe."))
             kept: dict[int, State] = {}
             for name, value in under(state, f"{index}.optimizer.").items():

@@ -35,7 +35,7 @@ class StackedProbes(ProbeBank[MeanVectors]):
         self.optimizer = StackedAdam(self.parameters, rates, setting.recipe.optimizer)
 
     def train_step(self, features: MeanVectors, batches: Sequence[Batch]) -> list[float]:
-        """One optimizer step of every living probe."""
+        """One optimizer step of every living probe; diverged ones are computed with the others."""
         rows = torch.tensor([row for batch_rows, _ in batches for row in batch_rows], device=features.device)
         means = features[rows].to(self.setting.device).transpose(0, 1)
         targets = [torch.stack(list(batch_targets)).to(self.setting.device) for _, batch_targets in batches]
@@ -54,10 +54,18 @@ class StackedProbes(ProbeBank[MeanVectors]):
         values: list[float] = losses.detach().cpu().tolist()
         finite = torch.isfinite(losses.detach())
         norms = torch.linalg.vector_norm(gradients, dim=1)
-        alive = torch.tensor(self.alive, device=finite.device) & finite
-        self.alive = alive.tolist()
+        alive = torch.tensor([self.alive[index] for index in self.kept], device=finite.device) & finite
+        for index, still in zip(self.kept, alive.tolist(), strict=True):
+            self.alive[index] = still
         self.optimizer.step(gradients, norms, alive & ~torch.isnan(norms), self.setting.recipe.clip_norm)
         return values
+
+    def keep(self, probes: Sequence[int]) -> None:
+        """Drop the rows of all other probes."""
+        rows = [self.kept.index(probe) for probe in probes]
+        self.parameters = self.parameters.detach()[rows].requires_grad_()
+        self.optimizer.keep(rows, self.parameters)
+        super().keep(probes)
 
     def _unstack(self, stacked: Tensor) -> dict[str, Tensor]:
         """Named parameters with a leading dimension of probes, as views of (R, P)."""
@@ -76,7 +84,8 @@ class StackedProbes(ProbeBank[MeanVectors]):
         return found
 
     def _row(self, index: int) -> State:
-        return {name: value[0] for name, value in self._unstack(self.parameters.detach()[index : index + 1]).items()}
+        row = self.kept.index(index)
+        return {name: value[0] for name, value in self._unstack(self.parameters.detach()[row : row + 1]).items()}
 
     def state(self, index: int) -> State:
         """A copy of the parameters of one probe, on the CPU."""
@@ -118,6 +127,13 @@ class StackedAdam:
         self.first = torch.zeros_like(parameters, requires_grad=False)
         self.second = torch.zeros_like(parameters, requires_grad=False)
         self.steps = torch.zeros_like(self.rates)
+
+    def keep(self, rows: Sequence[int], parameters: Tensor) -> None:
+        """Go on with some rows; `parameters` are theirs."""
+        self.parameters = parameters
+        self.rates, self.first, self.second, self.steps = (
+            tensor[list(rows)] for tensor in (self.rates, self.first, self.second, self.steps)
+        )
 
     @torch.no_grad()
     def step(self, gradients: Tensor, norms: Tensor, active: Tensor, clip_norm: float) -> None:

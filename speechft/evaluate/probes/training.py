@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -102,25 +103,29 @@ def train_probes(bank: ProbeBank[Any], training: HeadTraining, seed: int, file: 
     no checkpoint at the worst possible value); later ones count if they are strictly better. A probe whose loss becomes NaN or Inf stops;
     its best state until then stays in the competition, as the reference's best checkpoint would.
 
+    Under `lr_search: halving` they are also scored at each rung, where those that are worse on dev are dropped, diverged ones first.
+
     The state is saved to `file` after each evaluation. A training that finds the file resumes from it; on the CPU the rest is bit-equal
     to that of an uninterrupted training.
     """
     recipe = bank.setting.recipe
-    steps, eval_every = recipe.counts
+    steps, scored, rungs = recipe.counts[0], set(recipe.scored_after), recipe.rungs
     batches = training.batches(Generator().manual_seed(seed))
     trials = [TrialState(rate) for rate in recipe.learning_rates]
     done = 0 if file is None else file.load(bank, trials)
     for _ in range(done * recipe.accumulate):
         next(batches)
-    remaining = range(done + 1, steps + 1) if any(bank.alive) else range(0)
+    remaining = range(done + 1, steps + 1) if bank.living else range(0)
     with tqdm(remaining, desc=f"heads of seed {seed}", unit="step", initial=done, total=steps, disable=None) as progress:
         for step in progress:
             bank.train_step(training.features, [next(batches) for _ in range(recipe.accumulate)])
-            if step % eval_every == 0 or step == steps:
+            if step in scored:
                 _score(bank, training, trials, step, seed)
+                if step in rungs:
+                    _drop(bank, trials, rungs[step], step, training.metric)
                 if file is not None:
                     file.save(bank, trials, step)
-            if not any(bank.alive):
+            if not bank.living:
                 break
     for trial, alive in zip(trials, bank.alive, strict=True):
         trial.diverged = not alive
@@ -129,8 +134,7 @@ def train_probes(bank: ProbeBank[Any], training: HeadTraining, seed: int, file: 
 
 def _score(bank: ProbeBank[Any], training: HeadTraining, trials: Sequence[TrialState], step: int, seed: int) -> None:
     metric = training.metric
-    living = [index for index, alive in enumerate(bank.alive) if alive]
-    for index, scores in zip(living, training.score(bank, living, seed), strict=True):
+    for index, scores in zip(bank.living, training.score(bank, bank.living, seed), strict=True):
         trial, new = trials[index], scores[metric.key]
         old = trial.dev.get(metric.key)
         if old is None or (new > old if metric.higher_is_better else new < old):
@@ -139,18 +143,33 @@ def _score(bank: ProbeBank[Any], training: HeadTraining, trials: Sequence[TrialS
     logger.info("step %d, best %s %s by learning rate  %s", step, training.selected_on, metric.key, shown)
 
 
+def _drop(bank: ProbeBank[Any], trials: Sequence[TrialState], number: int, step: int, metric: Metric) -> None:
+    """Keep the `number` best probes; of equal ones those with the larger rates, because smaller ones leave chance level later."""
+    ranked = sorted(bank.kept, key=lambda index: (not bank.alive[index], _worse(trials[index], metric), -trials[index].learning_rate))
+    bank.keep(sorted(ranked[:number]))
+    for index in ranked[number:]:
+        trials[index].dropped = step
+
+
+def _worse(trial: TrialState, metric: Metric) -> float:
+    """A number that is the higher the worse the best score of a trial is."""
+    score = trial.dev.get(metric.key)
+    return math.inf if score is None else -score if metric.higher_is_better else score
+
+
 def select(trials: Sequence[TrialState], metric: Metric, seed: int) -> int:
     """Index of the trial with the best score; of equal ones the one with the smallest learning rate, the most cautious training.
+
+    Trials that the search dropped are out of the competition.
 
     Raises:
         TrainingError: every learning rate diverged before its first evaluation.
     """
-    scored = [index for index, trial in enumerate(trials) if trial.best_step is not None]
+    scored = [index for index, trial in enumerate(trials) if trial.best_step is not None and trial.dropped is None]
     if not scored:
         rates = ", ".join(f"{trial.learning_rate:g}" for trial in trials)
         raise TrainingError(
             f"The loss became NaN or Inf at every learning rate ({rates}; seed {seed}) before the first evaluation. "
             "Add smaller learning rates to the recipe, or check the encoder."
         )
-    sign = -1.0 if metric.higher_is_better else 1.0
-    return min(scored, key=lambda index: (sign * trials[index].dev[metric.key], trials[index].learning_rate))
+    return min(scored, key=lambda index: (_worse(trials[index], metric), trials[index].learning_rate))
