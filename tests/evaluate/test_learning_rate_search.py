@@ -17,26 +17,17 @@ from speechft.evaluate.protocols.default import SplitTraining
 from speechft.recipes.evaluation import evaluation_recipe
 
 SEVEN = tuple(10.0**-power for power in range(1, 8))
-SEARCH = {"steps": 50, "eval_every": 10, "learning_rates": SEVEN}
+SEARCH = {"lr_search": "halving", "steps": 50, "eval_every": 10, "learning_rates": SEVEN}
 """Rungs at 4 and 14 steps."""
 
 
-@pytest.mark.parametrize(
-    ("task", "changes", "search", "written"),
-    [
-        ("ks", {}, "grid", False),
-        ("ks", {"protocol": "quick"}, "halving", True),
-        ("ks", {"protocol": "quick", "lr_search": "grid"}, "grid", True),
-        ("ks", {"protocol": "quick", "learning_rates": [1e-2, 1e-3]}, "grid", False),
-        ("accent", {"kind": "classification"}, "halving", True),
-    ],
-)
-def test_halving_is_the_default_of_quick_searches(task, changes, search, written):
-    recipe = evaluation_recipe(task, changes)
-    assert recipe.lr_search == search
+@pytest.mark.parametrize("changes", [{}, {"protocol": "quick"}, {"protocol": "quick", "lr_search": "halving"}])
+def test_halving_is_for_those_who_ask(changes):
+    recipe = evaluation_recipe("ks", changes)
+    assert recipe.lr_search == changes.get("lr_search", "grid")
     # Recipes that say nothing of it keep their hash, and every recipe is read as it was written.
-    assert recipe.model_dump(mode="json").get("lr_search") == (search if written else None)
-    assert evaluation_recipe(task, recipe.model_dump(mode="json")) == recipe
+    assert recipe.model_dump(mode="json").get("lr_search") == changes.get("lr_search")
+    assert evaluation_recipe("ks", recipe.model_dump(mode="json")) == recipe
 
 
 def test_superb_is_a_grid():
@@ -56,7 +47,7 @@ def test_rungs_and_their_cost(count, rungs, rates):
 
 
 def test_few_steps_have_rungs_too():
-    recipe = evaluation_recipe("ks", {"protocol": "quick", "steps": 2, "eval_every": 2})
+    recipe = evaluation_recipe("ks", {"protocol": "quick", "lr_search": "halving", "steps": 2, "eval_every": 2})
     assert (recipe.rungs, recipe.scored_after) == ({1: 2}, [1, 2])
     assert recipe.model_copy(update={"steps": 1}).rungs == {}
 
