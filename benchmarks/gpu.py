@@ -94,7 +94,7 @@ def stage1(report: Report, folder: Path, *, small: bool) -> None:
         report.add("stage 1", f"{precision}, 8 utterances an update", f"{rate:.2f} updates/s", updates_per_second=rate)
 
 
-def cells(report: Report, folder: Path, device: str) -> None:
+def cells(report: Report, folder: Path, device: str, *, small: bool) -> None:
     """Seconds and peak memory of a cell in each precision, in this process."""
     import torch
 
@@ -106,11 +106,11 @@ def cells(report: Report, folder: Path, device: str) -> None:
     for task, (kind, recipe) in CELLS.items():
         corpus = folder / "corpora" / kind
         files = build_stand_in(kind, corpus, ROOT / "mini/speech")
-        recipes = KINDS[kind].model_validate(
-            {"kind": kind, "path": corpus, **{key: value for key, value in files.items() if key == "lexicon"}}
+        lexicon = {"lexicon": [str(path) for path in files["lexicon"]]} if "lexicon" in files else {}
+        prepare_corpus(
+            KINDS[kind].model_validate({"kind": kind, "path": corpus, "complete": False, **lexicon}), folder / "manifests" / kind
         )
-        prepare_corpus(recipes, folder / "manifests" / kind)
-        options = {"task_options": {"lexicon": [str(path) for path in files["lexicon"]]}} if task == "pr" else {}
+        options = {"task_options": lexicon} if lexicon else {}
         for precision in ("fp32", "bf16"):
             if not report.fits("cell", f"{task}, {precision}", 45):
                 continue
@@ -119,6 +119,8 @@ def cells(report: Report, folder: Path, device: str) -> None:
             started = time.perf_counter()
             out = folder / f"{task}-{precision}.json"
             whole = {**recipe, **options, "protocol": "quick", "precision": precision}
+            if small and task != "qbe":
+                whole |= {"steps": 2, "eval_every": 2, "learning_rates": [1e-3]}
             cell = evaluate(folder / "base", task, folder / "manifests" / kind, out, whole, device=device)
             seconds = time.perf_counter() - started
             peak = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else None
@@ -170,7 +172,7 @@ def main() -> None:
         sections = {
             "right": lambda: correctness(report, options.device),
             "stage1": lambda: stage1(report, folder, small=options.small),
-            "cells": lambda: cells(report, folder, options.device),
+            "cells": lambda: cells(report, folder, options.device, small=options.small),
             "calibrate": lambda: speeds(report, options.device, small=options.small),
             "s3prl": lambda: peers(report, options),
         }
