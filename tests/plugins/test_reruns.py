@@ -12,7 +12,7 @@ from speechft.experiment.schema import load_experiment
 from speechft.experiment.workflow import Workflow
 from speechft.planning.jobs import jobs_behind
 
-TABLES = {"table": 1, "figure": 1}
+TABLES = {"table": 1, "figure": 1, "page": 1}
 
 
 @pytest.fixture
