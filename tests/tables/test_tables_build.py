@@ -101,7 +101,7 @@ def test_a_wide_table_is_split_into_parts_that_fit(tmp_path, cells_of):
         text = (tmp_path / "t.tex").read_text()
         assert text.count(rf"\begin{{{environment}}}") == text.count(rf"\end{{{environment}}}") == 1
         assert text.count("Stable-FT & ") == text.count(r"\begin{tabular}") == parts
-        assert max(len(line) for line in text.splitlines() if " & " in line) <= 140
+        assert max(len(line) for line in text.splitlines() if " & " in line) <= 180
 
 
 def test_names_with_special_characters_are_shown_as_they_are(tmp_path):
