@@ -49,6 +49,7 @@ def test_such_a_model_has_rows_curves_and_analyses():
     ]
     assert [model for _, model in experiment.curve_models("alpha")] == [
         ("theirs", "none", "pretrained"),
+        ("theirs", "mine", "speech_ft"),
         ("theirs", "mine", "speech_ft@0.50"),
         ("theirs", "mine", "finetuned"),
     ]

@@ -24,7 +24,7 @@ from speechft.experiment.schema import parse_experiment
 from speechft.experiment.workflow import Workflow
 
 HOSTILE = """res & [x] (y) 'q' "z" $(touch PWNED);touch PWNED;`touch PWNED` *?%d~#!|<> \\ é"""
-NUMBERS = {"threads", "resources.gpu"}
+NUMBERS = {"threads", "resources.gpu", "resources.cache_gb"}
 """What Snakemake itself counts."""
 
 
