@@ -72,7 +72,7 @@ def superb(
     """Evaluate encoders on SUPERB: find the corpora, run every task that they allow, show the results beside published ones.
 
     It derives OUT/experiment.yaml, which you may edit: an edited file is used by the next call, and never replaced. Interrupted or
-    failed, the same command goes on. Tables are in OUT/tables, also where a task failed.
+    failed, the same command continues. OUT/report.html and OUT/tables have the results, also where a task failed.
 
     Example: `speechft superb facebook/hubert-base-ls960 --corpora /data/corpora --profile slurm`
 
@@ -95,7 +95,7 @@ def superb(
     status = _attended(snakemake_command(made.path, words))
     if not dry_run:
         say(show(made.path, folder))
-        say(f"Tables: {folder / 'tables'}; experiment: {made.path}")
+        say(f"Page: {folder / 'report.html'}; tables: {folder / 'tables'}; experiment: {made.path}")
     if status:
         raise typer.Exit(status)
 

@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 from speechft.downloads.lexicons import lexicon_files, public_lexicons
@@ -23,14 +24,11 @@ from speechft.files.escapes import json_text
 from speechft.recipes.alphas import ALPHA_PATTERN
 from speechft.recipes.corpora import CorpusRecipe, PublishedCorpus, UnionCorpus, corpus_lexicon
 from speechft.recipes.finetuning import FinetuneRecipe
-from speechft.runs.refusals import was_refused
+from speechft.runs.refusals import Resource, resource
 from speechft.shipped import shipped
 
-Resource = Callable[[Any, int, str], int]
-"""What Snakemake calls, by the names wildcards, attempt and rulename."""
 REFUSED_MEM_MB, REFUSED_MINUTES = 500, 10
 """Request of an attempt that only repeats a refusal: a shell, in a job that starts Snakemake twice."""
-
 PUBLISHED = ("config/published.csv", "config/superb_rows.csv")
 """Files of published numbers, of the working folder or else of the package."""
 MODEL_FILES = ("model.safetensors", "config.json", "provenance.json")
@@ -292,10 +290,9 @@ class Workflow:
 
     def report_inputs(self) -> list[str]:
         """Every result that the report of the experiment shows."""
-        cells = [path for table in self.experiment.tables for path in self.cells(table)]
-        cells += [path for curve in self.experiment.curves for path in self.curve_cells(curve)]
-        analyses = [path for analysis in self.experiment.analyses for path in self.analysis_results(analysis)]
-        return list(dict.fromkeys([*cells, *analyses]))
+        found = [*map(self.cells, self.experiment.tables), *map(self.curve_cells, self.experiment.curves)]
+        found += map(self.analysis_results, self.experiment.analyses)
+        return list(dict.fromkeys(chain.from_iterable(found)))
 
     # ---- recipes
 
@@ -390,24 +387,14 @@ class Workflow:
     def memory(self, stage: str) -> Resource:
         """Snakemake resource function for megabytes: the request of `stage` times the attempt, within its limit."""
         asked = self.resources(stage)
-        return self._unless_refused(asked.mem_mb, asked.max_mem_mb, REFUSED_MEM_MB)
+        return resource(self.log_file, asked.mem_mb, asked.max_mem_mb, REFUSED_MEM_MB)
 
     def minutes(self, stage: str) -> Resource:
         """Snakemake resource function for minutes: the request of `stage` times the attempt, within its limit."""
         asked = self.resources(stage)
-        return self._unless_refused(asked.runtime, asked.max_runtime, REFUSED_MINUTES)
+        return resource(self.log_file, asked.runtime, asked.max_runtime, REFUSED_MINUTES)
 
     def gpus(self, stage: str) -> Resource:
         """Snakemake resource function for GPUs: the request of `stage` at every attempt."""
         asked = self.resources(stage)
-        return self._unless_refused(asked.gpu, asked.gpu, 0)
-
-    def _unless_refused(self, amount: int, limit: int | None, refused: int) -> Resource:
-        """`amount` times the attempt, no more than `limit`; `refused` for an attempt that will only repeat what the log says."""
-
-        def of_attempt(wildcards: Any, attempt: int, rulename: str) -> int:
-            if attempt > 1 and self.log_file is not None and was_refused(self.log_file(rulename, wildcards)):
-                return min(refused, amount)
-            return min(amount * attempt, limit if limit is not None else amount * attempt)
-
-        return of_attempt
+        return resource(self.log_file, asked.gpu, asked.gpu, 0)

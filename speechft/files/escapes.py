@@ -6,7 +6,6 @@ line break ends a cell, a comment or a code block, and no control character reac
 
 from __future__ import annotations
 
-import html
 import json
 import re
 import unicodedata
@@ -80,11 +79,6 @@ def code_line(text: str) -> str:
     """Plain text as a line of a fenced block of code, which it cannot close."""
     line = one_line(text)
     return f"    {line}" if line.startswith(("`", "~")) else line
-
-
-def html_escape(text: str) -> str:
-    """Plain text as HTML, in an element or an attribute."""
-    return html.escape(one_line(text))
 
 
 def csv_text(text: str) -> str:

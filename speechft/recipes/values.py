@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import types
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -71,9 +72,9 @@ class Pluggable(Sparse):
     )
 
     @property
+    @abstractmethod
     def named(self) -> Iterable[tuple[str, str]]:
         """Kind and name of everything in it that may be of a plug-in."""
-        raise NotImplementedError
 
     @model_validator(mode="after")
     def _record_plugins(self) -> Self:

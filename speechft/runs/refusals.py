@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from speechft.errors import SpeechFTError, TransientError
 from speechft.files.atomic import write_text
@@ -18,6 +20,8 @@ RUN = "SPEECHFT_RUN"
 """Environment variable that names the run of the workflow; its Snakemake processes on other nodes inherit it."""
 NOTE = "SPEECHFT_REFUSAL"
 """Environment variable of a job: the file that notes its refusal."""
+Resource = Callable[[Any, int, str], int]
+"""What Snakemake calls, by the names wildcards, attempt and rulename."""
 SUFFIX = ".refused"
 """Behind the name of the job's log, the name of that file. Its first line is the run, the others are the message."""
 
@@ -39,3 +43,18 @@ def was_refused(log: str | Path) -> bool:
         return Path(f"{log}{SUFFIX}").read_text(encoding="utf-8").splitlines()[:1] == [run_name()]
     except OSError:
         return False
+
+
+def resource(log_of: Callable[[str, Any], str] | None, amount: int, limit: int | None, refused: int) -> Resource:
+    """Make a Snakemake resource function: `amount` times the attempt, no more than `limit`.
+
+    An attempt that only repeats a refusal asks for `refused`. `log_of` gives the log of a job by its rule and wildcards; without it no
+    attempt counts as refused.
+    """
+
+    def of_attempt(wildcards: Any, attempt: int, rulename: str) -> int:
+        if attempt > 1 and log_of is not None and was_refused(log_of(rulename, wildcards)):
+            return min(refused, amount)
+        return min(amount * attempt, limit if limit is not None else amount * attempt)
+
+    return of_attempt

@@ -22,18 +22,18 @@ from speechft.experiment.schema import Experiment, load_experiment, parse_experi
 from speechft.experiment.workflow import PUBLISHED, Workflow
 from speechft.files.atomic import from_here, write_text
 from speechft.files.escapes import one_line
-from speechft.files.output_kinds import SUPERB_EXPERIMENT, sealed
+from speechft.files.output_kinds import PAGE, SUPERB_EXPERIMENT, sealed
 from speechft.files.outputs import check_file
 from speechft.files.text import read_text
 from speechft.recipes.corpora import PublishedCorpus, UnionCorpus
 from speechft.recipes.modules import is_class_name, source_file, split_name
 from speechft.runtime.gpus import visible_gpus
 from speechft.shipped import shipped
-from speechft.tables.experiment import build_experiment, check_outputs
+from speechft.tables.experiment import build_experiment, check_outputs, report_experiment
 from speechft.tasks.catalog import TASKS
 
-EXPERIMENT = "experiment.yaml"
-"""The derived experiment in the folder of results."""
+EXPERIMENT, REPORT = "experiment.yaml", "report.html"
+"""The derived experiment, and the page of its results, in the folder of results."""
 LABEL, BESIDE = "Evaluated here", ("superb", "full_superb", "encoders")
 """Label of our rows, and the published tables whose rows stand below them."""
 QUICK_SHARE, QUICK_RATES = 10, (1e-2, 1e-3, 1e-4)
@@ -104,16 +104,18 @@ def derive(
         parse_experiment(values, str(path))
         write_text(path, sealed(_text(values, models, folder)))
     check_outputs(path, out / "tables", out / "figures", inputs=[folder])
+    check_file(out / REPORT, PAGE, [folder])
     return Derived(path, remarks)
 
 
 def show(path: Path, out: Path) -> str:
-    """Write the tables of a derived experiment into `out`/tables, its figures into `out`/figures; return the tables as Markdown.
+    """Write what a derived experiment shows: `out`/tables, `out`/figures and `out`/report.html; return the tables as Markdown.
 
     Cells that are not there show as pending, with the reason where logs tell.
     """
     published = [shipped(name) for name in PUBLISHED]
     names = build_experiment(path, None, published, out / "tables", out / "figures")
+    report_experiment(path, None, published, out / REPORT)
     return "\n".join(read_text(out / "tables" / f"{name}.md") for name in names)
 
 

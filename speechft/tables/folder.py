@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from speechft.errors import TableError, missing_file
+from speechft.experiment.layouts import PRETRAINED
 from speechft.recipes.alphas import split_method
 from speechft.recipes.cell import Cell
 from speechft.recipes.tables import CurvePoint, CurveRecipe, TableRecipe, TableRow
@@ -14,7 +15,6 @@ from speechft.tables.metrics import task_metrics
 from speechft.tasks.catalog import TASKS
 from speechft.tasks.metric import Metric
 
-_PRETRAINED = ("none", "pretrained")
 _TRAINED = ("finetuned", "stable_ft")
 """Methods that are taken for the fine-tuned end of a curve where a fine-tuning has several that merge nothing."""
 
@@ -62,8 +62,8 @@ def folder_curves(files: Sequence[str | Path]) -> dict[str, CurveRecipe]:
     for encoder, finetuning, name in sorted({(*model[:2], _split(model[2])[0]) for model in models if _split(model[2])[1] is not None}):
         tuned = {method for other, tuning, method in models if (other, tuning) == (encoder, finetuning)}
         points = {alpha: (finetuning, method) for method in tuned if (alpha := _split(method)[1]) is not None and _split(method)[0] == name}
-        if (encoder, *_PRETRAINED) in models:
-            points.setdefault(0.0, _PRETRAINED)
+        if (encoder, *PRETRAINED) in models:
+            points.setdefault(0.0, PRETRAINED)
         others = sorted(method for method in tuned if _split(method)[1] is None and method != name)
         ends = [method for method in _TRAINED if method in others] or (others if len(others) == 1 else [])
         if ends:
@@ -100,7 +100,7 @@ def _metrics(cells: Sequence[Cell]) -> dict[str, tuple[Metric, ...]]:
 def _row_order(model: tuple[str, str, str]) -> tuple[str, bool, str, str, float]:
     encoder, finetuning, method = model
     name, alpha = _split(method)
-    return encoder, (finetuning, method) != _PRETRAINED, finetuning, name, -1.0 if alpha is None else alpha
+    return encoder, (finetuning, method) != PRETRAINED, finetuning, name, -1.0 if alpha is None else alpha
 
 
 def _split(method: str) -> tuple[str, float | None]:
@@ -112,4 +112,4 @@ def _split(method: str) -> tuple[str, float | None]:
 
 
 def _label(model: tuple[str, str, str]) -> str:
-    return "Pre-trained" if model[1:] == _PRETRAINED else model[2]
+    return "Pre-trained" if model[1:] == PRETRAINED else model[2]

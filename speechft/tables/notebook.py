@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speechft.errors import TableError, unknown_name
-from speechft.recipes.tables import TableRecipe
 from speechft.tables.arrange import arrange
 from speechft.tables.canvas import common_style
 from speechft.tables.cells import read_cells
-from speechft.tables.curve import draw_curve
+from speechft.tables.curve import arrange_curve, draw_curve
 from speechft.tables.folder import cell_files, folder_curves, folder_table
 
 if TYPE_CHECKING:
@@ -67,8 +66,7 @@ def plot_alpha(cells: Cells, curve: str | None = None) -> Figure:
     if name not in curves:
         raise TableError(unknown_name("curve", name, curves))
     recipe = curves[name]
-    rows = TableRecipe(title=recipe.title, rows=recipe.points, tasks=recipe.tasks, metrics=recipe.metrics)
-    table = arrange(rows, read_cells(files), None, name, scores=False)
+    table = arrange_curve(recipe, read_cells(files), name)
     with common_style():
         return draw_curve(recipe, table)
 

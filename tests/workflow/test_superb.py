@@ -167,4 +167,5 @@ def test_the_command_runs_an_edited_experiment_and_ends_with_the_table(here):
     assert done.returncode == 0, done.stderr
     assert "| Evaluated here " in done.stdout
     assert "pending" not in done.stdout
+    assert "SUPERB, beside published results" in (here / "out/report.html").read_text(encoding="utf-8")
     assert {path.suffix for path in (here / "out/tables").iterdir()} == {".csv", ".md", ".tex", ".html"}
