@@ -13,7 +13,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (`make browser-package` installs Debian's)")
 
 # Runs before the page's own script: what goes wrong is kept.
-_WATCH = """<script>window.problems = [];
+WATCH = """<script>window.problems = [];
 addEventListener("error", (event) => problems.push(String(event.message || event.target.src || event.target.href)), true);
 console.error = console.warn = (...words) => problems.push(words.join(" "));</script>"""
 
@@ -44,7 +44,7 @@ for (const element of document.body.querySelectorAll("*")) {
 def look(page: str, folder: Path, probe: str, *, width: int = 1400, dark: bool = False) -> dict:
     """Show a page in a window of `width` pixels and run `probe`, JavaScript whose `return` is the answer; `problems` has all errors."""
     script = f"<script>parent.postMessage(JSON.stringify((() => {{{probe}}})()), '*')</script>"
-    watched = page.replace("<head>", f"<head>{_WATCH}", 1).replace("</body>", f"{script}</body>")
+    watched = page.replace("<head>", f"<head>{WATCH}", 1).replace("</body>", f"{script}</body>")
     frame = f'<iframe width="{width}" height="900" style="border:0" srcdoc="{html.escape(watched)}"></iframe>'
     answer = "<script>addEventListener('message', (event) => { document.getElementById('answer').textContent = event.data })</script>"
     # The answer stands before the frame, whose text could hold anything.

@@ -190,8 +190,8 @@ def axis_limits(column: Column) -> tuple[float, float, set[int]]:
     inside = [(mean, column.entries[row].half_width or 0.0) for row, mean in means.items() if row not in outside]
     if not inside:
         return 0.0, 1.0, outside
-    low, high = min(mean - width for mean, width in inside), max(mean + width for mean, width in inside)
     least, most = (-math.inf, math.inf) if column.metric.signed or column.metric.task is None else column.metric.ends
+    low, high = max(least, min(mean - width for mean, width in inside)), min(most, max(mean + width for mean, width in inside))
     # Numbers stand above their points, and need room on both sides.
     margin = 0.22 * (high - low) or 0.05 * abs(high) or 1.0
     return max(low - margin, least - margin / 4), min(high + margin, most + margin / 4), outside

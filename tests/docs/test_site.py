@@ -1,6 +1,7 @@
 """The documentation: every command is one that the program has, and the site is complete in itself."""
 
 import contextlib
+import json
 import os
 import re
 import shlex
@@ -13,7 +14,7 @@ from queue import Queue
 from threading import Thread
 
 import pytest
-from browser import CHROMIUM, needs_browser
+from browser import CHROMIUM, CONTRAST, WATCH, needs_browser
 from conftest import ROOT
 from typer import Exit
 from typer.main import get_command
@@ -104,39 +105,63 @@ def test_the_reference_has_every_verb_every_key_and_the_public_functions(site):
     assert "streamed" in python or "alpha" in python
 
 
-# Types into the search field until something is found, and tells the server.
-_PROBE = """<script>
-const look = setInterval(() => {
-  const field = document.querySelector("[data-md-component=search-query]"), found = document.querySelector(".md-search-result__link");
-  if (found) { clearInterval(look); fetch("/found", {method: "POST", body: found.getAttribute("href")}); }
-  field.focus(); field.value = "interpolate"; field.dispatchEvent(new Event("keyup")); field.dispatchEvent(new Event("input"));
-}, 500);
-</script></body>"""
+class _Server(ThreadingHTTPServer):
+    """Serves a folder; what a page posts is in `answers`."""
+
+    def __init__(self, folder):
+        self.answers = Queue()
+        super().__init__(("127.0.0.1", 0), partial(_Handler, directory=str(folder)))
 
 
-@needs_browser
-def test_search_finds_a_page(site, tmp_path):
-    text = (site / "index.html").read_text(encoding="utf-8")
-    (site / "probe.html").write_text(text.replace("</body>", _PROBE), encoding="utf-8")
-    answers = Queue()
+class _Handler(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
 
-    class Handler(SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
+    def do_POST(self):
+        self.server.answers.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(204)
+        self.end_headers()
 
-        def do_POST(self):
-            answers.put(self.rfile.read(int(self.headers["Content-Length"])).decode())
-            self.send_response(204)
-            self.end_headers()
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(site))) as server:
+def visit(site, folder, page, script, width=1400, dark=False):
+    """Show a page in a frame of `width` pixels; `script` runs in it and gives its answer to the function `answer`."""
+    whole = f"const answer = (value) => fetch('/answer', {{method: 'POST', body: JSON.stringify(value)}}); {script}"
+    text = (site / page).read_text(encoding="utf-8").replace("<head>", f"<head>{WATCH}", 1)
+    (site / "probe.html").write_text(text.replace("</body>", f"<script>{whole}</script></body>"), encoding="utf-8")
+    (site / "frame.html").write_text(f'<!DOCTYPE html><iframe width="{width}" height="900" style="border:0" src="probe.html"></iframe>')
+    with _Server(site) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--remote-debugging-port=0"]
-        address = f"http://127.0.0.1:{server.server_port}/probe.html"
+        command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}", "--remote-debugging-port=0"]
+        command += ["--window-size=1500,1000", f"--blink-settings=preferredColorScheme={0 if dark else 1}"]
+        address = f"http://127.0.0.1:{server.server_port}/frame.html"
         browser = subprocess.Popen([*command, address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         try:
-            assert re.search(r"(merge|method)\.html", answers.get(timeout=60))
+            return server.answers.get(timeout=60)
         finally:
             os.killpg(browser.pid, signal.SIGKILL)
             browser.wait()
             server.shutdown()
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "dark"), [(390, False), (1400, True)], ids=["phone", "dark"])
+def test_pages_can_be_read_on_every_screen(site, tmp_path, width, dark):
+    of_page = CONTRAST.replace("document.body", "document.querySelector('.md-content')")  # the frame around it is the theme's
+    script = f"""setTimeout(() => {{ {of_page}
+      answer({{problems, faint, whole: document.documentElement.scrollWidth, inner: innerWidth,
+               dark: document.body.dataset.mdColorScheme}}); }}, 1000);"""
+    seen = visit(site, tmp_path, "index.html", script, width=width, dark=dark)
+    assert seen["problems"] == []
+    assert seen["whole"] <= seen["inner"] == width
+    assert seen["dark"] == ("slate" if dark else "default")
+    assert [text for text in seen["faint"] if not text.endswith("¶")] == []  # anchors of headings, which the mouse shows
+
+
+@needs_browser
+def test_search_finds_a_page(site, tmp_path):
+    script = """const look = setInterval(() => {
+      const field = document.querySelector("[data-md-component=search-query]"), found = document.querySelector(".md-search-result__link");
+      if (found) { clearInterval(look); answer(found.getAttribute("href")); }
+      field.focus(); field.value = "interpolate"; field.dispatchEvent(new Event("keyup")); field.dispatchEvent(new Event("input"));
+    }, 500);"""
+    assert re.search(r"(merge|method)\.html", visit(site, tmp_path, "index.html", script))
