@@ -116,7 +116,9 @@ class CurveLayout(Strict):
     finetuning: Name
     method: Name = Field("speech_ft", description="A method that merges.")
     alphas: tuple[Fraction, ...] = Field(
-        parse_alphas("0:1:0.1"), min_length=2, description="A list, or start:stop:step as text, the end included."
+        parse_alphas("0:1:0.1"),
+        min_length=2,
+        description="A list, or start:stop:step as text, the end included. The method's own alpha is added.",
     )
     tasks: tuple[str, ...] = Field(min_length=1)
 
