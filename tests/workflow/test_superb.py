@@ -156,10 +156,10 @@ def test_the_command_runs_an_edited_experiment_and_ends_with_the_table(here):
     edit(here / "out/experiment.yaml", lambda values: [task.update(recipe=SMALL) for task in values["tasks"].values()])
     edit(here / "out/experiment.yaml", lambda values: values["corpora"]["iemocap"].update(complete=True))
     failed = run("--cores", "2")
-    assert failed.returncode == 1
+    assert failed.returncode == 1, failed.stderr
     assert "was edited, and is used as it is" in failed.stdout
     rows = {(row["encoder"], row["metric"]): row for row in csv.DictReader((here / "out/tables/superb.csv").open())}
-    assert rows["small_v1", "KS"]["status"] == "measured"  # in spite of the other task
+    assert rows["small_v1", "KS"]["status"] == "measured", failed.stdout + failed.stderr  # in spite of the other task
     assert rows["small_v1", "ER"]["status"] == "pending"
     assert rows["hubert_base", "KS"]["published"]
     edit(here / "out/experiment.yaml", lambda values: values["corpora"]["iemocap"].update(complete=False))
