@@ -85,7 +85,7 @@ def superb(
     folder = out or default_out(models)
     chosen = [task.strip() for task in tasks.split(",")] if tasks else None
     options = parse_options(encoder_option or ())
-    made = derive(models, corpora, folder, tasks=chosen, protocol=protocol, options=options)
+    made = derive(models, corpora, folder, tasks=chosen, protocol=protocol, options=options, gpus=True if profile else None)
     for remark in made.remarks:
         say(remark)
     where = ["--profile", profile] if profile else []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -70,6 +69,7 @@ def derive(
     tasks: Sequence[str] | None = None,
     protocol: Protocol | None = None,
     options: Mapping[str, Any] | None = None,
+    gpus: bool | None = None,
 ) -> Derived:
     """Write `out`/experiment.yaml: the models on those tasks of SUPERB whose corpora lie in `folder`, one table.
 
@@ -83,6 +83,7 @@ def derive(
         tasks: tasks that there must be; default: all whose corpus is there.
         protocol: default superb. quick: a tenth of the steps, three learning rates, and corpora of any size.
         options: keyword arguments of the classes among `models`.
+        gpus: whether jobs ask for GPUs; None: where this machine, which then runs them, has one.
 
     Raises:
         ConfigError: an unknown task; arguments that contradict an edited experiment.
@@ -101,6 +102,7 @@ def derive(
         given = [entry.get("path") for entry in encoders.values()]
         check_file(path, SUPERB_EXPERIMENT, [folder, *given])
         values, remarks = _values(encoders, folder, out, tasks, protocol or "superb")
+        values["resources"]["evaluate"]["gpu"] = int(bool(visible_gpus()) if gpus is None else gpus)
         parse_experiment(values, str(path))
         write_text(path, sealed(_text(values, models, folder)))
     check_outputs(path, out / "tables", out / "figures", inputs=[folder])
@@ -194,7 +196,6 @@ def _values(
     told += [f"{corpus}: remark: {remark}" for corpus in used for remark in found.remarks[corpus]]
     for reason in dict.fromkeys(found.absent.values()):
         told.append(f"left out: {', '.join(task for task in tasks if found.absent.get(tasks[task]) == reason)}. {reason}")
-    gpus = bool(visible_gpus()) or shutil.which("sbatch") is not None
     resources = paper.resources.model_dump(mode="json", exclude_unset=True)
     values = {
         "name": "superb",
@@ -212,7 +213,7 @@ def _values(
                 "beside": list(BESIDE),
             }
         },
-        "resources": {"evaluate": {**resources["evaluate"], "gpu": int(gpus)}, "small": resources["small"]},
+        "resources": {"evaluate": resources["evaluate"], "small": resources["small"]},
     }
     return values, tuple(told)
 

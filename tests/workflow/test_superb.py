@@ -68,6 +68,19 @@ def test_the_experiment_has_what_was_found_and_says_what_was_not(here):
     assert made.targets == [f"small_v1/none/pretrained/{task}" for task in ("ks", "sid", "asv", "er")]
 
 
+def test_jobs_ask_for_gpus_where_the_machine_that_runs_them_has_some(here, monkeypatch):
+    """A machine that can submit to Slurm may have no GPU itself."""
+    (here / "sbatch").write_text("#!/bin/sh\n")
+    (here / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", str(here), prepend=":")
+    monkeypatch.setattr(superb, "visible_gpus", lambda: [])
+    for gpus, asked in ((None, 0), (True, 1)):
+        _, values = derived(here, gpus=gpus)
+        assert values["resources"]["evaluate"]["gpu"] == asked
+    monkeypatch.setattr(superb, "visible_gpus", lambda: ["0"])
+    assert derived(here)[1]["resources"]["evaluate"]["gpu"] == 1
+
+
 def test_under_superbs_protocol_recipes_are_superbs_and_an_incomplete_corpus_is_left_out(here):
     made, values = derived(here)
     assert values["tasks"] == {"ks": {"corpus": "speech_commands"}}  # none of its sizes is certain
