@@ -51,8 +51,9 @@ rehearsal: $(READY)  ## the paper's experiment, every job of it, small: stand-in
 	$(BIN)/speechft rehearse config/paper.yaml --corpora stand-ins --encoders tiny --no-gpus --out results/rehearsal
 	@$(SNAKEMAKE) --keep-going --configfile results/rehearsal/experiment.yaml; status=$$?; $(BIN)/speechft jobs; exit $$status
 
+# One process more than cores, because some tests wait for others' jobs.
 test: $(READY)  ## all tests that this machine can run
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(( $(CORES) + 1 )) --dist loadfile --no-loadscope-reorder
 
 test-installation: $(READY)  ## the wheel with the oldest and newest torch and transformers, on each Python here (several GB, one after the other)
 	SPEECHFT_MATRIX=1 TORCH_INDEX=$(TORCH_INDEX) $(BIN)/python -m pytest -v tests/installation
@@ -71,7 +72,7 @@ resume: $(READY)  ## after a killed `snakemake --profile slurm all`: cancel its 
 	$(BIN)/speechft resume --profile slurm all
 
 test-fast: $(READY)  ## tests that end within seconds
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(CORES) --dist loadfile
 
 docs: $(READY)  ## the documentation as a site, in the folder site/; it needs no network
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet

@@ -11,7 +11,7 @@ from speechft.files.locks import LOCK_SECONDS
 from speechft.runs.refusals import RUN
 from speechft.runs.refusals import run_name
 from speechft.experiment.workflow import MODEL_FILES
-from speechft.experiment.workflow import one_of
+from speechft.experiment.names import one_of
 
 RESULTS = flow.results
 # The folder of this file, also where another workflow includes ours.

@@ -9,6 +9,8 @@ import typer
 
 from speechft.cli.options import TRAINING, Out, Recipe, app, with_plugins
 from speechft.cli.terminal import say
+from speechft.errors import MergeError
+from speechft.recipes.choice import Choice
 from speechft.recipes.merging import MergeRecipe
 from speechft.recipes.values import load_recipe
 
@@ -33,6 +35,9 @@ def merge(
     dtype: Annotated[str | None, typer.Option(help="fp32, fp16 or bf16 to store the result in; default: as the pre-trained one.")] = None,
     recipe: Recipe = None,
     extrapolate: Annotated[bool, typer.Option(help="Allow alpha outside [0, 1].")] = False,
+    choice: Annotated[
+        Path | None, typer.Option(help="Take alpha from this file of `speechft choose`; for a recipe with alpha: dev.")
+    ] = None,
 ) -> None:
     """Stage 2: interpolate a pre-trained and fine-tuned encoders in weight space.
 
@@ -52,7 +57,16 @@ def merge(
         **chosen.parameters,
         **_pairs("--set", set_),
     }
-    alphas = _alphas(alpha) if alpha is not None else chosen.alpha
+    if (alpha is not None) + (choice is not None) > 1:
+        raise typer.BadParameter("give --alpha or --choice, and not both")
+    if choice is not None:
+        alphas: float | tuple[float, ...] = load_recipe(Choice, choice).alpha
+    elif alpha is not None:
+        alphas = _alphas(alpha)
+    elif chosen.alpha == "dev":
+        raise MergeError(f"{recipe}: its alpha is chosen on dev. Give the file of `speechft choose` as --choice, or an --alpha.")
+    else:
+        alphas = chosen.alpha
     if isinstance(alphas, float):
         run(base, finetuned, out, alpha=alphas, **options)
         return
@@ -62,7 +76,6 @@ def merge(
 
 def _alphas(text: str) -> float | tuple[float, ...]:
     """One alpha, or those of a range or a list."""
-    from speechft.errors import MergeError
     from speechft.recipes.alphas import parse_alphas
 
     try:

@@ -12,8 +12,9 @@ import typer
 from typer.core import TyperGroup
 
 from speechft.cli.options import HELP, REPORTS, Out, app
-from speechft.cli.terminal import say
+from speechft.cli.terminal import console, rich_table, say
 from speechft.experiment.workflow import PUBLISHED
+from speechft.recipes.choice import Choice, ChoiceRecipe, Rule
 from speechft.recipes.tables import AnalysisTableRecipe, CurveRecipe, ReportRecipe, TableRecipe
 from speechft.recipes.values import load_recipe
 from speechft.shipped import shipped
@@ -117,6 +118,48 @@ def page(
     if results is None or out is None:
         raise typer.BadParameter("the recipe of a report needs --results and --out; an experiment knows them")
     build_report(load_recipe(ReportRecipe, source), results, numbers, out)
+
+
+@app.command(rich_help_panel=REPORTS)
+def choose(
+    source: Annotated[Path, typer.Argument(help="Folder of cells along a merge (methods NAME@ALPHA), or the recipe of a choice (JSON).")],
+    cells: CellsOfRecipe = None,
+    tasks: Annotated[str | None, typer.Option(help="With a folder: tasks whose dev scores count, such as pr,sid; default: all.")] = None,
+    curve: Annotated[str | None, typer.Option(help="With a folder of several merges: ENCODER_FINETUNING_METHOD.")] = None,
+    rule: Annotated[
+        Rule, typer.Option(help="one_se: the smallest alpha within one standard error of the best one. best: that one.")
+    ] = "one_se",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The choice as JSON, for `speechft merge --choice`.")] = None,
+) -> None:
+    """Choose the alpha of a merge by dev scores of models along it; test scores are not read.
+
+    Example: `speechft choose results/cells --tasks pr,sid,qbe --out alpha.json`, then
+    `speechft merge BASE TUNED --choice alpha.json --out merged`
+    """
+    from speechft.tables.choice import choose as run
+    from speechft.tables.choice import folder_choice
+
+    if source.is_dir():
+        names = tuple(name.strip() for name in tasks.split(",")) if tasks else None
+        recipe, files = folder_choice(source, names, curve, rule)
+    else:
+        recipe, files = load_recipe(ChoiceRecipe, source), cells or []
+    found = run(recipe, files, out)
+    headings = ["alpha", "mean gain", "standard error", *found.tasks]
+    lines = []
+    for point in found.points:
+        error = "" if point.standard_error is None else f"{point.standard_error:.1%}"
+        lines.append([f"{point.alpha:g}", f"{point.gain:+.1%}", error, *(f"{point.gains[task]:+.1%}" for task in found.tasks)])
+    console(100).print(rich_table(headings, lines, headings))
+    say("Gain: share of the errors of alpha 0 on dev that are gone.")
+    for task, alpha in found.without.items():
+        say(f"without {task}: alpha {alpha:g}, which changes the errors of {task} by {-_gain_at(found, task, alpha):+.1%} on dev")
+    because = "the best mean gain" if found.alpha == found.best else f"within one standard error of alpha {found.best:g}, the best"
+    say(f"alpha {found.alpha:g}: {because}")
+
+
+def _gain_at(choice: Choice, task: str, alpha: float) -> float:
+    return next(point.gains[task] for point in choice.points if point.alpha == alpha)
 
 
 @report.command()

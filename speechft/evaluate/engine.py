@@ -129,6 +129,7 @@ def evaluate(
             module=module,
             seconds=Seconds(features=run.feature_seconds, training=run.training_seconds, total=time.monotonic() - started),
             software=_software(encoder),
+            items=run.items,
         )
         value = write_cell(cell, out_json)
         # Features serve another recipe; the state of heads and scores of searches do not.

@@ -92,6 +92,8 @@ def _undefined(experiment: Experiment) -> list[str]:
             need(f"methods.{name}.changes", sorted(method.changes), FinetuneRecipe.model_fields)
         else:
             need(f"methods.{name}.of", [method.of], [*trained, *early] if isinstance(method, MergedMethod) else trained)
+            choose = getattr(method, "choose", None)
+            need(f"methods.{name}.choose.tasks", choose.tasks if choose else (), experiment.tasks)
     for name, task in experiment.tasks.items():
         need(f"tasks.{name}.corpus", [task.corpus], experiment.corpora)
     for name, table in experiment.tables.items():

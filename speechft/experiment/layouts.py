@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 from typing_extensions import Self
 
 from speechft.recipes.alphas import parse_alphas
@@ -108,6 +108,25 @@ def rows_to_compare(models: Sequence[tuple[str, str, str]], names: Sequence[str]
     return found
 
 
+def _range(value: Any) -> Any:
+    return parse_alphas(value) if isinstance(value, str) else value
+
+
+def _ascending(values: tuple[float, ...]) -> tuple[float, ...]:
+    if len(set(values)) != len(values):
+        raise ValueError("an alpha appears twice")
+    return tuple(sorted(values))
+
+
+Alphas = Annotated[
+    tuple[Fraction, ...],
+    Field(min_length=2),
+    AfterValidator(_ascending),
+    BeforeValidator(_range, json_schema_input_type=tuple[Fraction, ...] | str),
+]
+"""Values of alpha in an experiment: a list, or start:stop:step as text."""
+
+
 class CurveLayout(Strict):
     """Metrics against alpha: a merge of one fine-tuning, at several alphas."""
 
@@ -115,24 +134,11 @@ class CurveLayout(Strict):
     encoder: Name
     finetuning: Name
     method: Name = Field("speech_ft", description="A method that merges.")
-    alphas: tuple[Fraction, ...] = Field(
+    alphas: Alphas = Field(
         parse_alphas("0:1:0.1"),
-        min_length=2,
         description="A list, or start:stop:step as text, the end included. The method's own alpha is added.",
     )
     tasks: tuple[str, ...] = Field(min_length=1)
-
-    @field_validator("alphas", mode="before", json_schema_input_type=tuple[Fraction, ...] | str)
-    @classmethod
-    def _range(cls, value: Any) -> Any:
-        return parse_alphas(value) if isinstance(value, str) else value
-
-    @field_validator("alphas")
-    @classmethod
-    def _ascend(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        if len(set(values)) != len(values):
-            raise ValueError("an alpha appears twice")
-        return tuple(sorted(values))
 
 
 class AnalysisLayout(Strict):

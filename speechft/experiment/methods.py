@@ -8,7 +8,9 @@ from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
 from speechft.experiment.encoders import Sha256
-from speechft.experiment.layouts import PRETRAINED, ModelOfEncoder
+from speechft.experiment.layouts import PRETRAINED, Alphas, ModelOfEncoder
+from speechft.recipes.alphas import parse_alphas
+from speechft.recipes.choice import Rule
 from speechft.recipes.finetuning import Early, FinetuneRecipe, PartName
 from speechft.recipes.merging import MergeRecipe
 from speechft.recipes.pretraining import ContinuedPretrainRecipe
@@ -103,6 +105,21 @@ class TrainedMethod(Strict):
     changes: dict[str, Any] = Field(default_factory=dict)
 
 
+class ChoiceLayout(Strict):
+    """How alpha is chosen for each encoder and fine-tuning: by dev scores of models along the merge, which are made and evaluated."""
+
+    tasks: tuple[str, ...] = Field(min_length=1, description="Tasks of the experiment whose dev scores count.")
+    alphas: Alphas = Field(parse_alphas("0:1:0.1"), description="Candidates, 0 among them: a list, or start:stop:step as text.")
+    rule: Rule = Field("one_se", description="one_se: the smallest alpha within one standard error of the best one. best: that one.")
+
+    @field_validator("alphas")
+    @classmethod
+    def _from_0(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if values[0] != 0:
+            raise ValueError("0 is missing: gains are measured from it")
+        return values
+
+
 class MergedMethod(Strict):
     """A method that merges: stage 2, from the pre-trained encoder and the result of another method."""
 
@@ -110,6 +127,13 @@ class MergedMethod(Strict):
     label: str = Field(description="Name in tables.")
     of: Name = Field("stable_ft", description="The method whose model is interpolated with the pre-trained encoder.")
     recipe: MergeRecipe = MergeRecipe()
+    choose: ChoiceLayout | None = Field(None, description="With `alpha: dev` in the recipe: how alpha is chosen.")
+
+    @model_validator(mode="after")
+    def _chooses(self) -> Self:
+        if (self.recipe.alpha == "dev") != (self.choose is not None):
+            raise ValueError("`alpha: dev` in the recipe and `choose` go together: name the tasks whose dev scores decide")
+        return self
 
 
 FINETUNED = "finetuned"

@@ -6,6 +6,7 @@ is generated from these classes (`speechft schema`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -183,7 +184,7 @@ class Experiment(Strict):
         if not isinstance(found, MergedMethod) or alpha is None:
             return found if isinstance(found, MergedMethod) else None
         label = f"{found.label} (alpha {alpha_text(alpha)})"
-        return found.model_copy(update={"label": label, "recipe": found.recipe.model_copy(update={"alpha": alpha})})
+        return found.model_copy(update={"label": label, "choose": None, "recipe": found.recipe.model_copy(update={"alpha": alpha})})
 
     def finetune_recipe(self, finetuning: str, method: str) -> FinetuneRecipe | ContinuedPretrainRecipe:
         """Stage-1 recipe of a fine-tuning under a method that trains."""
@@ -255,19 +256,35 @@ class Experiment(Strict):
         itself: these models are not made and evaluated again. The method's own alpha is a point whether or not the layout lists it.
         """
         layout = self.curves[curve]
-        merged = self.method(layout.method)
-        assert isinstance(merged, MergedMethod)
+        own = self._merge(layout.method).recipe.alpha
+        between = {own} if isinstance(own, float) and layout.alphas[0] < own < layout.alphas[-1] else set()
+        return self._models_along(layout.encoder, layout.finetuning, layout.method, {*layout.alphas, *between})
+
+    def choice_models(self, encoder: str, finetuning: str, method: str) -> list[tuple[float, tuple[str, str, str]]]:
+        """Alpha and (encoder, finetuning, method) of the candidates for a merge with `alpha: dev`."""
+        layout = self._merge(method).choose
+        assert layout is not None
+        return self._models_along(encoder, finetuning, method, layout.alphas)
+
+    def _merge(self, name: str) -> MergedMethod:
+        found = self.method(name)
+        assert isinstance(found, MergedMethod)
+        return found
+
+    def _models_along(
+        self, encoder: str, finetuning: str, method: str, alphas: Iterable[float]
+    ) -> list[tuple[float, tuple[str, str, str]]]:
+        """Models of a merge at some alphas, in ascending order."""
+        merged = self._merge(method)
         known: dict[float, tuple[str, str, str]] = {}
         if merged.recipe.method == "linear" and not (merged.recipe.scale or merged.recipe.dtype):
-            known = {0.0: (layout.encoder, *self.merge_start(layout.finetuning))}
-            if layout.finetuning in self.finetunings:
-                known[1.0] = (layout.encoder, layout.finetuning, self.tuned_method(layout.finetuning, merged.of))
-        alphas = set(layout.alphas)
+            known = {0.0: (encoder, *self.merge_start(finetuning))}
+            if finetuning in self.finetunings:
+                known[1.0] = (encoder, finetuning, self.tuned_method(finetuning, merged.of))
         if isinstance(own := merged.recipe.alpha, float):
-            known.setdefault(own, (layout.encoder, layout.finetuning, layout.method))
-            alphas |= {own} if layout.alphas[0] < own < layout.alphas[-1] else set()
+            known.setdefault(own, (encoder, finetuning, method))
         for alpha in alphas:
-            known.setdefault(alpha, (layout.encoder, layout.finetuning, f"{layout.method}@{alpha_text(alpha)}"))
+            known.setdefault(alpha, (encoder, finetuning, f"{method}@{alpha_text(alpha)}"))
         return [(alpha, known[alpha]) for alpha in sorted(alphas)]
 
     def curve_cells(self, curve: str) -> list[str]:

@@ -8,6 +8,7 @@ from speechft.experiment.encoders import ONLY_EVALUATED
 from speechft.experiment.layouts import PRETRAINED, rows_to_compare
 from speechft.experiment.methods import MergedMethod
 from speechft.experiment.schema import Experiment
+from speechft.recipes.choice import ChoiceRecipe
 from speechft.recipes.tables import (
     AnalysisTableRecipe,
     Comparison,
@@ -40,6 +41,18 @@ def table_recipe(experiment: Experiment, name: str, command: str | None) -> Tabl
         protocols={task: experiment.evaluation_recipe(task).protocol for task in layout.tasks},
         command=command,
     )
+
+
+def choice_recipe(experiment: Experiment, encoder: str, finetuning: str, method: str) -> ChoiceRecipe:
+    """Build the recipe by which the alpha of a merge is chosen."""
+    merged = experiment.method(method)
+    assert isinstance(merged, MergedMethod)
+    assert merged.choose is not None
+    points = [
+        CurvePoint(alpha=alpha, encoder=model[0], finetuning=model[1], method=model[2], label=_label(experiment, model[0], model[2]))
+        for alpha, model in experiment.choice_models(encoder, finetuning, method)
+    ]
+    return ChoiceRecipe(points=tuple(points), tasks=merged.choose.tasks, rule=merged.choose.rule)
 
 
 def curve_recipe(experiment: Experiment, name: str, command: str | None) -> CurveRecipe:

@@ -5,7 +5,6 @@ Options of commands are lists of words; the rules quote them, and every other va
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable, Iterable
 from functools import cached_property
@@ -16,13 +15,13 @@ from speechft.downloads.lexicons import lexicon_files, public_lexicons
 from speechft.errors import ConfigError
 from speechft.experiment.encoders import Filterbanks, FrozenModule, PretrainedElsewhere, PretrainedHere, PublicEncoder, encoders_behind
 from speechft.experiment.layouts import PRETRAINED
-from speechft.experiment.methods import FINETUNED, EarlyMethod, MergedMethod, TrainedMethod
+from speechft.experiment.methods import EarlyMethod, MergedMethod
+from speechft.experiment.names import Names
 from speechft.experiment.schema import Experiment, Resources
-from speechft.experiment.tables import analysis_table_recipe, curve_recipe, report_recipe, table_recipe
+from speechft.experiment.tables import analysis_table_recipe, choice_recipe, curve_recipe, report_recipe, table_recipe
 from speechft.files.atomic import from_here
 from speechft.files.escapes import json_text
-from speechft.recipes.alphas import ALPHA_PATTERN
-from speechft.recipes.corpora import CorpusRecipe, PublishedCorpus, UnionCorpus, corpus_lexicon
+from speechft.recipes.corpora import CorpusRecipe, UnionCorpus, corpus_lexicon
 from speechft.recipes.finetuning import FinetuneRecipe
 from speechft.runs.refusals import Resource, resource
 from speechft.shipped import shipped
@@ -34,31 +33,16 @@ PUBLISHED = ("config/published.csv", "config/superb_rows.csv")
 MODEL_FILES = ("model.safetensors", "config.json", "provenance.json")
 
 
-def one_of(names: Iterable[str]) -> str:
-    """Regular expression for a wildcard that may be any of `names`; without names it matches nothing."""
-    return "|".join(re.escape(name) for name in names) or "(?!)"
-
-
 def _no_option(path: str) -> str:
     """Return the path in a form that no program mistakes for an option."""
     return f"./{path}" if path.startswith("-") else path
 
 
-class _Named:
-    """Names of the entries of one section of the experiment that are of the given kinds."""
-
-    def __init__(self, section: str, *kinds: type) -> None:
-        self.section, self.kinds = section, kinds
-
-    def __get__(self, flow: Workflow, _owner: type) -> list[str]:
-        return [name for name, entry in getattr(flow.experiment, self.section).items() if isinstance(entry, self.kinds)]
-
-
-class Workflow:
+class Workflow(Names):
     """Paths and recipes of one experiment."""
 
     def __init__(self, experiment: Experiment, sources: Iterable[str] = ()) -> None:
-        self.experiment = experiment
+        super().__init__(experiment)
         self.results = experiment.results.as_posix()
         self.sources = [shlex.quote(_no_option(from_here(source))) for source in sources]
         """Files that the experiment was read from, as commands name them."""
@@ -84,61 +68,12 @@ class Workflow:
         """Options of `speechft report table` that name them."""
         return [word for path in self.published for word in ("--published", path)]
 
-    # ---- names, for wildcard constraints
-
-    unions = _Named("corpora", UnionCorpus)
-    """Corpora made of other corpora."""
-    listed_corpora = _Named("corpora", CorpusRecipe, PublishedCorpus)
-    """Corpora that are prepared from what is on disk."""
-    pretrained_here = _Named("encoders", PretrainedHere)
-    """Encoders that the workflow pre-trains."""
-    imported = _Named("encoders", PretrainedElsewhere, PublicEncoder)
-    """Encoders that come as checkpoints."""
-    filterbanks = _Named("encoders", Filterbanks)
-    """Encoders that are computed, without weights."""
-    modules = _Named("encoders", FrozenModule)
-    """Encoders that are modules of the user's own."""
-    trained_methods = _Named("methods", TrainedMethod)
-    """Methods of stage 1."""
-    early_methods = _Named("methods", EarlyMethod)
-    """Methods that take an early checkpoint of another method's run."""
-    merged_methods = _Named("methods", MergedMethod)
-    """Methods of stage 2."""
-
-    @property
-    def stored(self) -> dict[str, str]:
-        """Name of each kept half-precision copy -> the pre-trained encoder."""
-        entries = self.experiment.encoders.items()
-        return {entry.store_as: name for name, entry in entries if isinstance(entry, PretrainedHere) and entry.store_as}
-
     @cached_property
     def public_files(self) -> dict[str, list[str]]:
         """Downloadable file -> arguments of `speechft fetch`, its name first."""
         encoders = [encoder for encoder in self.experiment.encoders.values() if isinstance(encoder, PublicEncoder)]
         checkpoints = {encoder.checkpoint.path.as_posix(): encoder.fetch_arguments for encoder in encoders}
         return checkpoints | {file.path.as_posix(): [file.name] for file in public_lexicons().values()}
-
-    @property
-    def labelled_finetunings(self) -> list[str]:
-        """Fine-tunings on a task."""
-        return [name for name, tuning in self.experiment.finetunings.items() if tuning.recipe is not None]
-
-    @property
-    def unlabelled_finetunings(self) -> list[str]:
-        """Fine-tunings without labels: continued pre-training."""
-        return [name for name, tuning in self.experiment.finetunings.items() if tuning.pretraining is not None]
-
-    @property
-    def merge_pattern(self) -> str:
-        """Regular expression of the methods of stage 2, with any alpha behind an @."""
-        with_alpha = [f"{re.escape(name)}@{ALPHA_PATTERN}" for name in self.merged_methods]
-        return "|".join([one_of(self.merged_methods), *with_alpha])
-
-    @property
-    def method_pattern(self) -> str:
-        """Regular expression of all methods."""
-        given = [FINETUNED] if self.experiment.given else []
-        return f"{one_of(['pretrained', *given, *self.trained_methods, *self.early_methods])}|{self.merge_pattern}"
 
     # ---- paths
 
@@ -275,6 +210,12 @@ class Workflow:
         """Cell files of a curve."""
         return [f"{self.results}/cells/{cell}.json" for cell in self.experiment.curve_cells(curve)]
 
+    def choice_cells(self, encoder: str, finetuning: str, method: str) -> list[str]:
+        """Cell files that choose the alpha of a merge."""
+        recipe = choice_recipe(self.experiment, encoder, finetuning, method)
+        names = [f"{point.encoder}/{point.finetuning}/{point.method}/{task}" for point in recipe.points for task in recipe.tasks]
+        return [f"{self.results}/cells/{name}.json" for name in names]
+
     def analysis_results(self, analysis: str) -> list[str]:
         """Files of an analysis, one a model."""
         layout = self.experiment.analyses[analysis]
@@ -307,6 +248,7 @@ class Workflow:
             "pretrain": lambda encoder: self._encoder(encoder, PretrainedHere).recipe,
             "finetune": self.experiment.finetune_recipe,
             "merge": self.experiment.merge_recipe,
+            "choose": lambda *model: choice_recipe(self.experiment, *model),
             "evaluate": self.experiment.evaluation_recipe,
             "tables": lambda table: table_recipe(self.experiment, table, self._cell_command),
             "curves": lambda curve: curve_recipe(self.experiment, curve, self._cell_command),

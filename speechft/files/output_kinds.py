@@ -93,6 +93,7 @@ TABLE = Kind("a table of `speechft tables`", _begins("table", "encoder", "finetu
 DIFFERENCES = Kind(
     "a table of `speechft report differences`", _begins("encoder", "finetuning", "method", "minus_encoder", "minus_finetuning")
 )
+CHOICE = Kind("a choice of `speechft choose`", _has_keys("schema", "alpha", "best", "rule", "points", "without"))
 CURVE = Kind("a table of `speechft report alpha`", _begins("alpha", "task", "metric", "mean"))
 SIMILARITY = Kind("a table of `speechft report similarity`", _begins("encoder", "finetuning", "method", "label"))
 SUPERB_EXPERIMENT = Kind("an experiment as `speechft superb` derived it", _is_sealed)

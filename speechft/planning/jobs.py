@@ -19,7 +19,7 @@ from speechft.experiment.workflow import Workflow
 from speechft.own_code import looking_in
 from speechft.shipped import SNAKEFILE
 
-_AS_RULE = {"evaluate_module": "evaluate"}
+_AS_RULE = {"evaluate_module": "evaluate", "merge_chosen": "merge"}
 """Rules that count as another one."""
 
 

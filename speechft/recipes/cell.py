@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from speechft.errors import ConfigError, SpeechFTError, TableError
 from speechft.files.hashes import sha256_json
 from speechft.files.structured import read_json, write_json
+from speechft.recipes.items import ItemShares, TrialScores
 from speechft.recipes.modules import ModuleRecord
 from speechft.recipes.values import FeaturePrecision, Sparse, Strict, validate
 from speechft.tasks.metric import Metric
@@ -144,6 +145,9 @@ class Cell(Strict):
     module: ModuleRecord | None = Field(None, description="The encoder, where it is a module of the user's own and no encoder directory.")
     seconds: Seconds
     software: dict[str, str]
+    items: Annotated[ItemShares | TrialScores, Field(discriminator="unit")] | None = Field(
+        None, description="The outcome of every item of test. Null in cells of before speechft 0.3, and where the task cannot tell it."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -163,7 +167,23 @@ class Cell(Strict):
             for seed, value in zip(seeds, values, strict=True):
                 if _differ(_mean([chosen.test.get(key, math.inf) for chosen in self.selected if chosen.seed == seed]), value):
                     raise ValueError(f"values.{key} of seed {seed} is not the mean of its scores in `selected`")
+        if self.items is not None:
+            self._check_items(self.items, len(seeds))
         return self
+
+    def _check_items(self, items: ItemShares | TrialScores, seeds: int) -> None:
+        """They fit together, and shares give the values of the metrics."""
+        if problem := items.problem(seeds):
+            raise ValueError(f"items: {problem}")
+        known = {metric.key: metric for metric in self.described}
+        if strange := [key for key in items.metrics if key not in known]:
+            raise ValueError(f"items: {strange[0]} is not a metric of `described`")
+        if isinstance(items, TrialScores):
+            return
+        for key in items.parts:
+            for seed, value in enumerate(self.values[key]):
+                if abs(known[key].of_fraction(items.value(key, seed)) - value) > 1e-4 * max(1.0, abs(value)):
+                    raise ValueError(f"items: what {key} of seed {seed + 1} adds up to is not {value:g}, its value")
 
     def _check_recipe(self) -> None:
         """The recipe matches its hash, and the cell's other keys match the recipe."""

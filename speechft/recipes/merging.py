@@ -16,7 +16,9 @@ class MergeRecipe(Pluggable):
     """Stage 2."""
 
     method: str = Field("linear", description="A method of speechft.merge.")
-    alpha: float = Field(0.25, description="Weight of the fine-tuned model; 0 is the pre-trained one.")
+    alpha: float | Literal["dev"] = Field(
+        0.25, description="Weight of the fine-tuned model; 0 is the pre-trained one. `dev`: chosen by dev scores (docs/choose.md)."
+    )
     parameters: dict[str, Any] = Field(default_factory=dict, description="Further parameters of the method.")
     scale: dict[str, float | str] = Field(default_factory=dict, description="Factors of alpha by part of the model (docs/merge.md).")
     dtype: Literal["fp32", "fp16", "bf16"] | None = Field(None, description="To store the result in; default: as the pre-trained one.")

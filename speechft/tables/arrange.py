@@ -8,7 +8,9 @@ from dataclasses import replace
 from speechft.errors import TableError
 from speechft.recipes.cell import Cell
 from speechft.recipes.tables import TableRecipe, TableRow
+from speechft.tables.bootstrap import resample
 from speechft.tables.cells import cell_name
+from speechft.tables.estimate import Estimate
 from speechft.tables.metrics import METRICS, task_metrics
 from speechft.tables.notes import pending_legend, published_notes, table_legend, table_notes
 from speechft.tables.published import Published
@@ -20,6 +22,7 @@ from speechft.tables.scores import (
     SUPERB_S_TASKS,
     partial_title,
     task_score,
+    weighted_score,
 )
 from speechft.tables.table import Column, Entry, Table, model_name
 from speechft.tasks.metric import Metric
@@ -102,7 +105,8 @@ def _metric_column(metric: Metric, recipe: TableRecipe, cells: Mapping[str, Cell
                     f"The cell {cell_name(cell)} has {', '.join(cell.values)}, the table shows {metric.key}. Run the evaluation again."
                 )
             values, unknown = tuple(cell.values[metric.key]), cell.counts.test.unknown
-            entry = replace(entry, values=values, protocol=cell.protocol, precision=cell.precision, unknown=unknown)
+            number = Estimate((values,), resample(cell, metric))
+            entry = replace(entry, values=values, estimate=number, protocol=cell.protocol, precision=cell.precision, unknown=unknown)
             if cell.module is not None:
                 entry = replace(entry, module=cell.module.name or cell.module.class_name, one_by_one=cell.module.depends_on_batch)
         entries.append(entry)
@@ -133,11 +137,12 @@ def _score_columns(recipe: TableRecipe, columns: Sequence[Column], published: Pu
         if not shown.issuperset(needed):
             continue
         entries = []
-        for row, values in zip(recipe.rows, _superb_metrics(columns, needed), strict=True):
+        for place, (row, values) in enumerate(zip(recipe.rows, _superb_metrics(columns, needed), strict=True)):
             entry = _published_entry(recipe, row, metric.key, published)
             comparable = metric.key != "SUPERB_FULL"  # the scales of the published ones are not public
             if values:
-                entry = replace(entry, values=(task_score(metric.name, tasks, values, scales),), protocol="superb")
+                number = weighted_score(tasks, {column.metric.key: column.entries[place].number for column in columns}, scales)
+                entry = replace(entry, values=(task_score(metric.name, tasks, values, scales),), estimate=number, protocol="superb")
             entries.append(replace(entry, comparable=comparable, defined=values is not None))
         found.append(Column(metric, tuple(entries)))
     return [column for column in found if any(entry.defined or entry.published is not None for entry in column.entries)]
@@ -168,7 +173,7 @@ def _add_own_score(recipe: TableRecipe, columns: list[Column]) -> list[str]:
     if missing := [task for task in asked.tasks if task not in recipe.tasks]:
         raise TableError(f"The score needs the tasks {', '.join(missing)}, which are no columns of the table. Add them, or drop them.")
     ours = [place for place, row in enumerate(recipe.rows) if row.only_published is None]
-    scored = [(column.metric, [column.entries[place].values for place in ours]) for column in columns if column.metric.task in asked.tasks]
+    scored = [(column.metric, [column.entries[place].number for place in ours]) for column in columns if column.metric.task in asked.tasks]
     score = relative_score(scored, floor)
     metric = Metric("own_score", asked.label, None, higher_is_better=True, unit="", decimals=1)
     entries = [Entry(estimate=row) for row in score.rows] if score else [Entry(defined=False)] * len(ours)

@@ -16,6 +16,7 @@ from speechft.recipes.tables import CurvePoint, CurveRecipe, TableRecipe
 from speechft.tables.arrange import arrange
 from speechft.tables.canvas import LEGEND, Look, dress, looks, panel_page, panels_across, save_figure, short, title_of
 from speechft.tables.cells import existing_cells
+from speechft.tables.notes import interval_legend
 from speechft.tables.render import csv_file, entry_text, markdown_page, table_records
 from speechft.tables.scores import SUPERB_S_TASKS
 from speechft.tables.table import Column, Table
@@ -141,8 +142,8 @@ def _draw_panel(panel: Axes, recipe: CurveRecipe, column: Column, shown: Mapping
 def _foot(table: Table) -> list[str]:
     entries = [entry for column in table.columns for entry in column.entries]
     legend = ["Points: means over the seeds of the heads."]
-    if any(entry.std is not None for entry in entries):
-        legend.append("Band: 95 % confidence interval (Student's t).")
+    if interval := interval_legend(table.columns):
+        legend.append(f"Band: {interval}")
     if pending := sum(entry.mean is None for entry in entries):
         legend.append(f"Pending: {pending} of {len(entries)} points.")
     return [*table.notes, " ".join(legend)]

@@ -12,14 +12,14 @@ from speechft.files.outputs import check_shown
 from speechft.recipes.tables import TableRecipe
 from speechft.tables.arrange import arrange
 from speechft.tables.cells import existing_cells
-from speechft.tables.estimate import Estimate
 from speechft.tables.figure import build_differences_figure
 from speechft.tables.render import SUFFIXES, csv_file, table_records, write_table
 from speechft.tables.table import Column, Entry, Table
 
 _LEGEND = (
     "Entries: mean of the first row minus mean of the second; the arrow tells which sign is an improvement.",
-    "±: half of the 95 % confidence interval of the difference over seeds of the heads (Welch's t); none where a side has one value.",
+    "±: half of the 95 % confidence interval of the difference, over seeds of the heads (Welch's t) and, where cells know their test "
+    "items, over those, the same for both sides (bootstrap); none where a side has one value and no items.",
     "Bold: the interval excludes 0. One in twenty differences between equal models does so by chance; nothing is corrected for this.",
     "Each model was trained once: the interval does not tell what training it again would give.",
 )
@@ -81,8 +81,6 @@ def _difference(first: Entry, second: Entry) -> Entry:
     if first.number is None or second.number is None:
         return Entry()
     precision = "bf16" if "bf16" in (first.precision, second.precision) else first.precision
-    if (first.half_width is None) != (second.half_width is None):  # how much one of them varies is not known
-        return Entry(precision=precision, estimate=Estimate(((first.number.mean,), (-second.number.mean,))))
     return Entry(precision=precision, estimate=first.number - second.number)
 
 

@@ -1,11 +1,16 @@
-"""A number with its uncertainty, from independent samples whose means add up."""
+"""A number with its uncertainty, from independent samples whose means add up, and from the items of test sets."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+
+import numpy as np
+
+from speechft.tables.bootstrap import Resampled
 
 CONFIDENCE = 0.95
 
@@ -15,7 +20,9 @@ class Estimate:
     """The sum of the means of independent samples: one sample for a metric, two for a difference, one per task for a score."""
 
     samples: tuple[tuple[float, ...], ...]
-    """Each holds one value per seed. A sample of a single value counts as exact."""
+    """Each holds one value per seed. A sample of a single value counts as exact but for the items."""
+    items: Mapping[str, Resampled] = field(default_factory=dict)
+    """Test set -> what the sum would be on other items, with the seeds held fixed."""
 
     @cached_property
     def mean(self) -> float:
@@ -24,22 +31,70 @@ class Estimate:
 
     @cached_property
     def half_width(self) -> float | None:
-        """Half of the 95 % confidence interval; None where no sample has several values.
+        """Half of the 95 % confidence interval; None where no sample has several values and no items are known.
 
-        Student's t with the degrees of freedom of Welch (1947) and Satterthwaite (1946), which for one sample are n - 1.
+        The variances of the means over seeds and over items are added. Student's t with the degrees of freedom of Welch (1947) and
+        Satterthwaite (1946), which for one sample are n - 1.
         """
         repeated = [sample for sample in self.samples if len(sample) > 1]
-        if not repeated:
+        parts = [(statistics.variance(sample) / len(sample), len(sample) - 1) for sample in repeated]
+        parts += [(drawn.variance, drawn.units - 1) for drawn in self.items.values()]
+        if not parts:
             return None
-        variances = [statistics.variance(sample) / len(sample) for sample in repeated]
-        total = math.fsum(variances)
+        total = math.fsum(variance for variance, _ in parts)
         if total == 0:
             return 0.0
         from scipy.special import stdtrit
 
-        shares = [variance / total for variance in variances]  # squares of the variances themselves can underflow
-        freedom = 1 / math.fsum(share**2 / (len(sample) - 1) for share, sample in zip(shares, repeated, strict=True))
+        # Shares, because squares of the variances themselves can underflow.
+        freedom = 1 / math.fsum((variance / total) ** 2 / units for variance, units in parts)
         return float(stdtrit(freedom, 0.5 + CONFIDENCE / 2)) * math.sqrt(total)
 
+    @property
+    def excludes_0(self) -> bool:
+        """Whether the interval is known and does not hold 0."""
+        return self.half_width is not None and abs(self.mean) > self.half_width
+
     def __sub__(self, other: Estimate) -> Estimate:
-        return Estimate((*self.samples, *(tuple(-value for value in sample) for sample in other.samples)))
+        """The difference. Items of the same test set are paired; where one side does not know them, they do not count.
+
+        Where it is not known how much one side varies, it is not known of the difference.
+        """
+        keys = self.items.keys() | other.items.keys()
+        if len(self.items) != len(other.items):
+            keys = self.items.keys() & other.items.keys()
+        first, second = (Estimate(side.samples, {key: side.items[key] for key in side.items if key in keys}) for side in (self, other))
+        if (first.half_width is None) != (second.half_width is None):
+            return Estimate(((self.mean,), (-other.mean,)))
+        samples = (*self.samples, *(tuple(-value for value in sample) for sample in other.samples))
+        return Estimate(samples, {key: sum_of((1.0, first.items.get(key)), (-1.0, second.items.get(key))) for key in sorted(keys)})
+
+
+def sum_of(*terms: tuple[float, Resampled | None]) -> Resampled:
+    """Weighted sum on the same items; terms without items count as 0."""
+    known = [(weight, drawn) for weight, drawn in terms if drawn is not None]
+    values = np.sum([weight * drawn.values for weight, drawn in known], axis=0)
+    return Resampled(values, min(drawn.units for _, drawn in known), known[0][1].drawn)
+
+
+def weighted(groups: Sequence[Sequence[tuple[Estimate, float, float]]]) -> Estimate:
+    """The sum of weight * (estimate - offset) over all (estimate, weight, offset).
+
+    The members of a group are metrics of the same heads, one sample each, and are added up seed by seed.
+    """
+    samples, items = [], dict[str, Resampled]()
+    for group in groups:
+        scaled = [[weight * (value - offset) for value in estimate.samples[0]] for estimate, weight, offset in group]
+        samples.append(tuple(math.fsum(of_seed) for of_seed in zip(*scaled, strict=True)))
+        for key in dict.fromkeys(key for estimate, _, _ in group for key in estimate.items):
+            items[key] = sum_of((1.0, items.get(key)), *((weight, estimate.items.get(key)) for estimate, weight, _ in group))
+    return Estimate(tuple(samples), items)
+
+
+def surely_best(estimates: Mapping[int, Estimate], higher_is_better: bool) -> frozenset[int]:
+    """The place of the best estimate, if the interval of its difference from each other one excludes 0; else nothing."""
+    if len(estimates) < 2:
+        return frozenset()
+    best = (max if higher_is_better else min)(estimates, key=lambda place: estimates[place].mean)
+    others: Iterable[Estimate] = (estimate for place, estimate in estimates.items() if place != best)
+    return frozenset([best]) if all((estimates[best] - other).excludes_0 for other in others) else frozenset()

@@ -24,6 +24,7 @@ from speechft.tables.canvas import (
     title_of,
 )
 from speechft.tables.cells import existing_cells
+from speechft.tables.notes import interval_legend
 from speechft.tables.render import PENDING, UNDEFINED
 from speechft.tables.table import Column, Entry, Table
 
@@ -213,12 +214,10 @@ def _zero_line(panel: Axes, _table: Table, column: Column, _positions: list[floa
 
 
 def _foot(table: Table) -> list[str]:
-    entries = [entry for column in table.columns for entry in column.entries]
-    legend = ["Points: means over the seeds of the heads, with 95 % confidence intervals (Student's t)."]
-    if not any(entry.std is not None for entry in entries):
-        legend = ["Points: one seed of the heads."]
+    interval = interval_legend(table.columns)
+    legend = [f"Points: means over the seeds of the heads. Lines: {interval}" if interval else "Points: one seed of the heads."]
     if any(column.bold for column in table.columns):
-        legend.append("Bold: best in a panel.")
+        legend.append("Bold: better than all others by more than the interval of the difference.")
     if any(row.method == "pretrained" for row in table.rows):
         legend.append("Dashed: the encoder before fine-tuning.")
     if any(axis_limits(column)[2] for column in table.columns):

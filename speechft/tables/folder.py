@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from speechft.errors import TableError, missing_file
+from speechft.errors import TableError, missing_file, unknown_name
 from speechft.experiment.layouts import PRETRAINED
 from speechft.recipes.alphas import split_method
 from speechft.recipes.cell import Cell
@@ -83,6 +83,15 @@ def folder_curves(files: Sequence[str | Path]) -> dict[str, CurveRecipe]:
     if not curves:
         raise TableError("No merge has cells at two alphas. Evaluate models under --name ENCODER/FINETUNING/METHOD@ALPHA.")
     return curves
+
+
+def one_curve(curves: Mapping[str, CurveRecipe], name: str | None) -> CurveRecipe:
+    """The curve of that name, or the only one; TableError if there is none, or several and no name."""
+    if name is None and len(curves) > 1:
+        raise TableError(f"The cells have {len(curves)} curves. Name one: {', '.join(curves)}.")
+    if name is not None and name not in curves:
+        raise TableError(unknown_name("curve", name, curves))
+    return curves[name or next(iter(curves))]
 
 
 def _metrics(cells: Sequence[Cell]) -> dict[str, tuple[Metric, ...]]:

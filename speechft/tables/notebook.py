@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechft.errors import TableError, unknown_name
 from speechft.tables.arrange import arrange
 from speechft.tables.canvas import common_style
 from speechft.tables.cells import read_cells
 from speechft.tables.curve import arrange_curve, draw_curve
-from speechft.tables.folder import cell_files, folder_curves, folder_table
+from speechft.tables.folder import cell_files, folder_curves, folder_table, one_curve
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +25,7 @@ def compare(cells: Cells) -> pd.DataFrame:
 
     The index is (encoder, finetuning, method), pre-trained models first; columns are (metric, "mean"), (metric, "half_width") and
     (metric, "seeds"). Values are in the units of tables: percent for accuracies and error rates. A cell that is not there is NaN, and so
-    is an interval over a single seed. The interval is that of the mean over seeds (Student's t).
+    is an interval over a single seed of a cell without items. The interval covers seeds and test items, as that of tables does.
 
     Raises:
         TableError: no cells, a file that is none, or a cell without the name of its model (`model_name` of `evaluate`).
@@ -46,6 +45,32 @@ def compare(cells: Cells) -> pd.DataFrame:
     return frame
 
 
+def items(cells: Cells) -> pd.DataFrame:
+    """The outcome of every test item, to pair models and to test differences with statistics of your own.
+
+    One line for each model, task, metric, seed and item: the columns are encoder, finetuning, method, task, metric, seed, id, speaker,
+    fold, part and total. A metric is the sum of `part` over the sum of `total` (times 100 where it is percent): edits over words, 1 or 0
+    over 1, seconds. Of speaker verification `id` is `ENROLMENT TEST`, `part` the cosine, and `total` 1 for trials of the same speaker.
+    Cells that do not keep their items are left out.
+
+    Raises:
+        TableError: as `compare`.
+    """
+    import pandas as pd
+
+    rows = [
+        (cell.model.encoder, cell.model.finetuning, cell.model.method, cell.task, metric, seed, *row)
+        for cell in read_cells(_files(cells))
+        if cell.items is not None
+        for metric in cell.items.metrics
+        for place, seed in enumerate(dict.fromkeys(chosen.seed for chosen in cell.selected))
+        for row in cell.items.rows(metric, place)
+    ]
+    names = ["encoder", "finetuning", "method", "task", "metric", "seed", "id", "speaker", "fold", "part", "total"]
+    frame: pd.DataFrame = pd.DataFrame(rows, columns=names)
+    return frame
+
+
 def plot_alpha(cells: Cells, curve: str | None = None) -> Figure:
     """Draw metrics against the merge weight alpha, from cells whose methods are called NAME@ALPHA, with 95 % bands.
 
@@ -60,13 +85,8 @@ def plot_alpha(cells: Cells, curve: str | None = None) -> Figure:
     """
     files = _files(cells)
     curves = folder_curves(files)
-    if curve is None and len(curves) > 1:
-        raise TableError(f"The cells have {len(curves)} curves. Name one: {', '.join(curves)}.")
-    name = next(iter(curves)) if curve is None else curve
-    if name not in curves:
-        raise TableError(unknown_name("curve", name, curves))
-    recipe = curves[name]
-    table = arrange_curve(recipe, read_cells(files), name)
+    recipe = one_curve(curves, curve)
+    table = arrange_curve(recipe, read_cells(files), curve or next(iter(curves)))
     with common_style():
         return draw_curve(recipe, table)
 

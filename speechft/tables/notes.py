@@ -49,12 +49,32 @@ def table_legend(columns: Sequence[Column]) -> tuple[str, ...]:
         )
     if any(entry.status == "pending" for entry in entries):
         legend.append("pending: there is no result of ours yet.")
-    if seeds := sorted({len(entry.values) for entry in entries if entry.std is not None}):
-        counts = " or ".join(map(str, seeds))
-        legend.append(f"±: half of the 95 % confidence interval of the mean over {counts} seeds of the heads (Student's t).")
+    if interval := interval_legend(columns):
+        legend.append(f"±: {interval}")
     if any(column.bold for column in columns):
-        legend.append("Bold: best of our values in a column.")
+        legend.append("Bold: better than every other row by more than the 95 % interval of their difference; not corrected for many rows.")
     return tuple(legend)
+
+
+def interval_legend(columns: Sequence[Column]) -> str:
+    """What the intervals of a table cover; empty if there are none."""
+    entries = [entry for column in columns for entry in column.entries if entry.half_width is not None]
+    seeds = " or ".join(str(number) for number in sorted({len(entry.values) for entry in entries if entry.std is not None}))
+    over = [f"{seeds} seeds of the heads (Student's t)"] if seeds else []
+    drawn: dict[str, list[str]] = {}
+    for column in columns:
+        for what in dict.fromkeys(entry.drawn for entry in column.entries if column.metric.task and entry.drawn):
+            drawn.setdefault(str(what), []).append(column.metric.key.replace("_", " "))
+    if drawn:
+        over.append("the test's " + ", ".join(f"{what} ({', '.join(names)})" for what, names in drawn.items()) + " (bootstrap)")
+    if not over:
+        return ""
+    scored = [column for column in columns if column.metric.task]
+    without = [
+        column.metric.key.replace("_", " ") for column in scored if any(entry.number and not entry.drawn for entry in column.entries)
+    ]
+    alone = f" Of some cells over seeds alone: {', '.join(without)}." if drawn and without else ""
+    return f"half of the 95 % confidence interval of the mean, over {' and '.join(over)}.{alone}"
 
 
 def published_notes(recipe: TableRecipe, columns: Sequence[Column], published: Published) -> list[str]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
-from speechft.tables.estimate import Estimate
+from speechft.tables.estimate import Estimate, weighted
 from speechft.tasks.metric import Metric
 
-Values = Sequence[Sequence[float]]
-"""Values of one metric: for each row one per seed; empty while it is pending."""
+Values = Sequence[Estimate | None]
+"""One metric: for each row one value per seed; None while it is pending."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +35,13 @@ def relative_score(metrics: Sequence[tuple[Metric, Values]], floor: int) -> Rela
     scale.
     """
     rows = range(len(metrics[0][1]))
-    if any(not row for _, values in metrics for row in values):
+    if not all(row for _, values in metrics for row in values):
         return RelativeScore((None,) * len(rows))
     flat: list[str] = []
-    tasks: dict[str | None, list[tuple[str, Values, float, float]]] = {}  # title, values and both ends of the scale
-    for metric, values in metrics:
-        means = [fmean(row) for row in values]
+    tasks: dict[str | None, list[tuple[str, list[Estimate], float, float]]] = {}  # title, values and both ends of the scale
+    for metric, found in metrics:
+        values = [row for row in found if row]
+        means = [row.mean for row in values]
         best = max(means) if metric.higher_is_better else min(means)
         if metric.shown(best) == metric.shown(means[floor]):
             flat.append(metric.title)
@@ -53,13 +52,12 @@ def relative_score(metrics: Sequence[tuple[Metric, Values]], floor: int) -> Rela
     once: dict[str, None] = {}
     scores = []
     for row in rows:
-        samples = []
-        for of_task in tasks.values():
-            share = len(tasks) * len(of_task)
-            parts = [[1000 * (value - low) / (high - low) / share for value in values[row]] for _, values, low, high in of_task]
-            samples.append(tuple(math.fsum(of_seed) for of_seed in zip(*parts, strict=True)))
-        scores.append(Estimate(tuple(samples)))
-        counts = {title: len(values[row]) for of_task in tasks.values() for title, values, _, _ in of_task}
+        groups = [
+            [(values[row], 1000 / ((high - low) * len(tasks) * len(of_task)), low) for _, values, low, high in of_task]
+            for of_task in tasks.values()
+        ]
+        scores.append(weighted(groups))
+        counts = {title: len(values[row].samples[0]) for of_task in tasks.values() for title, values, _, _ in of_task}
         once |= {title: None for title, count in counts.items() if count == 1 < max(counts.values())}
     return RelativeScore(tuple(scores), tuple(flat), tuple(once))
 
@@ -78,7 +76,7 @@ def relative_score_notes(label: str, floor: str, tasks: Sequence[str], score: Re
     if any(row and row.half_width is not None for row in score.rows):
         held = f"; metrics with one value count as exact: {', '.join(score.once)}" if score.once else ""
         notes.append(
-            f"The interval of {label} adds up the variances of the tasks' means over seeds (Welch and Satterthwaite's degrees of freedom), "
+            f"The interval of {label} adds up the variances of the tasks (Welch and Satterthwaite's degrees of freedom), "
             f"with s_floor and s_best held fixed{held}."
         )
     if score.flat:

@@ -159,6 +159,7 @@ def table_records(table: Table) -> list[dict[str, Any]]:
             "value": entry.mean,
             "interval_95": entry.half_width,
             "std": entry.std,
+            "drawn": entry.drawn,
             "seeds": entry.seeds,
             "values": entry.values,
             "protocol": entry.protocol,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from numbers import Real
 
 from speechft.errors import TableError
+from speechft.tables.estimate import Estimate, weighted
 from speechft.tables.metrics import METRICS
 
 SUPERB_S_TASKS: dict[str, tuple[str, ...]] = {"PR": ("PR",), "SID": ("SID",), "ER": ("ER",), "SF": ("SF_F1", "SF_CER")}
@@ -103,6 +104,18 @@ def task_score(name: str, tasks: Mapping[str, tuple[str, ...]], metrics: Mapping
         raise TableError(f"{name}: both ends of the scale of {', '.join(flat)} are the same number.")
     phi = {key: (metrics[key] - scales[key].fbank) / (scales[key].sota - scales[key].fbank) for key in needed}
     return 1000.0 / len(tasks) * sum(sum(phi[key] for key in keys) / len(keys) for keys in tasks.values())
+
+
+def weighted_score(
+    tasks: Mapping[str, tuple[str, ...]], numbers: Mapping[str, Estimate | None], scales: Mapping[str, Normalizer]
+) -> Estimate:
+    """The score over tasks with its uncertainty; every metric of the tasks has a number."""
+    groups = []
+    for keys in tasks.values():
+        spans = {key: scales[key].sota - scales[key].fbank for key in keys}
+        found = [(numbers[key], 1000.0 / (spans[key] * len(keys) * len(tasks)), scales[key].fbank) for key in keys]
+        groups.append([(number, weight, floor) for number, weight, floor in found if number is not None])
+    return weighted(groups)
 
 
 def _check_values(name: str, metrics: Mapping[str, object]) -> None:

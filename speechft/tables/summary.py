@@ -41,14 +41,10 @@ def sentence_of(table: Table, comparison: Comparison) -> str:
 
 
 def ahead(column: Column, first: int, second: int, *, by_more: bool = False) -> bool:
-    """Whether row `first` is better than `second`; with `by_more` only if the interval of the difference excludes 0.
-
-    A row with a single value has no interval, and is never ahead by more.
-    """
+    """Whether row `first` is better than `second`; with `by_more` only if the interval of the difference excludes 0."""
     one, other = column.entries[first], column.entries[second]
     assert one.number is not None
     assert other.number is not None
     difference = one.number - other.number
     gain = difference.mean if column.metric.higher_is_better else -difference.mean
-    known = None not in (one.half_width, other.half_width)
-    return gain > ((difference.half_width or 0.0) if by_more else 0.0) and (known or not by_more)
+    return gain > 0 and (difference.excludes_0 or not by_more)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from speechft.recipes.tables import TableRow
-from speechft.tables.estimate import Estimate
+from speechft.tables.estimate import Estimate, surely_best
 from speechft.tasks.metric import Metric
 
 BF16_MARK = "†"
@@ -48,6 +48,12 @@ class Entry:
         return self.estimate or (Estimate((self.values,)) if self.values else None)
 
     @property
+    def drawn(self) -> str | None:
+        """What of the test set was drawn for the interval: `speakers`, `utterances`, ...; None where it is over seeds alone."""
+        items = list(self.number.items.values()) if self.number else []
+        return items[0].drawn if items else None
+
+    @property
     def seeds(self) -> int:
         """Number of values; for a score over tasks, the largest number of any task."""
         return max(map(len, self.number.samples)) if self.number else 0
@@ -64,7 +70,7 @@ class Entry:
 
     @property
     def half_width(self) -> float | None:
-        """Half of the 95 % confidence interval, where there are several seeds."""
+        """Half of the 95 % confidence interval, where there are several seeds or the cell knows its items."""
         return self.number.half_width if self.number else None
 
     @property
@@ -91,16 +97,11 @@ class Column:
 
     @cached_property
     def bold(self) -> frozenset[int]:
-        """Rows in bold: the best as far as printed decimals tell, if it beats another row; differences whose interval excludes 0."""
-        means = {row: entry.mean for row, entry in enumerate(self.entries) if entry.mean is not None}
+        """Rows in bold: the best if it is better than every other row by more than the interval; differences whose interval excludes 0."""
+        numbers = {row: entry.number for row, entry in enumerate(self.entries) if entry.number is not None}
         if self.metric.signed:
-            widths = {row: self.entries[row].half_width for row in means}
-            return frozenset(row for row, width in widths.items() if width is not None and abs(means[row]) > width)
-        shown = {row: float(self.metric.shown(mean)) for row, mean in means.items()}
-        if len(set(shown.values())) < 2:
-            return frozenset()
-        best = max(shown.values()) if self.metric.higher_is_better else min(shown.values())
-        return frozenset(row for row, value in shown.items() if value == best)
+            return frozenset(row for row, number in numbers.items() if number.excludes_0)
+        return surely_best(numbers, self.metric.higher_is_better)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ class SpeechRecognition(RecurrentCTCTask):
 
     name = "asr"
     metrics = (WORD_ERRORS,)
+    quotients: ClassVar = {WORD_ERRORS.key: ("word_edits", "words"), LETTER_ERRORS.key: ("unit_edits", "units")}
     sampling: ClassVar[Sampling] = "buckets"
 
     def __init__(
@@ -100,11 +101,7 @@ class SpeechRecognition(RecurrentCTCTask):
 
     def scores(self, statistics: Mapping[str, float]) -> dict[str, float]:
         """Word error rate and letter error rate of the corpus, fractions; without any reference 1, as in the reference code."""
-        words, units = statistics["words"], statistics["units"]
-        return {
-            WORD_ERRORS.key: statistics["word_edits"] / words if words else 1.0,
-            LETTER_ERRORS.key: statistics["unit_edits"] / units if units else 1.0,
-        }
+        return {key: statistics[edits] / statistics[all_] if statistics[all_] else 1.0 for key, (edits, all_) in self.quotients.items()}
 
 
 class MandarinRecognition(SpeechRecognition):
@@ -119,6 +116,7 @@ class MandarinRecognition(SpeechRecognition):
 
     name = "asr_zh"
     metrics = (CHARACTER_ERRORS,)
+    quotients: ClassVar = {CHARACTER_ERRORS.key: ("character_edits", "characters")}
 
     def __init__(self, projected: int = 1024, hidden: int = 1024, layers: int = 2, dropout: float = 0.2, spec_augment: bool = True) -> None:
         super().__init__("characters", projected=projected, hidden=hidden, layers=layers, dropout=dropout, spec_augment=spec_augment)
@@ -134,8 +132,3 @@ class MandarinRecognition(SpeechRecognition):
         hypothesis = [symbol for symbol in spelling.symbols(frame_labels) if symbol != WORD_START]
         reference = [symbol for symbol in spelling.reference(target) if symbol != WORD_START]
         return {"character_edits": edit_distance(hypothesis, reference), "characters": len(reference)}
-
-    def scores(self, statistics: Mapping[str, float]) -> dict[str, float]:
-        """Character error rate of the corpus, a fraction; without any reference 1."""
-        characters = statistics["characters"]
-        return {CHARACTER_ERRORS.key: statistics["character_edits"] / characters if characters else 1.0}

@@ -75,6 +75,10 @@ class Task(ABC):
     """Order of the training utterances in evaluation."""
     balanced_dev: ClassVar[bool] = False
     """Under `protocol: superb` dev is a random draw with replacement that weighs all classes alike."""
+    quotients: ClassVar[Mapping[str, tuple[str, str]]] = MappingProxyType({})
+    """Metrics that are one of the `statistics` over another, neither of them the number of utterances: metric key -> both names."""
+    item: ClassVar[Literal["utterance", "recording", "query"]] = "utterance"
+    """What a test set consists of."""
     gain: ClassVar[float] = 1.0
     """Factor that waveforms are multiplied by, where the reference's audio chain has one."""
 

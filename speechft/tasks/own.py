@@ -266,10 +266,13 @@ class Transcription(OwnTask, SpeechRecognition):
         self.need_column(cuts)
         return super().label_set(cuts)
 
-    def scores(self, statistics: Mapping[str, float]) -> dict[str, float]:
-        """The metrics, fractions; without any reference 1."""
-        found = SpeechRecognition.scores(self, statistics)
-        return self.scores_by({"cer": found[LETTER_ERRORS.key], "wer": found[WORD_ERRORS.key]})
+    @property
+    def quotients(self) -> dict[str, tuple[str, str]]:  # type: ignore[override]
+        """Those of the metrics."""
+        return {
+            metric.key: SpeechRecognition.quotients[WORD_ERRORS.key if metric.key.endswith("_wer") else LETTER_ERRORS.key]
+            for metric in self.metrics
+        }
 
 
 class FrameClassification(OwnTask, PhonemeClassification):

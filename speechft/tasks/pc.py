@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -43,6 +43,7 @@ class PhonemeClassification(Task):
 
     name = "pc"
     metrics = TASKS["pc"].metrics
+    quotients: ClassVar = {"PC": ("correct", "frames")}
 
     def __init__(self, inventory: Literal["timit39", "corpus"] = "timit39") -> None:
         check_choice(self.name, "inventory", inventory, ("timit39", "corpus"))

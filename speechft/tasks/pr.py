@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -35,6 +35,7 @@ class PhonemeRecognition(CTCTask):
 
     name = "pr"
     metrics = TASKS["pr"].metrics
+    quotients: ClassVar = {"PR": ("edits", "tokens")}
     sampling = "windows"
 
     def __init__(self, lexicon: Sequence[str] = (CMUDICT,)) -> None:

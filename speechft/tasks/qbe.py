@@ -25,6 +25,7 @@ class QueryByExample(Task):
 
     name = "qbe"
     metrics = TASKS["qbe"].metrics
+    item = "query"
     gain = MINUS_3_DB
 
     def __init__(self, distance: Distance = "cosine_exp") -> None:

@@ -40,6 +40,7 @@ class SpeakerDiarization(Task):
 
     name = "sd"
     metrics = TASKS["sd"].metrics
+    item = "recording"
 
     def __init__(self, hidden: int = 512) -> None:
         check_positive(self.name, hidden=hidden)

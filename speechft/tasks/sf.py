@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -44,6 +44,7 @@ class SlotFilling(RecurrentCTCTask):
 
     name = "sf"
     metrics = TASKS["sf"].metrics
+    quotients: ClassVar = {"SF_CER": ("value_edits", "value_characters")}
     sampling = "windows"
 
     def __init__(self, slots: str | Path | None = None, **head: Any) -> None:

@@ -58,6 +58,7 @@ DECISIONS = {
     "evaluate": Decision(FILE, ("enc", "ks", "man", "--recipe", "ks.json"), TRAINED),
     "analyse": Decision(FILE, ("enc", "enc2", "man"), ("enc2", "man")),
     "report page": Decision(FILE, ("report.json", "--results", "."), ("cells/e/none/pretrained/ks.json",)),
+    "choose": Decision(FILE, ("choice.json", "half.json", "other.json"), ("half.json",)),
     "report figure": Decision(FILE, ("table.json", "cell.json"), ("cell.json",)),
     "report training": Decision(FILE, ("log.csv",), ("log.csv",)),
     "schema": Decision(FILE),
@@ -117,6 +118,11 @@ def world(tmp_path_factory):
         write_json("moved.json", {"title": "t", "rows": rows})
         (folder / "log.csv").write_text("update,loss\n1,2\n2,1\n")
         done("evaluate", "enc", "ks", "man", "--recipe", "ks.json", "--name", "e/none/pretrained", "--out", "cell.json")
+        cell = json.loads((folder / "cell.json").read_text())
+        cell["trials"][0]["dev"] = {"KS": 50.0}
+        write_json("half.json", cell)
+        write_json("other.json", {**cell, "model": {**cell["model"], "method": "other"}})
+        write_json("choice.json", {"points": points, "tasks": ["ks"]})
         (folder / "cells/e/none/pretrained").mkdir(parents=True)
         shutil.copy("cell.json", "cells/e/none/pretrained/ks.json")
         done("analyse", "enc", "enc2", "man", "--name", "e/none/other", "--out", "analysis.json")

@@ -17,15 +17,15 @@ MARKDOWN = """\
 
 | alpha | model       | PR PER % ↓       | SID acc % ↑ |
 | ----- | ----------- | ---------------: | ----------: |
-| 0.00  | Pre-trained | 70.00 ± 12.71    | 60.00       |
-| 0.50  | Speech-FT   | **50.00 ± 0.00** | **65.00**   |
+| 0.00  | Pre-trained | 70.00 ± 1.27     | 60.00       |
+| 0.50  | Speech-FT   | **50.00 ± 0.00** | 65.00       |
 | 1.00  | Stable-FT   | pending          | 40.00       |
 
 - Made-up numbers.
 - Protocol: superb (published steps and sampling).
 - pending: there is no result of ours yet.
-- ±: half of the 95 % confidence interval of the mean over 2 seeds of the heads (Student's t).
-- Bold: best of our values in a column.
+- ±: half of the 95 % confidence interval of the mean, over 2 seeds of the heads (Student's t).
+- Bold: better than every other row by more than the 95 % interval of their difference; not corrected for many rows.
 """
 
 
@@ -40,7 +40,7 @@ def recipe():
 
 @pytest.fixture
 def cells(cells_of):
-    numbers = ({"PR": [69, 71], "SID": 60}, {"PR": [50, 50], "SID": 65}, {"SID": 40})
+    numbers = ({"PR": [69.9, 70.1], "SID": 60}, {"PR": [50, 50], "SID": 65}, {"SID": 40})
     return [
         path for (model, _), values in zip(MODELS.values(), numbers, strict=True) for path in cells_of(model, **values, protocol="superb")
     ]
@@ -58,7 +58,7 @@ def test_the_files_of_a_curve(recipe, cells, tmp_path):
     assert frame["alpha"].tolist() == [0.0, 0.0, 0.5, 0.5, 1.0, 1.0]
     assert frame["metric"].tolist() == ["PR", "SID"] * 3
     assert frame["mean"].fillna(-1).tolist() == [70.0, 60.0, 50.0, 65.0, -1, 40.0]
-    assert frame["interval_95"][0] == pytest.approx(12.706205, rel=1e-6)
+    assert frame["interval_95"][0] == pytest.approx(1.2706205, rel=1e-6)
     assert frame["method"].tolist()[::2] == ["pretrained", "speech_ft@0.50", "stable_ft"]
     for suffix in ("csv", "md", "png", "svg"):
         assert (tmp_path / f"a/c.{suffix}").read_bytes() == (tmp_path / f"b/c.{suffix}").read_bytes()
@@ -82,7 +82,7 @@ def test_the_panel_holds_line_band_and_dots(recipe, cells):
     assert lines[(0.25, 0.25)].get_linestyle() == ":"
     (band,) = first.collections
     corners = {(float(alpha), round(float(value), 6)) for alpha, value in band.get_paths()[0].vertices}
-    assert corners == {(0.0, 57.293795), (0.0, 82.706205), (0.5, 50.0)}
+    assert corners == {(0.0, 68.72938), (0.0, 71.27062), (0.5, 50.0)}
     assert not second.collections
     assert (0.0, 0.5, 1.0) in {tuple(line.get_xdata()) for line in second.get_lines()}
     assert first.get_xlim() == (0.0, 1.0)

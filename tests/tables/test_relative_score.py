@@ -9,6 +9,7 @@ from speechft.errors import TableError
 from speechft.recipes.tables import ScoreRecipe, TableRecipe, TableRow
 from speechft.tables.arrange import arrange
 from speechft.tables.cells import existing_cells
+from speechft.tables.estimate import Estimate
 from speechft.tables.metrics import METRICS
 from speechft.tables.relative_score import relative_score
 
@@ -19,7 +20,10 @@ ROWS = tuple(TableRow(**dict(zip(KEYS, model.split("/"), strict=True)), label=la
 
 def score_of(**metrics):
     """The score of columns with values of each row, one per seed; a number is one seed."""
-    columns = [(METRICS[key], [row if isinstance(row, list) else [row] for row in rows]) for key, rows in metrics.items()]
+    columns = []
+    for key, rows in metrics.items():
+        seeds = [tuple(row) if isinstance(row, list) else (row,) for row in rows]
+        columns.append((METRICS[key], [Estimate((row,)) if row else None for row in seeds]))
     return relative_score(columns, 0)
 
 

@@ -14,27 +14,27 @@ from speechft.tables.figure import build_figure
 MARKDOWN = """\
 # A table
 
-| method      | encoder | fine-tuning | PR PER % ↓             | KS acc % ↑       | QbE MTWV ↑ |
-| ----------- | ------- | ----------- | ---------------------: | ---------------: | ---------: |
-| Pre-trained | e       | none        | 5.20 (5.17, +0.03)     | **96.50 ± 6.35** | 0.0687     |
-| Stable-FT   | e       | f           | pending (5.22)         | **96.50**        | pending    |
-| Speech-FT   | e       | f           | **3.94** (3.94, +0.00) | 95.25            | **0.1011** |
+| method      | encoder | fine-tuning | PR PER % ↓         | KS acc % ↑   | QbE MTWV ↑          |
+| ----------- | ------- | ----------- | -----------------: | -----------: | ------------------: |
+| Pre-trained | e       | none        | 5.20 (5.17, +0.03) | 96.50 ± 6.35 | 0.0687 ± 0.0000     |
+| Stable-FT   | e       | f           | pending (5.22)     | 96.50        | pending             |
+| Speech-FT   | e       | f           | 3.94 (3.94, +0.00) | 95.25        | **0.1011 ± 0.0000** |
 
 - Made-up numbers.
 - Protocol: superb (published steps and sampling).
 - Entries: ours (published, ours minus published).
 - pending: there is no result of ours yet.
-- ±: half of the 95 % confidence interval of the mean over 2 seeds of the heads (Student's t).
-- Bold: best of our values in a column.
+- ±: half of the 95 % confidence interval of the mean, over 2 seeds of the heads (Student's t).
+- Bold: better than every other row by more than the 95 % interval of their difference; not corrected for many rows.
 """
 
 
 @pytest.fixture
 def small_table(make_recipe, cells_of, write_published):
     """Recipe, cells and published numbers of the snapshot."""
-    cells = cells_of("none/pretrained", PR=5.2, KS=[96, 97], QbE=0.0687, protocol="superb")
+    cells = cells_of("none/pretrained", PR=5.2, KS=[96, 97], QbE=[0.0687, 0.0687], protocol="superb")
     cells += cells_of("f/stable_ft", KS=96.5, protocol="superb")
-    cells += cells_of("f/speech_ft", PR=3.941, KS=95.25, QbE=0.1011, protocol="superb")
+    cells += cells_of("f/speech_ft", PR=3.941, KS=95.25, QbE=[0.1011, 0.1011], protocol="superb")
     published = write_published("p,e,none,pretrained,PR,5.17", "p,e,f,stable_ft,PR,5.22", "p,e,f,speech_ft,PR,3.94")
     return make_recipe("pr", "ks", "qbe", note="Made-up numbers.", published="p"), cells, published
 
@@ -65,7 +65,7 @@ def test_csv_has_every_number(built, tmp_path):
 def test_latex_is_booktabs_with_bold_best(built):
     text = built("tex")
     assert r"PR PER \% $\downarrow$ & KS acc \% $\uparrow$" in text
-    assert r"Pre-trained & e & none & 5.20 (5.17, +0.03) & \textbf{96.50 $\pm$ 6.35} & 0.0687 \\" in text
+    assert r"Pre-trained & e & none & 5.20 (5.17, +0.03) & 96.50 $\pm$ 6.35 & 0.0687 $\pm$ 0.0000 \\" in text
     assert text.index(r"\toprule") < text.index(r"\midrule") < text.index(r"\bottomrule")
     assert {line.count(" & ") for line in text.splitlines() if line.endswith(r"\\")} == {5}
     assert text.count("{") == text.count("}")
@@ -86,7 +86,7 @@ def test_html_is_well_formed_and_complete(built):
 
     Checker().feed(built("html"))
     assert opened == []
-    entry = '<strong class="number">3.94</strong> <span class="beside">(3.94, +0.00)</span></span></td>'
+    entry = '<span class="number">3.94</span> <span class="beside">(3.94, +0.00)</span></span></td>'
     assert f'<td data-label="PR PER % ↓" data-value="3.941"><span>{entry}' in built("html")
     assert built("html").count("<tr>") == 4
     assert "http" not in built("html")

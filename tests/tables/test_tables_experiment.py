@@ -30,7 +30,7 @@ def test_cells_that_are_there_are_shown(cells_of, tmp_path):
     only = ["baselines", "alpha_sid"]
     assert build_experiment(PAPER, tmp_path / "cells", PUBLISHED, tmp_path / "out", tmp_path / "figures", only=only) == only
     text = (tmp_path / "out/baselines.md").read_text()
-    assert "| **7.00** (6.91‡, +0.09) |" in text
+    assert "| 7.00 (6.91‡, +0.09) |" in text
     assert "sid_voxceleb1/l2/{sid,er,sf}.json" in text
     assert "7.00" in (tmp_path / "out/alpha_sid.md").read_text()
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {f"{name}.{end}" for name in only for end in ("png", "svg")}

@@ -57,21 +57,21 @@ def test_intervals_of_sums_hold_what_they_promise():
 
 
 @pytest.mark.parametrize(
-    ("key", "means", "bold"),
+    ("key", "values", "bold"),
     [
-        ("PR", (5.17, 5.22, 3.94), {2}),
-        ("KS", (96.59, 96.92, 96.69), {1}),
-        ("KS", (96.59, 96.92, 96.92), {1, 2}),
-        ("KS", (96.59, 96.918, 96.921), {1, 2}),  # both are printed as 96.92
-        ("QbE", (0.0687, 0.09701, 0.0971), {2}),
-        ("KS", (96.59, None, 96.0), {0}),
-        ("KS", (96.59, None, None), set()),
-        ("KS", (96.59, 96.59), set()),
-        ("KS", (None,), set()),
+        ("PR", [(5.1, 5.2), (5.2, 5.3), (3.9, 3.9)], {2}),
+        ("PR", [(5.1, 5.2), (5.2, 5.3), (1.9, 5.9)], set()),  # best by the mean, and not by more than the interval
+        ("KS", [(96.5, 96.6), (97.9, 97.9), (96.5, 96.7)], {1}),
+        ("KS", [(96.5, 96.6), (97.9, 97.9), (97.9, 97.9)], set()),
+        ("KS", [(96.5, 96.6), (97.9,), (96.5, 96.7)], set()),  # nobody knows how much a single value varies
+        ("QbE", [(0.0687,), (0.1,)], set()),
+        ("KS", [(97.9, 97.9), (), (96.5, 96.7)], {0}),
+        ("KS", [(96.59, 96.6), (), ()], set()),
+        ("KS", [()], set()),
     ],
 )
-def test_the_best_is_bold(key, means, bold):
-    assert Column(METRICS[key], tuple(Entry(() if mean is None else (mean,)) for mean in means)).bold == bold
+def test_only_what_is_surely_best_is_bold(key, values, bold):
+    assert Column(METRICS[key], tuple(map(Entry, values))).bold == bold
 
 
 def test_rows_and_columns_are_those_of_the_recipe(make_recipe, cells_of):

@@ -48,6 +48,11 @@ def test_the_experiment_is_three_models_times_three_tasks(folder):
         ),
         # Two fine-tunings of one encoder; three merges of both; four rows on two tasks.
         ("tables/combined.md", {"manifests": 3, "pretrain": 1, "finetune": 2, "merge": 3, "evaluate": 8, "table": 1}),
+        # Alpha is chosen by two tasks at three alphas; the ends are there already, so that one merge is made for the choice.
+        (
+            "cells/hubert_demo/pr_sentences/chosen/ks.json",
+            {"manifests": 4, "pretrain": 1, "finetune": 1, "merge": 1, "evaluate": 7, "choose": 1, "merge_chosen": 1},
+        ),
         # Nine merges; the pre-trained and the fine-tuned encoder are the ends.
         ("figures/alpha.png", {"manifests": 3, "pretrain": 1, "finetune": 1, "merge": 10, "evaluate": 24, "curve": 1}),
         ("figures/features.png", {"manifests": 3, "pretrain": 1, "finetune": 1, "merge": 1, "analyse": 2, "similarity": 1}),
@@ -75,6 +80,11 @@ def test_models_that_cannot_be(model, full_folder):
             f"{MODELS}/pr+sid/ties/{WEIGHTS}",
             f"speechft merge {MODELS}/none/pretrained {MODELS}/pr_sentences/stable_ft {MODELS}/sid/stable_ft "
             f"--recipe results/demo/recipes/merge/ties.json --out {MODELS}/pr+sid/ties",
+        ),
+        (
+            f"{MODELS}/pr_sentences/chosen/{WEIGHTS}",
+            f"speechft merge {MODELS}/none/pretrained {MODELS}/pr_sentences/stable_ft --recipe results/demo/recipes/merge/chosen.json "
+            f"--choice results/demo/choices/hubert_demo/pr_sentences/chosen.json --out {MODELS}/pr_sentences/chosen",
         ),
         (f"{MODELS}/pr+sid/regmean/{WEIGHTS}", "--out results/demo/corpora/keywords"),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
@@ -111,8 +111,8 @@ class ProbeBank(ABC, Generic[FeaturesType]):
         """One optimizer step on the mean loss of `accumulate` batches; the loss of every probe that is kept."""
 
     @abstractmethod
-    def _statistics(self, features: FeaturesType, batch: Batch, probes: Sequence[int]) -> list[dict[str, float]]:
-        """Counts of a batch for the chosen probes."""
+    def logits(self, features: FeaturesType, rows: Sequence[int], probes: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Logits of some clips and their lengths, from each of the chosen probes; run it without gradients."""
 
     @abstractmethod
     def state(self, index: int) -> State:
@@ -130,11 +130,33 @@ class ProbeBank(ABC, Generic[FeaturesType]):
     def load_training_state(self, state: State) -> None:
         """The inverse of `training_state`."""
 
+    @torch.no_grad()
     def scores(self, features: FeaturesType, batches: Sequence[Batch], probes: Sequence[int]) -> list[dict[str, float]]:
         """Metric key -> fraction, for the chosen probes."""
-        sums: list[dict[str, float]] = [defaultdict(float) for _ in probes]
-        for batch in batches:
-            for total, counts in zip(sums, self._statistics(features, batch, probes), strict=True):
-                for key, value in counts.items():
-                    total[key] += value
-        return [self.setting.task.scores(total) for total in sums]
+        task, labels = self.setting.task, self.setting.labels
+        counts: list[list[dict[str, float]]] = [[] for _ in probes]
+        for rows, targets in batches:
+            for found, logits in zip(counts, self.logits(features, rows, probes), strict=True):
+                found.append(task.statistics(*logits, targets, labels))
+        return [task.scores(summed(found)) for found in counts]
+
+    @torch.no_grad()
+    def outcomes(self, features: FeaturesType, batches: Sequence[Batch], probe: int) -> dict[int, dict[str, float]]:
+        """Clip -> its statistics, by one probe."""
+        task, labels = self.setting.task, self.setting.labels
+        found = {}
+        for rows, targets in batches:
+            ((logits, lengths),) = self.logits(features, rows, [probe])
+            for place, (row, target) in enumerate(zip(rows, targets, strict=True)):
+                one = slice(place, place + 1)
+                found[row] = task.statistics(logits[one], lengths[one], [target], labels)
+        return found
+
+
+def summed(counts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The sum of statistics."""
+    total: defaultdict[str, float] = defaultdict(float)
+    for found in counts:
+        for key, value in found.items():
+            total[key] += value
+    return total

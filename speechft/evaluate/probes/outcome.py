@@ -6,9 +6,48 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from speechft.errors import TaskError
+from speechft.evaluate.probes.bank import summed
 from speechft.evaluate.probes.checkpoints import TrialState
 from speechft.recipes.cell import Scores, Selected, Trial
+from speechft.recipes.items import ItemShares, TrialScores
 from speechft.tasks.base import Task
+
+Shares = Mapping[str, Sequence[tuple[float, float]]]
+"""Metric -> part and total of each item, see `speechft.recipes.items.ItemShares`."""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What one probe did on test, in fractions."""
+
+    scores: Mapping[str, float]
+    alternatives: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Scores at other settings of the post-processing, by name."""
+    cuts: Sequence[Any] = ()
+    """The items of test."""
+    shares: Shares = field(default_factory=dict)
+    """Those of the items in the metrics."""
+    trials: Sequence[float] = ()
+    """The score of each trial, where items are trials."""
+
+
+def shares_of(task: Task, counts: Sequence[Mapping[str, float]]) -> Shares:
+    """From the statistics of the items; a metric that one of them alone makes possible is left out."""
+    total, found, number = summed(counts), {}, len(counts)
+    for key in (metric.key for metric in task.metrics):
+        if key in task.quotients:
+            part, whole = task.quotients[key]
+            found[key] = [(of_item[part], of_item[whole]) for of_item in counts]
+            continue
+        try:
+            without = [task.scores({name: total[name] - of_item.get(name, 0.0) for name in total})[key] for of_item in counts]
+        except (TaskError, ArithmeticError):
+            continue
+        middle = sum(without) / number
+        score = task.scores(total)[key]
+        found[key] = [(round(score + (number - 1) * (middle - value), 9) + 0.0, 1.0) for value in without]
+    return found
 
 
 @dataclass
@@ -22,6 +61,9 @@ class Run:
     feature_seconds: float = 0.0
     training_seconds: float = 0.0
     selected_on: Literal["dev", "test"] = "dev"
+    tested: list[Tested] = field(default_factory=list)
+    """In the order of `selected`."""
+    items: ItemShares | TrialScores | None = None
 
     def add(
         self,
@@ -29,26 +71,49 @@ class Run:
         trials: Sequence[TrialState],
         chosen: int,
         seed: int,
-        test: Mapping[str, float],
-        *,
+        test: Tested,
         fold: str | None = None,
-        alternatives: Mapping[str, Mapping[str, float]] | None = None,
     ) -> None:
-        """Record the trials of a seed, which of them was chosen, and its scores on test (fractions)."""
+        """Record the trials of a seed, which of them was chosen, and what it did on test."""
         best = trials[chosen]
-        settings = {name: shown(task, scores) for name, scores in (alternatives or {}).items()}
+        self.tested.append(test)
+        settings = {name: shown(task, scores) for name, scores in test.alternatives.items()}
         head: dict[str, Any] = {"seed": seed, "fold": fold, "learning_rate": best.learning_rate, "best_step": best.best_step}
-        self.selected.append(Selected(**head, test=shown(task, test), alternatives=settings))
+        self.selected.append(Selected(**head, test=shown(task, test.scores), alternatives=settings))
         for index, trial in enumerate(trials):
             head = {"seed": seed, "fold": fold, "learning_rate": trial.learning_rate, "best_step": trial.best_step}
             dev = shown(task, trial.dev)
             self.trials.append(Trial(**head, dev=dev, diverged=trial.diverged, dropped=trial.dropped, selected=index == chosen))
 
     def average(self, task: Task, seeds: Sequence[int | None]) -> None:
-        """Fill `values`: for each seed the mean over its folds."""
+        """Fill `values`, for each seed the mean over its folds, and the items."""
         for metric in task.metrics:
             of_seeds = [[chosen.test[metric.key] for chosen in self.selected if chosen.seed == seed] for seed in seeds]
             self.values[metric.key] = [sum(values) / len(values) for values in of_seeds]
+        if self.tested and self.tested[0].shares:
+            self.items = self._items(task, seeds)
+
+    def _items(self, task: Task, seeds: Sequence[int | None]) -> ItemShares:
+        """The items of all folds, one fold after the other."""
+        of_seeds = [[tested for chosen, tested in zip(self.selected, self.tested, strict=True) if chosen.seed == seed] for seed in seeds]
+        folds = [chosen.fold for chosen in self.selected if chosen.seed == seeds[0]]
+        cuts = [cut for tested in of_seeds[0] for cut in tested.cuts]
+        keys = [metric.key for metric in task.metrics if all(metric.key in tested.shares for tested in self.tested)]
+        parts = {key: [[part for tested in of_seed for part, _ in tested.shares[key]] for of_seed in of_seeds] for key in keys}
+        return ItemShares(
+            unit=task.item,
+            ids=[cut.id for cut in cuts],
+            speakers=speakers_of(cuts),
+            folds=[str(fold) for fold, tested in zip(folds, of_seeds[0], strict=True) for _ in tested.cuts] if folds[0] else None,
+            totals={key: [total for tested in of_seeds[0] for _, total in tested.shares[key]] for key in keys},
+            parts=parts,
+        )
+
+
+def speakers_of(cuts: Sequence[Any]) -> list[str] | None:
+    """The speaker of each cut; None unless each has one, and one only."""
+    speakers = [{supervision.speaker for supervision in cut.supervisions} for cut in cuts]
+    return [str(*of_cut) for of_cut in speakers] if all(len(of_cut) == 1 and all(of_cut) for of_cut in speakers) else None
 
 
 def shown(task: Task, scores: Mapping[str, float]) -> Scores:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 
 import torch
@@ -49,15 +49,11 @@ class SeparateProbes(ProbeBank[FrameFeatures]):
             self.optimizers[index].zero_grad(set_to_none=True)
         return [values[index] for index in self.kept]
 
-    @torch.no_grad()
-    def _statistics(self, features: FrameFeatures, batch: Batch, probes: Sequence[int]) -> list[dict[str, float]]:
-        rows, targets = batch
+    def logits(self, features: FrameFeatures, rows: Sequence[int], probes: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Logits of frames, and the number of those of each clip."""
         hidden_states, lengths = features[rows]
-        found = []
         for index in probes:
-            logits, logit_lengths = self.probes[index].eval()(hidden_states, lengths)
-            found.append(self.setting.task.statistics(logits, logit_lengths, targets, self.setting.labels))
-        return found
+            yield self.probes[index].eval()(hidden_states, lengths)
 
     def state(self, index: int) -> State:
         """A copy of the parameters of one probe, on the CPU."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -72,16 +72,12 @@ class StackedProbes(ProbeBank[MeanVectors]):
         parts = torch.split(stacked, [shape.numel() for shape in self.shapes], dim=1)
         return {name: part.view(-1, *shape) for name, part, shape in zip(self.names, parts, self.shapes, strict=True)}
 
-    @torch.no_grad()
-    def _statistics(self, features: MeanVectors, batch: Batch, probes: Sequence[int]) -> list[dict[str, float]]:
-        rows, targets = batch
+    def logits(self, features: MeanVectors, rows: Sequence[int], probes: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Logits of utterances, whose lengths are 1."""
         means = features[torch.tensor(list(rows), device=features.device)].to(self.setting.device).transpose(0, 1)
         ones = torch.ones(len(rows), dtype=torch.long, device=means.device)
-        found = []
         for index in probes:
-            logits = functional_call(self.template, self._row(index), (means,))
-            found.append(self.setting.task.statistics(logits, ones, targets, self.setting.labels))
-        return found
+            yield functional_call(self.template, self._row(index), (means,)), ones
 
     def _row(self, index: int) -> State:
         row = self.kept.index(index)

@@ -18,7 +18,7 @@ from speechft.evaluate.data.features import FrozenEncoder
 from speechft.evaluate.data.folds import Fold
 from speechft.evaluate.probes.bank import Batch, ProbeBank, Setting, isolated_rng, new_head
 from speechft.evaluate.probes.checkpoints import TrainingFile, TrialState, training_file
-from speechft.evaluate.probes.outcome import Run
+from speechft.evaluate.probes.outcome import Run, Tested
 from speechft.evaluate.probes.separate import SeparateProbes
 from speechft.evaluate.probes.stacked import StackedProbes
 from speechft.recipes.evaluation import EvaluationRecipe
@@ -48,8 +48,8 @@ class HeadTraining(ABC):
         """Scores of the chosen probes on the split that selects, fractions; `metric` is among them."""
 
     @abstractmethod
-    def test(self, bank: Any, chosen: int) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-        """Scores of one probe on test, fractions; and by name those at other settings of the post-processing."""
+    def test(self, bank: Any, chosen: int) -> Tested:
+        """What one probe does on test."""
 
 
 def train_folds(
@@ -92,8 +92,7 @@ def _train_and_test(
         best_state = trials[chosen].best_state
         assert best_state is not None
         bank.load_state(chosen, best_state)
-        scores, alternatives = training.test(bank, chosen)
-        run.add(task, trials, chosen, seed, scores, fold=fold.name, alternatives=alternatives)
+        run.add(task, trials, chosen, seed, training.test(bank, chosen), fold.name)
 
 
 def train_probes(bank: ProbeBank[Any], training: HeadTraining, seed: int, file: TrainingFile | None = None) -> list[TrialState]:

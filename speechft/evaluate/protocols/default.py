@@ -19,9 +19,9 @@ from speechft.encoders import FeatureEncoder
 from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder, keep_frames
 from speechft.evaluate.data.folds import Fold, FoldMeans, load_folds
 from speechft.evaluate.data.splits import Split, check_targets, need_splits, refuse_folds, split_titles
-from speechft.evaluate.probes.bank import Batch, ProbeBank, new_head
+from speechft.evaluate.probes.bank import Batch, ProbeBank, new_head, summed
 from speechft.evaluate.probes.batches import all_rows, dev_rows, scoring_batches, training_batches
-from speechft.evaluate.probes.outcome import Run
+from speechft.evaluate.probes.outcome import Run, Tested, shares_of
 from speechft.evaluate.probes.training import HeadTraining, train_folds
 from speechft.recipes.evaluation import EvaluationRecipe
 from speechft.tasks.base import Task
@@ -78,7 +78,9 @@ class SplitTraining(HeadTraining):
         dev = self.splits["dev"]
         return bank.scores(self.dev, scoring_batches(dev, dev_rows(bank.setting, dev, seed), bank.frame_level), probes)
 
-    def test(self, bank: ProbeBank[Any], chosen: int) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    def test(self, bank: ProbeBank[Any], chosen: int) -> Tested:
         """Scores on all of test."""
         test = self.splits["test"]
-        return bank.scores(self.tested, scoring_batches(test, all_rows(test), bank.frame_level), [chosen])[0], {}
+        by_clip = bank.outcomes(self.tested, scoring_batches(test, all_rows(test), bank.frame_level), chosen)
+        counts = [by_clip[clip] for clip in test.first_clip[:-1]]
+        return Tested(self.task.scores(summed(counts)), cuts=test.cuts, shares=shares_of(self.task, counts))

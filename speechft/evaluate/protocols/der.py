@@ -5,8 +5,8 @@ What md-eval-22 computes with the options of the SUPERB recipe; the scored regio
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -25,25 +25,39 @@ class DiarizationErrors:
     confused: float
 
     @property
+    def wrong(self) -> float:
+        """All errors."""
+        return self.missed + self.false_alarm + self.confused
+
+    @property
     def rate(self) -> float:
         """Errors over reference, a fraction; Inf for errors without reference speech."""
-        wrong = self.missed + self.false_alarm + self.confused
         if not self.scored:
-            return float("inf") if wrong else 0.0
-        return wrong / self.scored
+            return float("inf") if self.wrong else 0.0
+        return self.wrong / self.scored
 
 
 def diarization_errors(reference: Iterable[Turn], system: Iterable[Turn]) -> DiarizationErrors:
     """Errors summed over recordings; in each, system speakers are mapped to reference speakers so that they share the most time."""
+    return sum_of_errors(errors_by_recording(reference, system))
+
+
+def sum_of_errors(of_recordings: Mapping[str, DiarizationErrors]) -> DiarizationErrors:
+    """Errors of all recordings together."""
+    parts = [astuple(errors) for _, errors in sorted(of_recordings.items())]
+    return DiarizationErrors(*(float(sum(values)) for values in zip(*parts, strict=True))) if parts else DiarizationErrors(0, 0, 0, 0)
+
+
+def errors_by_recording(reference: Iterable[Turn], system: Iterable[Turn]) -> dict[str, DiarizationErrors]:
+    """Recording -> its errors; only recordings with a turn are there."""
     of_recording: dict[str, tuple[list[Turn], list[Turn]]] = {}
     for side, turns in enumerate((reference, system)):
         for turn in turns:
             of_recording.setdefault(turn.recording, ([], []))[side].append(turn)
-    parts = [_recording_errors(*turns) for _, turns in sorted(of_recording.items())]
-    return DiarizationErrors(*(float(sum(values)) for values in zip(*parts, strict=True))) if parts else DiarizationErrors(0, 0, 0, 0)
+    return {name: _recording_errors(*turns) for name, turns in of_recording.items()}
 
 
-def _recording_errors(reference: Sequence[Turn], system: Sequence[Turn]) -> tuple[float, float, float, float]:
+def _recording_errors(reference: Sequence[Turn], system: Sequence[Turn]) -> DiarizationErrors:
     """Between two neighboring boundaries nobody starts or stops, so counting speakers there is exact."""
     boundaries = np.unique([time for turn in (*reference, *system) for time in (turn.start, turn.end)])
     seconds = np.diff(boundaries)
@@ -55,7 +69,7 @@ def _recording_errors(reference: Sequence[Turn], system: Sequence[Turn]) -> tupl
     rows, columns = linear_sum_assignment(shared, maximize=True)
     correct = (truth[rows] * found[columns]).sum(axis=0)
     speaking, detected = truth.sum(axis=0), found.sum(axis=0)
-    return (
+    return DiarizationErrors(
         float(speaking @ seconds),
         float(np.maximum(speaking - detected, 0) @ seconds),
         float(np.maximum(detected - speaking, 0) @ seconds),

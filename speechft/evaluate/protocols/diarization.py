@@ -27,10 +27,10 @@ from speechft.evaluate.data.sampling import shuffled
 from speechft.evaluate.data.splits import Split, manifest_hash, need_splits
 from speechft.evaluate.probes.bank import Batch
 from speechft.evaluate.probes.batches import scoring_batches
-from speechft.evaluate.probes.outcome import Run
+from speechft.evaluate.probes.outcome import Run, Tested
 from speechft.evaluate.probes.separate import SeparateProbes
 from speechft.evaluate.probes.training import HeadTraining, train_folds
-from speechft.evaluate.protocols.der import diarization_errors
+from speechft.evaluate.protocols.der import DiarizationErrors, errors_by_recording, sum_of_errors
 from speechft.recipes.evaluation import EvaluationRecipe
 from speechft.tasks.base import listing
 from speechft.tasks.heads import fit_frames
@@ -149,7 +149,7 @@ class DiarizationTraining(HeadTraining):
         return bank.scores(self.dev, scoring_batches(self.fold.splits["dev"], rows, bank.frame_level), probes)  # type: ignore[arg-type]
 
     @torch.no_grad()
-    def test(self, bank: SeparateProbes, chosen: int) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    def test(self, bank: SeparateProbes, chosen: int) -> Tested:
         """The lowest diarization error rate of the ten settings on test, and all ten."""
         split, probe = self.fold.splits["test"], bank.probes[chosen].eval()
         parts: dict[int, NDArray[Any]] = {}
@@ -166,8 +166,12 @@ class DiarizationTraining(HeadTraining):
         for median in MEDIANS:
             for threshold in THRESHOLDS:
                 system = [turn for name, found in probabilities.items() for turn in system_turns(name, found, threshold, median)]
-                settings[f"threshold {threshold:g}, median {median}"] = {"SD": diarization_errors(reference, system).rate}
-        return min(settings.values(), key=lambda scores: scores["SD"]), settings
+                settings[f"threshold {threshold:g}, median {median}"] = errors_by_recording(reference, system)
+        rates = {name: {"SD": sum_of_errors(errors).rate} for name, errors in settings.items()}
+        best = min(rates, key=lambda name: rates[name]["SD"])
+        silent = DiarizationErrors(0, 0, 0, 0)
+        errors = [settings[best].get(cut.id, silent) for cut in split.cuts]
+        return Tested(rates[best], rates, split.cuts, {"SD": [(found.wrong, found.scored) for found in errors]})
 
 
 def system_turns(recording: str, probabilities: NDArray[Any], threshold: float, median: int, frame_shift: int = FRAME_SHIFT) -> list[Turn]:

@@ -25,13 +25,14 @@ from speechft.evaluate.data.clips import Clip
 from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder, read_tensor, write_tensor
 from speechft.evaluate.data.folds import Fold
 from speechft.evaluate.data.splits import Split, manifest_hash, need_splits, refuse_short
-from speechft.evaluate.probes.outcome import Run
-from speechft.evaluate.protocols.detection import maximum_term_weighted_value, term_weighted_value
+from speechft.evaluate.probes.outcome import Run, speakers_of
 from speechft.evaluate.protocols.dtw import MIN_QUERY_FRAMES, FrameStatistics, raw_scores, z_scores
 from speechft.files.hashes import sha256_json
 from speechft.recipes.cell import Selected, Trial
 from speechft.recipes.evaluation import EvaluationRecipe
+from speechft.recipes.items import ItemShares
 from speechft.tasks.base import listing
+from speechft.tasks.detection import maximum_term_weighted_value, term_weighted_value
 from speechft.tasks.qbe import DOCUMENT, QUERY, QueryByExample
 
 SCORES_VERSION = 1
@@ -166,6 +167,7 @@ def run(task: QueryByExample, recipe: EvaluationRecipe, encoder: FrozenEncoder, 
     at_fixed = {f"z score above {YES:g}": {"QbE": test["at fixed threshold"]}}
     result.selected.append(Selected(seed=None, layer=best, test={"QbE": test["QbE"]}, alternatives=at_fixed))
     result.average(task, [None])
+    result.items = _query_items(fold, scores)
     result.training_seconds = time.monotonic() - started - result.feature_seconds
     return result
 
@@ -248,6 +250,17 @@ def _subset(batches: Iterator[list[int]], wanted: set[int]) -> Iterator[list[int
         rows = [row for row in batch if row in wanted]
         if rows:
             yield rows
+
+
+def _query_items(fold: SearchFold, scores: NDArray[np.float64]) -> ItemShares:
+    """The term-weighted value of each query of test that has a relevant document, at the threshold that has the maximum."""
+    search = fold.searches["test"]
+    _, threshold = maximum_term_weighted_value(list(scores), list(search.relevant))
+    terms = np.flatnonzero(search.relevant.any(axis=1))
+    values = [term_weighted_value(scores[[row]] >= threshold, search.relevant[[row]]) for row in terms]
+    cuts = [fold.clips[search.queries[row]].cut for row in terms]
+    ids, totals = [cut.id for cut in cuts], [1.0] * len(cuts)
+    return ItemShares(unit="query", ids=ids, speakers=speakers_of(cuts), totals={"QbE": totals}, parts={"QbE": [values]})
 
 
 def _values(scores: NDArray[np.float64], search: Search) -> dict[str, float]:

@@ -29,13 +29,14 @@ from speechft.evaluate.data.sampling import shuffled
 from speechft.evaluate.data.silence import Silence
 from speechft.evaluate.data.splits import Split, check_targets, manifest_hash, need_splits, refuse_short, split_titles
 from speechft.evaluate.probes.bank import Batch
-from speechft.evaluate.probes.outcome import Run
+from speechft.evaluate.probes.outcome import Run, Tested, speakers_of
 from speechft.evaluate.probes.separate import SeparateProbes
 from speechft.evaluate.probes.training import HeadTraining, train_folds
-from speechft.evaluate.protocols.detection import equal_error_rate
 from speechft.files.hashes import sha256_json
 from speechft.recipes.evaluation import EvaluationRecipe
+from speechft.recipes.items import TrialScores
 from speechft.tasks.asv import SpeakerVerification
+from speechft.tasks.detection import equal_error_rate
 from speechft.tasks.xvector import XVectorHead
 
 UNUSED = "in no trial"
@@ -125,7 +126,25 @@ def _trial_split(name: str, cuts: Sequence[Any], trials: Sequence[Trial], encode
 
 def run(task: SpeakerVerification, recipe: EvaluationRecipe, encoder: FrozenEncoder, folds: Sequence[TrialFold], folder: Path) -> Run:
     """Train, choose and score the heads of all seeds and learning rates."""
-    return train_folds(task, recipe, encoder, folds, folder, lambda fold: VerificationTraining(task, recipe, encoder, fold))
+    found = train_folds(task, recipe, encoder, folds, folder, lambda fold: VerificationTraining(task, recipe, encoder, fold))
+    found.items = _trial_items(task, folds[0], [tested.trials for tested in found.tested])
+    return found
+
+
+def _trial_items(task: SpeakerVerification, fold: TrialFold, scores: Sequence[Sequence[float]]) -> TrialScores | None:
+    """What a cell keeps of the trials of test; None if a head gave NaN."""
+    if not np.isfinite(scores).all():
+        return None
+    cuts, trials = fold.splits["test"].cuts, fold.trials["test"]
+    place = {cut.id: number for number, cut in enumerate(cuts)}
+    return TrialScores(
+        recordings=[cut.id for cut in cuts],
+        speakers=speakers_of(cuts),
+        enrolments=[place[trial.enrolment] for trial in trials],
+        tests=[place[trial.test] for trial in trials],
+        same=[trial.same for trial in trials],
+        scores={task.metrics[0].key: scores},
+    )
 
 
 class VerificationTraining(HeadTraining):
@@ -150,14 +169,16 @@ class VerificationTraining(HeadTraining):
 
     def score(self, bank: SeparateProbes, probes: Sequence[int], _: int) -> list[dict[str, float]]:
         """Equal error rate on the split that selects."""
-        return self._rates(bank, probes, self.selected_on)
+        return [{self.metric.key: rate} for rate, _ in self._rates(bank, probes, self.selected_on)]
 
-    def test(self, bank: SeparateProbes, chosen: int) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    def test(self, bank: SeparateProbes, chosen: int) -> Tested:
         """Equal error rate on test."""
-        return self._rates(bank, [chosen], "test")[0], {}
+        ((rate, scores),) = self._rates(bank, [chosen], "test")
+        return Tested({self.metric.key: rate}, trials=scores.tolist())
 
     @torch.no_grad()
-    def _rates(self, bank: SeparateProbes, probes: Sequence[int], name: str) -> list[dict[str, float]]:
+    def _rates(self, bank: SeparateProbes, probes: Sequence[int], name: str) -> list[tuple[float, NDArray[Any]]]:
+        """Of each probe the equal error rate and the scores of the trials."""
         features, clips = self.scored[name], self.fold.splits[name].clips
         found: list[dict[str, Tensor]] = [{} for _ in probes]
         for rows in features.batches():
@@ -167,7 +188,7 @@ class VerificationTraining(HeadTraining):
                 assert isinstance(probe.head, XVectorHead)
                 vectors = probe.head.embed(probe.weighted_sum(hidden_states), lengths)
                 embeddings.update((clips[row].cut.id, vector) for row, vector in zip(rows, vectors, strict=True))
-        return [{self.metric.key: trial_error_rate(self.fold.trials[name], embeddings)} for embeddings in found]
+        return [trial_error_rate(self.fold.trials[name], embeddings) for embeddings in found]
 
 
 def trial_scores(trials: Sequence[Trial], embeddings: dict[str, Tensor]) -> NDArray[Any]:
@@ -185,9 +206,9 @@ def trial_scores(trials: Sequence[Trial], embeddings: dict[str, Tensor]) -> NDAr
     return scores
 
 
-def trial_error_rate(trials: Sequence[Trial], embeddings: dict[str, Tensor]) -> float:
-    """Equal error rate, a fraction; 1, the worst, for a head that gives NaN."""
+def trial_error_rate(trials: Sequence[Trial], embeddings: dict[str, Tensor]) -> tuple[float, NDArray[Any]]:
+    """Equal error rate, a fraction; 1, the worst, for a head that gives NaN. And the scores."""
     scores = trial_scores(trials, embeddings)
     if not np.isfinite(scores).all():
-        return 1.0
-    return equal_error_rate(np.array([trial.same for trial in trials], dtype=int), scores)
+        return 1.0, scores
+    return equal_error_rate(np.array([trial.same for trial in trials], dtype=int), scores), scores

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from speechft.evaluate.protocols.detection import FALSE_ALARM_WEIGHT, equal_error_rate, maximum_term_weighted_value, term_weighted_value
+from speechft.tasks.detection import FALSE_ALARM_WEIGHT, equal_error_rate, maximum_term_weighted_value, term_weighted_value
 
 
 def test_equal_error_rates_equal_the_reference(golden):

@@ -24,16 +24,28 @@ def equal_error_rate(labels: NDArray[Any], scores: NDArray[Any]) -> float:
     """
     if len(np.unique(labels)) != 2:
         raise ValueError("an equal error rate needs trials of both kinds")
+    return float(weighted_error_rates(labels, scores, np.ones((1, len(labels))))[0])
+
+
+def weighted_error_rates(labels: NDArray[Any], scores: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The equal error rate where trials count by `weights` (N, trials), for each of the N rows; NaN where one kind has no weight."""
     order = np.argsort(-scores, kind="stable")
     same, ordered = np.asarray(labels)[order] == 1, scores[order]
     last_of_ties = np.append(ordered[1:] != ordered[:-1], True)
-    hits = np.append(0.0, (np.cumsum(same) / same.sum())[last_of_ties])
-    false_alarms = np.append(0.0, (np.cumsum(~same) / (~same).sum())[last_of_ties])
+
+    def share(of_kind: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """How much of a kind is accepted, at each threshold from the highest on."""
+        accepted = np.cumsum(weights[:, order] * of_kind, axis=1)
+        return np.hstack([np.zeros((len(weights), 1)), (accepted / accepted[:, -1:])[:, last_of_ties]])
+
+    with np.errstate(invalid="ignore"):
+        hits, false_alarms = share(same), share(~same)
     # Misses minus false alarms fall from 1 to -1 along the curve; the rate is where they pass 0.
     excess = 1.0 - hits - false_alarms
-    end = int(np.argmax(excess <= 0))
-    share = excess[end - 1] / (excess[end - 1] - excess[end])
-    return float(false_alarms[end - 1] + share * (false_alarms[end] - false_alarms[end - 1]))
+    end, rows = np.argmax(excess <= 0, axis=1), np.arange(len(weights))
+    above, below = excess[rows, end - 1], excess[rows, end]
+    before, after = false_alarms[rows, end - 1], false_alarms[rows, end]
+    return np.asarray(before + above / (above - below) * (after - before))
 
 
 def maximum_term_weighted_value(

@@ -1,0 +1,124 @@
+"""Choose the alpha of a merge by dev scores of cells along it. Test scores are never read for the choice."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from speechft.errors import TableError
+from speechft.files.output_kinds import CHOICE
+from speechft.files.outputs import check_file
+from speechft.files.structured import write_json
+from speechft.recipes.cell import Cell
+from speechft.recipes.choice import Choice, ChoicePoint, ChoiceRecipe, Rule
+from speechft.tables.cells import cell_name, read_cells
+from speechft.tables.folder import cell_files, folder_curves, one_curve
+from speechft.tables.table import model_name
+from speechft.tasks.metric import Metric
+
+_ON_DEV = {"SD_ACC": Metric("SD_ACC", "frame accuracy", higher_is_better=True)}
+"""Metrics that are followed on dev alone."""
+Errors = Mapping[str, Sequence[Sequence[float]]]
+"""Task -> for each alpha the error of every seed."""
+
+
+def choose(recipe: ChoiceRecipe, cells: Sequence[str | Path], out: str | Path | None = None) -> Choice:
+    """Choose one of the recipe's points, and write the choice to `out`.
+
+    The error e of a task is its error rate on dev, or what an accuracy or a score lacks of its largest value. A task gains
+    1 - e(alpha) / e(0), and the mean over the tasks is what decides. Under `one_se` the smallest alpha wins whose mean gain is at least
+    that of the best one less its standard error: over the seeds of the heads, of tasks that have several.
+
+    Args:
+        recipe: points, tasks and rule.
+        cells: cell files; all of the recipe's points and tasks are needed, others are ignored.
+        out: a JSON file, `speechft.recipes.choice.Choice`.
+
+    Raises:
+        TableError: a cell is missing, was chosen on test (ASV without trials of dev), has no dev score, or alpha 0 makes no errors.
+        OutputError: `out` is something else than a choice, or an input.
+    """
+    if out is not None:
+        check_file(out, CHOICE, cells)
+    known = {cell_name(cell): cell for cell in read_cells(cells)}
+    wanted = [f"{model_name(point)}/{task}" for point in recipe.points for task in recipe.tasks]
+    if missing := [name for name in wanted if name not in known]:
+        raise TableError(f"{len(missing)} cell(s) are missing: {', '.join(missing[:5])}. Evaluate them first, or choose by fewer tasks.")
+    errors = {task: [dev_errors(known[f"{model_name(point)}/{task}"]) for point in recipe.points] for task in recipe.tasks}
+    if perfect := [task for task, of_points in errors.items() if statistics.fmean(of_points[0]) <= 0]:
+        raise TableError(f"{perfect[0]}: alpha 0 makes no errors on dev, so nothing can be gained. Choose by other tasks.")
+    place = _place(errors, recipe.rule)
+    points = []
+    for number, point in enumerate(recipe.points):
+        gains = {task: _gain(of_points, number) for task, of_points in errors.items()}
+        mean, deviation = _mean_gain(errors, number)
+        points.append(ChoicePoint(alpha=point.alpha, model=model_name(point), gain=mean, standard_error=deviation, gains=gains))
+    others = {task: {other: values for other, values in errors.items() if other != task} for task in errors} if len(errors) > 1 else {}
+    choice = Choice(
+        schema=1,
+        alpha=recipe.points[place].alpha,
+        best=recipe.points[_place(errors, "best")].alpha,
+        rule=recipe.rule,
+        tasks=recipe.tasks,
+        points=tuple(points),
+        without={task: recipe.points[_place(rest, recipe.rule)].alpha for task, rest in others.items()},
+    )
+    if out is not None:
+        write_json(out, choice.model_dump(mode="json", by_alias=True))
+    return choice
+
+
+def folder_choice(folder: Path, tasks: Sequence[str] | None, curve: str | None, rule: Rule) -> tuple[ChoiceRecipe, list[Path]]:
+    """Build the recipe of a choice among the cells of a folder, by all their tasks or some; and the files of the cells.
+
+    Raises:
+        TableError: the folder has no merge with cells at several alphas, several and none named, or no cells of alpha 0.
+    """
+    files = cell_files(folder)
+    found = one_curve(folder_curves(files), curve)
+    if found.points[0].alpha != 0:
+        raise TableError(f"{folder}: has no cells of alpha 0, from which gains are measured. Evaluate the pre-trained encoder.")
+    return ChoiceRecipe(points=found.points, tasks=tuple(tasks or found.tasks), rule=rule), files
+
+
+def dev_errors(cell: Cell) -> list[float]:
+    """The error on dev of the chosen head of each seed: the mean over the folds."""
+    if cell.selected_on == "test":
+        raise TableError(f"{cell_name(cell)}: its heads were chosen on test, so it has no dev scores. Choose alpha by other tasks.")
+    chosen = [trial for trial in cell.trials if trial.selected and trial.dev]
+    of_seeds: dict[int | None, list[float]] = {}
+    for trial in chosen:
+        key, value = next(iter(trial.dev.items()))
+        metric = {metric.key: metric for metric in cell.described}.get(key) or _ON_DEV.get(key)
+        if metric is None:
+            raise TableError(f"{cell_name(cell)}: does not say what {key} is. Run its evaluation again.")
+        top = metric.highest if metric.unit == "%" else 1.0
+        of_seeds.setdefault(trial.seed, []).append((top or 1.0) - value if metric.higher_is_better else value)
+    if not of_seeds:
+        raise TableError(f"{cell_name(cell)}: has no dev score of a chosen head. Run its evaluation again.")
+    return [statistics.fmean(values) for values in of_seeds.values()]
+
+
+def _gain(of_points: Sequence[Sequence[float]], place: int) -> float:
+    return 1 - statistics.fmean(of_points[place]) / statistics.fmean(of_points[0])
+
+
+def _mean_gain(errors: Errors, place: int) -> tuple[float, float | None]:
+    """The mean gain at a point, and its standard error with alpha 0 held fixed."""
+    mean = statistics.fmean(_gain(of_points, place) for of_points in errors.values())
+    variances = [
+        statistics.variance(of_points[place]) / len(of_points[place]) / statistics.fmean(of_points[0]) ** 2
+        for of_points in errors.values()
+        if len(of_points[place]) > 1
+    ]
+    return mean, math.sqrt(math.fsum(variances)) / len(errors) if variances else None
+
+
+def _place(errors: Errors, rule: Rule) -> int:
+    """The chosen point."""
+    found = [_mean_gain(errors, place) for place in range(len(next(iter(errors.values()))))]
+    best, error = max(found, key=lambda of_point: of_point[0])
+    enough = best - (error or 0.0) if rule == "one_se" else best
+    return next(place for place, (gain, _) in enumerate(found) if gain >= enough)
