@@ -36,9 +36,20 @@ LONGEST = ("rehearsal", "slurm", "test_end_to_end.py", "test_processes.py", "tes
 """Files and folders that take minutes: they start first, so that no process waits for them at the end."""
 
 
+SLOW = (
+    *(*LONGEST, "workflow", "finetune", "pretrain", "evaluate", "encoders", "plugins", "doctor", "docs", "benchmarks", "installation"),
+    *("test_connection.py", "test_three_ways.py", "test_jobs.py", "test_outputs.py", "test_report.py", "test_figures.py"),
+)
+"""Files and folders whose tests train, run Snakemake, a browser or other processes, or load many encoders: all of them are `slow`."""
+
+
 def pytest_collection_modifyitems(items):
     places = {name: number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: min((places[part] for part in item.path.relative_to(ROOT).parts if part in places), default=len(places)))
+    parts = {item: item.path.relative_to(ROOT).parts for item in items}
+    items.sort(key=lambda item: min((places[part] for part in parts[item] if part in places), default=len(places)))
+    for item in items:
+        if not set(SLOW).isdisjoint(parts[item]):
+            item.add_marker("slow")
 
 
 NOTES = pytest.StashKey[list[str]]()

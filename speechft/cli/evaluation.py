@@ -1,11 +1,11 @@
-"""Verbs that measure an encoder: evaluate (stage 3) and analyse."""
+"""Verbs that measure an encoder: evaluate (stage 3), analyse and connect."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -23,7 +23,7 @@ from speechft.cli.options import (
     use_threads,
     with_plugins,
 )
-from speechft.cli.terminal import say
+from speechft.cli.terminal import console, rich_table, say
 from speechft.errors import ConfigError
 from speechft.files.structured import read_mapping
 from speechft.recipes.evaluation import evaluation_recipe
@@ -126,3 +126,45 @@ def analyse(
         return
     result = AnalysisResult.model_validate(value)
     say(f"weights moved by {100 * result.deviation.relative:.2f} % of their norm; cosine {result.cosine:.4f}, CKA {result.cka:.4f}")
+
+
+@app.command(rich_help_panel=EVALUATION)
+def connect(
+    start: Annotated[Path, typer.Argument(help="Encoder directory: the pre-trained encoder, or another fine-tuned one.")],
+    end: Annotated[Path, typer.Argument(help="Output of `speechft finetune`, whose task and head are taken.")],
+    manifests: Annotated[Path, typer.Argument(help="Folder of the manifests that it was fine-tuned on.")],
+    out: Out,
+    alpha: Annotated[str, typer.Option(help="Places on the line: a range with its end, or a list.")] = "0:1:0.1",
+    split: Annotated[Literal["dev", "test"], typer.Option(help="On which split.")] = "dev",
+    figure: Annotated[Path | None, typer.Option(help="Draw it: a PNG, and an SVG beside it.")] = None,
+    threads: Threads = None,
+    gpus: Gpus = 0,
+) -> None:
+    """Measure loss and error of a fine-tuning's own task along the line between two encoders, with the head of stage 1.
+
+    A barrier is how far they rise above the straight line between both ends. Without one, every merge on the line is as good as its ends.
+
+    Example: `speechft connect models/hubert_base models/stable_ft manifests/librispeech --out line.json --figure line.png`
+    """
+    use_threads(threads)
+    use_gpus(gpus)
+    from speechft.analysis.connection import connect as run
+    from speechft.analysis.connection import draw_connection
+    from speechft.files.outputs import check_figure
+    from speechft.recipes.alphas import alphas_of
+    from speechft.tables.canvas import save_figure
+
+    try:
+        alphas = alphas_of(alpha)
+    except ValueError as error:
+        raise typer.BadParameter(f"--alpha {error}") from None
+    if figure is not None:
+        check_figure(figure, [start, end, manifests])
+    found = run(start, end, manifests, out, alphas, split)
+    if figure is not None:
+        save_figure(lambda: draw_connection(found), figure)
+    metric = found.metrics[0]
+    headings = ["alpha", "loss", metric.title]
+    lines = [[f"{point.alpha:g}", f"{point.loss:.4f}", metric.shown(point.scores[metric.key])] for point in found.points]
+    console(80).print(rich_table(headings, lines, headings))
+    say(f"barrier: loss {found.loss_barrier:.4g}, {metric.title} {metric.shown(found.error_barrier)}")

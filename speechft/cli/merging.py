@@ -10,6 +10,7 @@ import typer
 from speechft.cli.options import TRAINING, Out, Recipe, app, with_plugins
 from speechft.cli.terminal import say
 from speechft.errors import MergeError
+from speechft.recipes.alphas import alphas_of
 from speechft.recipes.choice import Choice
 from speechft.recipes.merging import MergeRecipe
 from speechft.recipes.values import load_recipe
@@ -76,10 +77,8 @@ def merge(
 
 def _alphas(text: str) -> float | tuple[float, ...]:
     """One alpha, or those of a range or a list."""
-    from speechft.recipes.alphas import parse_alphas
-
     try:
-        values = parse_alphas(text) if ":" in text else tuple(float(part) for part in text.split(","))
+        values = alphas_of(text)
     except ValueError:
         raise MergeError(
             f"--alpha {text}: is no number, no range such as 0:1:0.1 (start:stop:step) and no list such as 0,0.25,1."

@@ -92,8 +92,9 @@ def _undefined(experiment: Experiment) -> list[str]:
             need(f"methods.{name}.changes", sorted(method.changes), FinetuneRecipe.model_fields)
         else:
             need(f"methods.{name}.of", [method.of], [*trained, *early] if isinstance(method, MergedMethod) else trained)
-            choose = getattr(method, "choose", None)
-            need(f"methods.{name}.choose.tasks", choose.tasks if choose else (), experiment.tasks)
+            if choose := getattr(method, "choose", None):
+                need(f"methods.{name}.choose.tasks", choose.tasks, experiment.tasks)
+                need(f"methods.{name}.choose.among", [choose.among] if choose.among else (), [other for other in merged if other != name])
     for name, task in experiment.tasks.items():
         need(f"tasks.{name}.corpus", [task.corpus], experiment.corpora)
     for name, table in experiment.tables.items():

@@ -110,6 +110,9 @@ class ChoiceLayout(Strict):
 
     tasks: tuple[str, ...] = Field(min_length=1, description="Tasks of the experiment whose dev scores count.")
     alphas: Alphas = Field(parse_alphas("0:1:0.1"), description="Candidates, 0 among them: a list, or start:stop:step as text.")
+    among: Name | None = Field(
+        None, description="A merge whose models at these alphas are the candidates, as those of a curve; default: the method itself."
+    )
     rule: Rule = Field("one_se", description="one_se: the smallest alpha within one standard error of the best one. best: that one.")
 
     @field_validator("alphas")

@@ -264,7 +264,7 @@ class Experiment(Strict):
         """Alpha and (encoder, finetuning, method) of the candidates for a merge with `alpha: dev`."""
         layout = self._merge(method).choose
         assert layout is not None
-        return self._models_along(encoder, finetuning, method, layout.alphas)
+        return self._models_along(encoder, finetuning, layout.among or method, layout.alphas)
 
     def _merge(self, name: str) -> MergedMethod:
         found = self.method(name)

@@ -144,7 +144,8 @@ class FinetuneTask(FairseqTask):  # type: ignore[misc]
         """Write the encoder where the recipe asks for it. A resumed run repeats this update and writes the same."""
         for share, update in self.early.items():
             if update == completed_updates and is_main_process():
-                save_plain_weights(unwrapped(model).encoder.backbone, self.job.early_path(share), {"update": str(update)})
+                trained = unwrapped(model)
+                save_plain_weights(trained.encoder.backbone, trained.head, self.job.early_path(share), {"update": str(update)})
 
     def optimizer_step(self, optimizer: Any, model: Any, update_num: int) -> None:
         """Change the weights, unless a batch of the update had no finite loss."""
@@ -188,7 +189,8 @@ class FinetuneTask(FairseqTask):  # type: ignore[misc]
         scores = self.parts.scores(statistics)
         stats.update(scores)
         if is_main_process():
-            self.best.consider(unwrapped(model).encoder.backbone, int(stats["num_updates"]), scores[self.parts.selection_metric.key])
+            trained, score = unwrapped(model), scores[self.parts.selection_metric.key]
+            self.best.consider(trained.encoder.backbone, trained.head, int(stats["num_updates"]), score)
 
     @property
     def target_dictionary(self) -> None:

@@ -94,6 +94,7 @@ DIFFERENCES = Kind(
     "a table of `speechft report differences`", _begins("encoder", "finetuning", "method", "minus_encoder", "minus_finetuning")
 )
 CHOICE = Kind("a choice of `speechft choose`", _has_keys("schema", "alpha", "best", "rule", "points", "without"))
+CONNECTION = Kind("a result of `speechft connect`", _has_keys("schema", "task", "points", "loss_barrier", "error_barrier"))
 CURVE = Kind("a table of `speechft report alpha`", _begins("alpha", "task", "metric", "mean"))
 SIMILARITY = Kind("a table of `speechft report similarity`", _begins("encoder", "finetuning", "method", "label"))
 SUPERB_EXPERIMENT = Kind("an experiment as `speechft superb` derived it", _is_sealed)

@@ -17,12 +17,13 @@ from speechft.files.tensor_hash import tensors_sha256
 from speechft.finetune.adapter_files import adapter_weights
 from speechft.finetune.method import plain_weights
 
-_ADAPTER = "adapter."
+_ADAPTER, _HEAD = "adapter.", "head."
 
 
-def save_plain_weights(backbone: nn.Module, path: Path, metadata: dict[str, str]) -> None:
-    """Write the weights of an encoder with adapters merged into them, and the adapters, in one file that appears by rename."""
+def save_plain_weights(backbone: nn.Module, head: nn.Module, path: Path, metadata: dict[str, str]) -> None:
+    """Write the weights of an encoder with adapters merged into them, the adapters, and the head, in one file that appears by rename."""
     tensors = plain_weights(backbone) | {_ADAPTER + name: tensor for name, tensor in adapter_weights(backbone).items()}
+    tensors |= {_HEAD + name: tensor for name, tensor in head.state_dict().items()}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_file(path) as temporary:
         save_file(weights, temporary, metadata={**metadata, "sha256": tensors_sha256(weights)})
@@ -53,10 +54,12 @@ def read_kept(path: Path, *, check: bool = True) -> KeptWeights | None:
         return None
 
 
-def split_adapter(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Of a file of `save_plain_weights` the weights of the encoder, and those of its adapters under peft's names."""
-    adapter = {name.removeprefix(_ADAPTER): tensor for name, tensor in tensors.items() if name.startswith(_ADAPTER)}
-    return {name: tensor for name, tensor in tensors.items() if not name.startswith(_ADAPTER)}, adapter
+def split_kept(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    """Of a file of `save_plain_weights` the weights of the encoder, those of its adapters under peft's names, and those of the head."""
+    adapter, head = (
+        {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)} for prefix in (_ADAPTER, _HEAD)
+    )
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith((_ADAPTER, _HEAD))}, adapter, head
 
 
 class BestEncoder:
@@ -75,18 +78,18 @@ class BestEncoder:
         if (found := read_kept(path)) is not None:
             self.update, self.score = found.update, found.score
 
-    def consider(self, backbone: nn.Module, update: int, score: float) -> bool:
+    def consider(self, backbone: nn.Module, head: nn.Module, update: int, score: float) -> bool:
         """Write the weights if `score` is better than every one before; say whether."""
         if math.isnan(score):
             return False
         if self.score is not None and not (score > self.score if self.higher_is_better else score < self.score):
             return False
-        save_plain_weights(backbone, self.path, {"update": str(update), "score": repr(score)})
+        save_plain_weights(backbone, head, self.path, {"update": str(update), "score": repr(score)})
         self.update, self.score = update, score
         return True
 
     def weights(self) -> dict[str, Tensor]:
-        """The tensors kept, adapters among them; see `split_adapter`.
+        """The tensors kept, adapters among them; see `split_kept`.
 
         Raises:
             TrainingError: no validation gave a score.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
 from speechft.encoders.directory.layout import check_recorded_hashes, read_config, read_tensors, seal_encoder, write_encoder
@@ -34,6 +34,8 @@ from speechft.requirements import require
 
 MADE_BY: Kind = "finetune"
 TRAINING_LOG = "training.csv"
+HEAD = "head.safetensors"
+"""The head at the same update as the encoder; of joint tasks each under `head_TASK`. Whatever is evaluated gets a new one."""
 # Our column -> fairseq's name.
 _LOGGED = {"loss": "loss", "penalty": "penalty", "lr": "used_lr", "grad_norm": "gnorm"}
 ENCODER_FILES = ("model.safetensors", "config.json")
@@ -183,7 +185,7 @@ def _inputs(job: FinetuneJob) -> dict[str, Path]:
 def _write_output(job: FinetuneJob, out_dir: Path) -> None:
     from speechft.encoders import load_encoder
     from speechft.finetune.adapter_files import ADAPTER_FOLDER, write_adapter
-    from speechft.finetune.best import BestEncoder, split_adapter
+    from speechft.finetune.best import BestEncoder, split_kept
 
     metric = Parts(job.recipe).selection_metric
     best = BestEncoder(job.best_path, metric.higher_is_better)
@@ -191,11 +193,12 @@ def _write_output(job: FinetuneJob, out_dir: Path) -> None:
     inputs = _inputs(job)
 
     def write(folder: Path, weights: Mapping[str, torch.Tensor], facts: Mapping[str, Any], name: str) -> None:
-        plain, adapter = split_adapter(weights)
+        plain, adapter, head = split_kept(weights)
         backbone.load_state_dict(plain, strict=True)
         provenance = make_provenance("finetune", inputs, {**job.recipe.model_dump(mode="json"), **facts})
         write_encoder(folder, backbone=backbone, like=job.encoder, provenance=provenance, where=str(out_dir))
         seal_encoder(folder, provenance, name=name)
+        save_file(head, folder / HEAD)
         if adapter and job.recipe.adapters:
             write_adapter(folder / ADAPTER_FOLDER, adapter, job.recipe.adapters)
 

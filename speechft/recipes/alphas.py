@@ -33,6 +33,16 @@ def split_method(name: str) -> tuple[str, float | None]:
     return method, float(text)
 
 
+def alphas_of(text: str) -> tuple[float, ...]:
+    """The values of a range such as 0:1:0.1, a list such as 0,0.25,1, or a single number; ValueError for anything else."""
+    if ":" in text:
+        return parse_alphas(text)
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"{text!r} is no number, no range such as 0:1:0.1 (start:stop:step) and no list such as 0,0.25,1") from None
+
+
 def parse_alphas(text: str) -> tuple[float, ...]:
     """The values of a range `start:stop:step`, the end included, e.g. 0, 0.1, ... 1 of 0:1:0.1.
 

@@ -21,7 +21,7 @@ class RelativeScore:
     flat: tuple[str, ...] = ()
     """Titles of metrics without a scale, which are left out."""
     once: tuple[str, ...] = ()
-    """Titles of metrics that have a single value in a row that has several of others."""
+    """Titles of metrics that have no interval in a row that has one of others."""
 
 
 def relative_score(metrics: Sequence[tuple[Metric, Values]], floor: int) -> RelativeScore | None:
@@ -57,8 +57,9 @@ def relative_score(metrics: Sequence[tuple[Metric, Values]], floor: int) -> Rela
             for of_task in tasks.values()
         ]
         scores.append(weighted(groups))
-        counts = {title: len(values[row].samples[0]) for of_task in tasks.values() for title, values, _, _ in of_task}
-        once |= {title: None for title, count in counts.items() if count == 1 < max(counts.values())}
+        shown = {title: values[row] for of_task in tasks.values() for title, values, _, _ in of_task}
+        if any(number.half_width is not None for number in shown.values()):
+            once |= {title: None for title, number in shown.items() if number.half_width is None}
     return RelativeScore(tuple(scores), tuple(flat), tuple(once))
 
 

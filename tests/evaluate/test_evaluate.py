@@ -77,7 +77,7 @@ class ScriptedBank(ProbeBank):
     """Probes whose dev scores are given, and whose state is the number of steps they made."""
 
     frame_level = False
-    load_state = training_state = load_training_state = _statistics = None
+    load_state = training_state = load_training_state = logits = None
 
     def __init__(self, setting, scores):
         super().__init__(setting)

@@ -56,7 +56,7 @@ class Scored(ProbeBank):
     """Probes whose scores on dev are given."""
 
     frame_level = False
-    load_state = training_state = load_training_state = _statistics = None
+    load_state = training_state = load_training_state = logits = None
 
     def __init__(self, setting, scores, breaks, at):
         super().__init__(setting)

@@ -107,6 +107,7 @@ def test_dev_chooses_the_state_that_searches_test(model_dir, corpus, tmp_path, m
     of_dev = iter([0.2, 0.7, *[0.1] * (states - 2), 0.4])
     monkeypatch.setattr(qbe.Searching, "z_scores", listening)
     monkeypatch.setattr(qbe, "_values", lambda scores, search: {"QbE": next(of_dev), "at fixed threshold": -1.0})
+    monkeypatch.setattr(qbe, "_query_items", lambda fold, scores: None)  # the value is made up
     cell = evaluate(model_dir, "qbe", corpus, tmp_path / "qbe.json")
     assert asked == [("dev", list(range(states))), ("test", [1])]
     assert cell["selected"] == [

@@ -55,6 +55,7 @@ MISTAKES = [
     ("methods.m", {"kind": "merge", "label": "M", "of": "n"}, "methods.m.of: 'n' is not defined"),
     ("methods.chosen.choose.tasks", ["pr", "nothing"], "methods.chosen.choose.tasks: 'nothing' is not defined"),
     ("methods.chosen.choose.alphas", "0.1:1:0.1", "0 is missing: gains are measured from it"),
+    ("methods.chosen.choose.among", "stable_ft", "methods.chosen.choose.among: 'stable_ft' is not defined; defined are speech_ft"),
     ("methods.chosen.choose.rule", "worst", "methods.chosen.choose.rule"),
     ("methods.chosen.recipe", {}, "`alpha: dev` in the recipe and `choose` go together"),
     ("methods.speech_ft.recipe", {"alpha": "dev"}, "`alpha: dev` in the recipe and `choose` go together"),

@@ -57,6 +57,7 @@ DECISIONS = {
     "merge": Decision(FOLDER, ("enc", "enc2"), ("enc", "enc2")),
     "evaluate": Decision(FILE, ("enc", "ks", "man", "--recipe", "ks.json"), TRAINED),
     "analyse": Decision(FILE, ("enc", "enc2", "man"), ("enc2", "man")),
+    "connect": Decision(FILE, ("enc", "tuned", "man", "--alpha", "0,1"), ("tuned",)),
     "report page": Decision(FILE, ("report.json", "--results", "."), ("cells/e/none/pretrained/ks.json",)),
     "choose": Decision(FILE, ("choice.json", "half.json", "other.json"), ("half.json",)),
     "report figure": Decision(FILE, ("table.json", "cell.json"), ("cell.json",)),

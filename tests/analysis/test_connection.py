@@ -1,0 +1,92 @@
+"""`speechft connect`: loss and error between two encoders, with the head of stage 1."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from speechft.analysis.connection import barrier, connect
+from speechft.cli import app
+from speechft.encoders import random_encoder
+from speechft.errors import AnalysisError, OutputError
+from speechft.finetune import finetune
+from speechft.finetune.stage1 import HEAD
+from speechft.recipes.finetuning import FinetuneRecipe
+
+RECIPE = {"task": "sid", "updates": 20, "batch_size": 4, "validate_every": 10, "peak_lr": 1e-3, "head_only": 0.2}
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    """A tiny encoder, two fine-tunings of it, and the manifests."""
+    from evaluate.tone_corpus import make_corpus
+
+    folder = tmp_path_factory.mktemp("connect")
+    base = random_encoder("hubert", folder / "base", seed=0, encoder_layers=1)
+    manifests = make_corpus(folder)
+    for seed in (1, 2):
+        finetune(base, FinetuneRecipe(**RECIPE, seed=seed), manifests, folder / f"tuned{seed}")
+    return folder, manifests
+
+
+def test_the_ends_are_the_encoders_and_the_head_is_that_of_stage_1(tuned, tmp_path):
+    folder, manifests = tuned
+    found = connect(folder / "base", folder / "tuned1", manifests, tmp_path / "line.json", [0, 0.5, 1])
+    recorded = json.loads((folder / "tuned1/provenance.json").read_text())["recipe"]
+    assert (found.task, found.split, found.head, found.utterances) == ("sid", "dev", "end", 6)
+    # At the end are the scores that stage 1 saw when it kept the encoder.
+    assert found.points[-1].scores["SID"] == pytest.approx(100 * recorded["dev_score"])
+    log = [line.split(",") for line in (folder / "tuned1/training.csv").read_text().splitlines()]
+    row = next(line for line in log if line[0] == str(recorded["best_update"]))
+    assert found.points[-1].loss == pytest.approx(float(row[log[0].index("dev_loss")]), rel=1e-4)
+    assert found.points[0].loss > found.points[-1].loss
+    assert found.loss_barrier == pytest.approx(max(0, found.points[1].loss - (found.points[0].loss + found.points[2].loss) / 2), abs=1e-9)
+    assert json.loads((tmp_path / "line.json").read_text())["points"][1]["alpha"] == 0.5
+
+
+def test_between_two_fine_tunings_heads_are_interpolated_too(tuned, tmp_path):
+    folder, manifests = tuned
+    found = connect(folder / "tuned2", folder / "tuned1", manifests, tmp_path / "a.json", [0, 1])
+    back = connect(folder / "tuned1", folder / "tuned2", manifests, tmp_path / "b.json", [0, 1])
+    assert found.head == "interpolated"
+    assert [point.loss for point in found.points] == pytest.approx([point.loss for point in reversed(back.points)])
+
+
+def test_the_barrier_is_over_the_straight_line():
+    assert barrier([(0, 1.0), (0.5, 3.0), (1, 2.0)]) == pytest.approx(1.5)
+    assert barrier([(0, 1.0), (0.5, 0.5), (1, 2.0)]) == 0
+
+
+def test_the_command_draws_it(tuned, tmp_path):
+    folder, manifests = tuned
+    words = ["connect", str(folder / "base"), str(folder / "tuned1"), str(manifests), "--alpha", "0,0.25,1"]
+    done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "line.json"), "--figure", str(tmp_path / "line.png")])
+    assert done.exit_code == 0, done.output
+    assert "barrier: loss" in done.output
+    assert (tmp_path / "line.png").stat().st_size > 5000
+    assert CliRunner().invoke(app, [*words[:-1], "zero", "--out", str(tmp_path / "x.json")]).exit_code == 2
+
+
+def test_refusals(tuned, tmp_path):
+    folder, manifests = tuned
+    out = tmp_path / "line.json"
+    with pytest.raises(AnalysisError, match="is no output of `speechft finetune`"):
+        connect(folder / "tuned1", folder / "base", manifests, out, [0, 1])
+    with pytest.raises(AnalysisError, match="give both ends"):
+        connect(folder / "base", folder / "tuned1", manifests, out, [0.5, 1])
+    other = random_encoder("hubert", tmp_path / "other", seed=0, encoder_layers=2)
+    with pytest.raises(AnalysisError, match="are encoders of different form"):
+        connect(other, folder / "tuned1", manifests, out, [0, 1])
+    (tmp_path / "tuned").mkdir()
+    for path in (folder / "tuned1").iterdir():
+        if path.is_file():
+            (tmp_path / "tuned" / path.name).write_bytes(path.read_bytes())
+    head = load_file(tmp_path / "tuned" / HEAD)
+    save_file({name: torch.cat([value, value]) for name, value in head.items()}, tmp_path / "tuned" / HEAD)
+    with pytest.raises(AnalysisError, match=f"has no {HEAD} of task 'sid' for these manifests"):
+        connect(folder / "base", tmp_path / "tuned", manifests, out, [0, 1])
+    out.write_text("{}")
+    with pytest.raises(OutputError):
+        connect(folder / "base", folder / "tuned1", manifests, out, [0, 1])
