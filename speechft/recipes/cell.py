@@ -181,8 +181,8 @@ class Cell(Strict):
         if isinstance(items, TrialScores):
             return
         for key in items.parts:
-            for seed, value in enumerate(self.values[key]):
-                if abs(known[key].of_fraction(items.value(key, seed)) - value) > 1e-4 * max(1.0, abs(value)):
+            for seed, value in enumerate(self.values.get(key, ())):
+                if not abs(known[key].of_fraction(items.value(key, seed)) - value) <= 1e-4 * max(1.0, abs(value)):
                     raise ValueError(f"items: what {key} of seed {seed + 1} adds up to is not {value:g}, its value")
 
     def _check_recipe(self) -> None:

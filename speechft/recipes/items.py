@@ -72,19 +72,21 @@ class ItemShares(Strict):
                 math.fsum(number for number, there in zip(numbers, inside, strict=True) if there)
                 for numbers in (self.totals[metric], self.parts[metric][seed])
             )
-            found.append(part / total)
+            found.append(part / total if total else math.inf)
         return sum(found) / len(found)
 
     def problem(self, seeds: int) -> str | None:
         """What does not fit together, or None."""
+        if not self.ids:
+            return "has no items"
         lists = [self.ids, *(named for named in (self.speakers, self.folds) if named is not None), *self.totals.values()]
         lists += [part for parts in self.parts.values() for part in parts]
         if len({len(numbers) for numbers in lists}) > 1:
             return f"has lists of different lengths ({', '.join(map(str, sorted({len(numbers) for numbers in lists})))})"
         if set(self.totals) != set(self.parts) or any(len(parts) != seeds for parts in self.parts.values()):
             return f"`totals` and `parts` are not of the same metrics, or `parts` not of {seeds} seed(s)"
-        if any(min(numbers) < 0 or not sum(numbers) for numbers in self.totals.values()):
-            return "`totals` has a number below 0, or nothing but zeros"
+        if any(min(numbers) < 0 for numbers in self.totals.values()):
+            return "`totals` has a number below 0"
         return None
 
 
