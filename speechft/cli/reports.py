@@ -123,8 +123,11 @@ def page(
 @app.command(rich_help_panel=REPORTS)
 def choose(
     source: Annotated[Path, typer.Argument(help="Folder of cells along a merge (methods NAME@ALPHA), or the recipe of a choice (JSON).")],
-    cells: CellsOfRecipe = None,
-    tasks: Annotated[str | None, typer.Option(help="With a folder: tasks whose dev scores count, such as pr,sid; default: all.")] = None,
+    cells: Annotated[list[Path] | None, typer.Argument(help="With a recipe: all cell files that it needs.")] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(help="With a folder: tasks whose dev scores count, such as pr,sid; default: those with cells at every alpha."),
+    ] = None,
     curve: Annotated[str | None, typer.Option(help="With a folder of several merges: ENCODER_FINETUNING_METHOD.")] = None,
     rule: Annotated[
         Rule, typer.Option(help="one_se: the smallest alpha within one standard error of the best one. best: that one.")
@@ -153,7 +156,7 @@ def choose(
     console(100).print(rich_table(headings, lines, headings))
     say("Gain: share of the errors of alpha 0 on dev that are gone.")
     for task, alpha in found.without.items():
-        say(f"without {task}: alpha {alpha:g}, which changes the errors of {task} by {-_gain_at(found, task, alpha):+.1%} on dev")
+        say(f"without {task}: alpha {alpha:g}, which changes the errors of {task} by {0.0 - _gain_at(found, task, alpha):+.1%} on dev")
     because = "the best mean gain" if found.alpha == found.best else f"within one standard error of alpha {found.best:g}, the best"
     say(f"alpha {found.alpha:g}: {because}")
 

@@ -71,16 +71,22 @@ def choose(recipe: ChoiceRecipe, cells: Sequence[str | Path], out: str | Path | 
 
 
 def folder_choice(folder: Path, tasks: Sequence[str] | None, curve: str | None, rule: Rule) -> tuple[ChoiceRecipe, list[Path]]:
-    """Build the recipe of a choice among the cells of a folder, by all their tasks or some; and the files of the cells.
+    """Build the recipe of a choice among the cells of a folder, by all tasks with cells at every alpha or by some; and the cells' files.
 
     Raises:
-        TableError: the folder has no merge with cells at several alphas, several and none named, or no cells of alpha 0.
+        TableError: the folder has no merge with cells at several alphas, several and none named, no cells of alpha 0, or no task that
+            has cells at every alpha.
     """
     files = cell_files(folder)
     found = one_curve(folder_curves(files), curve)
     if found.points[0].alpha != 0:
         raise TableError(f"{folder}: has no cells of alpha 0, from which gains are measured. Evaluate the pre-trained encoder.")
-    return ChoiceRecipe(points=found.points, tasks=tuple(tasks or found.tasks), rule=rule), files
+    there = {cell_name(cell) for cell in read_cells(files)}
+    whole = [task for task in found.tasks if all(f"{model_name(point)}/{task}" in there for point in found.points)]
+    if not (tasks or whole):
+        alphas = ", ".join(f"{point.alpha:g}" for point in found.points)
+        raise TableError(f"{folder}: no task has cells at every alpha ({alphas}). Evaluate one at all of them.")
+    return ChoiceRecipe(points=found.points, tasks=tuple(tasks or whole), rule=rule), files
 
 
 def dev_errors(cell: Cell) -> list[float]:

@@ -127,6 +127,10 @@ def test_the_command(write, tmp_path):
     assert "alpha 0.5: the best mean gain" in run(app, ["choose", str(tmp_path / "recipe.json"), *cells]).output
     failed = run(app, ["choose", str(tmp_path / "cells"), "--tasks", "pr,ks"])
     assert failed.exit_code != 0
+    (tmp_path / "cells/e/f/merge@0.50/sid.json").unlink()
+    shown = run(app, ["choose", str(tmp_path / "cells")]).output
+    assert "pr" in shown
+    assert "sid" not in shown, "only tasks with cells at every alpha count by default"
 
 
 def test_merge_takes_the_choice(write, tmp_path):
