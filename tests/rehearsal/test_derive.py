@@ -204,7 +204,7 @@ def test_the_shortest_head_only_phase_of_all_methods_decides(tmp_path):
         finetune = {"kind": "finetune", "label": "x"}
         short, plain = {**finetune, "changes": {"head_only": 0.02, "updates": 500}}, {**finetune, "changes": {"head_only": 0}}
         merged = {"kind": "merge", "label": "y"}
-        values["methods"] = {"stable_ft": finetune, "short": short, "plain": plain, "speech_ft": merged}
+        values["methods"] |= {"stable_ft": finetune, "short": short, "plain": plain, "speech_ft": merged}
 
     small = load_experiment(rehearse(changed(tmp_path, edit), tmp_path / "out").experiment)
     recipes = {method: small.finetune_recipe("asr_sentences", method) for method in ("stable_ft", "short", "plain")}
