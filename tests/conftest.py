@@ -37,7 +37,8 @@ LONGEST = ("rehearsal", "slurm", "test_end_to_end.py", "test_processes.py", "tes
 
 
 SLOW = (
-    *(*LONGEST, "workflow", "finetune", "pretrain", "evaluate", "encoders", "plugins", "doctor", "docs", "benchmarks", "installation"),
+    *LONGEST,
+    *("workflow", "finetune", "pretrain", "evaluate", "encoders", "plugins", "doctor", "docs", "benchmarks", "installation"),
     *("test_connection.py", "test_three_ways.py", "test_jobs.py", "test_outputs.py", "test_report.py", "test_figures.py"),
 )
 """Files and folders whose tests train, run Snakemake, a browser or other processes, or load many encoders: all of them are `slow`."""

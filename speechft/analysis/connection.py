@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -28,7 +28,7 @@ from speechft.files.structured import read_json_mapping, write_json
 from speechft.finetune.parts import Parts
 from speechft.finetune.stage1 import HEAD
 from speechft.recipes.finetuning import FinetuneRecipe
-from speechft.recipes.values import Strict
+from speechft.recipes.values import Strict, validate
 from speechft.tasks.base import Head, LabelSet, Task
 from speechft.tasks.catalog import task_entry
 from speechft.tasks.metric import Metric
@@ -103,7 +103,8 @@ def connect(
         labels, splits = load_splits(task, manifests, end, 1)
         with isolated_rng(0, torch.device("cpu")):
             head = task.build_head(end.hidden_size, labels)
-        end_head, start_head = _head_of(end_path, head), _head_of(start_path, head)
+        end_head = _head_of(end_path, head)
+        start_head = _head_of(start_path, head) if _recorded(start_path).get("task") == _recorded(end_path)["task"] else None
         if end_head is None:
             raise AnalysisError(f"{end_dir}: has no {HEAD} of task {task.name!r} for these manifests. Name those of the fine-tuning.")
         # Copies, because one of the encoders is loaded with what lies between.
@@ -140,16 +141,20 @@ def barrier(line: Sequence[tuple[float, float]]) -> float:
     return max(value - ((1 - alpha) * first + alpha * last) for alpha, value in line)
 
 
+def _recorded(folder: Path) -> Mapping[str, Any]:
+    """The recipe of the fine-tuning that made an encoder directory; empty for others."""
+    provenance = folder / "provenance.json"
+    found = read_json_mapping(provenance) if provenance.is_file() else {}
+    recipe = found.get("recipe") if found.get("kind") == "finetune" else None
+    return recipe if isinstance(recipe, dict) else {}
+
+
 def _task_of(end: Path) -> Task:
-    provenance = end / "provenance.json"
-    recorded = read_json_mapping(provenance) if provenance.is_file() else {}
-    if recorded.get("kind") != "finetune":
+    recorded = _recorded(end)
+    if not recorded:
         raise AnalysisError(f"{end}: is no output of `speechft finetune`, whose task and head are needed.")
-    known = {key: value for key, value in recorded["recipe"].items() if key in FinetuneRecipe.model_fields}
-    try:
-        parts = Parts(FinetuneRecipe.model_validate(known))
-    except ValidationError as error:
-        raise AnalysisError(f"{provenance}: the recipe cannot be read ({error.errors()[0]['msg']}). Fine-tune again.") from None
+    known = {key: value for key, value in recorded.items() if key in FinetuneRecipe.model_fields}
+    parts = Parts(validate(FinetuneRecipe, known, f"{end / 'provenance.json'}"))
     if len(parts) > 1:
         raise AnalysisError(f"{end}: was fine-tuned on several tasks jointly, which have no single loss.")
     (task,) = parts.tasks.values()

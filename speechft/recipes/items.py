@@ -48,7 +48,7 @@ class ItemShares(Strict):
 
     @property
     def key(self) -> str:
-        """The same for cells whose items can be paired."""
+        """Equal in cells with the same items, which can be paired."""
         return sha256_json([self.unit, self.ids, self.folds])
 
     @property
@@ -103,7 +103,7 @@ class TrialScores(Strict):
 
     @property
     def key(self) -> str:
-        """The same for cells whose items can be paired."""
+        """Equal in cells with the same items, which can be paired."""
         return sha256_json([self.recordings, self.enrolments, self.tests])
 
     @property

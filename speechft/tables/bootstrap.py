@@ -60,7 +60,7 @@ def resample(cell: Cell, metric: Metric) -> dict[str, Resampled]:
     return {items.key: Resampled(metric.of_fraction(1.0) * fractions, len(names), drawn)}
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=2)  # of the largest test sets one is tens of MB
 def _counts(key: str, groups: int) -> NDArray[np.float64]:
     """How often each group is drawn, (DRAWS, groups)."""
     generator = np.random.default_rng(int(key[:16], 16))

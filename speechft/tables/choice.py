@@ -28,8 +28,9 @@ def choose(recipe: ChoiceRecipe, cells: Sequence[str | Path], out: str | Path | 
     """Choose one of the recipe's points, and write the choice to `out`.
 
     The error e of a task is its error rate on dev, or what an accuracy or a score lacks of its largest value. A task gains
-    1 - e(alpha) / e(0), and the mean over the tasks is what decides. Under `one_se` the smallest alpha wins whose mean gain is at least
-    that of the best one less its standard error: over the seeds of the heads, of tasks that have several.
+    1 - e(alpha) / e(0); where alpha 0 makes no errors, minus the share of the errors of the worst alpha. The mean over the tasks is what
+    decides. Under `one_se` the smallest alpha wins whose mean gain is at least that of the best one less its standard error: over the
+    seeds of the heads, of tasks that have several.
 
     Args:
         recipe: points, tasks and rule.
@@ -37,7 +38,7 @@ def choose(recipe: ChoiceRecipe, cells: Sequence[str | Path], out: str | Path | 
         out: a JSON file, `speechft.recipes.choice.Choice`.
 
     Raises:
-        TableError: a cell is missing, was chosen on test (ASV without trials of dev), has no dev score, or alpha 0 makes no errors.
+        TableError: a cell is missing, was chosen on test (ASV without trials of dev), or has no dev score.
         OutputError: `out` is something else than a choice, or an input.
     """
     if out is not None:
@@ -47,8 +48,6 @@ def choose(recipe: ChoiceRecipe, cells: Sequence[str | Path], out: str | Path | 
     if missing := [name for name in wanted if name not in known]:
         raise TableError(f"{len(missing)} cell(s) are missing: {', '.join(missing[:5])}. Evaluate them first, or choose by fewer tasks.")
     errors = {task: [dev_errors(known[f"{model_name(point)}/{task}"]) for point in recipe.points] for task in recipe.tasks}
-    if perfect := [task for task, of_points in errors.items() if statistics.fmean(of_points[0]) <= 0]:
-        raise TableError(f"{perfect[0]}: alpha 0 makes no errors on dev, so nothing can be gained. Choose by other tasks.")
     place = _place(errors, recipe.rule)
     points = []
     for number, point in enumerate(recipe.points):
@@ -108,14 +107,21 @@ def dev_errors(cell: Cell) -> list[float]:
 
 
 def _gain(of_points: Sequence[Sequence[float]], place: int) -> float:
-    return 1 - statistics.fmean(of_points[place]) / statistics.fmean(of_points[0])
+    start, here = (statistics.fmean(of_points[number]) for number in (0, place))
+    return (start - here) / _scale(of_points)
+
+
+def _scale(of_points: Sequence[Sequence[float]]) -> float:
+    """The errors of alpha 0; of the worst point if it makes none; 1 if nobody does."""
+    means = [statistics.fmean(errors) for errors in of_points]
+    return means[0] or max(means) or 1.0
 
 
 def _mean_gain(errors: Errors, place: int) -> tuple[float, float | None]:
     """The mean gain at a point, and its standard error with alpha 0 held fixed."""
     mean = statistics.fmean(_gain(of_points, place) for of_points in errors.values())
     variances = [
-        statistics.variance(of_points[place]) / len(of_points[place]) / statistics.fmean(of_points[0]) ** 2
+        statistics.variance(of_points[place]) / len(of_points[place]) / _scale(of_points) ** 2
         for of_points in errors.values()
         if len(of_points[place]) > 1
     ]

@@ -50,8 +50,8 @@ class Entry:
     @property
     def drawn(self) -> str | None:
         """What of the test set was drawn for the interval: `speakers`, `utterances`, ...; None where it is over seeds alone."""
-        items = list(self.number.items.values()) if self.number else []
-        return items[0].drawn if items else None
+        items = self.number.items.values() if self.number else ()
+        return ", ".join(dict.fromkeys(item.drawn for item in items)) or None
 
     @property
     def seeds(self) -> int:

@@ -101,7 +101,7 @@ class SpeechRecognition(RecurrentCTCTask):
 
     def scores(self, statistics: Mapping[str, float]) -> dict[str, float]:
         """Word error rate and letter error rate of the corpus, fractions; without any reference 1, as in the reference code."""
-        return {key: statistics[edits] / statistics[all_] if statistics[all_] else 1.0 for key, (edits, all_) in self.quotients.items()}
+        return {key: statistics[edits] / statistics[whole] if statistics[whole] else 1.0 for key, (edits, whole) in self.quotients.items()}
 
 
 class MandarinRecognition(SpeechRecognition):

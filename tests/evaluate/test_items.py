@@ -7,7 +7,7 @@ import pytest
 
 from speechft.corpora import load_split
 from speechft.errors import TableError
-from speechft.evaluate import evaluate
+from speechft.evaluate.probes.bank import summed
 from speechft.evaluate.probes.outcome import shares_of
 from speechft.recipes.cell import read_cell
 from speechft.tasks import get_task
@@ -62,7 +62,7 @@ def test_metrics_that_are_no_quotient_have_pseudovalues_of_the_jackknife():
         {"utterances": 1.0, "x": a, "y": b, "xx": a * a, "yy": b * b, "xy": a * b, "errors": (a - b) ** 2}
         for a, b in zip(x, y, strict=True)
     ]
-    found = np.array(shares_of(task, counts)["age_pearson"])
+    found = np.array(shares_of(task, counts, summed(counts))["age_pearson"])
     assert found[:, 1].tolist() == [1.0] * 40
     assert found[:, 0].mean() == pytest.approx(np.corrcoef(x, y)[0, 1])
     without = [np.corrcoef(np.delete(x, place), np.delete(y, place))[0, 1] for place in range(40)]
@@ -91,13 +91,23 @@ def test_items_that_do_not_fit_are_refused(change, said, cell_of, tmp_path):
         read_cell(tmp_path / "cell.json")
 
 
-def test_a_task_whose_score_one_item_alone_makes_possible_has_none(model_dir, corpus_of, tmp_path):
+def test_a_task_whose_score_one_item_alone_makes_possible_has_none():
     class Lonely(type(get_task("ks"))):
-        name = "lonely"
-        metrics = get_task("ks").metrics
-
         def scores(self, statistics):
             return {"KS": 1 / (statistics["utterances"] - 5)}
 
-    assert shares_of(Lonely(), [{"correct": 1.0, "utterances": 1.0}] * 6) == {}
-    assert evaluate(model_dir, "ks", corpus_of("ks"), tmp_path / "a.json", {"protocol": "quick", "steps": 2, "eval_every": 2})["items"]
+    counts = [{"correct": 1.0, "utterances": 1.0}] * 6
+    assert shares_of(Lonely(), counts, {"correct": 6.0, "utterances": 6.0}) == {}
+
+
+def test_equal_items_of_many_classes_are_scored_once(monkeypatch):
+    """Each pass over the classes is for all items that have the same counts; zeros of other classes are not kept for each."""
+    task, asked = get_task("classification", name="x", label="x", metric="uar"), []
+    classes, number = 500, 2000
+    counts = [{f"{place % classes}.{kind}": 1.0 for kind in range(3)} for place in range(number)]
+    total = {f"{place}.{kind}": number / classes for place in range(classes) for kind in range(3)}
+    scores = type(task).scores
+    monkeypatch.setattr(type(task), "scores", lambda self, statistics: asked.append(1) or scores(self, statistics))
+    found = shares_of(task, counts, total)
+    assert len(asked) == classes + 1
+    assert found["x_uar"] == [(1.0, 1.0)] * number

@@ -70,6 +70,13 @@ def test_a_score_of_which_more_is_better(write):
     assert [point.gain for point in choose(recipe("qbe"), cells).points] == pytest.approx([0, 0.25, 1 / 6, -0.5])
 
 
+def test_where_alpha_0_makes_no_errors_others_can_only_lose(write):
+    found = choose(recipe("sid"), write("sid", "SID", [[100.0], [90.0], [80.0], [60.0]]))
+    assert [point.gain for point in found.points] == pytest.approx([0, -0.25, -0.5, -1])
+    assert found.alpha == 0
+    assert choose(recipe("ks"), write("ks", "KS", [[100.0]] * 4)).alpha == 0
+
+
 def test_test_scores_are_not_read(write):
     cells = write("pr", "PR", [[20.0], [18.0], [15.0], [16.0]])
     before = choose(recipe("pr"), cells)
@@ -98,8 +105,6 @@ def test_refusals(write, tmp_path):
     cells = write("pr", "PR", [[20.0], [18.0], [15.0], [16.0]])
     with pytest.raises(TableError, match=r"4 cell\(s\) are missing: e/none/pretrained/sid"):
         choose(recipe("pr", "sid"), cells)
-    with pytest.raises(TableError, match="alpha 0 makes no errors"):
-        choose(recipe("sid"), write("sid", "SID", [[100.0], [90.0], [90.0], [90.0]]))
     with pytest.raises(TableError, match="chosen on test"):
         choose(recipe("asv"), write("asv", "ASV", [[10.0]] * 4, selected_on="test"))
     mine = tmp_path / "mine.json"

@@ -51,6 +51,7 @@ combinations:
 methods:
   stable_ft: {kind: finetune, label: Stable-FT}
   speech_ft: {kind: merge, label: Speech-FT}
+  chosen: {kind: merge, label: Chosen, recipe: {alpha: dev}, choose: {tasks: [pr], alphas: [0, 0.5, 1], among: speech_ft}}
   ties: {kind: merge, label: TIES, recipe: {method: ties, parameters: {density: 0.3}}}
 tasks:
   pr:
@@ -78,6 +79,7 @@ analyses:
     rows: [{model: words/stable_ft}, {model: both/speech_ft}]
     recipe: {utterances: 3}
 """
+CHOSEN = "results/models/tiny/words/chosen/model.safetensors"
 CELL = "results/cells/tiny/both/ties/sid.json"
 
 
@@ -99,6 +101,7 @@ def experiment(tmp_path_factory):
     (folder / "config").mkdir()
     (folder / "config/published.csv").write_bytes((ROOT / "config/published.csv").read_bytes())
     snakemake(folder)
+    snakemake(folder, "--", CHOSEN)
     return folder
 
 
@@ -155,6 +158,16 @@ def test_merges_are_at_their_alpha_of_one_or_both_finetunings(experiment, tmp_pa
     ties, linear = weights(experiment, "both/ties", "both/speech_ft")
     assert not differing(load_file(tmp_path / "ties/model.safetensors"), ties)
     assert differing(ties, linear)
+
+
+def test_a_merge_with_alpha_of_dev_is_at_the_alpha_that_was_chosen(experiment):
+    choice = json.loads((experiment / "results/choices/tiny/words/chosen.json").read_text())
+    assert [point["alpha"] for point in choice["points"]] == [0.0, 0.5, 1.0]
+    provenance = json.loads((model(experiment, "words/chosen") / "provenance.json").read_text())
+    assert provenance["recipe"]["alpha"] == choice["alpha"]
+    among = {0.0: "none/pretrained", 0.5: "words/speech_ft@0.50", 1.0: "words/stable_ft"}[choice["alpha"]]
+    chosen, same = weights(experiment, "words/chosen", among)
+    assert not differing(chosen, same)
 
 
 def test_the_table_shows_three_models_and_filterbanks_as_the_floor_of_its_score(experiment):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
@@ -17,6 +17,8 @@ from speechft.tasks.base import Head, LabelSet, Task, WeightedSum
 from speechft.tasks.heads import PooledHead
 
 State = dict[str, Tensor]
+Counts = dict[str, float]
+"""A task's `statistics`."""
 Batch = tuple[Sequence[int], Sequence[Tensor]]
 """Clips (rows of the features) and their targets."""
 FeaturesType = TypeVar("FeaturesType")
@@ -134,29 +136,37 @@ class ProbeBank(ABC, Generic[FeaturesType]):
     def scores(self, features: FeaturesType, batches: Sequence[Batch], probes: Sequence[int]) -> list[dict[str, float]]:
         """Metric key -> fraction, for the chosen probes."""
         task, labels = self.setting.task, self.setting.labels
-        counts: list[list[dict[str, float]]] = [[] for _ in probes]
+        counts: list[list[Counts]] = [[] for _ in probes]
         for rows, targets in batches:
             for found, logits in zip(counts, self.logits(features, rows, probes), strict=True):
                 found.append(task.statistics(*logits, targets, labels))
         return [task.scores(summed(found)) for found in counts]
 
     @torch.no_grad()
-    def outcomes(self, features: FeaturesType, batches: Sequence[Batch], probe: int) -> dict[int, dict[str, float]]:
-        """Clip -> its statistics, by one probe."""
+    def outcomes(self, features: FeaturesType, batches: Sequence[Batch], probe: int) -> tuple[dict[int, Counts], Counts]:
+        """Clip -> its statistics by one probe, without zeros, of which tasks with many classes have many; and their sum, with zeros."""
         task, labels = self.setting.task, self.setting.labels
-        found = {}
+        found: dict[int, Counts] = {}
+        total: Counts = defaultdict(float)
         for rows, targets in batches:
             ((logits, lengths),) = self.logits(features, rows, [probe])
             for place, (row, target) in enumerate(zip(rows, targets, strict=True)):
                 one = slice(place, place + 1)
-                found[row] = task.statistics(logits[one], lengths[one], [target], labels)
-        return found
+                counts = task.statistics(logits[one], lengths[one], [target], labels)
+                add(total, counts)
+                found[row] = {name: value for name, value in counts.items() if value}
+        return found, total
 
 
-def summed(counts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+def summed(counts: Iterable[Counts]) -> Counts:
     """The sum of statistics."""
-    total: defaultdict[str, float] = defaultdict(float)
+    total: Counts = defaultdict(float)
     for found in counts:
-        for key, value in found.items():
-            total[key] += value
+        add(total, found)
     return total
+
+
+def add(total: Counts, counts: Counts) -> None:
+    """Add statistics to a sum."""
+    for name, value in counts.items():
+        total[name] += value

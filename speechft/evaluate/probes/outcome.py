@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from speechft.errors import TaskError
-from speechft.evaluate.probes.bank import summed
+from speechft.evaluate.probes.bank import Counts
 from speechft.evaluate.probes.checkpoints import TrialState
 from speechft.recipes.cell import Scores, Selected, Trial
 from speechft.recipes.items import ItemShares, TrialScores
@@ -32,21 +32,28 @@ class Tested:
     """The score of each trial, where items are trials."""
 
 
-def shares_of(task: Task, counts: Sequence[Mapping[str, float]]) -> Shares:
-    """From the statistics of the items; a metric that one of them alone makes possible is left out."""
-    total, found, number = summed(counts), {}, len(counts)
-    for key in (metric.key for metric in task.metrics):
-        if key in task.quotients:
-            part, whole = task.quotients[key]
-            found[key] = [(of_item[part], of_item[whole]) for of_item in counts]
+def shares_of(task: Task, counts: Sequence[Counts], total: Counts) -> Shares:
+    """From the statistics of the items (zeros may be missing) and their sum; metrics that one item alone makes possible are left out."""
+    known: dict[tuple[tuple[str, float], ...], Mapping[str, float]] = {}  # items with equal statistics are many
+
+    def scores_without(item: Counts) -> Mapping[str, float]:
+        key = tuple(sorted(item.items()))
+        if key not in known:
+            known[key] = task.scores({name: value - item.get(name, 0.0) for name, value in total.items()})
+        return known[key]
+
+    found: dict[str, list[tuple[float, float]]] = {}
+    for metric in task.metrics:
+        if metric.key in task.quotients:
+            part, whole = task.quotients[metric.key]
+            found[metric.key] = [(item.get(part, 0.0), item.get(whole, 0.0)) for item in counts]
             continue
         try:
-            without = [task.scores({name: total[name] - of_item.get(name, 0.0) for name in total})[key] for of_item in counts]
+            without = [scores_without(item)[metric.key] for item in counts]
         except (TaskError, ArithmeticError):
             continue
-        middle = sum(without) / number
-        score = task.scores(total)[key]
-        found[key] = [(round(score + (number - 1) * (middle - value), 9) + 0.0, 1.0) for value in without]
+        middle, score = sum(without) / len(without), task.scores(total)[metric.key]
+        found[metric.key] = [(round(score + (len(without) - 1) * (middle - value), 9) + 0.0, 1.0) for value in without]
     return found
 
 

@@ -19,7 +19,7 @@ from speechft.encoders import FeatureEncoder
 from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder, keep_frames
 from speechft.evaluate.data.folds import Fold, FoldMeans, load_folds
 from speechft.evaluate.data.splits import Split, check_targets, need_splits, refuse_folds, split_titles
-from speechft.evaluate.probes.bank import Batch, ProbeBank, new_head, summed
+from speechft.evaluate.probes.bank import Batch, ProbeBank, new_head
 from speechft.evaluate.probes.batches import all_rows, dev_rows, scoring_batches, training_batches
 from speechft.evaluate.probes.outcome import Run, Tested, shares_of
 from speechft.evaluate.probes.training import HeadTraining, train_folds
@@ -81,6 +81,6 @@ class SplitTraining(HeadTraining):
     def test(self, bank: ProbeBank[Any], chosen: int) -> Tested:
         """Scores on all of test."""
         test = self.splits["test"]
-        by_clip = bank.outcomes(self.tested, scoring_batches(test, all_rows(test), bank.frame_level), chosen)
-        counts = [by_clip[clip] for clip in test.first_clip[:-1]]
-        return Tested(self.task.scores(summed(counts)), cuts=test.cuts, shares=shares_of(self.task, counts))
+        by_clip, total = bank.outcomes(self.tested, scoring_batches(test, all_rows(test), bank.frame_level), chosen)
+        shares = shares_of(self.task, [by_clip[clip] for clip in test.first_clip[:-1]], total)
+        return Tested(self.task.scores(total), cuts=test.cuts, shares=shares)
