@@ -1,8 +1,10 @@
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from warm import warm_environment
 
 # Small tensors gain nothing from more threads, and `make test` has a process for each core.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -30,6 +32,19 @@ def golden() -> Path:
 def recordings() -> Path:
     """Folder of real recordings."""
     return ROOT / "tests/recordings"
+
+
+@pytest.fixture(scope="session")
+def warm_python(tmp_path_factory):
+    """Python for a Snakemake whose jobs are small and many: their `speechft` starts at once (tests/warm.py)."""
+    if sys.prefix == sys.base_prefix:
+        pytest.skip("needs a virtual environment: `make environment`")
+    folder = tmp_path_factory.mktemp("warm")
+    address = folder / "socket"
+    server = subprocess.Popen([sys.executable, ROOT / "tests/warm.py", "serve", address], stdin=subprocess.PIPE)
+    yield warm_environment(folder / "environment", address)
+    server.stdin.close()
+    server.wait()
 
 
 LONGEST = ("rehearsal", "slurm", "test_end_to_end.py", "test_processes.py", "test_stopping.py")

@@ -14,7 +14,7 @@ from speechft.experiment.schema import load_experiment
 from speechft.experiment.workflow import Workflow
 from speechft.recipes.corpora import KINDS, UnionCorpus
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
 # Of each table the rows and tasks that together cover the experiment; whole, it is what `make rehearsal` runs.
 TABLES = {
@@ -35,14 +35,14 @@ MODELS = [
 ]
 
 
-def run(folder, *command):
-    done = subprocess.run([sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True)
+def run(folder, *command, python=sys.executable):
+    done = subprocess.run([python, "-m", *command], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-8000:]
     return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, warm_python):
     """A working folder after the run."""
     folder = tmp_path_factory.mktemp("rehearsal")
     (folder / "config").symlink_to(ROOT / "config")
@@ -69,6 +69,7 @@ def folder(tmp_path_factory):
         "--",
         "all",
         *models,
+        python=warm_python,
     )
     return folder
 
