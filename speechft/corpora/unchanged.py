@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,7 +44,7 @@ def note_recordings(folder: Path, recordings: Iterable[RecordingFacts]) -> None:
 
 def unite_notes(folder: Path, members: Iterable[Path]) -> None:
     """The notes of several corpora as those of one."""
-    _write(folder, {noted.path: noted for member in members for noted in _read(member).values()}.values())
+    _write(folder, {noted.path: noted for member in members for noted in _read(member)}.values())
 
 
 def _write(folder: Path, rows: Iterable[Noted]) -> None:
@@ -54,15 +54,16 @@ def _write(folder: Path, rows: Iterable[Noted]) -> None:
         writer.writerows(rows)
 
 
-def _read(folder: Path) -> dict[str, Noted]:
+def _read(folder: Path) -> Iterator[Noted]:
     path = folder / RECORDINGS
     if not path.is_file():
-        return {}
+        return
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = csv.reader(file)
             next(rows, None)
-            return {row[0]: Noted(row[0], int(row[1]), int(row[2]), row[3]) for row in rows}
+            for row in rows:
+                yield Noted(row[0], int(row[1]), int(row[2]), row[3])
     except (OSError, ValueError, IndexError, csv.Error) as error:
         raise CorpusError(f"{path}: damaged ({error}). {_AGAIN}") from None
 
@@ -92,22 +93,21 @@ def check_recordings(manifest: Path, paths: Iterable[str]) -> None:
     Raises:
         CorpusError: lists those that are gone or were replaced.
     """
-    noted = _read(manifest.parent)
-    touched, problems = 0, []
-    for path in dict.fromkeys(paths):
-        if (then := noted.get(path)) is None:
+    needed, touched, problems = set(paths), 0, []
+    for then in _read(manifest.parent):
+        if then.path not in needed:
             continue
         try:
-            now = Path(path).stat()
+            now = Path(then.path).stat()
         except OSError as error:
-            problems.append(f"{path}: {error.strerror}")
+            problems.append(f"{then.path}: {error.strerror}")
             continue
         if now.st_size != then.bytes:
-            problems.append(f"{path}: has {now.st_size} bytes, had {then.bytes}")
+            problems.append(f"{then.path}: has {now.st_size} bytes, had {then.bytes}")
         elif now.st_mtime_ns != then.changed_ns:
             touched += 1
-            if sha256_file(path) != then.sha256:
-                problems.append(f"{path}: has another content")
+            if sha256_file(then.path) != then.sha256:
+                problems.append(f"{then.path}: has another content")
     if problems:
         what = f"{len(problems)} recording(s) are not what they were when the corpus was prepared"
         raise CorpusError(f"{manifest}: {what}. Bring them back, or prepare the corpus again.", problems)
