@@ -11,7 +11,7 @@ import soundfile
 from effects import RATE
 from plan import Recording
 
-MIXTURES = {"train": 180, "dev": 32, "test": 60}
+MIXTURES = {"train": 180, "dev": 60, "test": 150}
 TURNS = (2, 3)
 OVERLAP = (0.2, 0.6)  # of the shorter one of two turns that follow each other
 GAIN_DB = (-7.0, -2.0)

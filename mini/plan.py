@@ -31,12 +31,17 @@ FOLDS = 5
 SENTENCES = {"train": 16, "dev": 12, "test": 12}  # of each voice of that split, for PR, ASR, SD, QbE
 # Short ones for SID alone, of each voice of that split: {split of the recording: number}
 SPEAKER_SENTENCES = {"train": {"dev": 2, "test": 5}, "dev": {"train": 10, "test": 5}, "test": {"train": 10, "dev": 2}}
-KEYWORD_TAKES = {"train": 2, "dev": 2, "test": 2}
-UNKNOWNS = {"train": 4, "dev": 4, "test": 5}
-SILENCES = {"train": 36, "dev": 8, "test": 15}
+KEYWORD_TAKES = {"train": 2, "dev": 4, "test": 6}
+UNKNOWNS = {"train": 4, "dev": 6, "test": 10}
+SILENCES = {"train": 36, "dev": 12, "test": 30}
 COMMANDS = {"train": 12, "dev": 10, "test": 15}
 STYLED = 3  # of each style and voice
-QUERIES = 2  # of each term
+QUERIES = 3  # of each term
+
+# A second round, for dev and test alone: small test sets hide differences. It leaves the names and texts of the first one as they are.
+MORE_SENTENCES = {"train": 0, "dev": 24, "test": 24}  # of each voice of that split
+MORE_SPEAKER_SENTENCES = {"dev": 4, "test": 10}  # of each voice of another split
+MORE_COMMANDS = {"train": 0, "dev": 15, "test": 30}
 
 
 Phones = list[tuple[str, float, float]]
@@ -80,7 +85,8 @@ def plan() -> list[Utterance]:
     """All recordings, in a fixed order."""
     makers: tuple[Callable[[], Iterator[Utterance]], ...] = (_sentences, _keywords, _silences, _commands, _styles)
     utterances = [utterance for maker in makers for utterance in maker()]
-    return utterances + list(_queries([u for u in utterances if u.kind in ("sentence", "speaker")]))
+    utterances += _queries([u for u in utterances if u.kind in ("sentence", "speaker")])
+    return utterances + list(_more_sentences(utterances)) + list(_commands(MORE_COMMANDS, "more intents", COMMANDS))
 
 
 def _sentences() -> Iterator[Utterance]:
@@ -95,9 +101,29 @@ def _sentences() -> Iterator[Utterance]:
         for number, (kind, split, grammar) in enumerate(jobs, start=1):
             name = f"sentences/{voice}-{number:02}"
             term = next(decks[split]) if split != "train" or number % 2 else None
-            text = next(text for text in (grammar(Random(f"{name} {attempt}"), term) for attempt in range(99)) if _fits(text, seen))
-            seen.add(text)
-            yield Utterance(name, kind, split, voice, text, term or "")
+            yield Utterance(name, kind, split, voice, _new_text(grammar, name, term, seen), term or "")
+
+
+def _more_sentences(first: list[Utterance]) -> Iterator[Utterance]:
+    """The second round: sentences with terms that their voice does not say as a query, and short ones without terms."""
+    said = [u for u in first if u.kind in ("sentence", "speaker")]
+    seen, queries = {u.text for u in said}, {(u.voice, u.text) for u in first if u.kind == "query"}
+    decks = {split: _deck(f"more terms {split}", terms) for split, terms in (("dev", texts.DEV_TERMS), ("test", texts.TEST_TERMS))}
+    for voice in ALL_VOICES:
+        own = SPLIT_OF_VOICE[voice]
+        jobs = [("sentence", own)] * MORE_SENTENCES[own]
+        jobs += [("speaker", split) for split, count in MORE_SPEAKER_SENTENCES.items() if split != own for _ in range(count)]
+        for number, (kind, split) in enumerate(jobs, start=1 + sum(u.voice == voice for u in said)):
+            name = f"sentences/{voice}-{number:02}"
+            term = next(term for term in decks[split] if (voice, term) not in queries) if kind == "sentence" else None
+            grammar = texts.sentence if kind == "sentence" else texts.short_sentence
+            yield Utterance(name, kind, split, voice, _new_text(grammar, name, term, seen), term or "")
+
+
+def _new_text(grammar: Callable[[Random, str | None], str], name: str, term: str | None, seen: set[str]) -> str:
+    text = next(text for text in (grammar(Random(f"{name} {attempt}"), term) for attempt in range(99)) if _fits(text, seen))
+    seen.add(text)
+    return text
 
 
 def _fits(text: str, seen: set[str]) -> bool:
@@ -128,11 +154,12 @@ def _silences() -> Iterator[Utterance]:
             yield Utterance(f"keywords/silence-{split}-{number:02}", "silence", split, "", "", "_silence_")
 
 
-def _commands() -> Iterator[Utterance]:
+def _commands(counts: dict[str, int] = COMMANDS, seed: str = "intents", before: dict[str, int] | None = None) -> Iterator[Utterance]:
+    """`counts` commands of each voice, numbered behind those of `before`."""
     for split, voices in VOICES.items():
-        intents = _deck(f"intents {split}", tuple(texts.intents()))  # type: ignore[arg-type]
+        intents = _deck(f"{seed} {split}", tuple(texts.intents()))  # type: ignore[arg-type]
         for voice in voices:
-            for number in range(1, COMMANDS[split] + 1):
+            for number in range(1 + (before or {}).get(split, 0), 1 + (before or {}).get(split, 0) + counts[split]):
                 name, intent = f"commands/{voice}-{number:02}", next(intents)
                 words, slots = texts.command(Random(name), intent)  # type: ignore[arg-type]
                 yield Utterance(name, "command", split, voice, words, "|".join(intent), " ".join(slots))

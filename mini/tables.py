@@ -13,9 +13,9 @@ from mixtures import mixture_rows
 from plan import ALL_VOICES, SPLIT_OF_VOICE, Recording, Utterance
 
 Row = dict[str, object]
-TRIALS = {"dev": 300, "test": 600}  # of each of the two labels
-SPEAKER_TESTS = 5  # sentences of PR's dev and test voices that are in SID's dev and test too
-SPEAKER_DEVS = 2
+TRIALS = {"dev": 400, "test": 1200}  # of each of the two labels
+SPEAKER_TESTS = 15  # sentences of PR's dev and test voices that are in SID's dev and test too
+SPEAKER_DEVS = 6
 
 
 def identifier(utterance: Utterance) -> str:
@@ -106,8 +106,8 @@ def _trials(utterances: Sequence[Utterance]) -> list[Row]:
 
 
 def _query_rows(utterances: Sequence[Utterance]) -> list[Row]:
-    """Queries, and all sentences of dev and test as documents."""
-    documents = [u for u in utterances if u.kind in ("sentence", "speaker") and u.split != "train"]
+    """Queries, and all sentences of dev and test that hold a term as documents."""
+    documents = [u for u in utterances if u.kind in ("sentence", "speaker") and u.split != "train" and u.label]
     rows: list[Row] = []
     for query in (u for u in utterances if u.kind == "query"):
         relevant = [identifier(u) for u in documents if u.split == query.split and f" {query.text} " in f" {u.text} "]

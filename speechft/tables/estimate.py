@@ -30,11 +30,11 @@ class Estimate:
         return math.fsum(statistics.fmean(sample) for sample in self.samples)
 
     @cached_property
-    def half_width(self) -> float | None:
-        """Half of the 95 % confidence interval; None where no sample has several values and no items are known.
+    def deviation(self) -> tuple[float, float] | None:
+        """Standard error of the sum, and its degrees of freedom; None where no sample has several values and no items are known.
 
-        The variances of the means over seeds and over items are added. Student's t with the degrees of freedom of Welch (1947) and
-        Satterthwaite (1946), which for one sample are n - 1.
+        The variances of the means over seeds and over items are added. Degrees of freedom of Welch (1947) and Satterthwaite (1946), which
+        for one sample are n - 1; infinite where nothing varies.
         """
         repeated = [sample for sample in self.samples if len(sample) > 1]
         parts = [(statistics.variance(sample) / len(sample), len(sample) - 1) for sample in repeated]
@@ -43,12 +43,33 @@ class Estimate:
             return None
         total = math.fsum(variance for variance, _ in parts)
         if total == 0:
+            return 0.0, math.inf
+        # Shares, because squares of the variances themselves can underflow.
+        return math.sqrt(total), 1 / math.fsum((variance / total) ** 2 / units for variance, units in parts)
+
+    @cached_property
+    def half_width(self) -> float | None:
+        """Half of the 95 % confidence interval, by Student's t; None where `deviation` is."""
+        if self.deviation is None:
+            return None
+        error, freedom = self.deviation
+        if error == 0:
             return 0.0
         from scipy.special import stdtrit
 
-        # Shares, because squares of the variances themselves can underflow.
-        freedom = 1 / math.fsum((variance / total) ** 2 / units for variance, units in parts)
-        return float(stdtrit(freedom, 0.5 + CONFIDENCE / 2)) * math.sqrt(total)
+        return float(stdtrit(freedom, 0.5 + CONFIDENCE / 2)) * error
+
+    @cached_property
+    def p_value(self) -> float | None:
+        """Two-sided, of the hypothesis that the sum is 0, by Student's t; None where `deviation` is."""
+        if self.deviation is None:
+            return None
+        error, freedom = self.deviation
+        if error == 0:
+            return float(self.mean == 0)
+        from scipy.special import stdtr
+
+        return float(2 * stdtr(freedom, -abs(self.mean) / error))
 
     @property
     def excludes_0(self) -> bool:

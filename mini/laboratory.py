@@ -1,0 +1,164 @@
+"""Which merge, at which alpha? `python mini/laboratory.py CELLS` answers docs/laboratory.md from the cells of config/laboratory.yaml.
+
+A run is an encoder and one seed of a fine-tuning. In each run every merge method gets the alpha that dev chooses (`speechft.tables.choice`,
+rule one_se) from three and 0. What a merge gains on a task is the share of theta0's errors on test that are gone. "Chosen": by all tasks.
+"Left out": by all tasks but the one that is then tested. Differences between methods are paired: the same runs, the same test items.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from speechft.recipes.cell import Cell
+from speechft.recipes.choice import ChoiceRecipe
+from speechft.recipes.tables import CurvePoint
+from speechft.tables.bootstrap import Resampled, resample
+from speechft.tables.cells import cell_name, read_cells
+from speechft.tables.choice import choose
+from speechft.tables.estimate import Estimate, sum_of
+
+ENCODERS = ("hubert_mini", "wav2vec2_mini")
+TUNINGS, SEEDS = ("asr", "sid", "er"), (1, 2, 3)
+TASKS = ("qbe", "ks", "ic", "sid", "er")
+ALPHAS = (0.25, 0.5, 0.75)
+METHODS = ("linear", "rising", "attention", "ties", "dare", "breadcrumbs")
+PRETRAINED, TUNED, PAPER = "none/pretrained", "stable_ft", "linear@0.25"
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Share of theta0's errors on test that are gone, and the same on drawn test items."""
+
+    value: float
+    drawn: dict[str, Resampled]
+
+
+class Laboratory:
+    """The cells of one encoder."""
+
+    def __init__(self, encoder: str, cells: Path) -> None:
+        self.encoder = encoder
+        self.files = sorted((cells / encoder).rglob("*.json"))
+
+    @cached_property
+    def cells(self) -> dict[str, Cell]:
+        """finetuning/method/task -> cell."""
+        return {cell_name(cell).partition("/")[2]: cell for cell in read_cells(self.files)}
+
+    def gain(self, run: str, model: str, task: str) -> Gain:
+        """Of the model of a run."""
+        if model == PRETRAINED:
+            return Gain(0.0, {})
+        start, here = self.cells[f"{PRETRAINED}/{task}"], self.cells[f"{run}/{model}/{task}"]
+        metric = here.described[0]
+        top = metric.highest if metric.unit == "%" else 1.0
+
+        def error(value: float) -> float:
+            return (top or 1.0) - value if metric.higher_is_better else value
+
+        value = 1 - error(here.metrics[metric.key]) / error(start.metrics[metric.key])
+        drawn = {}
+        for key, of_start in resample(start, metric).items():
+            of_here = resample(here, metric)[key]
+            ratio = error(of_here.values) / error(of_start.values)  # type: ignore[arg-type]
+            drawn[key] = Resampled(1 - ratio, of_here.units, of_here.drawn)
+        return Gain(value, drawn)
+
+    def choice(self, run: str, method: str) -> tuple[str, dict[str, str]]:
+        """The model that dev chooses by all tasks, and for each task by the others; theta0 among them."""
+        names = {0.0: PRETRAINED, **{alpha: f"{method}@{alpha:.2f}" for alpha in ALPHAS}}
+        points = [self._point(run, alpha, name) for alpha, name in names.items()]
+        wanted = {f"{point.finetuning}/{point.method}" for point in points}
+        files = [path for path in self.files if "/".join(path.parts[-3:-1]) in wanted]
+        tasks = [task for task in TASKS if counts(run, task)]
+        found = choose(ChoiceRecipe(points=tuple(points), tasks=tuple(tasks)), files)
+        return names[found.alpha], {task: names[alpha] for task, alpha in found.without.items()}
+
+    def _point(self, run: str, alpha: float, name: str) -> CurvePoint:
+        finetuning, _, method = (name if "/" in name else f"{run}/{name}").partition("/")
+        return CurvePoint(encoder=self.encoder, finetuning=finetuning, method=method, label=name, alpha=alpha)
+
+    def models(self, run: str, row: str) -> dict[str, str]:
+        """For each task that counts, the model of a row of the tables: one of a fixed alpha, or `METHOD chosen` or `METHOD left out`."""
+        tasks = [task for task in TASKS if counts(run, task)]
+        method, _, how = row.partition(" ")
+        if not how:
+            return dict.fromkeys(tasks, row)
+        by_all, by_others = self.choice(run, method)
+        return by_others if how == "left out" else dict.fromkeys(tasks, by_all)
+
+    def score(self, row: str) -> Estimate:
+        """The mean gain over tasks, seeds and fine-tunings: a sample of seeds a fine-tuning, and the items of each test set."""
+        samples, items = [], dict[str, list[tuple[float, Resampled | None]]]()
+        for tuning in TUNINGS:
+            of_seeds = []
+            for seed in SEEDS:
+                run = f"{tuning}_{seed}"
+                gains = {task: self.gain(run, model, task) for task, model in self.models(run, row).items()}
+                of_seeds.append(statistics.fmean(gain.value for gain in gains.values()) / len(TUNINGS))
+                for gain in gains.values():
+                    for key, drawn in gain.drawn.items():
+                        items.setdefault(key, []).append((1 / len(gains) / len(SEEDS) / len(TUNINGS), drawn))
+            samples.append(tuple(of_seeds))
+        return Estimate(tuple(samples), {key: sum_of(*terms) for key, terms in items.items()})
+
+    def difference(self, first: str, second: str) -> Estimate:
+        """Between two rows, paired by run and by test item."""
+        one, two = self.score(first), self.score(second)
+        samples = tuple(tuple(a - b for a, b in zip(*pair, strict=True)) for pair in zip(one.samples, two.samples, strict=True))
+        keys = sorted(one.items.keys() | two.items.keys())
+        return Estimate(samples, {key: sum_of((1.0, one.items.get(key)), (-1.0, two.items.get(key))) for key in keys})
+
+
+def counts(run: str, task: str) -> bool:
+    """Fine-tunings on ER heard recordings that ER tests."""
+    return not (run.startswith("er") and task == "er")
+
+
+def holm(values: list[float]) -> list[float]:
+    """p-values corrected for their number (Holm 1979)."""
+    order = sorted(range(len(values)), key=values.__getitem__)
+    corrected, largest = [1.0] * len(values), 0.0
+    for place, number in enumerate(order):
+        largest = max(largest, (len(values) - place) * values[number])
+        corrected[number] = min(1.0, largest)
+    return corrected
+
+
+PRIMARY = [("linear left out", other) for other in (PRETRAINED, TUNED, PAPER)]
+SECONDARY = [(f"{method} left out", "linear left out") for method in METHODS[1:]]
+
+
+def lines(laboratories: list[Laboratory], comparisons: list[tuple[str, str]], compare: Callable[..., Estimate]) -> Iterator[str]:
+    """A table of differences, corrected together over encoders."""
+    found = [(of.encoder, *pair, compare(of, *pair)) for of in laboratories for pair in comparisons]
+    yield "| encoder | first | second | difference, points of gain | p | p, Holm |"
+    yield "|---|---|---|---:|---:|---:|"
+    values = [1.0 if difference.p_value is None else difference.p_value for *_, difference in found]
+    for (encoder, first, second, difference), p, corrected in zip(found, values, holm(values), strict=True):
+        shown = f"{100 * difference.mean:+.2f} ± {100 * (difference.half_width or 0.0):.2f}"
+        yield f"| {encoder} | {first} | {second} | {f'**{shown}**' if corrected < LEVEL else shown} | {p:.3g} | {corrected:.3g} |"
+
+
+def main() -> None:
+    """Print scores, and primary and secondary comparisons."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cells", type=Path, help="results/laboratory/cells")
+    laboratories = [Laboratory(encoder, parser.parse_args().cells) for encoder in ENCODERS]
+    print("| row |", " | ".join(of.encoder for of in laboratories), "|\n|---|", "---:|" * len(laboratories), sep="")
+    for row in (PRETRAINED, TUNED, PAPER, *(f"{method} {how}" for method in METHODS for how in ("chosen", "left out"))):
+        scores = [of.score(row) for of in laboratories]
+        print(f"| {row} |", " | ".join(f"{100 * score.mean:+.2f} ± {100 * (score.half_width or 0.0):.2f}" for score in scores), "|")
+    for comparisons in (PRIMARY, SECONDARY):
+        print("", *lines(laboratories, comparisons, Laboratory.difference), sep="\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
