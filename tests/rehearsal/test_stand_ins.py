@@ -192,7 +192,7 @@ def test_audio_snips_has_voices_of_other_splits_and_words_that_are_none(built, p
 def test_quesst14_has_queries_without_a_document_and_a_document_in_another_language(built, prepared):
     folder = built["quesst14"][0]
     splits, task = prepared["quesst14"], get_task("qbe")
-    assert prepared["quesst14"]["summary"]["sampling_rates"] == {"8000": 30}
+    assert prepared["quesst14"]["summary"]["sampling_rates"].keys() == {"8000"}
     for split in ("dev", "test"):
         queries = [cut for cut in splits[split] if task.role(cut) == "query"]
         assert {bool(task.relevant(cut)) for cut in queries} == {True, False}
