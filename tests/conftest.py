@@ -1,10 +1,9 @@
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from warm import warm_environment
+from warm import start, warm_environment
 
 # Small tensors gain nothing from more threads, and `make test` has a process for each core.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -41,7 +40,7 @@ def warm_python(tmp_path_factory):
         pytest.skip("needs a virtual environment: `make environment`")
     folder = tmp_path_factory.mktemp("warm")
     address = folder / "socket"
-    server = subprocess.Popen([sys.executable, ROOT / "tests/warm.py", "serve", address], stdin=subprocess.PIPE)
+    server = start(address)
     yield warm_environment(folder / "environment", address)
     server.stdin.close()
     server.wait()

@@ -11,6 +11,7 @@ import os
 import selectors
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -36,11 +37,18 @@ def call(address: str, arguments: list[str]) -> int:
     return status[0] if status else 128 + signal.SIGKILL
 
 
-def serve(address: str) -> None:
+def start(address: Path) -> subprocess.Popen[bytes]:
+    """Start a server; clients can call it at once, and wait while it imports."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(address))
+        listening.listen(64)
+        command = [sys.executable, __file__, "serve", str(listening.fileno())]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[listening.fileno()])
+
+
+def serve(descriptor: int) -> None:
     """Import what takes long, then fork a process for each connection, until the standard input ends."""
-    with socket.socket(socket.AF_UNIX) as server, selectors.DefaultSelector() as selector:
-        server.bind(address)
-        server.listen(64)
+    with socket.socket(fileno=descriptor) as server, selectors.DefaultSelector() as selector:
         for name in IMPORTED:
             importlib.import_module(name)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the jobs
@@ -107,6 +115,6 @@ def warm_environment(folder: Path, address: Path) -> str:
 
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
-        serve(sys.argv[2])
+        serve(int(sys.argv[2]))
     else:
         sys.exit(call(sys.argv[1], sys.argv[2:]))
