@@ -216,7 +216,7 @@ def test_a_lost_table_comes_back_from_the_cells_alone(experiment):
     assert "evaluate" not in jobs_of(output)
 
 
-def test_a_cell_is_replaced_in_one_instant_and_the_table_follows(experiment):
+def test_a_cell_is_replaced_in_one_instant_and_the_table_follows(experiment, warm_python):
     cell, shown = experiment / CELL, experiment / "results/tables/multitask.md"
     before, shown_before, old = cell.stat(), shown.stat(), read(cell)
     seen: set[str] = set()
@@ -233,7 +233,7 @@ def test_a_cell_is_replaced_in_one_instant_and_the_table_follows(experiment):
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        output = snakemake(experiment, "--forcerun", CELL, "--", "results/tables/multitask.md")
+        output = snakemake(experiment, "--forcerun", CELL, "--", "results/tables/multitask.md", python=warm_python)
     finally:
         done.set()
         watcher.join()
@@ -244,10 +244,10 @@ def test_a_cell_is_replaced_in_one_instant_and_the_table_follows(experiment):
     assert read(cell)["values"] == old["values"]
 
 
-def test_a_model_by_its_path_gets_a_cell(experiment):
+def test_a_model_by_its_path_gets_a_cell(experiment, warm_python):
     random_encoder("hubert", experiment / "elsewhere/mine", seed=5)
     mine = 'encoders={"mine": {"kind": "checkpoint", "path": "elsewhere/mine"}}'
-    snakemake(experiment, "--config", mine, "--", "results/cells/mine/none/pretrained/sid.json")
+    snakemake(experiment, "--config", mine, "--", "results/cells/mine/none/pretrained/sid.json", python=warm_python)
     made, tiny = (cell_of(experiment, f"{name}/none/pretrained/sid")["model"] for name in ("mine", "tiny"))
     assert made["encoder"] == "mine"
     assert made["sha256"] != tiny["sha256"]

@@ -56,10 +56,10 @@ def test_such_a_model_has_rows_curves_and_analyses():
     assert experiment.method("finetuned").label == "Fine-tuned"
 
 
-def test_the_workflow_imports_and_merges_it(folder):
+def test_the_workflow_imports_and_merges_it(folder, warm_python):
     jobs = planned(folder)
     assert (jobs["import_finetuned"], jobs["finetune"], jobs["merge"], jobs["analyse"]) == (1, 0, 2, 2)
-    snakemake(folder, "--", "results/demo/models/theirs/mine/speech_ft/model.safetensors")
+    snakemake(folder, "--", "results/demo/models/theirs/mine/speech_ft/model.safetensors", python=warm_python)
     models = folder / "results/demo/models/theirs"
     start, tuned, merged = (
         load_file(models / name / "model.safetensors") for name in ("none/pretrained", "mine/finetuned", "mine/speech_ft")

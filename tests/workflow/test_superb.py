@@ -2,7 +2,6 @@
 
 import csv
 import subprocess
-import sys
 
 import pytest
 import yaml
@@ -158,9 +157,9 @@ def test_a_table_that_is_not_ours_is_told_before_any_job(here):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_command_runs_an_edited_experiment_and_ends_with_the_table(here):
+def test_the_command_runs_an_edited_experiment_and_ends_with_the_table(here, warm_python):
     def run(*arguments):
-        command = [sys.executable, "-m", "speechft.cli", "superb", "models/small.v1", "--corpora", "data", "--out", "out", *arguments]
+        command = [warm_python, "-m", "speechft.cli", "superb", "models/small.v1", "--corpora", "data", "--out", "out", *arguments]
         return subprocess.run(command, capture_output=True, text=True)
 
     first = run("--tasks", "ks,er", "--protocol", "quick", "--dry-run", "--cores", "2")
