@@ -54,8 +54,11 @@ SLOW = (
     *LONGEST,
     *("workflow", "finetune", "pretrain", "evaluate", "encoders", "plugins", "doctor", "docs", "benchmarks", "installation"),
     *("test_connection.py", "test_three_ways.py", "test_jobs.py", "test_outputs.py", "test_report.py", "test_figures.py"),
+    *("test_tables_experiment.py", "test_hostile_text.py", "test_notebook.py", "test_hub.py", "test_slurm_commands.py", "test_gpus.py"),
+    *("test_own_modules.py", "test_calibration.py", "test_estimates.py", "test_plan.py", "test_mini_speech.py", "test_analysis.py"),
+    *("test_merge_files.py", "test_merge_directories.py", "test_merge_checkpoints.py", "test_cli.py"),
 )
-"""Files and folders whose tests train, run Snakemake, a browser or other processes, or load many encoders: all of them are `slow`."""
+"""Files and folders whose tests train, run Snakemake, a browser or other processes, load many encoders or decode a corpus: all are `slow`."""
 
 
 def pytest_collection_modifyitems(items):
