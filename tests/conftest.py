@@ -58,7 +58,7 @@ SLOW = (
     *("test_own_modules.py", "test_calibration.py", "test_estimates.py", "test_plan.py", "test_mini_speech.py", "test_analysis.py"),
     *("test_merge_files.py", "test_merge_directories.py", "test_merge_checkpoints.py", "test_cli.py"),
 )
-"""Files and folders whose tests are `slow`: they train, run Snakemake, a browser or other processes, load many encoders or decode a corpus."""
+"""Files and folders whose tests are `slow`: they train, start Snakemake or a browser, load many encoders, decode a corpus."""
 
 
 def pytest_collection_modifyitems(items):
