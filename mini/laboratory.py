@@ -10,11 +10,12 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from speechft.errors import SpeechFTError, TableError
 from speechft.recipes.cell import Cell
 from speechft.recipes.choice import ChoiceRecipe
 from speechft.recipes.tables import CurvePoint
@@ -52,24 +53,25 @@ class Laboratory:
         """finetuning/method/task -> cell."""
         return {cell_name(cell).partition("/")[2]: cell for cell in read_cells(self.files)}
 
+    def cell(self, name: str) -> Cell:
+        """The cell finetuning/method/task."""
+        if name not in self.cells:
+            raise TableError(
+                f"{self.encoder}/{name}: this cell is missing. Run `snakemake --configfile config/laboratory.yaml` to its end."
+            )
+        return self.cells[name]
+
     def gain(self, run: str, model: str, task: str) -> Gain:
         """Of the model of a run."""
         if model == PRETRAINED:
             return Gain(0.0, {})
-        start, here = self.cells[f"{PRETRAINED}/{task}"], self.cells[f"{run}/{model}/{task}"]
+        start, here = self.cell(f"{PRETRAINED}/{task}"), self.cell(f"{run}/{model}/{task}")
         metric = here.described[0]
-        top = metric.highest if metric.unit == "%" else 1.0
-
-        def error(value: float) -> float:
-            return (top or 1.0) - value if metric.higher_is_better else value
-
-        value = 1 - error(here.metrics[metric.key]) / error(start.metrics[metric.key])
-        drawn = {}
+        drawn_here, drawn = resample(here, metric), {}
         for key, of_start in resample(start, metric).items():
-            of_here = resample(here, metric)[key]
-            ratio = error(of_here.values) / error(of_start.values)  # type: ignore[arg-type]
-            drawn[key] = Resampled(1 - ratio, of_here.units, of_here.drawn)
-        return Gain(value, drawn)
+            ratio = metric.error(drawn_here[key].values) / metric.error(of_start.values)  # type: ignore[arg-type]
+            drawn[key] = Resampled(1 - ratio, of_start.units, of_start.drawn)
+        return Gain(1 - metric.error(here.metrics[metric.key]) / metric.error(start.metrics[metric.key]), drawn)
 
     def choice(self, run: str, method: str) -> tuple[str, dict[str, str]]:
         """The model that dev chooses by all tasks, and for each task by the others; theta0 among them."""
@@ -136,9 +138,9 @@ PRIMARY = [("linear left out", other) for other in (PRETRAINED, TUNED, PAPER)]
 SECONDARY = [(f"{method} left out", "linear left out") for method in METHODS[1:]]
 
 
-def lines(laboratories: list[Laboratory], comparisons: list[tuple[str, str]], compare: Callable[..., Estimate]) -> Iterator[str]:
+def lines(laboratories: list[Laboratory], comparisons: list[tuple[str, str]]) -> Iterator[str]:
     """A table of differences, corrected together over encoders."""
-    found = [(of.encoder, *pair, compare(of, *pair)) for of in laboratories for pair in comparisons]
+    found = [(of.encoder, *pair, of.difference(*pair)) for of in laboratories for pair in comparisons]
     yield "| encoder | first | second | difference, points of gain | p | p, Holm |"
     yield "|---|---|---|---:|---:|---:|"
     values = [1.0 if difference.p_value is None else difference.p_value for *_, difference in found]
@@ -157,8 +159,11 @@ def main() -> None:
         scores = [of.score(row) for of in laboratories]
         print(f"| {row} |", " | ".join(f"{100 * score.mean:+.2f} ± {100 * (score.half_width or 0.0):.2f}" for score in scores), "|")
     for comparisons in (PRIMARY, SECONDARY):
-        print("", *lines(laboratories, comparisons, Laboratory.difference), sep="\n")
+        print("", *lines(laboratories, comparisons), sep="\n")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        main()
+    except SpeechFTError as error:
+        sys.exit(f"error: {error}")

@@ -159,7 +159,8 @@ def _commands(counts: dict[str, int] = COMMANDS, seed: str = "intents", before: 
     for split, voices in VOICES.items():
         intents = _deck(f"{seed} {split}", tuple(texts.intents()))  # type: ignore[arg-type]
         for voice in voices:
-            for number in range(1 + (before or {}).get(split, 0), 1 + (before or {}).get(split, 0) + counts[split]):
+            first = 1 + (before[split] if before else 0)
+            for number in range(first, first + counts[split]):
                 name, intent = f"commands/{voice}-{number:02}", next(intents)
                 words, slots = texts.command(Random(name), intent)  # type: ignore[arg-type]
                 yield Utterance(name, "command", split, voice, words, "|".join(intent), " ".join(slots))

@@ -30,7 +30,8 @@ def call(address: str, arguments: list[str]) -> int:
         request = json.dumps({"arguments": arguments, "folder": str(Path.cwd()), "environment": dict(os.environ)}).encode()
         socket.send_fds(connection, [len(request).to_bytes(8, "big")], [0, 1, 2])
         connection.sendall(request)
-        job = int.from_bytes(connection.recv(8), "big")
+        if not (job := int.from_bytes(connection.recv(8), "big")):
+            return 128 + signal.SIGKILL
         for number in FORWARDED:
             signal.signal(number, lambda number, _: os.kill(job, number))
         status = connection.recv(1)

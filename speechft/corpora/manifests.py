@@ -179,11 +179,12 @@ def _parse_cut(line: str, where: str) -> Any:
         values = json.loads(line)
         # Manifests from elsewhere may hold a name in two Unicode forms.
         cut = deserialize_item(values if line.isascii() and "\\u" not in line else _with_equal_names(values))
+        if recorded := isinstance(cut, MonoCut) and cut.has_recording:
+            _share_texts(cut)
     except Exception as error:  # lhotse raises whatever its constructors do
         raise CorpusError(f"{where}: is not a lhotse cut ({type(error).__name__}: {error}). Prepare the corpus again.") from None
-    if not isinstance(cut, MonoCut) or not cut.has_recording:
+    if not recorded:
         raise CorpusError(f"{where}: is a {type(cut).__name__}, not a MonoCut with a recording. Prepare the corpus again.")
-    _share_texts(cut)
     return cut
 
 

@@ -99,8 +99,7 @@ def dev_errors(cell: Cell) -> list[float]:
         metric = {metric.key: metric for metric in cell.described}.get(key) or _ON_DEV.get(key)
         if metric is None:
             raise TableError(f"{cell_name(cell)}: does not say what {key} is. Run its evaluation again.")
-        top = metric.highest if metric.unit == "%" else 1.0
-        of_seeds.setdefault(trial.seed, []).append((top or 1.0) - value if metric.higher_is_better else value)
+        of_seeds.setdefault(trial.seed, []).append(metric.error(value))
     if not of_seeds:
         raise TableError(f"{cell_name(cell)}: has no dev score of a chosen head. Run its evaluation again.")
     return [statistics.fmean(values) for values in of_seeds.values()]

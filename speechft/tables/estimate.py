@@ -52,11 +52,9 @@ class Estimate:
         """Half of the 95 % confidence interval, by Student's t; None where `deviation` is."""
         if self.deviation is None:
             return None
-        error, freedom = self.deviation
-        if error == 0:
-            return 0.0
         from scipy.special import stdtrit
 
+        error, freedom = self.deviation
         return float(stdtrit(freedom, 0.5 + CONFIDENCE / 2)) * error
 
     @cached_property

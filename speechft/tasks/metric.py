@@ -63,6 +63,12 @@ class Metric:
         low, high = ("any" if end is None else f"{end:g}" for end in (self.lowest, self.highest))
         return f"{low} to {high}"
 
+    def error(self, value: float) -> float:
+        """How much is wrong: an error rate itself, or what a score lacks of its largest value (of 1 where it has no unit)."""
+        if not self.higher_is_better:
+            return value
+        return (self.highest or 1.0 if self.unit == "%" else 1.0) - value
+
     def of_fraction(self, fraction: float) -> float:
         """The value as tables hold it: percent of `fraction` where the field counts in percent."""
         return 100.0 * fraction if self.unit == "%" else fraction

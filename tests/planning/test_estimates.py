@@ -5,6 +5,7 @@ import json
 import pytest
 from conftest import ROOT
 
+from speechft.conventions import SPLITS
 from speechft.evaluate.estimate import estimate_evaluation
 from speechft.experiment.schema import load_experiment
 from speechft.finetune.estimate import estimate_finetuning
@@ -33,12 +34,15 @@ def test_finished_cells_took_as_many_passes(cell, mini):
     """All tasks of the mini benchmark, with what was counted while they ran."""
     experiment, corpora, known = mini
     found = json.loads(cell.read_text())
+    counts = {split: SplitSize(found["counts"][split]["utterances"], found["counts"][split]["hours"]) for split in SPLITS}
     corpus = experiment.tasks[found["task"]].corpus
     size = known.setdefault(corpus, corpus_size(corpus, corpora, ROOT / "nowhere"))
     assert size.source == "table"
     # All recordings of a corpus with folds are test once.
-    if found["counts"]["test"]["utterances"] != (size.whole if size.folds else size["test"]).utterances:
-        pytest.skip("a cell of an earlier state of mini/speech")
+    if counts["test"].utterances != (size.whole if size.folds else size["test"]).utterances:
+        # Dev and test have grown since; what is kept in memory depends on the durations of train.
+        same = size["train"].utterances == counts["train"].utterances
+        size = CorpusSize({**counts, "train": size["train"] if same else counts["train"]}, "manifests")
     entry = experiment.encoders[found["model"]["encoder"]]
     if hasattr(entry, "path"):
         entry = entry.model_copy(update={"path": ROOT / entry.path})
