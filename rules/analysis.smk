@@ -1,4 +1,4 @@
-# What fine-tuning did to an encoder: weight deviation and feature similarity, one file a model; then a table and a figure.
+# What fine-tuning did to an encoder: weight deviation and feature similarity, and its own task on the line to it; tables and figures.
 
 
 rule analyse:
@@ -41,3 +41,44 @@ rule similarity:
         figures=subpath(output[2], parent=True),
     shell:
         "speechft report similarity {input.recipe:q} {input.results:q} --out {params.tables:q} --figures {params.figures:q} > {log:q} 2>&1"
+
+
+rule connect:
+    input:
+        ends=lambda wildcards: [f"{model}/{MODEL_FILES[0]}" for model in flow.connection_models(**wildcards)],
+        manifests=lambda wildcards: flow.connection_manifests(**wildcards),
+    output:
+        update(f"{RESULTS}/connections/{{connection}}.json"),
+    log:
+        f"{RESULTS}/logs/connections/{{connection}}.log",
+    threads: flow.resources("evaluate").threads
+    resources:
+        mem_mb=flow.memory("evaluate"),
+        runtime=flow.minutes("evaluate"),
+        gpu=flow.gpus("evaluate"),
+    params:
+        models=lambda wildcards: flow.connection_models(**wildcards),
+        options=lambda wildcards: flow.connection_options(**wildcards),
+    shell:
+        "job {log:q} speechft connect {params.models:q} {input.manifests:q} {params.options:q} --out {output:q}"
+        " --threads {threads} --gpus {resources.gpu}"
+
+
+rule barrier:
+    input:
+        recipe=f"{RESULTS}/recipes/connections/{{connection}}.json",
+        result=f"{RESULTS}/connections/{{connection}}.json",
+    output:
+        multiext(f"{RESULTS}/tables/{{connection}}", ".csv", ".md"),
+        report(
+            f"{RESULTS}/figures/{{connection}}.png", caption="report/barrier.rst", category="Analyses", labels={"figure": "{connection}"}
+        ),
+        f"{RESULTS}/figures/{{connection}}.svg",
+    log:
+        f"{RESULTS}/logs/barriers/{{connection}}.log",
+    localrule: True
+    params:
+        tables=subpath(output[0], parent=True),
+        figures=subpath(output[2], parent=True),
+    shell:
+        "speechft report barrier {input.recipe:q} {input.result:q} --out {params.tables:q} --figures {params.figures:q} > {log:q} 2>&1"

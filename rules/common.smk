@@ -47,7 +47,8 @@ wildcard_constraints:
     method=flow.method_pattern,
     task=one_of(flow.experiment.tasks),
     table=one_of(flow.experiment.tables),
-    curve=one_of(flow.experiment.curves),
+    curve=one_of(flow.experiment.alpha_curves),
+    connection=one_of(flow.experiment.connections),
     analysis=one_of(flow.experiment.analyses),
 
 

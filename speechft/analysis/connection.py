@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from speechft.analysis.barrier import Connection, ConnectionPoint, barrier
 from speechft.encoders import load_encoder
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
 from speechft.encoders.model import Encoder
@@ -28,40 +28,11 @@ from speechft.files.structured import read_json_mapping, write_json
 from speechft.finetune.parts import Parts
 from speechft.finetune.stage1 import HEAD
 from speechft.recipes.finetuning import FinetuneRecipe
-from speechft.recipes.values import Strict, validate
+from speechft.recipes.values import validate
 from speechft.tasks.base import Head, LabelSet, Task
 from speechft.tasks.catalog import task_entry
-from speechft.tasks.metric import Metric
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 Tensors = Mapping[str, Tensor]
-
-
-class ConnectionPoint(Strict):
-    """One place on the line."""
-
-    alpha: float
-    loss: Finite = Field(description="Mean over the utterances of the split.")
-    scores: dict[str, Finite] = Field(description="By metric, as tables show it.")
-
-
-class Connection(Strict):
-    """What `speechft connect` writes."""
-
-    schema_version: Literal[1] = Field(1, alias="schema")
-    task: str
-    metrics: tuple[Metric, ...] = Field(description="The first one gives the error barrier.")
-    split: Literal["dev", "test"]
-    utterances: int
-    head: Literal["end", "interpolated"] = Field(description="The end's head everywhere, or both heads interpolated like the encoders.")
-    start_sha256: str
-    end_sha256: str
-    points: tuple[ConnectionPoint, ...]
-    loss_barrier: Finite = Field(description="How far the loss rises above the line between its values at both ends; 0: nowhere.")
-    error_barrier: Finite = Field(description="The same of the first metric, in its unit, counted as errors.")
 
 
 @exact_fp32()
@@ -135,12 +106,6 @@ def connect(
     return found
 
 
-def barrier(line: Sequence[tuple[float, float]]) -> float:
-    """How far values rise above the straight line between the first and the last of (alpha, value); 0 where they do not."""
-    (_, first), (_, last) = line[0], line[-1]
-    return max(value - ((1 - alpha) * first + alpha * last) for alpha, value in line)
-
-
 def _recorded(folder: Path) -> Mapping[str, Any]:
     """The recipe of the fine-tuning that made an encoder directory; empty for others."""
     provenance = folder / "provenance.json"
@@ -194,25 +159,3 @@ def _measured(
     scores = task.scores(summed(counts))
     shown = {metric.key: metric.of_fraction(scores[metric.key]) for metric in task.dev_metrics}
     return ConnectionPoint(alpha=alpha, loss=losses / len(split), scores=shown)
-
-
-def draw_connection(found: Connection) -> Figure:
-    """Loss and first metric along the line, with the straight lines between the ends."""
-    from speechft.tables.canvas import dress, panel_page
-
-    metric = found.metrics[0]
-    notes = [
-        f"Task {found.task} on {found.split}, {found.utterances} utterances; head: {found.head}. Dashed: the line between both ends. "
-        f"Barrier of the loss: {found.loss_barrier:.4g}; of {metric.title}: {metric.shown(found.error_barrier)}."
-    ]
-    figure, panels = panel_page("Between two encoders", notes, 2, across=2, size=(4.2, 3.0), margin=0)
-    alphas = [point.alpha for point in found.points]
-    for panel, values, name in (
-        (panels[0], [point.loss for point in found.points], "loss"),
-        (panels[1], [point.scores[metric.key] for point in found.points], metric.title),
-    ):
-        panel.plot(alphas, values, marker="o", markersize=4, linewidth=1.4)
-        panel.plot([0, 1], [values[0], values[-1]], linestyle="--", linewidth=0.9, color="0.5")
-        panel.set_xlabel("alpha", fontsize=7.5)
-        dress(panel, name, grid="both")
-    return figure

@@ -28,7 +28,7 @@ from speechft.errors import ConfigError
 from speechft.files.structured import read_mapping
 from speechft.recipes.evaluation import evaluation_recipe
 from speechft.recipes.modules import parse_options
-from speechft.recipes.tables import AnalysisRecipe
+from speechft.recipes.tables import AnalysisRecipe, ConnectionRecipe
 from speechft.recipes.values import load_recipe, read_recipe
 
 
@@ -148,8 +148,8 @@ def connect(
     """
     use_threads(threads)
     use_gpus(gpus)
+    from speechft.analysis.barrier import connection_grid, draw_connection
     from speechft.analysis.connection import connect as run
-    from speechft.analysis.connection import draw_connection
     from speechft.files.outputs import check_figure
     from speechft.recipes.alphas import alphas_of
     from speechft.tables.canvas import save_figure
@@ -161,10 +161,10 @@ def connect(
     if figure is not None:
         check_figure(figure, [start, end, manifests])
     found = run(start, end, manifests, out, alphas, split)
+    shown = ConnectionRecipe(title="Between two encoders", alphas=tuple(alphas), start=start.name, end=end.name)
     if figure is not None:
-        save_figure(lambda: draw_connection(found), figure)
+        save_figure(lambda: draw_connection(shown, found), figure)
     metric = found.metrics[0]
-    headings = ["alpha", "loss", metric.title]
-    lines = [[f"{point.alpha:g}", f"{point.loss:.4f}", metric.shown(point.scores[metric.key])] for point in found.points]
+    headings, *lines = connection_grid(shown, found)
     console(80).print(rich_table(headings, lines, headings))
     say(f"barrier: loss {found.loss_barrier:.4g}, {metric.title} {metric.shown(found.error_barrier)}")

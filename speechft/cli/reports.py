@@ -15,7 +15,7 @@ from speechft.cli.options import HELP, REPORTS, Out, app
 from speechft.cli.terminal import console, rich_table, say
 from speechft.experiment.workflow import PUBLISHED
 from speechft.recipes.choice import Choice, ChoiceRecipe, Rule
-from speechft.recipes.tables import AnalysisTableRecipe, CurveRecipe, ReportRecipe, TableRecipe
+from speechft.recipes.tables import AnalysisTableRecipe, ConnectionRecipe, CurveRecipe, ReportRecipe, TableRecipe
 from speechft.recipes.values import load_recipe
 from speechft.shipped import shipped
 
@@ -268,6 +268,26 @@ def similarity(
 
     with style_of(style):
         build_analysis(load_recipe(AnalysisTableRecipe, recipe), results, out, figures or out, recipe.stem)
+    _show(out, recipe.stem)
+
+
+@report.command()
+def barrier(
+    recipe: Annotated[Path, typer.Argument(help="Recipe of the connection (JSON).")],
+    result: Annotated[Path, typer.Argument(help="File of `speechft connect`; a missing one shows as pending.")],
+    out: Out,
+    figures: Figures = None,
+    style: Look = "screen",
+) -> None:
+    """Show loss and error between two encoders: NAME.csv and .md in the folder OUT, NAME.png and .svg in the folder of figures.
+
+    Example: `speechft report barrier results/recipes/connections/line.json results/connections/line.json --out tables`
+    """
+    from speechft.analysis.barrier import build_connection
+    from speechft.tables.canvas import style_of
+
+    with style_of(style):
+        build_connection(load_recipe(ConnectionRecipe, recipe), result, out, figures or out, recipe.stem)
     _show(out, recipe.stem)
 
 

@@ -16,7 +16,7 @@ from speechft.recipes.corpora import UnionCorpus
 from speechft.recipes.evaluation import evaluation_recipe
 from speechft.recipes.finetuning import FinetuneRecipe
 from speechft.recipes.pretraining import Architecture, LayerTargets
-from speechft.tasks.catalog import TASKS
+from speechft.tasks.catalog import TASKS, task_entry
 
 if TYPE_CHECKING:
     from speechft.experiment.schema import Experiment
@@ -32,7 +32,9 @@ def experiment_problems(experiment: Experiment) -> list[str]:
     if problems:
         return problems
     problems = [*_bad_starts(experiment), *_bad_given(experiment), *_bad_pretrainings(experiment), *_bad_combinations(experiment)]
-    return problems or [*_bad_tables(experiment), *_impossible_models(experiment), *own_task_problems(experiment)]
+    return problems or [
+        *_bad_tables(experiment), *_impossible_models(experiment), *_bad_connections(experiment), *own_task_problems(experiment)
+    ]  # fmt: skip
 
 
 def _undefined(experiment: Experiment) -> list[str]:
@@ -69,6 +71,7 @@ def _undefined(experiment: Experiment) -> list[str]:
     tuned = [*experiment.finetunings, *experiment.combinations]
     learned = [name for name, entry in experiment.encoders.items() if not isinstance(entry, ONLY_EVALUATED)]
     trained = [name for name, method in experiment.methods.items() if isinstance(method, TrainedMethod)]
+    labelled = [name for name, tuning in experiment.finetunings.items() if tuning.recipe]
     early = [name for name, method in experiment.methods.items() if isinstance(method, EarlyMethod)]
     merged = [name for name, method in experiment.methods.items() if isinstance(method, MergedMethod)]
     for name, corpus in experiment.corpora.items():
@@ -108,6 +111,12 @@ def _undefined(experiment: Experiment) -> list[str]:
             need_method(f"tables.{name}.methods", used)
     for name, curve in experiment.curves.items():
         need(f"curves.{name}.encoder", [curve.encoder], learned)
+    for name, connection in experiment.connections.items():
+        need(f"curves.{name}.finetuning", [connection.finetuning], labelled)
+        need(f"curves.{name}.method", [connection.method], trained)
+        if connection.start:
+            need_model(f"curves.{name}.start", *connection.start.split("/"))
+    for name, curve in experiment.alpha_curves.items():
         need(f"curves.{name}.finetuning", [curve.finetuning], tuned)
         need(f"curves.{name}.method", [curve.method], merged)
         need(f"curves.{name}.tasks", curve.tasks, experiment.tasks)
@@ -235,6 +244,22 @@ def _bad_tables(experiment: Experiment) -> list[str]:
     return problems
 
 
+def _bad_connections(experiment: Experiment) -> list[str]:
+    """Lines that have no single loss, or no length."""
+    problems = []
+    for name, layout in experiment.connections.items():
+        recipe = experiment.finetunings[layout.finetuning].recipe
+        assert recipe is not None
+        parts = list(recipe.parts.values())
+        if len(parts) > 1:
+            problems.append(f"curves.{name}.finetuning: {layout.finetuning!r} trains on several tasks jointly, which have no single loss")
+        elif task_entry(parts[0].task, parts[0].kind).protocol != "default":
+            problems.append(f"curves.{name}.finetuning: a connection is not of ASV or SD, on which {layout.finetuning!r} trains")
+        if layout.end in experiment.connection_ends(name)[:1]:
+            problems.append(f"curves.{name}.start: is the end of the line too; name another model")
+    return problems
+
+
 def _impossible_models(experiment: Experiment) -> list[str]:
     """Rows that no rule makes: a combination that would be trained, a merge of another number of models, another encoder's checkpoint."""
     rows = [
@@ -242,7 +267,9 @@ def _impossible_models(experiment: Experiment) -> list[str]:
         for name, table in experiment.tables.items()
         for model in experiment.table_models(name)
     ]
-    rows += [(f"curves.{name}", (curve.encoder, curve.finetuning, curve.method)) for name, curve in experiment.curves.items()]
+    rows += [(f"curves.{name}", (curve.encoder, curve.finetuning, curve.method)) for name, curve in experiment.alpha_curves.items()]
+    for name, layout in experiment.connections.items():
+        rows += [(f"curves.{name}", (layout.encoder, *end)) for end in experiment.connection_ends(name)]
     rows += [(f"analyses.{name}.rows", (layout.encoder, *row.names)) for name, layout in experiment.analyses.items() for row in layout.rows]
     problems = []
     for key, (encoder, finetuning, method) in rows:

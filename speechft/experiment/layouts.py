@@ -1,9 +1,9 @@
-"""What an experiment shows: tables, their scores, curves over alpha, and analyses."""
+"""What an experiment shows: tables, their scores, curves, and analyses."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 from typing_extensions import Self
@@ -130,6 +130,7 @@ Alphas = Annotated[
 class CurveLayout(Strict):
     """Metrics against alpha: a merge of one fine-tuning, at several alphas."""
 
+    kind: Literal["alpha"] = "alpha"
     title: str = ""
     encoder: Name
     finetuning: Name
@@ -139,6 +140,43 @@ class CurveLayout(Strict):
         description="A list, or start:stop:step as text, the end included. The method's own alpha is added.",
     )
     tasks: tuple[str, ...] = Field(min_length=1)
+
+
+def _both_ends(values: tuple[float, ...]) -> tuple[float, ...]:
+    if (values[0], values[-1]) != (0.0, 1.0):
+        raise ValueError("the line goes from alpha 0 to alpha 1; name both")
+    return values
+
+
+class ConnectionLayout(Strict):
+    """Loss and error of a fine-tuning's own task on the line to its encoder, with the head of stage 1."""
+
+    kind: Literal["connection"]
+    title: str = ""
+    encoder: Name
+    finetuning: Name = Field(description="The end of the line; on one task, not ASV or SD.")
+    method: Name = Field("stable_ft", description="The method that trained it.")
+    start: ModelOfEncoder | None = Field(
+        None,
+        description="The other end, finetuning/method, such as another seed; default: the model that the fine-tuning started from.",
+    )
+    alphas: Annotated[Alphas, AfterValidator(_both_ends)] = Field(
+        parse_alphas("0:1:0.1"), description="A list, or start:stop:step as text; 0 and 1 among them."
+    )
+    split: Literal["dev", "test"] = Field("dev", description="Of the corpus of the fine-tuning.")
+
+    @property
+    def end(self) -> tuple[str, str]:
+        """Fine-tuning and method at alpha 1."""
+        return self.finetuning, self.method
+
+
+def _with_kind(value: Any) -> Any:
+    return {"kind": "alpha", **value} if isinstance(value, dict) else value
+
+
+Curve = Annotated[Annotated[CurveLayout | ConnectionLayout, Field(discriminator="kind")], BeforeValidator(_with_kind)]
+"""A curve of an experiment; without a kind, metrics against alpha."""
 
 
 class AnalysisLayout(Strict):

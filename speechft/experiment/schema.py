@@ -17,7 +17,7 @@ from typing_extensions import Self
 from speechft.errors import ConfigError, missing_file, nearest_file
 from speechft.experiment.checks import experiment_problems
 from speechft.experiment.encoders import ONLY_EVALUATED, EncoderEntry
-from speechft.experiment.layouts import PRETRAINED, AnalysisLayout, CurveLayout, TableLayout
+from speechft.experiment.layouts import PRETRAINED, AnalysisLayout, ConnectionLayout, Curve, CurveLayout, TableLayout
 from speechft.experiment.methods import FINETUNED, GIVEN, Combination, EarlyMethod, Finetuning, MergedMethod, Method, TrainedMethod
 from speechft.experiment.own_tasks import with_own_tasks
 from speechft.files.structured import RepeatedKeyError, load_yaml
@@ -132,7 +132,7 @@ class Experiment(Strict):
     methods: dict[Name, Method] = Field(default_factory=_default_methods)
     tasks: dict[Name, Evaluation]
     tables: dict[Name, TableLayout]
-    curves: dict[Name, CurveLayout] = Field(default_factory=dict, description="Metrics against alpha.")
+    curves: dict[Name, Curve] = Field(default_factory=dict, description="Metrics, or loss and error of stage 1, against alpha.")
     analyses: dict[Name, AnalysisLayout] = Field(default_factory=dict, description="Feature similarity against weight deviation.")
     resources: StageResources = StageResources()
 
@@ -249,13 +249,29 @@ class Experiment(Strict):
         """Cells of a table, each as `encoder/finetuning/method/task`."""
         return ["/".join((*model, task)) for model in self.table_models(table) for task in self.tables[table].tasks]
 
+    @property
+    def alpha_curves(self) -> dict[str, CurveLayout]:
+        """Curves of cells."""
+        return {name: layout for name, layout in self.curves.items() if isinstance(layout, CurveLayout)}
+
+    @property
+    def connections(self) -> dict[str, ConnectionLayout]:
+        """Curves of the fine-tuning's own task."""
+        return {name: layout for name, layout in self.curves.items() if isinstance(layout, ConnectionLayout)}
+
+    def connection_ends(self, curve: str) -> tuple[tuple[str, str], tuple[str, str]]:
+        """Fine-tuning and method at alpha 0 and at alpha 1 of a connection."""
+        layout = self.connections[curve]
+        start, _, method = (layout.start or "").partition("/")
+        return (start, method) if layout.start else self.merge_start(layout.finetuning), layout.end
+
     def curve_models(self, curve: str) -> list[tuple[float, tuple[str, str, str]]]:
         """Points of a curve as alpha and (encoder, finetuning, method).
 
         The ends of a plain linear merge are the pre-trained and the fine-tuned encoder bit for bit, and its own alpha is the method
         itself: these models are not made and evaluated again. The method's own alpha is a point whether or not the layout lists it.
         """
-        layout = self.curves[curve]
+        layout = self.alpha_curves[curve]
         own = self._merge(layout.method).recipe.alpha
         between = {own} if isinstance(own, float) and layout.alphas[0] < own < layout.alphas[-1] else set()
         return self._models_along(layout.encoder, layout.finetuning, layout.method, {*layout.alphas, *between})
@@ -289,7 +305,7 @@ class Experiment(Strict):
 
     def curve_cells(self, curve: str) -> list[str]:
         """Cells of a curve, each as `encoder/finetuning/method/task`."""
-        return ["/".join((*model, task)) for _, model in self.curve_models(curve) for task in self.curves[curve].tasks]
+        return ["/".join((*model, task)) for _, model in self.curve_models(curve) for task in self.alpha_curves[curve].tasks]
 
 
 def parse_experiment(values: dict[str, Any], source: str) -> Experiment:

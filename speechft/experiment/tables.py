@@ -12,6 +12,7 @@ from speechft.recipes.choice import ChoiceRecipe
 from speechft.recipes.tables import (
     AnalysisTableRecipe,
     Comparison,
+    ConnectionRecipe,
     CurvePoint,
     CurveRecipe,
     ReportRecipe,
@@ -57,7 +58,7 @@ def choice_recipe(experiment: Experiment, encoder: str, finetuning: str, method:
 
 def curve_recipe(experiment: Experiment, name: str, command: str | None) -> CurveRecipe:
     """Build the recipe of curve `name`; `command` makes a cell when its name is appended."""
-    layout = experiment.curves[name]
+    layout = experiment.alpha_curves[name]
     merged = experiment.method(layout.method)
     assert isinstance(merged, MergedMethod)
     before, method = experiment.merge_start(layout.finetuning)
@@ -78,6 +79,15 @@ def curve_recipe(experiment: Experiment, name: str, command: str | None) -> Curv
         title=title, note=experiment.note, points=tuple(points), tasks=layout.tasks, metrics=_metrics(experiment, layout.tasks),
         start=start, end=end, command=command,
     )  # fmt: skip
+
+
+def connection_recipe(experiment: Experiment, name: str) -> ConnectionRecipe:
+    """Build the recipe of what is shown of connection `name`."""
+    layout, ends = experiment.connections[name], experiment.connection_ends(name)
+    several = ends[0] != PRETRAINED
+    labels = [_label(experiment, layout.encoder, method) + (f" of {finetuning}" if several else "") for finetuning, method in ends]
+    title = layout.title or f"{layout.encoder}: {layout.finetuning}'s own task from {labels[0]} to {labels[1]}"
+    return ConnectionRecipe(title=title, note=experiment.note, alphas=layout.alphas, start=labels[0], end=labels[1])
 
 
 def analysis_table_recipe(experiment: Experiment, name: str) -> AnalysisTableRecipe:
@@ -102,7 +112,8 @@ def report_recipe(experiment: Experiment, command: str | None) -> ReportRecipe:
         note=experiment.note,
         tables={name: table_recipe(experiment, name, command) for name in experiment.tables},
         comparisons={name: _comparisons(experiment, name) for name in experiment.tables},
-        curves={name: curve_recipe(experiment, name, command) for name in experiment.curves},
+        curves={name: curve_recipe(experiment, name, command) for name in experiment.alpha_curves},
+        connections={name: connection_recipe(experiment, name) for name in experiment.connections},
         analyses={name: analysis_table_recipe(experiment, name) for name in experiment.analyses},
     )
 

@@ -18,7 +18,7 @@ from speechft.experiment.layouts import PRETRAINED
 from speechft.experiment.methods import EarlyMethod, MergedMethod
 from speechft.experiment.names import Names
 from speechft.experiment.schema import Experiment, Resources
-from speechft.experiment.tables import analysis_table_recipe, choice_recipe, curve_recipe, report_recipe, table_recipe
+from speechft.experiment.tables import analysis_table_recipe, choice_recipe, connection_recipe, curve_recipe, report_recipe, table_recipe
 from speechft.files.atomic import from_here
 from speechft.files.escapes import json_text
 from speechft.recipes.corpora import CorpusRecipe, UnionCorpus, corpus_lexicon
@@ -221,6 +221,24 @@ class Workflow(Names):
         layout = self.experiment.analyses[analysis]
         return [f"{self.results}/analysis/{analysis}/{layout.encoder}/{row.model}.json" for row in layout.rows]
 
+    def connection(self, connection: str) -> str:
+        """File of a connection."""
+        return f"{self.results}/connections/{connection}.json"
+
+    def connection_models(self, connection: str) -> list[str]:
+        """Encoder directories at alpha 0 and 1 of a connection."""
+        encoder = self.experiment.connections[connection].encoder
+        return [self.model(encoder, *end) for end in self.experiment.connection_ends(connection)]
+
+    def connection_manifests(self, connection: str) -> str:
+        """Manifests that a connection is measured on."""
+        return self.finetuning_corpora(self.experiment.connections[connection].finetuning)[0]
+
+    def connection_options(self, connection: str) -> list[str]:
+        """Options of `speechft connect`."""
+        layout = self.experiment.connections[connection]
+        return ["--alpha", ",".join(map(str, layout.alphas)), "--split", layout.split]
+
     def targets(self) -> list[str]:
         """Everything that `all` makes: each table, each curve and each analysis, with their figures."""
         shown = [*self.experiment.tables, *self.experiment.curves, *self.experiment.analyses]
@@ -231,8 +249,9 @@ class Workflow(Names):
 
     def report_inputs(self) -> list[str]:
         """Every result that the report of the experiment shows."""
-        found = [*map(self.cells, self.experiment.tables), *map(self.curve_cells, self.experiment.curves)]
+        found = [*map(self.cells, self.experiment.tables), *map(self.curve_cells, self.experiment.alpha_curves)]
         found += map(self.analysis_results, self.experiment.analyses)
+        found.append([self.connection(name) for name in self.experiment.connections])
         return list(dict.fromkeys(chain.from_iterable(found)))
 
     # ---- recipes
@@ -251,6 +270,7 @@ class Workflow(Names):
             "choose": lambda *model: choice_recipe(self.experiment, *model),
             "evaluate": self.experiment.evaluation_recipe,
             "tables": lambda table: table_recipe(self.experiment, table, self._cell_command),
+            "connections": lambda curve: connection_recipe(self.experiment, curve),
             "curves": lambda curve: curve_recipe(self.experiment, curve, self._cell_command),
             "fbank": lambda encoder: self._encoder(encoder, Filterbanks).recipe,
             "analysis": lambda analysis: self.experiment.analyses[analysis].recipe,

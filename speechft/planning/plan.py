@@ -33,7 +33,10 @@ SCORING_SHARE = 1 / 3
 """Of the time of training on the same audio: no backward pass, which takes twice as long as the forward pass."""
 KEPT_CHECKPOINTS = 5
 """fairseq keeps the last two intervals, the last and the best, and writes the next one beside them."""
-STAGE = {"pretrain": "pretrain", "continue_pretraining": "pretrain", "finetune": "finetune", "evaluate": "evaluate", "analyse": "evaluate"}
+STAGE = {
+    "pretrain": "pretrain", "continue_pretraining": "pretrain", "finetune": "finetune",
+    "evaluate": "evaluate", "analyse": "evaluate", "connect": "evaluate",
+}  # fmt: skip
 """Rules that compute with an encoder, and the resources that they ask for. Of the others only disk space is counted."""
 
 
@@ -182,7 +185,7 @@ class _Costs:
         if job.rule in ("manifests", "unite"):
             whole, mixed = self._size(job.names[0]).whole, self.experiment.corpora[job.names[0]].kind == "mixtures"
             return JobCost(job, disk_gb=UTTERANCE_GB * whole.utterances + (MIXED_HOUR_GB * whole.hours if mixed else 0.0))
-        makers = {"evaluate": self._evaluate, "analyse": self._analyse}
+        makers = {"evaluate": self._evaluate, "analyse": self._analyse, "connect": self._connect}
         return makers.get(job.rule, self._train)(job) if job.rule in STAGE else JobCost(job)
 
     def _size(self, name: str) -> CorpusSize:
@@ -289,3 +292,11 @@ class _Costs:
         heard = split * (2 * min(1.0, layout.recipe.utterances / max(1.0, split.utterances)))
         hours = self.device.forward_hours(shape, heard.hours, layout.recipe.precision)
         return JobCost(job, heard.hours, heard.utterances, hours, disk_gb=CELL_GB, unknown=self._unknown([layout.corpus]))
+
+    def _connect(self, job: Job) -> JobCost:
+        """A pass of the encoder at each alpha over a split; the head's is small beside it."""
+        layout = self.experiment.connections[job.names[0]]
+        corpus, shape = self.experiment.finetunings[layout.finetuning].corpora[0], self._shape(layout.encoder)
+        heard = self._size(corpus)[layout.split] * len(layout.alphas)
+        hours = self.device.forward_hours(shape, heard.hours, "fp32")
+        return JobCost(job, heard.hours, heard.utterances, hours, disk_gb=CELL_GB, unknown=self._unknown([corpus]))

@@ -67,6 +67,16 @@ class CurveRecipe(Strict):
     command: str | None = Field(None, description="As in TableRecipe.")
 
 
+class ConnectionRecipe(Strict):
+    """What the table and the figure of a connection show; made from the experiment's layout of the same name."""
+
+    title: str
+    note: str = ""
+    alphas: tuple[float, ...] = Field(min_length=2)
+    start: str = Field(description="Name of the model at alpha 0, e.g. Pre-trained.")
+    end: str = Field(description="Name of the model at alpha 1, e.g. Stable-FT.")
+
+
 class AnalysisRecipe(Strict):
     """Speech and precision for the comparison of hidden states. The paper does not publish its own; the defaults are ours."""
 
@@ -98,4 +108,5 @@ class ReportRecipe(Strict):
     tables: dict[str, TableRecipe] = Field(default_factory=dict)
     comparisons: dict[str, tuple[Comparison, ...]] = Field(default_factory=dict, description="By table.")
     curves: dict[str, CurveRecipe] = Field(default_factory=dict)
+    connections: dict[str, ConnectionRecipe] = Field(default_factory=dict)
     analyses: dict[str, AnalysisTableRecipe] = Field(default_factory=dict)

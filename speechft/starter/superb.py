@@ -56,8 +56,9 @@ class Derived:
         flow = Workflow(load_experiment(self.path))
         known = flow.experiment
         found = [cell for table in known.tables for cell in known.table_cells(table)]
-        found += [cell for curve in known.curves for cell in known.curve_cells(curve)]
+        found += [cell for curve in known.alpha_curves for cell in known.curve_cells(curve)]
         found += [path for analysis in known.analyses for path in flow.analysis_results(analysis)]
+        found += map(flow.connection, known.connections)
         return list(dict.fromkeys(found))
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from speechft.analysis.barrier import build_connection
 from speechft.analysis.report import build_analysis
 from speechft.errors import TableError
 from speechft.experiment.schema import load_experiment
 from speechft.experiment.workflow import Workflow
-from speechft.files.output_kinds import CURVE, DIFFERENCES, SIMILARITY, TABLE
+from speechft.files.output_kinds import BARRIER, CURVE, DIFFERENCES, SIMILARITY, TABLE
 from speechft.files.outputs import Inputs, check_shown
-from speechft.recipes.tables import AnalysisTableRecipe, CurveRecipe, ReportRecipe, TableRecipe
+from speechft.recipes.tables import AnalysisTableRecipe, ConnectionRecipe, CurveRecipe, ReportRecipe, TableRecipe
 from speechft.runs.reasons import pending_reasons
 from speechft.tables.build import build_table
 from speechft.tables.curve import build_curve
@@ -35,13 +36,13 @@ def build_experiment(
     is drawn. `only` names tables, curves and analyses; the result has the names of those that were written.
 
     `cells` is a folder with `encoder/finetuning/method/task.json` in it; default: where the workflow puts them. Missing cells show as
-    pending, with the command that makes them and the reason where the folder `logs` beside it tells. Results of analyses are read from
-    the folder `analysis` beside it.
+    pending, with the command that makes them and the reason where the folder `logs` beside it tells. Results of analyses and
+    connections are read from the folders `analysis` and `connections` beside it.
 
     Raises:
         ConfigError: the experiment is not valid.
         TableError: a name in `only` is none of these, `cells` is not a folder, or see `build_table`.
-        AnalysisError: see `build_analysis`.
+        AnalysisError: see `build_analysis` and `build_connection`.
     """
     flow = Workflow(load_experiment(experiment), [str(experiment)])
     known = flow.experiment
@@ -60,6 +61,10 @@ def build_experiment(
         if name in known.analyses:
             results = [folder.parent / Path(path).relative_to(flow.results) for path in flow.analysis_results(name)]
             build_analysis(AnalysisTableRecipe.model_validate_json(flow.recipe(f"analysis_tables/{name}")), results, out_dir, figures, name)
+            continue
+        if name in known.connections:
+            recorded = folder.parent / Path(flow.connection(name)).relative_to(flow.results)
+            build_connection(ConnectionRecipe.model_validate_json(flow.recipe(f"connections/{name}")), recorded, out_dir, figures, name)
             continue
         wanted = known.table_cells(name) if name in known.tables else known.curve_cells(name)
         found = [folder / f"{cell}.json" for cell in wanted]
@@ -100,7 +105,7 @@ def report_experiment(experiment: str | Path, results: str | Path | None, publis
     out = Path(out_html if out_html is not None else folder / "report.html")
     known = flow.experiment
     wanted = [cell for table in known.tables for cell in known.table_cells(table)]
-    wanted += [cell for curve in known.curves for cell in known.curve_cells(curve)]
+    wanted += [cell for curve in known.alpha_curves for cell in known.curve_cells(curve)]
     reasons = pending_reasons(experiment, dict.fromkeys(wanted), folder, flow.results)
     build_report(ReportRecipe.model_validate_json(flow.recipe("report")), folder, published, out, reasons, str(experiment))
     return out
@@ -113,4 +118,6 @@ def _check_outputs(flow: Workflow, name: str, out_dir: Path, figures: Path | Non
         if flow.experiment.tables[name].differences:
             check_shown(out_dir / "differences", figures and figures / "differences", name, SUFFIXES, DIFFERENCES, inputs)
     else:
-        check_shown(out_dir, figures, name, (".md",), SIMILARITY if name in flow.experiment.analyses else CURVE, inputs)
+        known = flow.experiment
+        kind = SIMILARITY if name in known.analyses else BARRIER if name in known.connections else CURVE
+        check_shown(out_dir, figures, name, (".md",), kind, inputs)

@@ -11,6 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from speechft.analysis.barrier import connection_grid, connection_notes, draw_connection, read_connection
 from speechft.analysis.report import analysis_grid, analysis_notes, draw_analysis, read_results
 from speechft.errors import SpeechFTError
 from speechft.files.atomic import write_text
@@ -91,6 +92,11 @@ def build_report(
         for row, point in zip(content["rows"], curve.points, strict=True):
             row["label"] = f"alpha {alpha_text(point.alpha)} ({row['label']})"
         sections.append(Section(_anchor(name), table.title, content, _pictures(table, partial(draw_curve, curve, table))))
+    for name, connection in recipe.connections.items():
+        line = read_connection(results / f"connections/{name}.json")
+        grid, notes = connection_grid(connection, line), connection_notes(connection, line)
+        drawn = [_picture(partial(draw_connection, connection, line), connection.title, notes[0])] if line else []
+        sections.append(Section(_anchor(name), connection.title, _grid_content(connection.title, grid, notes, leading=1), drawn))
     for name, analysis in recipe.analyses.items():
         found = read_results(analysis, [results / f"analysis/{name}/{model_name(row)}.json" for row in analysis.rows])
         grid = analysis_grid(analysis, found)
@@ -154,22 +160,22 @@ def _measured(table: Table) -> str:
     return "; ".join(found)
 
 
-def _grid_content(title: str, grid: Sequence[Sequence[str]], notes: Sequence[str]) -> dict[str, Any]:
-    """A table of words and numbers as the template reads it."""
+def _grid_content(title: str, grid: Sequence[Sequence[str]], notes: Sequence[str], leading: int = 2) -> dict[str, Any]:
+    """A table of words and numbers as the template reads it; the first `leading` columns are words."""
     plain = {"width": "", "beside": "", "bold": False, "link": None}
-    heads = [{"title": text, "better": "" if place < 2 else "higher"} for place, text in enumerate(grid[0])]
+    heads = [{"title": text, "better": "" if place < leading else "higher"} for place, text in enumerate(grid[0])]
     rows = [
         {
             "label": line[0],
-            "words": [{"label": grid[0][1], "text": line[1]}],
+            "words": [{"label": grid[0][place], "text": line[place]} for place in range(1, leading)],
             "entries": [
                 {**plain, "label": head, "text": text, "value": text if text[0].isdigit() else ""}
-                for head, text in zip(grid[0][2:], line[2:], strict=True)
+                for head, text in zip(grid[0][leading:], line[leading:], strict=True)
             ],
         }
         for line in grid[1:]
     ]  # fmt: skip
-    orders = [(text, place) for place, text in enumerate(grid[0]) if place >= 2]
+    orders = [(text, place) for place, text in enumerate(grid[0]) if place >= leading]
     return {"title": title, "heads": heads, "rows": rows, "orders": orders, "notes": notes}
 
 

@@ -1,5 +1,6 @@
 """`speechft connect`: loss and error between two encoders, with the head of stage 1."""
 
+import csv
 import json
 
 import pytest
@@ -7,13 +8,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from speechft.analysis.connection import barrier, connect
+from speechft.analysis.barrier import barrier, build_connection
+from speechft.analysis.connection import connect
 from speechft.cli import app
 from speechft.encoders import random_encoder
 from speechft.errors import AnalysisError, OutputError
 from speechft.finetune import finetune
 from speechft.finetune.stage1 import HEAD
 from speechft.recipes.finetuning import FinetuneRecipe
+from speechft.recipes.tables import ConnectionRecipe
 
 RECIPE = {"task": "sid", "updates": 20, "batch_size": 4, "validate_every": 10, "peak_lr": 1e-3, "head_only": 0.2}
 
@@ -69,6 +72,38 @@ def test_the_command_draws_it(tuned, tmp_path):
     assert "barrier: loss" in done.output
     assert (tmp_path / "line.png").stat().st_size > 5000
     assert CliRunner().invoke(app, [*words[:-1], "zero", "--out", str(tmp_path / "x.json")]).exit_code == 2
+
+
+RESULT = {
+    "schema": 1, "task": "sid", "split": "dev", "utterances": 6, "head": "end", "start_sha256": "a", "end_sha256": "b",
+    "metrics": [{"key": "SID", "name": "acc", "higher_is_better": True}],
+    "points": [
+        {"alpha": alpha, "loss": loss, "scores": {"SID": score}}
+        for alpha, loss, score in [(0, 3.0, 20.0), (0.5, 2.75, 40.0), (1, 2.0, 90.0)]
+    ],
+    "loss_barrier": 0.25, "error_barrier": 15.0,
+}  # fmt: skip
+RECIPE_SHOWN = ConnectionRecipe(title="A | line", alphas=(0, 0.5, 1), start="Pre-trained", end="Stable-FT")
+
+
+def test_table_and_figure_of_a_connection(tmp_path):
+    (tmp_path / "line.json").write_text(json.dumps(RESULT))
+    build_connection(RECIPE_SHOWN, tmp_path / "line.json", tmp_path / "tables", tmp_path / "figures", "line")
+    text = (tmp_path / "tables/line.md").read_text()
+    assert text.startswith("# A \\| line\n")
+    assert [cell.strip() for cell in text.splitlines()[5].split("|")[1:4]] == ["0.5", "2.7500", "40.00"]
+    assert "Barrier of the loss 0.25, of acc % ↑ 15.00" in text
+    rows = list(csv.DictReader((tmp_path / "tables/line.csv").open()))
+    assert [(row["alpha"], row["loss"], row["SID"], row["error_barrier"]) for row in rows][1] == ("0.5", "2.75", "40.0", "15.0")
+    assert (tmp_path / "figures/line.svg").is_file()
+
+
+def test_a_connection_that_is_not_there_is_pending(tmp_path):
+    assert build_connection(RECIPE_SHOWN, tmp_path / "none.json", tmp_path, tmp_path, "line") is None
+    assert "| 0.5   | pending |" in (tmp_path / "line.md").read_text()
+    (tmp_path / "bad.json").write_text("{}")
+    with pytest.raises(AnalysisError, match="is no result of `speechft connect`"):
+        build_connection(RECIPE_SHOWN, tmp_path / "bad.json", tmp_path, None, "line")
 
 
 def test_refusals(tuned, tmp_path):

@@ -69,6 +69,7 @@ DECISIONS = {
     "report differences": Decision(SET, ("table.json", "cell.json"), ("cell.json",)),
     "report alpha": Decision(SET, ("line.json", "cell.json"), ("cell.json",)),
     "report similarity": Decision(SET, ("moved.json", "analysis.json"), ("analysis.json",)),
+    "report barrier": Decision(SET, ("between.json", "connection.json"), ("connection.json",)),
     "rehearse": Decision(SET),
     "superb": Decision(SET),
     "init": Decision(FOLDER),
@@ -128,6 +129,8 @@ def world(tmp_path_factory):
         shutil.copy("cell.json", "cells/e/none/pretrained/ks.json")
         done("analyse", "enc", "enc2", "man", "--name", "e/none/other", "--out", "analysis.json")
         done("finetune", "enc", "man", "--recipe", "ft.json", "--out", "tuned")
+        write_json("between.json", {"title": "t", "alphas": [0, 1], "start": "a", "end": "b"})
+        done("connect", "enc", "tuned", "man", "--alpha", "0,1", "--out", "connection.json")
     finally:
         os.chdir(before)
     return folder

@@ -72,6 +72,7 @@ tables:
     tasks: [sid]
 curves:
   alpha: {encoder: tiny, finetuning: words, alphas: "0:1:0.5", tasks: [pr]}
+  barrier: {kind: connection, encoder: tiny, finetuning: words, alphas: "0:1:0.5"}
 analyses:
   features:
     encoder: tiny
@@ -205,6 +206,17 @@ def test_the_analysis_compares_models_with_theta0(experiment):
     assert tuned["utterances"] == 3
     text = (experiment / "results/tables/features.md").read_text()
     assert re.search(rf"\| Speech-FT +\| both +\| +{merged['deviation']['norm']:.4g} +\|", text)
+
+
+def test_the_connection_ends_where_stage_1_did(experiment):
+    line = read(experiment / "results/connections/barrier.json")
+    with (model(experiment, "words") / "stable_ft/training.csv").open() as log:
+        losses = [float(row["dev_loss"]) for row in csv.DictReader(log) if row["dev_loss"]]
+    assert [point["alpha"] for point in line["points"]] == [0, 0.5, 1]
+    assert any(line["points"][-1]["loss"] == pytest.approx(loss, rel=1e-3) for loss in losses)
+    text = (experiment / "results/tables/barrier.md").read_text()
+    assert "From Pre-trained (alpha 0) to Stable-FT (alpha 1)" in text
+    assert "Barrier of the loss" in (experiment / "results/report.html").read_text()
 
 
 def test_a_lost_table_comes_back_from_the_cells_alone(experiment):

@@ -1,0 +1,145 @@
+"""Result, table and figure of a connection: loss and error of a fine-tuning's own task between two encoders. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from speechft.errors import AnalysisError, ConfigError, SpeechFTError
+from speechft.files.atomic import write_text
+from speechft.files.escapes import markdown_escape
+from speechft.files.output_kinds import BARRIER
+from speechft.files.outputs import check_shown
+from speechft.files.structured import read_json
+from speechft.recipes.tables import ConnectionRecipe
+from speechft.recipes.values import Strict, validate
+from speechft.tables.canvas import dress, panel_page, save_figure
+from speechft.tables.render import PENDING, csv_file, markdown_page
+from speechft.tasks.metric import Metric
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class ConnectionPoint(Strict):
+    """One place on the line."""
+
+    alpha: float
+    loss: Finite = Field(description="Mean over the utterances of the split.")
+    scores: dict[str, Finite] = Field(description="By metric, as tables show it.")
+
+
+class Connection(Strict):
+    """What `speechft connect` writes."""
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+    task: str
+    metrics: tuple[Metric, ...] = Field(description="The first one gives the error barrier.")
+    split: Literal["dev", "test"]
+    utterances: int
+    head: Literal["end", "interpolated"] = Field(description="The end's head everywhere, or both heads interpolated like the encoders.")
+    start_sha256: str
+    end_sha256: str
+    points: tuple[ConnectionPoint, ...]
+    loss_barrier: Finite = Field(description="How far the loss rises above the line between its values at both ends; 0: nowhere.")
+    error_barrier: Finite = Field(description="The same of the first metric, in its unit, counted as errors.")
+
+
+def barrier(line: Sequence[tuple[float, float]]) -> float:
+    """How far values rise above the straight line between the first and the last of (alpha, value); 0 where they do not."""
+    (_, first), (_, last) = line[0], line[-1]
+    return max(value - ((1 - alpha) * first + alpha * last) for alpha, value in line)
+
+
+def read_connection(path: str | Path) -> Connection | None:
+    """Read and check a result of `speechft connect`; None if there is none yet, AnalysisError if it is something else."""
+    if not Path(path).is_file():
+        return None
+    try:
+        return validate(Connection, read_json(path), str(path))
+    except ConfigError as error:
+        raise AnalysisError(f"{error}\nThis is no result of `speechft connect`. Name one, or run it again.") from None
+    except SpeechFTError as error:
+        raise AnalysisError(str(error)) from None
+
+
+def build_connection(
+    recipe: ConnectionRecipe, result: str | Path, out_dir: str | Path, figures_dir: str | Path | None, name: str
+) -> Connection | None:
+    """Write `{name}.csv` and `.md` into `out_dir`, `{name}.png` and `.svg` into `figures_dir` if it is given, each complete or not at all.
+
+    `result` is the file of `speechft connect`; where it does not exist, everything shows as pending.
+
+    Raises:
+        AnalysisError: `result` is something else.
+        OutputError: files of these names are something else.
+    """
+    check_shown(out_dir, figures_dir, name, (".md",), BARRIER, [result])
+    found = read_connection(result)
+    grid = [list(map(markdown_escape, line)) for line in connection_grid(recipe, found)]
+    write_text(Path(out_dir) / f"{name}.csv", _csv(recipe, found))
+    write_text(Path(out_dir) / f"{name}.md", markdown_page(recipe.title, grid, 0, connection_notes(recipe, found)))
+    if figures_dir is not None:
+        save_figure(lambda: draw_connection(recipe, found), Path(figures_dir) / f"{name}.png")
+    return found
+
+
+def connection_grid(recipe: ConnectionRecipe, found: Connection | None) -> list[list[str]]:
+    """All lines of the table, the header first."""
+    if found is None:
+        return [["alpha", "loss"], *([f"{alpha:g}", PENDING] for alpha in recipe.alphas)]
+    numbers = [
+        [f"{point.alpha:g}", f"{point.loss:.4f}", *(metric.shown(point.scores[metric.key]) for metric in found.metrics)]
+        for point in found.points
+    ]
+    return [["alpha", "loss", *(metric.title for metric in found.metrics)], *numbers]
+
+
+def connection_notes(recipe: ConnectionRecipe, found: Connection | None) -> list[str]:
+    """What must be known about the numbers, the barriers first."""
+    notes = [recipe.note] if recipe.note else []
+    if found is None:
+        return [*notes, "Pending."]
+    metric = found.metrics[0]
+    heads = "both heads, interpolated as the encoders are" if found.head == "interpolated" else f"that of {recipe.end} everywhere"
+    barrier_text = f"Barrier of the loss {found.loss_barrier:.4g}, of {metric.title} {metric.shown(found.error_barrier)}: how far they rise"
+    return [
+        f"{barrier_text} above the straight line between both ends.",
+        f"From {recipe.start} (alpha 0) to {recipe.end} (alpha 1); head: {heads}.",
+        f"Task {found.task} on {found.split}, {found.utterances} utterances; nothing is trained.",
+        *notes,
+    ]
+
+
+def _csv(recipe: ConnectionRecipe, found: Connection | None) -> str:
+    """One line for each alpha, full precision; without numbers while it is pending."""
+    names = {"start": recipe.start, "end": recipe.end}
+    records: list[dict[str, Any]] = [{"alpha": alpha, **names} for alpha in recipe.alphas]
+    if found is not None:
+        line = {**names, **{key: getattr(found, key) for key in ("task", "split", "head", "loss_barrier", "error_barrier")}}
+        records = [{"alpha": point.alpha, "loss": point.loss, **point.scores, **line} for point in found.points]
+    scores = [metric.key for metric in found.metrics] if found else []
+    columns = ["alpha", "loss", *scores, "start", "end", "task", "split", "head", "loss_barrier", "error_barrier"]
+    return csv_file(records, columns)
+
+
+def draw_connection(recipe: ConnectionRecipe, found: Connection | None) -> Figure:
+    """Loss and first metric along the line, with the straight lines between the ends."""
+    notes = [*connection_notes(recipe, found), *(["Dashed: the straight line between both ends."] if found else [])]
+    figure, panels = panel_page(recipe.title, notes, 2, across=2, size=(4.2, 3.0), margin=0)
+    points = found.points if found else ()
+    metric = found.metrics[0] if found else None
+    lines = [("loss", [point.loss for point in points])]
+    lines.append((metric.title, [point.scores[metric.key] for point in points]) if metric else ("error", []))
+    for panel, (name, values) in zip(panels, lines, strict=True):
+        if values:
+            panel.plot([point.alpha for point in points], values, marker="o", markersize=4, linewidth=1.4)
+            panel.plot([0, 1], [values[0], values[-1]], linestyle="--", linewidth=0.9, color="0.5")
+        panel.set_xlabel("alpha", fontsize=7.5)
+        dress(panel, name, grid="both", pending=not values)
+    return figure
