@@ -14,25 +14,66 @@ from torch import Tensor
 from speechft.analysis.barrier import Connection, ConnectionPoint, barrier
 from speechft.encoders import load_encoder
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
-from speechft.encoders.model import Encoder
 from speechft.errors import AnalysisError
 from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder, exact_fp32
-from speechft.evaluate.data.splits import Split, load_splits
+from speechft.evaluate.data.splits import make_splits, manifest_hash
 from speechft.evaluate.engine import resolve_device
 from speechft.evaluate.probes.bank import isolated_rng, summed
 from speechft.evaluate.probes.batches import all_rows, scoring_batches
+from speechft.fairseq_plugin.jobs import resolve_manifests
 from speechft.files.hashes import sha256_file
 from speechft.files.output_kinds import CONNECTION
 from speechft.files.outputs import check_file
 from speechft.files.structured import read_json_mapping, write_json
 from speechft.finetune.parts import Parts
+from speechft.finetune.splits import load_stage1_split
 from speechft.finetune.stage1 import HEAD
 from speechft.recipes.finetuning import FinetuneRecipe
 from speechft.recipes.values import validate
-from speechft.tasks.base import Head, LabelSet, Task
+from speechft.tasks.base import Head, Task
 from speechft.tasks.catalog import task_entry
 
 Tensors = Mapping[str, Tensor]
+
+
+class OwnTask:
+    """What a fine-tuning left: its task and labels, a split to measure on, its encoder, and its head.
+
+    A fine-tuning without a fold of the corpus is measured on what stage 1 had as dev, or on that fold as test.
+
+    Raises:
+        AnalysisError: the directory has no head of one task, or the task has a protocol of its own (ASV, SD).
+        CheckpointError, CorpusError, TaskError: the inputs are not usable.
+    """
+
+    def __init__(self, tuned_dir: Path, manifests: str | Path, split: Literal["dev", "test"]) -> None:
+        self.task, fold = _task_of(tuned_dir)
+        self.encoder = load_encoder(tuned_dir)
+        files = resolve_manifests(manifests, ("train", split) if fold is None else ("train",))
+        cuts = {name: tuple(load_stage1_split(self.task, files, name, fold)) for name in ("train", split)}
+        hashes = {name: manifest_hash(found) for name, found in cuts.items()}
+        self.labels, splits = make_splits(self.task, cuts, hashes, self.encoder, 1, fold)
+        self.split = splits[split]
+        with isolated_rng(0, torch.device("cpu")):
+            self.head = self.task.build_head(self.encoder.hidden_size, self.labels)
+        if (found := _head_of(tuned_dir, self.head)) is None:
+            raise AnalysisError(
+                f"{tuned_dir}: has no {HEAD} of task {self.task.name!r} for these manifests. Name those of the fine-tuning."
+            )
+        self.head.load_state_dict(found)
+
+    @torch.no_grad()
+    def measure(self, device: torch.device) -> tuple[float, dict[str, float]]:
+        """Loss, a mean over the utterances of the split, and scores as tables show them."""
+        head, features = self.head.to(device).eval(), FrameFeatures(FrozenEncoder(self.encoder, device, self.task.gain), self.split.clips)
+        losses, counts = 0.0, []
+        for rows, targets in scoring_batches(self.split, all_rows(self.split), frame_level=True):
+            hidden_states, lengths = features[rows]
+            logits, logit_lengths = head(hidden_states[-1], lengths)
+            losses += float(self.task.loss(logits.float(), logit_lengths, targets)) * len(rows)
+            counts.append(self.task.statistics(logits, logit_lengths, targets, self.labels))
+        scores = self.task.scores(summed(counts))
+        return losses / len(self.split), {metric.key: metric.of_fraction(scores[metric.key]) for metric in self.task.dev_metrics}
 
 
 @exact_fp32()
@@ -53,10 +94,10 @@ def connect(
     Args:
         start_dir: encoder directory: theta0, or another fine-tuned encoder of the same size.
         end_dir: output of a fine-tuning on one task, with its head.
-        manifests: those that it was fine-tuned on.
+        manifests: those that it was fine-tuned on; of a fine-tuning without one fold of the corpus, its train split.
         out_json: the result, `Connection`.
         alphas: places on the line, 0 and 1 among them.
-        split: on which split.
+        split: dev, or test; without a fold, the dev part that stage 1 had, or that fold.
         device: "cpu" or "cuda"; by default a GPU where there is one.
 
     Raises:
@@ -69,17 +110,14 @@ def connect(
     if alphas[:1] != [0.0] or alphas[-1] != 1.0:
         raise AnalysisError("The line goes from alpha 0 to alpha 1: give both ends.")
     with encoder_directory(start_dir) as start_path, encoder_directory(end_dir) as end_path:
-        task = _task_of(end_path)
-        start, end = load_encoder(start_path), load_encoder(end_path)
-        labels, splits = load_splits(task, manifests, end, 1)
-        with isolated_rng(0, torch.device("cpu")):
-            head = task.build_head(end.hidden_size, labels)
-        end_head = _head_of(end_path, head)
+        own = OwnTask(end_path, manifests, split)
+        task, end, head = own.task, own.encoder, own.head
+        start = load_encoder(start_path)
         start_head = _head_of(start_path, head) if _recorded(start_path).get("task") == _recorded(end_path)["task"] else None
-        if end_head is None:
-            raise AnalysisError(f"{end_dir}: has no {HEAD} of task {task.name!r} for these manifests. Name those of the fine-tuning.")
-        # Copies, because one of the encoders is loaded with what lies between.
-        first, last = ({name: value.clone() for name, value in encoder.backbone.state_dict().items()} for encoder in (start, end))
+        # Copies, because encoder and head of the end are loaded with what lies between.
+        first, last, end_head = (
+            {name: value.clone() for name, value in module.state_dict().items()} for module in (start.backbone, end.backbone, head)
+        )
         hashes = [sha256_file(path / "model.safetensors") for path in (start_path, end_path)]
     if {name: value.shape for name, value in first.items()} != {name: value.shape for name, value in last.items()}:
         raise AnalysisError(f"{start_dir} and {end_dir}: are encoders of different form. Name two of the same family and size.")
@@ -87,14 +125,15 @@ def connect(
     for alpha in alphas:
         end.backbone.load_state_dict(_between(first, last, alpha))
         head.load_state_dict(_between(start_head or end_head, end_head, alpha))
-        points.append(_measured(alpha, task, labels, splits[split], end, head.to(where).eval(), where))
+        loss, scores = own.measure(where)
+        points.append(ConnectionPoint(alpha=alpha, loss=loss, scores=scores))
     metric = task.dev_metrics[0]
     found = Connection(
         schema=1,
         task=task.name,
         metrics=task.dev_metrics,
         split=split,
-        utterances=len(splits[split]),
+        utterances=len(own.split),
         head="interpolated" if start_head else "end",
         start_sha256=hashes[0],
         end_sha256=hashes[1],
@@ -114,7 +153,8 @@ def _recorded(folder: Path) -> Mapping[str, Any]:
     return recipe if isinstance(recipe, dict) else {}
 
 
-def _task_of(end: Path) -> Task:
+def _task_of(end: Path) -> tuple[Task, str | None]:
+    """The task of a fine-tuning, and the fold that it left out."""
     recorded = _recorded(end)
     if not recorded:
         raise AnalysisError(f"{end}: is no output of `speechft finetune`, whose task and head are needed.")
@@ -125,7 +165,7 @@ def _task_of(end: Path) -> Task:
     (task,) = parts.tasks.values()
     if task_entry(task.name, task.kind).protocol != "default":
         raise AnalysisError(f"{end}: was fine-tuned on {task.name!r}, whose dev scores are not sums over utterances.")
-    return task
+    return task, next(iter(parts.recipes.values())).fold
 
 
 def _head_of(folder: Path, head: Head) -> dict[str, Tensor] | None:
@@ -143,19 +183,3 @@ def _between(first: Tensors, second: Tensors, alpha: float) -> dict[str, Tensor]
     if alpha in (0.0, 1.0):
         return dict(second if alpha else first)
     return {name: value + alpha * (second[name] - value) if value.is_floating_point() else value for name, value in first.items()}
-
-
-@torch.no_grad()
-def _measured(
-    alpha: float, task: Task, labels: LabelSet, split: Split, encoder: Encoder, head: Head, device: torch.device
-) -> ConnectionPoint:
-    features = FrameFeatures(FrozenEncoder(encoder, device, task.gain), split.clips)
-    losses, counts = 0.0, []
-    for rows, targets in scoring_batches(split, all_rows(split), frame_level=True):
-        hidden_states, lengths = features[rows]
-        logits, logit_lengths = head(hidden_states[-1], lengths)
-        losses += float(task.loss(logits.float(), logit_lengths, targets)) * len(rows)
-        counts.append(task.statistics(logits, logit_lengths, targets, labels))
-    scores = task.scores(summed(counts))
-    shown = {metric.key: metric.of_fraction(scores[metric.key]) for metric in task.dev_metrics}
-    return ConnectionPoint(alpha=alpha, loss=losses / len(split), scores=shown)

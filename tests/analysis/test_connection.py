@@ -74,6 +74,19 @@ def test_the_command_draws_it(tuned, tmp_path):
     assert CliRunner().invoke(app, [*words[:-1], "zero", "--out", str(tmp_path / "x.json")]).exit_code == 2
 
 
+def test_a_fold_that_was_left_out(tuned, tmp_path):
+    from evaluate.corpora import FOLDS, folds
+
+    manifests = folds(tmp_path)
+    finetune(tuned[0] / "base", FinetuneRecipe(**{**RECIPE, "task": "er"}, fold="Ses2"), manifests, tmp_path / "er")
+    recorded = json.loads((tmp_path / "er/provenance.json").read_text())["recipe"]
+    dev, test = (
+        connect(tuned[0] / "base", tmp_path / "er", manifests, tmp_path / f"{split}.json", [0, 1], split) for split in ("dev", "test")
+    )
+    assert dev.points[-1].scores["ER"] == pytest.approx(100 * recorded["dev_score"])
+    assert test.utterances == FOLDS["Ses2"]
+
+
 RESULT = {
     "schema": 1, "task": "sid", "split": "dev", "utterances": 6, "head": "end", "start_sha256": "a", "end_sha256": "b",
     "metrics": [{"key": "SID", "name": "acc", "higher_is_better": True}],

@@ -97,10 +97,10 @@ def make_splits(
     crop_draws: CropDraws,
     fold: str | None = None,
 ) -> tuple[LabelSet, dict[str, Split]]:
-    """Labels and splits from the cuts of each split; errors name the `fold`."""
+    """Labels and splits from the cuts of each split, train among them; errors name the `fold`."""
     where = split_titles(fold)
-    short = {name: [cut for cut in cuts[name] if num_samples_16k(cut) < encoder.min_samples] for name in SPLITS}
-    for name in ("dev", "test"):
+    short = {name: [cut for cut in found if num_samples_16k(cut) < encoder.min_samples] for name, found in cuts.items()}
+    for name in [name for name in cuts if name != "train"]:
         lengths = ((cut.id, num_samples_16k(cut)) for cut in short[name])
         refuse_short(lengths, encoder, where[name], "Leave them out of the corpus")
     left_out = {cut.id for cut in short["train"]}
@@ -109,7 +109,7 @@ def make_splits(
         raise TaskError(f"{where['train']}: all {len(left_out)} utterances are shorter than one frame ({encoder.min_samples} samples).")
     labels, targets = encode_targets(task, used, where)
     splits = {}
-    for name in SPLITS:
+    for name in cuts:
         clips, first_clip = _clips(task, name, used[name], crop_draws)
         dropped = Counter({TOO_SHORT: len(short[name])} if short[name] else {})
         if name == "train":
