@@ -1,0 +1,163 @@
+"""Which quantity that needs no head ranks merges as their measured scores do? Models and cells of config/laboratory.yaml.
+
+`python mini/proxies.py measure RESULTS ENCODER RUN` writes RESULTS/proxies/ENCODER/RUN.json, from the models of one run, such as asr_1.
+`python mini/proxies.py show RESULTS` prints rank correlations and what is lost by following each quantity (docs/laboratory.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from laboratory import ALPHAS, ENCODERS, METHODS, PRETRAINED, SEEDS, TASKS, TUNED, TUNINGS, Laboratory, counts
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from speechft.analysis.connection import OwnTask
+from speechft.analysis.deviation import weight_deviation
+from speechft.analysis.similarity import feature_similarity
+from speechft.corpora import load_split
+from speechft.encoders import load_encoder
+from speechft.errors import SpeechFTError
+from speechft.evaluate.data.features import FrozenEncoder
+from speechft.files.structured import read_json_mapping, write_json
+from speechft.tables.choice import dev_errors
+from speechft.tables.estimate import Estimate
+
+CORPORA = {"asr": "sentences", "sid": "speakers", "er": "styles"}
+UTTERANCES = 48
+"""For features: so many, evenly from dev of the sentences; no labels."""
+CPU = torch.device("cpu")
+Quantities = dict[str, dict[str, float]]
+PATH = [PRETRAINED, *(f"linear@{alpha:.2f}" for alpha in ALPHAS), TUNED]
+ALL = [PRETRAINED, *(f"{method}@{alpha:.2f}" for method in METHODS for alpha in ALPHAS), TUNED]
+PROXIES = {
+    "near theta0 in weights": lambda of: -of["deviation"],
+    "near theta0 in features, CKA": lambda of: of["cka_start"],
+    "near theta0 in features, cosine": lambda of: of["cosine_start"],
+    "near theta' in features, CKA": lambda of: of["cka_end"],
+    "near both in features, smaller CKA": lambda of: min(of["cka_start"], of["cka_end"]),
+    "near theta' by Fisher information": lambda of: -of["fisher"],
+    "loss of stage 1's head": lambda of: -of["loss"],
+    "QbE on dev, which trains nothing": lambda of: -of["qbe"],
+    "all tasks on dev (no proxy)": lambda of: of["dev"],
+}
+"""Larger is taken for better."""
+
+
+def measure(results: Path, encoder: str, run: str) -> Quantities:
+    """Quantities of all models of a run."""
+    models, tuning = results / "models" / encoder, run.partition("_")[0]
+    start_dir, end_dir = models / PRETRAINED, models / run / TUNED
+    cuts = list(load_split(results / "corpora/sentences", "dev"))
+    cuts = [cuts[place * len(cuts) // UTTERANCES] for place in range(UTTERANCES)]
+    start, end = (FrozenEncoder(load_encoder(folder), CPU) for folder in (start_dir, end_dir))
+    own = OwnTask(end_dir, results / "corpora" / CORPORA[tuning], "dev")
+    there = {name: value.clone() for name, value in own.encoder.backbone.state_dict().items()}
+    information = fisher(own)
+    found = {}
+    for name in ALL:
+        folder = start_dir if name == PRETRAINED else models / run / name
+        model = FrozenEncoder(load_encoder(folder), CPU)
+        states = {end_name: feature_similarity(of, model, cuts)[0] for end_name, of in (("start", start), ("end", end))}
+        weights = model.encoder.backbone.state_dict()
+        own.encoder.backbone.load_state_dict(weights)
+        found[name] = {
+            "deviation": weight_deviation(start_dir, folder)[0].relative,
+            **{f"cka_{key}": statistics.fmean(state.cka for state in of) for key, of in states.items()},
+            "cosine_start": statistics.fmean(state.cosine for state in states["start"]),
+            "fisher": sum(float((square * (weights[key] - there[key]).double() ** 2).sum()) for key, square in information.items()),
+            "loss": own.measure(CPU)[0],
+        }
+    return found
+
+
+def fisher(own: OwnTask) -> dict[str, Tensor]:
+    """Mean over the utterances of dev of the squared gradient of the task's loss at theta', in float64; of parameters that have one."""
+    own.encoder.eval().requires_grad_(True)
+    own.head.eval()
+    squares: dict[str, Tensor] = {}
+    for clip, target in zip(own.split.clips, own.split.targets, strict=True):
+        own.encoder.zero_grad()
+        output = own.encoder.encode([clip.load() * own.task.gain])
+        logits, lengths = own.head(torch.stack(list(output.hidden_states))[-1], output.lengths)
+        own.task.loss(logits, lengths, [target]).backward()
+        for name, parameter in own.encoder.backbone.named_parameters():
+            if parameter.grad is not None:
+                squares[name] = squares.get(name, 0) + parameter.grad.double() ** 2 / len(own.split)
+    return squares
+
+
+def of_run(
+    laboratory: Laboratory, run: str, measured: Mapping[str, Mapping[str, float]]
+) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+    """Quantities of each model with its dev scores, and its gain on test: the mean over tasks but QbE, which is a proxy itself."""
+    tasks = [task for task in TASKS if counts(run, task)]
+    start = {task: statistics.fmean(dev_errors(laboratory.cell(f"{PRETRAINED}/{task}"))) for task in tasks}
+    quantities, gains = {}, {}
+    for name in ALL:
+        model = name if name == PRETRAINED else f"{run}/{name}"
+        errors = {task: statistics.fmean(dev_errors(laboratory.cell(f"{model}/{task}"))) for task in tasks}
+        dev = statistics.fmean(1 - errors[task] / start[task] for task in tasks if task != "qbe")
+        quantities[name] = {**measured[name], "qbe": errors["qbe"], "dev": dev}
+        gains[name] = statistics.fmean(laboratory.gain(run, name, task).value for task in tasks if task != "qbe")
+    return quantities, gains
+
+
+def lines(results: Path) -> Iterator[str]:
+    """A row for each proxy: rank correlation with the gain on test, and points of gain lost by taking the model that it ranks first."""
+    runs = {}
+    for encoder in ENCODERS:
+        laboratory = Laboratory(encoder, results / "cells")
+        for tuning in TUNINGS:
+            measured = {seed: read_json_mapping(results / f"proxies/{encoder}/{tuning}_{seed}.json") for seed in SEEDS}
+            runs[encoder, tuning] = [of_run(laboratory, f"{tuning}_{seed}", of) for seed, of in measured.items()]
+    yield "| quantity | correlation, alphas | lost, alphas | correlation, all merges | lost, all merges |"
+    yield "|---|---:|---:|---:|---:|"
+    fixed = {f"always {name}": {other: float(other == name) for other in ALL} for name in PATH}
+    for title in [*PROXIES, *fixed]:
+        shown = []
+        for names in (PATH, ALL):
+            correlations, losses = [], []
+            for seeds in runs.values():
+                pairs = []
+                for quantities, gains in seeds:
+                    ranks = [fixed[title][name] if title in fixed else PROXIES[title](quantities[name]) for name in names]
+                    measured = [gains[name] for name in names]
+                    pairs.append((spearmanr(ranks, measured).statistic, max(measured) - measured[ranks.index(max(ranks))]))
+                correlations.append(tuple(correlation / len(runs) for correlation, _ in pairs))
+                losses.append(tuple(100 * loss / len(runs) for _, loss in pairs))
+            shown += ["" if title in fixed else text(Estimate(tuple(correlations)), 2), text(Estimate(tuple(losses)), 1)]
+        yield f"| {title} | {' | '.join(shown)} |"
+
+
+def text(estimate: Estimate, digits: int) -> str:
+    """Mean and half of the 95 % interval, over seeds of the fine-tunings."""
+    return f"{estimate.mean:.{digits}f} ± {estimate.half_width or 0.0:.{digits}f}"
+
+
+def main() -> None:
+    """Measure the models of a run, or show the table of all runs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    one, table = verbs.add_parser("measure"), verbs.add_parser("show")
+    for verb in (one, table):
+        verb.add_argument("results", type=Path, help="results/laboratory")
+    one.add_argument("encoder", choices=ENCODERS)
+    one.add_argument("run", choices=[f"{tuning}_{seed}" for tuning in TUNINGS for seed in SEEDS])
+    given = parser.parse_args()
+    if given.verb == "show":
+        print(*lines(given.results), sep="\n")
+    else:
+        write_json(given.results / f"proxies/{given.encoder}/{given.run}.json", measure(given.results, given.encoder, given.run))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except SpeechFTError as error:
+        sys.exit(f"error: {error}")
