@@ -138,6 +138,15 @@ PRIMARY = [("linear left out", other) for other in (PRETRAINED, TUNED, PAPER)]
 SECONDARY = [(f"{method} left out", "linear left out") for method in METHODS[1:]]
 
 
+def score_lines(laboratories: list[Laboratory]) -> Iterator[str]:
+    """A table of scores, a row for each fixed model and each way to choose."""
+    yield f"| row | {' | '.join(of.encoder for of in laboratories)} |"
+    yield f"|---|{'---:|' * len(laboratories)}"
+    for row in (PRETRAINED, TUNED, PAPER, *(f"{method} {how}" for method in METHODS for how in ("chosen", "left out"))):
+        scores = [of.score(row) for of in laboratories]
+        yield f"| {row} | {' | '.join(f'{100 * score.mean:+.2f} ± {100 * (score.half_width or 0.0):.2f}' for score in scores)} |"
+
+
 def lines(laboratories: list[Laboratory], comparisons: list[tuple[str, str]]) -> Iterator[str]:
     """A table of differences, corrected together over encoders."""
     found = [(of.encoder, *pair, of.difference(*pair)) for of in laboratories for pair in comparisons]
@@ -154,12 +163,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cells", type=Path, help="results/laboratory/cells")
     laboratories = [Laboratory(encoder, parser.parse_args().cells) for encoder in ENCODERS]
-    print("| row |", " | ".join(of.encoder for of in laboratories), "|\n|---|", "---:|" * len(laboratories), sep="")
-    for row in (PRETRAINED, TUNED, PAPER, *(f"{method} {how}" for method in METHODS for how in ("chosen", "left out"))):
-        scores = [of.score(row) for of in laboratories]
-        print(f"| {row} |", " | ".join(f"{100 * score.mean:+.2f} ± {100 * (score.half_width or 0.0):.2f}" for score in scores), "|")
-    for comparisons in (PRIMARY, SECONDARY):
-        print("", *lines(laboratories, comparisons), sep="\n")
+    tables = [list(score_lines(laboratories)), *(list(lines(laboratories, comparisons)) for comparisons in (PRIMARY, SECONDARY))]
+    print("\n\n".join("\n".join(table) for table in tables))
 
 
 if __name__ == "__main__":
