@@ -133,21 +133,29 @@ def choose(
         Rule, typer.Option(help="one_se: the smallest alpha within one standard error of the best one. best: that one.")
     ] = "one_se",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The choice as JSON, for `speechft merge --choice`.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Draw gains against alpha: a PNG, and an SVG beside it.")] = None,
 ) -> None:
     """Choose the alpha of a merge by dev scores of models along it; test scores are not read.
 
-    Example: `speechft choose results/cells --tasks pr,sid,qbe --out alpha.json`, then
+    Example: `speechft choose results/cells --tasks pr,sid,qbe --out alpha.json --figure alpha.png`, then
     `speechft merge BASE TUNED --choice alpha.json --out merged`
     """
+    from speechft.files.outputs import check_figure
+    from speechft.tables.canvas import save_figure
     from speechft.tables.choice import choose as run
-    from speechft.tables.choice import folder_choice
+    from speechft.tables.choice import draw_choice, folder_choice
 
     if source.is_dir():
         names = tuple(name.strip() for name in tasks.split(",")) if tasks else None
         recipe, files = folder_choice(source, names, curve, rule)
     else:
         recipe, files = load_recipe(ChoiceRecipe, source), cells or []
+    if figure is not None:
+        check_figure(figure, files)
     found = run(recipe, files, out)
+    if figure is not None:
+        end = recipe.points[-1]
+        save_figure(lambda: draw_choice(found, f"{end.encoder}, {end.finetuning}: alpha by dev"), figure)
     headings = ["alpha", "mean gain", "standard error", *found.tasks]
     lines = []
     for point in found.points:

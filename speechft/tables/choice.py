@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from speechft.errors import TableError
 from speechft.files.output_kinds import CHOICE
@@ -13,10 +14,14 @@ from speechft.files.outputs import check_file
 from speechft.files.structured import write_json
 from speechft.recipes.cell import Cell
 from speechft.recipes.choice import Choice, ChoicePoint, ChoiceRecipe, Rule
+from speechft.tables.canvas import LEGEND, dress, looks, panel_page, short
 from speechft.tables.cells import cell_name, read_cells
 from speechft.tables.folder import cell_files, folder_curves, one_curve
 from speechft.tables.table import model_name
 from speechft.tasks.metric import Metric
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _ON_DEV = {"SD_ACC": Metric("SD_ACC", "frame accuracy", higher_is_better=True)}
 """Metrics that are followed on dev alone."""
@@ -86,6 +91,31 @@ def folder_choice(folder: Path, tasks: Sequence[str] | None, curve: str | None, 
         alphas = ", ".join(f"{point.alpha:g}" for point in found.points)
         raise TableError(f"{folder}: no task has cells at every alpha ({alphas}). Evaluate one at all of them.")
     return ChoiceRecipe(points=found.points, tasks=tuple(tasks or whole), rule=rule), files
+
+
+def draw_choice(choice: Choice, title: str) -> Figure:
+    """Gains on dev against alpha: their mean with its standard error, each task, and the chosen alpha."""
+    alphas = [point.alpha for point in choice.points]
+    means = [100 * point.gain for point in choice.points]
+    errors = [100 * (point.standard_error or 0.0) for point in choice.points]
+    rule = "smallest alpha within one standard error of the best" if choice.rule == "one_se" else "best mean gain"
+    notes = [
+        "Gain: share of the errors of alpha 0 on dev that are gone; band: one standard error over the seeds of the heads.",
+        f"Chosen: the {rule}.",
+    ]
+    figure, (panel,) = panel_page(title, notes, 1, across=1, size=(5.6, 3.6), margin=0)
+    for look, task in zip(looks(choice.tasks).values(), choice.tasks, strict=True):
+        gains = [100 * point.gains[task] for point in choice.points]
+        panel.plot(alphas, gains, label=short(task), linewidth=0.9, color=look.color, marker=look.marker, markersize=3)
+    panel.plot(alphas, means, label="mean", linewidth=2.0, color="#000000")
+    low, high = ([mean + sign * error for mean, error in zip(means, errors, strict=True)] for sign in (-1, 1))
+    panel.fill_between(alphas, low, high, color="#000000", alpha=0.15, linewidth=0)
+    panel.axvline(choice.alpha, color="#2166ac", linestyle="--", linewidth=1.2, label=f"chosen: {choice.alpha:g}")
+    panel.axhline(0, color="0.5", linewidth=0.8)
+    panel.set_xlabel("alpha", fontsize=7.5)
+    dress(panel, "gain on dev, %", grid="both")
+    panel.legend(**LEGEND)
+    return figure
 
 
 def dev_errors(cell: Cell) -> list[float]:

@@ -119,12 +119,14 @@ def test_refusals(write, tmp_path):
 def test_the_command(write, tmp_path):
     write("pr", "PR", [[20.0, 20.0], [16.0, 16.0], [14.0, 17.0], [30.0, 30.0]])
     write("sid", "SID", [[80.0], [82.0], [80.0], [60.0]])
-    run = CliRunner().invoke
-    done = run(app, ["choose", str(tmp_path / "cells"), "--tasks", "pr,sid", "--out", str(tmp_path / "alpha.json")])
+    run, drawn = CliRunner().invoke, ["--figure", str(tmp_path / "alpha.png")]
+    done = run(app, ["choose", str(tmp_path / "cells"), "--tasks", "pr,sid", "--out", str(tmp_path / "alpha.json"), *drawn])
     assert done.exit_code == 0, done.output
     assert "alpha 0.25: the best mean gain" in done.output
     assert "without pr: alpha 0.25, which changes the errors of pr by -20.0% on dev" in done.output
     assert json.loads((tmp_path / "alpha.json").read_text())["alpha"] == 0.25
+    drawing = (tmp_path / "alpha.svg").read_text()
+    assert all(text in drawing for text in ("e, f: alpha by dev", "chosen: 0.25", ">pr<", ">sid<"))
     done = run(app, ["choose", str(tmp_path / "cells"), "--tasks", "pr"])
     assert "alpha 0.25: within one standard error of alpha 0.5, the best" in done.output
     (tmp_path / "recipe.json").write_text(recipe("pr", rule="best").model_dump_json())
