@@ -1,4 +1,4 @@
-"""Numbers in the README come from committed cells: `python docs/site/numbers_of_cells.py` writes them between their marks."""
+"""Tables and numbers on pages come from committed cells: `python docs/site/numbers_of_cells.py` writes them between their marks."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from speechft.tables.experiment import build_experiment
 from speechft.tables.summary import ahead, sentence_of
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
+PAGES = [ROOT / "README.md", ROOT / "docs/mini-superb.md"]
 
 
-def demo() -> str:
-    """The table of the demo."""
+def shown(experiment: str, name: str) -> str:
+    """A table or a curve of an experiment."""
     with tempfile.TemporaryDirectory() as folder:
-        build_experiment(ROOT / "config/demo.yaml", ROOT / "docs/results/demo/cells", ROOT / "config/published.csv", folder, only=["demo"])
-        lines = (Path(folder) / "demo.md").read_text(encoding="utf-8").splitlines()
+        cells = ROOT / f"docs/results/{experiment}/cells"
+        build_experiment(ROOT / f"config/{experiment}.yaml", cells, ROOT / "config/published.csv", folder, only=[name])
+        lines = (Path(folder) / f"{name}.md").read_text(encoding="utf-8").splitlines()
     return "\n".join(line for line in lines if line.startswith("|"))
 
 
@@ -48,13 +49,15 @@ def evidence() -> str:
 
 
 def fill(text: str) -> str:
-    """The README with every number as the cells have it."""
-    for name, block in (("demo", demo()), ("evidence", evidence())):
-        text = re.sub(
-            rf"(<!-- numbers: {name} -->\n).*?(<!-- end -->)", lambda found, block=block: f"{found[1]}{block}\n{found[2]}", text, flags=re.S
-        )
-    return text
+    """A page with every number between marks as the cells have it: `<!-- numbers: evidence -->`, or of EXPERIMENT TABLE."""
+
+    def filled(found: re.Match[str]) -> str:
+        block = evidence() if found[2] == "evidence" else shown(*found[2].split())
+        return f"{found[1]}{block}\n{found[3]}"
+
+    return re.sub(r"(<!-- numbers: ([\w ]+) -->\n).*?(<!-- end -->)", filled, text, flags=re.S)
 
 
 if __name__ == "__main__":
-    README.write_text(fill(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(fill(page.read_text(encoding="utf-8")), encoding="utf-8")

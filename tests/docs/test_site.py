@@ -57,13 +57,14 @@ def test_every_command_is_one_that_the_program_has(page, monkeypatch):
                 verb.make_context(words[0], list(arguments))
 
 
-def test_numbers_in_the_readme_are_those_of_the_committed_cells(monkeypatch):
+@pytest.mark.parametrize(("page", "known"), [("README.md", "| Stable-FT "), ("docs/mini-superb.md", "| 0.50  |")])
+def test_numbers_of_pages_are_those_of_the_committed_cells(page, known, monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.syspath_prepend(ROOT / "docs/site")
     import numbers_of_cells
 
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert "| Stable-FT " in text
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert known in text
     assert numbers_of_cells.fill(text) == text
 
 
