@@ -9,6 +9,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete
+# Small jobs start at once (docs/cost.md).
+WARM := SPEECHFT_WARM=1
 
 .PHONY: help environment demo mini mini-encoders recorded rehearsal test test-fast test-installation test-slurm slurm-packages browser-package resume docs lint format schema lock release clean
 
@@ -30,13 +32,13 @@ $(READY): envs/requirements$(if $(CUDA),-cuda).lock pyproject.toml
 	@touch $@
 
 demo: $(READY)  ## the whole method in miniature: a table, a curve over alpha and figures in minutes
-	$(SNAKEMAKE) --configfile config/demo.yaml
+	$(WARM) $(SNAKEMAKE) --configfile config/demo.yaml
 	@echo; cat results/demo/tables/demo.md; echo
 	@echo "table:   results/demo/tables/demo.md (.csv .tex .html)"; echo "figures: results/demo/figures/demo.png alpha.png"
 	@echo "all of it on one page: $$(pwd)/results/demo/report.html"
 
 mini: $(READY)  ## Mini-SUPERB, all ten tasks: all tables, curves and figures (config/mini.yaml)
-	$(SNAKEMAKE) --configfile config/mini.yaml
+	$(WARM) $(SNAKEMAKE) --configfile config/mini.yaml
 	@echo; cat results/mini/tables/hubert.md results/mini/tables/wav2vec2.md; echo "all of it on one page: $$(pwd)/results/mini/report.html"
 
 mini-encoders: $(READY)  ## pre-train the encoders in mini/encoders again (hours; downloads recordings)
@@ -49,7 +51,7 @@ recorded: $(READY)  ## the same flow on real recordings, which it downloads (con
 
 rehearsal: $(READY)  ## the paper's experiment, every job of it, small: stand-ins of corpora and checkpoints (docs/rehearsal.md)
 	$(BIN)/speechft rehearse config/paper.yaml --corpora stand-ins --encoders tiny --no-gpus --out results/rehearsal
-	@$(SNAKEMAKE) --keep-going --configfile results/rehearsal/experiment.yaml; status=$$?; $(BIN)/speechft jobs; exit $$status
+	@$(WARM) $(SNAKEMAKE) --keep-going --configfile results/rehearsal/experiment.yaml; status=$$?; $(BIN)/speechft jobs; exit $$status
 
 # One process more than cores, because some tests wait for others' jobs.
 test: $(READY)  ## all tests that this machine can run

@@ -1,4 +1,5 @@
 # Settings that all rules share, and the recipe files that all jobs depend on.
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from snakemake.exceptions import WorkflowError
 from speechft.runtime.slurm import prefer_commands
 from speechft.runtime.slurm import quote_python
 from speechft.files.locks import LOCK_SECONDS
+from speechft.runs import warm
 from speechft.runs.refusals import RUN
 from speechft.runs.refusals import run_name
 from speechft.experiment.workflow import MODEL_FILES
@@ -25,6 +27,8 @@ PREFIX = "set -euo pipefail; export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1; "
 
 # Jobs call the `speechft` that stands beside the Python that runs Snakemake, whether or not the environment is activated.
 PREFIX += f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"; '
+if workflow.is_main_process and os.environ.get(warm.VARIABLE):
+    PREFIX += f'export PATH={shlex.quote(str(warm.start()))}:"$PATH"; '
 
 # Two jobs that make the same thing exist only where a killed run left one behind: the second waits, then finds the work done.
 PREFIX += f"export {LOCK_SECONDS}=1000000; "

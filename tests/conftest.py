@@ -3,7 +3,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from warm import start, warm_environment
 
 # Small tensors gain nothing from more threads, and `make test` has a process for each core.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -31,20 +30,6 @@ def golden() -> Path:
 def recordings() -> Path:
     """Folder of real recordings."""
     return ROOT / "tests/recordings"
-
-
-@pytest.fixture(scope="session")
-def warm_python(tmp_path_factory):
-    """Python for a Snakemake whose jobs are small and many: their `speechft` starts at once (tests/warm.py)."""
-    if sys.prefix == sys.base_prefix:  # only a virtual environment can be imitated; without it jobs take their time
-        yield sys.executable
-        return
-    folder = tmp_path_factory.mktemp("warm")
-    address = folder / "socket"
-    server = start(address)
-    yield warm_environment(folder / "environment", address)
-    server.stdin.close()
-    server.wait()
 
 
 LONGEST = ("rehearsal", "slurm", "test_end_to_end.py", "test_processes.py", "test_stopping.py")

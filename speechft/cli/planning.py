@@ -40,13 +40,14 @@ def rehearse(
     Example: `speechft rehearse config/paper.yaml --out rehearsal --corpora stand-ins --encoders tiny`
     """
     from speechft.rehearsal import rehearse as derive
+    from speechft.runs.warm import VARIABLE
 
     made = derive(experiment, out, corpora=corpora, encoders=encoders, gpus=gpus)
     for remark in made.remarks:
         say(f"remark: {remark}")
     file = shlex.quote(str(made.experiment))
     say(f"{made.experiment} is written. Run it here or on a cluster; `speechft jobs` then says what was done:")
-    say(f"  snakemake --cores all --configfile {file}")
+    say(f"  {VARIABLE}=1 snakemake --cores all --configfile {file}")
     say(f"  snakemake --profile slurm --configfile {file} -- all")
 
 

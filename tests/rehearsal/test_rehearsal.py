@@ -2,12 +2,14 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 import yaml
 from conftest import ROOT
+from workflow.plans import WARM
 
 from speechft.experiment.methods import EarlyMethod, MergedMethod, TrainedMethod
 from speechft.experiment.schema import load_experiment
@@ -35,14 +37,15 @@ MODELS = [
 ]
 
 
-def run(folder, *command, python=sys.executable):
-    done = subprocess.run([python, "-m", *command], cwd=folder, capture_output=True, text=True)
+def run(folder, *command):
+    environment = {**os.environ, **WARM}
+    done = subprocess.run([sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-8000:]
     return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, warm_python):
+def folder(tmp_path_factory):
     """A working folder after the run."""
     folder = tmp_path_factory.mktemp("rehearsal")
     (folder / "config").symlink_to(ROOT / "config")
@@ -69,7 +72,6 @@ def folder(tmp_path_factory, warm_python):
         "--",
         "all",
         *models,
-        python=warm_python,
     )
     return folder
 

@@ -10,12 +10,18 @@ from pathlib import Path
 import yaml
 from conftest import ROOT
 
+from speechft.runs.warm import VARIABLE
+
 RUN = ["-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2", "--configfile", "experiment.yaml"]
 
 
-def snakemake(folder: Path, *arguments: str, check: bool = True, python: str = sys.executable, **environment: str) -> str:
+WARM = {VARIABLE: "1"}
+"""Environment of a Snakemake whose jobs are small and many."""
+
+
+def snakemake(folder: Path, *arguments: str, check: bool = True, **environment: str) -> str:
     """What Snakemake says for `folder`/experiment.yaml."""
-    command = [python, *RUN, "--directory", str(folder), *arguments]
+    command = [sys.executable, *RUN, "--directory", str(folder), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, cwd=folder)
     logs = "\n".join(f"--- {log}\n{log.read_text()[-3000:]}" for log in folder.rglob("*.log")) if check and done.returncode else ""
     assert not check or done.returncode == 0, done.stdout + done.stderr + logs

@@ -16,7 +16,7 @@ import torch
 from conftest import ROOT
 from finetune.watching import differing
 from safetensors.torch import load_file
-from workflow.plans import jobs_of, snakemake
+from workflow.plans import WARM, jobs_of, snakemake
 
 from speechft.encoders import random_encoder
 from speechft.merge import merge
@@ -94,14 +94,14 @@ def some_rows(name, folder, count, *columns, labels=None):
 
 
 @pytest.fixture(scope="module")
-def experiment(tmp_path_factory, warm_python):
+def experiment(tmp_path_factory):
     folder = tmp_path_factory.mktemp("experiment")
     some_rows("sentences.csv", folder, 8, "split")
     some_rows("speakers.csv", folder, 4, "label", "split", labels=3)
     (folder / "experiment.yaml").write_text(EXPERIMENT)
     (folder / "config").mkdir()
     (folder / "config/published.csv").write_bytes((ROOT / "config/published.csv").read_bytes())
-    snakemake(folder, "--", "all", CHOSEN, python=warm_python)
+    snakemake(folder, "--", "all", CHOSEN, **WARM)
     return folder
 
 
@@ -228,7 +228,7 @@ def test_a_lost_table_comes_back_from_the_cells_alone(experiment):
     assert "evaluate" not in jobs_of(output)
 
 
-def test_a_cell_is_replaced_in_one_instant_and_the_table_follows(experiment, warm_python):
+def test_a_cell_is_replaced_in_one_instant_and_the_table_follows(experiment):
     cell, shown = experiment / CELL, experiment / "results/tables/multitask.md"
     before, shown_before, old = cell.stat(), shown.stat(), read(cell)
     seen: set[str] = set()
@@ -245,7 +245,7 @@ def test_a_cell_is_replaced_in_one_instant_and_the_table_follows(experiment, war
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        output = snakemake(experiment, "--forcerun", CELL, "--", "results/tables/multitask.md", python=warm_python)
+        output = snakemake(experiment, "--forcerun", CELL, "--", "results/tables/multitask.md", **WARM)
     finally:
         done.set()
         watcher.join()
@@ -256,10 +256,10 @@ def test_a_cell_is_replaced_in_one_instant_and_the_table_follows(experiment, war
     assert read(cell)["values"] == old["values"]
 
 
-def test_a_model_by_its_path_gets_a_cell(experiment, warm_python):
+def test_a_model_by_its_path_gets_a_cell(experiment):
     random_encoder("hubert", experiment / "elsewhere/mine", seed=5)
     mine = 'encoders={"mine": {"kind": "checkpoint", "path": "elsewhere/mine"}}'
-    snakemake(experiment, "--config", mine, "--", "results/cells/mine/none/pretrained/sid.json", python=warm_python)
+    snakemake(experiment, "--config", mine, "--", "results/cells/mine/none/pretrained/sid.json", **WARM)
     made, tiny = (cell_of(experiment, f"{name}/none/pretrained/sid")["model"] for name in ("mine", "tiny"))
     assert made["encoder"] == "mine"
     assert made["sha256"] != tiny["sha256"]

@@ -7,7 +7,7 @@ import torch
 import yaml
 from experiment.edits import demo_values
 from safetensors.torch import load_file
-from workflow.plans import make_folder, planned, snakemake
+from workflow.plans import WARM, make_folder, planned, snakemake
 
 from speechft.encoders import random_encoder
 from speechft.errors import ConfigError
@@ -56,10 +56,10 @@ def test_such_a_model_has_rows_curves_and_analyses():
     assert experiment.method("finetuned").label == "Fine-tuned"
 
 
-def test_the_workflow_imports_and_merges_it(folder, warm_python):
+def test_the_workflow_imports_and_merges_it(folder):
     jobs = planned(folder)
     assert (jobs["import_finetuned"], jobs["finetune"], jobs["merge"], jobs["analyse"]) == (1, 0, 2, 2)
-    snakemake(folder, "--", "results/demo/models/theirs/mine/speech_ft/model.safetensors", python=warm_python)
+    snakemake(folder, "--", "results/demo/models/theirs/mine/speech_ft/model.safetensors", **WARM)
     models = folder / "results/demo/models/theirs"
     start, tuned, merged = (
         load_file(models / name / "model.safetensors") for name in ("none/pretrained", "mine/finetuned", "mine/speech_ft")

@@ -5,7 +5,7 @@ import pandas
 import pytest
 import soundfile
 import yaml
-from workflow.plans import change, jobs_of, snakemake
+from workflow.plans import WARM, change, jobs_of, snakemake
 
 from speechft.encoders import random_encoder
 
@@ -55,8 +55,8 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_three_tasks_on_one_corpus(folder, warm_python):
-    said = snakemake(folder, python=warm_python)
+def test_three_tasks_on_one_corpus(folder):
+    said = snakemake(folder, **WARM)
     assert jobs_of(said).count("evaluate") == 4
     assert jobs_of(said).count("manifests") == 1
     table = pandas.read_csv(folder / "results/tables/own.csv").set_index("metric")

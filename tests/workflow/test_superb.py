@@ -1,11 +1,14 @@
 """`speechft superb`: one command from a folder of corpora and an encoder to a table beside published rows."""
 
 import csv
+import os
 import subprocess
+import sys
 
 import pytest
 import yaml
 from conftest import ROOT
+from workflow.plans import WARM
 
 from speechft.encoders import random_encoder
 from speechft.errors import CheckpointError, ConfigError, CorpusError, OutputError
@@ -157,10 +160,10 @@ def test_a_table_that_is_not_ours_is_told_before_any_job(here):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_command_runs_an_edited_experiment_and_ends_with_the_table(here, warm_python):
+def test_the_command_runs_an_edited_experiment_and_ends_with_the_table(here):
     def run(*arguments):
-        command = [warm_python, "-m", "speechft.cli", "superb", "models/small.v1", "--corpora", "data", "--out", "out", *arguments]
-        return subprocess.run(command, capture_output=True, text=True)
+        command = [sys.executable, "-m", "speechft.cli", "superb", "models/small.v1", "--corpora", "data", "--out", "out", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **WARM})
 
     first = run("--tasks", "ks,er", "--protocol", "quick", "--dry-run", "--cores", "2")
     assert first.returncode == 0, first.stderr
