@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -29,13 +29,17 @@ from speechft.tables.choice import dev_errors
 from speechft.tables.estimate import Estimate
 
 CORPORA = {"asr": "sentences", "sid": "speakers", "er": "styles"}
+"""Of the fine-tunings, as in config/laboratory.yaml."""
 UTTERANCES = 48
-"""For features: so many, evenly from dev of the sentences; no labels."""
+"""Of dev of the sentences, evenly: features are compared on them."""
 CPU = torch.device("cpu")
 Quantities = dict[str, dict[str, float]]
+Proxy = Callable[[Mapping[str, float]], float]
 PATH = [PRETRAINED, *(f"linear@{alpha:.2f}" for alpha in ALPHAS), TUNED]
+FIXED = PATH[1], PATH[2]
+"""The paper's alpha, and half way."""
 ALL = [PRETRAINED, *(f"{method}@{alpha:.2f}" for method in METHODS for alpha in ALPHAS), TUNED]
-PROXIES = {
+PROXIES: dict[str, Proxy] = {
     "near theta0 in weights": lambda of: -of["deviation"],
     "near theta0 in features, CKA": lambda of: of["cka_start"],
     "near theta0 in features, cosine": lambda of: of["cosine_start"],
@@ -46,7 +50,7 @@ PROXIES = {
     "QbE on dev, which trains nothing": lambda of: -of["qbe"],
     "all tasks on dev (no proxy)": lambda of: of["dev"],
 }
-"""Larger is taken for better."""
+"""Quantity -> its value for a model; the largest is ranked first."""
 
 
 def measure(results: Path, encoder: str, run: str) -> Quantities:
@@ -57,7 +61,7 @@ def measure(results: Path, encoder: str, run: str) -> Quantities:
     cuts = [cuts[place * len(cuts) // UTTERANCES] for place in range(UTTERANCES)]
     start, end = (FrozenEncoder(load_encoder(folder), CPU) for folder in (start_dir, end_dir))
     own = OwnTask(end_dir, results / "corpora" / CORPORA[tuning], "dev")
-    there = {name: value.clone() for name, value in own.encoder.backbone.state_dict().items()}
+    tuned = {name: value.clone() for name, value in own.encoder.backbone.state_dict().items()}
     information = fisher(own)
     found = {}
     for name in ALL:
@@ -70,7 +74,7 @@ def measure(results: Path, encoder: str, run: str) -> Quantities:
             "deviation": weight_deviation(start_dir, folder)[0].relative,
             **{f"cka_{key}": statistics.fmean(state.cka for state in of) for key, of in states.items()},
             "cosine_start": statistics.fmean(state.cosine for state in states["start"]),
-            "fisher": sum(float((square * (weights[key] - there[key]).double() ** 2).sum()) for key, square in information.items()),
+            "fisher": sum(float((square * (weights[key] - tuned[key]).double() ** 2).sum()) for key, square in information.items()),
             "loss": own.measure(CPU)[0],
         }
     return found
@@ -92,10 +96,8 @@ def fisher(own: OwnTask) -> dict[str, Tensor]:
     return squares
 
 
-def of_run(
-    laboratory: Laboratory, run: str, measured: Mapping[str, Mapping[str, float]]
-) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
-    """Quantities of each model with its dev scores, and its gain on test: the mean over tasks but QbE, which is a proxy itself."""
+def ranked(laboratory: Laboratory, run: str, measured: Mapping[str, Mapping[str, float]]) -> tuple[Quantities, dict[str, float]]:
+    """Quantities of each model with its dev scores, and its gain on test: the mean over tasks but QbE, which is a candidate itself."""
     tasks = [task for task in TASKS if counts(run, task)]
     start = {task: statistics.fmean(dev_errors(laboratory.cell(f"{PRETRAINED}/{task}"))) for task in tasks}
     quantities, gains = {}, {}
@@ -108,36 +110,54 @@ def of_run(
     return quantities, gains
 
 
+class Ranking:
+    """Of all runs, by encoder and fine-tuning: what each seed's models have, and what they gain."""
+
+    def __init__(self, results: Path) -> None:
+        self.conditions = []
+        for encoder in ENCODERS:
+            laboratory = Laboratory(encoder, results / "cells")
+            for tuning in TUNINGS:
+                files = {f"{tuning}_{seed}": results / f"proxies/{encoder}/{tuning}_{seed}.json" for seed in SEEDS}
+                self.conditions.append([ranked(laboratory, run, read_json_mapping(file)) for run, file in files.items()])
+
+    def mean(self, of_run: Callable[[Quantities, dict[str, float]], float]) -> Estimate:
+        """The mean over runs, with its interval over seeds."""
+        return Estimate(tuple(tuple(of_run(*run) / len(self.conditions) for run in seeds) for seeds in self.conditions))
+
+    def correlation(self, proxy: Proxy, names: list[str]) -> Estimate:
+        """Spearman's, of a proxy with the gain on test."""
+        return self.mean(lambda has, gains: spearmanr([proxy(has[name]) for name in names], [gains[name] for name in names]).statistic)
+
+    def lost(self, proxy: Proxy, names: list[str], instead: str | None = None) -> Estimate:
+        """Points of gain that are lost by taking the model that a proxy ranks first: from the best one, or from always taking `instead`."""
+
+        def of_run(has: Quantities, gains: dict[str, float]) -> float:
+            first = max(names, key=lambda name: proxy(has[name]))
+            return 100 * (max(gains[name] for name in names) if instead is None else gains[instead]) - 100 * gains[first]
+
+        return self.mean(of_run)
+
+
 def lines(results: Path) -> Iterator[str]:
-    """A row for each proxy: rank correlation with the gain on test, and points of gain lost by taking the model that it ranks first."""
-    runs = {}
-    for encoder in ENCODERS:
-        laboratory = Laboratory(encoder, results / "cells")
-        for tuning in TUNINGS:
-            measured = {seed: read_json_mapping(results / f"proxies/{encoder}/{tuning}_{seed}.json") for seed in SEEDS}
-            runs[encoder, tuning] = [of_run(laboratory, f"{tuning}_{seed}", of) for seed, of in measured.items()]
-    yield "| quantity | correlation, alphas | lost, alphas | correlation, all merges | lost, all merges |"
-    yield "|---|---:|---:|---:|---:|"
-    fixed = {f"always {name}": {other: float(other == name) for other in ALL} for name in PATH}
-    for title in [*PROXIES, *fixed]:
-        shown = []
-        for names in (PATH, ALL):
-            correlations, losses = [], []
-            for seeds in runs.values():
-                pairs = []
-                for quantities, gains in seeds:
-                    ranks = [fixed[title][name] if title in fixed else PROXIES[title](quantities[name]) for name in names]
-                    measured = [gains[name] for name in names]
-                    pairs.append((spearmanr(ranks, measured).statistic, max(measured) - measured[ranks.index(max(ranks))]))
-                correlations.append(tuple(correlation / len(runs) for correlation, _ in pairs))
-                losses.append(tuple(100 * loss / len(runs) for _, loss in pairs))
-            shown += ["" if title in fixed else text(Estimate(tuple(correlations)), 2), text(Estimate(tuple(losses)), 1)]
-        yield f"| {title} | {' | '.join(shown)} |"
+    """A table for each set of models, a row for each proxy; then what is lost by always taking one model."""
+    ranking = Ranking(results)
+    for title, names in (("the linear merge at five alphas", PATH), ("all merges", ALL)):
+        yield f"| {title}: quantity | rank correlation | lost | lost, minus always {FIXED[0]} | minus always {FIXED[1]} |"
+        yield "|---|---:|---:|---:|---:|"
+        for quantity, proxy in PROXIES.items():
+            lost = [ranking.lost(proxy, names), *(ranking.lost(proxy, names, instead) for instead in FIXED)]
+            yield f"| {quantity} | {text(ranking.correlation(proxy, names), 2)} | {' | '.join(text(one, 1) for one in lost)} |"
+        for name in PATH:
+            lost_always = ranking.mean(lambda _, gains, name=name, names=names: 100 * max(gains[one] for one in names) - 100 * gains[name])
+            yield f"| always {name} | | {text(lost_always, 1)} | | |"
+        yield ""
 
 
 def text(estimate: Estimate, digits: int) -> str:
-    """Mean and half of the 95 % interval, over seeds of the fine-tunings."""
-    return f"{estimate.mean:.{digits}f} ± {estimate.half_width or 0.0:.{digits}f}"
+    """Mean and half of the 95 % interval; bold where it excludes 0."""
+    shown = f"{estimate.mean:.{digits}f} ± {estimate.half_width or 0.0:.{digits}f}"
+    return f"**{shown}**" if estimate.excludes_0 else shown
 
 
 def main() -> None:

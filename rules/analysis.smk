@@ -50,7 +50,7 @@ rule connect:
     output:
         update(f"{RESULTS}/connections/{{connection}}.json"),
     log:
-        f"{RESULTS}/logs/connections/{{connection}}.log",
+        f"{RESULTS}/logs/connect/{{connection}}.log",
     threads: flow.resources("evaluate").threads
     resources:
         mem_mb=flow.memory("evaluate"),
@@ -64,21 +64,21 @@ rule connect:
         " --threads {threads} --gpus {resources.gpu}"
 
 
-rule barrier:
+rule connection:
     input:
         recipe=f"{RESULTS}/recipes/connections/{{connection}}.json",
         result=f"{RESULTS}/connections/{{connection}}.json",
     output:
         multiext(f"{RESULTS}/tables/{{connection}}", ".csv", ".md"),
         report(
-            f"{RESULTS}/figures/{{connection}}.png", caption="report/barrier.rst", category="Analyses", labels={"figure": "{connection}"}
+            f"{RESULTS}/figures/{{connection}}.png", caption="report/connection.rst", category="Curves", labels={"figure": "{connection}"}
         ),
         f"{RESULTS}/figures/{{connection}}.svg",
     log:
-        f"{RESULTS}/logs/barriers/{{connection}}.log",
+        f"{RESULTS}/logs/connection/{{connection}}.log",
     localrule: True
     params:
         tables=subpath(output[0], parent=True),
         figures=subpath(output[2], parent=True),
     shell:
-        "speechft report barrier {input.recipe:q} {input.result:q} --out {params.tables:q} --figures {params.figures:q} > {log:q} 2>&1"
+        "speechft report connection {input.recipe:q} {input.result:q} --out {params.tables:q} --figures {params.figures:q} > {log:q} 2>&1"

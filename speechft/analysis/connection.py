@@ -11,7 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from speechft.analysis.barrier import Connection, ConnectionPoint, barrier
+from speechft.analysis.connection_report import Connection, ConnectionPoint, barrier
+from speechft.analysis.engine import model_names
 from speechft.encoders import load_encoder
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
 from speechft.errors import AnalysisError
@@ -28,6 +29,7 @@ from speechft.files.structured import read_json_mapping, write_json
 from speechft.finetune.parts import Parts
 from speechft.finetune.splits import load_stage1_split
 from speechft.finetune.stage1 import HEAD
+from speechft.recipes.cell import ModelName
 from speechft.recipes.finetuning import FinetuneRecipe
 from speechft.recipes.values import validate
 from speechft.tasks.base import Head, Task
@@ -37,9 +39,9 @@ Tensors = Mapping[str, Tensor]
 
 
 class OwnTask:
-    """What a fine-tuning left: its task and labels, a split to measure on, its encoder, and its head.
+    """The task of a fine-tuning with its labels, the encoder and the head that it trained, and a split to measure them on.
 
-    A fine-tuning without a fold of the corpus is measured on what stage 1 had as dev, or on that fold as test.
+    Where a fine-tuning left a fold of the corpus out, `dev` is the dev part of stage 1, and `test` is that fold.
 
     Raises:
         AnalysisError: the directory has no head of one task, or the task has a protocol of its own (ASV, SD).
@@ -56,6 +58,8 @@ class OwnTask:
         self.split = splits[split]
         with isolated_rng(0, torch.device("cpu")):
             self.head = self.task.build_head(self.encoder.hidden_size, self.labels)
+        if not (tuned_dir / HEAD).is_file():
+            raise AnalysisError(f"{tuned_dir}: has no {HEAD}: an earlier speechft made it. Remove the directory and fine-tune again.")
         if (found := _head_of(tuned_dir, self.head)) is None:
             raise AnalysisError(
                 f"{tuned_dir}: has no {HEAD} of task {self.task.name!r} for these manifests. Name those of the fine-tuning."
@@ -84,28 +88,32 @@ def connect(
     out_json: str | Path,
     alphas: Sequence[float],
     split: Literal["dev", "test"] = "dev",
+    names: tuple[str | None, str | None] = (None, None),
     device: str | None = None,
 ) -> Connection:
     """Measure loss and scores of the task of `end_dir` at start + alpha * (end - start), and write them to `out_json`.
 
-    The head is that of stage 1 at the end. Where the start is a fine-tuning of the same task with a head of the same form, both heads are
-    interpolated as the encoders are. Nothing is trained.
+    The head is that of stage 1 at the end. Where the start is a fine-tuning of the same task on the same manifests with a head of the
+    same form, both heads are interpolated as the encoders are. Nothing is trained.
 
     Args:
         start_dir: encoder directory: theta0, or another fine-tuned encoder of the same size.
         end_dir: output of a fine-tuning on one task, with its head.
-        manifests: those that it was fine-tuned on; of a fine-tuning without one fold of the corpus, its train split.
+        manifests: those that it was fine-tuned on.
         out_json: the result, `Connection`.
         alphas: places on the line, 0 and 1 among them.
-        split: dev, or test; without a fold, the dev part that stage 1 had, or that fold.
+        split: which one is scored; see `OwnTask`.
+        names: "encoder/finetuning/method" of start and end, written into the result.
         device: "cpu" or "cuda"; by default a GPU where there is one.
 
     Raises:
         AnalysisError: the end has no head of one task, encoders or heads differ in form, or the task has a protocol of its own (ASV, SD).
+        ConfigError: one of `names` is not three names.
         CheckpointError, CorpusError, TaskError, AudioError: the inputs are not usable.
         OutputError: `out_json` is something else, or an input.
     """
     check_file(out_json, CONNECTION, [start_dir, end_dir, manifests])
+    start_name, end_name = map(model_names, names)
     alphas = sorted(set(alphas))
     if alphas[:1] != [0.0] or alphas[-1] != 1.0:
         raise AnalysisError("The line goes from alpha 0 to alpha 1: give both ends.")
@@ -113,7 +121,7 @@ def connect(
         own = OwnTask(end_path, manifests, split)
         task, end, head = own.task, own.encoder, own.head
         start = load_encoder(start_path)
-        start_head = _head_of(start_path, head) if _recorded(start_path).get("task") == _recorded(end_path)["task"] else None
+        start_head = _head_of(start_path, head) if _trained_on(start_path) == _trained_on(end_path) else None
         # Copies, because encoder and head of the end are loaded with what lies between.
         first, last, end_head = (
             {name: value.clone() for name, value in module.state_dict().items()} for module in (start.backbone, end.backbone, head)
@@ -135,8 +143,8 @@ def connect(
         split=split,
         utterances=len(own.split),
         head="interpolated" if start_head else "end",
-        start_sha256=hashes[0],
-        end_sha256=hashes[1],
+        start=ModelName(**start_name, sha256=hashes[0]),
+        end=ModelName(**end_name, sha256=hashes[1]),
         points=tuple(points),
         loss_barrier=barrier([(point.alpha, point.loss) for point in points]),
         error_barrier=barrier([(point.alpha, point.scores[metric.key] * (-1 if metric.higher_is_better else 1)) for point in points]),
@@ -145,17 +153,22 @@ def connect(
     return found
 
 
-def _recorded(folder: Path) -> Mapping[str, Any]:
-    """The recipe of the fine-tuning that made an encoder directory; empty for others."""
+def _provenance(folder: Path) -> Mapping[str, Any]:
+    """That of a fine-tuning; empty for other encoder directories."""
     provenance = folder / "provenance.json"
     found = read_json_mapping(provenance) if provenance.is_file() else {}
-    recipe = found.get("recipe") if found.get("kind") == "finetune" else None
-    return recipe if isinstance(recipe, dict) else {}
+    return found if found.get("kind") == "finetune" and isinstance(found.get("recipe"), dict) else {}
+
+
+def _trained_on(folder: Path) -> tuple[Any, Any]:
+    """Task and training manifest of a fine-tuning."""
+    found = _provenance(folder)
+    return found.get("recipe", {}).get("task"), found.get("inputs", {}).get("manifest_train", {}).get("sha256")
 
 
 def _task_of(end: Path) -> tuple[Task, str | None]:
     """The task of a fine-tuning, and the fold that it left out."""
-    recorded = _recorded(end)
+    recorded = _provenance(end).get("recipe")
     if not recorded:
         raise AnalysisError(f"{end}: is no output of `speechft finetune`, whose task and head are needed.")
     known = {key: value for key, value in recorded.items() if key in FinetuneRecipe.model_fields}

@@ -59,7 +59,7 @@ def analyse(
     """
     check_file(out_json, ANALYSIS, [start_dir, model_dir, manifests])
     chosen = recipe or AnalysisRecipe()
-    names = _names(model_name)
+    names = model_names(model_name)
     where = resolve_device(device)
     with encoder_directory(start_dir) as start_dir, encoder_directory(model_dir) as model_dir:
         deviation, parts = weight_deviation(start_dir, model_dir)
@@ -94,7 +94,12 @@ def analyse(
     return value
 
 
-def _names(model_name: str | None) -> dict[str, str]:
+def model_names(model_name: str | None) -> dict[str, str]:
+    """Encoder, fine-tuning and method of "encoder/finetuning/method"; none where it is None.
+
+    Raises:
+        ConfigError: it is not three names.
+    """
     if model_name is None:
         return {}
     parts = model_name.split("/")

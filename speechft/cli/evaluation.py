@@ -28,7 +28,7 @@ from speechft.errors import ConfigError
 from speechft.files.structured import read_mapping
 from speechft.recipes.evaluation import evaluation_recipe
 from speechft.recipes.modules import parse_options
-from speechft.recipes.tables import AnalysisRecipe, ConnectionRecipe
+from speechft.recipes.tables import AnalysisRecipe, ConnectionRecipe, TableRow
 from speechft.recipes.values import load_recipe, read_recipe
 
 
@@ -137,6 +137,8 @@ def connect(
     alpha: Annotated[str, typer.Option(help="Places on the line: a range with its end, or a list.")] = "0:1:0.1",
     split: Annotated[Literal["dev", "test"], typer.Option(help="On which split.")] = "dev",
     figure: Annotated[Path | None, typer.Option(help="Draw it: a PNG, and an SVG beside it.")] = None,
+    start_name: Annotated[str | None, typer.Option(help="encoder/finetuning/method of the start, written into the result.")] = None,
+    end_name: Annotated[str | None, typer.Option(help="The same of the end.")] = None,
     threads: Threads = None,
     gpus: Gpus = 0,
 ) -> None:
@@ -148,8 +150,8 @@ def connect(
     """
     use_threads(threads)
     use_gpus(gpus)
-    from speechft.analysis.barrier import connection_grid, draw_connection
     from speechft.analysis.connection import connect as run
+    from speechft.analysis.connection_report import connection_grid, draw_connection
     from speechft.files.outputs import check_figure
     from speechft.recipes.alphas import alphas_of
     from speechft.tables.canvas import save_figure
@@ -159,9 +161,10 @@ def connect(
     except ValueError as error:
         raise typer.BadParameter(f"--alpha {error}") from None
     if figure is not None:
-        check_figure(figure, [start, end, manifests])
-    found = run(start, end, manifests, out, alphas, split)
-    shown = ConnectionRecipe(title="Between two encoders", alphas=tuple(alphas), start=start.name, end=end.name)
+        check_figure(figure, [start, end, manifests, out])
+    found = run(start, end, manifests, out, alphas, split, (start_name, end_name))
+    ends = (TableRow(encoder="", finetuning="", method="", label=folder.name) for folder in (start, end))
+    shown = ConnectionRecipe(title="Between two encoders", start=next(ends), end=next(ends), alphas=tuple(alphas), split=split)
     if figure is not None:
         save_figure(lambda: draw_connection(shown, found), figure)
     metric = found.metrics[0]

@@ -151,11 +151,12 @@ def choose(
     else:
         recipe, files = load_recipe(ChoiceRecipe, source), cells or []
     if figure is not None:
-        check_figure(figure, files)
+        check_figure(figure, [source, *files, *([out] if out else [])])
     found = run(recipe, files, out)
     if figure is not None:
         end = recipe.points[-1]
-        save_figure(lambda: draw_choice(found, f"{end.encoder}, {end.finetuning}: alpha by dev"), figure)
+        method = next((point.method.partition("@")[0] for point in recipe.points if 0 < point.alpha < 1), end.method)
+        save_figure(lambda: draw_choice(found, f"{end.encoder}, {end.finetuning}, {method}: alpha by dev"), figure)
     headings = ["alpha", "mean gain", "standard error", *found.tasks]
     lines = []
     for point in found.points:
@@ -280,7 +281,7 @@ def similarity(
 
 
 @report.command()
-def barrier(
+def connection(
     recipe: Annotated[Path, typer.Argument(help="Recipe of the connection (JSON).")],
     result: Annotated[Path, typer.Argument(help="File of `speechft connect`; a missing one shows as pending.")],
     out: Out,
@@ -289,9 +290,9 @@ def barrier(
 ) -> None:
     """Show loss and error between two encoders: NAME.csv and .md in the folder OUT, NAME.png and .svg in the folder of figures.
 
-    Example: `speechft report barrier results/recipes/connections/line.json results/connections/line.json --out tables`
+    Example: `speechft report connection results/recipes/connections/line.json results/connections/line.json --out tables`
     """
-    from speechft.analysis.barrier import build_connection
+    from speechft.analysis.connection_report import build_connection
     from speechft.tables.canvas import style_of
 
     with style_of(style):

@@ -71,7 +71,6 @@ def _undefined(experiment: Experiment) -> list[str]:
     tuned = [*experiment.finetunings, *experiment.combinations]
     learned = [name for name, entry in experiment.encoders.items() if not isinstance(entry, ONLY_EVALUATED)]
     trained = [name for name, method in experiment.methods.items() if isinstance(method, TrainedMethod)]
-    labelled = [name for name, tuning in experiment.finetunings.items() if tuning.recipe]
     early = [name for name, method in experiment.methods.items() if isinstance(method, EarlyMethod)]
     merged = [name for name, method in experiment.methods.items() if isinstance(method, MergedMethod)]
     for name, corpus in experiment.corpora.items():
@@ -112,8 +111,8 @@ def _undefined(experiment: Experiment) -> list[str]:
     for name, curve in experiment.curves.items():
         need(f"curves.{name}.encoder", [curve.encoder], learned)
     for name, connection in experiment.connections.items():
-        need(f"curves.{name}.finetuning", [connection.finetuning], labelled)
-        need(f"curves.{name}.method", [connection.method], trained)
+        need(f"curves.{name}.finetuning", [connection.finetuning], tuned)
+        need(f"curves.{name}.method", [connection.method], experiment.methods)
         if connection.start:
             need_model(f"curves.{name}.start", *connection.start.split("/"))
     for name, curve in experiment.alpha_curves.items():
@@ -245,18 +244,28 @@ def _bad_tables(experiment: Experiment) -> list[str]:
 
 
 def _bad_connections(experiment: Experiment) -> list[str]:
-    """Lines that have no single loss, or no length."""
+    """Connections whose end has no head of a single task, whose ends are one model, or whose heads are of different labels."""
     problems = []
     for name, layout in experiment.connections.items():
-        recipe = experiment.finetunings[layout.finetuning].recipe
-        assert recipe is not None
-        parts = list(recipe.parts.values())
-        if len(parts) > 1:
-            problems.append(f"curves.{name}.finetuning: {layout.finetuning!r} trains on several tasks jointly, which have no single loss")
-        elif task_entry(parts[0].task, parts[0].kind).protocol != "default":
-            problems.append(f"curves.{name}.finetuning: a connection is not of ASV or SD, on which {layout.finetuning!r} trains")
-        if layout.end in experiment.connection_ends(name)[:1]:
-            problems.append(f"curves.{name}.start: is the end of the line too; name another model")
+        key, tuning = f"curves.{name}", experiment.finetunings.get(layout.finetuning)
+        start, end = experiment.connection_ends(name)
+        other = experiment.finetunings.get(start[0])
+        if start == end:
+            problems.append(f"{key}.start: is the model at alpha 1 too; name another one")
+        if tuning is None or tuning.recipe is None:
+            problems.append(f"{key}.finetuning: {layout.finetuning!r} trains no head here; name a fine-tuning on a task")
+            continue
+        if not isinstance(experiment.method(layout.method), TrainedMethod):
+            problems.append(f"{key}.method: {layout.method!r} trains no head; name a method of kind finetune")
+            continue
+        recipe = experiment.finetune_recipe(layout.finetuning, layout.method)
+        assert isinstance(recipe, FinetuneRecipe)
+        if len(recipe.parts) > 1:
+            problems.append(f"{key}.finetuning: {layout.finetuning!r} trains on several tasks jointly, which have no single loss")
+        elif task_entry(recipe.task, recipe.kind).protocol != "default":
+            problems.append(f"{key}.finetuning: {layout.finetuning!r} is on {recipe.task}, whose scores are not sums over utterances")
+        if other and other.recipe and other.recipe.task == recipe.task and other.corpora != tuning.corpora:
+            problems.append(f"{key}.start: {start[0]!r} has another corpus than {layout.finetuning!r}, so their heads have other labels")
     return problems
 
 
@@ -269,7 +278,7 @@ def _impossible_models(experiment: Experiment) -> list[str]:
     ]
     rows += [(f"curves.{name}", (curve.encoder, curve.finetuning, curve.method)) for name, curve in experiment.alpha_curves.items()]
     for name, layout in experiment.connections.items():
-        rows += [(f"curves.{name}", (layout.encoder, *end)) for end in experiment.connection_ends(name)]
+        rows.append((f"curves.{name}.start", (layout.encoder, *experiment.connection_ends(name)[0])))
     rows += [(f"analyses.{name}.rows", (layout.encoder, *row.names)) for name, layout in experiment.analyses.items() for row in layout.rows]
     problems = []
     for key, (encoder, finetuning, method) in rows:

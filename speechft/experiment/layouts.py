@@ -149,21 +149,21 @@ def _both_ends(values: tuple[float, ...]) -> tuple[float, ...]:
 
 
 class ConnectionLayout(Strict):
-    """Loss and error of a fine-tuning's own task on the line to its encoder, with the head of stage 1."""
+    """Loss and error of a fine-tuning's own task between another model and the fine-tuned one, with the head of stage 1."""
 
     kind: Literal["connection"]
     title: str = ""
     encoder: Name
-    finetuning: Name = Field(description="The end of the line; on one task, not ASV or SD.")
+    finetuning: Name = Field(description="At alpha 1: one that trains on a single task, not ASV, SD or QbE.")
     method: Name = Field("stable_ft", description="The method that trained it.")
     start: ModelOfEncoder | None = Field(
         None,
-        description="The other end, finetuning/method, such as another seed; default: the model that the fine-tuning started from.",
+        description="At alpha 0: finetuning/method, such as another seed; default: the model that the fine-tuning started from.",
     )
     alphas: Annotated[Alphas, AfterValidator(_both_ends)] = Field(
         parse_alphas("0:1:0.1"), description="A list, or start:stop:step as text; 0 and 1 among them."
     )
-    split: Literal["dev", "test"] = Field("dev", description="Of the corpus of the fine-tuning.")
+    split: Literal["dev", "test"] = Field("dev", description="Which split of the fine-tuning's corpus is scored.")
 
     @property
     def end(self) -> tuple[str, str]:

@@ -251,17 +251,17 @@ class Experiment(Strict):
 
     @property
     def alpha_curves(self) -> dict[str, CurveLayout]:
-        """Curves of cells."""
+        """Curves of kind `alpha`, which show cells."""
         return {name: layout for name, layout in self.curves.items() if isinstance(layout, CurveLayout)}
 
     @property
     def connections(self) -> dict[str, ConnectionLayout]:
-        """Curves of the fine-tuning's own task."""
+        """Curves of kind `connection`, which show a fine-tuning's own task."""
         return {name: layout for name, layout in self.curves.items() if isinstance(layout, ConnectionLayout)}
 
-    def connection_ends(self, curve: str) -> tuple[tuple[str, str], tuple[str, str]]:
+    def connection_ends(self, connection: str) -> tuple[tuple[str, str], tuple[str, str]]:
         """Fine-tuning and method at alpha 0 and at alpha 1 of a connection."""
-        layout = self.connections[curve]
+        layout = self.connections[connection]
         start, _, method = (layout.start or "").partition("/")
         return (start, method) if layout.start else self.merge_start(layout.finetuning), layout.end
 

@@ -24,7 +24,7 @@ from speechft.tasks.metric import Metric
 
 
 def table_recipe(experiment: Experiment, name: str, command: str | None) -> TableRecipe:
-    """Build the recipe of table `name`; `command` makes a cell when its name is appended."""
+    """Build the recipe of table `name`; `command` makes a result when its path in the folder of results is appended."""
     layout = experiment.tables[name]
     score = layout.score and ScoreRecipe(
         label=layout.score.label, floor=_row(experiment, layout.score.floor, *PRETRAINED), tasks=layout.score.tasks or layout.tasks
@@ -40,8 +40,12 @@ def table_recipe(experiment: Experiment, name: str, command: str | None) -> Tabl
         differences=tuple(rows_to_compare(experiment.table_models(name), layout.differences)),
         metrics=_metrics(experiment, layout.tasks),
         protocols={task: experiment.evaluation_recipe(task).protocol for task in layout.tasks},
-        command=command,
+        command=_cell_command(command),
     )
+
+
+def _cell_command(command: str | None) -> str | None:
+    return command and f"{command}cells/"
 
 
 def choice_recipe(experiment: Experiment, encoder: str, finetuning: str, method: str) -> ChoiceRecipe:
@@ -57,7 +61,7 @@ def choice_recipe(experiment: Experiment, encoder: str, finetuning: str, method:
 
 
 def curve_recipe(experiment: Experiment, name: str, command: str | None) -> CurveRecipe:
-    """Build the recipe of curve `name`; `command` makes a cell when its name is appended."""
+    """Build the recipe of curve `name`; `command` as in `table_recipe`."""
     layout = experiment.alpha_curves[name]
     merged = experiment.method(layout.method)
     assert isinstance(merged, MergedMethod)
@@ -77,17 +81,21 @@ def curve_recipe(experiment: Experiment, name: str, command: str | None) -> Curv
     title = layout.title or f"{merged.label} of {layout.encoder} and {layout.finetuning} at every alpha"
     return CurveRecipe(
         title=title, note=experiment.note, points=tuple(points), tasks=layout.tasks, metrics=_metrics(experiment, layout.tasks),
-        start=start, end=end, command=command,
+        start=start, end=end, command=_cell_command(command),
     )  # fmt: skip
 
 
-def connection_recipe(experiment: Experiment, name: str) -> ConnectionRecipe:
-    """Build the recipe of what is shown of connection `name`."""
+def connection_recipe(experiment: Experiment, name: str, command: str | None) -> ConnectionRecipe:
+    """Build the recipe of what is shown of connection `name`; `command` as in `table_recipe`."""
     layout, ends = experiment.connections[name], experiment.connection_ends(name)
     several = ends[0] != PRETRAINED
     labels = [_label(experiment, layout.encoder, method) + (f" of {finetuning}" if several else "") for finetuning, method in ends]
-    title = layout.title or f"{layout.encoder}: {layout.finetuning}'s own task from {labels[0]} to {labels[1]}"
-    return ConnectionRecipe(title=title, note=experiment.note, alphas=layout.alphas, start=labels[0], end=labels[1])
+    start, end = (_row(experiment, layout.encoder, *model, label=label) for model, label in zip(ends, labels, strict=True))
+    return ConnectionRecipe(
+        title=layout.title or f"{layout.encoder}: {layout.finetuning}'s own task from {labels[0]} to {labels[1]}",
+        note=experiment.note, start=start, end=end, alphas=layout.alphas, split=layout.split,
+        command=command and f"{command}connections/{name}.json",
+    )  # fmt: skip
 
 
 def analysis_table_recipe(experiment: Experiment, name: str) -> AnalysisTableRecipe:
@@ -106,14 +114,14 @@ def _metrics(experiment: Experiment, tasks: Iterable[str]) -> dict[str, tuple[Me
 
 
 def report_recipe(experiment: Experiment, command: str | None) -> ReportRecipe:
-    """Build the recipe of the experiment's report; `command` makes a cell when its name is appended."""
+    """Build the recipe of the experiment's report; `command` as in `table_recipe`."""
     return ReportRecipe(
         title=experiment.title or experiment.name,
         note=experiment.note,
         tables={name: table_recipe(experiment, name, command) for name in experiment.tables},
         comparisons={name: _comparisons(experiment, name) for name in experiment.tables},
         curves={name: curve_recipe(experiment, name, command) for name in experiment.alpha_curves},
-        connections={name: connection_recipe(experiment, name) for name in experiment.connections},
+        connections={name: connection_recipe(experiment, name, command) for name in experiment.connections},
         analyses={name: analysis_table_recipe(experiment, name) for name in experiment.analyses},
     )
 

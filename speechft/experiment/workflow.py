@@ -221,8 +221,8 @@ class Workflow(Names):
         layout = self.experiment.analyses[analysis]
         return [f"{self.results}/analysis/{analysis}/{layout.encoder}/{row.model}.json" for row in layout.rows]
 
-    def connection(self, connection: str) -> str:
-        """File of a connection."""
+    def connection_result(self, connection: str) -> str:
+        """Result of a connection."""
         return f"{self.results}/connections/{connection}.json"
 
     def connection_models(self, connection: str) -> list[str]:
@@ -235,9 +235,10 @@ class Workflow(Names):
         return self.finetuning_corpora(self.experiment.connections[connection].finetuning)[0]
 
     def connection_options(self, connection: str) -> list[str]:
-        """Options of `speechft connect`."""
+        """Options of `speechft connect`: what is measured, and the names of both ends."""
         layout = self.experiment.connections[connection]
-        return ["--alpha", ",".join(map(str, layout.alphas)), "--split", layout.split]
+        ends = ["/".join((layout.encoder, *end)) for end in self.experiment.connection_ends(connection)]
+        return ["--alpha", ",".join(map(str, layout.alphas)), "--split", layout.split, "--start-name", ends[0], "--end-name", ends[1]]
 
     def targets(self) -> list[str]:
         """Everything that `all` makes: each table, each curve and each analysis, with their figures."""
@@ -251,7 +252,7 @@ class Workflow(Names):
         """Every result that the report of the experiment shows."""
         found = [*map(self.cells, self.experiment.tables), *map(self.curve_cells, self.experiment.alpha_curves)]
         found += map(self.analysis_results, self.experiment.analyses)
-        found.append([self.connection(name) for name in self.experiment.connections])
+        found += [[self.connection_result(name)] for name in self.experiment.connections]
         return list(dict.fromkeys(chain.from_iterable(found)))
 
     # ---- recipes
@@ -269,12 +270,12 @@ class Workflow(Names):
             "merge": self.experiment.merge_recipe,
             "choose": lambda *model: choice_recipe(self.experiment, *model),
             "evaluate": self.experiment.evaluation_recipe,
-            "tables": lambda table: table_recipe(self.experiment, table, self._cell_command),
-            "connections": lambda curve: connection_recipe(self.experiment, curve),
-            "curves": lambda curve: curve_recipe(self.experiment, curve, self._cell_command),
+            "tables": lambda table: table_recipe(self.experiment, table, self._command),
+            "connections": lambda curve: connection_recipe(self.experiment, curve, self._command),
+            "curves": lambda curve: curve_recipe(self.experiment, curve, self._command),
             "fbank": lambda encoder: self._encoder(encoder, Filterbanks).recipe,
             "analysis": lambda analysis: self.experiment.analyses[analysis].recipe,
-            "report": lambda: report_recipe(self.experiment, self._cell_command),
+            "report": lambda: report_recipe(self.experiment, self._command),
             "analysis_tables": lambda analysis: analysis_table_recipe(self.experiment, analysis),
         }
         kind, *keys = name.split("/")
@@ -333,11 +334,11 @@ class Workflow(Names):
         return getattr(recipe.targets, "encoder", None) if recipe else None
 
     @property
-    def _cell_command(self) -> str | None:
-        """Command that makes a cell when its name is appended; None if the experiment's files are unknown."""
+    def _command(self) -> str | None:
+        """Command that makes a result when its path in the folder of results is appended; None if the experiment's files are unknown."""
         if not self.sources:
             return None
-        return f"snakemake --cores all --configfile {' '.join(self.sources)} -- {shlex.quote(self.results)}/cells/"
+        return f"snakemake --cores all --configfile {' '.join(self.sources)} -- {shlex.quote(self.results)}/"
 
     # ---- resources
 

@@ -97,7 +97,7 @@ CHOICE = Kind("a choice of `speechft choose`", _has_keys("schema", "alpha", "bes
 CONNECTION = Kind("a result of `speechft connect`", _has_keys("schema", "task", "points", "loss_barrier", "error_barrier"))
 CURVE = Kind("a table of `speechft report alpha`", _begins("alpha", "task", "metric", "mean"))
 SIMILARITY = Kind("a table of `speechft report similarity`", _begins("encoder", "finetuning", "method", "label"))
-BARRIER = Kind("a table of `speechft report barrier`", _begins("alpha", "loss"))
+CONNECTION_TABLE = Kind("a table of `speechft report connection`", _begins("alpha", "loss", "start", "end", "task", "split", "head"))
 SUPERB_EXPERIMENT = Kind("an experiment as `speechft superb` derived it", _is_sealed)
 PAGE = Kind("a page of `speechft report`", lambda path: f'<meta name="generator" content="{PROGRAM}">'.encode() in _start(path))
 FIGURE = Kind("a figure of speechft", _is_figure)

@@ -294,9 +294,12 @@ class _Costs:
         return JobCost(job, heard.hours, heard.utterances, hours, disk_gb=CELL_GB, unknown=self._unknown([layout.corpus]))
 
     def _connect(self, job: Job) -> JobCost:
-        """A pass of the encoder at each alpha over a split; the head's is small beside it."""
+        """A pass of encoder and head at each alpha over a split."""
         layout = self.experiment.connections[job.names[0]]
-        corpus, shape = self.experiment.finetunings[layout.finetuning].corpora[0], self._shape(layout.encoder)
-        heard = self._size(corpus)[layout.split] * len(layout.alphas)
-        hours = self.device.forward_hours(shape, heard.hours, "fp32")
-        return JobCost(job, heard.hours, heard.utterances, hours, disk_gb=CELL_GB, unknown=self._unknown([corpus]))
+        recipe, corpus = self.experiment.finetune_recipe(*layout.end), self.experiment.finetunings[layout.finetuning].corpora[0]
+        assert isinstance(recipe, FinetuneRecipe)
+        shape, heard = self._shape(layout.encoder), self._size(corpus).fold(layout.split) * len(layout.alphas)
+        hours, task = self.device.forward_hours(shape, heard.hours, "fp32"), recipe.kind or recipe.task
+        on_frames = known_entry(task).features == "frames"
+        heads = SCORING_SHARE * self.device.head_hours(task, recipe.task_options, shape, heard.hours) if on_frames else 0.0
+        return JobCost(job, heard.hours, heard.utterances, hours, heads, disk_gb=CELL_GB, unknown=self._unknown([corpus]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from speechft.recipes.tables import CurvePoint
 from speechft.recipes.values import Strict
@@ -19,6 +19,13 @@ class ChoiceRecipe(Strict):
     points: tuple[CurvePoint, ...] = Field(min_length=2, description="In ascending order of alpha; the first one is alpha 0.")
     tasks: tuple[str, ...] = Field(min_length=1, description="Tasks whose dev scores count.")
     rule: Rule = "one_se"
+
+    @field_validator("tasks")
+    @classmethod
+    def _once(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(tasks)) != len(tasks):
+            raise ValueError("a task appears twice")
+        return tasks
 
 
 class ChoicePoint(Strict):

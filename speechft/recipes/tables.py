@@ -72,9 +72,11 @@ class ConnectionRecipe(Strict):
 
     title: str
     note: str = ""
+    start: TableRow = Field(description="The model at alpha 0, e.g. Pre-trained.")
+    end: TableRow = Field(description="The model at alpha 1, e.g. Stable-FT.")
     alphas: tuple[float, ...] = Field(min_length=2)
-    start: str = Field(description="Name of the model at alpha 0, e.g. Pre-trained.")
-    end: str = Field(description="Name of the model at alpha 1, e.g. Stable-FT.")
+    split: Literal["dev", "test"] = "dev"
+    command: str | None = Field(None, description="Makes the result; shown while it is pending.")
 
 
 class AnalysisRecipe(Strict):

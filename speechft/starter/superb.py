@@ -58,7 +58,7 @@ class Derived:
         found = [cell for table in known.tables for cell in known.table_cells(table)]
         found += [cell for curve in known.alpha_curves for cell in known.curve_cells(curve)]
         found += [path for analysis in known.analyses for path in flow.analysis_results(analysis)]
-        found += map(flow.connection, known.connections)
+        found += map(flow.connection_result, known.connections)
         return list(dict.fromkeys(found))
 
 

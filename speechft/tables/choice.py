@@ -14,6 +14,7 @@ from speechft.files.outputs import check_file
 from speechft.files.structured import write_json
 from speechft.recipes.cell import Cell
 from speechft.recipes.choice import Choice, ChoicePoint, ChoiceRecipe, Rule
+from speechft.recipes.values import validate
 from speechft.tables.canvas import LEGEND, dress, looks, panel_page, short
 from speechft.tables.cells import cell_name, read_cells
 from speechft.tables.folder import cell_files, folder_curves, one_curve
@@ -78,6 +79,7 @@ def folder_choice(folder: Path, tasks: Sequence[str] | None, curve: str | None, 
     """Build the recipe of a choice among the cells of a folder, by all tasks with cells at every alpha or by some; and the cells' files.
 
     Raises:
+        ConfigError: a task is named twice.
         TableError: the folder has no merge with cells at several alphas, several and none named, no cells of alpha 0, or no task that
             has cells at every alpha.
     """
@@ -90,7 +92,7 @@ def folder_choice(folder: Path, tasks: Sequence[str] | None, curve: str | None, 
     if not (tasks or whole):
         alphas = ", ".join(f"{point.alpha:g}" for point in found.points)
         raise TableError(f"{folder}: no task has cells at every alpha ({alphas}). Evaluate one at all of them.")
-    return ChoiceRecipe(points=found.points, tasks=tuple(tasks or whole), rule=rule), files
+    return validate(ChoiceRecipe, {"points": found.points, "tasks": tuple(tasks or whole), "rule": rule}, f"A choice in {folder}"), files
 
 
 def draw_choice(choice: Choice, title: str) -> Figure:
@@ -99,13 +101,11 @@ def draw_choice(choice: Choice, title: str) -> Figure:
     means = [100 * point.gain for point in choice.points]
     errors = [100 * (point.standard_error or 0.0) for point in choice.points]
     rule = "smallest alpha within one standard error of the best" if choice.rule == "one_se" else "best mean gain"
-    notes = [
-        "Gain: share of the errors of alpha 0 on dev that are gone; band: one standard error over the seeds of the heads.",
-        f"Chosen: the {rule}.",
-    ]
+    band = "; band: one standard error over the seeds of the heads" if any(errors) else ""
+    notes = [f"Gain: share of the errors of alpha 0 on dev that are gone{band}.", f"Chosen: the {rule}."]
     figure, (panel,) = panel_page(title, notes, 1, across=1, size=(5.6, 3.6), margin=0)
-    for look, task in zip(looks(choice.tasks).values(), choice.tasks, strict=True):
-        gains = [100 * point.gains[task] for point in choice.points]
+    for task in choice.tasks:
+        look, gains = looks(choice.tasks)[task], [100 * point.gains[task] for point in choice.points]
         panel.plot(alphas, gains, label=short(task), linewidth=0.9, color=look.color, marker=look.marker, markersize=3)
     panel.plot(alphas, means, label="mean", linewidth=2.0, color="#000000")
     low, high = ([mean + sign * error for mean, error in zip(means, errors, strict=True)] for sign in (-1, 1))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from speechft.analysis.barrier import build_connection
+from speechft.analysis.connection_report import build_connection
 from speechft.analysis.report import build_analysis
 from speechft.errors import TableError
 from speechft.experiment.schema import load_experiment
 from speechft.experiment.workflow import Workflow
-from speechft.files.output_kinds import BARRIER, CURVE, DIFFERENCES, SIMILARITY, TABLE
+from speechft.files.output_kinds import CONNECTION_TABLE, CURVE, DIFFERENCES, SIMILARITY, TABLE
 from speechft.files.outputs import Inputs, check_shown
 from speechft.recipes.tables import AnalysisTableRecipe, ConnectionRecipe, CurveRecipe, ReportRecipe, TableRecipe
 from speechft.runs.reasons import pending_reasons
@@ -63,7 +63,7 @@ def build_experiment(
             build_analysis(AnalysisTableRecipe.model_validate_json(flow.recipe(f"analysis_tables/{name}")), results, out_dir, figures, name)
             continue
         if name in known.connections:
-            recorded = folder.parent / Path(flow.connection(name)).relative_to(flow.results)
+            recorded = folder.parent / Path(flow.connection_result(name)).relative_to(flow.results)
             build_connection(ConnectionRecipe.model_validate_json(flow.recipe(f"connections/{name}")), recorded, out_dir, figures, name)
             continue
         wanted = known.table_cells(name) if name in known.tables else known.curve_cells(name)
@@ -119,5 +119,5 @@ def _check_outputs(flow: Workflow, name: str, out_dir: Path, figures: Path | Non
             check_shown(out_dir / "differences", figures and figures / "differences", name, SUFFIXES, DIFFERENCES, inputs)
     else:
         known = flow.experiment
-        kind = SIMILARITY if name in known.analyses else BARRIER if name in known.connections else CURVE
+        kind = SIMILARITY if name in known.analyses else CONNECTION_TABLE if name in known.connections else CURVE
         check_shown(out_dir, figures, name, (".md",), kind, inputs)

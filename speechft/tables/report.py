@@ -11,7 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speechft.analysis.barrier import connection_grid, connection_notes, draw_connection, read_connection
+from speechft.analysis.connection_report import connection_grid, connection_notes, draw_connection, pending_commands, read_connection
 from speechft.analysis.report import analysis_grid, analysis_notes, draw_analysis, read_results
 from speechft.errors import SpeechFTError
 from speechft.files.atomic import write_text
@@ -92,23 +92,25 @@ def build_report(
         for row, point in zip(content["rows"], curve.points, strict=True):
             row["label"] = f"alpha {alpha_text(point.alpha)} ({row['label']})"
         sections.append(Section(_anchor(name), table.title, content, _pictures(table, partial(draw_curve, curve, table))))
+    lines = {name: read_connection(results / f"connections/{name}.json", one) for name, one in recipe.connections.items()}
     for name, connection in recipe.connections.items():
-        line = read_connection(results / f"connections/{name}.json")
+        line = lines[name]
         grid, notes = connection_grid(connection, line), connection_notes(connection, line)
+        better = ["", "lower", *("higher" if metric.higher_is_better else "lower" for metric in (line.metrics if line else ()))]
         drawn = [_picture(partial(draw_connection, connection, line), connection.title, notes[0])] if line else []
-        sections.append(Section(_anchor(name), connection.title, _grid_content(connection.title, grid, notes, leading=1), drawn))
+        commands = [] if line else pending_commands(connection)
+        sections.append(Section(_anchor(name), connection.title, _grid_content(connection.title, grid, notes, better), drawn, commands))
     for name, analysis in recipe.analyses.items():
         found = read_results(analysis, [results / f"analysis/{name}/{model_name(row)}.json" for row in analysis.rows])
         grid = analysis_grid(analysis, found)
         text = "; ".join(f"{line[0]} ({line[1]}): {grid[0][4]} {line[4]}" for line in grid[1:])
         figure = _picture(lambda analysis=analysis, found=found: draw_analysis(analysis, found), analysis.title, text)  # type: ignore[misc]
-        sections.append(
-            Section(_anchor(name), analysis.title, _grid_content(analysis.title, grid, analysis_notes(analysis, found)), [figure])
-        )
+        content = _grid_content(analysis.title, grid, analysis_notes(analysis, found), ["", "", *["higher"] * (len(grid[0]) - 2)])
+        sections.append(Section(_anchor(name), analysis.title, content, [figure]))
     page = {
         "note": recipe.note,
-        "summary": [*summary, *_progress(paths, cells)],
-        "trainings": _trainings(paths, results),
+        "summary": [*summary, *_progress("cells", paths, cells), *_progress("connections", lines, list(filter(None, lines.values())))],
+        "trainings": _trainings([*map(model_name, _models(recipe))], results),
         "pending": _pending(tables, reasons),
         "cells": [_cell_content(cell, links[cell_name(cell)], results) for cell in cells],
         "source": source,
@@ -124,10 +126,18 @@ def _cells_of(rows: Iterable[TableRow], tasks: Iterable[str]) -> list[str]:
     return [f"{model_name(row)}/{task}" for row, task in product(rows, tasks)]
 
 
-def _progress(wanted: Collection[str], cells: Collection[Cell]) -> list[str]:
-    """How many cells are there, unless all are."""
-    missing = len(wanted) - len(cells)
-    return [f"{len(cells)} of {len(wanted)} cells are measured; the others are listed below."] if missing else []
+def _progress(what: str, wanted: Collection[str], there: Collection[object]) -> list[str]:
+    """How many are there, unless all are."""
+    missing = len(wanted) - len(there)
+    return [f"{len(there)} of {len(wanted)} {what} are measured; the others are listed below."] if missing else []
+
+
+def _models(recipe: ReportRecipe) -> list[TableRow]:
+    """Every model that the report shows."""
+    found = [row for table in recipe.tables.values() for row in table.rows]
+    found += [point for curve in recipe.curves.values() for point in curve.points]
+    found += [row for analysis in recipe.analyses.values() for row in analysis.rows]
+    return found + [end for connection in recipe.connections.values() for end in (connection.start, connection.end)]
 
 
 def _links(table: Table, links: Mapping[str, str]) -> dict[tuple[int, str], str]:
@@ -160,10 +170,11 @@ def _measured(table: Table) -> str:
     return "; ".join(found)
 
 
-def _grid_content(title: str, grid: Sequence[Sequence[str]], notes: Sequence[str], leading: int = 2) -> dict[str, Any]:
-    """A table of words and numbers as the template reads it; the first `leading` columns are words."""
+def _grid_content(title: str, grid: Sequence[Sequence[str]], notes: Sequence[str], better: Sequence[str]) -> dict[str, Any]:
+    """A table of words and numbers as the template reads it; `better` says of each column which end is better, and "" of words."""
+    leading = better.count("")
     plain = {"width": "", "beside": "", "bold": False, "link": None}
-    heads = [{"title": text, "better": "" if place < leading else "higher"} for place, text in enumerate(grid[0])]
+    heads = [{"title": text, "better": end} for text, end in zip(grid[0], better, strict=True)]
     rows = [
         {
             "label": line[0],
@@ -179,9 +190,8 @@ def _grid_content(title: str, grid: Sequence[Sequence[str]], notes: Sequence[str
     return {"title": title, "heads": heads, "rows": rows, "orders": orders, "notes": notes}
 
 
-def _trainings(cells: Iterable[str], results: Path) -> list[Picture]:
-    """The curves of the trainings behind cells, a figure for each encoder."""
-    models = dict.fromkeys(name.rpartition("/")[0] for name in cells)
+def _trainings(models: Sequence[str], results: Path) -> list[Picture]:
+    """The curves of the trainings of models, a figure for each encoder."""
     found = []
     for encoder in dict.fromkeys(name.partition("/")[0] for name in models):
         logs = {

@@ -8,15 +8,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from speechft.analysis.barrier import barrier, build_connection
 from speechft.analysis.connection import connect
+from speechft.analysis.connection_report import barrier, build_connection
 from speechft.cli import app
 from speechft.encoders import random_encoder
-from speechft.errors import AnalysisError, OutputError
+from speechft.errors import AnalysisError, ConfigError, OutputError
 from speechft.finetune import finetune
 from speechft.finetune.stage1 import HEAD
 from speechft.recipes.finetuning import FinetuneRecipe
-from speechft.recipes.tables import ConnectionRecipe
+from speechft.recipes.tables import ConnectionRecipe, TableRow
 
 RECIPE = {"task": "sid", "updates": 20, "batch_size": 4, "validate_every": 10, "peak_lr": 1e-3, "head_only": 0.2}
 
@@ -57,6 +57,13 @@ def test_between_two_fine_tunings_heads_are_interpolated_too(tuned, tmp_path):
     back = connect(folder / "tuned1", folder / "tuned2", manifests, tmp_path / "b.json", [0, 1])
     assert found.head == "interpolated"
     assert [point.loss for point in found.points] == pytest.approx([point.loss for point in reversed(back.points)])
+    provenance = folder / "tuned2/provenance.json"
+    before = provenance.read_text()
+    recorded = json.loads(before)
+    recorded["inputs"]["manifest_train"]["sha256"] = "of another corpus"
+    provenance.write_text(json.dumps(recorded))
+    assert connect(folder / "tuned2", folder / "tuned1", manifests, tmp_path / "c.json", [0, 1]).head == "end"
+    provenance.write_text(before)
 
 
 def test_the_barrier_is_over_the_straight_line():
@@ -88,15 +95,20 @@ def test_a_fold_that_was_left_out(tuned, tmp_path):
 
 
 RESULT = {
-    "schema": 1, "task": "sid", "split": "dev", "utterances": 6, "head": "end", "start_sha256": "a", "end_sha256": "b",
+    "schema": 1, "task": "sid", "split": "dev", "utterances": 6, "head": "end", "loss_barrier": 0.25, "error_barrier": 15.0,
+    "start": {"encoder": "e", "finetuning": "none", "method": "pretrained", "sha256": "a"},
+    "end": {"encoder": "e", "finetuning": "f", "method": "stable_ft", "sha256": "b"},
     "metrics": [{"key": "SID", "name": "acc", "higher_is_better": True}],
     "points": [
         {"alpha": alpha, "loss": loss, "scores": {"SID": score}}
         for alpha, loss, score in [(0, 3.0, 20.0), (0.5, 2.75, 40.0), (1, 2.0, 90.0)]
     ],
-    "loss_barrier": 0.25, "error_barrier": 15.0,
 }  # fmt: skip
-RECIPE_SHOWN = ConnectionRecipe(title="A | line", alphas=(0, 0.5, 1), start="Pre-trained", end="Stable-FT")
+ENDS = [
+    TableRow(encoder="e", finetuning=tuning, method=method, label=label)
+    for tuning, method, label in (("none", "pretrained", "Pre-trained"), ("f", "stable_ft", "Stable-FT"))
+]
+RECIPE_SHOWN = ConnectionRecipe(title="A | line", alphas=(0, 0.5, 1), start=ENDS[0], end=ENDS[1], command="snakemake it")
 
 
 def test_table_and_figure_of_a_connection(tmp_path):
@@ -105,7 +117,7 @@ def test_table_and_figure_of_a_connection(tmp_path):
     text = (tmp_path / "tables/line.md").read_text()
     assert text.startswith("# A \\| line\n")
     assert [cell.strip() for cell in text.splitlines()[5].split("|")[1:4]] == ["0.5", "2.7500", "40.00"]
-    assert "Barrier of the loss 0.25, of acc % ↑ 15.00" in text
+    assert "Loss barrier 0.25, error barrier 15.00 (errors of acc)" in text
     rows = list(csv.DictReader((tmp_path / "tables/line.csv").open()))
     assert [(row["alpha"], row["loss"], row["SID"], row["error_barrier"]) for row in rows][1] == ("0.5", "2.75", "40.0", "15.0")
     assert (tmp_path / "figures/line.svg").is_file()
@@ -113,10 +125,17 @@ def test_table_and_figure_of_a_connection(tmp_path):
 
 def test_a_connection_that_is_not_there_is_pending(tmp_path):
     assert build_connection(RECIPE_SHOWN, tmp_path / "none.json", tmp_path, tmp_path, "line") is None
-    assert "| 0.5   | pending |" in (tmp_path / "line.md").read_text()
-    (tmp_path / "bad.json").write_text("{}")
-    with pytest.raises(AnalysisError, match="is no result of `speechft connect`"):
-        build_connection(RECIPE_SHOWN, tmp_path / "bad.json", tmp_path, None, "line")
+    text = (tmp_path / "line.md").read_text()
+    assert "| 0.5   | pending |" in text
+    assert "snakemake it" in text
+    (tmp_path / "old.json").write_text(json.dumps(RESULT))
+    for stale in ({"alphas": (0, 0.25, 1)}, {"split": "test"}, {"start": ENDS[1], "end": ENDS[0]}):
+        assert build_connection(RECIPE_SHOWN.model_copy(update=stale), tmp_path / "old.json", tmp_path, None, "line") is None
+    without_a_score = [{**point, "scores": {}} for point in RESULT["points"]]
+    for bad in ({}, {**RESULT, "metrics": []}, {**RESULT, "points": []}, {**RESULT, "points": without_a_score}):
+        (tmp_path / "bad.json").write_text(json.dumps(bad))
+        with pytest.raises(AnalysisError, match="is no result of `speechft connect`"):
+            build_connection(RECIPE_SHOWN, tmp_path / "bad.json", tmp_path, None, "line")
 
 
 def test_refusals(tuned, tmp_path):
@@ -137,6 +156,11 @@ def test_refusals(tuned, tmp_path):
     save_file({name: torch.cat([value, value]) for name, value in head.items()}, tmp_path / "tuned" / HEAD)
     with pytest.raises(AnalysisError, match=f"has no {HEAD} of task 'sid' for these manifests"):
         connect(folder / "base", tmp_path / "tuned", manifests, out, [0, 1])
+    (tmp_path / "tuned" / HEAD).unlink()
+    with pytest.raises(AnalysisError, match="an earlier speechft made it"):
+        connect(folder / "base", tmp_path / "tuned", manifests, out, [0, 1])
+    with pytest.raises(ConfigError, match="a model is named encoder/finetuning/method"):
+        connect(folder / "base", folder / "tuned1", manifests, out, [0, 1], names=("base", None))
     out.write_text("{}")
     with pytest.raises(OutputError):
         connect(folder / "base", folder / "tuned1", manifests, out, [0, 1])

@@ -69,7 +69,7 @@ DECISIONS = {
     "report differences": Decision(SET, ("table.json", "cell.json"), ("cell.json",)),
     "report alpha": Decision(SET, ("line.json", "cell.json"), ("cell.json",)),
     "report similarity": Decision(SET, ("moved.json", "analysis.json"), ("analysis.json",)),
-    "report barrier": Decision(SET, ("between.json", "connection.json"), ("connection.json",)),
+    "report connection": Decision(SET, ("between.json", "connection.json"), ("connection.json",)),
     "rehearse": Decision(SET),
     "superb": Decision(SET),
     "init": Decision(FOLDER),
@@ -129,7 +129,7 @@ def world(tmp_path_factory):
         shutil.copy("cell.json", "cells/e/none/pretrained/ks.json")
         done("analyse", "enc", "enc2", "man", "--name", "e/none/other", "--out", "analysis.json")
         done("finetune", "enc", "man", "--recipe", "ft.json", "--out", "tuned")
-        write_json("between.json", {"title": "t", "alphas": [0, 1], "start": "a", "end": "b"})
+        write_json("between.json", {"title": "t", "start": rows[0], "end": rows[1], "alphas": [0, 1]})
         done("connect", "enc", "tuned", "man", "--alpha", "0,1", "--out", "connection.json")
     finally:
         os.chdir(before)

@@ -7,7 +7,7 @@ from tables.conftest import cell_json
 from typer.testing import CliRunner
 
 from speechft.cli import app
-from speechft.errors import MergeError, OutputError, TableError
+from speechft.errors import ConfigError, MergeError, OutputError, TableError
 from speechft.recipes.cell import read_cell
 from speechft.recipes.choice import ChoiceRecipe
 from speechft.recipes.tables import CurvePoint
@@ -126,12 +126,15 @@ def test_the_command(write, tmp_path):
     assert "without pr: alpha 0.25, which changes the errors of pr by -20.0% on dev" in done.output
     assert json.loads((tmp_path / "alpha.json").read_text())["alpha"] == 0.25
     drawing = (tmp_path / "alpha.svg").read_text()
-    assert all(text in drawing for text in ("e, f: alpha by dev", "chosen: 0.25", ">pr<", ">sid<"))
+    assert all(text in drawing for text in ("e, f, merge: alpha by dev", "chosen: 0.25", ">pr<", ">sid<"))
     done = run(app, ["choose", str(tmp_path / "cells"), "--tasks", "pr"])
     assert "alpha 0.25: within one standard error of alpha 0.5, the best" in done.output
     (tmp_path / "recipe.json").write_text(recipe("pr", rule="best").model_dump_json())
     cells = [str(path) for path in (tmp_path / "cells").rglob("pr.json")]
     assert "alpha 0.5: the best mean gain" in run(app, ["choose", str(tmp_path / "recipe.json"), *cells]).output
+    twice = run(app, ["choose", str(tmp_path / "cells"), "--tasks", "pr,pr"])
+    assert isinstance(twice.exception, ConfigError)
+    assert "tasks: a task appears twice" in str(twice.exception)
     failed = run(app, ["choose", str(tmp_path / "cells"), "--tasks", "pr,ks"])
     assert failed.exit_code != 0
     (tmp_path / "cells/e/f/merge@0.50/sid.json").unlink()

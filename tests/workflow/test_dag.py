@@ -55,8 +55,8 @@ def test_the_experiment_is_three_models_times_three_tasks(folder):
         ),
         # Nine merges; the pre-trained and the fine-tuned encoder are the ends.
         ("figures/alpha.png", {"manifests": 3, "pretrain": 1, "finetune": 1, "merge": 10, "evaluate": 24, "curve": 1}),
-        ("figures/line.png", {"manifests": 2, "pretrain": 1, "finetune": 1, "connect": 1, "barrier": 1}),
-        ("figures/between.png", {"manifests": 3, "pretrain": 1, "finetune": 2, "merge": 1, "connect": 1, "barrier": 1}),
+        ("figures/line.png", {"manifests": 2, "pretrain": 1, "finetune": 1, "connect": 1, "connection": 1}),
+        ("figures/between.png", {"manifests": 3, "pretrain": 1, "finetune": 2, "merge": 1, "connect": 1, "connection": 1}),
         ("figures/features.png", {"manifests": 3, "pretrain": 1, "finetune": 1, "merge": 1, "analyse": 2, "similarity": 1}),
     ],
 )

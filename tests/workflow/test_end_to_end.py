@@ -216,7 +216,7 @@ def test_the_connection_ends_where_stage_1_did(experiment):
     assert any(line["points"][-1]["loss"] == pytest.approx(loss, rel=1e-3) for loss in losses)
     text = (experiment / "results/tables/barrier.md").read_text()
     assert "From Pre-trained (alpha 0) to Stable-FT (alpha 1)" in text
-    assert "Barrier of the loss" in (experiment / "results/report.html").read_text()
+    assert "Loss barrier" in (experiment / "results/report.html").read_text()
 
 
 def test_a_lost_table_comes_back_from_the_cells_alone(experiment):

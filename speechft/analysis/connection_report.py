@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from speechft.errors import AnalysisError, ConfigError, SpeechFTError
 from speechft.files.atomic import write_text
 from speechft.files.escapes import markdown_escape
-from speechft.files.output_kinds import BARRIER
+from speechft.files.output_kinds import CONNECTION_TABLE
 from speechft.files.outputs import check_shown
 from speechft.files.structured import read_json
+from speechft.recipes.cell import ModelName
 from speechft.recipes.tables import ConnectionRecipe
 from speechft.recipes.values import Strict, validate
 from speechft.tables.canvas import dress, panel_page, save_figure
@@ -39,15 +41,21 @@ class Connection(Strict):
 
     schema_version: Literal[1] = Field(1, alias="schema")
     task: str
-    metrics: tuple[Metric, ...] = Field(description="The first one gives the error barrier.")
+    metrics: tuple[Metric, ...] = Field(min_length=1, description="The first one gives the error barrier.")
     split: Literal["dev", "test"]
     utterances: int
     head: Literal["end", "interpolated"] = Field(description="The end's head everywhere, or both heads interpolated like the encoders.")
-    start_sha256: str
-    end_sha256: str
-    points: tuple[ConnectionPoint, ...]
+    start: ModelName = Field(description="At alpha 0.")
+    end: ModelName = Field(description="At alpha 1.")
+    points: tuple[ConnectionPoint, ...] = Field(min_length=2)
     loss_barrier: Finite = Field(description="How far the loss rises above the line between its values at both ends; 0: nowhere.")
     error_barrier: Finite = Field(description="The same of the first metric, in its unit, counted as errors.")
+
+    @model_validator(mode="after")
+    def _all_scores(self) -> Self:
+        if any({metric.key for metric in self.metrics} != set(point.scores) for point in self.points):
+            raise ValueError("points: each needs a score of every metric")
+        return self
 
 
 def barrier(line: Sequence[tuple[float, float]]) -> float:
@@ -56,16 +64,24 @@ def barrier(line: Sequence[tuple[float, float]]) -> float:
     return max(value - ((1 - alpha) * first + alpha * last) for alpha, value in line)
 
 
-def read_connection(path: str | Path) -> Connection | None:
-    """Read and check a result of `speechft connect`; None if there is none yet, AnalysisError if it is something else."""
+def read_connection(path: str | Path, recipe: ConnectionRecipe) -> Connection | None:
+    """Read a result of `speechft connect`; None if there is none yet, or one between other models, at other alphas or on another split.
+
+    Raises:
+        AnalysisError: the file is something else.
+    """
     if not Path(path).is_file():
         return None
     try:
-        return validate(Connection, read_json(path), str(path))
+        found = validate(Connection, read_json(path), str(path))
     except ConfigError as error:
         raise AnalysisError(f"{error}\nThis is no result of `speechft connect`. Name one, or run it again.") from None
     except SpeechFTError as error:
         raise AnalysisError(str(error)) from None
+    measured = [(name.encoder, name.finetuning, name.method) for name in (found.start, found.end)]
+    asked = [(row.encoder, row.finetuning, row.method) for row in (recipe.start, recipe.end)]
+    same = measured == asked and [point.alpha for point in found.points] == list(recipe.alphas) and found.split == recipe.split
+    return found if same else None
 
 
 def build_connection(
@@ -73,31 +89,38 @@ def build_connection(
 ) -> Connection | None:
     """Write `{name}.csv` and `.md` into `out_dir`, `{name}.png` and `.svg` into `figures_dir` if it is given, each complete or not at all.
 
-    `result` is the file of `speechft connect`; where it does not exist, everything shows as pending.
+    `result` is the file of `speechft connect`. Where it does not exist, or is not of the recipe's models, alphas and split, everything
+    shows as pending.
 
     Raises:
         AnalysisError: `result` is something else.
         OutputError: files of these names are something else.
     """
-    check_shown(out_dir, figures_dir, name, (".md",), BARRIER, [result])
-    found = read_connection(result)
+    check_shown(out_dir, figures_dir, name, (".md",), CONNECTION_TABLE, [result])
+    found = read_connection(result, recipe)
     grid = [list(map(markdown_escape, line)) for line in connection_grid(recipe, found)]
+    commands = [] if found else pending_commands(recipe)
     write_text(Path(out_dir) / f"{name}.csv", _csv(recipe, found))
-    write_text(Path(out_dir) / f"{name}.md", markdown_page(recipe.title, grid, 0, connection_notes(recipe, found)))
+    write_text(Path(out_dir) / f"{name}.md", markdown_page(recipe.title, grid, 0, connection_notes(recipe, found), commands))
     if figures_dir is not None:
         save_figure(lambda: draw_connection(recipe, found), Path(figures_dir) / f"{name}.png")
     return found
 
 
+def pending_commands(recipe: ConnectionRecipe) -> list[str]:
+    """What makes a pending result."""
+    return [recipe.command] if recipe.command else []
+
+
 def connection_grid(recipe: ConnectionRecipe, found: Connection | None) -> list[list[str]]:
     """All lines of the table, the header first."""
     if found is None:
-        return [["alpha", "loss"], *([f"{alpha:g}", PENDING] for alpha in recipe.alphas)]
+        return [["alpha", "loss ↓"], *([f"{alpha:g}", PENDING] for alpha in recipe.alphas)]
     numbers = [
         [f"{point.alpha:g}", f"{point.loss:.4f}", *(metric.shown(point.scores[metric.key]) for metric in found.metrics)]
         for point in found.points
     ]
-    return [["alpha", "loss", *(metric.title for metric in found.metrics)], *numbers]
+    return [["alpha", "loss ↓", *(metric.title for metric in found.metrics)], *numbers]
 
 
 def connection_notes(recipe: ConnectionRecipe, found: Connection | None) -> list[str]:
@@ -106,26 +129,27 @@ def connection_notes(recipe: ConnectionRecipe, found: Connection | None) -> list
     if found is None:
         return [*notes, "Pending."]
     metric = found.metrics[0]
-    heads = "both heads, interpolated as the encoders are" if found.head == "interpolated" else f"that of {recipe.end} everywhere"
-    barrier_text = f"Barrier of the loss {found.loss_barrier:.4g}, of {metric.title} {metric.shown(found.error_barrier)}: how far they rise"
+    heads = "both heads, interpolated as the encoders are" if found.head == "interpolated" else f"that of {recipe.end.label} everywhere"
     return [
-        f"{barrier_text} above the straight line between both ends.",
-        f"From {recipe.start} (alpha 0) to {recipe.end} (alpha 1); head: {heads}.",
+        f"Loss barrier {found.loss_barrier:.4g}, error barrier {metric.shown(found.error_barrier)} (errors of {metric.name}): how far loss "
+        "and errors rise above the straight line between both ends.",
+        f"From {recipe.start.label} (alpha 0) to {recipe.end.label} (alpha 1); head: {heads}.",
         f"Task {found.task} on {found.split}, {found.utterances} utterances; nothing is trained.",
         *notes,
     ]
 
 
+_COLUMNS = ("alpha", "loss", "start", "end", "task", "split", "head", "loss_barrier", "error_barrier")
+
+
 def _csv(recipe: ConnectionRecipe, found: Connection | None) -> str:
     """One line for each alpha, full precision; without numbers while it is pending."""
-    names = {"start": recipe.start, "end": recipe.end}
-    records: list[dict[str, Any]] = [{"alpha": alpha, **names} for alpha in recipe.alphas]
-    if found is not None:
-        line = {**names, **{key: getattr(found, key) for key in ("task", "split", "head", "loss_barrier", "error_barrier")}}
-        records = [{"alpha": point.alpha, "loss": point.loss, **point.scores, **line} for point in found.points]
-    scores = [metric.key for metric in found.metrics] if found else []
-    columns = ["alpha", "loss", *scores, "start", "end", "task", "split", "head", "loss_barrier", "error_barrier"]
-    return csv_file(records, columns)
+    names = {"start": recipe.start.label, "end": recipe.end.label}
+    if found is None:
+        return csv_file([{"alpha": alpha, **names} for alpha in recipe.alphas], list(_COLUMNS))
+    line: dict[str, Any] = {**names, **{key: getattr(found, key) for key in _COLUMNS[4:]}}
+    records = [{**point.scores, **line, "alpha": point.alpha, "loss": point.loss} for point in found.points]
+    return csv_file(records, [*_COLUMNS, *(metric.key for metric in found.metrics if metric.key not in _COLUMNS)])
 
 
 def draw_connection(recipe: ConnectionRecipe, found: Connection | None) -> Figure:
@@ -134,7 +158,7 @@ def draw_connection(recipe: ConnectionRecipe, found: Connection | None) -> Figur
     figure, panels = panel_page(recipe.title, notes, 2, across=2, size=(4.2, 3.0), margin=0)
     points = found.points if found else ()
     metric = found.metrics[0] if found else None
-    lines = [("loss", [point.loss for point in points])]
+    lines = [("loss ↓", [point.loss for point in points])]
     lines.append((metric.title, [point.scores[metric.key] for point in points]) if metric else ("error", []))
     for panel, (name, values) in zip(panels, lines, strict=True):
         if values:
