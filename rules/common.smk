@@ -27,7 +27,7 @@ PREFIX = "set -euo pipefail; export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1; "
 
 # Jobs call the `speechft` that stands beside the Python that runs Snakemake, whether or not the environment is activated.
 PREFIX += f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"; '
-if workflow.is_main_process and os.environ.get(warm.VARIABLE):
+if workflow.is_main_process and os.environ.get(warm.VARIABLE, "0") not in ("", "0"):
     PREFIX += f'export PATH={shlex.quote(str(warm.start()))}:"$PATH"; '
 
 # Two jobs that make the same thing exist only where a killed run left one behind: the second waits, then finds the work done.
