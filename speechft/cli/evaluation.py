@@ -170,4 +170,4 @@ def connect(
     metric = found.metrics[0]
     headings, *lines = connection_grid(shown, found)
     console(80).print(rich_table(headings, lines, headings))
-    say(f"barrier: loss {found.loss_barrier:.4g}, {metric.title} {metric.shown(found.error_barrier)}")
+    say(f"loss barrier {found.loss_barrier:.4g}, error barrier {metric.shown(found.error_barrier)} (errors of {metric.name})")

@@ -76,7 +76,7 @@ def test_the_command_draws_it(tuned, tmp_path):
     words = ["connect", str(folder / "base"), str(folder / "tuned1"), str(manifests), "--alpha", "0,0.25,1"]
     done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "line.json"), "--figure", str(tmp_path / "line.png")])
     assert done.exit_code == 0, done.output
-    assert "barrier: loss" in done.output
+    assert "loss barrier" in done.output
     assert (tmp_path / "line.png").stat().st_size > 5000
     assert CliRunner().invoke(app, [*words[:-1], "zero", "--out", str(tmp_path / "x.json")]).exit_code == 2
 
