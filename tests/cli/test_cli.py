@@ -23,7 +23,7 @@ def test_help_of_every_verb_shows_an_example(verb):
 
 def test_help_of_every_report_shows_an_example_and_verbs_are_in_five_groups():
     kinds = VERBS["report"].commands
-    assert set(kinds) == {"page", "table", "differences", "figure", "alpha", "training", "similarity"}
+    assert set(kinds) == {"page", "table", "differences", "figure", "alpha", "training", "similarity", "connection"}
     assert all(f"Example: `speechft report {name}" in kind.help for name, kind in kinds.items())
     assert len({verb.rich_help_panel for verb in VERBS.values()}) == 5
 

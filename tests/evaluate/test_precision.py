@@ -85,7 +85,7 @@ def test_cells_record_the_precision_and_share_no_features(model_dir, manifests, 
 
 
 def test_cells_of_earlier_versions_say_it_among_their_software(tmp_path):
-    committed = sorted((ROOT / "docs/results/mini/cells").rglob("*.json"))
+    committed = sorted((ROOT / "docs/results/recorded/cells").rglob("*.json"))
     assert {read_cell(path).precision for path in committed} == {"fp32"}
     content = json.loads(committed[0].read_text())
     assert "precision" not in content

@@ -109,7 +109,7 @@ def test_results_with_every_character_of_a_shell(values, tmp_path):
 
 def test_commands_that_are_printed_can_be_pasted(values):
     flow = Workflow(parse_experiment(values, "x"), ["-my $(touch PWNED).yaml"])
-    command = flow._cell_command + "f/none/pretrained/ks.json"
+    command = flow._command + "cells/f/none/pretrained/ks.json"
     words = shlex.split(command)
     assert words[-1] == f"{HOSTILE}/cells/f/none/pretrained/ks.json"
     assert words[words.index("--configfile") + 1] == "./-my $(touch PWNED).yaml"
