@@ -1,6 +1,7 @@
 """Jobs that start at once behave as others: output, exit status, signals; and without their server they start as ever."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,5 +87,6 @@ def test_without_the_server_jobs_start_as_ever():
     server.kill()
     server.wait()
     done = subprocess.run([folder / "speechft", "no-verb"], capture_output=True, text=True)
+    shutil.rmtree(folder)
     assert done.returncode == 2
     assert "No such command" in done.stderr
