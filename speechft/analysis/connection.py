@@ -21,7 +21,6 @@ from speechft.evaluate.data.splits import make_splits, manifest_hash
 from speechft.evaluate.engine import resolve_device
 from speechft.evaluate.probes.bank import isolated_rng, summed
 from speechft.evaluate.probes.batches import all_rows, scoring_batches
-from speechft.fairseq_plugin.jobs import resolve_manifests
 from speechft.files.hashes import sha256_file
 from speechft.files.output_kinds import CONNECTION
 from speechft.files.outputs import check_file
@@ -51,15 +50,14 @@ class OwnTask:
     def __init__(self, tuned_dir: Path, manifests: str | Path, split: Literal["dev", "test"]) -> None:
         self.task, fold = _task_of(tuned_dir)
         self.encoder = load_encoder(tuned_dir)
-        files = resolve_manifests(manifests, ("train", split) if fold is None else ("train",))
-        cuts = {name: tuple(load_stage1_split(self.task, files, name, fold)) for name in ("train", split)}
+        if not (tuned_dir / HEAD).is_file():
+            raise AnalysisError(f"{tuned_dir}: has no {HEAD}: an earlier speechft made it. Remove the directory and fine-tune again.")
+        cuts = {name: tuple(load_stage1_split(self.task, manifests, name, fold)) for name in ("train", split)}
         hashes = {name: manifest_hash(found) for name, found in cuts.items()}
         self.labels, splits = make_splits(self.task, cuts, hashes, self.encoder, 1, fold)
         self.split = splits[split]
         with isolated_rng(0, torch.device("cpu")):
             self.head = self.task.build_head(self.encoder.hidden_size, self.labels)
-        if not (tuned_dir / HEAD).is_file():
-            raise AnalysisError(f"{tuned_dir}: has no {HEAD}: an earlier speechft made it. Remove the directory and fine-tune again.")
         if (found := _head_of(tuned_dir, self.head)) is None:
             raise AnalysisError(
                 f"{tuned_dir}: has no {HEAD} of task {self.task.name!r} for these manifests. Name those of the fine-tuning."

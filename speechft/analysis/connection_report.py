@@ -99,17 +99,12 @@ def build_connection(
     check_shown(out_dir, figures_dir, name, (".md",), CONNECTION_TABLE, [result])
     found = read_connection(result, recipe)
     grid = [list(map(markdown_escape, line)) for line in connection_grid(recipe, found)]
-    commands = [] if found else pending_commands(recipe)
+    commands = () if found else recipe.commands
     write_text(Path(out_dir) / f"{name}.csv", _csv(recipe, found))
     write_text(Path(out_dir) / f"{name}.md", markdown_page(recipe.title, grid, 0, connection_notes(recipe, found), commands))
     if figures_dir is not None:
         save_figure(lambda: draw_connection(recipe, found), Path(figures_dir) / f"{name}.png")
     return found
-
-
-def pending_commands(recipe: ConnectionRecipe) -> list[str]:
-    """What makes a pending result."""
-    return [recipe.command] if recipe.command else []
 
 
 def connection_grid(recipe: ConnectionRecipe, found: Connection | None) -> list[list[str]]:

@@ -87,6 +87,11 @@ def _needs(experiment: Experiment, name: str) -> Iterator[Need]:
     for analysis, layout in experiment.analyses.items():
         if layout.corpus == name:
             yield f"analyses.{analysis}", _with_splits(layout.recipe.split)
+    for curve, connection in experiment.connections.items():
+        recipe = experiment.finetune_recipe(*connection.end)
+        # A fold that was left out has all its recordings in train.
+        if experiment.finetunings[connection.finetuning].corpus == name and isinstance(recipe, FinetuneRecipe) and recipe.fold is None:
+            yield f"curves.{curve}", _with_splits(connection.split)
 
 
 def _with_splits(*splits: str) -> Callable[[Cuts, Sequence[Trial]], None]:

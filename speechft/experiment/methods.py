@@ -14,7 +14,7 @@ from speechft.recipes.choice import Rule
 from speechft.recipes.finetuning import Early, FinetuneRecipe, PartName
 from speechft.recipes.merging import MergeRecipe
 from speechft.recipes.pretraining import ContinuedPretrainRecipe
-from speechft.recipes.values import InputPath, Name, Strict
+from speechft.recipes.values import DIFFERENT, InputPath, Name, Strict
 
 
 class Finetuning(Strict):
@@ -87,14 +87,7 @@ class EarlyMethod(Strict):
 class Combination(Strict):
     """Fine-tunings whose models are merged. Tables and paths use its name as that of a fine-tuning, under methods that merge."""
 
-    of: tuple[Name, ...] = Field(min_length=2, description="Fine-tunings.")
-
-    @field_validator("of")
-    @classmethod
-    def _once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(names)) != len(names):
-            raise ValueError("a fine-tuning appears twice")
-        return names
+    of: Annotated[tuple[Name, ...], DIFFERENT] = Field(min_length=2, description="Fine-tunings.")
 
 
 class TrainedMethod(Strict):
@@ -108,7 +101,7 @@ class TrainedMethod(Strict):
 class ChoiceLayout(Strict):
     """How alpha is chosen for each encoder and fine-tuning: by dev scores of models along the merge, which are made and evaluated."""
 
-    tasks: tuple[str, ...] = Field(min_length=1, description="Tasks of the experiment whose dev scores count.")
+    tasks: Annotated[tuple[str, ...], DIFFERENT] = Field(min_length=1, description="Tasks of the experiment whose dev scores count.")
     alphas: Alphas = Field(parse_alphas("0:1:0.1"), description="Candidates, 0 among them: a list, or start:stop:step as text.")
     among: Name | None = Field(
         None, description="A merge whose models at these alphas are the candidates, as those of a curve; default: the method itself."

@@ -94,7 +94,7 @@ def connection_recipe(experiment: Experiment, name: str, command: str | None) ->
     return ConnectionRecipe(
         title=layout.title or f"{layout.encoder}: {layout.finetuning}'s own task from {labels[0]} to {labels[1]}",
         note=experiment.note, start=start, end=end, alphas=layout.alphas, split=layout.split,
-        command=command and f"{command}connections/{name}.json",
+        commands=(f"{command}connections/{name}.json",) if command else (),
     )  # fmt: skip
 
 

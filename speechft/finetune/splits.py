@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from speechft.conventions import Manifests
 from speechft.corpora import load_split
 from speechft.errors import TaskError
 from speechft.evaluate.data.splits import check_targets, need_splits, split_titles
@@ -18,10 +18,11 @@ def needed_splits(fold: str | None) -> tuple[str, ...]:
     return ("train",) if fold is not None else ("train", "dev")
 
 
-def load_stage1_split(task: Task, manifests: Mapping[str, Path], split: str, fold: str | None) -> list[Any]:
-    """Cuts of `split` ("train" or "dev"). With `fold` they are what remains of the corpus without that fold, divided by the task.
+def load_stage1_split(task: Task, manifests: Manifests, split: str, fold: str | None) -> list[Any]:
+    """Cuts of `split`. With `fold`, train and dev are what remains of the corpus without that fold, divided by the task, and test is it.
 
     Raises:
+        CorpusError: no such split.
         TaskError: the task makes no folds of this corpus, or none of that name.
     """
     if fold is None:

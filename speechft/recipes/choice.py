@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from speechft.recipes.tables import CurvePoint
-from speechft.recipes.values import Strict
+from speechft.recipes.values import DIFFERENT, Strict
 
 Rule = Literal["one_se", "best"]
 """`best`: the alpha with the best mean gain. `one_se`: the smallest alpha whose mean gain is within one standard error of that one's."""
@@ -17,15 +17,8 @@ class ChoiceRecipe(Strict):
     """Models along a merge, and how one of them is chosen."""
 
     points: tuple[CurvePoint, ...] = Field(min_length=2, description="In ascending order of alpha; the first one is alpha 0.")
-    tasks: tuple[str, ...] = Field(min_length=1, description="Tasks whose dev scores count.")
+    tasks: Annotated[tuple[str, ...], DIFFERENT] = Field(min_length=1, description="Tasks whose dev scores count.")
     rule: Rule = "one_se"
-
-    @field_validator("tasks")
-    @classmethod
-    def _once(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(tasks)) != len(tasks):
-            raise ValueError("a task appears twice")
-        return tasks
 
 
 class ChoicePoint(Strict):

@@ -76,7 +76,7 @@ class ConnectionRecipe(Strict):
     end: TableRow = Field(description="The model at alpha 1, e.g. Stable-FT.")
     alphas: tuple[float, ...] = Field(min_length=2)
     split: Literal["dev", "test"] = "dev"
-    command: str | None = Field(None, description="Makes the result; shown while it is pending.")
+    commands: tuple[str, ...] = Field((), description="What makes the result; shown while it is pending.")
 
 
 class AnalysisRecipe(Strict):

@@ -35,6 +35,15 @@ _SHOWN = 100
 ModelType = TypeVar("ModelType", bound=BaseModel)
 Value = TypeVar("Value")
 
+
+def _different(names: tuple[str, ...]) -> tuple[str, ...]:
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise ValueError(f"{twice[0]!r} appears twice")
+    return names
+
+
+DIFFERENT = AfterValidator(_different)
+"""Of a list of names: each appears once."""
 InputPath = Annotated[Path, AfterValidator(on_disk)]
 """A file or folder that a configuration names, in the Unicode form in which the disk has it."""
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -11,7 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speechft.analysis.connection_report import connection_grid, connection_notes, draw_connection, pending_commands, read_connection
+from speechft.analysis.connection_report import connection_grid, connection_notes, draw_connection, read_connection
 from speechft.analysis.report import analysis_grid, analysis_notes, draw_analysis, read_results
 from speechft.errors import SpeechFTError
 from speechft.files.atomic import write_text
@@ -98,7 +98,7 @@ def build_report(
         grid, notes = connection_grid(connection, line), connection_notes(connection, line)
         better = ["", "lower", *("higher" if metric.higher_is_better else "lower" for metric in (line.metrics if line else ()))]
         drawn = [_picture(partial(draw_connection, connection, line), connection.title, notes[0])] if line else []
-        commands = [] if line else pending_commands(connection)
+        commands = () if line else connection.commands
         sections.append(Section(_anchor(name), connection.title, _grid_content(connection.title, grid, notes, better), drawn, commands))
     for name, analysis in recipe.analyses.items():
         found = read_results(analysis, [results / f"analysis/{name}/{model_name(row)}.json" for row in analysis.rows])

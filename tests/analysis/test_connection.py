@@ -108,7 +108,7 @@ ENDS = [
     TableRow(encoder="e", finetuning=tuning, method=method, label=label)
     for tuning, method, label in (("none", "pretrained", "Pre-trained"), ("f", "stable_ft", "Stable-FT"))
 ]
-RECIPE_SHOWN = ConnectionRecipe(title="A | line", alphas=(0, 0.5, 1), start=ENDS[0], end=ENDS[1], command="snakemake it")
+RECIPE_SHOWN = ConnectionRecipe(title="A | line", alphas=(0, 0.5, 1), start=ENDS[0], end=ENDS[1], commands=("snakemake it",))
 
 
 def test_table_and_figure_of_a_connection(tmp_path):

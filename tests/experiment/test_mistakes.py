@@ -45,7 +45,7 @@ MISTAKES = [
     # combinations and methods
     ("combinations.pr+sid.of", ["pr_sentences", "er"], "combinations.pr+sid.of: 'er' is not defined"),
     ("combinations.pr+sid.of", ["sid"], "combinations.pr+sid.of: Tuple should have at least 2 items"),
-    ("combinations.pr+sid.of", ["sid", "sid"], "combinations.pr+sid.of: a fine-tuning appears twice"),
+    ("combinations.pr+sid.of", ["sid", "sid"], "combinations.pr+sid.of: 'sid' appears twice"),
     (
         "combinations.pr+sid.of",
         ["sid", "then_sid"],
@@ -54,6 +54,7 @@ MISTAKES = [
     ("combinations.own", {"of": ["pr_sentences", "sid"]}, "combinations.own: a fine-tuning has this"),
     ("methods.m", {"kind": "merge", "label": "M", "of": "n"}, "methods.m.of: 'n' is not defined"),
     ("methods.chosen.choose.tasks", ["pr", "nothing"], "methods.chosen.choose.tasks: 'nothing' is not defined"),
+    ("methods.chosen.choose.tasks", ["pr", "pr"], "methods.chosen.choose.tasks: 'pr' appears twice"),
     ("methods.chosen.choose.alphas", "0.1:1:0.1", "0 is missing: gains are measured from it"),
     ("methods.chosen.choose.among", "stable_ft", "methods.chosen.choose.among: 'stable_ft' is not defined; defined are speech_ft"),
     ("methods.chosen.choose.rule", "worst", "methods.chosen.choose.rule"),
@@ -109,7 +110,6 @@ MISTAKES = [
         {"task": "asv", "updates": 9},
         "'sid' is on asv, whose scores are not sums over utterances",
     ),
-    ("finetunings.pr_sentences.recipe.task", "sid", "curves.between.start: 'pr_sentences' has another corpus than 'sid'"),
     ("curves.line.finetuning", "joint", "'joint' trains on several tasks jointly, which have no single loss"),
     ("curves.line.method", "speech_ft", "curves.line.method: 'speech_ft' trains no head; name a method of kind finetune"),
     ("curves.line.start", "pr_sentences/stable_ft", "curves.line.start: is the model at alpha 1 too; name another one"),

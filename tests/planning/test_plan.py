@@ -89,6 +89,14 @@ def test_a_training_has_forward_and_backward_passes_steps_and_a_head(planned):
     assert roomy.work_gb - training.work_gb == pytest.approx(106 * 3600 * 50 * 512 * 4 / 1e9 - 10, rel=1e-2)
 
 
+def test_a_connection_passes_a_split_at_every_alpha(planned):
+    line = {"kind": "connection", "encoder": "hubert_base", "finetuning": "pr", "alphas": [0, 0.5, 1], "split": "test"}
+    (job,) = planned("line", curves={"line": line}).by_rule()["connect"]
+    assert job.audio_hours == pytest.approx(3 * 5.4)
+    assert job.encoder_hours == pytest.approx(3 * 5.4 / 10)
+    assert job.head_hours == pytest.approx(3 * 5.4 / 100 / 3)
+
+
 def test_gpu_hours_count_the_gpus_of_a_job(planned):
     devices = {"cpu": speeds(), "gpu": speeds("cuda", "Fast", forward=1000.0)}
     plan = planned("hubert_base/pr/stable_ft", "hubert_base/none/pretrained/sid", devices=devices)

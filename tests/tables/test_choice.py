@@ -134,7 +134,7 @@ def test_the_command(write, tmp_path):
     assert "alpha 0.5: the best mean gain" in run(app, ["choose", str(tmp_path / "recipe.json"), *cells]).output
     twice = run(app, ["choose", str(tmp_path / "cells"), "--tasks", "pr,pr"])
     assert isinstance(twice.exception, ConfigError)
-    assert "tasks: a task appears twice" in str(twice.exception)
+    assert "tasks: 'pr' appears twice" in str(twice.exception)
     failed = run(app, ["choose", str(tmp_path / "cells"), "--tasks", "pr,ks"])
     assert failed.exit_code != 0
     (tmp_path / "cells/e/f/merge@0.50/sid.json").unlink()

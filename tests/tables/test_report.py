@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from speechft.cli import app
 from speechft.errors import OutputError
-from speechft.recipes.tables import Comparison, ReportRecipe, TableRecipe, TableRow
+from speechft.recipes.tables import Comparison, ConnectionRecipe, ReportRecipe, TableRecipe, TableRow
 from speechft.tables.arrange import arrange
 from speechft.tables.cells import existing_cells
 from speechft.tables.report import build_report
@@ -88,6 +88,30 @@ def test_what_is_pending_says_why_and_how_and_text_stays_text(tmp_path, cells_of
     assert text.count("<script") == 1
     assert "\x1b" not in text
     assert "{{ 7 * 7 }}" in text
+
+
+def test_a_connection_is_pending_then_measured(tmp_path):
+    ends = {"start": ROWS[0], "end": ROWS[1]}
+    line = ConnectionRecipe(title="From theta0", **ends, alphas=(0, 1), commands=("snakemake -- results/connections/line.json",))
+    report = ReportRecipe(title="t", connections={"line": line})
+    build_report(report, tmp_path, PUBLISHED, tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "0 of 1 connections are measured" in text
+    assert "<pre>snakemake -- results/connections/line.json\n" in text
+    names = {key: {"encoder": row.encoder, "finetuning": row.finetuning, "method": row.method, "sha256": "a"} for key, row in ends.items()}
+    points = [{"alpha": alpha, "loss": 2.0 - alpha, "scores": {"SID": 50.0 + alpha}} for alpha in (0, 1)]
+    metrics = [{"key": "SID", "name": "acc", "higher_is_better": True}]
+    counts = {"schema": 1, "task": "sid", "split": "dev", "utterances": 6, "head": "end", "loss_barrier": 0.0, "error_barrier": 0.0}
+    (tmp_path / "connections").mkdir()
+    (tmp_path / "connections/line.json").write_text(json.dumps({**counts, **names, "points": points, "metrics": metrics}))
+    (tmp_path / "models/e/asr/stable_ft").mkdir(parents=True)
+    (tmp_path / "models/e/asr/stable_ft/training.csv").write_text("update,loss,dev_ASR\n1,2.0,\n2,1.0,0.5\n")
+    build_report(report, tmp_path, PUBLISHED, tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "connections are measured" not in text
+    assert "results/connections/line.json" not in text
+    assert '<th scope="col" data-better="lower">loss ↓</th><th scope="col" data-better="higher">acc % ↑</th>' in text
+    assert "Trainings of e" in text
 
 
 def test_a_page_of_somebody_else_stays(tmp_path):

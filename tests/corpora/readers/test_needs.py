@@ -46,7 +46,7 @@ class Experiment:
         assert bool(findings) == (done.exit_code == 1) == bool(lines), done.output
         for line in lines:
             key, _, said = line.partition(": ")
-            if key.startswith(("tasks.", "finetunings.", "analyses.", "encoders.")):
+            if key.startswith(("tasks.", "finetunings.", "analyses.", "encoders.", "curves.")):
                 (finding,) = (finding for finding in findings if finding.name == key and finding.found == said)
                 assert finding.remedy
         return lines
@@ -73,6 +73,19 @@ def test_folds_of_a_corpus(mine):
     del mine.values["methods"]
     assert mine.ask(finetunings={"er_iemocap": finetuning}) == [
         "finetunings.er_iemocap: corpus iemocap: fold: the corpus has no fold 'Session1'. Folds: 1, 2, 3, 4, 5."
+    ]
+
+
+def test_the_split_of_a_connection(mine):
+    mine.table("speakers", "path,split,speaker", "a.wav,train,x", "b.wav,train,y", "c.wav,dev,x")
+    asked = {
+        "encoders": {"h": {"kind": "pretrain", "corpora": ["speakers"]}},
+        "finetunings": {"sid": {"corpus": "speakers", "recipe": {"task": "sid", "updates": 9}}},
+    }
+    line = {"kind": "connection", "encoder": "h", "finetuning": "sid"}
+    assert not [found for found in mine.ask(**asked, curves={"line": line}) if found.startswith("curves.")]
+    assert mine.ask(curves={"line": {**line, "split": "test"}}) == [
+        "curves.line: corpus speakers: The corpus has no split test. Splits there: train, dev."
     ]
 
 
