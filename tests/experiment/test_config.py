@@ -138,6 +138,14 @@ def test_a_curve_reuses_the_models_that_it_passes_through():
     assert (curve["start"], curve["end"], curve["tasks"]) == ("Pre-trained", "Stable-FT", ["pr", "sid"])
 
 
+def test_a_connection_is_measured_as_it_is_shown():
+    flow = flow_of()
+    names = ["--start-name", "hubert_demo/pr_sentences/speech_ft", "--end-name", "hubert_demo/sid/stable_ft"]
+    assert flow.connection_options("between")[-6:] == ["--split", "test", *names]
+    shown = recipe(flow, "connections/between")
+    assert (shown["split"], shown["alphas"][:2], shown["end"]["finetuning"]) == ("test", [0.0, 0.1], "sid")
+
+
 @pytest.mark.parametrize(
     ("finetuning", "method", "expected"),
     [

@@ -47,6 +47,8 @@ def test_quantities_of_models(proxies, tmp_path):
     assert list(found) == [THETA0, HALF, TUNED]
     assert found[THETA0]["deviation"] == 0 < found[HALF]["deviation"] < found[TUNED]["deviation"]
     assert found[TUNED]["fisher"] == 0
+    information = proxies.fisher(proxies.OwnTask(models / "sid_1" / TUNED, tmp_path / "corpora/speakers", "dev"))
+    assert all((square >= 0).all() for square in information.values())
     assert found[HALF]["fisher"] == pytest.approx(found[THETA0]["fisher"] / 4, rel=1e-3)
     assert found[THETA0]["cka_start"] == pytest.approx(1) == pytest.approx(found[TUNED]["cka_end"])
     assert found[THETA0]["cka_end"] == pytest.approx(found[TUNED]["cka_start"])
