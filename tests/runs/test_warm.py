@@ -44,9 +44,8 @@ def test_output_and_status_are_those_of_the_verb(verb):
     assert verb("--help").wait() == 0
 
 
-@pytest.mark.parametrize("error", ["KeyError", "BaseException"])
-def test_a_traceback_is_shown(verb, tmp_path, error):
-    (tmp_path / "mine.py").write_text(f"raise {error}('unexpected')\n")
+def test_a_traceback_is_shown(verb, tmp_path):
+    (tmp_path / "mine.py").write_text("raise KeyError('unexpected')\n")
     words = ["--debug", "check-encoder", "mine.py:Encoder"]
     done = verb(*words)
     said = done.communicate()[0]
