@@ -14,11 +14,11 @@ from speechft.conventions import SPLITS
 from speechft.corpora.checking import CorpusCheck, Listed, check_corpus, check_union
 from speechft.corpora.trials import Trial
 from speechft.downloads.lexicons import lexicon_files, will_be_fetched
-from speechft.errors import SpeechFTError
+from speechft.errors import SpeechFTError, TaskError
 from speechft.evaluate.data.splits import need_splits
 from speechft.evaluate.protocols import protocol_of
 from speechft.experiment.encoders import PretrainedHere
-from speechft.experiment.methods import TrainedMethod
+from speechft.experiment.methods import MergedMethod, TrainedMethod
 from speechft.experiment.schema import Experiment
 from speechft.files.hashes import sha256_json
 from speechft.finetune.splits import check_stage1, needed_splits
@@ -26,6 +26,7 @@ from speechft.recipes.corpora import UnionCorpus
 from speechft.recipes.evaluation import EvaluationRecipe
 from speechft.recipes.finetuning import FinetuneRecipe, JointTask
 from speechft.tasks import task_of
+from speechft.tasks.asv import SpeakerVerification
 
 _SHOWN = 3
 """Utterances or words that a sentence names."""
@@ -75,7 +76,11 @@ def unmet_needs(experiment: Experiment, name: str, listed: Listed) -> tuple[str,
 def _needs(experiment: Experiment, name: str) -> Iterator[Need]:
     for task, evaluation in experiment.tasks.items():
         if evaluation.corpus == name:
-            yield f"tasks.{task}", partial(_evaluated, experiment.evaluation_recipe(task))
+            evaluated = experiment.evaluation_recipe(task)
+            yield f"tasks.{task}", partial(_evaluated, evaluated)
+            for method, merged in experiment.methods.items():
+                if isinstance(merged, MergedMethod) and merged.choose and task in merged.choose.tasks:
+                    yield f"methods.{method}.choose.tasks", partial(_chosen_by, task, evaluated)
     for tuning, entry in experiment.finetunings.items():
         if entry.pretraining is not None and entry.corpus == name:
             yield f"finetunings.{tuning}", _with_splits("train")
@@ -130,6 +135,13 @@ def _trained(part: JointTask, cuts: Cuts, _: Sequence[Trial]) -> None:
         need_splits(cuts, needed_splits(part.fold))
     else:
         check_stage1(task_of(part), cuts, part.fold)
+
+
+def _chosen_by(task: str, recipe: EvaluationRecipe, cuts: Cuts, trials: Sequence[Trial]) -> None:
+    """Refuse a choice of alpha by a task whose heads are chosen on test."""
+    dev = {cut.id for cut in cuts.get("dev", ())}
+    if trials and isinstance(task_of(recipe), SpeakerVerification) and not any(trial.enrolment in dev for trial in trials):
+        raise TaskError(f"{task} has no trials of dev, so its heads are chosen on test. Choose alpha by other tasks, or add trials of dev.")
 
 
 def _awaits_lexicons(recipe: EvaluationRecipe | JointTask) -> bool:

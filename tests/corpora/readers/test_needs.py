@@ -46,7 +46,7 @@ class Experiment:
         assert bool(findings) == (done.exit_code == 1) == bool(lines), done.output
         for line in lines:
             key, _, said = line.partition(": ")
-            if key.startswith(("tasks.", "finetunings.", "analyses.", "encoders.", "curves.")):
+            if key.startswith(("tasks.", "finetunings.", "analyses.", "encoders.", "curves.", "methods.")):
                 (finding,) = (finding for finding in findings if finding.name == key and finding.found == said)
                 assert finding.remedy
         return lines
@@ -87,6 +87,28 @@ def test_the_split_of_a_connection(mine):
     assert mine.ask(curves={"line": {**line, "split": "test"}}) == [
         "curves.line: corpus speakers: The corpus has no split test. Splits there: train, dev."
     ]
+
+
+def test_alpha_cannot_be_chosen_by_asv_without_trials_of_dev(mine):
+    files = [f"{name}.wav,{split},{name[0]}" for split in ("train", "dev", "test") for name in (f"x{split}", f"y{split}", f"xx{split}")]
+    corpus = mine.table("speech", "path,split,speaker", *files, trials=str(mine.path / "speech/trials.csv"))
+    trials = {split: (f"1,x{split},xx{split}", f"0,x{split},y{split}") for split in ("dev", "test")}
+    corpus.text("trials.csv", "label,enrolment,test", *trials["test"])
+    choose = {"tasks": ["asv"]}
+    asked = {
+        "encoders": {"h": {"kind": "pretrain", "corpora": ["speech"]}},
+        "tasks": {"asv": {"corpus": "speech"}},
+        "methods": {
+            "stable_ft": {"kind": "finetune", "label": "S"},
+            "m": {"kind": "merge", "label": "M", "recipe": {"alpha": "dev"}, "choose": choose},
+        },
+    }
+    assert mine.ask(**asked) == [
+        "methods.m.choose.tasks: corpus speech: asv has no trials of dev, so its heads are chosen on test. "
+        "Choose alpha by other tasks, or add trials of dev."
+    ]
+    corpus.text("trials.csv", "label,enrolment,test", *trials["dev"], *trials["test"])
+    assert mine.ask() == []
 
 
 def test_words_without_pronunciation_are_named_for_the_cell_and_for_stage_1(mine):
