@@ -17,7 +17,7 @@ from speechft.tables.table import Column, Table
 PENDING, UNDEFINED = "pending", "n/a"
 SUFFIXES = (".tex", ".html", ".md")
 """Of a table's files beside its CSV."""
-COMMANDS = "Commands for the pending cells, row by row (on a cluster `--profile slurm` in place of `--cores all`):"
+COMMANDS = "Commands for what is pending, row by row (on a cluster `--profile slurm` in place of `--cores all`):"
 _COLUMN_CHARACTERS, _PAGE_CHARACTERS = 48, 100
 """What fits into a column and into a page of a two-column paper in LaTeX's `small`."""
 _LEADING = ("method", "encoder", "fine-tuning")
