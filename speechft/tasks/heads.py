@@ -178,7 +178,13 @@ def frame_mask(lengths: Tensor, num_frames: int) -> Tensor:
 def masked_mean(features: Tensor, lengths: Tensor) -> Tensor:
     """Mean over the valid frames: (..., B, T, D) with lengths (B,) to (..., B, D). What padded frames hold has no effect."""
     valid = frame_mask(lengths, features.shape[-2])[..., None]
-    return features.masked_fill(~valid, 0.0).sum(dim=-2) / lengths[:, None].to(features.dtype)
+    wide = at_least_single(features.dtype)
+    return features.masked_fill(~valid, 0.0).sum(dim=-2, dtype=wide) / lengths[:, None].to(wide)
+
+
+def at_least_single(dtype: torch.dtype) -> torch.dtype:
+    """Float32 in place of half precision, which holds neither sums over frames nor, in bf16, numbers of frames above 256."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 def fit_frames(features: Tensor, lengths: Tensor, wanted: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechft.tasks.base import Head
-from speechft.tasks.heads import frame_mask
+from speechft.tasks.heads import at_least_single, frame_mask
 
 TDNN_LAYERS = ((5, 1), (3, 2), (3, 3), (1, 1), (1, 1))
 """Of each layer the frames that become one, and how far apart they are."""
@@ -80,6 +80,7 @@ def continue_short(features: Tensor, lengths: Tensor, min_frames: int) -> tuple[
 
 def mean_and_deviation(frames: Tensor, lengths: Tensor) -> Tensor:
     """Mean and unbiased standard deviation over the first `lengths` (B,) frames: (B, T, D) to (B, 2 D). A constant has gradient 0."""
+    frames = frames.to(at_least_single(frames.dtype))
     valid = frame_mask(lengths, frames.shape[1])[..., None]
     count = lengths[:, None].to(frames.dtype)
     mean = frames.masked_fill(~valid, 0.0).sum(dim=1) / count

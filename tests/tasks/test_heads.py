@@ -7,7 +7,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from speechft.tasks import get_task, heads
 from speechft.tasks.base import LabelSet
 from speechft.tasks.heads import RecurrentHead
-from speechft.tasks.xvector import LOST_FRAMES
+from speechft.tasks.xvector import LOST_FRAMES, mean_and_deviation
 
 
 def labels(symbols, **extra):
@@ -109,3 +109,13 @@ def test_recurrent_layers_stay_in_float32_under_autocast():
         from_half, _ = head(features.bfloat16(), lengths)
     assert logits.dtype == from_half.dtype == torch.float32
     assert torch.equal(logits, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_frames_in_half_precision_are_pooled_in_float32(dtype):
+    """Neither format holds the sum of so many frames, and bf16 not even their number."""
+    features, lengths = (3 + torch.randn(2, 1203, 4)).to(dtype), torch.tensor([1203, 771])
+    own = [frames[:length].float() for frames, length in zip(features, lengths, strict=True)]
+    means, deviations = (torch.stack([of(frames, dim=0) for frames in own]) for of in (torch.mean, torch.std))
+    torch.testing.assert_close(heads.masked_mean(features, lengths), means)
+    torch.testing.assert_close(mean_and_deviation(features, lengths), torch.cat([means, deviations], dim=1))
