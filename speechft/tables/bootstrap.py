@@ -76,8 +76,9 @@ def _shares(items: ItemShares, metric: str, group_of: NDArray[Any], counts: NDAr
         parts = [counts @ np.bincount(group_of[inside], np.array(of_seed)[inside], groups) for of_seed in items.parts[metric]]
         with np.errstate(invalid="ignore", divide="ignore"):  # a fold of which nothing was drawn
             of_folds.append(np.where(total > 0, np.mean(parts, axis=0) / total, np.nan))
-    found: NDArray[np.float64] = np.nanmean(of_folds, axis=0)
-    return found
+    found = np.ma.masked_invalid(of_folds).mean(axis=0)
+    known: NDArray[np.float64] = found.filled(found.mean())  # draws of which no fold had anything
+    return known
 
 
 def _rates(items: TrialScores, metric: str, group_of: NDArray[Any], counts: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -151,6 +151,14 @@ def test_error_rates_are_quotients_of_sums(write):
     assert np.sqrt(found.variance) == pytest.approx(delta, rel=0.1)
 
 
+def test_draws_of_items_without_anything_to_count(write):
+    """Of 12 utterances one has slot values: a third of the draws have none, and the interval is a number all the same."""
+    cell = read_cell(write("e/none/pretrained", [[3] + [0] * 11], task="sf", metric="SF_CER", totals=[9] + [0] * 11))
+    (found,) = resample(cell, METRICS["SF_CER"]).values()
+    assert found.values == pytest.approx(100 / 3)
+    assert found.variance == pytest.approx(0)
+
+
 def test_trials_of_verification(tmp_path):
     generator = np.random.default_rng(5)
     speaker = np.arange(60) // 4
