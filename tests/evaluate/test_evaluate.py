@@ -1,5 +1,6 @@
 """How heads are trained, chosen and tested, whatever the task."""
 
+import math
 from collections import Counter
 from itertools import chain
 
@@ -96,7 +97,14 @@ class ScriptedBank(ProbeBank):
 
 @pytest.mark.parametrize(
     ("task", "scores", "best_step"),
-    [("ks", [0.0, 0.5, 0.5, 0.4], 4), ("pr", [1.5, 0.9, 0.9, 1.0], 4), ("ks", [0.0] * 4, 2), ("ks", [0.1, 0.2, 0.3, 0.4], 7)],
+    [
+        ("ks", [0.0, 0.5, 0.5, 0.4], 4),
+        ("pr", [1.5, 0.9, 0.9, 1.0], 4),
+        ("ks", [0.0] * 4, 2),
+        ("ks", [0.1, 0.2, 0.3, 0.4], 7),
+        ("ks", [math.nan, 0.5, math.nan, 0.4], 4),
+        ("pr", [math.inf, 1.5, 0.9, math.nan], 6),
+    ],
 )
 def test_the_first_of_the_best_evaluations_is_kept(task, scores, best_step, prepare):
     made = prepare(task, steps=7, eval_every=2, learning_rates=[0.1])
@@ -104,7 +112,7 @@ def test_the_first_of_the_best_evaluations_is_kept(task, scores, best_step, prep
     bank = ScriptedBank(made.setting, [{key: score} for score in scores])
     (trial,) = train_probes(bank, SplitTraining(made.setting.task, made.setting.recipe, made.splits, dict.fromkeys(made.splits)), seed=0)
     assert bank.steps == 7
-    # Steps 2, 4, 6 and the last one were evaluated; only a strictly better one replaces an earlier one.
+    # Steps 2, 4, 6 and the last one were evaluated; only a strictly better one replaces an earlier one, and one that is a number.
     assert (trial.best_step, trial.best_state["steps"].item(), trial.dev) == (best_step, best_step, {key: scores[(best_step - 1) // 2]})
 
 

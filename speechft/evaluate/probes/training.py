@@ -99,8 +99,8 @@ def train_probes(bank: ProbeBank[Any], training: HeadTraining, seed: int, file: 
     """Train all probes of a bank for the recipe's steps.
 
     Probes are scored every `eval_every` steps and after the last one. The first evaluation of a probe always counts (the reference keeps
-    no checkpoint at the worst possible value); later ones count if they are strictly better. A probe whose loss becomes NaN or Inf stops;
-    its best state until then stays in the competition, as the reference's best checkpoint would.
+    no checkpoint at the worst possible value); later ones count if they are strictly better. Scores that are not finite never count. A
+    probe whose loss becomes NaN or Inf stops; its best state until then stays in the competition, as the reference's best checkpoint would.
 
     Under `lr_search: halving` they are also scored at each rung, where those that are worse on dev are dropped, diverged ones first.
 
@@ -136,7 +136,7 @@ def _score(bank: ProbeBank[Any], training: HeadTraining, trials: Sequence[TrialS
     for index, scores in zip(bank.living, training.score(bank, bank.living, seed), strict=True):
         trial, new = trials[index], scores[metric.key]
         old = trial.dev.get(metric.key)
-        if old is None or (new > old if metric.higher_is_better else new < old):
+        if math.isfinite(new) and (old is None or (new > old if metric.higher_is_better else new < old)):
             trial.dev, trial.best_step, trial.best_state = scores, step, bank.state(index)
     shown = "  ".join(f"{trial.learning_rate:g}: {metric.of_fraction(trial.dev[metric.key]):.2f}" for trial in trials if trial.dev)
     logger.info("step %d, best %s %s by learning rate  %s", step, training.selected_on, metric.key, shown)

@@ -92,6 +92,21 @@ def test_turns_of_libri2mix_come_from_rttm_and_its_audio_may_lie_elsewhere(corpu
     assert len(splits["test"]) == 1
 
 
+def test_two_speakers_of_libri2mix_with_equal_times_stay_two(corpus):
+    """LibriMix names a segment by mixture and times, so that there one of the two overwrites the other."""
+    libri2mix, name = corpus("libri2mix"), "103-1240-0000_201-0003"
+    files = {
+        "segments": f"{name}_1 {name} 0.00 0.60",
+        "utt2spk": f"{name}_1 201",
+        "rttm": "\n".join(f"SPEAKER {name} 1 0.00 0.60 <NA> <NA> {speaker} <NA> <NA>" for speaker in (103, 201)),
+    }
+    for file, text in files.items():
+        (libri2mix.path / "dev" / file).write_text(f"{text}\n")
+    _, splits = libri2mix.prepare()
+    turns = [(turn.speaker, turn.start, turn.duration) for turn in splits["dev"][0].supervisions]
+    assert turns == [("103", 0.0, 0.6), ("201", 0.0, 0.6)]
+
+
 def test_quesst14_has_english_queries_and_documents_with_what_is_relevant(corpus):
     quesst, task = corpus("quesst14"), get_task("qbe")
     _, splits = quesst.prepare()
