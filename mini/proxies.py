@@ -126,8 +126,13 @@ class Ranking:
         return Estimate(tuple(tuple(of_run(*run) / len(self.conditions) for run in seeds) for seeds in self.conditions))
 
     def correlation(self, proxy: Proxy, names: list[str]) -> Estimate:
-        """Spearman's, of a proxy with the gain on test."""
-        return self.mean(lambda has, gains: spearmanr([proxy(has[name]) for name in names], [gains[name] for name in names]).statistic)
+        """Spearman's, of a proxy with the gain on test; 0 in runs in which one of them is the same for all models."""
+
+        def of_run(has: Quantities, gains: dict[str, float]) -> float:
+            sides = [proxy(has[name]) for name in names], [gains[name] for name in names]
+            return float(spearmanr(*sides).statistic) if all(len(set(side)) > 1 for side in sides) else 0.0
+
+        return self.mean(of_run)
 
     def lost(self, proxy: Proxy, names: list[str], instead: str | None = None) -> Estimate:
         """Points of gain that are lost by taking the model that a proxy ranks first: from the best one, or from always taking `instead`."""

@@ -82,3 +82,6 @@ def test_ranks(proxies, tmp_path, monkeypatch):
     assert first["QbE on dev, which trains nothing"][:2] == ["-1.00 ± 0.00", "50.0 ± 0.0"]
     assert first["all tasks on dev (no proxy)"] == ["0.50 ± 0.00", "30.0 ± 0.0", "30.0 ± 0.0", "0.0 ± 0.0"]
     assert first[f"always {HALF}"][1] == "0.0 ± 0.0"
+    # A quantity that is the same for all models ranks nothing: the first model of the list is taken, which is theta0.
+    constant = proxies.Ranking(tmp_path).correlation(lambda of: 0.0, proxies.PATH)
+    assert (constant.mean, proxies.Ranking(tmp_path).lost(lambda of: 0.0, proxies.PATH).mean) == (0.0, 50.0)
