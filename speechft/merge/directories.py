@@ -28,8 +28,9 @@ from speechft.recipes.modules import refuse_class
 
 logger = logging.getLogger(__name__)
 MASK_EMBEDDING = "masked_spec_embed"
-COUNTERS = "*.num_batches_tracked"
 """What masked frames are replaced by in training; models that were saved without masking lack it."""
+COUNTERS = "*.num_batches_tracked"
+"""Of batch normalization: integers that change nothing."""
 Sources = str | Path | Sequence[str | Path]
 
 
