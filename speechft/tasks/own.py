@@ -195,7 +195,8 @@ class Regression(_OwnUtteranceTask):
         numbers = collect(cuts, self.number, "The train split", f"have no number for task {self.name!r}.")
         mean = math.fsum(numbers) / len(numbers)
         deviation = math.sqrt(math.fsum((number - mean) ** 2 for number in numbers) / len(numbers))
-        if not deviation:
+        # The mean of equal numbers may be another one by rounding, and squares of tiny differences are 0.
+        if len(set(numbers)) == 1 or not deviation:
             raise TaskError(f"Task {self.name!r}: column {self.label!r} has the same number {mean:g} in all of train. Name another one.")
         return LabelSet((self.label,), {"mean": mean, "deviation": deviation})
 

@@ -173,6 +173,7 @@ NO_COLUMN = r"no utterance of train has a value in column 'acent'\. Did you mean
         ("regression", {"label": "age"}, [row("a", age="12"), row("b", age="old")], r"b: age 'old' is no number"),
         ("regression", {"label": "age"}, [row("a", age="12"), row("b", age="nan")], r"b: age 'nan' is no number"),
         ("regression", {"label": "age"}, [row(age="12"), row(age="12")], "the same number 12 in all of train"),
+        ("regression", {"label": "age"}, [row(age="0.1")] * 3, "the same number 0.1 in all of train"),
         ("frame_classification", {"label": "vad"}, [row("a", vad="s:0-0.1 v")], "a: vad: 'v' is not label:start-end"),
     ],
 )
