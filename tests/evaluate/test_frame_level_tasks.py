@@ -7,6 +7,8 @@ from evaluate.corpora import SMALL
 from speechft.evaluate.data.features import FrameFeatures
 from speechft.evaluate.probes.bank import isolated_rng
 from speechft.evaluate.probes.separate import SeparateProbes
+from speechft.evaluate.probes.training import train_probes
+from speechft.evaluate.protocols.default import SplitTraining
 
 CPU = torch.device("cpu")
 
@@ -40,6 +42,20 @@ def test_batches_and_steps_have_dropout_of_their_own(bank_of):
     with isolated_rng(5, CPU):
         losses = [bank.train_step(features, [batch([0, 1])])[0] for _ in range(3)]
     assert len(set(losses)) == 3
+
+
+@pytest.mark.parametrize("task", ["asr", "sf"])
+def test_training_does_not_depend_on_how_often_it_is_evaluated(task, prepare):
+    """The reference resets its generators before each evaluation, and dropout after it repeats."""
+    states = []
+    for eval_every in (1, 6):
+        made = prepare(task, learning_rates=[1e-3], steps=6, eval_every=eval_every)
+        features = {name: FrameFeatures(made.encoder, split.clips) for name, split in made.splits.items()}
+        bank = SeparateProbes(made.setting, made.states, made.head)
+        with isolated_rng(5, CPU):
+            train_probes(bank, SplitTraining(made.setting.task, made.setting.recipe, made.splits, features), seed=0)
+        states.append(bank.training_state())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 @pytest.mark.parametrize("task", ["asr", "sf"])
