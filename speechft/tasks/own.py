@@ -237,7 +237,8 @@ class Transcription(OwnTask, SpeechRecognition):
     Options:
         spelling, pieces, projected, hidden, layers, dropout, spec_augment: see `SpeechRecognition`; `spelling` is "characters" by default.
 
-    Metrics: `cer` and `wer`, edits over the characters (spaces included) and words of the references; case does not count.
+    Metrics: `cer` and `wer`, edits over the characters (spaces included) and words of the references; case does not count. With
+    `spelling: superb` `cer` counts symbols, as its reference does: every word ends with a bar.
     """
 
     kind = "ctc"

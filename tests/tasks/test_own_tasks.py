@@ -138,6 +138,15 @@ def test_transcription_reads_any_column():
     assert task.loss.__func__ is SpeechRecognition.loss
 
 
+@pytest.mark.parametrize(("spelling", "units"), [("characters", 4), ("unigram", 4), ("tedlium", 4), ("superb", 5)])
+def test_what_the_character_error_rate_counts(spelling, units):
+    """Characters, spaces included; of SUPERB's spelling symbols, of which every word has a bar at its end."""
+    task, cuts = get_task("ctc", spelling=spelling, pieces=12), [row(text="ab c"), row(text="a bc cab")]
+    labels = task.label_set(cuts)
+    counts = task.utterance_statistics([], task.target(cuts[0], labels).tolist(), labels)
+    assert (counts["unit_edits"], counts["units"], counts["words"]) == (units, units, 2)
+
+
 @pytest.mark.parametrize(
     ("label", "cut"), [("phones", row(phones=[("s", 0, 0.1), ("v", 0.12, 0.2)])), ("vad", row(vad="s:0-0.1 v:0.12-0.2"))]
 )
