@@ -63,7 +63,7 @@ def _run(arguments: list[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; the same command continues where it was")
+        Console(stderr=True).print("stopped; run the same command again to resume")
         return 1
     except BaseException as error:  # the last line of defence; what panics in a library written in Rust is no Exception
         report_failure(error)

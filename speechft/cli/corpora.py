@@ -17,11 +17,11 @@ _SHOWN = 5
 @app.command(rich_help_panel=CORPORA)
 @with_plugins
 def prepare(
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where the result goes; it appears when it is complete.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Output folder; it appears only when complete.")] = None,
     recipe: Recipe = None,
-    csv: Annotated[Path | None, typer.Option(help="A CSV corpus; docs/corpora.md names its columns.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="CSV corpus; columns: docs/corpora.md.")] = None,
     threads: Threads = None,
-    check: Annotated[bool, typer.Option("--check", help="Only inspect the corpora of --experiment and print a table.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only inspect the corpora of --experiment, and print a table.")] = False,
     experiment: OfExperiment = PAPER,
 ) -> None:
     """Check a corpus and write its manifests (lhotse), one file per split.
@@ -30,8 +30,8 @@ def prepare(
 
     Example: `speechft prepare --check --experiment config/paper.yaml`
 
-    With --check nothing is decoded or written. It prints what each corpus of an experiment holds, its published sizes, what is missing,
-    and what tasks and fine-tunings need that it lacks. The exit status is 1 if there are problems.
+    With --check nothing is decoded or written. It prints the size of each corpus of an experiment, its published size, what is missing,
+    and what tasks and fine-tunings need but the corpus lacks. The exit status is 1 if there are problems.
     """
     if check:
         _check_corpora(experiment)
@@ -92,8 +92,8 @@ def _check_corpora(experiment: Path) -> None:
 
 
 @app.command(rich_help_panel=CORPORA)
-def unite(corpora: Annotated[list[Path], typer.Argument(help="Folders that `speechft prepare` made.")], out: Out) -> None:
-    """Unite prepared corpora in one.
+def unite(corpora: Annotated[list[Path], typer.Argument(help="Folders written by `speechft prepare`.")], out: Out) -> None:
+    """Combine prepared corpora into one.
 
     Example: `speechft unite manifests/digits manifests/keywords --out manifests/words`
     """

@@ -31,16 +31,16 @@ from speechft.recipes.modules import parse_options
 
 @app.command(rich_help_panel=ENCODERS)
 def fetch(
-    name: Annotated[str | None, typer.Argument(help="A file of config/encoders.tsv or config/lexicons.tsv, such as hubert_base.")] = None,
-    url: Annotated[str | None, typer.Option(help="Address of another file, or of a newer version of NAME.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Name in config/encoders.tsv or config/lexicons.tsv, such as hubert_base.")] = None,
+    url: Annotated[str | None, typer.Option(help="URL of another file, or of another version of NAME.")] = None,
     sha256: Annotated[
-        str | None, typer.Option(help="Expected SHA-256; default: the recorded one of NAME, else that of the first download.")
+        str | None, typer.Option(help="Expected SHA-256; default: the known one of NAME, otherwise that of the first download.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The file; default for a NAME: its own file name in checkpoints/ or lexicons/.")
+        Path | None, typer.Option("--out", "-o", help="Output file; default for a NAME: its file name in checkpoints/ or lexicons/.")
     ] = None,
 ) -> None:
-    """Download a checkpoint or a lexicon, continue an interrupted download, or check a file that exists already.
+    """Download a checkpoint or a lexicon, resume an interrupted download, or check an existing file.
 
     Example: `speechft fetch hubert_base --out checkpoints/hubert_base_ls960.pt`
     """
@@ -71,15 +71,17 @@ def import_(
     ],
     out: Out,
     family: Family = None,
-    format: Annotated[str | None, typer.Option(help="Layout of the file; detected from the content when not given.")] = None,
-    config: Annotated[Path | None, typer.Option(help="JSON file with model settings that the checkpoint does not carry.")] = None,
-    sha256: Annotated[str | None, typer.Option(help="Refuse a file with another SHA-256; default: the one in CHECKPOINT.sha256.")] = None,
+    format: Annotated[str | None, typer.Option(help="Layout of the file; default: detected from the content.")] = None,
+    config: Annotated[Path | None, typer.Option(help="JSON file with model settings that the checkpoint lacks.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="Expected SHA-256 of the file; default: the one in CHECKPOINT.sha256.")] = None,
     base: Annotated[
         Path | None,
-        typer.Option("--like", "--base", help="What CHECKPOINT was fine-tuned from: settings of a bare state dict, base of an adapter."),
+        typer.Option(
+            "--like", "--base", help="Model that CHECKPOINT was fine-tuned from: configuration of a bare state dict, base of an adapter."
+        ),
     ] = None,
 ) -> None:
-    """Turn a published or fine-tuned checkpoint into an encoder directory; a head is left out.
+    """Convert a published or fine-tuned checkpoint to an encoder directory; a head is dropped.
 
     Example: `speechft import hubert_base_ls960.pt --out models/hubert_base`
 
@@ -105,13 +107,14 @@ def import_(
 def fbank(
     out: Out,
     recipe: Recipe = None,
-    mel_bins: Annotated[int | None, typer.Option(help="Log-mel energies of a frame; 80 unless a recipe says otherwise.")] = None,
-    deltas: Annotated[int | None, typer.Option(help="Highest order of time derivatives; 2 unless a recipe says otherwise.")] = None,
+    mel_bins: Annotated[int | None, typer.Option(help="Log-mel energies per frame; default: 80, or the recipe's.")] = None,
+    deltas: Annotated[int | None, typer.Option(help="Highest order of time derivatives; default: 2, or the recipe's.")] = None,
     normalize: Annotated[
-        bool | None, typer.Option("--normalize/--no-normalize", help="Zero mean and unit deviation over each utterance; by default yes.")
+        bool | None,
+        typer.Option("--normalize/--no-normalize", help="Zero mean and unit deviation over each utterance; default: yes, or the recipe's."),
     ] = None,
 ) -> None:
-    """Make an encoder directory of log-mel filterbanks, the baseline of SUPERB; nothing in it is learned.
+    """Write an encoder directory of log-mel filterbanks, SUPERB's FBANK baseline, without learned weights.
 
     Example: `speechft fbank --out models/fbank`
     """
@@ -129,15 +132,15 @@ def fbank(
 def export(
     model: Annotated[Path, typer.Argument(help="Encoder directory.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Where the result goes; default: beside MODEL, as MODEL_FORMAT.pt (or a directory).")
+        Path | None, typer.Option("--out", "-o", help="Output path; default: MODEL_FORMAT.pt next to MODEL (for transformers a directory).")
     ] = None,
-    format: Annotated[str, typer.Option(help="fairseq, s3prl or transformers.")] = "fairseq",
+    format: Annotated[str, typer.Option(help="Layout: fairseq, s3prl or transformers.")] = "fairseq",
     to_hub: Annotated[
-        str | None, typer.Option(metavar="ORG/NAME", help="Upload it to this repository of the Hugging Face Hub, with its model card.")
+        str | None, typer.Option(metavar="ORG/NAME", help="Upload to this Hugging Face Hub repository, with a model card.")
     ] = None,
-    private: Annotated[bool, typer.Option(help="With --to-hub: a repository that is made is private.")] = False,
+    private: Annotated[bool, typer.Option(help="With --to-hub: create a private repository.")] = False,
 ) -> None:
-    """Write an encoder directory in another toolkit's layout, or upload it to the Hugging Face Hub in that of transformers.
+    """Convert an encoder directory to another toolkit's layout, or upload it to the Hugging Face Hub in transformers' layout.
 
     Example: `speechft export models/merged --format fairseq --out merged.pt`
 
@@ -149,7 +152,7 @@ def export(
         from speechft.encoders.checkpoints.exporting import export_to_hub
 
         if out is not None or format not in ("fairseq", "transformers"):
-            raise typer.BadParameter("--to-hub uploads the layout of transformers; leave --out and --format away")
+            raise typer.BadParameter("--to-hub always uploads transformers' layout; omit --out and --format")
         say(export_to_hub(model, to_hub, private=private))
         return
     if out is None:
@@ -163,9 +166,9 @@ def export(
 def store(
     model: Annotated[Path, typer.Argument(help="Encoder directory.")],
     out: Out,
-    dtype: Annotated[str, typer.Option(help="fp16, bf16 or fp32.")] = "fp16",
+    dtype: Annotated[str, typer.Option(help="Storage dtype: fp16, bf16 or fp32.")] = "fp16",
 ) -> None:
-    """Write a copy of an encoder directory in half precision, for keeping; it is read as float32.
+    """Write a copy of an encoder directory in half precision, to save space; it is loaded as float32.
 
     Example: `speechft store models/my_hubert --dtype fp16 --out my_hubert_fp16`
     """
@@ -176,7 +179,7 @@ def store(
 
 @app.command(rich_help_panel=ENCODERS)
 def inspect(checkpoint: Annotated[Path, typer.Argument(help="A checkpoint or an encoder directory.")], as_json: AsJson = False) -> None:
-    """Print what a checkpoint holds (family, format, sizes, hash) without running anything in it.
+    """Print the content of a checkpoint (family, format, sizes, hash) without running its code.
 
     Example: `speechft inspect hubert_base_ls960.pt`
     """
@@ -192,13 +195,15 @@ def inspect(checkpoint: Annotated[Path, typer.Argument(help="A checkpoint or an 
 @app.command("check-encoder", rich_help_panel=ENCODERS)
 @with_plugins
 def check_encoder(
-    model: Annotated[str, typer.Argument(help="my_package.my_module:MyEncoder on PYTHONPATH, or path/to/file.py:MyEncoder; it is run.")],
+    model: Annotated[
+        str, typer.Argument(help="path/to/file.py:MyEncoder, or my_package.my_module:MyEncoder on PYTHONPATH; its code is run.")
+    ],
     encoder_option: EncoderOption = None,
     threads: Threads = None,
     gpus: Gpus = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Run a frozen model of your own on noise: shapes, rate, lengths, batches, time. Exit status 1 if it cannot be evaluated.
+    """Test a frozen model of your own on noise: shapes, rate, lengths, batches, time. The exit status is 1 if it cannot be evaluated.
 
     Example: `speechft check-encoder my_encoder.py:MyEncoder --encoder-option layers=12`
     """

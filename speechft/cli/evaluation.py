@@ -38,28 +38,28 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="Encoder directory, or my_module:MyEncoder (docs/encoders.md); it stays frozen.")],
     task: Annotated[
         str,
-        typer.Argument(help="Task: pr, asr, ks, qbe, sid, asv, sd, er, ic, sf, pc or asr_zh; with --kind a name for a task of your own."),
+        typer.Argument(help="Task: pr, asr, ks, qbe, sid, asv, sd, er, ic, sf, pc or asr_zh; with --kind, a name for your own task."),
     ],
     manifests: Annotated[Path, typer.Argument(help="Folder of manifests with train, dev and test.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The cell (JSON); it appears when it is complete.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Output cell (JSON); it appears only when complete.")] = None,
     recipe: Annotated[
-        Path | None, typer.Option("--recipe", help="Keys that change the task's recipe (JSON or YAML); see docs/configuration.md.")
+        Path | None, typer.Option("--recipe", help="Keys that change the task's recipe (JSON or YAML); see docs/tasks.md.")
     ] = None,
     kind: Annotated[
         str | None,
-        typer.Option(help="Of a task of your own: classification, regression, multilabel, ctc, frame_classification or verification."),
+        typer.Option(help="Kind of your own task: classification, regression, multilabel, ctc, frame_classification or verification."),
     ] = None,
-    label: Annotated[str | None, typer.Option(help="With --kind: the column of the corpus that is predicted.")] = None,
-    metric: Annotated[list[str] | None, typer.Option(help="With --kind: the metric; repeatable, the first one chooses on dev.")] = None,
+    label: Annotated[str | None, typer.Option(help="With --kind: the corpus column to predict.")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="With --kind: the metric; repeatable, the first one selects on dev.")] = None,
     encoder_option: EncoderOption = None,
-    name: Annotated[str | None, typer.Option(help="encoder/finetuning/method, written into the cell.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model in the cell: encoder/finetuning/method.")] = None,
     work_dir: WorkDir = None,
     threads: Threads = None,
     gpus: Gpus = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only estimate the cost: encoder passes, memory, disk.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Stage 3: train a task's head on the frozen encoder, choose the learning rate on dev, score test; write a cell.
+    """Stage 3: train a task's head on the frozen encoder, select the learning rate on dev, score test, and write a cell.
 
     Example: `speechft evaluate models/speech_ft ks manifests/speech_commands --out ks.json`
 
@@ -102,16 +102,16 @@ def evaluate(
 @app.command(rich_help_panel=EVALUATION)
 def analyse(
     start: Annotated[Path, typer.Argument(help="Encoder directory of the pre-trained encoder, theta0.")],
-    model: Annotated[Path, typer.Argument(help="Encoder directory of a model that was made from it.")],
-    manifests: Annotated[Path, typer.Argument(help="Folder of manifests; their labels are not needed.")],
+    model: Annotated[Path, typer.Argument(help="Encoder directory of a model derived from it.")],
+    manifests: Annotated[Path, typer.Argument(help="Folder of manifests; labels are not needed.")],
     out: Out,
     recipe: Recipe = None,
-    name: Annotated[str | None, typer.Option(help="encoder/finetuning/method, written into the result.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model in the result: encoder/finetuning/method.")] = None,
     threads: Threads = None,
     gpus: Gpus = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Compare a model with the pre-trained encoder: how far its weights moved, how alike its features are; write a JSON file.
+    """Compare a model with the pre-trained encoder: weight deviation and feature similarity, as a JSON file.
 
     Example: `speechft analyse models/hubert_base models/speech_ft manifests/librispeech --out speech_ft.json`
     """
@@ -131,20 +131,20 @@ def analyse(
 @app.command(rich_help_panel=EVALUATION)
 def connect(
     start: Annotated[Path, typer.Argument(help="Encoder directory: the pre-trained encoder, or another fine-tuned one.")],
-    end: Annotated[Path, typer.Argument(help="Output of `speechft finetune`, whose task and head are taken.")],
-    manifests: Annotated[Path, typer.Argument(help="Folder of the manifests that it was fine-tuned on.")],
+    end: Annotated[Path, typer.Argument(help="Output of `speechft finetune`; its task and head are used.")],
+    manifests: Annotated[Path, typer.Argument(help="Folder of the manifests that END was fine-tuned on.")],
     out: Out,
-    alpha: Annotated[str, typer.Option(help="Places on the line: a range with its end, or a list.")] = "0:1:0.1",
-    split: Annotated[Literal["dev", "test"], typer.Option(help="On which split.")] = "dev",
-    figure: Annotated[Path | None, typer.Option(help="Draw it: a PNG, and an SVG beside it.")] = None,
-    start_name: Annotated[str | None, typer.Option(help="encoder/finetuning/method of the start, written into the result.")] = None,
-    end_name: Annotated[str | None, typer.Option(help="The same of the end.")] = None,
+    alpha: Annotated[str, typer.Option(help="Alphas: a range such as 0:1:0.1, end included, or a list such as 0,0.5,1.")] = "0:1:0.1",
+    split: Annotated[Literal["dev", "test"], typer.Option(help="Split to score.")] = "dev",
+    figure: Annotated[Path | None, typer.Option(help="Draw the curves to this PNG, with an SVG next to it.")] = None,
+    start_name: Annotated[str | None, typer.Option(help="Name of START in the result: encoder/finetuning/method.")] = None,
+    end_name: Annotated[str | None, typer.Option(help="Name of END in the result: encoder/finetuning/method.")] = None,
     threads: Threads = None,
     gpus: Gpus = 0,
 ) -> None:
     """Measure loss and error of a fine-tuning's own task along the line between two encoders, with the head of stage 1.
 
-    A barrier is how far they rise above the straight line between both ends. Without one, every merge on the line is as good as its ends.
+    The barrier is how far they rise above the straight line between both ends; nothing is trained.
 
     Example: `speechft connect models/hubert_base models/stable_ft manifests/librispeech --out line.json --figure line.png`
     """

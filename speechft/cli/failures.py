@@ -46,7 +46,7 @@ def report(error: BaseException) -> None:
         if isinstance(error, SpeechFTError):
             message = str(error)
         elif isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
-            message = f"{_short(str(error.filename))}: {error.strerror}. Check the path, its permissions and the room on the disk."
+            message = f"{_short(str(error.filename))}: {error.strerror}. Check the path, its permissions and free disk space."
         else:
             message = _sentence(error) if debugging() else f"{_sentence(error)} {_kept(error)}"
         _say(message)
@@ -73,12 +73,12 @@ def _sentence(error: BaseException) -> str:
     with contextlib.suppress(Exception):  # an exception whose own text fails
         said = _short(str(error))
     if isinstance(error, MemoryError) or any(sign in said for sign in _MEMORY) or getattr(error, "errno", None) == errno.ENOMEM:
-        return f"Out of memory in {where}. Give the job more memory, or make its batches smaller."
+        return f"Out of memory in {where}. Give the job more memory, or use smaller batches."
     if isinstance(error, RecursionError):
-        return f"Something in the input is nested too deeply for {where}. Check the files that were given."
+        return f"Something in the input is nested too deeply for {where}. Check the input files."
     if isinstance(error, OSError) and error.strerror is not None:
         return f"{error.strerror}, in {where}. Check free space, limits (`ulimit -a`) and permissions."
-    return f"Unexpected {name}{f': {said}' if said else ''}, in {where}. Check the input, or report this as a fault of speechft."
+    return f"Unexpected {name}{f': {said}' if said else ''}, in {where}. Check the input, or report this as a bug of speechft."
 
 
 def _where(error: BaseException) -> str:

@@ -23,19 +23,21 @@ def doctor(
         typer.Option(
             "--experiment",
             "-e",
-            help="The experiment to run: what it lacks is a problem. Default: the paper's, with warnings only.",
+            help="Experiment to run: what it lacks is a problem. Default: the paper's, for which it is a warning.",
             callback=lambda path: path and shipped(path),
         ),
     ] = None,
-    corpora: Annotated[bool, typer.Option("--corpora/--no-corpora", help="Check corpora too; reads the header of every recording.")] = True,
+    corpora: Annotated[
+        bool, typer.Option("--corpora/--no-corpora", help="Check the corpora too, which reads the header of every recording.")
+    ] = True,
     gpu: Annotated[
-        bool, typer.Option("--gpu", help="Only compare the GPU with the CPU: features, cells, stage 1, a restart. Under two minutes.")
+        bool, typer.Option("--gpu", help="Only compare the GPU with the CPU: features, cells, stage 1, resuming. Under two minutes.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check this machine, the installation, the cluster and an experiment: one line each, with a remedy where something is wrong.
+    """Check this machine, the installation, the cluster and an experiment: one line per check, with a remedy if something is wrong.
 
-    The exit status is 1 if there is a problem; warnings are things that some experiments need. Nothing is changed.
+    The exit status is 1 if there is a problem. Warnings concern things that only some experiments need. Nothing is changed.
 
     Example: `speechft doctor`
 
@@ -65,7 +67,7 @@ def doctor(
 
 @app.command(rich_help_panel=REPORTS)
 def schema(out: Out = Path("config/schema.json")) -> None:
-    """Write the JSON schema of experiment files, for editors that complete and check YAML.
+    """Write the JSON schema of experiment files, for completion and checks in editors.
 
     Example: `speechft schema --out config/schema.json`
     """
@@ -80,9 +82,9 @@ def schema(out: Out = Path("config/schema.json")) -> None:
 
 @app.command(rich_help_panel=REPORTS, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def resume(context: typer.Context) -> None:
-    """Resume a workflow that was killed: cancel the Slurm jobs that it left, remove its lock, run Snakemake again.
+    """Resume a killed workflow: cancel its orphaned Slurm jobs, remove its lock, run Snakemake again.
 
-    All arguments go to Snakemake; default: `--profile slurm all`.
+    All arguments are passed to Snakemake; default: `--profile slurm all`.
 
     Example: `speechft resume --profile slurm all`
     """
@@ -93,12 +95,12 @@ def resume(context: typer.Context) -> None:
 
 @app.command(rich_help_panel=REPORTS)
 def jobs(
-    log: Annotated[Path | None, typer.Argument(help="Log of a run of Snakemake; default: the newest one in .snakemake/log.")] = None,
+    log: Annotated[Path | None, typer.Argument(help="Log of a Snakemake run; default: the newest in .snakemake/log.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a run of the workflow did: for each rule the jobs planned, done and failed, and their time; then each failed job and why.
+    """Summarize a workflow run: jobs planned, done and failed, and their time, by rule; then each failed job with the reason.
 
-    Seconds are the summed wall time of a rule's jobs, on a cluster with their time in the queue. The exit status is 1 if a job failed.
+    Seconds are the summed wall time of a rule's jobs, on a cluster including queue time. The exit status is 1 if a job failed.
 
     Example: `speechft jobs`
     """

@@ -15,32 +15,34 @@ from speechft.recipes.choice import Choice
 from speechft.recipes.merging import MergeRecipe
 from speechft.recipes.values import load_recipe
 
-_ALPHA = "Weight of the fine-tuned side, or several at once: 0:1:0.1 or 0,0.25,1. 0.25 unless a recipe says otherwise."
+_ALPHA = "Weight of the fine-tuned side, or several: 0:1:0.1 or 0,0.25,1. Default: 0.25, or the recipe's."
 
 
 @app.command(rich_help_panel=TRAINING)
 @with_plugins
 def merge(
-    base: Annotated[Path, typer.Argument(help="The pre-trained encoder: encoder directory or checkpoint.")],
-    finetuned: Annotated[list[Path], typer.Argument(help="Encoder directories or checkpoints of encoders that were fine-tuned from it.")],
+    base: Annotated[Path, typer.Argument(help="Pre-trained encoder: encoder directory, checkpoint, or org/name on the Hub.")],
+    finetuned: Annotated[
+        list[Path], typer.Argument(help="One or more encoders fine-tuned from it, in any of these forms, or LoRA adapters.")
+    ],
     out: Out,
     alpha: Annotated[str | None, typer.Option(help=_ALPHA)] = None,
-    method: Annotated[str | None, typer.Option(help="Merge method, see docs/merge.md; linear unless a recipe says otherwise.")] = None,
+    method: Annotated[str | None, typer.Option(help="Merge method (docs/merge.md); default: linear, or the recipe's.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Parameter of the method, such as density=0.2; repeatable.")
     ] = None,
     scale: Annotated[
         list[str] | None,
-        typer.Option(metavar="PART=FACTOR", help="Factor of alpha for a part, such as attention=1; first match counts."),
+        typer.Option(metavar="PART=FACTOR", help="Factor of alpha for a part, such as attention=1; repeatable, the first match applies."),
     ] = None,
-    dtype: Annotated[str | None, typer.Option(help="fp32, fp16 or bf16 to store the result in; default: as the pre-trained one.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Dtype of the result: fp32, fp16 or bf16; default: that of BASE.")] = None,
     recipe: Recipe = None,
     extrapolate: Annotated[bool, typer.Option(help="Allow alpha outside [0, 1].")] = False,
     choice: Annotated[
-        Path | None, typer.Option(help="Take alpha from this file of `speechft choose`; for a recipe with alpha: dev.")
+        Path | None, typer.Option(help="Use the alpha in this output of `speechft choose`, as for a recipe with alpha: dev.")
     ] = None,
 ) -> None:
-    """Stage 2: interpolate a pre-trained and fine-tuned encoders in weight space.
+    """Stage 2: merge a pre-trained encoder with one or more fine-tuned ones in weight space.
 
     Example: `speechft merge hubert_base_ls960.pt my_finetuned.pt --alpha 0.25 --out merged`
 
@@ -59,13 +61,13 @@ def merge(
         **_pairs("--set", set_),
     }
     if (alpha is not None) + (choice is not None) > 1:
-        raise typer.BadParameter("give --alpha or --choice, and not both")
+        raise typer.BadParameter("give either --alpha or --choice")
     if choice is not None:
         alphas: float | tuple[float, ...] = load_recipe(Choice, choice).alpha
     elif alpha is not None:
         alphas = _alphas(alpha)
     elif chosen.alpha == "dev":
-        raise MergeError(f"{recipe}: its alpha is chosen on dev. Give the file of `speechft choose` as --choice, or an --alpha.")
+        raise MergeError(f"{recipe}: its alpha is chosen on dev. Give the file of `speechft choose` as --choice, or give --alpha.")
     else:
         alphas = chosen.alpha
     if isinstance(alphas, float):
@@ -81,7 +83,7 @@ def _alphas(text: str) -> float | tuple[float, ...]:
         values = alphas_of(text)
     except ValueError:
         raise MergeError(
-            f"--alpha {text}: is no number, no range such as 0:1:0.1 (start:stop:step) and no list such as 0,0.25,1."
+            f"--alpha {text}: is not a number, a range such as 0:1:0.1 (start:stop:step) or a list such as 0,0.25,1."
         ) from None
     return values if len(values) > 1 or ":" in text else values[0]
 

@@ -40,9 +40,11 @@ app = typer.Typer(
 )
 
 
-@app.callback(epilog="Example: `speechft merge hubert_base_ls960.pt my_finetuned.pt --out merged`; more: `speechft VERB --help`")
+@app.callback(
+    epilog="Example: `speechft merge hubert_base_ls960.pt my_finetuned.pt --out merged`. Help for one command: `speechft VERB --help`"
+)
 def _of_all_verbs(
-    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error; so does SPEECHFT_DEBUG=1.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error, as SPEECHFT_DEBUG=1 does.")] = False,
 ) -> None:
     """Declare `--debug`; `speechft.cli.main` reads it itself, wherever it stands."""
 
@@ -50,27 +52,33 @@ def _of_all_verbs(
 PAPER = Path("config/paper.yaml")
 OfExperiment = Annotated[
     Path,
-    typer.Option("--experiment", "-e", help="The experiment file; default: the paper's.", callback=shipped, show_default=False),
+    typer.Option(
+        "--experiment", "-e", help="Experiment file; default: the paper's (config/paper.yaml).", callback=shipped, show_default=False
+    ),
 ]
-ExperimentFile = Annotated[Path, typer.Argument(help="The experiment file (YAML).", callback=shipped)]
+ExperimentFile = Annotated[Path, typer.Argument(help="Experiment file (YAML).", callback=shipped)]
 Recipe = Annotated[Path | None, typer.Option("--recipe", help="Recipe file (JSON); see docs/configuration.md.")]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Where the result goes; it appears when it is complete.")]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; default: all that this process may use.")]
-WorkDir = Annotated[Path | None, typer.Option("--work-dir", help="Folder for checkpoints and caches that let an interrupted job continue.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Output path; it appears only when complete.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; default: all available to this process.")]
+WorkDir = Annotated[
+    Path | None, typer.Option("--work-dir", help="Folder for checkpoints and caches, from which an interrupted job resumes.")
+]
 Gpus = Annotated[
     int,
-    typer.Option(min=0, help="Claim this many GPUs of this machine, when they are free; 0: use what is visible, without a claim."),
+    typer.Option(min=0, help="Claim this many free GPUs of this machine; 0: use the visible ones without a claim."),
 ]
 EncoderOption = Annotated[
     list[str] | None,
-    typer.Option("--encoder-option", metavar="KEY=VALUE", help="Keyword argument of the class of the encoder; repeat it for more."),
+    typer.Option("--encoder-option", metavar="KEY=VALUE", help="Keyword argument of the encoder's class; repeatable."),
 ]
 Plugins = Annotated[
     list[str] | None,
-    typer.Option("--plugin", metavar="FILE.py or MODULE", help="Code that registers what is named here (docs/extend.md); repeatable."),
+    typer.Option(
+        "--plugin", metavar="FILE.py or MODULE", help="Plug-in that registers names used in this command (docs/extend.md); repeatable."
+    ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-Family = Annotated[str | None, typer.Option(help="Encoder family; detected from the content when not given.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Family = Annotated[str | None, typer.Option(help="Encoder family; default: detected from the content.")]
 
 
 def with_plugins(verb: Callable[..., None]) -> Callable[..., None]:

@@ -18,19 +18,19 @@ from speechft.files.escapes import terminal_text
 @app.command(rich_help_panel=REPORTS)
 def rehearse(
     experiment: ExperimentFile,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the rehearsal: a new one, or that of an earlier rehearsal.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output folder: a new one, or that of an earlier rehearsal.")],
     corpora: Annotated[
         Literal["mine", "stand-ins"],
         typer.Option(help="mine: the first utterances of each corpus. stand-ins: synthetic speech in the layout of each published corpus."),
     ] = "mine",
     encoders: Annotated[
-        Literal["mine", "tiny"], typer.Option(help="mine: the experiment's own. tiny: small random ones in the published formats.")
+        Literal["mine", "tiny"], typer.Option(help="mine: those of the experiment. tiny: small random ones in the published formats.")
     ] = "mine",
     gpus: Annotated[
-        bool | None, typer.Option(help="Ask for GPUs as the experiment does. Default: where there is a GPU, or Slurm.", show_default=False)
+        bool | None, typer.Option(help="Request GPUs as the experiment does. Default: if there is a GPU, or Slurm.", show_default=False)
     ] = None,
 ) -> None:
-    """Write a small copy of an experiment that runs every rule, model and cell of it within the hour.
+    """Write a small copy of an experiment that runs all of its rules, models and cells within the hour.
 
     Names, corpora, encoders, methods, tables and curves stay the same. Only sizes differ (docs/rehearsal.md): utterances, updates,
     steps, learning rates, head widths, resources. Run it the way you will run the experiment itself.
@@ -46,7 +46,7 @@ def rehearse(
     for remark in made.remarks:
         say(f"remark: {remark}")
     file = shlex.quote(str(made.experiment))
-    say(f"{made.experiment} is written. Run it here or on a cluster; `speechft jobs` then says what was done:")
+    say(f"Wrote {made.experiment}. Run it here or on a cluster, then see `speechft jobs`:")
     say(f"  {VARIABLE}=1 snakemake --cores all --configfile {file}")
     say(f"  snakemake --profile slurm --configfile {file} -- all")
 
@@ -55,23 +55,21 @@ def rehearse(
 def plan(
     targets: Annotated[
         list[str] | None,
-        typer.Argument(
-            help="Tables, curves, cells (encoder/finetuning/method/task), models, or files of the workflow; default: everything."
-        ),
+        typer.Argument(help="Tables, curves, cells (encoder/finetuning/method/task), models, or files of the workflow; default: all."),
     ] = None,
     experiment: OfExperiment = PAPER,
     throughput: Annotated[
-        Path | None, typer.Option(help="Measured speeds, from `speechft calibrate`; default: config/throughput.json.")
+        Path | None, typer.Option(help="Speeds measured by `speechft calibrate`; default: config/throughput.json.")
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="Part of the name of a device in that file, or cpu, or cuda; default: a GPU if one was measured.")
+        str | None, typer.Option(help="Part of a device name in that file, or cpu, or cuda; default: a GPU if one was measured.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Estimate the cost of an experiment, a table or a cell: jobs, hours of audio processed, hours, disk.
 
-    Nothing is computed, and neither corpora nor encoders need to exist: sizes come from manifests, or else they are the published ones,
-    and the output says which.
+    Nothing is computed, and neither corpora nor encoders need to exist: sizes come from manifests or from publications, as the output
+    shows.
 
     Example: `speechft plan --experiment config/paper.yaml`
 
@@ -96,18 +94,20 @@ def plan(
 
 @app.command(rich_help_panel=REPORTS)
 def calibrate(
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: a GPU where there is one.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: a GPU if there is one.")] = None,
     encoder: Annotated[
         list[str] | None,
         typer.Option(help="hubert, wav2vec2, wavlm or decoar2 (base size, random weights), or an encoder directory; repeatable."),
     ] = None,
     seconds: Annotated[float, typer.Option(min=0, help="Approximate duration.")] = 100.0,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The file; other devices in it stay.")] = Path("config/throughput.json"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output file; entries of other devices are kept.")] = Path(
+        "config/throughput.json"
+    ),
     threads: Threads = None,
 ) -> None:
-    """Measure this machine for `speechft plan`: forward and backward passes of encoders, and heads. Two minutes at most on a GPU.
+    """Measure the speed of this machine for `speechft plan`: encoder passes and heads. At most two minutes on a GPU.
 
-    Nothing is downloaded: random weights are as fast as others. On a cluster run it on a compute node:
+    Nothing is downloaded, because weights are random. On a cluster run it on a compute node:
     `srun --gres=gpu:1 speechft calibrate --device cuda`.
 
     Example: `speechft calibrate --device cuda --out config/throughput.json`

@@ -30,22 +30,22 @@ class _Kinds(TyperGroup):
 
 report = typer.Typer(
     cls=_Kinds,
-    help="Show results: one web page of a whole experiment, or tables, figures and curves one by one.\n\n"
-    "Example: `speechft report config/paper.yaml` writes results/report.html, from whatever results there are",
+    help="Show results: a web page of a whole experiment, or individual tables, figures and curves.\n\n"
+    "Example: `speechft report config/paper.yaml` writes results/report.html from the existing results",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     context_settings=HELP,
 )
 app.add_typer(report, name="report", rich_help_panel=REPORTS)
 
-Cells = Annotated[list[Path], typer.Argument(help="Cell files; missing ones show as pending.")]
-CellsOfRecipe = Annotated[list[Path] | None, typer.Argument(help="With a recipe: cell files; missing ones show as pending.")]
+Cells = Annotated[list[Path], typer.Argument(help="Cell files; missing ones are shown as pending.")]
+CellsOfRecipe = Annotated[list[Path] | None, typer.Argument(help="With a recipe: cell files; missing ones are shown as pending.")]
 TableFile = Annotated[Path, typer.Argument(help="Recipe of the table (JSON).")]
-Look = Annotated[Literal["screen", "paper"], typer.Option("--style", help="paper: as wide as a column, without title and notes.")]
+Look = Annotated[Literal["screen", "paper"], typer.Option("--style", help="paper: column width, without title and notes.")]
 PublishedFiles = Annotated[
-    list[Path] | None, typer.Option(help="Published numbers; repeatable. Default: those of the project.", show_default=False)
+    list[Path] | None, typer.Option(help="CSV of published numbers; repeatable. Default: those shipped with speechft.", show_default=False)
 ]
-Figures = Annotated[Path | None, typer.Option(help="Folder of the figure; default: OUT.")]
+Figures = Annotated[Path | None, typer.Option(help="Folder for the figure; default: OUT.")]
 
 
 @app.command("tables", rich_help_panel=REPORTS)
@@ -54,20 +54,20 @@ def table(
     source: Annotated[
         Path,
         typer.Argument(
-            help="Experiment (YAML) with all its tables, curves and analyses, a table's recipe (JSON), or a folder of cells.",
+            help="Experiment (YAML) with all its tables, curves and analyses, recipe of a table (JSON), or folder of cells.",
             callback=shipped,
         ),
     ],
     cells: Annotated[
         list[Path] | None,
-        typer.Argument(help="Experiment: folder of cells, default results/cells. Recipe: cell files. Missing ones are pending."),
+        typer.Argument(help="Experiment: folder of cells, default: its results. Recipe: cell files. Missing ones are shown as pending."),
     ] = None,
     out: Out = Path("tables"),
     published: PublishedFiles = None,
-    figures: Annotated[Path | None, typer.Option(help="With an experiment: folder of figures; default: none are drawn.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="With an experiment: a table, curve or analysis; repeatable.")] = None,
+    figures: Annotated[Path | None, typer.Option(help="With an experiment: folder for figures; default: no figures.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="With an experiment: only this table, curve or analysis; repeatable.")] = None,
 ) -> None:
-    """Show existing cells beside the published numbers: NAME.csv, .md, .tex and .html in the folder OUT. Runs no jobs.
+    """Build tables from existing cells, next to published numbers: NAME.csv, .md, .tex and .html in the folder OUT. Runs no jobs.
 
     Example: `speechft tables config/paper.yaml results/cells --out tables`
 
@@ -80,14 +80,14 @@ def table(
         from speechft.tables.experiment import build_experiment
 
         if cells and len(cells) > 1:
-            raise typer.BadParameter("an experiment takes one folder of cells; cell files go with the recipe of a table")
+            raise typer.BadParameter("an experiment takes one folder of cells; give cell files with the recipe of a table")
         for name in build_experiment(source, cells[0] if cells else None, numbers, out, figures, only or ()):
             say(out / f"{name}.md")
         return
     from speechft.tables.build import build_table
 
     if figures or only:
-        raise typer.BadParameter("--figures and --only go with an experiment; `speechft report figure` draws one table")
+        raise typer.BadParameter("--figures and --only need an experiment; use `speechft report figure` to draw one table")
     recipe, cells, name = _table_of(source, cells)
     build_table(recipe, cells, numbers, out, name)
     _show(out, name)
@@ -96,13 +96,13 @@ def table(
 @report.command()
 def page(
     source: Annotated[Path, typer.Argument(help="Experiment (YAML), or the recipe of a report (JSON).", callback=shipped)],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The page; default: report.html in the folder of results.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Output page; default: report.html in the results folder.")] = None,
     results: Annotated[Path | None, typer.Option(help="Folder with cells, analysis and models; default: the experiment's.")] = None,
     published: PublishedFiles = None,
 ) -> None:
-    """Write one web page: summary in words, tables, figures, trainings, pending cells, origin of every number. Runs no jobs.
+    """Write one web page: summary, tables, figures, trainings, pending cells, provenance of every number. Runs no jobs.
 
-    The page needs no network and no other file. `page` can be left out where a file is named.
+    The page needs no network and no other file. You can omit the word `page` before a file.
 
     Example: `speechft report page config/demo.yaml --out report.html`
 
@@ -116,26 +116,26 @@ def page(
         say(report_experiment(source, results, numbers, out))
         return
     if results is None or out is None:
-        raise typer.BadParameter("the recipe of a report needs --results and --out; an experiment knows them")
+        raise typer.BadParameter("a recipe of a report needs --results and --out")
     build_report(load_recipe(ReportRecipe, source), results, numbers, out)
 
 
 @app.command(rich_help_panel=REPORTS)
 def choose(
-    source: Annotated[Path, typer.Argument(help="Folder of cells along a merge (methods NAME@ALPHA), or the recipe of a choice (JSON).")],
-    cells: Annotated[list[Path] | None, typer.Argument(help="With a recipe: all cell files that it needs.")] = None,
+    source: Annotated[Path, typer.Argument(help="Folder of cells along a merge (methods NAME@ALPHA), or recipe of a choice (JSON).")],
+    cells: Annotated[list[Path] | None, typer.Argument(help="With a recipe: the cell files that it needs.")] = None,
     tasks: Annotated[
         str | None,
         typer.Option(help="With a folder: tasks whose dev scores count, such as pr,sid; default: those with cells at every alpha."),
     ] = None,
-    curve: Annotated[str | None, typer.Option(help="With a folder of several merges: ENCODER_FINETUNING_METHOD.")] = None,
+    curve: Annotated[str | None, typer.Option(help="With a folder of several merges: which one, as ENCODER_FINETUNING_METHOD.")] = None,
     rule: Annotated[
-        Rule, typer.Option(help="one_se: the smallest alpha within one standard error of the best one. best: that one.")
+        Rule, typer.Option(help="one_se: the smallest alpha within one standard error of the best. best: the best alpha.")
     ] = "one_se",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The choice as JSON, for `speechft merge --choice`.")] = None,
-    figure: Annotated[Path | None, typer.Option(help="Draw gains against alpha: a PNG, and an SVG beside it.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Output (JSON), for `speechft merge --choice`.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Draw gains against alpha to this PNG, with an SVG next to it.")] = None,
 ) -> None:
-    """Choose the alpha of a merge by dev scores of models along it; test scores are not read.
+    """Choose the alpha of a merge by dev scores of models along it. Test scores are not read.
 
     Example: `speechft choose results/cells --tasks pr,sid,qbe --out alpha.json --figure alpha.png`, then
     `speechft merge BASE TUNED --choice alpha.json --out merged`
@@ -163,7 +163,7 @@ def choose(
         error = "" if point.standard_error is None else f"{point.standard_error:.1%}"
         lines.append([f"{point.alpha:g}", f"{point.gain:+.1%}", error, *(f"{point.gains[task]:+.1%}" for task in found.tasks)])
     console(100).print(rich_table(headings, lines, headings))
-    say("Gain: share of the errors of alpha 0 on dev that are gone.")
+    say("Gain: share of alpha 0's errors on dev that is removed.")
     for task, alpha in found.without.items():
         say(f"without {task}: alpha {alpha:g}, which changes the errors of {task} by {0.0 - _gain_at(found, task, alpha):+.1%} on dev")
     because = "the best mean gain" if found.alpha == found.best else f"within one standard error of alpha {found.best:g}, the best"
@@ -195,7 +195,7 @@ def figure(
     cells: CellsOfRecipe = None,
     style: Look = "screen",
 ) -> None:
-    """Draw the rows of a table, one panel per metric: OUT (.png) and the same as .svg.
+    """Draw the rows of a table, one panel per metric: OUT (.png), with an .svg next to it.
 
     Example: `speechft report figure results/recipes/tables/supervised.json results/cells/hubert_base/*/*/*.json --out supervised.png`
 
@@ -213,14 +213,14 @@ def figure(
 def alpha(
     source: Annotated[
         Path,
-        typer.Argument(help="Recipe of the curve (JSON), or a folder of cells with some of ENCODER/FINETUNING/NAME@ALPHA."),
+        typer.Argument(help="Recipe of the curve (JSON), or folder of cells of models ENCODER/FINETUNING/NAME@ALPHA."),
     ],
     out: Out,
     cells: CellsOfRecipe = None,
     figures: Figures = None,
     style: Look = "screen",
 ) -> None:
-    """Show metrics against the merge weight alpha: NAME.csv and .md in the folder OUT, NAME.png and .svg in the folder of figures.
+    """Plot metrics against alpha: NAME.csv and .md in the folder OUT, NAME.png and .svg in the folder of figures.
 
     Example: `speechft report alpha results/recipes/curves/alpha.json results/cells/hubert_base/*/*/*.json --out results/tables`
 
@@ -244,12 +244,12 @@ def alpha(
 
 @report.command()
 def training(
-    logs: Annotated[list[Path], typer.Argument(help="training.csv files of pre-trainings or fine-tunings.")],
+    logs: Annotated[list[Path], typer.Argument(help="training.csv files of pre-training or fine-tuning runs.")],
     out: Out,
-    title: Annotated[str, typer.Option(help="Above the panels; default: the names of the trainings.")] = "",
+    title: Annotated[str, typer.Option(help="Title of the figure; default: the names of the trainings.")] = "",
     style: Look = "screen",
 ) -> None:
-    """Draw losses, accuracies and learning rate of trainings: OUT (.png) and the same as .svg.
+    """Plot losses, accuracies and learning rates of trainings: OUT (.png), with an .svg next to it.
 
     Example: `speechft report training results/models/hubert_base/asr/*/training.csv --out curves.png`
     """
@@ -263,12 +263,12 @@ def training(
 @report.command()
 def similarity(
     recipe: Annotated[Path, typer.Argument(help="Recipe of the table (JSON).")],
-    results: Annotated[list[Path], typer.Argument(help="Files of `speechft analyse`; missing ones show as pending.")],
+    results: Annotated[list[Path], typer.Argument(help="Outputs of `speechft analyse`; missing ones are shown as pending.")],
     out: Out,
     figures: Figures = None,
     style: Look = "screen",
 ) -> None:
-    """Show weight deviation beside feature similarity: NAME.csv and .md in the folder OUT, NAME.png and .svg in the folder of figures.
+    """Plot feature similarity against weight deviation: NAME.csv and .md in the folder OUT, NAME.png and .svg in the folder of figures.
 
     Example: `speechft report similarity results/recipes/analysis_tables/features.json results/analysis/features/*/*/*.json --out tables`
     """
@@ -283,12 +283,12 @@ def similarity(
 @report.command()
 def connection(
     recipe: Annotated[Path, typer.Argument(help="Recipe of the connection (JSON).")],
-    result: Annotated[Path, typer.Argument(help="File of `speechft connect`; a missing one shows as pending.")],
+    result: Annotated[Path, typer.Argument(help="Output of `speechft connect`; a missing one is shown as pending.")],
     out: Out,
     figures: Figures = None,
     style: Look = "screen",
 ) -> None:
-    """Show loss and error between two encoders: NAME.csv and .md in the folder OUT, NAME.png and .svg in the folder of figures.
+    """Plot loss and error between two encoders: NAME.csv and .md in the folder OUT, NAME.png and .svg in the folder of figures.
 
     Example: `speechft report connection results/recipes/connections/line.json results/connections/line.json --out tables`
     """
@@ -313,7 +313,7 @@ def _table_of(source: Path, cells: list[Path] | None) -> tuple[TableRecipe, list
 
 def _no_cells(cells: list[Path] | None) -> None:
     if cells:
-        raise typer.BadParameter("a folder of cells takes no further cells; name the folder alone")
+        raise typer.BadParameter("give either a folder of cells or cell files, not both")
 
 
 def _show(out: Path, name: str) -> None:
@@ -323,7 +323,9 @@ def _show(out: Path, name: str) -> None:
 def _renamed(old: str, kind: Callable[..., None]) -> Callable[..., None]:
     @wraps(kind)
     def run(*args: Any, **options: Any) -> None:
-        print(f"`speechft {old}` is now `speechft report {kind.__name__}`; the old name goes with the next release.", file=sys.stderr)
+        print(
+            f"`speechft {old}` is now `speechft report {kind.__name__}`; the old name will be removed in the next release.", file=sys.stderr
+        )
         kind(*args, **options)
 
     return run

@@ -12,8 +12,11 @@ from speechft.recipes.finetuning import CACHE_GB, FinetuneRecipe
 from speechft.recipes.pretraining import ContinuedPretrainRecipe, PretrainRecipe
 from speechft.recipes.values import load_recipe, validate
 
-Corpora = Annotated[list[Path], typer.Argument(help="Folders of manifests; training audio is their train splits.")]
-TargetsFrom = Annotated[Path | None, typer.Option("--targets-from", help="Encoder directory for a recipe's `targets: {layer: ...}`.")]
+Corpora = Annotated[list[Path], typer.Argument(help="Folders of manifests; their train splits are used.")]
+TargetsFrom = Annotated[
+    Path | None,
+    typer.Option("--targets-from", help="Encoder directory whose layer is clustered, for `targets: {layer: ...}` in the recipe."),
+]
 
 
 @app.command(rich_help_panel=TRAINING)
@@ -50,7 +53,7 @@ def continue_(
     threads: Threads = None,
     gpus: Gpus = 0,
 ) -> None:
-    """Continue pre-training an encoder on other audio, such as that of another language: stage 1 without labels.
+    """Continue pre-training an encoder on other audio, such as another language: stage 1 without labels.
 
     Example: `speechft continue models/hubert_base manifests/aishell3 --recipe continue.json --out models/hubert_mandarin`
     """
@@ -69,24 +72,26 @@ def finetune(
     manifests: Annotated[Path, typer.Argument(help="Folder of manifests with train and dev.")],
     out: Out,
     recipe: Recipe = None,
-    like: Annotated[str | None, typer.Option(help="Name of a preset instead of a recipe file: asr_tedlium, er_iemocap, sid, ...")] = None,
-    jointly: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER: manifests of a further task of the recipe; repeatable.")] = None,
-    tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard.")] = None,
+    like: Annotated[
+        str | None, typer.Option(help="Preset instead of a recipe file: asr_tedlium, er_iemocap, sid, ... (docs/finetuning.md).")
+    ] = None,
+    jointly: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER: manifests of another task of the recipe; repeatable.")] = None,
+    tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard logs.")] = None,
     work_dir: WorkDir = None,
     cache_gb: Annotated[
-        float, typer.Option(min=0, help="Disk, in GB, for the output of the frozen extractor; only the speed changes.")
+        float, typer.Option(min=0, help="Disk cache, in GB, for the output of the frozen extractor; affects only speed.")
     ] = CACHE_GB,
     threads: Threads = None,
     gpus: Gpus = 0,
 ) -> None:
-    """Stage 1: fine-tune encoder and head on a task with fairseq's trainer; keep the encoder that is best on dev.
+    """Stage 1: fine-tune encoder and head on a task with fairseq's trainer, and keep the encoder that is best on dev.
 
-    With `--gpus 2` or more it runs one process per GPU.
+    With `--gpus 2` or more, one process per GPU runs.
 
     Example: `speechft finetune models/hubert_base manifests/voxceleb1 --like sid --out models/stable_ft`
     """
     if like and recipe:
-        raise typer.BadParameter('give --recipe or --like; a recipe file can say "like" too')
+        raise typer.BadParameter('give either --recipe or --like; a recipe file can contain "like" too')
     if not like and not recipe:
         raise typer.BadParameter("`speechft finetune` needs --recipe FILE.json or --like NAME")
     chosen = load_recipe(FinetuneRecipe, recipe) if recipe else validate(FinetuneRecipe, {"like": like}, "--like")
@@ -107,11 +112,11 @@ def _named(entry: str) -> tuple[str, Path]:
 
 @app.command(rich_help_panel=TRAINING)
 def early(
-    model: Annotated[Path, typer.Argument(help="Encoder directory that `speechft finetune` made.")],
+    model: Annotated[Path, typer.Argument(help="Output of `speechft finetune`.")],
     out: Out,
-    share: Annotated[float, typer.Option(help="Of the updates; one of `early` in the recipe.")] = 0.2,
+    share: Annotated[float, typer.Option(help="Share of the updates; one of `early` in the recipe.")] = 0.2,
 ) -> None:
-    """Extract the checkpoint that a fine-tuning kept at a share of its updates.
+    """Extract an early checkpoint of a fine-tuning, such as the one at 20 % of the updates.
 
     Example: `speechft early models/stable_ft --share 0.2 --out models/early20`
     """

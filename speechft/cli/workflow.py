@@ -17,9 +17,9 @@ from speechft.cli.terminal import say
 
 @app.command(rich_help_panel=REPORTS)
 def init(folder: Annotated[Path, typer.Argument(help="A new or empty folder.")]) -> None:
-    """Write a ready experiment folder for your own data: Snakefile, experiment, corpus, profile for Slurm, README.
+    """Create a ready-to-run experiment folder for your own data: Snakefile, experiment, corpus, Slurm profile, README.
 
-    `snakemake -n` works in it at once. Nothing that exists is overwritten.
+    `snakemake -n` works in it immediately. Existing files are never overwritten.
 
     Example: `speechft init my_experiment && cd my_experiment && snakemake -n`
     """
@@ -32,10 +32,10 @@ def init(folder: Annotated[Path, typer.Argument(help="A new or empty folder.")])
 
 @app.command(rich_help_panel=REPORTS, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def run(context: typer.Context, experiment: ExperimentFile) -> None:
-    """Run the workflow in this folder: an experiment, or some of its targets, with any option of Snakemake.
+    """Run the workflow in this folder: an experiment or some of its targets, with any Snakemake options.
 
-    Targets are tables, curves, analyses, cells (encoder/finetuning/method/task), models and files. Without an option that says where
-    jobs run, all cores of this machine are used. The exit status is Snakemake's.
+    Targets are tables, curves, analyses, cells (encoder/finetuning/method/task), models and files. Unless an option such as --cores,
+    --profile or --executor is given, all cores of this machine are used. The exit status is Snakemake's.
 
     Example: `speechft run config/demo.yaml -n`
 
@@ -44,7 +44,7 @@ def run(context: typer.Context, experiment: ExperimentFile) -> None:
     from speechft.runs.start import snakemake_command
 
     if str(experiment).startswith("-"):
-        raise typer.BadParameter(f"the experiment comes first, then targets and options of Snakemake; found {experiment}")
+        raise typer.BadParameter(f"give the experiment first, then targets and options of Snakemake; found {experiment}")
     command = snakemake_command(experiment, words_after(context, 1))
     sys.stdout.flush()
     sys.stderr.flush()
@@ -57,22 +57,24 @@ def superb(
         list[str],
         typer.Argument(help="Encoder directory, checkpoint, transformers directory, org/name[@revision] on the Hub, my.py:MyEncoder."),
     ],
-    corpora: Annotated[Path, typer.Option(help="Folder in which the corpora of SUPERB were unpacked; not all need to be there.")],
-    tasks: Annotated[str | None, typer.Option(help="Tasks, with commas between them; default: all whose corpus is found.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of experiment, results and tables; default: superb/NAME.")] = None,
+    corpora: Annotated[Path, typer.Option(help="Folder with SUPERB's unpacked corpora; some may be missing.")],
+    tasks: Annotated[str | None, typer.Option(help="Comma-separated tasks; default: all whose corpus is found.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for experiment, results and tables; default: superb/NAME.")
+    ] = None,
     protocol: Annotated[
         Literal["superb", "quick"] | None,
-        typer.Option(help="superb: published recipes (default). quick: a tenth of the steps, and corpora of any size; not comparable."),
+        typer.Option(help="superb: published recipes (default). quick: a tenth of the steps, corpora of any size; not comparable."),
     ] = None,
     encoder_option: EncoderOption = None,
-    profile: Annotated[str | None, typer.Option(help="Profile of Snakemake, such as slurm.")] = None,
+    profile: Annotated[str | None, typer.Option(help="Snakemake profile, such as slurm.")] = None,
     cores: Annotated[int | None, typer.Option(min=1, help="Cores of this machine; default: all.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Derive the experiment and show its jobs; run none.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Derive the experiment and show its jobs without running them.")] = False,
 ) -> None:
-    """Evaluate encoders on SUPERB: find the corpora, run every task that they allow, show the results beside published ones.
+    """Evaluate encoders on SUPERB: find the corpora, run every task whose corpus is present, show the results next to published ones.
 
-    It derives OUT/experiment.yaml, which you may edit: an edited file is used by the next call, and never replaced. Interrupted or
-    failed, the same command continues. OUT/report.html and OUT/tables have the results, also where a task failed.
+    This derives OUT/experiment.yaml, which you may edit: an edited file is used by later calls and never replaced. To resume after an
+    interruption or a failure, run the same command again. The results are in OUT/report.html and OUT/tables, even if a task failed.
 
     Example: `speechft superb facebook/hubert-base-ls960 --corpora /data/corpora --profile slurm`
 

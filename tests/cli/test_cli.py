@@ -36,7 +36,7 @@ def test_old_names_take_the_same_arguments_and_name_the_new_one(old, kind):
         (option.name, option.opts, option.required) for option in new.params
     ]
     done = CliRunner().invoke(app, [old, "none.csv", "none", "--out", "x"])
-    assert done.stderr == f"`speechft {old}` is now `speechft report {kind}`; the old name goes with the next release.\n"
+    assert done.stderr == f"`speechft {old}` is now `speechft report {kind}`; the old name will be removed in the next release.\n"
     assert isinstance(done.exception, SpeechFTError)
 
 
