@@ -17,7 +17,7 @@ WARM := SPEECHFT_WARM=1
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 18
 
-environment: $(READY)  ## make .venv with the locked packages
+environment: $(READY)  ## build .venv with the locked packages
 
 # torch comes first and alone: pip then takes one build of it (CPU or CUDA, as its index offers) and no other package pulls a second.
 $(READY): envs/requirements$(if $(CUDA),-cuda).lock pyproject.toml
@@ -45,11 +45,11 @@ mini-encoders: $(READY)  ## pre-train the encoders in mini/encoders again (hours
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check G722==1.2.8
 	$(SNAKEMAKE) --configfile config/mini_encoders.yaml -- mini_encoders
 
-recorded: $(READY)  ## the same flow on real recordings, which it downloads (config/recorded.yaml)
+recorded: $(READY)  ## the same workflow on real recordings, which it downloads (config/recorded.yaml)
 	$(SNAKEMAKE) --configfile config/recorded.yaml
 	@echo; cat results/recorded/tables/recorded.md
 
-rehearsal: $(READY)  ## the paper's experiment, every job of it, small: stand-ins of corpora and checkpoints (docs/rehearsal.md)
+rehearsal: $(READY)  ## every job of the paper's experiment at small sizes, on stand-in corpora and checkpoints (docs/rehearsal.md)
 	$(BIN)/speechft rehearse config/paper.yaml --corpora stand-ins --encoders tiny --no-gpus --out results/rehearsal
 	@$(WARM) $(SNAKEMAKE) --keep-going --configfile results/rehearsal/experiment.yaml; status=$$?; $(BIN)/speechft jobs; exit $$status
 
@@ -70,10 +70,10 @@ slurm-packages:  ## install what tests/slurm starts (Debian, Ubuntu; as root)
 browser-package:  ## install the Chromium that tests of web pages start (Debian; as root)
 	@command -v chromium >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 
-resume: $(READY)  ## after a killed `snakemake --profile slurm all`: cancel its orphans, unlock, go on
+resume: $(READY)  ## resume a killed `snakemake --profile slurm all`: cancel its orphaned jobs, unlock, run again
 	$(BIN)/speechft resume --profile slurm all
 
-test-fast: $(READY)  ## tests that end within seconds
+test-fast: $(READY)  ## fast tests, about a minute
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(CORES) --dist loadfile
 
 docs: $(READY)  ## the documentation as a site, in the folder site/; it needs no network
@@ -106,6 +106,6 @@ release: $(READY)  ## build the wheel and the source package into dist/, and che
 	$(BIN)/python -m twine check --strict dist/*
 	$(BIN)/python -m pytest -q tests/installation
 
-clean:  ## remove the environment and what the demo made; Snakemake's records, which all experiments share, stay
+clean:  ## remove .venv and results/demo; Snakemake's shared records are kept
 	@if [ -e .venv/.made-by-make ] || [ -e .venv/.ready ]; then rm -rf .venv; elif [ -e .venv ]; then echo ".venv stays: make did not make it"; fi
 	rm -rf results/demo

@@ -62,7 +62,7 @@ def _is_shown(target: str) -> bool:
 def command_line() -> str:
     """Every verb with its arguments and options, from the program itself."""
     root = get_command(app)
-    lines = ["# Command line", "", "`speechft --help` lists the verbs, `speechft VERB --help` tells the same as this page.", ""]
+    lines = ["# Command line", "", "`speechft --help` lists the commands; `speechft COMMAND --help` shows the same text as this page.", ""]
     for name, verb in sorted(root.commands.items()):  # type: ignore[attr-defined]
         if verb.hidden:
             continue
@@ -91,7 +91,7 @@ def _verb(name: str, verb: Any) -> list[str]:
 
 def configuration() -> str:
     """Every key of experiments and recipes, from the classes that check them."""
-    lines = ["# Every key of an experiment", "", "What the keys are for: [Experiment files](../configuration.md).", ""]
+    lines = ["# Every key of an experiment", "", "How to use them: [Experiment files](../configuration.md).", ""]
     schemas = [("Experiment", experiment_schema())]
     schemas += [(kind.__name__, kind.model_json_schema()) for kind in (FinetuneRecipe, EvaluationRecipe, Cell)]
     known: set[str] = set()

@@ -41,7 +41,7 @@ app = typer.Typer(
 
 
 @app.callback(
-    epilog="Example: `speechft merge hubert_base_ls960.pt my_finetuned.pt --out merged`. Help for one command: `speechft VERB --help`"
+    epilog="Example: `speechft merge hubert_base_ls960.pt my_finetuned.pt --out merged`. Help for a command: `speechft COMMAND --help`"
 )
 def _of_all_verbs(
     debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error, as SPEECHFT_DEBUG=1 does.")] = False,
