@@ -132,9 +132,9 @@ def analyse(
 def connect(
     start: Annotated[Path, typer.Argument(help="Encoder directory: the pre-trained encoder, or another fine-tuned one.")],
     end: Annotated[Path, typer.Argument(help="Output of `speechft finetune`; its task and head are used.")],
-    manifests: Annotated[Path, typer.Argument(help="Folder of the manifests that END was fine-tuned on.")],
+    manifests: Annotated[Path, typer.Argument(help="Folder of manifests, normally those that END was fine-tuned on.")],
     out: Out,
-    alpha: Annotated[str, typer.Option(help="Alphas: a range such as 0:1:0.1, end included, or a list such as 0,0.5,1.")] = "0:1:0.1",
+    alpha: Annotated[str, typer.Option(help="Alphas, including 0 and 1: a range such as 0:1:0.1, or a list such as 0,0.5,1.")] = "0:1:0.1",
     split: Annotated[Literal["dev", "test"], typer.Option(help="Split to score.")] = "dev",
     figure: Annotated[Path | None, typer.Option(help="Draw the curves to this PNG, with an SVG next to it.")] = None,
     start_name: Annotated[str | None, typer.Option(help="Name of START in the result: encoder/finetuning/method.")] = None,
