@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from speechft.analysis.connection_report import Connection, ConnectionPoint, barrier
-from speechft.analysis.engine import model_names
 from speechft.encoders import load_encoder
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
 from speechft.errors import AnalysisError
@@ -28,7 +27,7 @@ from speechft.files.structured import read_json_mapping, write_json
 from speechft.finetune.parts import Parts
 from speechft.finetune.splits import load_stage1_split
 from speechft.finetune.stage1 import HEAD
-from speechft.recipes.cell import ModelName
+from speechft.recipes.cell import ModelName, model_names
 from speechft.recipes.finetuning import FinetuneRecipe
 from speechft.recipes.values import validate
 from speechft.tasks.base import Head, Task

@@ -15,14 +15,13 @@ from speechft.analysis.similarity import feature_similarity
 from speechft.corpora import load_split
 from speechft.encoders import load_encoder
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
-from speechft.errors import ConfigError
 from speechft.evaluate.data.features import FrozenEncoder, exact_fp32
 from speechft.evaluate.engine import resolve_device
 from speechft.files.hashes import sha256_file, sha256_json
 from speechft.files.output_kinds import ANALYSIS
 from speechft.files.outputs import check_file
 from speechft.files.structured import write_json
-from speechft.recipes.cell import ModelName
+from speechft.recipes.cell import ModelName, model_names
 from speechft.recipes.tables import AnalysisRecipe
 
 
@@ -92,17 +91,3 @@ def analyse(
     value = result.model_dump(mode="json", by_alias=True)
     write_json(out_json, value)
     return value
-
-
-def model_names(model_name: str | None) -> dict[str, str]:
-    """Encoder, fine-tuning and method of "encoder/finetuning/method"; none where it is None.
-
-    Raises:
-        ConfigError: it is not three names.
-    """
-    if model_name is None:
-        return {}
-    parts = model_name.split("/")
-    if len(parts) != 3 or not all(parts):
-        raise ConfigError(f"name={model_name!r}: a model is named encoder/finetuning/method.")
-    return dict(zip(("encoder", "finetuning", "method"), parts, strict=True))

@@ -25,7 +25,7 @@ from speechft.files.hashes import sha256_json
 from speechft.files.locks import exclusive_lock
 from speechft.files.output_kinds import CELL
 from speechft.files.outputs import check_file, check_work_folder, remove_made
-from speechft.recipes.cell import Cell, Counts, FoldCounts, Hashes, ModelName, Seconds, SplitCounts, write_cell
+from speechft.recipes.cell import Cell, Counts, FoldCounts, Hashes, ModelName, Seconds, SplitCounts, model_names, write_cell
 from speechft.recipes.evaluation import EvaluationRecipe, evaluation_recipe
 from speechft.tasks import task_of
 from speechft.tasks.base import Task
@@ -88,7 +88,7 @@ def evaluate(
         SpeechFTError: another process computes the same features in `work_dir`.
     """
     started = time.monotonic()
-    name = _model_name(model_name)
+    names = model_names(model_name)
     inputs = [*model_inputs(model_dir), *([manifests] if isinstance(manifests, str | Path) else manifests.values())]
     check_file(out_json, CELL, inputs)
     if work_dir is not None:
@@ -108,7 +108,7 @@ def evaluate(
         run = protocol.run(task, recipe, encoder, folds, work / key)
         cell = Cell(
             schema=1,
-            model=ModelName(**name, sha256=model.weights_sha256),
+            model=ModelName(**names, sha256=model.weights_sha256),
             task=task.name,
             described=task.metrics,
             protocol=recipe.protocol,
@@ -155,15 +155,6 @@ def resolve_recipe(task: str | Task, recipe: EvaluationRecipe | Mapping[str, Any
     if recipe.task_options:
         raise ConfigError(f"Task {name!r} was given as an object and brings its options; the recipe's task_options must be empty.")
     return recipe.model_copy(update={"task_options": dict(task.options)})
-
-
-def _model_name(name: str | None) -> dict[str, str]:
-    if name is None:
-        return {}
-    parts = name.split("/")
-    if len(parts) != 3 or not all(parts):
-        raise ConfigError(f"model_name={name!r} is not encoder/finetuning/method, e.g. hubert_base/none/pretrained.")
-    return dict(zip(("encoder", "finetuning", "method"), parts, strict=True))
 
 
 def _features_key(task: str, encoder: FrozenEncoder, model_hash: str, folds: Sequence[Fold]) -> str:

@@ -40,6 +40,20 @@ class ModelName(Strict):
     sha256: str = Field(description="Of model.safetensors; of a module of the user's own, of its source, options and tensors.")
 
 
+def model_names(model_name: str | None) -> dict[str, str]:
+    """Encoder, fine-tuning and method of "encoder/finetuning/method", as keyword arguments of `ModelName`; none where it is None.
+
+    Raises:
+        ConfigError: it is not three names.
+    """
+    if model_name is None:
+        return {}
+    names = model_name.split("/")
+    if len(names) != 3 or not all(names):
+        raise ConfigError(f"name={model_name!r}: a model is named encoder/finetuning/method, e.g. hubert_base/none/pretrained.")
+    return dict(zip(("encoder", "finetuning", "method"), names, strict=True))
+
+
 class Trial(Sparse):
     """One head: a seed and a learning rate; or, where nothing is trained, one hidden state."""
 
