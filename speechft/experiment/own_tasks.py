@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from speechft.errors import CorpusError, TaskError, nearest
 from speechft.files.csv_tables import Row, read_table
 from speechft.files.text import nfc
-from speechft.recipes.corpora import COLUMNS, CorpusRecipe, UnionCorpus
+from speechft.recipes.corpora import COLUMNS, CorpusRecipe, corpus_members
 from speechft.tasks.catalog import KINDS, metrics_of
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def own_task_problems(experiment: Experiment) -> list[str]:
         if kind is None:
             continue
         label = nfc(str(options.get("label") or KINDS[kind].label))
-        members = [experiment.corpora[member] for member in _members(experiment, corpus)]
+        members = [experiment.corpora[member] for member in corpus_members(experiment.corpora, corpus)]
         if KINDS[kind].protocol == "verification" and not any(getattr(member, "trials", None) for member in members):
             problems.append(f"{key}: kind {kind} needs trials, and corpus {corpus} has none; give it a file of `trials`")
         for member in members:
@@ -66,7 +66,7 @@ def tasks_on(experiment: Experiment, corpus: str) -> list[tuple[str, str | None,
     """Task, kind and column of all that is evaluated or trained on a corpus, by itself or in a union; of built-in tasks no column."""
     found = []
     for _, name, task, kind, options in _tasks(experiment):
-        if corpus in _members(experiment, name):
+        if corpus in corpus_members(experiment.corpora, name):
             found.append((task, kind, str(options.get("label") or KINDS[kind].label) if kind else ""))
     return found
 
@@ -94,20 +94,6 @@ def finetuning_problems(experiment: Experiment) -> list[str]:
             except TaskError as error:
                 problems.append(f"finetunings.{name}.recipe.task: {str(error).rstrip('.')}")
     return problems
-
-
-def _members(experiment: Experiment, name: str) -> list[str]:
-    """A corpus, or those that a union is made of."""
-    found: list[str] = []
-    seen, waiting = set(), [name]
-    while waiting:
-        seen.add(current := waiting.pop(0))
-        corpus = experiment.corpora[current]
-        if isinstance(corpus, UnionCorpus):
-            waiting += [member for member in corpus.of if member not in seen]
-        else:
-            found.append(current)
-    return found
 
 
 def _column_problems(recipe: CorpusRecipe, kind: str, label: str) -> list[str]:

@@ -241,9 +241,9 @@ class UnionCorpus(Strict):
     of: tuple[Name, ...] = Field(min_length=2)
 
 
-def corpus_lexicon(corpora: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    """Lexicons of a corpus; of a union, those of its members."""
-    found: dict[str, None] = {}
+def corpus_members(corpora: Mapping[str, Any], name: str) -> list[str]:
+    """Names of the corpora that a union is made of, through unions in it; of any other corpus its own."""
+    members: list[str] = []
     seen, waiting = set(), [name]
     while waiting:
         seen.add(current := waiting.pop(0))
@@ -251,8 +251,14 @@ def corpus_lexicon(corpora: Mapping[str, Any], name: str) -> tuple[str, ...]:
         if isinstance(corpus, UnionCorpus):
             waiting += [member for member in corpus.of if member not in seen]
         else:
-            found |= dict.fromkeys(getattr(corpus, "lexicon", ()))
-    return tuple(found)
+            members.append(current)
+    return members
+
+
+def corpus_lexicon(corpora: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """Lexicons of a corpus; of a union, those of its members."""
+    members = [corpora[member] for member in corpus_members(corpora, name)]
+    return tuple(dict.fromkeys(source for member in members for source in getattr(member, "lexicon", ())))
 
 
 def corpus_recipe(values: Any, source: str) -> CorpusRecipe | PublishedCorpus:
@@ -262,12 +268,11 @@ def corpus_recipe(values: Any, source: str) -> CorpusRecipe | PublishedCorpus:
         ConfigError: unknown kind or key, or an impossible value.
     """
     kind = values.get("kind", "csv") if isinstance(values, dict) else "csv"
-    if found := KINDS.get(kind, PluginCorpus if kind == "plugin" else None):
-        return validate(found, values, source)
-    if kind not in get_args(CorpusRecipe.model_fields["kind"].annotation):
-        known = [*get_args(CorpusRecipe.model_fields["kind"].annotation), *KINDS, "plugin"]
-        raise ConfigError(f"{source}: kind: {kind!r} is none of {', '.join(known)}.")
-    return validate(CorpusRecipe, values, source)
+    tables = dict.fromkeys(get_args(CorpusRecipe.model_fields["kind"].annotation), CorpusRecipe)
+    models: dict[str, type[CorpusRecipe | PublishedCorpus]] = {**tables, **KINDS, "plugin": PluginCorpus}
+    if kind not in models:
+        raise ConfigError(f"{source}: kind: {kind!r} is none of {', '.join(models)}.")
+    return validate(models[kind], values, source)
 
 
 def load_corpus_recipe(path: str | Path) -> CorpusRecipe | PublishedCorpus:
