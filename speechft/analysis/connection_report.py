@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from speechft.errors import AnalysisError, ConfigError, SpeechFTError
+from speechft.errors import AnalysisError
 from speechft.files.atomic import write_text
 from speechft.files.escapes import markdown_escape
 from speechft.files.output_kinds import CONNECTION_TABLE
 from speechft.files.outputs import check_shown
-from speechft.files.structured import read_json
 from speechft.recipes.cell import ModelName
 from speechft.recipes.tables import ConnectionRecipe
-from speechft.recipes.values import Strict, validate
+from speechft.recipes.values import Strict, load_result
 from speechft.tables.canvas import dress, panel_page, save_figure
 from speechft.tables.render import PENDING, csv_file, markdown_page
 from speechft.tasks.metric import Metric
@@ -72,16 +71,12 @@ def read_connection(path: str | Path, recipe: ConnectionRecipe) -> Connection | 
     """
     if not Path(path).is_file():
         return None
-    try:
-        found = validate(Connection, read_json(path), str(path))
-    except ConfigError as error:
-        raise AnalysisError(f"{error}\nThis is no result of `speechft connect`. Name one, or run it again.") from None
-    except SpeechFTError as error:
-        raise AnalysisError(str(error)) from None
-    measured = [(name.encoder, name.finetuning, name.method) for name in (found.start, found.end)]
+    refusal = "This is no result of `speechft connect`. Name one, or run it again."
+    connection = load_result(Connection, path, AnalysisError, refusal)
+    measured = [(name.encoder, name.finetuning, name.method) for name in (connection.start, connection.end)]
     asked = [(row.encoder, row.finetuning, row.method) for row in (recipe.start, recipe.end)]
-    same = measured == asked and [point.alpha for point in found.points] == list(recipe.alphas) and found.split == recipe.split
-    return found if same else None
+    alphas = tuple(point.alpha for point in connection.points)
+    return connection if (measured, alphas, connection.split) == (asked, recipe.alphas, recipe.split) else None
 
 
 def build_connection(

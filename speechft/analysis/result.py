@@ -7,10 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from speechft.errors import AnalysisError, ConfigError, SpeechFTError, missing_file
-from speechft.files.structured import read_json
+from speechft.errors import AnalysisError, missing_file
 from speechft.recipes.cell import ModelName, with_precision
-from speechft.recipes.values import FeaturePrecision, Strict, validate
+from speechft.recipes.values import FeaturePrecision, Strict, load_result
 
 Size = Annotated[float, Field(strict=True, ge=0.0, allow_inf_nan=False)]
 Similarity = Annotated[float, Field(strict=True, ge=-1.001, le=1.001, allow_inf_nan=False)]
@@ -68,9 +67,5 @@ def read_result(path: str | Path) -> AnalysisResult:
     """Read and check a result; AnalysisError if it is missing, is not JSON or is no result of `speechft analyse`."""
     if not Path(path).is_file():
         raise AnalysisError(missing_file(path, "as the result of an analysis", "`speechft analyse` makes it."))
-    try:
-        return validate(AnalysisResult, read_json(path), str(path))
-    except ConfigError as error:
-        raise AnalysisError(f"{error}\nThis is no result of `speechft analyse`. Name one, or run it again.") from None
-    except SpeechFTError as error:
-        raise AnalysisError(str(error)) from None
+    refusal = "This is no result of `speechft analyse`. Name one, or run it again."
+    return load_result(AnalysisResult, path, AnalysisError, refusal)

@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from speechft.errors import ConfigError, SpeechFTError, TableError
+from speechft.errors import ConfigError, TableError
 from speechft.files.hashes import sha256_json
-from speechft.files.structured import read_json, write_json
+from speechft.files.structured import write_json
 from speechft.recipes.items import ItemShares, TrialScores
 from speechft.recipes.modules import ModuleRecord
-from speechft.recipes.values import FeaturePrecision, Sparse, Strict, validate
+from speechft.recipes.values import FeaturePrecision, Sparse, Strict, load_result
 from speechft.tasks.metric import Metric
 
 Score = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -237,11 +237,5 @@ def read_cell(path: str | Path) -> Cell:
     Raises:
         TableError: the file is missing, is not JSON or is not a cell; the message names every problem.
     """
-    try:
-        return validate(Cell, read_json(path), str(path))
-    except ConfigError as error:
-        raise TableError(
-            f"{error}\nThis is not a cell of `speechft evaluate`. Name a cell, or run the evaluation that makes it again."
-        ) from None
-    except SpeechFTError as error:
-        raise TableError(str(error)) from None
+    refusal = "This is not a cell of `speechft evaluate`. Name a cell, or run the evaluation that makes it again."
+    return load_result(Cell, path, TableError, refusal)

@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import Self
 
-from speechft.errors import ConfigError
+from speechft.errors import ConfigError, SpeechFTError
 from speechft.files.structured import read_json
 from speechft.files.text import on_disk
 from speechft.own_code import looking_in
@@ -207,6 +207,20 @@ def read_recipe(path: str | Path, read: Callable[[str | Path], Value] = read_jso
     with looking_in(*Path(path).absolute().parents):
         load_recorded(values)
     return values
+
+
+def load_result(model: type[ModelType], path: str | Path, error: type[SpeechFTError], refusal: str) -> ModelType:
+    """Read a result file (JSON) of a command.
+
+    Raises:
+        SpeechFTError: an `error`: the file is missing, is not JSON or is no such result; `refusal` is what to say then, and what to do.
+    """
+    try:
+        return validate(model, read_json(path), str(path))
+    except ConfigError as problem:
+        raise error(f"{problem}\n{refusal}") from None
+    except SpeechFTError as problem:
+        raise error(str(problem)) from None
 
 
 def load_recipe(model: type[ModelType], path: str | Path) -> ModelType:
