@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from speechft.errors import ConfigError, nearest
-from speechft.experiment.encoders import ONLY_EVALUATED, FrozenModule, PretrainedHere, encoders_behind
+from speechft.experiment.encoders import FrozenModule, PretrainedHere, encoders_behind
 from speechft.experiment.layouts import PRETRAINED, rows_to_compare
 from speechft.experiment.methods import FINETUNED, EarlyMethod, MergedMethod, TrainedMethod
 from speechft.experiment.own_tasks import finetuning_problems, own_task_problems
@@ -69,7 +69,7 @@ def _undefined(experiment: Experiment) -> list[str]:
 
     modules = {name for name, entry in experiment.encoders.items() if isinstance(entry, FrozenModule)}
     tuned = [*experiment.finetunings, *experiment.combinations]
-    learned = [name for name, entry in experiment.encoders.items() if not isinstance(entry, ONLY_EVALUATED)]
+    learned = experiment.learned
     trained = [name for name, method in experiment.methods.items() if isinstance(method, TrainedMethod)]
     early = [name for name, method in experiment.methods.items() if isinstance(method, EarlyMethod)]
     merged = [name for name, method in experiment.methods.items() if isinstance(method, MergedMethod)]
@@ -177,9 +177,8 @@ def _bad_starts(experiment: Experiment) -> list[str]:
 
 def _bad_given(experiment: Experiment) -> list[str]:
     """Fine-tunings that come as a checkpoint, of which nobody can tell from which encoder."""
-    learned = [name for name, entry in experiment.encoders.items() if not isinstance(entry, ONLY_EVALUATED)]
     return [
-        f"finetunings.{name}.encoder: name the one that it was fine-tuned from; there are {', '.join(learned) or 'none'}"
+        f"finetunings.{name}.encoder: name the one that it was fine-tuned from; there are {', '.join(experiment.learned) or 'none'}"
         for name, encoder in experiment.given.items()
         if not encoder
     ]

@@ -171,20 +171,32 @@ class Experiment(Strict):
         return FINETUNED if tuning is not None and tuning.checkpoint is not None and trains else method
 
     @property
+    def learned(self) -> list[str]:
+        """Encoders that have weights here, so that others are fine-tuned from them and merged with them."""
+        return [name for name, entry in self.encoders.items() if not isinstance(entry, ONLY_EVALUATED)]
+
+    @property
+    def shown(self) -> list[str]:
+        """Names of tables, curves and analyses, each of which has files of its name."""
+        return [*self.tables, *self.curves, *self.analyses]
+
+    @property
     def given(self) -> dict[str, str]:
         """Fine-tuning that comes as a checkpoint -> the encoder that it was fine-tuned from."""
-        learned = [name for name, entry in self.encoders.items() if not isinstance(entry, ONLY_EVALUATED)]
+        learned = self.learned
         tunings = {name: tuning for name, tuning in self.finetunings.items() if tuning.checkpoint is not None}
         return {name: tuning.encoder or (learned[0] if len(learned) == 1 else "") for name, tuning in tunings.items()}
 
     def _merged(self, name: str) -> MergedMethod | None:
         """The merge `name`, or the merge@alpha; None for everything else."""
         method, alpha = (name, None) if name in self.methods else split_method(name)
-        found = self.methods.get(method)
-        if not isinstance(found, MergedMethod) or alpha is None:
-            return found if isinstance(found, MergedMethod) else None
-        label = f"{found.label} (alpha {alpha_text(alpha)})"
-        return found.model_copy(update={"label": label, "choose": None, "recipe": found.recipe.model_copy(update={"alpha": alpha})})
+        merge = self.methods.get(method)
+        if not isinstance(merge, MergedMethod):
+            return None
+        if alpha is None:
+            return merge
+        label = f"{merge.label} (alpha {alpha_text(alpha)})"
+        return merge.model_copy(update={"label": label, "choose": None, "recipe": merge.recipe.model_copy(update={"alpha": alpha})})
 
     def finetune_recipe(self, finetuning: str, method: str) -> FinetuneRecipe | ContinuedPretrainRecipe:
         """Stage-1 recipe of a fine-tuning under a method that trains."""
@@ -250,6 +262,13 @@ class Experiment(Strict):
         return ["/".join((*model, task)) for model in self.table_models(table) for task in self.tables[table].tasks]
 
     @property
+    def cells(self) -> list[str]:
+        """Cells of all tables and curves, each as `encoder/finetuning/method/task`, once."""
+        of_tables = (cell for table in self.tables for cell in self.table_cells(table))
+        of_curves = (cell for curve in self.alpha_curves for cell in self.curve_cells(curve))
+        return list(dict.fromkeys((*of_tables, *of_curves)))
+
+    @property
     def alpha_curves(self) -> dict[str, CurveLayout]:
         """Curves of kind `alpha`, which show cells."""
         return {name: layout for name, layout in self.curves.items() if isinstance(layout, CurveLayout)}
@@ -283,9 +302,9 @@ class Experiment(Strict):
         return self._models_along(encoder, finetuning, layout.among or method, layout.alphas)
 
     def _merge(self, name: str) -> MergedMethod:
-        found = self.method(name)
-        assert isinstance(found, MergedMethod)
-        return found
+        merge = self.method(name)
+        assert isinstance(merge, MergedMethod)
+        return merge
 
     def _models_along(
         self, encoder: str, finetuning: str, method: str, alphas: Iterable[float]

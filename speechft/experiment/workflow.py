@@ -8,8 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterable
 from functools import cached_property
-from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 from speechft.downloads.lexicons import lexicon_files, public_lexicons
 from speechft.errors import ConfigError
@@ -31,6 +30,7 @@ REFUSED_MEM_MB, REFUSED_MINUTES = 500, 10
 PUBLISHED = ("config/published.csv", "config/superb_rows.csv")
 """Files of published numbers, of the working folder or else of the package."""
 MODEL_FILES = ("model.safetensors", "config.json", "provenance.json")
+EncoderKind = TypeVar("EncoderKind", PretrainedHere, Filterbanks, FrozenModule)
 
 
 def _no_option(path: str) -> str:
@@ -52,7 +52,7 @@ class Workflow(Names):
     def file_of(self, target: str) -> str:
         """The file that a target names: a table, a curve, an analysis, `encoder/finetuning/method/task`, a model without its task."""
         experiment, names = self.experiment, target.split("/")
-        if target in {*experiment.tables, *experiment.curves, *experiment.analyses}:
+        if target in experiment.shown:
             return f"{self.results}/tables/{target}.md"
         if names[0] in experiment.encoders and len(names) in (3, 4):
             return self.weights(*names) if len(names) == 3 else f"{self.results}/cells/{target}.json"
@@ -83,19 +83,19 @@ class Workflow(Names):
 
     def union_members(self, name: str) -> list[str]:
         """Folders of the corpora that make up a union."""
-        found = self.experiment.corpora[name]
-        assert isinstance(found, UnionCorpus)
-        return [self.corpus(member) for member in found.of]
+        union = self.experiment.corpora[name]
+        assert isinstance(union, UnionCorpus)
+        return [self.corpus(member) for member in union.of]
 
     def corpus_tables(self, name: str) -> list[str]:
         """Files that describe a corpus: its table, RTTM and trials, and its lexicons.
 
         Published corpora never change, so they are no inputs of jobs: plans work without them; `speechft prepare` names what is missing.
         """
-        found = self.experiment.corpora[name]
-        if not isinstance(found, CorpusRecipe):
+        recipe = self.experiment.corpora[name]
+        if not isinstance(recipe, CorpusRecipe):
             return self.corpus_lexicons(name)
-        return [str(path) for path in (found.path, found.rttm, found.trials) if path is not None]
+        return [str(path) for path in (recipe.path, recipe.rttm, recipe.trials) if path is not None]
 
     def corpus_lexicons(self, name: str) -> list[str]:
         """Lexicons that must have every word of a corpus."""
@@ -115,10 +115,10 @@ class Workflow(Names):
     def lexicons(self) -> list[str]:
         """All lexicons of the experiment."""
         tunings = [(name, method) for name in self.labelled_finetunings for method in self.trained_methods]
-        found = [path for name in self.listed_corpora for path in self.corpus_lexicons(name)]
-        found += [path for task in self.experiment.tasks for path in self.evaluation_lexicons(task)]
-        found += [path for tuning in tunings for path in self.finetuning_lexicons(*tuning)]
-        return list(dict.fromkeys(found))
+        paths = [path for name in self.listed_corpora for path in self.corpus_lexicons(name)]
+        paths += [path for task in self.experiment.tasks for path in self.evaluation_lexicons(task)]
+        paths += [path for tuning in tunings for path in self.finetuning_lexicons(*tuning)]
+        return list(dict.fromkeys(paths))
 
     def model(self, encoder: str, finetuning: str, method: str) -> str:
         """Encoder directory of a model."""
@@ -154,9 +154,9 @@ class Workflow(Names):
         return self._early(method).share
 
     def _early(self, name: str) -> EarlyMethod:
-        found = self.experiment.method(name)
-        assert isinstance(found, EarlyMethod)
-        return found
+        early = self.experiment.method(name)
+        assert isinstance(early, EarlyMethod)
+        return early
 
     @property
     def merged_names(self) -> list[str]:
@@ -242,18 +242,16 @@ class Workflow(Names):
 
     def targets(self) -> list[str]:
         """Everything that `all` makes: each table, each curve and each analysis, with their figures."""
-        shown = [*self.experiment.tables, *self.experiment.curves, *self.experiment.analyses]
-        files = [kind for name in shown for kind in (f"tables/{name}.md", f"figures/{name}.png")]
+        files = [kind for name in self.experiment.shown for kind in (f"tables/{name}.md", f"figures/{name}.png")]
         files += [f"tables/differences/{name}.md" for name, layout in self.experiment.tables.items() if layout.differences]
         files += ["report.html"] if files else []
         return [f"{self.results}/{file}" for file in files]
 
     def report_inputs(self) -> list[str]:
         """Every result that the report of the experiment shows."""
-        found = [*map(self.cells, self.experiment.tables), *map(self.curve_cells, self.experiment.alpha_curves)]
-        found += map(self.analysis_results, self.experiment.analyses)
-        found += [[self.connection_result(name)] for name in self.experiment.connections]
-        return list(dict.fromkeys(chain.from_iterable(found)))
+        cells = [f"{self.results}/cells/{cell}.json" for cell in self.experiment.cells]
+        analyses = [result for name in self.experiment.analyses for result in self.analysis_results(name)]
+        return list(dict.fromkeys((*cells, *analyses, *map(self.connection_result, self.experiment.connections))))
 
     # ---- recipes
 
@@ -287,13 +285,12 @@ class Workflow(Names):
 
     def module(self, encoder: str) -> FrozenModule:
         """A module of the user's own."""
-        found: FrozenModule = self._encoder(encoder, FrozenModule)
-        return found
+        return self._encoder(encoder, FrozenModule)
 
-    def _encoder(self, name: str, kind: type) -> Any:
-        found = self.experiment.encoders[name]
-        assert isinstance(found, kind)
-        return found
+    def _encoder(self, name: str, kind: type[EncoderKind]) -> EncoderKind:
+        entry = self.experiment.encoders[name]
+        assert isinstance(entry, kind)
+        return entry
 
     def pretraining_corpora(self, encoder: str) -> list[str]:
         """Manifest folders that an encoder is pre-trained on."""
@@ -344,8 +341,8 @@ class Workflow(Names):
 
     def resources(self, stage: str) -> Resources:
         """Resources that a job of `stage` requests."""
-        found: Resources = getattr(self.experiment.resources, stage)
-        return found
+        resources: Resources = getattr(self.experiment.resources, stage)
+        return resources
 
     def memory(self, stage: str) -> Resource:
         """Snakemake resource function for megabytes: the request of `stage` times the attempt, within its limit."""

@@ -120,7 +120,7 @@ def _unknown(flow: Workflow, target: str, why: str = "") -> ConfigError:
         known: list[Iterable[str]] = [experiment.encoders, ["none", *flow.merged_names], methods, experiment.tasks]
         closest = "/".join(_closest(name, allowed) or name for name, allowed in zip(names, known, strict=False))
     else:
-        closest = _closest(Path(target).stem, [*experiment.tables, *experiment.curves, *experiment.analyses])
+        closest = _closest(Path(target).stem, experiment.shown)
     return ConfigError(
         f"{target!r} is no table, curve, cell or file of the experiment {experiment.name!r}{why}"
         f"{f'; did you mean {closest!r}?' if closest not in ('', target) else '.'} Tables: {', '.join(experiment.tables) or 'none'}. "

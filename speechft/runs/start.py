@@ -36,7 +36,7 @@ def snakemake_command(experiment: Path, arguments: Sequence[str]) -> list[str]:
     if not any(_SAYS_WHERE.fullmatch(argument) for argument in given):
         given = ["--cores", "all", "--rerun-incomplete", *given]
     parsed = get_argument_parser().parse_args(given)
-    shown = [*flow.experiment.tables, *flow.experiment.curves, *flow.experiment.analyses]
+    shown = flow.experiment.shown
     for target in map(str, parsed.targets):
         if target not in (*shown, *_RULES) and not Path(target).suffix and "/" not in target:
             raise ConfigError(unknown_name("table, curve or analysis", target, shown))

@@ -54,12 +54,8 @@ class Derived:
     def targets(self) -> list[str]:
         """All that its tables, curves and analyses show, as targets of the workflow."""
         flow = Workflow(load_experiment(self.path))
-        known = flow.experiment
-        found = [cell for table in known.tables for cell in known.table_cells(table)]
-        found += [cell for curve in known.alpha_curves for cell in known.curve_cells(curve)]
-        found += [path for analysis in known.analyses for path in flow.analysis_results(analysis)]
-        found += map(flow.connection_result, known.connections)
-        return list(dict.fromkeys(found))
+        analyses = [result for name in flow.experiment.analyses for result in flow.analysis_results(name)]
+        return list(dict.fromkeys((*flow.experiment.cells, *analyses, *map(flow.connection_result, flow.experiment.connections))))
 
 
 def derive(

@@ -46,7 +46,7 @@ def build_experiment(
     """
     flow = Workflow(load_experiment(experiment), [str(experiment)])
     known = flow.experiment
-    names = [*known.tables, *known.curves, *known.analyses]
+    names = known.shown
     if unknown := [name for name in only if name not in names]:
         raise TableError(f"{experiment} has no table, curve or analysis {', '.join(map(repr, unknown))}. It has {', '.join(names)}.")
     if cells is not None and not Path(cells).is_dir():
@@ -88,7 +88,7 @@ def check_outputs(experiment: str | Path, out_dir: Path, figures_dir: Path | Non
         OutputError: see `check_shown`.
     """
     flow = Workflow(load_experiment(experiment))
-    for name in [*flow.experiment.tables, *flow.experiment.curves, *flow.experiment.analyses]:
+    for name in flow.experiment.shown:
         _check_outputs(flow, name, out_dir, figures_dir, inputs)
 
 
@@ -103,10 +103,7 @@ def report_experiment(experiment: str | Path, results: str | Path | None, publis
     flow = Workflow(load_experiment(experiment), [str(experiment)])
     folder = Path(results if results is not None else flow.results)
     out = Path(out_html if out_html is not None else folder / "report.html")
-    known = flow.experiment
-    wanted = [cell for table in known.tables for cell in known.table_cells(table)]
-    wanted += [cell for curve in known.alpha_curves for cell in known.curve_cells(curve)]
-    reasons = pending_reasons(experiment, dict.fromkeys(wanted), folder, flow.results)
+    reasons = pending_reasons(experiment, flow.experiment.cells, folder, flow.results)
     build_report(ReportRecipe.model_validate_json(flow.recipe("report")), folder, published, out, reasons, str(experiment))
     return out
 
