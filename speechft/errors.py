@@ -42,10 +42,7 @@ class CorpusError(SpeechFTError):
 
     def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
         self.problems = tuple(problems)
-        lines = [message, *(f"  {problem}" for problem in self.problems[: self.SHOWN])]
-        if len(self.problems) > self.SHOWN:
-            lines.append(f"  and {len(self.problems) - self.SHOWN} more")
-        super().__init__("\n".join(lines))
+        super().__init__(listing(message, self.problems, self.SHOWN))
 
 
 class AudioError(SpeechFTError):
@@ -102,6 +99,20 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> str:
     """Text for a name that is not among the `known` ones of its kind, with the closest match."""
     known = list(known)
     return f"There is no {kind} {name!r}.{nearest(str(name), known)} There are {', '.join(known) or 'none'}."
+
+
+def listing(heading: str, problems: Sequence[str], limit: int = 20) -> str:
+    """Return `heading` and one indented line for each problem; past `limit` their number."""
+    lines = [heading, *(f"  {problem}" for problem in problems[:limit])]
+    if len(problems) > limit:
+        lines.append(f"  and {len(problems) - limit} more")
+    return "\n".join(lines)
+
+
+def first_of(items: Sequence[str], count: int, separator: str = ", ") -> str:
+    """Return the first `count` of `items` in one line, and how many more there are: `a, b and 3 more`."""
+    more = f" and {len(items) - count} more" if len(items) > count else ""
+    return separator.join(items[:count]) + more
 
 
 def missing_file(path: str | Path, purpose: str, remedy: str) -> str:

@@ -13,7 +13,7 @@ from speechft.doctor.findings import OK, PROBLEM, WARNING, Finding, Status, care
 from speechft.downloads.fetching import recorded_hash
 from speechft.downloads.lexicons import check_identity, how_to_get
 from speechft.encoders.directory.provenance import read_provenance
-from speechft.errors import SpeechFTError
+from speechft.errors import SpeechFTError, first_of
 from speechft.experiment.encoders import FrozenModule, PretrainedElsewhere, PublicEncoder
 from speechft.experiment.schema import Experiment, load_experiment
 from speechft.experiment.workflow import Workflow
@@ -85,8 +85,7 @@ def summary(check: CorpusCheck, absent: Status) -> Finding:
     if all(row.found == "nothing" for row in check.splits):
         return Finding(name, absent, problems[0].split(". ")[0] if problems else "empty", "docs/corpora.md says what must lie where.")
     if problems:
-        more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
-        return Finding(name, PROBLEM, f"{problems[0]}{more}", "`speechft prepare --check` lists everything.")
+        return Finding(name, PROBLEM, first_of(problems, 1), "`speechft prepare --check` lists everything.")
     if check.notes:
         found, _, remedy = check.notes[0].partition(". ")
         return Finding(name, WARNING, found, remedy)

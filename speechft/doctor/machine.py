@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 from speechft.doctor.findings import OK, PROBLEM, WARNING, Finding, ask, verdict
+from speechft.errors import first_of
 from speechft.shipped import ROOT
 
 LOCK = ROOT / "envs/requirements.lock"
@@ -50,14 +51,13 @@ def check_installation() -> Iterator[Finding]:
     yield verdict("Python", good, platform.python_version(), "Use Python 3.11 or 3.12: `make PYTHON=python3.11`.")
     locked = locked_versions()
     installed = {name: installed_version(name) for name in locked}
-    wrong = [name for name, version in installed.items() if version != locked[name]]
-    shown = ", ".join(f"{name} {installed[name]} (locked: {locked[name]})" for name in wrong[:_SHOWN])
-    grave = any(name in CRITICAL or installed[name] == "missing" for name in wrong)
+    other = {name: version for name, version in installed.items() if version != locked[name]}
+    wrong = [f"{name} {version} (locked: {locked[name]})" for name, version in other.items()]
+    grave = any(name in CRITICAL or version == "missing" for name, version in other.items())
     if not locked:
         yield Finding("packages", WARNING, "no lock file beside this installation, versions not compared", "Install from a clone.")
     elif wrong:
-        more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
-        yield Finding("packages", PROBLEM if grave else WARNING, shown + more, MADE)
+        yield Finding("packages", PROBLEM if grave else WARNING, first_of(wrong, _SHOWN), MADE)
     else:
         yield Finding("packages", OK, f"all {len(locked)} as locked")
     absent = installed_version("torchaudio") == "missing"

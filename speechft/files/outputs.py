@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from speechft.errors import OutputError
+from speechft.errors import OutputError, first_of
 from speechft.files.markers import MARKER, SNAKEMAKE_STAMP, read_record
 from speechft.files.output_kinds import FIGURE, FIGURE_SVG, Kind
 from speechft.files.temporaries import remove_leftovers
@@ -58,8 +58,7 @@ def check_contents(folder: Path, made_by: str) -> None:
     record = read_record(folder)
     foreign = sorted(found if record is None else {entry for entry in found if not record.covers(entry)})
     if foreign:
-        more = f" and {len(foreign) - _SHOWN} more" if len(foreign) > _SHOWN else ""
-        what = f"{', '.join(foreign[:_SHOWN])}{more}, which `speechft {made_by}` did not make"
+        what = f"{first_of(foreign, _SHOWN)}, which `speechft {made_by}` did not make"
         raise OutputError(f"{folder}: holds {what}, so the folder is not replaced. {_ANOTHER}, or move them away.")
     if record is not None and record.made_by != made_by and any(Path(entry).name in _MAIN for entry in found):
         refusal = f"was made by `speechft {record.made_by}`, so `speechft {made_by}` does not replace it"

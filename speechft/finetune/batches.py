@@ -13,10 +13,10 @@ from torch import Generator, Tensor
 
 from speechft.conventions import SAMPLE_RATE
 from speechft.corpora import load_audio, num_samples_16k
-from speechft.errors import ConfigError, TaskError
+from speechft.errors import ConfigError, TaskError, listing
 from speechft.evaluate.data.sampling import balanced, bucketed, shuffled, windows
 from speechft.finetune.feature_cache import FeatureCache
-from speechft.tasks.base import LabelSet, Sampling, Task, listing
+from speechft.tasks.base import LabelSet, Sampling, Task
 
 # Samples of the first frame of every published extractor.
 SHORTEST = 400

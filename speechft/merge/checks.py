@@ -8,11 +8,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from speechft.errors import MergeError
+from speechft.errors import MergeError, listing
 from speechft.merge.tensors import TensorInfo, TensorReader
-
-_SHOWN = 20
-"""Differences printed; the number of those left out follows."""
 
 _HALF = ("F16", "BF16")
 STRUCTURE = (
@@ -76,11 +73,8 @@ def check_tensors(base: TensorReader, finetuned: Sequence[TensorReader], keep: S
             or (expected[name].dtype != found[name].dtype and not {expected[name].dtype, found[name].dtype} <= {"F32", *_HALF})
         ]
     if problems:
-        left_out = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
-        raise MergeError(
-            f"The models do not have the same tensors as {base.label}; only fine-tuned copies of it can be merged with it:\n  "
-            + "\n  ".join([*problems[:_SHOWN], *left_out])
-        )
+        heading = f"The models do not have the same tensors as {base.label}; only fine-tuned copies of it can be merged with it:"
+        raise MergeError(listing(heading, problems))
 
 
 def check_configs(base: Mapping[str, Any], finetuned: Mapping[str, Mapping[str, Any]], base_name: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from speechft.errors import TaskError
+from speechft.errors import TaskError, listing
 from speechft.tasks.metric import Metric
 
 T = TypeVar("T")
@@ -177,14 +177,6 @@ def collect(cuts: Iterable[Any], function: Callable[[Any], T], source: str, comp
     if problems:
         raise TaskError(listing(f"{source}: {len(problems)} utterance(s) {complaint}", problems))
     return found
-
-
-def listing(heading: str, problems: Sequence[str], limit: int = 20) -> str:
-    """`heading` and one indented line for each problem; past `limit` their number."""
-    lines = [heading, *(f"  {problem}" for problem in problems[:limit])]
-    if len(problems) > limit:
-        lines.append(f"  and {len(problems) - limit} more")
-    return "\n".join(lines)
 
 
 def distinct_labels(cuts: Iterable[Any], labels_of: Callable[[Any], Iterable[str]], task: str, noun: str) -> tuple[str, ...]:

@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from speechft.errors import TaskError
-from speechft.tasks.base import listing
+from speechft.errors import TaskError, listing
 from speechft.tasks.catalog import TASKS
 from speechft.tasks.classification import UtteranceClassification
 

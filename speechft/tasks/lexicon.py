@@ -10,10 +10,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from speechft.downloads.lexicons import CMUDICT, how_to_get
-from speechft.errors import TaskError, missing_file, read_lines
+from speechft.errors import TaskError, first_of, listing, missing_file, read_lines
 from speechft.files.hashes import sha256_file
 from speechft.files.text import on_disk
-from speechft.tasks.base import listing
 from speechft.tasks.vocabularies import PHONEME_VOCABULARY
 
 Lexicon = Mapping[str, tuple[str, ...]]
@@ -52,10 +51,7 @@ def missing_words(
         "pronunciations behind these in `lexicon` of the corpus or of the task's options, or correct the text; LibriSpeech takes "
         "SUPERB's two files, which `speechft fetch superb_lexicon_200k` and `speechft fetch superb_lexicon_allothers` bring."
     )
-    examples = []
-    for word in sorted(users)[:shown]:
-        ids = list(users[word])
-        examples.append(f"{word}: {', '.join(ids[:_USERS])}" + (f" and {len(ids) - _USERS} more" if len(ids) > _USERS else ""))
+    examples = [f"{word}: {first_of(list(users[word]), _USERS)}" for word in sorted(users)[:shown]]
     return sentence, [*examples, *([f"and {len(users) - shown} more words"] if len(users) > shown else [])]
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from speechft.downloads.lexicons import CMUDICT
-from speechft.errors import TaskError
-from speechft.tasks.base import Head, LabelSet, listing
+from speechft.errors import TaskError, listing
+from speechft.tasks.base import Head, LabelSet
 from speechft.tasks.catalog import TASKS
 from speechft.tasks.classification import supervision
 from speechft.tasks.ctc import CTCTask, ctc_collapse, token_errors

@@ -20,7 +20,7 @@ from speechft.encoders.checkpoints.weight_files import described_directory, is_a
 from speechft.encoders.directory.layout import read_config, write_encoder
 from speechft.encoders.directory.provenance import make_provenance
 from speechft.encoders.families import check_learned, fairseq_config, get_family, transformers_config
-from speechft.errors import CheckpointError, unknown_name
+from speechft.errors import CheckpointError, first_of, unknown_name
 from speechft.files.outputs import check_folder
 
 logger = logging.getLogger(__name__)
@@ -115,6 +115,6 @@ def split_tensors(checkpoint: Source, where: str) -> tuple[dict[str, Tensor], di
         else:
             unknown.append(name)
     if unknown:
-        shown = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
-        raise CheckpointError(f"{where}: tensors that no {family.name} encoder has: {shown}. Is it another kind of model, or fine-tuned?")
+        what = f"tensors that no {family.name} encoder has: {first_of(unknown, 5)}"
+        raise CheckpointError(f"{where}: {what}. Is it another kind of model, or fine-tuned?")
     return backbone, pretraining_only

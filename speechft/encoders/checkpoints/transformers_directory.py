@@ -24,7 +24,7 @@ from speechft.encoders.directory.layout import (
 )
 from speechft.encoders.directory.provenance import make_provenance
 from speechft.encoders.families import DEFAULT_MASK_PROB, FILE_FAMILIES, check_learned, check_supported, get_family
-from speechft.errors import CheckpointError, SpeechFTError
+from speechft.errors import CheckpointError, SpeechFTError, first_of
 from speechft.files.structured import read_json
 
 logger = logging.getLogger(__name__)
@@ -205,7 +205,5 @@ def split_head(tensors: Mapping[str, Tensor], family: str | None = None) -> tupl
 
 def tell_head(names: Iterable[str], where: str) -> None:
     """Say that a head is left out, if there is one."""
-    found = sorted(names)
-    if found:
-        more = f" and {len(found) - 4} more" if len(found) > 4 else ""
-        logger.warning("%s: has a head, which is left out; only the encoder is taken (%s%s)", where, ", ".join(found[:4]), more)
+    if head := sorted(names):
+        logger.warning("%s: has a head, which is left out; only the encoder is taken (%s)", where, first_of(head, 4))

@@ -25,7 +25,7 @@ from speechft.encoders.directory.provenance import PROVENANCE, read_provenance, 
 from speechft.encoders.families import FAMILIES, build_config, check_supported, get_family, without_remote_code
 from speechft.encoders.filterbank import SHIFT, WINDOW
 from speechft.encoders.grouped_convolutions import keep_grouped_convolutions_exact
-from speechft.errors import CheckpointError, missing_file
+from speechft.errors import CheckpointError, first_of, missing_file
 from speechft.files.atomic import atomic_directory
 from speechft.files.hashes import sha256_file
 from speechft.files.outputs import check_folder
@@ -243,8 +243,7 @@ def _check_fit(config: Any, tensors: Mapping[str, Tensor], where: str) -> None:
         if name in tensors and tensors[name].shape != tensor.shape
     ]
     if problems:
-        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise CheckpointError(f"{where}: weights and configuration differ: {'; '.join(problems[:5])}{more}.")
+        raise CheckpointError(f"{where}: weights and configuration differ: {first_of(problems, 5, '; ')}.")
 
 
 def check_recorded_hashes(model_dir: Path) -> None:

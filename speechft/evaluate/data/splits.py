@@ -16,10 +16,10 @@ from speechft.conventions import SAMPLE_RATE, SPLITS, Manifests
 from speechft.corpora import load_split, num_samples_16k
 from speechft.corpora.manifests import values_of
 from speechft.encoders import FeatureEncoder
-from speechft.errors import CorpusError, TaskError
+from speechft.errors import CorpusError, TaskError, listing
 from speechft.evaluate.data.clips import Clip, CropTable, crop_start
 from speechft.recipes.evaluation import CropDraws
-from speechft.tasks.base import LabelSet, Task, listing
+from speechft.tasks.base import LabelSet, Task
 
 TOO_SHORT = "shorter than one frame"
 

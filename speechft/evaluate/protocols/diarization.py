@@ -19,7 +19,7 @@ from speechft.conventions import SAMPLE_RATE, SPLITS, Manifests
 from speechft.corpora import load_split, num_samples_16k
 from speechft.corpora.rttm import Turn
 from speechft.encoders import FeatureEncoder
-from speechft.errors import TaskError
+from speechft.errors import TaskError, listing
 from speechft.evaluate.data.clips import Clip
 from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder, keep_frames
 from speechft.evaluate.data.folds import Fold
@@ -32,7 +32,6 @@ from speechft.evaluate.probes.separate import SeparateProbes
 from speechft.evaluate.probes.training import HeadTraining, train_folds
 from speechft.evaluate.protocols.der import DiarizationErrors, errors_by_recording, sum_of_errors
 from speechft.recipes.evaluation import EvaluationRecipe
-from speechft.tasks.base import listing
 from speechft.tasks.heads import fit_frames
 from speechft.tasks.sd import FRAME_SHIFT, SpeakerDiarization, chunk_bounds, frame_labels
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from speechft.conventions import Manifests
 from speechft.corpora import load_split, num_samples_16k
 from speechft.encoders import FeatureEncoder
-from speechft.errors import TaskError
+from speechft.errors import TaskError, listing
 from speechft.evaluate.data.clips import Clip
 from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder, read_tensor, write_tensor
 from speechft.evaluate.data.folds import Fold
@@ -31,7 +31,6 @@ from speechft.files.hashes import sha256_json
 from speechft.recipes.cell import Selected, Trial
 from speechft.recipes.evaluation import EvaluationRecipe
 from speechft.recipes.items import ItemShares
-from speechft.tasks.base import listing
 from speechft.tasks.detection import maximum_term_weighted_value, term_weighted_value
 from speechft.tasks.qbe import DOCUMENT, QUERY, QueryByExample
 
