@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -12,19 +11,7 @@ from speechft.errors import AnalysisError, CheckpointError, MergeError
 from speechft.merge.checks import check_configs, check_tensors
 from speechft.merge.directories import Model
 from speechft.merge.models import Models
-
-_LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
-_BEFORE_LAYERS = {
-    "feature_extractor.": "extractor", "encoder.conv1.": "extractor", "encoder.conv2.": "extractor", "feature_projection.": "projection",
-    "encoder.pos_conv_embed.": "positions", "encoder.embed_positions.": "positions",
-}  # fmt: skip
-
-
-def part_of(name: str) -> str:
-    """The part that a tensor of an encoder directory belongs to: extractor, projection, positions, layer_1 ..., rest."""
-    if found := _LAYER.search(name):
-        return f"layer_{int(found[1]) + 1}"
-    return next((part for prefix, part in _BEFORE_LAYERS.items() if name.startswith(prefix)), "rest")
+from speechft.merge.parts import part_of
 
 
 def weight_deviation(start_dir: str | Path, model_dir: str | Path) -> tuple[Deviation, dict[str, Deviation]]:

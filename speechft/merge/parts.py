@@ -26,6 +26,8 @@ _PARTS = {
 PARTS = tuple(_PARTS)
 """Parts of an encoder that have a name; anything else is a shell-style pattern of tensor names."""
 
+_BEFORE_LAYERS = ("extractor", "projection", "positions")
+
 Scale = Mapping[str, float | str]
 """Part or pattern -> factor of alpha, or `first:last`: a linear ramp over the depth of the transformer layers.
 
@@ -33,15 +35,24 @@ Scale = Mapping[str, float | str]
 """
 
 
+def part_of(name: str) -> str:
+    """The part of an encoder directory that a tensor belongs to: extractor, projection, positions, layer_1 ..., rest."""
+    if layer := _LAYER.search(name):
+        return f"layer_{int(layer[1]) + 1}"
+    return next((part for part in _BEFORE_LAYERS if re.fullmatch(_PARTS[part], name)), "rest")
+
+
 def alpha_factors(scale: Scale, names: Iterable[str]) -> dict[str, float]:
     """The factor of alpha of each tensor: that of the first entry that matches, or 1.
 
     A ramp is for tensors of transformer layers only; for others the search goes on with the next entry, but `lines` gives them its first
-    factor. MergeError: a factor is no finite
-    number or ramp, or an entry matches no tensor.
+    factor.
+
+    Raises:
+        MergeError: a factor is no finite number or ramp, or an entry matches no tensor.
     """
     names = list(names)
-    layers = {name: int(found[1]) for name in names if (found := _LAYER.search(name))}
+    layers = {name: int(layer[1]) for name in names if (layer := _LAYER.search(name))}
     depth = max([1, *layers.values()])
     factors: dict[str, float] = {}
     unused = []
