@@ -17,7 +17,6 @@ from speechft.encoders.checkpoints.on_the_fly import encoder_directory
 from speechft.errors import AnalysisError
 from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder, exact_fp32
 from speechft.evaluate.data.splits import make_splits, manifest_hash
-from speechft.evaluate.engine import resolve_device
 from speechft.evaluate.probes.bank import isolated_rng, summed
 from speechft.evaluate.probes.batches import all_rows, scoring_batches
 from speechft.files.hashes import sha256_file
@@ -30,6 +29,7 @@ from speechft.finetune.stage1 import HEAD
 from speechft.recipes.cell import ModelName, model_names
 from speechft.recipes.finetuning import FinetuneRecipe
 from speechft.recipes.values import validate
+from speechft.runtime.devices import resolve_device
 from speechft.tasks.base import Head, Task
 from speechft.tasks.catalog import task_entry
 

@@ -16,13 +16,13 @@ from speechft.corpora import load_split
 from speechft.encoders import load_encoder
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
 from speechft.evaluate.data.features import FrozenEncoder, exact_fp32
-from speechft.evaluate.engine import resolve_device
 from speechft.files.hashes import sha256_file, sha256_json
 from speechft.files.output_kinds import ANALYSIS
 from speechft.files.outputs import check_file
 from speechft.files.structured import write_json
 from speechft.recipes.cell import ModelName, model_names
 from speechft.recipes.tables import AnalysisRecipe
+from speechft.runtime.devices import device_name, resolve_device
 
 
 @exact_fp32()
@@ -85,7 +85,7 @@ def analyse(
         software={
             "speechft": speechft.__version__,
             "torch": version("torch"),
-            "device": torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu",
+            "device": device_name(where),
         },
     )
     value = result.model_dump(mode="json", by_alias=True)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from speechft.conventions import SAMPLE_RATE
 from speechft.encoders.own_module import BATCH_TOLERANCE, ModuleEncoder, load_module
 from speechft.errors import SpeechFTError
+from speechft.runtime.devices import resolve_device
 
 SECONDS = (2.0, 1.37, 0.8, 0.511)
 """Noise of mixed lengths."""
@@ -39,7 +40,7 @@ def check_encoder(model: str | Path | nn.Module, options: Mapping[str, Any] | No
         options: keyword arguments of the class.
         device: "cpu" or "cuda"; by default a GPU where there is one.
     """
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = resolve_device(device)
     try:
         with torch.random.fork_rng(devices=[]):
             encoder = load_module(model, options)

@@ -10,8 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import speechft
 from speechft.conventions import SPLITS, Manifests
 from speechft.errors import ConfigError
@@ -27,6 +25,7 @@ from speechft.files.output_kinds import CELL
 from speechft.files.outputs import check_file, check_work_folder, remove_made
 from speechft.recipes.cell import Cell, Counts, FoldCounts, Hashes, ModelName, Seconds, SplitCounts, model_names, write_cell
 from speechft.recipes.evaluation import EvaluationRecipe, evaluation_recipe
+from speechft.runtime.devices import device_name, resolve_device
 from speechft.tasks import task_of
 from speechft.tasks.base import Task
 from speechft.tasks.unknown import unknown_share
@@ -137,11 +136,6 @@ def evaluate(
     return value
 
 
-def resolve_device(device: str | None) -> torch.device:
-    """The given device; by default a GPU where there is one."""
-    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
 def resolve_recipe(task: str | Task, recipe: EvaluationRecipe | Mapping[str, Any] | None) -> EvaluationRecipe:
     """The recipe of an evaluation of `task`; ConfigError if it is of another one, or both it and a task object bring options."""
     name = task if isinstance(task, str) else task.name
@@ -198,6 +192,5 @@ def _manifest_hashes(fold: Fold) -> dict[str, str]:
 
 
 def _software(encoder: FrozenEncoder) -> dict[str, str]:
-    device = torch.cuda.get_device_name(encoder.device) if encoder.device.type == "cuda" else "cpu"
     packages = {package: version(package) for package in ("torch", "transformers")}
-    return {"speechft": speechft.__version__, **packages, "python": platform.python_version(), "device": device}
+    return {"speechft": speechft.__version__, **packages, "python": platform.python_version(), "device": device_name(encoder.device)}

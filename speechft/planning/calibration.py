@@ -33,6 +33,7 @@ from speechft.planning.shapes import HEAD_SIZES, base_shape, shape_of_directory
 from speechft.planning.speeds import MEASURED_ON, DeviceSpeeds, EncoderSpeed
 from speechft.recipes.evaluation import evaluation_recipe
 from speechft.recipes.values import FeaturePrecision
+from speechft.runtime.devices import device_name, resolve_device
 from speechft.tasks import get_task
 from speechft.tasks.base import LabelSet
 from speechft.tasks.catalog import HEAD_TASKS
@@ -61,7 +62,7 @@ def calibrate(device: str | None = None, encoders: Sequence[str] = DEFAULT_ENCOD
         raise ConfigError(f"--device {device}: unknown. Choose cpu or cuda.")
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("--device cuda: torch sees no GPU here. Run this on a node with one; `speechft doctor` says what is missing.")
-    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    chosen = resolve_device(device)
     for encoder in encoders:
         if encoder not in FILE_FAMILIES and not (Path(encoder) / "config.json").is_file():
             raise ConfigError(f"--encoder {encoder}: neither a family ({', '.join(FILE_FAMILIES)}) nor an encoder directory.")
@@ -80,7 +81,7 @@ def calibrate(device: str | None = None, encoders: Sequence[str] = DEFAULT_ENCOD
         progress.update()
     return DeviceSpeeds(
         kind="cuda" if chosen.type == "cuda" else "cpu",
-        name=torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else cpu_name(),
+        name=device_name(chosen) if chosen.type == "cuda" else cpu_name(),
         threads=torch.get_num_threads(),
         measured=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         clock="CPU time of the thread, which other work on the machine hardly changes" if _alone(chosen) else "wall time",

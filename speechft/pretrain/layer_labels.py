@@ -17,6 +17,7 @@ from speechft.encoders.directory.layout import read_pretraining_only, read_sourc
 from speechft.encoders.families import SPECIAL_SYMBOLS
 from speechft.errors import CheckpointError, ConfigError
 from speechft.pretrain.kmeans_labels import Features
+from speechft.runtime.devices import resolve_device
 
 HEAD = ("final_proj.weight", "final_proj.bias", "label_embs_concat")
 
@@ -32,7 +33,7 @@ class FrozenLayer:
                 f"targets.layer: {layer} is not there, {encoder_dir} has the hidden states 0 (input of the first transformer layer) to "
                 f"{encoder.num_states - 1} (output)."
             )
-        self.encoder = encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.encoder = encoder.to(resolve_device())
         self.layer = layer
 
     @property
