@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,6 @@ class Section:
     table: Mapping[str, Any] | None = None
     figures: Sequence[Picture] = ()
     commands: Sequence[str] = ()
-    commands_title: str = field(default=COMMANDS.replace("`", ""))
 
 
 def html_page(table: Table) -> str:
@@ -50,8 +49,8 @@ def render(title: str, sections: Sequence[Section], **content: Any) -> str:
     from markupsafe import Markup
 
     files = {key: Markup((_FOLDER / name).read_text(encoding="utf-8")) for key, name in (("css", "page.css"), ("script", "page.js"))}
-    program = {"program": PROGRAM, "version": speechft.__version__}
-    page: str = _template().render(title=title, sections=sections, **files, **program, **content)
+    fixed = {"program": PROGRAM, "version": speechft.__version__, "commands_title": COMMANDS.replace("`", "")}
+    page: str = _template().render(title=title, sections=sections, **files, **fixed, **content)
     return page
 
 

@@ -11,7 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speechft.analysis.connection_report import connection_grid, connection_notes, draw_connection, read_connection
+from speechft.analysis.connection_report import Connection, connection_grid, connection_notes, draw_connection, read_connection
 from speechft.analysis.report import analysis_grid, analysis_notes, draw_analysis, read_results
 from speechft.errors import SpeechFTError
 from speechft.files.atomic import write_text
@@ -20,7 +20,7 @@ from speechft.files.outputs import check_file
 from speechft.files.structured import read_json_mapping
 from speechft.recipes.alphas import alpha_text
 from speechft.recipes.cell import Cell
-from speechft.recipes.tables import ReportRecipe, TableRow
+from speechft.recipes.tables import AnalysisTableRecipe, ConnectionRecipe, ReportRecipe, TableRow
 from speechft.tables.arrange import arrange
 from speechft.tables.canvas import figure_svg
 from speechft.tables.cells import cell_name, existing_cells
@@ -93,20 +93,8 @@ def build_report(
             row["label"] = f"alpha {alpha_text(point.alpha)} ({row['label']})"
         sections.append(Section(_anchor(name), table.title, content, _pictures(table, partial(draw_curve, curve, table))))
     lines = {name: read_connection(results / f"connections/{name}.json", one) for name, one in recipe.connections.items()}
-    for name, connection in recipe.connections.items():
-        line = lines[name]
-        grid, notes = connection_grid(connection, line), connection_notes(connection, line)
-        better = ["", "lower", *("higher" if metric.higher_is_better else "lower" for metric in (line.metrics if line else ()))]
-        drawn = [_picture(partial(draw_connection, connection, line), connection.title, notes[0])] if line else []
-        commands = () if line else connection.commands
-        sections.append(Section(_anchor(name), connection.title, _grid_content(connection.title, grid, notes, better), drawn, commands))
-    for name, analysis in recipe.analyses.items():
-        found = read_results(analysis, [results / f"analysis/{name}/{model_name(row)}.json" for row in analysis.rows])
-        grid = analysis_grid(analysis, found)
-        text = "; ".join(f"{line[0]} ({line[1]}): {grid[0][4]} {line[4]}" for line in grid[1:])
-        figure = _picture(lambda analysis=analysis, found=found: draw_analysis(analysis, found), analysis.title, text)  # type: ignore[misc]
-        content = _grid_content(analysis.title, grid, analysis_notes(analysis, found), ["", "", *["higher"] * (len(grid[0]) - 2)])
-        sections.append(Section(_anchor(name), analysis.title, content, [figure]))
+    sections += [_connection_section(name, connection, lines[name]) for name, connection in recipe.connections.items()]
+    sections += [_analysis_section(name, analysis, results / f"analysis/{name}") for name, analysis in recipe.analyses.items()]
     page = {
         "note": recipe.note,
         "summary": [*summary, *_progress("cells", paths, cells), *_progress("connections", lines, list(filter(None, lines.values())))],
@@ -116,6 +104,23 @@ def build_report(
         "source": source,
     }
     write_text(out_html, render(recipe.title, sections, **page))
+
+
+def _connection_section(name: str, recipe: ConnectionRecipe, connection: Connection | None) -> Section:
+    grid, notes = connection_grid(recipe, connection), connection_notes(recipe, connection)
+    metrics = connection.metrics if connection else ()
+    content = _grid_content(recipe.title, grid, notes, ["", "lower", *("higher" if one.higher_is_better else "lower" for one in metrics)])
+    if connection is None:
+        return Section(_anchor(name), recipe.title, content, commands=recipe.commands)
+    return Section(_anchor(name), recipe.title, content, [_picture(partial(draw_connection, recipe, connection), recipe.title, notes[0])])
+
+
+def _analysis_section(name: str, recipe: AnalysisTableRecipe, folder: Path) -> Section:
+    results = read_results(recipe, [folder / f"{model_name(row)}.json" for row in recipe.rows])
+    grid = analysis_grid(recipe, results)
+    content = _grid_content(recipe.title, grid, analysis_notes(recipe, results), ["", "", *["higher"] * (len(grid[0]) - 2)])
+    text = "; ".join(f"{line[0]} ({line[1]}): {grid[0][4]} {line[4]}" for line in grid[1:])
+    return Section(_anchor(name), recipe.title, content, [_picture(partial(draw_analysis, recipe, results), recipe.title, text)])
 
 
 def _anchor(name: str) -> str:
