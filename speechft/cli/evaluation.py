@@ -162,12 +162,12 @@ def connect(
         raise typer.BadParameter(f"--alpha {error}") from None
     if figure is not None:
         check_figure(figure, [start, end, manifests, out])
-    found = run(start, end, manifests, out, alphas, split, (start_name, end_name))
-    ends = (TableRow(encoder="", finetuning="", method="", label=folder.name) for folder in (start, end))
-    shown = ConnectionRecipe(title="Between two encoders", start=next(ends), end=next(ends), alphas=tuple(alphas), split=split)
+    connection = run(start, end, manifests, out, alphas, split, (start_name, end_name))
+    first, last = (TableRow(encoder="", finetuning="", method="", label=folder.name) for folder in (start, end))
+    recipe = ConnectionRecipe(title="Between two encoders", start=first, end=last, alphas=tuple(alphas), split=split)
     if figure is not None:
-        save_figure(lambda: draw_connection(shown, found), figure)
-    metric = found.metrics[0]
-    headings, *lines = connection_grid(shown, found)
+        save_figure(lambda: draw_connection(recipe, connection), figure)
+    metric = connection.metrics[0]
+    headings, *lines = connection_grid(recipe, connection)
     console(80).print(rich_table(headings, lines, headings))
-    say(f"loss barrier {found.loss_barrier:.4g}, error barrier {metric.shown(found.error_barrier)} (errors of {metric.name})")
+    say(f"loss barrier {connection.loss_barrier:.4g}, error barrier {metric.shown(connection.error_barrier)} (errors of {metric.name})")

@@ -262,7 +262,7 @@ def training(
 
 @report.command()
 def similarity(
-    recipe: Annotated[Path, typer.Argument(help="Recipe of the table (JSON).")],
+    recipe: TableFile,
     results: Annotated[list[Path], typer.Argument(help="Outputs of `speechft analyse`; missing ones are shown as pending.")],
     out: Out,
     figures: Figures = None,

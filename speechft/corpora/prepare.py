@@ -19,7 +19,7 @@ from speechft.corpora.published import agrees
 from speechft.corpora.readers.mixtures import render_mixtures
 from speechft.corpora.splits import final_splits
 from speechft.corpora.trials import TRIALS, Trial, read_trials, write_trials
-from speechft.corpora.unchanged import note_recordings
+from speechft.corpora.unchanged import CORPUS, note_recordings
 from speechft.corpora.utterances import Count, Listing
 from speechft.errors import CorpusError, SpeechFTError
 from speechft.files.atomic import atomic_directory
@@ -179,7 +179,7 @@ def _write(
         summary["order"] = listing.order
     if listing.notes:
         summary["notes"] = list(listing.notes)
-    write_json(directory / "corpus.json", summary)
+    write_json(directory / CORPUS, summary)
     return summary
 
 

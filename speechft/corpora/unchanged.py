@@ -8,7 +8,6 @@ records, are accepted as they are.
 from __future__ import annotations
 
 import csv
-import hashlib
 import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,11 +15,12 @@ from typing import NamedTuple
 
 from speechft.corpora.inspection import RecordingFacts
 from speechft.errors import CorpusError, SpeechFTError
-from speechft.files.hashes import sha256_file
+from speechft.files.hashes import sha256_bytes, sha256_file
 from speechft.files.structured import read_json_mapping
 
 RECORDINGS = "recordings.csv"
 CORPUS = "corpus.json"
+"""Beside the manifests: what they were made from, with their hashes."""
 logger = logging.getLogger(__name__)
 _AGAIN = "Prepare the corpus again."
 
@@ -83,7 +83,7 @@ def check_content(path: Path, content: bytes) -> None:
     name, splits = path.name.partition(".")[0], summary.get("splits")
     part = summary.get(name) if name == "trials" else splits.get(name) if isinstance(splits, dict) else None
     expected = part.get("sha256") if isinstance(part, dict) else None
-    if expected is not None and hashlib.sha256(content).hexdigest() != expected:
+    if expected is not None and sha256_bytes(content) != expected:
         raise CorpusError(f"{path}: is not the file that {CORPUS} describes (its SHA-256 differs): damaged or changed by hand. {_AGAIN}")
 
 

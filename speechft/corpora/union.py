@@ -9,7 +9,7 @@ from typing import Any
 from speechft.conventions import SPLITS
 from speechft.corpora.manifests import SUFFIX, load_split, values_of, write_manifest
 from speechft.corpora.trials import TRIALS, read_trials, write_trials
-from speechft.corpora.unchanged import unite_notes
+from speechft.corpora.unchanged import CORPUS, unite_notes
 from speechft.errors import CorpusError, missing_file
 from speechft.files.atomic import atomic_directory
 from speechft.files.hashes import sha256_file, sha256_json
@@ -58,12 +58,12 @@ def unite_corpora(folders: Sequence[str | Path], out_dir: str | Path) -> dict[st
             write_trials(directory / TRIALS, trials)
             summary["trials"] = {"sha256": sha256_file(directory / TRIALS)}
         unite_notes(directory, members)
-        write_json(directory / "corpus.json", summary)
+        write_json(directory / CORPUS, summary)
     return summary
 
 
 def _description(folder: Path) -> dict[str, Any]:
-    path = folder / "corpus.json"
+    path = folder / CORPUS
     if not path.is_file():
         raise CorpusError(missing_file(path, "to unite corpora", "Prepare the corpus first: `speechft prepare`."))
     description = read_json_mapping(path)

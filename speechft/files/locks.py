@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -10,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from speechft.errors import SpeechFTError, TransientError
-from speechft.files.atomic import logger
+
+logger = logging.getLogger(__name__)
 
 
 def end_on_sigterm() -> None:

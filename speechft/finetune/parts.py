@@ -56,9 +56,9 @@ class Parts:
         scores: dict[str, float] = {}
         errors = []
         for name, task in self.tasks.items():
-            found = task.scores(statistics[name])
-            scores |= {self._columns[name, key]: value for key, value in found.items()}
-            chosen = found[task.selection_metric.key]
+            of_task = task.scores(statistics[name])
+            scores |= {self._columns[name, key]: value for key, value in of_task.items()}
+            chosen = of_task[task.selection_metric.key]
             errors.append(1.0 - chosen if task.selection_metric.higher_is_better else chosen)
         return scores if len(self) == 1 else {**scores, MEAN_ERROR.key: sum(errors) / len(errors)}
 

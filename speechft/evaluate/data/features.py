@@ -197,7 +197,7 @@ def _means(encoder: FrozenEncoder, clips: Sequence[Clip]) -> Tensor:
 
 
 class FrameFeatures:
-    """All frames of the clips of one split, kept in memory as far as `budget` goes and recomputed past it."""
+    """All frames of the clips of one split: those that `keep` has kept in memory, the others computed at every access."""
 
     def __init__(self, encoder: FrozenEncoder, clips: Sequence[Clip]) -> None:
         self.encoder = encoder
