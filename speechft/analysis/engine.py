@@ -13,6 +13,7 @@ from speechft.analysis.deviation import weight_deviation
 from speechft.analysis.result import AnalysisResult
 from speechft.analysis.similarity import feature_similarity
 from speechft.corpora import load_split
+from speechft.corpora.manifests import evenly
 from speechft.encoders import load_encoder
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
 from speechft.evaluate.data.features import FrozenEncoder, exact_fp32
@@ -62,14 +63,11 @@ def analyse(
     where = resolve_device(device)
     with encoder_directory(start_dir) as start_dir, encoder_directory(model_dir) as model_dir:
         deviation, parts = weight_deviation(start_dir, model_dir)
-        cuts = list(load_split(manifests, chosen.split))
-        count = min(chosen.utterances, len(cuts))
-        # Evenly from the whole split, because neighbors are often of one speaker.
-        chosen_cuts = [cuts[index * len(cuts) // count] for index in range(count)]
+        cuts = evenly(list(load_split(manifests, chosen.split)), chosen.utterances)
         with torch.random.fork_rng(devices=[]):  # building a model draws initial weights before the saved ones replace them
             start, model = (FrozenEncoder(load_encoder(path), where, precision=chosen.precision) for path in (start_dir, model_dir))
         start_hash, model_hash = (sha256_file(path / "model.safetensors") for path in (start_dir, model_dir))
-    states, frames = feature_similarity(start, model, chosen_cuts)
+    states, frames = feature_similarity(start, model, cuts)
     result = AnalysisResult(
         schema=1,
         model=ModelName(**names, sha256=model_hash),
@@ -77,11 +75,11 @@ def analyse(
         deviation=deviation,
         parts=parts,
         states=states,
-        utterances=count,
+        utterances=len(cuts),
         frames=frames,
         precision=chosen.precision,
         recipe=chosen.model_dump(mode="json"),
-        cuts_sha256=sha256_json([cut.to_dict() for cut in chosen_cuts]),
+        cuts_sha256=sha256_json([cut.to_dict() for cut in cuts]),
         software={
             "speechft": speechft.__version__,
             "torch": version("torch"),

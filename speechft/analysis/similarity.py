@@ -15,6 +15,7 @@ from speechft.errors import AnalysisError
 from speechft.evaluate.data.clips import Clip
 from speechft.evaluate.data.features import FrozenEncoder
 from speechft.evaluate.data.sampling import length_batches
+from speechft.tasks.heads import frame_mask
 
 
 class Comparison:
@@ -68,7 +69,7 @@ def feature_similarity(start: FrozenEncoder, model: FrozenEncoder, cuts: Sequenc
     comparisons = [Comparison(start.encoder.hidden_size, start.device) for _ in range(start.encoder.num_states)]
     for batch in length_batches([clip.num_samples for clip in clips], start.batch_samples):
         (states, lengths), (others, _) = (encoder([clips[index] for index in batch]) for encoder in (start, model))
-        valid = torch.arange(states.shape[2], device=states.device)[None, :] < lengths[:, None]
+        valid = frame_mask(lengths, states.shape[2])
         for comparison, first, second in zip(comparisons, states, others, strict=True):
             comparison.add(first[valid], second[valid])
     return [comparison.result(state) for state, comparison in enumerate(comparisons)], comparisons[0].frames

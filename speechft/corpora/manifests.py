@@ -8,7 +8,7 @@ import json
 import sys
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,12 @@ def write_manifest(path: Path, cuts: Iterable[Any]) -> None:
     with path.open("wb") as raw, gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as file:
         for cut in cuts:
             file.write((json.dumps(cut, ensure_ascii=False, sort_keys=True) + "\n").encode())
+
+
+def evenly(cuts: Sequence[Any], count: int) -> list[Any]:
+    """Choose at most `count` cuts, evenly from the whole list, because neighbors are often of one speaker."""
+    chosen = min(count, len(cuts))
+    return [cuts[index * len(cuts) // chosen] for index in range(chosen)]
 
 
 def split_names(manifests: Manifests) -> tuple[str, ...]:

@@ -54,11 +54,11 @@ def prepare_waveforms(waveforms: Sequence[Tensor], *, normalize: bool, device: t
     return [F.layer_norm(waveform, waveform.shape) for waveform in moved] if normalize else moved
 
 
-def length_groups(samples: Sequence[int], min_ratio: float = MIN_RATIO) -> list[list[int]]:
-    """Indices of utterances by group, longest first; less than 1 - `min_ratio` of what a group computes is padding."""
+def length_groups(samples: Sequence[int]) -> list[list[int]]:
+    """Indices of utterances by group, longest first; less than 1 - `MIN_RATIO` of what a group computes is padding."""
     groups: list[list[int]] = []
     for index in sorted(range(len(samples)), key=lambda index: -samples[index]):
-        if groups and samples[index] >= min_ratio * samples[groups[-1][0]]:
+        if groups and samples[index] >= MIN_RATIO * samples[groups[-1][0]]:
             groups[-1].append(index)
         else:
             groups.append([index])

@@ -100,15 +100,15 @@ def target_of(wildcards: dict[str, str], outputs: Iterable[str]) -> str:
     return "/".join(wildcards.values()) or next(iter(outputs), "")
 
 
-def newest_log(folder: str | Path = FOLDER) -> Path:
+def newest_log() -> Path:
     """The log of the latest run in the working folder.
 
     Raises:
         SpeechFTError: there is none.
     """
-    logs = sorted(Path(folder).glob("*.snakemake.log"))  # their names are times
+    logs = sorted(FOLDER.glob("*.snakemake.log"))  # their names are times
     if not logs:
-        raise SpeechFTError(f"{folder}: holds no log of a run. Run this where Snakemake ran, or name its log.")
+        raise SpeechFTError(f"{FOLDER}: holds no log of a run. Run this where Snakemake ran, or name its log.")
     return logs[-1]
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from speechft.corpora.audio import load_audio
 from speechft.corpora.audio_files import open_audio
-from speechft.corpora.manifests import load_split, split_names
+from speechft.corpora.manifests import evenly, load_split, split_names
 from speechft.encoders.model import load_encoder
 from speechft.errors import AudioError, MergeError
 from speechft.merge.tensors import TensorReader
@@ -36,8 +36,7 @@ def cuts_of(folder: Path, split: str, count: int) -> list[Any]:
         cuts = [_cut(path) for path in sorted(folder.rglob("*")) if path.suffix.lower() in _AUDIO]
     if not cuts:
         raise MergeError(f"{folder}: holds no manifests and no audio files ({', '.join(_AUDIO)}). Name a folder of recordings.")
-    chosen = min(count, len(cuts))
-    return [cuts[index * len(cuts) // chosen] for index in range(chosen)]
+    return evenly(cuts, count)
 
 
 def second_moments(model: TensorReader, cuts: Sequence[Any]) -> dict[str, Tensor]:
