@@ -52,16 +52,16 @@ class OwnTask:
         if not (tuned_dir / HEAD).is_file():
             raise AnalysisError(f"{tuned_dir}: has no {HEAD}: an earlier speechft made it. Remove the directory and fine-tune again.")
         cuts = {name: tuple(load_stage1_split(self.task, manifests, name, fold)) for name in ("train", split)}
-        hashes = {name: manifest_hash(found) for name, found in cuts.items()}
+        hashes = {name: manifest_hash(members) for name, members in cuts.items()}
         self.labels, splits = make_splits(self.task, cuts, hashes, self.encoder, 1, fold)
         self.split = splits[split]
         with isolated_rng(0, torch.device("cpu")):
             self.head = self.task.build_head(self.encoder.hidden_size, self.labels)
-        if (found := _head_of(tuned_dir, self.head)) is None:
+        if (weights := _head_of(tuned_dir, self.head)) is None:
             raise AnalysisError(
                 f"{tuned_dir}: has no {HEAD} of task {self.task.name!r} for these manifests. Name those of the fine-tuning."
             )
-        self.head.load_state_dict(found)
+        self.head.load_state_dict(weights)
 
     @torch.no_grad()
     def measure(self, device: torch.device) -> tuple[float, dict[str, float]]:
@@ -133,7 +133,7 @@ def connect(
         loss, scores = own.measure(where)
         points.append(ConnectionPoint(alpha=alpha, loss=loss, scores=scores))
     metric = task.dev_metrics[0]
-    found = Connection(
+    connection = Connection(
         schema=1,
         task=task.name,
         metrics=task.dev_metrics,
@@ -146,21 +146,21 @@ def connect(
         loss_barrier=barrier([(point.alpha, point.loss) for point in points]),
         error_barrier=barrier([(point.alpha, point.scores[metric.key] * (-1 if metric.higher_is_better else 1)) for point in points]),
     )
-    write_json(out_json, found.model_dump(mode="json", by_alias=True))
-    return found
+    write_json(out_json, connection.model_dump(mode="json", by_alias=True))
+    return connection
 
 
 def _provenance(folder: Path) -> Mapping[str, Any]:
     """That of a fine-tuning; empty for other encoder directories."""
     provenance = folder / "provenance.json"
-    found = read_json_mapping(provenance) if provenance.is_file() else {}
-    return found if found.get("kind") == "finetune" and isinstance(found.get("recipe"), dict) else {}
+    record = read_json_mapping(provenance) if provenance.is_file() else {}
+    return record if record.get("kind") == "finetune" and isinstance(record.get("recipe"), dict) else {}
 
 
 def _trained_on(folder: Path) -> tuple[Any, Any]:
     """Task and training manifest of a fine-tuning."""
-    found = _provenance(folder)
-    return found.get("recipe", {}).get("task"), found.get("inputs", {}).get("manifest_train", {}).get("sha256")
+    record = _provenance(folder)
+    return record.get("recipe", {}).get("task"), record.get("inputs", {}).get("manifest_train", {}).get("sha256")
 
 
 def _task_of(end: Path) -> tuple[Task, str | None]:
@@ -181,11 +181,11 @@ def _task_of(end: Path) -> tuple[Task, str | None]:
 def _head_of(folder: Path, head: Head) -> dict[str, Tensor] | None:
     """The head in a directory, if it has the form of `head`."""
     try:
-        found = load_file(folder / HEAD)
+        tensors = load_file(folder / HEAD)
     except (OSError, SafetensorError):
         return None
     wanted = {name: value.shape for name, value in head.state_dict().items()}
-    return found if {name: value.shape for name, value in found.items()} == wanted else None
+    return tensors if {name: value.shape for name, value in tensors.items()} == wanted else None
 
 
 def _between(first: Tensors, second: Tensors, alpha: float) -> dict[str, Tensor]:

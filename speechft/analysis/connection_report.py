@@ -92,39 +92,42 @@ def build_connection(
         OutputError: files of these names are something else.
     """
     check_shown(out_dir, figures_dir, name, (".md",), CONNECTION_TABLE, [result])
-    found = read_connection(result, recipe)
-    grid = [list(map(markdown_escape, line)) for line in connection_grid(recipe, found)]
-    commands = () if found else recipe.commands
-    write_text(Path(out_dir) / f"{name}.csv", _csv(recipe, found))
-    write_text(Path(out_dir) / f"{name}.md", markdown_page(recipe.title, grid, 0, connection_notes(recipe, found), commands))
+    connection = read_connection(result, recipe)
+    grid = [list(map(markdown_escape, line)) for line in connection_grid(recipe, connection)]
+    commands = () if connection else recipe.commands
+    write_text(Path(out_dir) / f"{name}.csv", _csv(recipe, connection))
+    write_text(Path(out_dir) / f"{name}.md", markdown_page(recipe.title, grid, 0, connection_notes(recipe, connection), commands))
     if figures_dir is not None:
-        save_figure(lambda: draw_connection(recipe, found), Path(figures_dir) / f"{name}.png")
-    return found
+        save_figure(lambda: draw_connection(recipe, connection), Path(figures_dir) / f"{name}.png")
+    return connection
 
 
-def connection_grid(recipe: ConnectionRecipe, found: Connection | None) -> list[list[str]]:
+def connection_grid(recipe: ConnectionRecipe, connection: Connection | None) -> list[list[str]]:
     """All lines of the table, the header first."""
-    if found is None:
+    if connection is None:
         return [["alpha", "loss ↓"], *([f"{alpha:g}", PENDING] for alpha in recipe.alphas)]
     numbers = [
-        [f"{point.alpha:g}", f"{point.loss:.4f}", *(metric.shown(point.scores[metric.key]) for metric in found.metrics)]
-        for point in found.points
+        [f"{point.alpha:g}", f"{point.loss:.4f}", *(metric.shown(point.scores[metric.key]) for metric in connection.metrics)]
+        for point in connection.points
     ]
-    return [["alpha", "loss ↓", *(metric.title for metric in found.metrics)], *numbers]
+    return [["alpha", "loss ↓", *(metric.title for metric in connection.metrics)], *numbers]
 
 
-def connection_notes(recipe: ConnectionRecipe, found: Connection | None) -> list[str]:
+def connection_notes(recipe: ConnectionRecipe, connection: Connection | None) -> list[str]:
     """What must be known about the numbers, the barriers first."""
     notes = [recipe.note] if recipe.note else []
-    if found is None:
+    if connection is None:
         return [*notes, "Pending."]
-    metric = found.metrics[0]
-    heads = "both heads, interpolated as the encoders are" if found.head == "interpolated" else f"that of {recipe.end.label} everywhere"
+    metric = connection.metrics[0]
+    barrier_of_errors = f"{metric.shown(connection.error_barrier)} (errors of {metric.name})"
+    heads = (
+        "both heads, interpolated as the encoders are" if connection.head == "interpolated" else f"that of {recipe.end.label} everywhere"
+    )
     return [
-        f"Loss barrier {found.loss_barrier:.4g}, error barrier {metric.shown(found.error_barrier)} (errors of {metric.name}): how far loss "
-        "and errors rise above the straight line between both ends.",
+        f"Loss barrier {connection.loss_barrier:.4g}, error barrier {barrier_of_errors}: how far loss and errors rise above the straight "
+        "line between both ends.",
         f"From {recipe.start.label} (alpha 0) to {recipe.end.label} (alpha 1); head: {heads}.",
-        f"Task {found.task} on {found.split}, {found.utterances} utterances; nothing is trained.",
+        f"Task {connection.task} on {connection.split}, {connection.utterances} utterances; nothing is trained.",
         *notes,
     ]
 
@@ -132,22 +135,22 @@ def connection_notes(recipe: ConnectionRecipe, found: Connection | None) -> list
 _COLUMNS = ("alpha", "loss", "start", "end", "task", "split", "head", "loss_barrier", "error_barrier")
 
 
-def _csv(recipe: ConnectionRecipe, found: Connection | None) -> str:
+def _csv(recipe: ConnectionRecipe, connection: Connection | None) -> str:
     """One line for each alpha, full precision; without numbers while it is pending."""
     names = {"start": recipe.start.label, "end": recipe.end.label}
-    if found is None:
+    if connection is None:
         return csv_file([{"alpha": alpha, **names} for alpha in recipe.alphas], list(_COLUMNS))
-    line: dict[str, Any] = {**names, **{key: getattr(found, key) for key in _COLUMNS[4:]}}
-    records = [{**point.scores, **line, "alpha": point.alpha, "loss": point.loss} for point in found.points]
-    return csv_file(records, [*_COLUMNS, *(metric.key for metric in found.metrics if metric.key not in _COLUMNS)])
+    line: dict[str, Any] = {**names, **{key: getattr(connection, key) for key in _COLUMNS[4:]}}
+    records = [{**point.scores, **line, "alpha": point.alpha, "loss": point.loss} for point in connection.points]
+    return csv_file(records, [*_COLUMNS, *(metric.key for metric in connection.metrics if metric.key not in _COLUMNS)])
 
 
-def draw_connection(recipe: ConnectionRecipe, found: Connection | None) -> Figure:
+def draw_connection(recipe: ConnectionRecipe, connection: Connection | None) -> Figure:
     """Loss and first metric along the line, with the straight lines between the ends."""
-    notes = [*connection_notes(recipe, found), *(["Dashed: the straight line between both ends."] if found else [])]
+    notes = [*connection_notes(recipe, connection), *(["Dashed: the straight line between both ends."] if connection else [])]
     figure, panels = panel_page(recipe.title, notes, 2, across=2, size=(4.2, 3.0), margin=0)
-    points = found.points if found else ()
-    metric = found.metrics[0] if found else None
+    points = connection.points if connection else ()
+    metric = connection.metrics[0] if connection else None
     lines = [("loss ↓", [point.loss for point in points])]
     lines.append((metric.title, [point.scores[metric.key] for point in points]) if metric else ("error", []))
     for panel, (name, values) in zip(panels, lines, strict=True):

@@ -23,29 +23,29 @@ if TYPE_CHECKING:
 
 _HEADER = ("model", "fine-tuning", "weight deviation", "relative %", "cosine ↑", "cosine, last layer ↑", "CKA ↑")
 
-Found = Sequence[AnalysisResult | None]
+RowResults = Sequence[AnalysisResult | None]
 """For each row of the recipe its result; None while it is pending."""
 
 
 def build_analysis(
     recipe: AnalysisTableRecipe, results: Sequence[str | Path], out_dir: str | Path, figures_dir: str | Path | None, name: str
-) -> Found:
+) -> RowResults:
     """Write `{name}.csv` and `.md` into `out_dir`, `{name}.png` and `.svg` into `figures_dir` if it is given, each complete or not at all.
 
     `results` are files of `speechft analyse`. Those that do not exist show as pending; other models are ignored. A malformed file, and two
     about the same model, are an AnalysisError.
     """
     check_shown(out_dir, figures_dir, name, (".md",), SIMILARITY, results)
-    found = read_results(recipe, results)
-    write_text(Path(out_dir) / f"{name}.csv", _csv(recipe, found))
-    grid = [list(map(markdown_escape, line)) for line in analysis_grid(recipe, found)]
-    write_text(Path(out_dir) / f"{name}.md", markdown_page(recipe.title, grid, 2, analysis_notes(recipe, found)))
+    row_results = read_results(recipe, results)
+    write_text(Path(out_dir) / f"{name}.csv", _csv(recipe, row_results))
+    grid = [list(map(markdown_escape, line)) for line in analysis_grid(recipe, row_results)]
+    write_text(Path(out_dir) / f"{name}.md", markdown_page(recipe.title, grid, 2, analysis_notes(recipe, row_results)))
     if figures_dir is not None:
-        save_figure(lambda: draw_analysis(recipe, found), Path(figures_dir) / f"{name}.png")
-    return found
+        save_figure(lambda: draw_analysis(recipe, row_results), Path(figures_dir) / f"{name}.png")
+    return row_results
 
 
-def read_results(recipe: AnalysisTableRecipe, results: Sequence[str | Path]) -> Found:
+def read_results(recipe: AnalysisTableRecipe, results: Sequence[str | Path]) -> RowResults:
     """For each row of the recipe its result among the files `results`; arguments and errors as in `build_analysis`."""
     by_model: dict[str, AnalysisResult] = {}
     for path in dict.fromkeys(map(Path, results)):
@@ -62,19 +62,19 @@ def read_results(recipe: AnalysisTableRecipe, results: Sequence[str | Path]) -> 
     return [by_model.get(model_name(row)) for row in recipe.rows]
 
 
-def analysis_notes(recipe: AnalysisTableRecipe, found: Found) -> list[str]:
+def analysis_notes(recipe: AnalysisTableRecipe, results: RowResults) -> list[str]:
     """What must be known about the numbers."""
     notes = [recipe.note] if recipe.note else []
     notes.append(
         "Weight deviation: Euclidean norm of theta - theta0 over all weights, relative to that of theta0. Cosine: between the vectors of "
         "the two encoders, mean over frames (and hidden states). CKA: linear, mean over hidden states."
     )
-    compared = dict.fromkeys((result.utterances, result.frames) for result in found if result)
+    compared = dict.fromkeys((result.utterances, result.frames) for result in results if result)
     notes += [f"Compared on {utterances} utterances, {frames} frames." for utterances, frames in compared]
-    if any(result and result.precision == "bf16" for result in found):
+    if any(result and result.precision == "bf16" for result in results):
         notes.append(f"{BF16_MARK}: features in bf16, whose rounding is a part of their differences; of the other models in fp32.")
-    if missing := sum(result is None for result in found):
-        notes.append(f"Pending: {missing} of {len(found)} models.")
+    if missing := sum(result is None for result in results):
+        notes.append(f"Pending: {missing} of {len(results)} models.")
     return notes
 
 
@@ -83,10 +83,10 @@ def _label(row: TableRow, result: AnalysisResult | None) -> str:
     return f"{row.label}{BF16_MARK if result and result.precision == 'bf16' else ''}"
 
 
-def analysis_grid(recipe: AnalysisTableRecipe, found: Found) -> list[list[str]]:
+def analysis_grid(recipe: AnalysisTableRecipe, results: RowResults) -> list[list[str]]:
     """All lines of the table, the header first."""
     grid: list[list[str]] = [list(_HEADER)]
-    for row, result in zip(recipe.rows, found, strict=True):
+    for row, result in zip(recipe.rows, results, strict=True):
         numbers = [PENDING] * (len(_HEADER) - 2)
         if result:
             cosines = (result.cosine, result.states[-1].cosine, result.cka)
@@ -96,10 +96,10 @@ def analysis_grid(recipe: AnalysisTableRecipe, found: Found) -> list[list[str]]:
     return grid
 
 
-def _csv(recipe: AnalysisTableRecipe, found: Found) -> str:
+def _csv(recipe: AnalysisTableRecipe, results: RowResults) -> str:
     """One line for each model and hidden state, and for each model and part of its weights; full precision."""
     records: list[dict[str, Any]] = []
-    for row, result in zip(recipe.rows, found, strict=True):
+    for row, result in zip(recipe.rows, results, strict=True):
         names = {"encoder": row.encoder, "finetuning": row.finetuning, "method": row.method, "label": row.label}
         if result is None:
             records.append({**names, "quantity": PENDING})
@@ -116,17 +116,17 @@ def _csv(recipe: AnalysisTableRecipe, found: Found) -> str:
     return csv_file(records, columns)
 
 
-def draw_analysis(recipe: AnalysisTableRecipe, found: Found) -> Figure:
+def draw_analysis(recipe: AnalysisTableRecipe, results: RowResults) -> Figure:
     """Left: cosine against relative deviation, a point per model. Right: cosine by hidden state, a line per model."""
-    drawn = sum(result is not None for result in found)
-    notes = [*analysis_notes(recipe, found), legend_note(drawn)]
+    drawn = sum(result is not None for result in results)
+    notes = [*analysis_notes(recipe, results), legend_note(drawn)]
     figure, (points, layers) = panel_page(recipe.title, notes, 2, across=2, size=(4.2, 3.4), margin=0)
     several = len({row.finetuning for row in recipe.rows}) > 1
     # Where a method has several rows, shape and color tell the models apart.
     methods = [row.method for row in recipe.rows]
     kinds = methods if len(set(methods)) == len(methods) else [f"{row.finetuning}/{row.method}" for row in recipe.rows]
     shown = looks(kinds)
-    for index, (row, result) in enumerate(zip(recipe.rows, found, strict=True)):
+    for index, (row, result) in enumerate(zip(recipe.rows, results, strict=True)):
         if result is None:
             continue
         style = shown[kinds[index]].style

@@ -79,13 +79,13 @@ def plan_evaluation(
         CheckpointError: the encoder has no readable config.json.
         CorpusError: the manifests are missing or damaged.
     """
-    found = recipe if isinstance(recipe, EvaluationRecipe) else evaluation_recipe(task, recipe or {})
+    resolved = recipe if isinstance(recipe, EvaluationRecipe) else evaluation_recipe(task, recipe or {})
     if is_class_name(model_dir):
         logger.warning("%s: is not run for an estimate; its features are counted as those of a base model", model_dir)
         shape = base_shape("hubert")
     else:
         shape = shape_of_directory(Path(model_dir))
-    return estimate_evaluation(found, size_of_manifests(Path(manifests)), shape)
+    return estimate_evaluation(resolved, size_of_manifests(Path(manifests)), shape)
 
 
 def evaluations(recipe: EvaluationRecipe) -> int:

@@ -63,10 +63,10 @@ def load_model(model: Model, options: Mapping[str, Any] | None = None) -> Loaded
             )
         if options:
             raise ConfigError(f"{model}: options of an encoder go with the name of a class, such as my_module:MyEncoder.")
-        with encoder_directory(model) as found:
-            encoder = load_encoder(found)  # it says what is wrong with the directory
-            weights = sha256_file(found / "model.safetensors")
-            whole = sha256_json({"config": sha256_file(found / "config.json"), "weights": weights})
+        with encoder_directory(model) as directory:
+            encoder = load_encoder(directory)  # it says what is wrong with the directory
+            weights = sha256_file(directory / "model.safetensors")
+            whole = sha256_json({"config": sha256_file(directory / "config.json"), "weights": weights})
             return LoadedModel(encoder, weights, whole)
 
 
@@ -118,5 +118,5 @@ def settle_batches(encoder: FrozenEncoder, folds: Sequence[Fold]) -> ModuleRecor
 
 def _whole(clips: Sequence[Clip]) -> Sequence[Clip]:
     """Clips of utterances before they are cropped."""
-    found: Sequence[Clip] = getattr(clips, "utterances", clips)
-    return found
+    whole: Sequence[Clip] = getattr(clips, "utterances", clips)
+    return whole

@@ -85,8 +85,8 @@ def _published_rows(recipe: TableRecipe, published: Published) -> list[TableRow]
 def _row_hash(row: TableRow, recipe: TableRecipe, cells: Mapping[str, Cell]) -> str:
     if row.only_published is not None:
         return ""
-    found = [cells.get(f"{model_name(row)}/{task}") for task in recipe.tasks]
-    hashes = sorted({cell.model.sha256 for cell in found if cell is not None and cell.model.sha256})
+    of_row = [cells.get(f"{model_name(row)}/{task}") for task in recipe.tasks]
+    hashes = sorted({cell.model.sha256 for cell in of_row if cell is not None and cell.model.sha256})
     if len(hashes) > 1:
         raise TableError(
             f"The cells of {model_name(row)} were made from different weights (SHA-256 {', '.join(digest[:12] for digest in hashes)}). "
@@ -131,7 +131,7 @@ def _score_columns(recipe: TableRecipe, columns: Sequence[Column], published: Pu
         title = partial_title(tuple(there)).removesuffix(" ↑")
         metric = Metric(f"partial_score_{'_'.join(there)}", title, None, higher_is_better=True, unit="")
         wanted.append((metric, there, SUPERB_S_NORMALIZERS))
-    found = []
+    scores = []
     for metric, tasks, scales in wanted:
         needed = [key for keys in tasks.values() for key in keys]
         if not shown.issuperset(needed):
@@ -144,8 +144,8 @@ def _score_columns(recipe: TableRecipe, columns: Sequence[Column], published: Pu
                 number = weighted_score(tasks, {column.metric.key: column.entries[place].number for column in columns}, scales)
                 entry = replace(entry, values=(task_score(metric.name, tasks, values, scales),), estimate=number, protocol="superb")
             entries.append(replace(entry, comparable=comparable, defined=values is not None))
-        found.append(Column(metric, tuple(entries)))
-    return [column for column in found if any(entry.defined or entry.published is not None for entry in column.entries)]
+        scores.append(Column(metric, tuple(entries)))
+    return [column for column in scores if any(entry.defined or entry.published is not None for entry in column.entries)]
 
 
 def _superb_metrics(columns: Sequence[Column], keys: Sequence[str]) -> list[dict[str, float] | None]:
@@ -154,12 +154,12 @@ def _superb_metrics(columns: Sequence[Column], keys: Sequence[str]) -> list[dict
     The scales belong to SUPERB's own training and test sets and protocol, so only cells under that protocol have a score.
     """
     scored = [column for column in columns if column.metric.key in keys]
-    found: list[dict[str, float] | None] = []
+    of_rows: list[dict[str, float] | None] = []
     for entries in zip(*(column.entries for column in scored), strict=True):
         means = {column.metric.key: entry.mean for column, entry in zip(scored, entries, strict=True) if entry.mean is not None}
         other = any(entry.alone or entry.protocol not in (None, "superb") for entry in entries)
-        found.append(None if other else means if len(means) == len(scored) else {})
-    return found
+        of_rows.append(None if other else means if len(means) == len(scored) else {})
+    return of_rows
 
 
 def _add_own_score(recipe: TableRecipe, columns: list[Column]) -> list[str]:

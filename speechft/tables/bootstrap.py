@@ -76,19 +76,19 @@ def _shares(items: ItemShares, metric: str, group_of: NDArray[Any], counts: NDAr
         parts = [counts @ np.bincount(group_of[inside], np.array(of_seed)[inside], groups) for of_seed in items.parts[metric]]
         with np.errstate(invalid="ignore", divide="ignore"):  # a fold of which nothing was drawn
             of_folds.append(np.where(total > 0, np.mean(parts, axis=0) / total, np.nan))
-    found = np.ma.masked_invalid(of_folds).mean(axis=0)
-    known: NDArray[np.float64] = found.filled(found.mean())  # draws of which no fold had anything
-    return known
+    known = np.ma.masked_invalid(of_folds).mean(axis=0)
+    shares: NDArray[np.float64] = known.filled(known.mean())  # draws of which no fold had anything
+    return shares
 
 
 def _rates(items: TrialScores, metric: str, group_of: NDArray[Any], counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """A trial is drawn as often as both of its sides together; one within a group as often as the group."""
     first, second = (group_of[np.array(places, dtype=int)] for places in (items.enrolments, items.tests))
     same, step = np.array(items.same), max(1, _TRIALS_AT_A_TIME // len(first))
-    found = []
+    blocks = []
     for start in range(0, DRAWS, step):
         drawn = counts[start : start + step]
         weights = drawn[:, first] * np.where(first == second, 1.0, drawn[:, second])
-        found.append(np.mean([weighted_error_rates(same, np.array(scores), weights) for scores in items.scores[metric]], axis=0))
-    rates: NDArray[np.float64] = np.concatenate(found)
+        blocks.append(np.mean([weighted_error_rates(same, np.array(scores), weights) for scores in items.scores[metric]], axis=0))
+    rates: NDArray[np.float64] = np.concatenate(blocks)
     return np.where(np.isnan(rates), np.nanmean(rates), rates)

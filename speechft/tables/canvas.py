@@ -102,13 +102,13 @@ def figure_svg(draw: Callable[[], Figure], **style: Any) -> bytes:
 
 def looks(methods: Iterable[str]) -> dict[str, Look]:
     """Symbol and color of each method (or name), which depend on nothing but the name unless two would look alike."""
-    found: dict[str, Look] = {}
+    chosen: dict[str, Look] = {}
     for name in sorted(set(methods)):
         base = name.partition("@")[0]
         place = crc32(base.encode()) % len(_OTHERS)
-        free = [look for look in (*_OTHERS[place:], *_OTHERS[:place]) if look not in found.values()]
-        found[name] = _LOOKS.get(base) or (free or _OTHERS)[0]
-    return found
+        free = [look for look in (*_OTHERS[place:], *_OTHERS[:place]) if look not in chosen.values()]
+        chosen[name] = _LOOKS.get(base) or (free or _OTHERS)[0]
+    return chosen
 
 
 @contextmanager

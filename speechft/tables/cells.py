@@ -59,7 +59,7 @@ def _read(path: Path) -> Cell:
     for key, values in cell.values.items():
         tests = [chosen.test[key] for chosen in cell.selected if key in chosen.test]
         devs = [trial.dev[key] for trial in cell.trials if key in trial.dev]
-        for name, found in ((f"values.{key}", values), (f"selected.test.{key}", tests), (f"trials.dev.{key}", devs)):
-            if bad := [value for value in found if not metrics[key].can_be(value)]:
+        for name, numbers in ((f"values.{key}", values), (f"selected.test.{key}", tests), (f"trials.dev.{key}", devs)):
+            if bad := [value for value in numbers if not metrics[key].can_be(value)]:
                 raise TableError(f"{path}: {name} is {bad[0]:g}; it can be {metrics[key].range}. Run the evaluation again.")
     return cell

@@ -84,15 +84,15 @@ def folder_choice(folder: Path, tasks: Sequence[str] | None, curve: str | None, 
             has cells at every alpha.
     """
     files = cell_files(folder)
-    found = one_curve(folder_curves(files), curve)
-    if found.points[0].alpha != 0:
+    recipe = one_curve(folder_curves(files), curve)
+    if recipe.points[0].alpha != 0:
         raise TableError(f"{folder}: has no cells of alpha 0, from which gains are measured. Evaluate the pre-trained encoder.")
     there = {cell_name(cell) for cell in read_cells(files)}
-    whole = [task for task in found.tasks if all(f"{model_name(point)}/{task}" in there for point in found.points)]
+    whole = [task for task in recipe.tasks if all(f"{model_name(point)}/{task}" in there for point in recipe.points)]
     if not (tasks or whole):
-        alphas = ", ".join(f"{point.alpha:g}" for point in found.points)
+        alphas = ", ".join(f"{point.alpha:g}" for point in recipe.points)
         raise TableError(f"{folder}: no task has cells at every alpha ({alphas}). Evaluate one at all of them.")
-    return validate(ChoiceRecipe, {"points": found.points, "tasks": tuple(tasks or whole), "rule": rule}, f"A choice in {folder}"), files
+    return validate(ChoiceRecipe, {"points": recipe.points, "tasks": tuple(tasks or whole), "rule": rule}, f"A choice in {folder}"), files
 
 
 def draw_choice(choice: Choice, title: str) -> Figure:
@@ -159,7 +159,7 @@ def _mean_gain(errors: Errors, place: int) -> tuple[float, float | None]:
 
 def _place(errors: Errors, rule: Rule) -> int:
     """The chosen point."""
-    found = [_mean_gain(errors, place) for place in range(len(next(iter(errors.values()))))]
-    best, error = max(found, key=lambda of_point: of_point[0])
+    gains = [_mean_gain(errors, place) for place in range(len(next(iter(errors.values()))))]
+    best, error = max(gains, key=lambda of_point: of_point[0])
     enough = best - (error or 0.0) if rule == "one_se" else best
-    return next(place for place, (gain, _) in enumerate(found) if gain >= enough)
+    return next(place for place, (gain, _) in enumerate(gains) if gain >= enough)

@@ -67,17 +67,17 @@ def build_experiment(
             build_connection(ConnectionRecipe.model_validate_json(flow.recipe(f"connections/{name}")), recorded, out_dir, figures, name)
             continue
         wanted = known.table_cells(name) if name in known.tables else known.curve_cells(name)
-        found = [folder / f"{cell}.json" for cell in wanted]
+        files = [folder / f"{cell}.json" for cell in wanted]
         reasons = pending_reasons(experiment, wanted, folder.parent, flow.results)
         if name in known.curves:
-            build_curve(CurveRecipe.model_validate_json(flow.recipe(f"curves/{name}")), found, out_dir, figures, name, reasons)
+            build_curve(CurveRecipe.model_validate_json(flow.recipe(f"curves/{name}")), files, out_dir, figures, name, reasons)
             continue
         recipe = TableRecipe.model_validate_json(flow.recipe(f"tables/{name}"))
-        build_table(recipe, found, published, out_dir, name, reasons)
+        build_table(recipe, files, published, out_dir, name, reasons)
         if recipe.differences:
-            build_differences(recipe, found, Path(out_dir) / "differences", figures and figures / "differences", name)
+            build_differences(recipe, files, Path(out_dir) / "differences", figures and figures / "differences", name)
         if figures:
-            build_figure(recipe, found, figures / f"{name}.png")
+            build_figure(recipe, files, figures / f"{name}.png")
     return shown
 
 

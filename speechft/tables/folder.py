@@ -28,10 +28,10 @@ def cell_files(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise TableError(missing_file(folder, "as the folder of cells", "Name the one that holds encoder/finetuning/method/task.json."))
-    found = [path for path in sorted(folder.rglob("*.json")) if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-    if not found:
+    files = [path for path in sorted(folder.rglob("*.json")) if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    if not files:
         raise TableError(f"{folder}: holds no cells (JSON files). Name the folder that `speechft evaluate --out` writes to.")
-    return found
+    return files
 
 
 def folder_table(files: Sequence[str | Path], title: str) -> TableRecipe:
@@ -96,14 +96,14 @@ def one_curve(curves: Mapping[str, CurveRecipe], name: str | None) -> CurveRecip
 
 def _metrics(cells: Sequence[Cell]) -> dict[str, tuple[Metric, ...]]:
     """Columns of each task, the built-in tasks first."""
-    found: dict[str, tuple[Metric, ...]] = {}
+    by_task: dict[str, tuple[Metric, ...]] = {}
     for cell in cells:
         metrics = cell.described or tuple(task_metrics([cell.task]))
-        if found.setdefault(cell.task, metrics) != metrics:
-            shown = " and ".join(", ".join(metric.key for metric in one) for one in (found[cell.task], metrics))
+        if by_task.setdefault(cell.task, metrics) != metrics:
+            shown = " and ".join(", ".join(metric.key for metric in one) for one in (by_task[cell.task], metrics))
             raise TableError(f"{cell_name(cell)}: other cells of task {cell.task!r} have other metrics ({shown}). Run one of them again.")
-    order = [*TASKS, *sorted(found.keys() - TASKS.keys())]
-    return {task: found[task] for task in order if task in found}
+    order = [*TASKS, *sorted(by_task.keys() - TASKS.keys())]
+    return {task: by_task[task] for task in order if task in by_task}
 
 
 def _row_order(model: tuple[str, str, str]) -> tuple[str, bool, str, str, float]:

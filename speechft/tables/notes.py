@@ -83,13 +83,13 @@ def published_notes(recipe: TableRecipe, columns: Sequence[Column], published: P
     for place, row in enumerate(recipe.rows):
         if row.only_published is None:
             continue
-        found: dict[str, list[str]] = {}
+        by_place: dict[str, list[str]] = {}
         for column in columns:
             where = published.places.get((row.only_published, row.encoder, row.finetuning, row.method, column.metric.key))
             if where is not None and column.entries[place].published is not None:
-                found.setdefault(where, []).append(column.metric.key.replace("_", " "))
-        if found:
-            read = "; ".join(f"{', '.join(keys)}: {where}" for where, keys in found.items())
+                by_place.setdefault(where, []).append(column.metric.key.replace("_", " "))
+        if by_place:
+            read = "; ".join(f"{', '.join(keys)}: {where}" for where, keys in by_place.items())
             notes.append(f"{row.encoder}, {row.label}. {read}.")
     return notes
 
@@ -112,9 +112,9 @@ def _rows_by(attribute: str, recipe: TableRecipe, columns: Sequence[Column]) -> 
     used: dict[str, dict[str, list[str]]] = {}
     for column in columns:
         for row, entry in zip(recipe.rows, column.entries, strict=True):
-            found = getattr(entry, attribute)
-            if column.metric.task and found:
-                rows = used.setdefault(column.metric.task.upper(), {}).setdefault(found, [])
+            value = getattr(entry, attribute)
+            if column.metric.task and value:
+                rows = used.setdefault(column.metric.task.upper(), {}).setdefault(value, [])
                 rows.append(f"{row.label} ({row.encoder}, {row.finetuning})")
     return used
 
@@ -201,8 +201,8 @@ def _own_recipes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]:
 
 def _scale_ends(source: str) -> str:
     """The upper ends of the scales of one source: `ASR 3.44, KS 97.86`."""
-    found = {key: scale.sota for key, scale in SUPERB_FULL_NORMALIZERS.items() if scale.source == source}
-    return ", ".join(f"{key.replace('_', ' ')} {METRICS[key].shown(value)}" for key, value in found.items())
+    ends = {key: scale.sota for key, scale in SUPERB_FULL_NORMALIZERS.items() if scale.source == source}
+    return ", ".join(f"{key.replace('_', ' ')} {METRICS[key].shown(value)}" for key, value in ends.items())
 
 
 def _score_notes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]:

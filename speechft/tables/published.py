@@ -73,15 +73,15 @@ def load_published(files: Files, further: Iterable[str] = ()) -> Published:
         TableError: a file is missing or has problems, all of which are listed with their line; or two files have the same table.
     """
     known = [*METRICS, *further]
-    found = [(path, _load(path, known)) for path in listed(files)]
+    loaded = [(path, _load(path, known)) for path in listed(files)]
     origin: dict[str, str | Path] = {}
-    for path, numbers in found:
+    for path, numbers in loaded:
         for table in numbers.tables:
             if table in origin:
                 raise TableError(f"{path} and {origin[table]} both have a table {table!r}. Give one of them.")
             origin[table] = path
     merged = Published({})
-    for _, numbers in found:
+    for _, numbers in loaded:
         merged = Published(
             merged.values | numbers.values, merged.empty + numbers.empty, merged.sources | numbers.sources, merged.places | numbers.places
         )

@@ -39,8 +39,8 @@ def relative_score(metrics: Sequence[tuple[Metric, Values]], floor: int) -> Rela
         return RelativeScore((None,) * len(rows))
     flat: list[str] = []
     tasks: dict[str | None, list[tuple[str, list[Estimate], float, float]]] = {}  # title, values and both ends of the scale
-    for metric, found in metrics:
-        values = [row for row in found if row]
+    for metric, of_rows in metrics:
+        values = [row for row in of_rows if row]
         means = [row.mean for row in values]
         best = max(means) if metric.higher_is_better else min(means)
         if metric.shown(best) == metric.shown(means[floor]):

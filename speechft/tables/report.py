@@ -139,10 +139,10 @@ def _progress(what: str, wanted: Collection[str], there: Collection[object]) -> 
 
 def _models(recipe: ReportRecipe) -> list[TableRow]:
     """Every model that the report shows."""
-    found = [row for table in recipe.tables.values() for row in table.rows]
-    found += [point for curve in recipe.curves.values() for point in curve.points]
-    found += [row for analysis in recipe.analyses.values() for row in analysis.rows]
-    return found + [end for connection in recipe.connections.values() for end in (connection.start, connection.end)]
+    rows = [row for table in recipe.tables.values() for row in table.rows]
+    rows += [point for curve in recipe.curves.values() for point in curve.points]
+    rows += [row for analysis in recipe.analyses.values() for row in analysis.rows]
+    return rows + [end for connection in recipe.connections.values() for end in (connection.start, connection.end)]
 
 
 def _links(table: Table, links: Mapping[str, str]) -> dict[tuple[int, str], str]:
@@ -165,14 +165,14 @@ def _pictures(table: Table, draw: Callable[[], Figure], **style: Any) -> list[Pi
 
 def _measured(table: Table) -> str:
     """The numbers of a table as one line of text, for those who cannot see its figure."""
-    found = []
+    lines = []
     for column in table.columns:
         values = [
             f"{table.label(row)} {column.metric.shown(entry.mean)}" for row, entry in enumerate(column.entries) if entry.mean is not None
         ]
         if values:
-            found.append(f"{column.metric.title}: {', '.join(values)}")
-    return "; ".join(found)
+            lines.append(f"{column.metric.title}: {', '.join(values)}")
+    return "; ".join(lines)
 
 
 def _grid_content(title: str, grid: Sequence[Sequence[str]], notes: Sequence[str], better: Sequence[str]) -> dict[str, Any]:
@@ -197,27 +197,27 @@ def _grid_content(title: str, grid: Sequence[Sequence[str]], notes: Sequence[str
 
 def _trainings(models: Sequence[str], results: Path) -> list[Picture]:
     """The curves of the trainings of models, a figure for each encoder."""
-    found = []
+    pictures = []
     for encoder in dict.fromkeys(name.partition("/")[0] for name in models):
         logs = {
             name: log for name in models if name.startswith(f"{encoder}/") and (log := results / f"models/{name}/training.csv").is_file()
         }
         if logs:
             title = f"Trainings of {encoder}"
-            found.append(_picture(training_figure(list(logs.values()), title), title, ", ".join(logs)))
-    return found
+            pictures.append(_picture(training_figure(list(logs.values()), title), title, ", ".join(logs)))
+    return pictures
 
 
 def _pending(tables: Sequence[Table], reasons: Mapping[str, str]) -> list[dict[str, Any]]:
     """Name, reason and command of every cell that a table or curve lacks."""
-    found: dict[str, dict[str, Any]] = {}
+    cells: dict[str, dict[str, Any]] = {}
     for table in tables:
         for column in table.columns:
             for index, row in enumerate(table.rows):
                 if column.metric.task is not None and column.entries[index].status == "pending":
                     name = f"{model_name(row)}/{column.metric.task}"
-                    found.setdefault(name, {"name": name, "reason": reasons.get(name), "command": table.command_of(index, column)})
-    return list(found.values())
+                    cells.setdefault(name, {"name": name, "reason": reasons.get(name), "command": table.command_of(index, column)})
+    return list(cells.values())
 
 
 def _cell_content(cell: Cell, anchor: str, results: Path) -> dict[str, Any]:
@@ -280,8 +280,8 @@ def _shown(value: float | None) -> str:
 def _origin(provenance: Path) -> str:
     """What made a model, from which inputs; empty where its directory is not there any more."""
     try:
-        found = read_json_mapping(provenance)
-        inputs = ", ".join(f"{role} {source['name']} ({source['sha256'][:12]})" for role, source in found["inputs"].items())
-        return f"{found['kind']} of {inputs}; recipe {json.dumps(found['recipe'])}"
+        record = read_json_mapping(provenance)
+        inputs = ", ".join(f"{role} {source['name']} ({source['sha256'][:12]})" for role, source in record["inputs"].items())
+        return f"{record['kind']} of {inputs}; recipe {json.dumps(record['recipe'])}"
     except (SpeechFTError, OSError, KeyError, TypeError):
         return ""

@@ -113,8 +113,8 @@ def weighted_score(
     groups = []
     for keys in tasks.values():
         spans = {key: scales[key].sota - scales[key].fbank for key in keys}
-        found = [(numbers[key], 1000.0 / (spans[key] * len(keys) * len(tasks)), scales[key].fbank) for key in keys]
-        groups.append([(number, weight, floor) for number, weight, floor in found if number is not None])
+        terms = [(numbers[key], 1000.0 / (spans[key] * len(keys) * len(tasks)), scales[key].fbank) for key in keys]
+        groups.append([(number, weight, floor) for number, weight, floor in terms if number is not None])
     return weighted(groups)
 
 

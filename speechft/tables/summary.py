@@ -10,12 +10,12 @@ from speechft.tables.table import Column, Table
 
 def summary_of(table: Table, comparisons: Sequence[Comparison]) -> list[str]:
     """A sentence for each merged model whose tasks are measured."""
-    found = []
+    sentences = []
     for comparison in comparisons:
         row = table.rows[comparison.row]
         if sentence := sentence_of(table, comparison):
-            found.append(f"{table.title}, {row.encoder}, {row.finetuning}: {sentence}")
-    return found
+            sentences.append(f"{table.title}, {row.encoder}, {row.finetuning}: {sentence}")
+    return sentences
 
 
 def sentence_of(table: Table, comparison: Comparison) -> str:

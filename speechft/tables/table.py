@@ -144,12 +144,12 @@ class Table:
     @property
     def pending_commands(self) -> tuple[str, ...]:
         """For each row with pending cells, the command that makes all of them (with braces for bash)."""
-        found = []
+        commands = []
         for index, row in enumerate(self.rows):
             tasks = list(dict.fromkeys(str(column.metric.task) for column in self.columns if self.command_of(index, column)))
             if tasks:
-                found.append(f"{self.command}{shlex.quote(model_name(row))}/{in_braces(tasks)}.json")
-        return tuple(dict.fromkeys(found))
+                commands.append(f"{self.command}{shlex.quote(model_name(row))}/{in_braces(tasks)}.json")
+        return tuple(dict.fromkeys(commands))
 
 
 def model_name(row: TableRow) -> str:

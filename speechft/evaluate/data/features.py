@@ -155,14 +155,14 @@ def mean_vectors(encoder: FrozenEncoder, clips: Sequence[Clip], folder: Path, na
         for start in range(0, len(order), SHARD_CLIPS):
             rows = order[start : start + SHARD_CLIPS]
             path = folder / f"{name}-{start // SHARD_CLIPS:05d}.safetensors"
-            found = read_tensor(path, "means")
-            if found is None or found.shape != vectors[rows].shape:
-                found = _means(encoder, [clips[row] for row in rows])
+            means = read_tensor(path, "means")
+            if means is None or means.shape != vectors[rows].shape:
+                means = _means(encoder, [clips[row] for row in rows])
                 if start < written:
-                    write_tensor(path, "means", found)
+                    write_tensor(path, "means", means)
             else:
                 encoder.passes += len(rows)
-            vectors[rows] = found
+            vectors[rows] = means
             progress.update(len(rows))
     return vectors
 

@@ -40,7 +40,7 @@ def load_folds(task: Task, manifests: Manifests, encoder: FeatureEncoder, crop_d
         divided = task.folds(cuts)
         if divided is not None:
             hashes = dict.fromkeys(SPLITS, manifest_hash(cuts))
-            return [Fold(name, *make_splits(task, found, hashes, encoder, crop_draws, name)) for name, found in divided.items()]
+            return [Fold(name, *make_splits(task, members, hashes, encoder, crop_draws, name)) for name, members in divided.items()]
     return [Fold(None, *load_splits(task, manifests, encoder, crop_draws))]
 
 

@@ -57,10 +57,10 @@ class Silence:
             return ()
         parts = [LENGTHS_VERSION, SILENCE_LEVEL, SILENCE_SAMPLES, LEVEL_SAMPLES, self.gain, sha256]
         path = self.work and self.work / f"silence-{sha256_json(parts)[:24]}.safetensors"
-        found = read_tensor(path, "samples") if path else None
-        lengths: list[int] = [] if found is None else found.tolist()
+        kept = read_tensor(path, "samples") if path else None
+        lengths: list[int] = [] if kept is None else kept.tolist()
         if len(lengths) != len(cuts) or not all(0 <= n <= num_samples_16k(cut) for n, cut in zip(lengths, cuts, strict=True)):
-            if found is not None:
+            if kept is not None:
                 logger.warning("%s: these are not the lengths of the corpus, measured again", path)
             lengths = self._measure(cuts, name)
             if path:

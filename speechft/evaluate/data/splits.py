@@ -77,7 +77,7 @@ def load_splits(task: Task, manifests: Manifests, encoder: FeatureEncoder, crop_
     """
     cuts = {name: tuple(load_split(manifests, name)) for name in SPLITS}
     refuse_folds(task, cuts["train"])
-    return make_splits(task, cuts, {name: manifest_hash(found) for name, found in cuts.items()}, encoder, crop_draws)
+    return make_splits(task, cuts, {name: manifest_hash(members) for name, members in cuts.items()}, encoder, crop_draws)
 
 
 def refuse_folds(task: Task, train: Sequence[Any]) -> None:
@@ -99,7 +99,7 @@ def make_splits(
 ) -> tuple[LabelSet, dict[str, Split]]:
     """Labels and splits from the cuts of each split, train among them; errors name the `fold`."""
     where = split_titles(fold)
-    short = {name: [cut for cut in found if num_samples_16k(cut) < encoder.min_samples] for name, found in cuts.items()}
+    short = {name: [cut for cut in members if num_samples_16k(cut) < encoder.min_samples] for name, members in cuts.items()}
     for name in [name for name in cuts if name != "train"]:
         lengths = ((cut.id, num_samples_16k(cut)) for cut in short[name])
         refuse_short(lengths, encoder, where[name], "Leave them out of the corpus")

@@ -138,15 +138,15 @@ class ProbeBank(ABC, Generic[FeaturesType]):
         task, labels = self.setting.task, self.setting.labels
         counts: list[list[Counts]] = [[] for _ in probes]
         for rows, targets in batches:
-            for found, logits in zip(counts, self.logits(features, rows, probes), strict=True):
-                found.append(task.statistics(*logits, targets, labels))
-        return [task.scores(summed(found)) for found in counts]
+            for of_probe, logits in zip(counts, self.logits(features, rows, probes), strict=True):
+                of_probe.append(task.statistics(*logits, targets, labels))
+        return [task.scores(summed(of_probe)) for of_probe in counts]
 
     @torch.no_grad()
     def outcomes(self, features: FeaturesType, batches: Sequence[Batch], probe: int) -> tuple[dict[int, Counts], Counts]:
         """Clip -> its statistics by one probe, without zeros, of which tasks with many classes have many; and their sum, with zeros."""
         task, labels = self.setting.task, self.setting.labels
-        found: dict[int, Counts] = {}
+        by_clip: dict[int, Counts] = {}
         total: Counts = defaultdict(float)
         for rows, targets in batches:
             ((logits, lengths),) = self.logits(features, rows, [probe])
@@ -154,15 +154,15 @@ class ProbeBank(ABC, Generic[FeaturesType]):
                 one = slice(place, place + 1)
                 counts = task.statistics(logits[one], lengths[one], [target], labels)
                 add(total, counts)
-                found[row] = {name: value for name, value in counts.items() if value}
-        return found, total
+                by_clip[row] = {name: value for name, value in counts.items() if value}
+        return by_clip, total
 
 
 def summed(counts: Iterable[Counts]) -> Counts:
     """The sum of statistics."""
     total: Counts = defaultdict(float)
-    for found in counts:
-        add(total, found)
+    for one in counts:
+        add(total, one)
     return total
 
 

@@ -105,7 +105,7 @@ def training_file(folder: Path, encoder: FrozenEncoder, setting: Setting, fold: 
             targets.update(f"{name} {clip} {target.tolist()}\n".encode())
     recipe = setting.recipe.model_dump(mode="json")
     # The recipe lacks the options of a task that was given as an object.
-    found = vars(setting.task).items()
-    options = {name: value for name, value in found if isinstance(value, str | int | float | tuple | None) and name != "metrics"}
+    attributes = vars(setting.task).items()
+    options = {name: value for name, value in attributes if isinstance(value, str | int | float | tuple | None) and name != "metrics"}
     parts = [TRAINING_VERSION, torch.__version__, recipe, options, setting.labels.to_json(), targets.hexdigest(), fold.name, seed]
     return TrainingFile(folder / f"training-{sha256_json(parts)[:24]}.safetensors", encoder)

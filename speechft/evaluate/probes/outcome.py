@@ -42,19 +42,19 @@ def shares_of(task: Task, counts: Sequence[Counts], total: Counts) -> Shares:
             known[key] = task.scores({name: value - item.get(name, 0.0) for name, value in total.items()})
         return known[key]
 
-    found: dict[str, list[tuple[float, float]]] = {}
+    shares: dict[str, list[tuple[float, float]]] = {}
     for metric in task.metrics:
         if metric.key in task.quotients:
             part, whole = task.quotients[metric.key]
-            found[metric.key] = [(item.get(part, 0.0), item.get(whole, 0.0)) for item in counts]
+            shares[metric.key] = [(item.get(part, 0.0), item.get(whole, 0.0)) for item in counts]
             continue
         try:
             without = [scores_without(item)[metric.key] for item in counts]
         except (TaskError, ArithmeticError):
             continue
         middle, score = sum(without) / len(without), task.scores(total)[metric.key]
-        found[metric.key] = [(round(score + (len(without) - 1) * (middle - value), 9) + 0.0, 1.0) for value in without]
-    return found
+        shares[metric.key] = [(round(score + (len(without) - 1) * (middle - value), 9) + 0.0, 1.0) for value in without]
+    return shares
 
 
 @dataclass

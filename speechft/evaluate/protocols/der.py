@@ -61,14 +61,14 @@ def _recording_errors(reference: Sequence[Turn], system: Sequence[Turn]) -> Diar
     """Between two neighboring boundaries nobody starts or stops, so counting speakers there is exact."""
     boundaries = np.unique([time for turn in (*reference, *system) for time in (turn.start, turn.end)])
     seconds = np.diff(boundaries)
-    truth, found = _activity(reference, boundaries), _activity(system, boundaries)
-    shared = (truth * seconds) @ found.T
+    truth, decided = _activity(reference, boundaries), _activity(system, boundaries)
+    shared = (truth * seconds) @ decided.T
     # Imported here because it takes a noticeable part of every start.
     from scipy.optimize import linear_sum_assignment
 
     rows, columns = linear_sum_assignment(shared, maximize=True)
-    correct = (truth[rows] * found[columns]).sum(axis=0)
-    speaking, detected = truth.sum(axis=0), found.sum(axis=0)
+    correct = (truth[rows] * decided[columns]).sum(axis=0)
+    speaking, detected = truth.sum(axis=0), decided.sum(axis=0)
     return DiarizationErrors(
         float(speaking @ seconds),
         float(np.maximum(speaking - detected, 0) @ seconds),

@@ -164,13 +164,13 @@ class DiarizationTraining(HeadTraining):
         settings = {}
         for median in MEDIANS:
             for threshold in THRESHOLDS:
-                system = [turn for name, found in probabilities.items() for turn in system_turns(name, found, threshold, median)]
+                system = [turn for name, outputs in probabilities.items() for turn in system_turns(name, outputs, threshold, median)]
                 settings[f"threshold {threshold:g}, median {median}"] = errors_by_recording(reference, system)
         rates = {name: {"SD": sum_of_errors(errors).rate} for name, errors in settings.items()}
         best = min(rates, key=lambda name: rates[name]["SD"])
         silent = DiarizationErrors(0, 0, 0, 0)
         errors = [settings[best].get(cut.id, silent) for cut in split.cuts]
-        return Tested(rates[best], rates, split.cuts, {"SD": [(found.wrong, found.scored) for found in errors]})
+        return Tested(rates[best], rates, split.cuts, {"SD": [(one.wrong, one.scored) for one in errors]})
 
 
 def system_turns(recording: str, probabilities: NDArray[Any], threshold: float, median: int, frame_shift: int = FRAME_SHIFT) -> list[Turn]:

@@ -82,12 +82,12 @@ def _groups(queries: Sequence[tuple[int, int]], document_values: int) -> list[li
 
 def _distances(queries: Tensor, documents: Tensor, valid: Tensor, distance: Distance) -> Tensor:
     """Distances (N, Q, B, J) of unit frames (N, Q, D) and (B, J, D), scaled to [0, 1] for each query frame and document; Inf in padding."""
-    found = 1 - torch.einsum("nqd,bjd->nqbj", queries, documents)
+    distances = 1 - torch.einsum("nqd,bjd->nqbj", queries, documents)
     if distance == "cosine_exp":
-        found = found.exp() - 1
-    lowest = found.masked_fill(~valid, float("inf")).amin(dim=-1, keepdim=True)
-    highest = found.masked_fill(~valid, float("-inf")).amax(dim=-1, keepdim=True)
-    scaled = (found - lowest) / (highest - lowest).clamp(min=FLOOR)
+        distances = distances.exp() - 1
+    lowest = distances.masked_fill(~valid, float("inf")).amin(dim=-1, keepdim=True)
+    highest = distances.masked_fill(~valid, float("-inf")).amax(dim=-1, keepdim=True)
+    scaled = (distances - lowest) / (highest - lowest).clamp(min=FLOOR)
     return scaled.masked_fill(~valid, float("inf"))
 
 

@@ -104,18 +104,18 @@ def check(task: QueryByExample, cuts: Mapping[str, Sequence[Any]], *_: object) -
 def _sides(task: QueryByExample, cuts: Mapping[str, Sequence[Any]]) -> dict[str, tuple[list[Any], list[Any], NDArray[np.bool_]]]:
     """Queries, documents and which of them are relevant, of dev and of test."""
     problems: list[str] = []
-    found: dict[str, dict[str, list[Any]]] = {name: {QUERY: [], DOCUMENT: []} for name in cuts}
+    roles: dict[str, dict[str, list[Any]]] = {name: {QUERY: [], DOCUMENT: []} for name in cuts}
     for name, members in cuts.items():
         for cut in members:
             try:
-                found[name][task.role(cut)].append(cut)
+                roles[name][task.role(cut)].append(cut)
             except TaskError as error:
                 problems.append(f"{name}: {error}")
     if problems:
         raise TaskError(listing(f"{len(problems)} recording(s) cannot be used for task 'qbe'.", problems))
     sides = {}
     for name, other in (("dev", "test"), ("test", "dev")):
-        queries, documents = found[name][QUERY], found[name][DOCUMENT] or found[other][DOCUMENT]
+        queries, documents = roles[name][QUERY], roles[name][DOCUMENT] or roles[other][DOCUMENT]
         sides[name] = queries, documents, _relevance(task, name, queries, documents)
     return sides
 
@@ -177,9 +177,9 @@ def _frame_statistics(features: FrameFeatures, searches: Mapping[str, Search]) -
     members = {name: {*search.queries, *search.documents} for name, search in searches.items()}
     for rows in features.batches():
         for row, frames in _by_row(features, rows):
-            for name, found in statistics.items():
+            for name, of_split in statistics.items():
                 if row in members[name]:
-                    found.add(frames)
+                    of_split.add(frames)
     return statistics
 
 
@@ -210,18 +210,18 @@ class Searching:
         with tqdm(total=len(search.documents), desc=f"search in {name}", unit="document", disable=None) as progress:
             for rows in _subset(self.features.batches(), set(search.documents)):
                 path = self._block(name, layers, search.queries, rows)
-                found = read_tensor(path, "scores")
-                if found is None or tuple(found.shape) != (*shape, len(rows)):
+                block = read_tensor(path, "scores")
+                if block is None or tuple(block.shape) != (*shape, len(rows)):
                     spoken = spoken or self._queries(search, name)
-                    found = self._raw_scores(spoken, rows, name, layers)
-                    write_tensor(path, "scores", found)
+                    block = self._raw_scores(spoken, rows, name, layers)
+                    write_tensor(path, "scores", block)
                 else:
                     self.features.count(rows)
-                scores[..., [column_of[row] for row in rows]] = found
+                scores[..., [column_of[row] for row in rows]] = block
                 progress.update(len(rows))
         if not spoken:
             self.features.count(search.queries)
-        return [z_scores(found).numpy() for found in scores]
+        return [z_scores(of_layer).numpy() for of_layer in scores]
 
     def _block(self, name: str, layers: Sequence[int], queries: Sequence[int], rows: Sequence[int]) -> Path:
         """The file of the scores of some documents, in the folder of the encoder's features."""
@@ -230,10 +230,10 @@ class Searching:
 
     def _queries(self, search: Search, name: str) -> list[Tensor]:
         """Normalized hidden states (num_states, N, D) of each query."""
-        found: dict[int, Tensor] = {}
+        by_row: dict[int, Tensor] = {}
         for rows in _subset(self.features.batches(), set(search.queries)):
-            found.update((row, self.statistics[name].normalized(frames)) for row, frames in _by_row(self.features, rows))
-        return [found[row] for row in search.queries]
+            by_row.update((row, self.statistics[name].normalized(frames)) for row, frames in _by_row(self.features, rows))
+        return [by_row[row] for row in search.queries]
 
     def _raw_scores(self, spoken: Sequence[Tensor], rows: Sequence[int], name: str, layers: Sequence[int]) -> Tensor:
         """Scores (layers, queries, documents) of some documents, float64 on the CPU."""

@@ -65,9 +65,9 @@ def load(
     names = [name for name in SPLITS if name != "dev" or "dev" in split_names(manifests)]
     cuts = {name: tuple(load_split(manifests, name)) for name in names}
     path = trials_path(manifests)
-    found_trials = read_trials(path)
+    listed = read_trials(path)
     check_content(path, path.read_bytes())
-    trials = _trials_of(cuts, found_trials, str(path))
+    trials = _trials_of(cuts, listed, str(path))
     silence = Silence(task.gain, work)
     splits = {"train": _train_split(task, cuts["train"], encoder, silence)}
     for name in ("dev", "test"):
@@ -89,11 +89,11 @@ def check(task: SpeakerVerification, cuts: Mapping[str, Sequence[Any]], trials: 
 def _trials_of(cuts: Mapping[str, Sequence[Any]], listed: Sequence[Trial], source: str) -> dict[str, list[Trial]]:
     """Trials of dev and of test; without trials of dev, test selects; without those of test there is nothing to report."""
     trials = trials_by_split(listed, {cut.id: name for name, members in cuts.items() for cut in members}, source)
-    for name, found in trials.items():
-        same = sum(trial.same for trial in found)
-        if (found or name == "test") and same in (0, len(found)):
+    for name, of_split in trials.items():
+        same = sum(trial.same for trial in of_split)
+        if (of_split or name == "test") and same in (0, len(of_split)):
             raise TaskError(
-                f"{source}: {same} of {len(found)} trials of {name} have label 1; an equal error rate needs trials of both kinds."
+                f"{source}: {same} of {len(of_split)} trials of {name} have label 1; an equal error rate needs trials of both kinds."
             )
     return trials
 
@@ -126,9 +126,9 @@ def _trial_split(name: str, cuts: Sequence[Any], trials: Sequence[Trial], encode
 
 def run(task: SpeakerVerification, recipe: EvaluationRecipe, encoder: FrozenEncoder, folds: Sequence[TrialFold], folder: Path) -> Run:
     """Train, choose and score the heads of all seeds and learning rates."""
-    found = train_folds(task, recipe, encoder, folds, folder, lambda fold: VerificationTraining(task, recipe, encoder, fold))
-    found.items = _trial_items(task, folds[0], [tested.trials for tested in found.tested])
-    return found
+    result = train_folds(task, recipe, encoder, folds, folder, lambda fold: VerificationTraining(task, recipe, encoder, fold))
+    result.items = _trial_items(task, folds[0], [tested.trials for tested in result.tested])
+    return result
 
 
 def _trial_items(task: SpeakerVerification, fold: TrialFold, scores: Sequence[Sequence[float]]) -> TrialScores | None:
@@ -180,15 +180,15 @@ class VerificationTraining(HeadTraining):
     def _rates(self, bank: SeparateProbes, probes: Sequence[int], name: str) -> list[tuple[float, NDArray[Any]]]:
         """Of each probe the equal error rate and the scores of the trials."""
         features, clips = self.scored[name], self.fold.splits[name].clips
-        found: list[dict[str, Tensor]] = [{} for _ in probes]
+        of_probes: list[dict[str, Tensor]] = [{} for _ in probes]
         for rows in features.batches():
             hidden_states, lengths = features[rows]
-            for embeddings, index in zip(found, probes, strict=True):
+            for embeddings, index in zip(of_probes, probes, strict=True):
                 probe = bank.probes[index].eval()
                 assert isinstance(probe.head, XVectorHead)
                 vectors = probe.head.embed(probe.weighted_sum(hidden_states), lengths)
                 embeddings.update((clips[row].cut.id, vector) for row, vector in zip(rows, vectors, strict=True))
-        return [trial_error_rate(self.fold.trials[name], embeddings) for embeddings in found]
+        return [trial_error_rate(self.fold.trials[name], embeddings) for embeddings in of_probes]
 
 
 def trial_scores(trials: Sequence[Trial], embeddings: dict[str, Tensor]) -> NDArray[Any]:
