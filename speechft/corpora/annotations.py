@@ -27,7 +27,7 @@ def with_turns(recipe: CorpusRecipe | PublishedCorpus, listing: Listing) -> List
         return listing
     turns = turns_by_recording(recipe.rttm)
     utterances = [dataclasses.replace(utterance, turns=turns.get(utterance.id, ())) for utterance in listing.utterances]
-    missing = [Problem(found.row, f"{found.id}: has no turn in {recipe.rttm}") for found in utterances if not found.turns]
+    missing = [Problem(utterance.row, f"{utterance.id}: has no turn in {recipe.rttm}") for utterance in utterances if not utterance.turns]
     return dataclasses.replace(listing, utterances=utterances, problems=[*listing.problems, *missing])
 
 

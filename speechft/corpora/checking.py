@@ -45,13 +45,13 @@ class Listed:
 
     def cuts(self) -> dict[str, tuple[Any, ...]]:
         """Cuts by split, without empty splits. An unusable recording is as long as its annotations say."""
-        found: dict[str, list[Any]] = {split: [] for split in SPLITS}
+        by_split: dict[str, list[Any]] = {split: [] for split in SPLITS}
         for utterance, seconds in zip(self.utterances, self.seconds, strict=True):
             ends = [end for _, _, end in utterance.phones or ()] + [turn.end for turn in utterance.turns]
             samples = round((seconds or max(ends, default=1.0)) * SAMPLE_RATE)
-            if utterance.split in found:
-                found[utterance.split].append(make_cut(utterance, RecordingFacts(utterance.path, SAMPLE_RATE, samples, 1, 0, "")))
-        return {split: tuple(cuts) for split, cuts in found.items() if cuts}
+            if utterance.split in by_split:
+                by_split[utterance.split].append(make_cut(utterance, RecordingFacts(utterance.path, SAMPLE_RATE, samples, 1, 0, "")))
+        return {split: tuple(cuts) for split, cuts in by_split.items() if cuts}
 
 
 @dataclass(frozen=True)
@@ -78,18 +78,18 @@ def check_corpus(name: str, recipe: Recipe) -> CorpusCheck:
     try:
         if isinstance(recipe, CorpusRecipe) and mixed:
             sources, complaints = read_sources(recipe)
-            rows = [Utterance(found.row, found.mixture, found.path, found.split, speaker=found.speaker) for found in sources]
+            rows = [Utterance(source.row, source.mixture, source.path, source.split, speaker=source.speaker) for source in sources]
             listing = Listing(rows, complaints)
         else:
             listing = with_turns(recipe, read_corpus(recipe))
     except CorpusError as error:
         lines = (str(error).splitlines()[0], *error.problems)
         return CorpusCheck(name, _rows(name, Listing([], [], expected=published_sizes(recipe)), None, len(lines)), lines, ())
-    found = examine(recipe, listing, decode=False)
-    problems = tuple(map(str, found.problems))
-    listed = _mixed(sources, found.seconds) if mixed else _divided(recipe, listing, found.seconds)
-    rows_shown = _rows(name, listing, None if mixed else found.seconds, len(problems))
-    return CorpusCheck(name, rows_shown, problems, tuple(found.remarks), (*listing.notes, *listing.to_fetch), listed=listed)
+    examined = examine(recipe, listing, decode=False)
+    problems = tuple(map(str, examined.problems))
+    listed = _mixed(sources, examined.seconds) if mixed else _divided(recipe, listing, examined.seconds)
+    rows_shown = _rows(name, listing, None if mixed else examined.seconds, len(problems))
+    return CorpusCheck(name, rows_shown, problems, tuple(examined.remarks), (*listing.notes, *listing.to_fetch), listed=listed)
 
 
 def check_union(name: str, members: Mapping[str, Listed]) -> CorpusCheck:
@@ -143,9 +143,9 @@ def _rows(name: str, listing: Listing, seconds: Sequence[float] | None, problems
         hours = None if seconds is None else sum(seconds[number] for number in members) / 3600
         utterances = [listing.utterances[number] for number in members]
         speakers = {speaker for utterance in utterances for speaker in utterance.speakers}
-        found = _phrase({"utterances": len({utterance.id for utterance in utterances}), "speakers": len(speakers)})
+        sizes = _phrase({"utterances": len({utterance.id for utterance in utterances}), "speakers": len(speakers)})
         expected = [_expected(listing.expected, split), f"in all {whole}" if whole and not rows else ""]
-        rows.append(SplitCheck(name, split, found or "nothing", "; ".join(filter(None, expected)), hours, 0 if rows else problems))
+        rows.append(SplitCheck(name, split, sizes or "nothing", "; ".join(filter(None, expected)), hours, 0 if rows else problems))
     return tuple(rows)
 
 

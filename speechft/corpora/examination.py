@@ -80,7 +80,7 @@ def examine(recipe: Recipe, listing: Listing, *, decode: bool, threads: int = 1)
 
 def _missing_recordings(recipe: Recipe, utterances: Sequence[Utterance]) -> list[Problem]:
     there = {path: path.exists() for path in dict.fromkeys(utterance.path for utterance in utterances)}
-    problems = [Problem(found.row, f"{found.path}: {NO_SUCH_FILE}") for found in utterances if not there[found.path]]
+    problems = [Problem(utterance.row, f"{utterance.path}: {NO_SUCH_FILE}") for utterance in utterances if not there[utterance.path]]
     if isinstance(recipe, CorpusRecipe) and len(problems) == len(utterances) > 1:
         problems.append(Problem(0, "not one recording is where the table says; set `audio_root` to the folder that its paths start from"))
     return problems

@@ -41,13 +41,13 @@ def find_corpora(folder: Path, wanted: Mapping[str, PublishedCorpus], *, partial
     if not folder.is_dir():
         raise CorpusError(f"{folder}: no such folder, needed to look for corpora in. Name the folder that their archives were unpacked in.")
     folders = list(_folders(folder, depth=2))
-    found = Found()
+    corpora = Found()
     for name, recipe in wanted.items():
         try:
-            found.there[name], found.remarks[name] = _find(folders, recipe, partial)
+            corpora.there[name], corpora.remarks[name] = _find(folders, recipe, partial)
         except CorpusError as error:
-            found.absent[name] = str(error)
-    return found
+            corpora.absent[name] = str(error)
+    return corpora
 
 
 def _folders(folder: Path, depth: int) -> Iterator[Path]:

@@ -56,7 +56,7 @@ def _class_columns(utterances: Sequence[Utterance]) -> list[str]:
     for utterance in utterances:
         for name, value in utterance.labels.items():
             values.setdefault(name, []).append(value)
-    return [name for name, found in values.items() if 2 * len(set(found)) <= len(found)]
+    return [name for name, of_column in values.items() if 2 * len(set(of_column)) <= len(of_column)]
 
 
 def _cover(members: Sequence[Utterance], count: int, shared: frozenset[str] | None, columns: Sequence[str]) -> list[Utterance]:
@@ -92,7 +92,10 @@ def _facts(utterance: Utterance, speakers: frozenset[str], columns: Sequence[str
 
 def _shared_speakers(utterances: Iterable[Utterance], count: int) -> frozenset[str] | None:
     """The first `count` speakers who are in train and in another split, None where there are none such."""
-    of_split = {split: dict.fromkeys(found.speaker for found in utterances if found.split == split and found.speaker) for split in SPLITS}
+    of_split = {
+        split: dict.fromkeys(utterance.speaker for utterance in utterances if utterance.split == split and utterance.speaker)
+        for split in SPLITS
+    }
     others = [set(of_split[split]) for split in SPLITS[1:] if of_split[split]]
     shared = [str(speaker) for speaker in of_split["train"] if all(speaker in other for other in others)] if others else []
     return frozenset(shared[:count]) if shared else None

@@ -98,11 +98,11 @@ def inspect_recording(path: Path, channel: int | None, *, decode: bool = True) -
         status = path.stat()
         if status.st_size == 0:
             return f"{path}: is an empty file (0 bytes)"
-        found = _decode(path) if decode else _header(path)
-        complaint = found if isinstance(found, str) else _channel_complaint(found[2], channel)
-        if isinstance(found, str) or complaint is not None:
+        outcome = _decode(path) if decode else _header(path)
+        complaint = outcome if isinstance(outcome, str) else _channel_complaint(outcome[2], channel)
+        if isinstance(outcome, str) or complaint is not None:
             return f"{path}: {complaint}"
-        facts = RecordingFacts(path, *found, channel or 0, sha256_file(path) if decode else "")
+        facts = RecordingFacts(path, *outcome, channel or 0, sha256_file(path) if decode else "")
         return replace(facts, bytes=status.st_size, changed_ns=status.st_mtime_ns)
     except soundfile.SoundFileError as error:
         reason = getattr(error, "error_string", str(error)).removeprefix("Error : ").rstrip(".")

@@ -92,10 +92,10 @@ def values_of(cut: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, list):
-        return [_plain(found) for found in value]
+        return [_plain(item) for item in value]
     if (names := _FIELDS.get(type(value))) is None:
         return asdict_nonull(value) if is_dataclass(value) else value
-    return {name: _plain(found) for name in names if (found := getattr(value, name)) is not None}
+    return {name: _plain(item) for name in names if (item := getattr(value, name)) is not None}
 
 
 def write_manifest(path: Path, cuts: Iterable[Any]) -> None:
@@ -174,9 +174,9 @@ def _manifest_path(manifests: Manifests, split: str) -> Path:
 def _with_equal_names(value: Any) -> Any:
     """A cut's JSON with all names in Unicode NFC; `sources` stay, since they name files."""
     if isinstance(value, dict):
-        return {key: found if key == "sources" else _with_equal_names(found) for key, found in value.items()}
+        return {key: item if key == "sources" else _with_equal_names(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_with_equal_names(found) for found in value]
+        return [_with_equal_names(item) for item in value]
     return nfc(value) if isinstance(value, str) else value
 
 

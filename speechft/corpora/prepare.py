@@ -66,27 +66,27 @@ def prepare_corpus(recipe: Recipe, out_dir: Path, threads: int = 1) -> dict[str,
     with atomic_directory(out_dir, MADE_BY) as directory:
         listing = render_mixtures(recipe, directory)
         checked, trials, sizes = _check(recipe, listing, threads)
-        return _write(recipe, [_moved(found, directory, out_dir) for found in checked], trials, directory, sizes, listing)
+        return _write(recipe, [_moved(pair, directory, out_dir) for pair in checked], trials, directory, sizes, listing)
 
 
-def _moved(found: Checked, directory: Path, out_dir: Path) -> Checked:
+def _moved(pair: Checked, directory: Path, out_dir: Path) -> Checked:
     """A recording of `directory`, named as it will be once the directory has become `out_dir`."""
-    utterance, facts = found
+    utterance, facts = pair
     path = out_dir.resolve() / facts.path.relative_to(directory)
     return dataclasses.replace(utterance, path=path), dataclasses.replace(facts, path=path)
 
 
 def _check(recipe: Recipe, listing: Listing, threads: int) -> tuple[list[Checked], dict[str, list[Trial]], list[tuple[Count, float]]]:
     """Recordings that are intact, trials, and published sizes with what was found; everything wrong is one error."""
-    found = examine(recipe, listing, decode=True, threads=threads)
-    if problems := sorted(found.problems):
+    examination = examine(recipe, listing, decode=True, threads=threads)
+    if problems := sorted(examination.problems):
         rows = len({problem.row for problem in problems if problem.row})
         where = f" in {rows} row{'s' if rows > 1 else ''}" if rows else ""
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}{where}"
         raise CorpusError(f"{recipe.path}: {count}; no manifest was written.", [str(problem) for problem in problems])
-    final = final_splits(recipe, listing.utterances, found.seconds)
-    checked = [(utterance, found.checked[place][1]) for place, utterance in final.items()]
-    return checked, checked_trials(recipe, listing.trials, [utterance for utterance, _ in checked]), found.sizes
+    final = final_splits(recipe, listing.utterances, examination.seconds)
+    checked = [(utterance, examination.checked[place][1]) for place, utterance in final.items()]
+    return checked, checked_trials(recipe, listing.trials, [utterance for utterance, _ in checked]), examination.sizes
 
 
 def read_corpus(recipe: Recipe) -> Listing:
@@ -97,8 +97,8 @@ def read_corpus(recipe: Recipe) -> Listing:
     """
     listing = _listing(recipe)
     spelt = ((utterance, on_disk(utterance.path)) for utterance in listing.utterances)
-    found = [utterance if path is utterance.path else dataclasses.replace(utterance, path=path) for utterance, path in spelt]
-    listing = dataclasses.replace(listing, utterances=found)
+    utterances = [utterance if path is utterance.path else dataclasses.replace(utterance, path=path) for utterance, path in spelt]
+    listing = dataclasses.replace(listing, utterances=utterances)
     if recipe.first is None:
         return listing
     if isinstance(recipe, CorpusRecipe) and recipe.trials:
@@ -113,15 +113,15 @@ def _listing(recipe: Recipe) -> Listing:
         return ours
     reader, name = READERS[recipe.reader], f"reader {recipe.reader!r}"
     try:
-        found = reader(recipe.path, **recipe.options)
+        listing = reader(recipe.path, **recipe.options)
     except SpeechFTError:
         raise
     except Exception as error:
         source = Path(inspect.getsourcefile(reader) or "")
         raise CorpusError(f"{recipe.path}: {name} fails ({said(error)}; {source}, line {line_of(error, source)}).") from error
-    if not isinstance(found, Listing):
-        raise CorpusError(f"{recipe.path}: {name} returns a {type(found).__name__}. Return a Listing, as Reading.listing() makes it.")
-    return found
+    if not isinstance(listing, Listing):
+        raise CorpusError(f"{recipe.path}: {name} returns a {type(listing).__name__}. Return a Listing, as Reading.listing() makes it.")
+    return listing
 
 
 def published_sizes(recipe: Recipe) -> tuple[Count, ...]:
@@ -163,13 +163,13 @@ def _write(
             manifest = directory / f"{split}{SUFFIX}"
             write_manifest(manifest, (cut_values(utterance, facts) for utterance, facts in members))
             summary["splits"][split] = {**_describe(members), "sha256": sha256_file(manifest)}
-    texts = {split: [found.text for found, _ in checked if found.split == split and found.text] for split in SPLITS}
-    if (texts := {split: found for split, found in texts.items() if found}) and (unknown := unknown_text(texts)):
+    texts = {split: [utterance.text for utterance, _ in checked if utterance.split == split and utterance.text] for split in SPLITS}
+    if unknown := unknown_text({split: of_split for split, of_split in texts.items() if of_split}):
         summary["unknown"] = unknown
     note_recordings(directory, (facts for _, facts in checked))
     if trials:
-        write_trials(directory / TRIALS, (trial for found in trials.values() for trial in found))
-        summary["trials"] = {**{split: len(found) for split, found in trials.items()}, "sha256": sha256_file(directory / TRIALS)}
+        write_trials(directory / TRIALS, (trial for of_split in trials.values() for trial in of_split))
+        summary["trials"] = {**{split: len(of_split) for split, of_split in trials.items()}, "sha256": sha256_file(directory / TRIALS)}
     if sizes:
         summary["published"] = [
             {"split": count.split, "what": count.what, "published": count.number, "found": found, "agrees": agrees(count, found)}

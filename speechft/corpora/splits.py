@@ -68,7 +68,9 @@ def final_splits(
     train = [utterance.id for utterance in kept.values() if utterance.split == "train"]
     dev = choose_dev(train, recipe.dev_fraction) if recipe.dev_fraction is not None and len(train) > 1 else ()
     moved = {
-        found: replace(utterance, split="dev") for found, utterance in kept.items() if utterance.split == "train" and utterance.id in dev
+        position: replace(utterance, split="dev")
+        for position, utterance in kept.items()
+        if utterance.split == "train" and utterance.id in dev
     }
     return kept | moved
 

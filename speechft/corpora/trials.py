@@ -69,7 +69,7 @@ def trials_by_split(trials: Sequence[Trial], split_of: Mapping[str, str], source
     Raises:
         CorpusError: lists every unknown id once, and trials that are not within dev or within test.
     """
-    found: dict[str, list[Trial]] = {split: [] for split in SCORED_SPLITS}
+    by_split: dict[str, list[Trial]] = {split: [] for split in SCORED_SPLITS}
     unknown: Counter[str] = Counter()
     problems: list[str] = []
     for trial in trials:
@@ -78,15 +78,15 @@ def trials_by_split(trials: Sequence[Trial], split_of: Mapping[str, str], source
             unknown.update(missing)
             continue
         splits = split_of[trial.enrolment], split_of[trial.test]
-        if splits[0] == splits[1] and splits[0] in found:
-            found[splits[0]].append(trial)
+        if splits[0] == splits[1] and splits[0] in by_split:
+            by_split[splits[0]].append(trial)
         else:
             problems.append(f"{trial.enrolment} ({splits[0]}) with {trial.test} ({splits[1]}): both must be in dev, or both in test")
     if unknown or problems:
         lines = [f"{name}: no recording has this id ({count} trial(s))" for name, count in sorted(unknown.items())]
         heading = f"{source}: {len(unknown)} unknown id(s), {len(problems)} trial(s) between wrong splits. Correct the list or the corpus."
         raise CorpusError(heading, [*lines, *problems])
-    return found
+    return by_split
 
 
 def trials_path(manifests: Manifests) -> Path:

@@ -47,10 +47,10 @@ class WavLengths:
         length = self.present if self.stated is None else self.stated
         if self.kind not in _LONG:
             return {4: _bytes(self.file_bytes - 8, 4, order), self.start - 4: _bytes(length, 4, order)}
-        found = {0: b"RF64"}
+        corrected = {0: b"RF64"}
         if self.ds64 is not None:
-            found[self.ds64] = _bytes(self.file_bytes - 8, 8, order) + _bytes(length, 8, order)
-        return found
+            corrected[self.ds64] = _bytes(self.file_bytes - 8, 8, order) + _bytes(length, 8, order)
+        return corrected
 
 
 def _bytes(value: int, width: int, order: Literal["little", "big"]) -> bytes:

@@ -45,24 +45,24 @@ def read_aishell1(recipe: Aishell1) -> Listing:
     Raises:
         CorpusError: a folder or the transcripts are missing.
     """
-    found = Reading("AISHELL-1", recipe.path, SOURCE_1)
-    found.folder(recipe.path)
+    reading = Reading("AISHELL-1", recipe.path, SOURCE_1)
+    reading.folder(recipe.path)
     path = recipe.path / "transcript" / TRANSCRIPTS
     texts: dict[str, str] = {}
-    for number, line in found.lines(path, "as the transcripts of AISHELL-1"):
+    for number, line in reading.lines(path, "as the transcripts of AISHELL-1"):
         name, *words = line.split()
         if not words:
-            found.bad_line(path, number, f"{name} has no transcript")
+            reading.bad_line(path, number, f"{name} has no transcript")
         texts[name] = "".join(words).translate(_NARROW).upper()
     silent = dict.fromkeys(sorted(texts))
     for split in SPLITS:
-        for audio in sorted(found.folder(recipe.path / "wav" / split).glob("*/*.wav")):
+        for audio in sorted(reading.folder(recipe.path / "wav" / split).glob("*/*.wav")):
             if audio.stem in texts:
-                found.add(audio.stem, audio, split, text=texts[audio.stem], speaker=audio.parent.name)
+                reading.add(audio.stem, audio, split, text=texts[audio.stem], speaker=audio.parent.name)
                 silent.pop(audio.stem, None)
     for name in silent:
-        found.problem(f"{path}: {name} has no recording in wav/{{train,dev,test}}/*/{name}.wav")
-    return found.listing(EXPECTED["aishell1"])
+        reading.problem(f"{path}: {name} has no recording in wav/{{train,dev,test}}/*/{name}.wav")
+    return reading.listing(EXPECTED["aishell1"])
 
 
 def read_aishell3(recipe: Aishell3) -> Listing:
@@ -73,13 +73,13 @@ def read_aishell3(recipe: Aishell3) -> Listing:
     Raises:
         CorpusError: a folder or a content.txt is missing.
     """
-    found = Reading("AISHELL-3", recipe.path, SOURCE_3)
+    reading = Reading("AISHELL-3", recipe.path, SOURCE_3)
     for part in ("train", "test"):
-        folder = found.folder(recipe.path / part)
-        for number, line in found.lines(folder / "content.txt", "as the list of recordings of AISHELL-3"):
+        folder = reading.folder(recipe.path / part)
+        for number, line in reading.lines(folder / "content.txt", "as the list of recordings of AISHELL-3"):
             name = line.split()[0]
             if not name.endswith(".wav") or len(name) <= 11:
-                found.bad_line(folder / "content.txt", number, f"{name!r} is not SPEAKERNUMBER.wav")
+                reading.bad_line(folder / "content.txt", number, f"{name!r} is not SPEAKERNUMBER.wav")
                 continue
-            found.add(name.removesuffix(".wav"), folder / "wav" / name[:7] / name, "train", speaker=name[:7])
-    return found.listing(EXPECTED["aishell3"])
+            reading.add(name.removesuffix(".wav"), folder / "wav" / name[:7] / name, "train", speaker=name[:7])
+    return reading.listing(EXPECTED["aishell3"])

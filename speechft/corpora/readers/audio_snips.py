@@ -32,33 +32,33 @@ def read_audio_snips(recipe: AudioSnips) -> Listing:
     Raises:
         CorpusError: a folder or the table of words and slots is missing.
     """
-    found = Reading("Audio SNIPS", recipe.path, SOURCE)
-    found.folder(recipe.path)
-    table = _read_labels(found, recipe.path / LABELS)
+    reading = Reading("Audio SNIPS", recipe.path, SOURCE)
+    reading.folder(recipe.path)
+    table = _read_labels(reading, recipe.path / LABELS)
     for split, name in FOLDERS.items():
-        for path in sorted(found.folder(recipe.path / name).glob("*.wav")):
+        for path in sorted(reading.folder(recipe.path / name).glob("*.wav")):
             speaker = next((voice for voice in SPEAKERS[split] if path.name.startswith(voice)), None)
             if speaker is None:
                 continue  # a voice of another split, or of none
             row = table.get(path.stem) or table.get(path.stem.removeprefix(f"{speaker}-"))
             if row is None:
-                found.problem(f"{path}: {recipe.path / LABELS} has no line {path.stem}")
+                reading.problem(f"{path}: {recipe.path / LABELS} has no line {path.stem}")
                 continue
             words, slots = row
-            found.add(path.stem, path, split, text=" ".join(words).upper(), speaker=speaker, label=" ".join(slots))
-    return found.listing(EXPECTED)
+            reading.add(path.stem, path, split, text=" ".join(words).upper(), speaker=speaker, label=" ".join(slots))
+    return reading.listing(EXPECTED)
 
 
-def _read_labels(found: Reading, path: Path) -> dict[str, tuple[list[str], list[str]]]:
+def _read_labels(reading: Reading, path: Path) -> dict[str, tuple[list[str], list[str]]]:
     """Name -> words and the slot type of each."""
     table: dict[str, tuple[list[str], list[str]]] = {}
-    for number, line in found.lines(path, "as words and slots of Audio SNIPS"):
+    for number, line in reading.lines(path, "as words and slots of Audio SNIPS"):
         words, tab, slots = line.partition("\t")
         name, *spoken = words.split()
         marks = slots.split()
         # The marks are those of BOS and the words; the intent stands in the place of EOS.
         if not tab or len(spoken) < 3 or spoken[0] != "BOS" or spoken[-1] != "EOS" or len(marks) != len(spoken):
-            found.bad_line(path, number, f"{line.strip()!r} is not `name BOS words EOS<tab>O slots intent`")
+            reading.bad_line(path, number, f"{line.strip()!r} is not `name BOS words EOS<tab>O slots intent`")
             continue
         table[name] = spoken[1:-1], [mark.removeprefix("B-").removeprefix("I-") for mark in marks[1:-1]]
     return table

@@ -36,18 +36,18 @@ def read_crema_d(recipe: CremaD) -> Listing:
     Raises:
         CorpusError: the recordings or the table of actors are missing, or it has other columns.
     """
-    found = Reading("CREMA-D", recipe.path, SOURCE)
-    folder = found.folder(recipe.path / "AudioWAV")
+    reading = Reading("CREMA-D", recipe.path, SOURCE)
+    folder = reading.folder(recipe.path / "AudioWAV")
     split_of = _divide(recipe)
     for path in sorted(folder.glob("*.wav")):
         match = _NAME.fullmatch(path.stem)
         if match is None or match[2] not in CLASSES:
-            found.problem(f"{path}: its name is not ACTOR_SENTENCE_EMOTION_LEVEL.wav")
+            reading.problem(f"{path}: its name is not ACTOR_SENTENCE_EMOTION_LEVEL.wav")
         elif match[1] not in split_of:
-            found.problem(f"{path}: {recipe.path / 'VideoDemographics.csv'} does not have actor {match[1]}")
+            reading.problem(f"{path}: {recipe.path / 'VideoDemographics.csv'} does not have actor {match[1]}")
         elif path.stem != WITHOUT_SOUND:
-            found.add(path.stem, path, split_of[match[1]], speaker=match[1], label=CLASSES[match[2]])
-    return found.listing(EXPECTED)
+            reading.add(path.stem, path, split_of[match[1]], speaker=match[1], label=CLASSES[match[2]])
+    return reading.listing(EXPECTED)
 
 
 def _divide(recipe: CremaD) -> dict[str, str]:

@@ -72,13 +72,13 @@ def _find_columns(recipe: CorpusRecipe, header: list[str]) -> dict[str, int]:
         elif theirs not in names:
             hint = f".{nearest(theirs, names)} It has: {', '.join(names)}"
             problems.append(f"`columns` maps {ours!r} to {theirs!r}, which the table does not have{hint}")
-    found = {ours: names.index(theirs) for ours in COLUMNS if (theirs := theirs_of.get(ours, ours)) in names}
-    if "path" not in found and "path" not in recipe.columns:
+    places = {ours: names.index(theirs) for ours in COLUMNS if (theirs := theirs_of.get(ours, ours)) in names}
+    if "path" not in places and "path" not in recipe.columns:
         remedy = "name the column of the audio files in `columns`, e.g. columns: {path: file}"
         problems.append(f"row 1: there is no column 'path'; {remedy}. Columns: {', '.join(names)}")
     if problems:
         raise CorpusError(f"{recipe.path}: its columns cannot be used", problems)
-    return found
+    return places
 
 
 def _to_utterances(recipe: CorpusRecipe, parsed: list[tuple[int, dict[str, str]]]) -> tuple[list[Utterance], list[Problem]]:

@@ -28,8 +28,8 @@ def read_fluent_speech_commands(recipe: FluentSpeechCommands) -> Listing:
     Raises:
         CorpusError: the folder or a table is missing, or a table has other columns.
     """
-    found = Reading("Fluent Speech Commands", recipe.path, SOURCE)
-    found.folder(recipe.path)
+    reading = Reading("Fluent Speech Commands", recipe.path, SOURCE)
+    reading.folder(recipe.path)
     for split, name in TABLES.items():
         path = recipe.path / "data" / name
         rows = read_table(path, f"as the list of {split} of Fluent Speech Commands", SOURCE)
@@ -39,9 +39,9 @@ def read_fluent_speech_commands(recipe: FluentSpeechCommands) -> Listing:
         for number, values in rows[1:]:
             cells = dict(zip(header, values, strict=False))
             if len(values) != len(header) or not all(cells[column].strip() for column in COLUMNS):
-                found.bad_line(path, number, f"a cell is empty or missing: {', '.join(values)}")
+                reading.bad_line(path, number, f"a cell is empty or missing: {', '.join(values)}")
                 continue
             label = "|".join(cells[slot].strip() for slot in ("action", "object", "location"))
             audio = recipe.path / cells["path"]
-            found.add(audio.stem, audio, split, text=cells["transcription"], speaker=cells["speakerId"], label=label)
-    return found.listing(EXPECTED)
+            reading.add(audio.stem, audio, split, text=cells["transcription"], speaker=cells["speakerId"], label=label)
+    return reading.listing(EXPECTED)

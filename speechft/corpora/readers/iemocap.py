@@ -51,30 +51,30 @@ def read_iemocap(recipe: Iemocap) -> Listing:
     Raises:
         CorpusError: a session, its labels or a list of the order is missing, or the lists name other turns than the corpus has.
     """
-    found = Reading("IEMOCAP", recipe.path, SOURCE)
+    reading = Reading("IEMOCAP", recipe.path, SOURCE)
     for session, fold in zip(SESSIONS, FOLDS, strict=True):
-        labels = found.folder(recipe.path / session / "dialog" / "EmoEvaluation")
-        sentences = found.folder(recipe.path / session / "sentences" / "wav")
+        labels = reading.folder(recipe.path / session / "dialog" / "EmoEvaluation")
+        sentences = reading.folder(recipe.path / session / "sentences" / "wav")
         for path in sorted(labels.glob("Ses*.txt")):
-            for number, line in found.lines(path, "as labels of IEMOCAP"):
+            for number, line in reading.lines(path, "as labels of IEMOCAP"):
                 if not line.startswith("["):  # what each annotator said
                     continue
                 match = _TURN.fullmatch(line.strip())
                 if match is None:
-                    found.bad_line(path, number, f"{line.strip()!r} is not `[start - end] turn label [values]`")
+                    reading.bad_line(path, number, f"{line.strip()!r} is not `[start - end] turn label [values]`")
                     continue
                 name, emotion = match.groups()
                 if emotion in CLASSES:
                     dialogue, _, turn = name.rpartition("_")
                     audio = sentences / dialogue / f"{name}.wav"
-                    found.add(name, audio, "train", speaker=f"{name[:5]}{turn[0]}", label=CLASSES[emotion], fold=fold)
+                    reading.add(name, audio, "train", speaker=f"{name[:5]}{turn[0]}", label=CLASSES[emotion], fold=fold)
     # F sorts before M, and numbers have three digits.
-    found.utterances.sort(key=lambda turn: (turn.fold or "", turn.id))
-    turns = {turn.id: turn for turn in found.utterances}
+    reading.utterances.sort(key=lambda turn: (turn.fold or "", turn.id))
+    turns = {turn.id: turn for turn in reading.utterances}
     folder = _find_lists(recipe)
-    found.utterances = list(turns.values()) if folder is None else _ordered(folder, turns, recipe.complete)
+    reading.utterances = list(turns.values()) if folder is None else _ordered(folder, turns, recipe.complete)
     order = "names" if folder is None else f"s3prl's lists in {folder}"
-    return found.listing(EXPECTED, order=order, notes=(_note(recipe.path),) if folder is None else ())
+    return reading.listing(EXPECTED, order=order, notes=(_note(recipe.path),) if folder is None else ())
 
 
 def _find_lists(recipe: Iemocap) -> Path | None:
@@ -96,7 +96,7 @@ def _note(corpus: Path) -> str:
     )
 
 
-def _ordered(folder: Path, found: dict[str, Utterance], complete: bool) -> list[Utterance]:
+def _ordered(folder: Path, utterances: dict[str, Utterance], complete: bool) -> list[Utterance]:
     """The turns in the order of the lists; of a corpus that is not complete the lists may name more."""
     names: list[str] = []
     wrong: list[str] = []
@@ -111,10 +111,10 @@ def _ordered(folder: Path, found: dict[str, Utterance], complete: bool) -> list[
             raise CorpusError(f"{path}: is not a list of recordings (`meta_data` with `path` and `label`). {_LISTS}") from None
         for name, emotion in entries:
             names.append(name)
-            if name in found and found[name].label != CLASSES.get(emotion):
-                wrong.append(f"{name}: {path} says {emotion}, the corpus {found[name].label}")
-    wrong += [f"{name}: is not in the corpus" for name in names if complete and name not in found]
-    wrong += [f"{name}: is not in the lists" for name in sorted(found.keys() - set(names))]
+            if name in utterances and utterances[name].label != CLASSES.get(emotion):
+                wrong.append(f"{name}: {path} says {emotion}, the corpus {utterances[name].label}")
+    wrong += [f"{name}: is not in the corpus" for name in names if complete and name not in utterances]
+    wrong += [f"{name}: is not in the lists" for name in sorted(utterances.keys() - set(names))]
     if wrong or len(set(names)) != len(names):
         raise CorpusError(f"{folder}: its lists and the corpus do not hold the same recordings. {_LISTS}", wrong)
-    return [found[name] for name in names if name in found]
+    return [utterances[name] for name in names if name in utterances]

@@ -29,46 +29,46 @@ def read_libri2mix(recipe: Libri2Mix) -> Listing:
     Raises:
         CorpusError: a folder or file is missing, or rttm is not RTTM.
     """
-    found = Reading("Libri2Mix", recipe.path, SOURCE)
+    reading = Reading("Libri2Mix", recipe.path, SOURCE)
     for split in SPLITS:
-        folder = found.folder(recipe.path / split)
-        recordings = _recordings(found, folder / "wav.scp", recipe.audio_root or recipe.path)
-        _check_segments(found, folder, set(recordings))
+        folder = reading.folder(recipe.path / split)
+        recordings = _recordings(reading, folder / "wav.scp", recipe.audio_root or recipe.path)
+        _check_segments(reading, folder, set(recordings))
         turns = turns_by_recording(folder / "rttm")
         for name, path in recordings.items():
             if name not in turns:
-                found.problem(f"{folder / 'rttm'}: has no turn of {name}")
-            found.add(name, path, split, turns=turns.get(name, ()))
+                reading.problem(f"{folder / 'rttm'}: has no turn of {name}")
+            reading.add(name, path, split, turns=turns.get(name, ()))
         for name in sorted(turns.keys() - recordings.keys()):
-            found.problem(f"{folder / 'rttm'}: {name} is not in wav.scp")
-    return found.listing(EXPECTED)
+            reading.problem(f"{folder / 'rttm'}: {name} is not in wav.scp")
+    return reading.listing(EXPECTED)
 
 
-def _recordings(found: Reading, path: Path, root: Path) -> dict[str, Path]:
+def _recordings(reading: Reading, path: Path, root: Path) -> dict[str, Path]:
     recordings: dict[str, Path] = {}
-    for number, line in found.lines(path, "as the list of mixtures"):
+    for number, line in reading.lines(path, "as the list of mixtures"):
         name, _, audio = line.strip().partition(" ")
         if not audio or audio.endswith("|"):
-            found.bad_line(path, number, f"{line.strip()!r} is not `name path`; commands are not run")
+            reading.bad_line(path, number, f"{line.strip()!r} is not `name path`; commands are not run")
         elif name in recordings:
-            found.bad_line(path, number, f"{name} comes twice")
+            reading.bad_line(path, number, f"{name} comes twice")
         else:
             recordings[name] = root / audio.strip()
     return recordings
 
 
-def _check_segments(found: Reading, folder: Path, recordings: set[str]) -> None:
+def _check_segments(reading: Reading, folder: Path, recordings: set[str]) -> None:
     """Report segments without speaker or mixture, and mixtures without segments."""
     path = folder / "segments"
-    speakers = {line.split()[0] for _, line in found.lines(folder / "utt2spk", "for the speakers of segments")}
+    speakers = {line.split()[0] for _, line in reading.lines(folder / "utt2spk", "for the speakers of segments")}
     covered: set[str] = set()
-    for number, line in found.lines(path, "for the segments of mixtures"):
+    for number, line in reading.lines(path, "for the segments of mixtures"):
         fields = line.split()
         if len(fields) != 4 or fields[1] not in recordings:
-            found.bad_line(path, number, f"{line.strip()!r} is not `segment mixture start end` of a mixture in wav.scp")
+            reading.bad_line(path, number, f"{line.strip()!r} is not `segment mixture start end` of a mixture in wav.scp")
             continue
         covered.add(fields[1])
         if fields[0] not in speakers:
-            found.bad_line(path, number, f"{fields[0]} is not in utt2spk")
+            reading.bad_line(path, number, f"{fields[0]} is not in utt2spk")
     for name in sorted(recordings - covered):
-        found.problem(f"{path}: has no segment of {name}")
+        reading.problem(f"{path}: has no segment of {name}")

@@ -31,23 +31,23 @@ def read_librispeech(recipe: LibriSpeech) -> Listing:
     Raises:
         CorpusError: a part is missing, or a list is not text.
     """
-    found = Reading("LibriSpeech", recipe.path, SOURCE)
+    reading = Reading("LibriSpeech", recipe.path, SOURCE)
     for split, part in PARTS.items():
-        folder = found.folder(recipe.path / part)
+        folder = reading.folder(recipe.path / part)
         heard: set[Path] = set()
         for transcripts in sorted(folder.glob("*/*/*.trans.txt"), key=_place):
-            for number, line in found.lines(transcripts, "as transcripts of LibriSpeech"):
+            for number, line in reading.lines(transcripts, "as transcripts of LibriSpeech"):
                 name, _, text = line.strip().partition(" ")
                 if not text.strip():
-                    found.bad_line(transcripts, number, f"{name} has no transcript")
+                    reading.bad_line(transcripts, number, f"{name} has no transcript")
                 path = transcripts.parent / f"{name}.flac"
                 heard.add(path)
-                found.add(name, path, split, text=text.strip(), speaker=name.split("-")[0])
+                reading.add(name, path, split, text=text.strip(), speaker=name.split("-")[0])
         for path in sorted(set(folder.glob("*/*/*.flac")) - heard):
-            found.problem(f"{path}: is in no {path.parent.parent.name}-{path.parent.name}.trans.txt")
+            reading.problem(f"{path}: is in no {path.parent.parent.name}-{path.parent.name}.trans.txt")
     to_fetch = tuple(f"{source}: not there. {how_to_get(source)}" for source in recipe.lexicon if will_be_fetched(source))
-    found.problems += [] if to_fetch else _without_pronunciation(recipe.lexicon, found.utterances)
-    return found.listing(EXPECTED, to_fetch=to_fetch)
+    reading.problems += [] if to_fetch else _without_pronunciation(recipe.lexicon, reading.utterances)
+    return reading.listing(EXPECTED, to_fetch=to_fetch)
 
 
 def _place(transcripts: Path) -> tuple[int, ...]:

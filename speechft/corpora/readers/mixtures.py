@@ -77,7 +77,7 @@ def render_mixtures(recipe: CorpusRecipe, directory: Path) -> Listing:
             problems.append(Problem(parts[0].row, f"mixture {name!r} is in several splits: {', '.join(splits)}"))
     if problems:
         return Listing([], sorted(problems))
-    intact = {path: found for path, found in facts.items() if isinstance(found, RecordingFacts)}
+    intact = {path: inspected for path, inspected in facts.items() if isinstance(inspected, RecordingFacts)}
     utterances = []
     (directory / AUDIO).mkdir()
     for name, parts in mixtures.items():

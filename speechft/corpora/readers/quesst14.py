@@ -36,40 +36,40 @@ def read_quesst14(recipe: Quesst14) -> Listing:
     Raises:
         CorpusError: a folder, list or ground truth is missing, or no query has a document.
     """
-    found = Reading("QUESST 2014", recipe.path, SOURCE)
-    found.folder(recipe.path)
-    scoring = found.folder(recipe.path / "scoring")
-    documents = _members(found, scoring / _UTTERANCES)
+    reading = Reading("QUESST 2014", recipe.path, SOURCE)
+    reading.folder(recipe.path)
+    scoring = reading.folder(recipe.path / "scoring")
+    documents = _members(reading, scoring / _UTTERANCES)
     known = {path.stem for path in documents}
     for split, name in QUERIES.items():
-        queries = _members(found, scoring / f"language_key_{name}.lst")
+        queries = _members(reading, scoring / f"language_key_{name}.lst")
         folder = scoring / f"groundtruth_quesst14_{name}"
-        holding = _ground_truth(found, folder, f"quesst14_{name}")
+        holding = _ground_truth(reading, folder, f"quesst14_{name}")
         relevant = {path.stem: sorted(holding[path.stem] & known) for path in queries}
         if queries and not any(relevant.values()):
             raise CorpusError(f"{folder}: no query of {name} in {LANGUAGE} is in a document that {_UTTERANCES} lists. {SOURCE}")
         for path in queries:
-            found.add(path.stem, path, split, label="query", relevant=" ".join(relevant[path.stem]) or None)
+            reading.add(path.stem, path, split, label="query", relevant=" ".join(relevant[path.stem]) or None)
     for path in documents:
-        found.add(path.stem, path, "test", label="document")
-    return found.listing(EXPECTED)
+        reading.add(path.stem, path, "test", label="document")
+    return reading.listing(EXPECTED)
 
 
-def _members(found: Reading, path: Path) -> list[Path]:
+def _members(reading: Reading, path: Path) -> list[Path]:
     """Recordings that a list gives in our language."""
     members: list[Path] = []
-    for number, line in found.lines(path, "as a list of recordings and languages of QUESST 2014"):
+    for number, line in reading.lines(path, "as a list of recordings and languages of QUESST 2014"):
         fields = line.split()
         if len(fields) != 2:
-            found.bad_line(path, number, f"{line.strip()!r} is not `path language`")
+            reading.bad_line(path, number, f"{line.strip()!r} is not `path language`")
         elif fields[1] == LANGUAGE:
             # The first folder in the list is the root itself.
-            inside = found.root.joinpath(*Path(fields[0]).parts[1:])
-            members.append(inside if inside.is_file() or not (found.root / fields[0]).is_file() else found.root / fields[0])
+            inside = reading.root.joinpath(*Path(fields[0]).parts[1:])
+            members.append(inside if inside.is_file() or not (reading.root / fields[0]).is_file() else reading.root / fields[0])
     return members
 
 
-def _ground_truth(found: Reading, folder: Path, name: str) -> defaultdict[str, set[str]]:
+def _ground_truth(reading: Reading, folder: Path, name: str) -> defaultdict[str, set[str]]:
     """Query -> documents that hold it."""
     queries: dict[str, str] = {}
     terms = folder / f"{name}.tlist.xml"
@@ -81,7 +81,7 @@ def _ground_truth(found: Reading, folder: Path, name: str) -> defaultdict[str, s
             raise CorpusError(f"{terms}: is not XML ({error}). {SOURCE}") from None
     path = folder / f"{name}.rttm"
     holding: defaultdict[str, set[str]] = defaultdict(set)
-    for _, line in found.lines(path, "for which documents hold which query"):
+    for _, line in reading.lines(path, "for which documents hold which query"):
         fields = line.split()
         if fields[0] == "LEXEME" and len(fields) > 5:
             holding[queries.get(fields[5], fields[5])].add(fields[1])

@@ -31,23 +31,23 @@ def read_speech_commands(recipe: SpeechCommands) -> Listing:
     Raises:
         CorpusError: one of both folders is missing.
     """
-    found = Reading("Speech Commands", recipe.path, SOURCE)
-    training, test = found.folder(recipe.path / TRAINING), found.folder(recipe.path / TEST)
+    reading = Reading("Speech Commands", recipe.path, SOURCE)
+    training, test = reading.folder(recipe.path / TRAINING), reading.folder(recipe.path / TEST)
     for folder in [*(training / name for name in (*SUPERB_CLASSES[:10], NOISE)), *(test / name for name in SUPERB_CLASSES)]:
         if not folder.is_dir():
-            found.problem(f"{folder}: no such folder. {SOURCE}")
+            reading.problem(f"{folder}: no such folder. {SOURCE}")
     for path in sorted(training.glob("*/*.wav")):
         word = path.parent.name
         if word == NOISE:
             for split in ("train", "dev"):
-                found.add(f"{NOISE}_{path.stem}-{split}", path, split, label=SILENCE)
+                reading.add(f"{NOISE}_{path.stem}-{split}", path, split, label=SILENCE)
         elif (split := speech_commands_split(path.name)) != "discarded":
             label = word if word in SUPERB_CLASSES else UNKNOWN
-            found.add(f"{word}_{path.stem}", path, split, text=word, speaker=path.name.split("_nohash_")[0], label=label)
+            reading.add(f"{word}_{path.stem}", path, split, text=word, speaker=path.name.split("_nohash_")[0], label=label)
     for path in sorted(test.glob("*/*.wav")):
         label = path.parent.name
         if label in SUPERB_CLASSES:
-            found.add(f"test_{label}_{path.stem}", path, "test", label=label)
+            reading.add(f"test_{label}_{path.stem}", path, "test", label=label)
         else:
-            found.problem(f"{path}: its folder is none of the 12 classes")
-    return found.listing(EXPECTED)
+            reading.problem(f"{path}: its folder is none of the 12 classes")
+    return reading.listing(EXPECTED)

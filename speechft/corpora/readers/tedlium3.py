@@ -29,28 +29,28 @@ def read_tedlium3(recipe: TedLium3) -> Listing:
     Raises:
         CorpusError: a folder is missing or an STM file is not text.
     """
-    found = Reading("TED-LIUM 3", recipe.path, SOURCE)
+    reading = Reading("TED-LIUM 3", recipe.path, SOURCE)
     for split in SPLITS:
-        audio = found.folder(recipe.path / "legacy" / split / "sph")
-        transcripts = found.folder(recipe.path / "legacy" / split / "stm")
+        audio = reading.folder(recipe.path / "legacy" / split / "sph")
+        transcripts = reading.folder(recipe.path / "legacy" / split / "stm")
         talks = sorted(transcripts.glob("*.stm"))
         for path in talks:
-            _read_segments(found, path, audio / f"{path.stem}.sph", split)
+            _read_segments(reading, path, audio / f"{path.stem}.sph", split)
         for name in sorted({talk.stem for talk in audio.glob("*.sph")} - {talk.stem for talk in talks}):
-            found.problem(f"{transcripts / name}.stm: no such file, needed as the transcript of {name}.sph")
-    return found.listing(EXPECTED)
+            reading.problem(f"{transcripts / name}.stm: no such file, needed as the transcript of {name}.sph")
+    return reading.listing(EXPECTED)
 
 
-def _read_segments(found: Reading, path: Path, audio: Path, split: str) -> None:
+def _read_segments(reading: Reading, path: Path, audio: Path, split: str) -> None:
     """Lines `talk channel speaker start end <labels> words`."""
-    for number, line in found.lines(path, "as the transcript of a talk"):
+    for number, line in reading.lines(path, "as the transcript of a talk"):
         if line.startswith(";;"):
             continue
         fields = line.split(maxsplit=6)
         try:
             start, end = float(fields[3]), float(fields[4])
         except (IndexError, ValueError):
-            found.bad_line(path, number, f"{line.strip()!r} is not `talk channel speaker start end <labels> words`")
+            reading.bad_line(path, number, f"{line.strip()!r} is not `talk channel speaker start end <labels> words`")
             continue
         text = fields[6].strip() if len(fields) > 6 else ""
-        found.add(f"{path.stem}-{number:04d}", audio, split, text=text, speaker=fields[2], start=start, end=end)
+        reading.add(f"{path.stem}-{number:04d}", audio, split, text=text, speaker=fields[2], start=start, end=end)

@@ -34,11 +34,11 @@ def read_timit(recipe: Timit) -> Listing:
     Raises:
         CorpusError: the corpus or one of its halves is missing.
     """
-    found = Reading("TIMIT", recipe.path, SOURCE)
-    found.folder(recipe.path)
+    reading = Reading("TIMIT", recipe.path, SOURCE)
+    reading.folder(recipe.path)
     dev, core = (frozenset(name.upper() for name in names) for names in get_speakers())
     for half in ("TRAIN", "TEST"):
-        folder = found.folder(next((path for path in recipe.path.iterdir() if path.name.upper() == half), recipe.path / half))
+        folder = reading.folder(next((path for path in recipe.path.iterdir() if path.name.upper() == half), recipe.path / half))
         files = {tuple(part.upper() for part in path.relative_to(folder).parts): path for path in sorted(folder.glob("*/*/*"))}
         for parts, path in files.items():
             dialect, speaker, name = parts
@@ -48,23 +48,23 @@ def read_timit(recipe: Timit) -> Listing:
                 continue
             beside = {kind: files.get((dialect, speaker, f"{sentence}.{kind}")) for kind in ("PHN", "TXT")}
             for kind in (kind for kind in beside if not beside[kind]):
-                found.problem(f"{path}: there is no {sentence}.{kind} beside it. {SOURCE}")
-            phones = _phones(found, beside["PHN"]) if beside["PHN"] else ()
-            text = " ".join(line for _, line in found.lines(beside["TXT"], "as a sentence of TIMIT")) if beside["TXT"] else ""
-            found.add(f"{speaker}-{sentence}", path, split, text=" ".join(text.split()[2:]), speaker=speaker, phones=phones)
-    return found.listing(EXPECTED)
+                reading.problem(f"{path}: there is no {sentence}.{kind} beside it. {SOURCE}")
+            phones = _phones(reading, beside["PHN"]) if beside["PHN"] else ()
+            text = " ".join(line for _, line in reading.lines(beside["TXT"], "as a sentence of TIMIT")) if beside["TXT"] else ""
+            reading.add(f"{speaker}-{sentence}", path, split, text=" ".join(text.split()[2:]), speaker=speaker, phones=phones)
+    return reading.listing(EXPECTED)
 
 
-def _phones(found: Reading, path: Path) -> tuple[Phone, ...]:
+def _phones(reading: Reading, path: Path) -> tuple[Phone, ...]:
     """The phones of a .PHN file: lines `first-sample end label`."""
     phones: list[Phone] = []
-    for number, line in found.lines(path, "as the phones of a sentence of TIMIT"):
+    for number, line in reading.lines(path, "as the phones of a sentence of TIMIT"):
         fields = line.split()
         if len(fields) != 3 or not fields[0].isdigit() or not fields[1].isdigit() or fields[2] not in TIMIT_61:
-            found.bad_line(path, number, f"{line.strip()!r} is not `start end phone` with one of the 61 phones")
+            reading.bad_line(path, number, f"{line.strip()!r} is not `start end phone` with one of the 61 phones")
             continue
         start, end = int(fields[0]) / SAMPLE_RATE, int(fields[1]) / SAMPLE_RATE
         if end <= start or (phones and start < phones[-1][2]):
-            found.bad_line(path, number, f"{line.strip()!r} ends before it starts, or starts before the phone before it ends")
+            reading.bad_line(path, number, f"{line.strip()!r} ends before it starts, or starts before the phone before it ends")
         phones.append((fields[2], start, end))
     return tuple(phones)

@@ -52,55 +52,55 @@ def read_voxceleb1(recipe: VoxCeleb1) -> Listing:
     Raises:
         CorpusError: a folder or the list is missing, or the list is not text.
     """
-    found = Reading("VoxCeleb1", recipe.path, SOURCE)
-    folders = [found.folder(recipe.path / part / "wav") for part in ("dev", "test")]
-    return _identification(found, recipe, folders) if recipe.use == "sid" else _verification(found, recipe, *folders)
+    reading = Reading("VoxCeleb1", recipe.path, SOURCE)
+    folders = [reading.folder(recipe.path / part / "wav") for part in ("dev", "test")]
+    return _identification(reading, recipe, folders) if recipe.use == "sid" else _verification(reading, recipe, *folders)
 
 
-def _identification(found: Reading, recipe: VoxCeleb1, folders: list[Path]) -> Listing:
+def _identification(reading: Reading, recipe: VoxCeleb1, folders: list[Path]) -> Listing:
     if recipe.split_list is None:
         raise CorpusError(f"{recipe.path}: `split_list` is not given. {_LIST}")
     folder_of = {speaker.name: folder for folder in folders for speaker in folder.iterdir()}
     seen: set[str] = set()
-    for number, line in found.lines(recipe.split_list, "as the identification split of VoxCeleb1", _LIST):
+    for number, line in reading.lines(recipe.split_list, "as the identification split of VoxCeleb1", _LIST):
         part, _, name = line.strip().partition(" ")
         if part not in _SPLITS or not _RECORDING.fullmatch(name):
-            found.bad_line(recipe.split_list, number, f"{line.strip()!r} is not `1|2|3 idXXXXX/video/utterance.wav`")
+            reading.bad_line(recipe.split_list, number, f"{line.strip()!r} is not `1|2|3 idXXXXX/video/utterance.wav`")
         elif name in seen:
-            found.bad_line(recipe.split_list, number, f"{name} comes twice")
+            reading.bad_line(recipe.split_list, number, f"{name} comes twice")
         else:
             seen.add(name)
-            _add(found, folder_of.get(name[:7], folders[0]), name, _SPLITS[part])
+            _add(reading, folder_of.get(name[:7], folders[0]), name, _SPLITS[part])
     if recipe.complete and recipe.split_list.name == SPLIT_LIST and git_blob_sha1(recipe.split_list) != SPLIT_LIST_SHA1:
-        found.problem(f"{recipe.split_list}: is not the list of this name that s3prl has (git's SHA-1 {SPLIT_LIST_SHA1})")
-    return found.listing(SID_EXPECTED)
+        reading.problem(f"{recipe.split_list}: is not the list of this name that s3prl has (git's SHA-1 {SPLIT_LIST_SHA1})")
+    return reading.listing(SID_EXPECTED)
 
 
-def _verification(found: Reading, recipe: VoxCeleb1, dev: Path, test: Path) -> Listing:
+def _verification(reading: Reading, recipe: VoxCeleb1, dev: Path, test: Path) -> Listing:
     if recipe.trials is None:
         raise CorpusError(f"{recipe.path}: `trials` is not given. {_TRIALS}")
     trials: list[Trial] = []
     tested: set[str] = set()
-    for number, line in found.lines(recipe.trials, "as the trials of VoxCeleb1", _TRIALS):
+    for number, line in reading.lines(recipe.trials, "as the trials of VoxCeleb1", _TRIALS):
         fields = line.split()
         if len(fields) != 3 or fields[0] not in ("0", "1") or not all(map(_RECORDING.fullmatch, fields[1:])):
             complaint = f"{line.strip()!r} is not `1|0 idXXXXX/video/utterance.wav idXXXXX/video/utterance.wav`"
-            found.bad_line(recipe.trials, number, complaint)
+            reading.bad_line(recipe.trials, number, complaint)
             continue
         tested |= set(fields[1:])
         trials.append(Trial(fields[0] == "1", *map(_identifier, fields[1:])))
         if (fields[1][:7] == fields[2][:7]) != trials[-1].same:
-            found.bad_line(recipe.trials, number, f"{line.strip()!r} contradicts the speakers in its names")
+            reading.bad_line(recipe.trials, number, f"{line.strip()!r} contradicts the speakers in its names")
     for path in sorted(dev.glob("*/*/*.wav")):
-        _add(found, dev, path.relative_to(dev).as_posix(), "train")
+        _add(reading, dev, path.relative_to(dev).as_posix(), "train")
     for name in sorted(tested):
-        _add(found, test, name, "test")
-    return found.listing(ASV_EXPECTED, trials=tuple(trials))
+        _add(reading, test, name, "test")
+    return reading.listing(ASV_EXPECTED, trials=tuple(trials))
 
 
 def _identifier(name: str) -> str:
     return name.removesuffix(".wav").replace("/", "-")
 
 
-def _add(found: Reading, folder: Path, name: str, split: str) -> None:
-    found.add(_identifier(name), folder / name, split, speaker=name[:7])
+def _add(reading: Reading, folder: Path, name: str, split: str) -> None:
+    reading.add(_identifier(name), folder / name, split, speaker=name[:7])
