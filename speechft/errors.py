@@ -137,7 +137,7 @@ def read_lines(path: str | Path, purpose: str, remedy: str, error: type[SpeechFT
 def nearest_file(path: Path) -> str:
     """Suggest the closest experiment file to a mistyped name."""
     folder = path.parent if path.parent.is_dir() else Path("config")
-    there = sorted(found.name for found in [*folder.glob("*.yaml"), *folder.glob("*.yml")])
+    there = sorted(file.name for file in [*folder.glob("*.yaml"), *folder.glob("*.yml")])
     close = difflib.get_close_matches(path.name, there, n=1) or difflib.get_close_matches(f"{path.name}.yaml", there, n=1, cutoff=0.9)
     hint = f"Did you mean {folder / close[0]}? " if close else ""
     return f"{hint}In {folder} there are {', '.join(there)}." if there else "Complete ones are in config/ of the repository."

@@ -48,10 +48,10 @@ def find_code(name: str, purpose: str, forms: str, sha256: str | None = None) ->
     """
     place, colon, attribute = name.partition(":")
     if place.endswith(".py"):
-        found = [path for path in (Path(place), *(folder / place for folder in _FOLDERS)) if path.is_file()]
-        if not found:
+        files = [path for path in (Path(place), *(folder / place for folder in _FOLDERS)) if path.is_file()]
+        if not files:
             raise ConfigError(f"{place}: no such file, needed for {purpose}. Correct the path, or write {forms}.")
-        return next((path for path in found if sha256 and sha256_bytes(path.read_bytes()) == sha256), found[0])
+        return next((path for path in files if sha256 and sha256_bytes(path.read_bytes()) == sha256), files[0])
     spec = _find_module(place)
     if spec is None:
         here = Path(*place.split(".")).with_suffix(".py")
@@ -70,7 +70,7 @@ def _find_module(module: str) -> ModuleSpec | None:
     for count in range(1, len(parts) + 1):
         name = ".".join(parts[:count])
         finders = (finder.find_spec for finder in sys.meta_path if hasattr(finder, "find_spec"))
-        spec = next((found for find in finders if (found := find(name, path)) is not None), None)
+        spec = next((candidate for find in finders if (candidate := find(name, path)) is not None), None)
         if spec is None or (count < len(parts) and spec.submodule_search_locations is None):
             return None
         path = spec.submodule_search_locations
@@ -90,15 +90,15 @@ def run_code(place: str, path: Path, source: bytes) -> ModuleType:
     try:
         if "." in module_name:
             importlib.import_module(module_name.rpartition(".")[0])
-        found = sys.modules.get(module_name)
+        module = sys.modules.get(module_name)
         # A package that imports its own module has just run it; running it twice would register its classes twice.
-        if found is None or (before is not None and (ran is None or ran[0] != digest)):
+        if module is None or (before is not None and (ran is None or ran[0] != digest)):
             folder = [str(path.parent)] if path.stem == "__init__" else None
             spec = spec_from_file_location(module_name, path, submodule_search_locations=folder)
             assert spec is not None
-            found = sys.modules[module_name] = module_from_spec(spec)
+            module = sys.modules[module_name] = module_from_spec(spec)
             RAN[module_name] = digest, place
-            exec(compile(source, str(path), "exec"), found.__dict__)
+            exec(compile(source, str(path), "exec"), module.__dict__)
     except BaseException:
         sys.modules.pop(module_name, None)
         RAN.pop(module_name, None)
@@ -108,7 +108,7 @@ def run_code(place: str, path: Path, source: bytes) -> ModuleType:
             RAN[module_name] = ran
         raise
     RAN[module_name] = digest, place
-    return found
+    return module
 
 
 def place_of(module: str) -> str | None:
@@ -148,14 +148,14 @@ def module_at(place: str) -> ModuleType:
     return sys.modules[next(module for module, (_, named) in RAN.items() if named == place)]
 
 
-def attribute_of(found: Any, attribute: str, name: str, path: str | Path) -> Any:
+def attribute_of(value: Any, attribute: str, name: str, path: str | Path) -> Any:
     """What `attribute`, with dots in it, is in a module.
 
     Raises:
         ConfigError: there is no such thing.
     """
     for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise ConfigError(f"{name}: {path} defines no {part!r}.{nearest(part, vars(found))}")
-        found = getattr(found, part)
-    return found
+        if not hasattr(value, part):
+            raise ConfigError(f"{name}: {path} defines no {part!r}.{nearest(part, vars(value))}")
+        value = getattr(value, part)
+    return value

@@ -202,7 +202,7 @@ def _add(kind: str, name: str, thing: Any, place: str) -> None:
         raise ConfigError(f"{what} the installed package {_package(point)} has. Choose another name.")
     try:
         entry, homes = registry.accept(name, thing, place)
-        _PROVIDERS[kind, name] = _Provider(place, {home: found for home in (place, *homes) if home and (found := _sha256(home))})
+        _PROVIDERS[kind, name] = _Provider(place, {home: digest for home in (place, *homes) if home and (digest := _sha256(home))})
         dict.__setitem__(registry, name, entry)
         registry.check(name)
     except (ValueError, ConfigError) as error:
@@ -236,22 +236,22 @@ def _load_entry_point(kind: str, name: str) -> bool:
 
 
 def _entry_point(kind: str, name: str) -> EntryPoint | None:
-    found = installed_points(tuple(sys.path)).get((kind, name), [])
-    if len(found) > 1:
-        packages = " and ".join(map(_package, found))
+    points = installed_points(tuple(sys.path)).get((kind, name), [])
+    if len(points) > 1:
+        packages = " and ".join(map(_package, points))
         raise ConfigError(f"The {_words(kind)} {name!r} is in several installed packages: {packages}. Remove one of them.")
-    return found[0] if found else None
+    return points[0] if points else None
 
 
 @lru_cache(maxsize=1)
 def installed_points(_: tuple[str, ...]) -> dict[tuple[str, str], list[EntryPoint]]:
     """The different entry points of each kind and name, of all packages on this path; looking at the packages takes a while."""
-    found: dict[tuple[str, str], dict[str, EntryPoint]] = {}
+    by_name: dict[tuple[str, str], dict[str, EntryPoint]] = {}
     known = entry_points()
     for kind, group in GROUPS.items():
         for point in known.select(group=group):
-            found.setdefault((kind, point.name), {})[point.value] = point
-    return {key: list(points.values()) for key, points in found.items()}
+            by_name.setdefault((kind, point.name), {})[point.value] = point
+    return {key: list(points.values()) for key, points in by_name.items()}
 
 
 def _package(point: EntryPoint) -> str:

@@ -88,10 +88,10 @@ def check_versions() -> None:
         if needed.name not in CHECKED or needed.marker:
             continue
         try:
-            found = metadata.version(needed.name)
+            installed = metadata.version(needed.name)
         except metadata.PackageNotFoundError:
-            found = ""
-        if not found or not needed.specifier.contains(found, prereleases=True):
-            has = f"{found} is installed" if found else "none is installed"
+            installed = ""
+        if not installed or not needed.specifier.contains(installed, prereleases=True):
+            has = f"{installed} is installed" if installed else "none is installed"
             wanted = f"{needed.name}{needed.specifier}"
             raise MissingPackageError(f"speechft needs {wanted}; {has}: pip install '{wanted}'")

@@ -45,8 +45,8 @@ def prepare(
         raise typer.BadParameter("give --out FOLDER, or --check")
     corpus = load_corpus_recipe(recipe) if recipe else CorpusRecipe(kind="csv", path=csv)
     summary = prepare_corpus(corpus, out, use_threads(threads))
-    for split, found in summary["splits"].items():
-        say(f"{split}: {found['utterances']} utterances, {found['hours']:.3f} h, {found['speakers']} speakers")
+    for split, counts in summary["splits"].items():
+        say(f"{split}: {counts['utterances']} utterances, {counts['hours']:.3f} h, {counts['speakers']} speakers")
     for size in summary.get("published", ()):
         if not size["agrees"]:
             say(f"{size['split'] or 'all splits'}: {size['found']:g} {size['what']}, published are {size['published']:g}")
@@ -66,16 +66,16 @@ def _check_corpora(experiment: Path) -> None:
 
     looked_at = load_experiment(experiment)
     seen: dict[str, CorpusCheck] = {}
-    found = [look_at(looked_at, name, seen) for name in looked_at.corpora]
+    checks = [look_at(looked_at, name, seen) for name in looked_at.corpora]
     rows = []
-    for corpus in found:
+    for corpus in checks:
         for number, row in enumerate(corpus.splits):
             hours = "-" if row.hours is None else f"{row.hours:.2f}"
             name, problems = ("", "") if number else (row.corpus, str(row.problems))
             rows.append([name, row.split, row.found, row.expected or "-", hours, problems])
     headings = ("corpus", "split", "found", "expected", "hours", "problems")
     console(200).print(rich_table(headings, rows, ("hours", "problems")))
-    for corpus in found:
+    for corpus in checks:
         for problem in corpus.problems[:_SHOWN]:
             say(f"{corpus.corpus}: {problem}")
         if len(corpus.problems) > _SHOWN:
@@ -87,7 +87,7 @@ def _check_corpora(experiment: Path) -> None:
             remarks.append(f"{len(corpus.remarks) - _SHOWN} more differences from published numbers")
         for remark in remarks:
             say(f"{corpus.corpus}: remark: {remark}")
-    if any(corpus.problems or corpus.unmet for corpus in found):
+    if any(corpus.problems or corpus.unmet for corpus in checks):
         raise typer.Exit(1)
 
 

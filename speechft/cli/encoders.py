@@ -98,8 +98,8 @@ def import_(
     if settings is not None and not isinstance(settings, dict):
         raise ConfigError(f"{config}: model settings are a mapping of keys, found {type(settings).__name__}.")
     expected = sha256.lower() if sha256 else recorded_hash(checkpoint)
-    if expected and checkpoint.is_file() and (found := sha256_file(checkpoint)) != expected:
-        raise CheckpointError(f"{checkpoint}: has SHA-256 {found}, expected {expected}; fetch it again if it is damaged, or {OWN}.")
+    if expected and checkpoint.is_file() and (actual := sha256_file(checkpoint)) != expected:
+        raise CheckpointError(f"{checkpoint}: has SHA-256 {actual}, expected {expected}; fetch it again if it is damaged, or {OWN}.")
     import_checkpoint(checkpoint, out, family=family, format=format, config=settings, like=base)
 
 
@@ -185,11 +185,11 @@ def inspect(checkpoint: Annotated[Path, typer.Argument(help="A checkpoint or an 
     """
     from speechft.encoders import inspect_checkpoint
 
-    found = inspect_checkpoint(checkpoint)
+    facts = inspect_checkpoint(checkpoint)
     if as_json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(facts, indent=1))
     else:
-        say("\n".join(f"{key}: {value}" for key, value in found.items()))
+        say("\n".join(f"{key}: {value}" for key, value in facts.items()))
 
 
 @app.command("check-encoder", rich_help_panel=ENCODERS)
@@ -212,12 +212,12 @@ def check_encoder(
     use_threads(threads)
     from speechft.encoders import check_encoder as run
 
-    found = []
+    checks = []
     for check in run(model, options):
-        found.append(check)
+        checks.append(check)
         if not as_json:
             say(f"{check.name}: {check.text}")
     if as_json:
-        print(json.dumps({"usable": not found[-1].problem, "checks": [asdict(check) for check in found]}, indent=1))
-    if found[-1].problem:
+        print(json.dumps({"usable": not checks[-1].problem, "checks": [asdict(check) for check in checks]}, indent=1))
+    if checks[-1].problem:
         raise typer.Exit(1)

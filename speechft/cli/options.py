@@ -92,10 +92,10 @@ def with_plugins(verb: Callable[..., None]) -> Callable[..., None]:
             load(place)
         verb(*arguments, **options)
 
-    found = inspect.signature(verb, eval_str=True)
+    signature = inspect.signature(verb, eval_str=True)
     option = inspect.Parameter("plugin", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Plugins)
-    parameters = [*found.parameters.values(), option]
-    run.__signature__ = found.replace(parameters=parameters)  # type: ignore[attr-defined]
+    parameters = [*signature.parameters.values(), option]
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
 

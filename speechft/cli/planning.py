@@ -78,14 +78,14 @@ def plan(
     from speechft.planning.plan import plan_experiment
     from speechft.planning.speeds import load_throughput
 
-    found = plan_experiment(experiment, load_throughput(throughput), targets or (), device=device)
+    planned = plan_experiment(experiment, load_throughput(throughput), targets or (), device=device)
     if as_json:
-        print(json.dumps(found.to_json(), indent=1))
+        print(json.dumps(planned.to_json(), indent=1))
         return
     from speechft.planning.report import report
 
     screen = console(400)
-    for part in report(found, str(experiment)):
+    for part in report(planned, str(experiment)):
         if isinstance(part, str):
             screen.print(terminal_text(part), soft_wrap=not sys.stdout.isatty())
         else:
@@ -122,17 +122,17 @@ def calibrate(
     check_file(out, SPEEDS, [Path(entry) for entry in encoder or ()])
     if out.is_file() and out.stat().st_size:
         load_throughput(out)  # fail early if the file is damaged
-    found = run(device, encoder or DEFAULT_ENCODERS, seconds=seconds)
-    save_device(out, found)
-    say(f"{found.label} ({found.clock})")
-    for name, speed in found.encoders.items():
+    measured = run(device, encoder or DEFAULT_ENCODERS, seconds=seconds)
+    save_device(out, measured)
+    say(f"{measured.label} ({measured.clock})")
+    for name, speed in measured.encoders.items():
         forward, update = (
             ", ".join(f"{value:.3g} in {precision}" for precision, value in speeds.items()) for speeds in (speed.forward, speed.update)
         )
         say(f"{name}, hours of audio an hour: forward {forward}; forward and backward {update}")
-    for task, hours in found.heads.items():
+    for task, hours in measured.heads.items():
         say(f"head of {task}: {hours:.3g} h of audio an hour at one learning rate")
-    for task, steps in found.pooled_steps.items():
+    for task, steps in measured.pooled_steps.items():
         say(f"head of {task}: {steps:.3g} steps a second at all learning rates")
-    say(f"search: {found.search_frames / 1e6:.3g} million pairs of frames a second")
+    say(f"search: {measured.search_frames / 1e6:.3g} million pairs of frames a second")
     say(out)

@@ -152,22 +152,22 @@ def choose(
         recipe, files = load_recipe(ChoiceRecipe, source), cells or []
     if figure is not None:
         check_figure(figure, [source, *files, *([out] if out else [])])
-    found = run(recipe, files, out)
+    choice = run(recipe, files, out)
     if figure is not None:
         end = recipe.points[-1]
         method = next((point.method.partition("@")[0] for point in recipe.points if 0 < point.alpha < 1), end.method)
-        save_figure(lambda: draw_choice(found, f"{end.encoder}, {end.finetuning}, {method}: alpha by dev"), figure)
-    headings = ["alpha", "mean gain", "standard error", *found.tasks]
+        save_figure(lambda: draw_choice(choice, f"{end.encoder}, {end.finetuning}, {method}: alpha by dev"), figure)
+    headings = ["alpha", "mean gain", "standard error", *choice.tasks]
     lines = []
-    for point in found.points:
+    for point in choice.points:
         error = "" if point.standard_error is None else f"{point.standard_error:.1%}"
-        lines.append([f"{point.alpha:g}", f"{point.gain:+.1%}", error, *(f"{point.gains[task]:+.1%}" for task in found.tasks)])
+        lines.append([f"{point.alpha:g}", f"{point.gain:+.1%}", error, *(f"{point.gains[task]:+.1%}" for task in choice.tasks)])
     console(100).print(rich_table(headings, lines, headings))
     say("Gain: share of alpha 0's errors on dev that is removed.")
-    for task, alpha in found.without.items():
-        say(f"without {task}: alpha {alpha:g}, which changes the errors of {task} by {0.0 - _gain_at(found, task, alpha):+.1%} on dev")
-    because = "the best mean gain" if found.alpha == found.best else f"within one standard error of alpha {found.best:g}, the best"
-    say(f"alpha {found.alpha:g}: {because}")
+    for task, alpha in choice.without.items():
+        say(f"without {task}: alpha {alpha:g}, which changes the errors of {task} by {0.0 - _gain_at(choice, task, alpha):+.1%} on dev")
+    because = "the best mean gain" if choice.alpha == choice.best else f"within one standard error of alpha {choice.best:g}, the best"
+    say(f"alpha {choice.alpha:g}: {because}")
 
 
 def _gain_at(choice: Choice, task: str, alpha: float) -> float:

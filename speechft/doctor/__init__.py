@@ -21,7 +21,7 @@ def check_all(experiment: Path | None = None, *, corpora: bool = True) -> Iterat
     """
     must = experiment is not None
     chosen = experiment or (DEFAULT_EXPERIMENT if DEFAULT_EXPERIMENT.is_file() else None)
-    needs_gpu, results, found = check_experiment(chosen, named=must, corpora=corpora)
+    needs_gpu, results, findings = check_experiment(chosen, named=must, corpora=corpora)
     yield from careful("installation", machine.check_installation)
     yield from careful("torch", machine.check_torch)
     yield from careful("fairseq", machine.check_fairseq)
@@ -30,7 +30,7 @@ def check_all(experiment: Path | None = None, *, corpora: bool = True) -> Iterat
     yield from careful("writing", partial(machine.check_write_speed, results))
     yield from careful("Snakemake", cluster.check_snakemake)
     yield from careful("Slurm", partial(cluster.check_slurm, needs_gpu))
-    yield from found
+    yield from findings
 
 
 def check_gpu_results() -> Iterator[Finding]:

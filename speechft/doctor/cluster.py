@@ -51,9 +51,9 @@ def check_slurm(needs_gpu: bool) -> Iterator[Finding]:
         "Slurm", OK, "partitions " + ", ".join(f"{name} ({rows[0][2]}, {nodes[name]} nodes)" for name, rows in partitions.items())
     )
     gres = {name: ", ".join(sorted({row[1] for row in rows if "gpu" in row[1]})) for name, rows in partitions.items()}
-    found = "; ".join(f"{name}: {gpus}" for name, gpus in gres.items() if gpus)
+    with_gpus = "; ".join(f"{name}: {gpus}" for name, gpus in gres.items() if gpus)
     remedy = "Jobs that ask for GPUs would never start: ask for the partition with GPUs, or set `gpu: 0` under `resources`."
-    yield verdict("GRES", bool(found) or not needs_gpu, found or "no partition has GPUs", remedy, WARNING)
+    yield verdict("GRES", bool(with_gpus) or not needs_gpu, with_gpus or "no partition has GPUs", remedy, WARNING)
     yield _profile(list(partitions))
     if shutil.which("sbatch") is None:
         yield Finding("sbatch", PROBLEM, "not on PATH", "Jobs cannot be submitted from this machine; use a login node.")

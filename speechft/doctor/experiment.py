@@ -72,9 +72,9 @@ def _findings(path: Path, experiment: Experiment, absent: Status, corpora: bool)
 def _corpus(experiment: Experiment, name: str, seen: dict[str, CorpusCheck], absent: Status) -> Iterator[Finding]:
     from speechft.doctor.needs import look_at  # imports torch, of which an installation may have none that works
 
-    found = look_at(experiment, name, seen)
-    yield summary(found, absent)
-    for sentence in found.unmet:
+    check = look_at(experiment, name, seen)
+    yield summary(check, absent)
+    for sentence in check.unmet:
         key, _, complaint = sentence.partition(": ")
         yield Finding(key, PROBLEM, complaint, "Its jobs would fail: change the recipe, or the corpus that it names.")
 
@@ -87,8 +87,8 @@ def summary(check: CorpusCheck, absent: Status) -> Finding:
     if problems:
         return Finding(name, PROBLEM, first_of(problems, 1), "`speechft prepare --check` lists everything.")
     if check.notes:
-        found, _, remedy = check.notes[0].partition(". ")
-        return Finding(name, WARNING, found, remedy)
+        note, _, remedy = check.notes[0].partition(". ")
+        return Finding(name, WARNING, note, remedy)
     if check.remarks:
         return Finding(name, WARNING, check.remarks[0], "Not certain to be wrong: a number from the literature, or a part of a corpus.")
     return Finding(name, OK, ", ".join(f"{row.split} {row.found}" for row in check.splits if row.split))
@@ -128,9 +128,9 @@ def _checkpoint(
     elif (expected := expected or recorded_hash(path)) is None:
         yield Finding(title, OK, f"{path}: SHA-256 {sha256_file(path)[:12]}..., nothing to compare it with")
     else:
-        found = sha256_file(path)
-        said = "as expected" if found == expected else f"{found[:12]}..., expected {expected[:12]}..."
-        yield verdict(title, found == expected, f"{path}: SHA-256 {said}", other)
+        actual = sha256_file(path)
+        said = "as expected" if actual == expected else f"{actual[:12]}..., expected {expected[:12]}..."
+        yield verdict(title, actual == expected, f"{path}: SHA-256 {said}", other)
 
 
 def _module(title: str, entry: FrozenModule, absent: Status) -> Finding:

@@ -109,8 +109,8 @@ def _cells(folder: Path, device: Device) -> Iterator[Finding]:
     def metrics(task: str, place: str, precision: str) -> dict[str, float]:
         recipe = {**_TASKS[task], "protocol": "quick", "seeds": [1], "precision": precision}
         out = folder / f"{task}-{place}-{precision}.json"
-        found: dict[str, float] = evaluate(folder / "encoder", task, folder / "manifests", out, recipe, device=place)["metrics"]
-        return found
+        scores: dict[str, float] = evaluate(folder / "encoder", task, folder / "manifests", out, recipe, device=place)["metrics"]
+        return scores
 
     # One test item more or less may fall on the other side; bf16 moves features, and with them a few.
     for task in _TASKS:

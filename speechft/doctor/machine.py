@@ -109,7 +109,7 @@ def check_gpu(*, needed: bool, must: bool) -> Iterator[Finding]:
             yield verdict("GPU", not needed, "none here (no nvidia-smi)", login_node, lacking)
         return
     rows = [line.strip() for line in said.splitlines() if line.strip()]
-    found = "; ".join(dict.fromkeys(rows)) + (f" ({len(rows)} GPUs)" if len(rows) > 1 else "")
+    gpus = "; ".join(dict.fromkeys(rows)) + (f" ({len(rows)} GPUs)" if len(rows) > 1 else "")
     if not answered:
         yield Finding("GPU", PROBLEM, f"nvidia-smi: {said}", "The driver does not work; ask who looks after this machine.")
     elif not rows:
@@ -117,10 +117,10 @@ def check_gpu(*, needed: bool, must: bool) -> Iterator[Finding]:
     elif torch.version.cuda is None:
         index = "https://pytorch.org/get-started says which index goes with the driver."
         remedy = f"Install a CUDA build of the same version over it; {index}"
-        yield Finding("GPU", PROBLEM, f"{found}; but torch {torch.__version__} is a CPU build", remedy)
+        yield Finding("GPU", PROBLEM, f"{gpus}; but torch {torch.__version__} is a CPU build", remedy)
     else:
         remedy = f"The driver may be too old for CUDA {torch.version.cuda}: update it, or install a build of torch for an older CUDA."
-        yield verdict("GPU", usable, f"{found}; {f'CUDA {torch.version.cuda}' if usable else 'but torch cannot use it'}", remedy)
+        yield verdict("GPU", usable, f"{gpus}; {f'CUDA {torch.version.cuda}' if usable else 'but torch cannot use it'}", remedy)
 
 
 def check_write_speed(folder: Path) -> Iterator[Finding]:

@@ -49,14 +49,14 @@ def look_at(experiment: Experiment, name: str, seen: dict[str, CorpusCheck]) -> 
         members = {member: look_at(experiment, member, seen).listed for member in corpus.of}
         readable = {member: listed for member, listed in members.items() if listed is not None}
         lacking = [f"{member} cannot be read" for member in members if member not in readable]
-        found = check_union(name, readable)
-        found = dataclasses.replace(found, listed=None, problems=(*lacking, *found.problems)) if lacking else found
+        check = check_union(name, readable)
+        check = dataclasses.replace(check, listed=None, problems=(*lacking, *check.problems)) if lacking else check
     else:
-        found = check_corpus(name, corpus)
-    unmet = () if found.listed is None else unmet_needs(experiment, name, found.listed)
-    count = len(found.problems) + len(unmet)
-    rows = (dataclasses.replace(found.splits[0], problems=count), *found.splits[1:])
-    seen[name] = dataclasses.replace(found, splits=rows, unmet=unmet)
+        check = check_corpus(name, corpus)
+    unmet = () if check.listed is None else unmet_needs(experiment, name, check.listed)
+    count = len(check.problems) + len(unmet)
+    rows = (dataclasses.replace(check.splits[0], problems=count), *check.splits[1:])
+    seen[name] = dataclasses.replace(check, splits=rows, unmet=unmet)
     return seen[name]
 
 
@@ -115,7 +115,7 @@ def _trained_on(experiment: Experiment, tuning: str, name: str) -> Iterator[Need
     """The tasks that a fine-tuning trains on the corpus, under each method that trains; equal ones once."""
     entry = experiment.finetunings[tuning]
     seen = set()
-    for method in (method for method, found in experiment.methods.items() if isinstance(found, TrainedMethod)):
+    for method in (name for name, entry in experiment.methods.items() if isinstance(entry, TrainedMethod)):
         try:
             recipe = experiment.finetune_recipe(tuning, method)
         except SpeechFTError:

@@ -83,8 +83,8 @@ def fetch(
                 download.transfer(retries)
                 download.accept()
                 return out
-    if found := _difference(out, out, sha256, git_sha1, bytes):
-        raise DownloadError(f"{out}: has {found}; move it away and fetch again{f', or {own}' if own else ''}.")
+    if difference := _difference(out, out, sha256, git_sha1, bytes):
+        raise DownloadError(f"{out}: has {difference}; move it away and fetch again{f', or {own}' if own else ''}.")
     logger.info("%s: is there already and checked; nothing to fetch", out)
     return out
 
@@ -180,21 +180,21 @@ class _Download:
 
     def accept(self) -> None:
         """Check what came and give it its name; what is wrong is discarded, for its continuation would be wrong too."""
-        if found := _difference(self.part, self.out, self.sha256, self.git_sha1, self.bytes):
+        if difference := _difference(self.part, self.out, self.sha256, self.git_sha1, self.bytes):
             self.discard()
             remedy = "Fetch again; if it stays so, the publisher has replaced the file or something on the way changes it: do not use it."
-            if f"{_record(self.out)} says" in found:
+            if f"{_record(self.out)} says" in difference:
                 remedy = f"It has changed since the first download. If you trust the new one, delete {_record(self.out)} and fetch again."
-            raise DownloadError(f"{self.url}: came with {found}. {remedy}")
-        found = sha256_file(self.part)
+            raise DownloadError(f"{self.url}: came with {difference}. {remedy}")
+        digest = sha256_file(self.part)
         if not self.sha256 and not self.git_sha1 and not _record(self.out).exists():
-            write_text(_record(self.out), f"{found}  {self.out.name}\n")
+            write_text(_record(self.out), f"{digest}  {self.out.name}\n")
             logger.info("%s: no published SHA-256; recorded it in %s", self.out, _record(self.out).name)
         with self.part.open("rb") as written:
             os.fsync(written.fileno())
         self.part.replace(self.out)
         self.discard()
-        logger.info("%s: %d bytes, SHA-256 %s", self.out, self.out.stat().st_size, found)
+        logger.info("%s: %d bytes, SHA-256 %s", self.out, self.out.stat().st_size, digest)
 
     def transfer(self, retries: int) -> None:
         """Fill `part`, going on after cuts. Without any network there is nothing to wait for."""
@@ -255,10 +255,10 @@ class _Download:
         if not tag or tag.startswith("W/"):  # a weak tag promises the same meaning, not the same bytes
             tag = response.headers.get("Last-Modified")
         if response.status == 206 and start:
-            found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-            whole = _number(found[2]) if found else None
+            match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+            whole = _number(match[2]) if match else None
             known = state.get("bytes")
-            if not found or _number(found[1]) != start or (whole and known and whole != known) or tag not in (None, state["validator"]):
+            if not match or _number(match[1]) != start or (whole and known and whole != known) or tag not in (None, state["validator"]):
                 self.discard()
                 raise _CutError("the server sent another range, or of another file, than asked for")
             total = whole or known

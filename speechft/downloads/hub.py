@@ -39,8 +39,8 @@ def is_repository(source: str | Path) -> bool:
 
 def repository_of(snapshot: Path) -> str | None:
     """`org/name@commit` of a folder in the cache of huggingface_hub; None for any other folder."""
-    found = _SNAPSHOT.search(snapshot.absolute().as_posix())
-    return f"{found['name'].replace('--', '/')}@{found['commit']}" if found else None
+    match = _SNAPSHOT.search(snapshot.absolute().as_posix())
+    return f"{match['name'].replace('--', '/')}@{match['commit']}" if match else None
 
 
 def local_path(source: str | Path) -> Path:
@@ -89,7 +89,7 @@ def _cached(name: str, revision: str | None) -> Path:
         with suppress(LocalEntryNotFoundError):
             wanted = [*patterns, *_SETTINGS]
             folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted, local_files_only=True))
-            if any(found for pattern in patterns for found in folder.glob(pattern)):
+            if any(file for pattern in patterns for file in folder.glob(pattern)):
                 return folder
     raise LocalEntryNotFoundError(name)
 

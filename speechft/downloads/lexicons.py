@@ -59,8 +59,8 @@ def check_identity(path: Path) -> None:
 
 def with_lexicon(task: str, options: Mapping[str, Any], lexicon: Iterable[str]) -> dict[str, Any]:
     """Options of a task; PR that names no lexicon gets that of its corpus."""
-    found = list(lexicon)
-    return {"lexicon": found, **options} if task == "pr" and found else dict(options)
+    sources = list(lexicon)
+    return {"lexicon": sources, **options} if task == "pr" and sources else dict(options)
 
 
 def lexicon_files(task: str, options: Mapping[str, Any]) -> list[str]:

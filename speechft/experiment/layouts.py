@@ -98,14 +98,14 @@ def rows_to_compare(models: Sequence[tuple[str, str, str]], names: Sequence[str]
     Returns:
         Pairs of places in `models`, by row, then in the order of `names`.
     """
-    found = []
+    pairs = []
     for row, (encoder, finetuning, _) in enumerate(models):
         for name in names:
             possible = [(encoder, finetuning, name), (encoder, "none", name), (name, *PRETRAINED)]
             other = next((models.index(model) for model in possible if model in models), row)
-            if other != row and (other, row) not in found:
-                found.append((row, other))
-    return found
+            if other != row and (other, row) not in pairs:
+                pairs.append((row, other))
+    return pairs
 
 
 def _range(value: Any) -> Any:

@@ -30,9 +30,9 @@ def with_own_tasks(values: Any) -> Any:
         if not isinstance(part, dict) or part.get("kind") is not None or part.get("task") not in own:
             return part
         task = own[part["task"]]
-        found = {key: task[key] for key in ("label", "metric") if task.get(key) is not None}
+        options = {key: task[key] for key in ("label", "metric") if task.get(key) is not None}
         asked = part.get("task_options")
-        return {**part, "kind": task["kind"], "task_options": {**found, **(asked if isinstance(asked, dict) else {})}}
+        return {**part, "kind": task["kind"], "task_options": {**options, **(asked if isinstance(asked, dict) else {})}}
 
     tunings = {}
     for name, tuning in values["finetunings"].items():
@@ -64,11 +64,11 @@ def own_task_problems(experiment: Experiment) -> list[str]:
 
 def tasks_on(experiment: Experiment, corpus: str) -> list[tuple[str, str | None, str]]:
     """Task, kind and column of all that is evaluated or trained on a corpus, by itself or in a union; of built-in tasks no column."""
-    found = []
+    tasks = []
     for _, name, task, kind, options in _tasks(experiment):
         if corpus in corpus_members(experiment.corpora, name):
-            found.append((task, kind, str(options.get("label") or KINDS[kind].label) if kind else ""))
-    return found
+            tasks.append((task, kind, str(options.get("label") or KINDS[kind].label) if kind else ""))
+    return tasks
 
 
 def _tasks(experiment: Experiment) -> Iterator[tuple[str, str, str, str | None, Mapping[str, Any]]]:

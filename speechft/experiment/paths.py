@@ -19,8 +19,8 @@ def bad_paths(experiment: BaseModel) -> list[str]:
 
     Spaces, quotes, brackets and everything else that shells give a meaning are allowed: the rules quote them.
     """
-    found = ((key, path, _problem(path)) for key, path in _paths(experiment, ""))
-    return [f"{key}: {path!r} {problem}" for key, path, problem in found if problem]
+    checked = ((key, path, _problem(path)) for key, path in _paths(experiment, ""))
+    return [f"{key}: {path!r} {problem}" for key, path, problem in checked if problem]
 
 
 def _problem(path: str) -> str | None:

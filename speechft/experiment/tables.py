@@ -129,7 +129,7 @@ def report_recipe(experiment: Experiment, command: str | None) -> ReportRecipe:
 def _comparisons(experiment: Experiment, table: str) -> tuple[Comparison, ...]:
     """Each merged row of a table whose pre-trained or fine-tuned model is a row too."""
     models = experiment.table_models(table)
-    found = []
+    comparisons = []
     for row, (encoder, finetuning, name) in enumerate(models):
         if finetuning == "none" or not isinstance(method := experiment.method(name), MergedMethod):
             continue
@@ -137,8 +137,8 @@ def _comparisons(experiment: Experiment, table: str) -> tuple[Comparison, ...]:
         ends = [(encoder, *experiment.merge_start(finetuning))]
         ends += [(encoder, tuning, experiment.tuned_method(tuning, method.of)) for tuning in tunings]
         if places := tuple(models.index(end) for end in ends if end in models):
-            found.append(Comparison(row=row, ends=places))
-    return tuple(found)
+            comparisons.append(Comparison(row=row, ends=places))
+    return tuple(comparisons)
 
 
 def _row(experiment: Experiment, encoder: str, finetuning: str, method: str, label: str | None = None) -> TableRow:
@@ -148,5 +148,5 @@ def _row(experiment: Experiment, encoder: str, finetuning: str, method: str, lab
 def _label(experiment: Experiment, encoder: str, method: str) -> str:
     if method != "pretrained":
         return experiment.method(method).label
-    found = experiment.encoders[encoder]
-    return found.label if isinstance(found, ONLY_EVALUATED) else "Pre-trained"
+    entry = experiment.encoders[encoder]
+    return entry.label if isinstance(entry, ONLY_EVALUATED) else "Pre-trained"

@@ -37,8 +37,8 @@ class SplitSize:
     @classmethod
     def of(cls, durations: Iterable[float]) -> Self:
         """The size of utterances of these durations."""
-        found = tuple(sorted(durations))
-        return cls(len(found), sum(found) / 3600, found)
+        ascending = tuple(sorted(durations))
+        return cls(len(ascending), sum(ascending) / 3600, ascending)
 
     def __add__(self, other: SplitSize) -> SplitSize:
         """Both together."""
@@ -196,4 +196,4 @@ def _size_of_table(name: str, recipe: CorpusRecipe | PluginCorpus) -> CorpusSize
     folds = {utterance.fold for utterance in utterances} - {None, ""}
     unread = sum(not seconds for seconds in checked.listed.seconds)
     note = f"{unread} recordings cannot be read and count as 0 s" if unread else ""
-    return CorpusSize({split: SplitSize.of(found) for split, found in durations.items()}, "table", len(folds), note)
+    return CorpusSize({split: SplitSize.of(of_split) for split, of_split in durations.items()}, "table", len(folds), note)

@@ -85,12 +85,12 @@ def _graph(path: Path, files: Iterable[str]) -> list[Job]:
     # In an empty folder nothing has been made, and Snakemake leaves no files where the user works.
     quiet = settings.OutputSettings(quiet=frozenset({Quietness.ALL}))
     with _environment_kept(), looking_in(Path.cwd()), tempfile.TemporaryDirectory() as folder, SnakemakeApi(quiet) as api:
-        found = api.workflow(
+        workflow = api.workflow(
             settings.ResourceSettings(cores=1), configuration, workflow_settings=as_subprocess, snakefile=SNAKEFILE, workdir=Path(folder)
         )
         with contextlib.redirect_stdout(io.StringIO()):
-            found.dag(settings.DAGSettings(targets=frozenset(files))).printrulegraph()  # builds the graph and starts nothing
-        dag = found._workflow.dag
+            workflow.dag(settings.DAGSettings(targets=frozenset(files))).printrulegraph()  # builds the graph and starts nothing
+        dag = workflow._workflow.dag
         jobs: dict[object, Job] = {}
         for level in dag.toposorted():
             for one in sorted(level, key=lambda one: (one.rule.name, *map(str, one.wildcards))):

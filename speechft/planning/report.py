@@ -48,10 +48,10 @@ def report(plan: Plan, experiment_file: str) -> Iterator[str | Grid]:
         trained = ("training", "audio h", f"{kind} h", "checkpoints, at most")
         yield trained, rows, trained[1:]
     rows = []
-    for name, found in sorted(plan.corpora.items()):
-        splits = [f"{split} {part.utterances:,.0f} / {number(part.hours)} h" for split, part in found.splits.items() if part.utterances]
-        source = {"table": "its table", "unknown": "UNKNOWN"}.get(found.source, found.source)
-        rows.append((name, source, ", ".join(splits) or "-", found.note))
+    for name, corpus in sorted(plan.corpora.items()):
+        splits = [f"{split} {part.utterances:,.0f} / {number(part.hours)} h" for split, part in corpus.splits.items() if part.utterances]
+        source = {"table": "its table", "unknown": "UNKNOWN"}.get(corpus.source, corpus.source)
+        rows.append((name, source, ", ".join(splits) or "-", corpus.note))
     yield "Corpora:"
     yield ("corpus", "sizes from", "utterances / hours", "remark"), rows, ()
     yield from (f"{name}: {speed}." for name, speed in plan.encoders.items())

@@ -121,8 +121,8 @@ def base_shape(family: str) -> EncoderShape:
     return EncoderShape(family=family, layers=12, width=768, ffn=3072, convolutions=_convolutions(family, BASE_CONVOLUTIONS))
 
 
-def _convolutions(family: str, found: tuple[Any, ...]) -> tuple[Any, ...]:
-    return () if family == "decoar2" or get_family(family).mel else found
+def _convolutions(family: str, convolutions: tuple[Any, ...]) -> tuple[Any, ...]:
+    return () if family == "decoar2" or get_family(family).mel else convolutions
 
 
 FILTERBANKS = EncoderShape(family="fbank", layers=0, width=240, ffn=0, convolutions=())
@@ -169,7 +169,7 @@ def shape_of_directory(folder: Path) -> EncoderShape:
         # What is not in the file is as in the published base models: transformers leaves its defaults out.
         defaults = zip(*BASE_CONVOLUTIONS, strict=True)
         columns = [values.get(f"conv_{key}", default) for key, default in zip(("dim", "kernel", "stride"), defaults, strict=True)]
-        found = {
+        sizes = {
             "family": family,
             "layers": values.get("num_hidden_layers", values.get("encoder_layers", 12)),
             "width": values.get("hidden_size", values.get("d_model", 768)),
@@ -178,7 +178,7 @@ def shape_of_directory(folder: Path) -> EncoderShape:
             "conv_pos_groups": values.get("num_conv_pos_embedding_groups", 16),
             "convolutions": _convolutions(family, tuple(zip(*columns, strict=True))),
         }
-        return validate(EncoderShape, found, str(path))
+        return validate(EncoderShape, sizes, str(path))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: is no configuration of an encoder ({error}). Import the encoder again.") from None
 

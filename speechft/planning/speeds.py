@@ -120,13 +120,13 @@ class Throughput(Strict):
         for kind in {None: ("cuda", "cpu"), "cuda": ("cuda",), "cpu": ("cpu",)}.get(name, ()):
             if of_kind := [entry for entry in newest_first if entry.kind == kind]:
                 return of_kind[0]
-        found = [entry for entry in newest_first if name and name.lower() in entry.label.lower()]
-        if len(found) != 1:
-            which = f"{len(found)} devices match {name!r}" if found else f"no device {name!r} has been measured"
+        matching = [entry for entry in newest_first if name and name.lower() in entry.label.lower()]
+        if len(matching) != 1:
+            which = f"{len(matching)} devices match {name!r}" if matching else f"no device {name!r} has been measured"
             raise ConfigError(
                 f"{which}; there are {'; '.join(self.devices)}. Measure this one: `speechft calibrate --device cuda` (or cpu)."
             )
-        return found[0]
+        return matching[0]
 
 
 def load_throughput(path: str | Path | None = None) -> Throughput:

@@ -171,8 +171,8 @@ class EvaluationRecipe(Pluggable):
     def rungs(self) -> dict[int, int]:
         """Of a recipe that is `resolved`: step -> learning rates that go on after it, the best on dev."""
         steps = self.counts[0]
-        found = {max(1, int(share * steps)): number for share, number in self.halvings}
-        return {step: number for step, number in found.items() if step < steps}
+        rungs = {max(1, int(share * steps)): number for share, number in self.halvings}
+        return {step: number for step, number in rungs.items() if step < steps}
 
     @property
     def scored_after(self) -> list[int]:

@@ -65,15 +65,15 @@ class ItemShares(Strict):
 
     def value(self, metric: str, seed: int) -> float:
         """A fraction: the metric of the seed in this place."""
-        found = []
+        of_folds = []
         for fold in dict.fromkeys(self.folds) if self.folds else [None]:
             inside = [self.folds is None or of_item == fold for of_item in (self.folds or self.ids)]
             total, part = (
                 math.fsum(number for number, there in zip(numbers, inside, strict=True) if there)
                 for numbers in (self.totals[metric], self.parts[metric][seed])
             )
-            found.append(part / total if total else math.inf)
-        return sum(found) / len(found)
+            of_folds.append(part / total if total else math.inf)
+        return sum(of_folds) / len(of_folds)
 
     def problem(self, seeds: int) -> str | None:
         """What does not fit together, or None."""

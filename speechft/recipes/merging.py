@@ -42,8 +42,8 @@ class MergeRecipe(Pluggable):
     @property
     def recordings(self) -> tuple[str, ...]:
         """What a method that runs the models runs them on, as written: folders or, in an experiment, names of corpora."""
-        found = self.parameters.get("recordings", ())
-        return (found,) if isinstance(found, str) else tuple(found)
+        recordings = self.parameters.get("recordings", ())
+        return (recordings,) if isinstance(recordings, str) else tuple(recordings)
 
     def with_folders(self, folders: Mapping[str, str]) -> Self:
         """The same with folders instead of names of corpora."""

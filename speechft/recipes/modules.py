@@ -66,10 +66,10 @@ def split_name(name: str) -> tuple[str, str]:
     Raises:
         ConfigError: `name` has another form.
     """
-    found = CLASS_NAME.fullmatch(ENCODERS.get(name, name))
-    if found is None:
+    match = CLASS_NAME.fullmatch(ENCODERS.get(name, name))
+    if match is None:
         raise ConfigError(f"{name!r} names no class. Write {FORMS}.")
-    return found["place"], found["attribute"]
+    return match["place"], match["attribute"]
 
 
 def refuse_class(model: Any) -> None:

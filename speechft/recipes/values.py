@@ -87,11 +87,11 @@ class Pluggable(Sparse):
 
     @model_validator(mode="after")
     def _record_plugins(self) -> Self:
-        found = {place: sha256 for kind, name in self.named for place, sha256 in files_of(kind, name).items()}
-        if self.plugins not in ({}, found):
-            others = ", ".join(place for place, _ in sorted(self.plugins.items() ^ found.items()))
+        needed = {place: sha256 for kind, name in self.named for place, sha256 in files_of(kind, name).items()}
+        if self.plugins not in ({}, needed):
+            others = ", ".join(place for place, _ in sorted(self.plugins.items() ^ needed.items()))
             raise ValueError(f"plugins: is not what the names in the recipe need ({others}); leave it out, it is filled in")
-        self.__dict__["plugins"] = found  # as if it were computed: it is no key that was set
+        self.__dict__["plugins"] = needed  # as if it were computed: it is no key that was set
         return self
 
 
@@ -102,14 +102,14 @@ def validate(model: type[ModelType], values: Any, source: str) -> ModelType:
         ConfigError: names `source` and lists every problem with its key, what was found and what is allowed.
     """
     try:
-        found = model.model_validate(values)
+        instance = model.model_validate(values)
     except ValidationError as error:
         raise ConfigError(_explain(error, model, values, source)) from None
     # Options of tasks and methods hold anything, which their own checks look at later.
     lines = [f"  {key}: Input should be a finite number, found {value}" for key, value in _not_finite(values, ())]
     if lines:
         raise ConfigError("\n".join([_heading(source, lines), *lines]))
-    return found
+    return instance
 
 
 def _heading(source: str, problems: list[str]) -> str:
@@ -128,7 +128,7 @@ def _not_finite(values: Any, keys: tuple[str, ...]) -> Iterator[tuple[str, float
 def _explain(error: ValidationError, model: type[BaseModel], values: Any, source: str) -> str:
     lines = []
     # The field that the default depends on is wrong as well, and reported.
-    for problem in [found for found in error.errors() if found["type"] != "default_factory_not_called"]:
+    for problem in [problem for problem in error.errors() if problem["type"] != "default_factory_not_called"]:
         location = problem["loc"]
         key = ".".join(_keys_in(values, model, location)) or "(top level)"
         message = problem["msg"].removeprefix("Value error, ")
@@ -152,7 +152,7 @@ def _short(value: Any) -> str:
 
 def _keys_in(values: Any, model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """`location` as keys of the file, without the tags of unions that pydantic inserts."""
-    found = []
+    keys = []
     for place, part in enumerate(location):
         if isinstance(values, dict) and (part in values or part in _keys_at(model, location[:place])):
             values = values.get(part)
@@ -160,12 +160,12 @@ def _keys_in(values: Any, model: type[BaseModel], location: tuple[int | str, ...
             values = values[part]
         else:
             continue
-        found.append(str(part))
-    return found
+        keys.append(str(part))
+    return keys
 
 
-def _spelling_hint(found: str, allowed: list[str]) -> str:
-    close = difflib.get_close_matches(found, allowed, n=1)
+def _spelling_hint(key: str, allowed: list[str]) -> str:
+    close = difflib.get_close_matches(key, allowed, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else "."
     return f"{hint} Allowed here: {', '.join(sorted(allowed))}" if allowed else hint
 
@@ -173,10 +173,10 @@ def _spelling_hint(found: str, allowed: list[str]) -> str:
 def _keys_at(annotation: Any, location: tuple[int | str, ...]) -> list[str]:
     """Field names of the model that stands at `location` inside `annotation`; empty when there is none."""
     if get_origin(annotation) in (Union, types.UnionType):
-        found = [_keys_at(member, location) for member in get_args(annotation)]
+        candidates = [_keys_at(member, location) for member in get_args(annotation)]
         # In a discriminated union pydantic puts the tag of the chosen member into the location.
-        found += [_keys_at(member, location[1:]) for member in get_args(annotation) if location and _has_tag(member, location[0])]
-        return next((keys for keys in reversed(found) if keys), [])
+        candidates += [_keys_at(member, location[1:]) for member in get_args(annotation) if location and _has_tag(member, location[0])]
+        return next((keys for keys in reversed(candidates) if keys), [])
     is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
     if not location:
         return [field.alias or name for name, field in annotation.model_fields.items()] if is_model else []

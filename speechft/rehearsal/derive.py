@@ -198,15 +198,15 @@ def _made_up_columns(experiment: Experiment, name: str) -> dict[str, str] | None
     recipe = experiment.corpora[name]
     if not isinstance(recipe, CorpusRecipe) or recipe.kind != "csv" or recipe.path.is_file():
         return None
-    found: dict[str, str] = {}
+    columns: dict[str, str] = {}
     for task, kind, label in tasks_on(experiment, name):
         if kind is None and task not in _ON_CSV:
             return None
         column = label if kind is not None else _ON_CSV[task]
         if column not in ("", "text", "speaker"):
             held = _HELD.get(kind or "", "class")
-            found[column] = held if held != "class" else found.get(column, held)
-    return found
+            columns[column] = held if held != "class" else columns.get(column, held)
+    return columns
 
 
 def _csv_stand_in(experiment: Experiment, name: str, columns: Mapping[str, str], place: Path) -> Values:
@@ -234,8 +234,8 @@ def _encoder(experiment: Experiment, name: str, entry: Values, folder: Path, enc
         # Fetched as from a mirror, so that the rule that downloads runs too.
         file = known.checkpoint.file
         made, path = folder / "published" / file, folder / "checkpoints" / file
-        found = {"kind": "public", "name": known.name, "path": from_here(str(path)), "url": made.resolve().as_uri()}
-        return {**found, **_small_model(_family(name, known), made)[1]}
+        public = {"kind": "public", "name": known.name, "path": from_here(str(path)), "url": made.resolve().as_uri()}
+        return {**public, **_small_model(_family(name, known), made)[1]}
     made, keys = _small_model(_family(name, known), folder / "checkpoints" / f"{name}.pt")
     return {"kind": "checkpoint", "path": from_here(str(made)), **keys}
 

@@ -58,17 +58,17 @@ def smaller(where: str, values: Mapping[str, Any], defaults: type[BaseModel] | N
         values: keys and values as in an experiment file.
         defaults: the class whose defaults hold for keys that are not given; without it such keys stay away.
     """
-    found = dict(values)
+    small = dict(values)
     for size in SIZES:
         field = defaults.model_fields.get(size.key) if defaults else None
-        value = found.get(size.key, field.default if field else None)
+        value = small.get(size.key, field.default if field else None)
         if size.where != where or value is None:
             continue
         if isinstance(value, list | tuple):
-            found[size.key] = list(value[: int(size.most)])
+            small[size.key] = list(value[: int(size.most)])
         else:
-            found[size.key] = int(size.most) if value == "auto" else min(value, type(value)(size.most))
-    return found
+            small[size.key] = int(size.most) if value == "auto" else min(value, type(value)(size.most))
+    return small
 
 
 def smaller_head(task: str, options: Mapping[str, Any]) -> dict[str, Any]:

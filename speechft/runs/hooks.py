@@ -50,7 +50,7 @@ def describe_failures(workflow: Any, log: str | Sequence[str]) -> str:
 
 def jobs_behind(workflow: Any) -> dict[int, list[tuple[str, str]]]:
     """For each failed job, by its id, the rules and targets of the jobs that wait for it; nothing where Snakemake does not tell."""
-    found: dict[int, list[tuple[str, str]]] = {}
+    waiting: dict[int, list[tuple[str, str]]] = {}
     try:
         dag = workflow.dag
         for failed in workflow.scheduler.failed:
@@ -58,7 +58,7 @@ def jobs_behind(workflow: Any) -> dict[int, list[tuple[str, str]]]:
                 behind = [
                     other for other in dag.bfs(dag.depending, job) if other is not job and dag.needrun(other) and not dag.finished(other)
                 ]
-                found[dag.jobid(job)] = [(other.rule.name, target_of(other.wildcards_dict, map(str, other.output))) for other in behind]
+                waiting[dag.jobid(job)] = [(other.rule.name, target_of(other.wildcards_dict, map(str, other.output))) for other in behind]
     except (AttributeError, TypeError):  # no public interface: another version may have other names
         return {}
-    return found
+    return waiting

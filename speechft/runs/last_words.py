@@ -32,8 +32,8 @@ def last_words(text: str) -> str | None:
             message = [lines[place].removeprefix(ERROR), *more]
             left_out = [f"  and {len(message) - SHOWN} more lines"] if len(message) > SHOWN else []
             return "\n".join([*message[:SHOWN], *left_out])
-    found = [match[1] for line in lines if (match := _EXCEPTION.fullmatch(line)) and _OF_TORCHRUN not in line]
-    return found[-1] if found and any("Traceback (most recent call last)" in line for line in lines) else None
+    exceptions = [match[1] for line in lines if (match := _EXCEPTION.fullmatch(line)) and _OF_TORCHRUN not in line]
+    return exceptions[-1] if exceptions and any("Traceback (most recent call last)" in line for line in lines) else None
 
 
 def _lines(text: str) -> list[str]:

@@ -145,14 +145,14 @@ def parse_log(text: str, path: Path = Path()) -> RunLog:
             run.began = run.began or run.ended
             timed = True
             continue
-        if found := _SIGNAL.search(line):
-            signal = found[1] or found[2]
-        if timed and (found := _JOB.fullmatch(line)):
-            _start(jobs, found[1], _keys(stripped[place + 1 : place + LONGEST_EVENT]), run.ended)
-        elif timed and (found := _ERROR.fullmatch(line)):
+        if match := _SIGNAL.search(line):
+            signal = match[1] or match[2]
+        if timed and (match := _JOB.fullmatch(line)):
+            _start(jobs, match[1], _keys(stripped[place + 1 : place + LONGEST_EVENT]), run.ended)
+        elif timed and (match := _ERROR.fullmatch(line)):
             _fail(jobs, _keys(stripped[place + 1 : place + LONGEST_EVENT]), signal, run.ended, grouped=lines[place].startswith("    "))
             signal = None
-        elif timed and (found := _DONE.fullmatch(line)) and (job := jobs.get(int(found[1]))) and job.state == "running":
+        elif timed and (match := _DONE.fullmatch(line)) and (job := jobs.get(int(match[1]))) and job.state == "running":
             job.end("done", run.ended)
         timed = False
     run.jobs = list(jobs.values())
@@ -185,19 +185,19 @@ def _fail(jobs: dict[int, Job], keys: dict[str, str], signal: str | None, now: d
 
 def _keys(lines: list[str]) -> dict[str, str]:
     """The `key: value` lines of the event that begins here; a message may have several lines."""
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for line in lines:
         if not line or line == "shell:" or line.startswith("Shell command: ") or _TIME.fullmatch(line):
             break
         if match := _KEY.fullmatch(line):
-            found.setdefault(match[1], match[2])
-    return found
+            values.setdefault(match[1], match[2])
+    return values
 
 
 def cause_in(text: str) -> str | None:
     """What ended a command from outside, if a log of Snakemake says so."""
-    found = _SIGNAL.search(text)
-    return _CAUSES.get(found[1] or found[2]) if found else None
+    match = _SIGNAL.search(text)
+    return _CAUSES.get(match[1] or match[2]) if match else None
 
 
 def _logs(text: str) -> list[str]:

@@ -43,8 +43,8 @@ def pending_reasons(experiment: str | Path, cells: Iterable[str], results: str |
         said = f"failed: {words.splitlines()[0]}" if words else "began and has not finished"
         return Path(log).stat().st_mtime if words else 0.0, f"{job.name} {said} ({log})"
 
-    found = {}
+    reasons = {}
     for cell in pending:
         known = [reason for job in jobs[f"evaluate {cell}"].behind() if (reason := of_job(job)) is not None]
-        found[cell] = max(known)[1] if known else NOT_RUN
-    return found
+        reasons[cell] = max(known)[1] if known else NOT_RUN
+    return reasons

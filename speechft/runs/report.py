@@ -57,13 +57,13 @@ def failures_of(run: RunLog, waiting: Mapping[int, Sequence[tuple[str, str]]] | 
     """
     if waiting is None and (noted := _read_note(run.path)) is not None:
         return noted
-    found = []
+    failures = []
     for job in run.failed:
         by_rule: dict[str, list[str]] = {}
         for rule, target in (waiting or {}).get(job.jobid, ()):
             by_rule.setdefault(rule, []).append(target)
-        found.append(Failure(job.rule, job.target, job.attempts, explain(job), next(iter(job.logs), None), by_rule))
-    return found
+        failures.append(Failure(job.rule, job.target, job.attempts, explain(job), next(iter(job.logs), None), by_rule))
+    return failures
 
 
 def explain(job: Job) -> str:

@@ -51,9 +51,9 @@ def claim_gpus(count: int, folder: Path | None = None) -> list[str]:
         return []
     names = visible_gpus()
     if len(names) < count:
-        found = f"{VISIBLE}={os.environ[VISIBLE]}" if VISIBLE in os.environ else "nvidia-smi"
+        source = f"{VISIBLE}={os.environ[VISIBLE]}" if VISIBLE in os.environ else "nvidia-smi"
         raise MissingGpuError(
-            f"--gpus {count}: {len(names)} visible here ({found}). Ask for fewer (`resources` in the experiment; 0 runs on the CPU), "
+            f"--gpus {count}: {len(names)} visible here ({source}). Ask for fewer (`resources` in the experiment; 0 runs on the CPU), "
             "or start the job where they are."
         )
     folder = folder or Path(tempfile.gettempdir()) / f"speechft-gpus-{os.getuid()}-{os.environ.get('SLURM_JOB_ID', 'local')}"

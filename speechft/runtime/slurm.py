@@ -96,7 +96,7 @@ def _ask(command: list[str]) -> str:
 
 def living_snakemakes(directory: Path) -> list[int]:
     """Process ids of this user's Snakemake programs on this machine that work in `directory`."""
-    found = []
+    pids = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             words = (process / "cmdline").read_bytes().split(b"\0")
@@ -105,8 +105,8 @@ def living_snakemakes(directory: Path) -> list[int]:
             continue
         # A job runs a Snakemake of its own, which is told its target; on a cluster of one machine it is here too.
         if there and b"--target-jobs" not in words and any(Path(os.fsdecode(word)).name == "snakemake" for word in words[:3]):
-            found.append(int(process.name))
-    return found
+            pids.append(int(process.name))
+    return pids
 
 
 def note_run() -> None:

@@ -27,8 +27,8 @@ def make_folder(folder: str | Path) -> list[Path]:
     out = Path(folder)
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise OutputError(f"{out}: is a {'link' if out.is_symlink() else 'file'}. Name a new folder.")
-    if out.is_dir() and (found := sorted(entries(out))):
-        raise OutputError(f"{out}: holds {found[0]} already, and nothing of yours is overwritten. Name a new or empty folder.")
+    if out.is_dir() and (there := sorted(entries(out))):
+        raise OutputError(f"{out}: holds {there[0]} already, and nothing of yours is overwritten. Name a new or empty folder.")
     templates = Path(__file__).parent
     sources = {name: templates / name for name in _FILES}
     sources |= {".gitignore": templates / "gitignore", "slurm/config.yaml": ROOT / "slurm/config.yaml"}

@@ -125,7 +125,7 @@ def default_out(models: Sequence[str]) -> Path:
 
 def _superb_tasks() -> dict[str, str]:
     """SUPERB's tasks and their corpora, as the paper's experiment has them."""
-    return {task: found.corpus for task, found in _paper().tasks.items() if TASKS[task].superb}
+    return {task: evaluation.corpus for task, evaluation in _paper().tasks.items() if TASKS[task].superb}
 
 
 @cache
@@ -178,27 +178,27 @@ def _values(
     """The experiment, and what to tell of corpora and tasks."""
     paper, tasks = _paper(), _superb_tasks()
     wanted = {tasks[task]: entry for task in asked or tasks if isinstance(entry := paper.corpora[tasks[task]], PublishedCorpus)}
-    found = find_corpora(folder, wanted, partial=protocol == "quick")
-    chosen = [task for task in tasks if tasks[task] in found.there and (asked is None or task in asked)]
+    corpora = find_corpora(folder, wanted, partial=protocol == "quick")
+    chosen = [task for task in tasks if tasks[task] in corpora.there and (asked is None or task in asked)]
     if asked and (missing := [task for task in asked if task not in chosen]):
-        lines = [f"{task}: {found.absent[tasks[task]]}" for task in missing]
+        lines = [f"{task}: {corpora.absent[tasks[task]]}" for task in missing]
         raise CorpusError(f"{folder}: lacks the corpus of {', '.join(missing)}. Leave such a task out, or get its corpus.", lines)
     if not chosen:
         raise CorpusError(
             f"{folder}: holds no complete corpus of SUPERB. `--protocol quick` takes incomplete ones too.",
-            [*dict.fromkeys(found.absent.values())],
+            [*dict.fromkeys(corpora.absent.values())],
         )
     used = {corpus: [task for task in chosen if tasks[task] == corpus] for corpus in dict.fromkeys(tasks[task] for task in chosen)}
-    told = [f"{corpus}: {found.there[corpus].path} ({', '.join(of)})" for corpus, of in used.items()]
-    told += [f"{corpus}: remark: {remark}" for corpus in used for remark in found.remarks[corpus]]
-    for reason in dict.fromkeys(found.absent.values()):
-        told.append(f"left out: {', '.join(task for task in tasks if found.absent.get(tasks[task]) == reason)}. {reason}")
+    told = [f"{corpus}: {corpora.there[corpus].path} ({', '.join(of)})" for corpus, of in used.items()]
+    told += [f"{corpus}: remark: {remark}" for corpus in used for remark in corpora.remarks[corpus]]
+    for reason in dict.fromkeys(corpora.absent.values()):
+        told.append(f"left out: {', '.join(task for task in tasks if corpora.absent.get(tasks[task]) == reason)}. {reason}")
     resources = paper.resources.model_dump(mode="json", exclude_unset=True)
     values = {
         "name": "superb",
         "title": "SUPERB",
         "results": from_here(str(out / "results")),
-        "corpora": {corpus: _corpus(found.there[corpus]) for corpus in used},
+        "corpora": {corpus: _corpus(corpora.there[corpus]) for corpus in used},
         "encoders": dict(encoders),
         "tasks": {task: {"corpus": tasks[task], **_recipe(paper, task, protocol)} for task in chosen},
         "tables": {
