@@ -63,10 +63,10 @@ def _checks(encoder: ModuleEncoder) -> Iterator[Check]:
     shortest = encoder.min_samples
     yield Check("shortest", shortest, f"waveforms of {shortest} samples or more give a frame")
     waveforms = _noise([max(shortest, round(seconds * SAMPLE_RATE)) for seconds in SECONDS])
-    found = [encoder.encode([waveform]) for waveform in waveforms]
-    pairs = [[len(waveform), int(output.lengths[0])] for waveform, output in zip(waveforms, found, strict=True)]
+    outputs = [encoder.encode([waveform]) for waveform in waveforms]
+    pairs = [[len(waveform), int(output.lengths[0])] for waveform, output in zip(waveforms, outputs, strict=True)]
     yield Check("lengths", pairs, ", ".join(f"{samples} samples: {frames} frames" for samples, frames in pairs))
-    if not all(bool(torch.isfinite(state).all()) for output in found for state in output.hidden_states):
+    if not all(bool(torch.isfinite(state).all()) for output in outputs for state in output.hidden_states):
         yield Check("finite", False, "features are NaN or Inf for noise", problem=True)
         return
     yield Check("finite", True, "no NaN or Inf for noise")

@@ -187,5 +187,5 @@ def load_encoder(model_dir: str | Path) -> Encoder:
     Raises:
         CheckpointError: the directory is missing, incomplete or damaged, or its weights do not fit its configuration.
     """
-    with encoder_directory(model_dir) as found:
-        return Encoder(load_backbone(found)).eval()
+    with encoder_directory(model_dir) as directory:
+        return Encoder(load_backbone(directory)).eval()

@@ -77,14 +77,14 @@ class ModuleEncoder(FeatureEncoder):
         """Samples between frames, from `get_downsample_rates`."""
         try:
             rate: Any = self.model.get_downsample_rates(STATES)  # type: ignore[operator]
-            found = float(rate)
+            shift = float(rate)
         except Exception as error:
             raise CheckpointError(
                 f"{self.title}: get_downsample_rates({STATES!r}) fails ({said(error)}). Return the samples between frames, such as 320."
             ) from error
-        if not (math.isfinite(found) and found > 0):
+        if not (math.isfinite(shift) and shift > 0):
             raise CheckpointError(f"{self.title}: get_downsample_rates returns {rate!r}. Return the samples between frames, such as 320.")
-        return found
+        return shift
 
     @cached_property
     def _sizes(self) -> tuple[int, int]:
@@ -187,8 +187,8 @@ class ModuleEncoder(FeatureEncoder):
 
     def _checked_states(self, output: Any, batch: int) -> list[Tensor]:
         if not isinstance(output, Mapping) or STATES not in output:
-            found = f"the keys {', '.join(map(str, output))}" if isinstance(output, Mapping) else type(output).__name__
-            raise CheckpointError(f'{self.title}: returns {found}. Return {{"{STATES}": [tensor (B, T, D), ...]}}.')
+            returned = f"the keys {', '.join(map(str, output))}" if isinstance(output, Mapping) else type(output).__name__
+            raise CheckpointError(f'{self.title}: returns {returned}. Return {{"{STATES}": [tensor (B, T, D), ...]}}.')
         states = output[STATES]
         if not isinstance(states, list | tuple) or not states or not all(isinstance(state, Tensor) for state in states):
             raise CheckpointError(f"{self.title}: {STATES} are no list of tensors, found {type(states).__name__}.")
@@ -254,9 +254,9 @@ def load_module(model: str | Path | nn.Module, options: Mapping[str, Any] | None
     except Exception as error:
         hint = " Put what it imports on PYTHONPATH." if isinstance(error, ImportError) else ""
         raise CheckpointError(f"{name}: {path} cannot be run ({said(error)}).{hint}") from error
-    found = attribute_of(module, attribute, name, path)
+    factory = attribute_of(module, attribute, name, path)
     try:
-        made = found(**given)
+        made = factory(**given)
     except Exception as error:
         shown = ", ".join(f"{key}={value!r}" for key, value in given.items())
         raise CheckpointError(f"{name}: {attribute}({shown}) fails ({said(error)}).") from error

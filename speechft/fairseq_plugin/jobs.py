@@ -127,15 +127,15 @@ def resolve_manifests(manifests: str | Path | Mapping[str, str | Path], splits: 
         CorpusError: one is missing.
     """
     if isinstance(manifests, Mapping):
-        found = {split: Path(path) for split, path in manifests.items()}
+        paths = {split: Path(path) for split, path in manifests.items()}
     else:
-        found = {split: Path(manifests) / f"{split}{MANIFEST_SUFFIX}" for split in splits}
+        paths = {split: Path(manifests) / f"{split}{MANIFEST_SUFFIX}" for split in splits}
     for split in splits:
-        if split not in found:
-            raise CorpusError(f"The given manifests have no split {split!r}; there are: {', '.join(found) or 'none'}.")
-        if not found[split].is_file():
-            raise CorpusError(missing_file(found[split], f"as the manifest of split {split!r}", "Make it with `speechft prepare`."))
-    return {split: found[split].absolute() for split in splits}
+        if split not in paths:
+            raise CorpusError(f"The given manifests have no split {split!r}; there are: {', '.join(paths) or 'none'}.")
+        if not paths[split].is_file():
+            raise CorpusError(missing_file(paths[split], f"as the manifest of split {split!r}", "Make it with `speechft prepare`."))
+    return {split: paths[split].absolute() for split in splits}
 
 
 def job_identity(inputs: Mapping[str, Path], recipe: Mapping[str, Any]) -> str:

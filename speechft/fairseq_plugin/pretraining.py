@@ -209,14 +209,14 @@ def load_start(model: nn.Module, path: str, head: tuple[str, ...], *, fresh_head
     Raises:
         TrainingError: other tensors are missing, or there are too many, or of other shapes.
     """
-    found = {name: tensor for name, tensor in load_file(path).items() if not (fresh_head and name.startswith(head))}
+    tensors = {name: tensor for name, tensor in load_file(path).items() if not (fresh_head and name.startswith(head))}
     own = model.state_dict()
-    missing = [name for name in own if name not in found and not name.startswith(head) and name != MASK_EMBEDDING]
-    wrong = [name for name, tensor in found.items() if name not in own or own[name].shape != tensor.shape]
+    missing = [name for name in own if name not in tensors and not name.startswith(head) and name != MASK_EMBEDDING]
+    wrong = [name for name, tensor in tensors.items() if name not in own or own[name].shape != tensor.shape]
     if missing or wrong:
         shown = ", ".join([*missing, *wrong][:5])
         raise TrainingError(f"{path}: its tensors do not fit fairseq's model ({shown}). Import the checkpoint again and start from that.")
-    model.load_state_dict({**own, **found})
+    model.load_state_dict({**own, **tensors})
 
 
 @dataclass

@@ -36,7 +36,7 @@ def readable_checkpoints(save_dir: Path) -> list[Checkpoint]:
 
     fairseq renames the first file of a save into place, but copies the others, so a process that dies while copying leaves a torn one.
     """
-    found = []
+    checkpoints = []
     for path in sorted(save_dir.glob("checkpoint*.pt")):
         try:
             state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
@@ -45,13 +45,13 @@ def readable_checkpoints(save_dir: Path) -> list[Checkpoint]:
         except Exception as error:  # any damage shows in its own way
             LOGGER.warning("%s: is damaged (%s) and left aside; an older checkpoint is used.", path, type(error).__name__)
             continue
-        found.append(Checkpoint(path, updates, extra if isinstance(extra, dict) else {}))
-    return sorted(found, key=lambda checkpoint: -checkpoint.updates)
+        checkpoints.append(Checkpoint(path, updates, extra if isinstance(extra, dict) else {}))
+    return sorted(checkpoints, key=lambda checkpoint: -checkpoint.updates)
 
 
 def newest_checkpoint(save_dir: Path) -> tuple[Path, int] | None:
     """The readable checkpoint with most updates, and their number."""
-    return next(((found.path, found.updates) for found in readable_checkpoints(save_dir)), None)
+    return next(((checkpoint.path, checkpoint.updates) for checkpoint in readable_checkpoints(save_dir)), None)
 
 
 class Companions:
@@ -69,7 +69,7 @@ class Companions:
     def state(self) -> dict[str, Any]:
         """For a checkpoint that is being written."""
         kept = {path.name: read_kept(path, check=False) for path in self.kept}
-        encoders = {name: found._asdict() for name, found in kept.items() if found is not None}
+        encoders = {name: weights._asdict() for name, weights in kept.items() if weights is not None}
         return {"log": "" if self.log is None else self.log.text(), "kept": encoders}
 
     def problem(self, checkpoint: Checkpoint) -> str | None:

@@ -175,5 +175,5 @@ def write_text(path: str | Path, text: str) -> None:
 
 def from_here(path: str) -> str:
     """The path from the working folder, so that the same file is always called the same; another one as it is."""
-    found = Path(path).absolute()
-    return (found.relative_to(Path.cwd()) if found.is_relative_to(Path.cwd()) else Path(path)).as_posix()
+    absolute = Path(path).absolute()
+    return (absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else Path(path)).as_posix()

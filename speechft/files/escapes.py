@@ -53,17 +53,17 @@ def latex_escape(text: str) -> str:
 
 def markdown_escape(text: str) -> str:
     """Plain text as GitHub-flavoured Markdown inside a line, e.g. in a table cell."""
-    escaped = _MARKDOWN.sub(lambda found: f"\\{found[0]}", one_line(text))
-    return re.sub("[&<>]", lambda found: _MARKDOWN_ENTITIES[found[0]], escaped)
+    escaped = _MARKDOWN.sub(lambda match: f"\\{match[0]}", one_line(text))
+    return re.sub("[&<>]", lambda match: _MARKDOWN_ENTITIES[match[0]], escaped)
 
 
 def markdown_item(text: str) -> str:
     """Plain text as an item of a list, where the first characters could begin a heading, a rule or another list."""
     escaped = markdown_escape(text)
-    found = _BLOCK_START.match(escaped)
-    if found is None:
+    match = _BLOCK_START.match(escaped)
+    if match is None:
         return escaped
-    place = found.end() if escaped[0].isdigit() else 0
+    place = match.end() if escaped[0].isdigit() else 0
     return f"{escaped[:place]}\\{escaped[place:]}"
 
 

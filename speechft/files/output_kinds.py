@@ -81,8 +81,8 @@ def sealed(text: str) -> str:
 
 def _is_sealed(path: Path) -> bool:
     content = path.read_bytes()
-    found = _SEAL.match(content[:200].decode("utf-8", errors="replace"))
-    return found is not None and sha256_bytes(content[found.end() :]) == found[1]
+    seal = _SEAL.match(content[:200].decode("utf-8", errors="replace"))
+    return seal is not None and sha256_bytes(content[seal.end() :]) == seal[1]
 
 
 CELL = Kind("a cell of `speechft evaluate`", _has_keys("schema", "model", "task", "metrics", "trials", "hashes"))

@@ -52,30 +52,30 @@ def check_contents(folder: Path, made_by: str) -> None:
     Raises:
         OutputError: names files that speechft did not make, or the command that made the folder.
     """
-    found = entries(folder)
-    if not found:
+    there = entries(folder)
+    if not there:
         return
     record = read_record(folder)
-    foreign = sorted(found if record is None else {entry for entry in found if not record.covers(entry)})
+    foreign = sorted(there if record is None else {entry for entry in there if not record.covers(entry)})
     if foreign:
         what = f"{first_of(foreign, _SHOWN)}, which `speechft {made_by}` did not make"
         raise OutputError(f"{folder}: holds {what}, so the folder is not replaced. {_ANOTHER}, or move them away.")
-    if record is not None and record.made_by != made_by and any(Path(entry).name in _MAIN for entry in found):
+    if record is not None and record.made_by != made_by and any(Path(entry).name in _MAIN for entry in there):
         refusal = f"was made by `speechft {record.made_by}`, so `speechft {made_by}` does not replace it"
         raise OutputError(f"{folder}: {refusal}. {_ANOTHER}, or remove it.")
 
 
 def entries(folder: Path) -> set[str]:
     """Files, links and empty folders below `folder`, as relative paths; not the marker, nor Snakemake's time stamps."""
-    found = set()
+    listed = set()
     for root, folders, files in os.walk(folder):
         here = Path(root)
         names = [name for name in files if name not in (MARKER, SNAKEMAKE_STAMP)]
         links = [name for name in folders if (here / name).is_symlink()]
-        found |= {(here / name).relative_to(folder).as_posix() for name in (*names, *links)}
+        listed |= {(here / name).relative_to(folder).as_posix() for name in (*names, *links)}
         if here != folder and not names and not folders:
-            found.add(f"{here.relative_to(folder).as_posix()}/")
-    return found
+            listed.add(f"{here.relative_to(folder).as_posix()}/")
+    return listed
 
 
 def check_file(out: str | Path, kind: Kind, inputs: Inputs = ()) -> None:
@@ -142,8 +142,8 @@ def check_work_folder(work: str | Path, marker: str | None, inputs: Inputs, out:
     real, target = path.resolve(), Path(out).resolve()
     if real.is_relative_to(target) or target.is_relative_to(real):
         raise OutputError(f"{path}: the work directory and the output {out} lie inside one another. {remedy}, outside of the output.")
-    if path.is_dir() and (found := entries(path)) and not (path / marker).is_file():
-        raise OutputError(f"{path}: holds {min(found)} and is no work directory of speechft. {remedy}, or an empty one.")
+    if path.is_dir() and (there := entries(path)) and not (path / marker).is_file():
+        raise OutputError(f"{path}: holds {min(there)} and is no work directory of speechft. {remedy}, or an empty one.")
 
 
 def check_added(folder: str | Path, inputs: Inputs, out: str | Path) -> None:
@@ -170,12 +170,12 @@ def _check_place(path: Path, inputs: Inputs, *, folder: bool, remedy: str = _ANO
         raise OutputError(f"{path}: is {what}, which is never replaced. {remedy}, such as a new folder.")
     identity, above = _identity(real), {_identity(parent) for parent in real.parents}
     for given in inputs:
-        if given is None or (found := _status(Path(given))) is None:
+        if given is None or (status := _status(Path(given))) is None:
             continue
-        source = (found.st_dev, found.st_ino)
+        source = (status.st_dev, status.st_ino)
         if identity is not None and source == identity:
             raise OutputError(f"The output {path} is the input {given}. {remedy}.")
-        if stat.S_ISDIR(found.st_mode) and source in above:
+        if stat.S_ISDIR(status.st_mode) and source in above:
             raise OutputError(f"The output {path} lies inside the input {given}. {remedy}, outside of the inputs.")
         if folder and identity is not None and identity in {_identity(parent) for parent in Path(given).resolve().parents} and changing:
             raise OutputError(f"The input {given} lies inside the output {path}, which is replaced as a whole. {remedy}.")
@@ -193,8 +193,8 @@ def _is_everyones(real: Path) -> bool:
 
 def _identity(path: Path) -> tuple[int, int] | None:
     """Device and inode, which are the same for all names of a file or folder; None where nothing is."""
-    found = _status(path)
-    return None if found is None else (found.st_dev, found.st_ino)
+    status = _status(path)
+    return None if status is None else (status.st_dev, status.st_ino)
 
 
 def _status(path: Path) -> os.stat_result | None:

@@ -33,10 +33,10 @@ def load_json(text: str) -> Any:
     """
 
     def mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
+        values = dict(pairs)
+        if len(values) < len(pairs):
             raise _first_repeated(text)
-        return found
+        return values
 
     return json.loads(text, object_pairs_hook=mapping)
 
@@ -158,6 +158,6 @@ def read_json_mapping(path: str | Path) -> dict[str, Any]:
     """
     value = read_json(path)
     if not isinstance(value, dict):
-        found = "null" if value is None else f"a {type(value).__name__}"
-        raise SpeechFTError(f"{path}: holds {found} where a mapping is needed. Delete it and run the job that makes it again.")
+        what = "null" if value is None else f"a {type(value).__name__}"
+        raise SpeechFTError(f"{path}: holds {what} where a mapping is needed. Delete it and run the job that makes it again.")
     return value

@@ -32,16 +32,16 @@ def remove_leftovers(path: Path) -> None:
     pattern = re.compile(rf"\.{re.escape(path.name)}\.([0-9a-f]{{4}})([0-9a-f]{{8}})[0-9a-f]{{4}}\.tmp")
     if not path.parent.is_dir():
         return
-    for found in path.parent.iterdir():
-        match = pattern.fullmatch(found.name)
-        if match is None or found.is_symlink() or (found.is_dir() and not (found / MARKER).is_file()):
+    for entry in path.parent.iterdir():
+        match = pattern.fullmatch(entry.name)
+        if match is None or entry.is_symlink() or (entry.is_dir() and not (entry / MARKER).is_file()):
             continue
         with contextlib.suppress(OSError):
-            if _has_ended(int(match[2], 16)) if match[1] == _HOST else time.time() - _last_change(found) > _DAY_SECONDS:
-                if found.is_dir():
-                    shutil.rmtree(found, ignore_errors=True)
+            if _has_ended(int(match[2], 16)) if match[1] == _HOST else time.time() - _last_change(entry) > _DAY_SECONDS:
+                if entry.is_dir():
+                    shutil.rmtree(entry, ignore_errors=True)
                 else:
-                    found.unlink()
+                    entry.unlink()
 
 
 def _has_ended(pid: int) -> bool:
@@ -56,4 +56,4 @@ def _has_ended(pid: int) -> bool:
 
 def _last_change(path: Path) -> float:
     inside = path.rglob("*") if path.is_dir() else ()
-    return max(float(found.lstat().st_mtime) for found in (path, *inside))
+    return max(float(entry.lstat().st_mtime) for entry in (path, *inside))

@@ -55,8 +55,8 @@ def on_disk(path: Path) -> Path:
     """
     if str(path).isascii() or os.path.exists(path):  # noqa: PTH110 - Path.exists raises for names that are too long
         return path
-    found = Path(path.anchor)
+    spelled = Path(path.anchor)
     for part in path.relative_to(path.anchor).parts:
-        forms = [found / form for form in (part, nfc(part), unicodedata.normalize("NFD", part))]
-        found = next(filter(os.path.exists, forms), forms[0])
-    return found
+        forms = [spelled / form for form in (part, nfc(part), unicodedata.normalize("NFD", part))]
+        spelled = next(filter(os.path.exists, forms), forms[0])
+    return spelled

@@ -22,10 +22,10 @@ _ADAPTER = re.compile(r"(.+)\.(lora_A|lora_B|lora_magnitude_vector)\.default(?:\
 
 def adapter_weights(backbone: nn.Module) -> dict[str, Tensor]:
     """Tensors of the adapters of `backbone` under the names in which peft stores them; empty without adapters."""
-    found = ((_ADAPTER.fullmatch(name), tensor) for name, tensor in backbone.state_dict().items())
+    matches = ((_ADAPTER.fullmatch(name), tensor) for name, tensor in backbone.state_dict().items())
     # DoRA's lengths of rows are a module in memory and a bare tensor in files.
     suffix = {"lora_A": ".weight", "lora_B": ".weight", "lora_magnitude_vector": ""}
-    return {f"{WRAPPER}{name[1]}.{name[2]}{suffix[name[2]]}": tensor for name, tensor in found if name}
+    return {f"{WRAPPER}{match[1]}.{match[2]}{suffix[match[2]]}": tensor for match, tensor in matches if match}
 
 
 def write_adapter(folder: Path, tensors: Mapping[str, Tensor], options: Adapters) -> None:

@@ -48,8 +48,8 @@ def read_kept(path: Path, *, check: bool = True) -> KeptWeights | None:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
         score = float(metadata["score"]) if "score" in metadata else None
-        found = KeptWeights(int(metadata["update"]), score, metadata["sha256"])
-        return found if not check or tensors_sha256(load_file(path)) == found.sha256 else None
+        kept = KeptWeights(int(metadata["update"]), score, metadata["sha256"])
+        return kept if not check or tensors_sha256(load_file(path)) == kept.sha256 else None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None
 
@@ -75,8 +75,8 @@ class BestEncoder:
         self.update: int | None = None
         self.score: float | None = None
         # Whether a run may resume without this file was checked before (`speechft.fairseq_plugin.resuming`).
-        if (found := read_kept(path)) is not None:
-            self.update, self.score = found.update, found.score
+        if (kept := read_kept(path)) is not None:
+            self.update, self.score = kept.update, kept.score
 
     def consider(self, backbone: nn.Module, head: nn.Module, update: int, score: float) -> bool:
         """Write the weights if `score` is better than every one before; say whether."""

@@ -52,13 +52,13 @@ def _check_origin(model_dir: Path, source: Path, share: float) -> None:
 
 def _origin(folder: Path) -> dict[str, object]:
     """What the encoders of one run have in common."""
-    found = _provenance(folder)
-    common = {key: found.get(key) for key in ("kind", "inputs", "versions")}
-    return common | {f"recipe.{key}": value for key, value in found["recipe"].items() if key not in _OF_THE_SELECTION}
+    provenance = _provenance(folder)
+    common = {key: provenance.get(key) for key in ("kind", "inputs", "versions")}
+    return common | {f"recipe.{key}": value for key, value in provenance["recipe"].items() if key not in _OF_THE_SELECTION}
 
 
 def _provenance(folder: Path) -> dict[str, Any]:
-    found = read_provenance(folder)
-    if found is None or "recipe" not in found:
+    provenance = read_provenance(folder)
+    if provenance is None or "recipe" not in provenance:
         raise CheckpointError(f"{folder / PROVENANCE}: is not there, or records no recipe. Fine-tune again.")
-    return found
+    return provenance

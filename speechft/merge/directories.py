@@ -134,8 +134,8 @@ class Model:
         """The half precision of what was given, where importing it has widened it."""
         if self.given == self.directory:
             return None
-        found: Dtype | None = read_json(self.directory / "provenance.json")["recipe"].get("dtype")
-        return found
+        dtype: Dtype | None = read_json(self.directory / "provenance.json")["recipe"].get("dtype")
+        return dtype
 
     def provenance(self, digest: str) -> dict[str, str]:
         """Name and hash for the provenance: of the checkpoint where there is one, and of the weights that were merged."""

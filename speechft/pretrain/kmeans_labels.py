@@ -83,16 +83,16 @@ def mfcc_frames(waveforms: Sequence[torch.Tensor]) -> list[Features]:
 def normalized(features: FrameFeatures) -> FrameFeatures:
     """Normalize features to mean 0 and deviation 1 over each utterance; a constant value becomes 0."""
 
-    def scaled(found: Features) -> Features:
-        centered = found - found.mean(axis=0)
+    def scaled(matrix: Features) -> Features:
+        centered = matrix - matrix.mean(axis=0)
         return np.asarray(centered / np.maximum(centered.std(axis=0), MIN_DEVIATION), dtype=np.float32)
 
-    return lambda waveforms: [scaled(found) for found in features(waveforms)]
+    return lambda waveforms: [scaled(matrix) for matrix in features(waveforms)]
 
 
 def smoothed(features: FrameFeatures, frames: int) -> FrameFeatures:
     """Average features over `frames` (odd) neighboring frames; edge frames are repeated."""
-    return lambda waveforms: [uniform_filter1d(found, frames, axis=0, mode="nearest") for found in features(waveforms)]
+    return lambda waveforms: [uniform_filter1d(matrix, frames, axis=0, mode="nearest") for matrix in features(waveforms)]
 
 
 def fit_kmeans(audio: Sequence[Path], clusters: int, seed: int, features: FrameFeatures = mfcc_frames) -> Features:
@@ -107,11 +107,11 @@ def fit_kmeans(audio: Sequence[Path], clusters: int, seed: int, features: FrameF
     count, wanted = 0, MAX_FIT_FRAMES
     order = [audio[index] for index in np.random.default_rng(seed).permutation(len(audio))]
     for batch in _batches(order, "frames for k-means"):
-        for found in features([read_waveform(path) for path in batch]):
-            wanted = min(wanted, MAX_FIT_VALUES // found.shape[1])
+        for matrix in features([read_waveform(path) for path in batch]):
+            wanted = min(wanted, MAX_FIT_VALUES // matrix.shape[1])
             if count < wanted:
-                frames.append(found)
-                count += len(found)
+                frames.append(matrix)
+                count += len(matrix)
         if count >= wanted:
             break
     if count < clusters:
@@ -155,7 +155,7 @@ def nearest_centroids(features: Features, centroids: Features) -> NDArray[np.int
 
 def cluster_labels(features: FrameFeatures, centroids: Features) -> FrameLabels:
     """Labels that are the nearest centroids of features."""
-    return lambda waveforms: [nearest_centroids(found, centroids) for found in features(waveforms)]
+    return lambda waveforms: [nearest_centroids(matrix, centroids) for matrix in features(waveforms)]
 
 
 def write_labels(path: Path, audio: Sequence[Path], labels: FrameLabels) -> None:
@@ -167,8 +167,8 @@ def write_labels(path: Path, audio: Sequence[Path], labels: FrameLabels) -> None
         if not made[-1].is_file():
             with atomic_file(made[-1]) as temporary, temporary.open("w", encoding="ascii") as file:
                 for batch in _batches(audio[first : first + LABEL_PART], f"{path.name} from {first}"):
-                    for found in labels([read_waveform(wav) for wav in batch]):
-                        file.write(" ".join(map(str, found)) + "\n")
+                    for sequence in labels([read_waveform(wav) for wav in batch]):
+                        file.write(" ".join(map(str, sequence)) + "\n")
     with atomic_file(path) as temporary, temporary.open("wb") as whole:
         for part in made:
             whole.write(part.read_bytes())

@@ -44,8 +44,8 @@ class FrozenLayer:
     def states(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
         """The hidden state (T, D) of each waveform."""
         with torch.inference_mode():
-            found = self.encoder.encode(waveforms)
-            return [state[:length] for state, length in zip(found.hidden_states[self.layer], found.lengths.tolist(), strict=True)]
+            output = self.encoder.encode(waveforms)
+            return [state[:length] for state, length in zip(output.hidden_states[self.layer], output.lengths.tolist(), strict=True)]
 
     def __call__(self, waveforms: Sequence[Tensor]) -> list[Features]:
         """Hidden states of the layer as numpy arrays, for k-means."""

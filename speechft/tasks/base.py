@@ -167,24 +167,24 @@ def check_choice(task: str, option: str, value: object, allowed: Sequence[str]) 
 
 def collect(cuts: Iterable[Any], function: Callable[[Any], T], source: str, complaint: str) -> list[T]:
     """`function` of every cut of `source`; a TaskError with `complaint` lists all cuts for which it raises one."""
-    found: list[T] = []
+    results: list[T] = []
     problems: list[str] = []
     for cut in cuts:
         try:
-            found.append(function(cut))
+            results.append(function(cut))
         except TaskError as error:
             problems.append(str(error))
     if problems:
         raise TaskError(listing(f"{source}: {len(problems)} utterance(s) {complaint}", problems))
-    return found
+    return results
 
 
 def distinct_labels(cuts: Iterable[Any], labels_of: Callable[[Any], Iterable[str]], task: str, noun: str) -> tuple[str, ...]:
     """All labels of the training cuts, sorted; TaskError for cuts for which `labels_of` raises one, or fewer than two labels."""
-    found = {label for labels in collect(cuts, labels_of, "The train split", f"have no {noun} for task {task!r}.") for label in labels}
-    if len(found) < 2:
-        raise TaskError(f"Task {task!r} needs at least two different labels ({noun}), the train split has {sorted(found) or 'none'}.")
-    return tuple(sorted(found))
+    different = {label for labels in collect(cuts, labels_of, "The train split", f"have no {noun} for task {task!r}.") for label in labels}
+    if len(different) < 2:
+        raise TaskError(f"Task {task!r} needs at least two different labels ({noun}), the train split has {sorted(different) or 'none'}.")
+    return tuple(sorted(different))
 
 
 class WeightedSum(nn.Module):

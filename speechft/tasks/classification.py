@@ -26,9 +26,9 @@ def supervision(cut: Any) -> Any:
 
 def column(cut: Any, name: str) -> str | None:
     """The value of a column of the corpus, None where it is empty."""
-    found = supervision(cut)
-    value = (cut.custom or {}).get(name) if name == "fold" else (found.custom or {}).get(name)
-    value = getattr(found, name, None) if value is None and name in _OF_SUPERVISION else value
+    annotation = supervision(cut)
+    value = (cut.custom or {}).get(name) if name == "fold" else (annotation.custom or {}).get(name)
+    value = getattr(annotation, name, None) if value is None and name in _OF_SUPERVISION else value
     return None if value in (None, "") else str(value)
 
 

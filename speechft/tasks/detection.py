@@ -60,12 +60,12 @@ def maximum_term_weighted_value(
     Raises:
         ValueError: no query has a relevant document.
     """
-    terms = [(score, found) for score, found in zip(scores, relevant, strict=True) if found.any()]
+    terms = [(score, wanted) for score, wanted in zip(scores, relevant, strict=True) if wanted.any()]
     if not terms:
         raise ValueError("no query has a relevant document")
     # Lowering the threshold past a document changes the value by its gain: the sum of gains is the value.
     gains = np.concatenate(
-        [np.where(found, 1 / found.sum(), -false_alarm_weight / max(1, (~found).sum())) / len(terms) for _, found in terms]
+        [np.where(wanted, 1 / wanted.sum(), -false_alarm_weight / max(1, (~wanted).sum())) / len(terms) for _, wanted in terms]
     )
     thresholds = np.concatenate([score for score, _ in terms])
     order = np.argsort(-thresholds, kind="stable")

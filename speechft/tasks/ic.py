@@ -45,11 +45,11 @@ class IntentClassification(UtteranceClassification):
     def label_set(self, train_cuts: Iterable[Any]) -> LabelSet:
         """`slot=value` of all slots, one after the other; `extra` has the number of values of each."""
         values = collect(train_cuts, self.values, "The train split", f"have no intent for task {self.name!r}.")
-        found = [dict.fromkeys(of_slot) for of_slot in zip(*values, strict=True)]
-        if all(len(seen) < 2 for seen in found):
+        values_seen = [dict.fromkeys(of_slot) for of_slot in zip(*values, strict=True)]
+        if all(len(seen) < 2 for seen in values_seen):
             raise TaskError(f"Task {self.name!r} needs a slot with two values or more, the train split has none.")
-        symbols = tuple(f"{slot}={value}" for slot, seen in zip(self.slots, found, strict=True) for value in seen)
-        return LabelSet(symbols, {"values_per_slot": [len(seen) for seen in found]})
+        symbols = tuple(f"{slot}={value}" for slot, seen in zip(self.slots, values_seen, strict=True) for value in seen)
+        return LabelSet(symbols, {"values_per_slot": [len(seen) for seen in values_seen]})
 
     def target(self, cut: Any, labels: LabelSet) -> Tensor:
         """Index of each slot's value among the values of that slot, int64 (slots,)."""

@@ -52,10 +52,10 @@ class OwnTask(Task):
 
     def value(self, cut: Any) -> str:
         """What the column says about a cut; TaskError if nothing."""
-        found = column(cut, self.label)
-        if found is None:
+        text = column(cut, self.label)
+        if text is None:
             raise TaskError(f"{cut.id}: has no {self.label}. Fill the corpus' {self.label} column.")
-        return found
+        return text
 
     def need_column(self, cuts: Sequence[Any]) -> None:
         """Raise a TaskError if the column is empty in all cuts."""
@@ -340,8 +340,8 @@ class Verification(OwnTask, SpeakerVerification):
 
 def class_counts(predicted: Tensor, references: Tensor, classes: int) -> dict[str, float]:
     """Of each class how often it was right, is the reference, and is the prediction; int64 (N,) of class indices each."""
-    found = (predicted[predicted == references], references, predicted)
-    return _named_counts(*(torch.bincount(indices, minlength=classes) for indices in found))
+    groups = (predicted[predicted == references], references, predicted)
+    return _named_counts(*(torch.bincount(indices, minlength=classes) for indices in groups))
 
 
 def class_scores(statistics: Mapping[str, float]) -> dict[str, float]:
@@ -365,7 +365,7 @@ def class_scores(statistics: Mapping[str, float]) -> dict[str, float]:
 
 def _named_counts(*counts: Tensor) -> dict[str, float]:
     """Hits, references and predictions of each class by name; every class is there, so that processes can add them up."""
-    rows = zip(*(found.tolist() for found in counts), strict=True)
+    rows = zip(*(of_kind.tolist() for of_kind in counts), strict=True)
     return {f"{index}.{place}": float(value) for index, row in enumerate(rows) for place, value in enumerate(row)}
 
 

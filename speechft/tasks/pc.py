@@ -125,9 +125,9 @@ def _first_frame(seconds: float) -> int:
     return max(0, math.ceil(round(seconds / FRAME_SECONDS - 0.5, 6)))
 
 
-def ordered(cut: Any, found: Iterable[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
+def ordered(cut: Any, unordered: Iterable[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
     """Segments in order of time; TaskError if they overlap."""
-    segments = sorted(found, key=lambda segment: segment[1:])
+    segments = sorted(unordered, key=lambda segment: segment[1:])
     for (_, _, end), (phone, start, _) in pairwise(segments):
         if start < end - 1e-6:
             raise TaskError(f"{cut.id}: phone {phone!r} begins at {start:g} s, before the one before it ends ({end:g} s).")

@@ -60,7 +60,9 @@ class SpeakerDiarization(Task):
 
     def turns(self, cut: Any) -> list[Turn]:
         """The turns of a recording; TaskError if it has not exactly two speakers, or a turn has none."""
-        turns = [Turn(cut.id, float(found.start), float(found.duration), found.speaker) for found in cut.supervisions]
+        turns = [
+            Turn(cut.id, float(supervision.start), float(supervision.duration), supervision.speaker) for supervision in cut.supervisions
+        ]
         if not all(turn.speaker for turn in turns):
             raise TaskError(f"{cut.id}: a turn has no speaker. Prepare the corpus with an RTTM file (`rttm` of the corpus).")
         speakers = sorted({turn.speaker for turn in turns})
@@ -176,15 +178,15 @@ class FrameErrors:
 def frame_errors(best: Assignment) -> FrameErrors:
     """Compare decisions (logit above 0) with labels in the chosen order."""
     valid = frame_mask(best.lengths, best.labels.shape[1])
-    talks, found = best.labels > 0.5, best.logits > 0
-    speaking, detected = talks.sum(dim=-1), found.sum(dim=-1)
-    mapped = (talks & found).sum(dim=-1)
+    talks, active = best.labels > 0.5, best.logits > 0
+    speaking, detected = talks.sum(dim=-1), active.sum(dim=-1)
+    mapped = (talks & active).sum(dim=-1)
 
     def total(frames: Tensor) -> Tensor:
         return frames.double().masked_fill(~valid, 0.0).sum(dim=1)
 
     return FrameErrors(
-        correct=total((talks == found).double().mean(dim=-1)),
+        correct=total((talks == active).double().mean(dim=-1)),
         scored=total(speaking),
         missed=total((speaking - detected).clamp(min=0)),
         false_alarm=total((detected - speaking).clamp(min=0)),

@@ -84,10 +84,10 @@ class SlotFilling(RecurrentCTCTask):
     def targets(self, cuts: Iterable[Any], labels: LabelSet, source: str) -> list[Tensor]:
         """Targets of all cuts; at least one of them has a slot, without which the metrics are not defined."""
         cuts = list(cuts)
-        found = super().targets(cuts, labels, source)
-        if not any(slot_values(self.text(target.tolist(), labels)) for target in found):
+        targets = super().targets(cuts, labels, source)
+        if not any(slot_values(self.text(target.tolist(), labels)) for target in targets):
             raise TaskError(f"{source}: not one of its {len(cuts)} utterances has a slot, so that slot values cannot be scored.")
-        return found
+        return targets
 
     def decode(self, frame_labels: Iterable[int], labels: LabelSet) -> str:
         """Text with marks of the best path; the blank and `<eos>` are left out wherever they are."""
@@ -133,8 +133,8 @@ def _read_types(path: Path) -> list[str]:
     repeated = sorted(slot_type for slot_type, count in Counter(types).items() if count > 1)
     spaced = [slot_type for slot_type in types if len(slot_type.split()) > 1]
     if len(types) < 2 or types[0] != OUTSIDE or repeated or spaced:
-        found = repeated or spaced or types[:1]
-        raise TaskError(f"{path}: is not a list of slot types: 'O' first, then one type a line, each once (see {found}). {remedy}")
+        culprits = repeated or spaced or types[:1]
+        raise TaskError(f"{path}: is not a list of slot types: 'O' first, then one type a line, each once (see {culprits}). {remedy}")
     return types[1:]
 
 

@@ -44,8 +44,8 @@ def unknown_text(texts: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]
     vocabularies: dict[str, Spelling] = {"asr": SUPERB_SPELLING}
     if any(text.strip() for text in texts.get("train", ())):
         vocabularies["asr_zh"] = Pieces(train_pieces(texts["train"], "characters", 0))
-    found = {task: _unknown(vocabulary, texts) for task, vocabulary in vocabularies.items()}
-    return {task: missing for task, missing in found.items() if missing["characters"]}
+    reports = {task: _unknown(vocabulary, texts) for task, vocabulary in vocabularies.items()}
+    return {task: missing for task, missing in reports.items() if missing["characters"]}
 
 
 def _unknown(vocabulary: Spelling, texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:

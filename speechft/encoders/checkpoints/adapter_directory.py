@@ -63,19 +63,21 @@ def _settings(path: Path) -> dict[str, Any]:
     from peft import LoraConfig
 
     try:
-        found = dict(read_json(path))
+        content = dict(read_json(path))
     except (SpeechFTError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: is no configuration of an adapter ({error}). Save the adapter again.") from None
-    if found.get("peft_type") != "LORA":
-        raise CheckpointError(f"{path}: peft_type {found.get('peft_type')!r} is not supported, only LORA (with or without DoRA). {_REMEDY}")
+    if content.get("peft_type") != "LORA":
+        raise CheckpointError(
+            f"{path}: peft_type {content.get('peft_type')!r} is not supported, only LORA (with or without DoRA). {_REMEDY}"
+        )
     defaults = LoraConfig().to_dict()
-    for key, value in found.items():
+    for key, value in content.items():
         harmless = value == defaults.get(key) or (key in defaults and not value)
         if key == "init_lora_weights":
             harmless = value in _INITIAL
         if key not in _KNOWN and not harmless:
             raise CheckpointError(f"{path}: {key}={str(value)[:80]!r} is not supported. {_REMEDY}")
-    settings = {**defaults, **found}
+    settings = {**defaults, **content}
     patterns = settings["alpha_pattern"] or {}
     if not isinstance(patterns, dict) or not all(re.fullmatch(r"[\w.]+", pattern) for pattern in patterns):
         raise CheckpointError(f"{path}: alpha_pattern has entries that are no names of layers. {_REMEDY}")
@@ -91,10 +93,10 @@ def _layers(encoder: Mapping[str, Tensor], weights: dict[str, Tensor], where: st
     """Adapted layers and the parts of their adapters. Tensors that were trained as a whole go into `weights`."""
     layers: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
     for name, tensor in encoder.items():
-        found = _PART.fullmatch(name)
-        adapted = weights.get(f"{found['layer']}.weight") if found else None
-        if found and adapted is not None and adapted.dim() == 2:
-            layers[found["layer"]][found["part"]] = as_float32(tensor, name, where)
+        match = _PART.fullmatch(name)
+        adapted = weights.get(f"{match['layer']}.weight") if match else None
+        if match and adapted is not None and adapted.dim() == 2:
+            layers[match["layer"]][match["part"]] = as_float32(tensor, name, where)
             continue
         whole = name.replace(".base_layer.", ".")
         if whole not in weights or weights[whole].shape != tensor.shape:

@@ -42,18 +42,18 @@ def export_checkpoint(model_dir: str | Path, out: str | Path, format: str = "fai
     """
     if format not in EXPORT_FORMATS:
         raise CheckpointError(unknown_name("export format", format, EXPORT_FORMATS))
-    with encoder_directory(model_dir) as found:
+    with encoder_directory(model_dir) as directory:
         if format == "transformers":
             check_folder(out, "export", [model_dir])
-            check_learned(load_backbone(found).config.model_type, model_dir, "export")
+            check_learned(load_backbone(directory).config.model_type, model_dir, "export")
             with atomic_directory(out, "export") as temporary:
-                copy_configuration(found, temporary)
+                copy_configuration(directory, temporary)
                 for file in FILES:
-                    if (found / file).exists() and not (temporary / file).exists():
-                        shutil.copyfile(found / file, temporary / file)
+                    if (directory / file).exists() and not (temporary / file).exists():
+                        shutil.copyfile(directory / file, temporary / file)
             return
         check_file(out, EXPORT, [model_dir])
-        content = checkpoint_content(found, format)
+        content = checkpoint_content(directory, format)
     with atomic_file(out) as temporary, scratch_directory(out) as scratch:
         torch.save(content, made := scratch / f"{PROGRAM}.pt")  # the file's name becomes a part of its content
         made.replace(temporary)

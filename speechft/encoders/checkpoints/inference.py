@@ -21,7 +21,7 @@ def infer_model_cfg(family: str, tensors: Mapping[str, Tensor], given: Mapping[s
     Shapes tell all sizes but three things, which are those of the published models unless `given`: the number of heads, the strides of the
     convolutions, and whether LayerNorm comes first and waveforms are normalized (both exactly when every convolution has a LayerNorm).
     """
-    layers = [int(found[1]) for name in tensors if (found := re.match(r"encoder\.layers\.(\d+)\.", name))]
+    layers = [int(match[1]) for name in tensors if (match := re.match(r"encoder\.layers\.(\d+)\.", name))]
     width = _shape(tensors, "encoder.layer_norm.weight")[0]
     channels_out, channels_in, conv_pos = _shape(tensors, "encoder.pos_conv.0.weight_v")
     large = "feature_extractor.conv_layers.0.2.1.weight" in tensors

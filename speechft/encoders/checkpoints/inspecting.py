@@ -72,10 +72,10 @@ def _describe(path: Path, format: str | None, family: str | None, tensors: Mappi
 
 
 def _weights(content: Any, format: str | None) -> dict[str, Tensor]:
-    found = content
+    tensors = content
     if isinstance(content, Mapping) and format not in (None, "transformers", "state_dict"):
-        found = content.get({"s3prl": "model_weight", "s3prl_run": "Upstream"}.get(str(format), "model"))
-    return dict(found) if is_state_dict(found) else {}
+        tensors = content.get({"s3prl": "model_weight", "s3prl_run": "Upstream"}.get(str(format), "model"))
+    return dict(tensors) if is_state_dict(tensors) else {}
 
 
 def _model_cfg(content: Any) -> dict[str, Any]:

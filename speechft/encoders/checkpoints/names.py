@@ -70,8 +70,8 @@ class NameMap:
 
 def _translate(name: str, pairs: Iterable[tuple[str, str]]) -> str | None:
     for source, target in pairs:
-        if found := _pattern(source).fullmatch(name):
-            return target.replace("#", "{}").replace("@", "{}").format(*found.groups())
+        if match := _pattern(source).fullmatch(name):
+            return target.replace("#", "{}").replace("@", "{}").format(*match.groups())
     return None
 
 

@@ -73,18 +73,18 @@ def read_source(
         CheckpointError: unreadable or unknown layout, another family or format than asked for, or a `config` that contradicts the file.
     """
     content = read_tensors(path) if path.suffix == ".safetensors" else load_pickle(path)
-    found = detect_format(content)
-    if found is None:
+    detected = detect_format(content)
+    if detected is None:
         keys = ", ".join(map(str, list(content)[:8])) if isinstance(content, Mapping) else f"a {type(content).__name__}"
         raise CheckpointError(f"{path}: holds no encoder checkpoint of a known layout, but {keys}. Layouts: {', '.join(FORMATS)}.")
-    if format is not None and format != found:
-        raise CheckpointError(f"{path}: is a {found} checkpoint, not {format}. Leave `format` out or name the right one.")
-    if found == "transformers" and default is None:
+    if format is not None and format != detected:
+        raise CheckpointError(f"{path}: is a {detected} checkpoint, not {format}. Leave `format` out or name the right one.")
+    if detected == "transformers" and default is None:
         raise CheckpointError(
             f"{path}: holds bare transformers weights. Import the directory that has its config.json beside it, or name the model that it "
             "was fine-tuned from with --base."
         )
-    source = _read(found, content, path)
+    source = _read(detected, content, path)
     source.family = _settle_family(source, family, path)
     _complete(source, dict(config or {}), default or {}, path)
     return source
@@ -133,27 +133,27 @@ def _architecture(model_cfg: Mapping[str, Any]) -> str:
 
 def encoder_inside(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """Tensors of the encoder of a fairseq model under its own names, and names of what a model with a head has beside it."""
-    found = next((name for name in tensors if _INSIDE in name), None)
-    if found is None:
+    first = next((name for name in tensors if _INSIDE in name), None)
+    if first is None:
         return dict(tensors), []
-    prefix = found[: found.index(_INSIDE) + len(_INSIDE)]
+    prefix = first[: first.index(_INSIDE) + len(_INSIDE)]
     encoder = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     return encoder, [name for name in tensors if not name.startswith(prefix)]
 
 
 def _settle_family(source: Source, given: str | None, path: Path) -> str:
-    found = source.family or detect_family(list(source.tensors), source.model_cfg)
+    family = source.family or detect_family(list(source.tensors), source.model_cfg)
     if given is not None and not get_family(given).learned:
         raise CheckpointError(f"{path}: there are no {given} checkpoints, it is computed. Make the encoder with `speechft fbank`.")
     if given is not None and get_family(given).directory_only:
         raise CheckpointError(
             f"{path}: {given} encoders come as directories of transformers (config.json and weights). Import that directory."
         )
-    if found is None and given is None:
+    if family is None and given is None:
         raise CheckpointError(f"{path}: its family cannot be told from its content. Give family=, one of {', '.join(FILE_FAMILIES)}.")
-    if found is not None and given is not None and found != given:
-        raise CheckpointError(f"{path}: holds a {found} model, not {given}. Leave `family` out or name the right one.")
-    return str(found or given)
+    if family is not None and given is not None and family != given:
+        raise CheckpointError(f"{path}: holds a {family} model, not {given}. Leave `family` out or name the right one.")
+    return str(family or given)
 
 
 def _complete(source: Source, given: dict[str, Any], default: Mapping[str, Any], path: Path) -> None:
@@ -253,12 +253,12 @@ def _sections(outer: Any, path: Path) -> tuple[dict[str, Any], dict[str, Any], d
 def _temperatures(text: str, path: Path) -> list[float]:
     """The temperatures of a quantizer, which old files hold as text."""
     try:
-        found = ast.literal_eval(text)
+        values = ast.literal_eval(text)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        found = None
-    if not isinstance(found, list | tuple) or not all(isinstance(value, int | float) for value in found):
+        values = None
+    if not isinstance(values, list | tuple) or not all(isinstance(value, int | float) for value in values):
         raise CheckpointError(f"{path}: latent_temp={text[:80]!r} is no list of numbers. The configuration is damaged.")
-    return list(found)
+    return list(values)
 
 
 def _dictionary(state: Mapping[str, Any]) -> dict[str, Any]:

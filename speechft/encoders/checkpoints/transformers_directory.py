@@ -154,13 +154,13 @@ def _check_energies(path: Path, config: Any) -> None:
     """Refuse log-mel encoders of other features than ours; their own extractor has more settings than the model tells."""
     if config.model_type == "wav2vec2-bert" and config.feature_projection_input_dim % 2:
         raise CheckpointError(f"{path / CONFIG}: feature_projection_input_dim is odd; it must be two frames of log-mel energies.")
-    found, ours = _extractor(path), preprocessor(config)
+    theirs, ours = _extractor(path), preprocessor(config)
     for key in ("sampling_rate", "hop_length", "n_fft", "num_mel_bins", "feature_size", "stride"):
-        if key in ours and found.get(key, ours[key]) != ours[key]:
+        if key in ours and theirs.get(key, ours[key]) != ours[key]:
             raise CheckpointError(
-                f"{path / PREPROCESSOR}: {key}={found[key]!r} is not supported; {config.model_type} encoders take {ours[key]} here."
+                f"{path / PREPROCESSOR}: {key}={theirs[key]!r} is not supported; {config.model_type} encoders take {ours[key]} here."
             )
-    if found.get("do_normalize") and config.model_type == "whisper":
+    if theirs.get("do_normalize") and config.model_type == "whisper":
         raise CheckpointError(f"{path / PREPROCESSOR}: do_normalize is not supported; Whisper encoders take waveforms as they are here.")
 
 

@@ -136,10 +136,10 @@ def _checked_zip(path: Path) -> bool:
 
 
 def _explain(path: Path, message: str) -> str:
-    found = re.search(r"GLOBAL ([\w.]+)|class ([\w.]+)|global ([\w.]+)", message)
-    if found is None:
+    match = re.search(r"GLOBAL ([\w.]+)|class ([\w.]+)|global ([\w.]+)", message)
+    if match is None:
         return f"{path}: not a torch checkpoint, or damaged. Download it again."
-    name = next(group for group in found.groups() if group)
+    name = next(group for group in match.groups() if group)
     return f"{path}: refused, its pickle names {name}, which is not on the list of harmless classes. {_ISOLATED}"
 
 

@@ -40,14 +40,14 @@ def read_provenance(model_dir: str | Path) -> dict[str, Any] | None:
     path = Path(model_dir) / PROVENANCE
     if not path.exists():
         return None
-    found = read_side_file(path)
+    record = read_side_file(path)
     for key in ("inputs", "recipe", "versions", "outputs"):
-        if not isinstance(found.get(key, {}), dict):
+        if not isinstance(record.get(key, {}), dict):
             raise CheckpointError(f"{path}: its {key} are no mapping. {_REMEDY}")
-    for role, source in found.get("inputs", {}).items():
+    for role, source in record.get("inputs", {}).items():
         if not (isinstance(source, dict) and isinstance(source.get("name"), str) and isinstance(source.get("sha256"), str)):
             raise CheckpointError(f"{path}: its input {role!r} has no name and hash. {_REMEDY}")
-    return found
+    return record
 
 
 def read_side_file(path: Path) -> dict[str, Any]:
@@ -61,10 +61,10 @@ def read_side_file(path: Path) -> dict[str, Any]:
 def made_already(out_dir: Path, kind: Kind, inputs: Mapping[str, str | Path], recipe: Mapping[str, Any]) -> bool:
     """Whether the encoder directory `out_dir` is complete and was made so: same kind, inputs, versions, and at least these recipe keys."""
     try:
-        found = read_json(out_dir / PROVENANCE)
+        record = read_json(out_dir / PROVENANCE)
         wanted = make_provenance(kind, inputs, recipe)
-        same = all(found[key] == wanted[key] for key in ("schema", "kind", "inputs", "versions"))
-        return same and all(found["recipe"].get(key) == value for key, value in wanted["recipe"].items())
+        same = all(record[key] == wanted[key] for key in ("schema", "kind", "inputs", "versions"))
+        return same and all(record["recipe"].get(key) == value for key, value in wanted["recipe"].items())
     except (SpeechFTError, KeyError, TypeError, AttributeError):
         return False
 

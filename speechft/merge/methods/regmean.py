@@ -110,7 +110,7 @@ class RegMeanMerge(MergeMethod):
         """G_i of the layer with that weight, float64 (inputs, inputs) for each model; empty if it is no linear layer."""
         from safetensors import safe_open
 
-        found = []
+        moments = []
         for file in self._files:
             with safe_open(file, framework="pt") as tensors:
                 if name in tensors.keys():  # noqa: SIM118 - no mapping
@@ -118,5 +118,5 @@ class RegMeanMerge(MergeMethod):
                     diagonal = moment.diagonal().clone()
                     moment *= self.parameters.off_diagonal
                     moment.diagonal().copy_(diagonal)
-                    found.append(moment)
-        return found
+                    moments.append(moment)
+        return moments

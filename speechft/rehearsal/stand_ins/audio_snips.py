@@ -27,9 +27,9 @@ def build(layout: Layout) -> None:
         # A voice of another split is in the folder, too, and is not read.
         stranger = SPEAKERS["test" if split != "test" else "train"][0]
         voices = [*SPEAKERS[split]]
-        found = spread([row for row in rows if row["split"] == split], SIZES["audio_snips"][split] + 1, lambda row: row["speaker"])
-        for place, row in enumerate(found):
-            voice = stranger if place + 1 == len(found) else voices[place % len(voices)]
+        chosen = spread([row for row in rows if row["split"] == split], SIZES["audio_snips"][split] + 1, lambda row: row["speaker"])
+        for place, row in enumerate(chosen):
+            voice = stranger if place + 1 == len(chosen) else voices[place % len(voices)]
             name = f"{voice}-snips-{folder}-{place}"
             audio = f"{folder}/{name}.wav"
             layout.say(audio, layout.speech.of_path[row["path"]])

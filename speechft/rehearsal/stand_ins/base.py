@@ -88,12 +88,12 @@ class MiniSpeech:
 
     def take(self, number: int, kinds: Sequence[str], split: str | None = None, seconds: float = 0.0) -> list[Recording]:
         """`number` recordings of some kinds that last `seconds` at least, of as many voices as there are."""
-        found = [
+        chosen = [
             recording
             for recording in self.recordings
             if recording.kind in kinds and split in (None, recording.split) and recording.seconds >= seconds
         ]
-        return spread(found, number, lambda recording: recording.speaker)
+        return spread(chosen, number, lambda recording: recording.speaker)
 
     def samples(self, recording: Recording, rate: int = SAMPLE_RATE) -> Samples:
         """The waveform (samples,), resampled to `rate` Hz."""

@@ -45,7 +45,7 @@ def _voices(layout: Layout) -> list[list[Recording]]:
     for recording in layout.speech.recordings:
         if recording.kind in ("sentence", "speaker"):
             of_voice.setdefault(recording.speaker, []).append(recording)
-    return [found for found in of_voice.values() if len(found) >= sum(PER_VOICE.values())][:VOICES]
+    return [recordings for recordings in of_voice.values() if len(recordings) >= sum(PER_VOICE.values())][:VOICES]
 
 
 def _made_up(held: str, number: int, seconds: float) -> str:

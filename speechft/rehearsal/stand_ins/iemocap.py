@@ -41,8 +41,8 @@ def build(layout: Layout) -> dict[str, str]:
         ]
     for session in SESSIONS:
         rest = [entry for other in SESSIONS if other != session for entry in entries[other]]
-        for name, found in (("test", entries[session]), ("train", rest)):
-            content = {"labels": _CODES, "meta_data": found}
+        for name, listed in (("test", entries[session]), ("train", rest)):
+            content = {"labels": _CODES, "meta_data": listed}
             layout.text(f"{FOLDER}/{session}/{name}_meta_data.json", json.dumps(content, indent=1))
     return {"order": FOLDER}
 

@@ -39,12 +39,12 @@ def build(layout: Layout) -> None:
 
 def _recordings(speech: MiniSpeech, label: str, split: str, number: int) -> list[Recording]:
     kind = _KIND.get(label, "keyword")
-    found = [recording for recording in speech.recordings if recording.kind == kind and recording.split == split]
+    recordings = [recording for recording in speech.recordings if recording.kind == kind and recording.split == split]
     if label == UNKNOWN:
-        found = [recording for recording in found if recording.text.lower() in _OTHER_WORDS]
+        recordings = [recording for recording in recordings if recording.text.lower() in _OTHER_WORDS]
     elif label != SILENCE:
-        found = [recording for recording in found if recording.label == label]
-    return spread(found, number, lambda recording: recording.speaker)
+        recordings = [recording for recording in recordings if recording.label == label]
+    return spread(recordings, number, lambda recording: recording.speaker)
 
 
 def _name(recording: Recording, split: str | None, place: int) -> str:
