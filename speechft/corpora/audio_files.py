@@ -13,6 +13,8 @@ import soundfile
 
 from speechft.corpora.wav import wav_lengths
 
+Samples = np.ndarray[Any, np.dtype[np.float64]]
+"""A waveform, (samples,)."""
 _BLOCK_FRAMES = 1 << 18
 
 
@@ -36,7 +38,7 @@ def blocks(file: soundfile.SoundFile, dtype: str) -> Iterator[np.ndarray[Any, np
         yield block
 
 
-def read_mono(path: Path) -> tuple[np.ndarray[Any, np.dtype[np.float64]], int]:
+def read_mono(path: Path) -> tuple[Samples, int]:
     """All samples of the first channel, (samples,), and their rate in Hz."""
     with open_audio(path) as file:
         return np.concatenate([np.zeros(0), *(block[:, 0] for block in blocks(file, "float64"))]), int(file.samplerate)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from speechft.conventions import Manifests
 from speechft.errors import CorpusError
-from speechft.files.csv_tables import read_table, row_complaints
+from speechft.files.csv_tables import read_table, row_complaints, write_table
 
 TRIALS = "trials.csv"
 """Name of the list beside the manifests."""
@@ -57,10 +56,7 @@ def read_trials(path: Path) -> list[Trial]:
 
 def write_trials(path: Path, trials: Iterable[Trial]) -> None:
     """Write what `read_trials` reads."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows((int(trial.same), trial.enrolment, trial.test) for trial in trials)
+    write_table(path, [COLUMNS, *((int(trial.same), trial.enrolment, trial.test) for trial in trials)])
 
 
 def trials_by_split(trials: Sequence[Trial], split_of: Mapping[str, str], source: str) -> dict[str, list[Trial]]:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from speechft.corpora.inspection import RecordingFacts
 from speechft.errors import CorpusError, SpeechFTError
+from speechft.files.csv_tables import write_table
 from speechft.files.hashes import sha256_bytes, sha256_file
 from speechft.files.structured import read_json_mapping
 
@@ -39,19 +40,13 @@ def note_recordings(folder: Path, recordings: Iterable[RecordingFacts]) -> None:
     noted = {
         path: Noted(path, facts.bytes, facts.changed_ns, facts.sha256) for facts in recordings for path in [str(facts.path.absolute())]
     }
-    _write(folder, noted.values())
+    write_table(folder / RECORDINGS, [Noted._fields, *noted.values()])
 
 
 def unite_notes(folder: Path, members: Iterable[Path]) -> None:
     """The notes of several corpora as those of one."""
-    _write(folder, {noted.path: noted for member in members for noted in _read(member)}.values())
-
-
-def _write(folder: Path, rows: Iterable[Noted]) -> None:
-    with (folder / RECORDINGS).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Noted._fields)
-        writer.writerows(rows)
+    united = {noted.path: noted for member in members for noted in _read(member)}
+    write_table(folder / RECORDINGS, [Noted._fields, *united.values()])
 
 
 def _read(folder: Path) -> Iterator[Noted]:

@@ -6,7 +6,6 @@ everything stays in a temporary folder. On `cpu` the same checks compare the CPU
 
 from __future__ import annotations
 
-import csv
 import os
 import signal
 import subprocess
@@ -63,6 +62,7 @@ def tones(folder: Path, splits: Mapping[str, int], seconds: tuple[float, float])
     import soundfile
 
     from speechft.corpora import prepare_corpus
+    from speechft.files.csv_tables import write_table
     from speechft.recipes.corpora import CorpusRecipe
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,8 +75,7 @@ def tones(folder: Path, splits: Mapping[str, int], seconds: tuple[float, float])
             wave = 0.3 * np.sin(2 * np.pi * 220 * 2**kind * times) + 0.02 * generator.standard_normal(len(times))
             soundfile.write(folder / path, wave.astype(np.float32), SAMPLE_RATE, subtype="FLOAT")
             rows.append([path, _WORDS[kind], f"s{kind}", split])
-    with (folder / "corpus.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(rows)
+    write_table(folder / "corpus.csv", rows)
     prepare_corpus(CorpusRecipe(path=folder / "corpus.csv"), folder / "manifests")
     return folder / "manifests"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from speechft.errors import CorpusError, missing_file
@@ -48,6 +49,12 @@ def read_table(path: Path, purpose: str, remedy: str, *, files: str = "path") ->
     if rows and _SEPARATOR_LINE.fullmatch(first.strip()):
         del rows[0]
     return _tidied(rows, files)
+
+
+def write_table(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write rows, the header first, as CSV."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def _tidied(rows: list[Row], files: str) -> list[Row]:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -15,7 +14,7 @@ import soxr
 
 from speechft.conventions import SAMPLE_RATE, SPLITS
 from speechft.corpora.audio import samples_after_resampling
-from speechft.corpora.audio_files import read_mono
+from speechft.corpora.audio_files import Samples, read_mono
 from speechft.corpora.inspection import RecordingFacts, inspect_all
 from speechft.corpora.readers.csv_corpus import LIST_OF_RECORDINGS
 from speechft.corpora.rttm import Turn, rttm_line
@@ -161,7 +160,7 @@ def _source_problems(source: Source, facts: RecordingFacts | str) -> Iterable[Pr
         yield Problem(source.row, f"{source.path}: speech is from {source.start:g} s to {end:g} s; it must last longer than 0 s")
 
 
-def _mix(parts: Sequence[Source]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _mix(parts: Sequence[Source]) -> Samples:
     """The sum of the sources, (samples,)."""
     placed = []
     for part in parts:
@@ -169,6 +168,12 @@ def _mix(parts: Sequence[Source]) -> np.ndarray[Any, np.dtype[np.float64]]:
         if rate != SAMPLE_RATE:
             samples = soxr.resample(samples, rate, SAMPLE_RATE, quality="HQ")
         placed.append((round(part.offset * SAMPLE_RATE), part.gain * samples))
+    return added_up(placed)
+
+
+def added_up(placed: Iterable[tuple[int, Samples]]) -> Samples:
+    """The sum of waveforms (samples,), each of which begins at the sample that stands before it."""
+    placed = list(placed)
     mixture = np.zeros(max(begin + len(samples) for begin, samples in placed))
     for begin, samples in placed:
         mixture[begin : begin + len(samples)] += samples

@@ -8,16 +8,17 @@ import hashlib
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import soundfile
 import soxr
 
 from speechft.conventions import SAMPLE_RATE
+from speechft.corpora.audio_files import Samples
 from speechft.errors import CorpusError, missing_file
+from speechft.files.csv_tables import write_table
 
-Samples = np.ndarray[Any, np.dtype[np.float64]]
 Item = TypeVar("Item")
 _SPHERE_HEADER_BYTES = 1024
 # AppleDouble: magic number, version, and the name of the file system that it was written for.
@@ -73,6 +74,7 @@ class MiniSpeech:
             for row in self.table("manifest.csv")
         ]
         self.of_path = {recording.path: recording for recording in self.recordings}
+        self.voices = list(dict.fromkeys(recording.speaker for recording in self.recordings))
 
     def table(self, name: str) -> list[dict[str, str]]:
         """Rows of a table.
@@ -144,6 +146,10 @@ class Layout:
     def text(self, name: str, *lines: str) -> None:
         """A text file in UTF-8."""
         self._place(name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+    def table(self, name: str, *rows: Sequence[object]) -> None:
+        """A CSV file, the header first."""
+        write_table(self._place(name), rows)
 
     def resource_fork(self, name: str) -> None:
         """The file `._NAME` that macOS puts beside `name` when it packs an archive: no audio and no text."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from itertools import permutations
 
@@ -32,11 +30,11 @@ def build(layout: Layout, contents: Mapping[str, str], header: Mapping[str, str]
             layout.say(f"{name}.wav", recording)
             row = {"path": f"{name}.wav", "id": name, "text": recording.text, "speaker": recording.speaker, "split": split}
             rows.append({**row, **{column: _made_up(held, number + voice, recording.seconds) for column, held in contents.items()}})
-    _table(layout, TABLE, [[header.get(column, column) for column in rows[0]], *(list(row.values()) for row in rows)])
+    layout.table(TABLE, [header.get(column, column) for column in rows[0]], *(list(row.values()) for row in rows))
     if trials is not None:
         pairs = [pair for split in ("dev", "test") for pair in permutations([row for row in rows if row["split"] == split], 2)]
-        listed = [[str(int(first[trials] == second[trials])), first["id"], second["id"]] for first, second in pairs]
-        _table(layout, TRIALS, [list(TRIAL_COLUMNS), *listed])
+        listed = [[int(first[trials] == second[trials]), first["id"], second["id"]] for first, second in pairs]
+        layout.table(TRIALS, TRIAL_COLUMNS, *listed)
 
 
 def _voices(layout: Layout) -> list[list[Recording]]:
@@ -57,9 +55,3 @@ def _made_up(held: str, number: int, seconds: float) -> str:
         "frames": f"a:0.00-{half} b:{half}-{seconds:.2f}",
     }
     return values[held]
-
-
-def _table(layout: Layout, name: str, rows: list[list[str]]) -> None:
-    written = io.StringIO()
-    csv.writer(written, lineterminator="\n").writerows(rows)
-    layout.text(name, *written.getvalue().splitlines())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import uuid
 
 from speechft.corpora.readers.fluent_speech_commands import COLUMNS, TABLES
@@ -25,15 +23,13 @@ def build(layout: Layout) -> None:
     """Every intent in train; what is said is another command."""
     for split, table in TABLES.items():
         number = SIZES["fluent_speech_commands"][split]
-        file = io.StringIO()
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["", *COLUMNS])
+        rows: list[tuple[object, ...]] = [("", *COLUMNS)]
         # Steps of 7 through the 31 intents meet all of them, and different actions first.
         for row, recording in enumerate(layout.speech.take(number, ["command"], split)):
             speaker = made_up_name(recording.speaker, 16)
             path = f"wavs/speakers/{speaker}/{uuid.uuid5(uuid.NAMESPACE_URL, recording.path)}.wav"
             layout.say(path, recording)
-            writer.writerow([row, path, speaker, f"{recording.text.capitalize()}, please", *INTENTS[7 * row % len(INTENTS)]])
-        layout.text(f"data/{table}", *file.getvalue().splitlines())
+            rows.append((row, path, speaker, f"{recording.text.capitalize()}, please", *INTENTS[7 * row % len(INTENTS)]))
+        layout.table(f"data/{table}", *rows)
         layout.resource_fork(f"data/{table}")
     layout.resource_fork(path)

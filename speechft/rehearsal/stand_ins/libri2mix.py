@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from speechft.conventions import SAMPLE_RATE, SPLITS
+from speechft.corpora.audio_files import Samples
+from speechft.corpora.readers.mixtures import added_up
 from speechft.corpora.rttm import Turn, rttm_line
-from speechft.rehearsal.stand_ins.base import SIZES, Layout, MiniSpeech, Samples
+from speechft.rehearsal.stand_ins.base import SIZES, Layout, MiniSpeech
 
 _PARTS = {"train": "train-100", "dev": "dev", "test": "test"}
 _NOISE = 10 ** (-50 / 20)
@@ -17,8 +19,7 @@ def build(layout: Layout) -> None:
 
     One of each split has three turns, the others two.
     """
-    voices = list(dict.fromkeys(recording.speaker for recording in layout.speech.recordings))
-    numbers = {voice: str(100 + 7 * place) for place, voice in enumerate(voices)}
+    numbers = {voice: str(100 + 7 * place) for place, voice in enumerate(layout.speech.voices)}
     rows = layout.speech.table("mixtures.csv")
     for split in SPLITS:
         sources: dict[str, list[dict[str, str]]] = {}
@@ -57,9 +58,7 @@ def _mix(speech: MiniSpeech, name: str, parts: list[dict[str, str]], numbers: di
         times = [(0.0, length // (SAMPLE_RATE // 100) / 100)] * len(parts)
     else:
         times = [(float(part["offset"]) + float(part["start"]), float(part["end"]) - float(part["start"])) for part in parts]
-    mixture = np.zeros(max(begin + len(samples) for begin, samples in placed))
-    for begin, samples in placed:
-        mixture[begin : begin + len(samples)] += samples
+    mixture = added_up(placed)
     mixture += _NOISE * np.random.default_rng(len(mixture)).standard_normal(len(mixture))
     turns = [Turn(name, start, duration, numbers[part["speaker"]]) for part, (start, duration) in zip(parts, times, strict=True)]
     return mixture, turns

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from speechft.conventions import SAMPLE_RATE
-from speechft.rehearsal.stand_ins.base import SIZES, Layout, MiniSpeech, Recording, Samples
+from speechft.corpora.audio_files import Samples
+from speechft.rehearsal.stand_ins.base import SIZES, Layout, MiniSpeech, Recording
 
 _TALKS = {
     "train": ("911Mothers_2010W", "AaronHuey_2010X", "AdamSadowsky_2010X", "AdoraSvitak_2010"),

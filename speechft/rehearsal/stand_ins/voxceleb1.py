@@ -19,8 +19,7 @@ def build(layout: Layout) -> dict[str, str]:
     parts = {1: sizes["train per speaker"], 2: sizes["dev per speaker"], 3: sizes["test per speaker"]}
     numbers = [number for number, count in parts.items() for _ in range(count)]
     speakers = sizes["dev speakers"] + sizes["test speakers"]
-    voices = list(dict.fromkeys(recording.speaker for recording in layout.speech.recordings))
-    enough = [voice for voice in voices if len(_of_voice(layout.speech, voice)) >= len(numbers)]
+    enough = [voice for voice in layout.speech.voices if len(_of_voice(layout.speech, voice)) >= len(numbers)]
     chosen = spread(enough, speakers, lambda voice: voice[:2])
     lines: list[str] = []
     tested: dict[str, list[str]] = {}
