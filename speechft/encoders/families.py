@@ -85,6 +85,9 @@ LEARNED_FAMILIES = tuple(name for name, family in FAMILIES.items() if family.lea
 FILE_FAMILIES = tuple(name for name in LEARNED_FAMILIES if not FAMILIES[name].directory_only)
 """Those that come as checkpoint files too, whose networks `transformers_config` describes in fairseq's words."""
 
+FAIRSEQ_TASKS = {"hubert": "hubert_pretraining", "wav2vec2": "audio_pretraining"}
+"""Families that fairseq has a model of -> its task that pre-trains them."""
+
 
 def get_family(name: str) -> Family:
     """The family called `name`; CheckpointError if there is none."""

@@ -13,12 +13,11 @@ from fairseq.models import BaseFairseqModel, register_model
 from torch import Tensor, nn
 
 from speechft.encoders import Encoder, load_encoder
+from speechft.encoders.checkpoints.names import HALF_PRECISION
 from speechft.encoders.model import Padding
 from speechft.finetune.method import DistancePenalty, add_adapters, freeze, frozen_parameters
 from speechft.recipes.finetuning import FinetuneRecipe
 from speechft.tasks.base import Head
-
-HALF_PRECISION = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass

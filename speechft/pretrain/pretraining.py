@@ -14,6 +14,7 @@ from speechft.encoders import import_checkpoint
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
 from speechft.encoders.directory.layout import PRETRAINING_ONLY, SOURCE_CONFIG, TRAINING_LOG, WEIGHTS, read_source_config, seal_encoder
 from speechft.encoders.directory.provenance import Kind, made_already, make_provenance
+from speechft.encoders.families import FAIRSEQ_TASKS
 from speechft.errors import ConfigError, TrainingError, missing_file
 from speechft.fairseq_plugin.jobs import (
     choose_work_directory,
@@ -38,7 +39,6 @@ from speechft.requirements import require
 
 LOGGER = logging.getLogger("speechft.finetune")
 NATS_PER_BIT = math.log(2)
-_TASKS = {"hubert": "hubert_pretraining", "wav2vec2": "audio_pretraining"}
 _TITLES = {"hubert": "HuBERT pre-training", "wav2vec2": "wav2vec 2.0 pre-training"}
 
 
@@ -236,5 +236,5 @@ def _plain_source(source: dict[str, Any]) -> dict[str, Any]:
     family = source["family"]
     known = option_names(family).items()
     plain = {section: {key: value for key, value in source[section].items() if key in names} for section, names in known}
-    plain["model_cfg"]["_name"], plain["task_cfg"]["_name"] = family, _TASKS[family]
+    plain["model_cfg"]["_name"], plain["task_cfg"]["_name"] = family, FAIRSEQ_TASKS[family]
     return {**source, **plain, "sections": {}}

@@ -12,13 +12,12 @@ from torch import Tensor
 
 from speechft.encoders.checkpoints.exporting import fairseq_tensors
 from speechft.encoders.directory.layout import load_backbone, read_pretraining_only, read_source_config
-from speechft.encoders.families import check_learned, fairseq_config, get_family
+from speechft.encoders.families import FAIRSEQ_TASKS, check_learned, fairseq_config, get_family
 from speechft.errors import CheckpointError
 from speechft.fairseq_plugin.trainer import import_fairseq
 from speechft.files.atomic import atomic_file
 from speechft.recipes.pretraining import Contrastive, PretrainRecipe
 
-FAMILIES = ("hubert", "wav2vec2")
 _DEFAULT_FINAL_DIM = 256  # of the published base models
 
 
@@ -59,8 +58,8 @@ def read_start(encoder_dir: Path) -> Start:
     config = backbone.config
     family = str(config.model_type)
     check_learned(family, encoder_dir, "pre-train")
-    if family not in FAMILIES:
-        raise CheckpointError(f"{encoder_dir}: fairseq cannot pre-train {family} encoders, only {' and '.join(FAMILIES)}.")
+    if family not in FAIRSEQ_TASKS:
+        raise CheckpointError(f"{encoder_dir}: fairseq cannot pre-train {family} encoders, only {' and '.join(FAIRSEQ_TASKS)}.")
     head = read_pretraining_only(encoder_dir)
     # Dropout and masks are as the source trained, which the transformers configuration only repeats in part.
     training = ("dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop", "dropout_input", "dropout_features", "mask_")

@@ -16,14 +16,13 @@ from speechft.downloads.hub import upload
 from speechft.encoders.checkpoints.names import NameMap
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
 from speechft.encoders.directory.layout import FILES, copy_configuration, load_backbone, read_pretraining_only, read_source_config
-from speechft.encoders.families import SPECIAL_SYMBOLS, check_learned, fairseq_config, get_family
+from speechft.encoders.families import FAIRSEQ_TASKS, SPECIAL_SYMBOLS, check_learned, fairseq_config, get_family
 from speechft.errors import CheckpointError, unknown_name
 from speechft.files.atomic import atomic_directory, atomic_file, scratch_directory
 from speechft.files.output_kinds import EXPORT, PROGRAM
 from speechft.files.outputs import check_file, check_folder
 
 EXPORT_FORMATS = ("fairseq", "s3prl", "transformers")
-_FAIRSEQ_TASKS = {"hubert": "hubert_pretraining", "wav2vec2": "audio_pretraining"}
 
 
 def export_checkpoint(model_dir: str | Path, out: str | Path, format: str = "fairseq") -> None:
@@ -105,7 +104,7 @@ def fairseq_tensors(backbone: Any) -> dict[str, Tensor]:
 def _complete_source(source: dict[str, Any], config: Any, tensors: Mapping[str, Tensor], model_dir: str | Path) -> dict[str, Any]:
     """Configuration sections as the source had them, or made from the transformers configuration when it had none."""
     family = config.model_type
-    if family in _FAIRSEQ_TASKS and "final_proj.weight" not in tensors:
+    if family in FAIRSEQ_TASKS and "final_proj.weight" not in tensors:
         raise CheckpointError(
             f"{model_dir}: lacks the tensors that only pre-training uses (final_proj, ...), without which neither fairseq nor s3prl "
             "loads a checkpoint. Export with format='transformers', or start from a checkpoint that has them."
@@ -134,7 +133,7 @@ def _complete_source(source: dict[str, Any], config: Any, tensors: Mapping[str, 
 
 
 def _pretraining_sizes(family: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    if family not in _FAIRSEQ_TASKS:
+    if family not in FAIRSEQ_TASKS:
         return {}
     sizes: dict[str, Any] = {"final_dim": tensors["final_proj.weight"].shape[0]}
     if "quantizer.vars" in tensors:
@@ -156,9 +155,9 @@ def _s3prl_content(source: Mapping[str, Any], tensors: dict[str, Tensor]) -> dic
 
 def _fairseq_content(source: Mapping[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
     family = source["family"]
-    if family not in _FAIRSEQ_TASKS:
+    if family not in FAIRSEQ_TASKS:
         raise CheckpointError(f"fairseq has no {family} model. Export with format='s3prl' (the model's own layout) or 'transformers'.")
-    task = {"_name": _FAIRSEQ_TASKS[family], "data": "", **source["task_cfg"]}
+    task = {"_name": FAIRSEQ_TASKS[family], "data": "", **source["task_cfg"]}
     model = {"_name": family, **source["model_cfg"]}
     state = {"dictionaries": [_fairseq_dictionary(item) for item in source["dictionaries"]]} if family == "hubert" else {}
     history = {"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}

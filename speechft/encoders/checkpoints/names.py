@@ -10,6 +10,8 @@ from torch import Tensor
 
 from speechft.errors import CheckpointError
 
+HALF_PRECISION = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
 
 def _pattern(name: str) -> re.Pattern[str]:
     """Names of tensors in which `#` stands for an index and `@` for weight or bias."""
@@ -77,6 +79,6 @@ def _translate(name: str, pairs: Iterable[tuple[str, str]]) -> str | None:
 
 def as_float32(tensor: Tensor, name: str, where: str) -> Tensor:
     """Widen a half-precision tensor, which is exact; refuse (CheckpointError) float64 and integers, which float32 cannot hold exactly."""
-    if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+    if tensor.dtype not in (torch.float32, *HALF_PRECISION.values()):
         raise CheckpointError(f"{where}: tensor {name} has dtype {tensor.dtype}, need float32, float16 or bfloat16. Convert it first.")
     return tensor.to(torch.float32)

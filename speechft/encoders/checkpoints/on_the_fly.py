@@ -39,7 +39,7 @@ def needs_import(path: Path) -> bool:
         return True
     try:
         with safe_open(path / WEIGHTS, framework="pt") as file:
-            return any(name.startswith(get_family(family).prefix) or name.endswith(OLD_NAMES) for name in file.keys())  # noqa: SIM118
+            return any(name.startswith(get_family(family).prefix) or name.endswith(tuple(OLD_NAMES)) for name in file.keys())  # noqa: SIM118
     except (SafetensorError, OSError):
         return False
 

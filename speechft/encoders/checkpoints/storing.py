@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from speechft.encoders.checkpoints.names import HALF_PRECISION
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
 from speechft.encoders.directory.layout import (
     PRETRAINING_ONLY,
@@ -29,7 +30,7 @@ from speechft.files.hashes import sha256_file
 from speechft.files.outputs import check_folder
 from speechft.recipes.modules import refuse_class
 
-DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+DTYPES = {**HALF_PRECISION, "fp32": torch.float32}
 
 
 def store_encoder(model_dir: str | Path, out_dir: str | Path, dtype: str = "fp16") -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from speechft.downloads.hub import repository_of
-from speechft.encoders.checkpoints.names import as_float32
+from speechft.encoders.checkpoints.names import HALF_PRECISION, as_float32
 from speechft.encoders.checkpoints.weight_files import read_model_weights
 from speechft.encoders.directory.layout import (
     CONFIG,
@@ -29,8 +29,7 @@ from speechft.files.structured import read_json
 
 logger = logging.getLogger(__name__)
 # Older files name the halves of the normalized convolution weight differently.
-_OLD_NAMES = {".conv.weight_g": ".conv.parametrizations.weight.original0", ".conv.weight_v": ".conv.parametrizations.weight.original1"}
-OLD_NAMES = tuple(_OLD_NAMES)
+OLD_NAMES = {".conv.weight_g": ".conv.parametrizations.weight.original0", ".conv.weight_v": ".conv.parametrizations.weight.original1"}
 COUNTER = ".num_batches_tracked"
 """End of the names of counters in batch normalization, which are integers and change nothing."""
 # Tensors of transformers' models for pre-training under fairseq's names, under which pre-training-only tensors are kept.
@@ -84,7 +83,7 @@ def import_directory(
         "format": "transformers",
         **({"config": dict(config)} if config else {}),
         **stored_in_half(tensors),
-        **_from_hub(path),
+        **({"repository": repository} if (repository := repository_of(path)) else {}),
     }
     write_encoder(
         out_dir,
@@ -97,17 +96,11 @@ def import_directory(
     )
 
 
-def _from_hub(path: Path) -> dict[str, str]:
-    """For the recipe of an import: the repository and the commit, if it came from the Hugging Face Hub."""
-    repository = repository_of(path)
-    return {"repository": repository} if repository else {}
-
-
 def stored_in_half(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """For the recipe of an import: the dtype of the source where all of it is in one half precision; import widens it to float32."""
-    kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values() if tensor.is_floating_point()}
-    short = {"float16": "fp16", "bfloat16": "bf16"}
-    return {"dtype": short[kind]} if len(kinds) == 1 and (kind := kinds.pop()) in short else {}
+    dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+    half = next((name for name, dtype in HALF_PRECISION.items() if dtypes == {dtype}), None)
+    return {"dtype": half} if half else {}
 
 
 def _masking(config: Any, has_embedding: bool) -> dict[str, Any]:
@@ -197,7 +190,7 @@ def split_head(tensors: Mapping[str, Tensor], family: str | None = None) -> tupl
             rest[name] = tensor
             continue
         target = name.removeprefix(prefix)
-        for old, new in _OLD_NAMES.items():
+        for old, new in OLD_NAMES.items():
             target = target.removesuffix(old) + new if target.endswith(old) else target
         encoder[target] = tensor
     return encoder, rest

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from speechft.encoders.families import FAMILIES, FILE_FAMILIES
+from speechft.encoders.families import FAIRSEQ_TASKS, FAMILIES, FILE_FAMILIES
 from speechft.files.atomic import write_text
 from speechft.files.escapes import json_text, markdown_code, markdown_escape, markdown_item, yaml_text
 from speechft.files.structured import read_json
@@ -105,7 +105,7 @@ def write_model_card(model_dir: str | Path, provenance: Mapping[str, Any], name:
         inside=".encoder  # the decoder is not part of this directory" if known and known.inside else "",
         own_class=f"import speechft.encoders.{family}  # makes the family known to transformers\n" if family in _OWN_CLASSES else "",
     )
-    if family in ("hubert", "wav2vec2"):
+    if family in FAIRSEQ_TASKS:
         card += _FAIRSEQ.format(file=_literal(f"{name}_fairseq.pt"))
     if family in FILE_FAMILIES:
         file = f"{name}_s3prl.pt"

@@ -12,6 +12,7 @@ from speechft.conventions import SAMPLE_RATE
 from speechft.encoders.directory.layout import write_encoder
 from speechft.encoders.directory.provenance import make_provenance
 from speechft.encoders.families import (
+    FAIRSEQ_TASKS,
     SPECIAL_SYMBOLS,
     build_config,
     check_learned,
@@ -101,37 +102,33 @@ def random_encoder(family: str, out_dir: str | Path, seed: int = 0, *, normalize
     provenance = make_provenance("random", {}, recipe)
     if normalize and get_family(family).mel:
         raise CheckpointError(f"{out_dir}: {family} encoders take waveforms as they are. Leave `normalize` out.")
+    source: dict[str, Any] = {}
     if get_family(family).directory_only:
-        backbone = _drawn(family, build_config(family, {**_CONFIGURATIONS[family], **sizes, "speechft_normalize": normalize}), seed)
-        write_encoder(out_dir, backbone=backbone, provenance=provenance)
-        return Path(out_dir)
-    model_cfg = {**_SIZES, **_EXTRA_SIZES.get(family, {}), **sizes}
-    config = transformers_config(family, model_cfg, normalize=normalize, mask_embedding=True)
+        model_cfg = {**_CONFIGURATIONS[family], **sizes}
+        config = build_config(family, {**model_cfg, "speechft_normalize": normalize})
+    else:
+        model_cfg = {**_SIZES, **_EXTRA_SIZES.get(family, {}), **sizes}
+        config = transformers_config(family, model_cfg, normalize=normalize, mask_embedding=True)
+        symbols = [*SPECIAL_SYMBOLS, *map(str, range(_CLASSES - len(SPECIAL_SYMBOLS)))]
+        source = {
+            "schema": 1,
+            "family": family,
+            "format": "s3prl",
+            "model_cfg": {**fairseq_config(config), **({} if family == "decoar2" else model_cfg)},
+            "task_cfg": {"sample_rate": SAMPLE_RATE, "normalize": normalize},
+            "dictionaries": [{"symbols": symbols}] if family == "hubert" else [],
+        }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = get_family(family).model_type(config)
         pretraining_only = _pretraining_only(family, model_cfg)
-    source = {
-        "schema": 1,
-        "family": family,
-        "format": "s3prl",
-        "model_cfg": {**fairseq_config(config), **({} if family == "decoar2" else model_cfg)},
-        "task_cfg": {"sample_rate": SAMPLE_RATE, "normalize": normalize},
-        "dictionaries": [{"symbols": [*SPECIAL_SYMBOLS, *map(str, range(_CLASSES - len(SPECIAL_SYMBOLS)))]}] if family == "hubert" else [],
-    }
     write_encoder(out_dir, backbone=backbone, pretraining_only=pretraining_only, source_config=source, provenance=provenance)
     return Path(out_dir)
 
 
-def _drawn(family: str, config: Any, seed: int) -> Any:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return get_family(family).model_type(config)
-
-
 def _pretraining_only(family: str, model_cfg: dict[str, Any]) -> dict[str, Tensor]:
     """The tensors that fairseq's models have beyond the backbone."""
-    if family not in ("hubert", "wav2vec2"):
+    if family not in FAIRSEQ_TASKS:
         return {}
     final_dim, width = model_cfg["final_dim"], model_cfg["encoder_embed_dim"]
     tensors = {"final_proj.weight": torch.randn(final_dim, width) / width**0.5, "final_proj.bias": torch.zeros(final_dim)}
