@@ -98,7 +98,7 @@ class FilterbankFrontend:
         return torch.div(frames + 1, 2, rounding_mode="floor")
 
     def features(self, waveforms: Sequence[Tensor], *, alone: bool) -> Tensor:  # noqa: ARG002 - both modes are the same
-        """Features of each waveform, zero-padded."""
+        """Features (B, T, C) of each waveform, zero-padded."""
         return pad_sequence([self._one(waveform) for waveform in waveforms], batch_first=True)
 
     def reference_valid(self, samples: Tensor, frames: int) -> Tensor:

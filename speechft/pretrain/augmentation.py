@@ -40,7 +40,7 @@ def augment(waveforms: Sequence[Tensor], conditions: Augmentation, rng: np.rando
 
 
 def _record(samples: np.ndarray, conditions: Augmentation, rng: np.random.Generator) -> np.ndarray:
-    """`samples` through another microphone, in another room, with noise."""
+    """`samples` (N,) through another microphone, in another room, with noise."""
     length = len(samples)
     # Padding keeps the end of the reverberation from coming back at the beginning.
     size = length + round(DECAY_SECONDS[1] * SAMPLE_RATE)
@@ -59,7 +59,7 @@ def _record(samples: np.ndarray, conditions: Augmentation, rng: np.random.Genera
 
 
 def _room(rng: np.random.Generator) -> np.ndarray:
-    """Impulse response: the direct sound, then noise that decays."""
+    """Impulse response (N,) at 16 kHz: the direct sound, then noise that decays."""
     decay = rng.uniform(*DECAY_SECONDS)
     times = np.arange(round(decay * SAMPLE_RATE)) / SAMPLE_RATE
     response = rng.standard_normal(len(times)) * 10 ** (-3 * times / decay)

@@ -147,7 +147,7 @@ def _batches(audio: Sequence[Path], title: str) -> Iterator[list[Path]]:
 
 
 def nearest_centroids(features: Features, centroids: Features) -> NDArray[np.int64]:
-    """Index of the closest centroid of every frame, (T,)."""
+    """Index of the closest of the centroids (K, D) for every frame of features (T, D): (T,)."""
     # |x - c|^2 = |x|^2 - 2 x.c + |c|^2, and |x|^2 is the same for all centroids.
     distances = (centroids**2).sum(axis=1)[None, :] - 2.0 * features @ centroids.T
     return np.asarray(distances.argmin(axis=1))

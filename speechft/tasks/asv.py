@@ -72,7 +72,7 @@ class SpeakerVerification(UtteranceClassification):
 def without_silence(waveform: Tensor, gain: float = 1.0) -> Tensor:
     """Remove stretches of 0.1 s or more whose level stays under 0.1 % of full scale, and sounds of less than 0.1 s between two of them.
 
-    The level is the root mean square of the 20 ms up to a sample, times `gain`. The reference runs sox with
+    The waveform is (N,) at 16 kHz; the level is the root mean square of the 20 ms up to a sample, times `gain`. The reference runs sox with
     `silence 1 0.1 0.1% -1 0.1 0.1%` instead, which decides the same way but places its cuts a little differently.
     """
     power = torch.cat([torch.zeros(LEVEL_SAMPLES, dtype=torch.float64), waveform.double().square()]).cumsum(dim=0)

@@ -131,11 +131,11 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor]) -> Tensor:
-        """Scalar training loss of a batch, as the reference reduces it."""
+        """Scalar training loss of what the head gives for B utterances, against their targets, as the reference reduces it."""
 
     @abstractmethod
     def statistics(self, logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor], labels: LabelSet) -> dict[str, float]:
-        """Additive counts of a batch (e.g. edits and reference tokens); summing over batches gives the corpus counts."""
+        """Additive counts of what `loss` is of (e.g. edits and reference tokens); summing over batches gives the corpus counts."""
 
     @abstractmethod
     def scores(self, statistics: Mapping[str, float]) -> dict[str, float]:

@@ -16,8 +16,8 @@ def equal_error_rate(labels: NDArray[Any], scores: NDArray[Any]) -> float:
     """Where misses are as frequent as false alarms, a fraction, by linear interpolation of the ROC curve (as s3prl 0.4.18 computes it).
 
     Args:
-        labels: 1 for trials of the same speaker, 0 for others.
-        scores: higher means more likely the same.
+        labels: (trials,), 1 for trials of the same speaker, 0 for others.
+        scores: (trials,), higher means more likely the same.
 
     Raises:
         ValueError: the labels are all the same.

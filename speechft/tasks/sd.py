@@ -145,7 +145,7 @@ class Assignment:
 def best_assignment(logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor]) -> Assignment:
     """Order the columns of each item's labels so that its binary cross entropy is least.
 
-    Logits (B, T', 2) of another number of frames than the labels are brought to it as `fit_frames` does.
+    Targets are (T, 2). Logits (B, T', 2) of another number of frames than the labels are brought to it as `fit_frames` does.
     """
     lengths = torch.tensor([len(target) for target in targets], device=logits.device)
     labels = pad_sequence(list(targets), batch_first=True).to(logits)

@@ -64,7 +64,7 @@ class MeanProbe(nn.Module):
         self.head = head
 
     def forward(self, means: Tensor) -> Tensor:
-        """Logits (B, C)."""
+        """Logits (B, C) of mean vectors (num_states, B, D)."""
         return self.head.from_means(self.weighted_sum(means))
 
 
@@ -114,7 +114,7 @@ class ProbeBank(ABC, Generic[FeaturesType]):
 
     @abstractmethod
     def logits(self, features: FeaturesType, rows: Sequence[int], probes: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Logits of some clips and their lengths, from each of the chosen probes; run it without gradients."""
+        """From each of the chosen probes what its head gives for B clips: logits and their lengths (B,); run it without gradients."""
 
     @abstractmethod
     def state(self, index: int) -> State:

@@ -50,7 +50,7 @@ class SeparateProbes(ProbeBank[FrameFeatures]):
         return [values[index] for index in self.kept]
 
     def logits(self, features: FrameFeatures, rows: Sequence[int], probes: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Logits of frames, and the number of those of each clip."""
+        """As of `ProbeBank`: (B, C) with ones, or (B, T, C) with the frames of each clip."""
         hidden_states, lengths = features[rows]
         for index in probes:
             yield self.probes[index].eval()(hidden_states, lengths)

@@ -73,7 +73,7 @@ class StackedProbes(ProbeBank[MeanVectors]):
         return {name: part.view(-1, *shape) for name, part, shape in zip(self.names, parts, self.shapes, strict=True)}
 
     def logits(self, features: MeanVectors, rows: Sequence[int], probes: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Logits of utterances, whose lengths are 1."""
+        """Logits (B, C) of utterances, whose lengths (B,) are 1."""
         means = features[torch.tensor(list(rows), device=features.device)].to(self.setting.device).transpose(0, 1)
         ones = torch.ones(len(rows), dtype=torch.long, device=means.device)
         for index in probes:

@@ -102,7 +102,7 @@ def check(task: QueryByExample, cuts: Mapping[str, Sequence[Any]], *_: object) -
 
 
 def _sides(task: QueryByExample, cuts: Mapping[str, Sequence[Any]]) -> dict[str, tuple[list[Any], list[Any], NDArray[np.bool_]]]:
-    """Queries, documents and which of them are relevant, of dev and of test."""
+    """Queries, documents, and which of these hold the term of each query, bool (queries, documents), of dev and of test."""
     problems: list[str] = []
     roles: dict[str, dict[str, list[Any]]] = {name: {QUERY: [], DOCUMENT: []} for name in cuts}
     for name, members in cuts.items():

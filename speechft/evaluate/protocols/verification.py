@@ -192,7 +192,7 @@ class VerificationTraining(HeadTraining):
 
 
 def trial_scores(trials: Sequence[Trial], embeddings: dict[str, Tensor]) -> NDArray[Any]:
-    """Cosine of each trial, from embeddings of length 1: products of matrices over the different recordings."""
+    """Cosine of each trial, float32 (trials,), from embeddings (D,) of length 1: products of matrices over the different recordings."""
     enrolments, tests = (list(dict.fromkeys(names)) for names in ([trial.enrolment for trial in trials], [trial.test for trial in trials]))
     rows, columns = ({name: position for position, name in enumerate(names)} for names in (enrolments, tests))
     row_of = np.array([rows[trial.enrolment] for trial in trials])
@@ -207,7 +207,7 @@ def trial_scores(trials: Sequence[Trial], embeddings: dict[str, Tensor]) -> NDAr
 
 
 def trial_error_rate(trials: Sequence[Trial], embeddings: dict[str, Tensor]) -> tuple[float, NDArray[Any]]:
-    """Equal error rate, a fraction; 1, the worst, for a head that gives NaN. And the scores."""
+    """Equal error rate, a fraction; 1, the worst, for a head that gives NaN. And the scores (trials,)."""
     scores = trial_scores(trials, embeddings)
     if not np.isfinite(scores).all():
         return 1.0, scores
