@@ -90,12 +90,12 @@ def table(learning_rates: int, cache_gb: float, throughput: float) -> list[str]:
     rows["**one model, ten tasks**"] = sum((one for one, _ in pairs), SplitSize()), sum((two for _, two in pairs), SplitSize())
     once_drawn = our_passes("sid", cache_gb, protocol="quick", crop_draws=1)
     rows["(SID with `crop_draws: 1`, not in the sum)"] = rows["SID"][0], once_drawn
-    found = []
+    lines = []
     for label, (theirs, ours) in rows.items():
         passes = f"{_millions(theirs.utterances)} | {_millions(ours.utterances)} | {number(theirs.hours)} | {number(ours.hours)}"
         hours = f"{number(theirs.hours / throughput)} | {number(ours.hours / throughput)}"
-        found.append(f"| {label} | {passes} | {number(theirs.hours / ours.hours)} | {hours} |")
-    return found
+        lines.append(f"| {label} | {passes} | {number(theirs.hours / ours.hours)} | {hours} |")
+    return lines
 
 
 def _millions(count: float) -> str:
@@ -104,7 +104,7 @@ def _millions(count: float) -> str:
 
 def corpora() -> list[str]:
     """Markdown rows of the sizes that the table is computed from."""
-    found = []
+    lines = []
     for name, task in TASKS.items():
         size = size_of(name)
         parts = [
@@ -112,8 +112,8 @@ def corpora() -> list[str]:
             for split in ("train", "dev", "test")
         ]
         times = "-" if name == "qbe" else f"{epochs(name):.0f}"
-        found.append(f"| {'QbE' if name == 'qbe' else name.upper()} | {task.corpus} | {' | '.join(parts)} | {times} | {size.note} |")
-    return found
+        lines.append(f"| {'QbE' if name == 'qbe' else name.upper()} | {task.corpus} | {' | '.join(parts)} | {times} | {size.note} |")
+    return lines
 
 
 def parse() -> argparse.Namespace:

@@ -66,13 +66,13 @@ def main() -> None:
     print(describe())
     print(f"`snakemake -n` of {options.experiment.name}, {options.repetitions} repetitions after one; median (range).\n")
     print("| time | CPU time | peak resident memory | jobs |\n|---|---|---|---|")
-    columns = [median_and_range([found.seconds for found in plans]), median_and_range([found.cpu_seconds for found in plans])]
-    columns.append(median_and_range([found.megabytes for found in plans], "MB"))
+    columns = [median_and_range([run.seconds for run in plans]), median_and_range([run.cpu_seconds for run in plans])]
+    columns.append(median_and_range([run.megabytes for run in plans], "MB"))
     print(f"| {' | '.join(columns)} | {plans[0].jobs['total']} |")
     print("\n| rule | jobs |\n|---|---|")
     for rule, count in plans[0].jobs.items():
         print(f"| {rule} | {count} |")
-    slowest, largest = max(found.seconds for found in plans), max(found.megabytes for found in plans)
+    slowest, largest = max(run.seconds for run in plans), max(run.megabytes for run in plans)
     if slowest > options.seconds or largest > options.megabytes:
         raise SystemExit(f"over the limit: {slowest:.1f} s of {options.seconds:g} s, {largest:.0f} MB of {options.megabytes:g} MB")
 

@@ -86,8 +86,8 @@ class Worker:
         line = self.process.stdout.readline()
         if not line:
             raise SystemExit(f"the {self.side} side ended with status {self.process.wait()}; its message is above")
-        found: dict[str, Any] = json.loads(line)
-        return found
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
 
 def largest_difference(workers: Sequence[Worker], workload: Workload, folder: Path) -> float:

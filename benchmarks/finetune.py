@@ -128,16 +128,16 @@ def measure(bench: Bench, device: str, rounds: int) -> list[str]:
         for side in sorted(reports, reverse=bool(number % 2)):
             reports[side].append(bench.run(side, device))
     values = {
-        side: {kind: [value for report in found for value in report[kind][WARM_UP:]] for kind in ("wall", "cpu")}
-        for side, found in reports.items()
+        side: {kind: [value for report in of_side for value in report[kind][WARM_UP:]] for kind in ("wall", "cpu")}
+        for side, of_side in reports.items()
     }
-    versions = {report["torch"] for found in reports.values() for report in found}
+    versions = {report["torch"] for of_side in reports.values() for report in of_side}
     if len({version.split("+")[0] for version in versions}) != 1:
         raise SystemExit(f"versions of torch differ: {', '.join(sorted(versions))}")
     rows = []
-    for side, found in reports.items():
+    for side, of_side in reports.items():
         precision = "bf16, SDPA" if side != "s3prl" and device == "cuda" else "fp32"
-        peak = max(report["peak"] for report in found) / 2**30
+        peak = max(report["peak"] for report in of_side) / 2**30
         wall, cpu = values[side]["wall"], values[side]["cpu"]
         times = f"{1 / statistics.median(wall):.3g} | {median_and_range(wall)} | {median_and_range(cpu)}"
         rows.append(f"| {device}, {precision} | {side} | {times} | {peak:.2f} GiB |")

@@ -100,8 +100,8 @@ def main() -> int:
     print("|---|---|---|---|---|---|")
     for test, outcomes in recorder.outcomes.items():
         errors = recorder.errors.get(test)
-        found = f"{errors.comparisons} | {errors.largest:.1e} | {errors.share:.2%}" if errors else "exact | - | -"
-        print(f"| `{test.removeprefix('tests/')}` | {len(outcomes)} | {sum(outcomes)} | {found} |")
+        differences = f"{errors.comparisons} | {errors.largest:.1e} | {errors.share:.2%}" if errors else "exact | - | -"
+        print(f"| `{test.removeprefix('tests/')}` | {len(outcomes)} | {sum(outcomes)} | {differences} |")
     return int(status)
 
 

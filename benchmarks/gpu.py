@@ -148,10 +148,10 @@ def speeds(report: Report, device: Any, *, small: bool) -> None:
 
     if not report.fits("calibrate", device, 60):
         return
-    found = calibrate(device, ("hubert",), seconds=5.0 if small else 60.0)
-    save_device(report.out / "throughput.json", found)
-    rate = found.encoders["hubert_base"].forward["fp32"]
-    report.add("calibrate", found.name, f"HuBERT base, fp32: {rate:.0f} h of audio an hour; all of it in throughput.json")
+    measured = calibrate(device, ("hubert",), seconds=5.0 if small else 60.0)
+    save_device(report.out / "throughput.json", measured)
+    rate = measured.encoders["hubert_base"].forward["fp32"]
+    report.add("calibrate", measured.name, f"HuBERT base, fp32: {rate:.0f} h of audio an hour; all of it in throughput.json")
 
 
 def main() -> None:

@@ -65,9 +65,9 @@ def main() -> None:
             ]
         for name, command in commands.items():
             # The first one brings libraries and the file into the page cache.
-            found = [measured_run(command, environment=threads) for _ in range(options.repetitions + 1)][1:]
-            peaks = [measured.megabytes / 1024 for measured in found]
-            rows.append(f"| {name} | {median_and_range([measured.seconds for measured in found])} | {median_and_range(peaks, 'GiB')} |")
+            runs = [measured_run(command, environment=threads) for _ in range(options.repetitions + 1)][1:]
+            peaks = [measured.megabytes / 1024 for measured in runs]
+            rows.append(f"| {name} | {median_and_range([measured.seconds for measured in runs])} | {median_and_range(peaks, 'GiB')} |")
     print(describe())
     print(f"{'A tiny model, not HuBERT base' if options.small else 'HuBERT base, random weights'}; {options.threads} threads; ", end="")
     print(f"{options.repetitions} repetitions after one; median (range). Files were in the page cache.\n")

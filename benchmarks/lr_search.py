@@ -59,9 +59,9 @@ def pair(task: str, encoder: str, seeds: list[int], work: Path, small: bool) -> 
 
         def timed(*arguments: Any, search: str = search) -> Any:
             started = time.process_time()
-            found = original(*arguments)
+            result = original(*arguments)
             seconds[search] = seconds.get(search, 0.0) + time.process_time() - started
-            return found
+            return result
 
         training.train_probes = timed
         recipe = evaluation_recipe(task, {**changes, "lr_search": search})

@@ -39,15 +39,15 @@ LIMIT_MB = {"tiny": 300, "base": 300, "billions": 1500}
 def shapes(size: str) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the tensors of an encoder."""
     layers, width, inner, channels = SIZES[size]
-    found: dict[str, tuple[int, ...]] = {f"feature_extractor.conv_layers.{i}.conv.weight": (channels, channels, 3) for i in range(6)}
-    found |= {"feature_projection.projection.weight": (width, channels), "encoder.pos_conv_embed.conv.weight": (width, width // 16, 128)}
+    model: dict[str, tuple[int, ...]] = {f"feature_extractor.conv_layers.{i}.conv.weight": (channels, channels, 3) for i in range(6)}
+    model |= {"feature_projection.projection.weight": (width, channels), "encoder.pos_conv_embed.conv.weight": (width, width // 16, 128)}
     for layer in range(layers):
         at = f"encoder.layers.{layer}"
-        found |= {f"{at}.attention.{name}_proj.weight": (width, width) for name in ("q", "k", "v", "out")}
-        found |= {f"{at}.attention.{name}_proj.bias": (width,) for name in ("q", "k", "v", "out")}
-        found |= {f"{at}.feed_forward.intermediate_dense.weight": (inner, width), f"{at}.feed_forward.intermediate_dense.bias": (inner,)}
-        found |= {f"{at}.feed_forward.output_dense.weight": (width, inner), f"{at}.layer_norm.weight": (width,)}
-    return found
+        model |= {f"{at}.attention.{name}_proj.weight": (width, width) for name in ("q", "k", "v", "out")}
+        model |= {f"{at}.attention.{name}_proj.bias": (width,) for name in ("q", "k", "v", "out")}
+        model |= {f"{at}.feed_forward.intermediate_dense.weight": (inner, width), f"{at}.feed_forward.intermediate_dense.bias": (inner,)}
+        model |= {f"{at}.feed_forward.output_dense.weight": (width, inner), f"{at}.layer_norm.weight": (width,)}
+    return model
 
 
 def make_models(folder: Path, size: str) -> None:
@@ -118,12 +118,12 @@ def main() -> None:
                 measured = measured_run(command, environment=environment)
                 seconds, cpu_seconds, peak = measured.seconds, measured.cpu_seconds, measured.megabytes
                 if name.startswith("speechft") or name == HASHES:
-                    found = json.loads(measured.output)
+                    report = json.loads(measured.output)
                     if name != HASHES:
                         times[f"{name}, with starting Python"].append(seconds)
                         cpu[f"{name}, with starting Python"].append(cpu_seconds)
                         memory[f"{name}, with starting Python"].append(peak)
-                    seconds, cpu_seconds, peak = found["seconds"], found["cpu_seconds"], found["above_mb"]
+                    seconds, cpu_seconds, peak = report["seconds"], report["cpu_seconds"], report["above_mb"]
                 times[name].append(seconds)
                 cpu[name].append(cpu_seconds)
                 memory[name].append(peak)
@@ -139,9 +139,9 @@ def main() -> None:
     print(f"Two models of {parameters / 1e6:.0f} M parameters, float32; {options.threads} threads; ", end="")
     print(f"{options.repetitions} repetitions, taking turns; median (range). Peaks of the merge itself are above the interpreter's.\n")
     print("| what | time | CPU time | peak resident memory | time / cp | CPU time / cp |\n|---|---|---|---|---|---|")
-    cp, cp_cpu = (sorted(found["cp of both inputs"])[options.repetitions // 2] for found in (times, cpu))
+    cp, cp_cpu = (sorted(of_command["cp of both inputs"])[options.repetitions // 2] for of_command in (times, cpu))
     for name in sorted(times, key=lambda name: (not name.startswith("cp"), not name.startswith("speechft"), name)):
-        middle, middle_cpu = (sorted(found[name])[options.repetitions // 2] for found in (times, cpu))
+        middle, middle_cpu = (sorted(of_command[name])[options.repetitions // 2] for of_command in (times, cpu))
         row = [median_and_range(times[name]), median_and_range(cpu[name]), median_and_range(memory[name], "MB")]
         row += [f"{middle / cp:.2f}", f"{middle_cpu / cp_cpu:.2f}"]
         print(f"| {name} | {' | '.join(row)} |")

@@ -137,7 +137,7 @@ def runner_config(task: str, steps: int, every: int, learning_rate: float, split
 
 def reference_emotions(bench: Bench, corpus: Emotions, steps: int, every: int) -> Reference:
     """A run for each fold and learning rate; the score is the mean over folds of test accuracy where dev accuracy is best."""
-    found, chosen = Reference(), []
+    reference, chosen = Reference(), []
     for fold in range(1, FOLDS + 1):
         best = (-1.0, 0.0)
         for rate in LEARNING_RATES:
@@ -146,18 +146,18 @@ def reference_emotions(bench: Bench, corpus: Emotions, steps: int, every: int) -
             model = {"projector_dim": 256, "select": "UtteranceLevel", "UtteranceLevel": {"pooling": "MeanPooling"}}
             config = runner_config("er", steps, every, rate, ["dev", "test"]) | {"downstream_expert": {"datarc": data, "modelrc": model}}
             report, cost, _ = bench.s3prl("emotion", config)
-            found.add(report, cost)
+            reference.add(report, cost)
             dev, test = (dict(scores(report, f"{split}-acc")) for split in ("dev", "test"))
             step = max(dev, key=lambda step: (dev[step], -step))
             best = max(best, (dev[step], test[step]), key=lambda pair: pair[0])
         chosen.append(best[1])
-    found.score = 100 * statistics.mean(chosen)
-    return found
+    reference.score = 100 * statistics.mean(chosen)
+    return reference
 
 
 def reference_phones(bench: Bench, corpus: Phones, steps: int, every: int) -> Reference:
     """A run for each learning rate, and the test of the one with the lowest error rate on dev."""
-    found, best = Reference(), (math.inf, Path(), {})
+    reference, best = Reference(), (math.inf, Path(), {})
     for rate in LEARNING_RATES:
         data: dict[str, Any] = {"name": "LibriPhone", "bucketing": True, "batch_size": 16, "num_workers": 0}
         data |= {split: [str(path)] for split, path in corpus.splits.items()}
@@ -170,13 +170,13 @@ def reference_phones(bench: Bench, corpus: Phones, steps: int, every: int) -> Re
         expert |= {"model": {"project_dim": 256, "zero_infinity": True, "select": "FrameLevel"}, "metric_higher_better": False}
         config = runner_config("pr", steps, every, rate, ["dev"]) | {"downstream_expert": expert}
         report, cost, job = bench.s3prl("ctc", config)
-        found.add(report, cost)
+        reference.add(report, cost)
         dev = min(value for _, value in scores(report, "dev-per"))
-        best = min(best, (dev, job / "dev-best.ckpt", config), key=lambda found: found[0])
+        best = min(best, (dev, job / "dev-best.ckpt", config), key=lambda entry: entry[0])
     report, cost, _ = bench.s3prl("ctc", best[2], best[1])
-    found.add(report, cost)
-    found.score = 100 * scores(report, "test-per")[-1][1]
-    return found
+    reference.add(report, cost)
+    reference.score = 100 * scores(report, "test-per")[-1][1]
+    return reference
 
 
 def scores(report: dict[str, Any], name: str) -> list[tuple[int, float]]:

@@ -73,7 +73,7 @@ def make_emotions(rows: list[Row], folder: Path, clips_per_fold: int) -> Emotion
     for row in rows:
         if soundfile.info(row.path).duration >= CLIP_SECONDS:
             by_speaker[row.speaker].append(row)
-    chosen = [speaker for speaker, _ in Counter({name: len(found) for name, found in by_speaker.items()}).most_common(len(EMOTIONS))]
+    chosen = [speaker for speaker, _ in Counter({name: len(spoken) for name, spoken in by_speaker.items()}).most_common(len(EMOTIONS))]
     if len(chosen) < len(EMOTIONS) or len(by_speaker[chosen[-1]]) < per_class:
         raise SystemExit(f"the table needs {len(EMOTIONS)} speakers with {per_class} recordings of {CLIP_SECONDS:g} s or more each")
     data: list[dict[str, str]] = []

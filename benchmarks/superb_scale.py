@@ -58,7 +58,7 @@ def full_differences(qbe_end: float | None = None) -> np.ndarray:
     published = load_published(PUBLISHED)
     rows = [published.row("full_superb", "hubert_base", *model) for model in MODELS]
     metrics = [{key: row[key] for keys in SUPERB_FULL_TASKS.values() for key in keys} for row in rows]
-    return np.array([superb_full_score(found, scales) - row["SUPERB_FULL"] for found, row in zip(metrics, rows, strict=True)])
+    return np.array([superb_full_score(of_row, scales) - row["SUPERB_FULL"] for of_row, row in zip(metrics, rows, strict=True)])
 
 
 def main() -> None:
