@@ -121,16 +121,10 @@ def _normalize(path: Path, config: Any, given: bool | None, like: bool | None) -
         return bool(recorded if recorded is not None else given)
     # data2vec has no such key: its extractor always has LayerNorm.
     by_architecture = getattr(config, "feat_extract_norm", "layer" if hasattr(config, "conv_dim") else None) == "layer"
-    if by_architecture and _do_normalize(path) is False:
+    if by_architecture and _extractor(path).get("do_normalize") is False:
         logger.info("%s: waveforms are not normalized, as %s says", path.name, PREPROCESSOR)
         return False
     return by_architecture if like is None else bool(like)
-
-
-def _do_normalize(path: Path) -> bool | None:
-    """What the feature extractor beside the model says."""
-    said = _extractor(path).get("do_normalize")
-    return said if isinstance(said, bool) else None
 
 
 def _extractor(path: Path) -> dict[str, Any]:
