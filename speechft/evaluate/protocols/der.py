@@ -37,11 +37,6 @@ class DiarizationErrors:
         return self.wrong / self.scored
 
 
-def diarization_errors(reference: Iterable[Turn], system: Iterable[Turn]) -> DiarizationErrors:
-    """Errors summed over recordings; in each, system speakers are mapped to reference speakers so that they share the most time."""
-    return sum_of_errors(errors_by_recording(reference, system))
-
-
 def sum_of_errors(of_recordings: Mapping[str, DiarizationErrors]) -> DiarizationErrors:
     """Errors of all recordings together."""
     parts = [astuple(errors) for _, errors in sorted(of_recordings.items())]
@@ -49,7 +44,10 @@ def sum_of_errors(of_recordings: Mapping[str, DiarizationErrors]) -> Diarization
 
 
 def errors_by_recording(reference: Iterable[Turn], system: Iterable[Turn]) -> dict[str, DiarizationErrors]:
-    """Recording -> its errors; only recordings with a turn are there."""
+    """Recording -> its errors; only recordings with a turn are there.
+
+    System speakers are mapped to reference speakers so that they share the most time.
+    """
     of_recording: dict[str, tuple[list[Turn], list[Turn]]] = {}
     for side, turns in enumerate((reference, system)):
         for turn in turns:
