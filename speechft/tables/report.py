@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from speechft.analysis.connection_report import Connection, connection_grid, connection_notes, draw_connection, read_connection
 from speechft.analysis.report import analysis_grid, analysis_notes, draw_analysis, read_results
+from speechft.conventions import SPLITS
 from speechft.errors import SpeechFTError
 from speechft.files.atomic import write_text
 from speechft.files.output_kinds import PAGE
@@ -33,6 +34,7 @@ from speechft.tables.published import Files, listed, load_published
 from speechft.tables.summary import summary_of
 from speechft.tables.table import Table, model_name
 from speechft.tables.training import training_figure
+from speechft.tasks.metric import Metric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -223,54 +225,57 @@ def _pending(tables: Sequence[Table], reasons: Mapping[str, str]) -> list[dict[s
 def _cell_content(cell: Cell, anchor: str, results: Path) -> dict[str, Any]:
     """Everything that decides a number, for those who doubt it."""
     metrics = {metric.key: metric for metric in cell.described or task_metrics([cell.task])}
-    value = ", ".join(f"{metrics[key].title} {metrics[key].shown(mean)}" for key, mean in cell.metrics.items())
-    facts = [
-        ("file", f"cells/{cell_name(cell)}.json"),
-        ("protocol", f"{cell.protocol}, encoder in {cell.precision or 'unknown precision'}"),
-    ]
-    facts += [(f"{metrics[key].title}, by seed", ", ".join(map(metrics[key].shown, values))) for key, values in cell.values.items()]
-    for name in ("train", "dev", "test"):
-        split = getattr(cell.counts, name)
-        dropped = "".join(f"; {count} left out ({why})" for why, count in split.dropped.items())
-        facts.append((name, f"{split.utterances} utterances, {split.hours:.2f} h{dropped}"))
-    facts.append(("head", f"{cell.counts.trainable_parameters} parameters, {cell.counts.labels} labels; chosen on {cell.selected_on}"))
-    seconds = cell.seconds
-    facts.append(("time", f"features {seconds.features:.0f} s, heads {seconds.training:.0f} s, total {seconds.total / 3600:.2f} h"))
-    facts.append(("encoder passes", str(cell.counts.encoder_passes)))
-    facts += [("model", _origin(results / f"models/{cell_name(cell).rpartition('/')[0]}/provenance.json"))]
-    facts += [("SHA-256 of the weights", cell.model.sha256), ("of the recipe", cell.hashes.recipe), ("of the labels", cell.hashes.labels)]
-    facts += [(f"of the {name} manifest", digest) for name, digest in cell.hashes.manifests.items()]
-    facts.append(("software", ", ".join(f"{name} {version}" for name, version in cell.software.items())))
-    facts.append(("recipe", json.dumps(cell.recipe)))
-    trials = cell.trials if len(cell.trials) <= _MANY_TRIALS else [trial for trial in cell.trials if trial.selected]
-    chosen = {(one.seed, one.fold): one.test for one in cell.selected}
-    keys = list(dict.fromkeys(key for trial in trials for key in trial.dev))
-    heads = [
-        "seed",
-        "fold",
-        "learning rate",
-        "layer",
-        "best step",
-        *(f"dev {key}" for key in keys),
-        "chosen",
-        *(f"test {key}" for key in metrics),
-    ]
-    lines = []
-    for trial in trials:
-        settings = (trial.seed, trial.fold, trial.learning_rate, trial.layer, trial.best_step)
-        dev = [_shown(trial.dev.get(key)) for key in keys]
-        test = [_shown(chosen.get((trial.seed, trial.fold), {}).get(key) if trial.selected else None) for key in metrics]
-        state = "diverged" if trial.diverged else "yes" if trial.selected else f"dropped at {trial.dropped}" if trial.dropped else ""
-        lines.append(["" if item is None else str(item) for item in settings] + [*dev, state, *test])
-    kept = [place for place in range(len(heads)) if any(line[place] for line in lines)]
+    heads, trials = _trials(cell, metrics)
     return {
         "id": anchor,
         "name": cell_name(cell),
-        "value": value,
-        "facts": [(key, text) for key, text in facts if text],
-        "trial_heads": [heads[place] for place in kept],
-        "trials": [[line[place] for place in kept] for line in lines],
+        "value": ", ".join(f"{metrics[key].title} {metrics[key].shown(mean)}" for key, mean in cell.metrics.items()),
+        "facts": [(key, text) for key, text in _facts(cell, metrics, results) if text],
+        "trial_heads": heads,
+        "trials": trials,
     }
+
+
+def _facts(cell: Cell, metrics: Mapping[str, Metric], results: Path) -> Iterator[tuple[str, str]]:
+    """What was evaluated, on what, and with what; name and text, which is empty where nothing is known."""
+    yield "file", f"cells/{cell_name(cell)}.json"
+    yield "protocol", f"{cell.protocol}, encoder in {cell.precision or 'unknown precision'}"
+    for key, values in cell.values.items():
+        yield f"{metrics[key].title}, by seed", ", ".join(map(metrics[key].shown, values))
+    for name in SPLITS:
+        split = getattr(cell.counts, name)
+        dropped = "".join(f"; {count} left out ({why})" for why, count in split.dropped.items())
+        yield name, f"{split.utterances} utterances, {split.hours:.2f} h{dropped}"
+    yield "head", f"{cell.counts.trainable_parameters} parameters, {cell.counts.labels} labels; chosen on {cell.selected_on}"
+    seconds = cell.seconds
+    yield "time", f"features {seconds.features:.0f} s, heads {seconds.training:.0f} s, total {seconds.total / 3600:.2f} h"
+    yield "encoder passes", str(cell.counts.encoder_passes)
+    yield "model", _origin(results / f"models/{cell_name(cell).rpartition('/')[0]}/provenance.json")
+    yield "SHA-256 of the weights", cell.model.sha256
+    yield "of the recipe", cell.hashes.recipe
+    yield "of the labels", cell.hashes.labels
+    for name, digest in cell.hashes.manifests.items():
+        yield f"of the {name} manifest", digest
+    yield "software", ", ".join(f"{name} {version}" for name, version in cell.software.items())
+    yield "recipe", json.dumps(cell.recipe)
+
+
+def _trials(cell: Cell, metrics: Collection[str]) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows of the trainings that were compared; of very many those that were chosen. Empty columns are left out."""
+    trials = cell.trials if len(cell.trials) <= _MANY_TRIALS else [trial for trial in cell.trials if trial.selected]
+    chosen = {(one.seed, one.fold): one.test for one in cell.selected}
+    keys = list(dict.fromkeys(key for trial in trials for key in trial.dev))
+    settings = ("seed", "fold", "learning rate", "layer", "best step")
+    heads = [*settings, *(f"dev {key}" for key in keys), "chosen", *(f"test {key}" for key in metrics)]
+    lines = []
+    for trial in trials:
+        values = (trial.seed, trial.fold, trial.learning_rate, trial.layer, trial.best_step)
+        dev = [_shown(trial.dev.get(key)) for key in keys]
+        test = [_shown(chosen.get((trial.seed, trial.fold), {}).get(key) if trial.selected else None) for key in metrics]
+        state = "diverged" if trial.diverged else "yes" if trial.selected else f"dropped at {trial.dropped}" if trial.dropped else ""
+        lines.append([*("" if value is None else str(value) for value in values), *dev, state, *test])
+    kept = [place for place in range(len(heads)) if any(line[place] for line in lines)]
+    return [heads[place] for place in kept], [[line[place] for place in kept] for line in lines]
 
 
 def _shown(value: float | None) -> str:
