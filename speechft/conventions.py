@@ -8,3 +8,5 @@ SAMPLE_RATE = 16_000
 SPLITS = ("train", "dev", "test")
 Manifests = str | Path | Mapping[str, str | Path]
 """The folder of a prepared corpus, or split -> manifest file."""
+MANIFEST_SUFFIX = ".jsonl.gz"
+"""Behind the name of a split in the folder of a prepared corpus."""

@@ -11,6 +11,8 @@ _PACKAGE = Path(__file__).parent
 ROOT = _PACKAGE / "share" if (_PACKAGE / "share").is_dir() else _PACKAGE.parent
 """The folder of `Snakefile`, `rules/`, `config/` and `slurm/`."""
 SNAKEFILE = ROOT / "Snakefile"
+PAPER = Path("config/paper.yaml")
+"""The experiment of verbs that are given none."""
 
 
 def shipped(path: str | Path) -> Path:

@@ -14,6 +14,8 @@ from torch import Tensor
 from speechft.analysis.connection_report import Connection, ConnectionPoint, barrier
 from speechft.encoders import load_encoder
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
+from speechft.encoders.directory.layout import WEIGHTS
+from speechft.encoders.directory.provenance import PROVENANCE
 from speechft.errors import AnalysisError
 from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder, exact_fp32
 from speechft.evaluate.data.splits import make_splits, manifest_hash
@@ -123,7 +125,7 @@ def connect(
         first, last, end_head = (
             {name: value.clone() for name, value in module.state_dict().items()} for module in (start.backbone, end.backbone, head)
         )
-        hashes = [sha256_file(path / "model.safetensors") for path in (start_path, end_path)]
+        hashes = [sha256_file(path / WEIGHTS) for path in (start_path, end_path)]
     if {name: value.shape for name, value in first.items()} != {name: value.shape for name, value in last.items()}:
         raise AnalysisError(f"{start_dir} and {end_dir}: are encoders of different form. Name two of the same family and size.")
     where, points = resolve_device(device), []
@@ -152,7 +154,7 @@ def connect(
 
 def _provenance(folder: Path) -> Mapping[str, Any]:
     """That of a fine-tuning; empty for other encoder directories."""
-    provenance = folder / "provenance.json"
+    provenance = folder / PROVENANCE
     record = read_json_mapping(provenance) if provenance.is_file() else {}
     return record if record.get("kind") == "finetune" and isinstance(record.get("recipe"), dict) else {}
 

@@ -16,6 +16,7 @@ from speechft.corpora import load_split
 from speechft.corpora.manifests import evenly
 from speechft.encoders import load_encoder
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
+from speechft.encoders.directory.layout import WEIGHTS
 from speechft.evaluate.data.features import FrozenEncoder, exact_fp32
 from speechft.files.hashes import sha256_file, sha256_json
 from speechft.files.output_kinds import ANALYSIS
@@ -66,7 +67,7 @@ def analyse(
         cuts = evenly(list(load_split(manifests, chosen.split)), chosen.utterances)
         with torch.random.fork_rng(devices=[]):  # building a model draws initial weights before the saved ones replace them
             start, model = (FrozenEncoder(load_encoder(path), where, precision=chosen.precision) for path in (start_dir, model_dir))
-        start_hash, model_hash = (sha256_file(path / "model.safetensors") for path in (start_dir, model_dir))
+        start_hash, model_hash = (sha256_file(path / WEIGHTS) for path in (start_dir, model_dir))
     states, frames = feature_similarity(start, model, cuts)
     result = AnalysisResult(
         schema=1,

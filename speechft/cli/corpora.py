@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from speechft.cli.options import CORPORA, PAPER, OfExperiment, Out, Recipe, Threads, app, use_threads, with_plugins
+from speechft.cli.options import CORPORA, OfExperiment, Out, Recipe, Threads, app, use_threads, with_plugins
 from speechft.cli.terminal import console, rich_table, say
+from speechft.shipped import PAPER
 
 _SHOWN = 5
 """How many problems, and remarks, of a corpus `--check` prints in full."""

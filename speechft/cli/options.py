@@ -49,7 +49,6 @@ def _of_all_verbs(
     """Declare `--debug`; `speechft.cli.main` reads it itself, wherever it stands."""
 
 
-PAPER = Path("config/paper.yaml")
 OfExperiment = Annotated[
     Path,
     typer.Option(

@@ -10,9 +10,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from speechft.cli.options import PAPER, REPORTS, AsJson, ExperimentFile, OfExperiment, Threads, app, use_threads
+from speechft.cli.options import REPORTS, AsJson, ExperimentFile, OfExperiment, Threads, app, use_threads
 from speechft.cli.terminal import console, rich_table, say
 from speechft.files.escapes import terminal_text
+from speechft.shipped import PAPER
 
 
 @app.command(rich_help_panel=REPORTS)

@@ -18,14 +18,12 @@ from lhotse.audio import AudioSource
 from lhotse.serialization import deserialize_item
 from lhotse.utils import asdict_nonull
 
-from speechft.conventions import Manifests
+from speechft.conventions import MANIFEST_SUFFIX, Manifests
 from speechft.corpora.inspection import RecordingFacts
 from speechft.corpora.unchanged import check_content, check_recordings
 from speechft.corpora.utterances import Utterance
 from speechft.errors import CorpusError
 from speechft.files.text import decode, nfc
-
-SUFFIX = ".jsonl.gz"
 
 
 def cut_values(utterance: Utterance, facts: RecordingFacts) -> dict[str, Any]:
@@ -115,7 +113,7 @@ def split_names(manifests: Manifests) -> tuple[str, ...]:
     """The splits that there are manifests of."""
     if isinstance(manifests, Mapping):
         return tuple(manifests)
-    return tuple(path.name.removesuffix(SUFFIX) for path in sorted(Path(manifests).glob(f"*{SUFFIX}")))
+    return tuple(path.name.removesuffix(MANIFEST_SUFFIX) for path in sorted(Path(manifests).glob(f"*{MANIFEST_SUFFIX}")))
 
 
 def load_split(manifests: Manifests, split: str) -> CutSet:
@@ -161,11 +159,11 @@ def _lines(raw: bytes) -> Iterator[str]:
 def _manifest_path(manifests: Manifests, split: str) -> Path:
     source, folder = ("the given manifests", None) if isinstance(manifests, Mapping) else (str(manifests), Path(manifests))
     if folder is not None and not folder.is_dir():
-        raise CorpusError(f"{folder}: no such folder, needed for its {split}{SUFFIX}. Make it with `speechft prepare`.")
+        raise CorpusError(f"{folder}: no such folder, needed for its {split}{MANIFEST_SUFFIX}. Make it with `speechft prepare`.")
     names = split_names(manifests)
     if split not in names:
-        raise CorpusError(f"{source}: no split {split!r} ({split}{SUFFIX}). Splits there: {', '.join(names) or 'none'}.")
-    path = Path(manifests[split]) if isinstance(manifests, Mapping) else Path(manifests, f"{split}{SUFFIX}")
+        raise CorpusError(f"{source}: no split {split!r} ({split}{MANIFEST_SUFFIX}). Splits there: {', '.join(names) or 'none'}.")
+    path = Path(manifests[split]) if isinstance(manifests, Mapping) else Path(manifests, f"{split}{MANIFEST_SUFFIX}")
     if not path.is_file():
         raise CorpusError(f"{path}: no such file, needed as the manifest of split {split!r}. Make it with `speechft prepare`.")
     return path

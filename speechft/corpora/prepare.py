@@ -10,11 +10,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from speechft.conventions import SPLITS
+from speechft.conventions import MANIFEST_SUFFIX, SPLITS
 from speechft.corpora.annotations import checked_trials, with_turns
 from speechft.corpora.examination import Checked, Recipe, examine
 from speechft.corpora.first import first_utterances
-from speechft.corpora.manifests import SUFFIX, cut_values, write_manifest
+from speechft.corpora.manifests import cut_values, write_manifest
 from speechft.corpora.published import agrees
 from speechft.corpora.readers.mixtures import render_mixtures
 from speechft.corpora.splits import final_splits
@@ -160,7 +160,7 @@ def _write(
     for split in SPLITS:
         members = [(utterance, facts) for utterance, facts in checked if utterance.split == split]
         if members:
-            manifest = directory / f"{split}{SUFFIX}"
+            manifest = directory / f"{split}{MANIFEST_SUFFIX}"
             write_manifest(manifest, (cut_values(utterance, facts) for utterance, facts in members))
             summary["splits"][split] = {**_describe(members), "sha256": sha256_file(manifest)}
     texts = {split: [utterance.text for utterance, _ in checked if utterance.split == split and utterance.text] for split in SPLITS}

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from speechft.conventions import SPLITS
-from speechft.corpora.manifests import SUFFIX, load_split, values_of, write_manifest
+from speechft.conventions import MANIFEST_SUFFIX, SPLITS
+from speechft.corpora.manifests import load_split, values_of, write_manifest
 from speechft.corpora.trials import TRIALS, read_trials, write_trials
 from speechft.corpora.unchanged import CORPUS, unite_notes
 from speechft.errors import CorpusError, missing_file
@@ -47,7 +47,7 @@ def unite_corpora(folders: Sequence[str | Path], out_dir: str | Path) -> dict[st
                     origin[cut.id] = folder
                     cuts.append(cut)
             if cuts:
-                manifest = directory / f"{split}{SUFFIX}"
+                manifest = directory / f"{split}{MANIFEST_SUFFIX}"
                 write_manifest(manifest, map(values_of, cuts))
                 hours = round(sum(cut.duration for cut in cuts) / 3600, 6)
                 speakers = len({supervision.speaker for cut in cuts for supervision in cut.supervisions} - {None})

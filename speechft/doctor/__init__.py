@@ -9,8 +9,7 @@ from pathlib import Path
 from speechft.doctor import cluster, machine
 from speechft.doctor.experiment import check_experiment
 from speechft.doctor.findings import OK, PROBLEM, Finding, careful
-
-DEFAULT_EXPERIMENT = Path("config/paper.yaml")
+from speechft.shipped import PAPER
 
 
 def check_all(experiment: Path | None = None, *, corpora: bool = True) -> Iterator[Finding]:
@@ -20,7 +19,7 @@ def check_all(experiment: Path | None = None, *, corpora: bool = True) -> Iterat
     are warnings, not problems: the demo needs none of it.
     """
     must = experiment is not None
-    chosen = experiment or (DEFAULT_EXPERIMENT if DEFAULT_EXPERIMENT.is_file() else None)
+    chosen = experiment or (PAPER if PAPER.is_file() else None)
     needs_gpu, results, findings = check_experiment(chosen, named=must, corpora=corpora)
     yield from careful("installation", machine.check_installation)
     yield from careful("torch", machine.check_torch)

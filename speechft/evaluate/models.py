@@ -15,6 +15,7 @@ from torch import nn
 from speechft.conventions import SAMPLE_RATE
 from speechft.encoders import FeatureEncoder, load_encoder
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
+from speechft.encoders.directory.layout import CONFIG, WEIGHTS
 from speechft.encoders.own_module import BATCH_TOLERANCE, ModuleEncoder, load_module
 from speechft.errors import ConfigError, TaskError
 from speechft.evaluate.data.clips import Clip
@@ -65,8 +66,8 @@ def load_model(model: Model, options: Mapping[str, Any] | None = None) -> Loaded
             raise ConfigError(f"{model}: options of an encoder go with the name of a class, such as my_module:MyEncoder.")
         with encoder_directory(model) as directory:
             encoder = load_encoder(directory)  # it says what is wrong with the directory
-            weights = sha256_file(directory / "model.safetensors")
-            whole = sha256_json({"config": sha256_file(directory / "config.json"), "weights": weights})
+            weights = sha256_file(directory / WEIGHTS)
+            whole = sha256_json({"config": sha256_file(directory / CONFIG), "weights": weights})
             return LoadedModel(encoder, weights, whole)
 
 

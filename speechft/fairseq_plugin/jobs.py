@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from speechft.conventions import MANIFEST_SUFFIX
 from speechft.errors import CorpusError, TrainingError, missing_file
 from speechft.files.hashes import sha256_file, sha256_json
 from speechft.files.outputs import Inputs, check_folder, check_work_folder, remove_made
@@ -17,7 +18,6 @@ from speechft.recipes.finetuning import FinetuneRecipe
 from speechft.recipes.values import Strict, validate
 
 LOGGER = logging.getLogger("speechft.finetune")
-MANIFEST_SUFFIX = ".jsonl.gz"
 MARKER = "identity.json"
 """In a work directory: whose it is."""
 _MADE = (

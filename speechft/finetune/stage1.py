@@ -12,7 +12,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
-from speechft.encoders.directory.layout import check_recorded_hashes, read_config, read_tensors, seal_encoder, write_encoder
+from speechft.encoders.directory.layout import (
+    CONFIG,
+    TRAINING_LOG,
+    WEIGHTS,
+    check_recorded_hashes,
+    read_config,
+    read_tensors,
+    seal_encoder,
+    write_encoder,
+)
 from speechft.encoders.directory.provenance import Kind, made_already, make_provenance
 from speechft.encoders.families import check_learned, check_padding
 from speechft.errors import ConfigError, MissingGpuError
@@ -33,12 +42,10 @@ from speechft.recipes.modules import refuse_class
 from speechft.requirements import require
 
 MADE_BY: Kind = "finetune"
-TRAINING_LOG = "training.csv"
 HEAD = "head.safetensors"
 """The head at the same update as the encoder; of joint tasks each under `head_TASK`. Whatever is evaluated gets a new one."""
 # Our column -> fairseq's name.
 _LOGGED = {"loss": "loss", "penalty": "penalty", "lr": "used_lr", "grad_norm": "gnorm"}
-ENCODER_FILES = ("model.safetensors", "config.json")
 
 
 def finetune(
@@ -92,12 +99,12 @@ def finetune(
     with encoder_directory(encoder_dir) as opened:
         theta0 = opened.absolute()
         splits = {name: resolve_manifests(corpora[name], needed_splits(part.fold)) for name, part in parts.recipes.items()}
-        read_tensors(theta0 / ENCODER_FILES[0])
+        read_tensors(theta0 / WEIGHTS)
         check_recorded_hashes(theta0)
         family = read_config(theta0).model_type
         check_learned(family, theta0, "fine-tune")
         check_padding(family, recipe.padding)
-        inputs = {"base": theta0 / ENCODER_FILES[0], "config": theta0 / ENCODER_FILES[1], **_manifest_files(splits)}
+        inputs = {"base": theta0 / WEIGHTS, "config": theta0 / CONFIG, **_manifest_files(splits)}
         identity = job_identity(inputs, recipe.model_dump(mode="json"))
         given = [encoder_dir]
         for part in corpora.values():

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from typing_extensions import Self
 
-from speechft.conventions import SPLITS
+from speechft.conventions import MANIFEST_SUFFIX, SPLITS
 from speechft.errors import CorpusError
 from speechft.files.csv_tables import read_table
 from speechft.files.text import read_text
@@ -165,8 +165,8 @@ def size_of_manifests(folder: Path) -> CorpusSize:
         header, *rows = [row for _, row in read_table(trials, "for the trials", "")] if trials.is_file() else [[]]
         named = {name for row in rows for column, name in zip(header, row, strict=False) if column in ("enrolment", "test")}
         splits, folds = {}, {None}
-        for path in (path for path in (folder / f"{split}.jsonl.gz" for split in SPLITS) if path.is_file()):
-            durations, split = [], path.name.removesuffix(".jsonl.gz")
+        for path in (path for path in (folder / f"{split}{MANIFEST_SUFFIX}" for split in SPLITS) if path.is_file()):
+            durations, split = [], path.name.removesuffix(MANIFEST_SUFFIX)
             with gzip.open(path, "rt", encoding="utf-8") as file:
                 for cut in map(json.loads, file):
                     folds.add((cut.get("custom") or {}).get("fold"))
