@@ -285,10 +285,10 @@ def parse_conv_layers(text: str) -> list[tuple[int, int, int]]:
     try:
         layers = _literal(ast.parse(text, mode="eval").body)
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-        raise CheckpointError(f"conv_feature_layers={str(text)[:200]!r} is not a list of (channels, kernel, stride).") from None
+        layers = None
     triples = isinstance(layers, list) and layers and all(isinstance(layer, tuple) and len(layer) == 3 for layer in layers)
     if not triples or not all(isinstance(size, int) and size > 0 for layer in layers for size in layer):
-        raise CheckpointError(f"conv_feature_layers={text[:200]!r} is not a list of (channels, kernel, stride).")
+        raise CheckpointError(f"conv_feature_layers={str(text)[:200]!r} is not a list of (channels, kernel, stride).")
     return list(layers)
 
 
