@@ -9,8 +9,9 @@ from fnmatch import translate
 
 from speechft.errors import MergeError
 
-_LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
-_IN_LAYER = r"(?:.*\.)?layers\.\d+\."
+# data2vec's positional convolutions are called layers too.
+_LAYER = re.compile(r"(?:^|\.)(?<!pos_conv_embed\.)layers\.(\d+)\.")
+_IN_LAYER = r"(?:.*\.)?(?<!pos_conv_embed\.)layers\.\d+\."
 # Names of tensors in transformers' models and in fairseq's.
 _PARTS = {
     "extractor": r"(?:.*\.)?(?:feature_extractor|encoder\.conv[12])\..*",

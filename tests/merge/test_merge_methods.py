@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from speechft.encoders import random_encoder
 from speechft.errors import MergeError
 from speechft.merge import METHODS, models
-from speechft.merge.parts import PARTS, alpha_factors
+from speechft.merge.parts import PARTS, alpha_factors, part_of
 
 SHAPES = {"encoder.layers.0.attention.q_proj.weight": (40, 25), "encoder.layers.1.feed_forward.bias": (7,), "scalar": ()}
 KEYS = tuple(SHAPES)
@@ -290,6 +290,13 @@ def test_the_parts_of_every_family_are_found(tmp_path, family):
         assert 0 < sum(factor == 0 for factor in alpha_factors({part: 0}, names).values()) < len(names)
     everything = dict.fromkeys(parts, 0.0)
     assert {name for name, factor in alpha_factors(everything, names).items() if factor} <= {"masked_spec_embed"}
+
+
+def test_positional_convolutions_of_data2vec_are_no_transformer_layers():
+    names = ["encoder.pos_conv_embed.layers.4.conv.weight", "encoder.layers.0.attention.q_proj.weight", "encoder.layers.2.final.bias"]
+    assert [part_of(name) for name in names] == ["positions", "layer_1", "layer_3"]
+    assert list(alpha_factors({"transformer": "0:1", "rest": 0.5}, names).values()) == [0.5, 0, 1]
+    assert list(alpha_factors({"lines": "0.2:1"}, names).values()) == [0.2, 0.2, 1]
 
 
 @pytest.mark.parametrize(
