@@ -68,6 +68,13 @@ def test_counts_are_logged(hubert, tmp_path, caplog):
     assert extra.keys() == {"final_proj.weight", "final_proj.bias", "label_embs_concat"}
 
 
+def test_normalization_of_decoar2_may_be_given(golden, tmp_path):
+    """Its checkpoints carry no configuration."""
+    config = {"encoder_attention_heads": 4, "normalize": True}
+    import_checkpoint(golden / "upstream" / "decoar2.pt", tmp_path / "out", config=config)
+    assert load_encoder(tmp_path / "out").normalize
+
+
 def test_family_and_format_may_be_given_and_are_checked(upstream, tmp_path):
     family = upstream.encoder.family
     format = upstream.name if upstream.name in ("wavlm", "decoar2") else "s3prl"

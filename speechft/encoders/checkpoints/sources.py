@@ -52,8 +52,13 @@ class Source:
 
     @property
     def normalize(self) -> bool:
-        """Whether waveforms are normalized. WavLM keeps it with the model, the others with the task."""
-        return bool(self.model_cfg.get("normalize") if self.family == "wavlm" else self.task_cfg.get("normalize"))
+        """Whether waveforms are normalized."""
+        return bool(self.waveform_settings.get("normalize"))
+
+    @property
+    def waveform_settings(self) -> dict[str, Any]:
+        """The part of the configuration that says whether waveforms are normalized."""
+        return self.model_cfg if self.family in ("wavlm", "decoar2") else self.task_cfg
 
     def to_json(self) -> dict[str, Any]:
         """All but the tensors, as `source_config.json` stores it."""
@@ -165,7 +170,7 @@ def _complete(source: Source, given: dict[str, Any], default: Mapping[str, Any],
             raise CheckpointError(f"{path}: config says {key}={value!r}, the checkpoint itself says {carried[key]!r}. Drop it from config.")
     if carries_none:
         given = {**{key: value for key, value in default.items() if key not in carried}, **given}
-    section = source.model_cfg if source.family in ("wavlm", "decoar2") else source.task_cfg
+    section = source.waveform_settings
     if "normalize" in given:
         section["normalize"] = given.pop("normalize")
     if carries_none:
