@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from speechft.doctor.findings import OK, PROBLEM, WARNING, Finding, ask, verdict
-from speechft.doctor.machine import MADE, installed_version, locked_versions
+from speechft.doctor.machine import MADE, installed_version, locked_versions, not_installed
 
 PROFILE = Path("slurm/config.yaml")
 PLUGIN = "snakemake-executor-plugin-slurm"
@@ -21,10 +21,13 @@ OLDEST = 9
 def check_snakemake() -> Iterator[Finding]:
     """Snakemake and the plugin that submits jobs."""
     locked = locked_versions()
-    for package, label in (("snakemake", "Snakemake"), (PLUGIN, "Slurm plugin")):
+    for package, label, extra in (("snakemake", "Snakemake", "workflow"), (PLUGIN, "Slurm plugin", "slurm")):
         version = installed_version(package)
+        if version == "missing":
+            yield not_installed(label, extra)
+            continue
         wanted = locked.get(package, version)
-        useless = version == "missing" or (package == "snakemake" and int(version.split(".")[0]) < OLDEST)
+        useless = package == "snakemake" and int(version.split(".")[0]) < OLDEST
         found = version if version == wanted else f"{version} (locked: {wanted})"
         yield verdict(label, version == wanted and not useless, found, MADE, PROBLEM if useless else WARNING)
 

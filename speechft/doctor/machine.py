@@ -11,10 +11,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from speechft.doctor.findings import OK, PROBLEM, WARNING, Finding, ask, verdict
-from speechft.errors import first_of
+from speechft.errors import SpeechFTError, first_of
+from speechft.requirements import check_versions
 from speechft.shipped import ROOT
 
 LOCK = ROOT / "envs/requirements.lock"
@@ -45,11 +47,19 @@ def locked_versions() -> dict[str, str]:
     return {match[1]: match[2] for match in matches if match and (not match[3] or Marker(match[3]).evaluate())}
 
 
+def not_installed(name: str, extra: str) -> Finding:
+    """A missing package of an extra, which an installation with pip may have left out on purpose."""
+    if locked_versions():
+        return Finding(name, PROBLEM, "missing", MADE)
+    return Finding(name, WARNING, "not installed", f"If you need it: pip install 'speechft[{extra}]'.")
+
+
 def check_installation() -> Iterator[Finding]:
     """Python, and every package against the lock file."""
     good = (3, 11) <= sys.version_info[:2] < (3, 13)
-    yield verdict("Python", good, platform.python_version(), "Use Python 3.11 or 3.12: `make PYTHON=python3.11`.")
     locked = locked_versions()
+    remedy = "Use Python 3.11 or 3.12: `make PYTHON=python3.11`." if locked else "Fine-tuning needs Python 3.11 or 3.12; the rest works."
+    yield verdict("Python", good, platform.python_version(), remedy, PROBLEM if locked else WARNING)
     installed = {name: installed_version(name) for name in locked}
     other = {name: version for name, version in installed.items() if version != locked[name]}
     wrong = [f"{name} {version} (locked: {locked[name]})" for name, version in other.items()]
@@ -70,12 +80,21 @@ def check_torch() -> Iterator[Finding]:
     import torch
 
     build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU build"
-    right = torch.__version__.split("+")[0] == "2.13.0"
-    yield verdict("torch", right, f"{torch.__version__}, {build}, {torch.get_num_threads()} threads", MADE)
+    version = f"{torch.__version__}, {build}, {torch.get_num_threads()} threads"
+    try:
+        check_versions()
+    except SpeechFTError as error:
+        yield Finding("torch", PROBLEM, version, str(error))
+        return
+    tested = not locked_versions() or torch.__version__.split("+")[0] == "2.13.0"
+    yield verdict("torch", tested, version, MADE)
 
 
 def check_fairseq() -> Iterator[Finding]:
     """Whether it can be imported."""
+    if find_spec("fairseq") is None:
+        yield not_installed("fairseq", "train")
+        return
     import fairseq
 
     yield Finding("fairseq", OK, str(fairseq.__version__))

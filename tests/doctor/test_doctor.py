@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from unittest.mock import ANY
+from unittest.mock import ANY, Mock
 
 import pytest
 import torch
@@ -20,6 +20,7 @@ from speechft.doctor import check_all, cluster, experiment, machine
 from speechft.doctor.findings import Finding, ask, careful
 from speechft.encoders import random_encoder
 from speechft.files.hashes import sha256_file
+from speechft.requirements import MissingPackageError
 
 SINFO = "cpu*|(null)|1-00:00:00|4|up\ngpu|gpu:a100:4|2-00:00:00|2|up\ngpu|gpu:h100:8|2-00:00:00|1|up\n"
 GPU = "NVIDIA A100-SXM4-80GB, 550.54.15, 81920 MiB\n"
@@ -165,6 +166,31 @@ def test_packages_against_the_lock_file(tmp_path, monkeypatch):
     assert packages("no-such-package==1 \\").found == "no-such-package missing (locked: 1)"
     lock.unlink()
     assert by_name(machine.check_installation())["packages"].status == "warning"
+
+
+def test_an_installation_with_pip_may_be_of_any_supported_version_and_lack_extras(tmp_path, monkeypatch):
+    """A clone has a lock file, which names one version of each package."""
+    lock = tmp_path / "lock"
+    lock.write_text("typer==0\n")
+    monkeypatch.setattr(machine, "LOCK", lock)
+    monkeypatch.setattr(machine, "find_spec", lambda _: None)
+    monkeypatch.setattr(cluster, "PLUGIN", "no-such-plugin")
+    monkeypatch.setattr(machine.sys, "version_info", (3, 13, 1))
+    monkeypatch.setattr("torch.__version__", "2.9.1+cpu")
+    checks = (machine.check_installation, machine.check_torch, machine.check_fairseq, cluster.check_snakemake)
+    names = ("Python", "torch", "fairseq", "Slurm plugin")
+
+    def statuses():
+        found = by_name(finding for check in checks for finding in check())
+        return [found[name].status for name in names], found["fairseq"].remedy
+
+    assert statuses() == (["problem"] * 4, "Run `make environment`.")
+    lock.unlink()
+    assert statuses() == (["warning", "ok", "warning", "warning"], "If you need it: pip install 'speechft[train]'.")
+    too_old = MissingPackageError("speechft needs torch>=2.4; 2.3 is installed: pip install 'torch>=2.4'")
+    monkeypatch.setattr(machine, "check_versions", Mock(side_effect=too_old))
+    (old,) = machine.check_torch()
+    assert (old.status, old.remedy) == ("problem", str(too_old))
 
 
 def test_the_plugin_is_looked_for_and_a_check_that_breaks_is_a_finding(monkeypatch):
