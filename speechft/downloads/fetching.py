@@ -5,7 +5,6 @@ Only the standard library: a download is one GET with a `Range`, and proxies are
 
 from __future__ import annotations
 
-import errno
 import http.client
 import logging
 import os
@@ -22,7 +21,7 @@ from typing import Any
 from tqdm import tqdm
 
 from speechft.errors import DownloadError, SpeechFTError
-from speechft.files.atomic import write_text
+from speechft.files.atomic import UNWRITABLE, write_text
 from speechft.files.hashes import git_blob_sha1, sha256_file
 from speechft.files.locks import exclusive_lock
 from speechft.files.structured import read_json, write_json
@@ -34,7 +33,6 @@ TIMEOUT = 60.0
 RETRIES = 4
 """Attempts in a row that may bring nothing new, each after a longer pause, before a download is given up."""
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
-_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
 
 
 def fetch(
@@ -285,7 +283,7 @@ class _Download:
             with self.part.open("ab") as file, tqdm.wrapattr(file, "write", **bar) as target:
                 shutil.copyfileobj(response, target, CHUNK)
         except OSError as error:
-            if error.errno not in _UNWRITABLE:
+            if error.errno not in UNWRITABLE:
                 raise
             remedy = "Free some space or choose another --out; the same command then continues."
             raise DownloadError(f"{self.part}: cannot be written ({error.strerror}). {remedy}") from None

@@ -34,7 +34,8 @@ def _allow(path: Path, mode: int) -> None:
         path.chmod(path.stat().st_mode | mode)
 
 
-_UNWRITABLE = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)}
+UNWRITABLE = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)}
+"""Number of a system error -> what it says, of errors that free space or permissions mend."""
 
 
 def explain_unwritable(error: Exception, path: Path) -> TransientError | None:
@@ -42,11 +43,11 @@ def explain_unwritable(error: Exception, path: Path) -> TransientError | None:
 
     safetensors wraps the system's error into its own, with the number in the text; torch only notices that its file is too short.
     """
-    reason = _UNWRITABLE.get(error.errno or 0) if isinstance(error, OSError) else None
+    reason = UNWRITABLE.get(error.errno or 0) if isinstance(error, OSError) else None
     if reason is None and (wrapped := re.search(r"\(os error (\d+)\)", str(error))):
-        reason = _UNWRITABLE.get(int(wrapped[1]))
+        reason = UNWRITABLE.get(int(wrapped[1]))
     if reason is None and isinstance(error, RuntimeError) and "inline_container" in str(error):
-        reason = _UNWRITABLE[errno.ENOSPC]
+        reason = UNWRITABLE[errno.ENOSPC]
     return TransientError(f"{path}: cannot be written ({reason}). Check free space and permissions.") if reason else None
 
 

@@ -56,7 +56,7 @@ def widened(base: TensorInfo, finetuned: TensorInfo) -> bool:
 
 
 def check_tensors(base: TensorReader, finetuned: Sequence[TensorReader], keep: Sequence[str] = ()) -> None:
-    """Refuse models whose tensors differ in name, shape or dtype, listing all differences; those of `keep` are not compared.
+    """Refuse models whose tensors differ in name, shape or dtype, listing the first differences; those of `keep` are not compared.
 
     Single and half precision go together, since merges are computed in float32.
     """
