@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -11,10 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from speechft.analysis.connection_report import Connection, ConnectionPoint, barrier
+from speechft.analysis.connection_report import Connection, ConnectionPoint, barriers
 from speechft.encoders import load_encoder
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
-from speechft.encoders.directory.layout import WEIGHTS
+from speechft.encoders.directory.layout import HEAD, WEIGHTS
 from speechft.encoders.directory.provenance import PROVENANCE
 from speechft.errors import AnalysisError
 from speechft.evaluate.data.features import FrameFeatures, FrozenEncoder, exact_fp32
@@ -27,7 +28,6 @@ from speechft.files.outputs import check_file
 from speechft.files.structured import read_json_mapping, write_json
 from speechft.finetune.parts import Parts
 from speechft.finetune.splits import load_stage1_split
-from speechft.finetune.stage1 import HEAD
 from speechft.recipes.cell import ModelName, model_names
 from speechft.recipes.finetuning import FinetuneRecipe
 from speechft.recipes.values import validate
@@ -114,8 +114,8 @@ def connect(
     check_file(out_json, CONNECTION, [start_dir, end_dir, manifests])
     start_name, end_name = map(model_names, names)
     alphas = sorted(set(alphas))
-    if alphas[:1] != [0.0] or alphas[-1] != 1.0:
-        raise AnalysisError("The line goes from alpha 0 to alpha 1: give both ends.")
+    if not {0.0, 1.0} <= {*alphas} or not all(0 <= alpha <= 1 for alpha in alphas):
+        raise AnalysisError("The line goes from alpha 0 to alpha 1: give both ends, and nothing beyond them.")
     with encoder_directory(start_dir) as start_path, encoder_directory(end_dir) as end_path:
         own = OwnTask(end_path, manifests, split)
         task, end, head = own.task, own.encoder, own.head
@@ -133,8 +133,10 @@ def connect(
         end.backbone.load_state_dict(_between(first, last, alpha))
         head.load_state_dict(_between(start_head or end_head, end_head, alpha))
         loss, scores = own.measure(where)
+        if not math.isfinite(loss):
+            raise AnalysisError(f"{start_dir} and {end_dir}: the loss at alpha {alpha:g} is {loss}. Fine-tune again with a lower peak_lr.")
         points.append(ConnectionPoint(alpha=alpha, loss=loss, scores=scores))
-    metric = task.dev_metrics[0]
+    loss_barrier, error_barrier = barriers(points, task.dev_metrics[0])
     connection = Connection(
         schema=1,
         task=task.name,
@@ -145,8 +147,8 @@ def connect(
         start=ModelName(**start_name, sha256=hashes[0]),
         end=ModelName(**end_name, sha256=hashes[1]),
         points=tuple(points),
-        loss_barrier=barrier([(point.alpha, point.loss) for point in points]),
-        error_barrier=barrier([(point.alpha, point.scores[metric.key] * (-1 if metric.higher_is_better else 1)) for point in points]),
+        loss_barrier=loss_barrier,
+        error_barrier=error_barrier,
     )
     write_json(out_json, connection.model_dump(mode="json", by_alias=True))
     return connection

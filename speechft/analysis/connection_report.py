@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,7 +17,7 @@ from speechft.files.output_kinds import CONNECTION_TABLE
 from speechft.files.outputs import check_shown
 from speechft.recipes.cell import ModelName
 from speechft.recipes.tables import ConnectionRecipe
-from speechft.recipes.values import Strict, load_result
+from speechft.recipes.values import Positive, Strict, load_result
 from speechft.tables.canvas import dress, panel_page, save_figure
 from speechft.tables.render import PENDING, csv_file, markdown_page
 from speechft.tasks.metric import Metric
@@ -42,7 +43,7 @@ class Connection(Strict):
     task: str
     metrics: tuple[Metric, ...] = Field(min_length=1, description="The first one gives the error barrier.")
     split: Literal["dev", "test"]
-    utterances: int
+    utterances: Positive
     head: Literal["end", "interpolated"] = Field(description="The end's head everywhere, or both heads interpolated like the encoders.")
     start: ModelName = Field(description="At alpha 0.")
     end: ModelName = Field(description="At alpha 1.")
@@ -51,10 +52,28 @@ class Connection(Strict):
     error_barrier: Finite = Field(description="The same of the first metric, in its unit, counted as errors.")
 
     @model_validator(mode="after")
-    def _all_scores(self) -> Self:
+    def _consistent(self) -> Self:
+        alphas = [point.alpha for point in self.points]
+        if alphas != sorted(set(alphas)) or (alphas[0], alphas[-1]) != (0, 1):
+            raise ValueError("points: alphas ascend from 0 to 1")
         if any({metric.key for metric in self.metrics} != set(point.scores) for point in self.points):
             raise ValueError("points: each needs a score of every metric")
+        for metric in self.metrics:
+            if bad := [value for point in self.points if not metric.can_be(value := point.scores[metric.key])]:
+                raise ValueError(f"points: {metric.key} is {bad[0]:g}; it can be {metric.range}")
+        for name, value in zip(("loss_barrier", "error_barrier"), barriers(self.points, self.metrics[0]), strict=True):
+            if not math.isclose(getattr(self, name), value, rel_tol=1e-6, abs_tol=1e-9):
+                raise ValueError(f"{name}: is {getattr(self, name):g}, but {value:g} by the points")
         return self
+
+
+def barriers(points: Sequence[ConnectionPoint], metric: Metric) -> tuple[float, float]:
+    """The barriers of the loss, and of the errors by `metric`."""
+    sign = -1 if metric.higher_is_better else 1
+    return (
+        barrier([(point.alpha, point.loss) for point in points]),
+        barrier([(point.alpha, sign * point.scores[metric.key]) for point in points]),
+    )
 
 
 def barrier(line: Sequence[tuple[float, float]]) -> float:
@@ -107,7 +126,11 @@ def connection_grid(recipe: ConnectionRecipe, connection: Connection | None) -> 
     if connection is None:
         return [["alpha", "loss ↓"], *([f"{alpha:g}", PENDING] for alpha in recipe.alphas)]
     numbers = [
-        [f"{point.alpha:g}", f"{point.loss:.4f}", *(metric.shown(point.scores[metric.key]) for metric in connection.metrics)]
+        [
+            f"{point.alpha:g}",
+            f"{point.loss:.4f}" if point.loss < 1e6 else f"{point.loss:.4g}",
+            *(metric.shown(point.scores[metric.key]) for metric in connection.metrics),
+        ]
         for point in connection.points
     ]
     return [["alpha", "loss ↓", *(metric.title for metric in connection.metrics)], *numbers]

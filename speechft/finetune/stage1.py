@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from speechft.encoders.checkpoints.on_the_fly import encoder_directory
 from speechft.encoders.directory.layout import (
     CONFIG,
+    HEAD,
     TRAINING_LOG,
     WEIGHTS,
     check_recorded_hashes,
@@ -42,8 +43,6 @@ from speechft.recipes.modules import refuse_class
 from speechft.requirements import require
 
 MADE_BY: Kind = "finetune"
-HEAD = "head.safetensors"
-"""The head at the same update as the encoder; of joint tasks each under `head_TASK`. Whatever is evaluated gets a new one."""
 # Our column -> fairseq's name.
 _LOGGED = {"loss": "loss", "penalty": "penalty", "lr": "used_lr", "grad_norm": "gnorm"}
 
@@ -204,8 +203,8 @@ def _write_output(job: FinetuneJob, out_dir: Path) -> None:
         backbone.load_state_dict(plain, strict=True)
         provenance = make_provenance("finetune", inputs, {**job.recipe.model_dump(mode="json"), **facts})
         write_encoder(folder, backbone=backbone, like=job.encoder, provenance=provenance, where=str(out_dir))
-        seal_encoder(folder, provenance, name=name)
         save_file(head, folder / HEAD)
+        seal_encoder(folder, provenance, name=name)
         if adapter and job.recipe.adapters:
             write_adapter(folder / ADAPTER_FOLDER, adapter, job.recipe.adapters)
 

@@ -12,9 +12,9 @@ from speechft.analysis.connection import connect
 from speechft.analysis.connection_report import barrier, build_connection
 from speechft.cli import app
 from speechft.encoders import random_encoder
-from speechft.errors import AnalysisError, ConfigError, OutputError
+from speechft.encoders.directory.layout import HEAD
+from speechft.errors import AnalysisError, CheckpointError, ConfigError, OutputError
 from speechft.finetune import finetune
-from speechft.finetune.stage1 import HEAD
 from speechft.recipes.finetuning import FinetuneRecipe
 from speechft.recipes.tables import ConnectionRecipe, TableRow
 
@@ -131,8 +131,12 @@ def test_a_connection_that_is_not_there_is_pending(tmp_path):
     (tmp_path / "old.json").write_text(json.dumps(RESULT))
     for stale in ({"alphas": (0, 0.25, 1)}, {"split": "test"}, {"start": ENDS[1], "end": ENDS[0]}):
         assert build_connection(RECIPE_SHOWN.model_copy(update=stale), tmp_path / "old.json", tmp_path, None, "line") is None
-    without_a_score = [{**point, "scores": {}} for point in RESULT["points"]]
-    for bad in ({}, {**RESULT, "metrics": []}, {**RESULT, "points": []}, {**RESULT, "points": without_a_score}):
+    points = RESULT["points"]
+    without_a_score = [{**point, "scores": {}} for point in points]
+    impossible = [{**point, "scores": {"SID": 250.0}} for point in points]
+    changed = [{"points": without_a_score}, {"points": impossible}, {"points": points[::-1]}, {"points": points[:2]}]
+    changed += [{"metrics": []}, {"points": []}, {"loss_barrier": 7.0}, {"error_barrier": 0.0}, {"utterances": -4}]
+    for bad in ({}, *({**RESULT, **change} for change in changed)):
         (tmp_path / "bad.json").write_text(json.dumps(bad))
         with pytest.raises(AnalysisError, match="is no result of `speechft connect`"):
             build_connection(RECIPE_SHOWN, tmp_path / "bad.json", tmp_path, None, "line")
@@ -143,8 +147,9 @@ def test_refusals(tuned, tmp_path):
     out = tmp_path / "line.json"
     with pytest.raises(AnalysisError, match="is no output of `speechft finetune`"):
         connect(folder / "tuned1", folder / "base", manifests, out, [0, 1])
-    with pytest.raises(AnalysisError, match="give both ends"):
-        connect(folder / "base", folder / "tuned1", manifests, out, [0.5, 1])
+    for alphas in ([0.5, 1], [0, 1, 2], [0, float("nan"), 1]):
+        with pytest.raises(AnalysisError, match="give both ends"):
+            connect(folder / "base", folder / "tuned1", manifests, out, alphas)
     other = random_encoder("hubert", tmp_path / "other", seed=0, encoder_layers=2)
     with pytest.raises(AnalysisError, match="are encoders of different form"):
         connect(other, folder / "tuned1", manifests, out, [0, 1])
@@ -153,6 +158,14 @@ def test_refusals(tuned, tmp_path):
         if path.is_file():
             (tmp_path / "tuned" / path.name).write_bytes(path.read_bytes())
     head = load_file(tmp_path / "tuned" / HEAD)
+    save_file({name: value * float("nan") for name, value in head.items()}, tmp_path / "tuned" / HEAD)
+    with pytest.raises(CheckpointError, match=f"{HEAD}: its SHA-256 is not the one in provenance.json"):
+        connect(folder / "base", tmp_path / "tuned", manifests, out, [0, 1])
+    provenance = json.loads((tmp_path / "tuned/provenance.json").read_text())
+    del provenance["outputs"][HEAD]  # as an earlier speechft wrote it
+    (tmp_path / "tuned/provenance.json").write_text(json.dumps(provenance))
+    with pytest.raises(AnalysisError, match="the loss at alpha 0 is nan"):
+        connect(folder / "base", tmp_path / "tuned", manifests, out, [0, 1])
     save_file({name: torch.cat([value, value]) for name, value in head.items()}, tmp_path / "tuned" / HEAD)
     with pytest.raises(AnalysisError, match=f"has no {HEAD} of task 'sid' for these manifests"):
         connect(folder / "base", tmp_path / "tuned", manifests, out, [0, 1])

@@ -36,6 +36,10 @@ WEIGHTS = "model.safetensors"
 PRETRAINING_ONLY = "pretraining_only.safetensors"
 SOURCE_CONFIG = "source_config.json"
 PREPROCESSOR = "preprocessor_config.json"
+HEAD = "head.safetensors"
+"""The head at the same update as the encoder; of joint tasks each under `head_TASK`. Whatever is evaluated gets a new one."""
+_SEALED = (WEIGHTS, PRETRAINING_ONLY, HEAD)
+"""Files whose hashes `provenance.json` records."""
 TRAINING_LOG = "training.csv"
 FILES = (CONFIG, WEIGHTS, PRETRAINING_ONLY, SOURCE_CONFIG, PROVENANCE, PREPROCESSOR, "README.md")
 _REMEDY = "Import or build the encoder again."
@@ -98,7 +102,7 @@ def _single(tensor: Tensor) -> Tensor:
 def seal_encoder(model_dir: str | Path, provenance: Mapping[str, Any], name: str | None = None) -> None:
     """Write `provenance.json`, which also records the hashes of the weight files, and the model card."""
     model_dir = Path(model_dir)
-    outputs = {file: sha256_file(model_dir / file) for file in (WEIGHTS, PRETRAINING_ONLY) if (model_dir / file).exists()}
+    outputs = {file: sha256_file(model_dir / file) for file in _SEALED if (model_dir / file).exists()}
     complete = {**provenance, "outputs": outputs}
     write_json(model_dir / PROVENANCE, complete)
     write_model_card(model_dir, complete, name=name)
@@ -250,7 +254,7 @@ def check_recorded_hashes(model_dir: Path) -> None:
     """Refuse (CheckpointError) weights that `provenance.json` was not written for; directories from elsewhere have none."""
     path = model_dir / PROVENANCE
     recorded = (read_provenance(model_dir) or {}).get("outputs", {})
-    if not set(recorded) <= {WEIGHTS, PRETRAINING_ONLY}:
+    if not set(recorded) <= {*_SEALED}:
         raise CheckpointError(f"{path}: its outputs are no hashes of the files of an encoder. {_REMEDY}")
     for file, expected in recorded.items():
         if not (model_dir / file).is_file():
