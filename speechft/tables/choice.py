@@ -13,7 +13,7 @@ from speechft.files.output_kinds import CHOICE
 from speechft.files.outputs import check_file
 from speechft.files.structured import write_json
 from speechft.recipes.cell import Cell
-from speechft.recipes.choice import Choice, ChoicePoint, ChoiceRecipe, Rule
+from speechft.recipes.choice import Choice, ChoicePoint, ChoiceRecipe, Rule, choose_place
 from speechft.recipes.values import validate
 from speechft.tables.canvas import LEGEND, dress, looks, panel_page, short
 from speechft.tables.cells import cell_name, read_cells
@@ -159,7 +159,4 @@ def _mean_gain(errors: Errors, place: int) -> tuple[float, float | None]:
 
 def _place(errors: Errors, rule: Rule) -> int:
     """The chosen point."""
-    gains = [_mean_gain(errors, place) for place in range(len(next(iter(errors.values()))))]
-    best, error = max(gains, key=lambda of_point: of_point[0])
-    enough = best - (error or 0.0) if rule == "one_se" else best
-    return next(place for place, (gain, _) in enumerate(gains) if gain >= enough)
+    return choose_place([_mean_gain(errors, place) for place in range(len(next(iter(errors.values()))))], rule)
