@@ -21,7 +21,7 @@ from speechft.files.output_kinds import FIGURE, FIGURE_SVG, Kind
 from speechft.files.temporaries import remove_leftovers
 
 Inputs = Iterable[str | Path | None]
-"""Files and folders that a command reads; None is left out."""
+"""Files and folders that a command reads, or writes besides; None is left out."""
 _ANOTHER = "Name another output"
 _SHOWN = 3
 _MAIN = ("model.safetensors", "corpus.json")
@@ -170,7 +170,11 @@ def _check_place(path: Path, inputs: Inputs, *, folder: bool, remedy: str = _ANO
         raise OutputError(f"{path}: is {what}, which is never replaced. {remedy}, such as a new folder.")
     identity, above = _identity(real), {_identity(parent) for parent in real.parents}
     for given in inputs:
-        if given is None or (status := _status(Path(given))) is None:
+        if given is None:
+            continue
+        if (status := _status(Path(given))) is None:
+            if Path(given).resolve() == real:  # another output of the command
+                raise OutputError(f"{path}: is named for two results of this command. {remedy}.")
             continue
         source = (status.st_dev, status.st_ino)
         if identity is not None and source == identity:

@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 from speechft.cli import app
 from speechft.errors import ConfigError, MergeError, OutputError, TableError
 from speechft.recipes.cell import read_cell
-from speechft.recipes.choice import ChoiceRecipe
+from speechft.recipes.choice import Choice, ChoiceRecipe
 from speechft.recipes.tables import CurvePoint
+from speechft.recipes.values import load_recipe
 from speechft.tables.choice import choose, dev_errors
 from speechft.tables.metrics import METRICS
 
@@ -135,6 +136,9 @@ def test_the_command(write, tmp_path):
     twice = run(app, ["choose", str(tmp_path / "cells"), "--tasks", "pr,pr"])
     assert isinstance(twice.exception, ConfigError)
     assert "tasks: 'pr' appears twice" in str(twice.exception)
+    same = [str(tmp_path / "same.svg"), "--figure", str(tmp_path / "same.png")]
+    assert isinstance(run(app, ["choose", str(tmp_path / "cells"), "--tasks", "pr", "--out", *same]).exception, OutputError)
+    assert not (tmp_path / "same.svg").exists(), "the SVG beside the figure has the name of the choice"
     failed = run(app, ["choose", str(tmp_path / "cells"), "--tasks", "pr,ks"])
     assert failed.exit_code != 0
     (tmp_path / "cells/e/f/merge@0.50/sid.json").unlink()
@@ -161,3 +165,21 @@ def test_merge_takes_the_choice(write, tmp_path):
     done = run(app, [*words, "--choice", str(tmp_path / "alpha.json")])
     assert done.exit_code == 0, done.output
     assert json.loads((tmp_path / "out/provenance.json").read_text())["recipe"]["alpha"] == 0.5
+
+
+def test_a_choice_that_was_changed_by_hand_is_refused(write, tmp_path):
+    made = choose(recipe("pr"), write("pr", "PR", [[20.0], [18.0], [15.0], [16.0]]), tmp_path / "alpha.json").model_dump(by_alias=True)
+    assert load_recipe(Choice, tmp_path / "alpha.json").alpha == 0.5
+    points = made["points"]
+    of_other_gains = [{**points[0], "gain": 0.5}, *points[1:]]
+    for change in (
+        {"alpha": 0.7},
+        {"best": 1.0},
+        {"tasks": ("pr", "sid")},
+        {"points": of_other_gains},
+        {"points": points[::-1]},
+        {"points": ()},
+    ):
+        (tmp_path / "alpha.json").write_text(json.dumps({**made, **change}))
+        with pytest.raises(ConfigError, match=r"alpha\.json: 1 problem"):
+            load_recipe(Choice, tmp_path / "alpha.json")
