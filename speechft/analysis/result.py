@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from speechft.errors import AnalysisError, missing_file
 from speechft.recipes.cell import ModelName, with_precision
-from speechft.recipes.values import FeaturePrecision, Strict, load_result
+from speechft.recipes.values import FeaturePrecision, Positive, Strict, load_result
 
 Size = Annotated[float, Field(strict=True, ge=0.0, allow_inf_nan=False)]
 Similarity = Annotated[float, Field(strict=True, ge=-1.001, le=1.001, allow_inf_nan=False)]
@@ -40,8 +42,8 @@ class AnalysisResult(Strict):
     deviation: Deviation = Field(description="Of all weights.")
     parts: dict[str, Deviation] = Field(description="By part of the model: extractor, projection, positions, layer_1 ..., rest.")
     states: list[StateSimilarity] = Field(min_length=1)
-    utterances: int
-    frames: int
+    utterances: Positive
+    frames: Positive
     precision: FeaturePrecision | None = Field(description="Of the encoders' passes. Null: not recorded.")
     recipe: dict[str, Any]
     cuts_sha256: str
@@ -51,6 +53,14 @@ class AnalysisResult(Strict):
     @classmethod
     def _earlier(cls, content: Any) -> Any:
         return with_precision(content)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if [state.state for state in self.states] != [*range(len(self.states))]:
+            raise ValueError("states: are numbered from 0, each once")
+        if not math.isclose(self.deviation.norm, math.hypot(*(part.norm for part in self.parts.values())), rel_tol=1e-6):
+            raise ValueError(f"deviation.norm: is {self.deviation.norm:g}, which is not the norm of the parts")
+        return self
 
     @property
     def cosine(self) -> float:

@@ -31,12 +31,16 @@ def with_precision(content: Any) -> Any:
     return {**content, "precision": _EARLIER_PRECISIONS.get(content["software"].get("encoder_precision"))}
 
 
+_Part = Annotated[str, Field(min_length=1, pattern=r"^[^/\x00]*$")]
+"""Of `encoder/finetuning/method`; it stands in names of files, too."""
+
+
 class ModelName(Strict):
     """The evaluated model; the names are null unless `--name` gave them."""
 
-    encoder: str | None = None
-    finetuning: str | None = None
-    method: str | None = None
+    encoder: _Part | None = None
+    finetuning: _Part | None = None
+    method: _Part | None = None
     sha256: str = Field(description="Of model.safetensors; of a module of the user's own, of its source, options and tensors.")
 
 

@@ -222,6 +222,11 @@ def test_results_that_are_none(results, tmp_path):
     ):
         with pytest.raises(AnalysisError, match=message):
             build_analysis(RECIPE, files, tmp_path / "out", tmp_path / "out", "x")
+    content = json.loads(good.read_text())
+    for change in ({"states": content["states"] * 2}, {"deviation": {"norm": 7.0, "relative": 0.1}}, {"frames": -1}):
+        bad.write_text(json.dumps({**content, **change}))
+        with pytest.raises(AnalysisError, match=r"bad\.json: 1 problem"):
+            read_result(bad)
     with pytest.raises(AnalysisError, match="no such file"):
         read_result(tmp_path / "absent.json")
     assert not (tmp_path / "out").exists()

@@ -48,6 +48,7 @@ def test_files_that_are_no_cells(tmp_path, content):
         ({"metrics": {"KS": NAN}}, "KS"),
         *(({"metrics": {"KS": value}, "values": {"KS": [value]}}, "KS") for value in (NAN, float("inf"), "96.6", True, None, "NaN")),
         (lambda cell: {"model": {**cell["model"], "method": None}}, "does not say which model"),
+        *((lambda cell, name=name: {"model": {**cell["model"], "encoder": name}}, "model.encoder") for name in ("../x", "a\0b", "")),
         (lambda cell: {"selected": cell["selected"] * 2}, "selected: seed 0 appears twice"),
         (lambda cell: {"trials": cell["trials"] * 2}, "trials: seed 0 appears twice"),
         (lambda cell: {"recipe": {**cell["recipe"], "steps": 999}}, "hashes.recipe"),
