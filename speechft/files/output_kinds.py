@@ -56,14 +56,17 @@ def _is_figure(path: Path) -> bool:
 _SVG_CREATOR = re.compile(rb"<svg.*<dc:creator>\s*<cc:Agent>\s*<dc:title>" + PROGRAM.encode() + rb"</dc:title>", re.DOTALL)
 
 
-def _is_export(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            first = archive.namelist()[0]
-    except (OSError, zipfile.BadZipFile, IndexError, ValueError):
-        return False
-    # torch calls the folder in an archive as the file was called; exports were once written under a temporary name.
-    return first == f"{PROGRAM}/data.pkl" or re.fullmatch(r"\..+\.[0-9a-f]{8}/data\.pkl", first) is not None
+def _begins_with(pattern: str) -> Callable[[Path], bool]:
+    """Whether the first file in an archive is called so."""
+
+    def recognizes(path: Path) -> bool:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                return re.fullmatch(pattern, archive.namelist()[0]) is not None
+        except (OSError, zipfile.BadZipFile, IndexError, ValueError):
+            return False
+
+    return recognizes
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -75,7 +78,7 @@ _SEAL = re.compile(r"# SHA-256 of the lines below: ([0-9a-f]{64})\n")
 
 
 def sealed(text: str) -> str:
-    """Text with a first line by which `SUPERB_EXPERIMENT` tells that nobody has edited it since."""
+    """Text with a first line that tells whether somebody has edited it since."""
     return f"# SHA-256 of the lines below: {sha256_bytes(text.encode())}\n{text}"
 
 
@@ -102,7 +105,9 @@ SUPERB_EXPERIMENT = Kind("an experiment as `speechft superb` derived it", _is_se
 PAGE = Kind("a page of `speechft report`", lambda path: f'<meta name="generator" content="{PROGRAM}">'.encode() in _start(path))
 FIGURE = Kind("a figure of speechft", _is_figure)
 FIGURE_SVG = Kind("a figure of speechft", lambda path: _SVG_CREATOR.search(_start(path)) is not None)
-EXPORT = Kind("an export of speechft", _is_export)
+# torch calls the folder in an archive as the file was called; exports were once written under a temporary name.
+EXPORT = Kind("an export of speechft", _begins_with(rf"({PROGRAM}|\..+\.[0-9a-f]{{8}})/data\.pkl"))
+REHEARSAL = Kind("the record of a rehearsal", _has_keys("rehearsal_of", "corpora", "encoders"))
+REHEARSED = Kind("an experiment as `speechft rehearse` derived it", _is_sealed)
+SMALL_ENCODER = Kind("a small encoder of `speechft rehearse`", _begins_with("rehearsal/data\\.pkl"))
 MERGED = Kind("a safetensors file", _is_safetensors)
-WITH_MARKER = Kind("beside a marker", lambda _: True)
-"""A file in a folder whose marker was checked before."""

@@ -22,7 +22,7 @@ from speechft.experiment.workflow import Workflow
 from speechft.files.atomic import from_here, write_text
 from speechft.files.escapes import one_line
 from speechft.files.hashes import sha256_file
-from speechft.files.output_kinds import WITH_MARKER
+from speechft.files.output_kinds import REHEARSAL, REHEARSED, sealed
 from speechft.files.outputs import check_file
 from speechft.files.structured import read_json, write_json
 from speechft.recipes.corpora import CorpusRecipe, PluginCorpus, PublishedCorpus, UnionCorpus
@@ -76,7 +76,9 @@ def rehearse(
     experiment = load_experiment(source)
     folder = Path(folder)
     _check_folder(folder)
-    check_file(folder / EXPERIMENT, WITH_MARKER, [source, *(getattr(corpus, "path", None) for corpus in experiment.corpora.values())])
+    given = [getattr(entry, "path", None) for entry in (*experiment.corpora.values(), *experiment.encoders.values())]
+    given += [finetuning.checkpoint for finetuning in experiment.finetunings.values()]
+    check_file(folder / EXPERIMENT, REHEARSED, [source, *given])
     if not Workflow(experiment).targets():
         raise ConfigError(f"{source}: has no table, curve or analysis, so there is nothing to rehearse. Add one.")
     _check_inputs(experiment, corpora, encoders)
@@ -109,17 +111,16 @@ def rehearse(
     values["resources"] = {stage: _resources(experiment, stage, gpus=gpus) for stage in type(experiment.resources).model_fields}
     parse_experiment(values, str(folder / EXPERIMENT))
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=140)
-    write_text(
-        folder / EXPERIMENT,
-        f"# {_NOTE}\n# Made by `speechft rehearse {one_line(shlex.quote(str(source)))}`; made again, it replaces this file.\n{text}",
-    )
+    made_by = f"`speechft rehearse {one_line(shlex.quote(str(source)))}`"
+    note = f"# {_NOTE}\n# Made by {made_by}. Made again, it replaces this file, unless somebody has edited it.\n"
+    write_text(folder / EXPERIMENT, sealed(note + text))
     return Rehearsal(folder / EXPERIMENT, tuple(remarks))
 
 
 def _check_folder(folder: Path) -> None:
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise ConfigError(f"{folder}: is a {'link' if folder.is_symlink() else 'file'}. Name a new folder with --out.")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
+    if folder.is_dir() and any(folder.iterdir()) and not REHEARSAL.recognizes(folder / MARKER):
         raise ConfigError(f"{folder}: is not the folder of a rehearsal, and not empty. Name a new folder with --out.")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import io
+import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import torch
 
 from speechft.encoders.checkpoints.exporting import checkpoint_content
 from speechft.encoders.directory.random_encoders import random_encoder
-from speechft.files.atomic import atomic_file
-from speechft.files.structured import write_json
+from speechft.files.atomic import atomic_file, write_text
+from speechft.files.output_kinds import SMALL_ENCODER, Kind
+from speechft.files.outputs import check_file
 
 LAYERS = 2
 """Transformer layers of each."""
@@ -33,7 +35,12 @@ def build_tiny_encoder(family: str, file: Path, seed: int = 0) -> Path | None:
 
     Raises:
         CheckpointError: unknown family, or one without weights; fairseq is not installed.
+        OutputError: `file` or its settings are something else.
     """
+    settings, text = file.with_suffix(".json"), f"{json.dumps(DECOAR2_SETTINGS, indent=1)}\n"
+    check_file(file, SMALL_ENCODER)
+    if family == "decoar2":
+        check_file(settings, Kind("settings of a small encoder", lambda path: path.read_bytes() == text.encode()))
     with tempfile.TemporaryDirectory() as folder:
         directory = random_encoder(family, Path(folder) / "encoder", seed, encoder_layers=LAYERS)
         content = checkpoint_content(directory, _FORMATS[family])
@@ -43,15 +50,12 @@ def build_tiny_encoder(family: str, file: Path, seed: int = 0) -> Path | None:
         content = _before_2021(content)
     elif family == "decoar2":
         content["model"] |= _only_for_pretraining(content["model"], seed)
-    # torch.save to a path would name the archive inside after the file.
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    with atomic_file(file) as temporary:
-        temporary.write_bytes(buffer.getvalue())
+    with atomic_file(file) as temporary, tempfile.TemporaryDirectory() as folder:
+        torch.save(content, made := Path(folder) / "rehearsal.pt")  # the file's name becomes a part of its content
+        shutil.copyfile(made, temporary)
     if family != "decoar2":
         return None
-    settings = file.with_suffix(".json")
-    write_json(settings, DECOAR2_SETTINGS)
+    write_text(settings, text)
     return settings
 
 

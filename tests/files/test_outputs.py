@@ -328,6 +328,13 @@ def test_rehearse_replaces_only_an_earlier_rehearsal(tmp_path, monkeypatch):
     result = speechft("rehearse", tmp_path / "out/experiment.yaml", "--out", tmp_path / "out")
     assert "is the input" in str(result.exception)
     assert tree(tmp_path) == before
+    with (tmp_path / "out/experiment.yaml").open("a") as file:
+        file.write("# edited\n")
+    (tmp_path / "mine/rehearsal.json").write_text('{"play": "Hamlet"}')
+    before = tree(tmp_path)
+    assert "is not an experiment as `speechft rehearse` derived it" in str(speechft(*arguments, tmp_path / "out").exception)
+    assert "is not the folder of a rehearsal" in str(speechft(*arguments, tmp_path / "mine").exception)
+    assert tree(tmp_path) == before
 
 
 def test_superb_replaces_an_experiment_that_nobody_edited(here, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from speechft.cli import app
 from speechft.doctor.needs import look_at
-from speechft.encoders import load_encoder
+from speechft.encoders import load_encoder, random_encoder
 from speechft.errors import ConfigError, CorpusError, OutputError
 from speechft.experiment.schema import load_experiment
 from speechft.experiment.workflow import Workflow
@@ -196,6 +196,14 @@ def test_a_folder_inside_a_corpus_is_refused(tmp_path):
     with pytest.raises(OutputError, match="lies inside the input"):
         rehearse(path, tmp_path / "out", corpora="stand-ins", encoders="tiny")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_inside_an_encoder_is_refused(tmp_path):
+    random_encoder("hubert", tmp_path / "encoder")
+    encoder = {"kind": "checkpoint", "path": str(tmp_path / "encoder")}
+    path = changed(tmp_path, lambda values: values["encoders"].update(hubert_demo=encoder))
+    with pytest.raises(OutputError, match="lies inside the input"):
+        rehearse(path, tmp_path / "encoder/out")
 
 
 def test_the_shortest_head_only_phase_of_all_methods_decides(tmp_path):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from speechft.encoders import import_checkpoint, load_encoder
+from speechft.encoders import export_checkpoint, import_checkpoint, load_encoder, random_encoder
 from speechft.encoders.checkpoints.unpickling import attributes, load_pickle
-from speechft.errors import CheckpointError
+from speechft.errors import CheckpointError, OutputError
 from speechft.files.hashes import sha256_file
 from speechft.files.structured import read_json
 from speechft.rehearsal.tiny_encoders import LAYERS, build_tiny_encoder
@@ -50,3 +50,16 @@ def test_settings_of_decoar2_are_needed_and_families_without_weights_refused(tmp
     for family in ("fbank", "hubbert"):
         with pytest.raises(CheckpointError, match="no encoder family" if family == "hubbert" else ""):
             build_tiny_encoder(family, tmp_path / "none.pt")
+
+
+def test_a_file_of_somebody_else_is_not_replaced(tmp_path):
+    random_encoder("hubert", tmp_path / "mine")
+    export_checkpoint(tmp_path / "mine", tmp_path / "mine.pt")
+    (tmp_path / "other.json").write_text('{"encoder_attention_heads": 8}')
+    before = sha256_file(tmp_path / "mine.pt")
+    with pytest.raises(OutputError, match=r"mine\.pt: exists and is not a small encoder of `speechft rehearse`"):
+        build_tiny_encoder("hubert", tmp_path / "mine.pt")
+    with pytest.raises(OutputError, match=r"other\.json: exists and is not"):
+        build_tiny_encoder("decoar2", tmp_path / "other.pt")
+    assert sha256_file(tmp_path / "mine.pt") == before
+    assert not (tmp_path / "other.pt").exists()
