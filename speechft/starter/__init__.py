@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 from pathlib import Path
 
 from speechft.errors import OutputError
+from speechft.files.atomic import write_text
 from speechft.files.outputs import entries
+from speechft.files.text import read_text
 from speechft.shipped import ROOT
 
 _FILES = ("Snakefile", "README.md", "config/experiment.yaml", "corpora/mine.csv")
@@ -32,7 +34,15 @@ def make_folder(folder: str | Path) -> list[Path]:
     templates = Path(__file__).parent
     sources = {name: templates / name for name in _FILES}
     sources |= {".gitignore": templates / "gitignore", "slurm/config.yaml": ROOT / "slurm/config.yaml"}
-    for name, source in sources.items():
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, out / name)
-    return [out / name for name in sources]
+    made = [out / name for name in sources]
+    try:
+        for path, source in zip(made, sources.values(), strict=True):
+            write_text(path, read_text(source))
+    except BaseException:  # the half of a folder would be in the way of the next try
+        for path in made:
+            path.unlink(missing_ok=True)
+        for part in {path.parent for path in made} - {out}:
+            with contextlib.suppress(OSError):  # it was not made yet
+                part.rmdir()
+        raise
+    return made

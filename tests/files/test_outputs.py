@@ -18,7 +18,7 @@ from speechft.corpora.finding import Found
 from speechft.encoders.directory.random_encoders import random_encoder
 from speechft.errors import ConfigError, DownloadError, OutputError
 from speechft.fairseq_plugin.jobs import remove_work
-from speechft.files.atomic import atomic_directory
+from speechft.files.atomic import atomic_directory, write_text
 from speechft.files.markers import MARKER
 from speechft.files.structured import write_json
 from speechft.planning.speeds import load_throughput
@@ -254,6 +254,12 @@ def test_init_writes_where_nothing_is(tmp_path, monkeypatch):
     for out in ("mine", "link", "file", "."):
         assert isinstance(speechft("init", out).exception, OutputError), out
     assert tree(tmp_path) == before
+    full = iter([write_text, write_text])
+    with monkeypatch.context() as patch:  # the disk is full at the third file
+        patch.setattr("speechft.starter.write_text", lambda *arguments: next(full)(*arguments))
+        assert speechft("init", "second").exit_code != 0
+    assert not any((tmp_path / "second").iterdir())
+    done("init", "second")
 
 
 def test_what_another_command_made_is_not_replaced_but_what_is_left_of_it(here, tmp_path):
