@@ -30,9 +30,15 @@ rule similarity:
         recipe=f"{RESULTS}/recipes/analysis_tables/{{analysis}}.json",
         results=lambda wildcards: flow.analysis_results(**wildcards),
     output:
-        multiext(f"{RESULTS}/tables/{{analysis}}", ".csv", ".md"),
-        report(f"{RESULTS}/figures/{{analysis}}.png", caption="report/similarity.rst", category="Analyses", labels={"figure": "{analysis}"}),
-        f"{RESULTS}/figures/{{analysis}}.svg",
+        update(f"{RESULTS}/tables/{{analysis}}.csv"),
+        f"{RESULTS}/tables/{{analysis}}.md",
+        report(
+            update(f"{RESULTS}/figures/{{analysis}}.png"),
+            caption="report/similarity.rst",
+            category="Analyses",
+            labels={"figure": "{analysis}"},
+        ),
+        update(f"{RESULTS}/figures/{{analysis}}.svg"),
     log:
         f"{RESULTS}/logs/similarity/{{analysis}}.log",
     localrule: True
@@ -69,11 +75,15 @@ rule connection:
         recipe=f"{RESULTS}/recipes/connections/{{connection}}.json",
         result=f"{RESULTS}/connections/{{connection}}.json",
     output:
-        multiext(f"{RESULTS}/tables/{{connection}}", ".csv", ".md"),
+        update(f"{RESULTS}/tables/{{connection}}.csv"),
+        f"{RESULTS}/tables/{{connection}}.md",
         report(
-            f"{RESULTS}/figures/{{connection}}.png", caption="report/connection.rst", category="Curves", labels={"figure": "{connection}"}
+            update(f"{RESULTS}/figures/{{connection}}.png"),
+            caption="report/connection.rst",
+            category="Curves",
+            labels={"figure": "{connection}"},
         ),
-        f"{RESULTS}/figures/{{connection}}.svg",
+        update(f"{RESULTS}/figures/{{connection}}.svg"),
     log:
         f"{RESULTS}/logs/connection/{{connection}}.log",
     localrule: True

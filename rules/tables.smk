@@ -1,4 +1,5 @@
 # Cells -> tables beside the published numbers, curves over alpha, and figures.
+# `update`: the command itself replaces what it recognizes as its own, and nothing else.
 
 
 rule table:
@@ -7,7 +8,8 @@ rule table:
         cells=lambda wildcards: flow.cells(**wildcards),
         published=flow.published,
     output:
-        multiext(f"{RESULTS}/tables/{{table}}", ".csv", ".md", ".tex"),
+        update(f"{RESULTS}/tables/{{table}}.csv"),
+        multiext(f"{RESULTS}/tables/{{table}}", ".md", ".tex"),
         report(f"{RESULTS}/tables/{{table}}.html", caption="report/table.rst", category="Tables", labels={"table": "{table}"}),
     log:
         f"{RESULTS}/logs/tables/{{table}}.log",
@@ -24,7 +26,8 @@ rule differences:
         recipe=f"{RESULTS}/recipes/tables/{{table}}.json",
         cells=lambda wildcards: flow.cells(**wildcards),
     output:
-        multiext(f"{RESULTS}/tables/differences/{{table}}", ".csv", ".md", ".tex"),
+        update(f"{RESULTS}/tables/differences/{{table}}.csv"),
+        multiext(f"{RESULTS}/tables/differences/{{table}}", ".md", ".tex"),
         report(
             f"{RESULTS}/tables/differences/{{table}}.html",
             caption="report/differences.rst",
@@ -32,12 +35,12 @@ rule differences:
             labels={"table": "{table}"},
         ),
         report(
-            f"{RESULTS}/figures/differences/{{table}}.png",
+            update(f"{RESULTS}/figures/differences/{{table}}.png"),
             caption="report/differences.rst",
             category="Differences",
             labels={"figure": "{table}"},
         ),
-        f"{RESULTS}/figures/differences/{{table}}.svg",
+        update(f"{RESULTS}/figures/differences/{{table}}.svg"),
     log:
         f"{RESULTS}/logs/differences/{{table}}.log",
     localrule: True
@@ -53,8 +56,8 @@ rule figure:
         recipe=f"{RESULTS}/recipes/tables/{{table}}.json",
         cells=lambda wildcards: flow.cells(**wildcards),
     output:
-        png=report(f"{RESULTS}/figures/{{table}}.png", caption="report/figure.rst", category="Tables", labels={"figure": "{table}"}),
-        svg=f"{RESULTS}/figures/{{table}}.svg",
+        png=report(update(f"{RESULTS}/figures/{{table}}.png"), caption="report/figure.rst", category="Tables", labels={"figure": "{table}"}),
+        svg=update(f"{RESULTS}/figures/{{table}}.svg"),
     log:
         f"{RESULTS}/logs/figures/{{table}}.log",
     localrule: True
@@ -67,9 +70,15 @@ rule curve:
         recipe=f"{RESULTS}/recipes/curves/{{curve}}.json",
         cells=lambda wildcards: flow.curve_cells(**wildcards),
     output:
-        multiext(f"{RESULTS}/tables/{{curve}}", ".csv", ".md"),
-        report(f"{RESULTS}/figures/{{curve}}.png", caption="report/alpha.rst", category="Curves over alpha", labels={"figure": "{curve}"}),
-        f"{RESULTS}/figures/{{curve}}.svg",
+        update(f"{RESULTS}/tables/{{curve}}.csv"),
+        f"{RESULTS}/tables/{{curve}}.md",
+        report(
+            update(f"{RESULTS}/figures/{{curve}}.png"),
+            caption="report/alpha.rst",
+            category="Curves over alpha",
+            labels={"figure": "{curve}"},
+        ),
+        update(f"{RESULTS}/figures/{{curve}}.svg"),
     log:
         f"{RESULTS}/logs/curves/{{curve}}.log",
     localrule: True
@@ -87,7 +96,7 @@ rule page:
         results=flow.report_inputs(),
         published=flow.published,
     output:
-        report(f"{RESULTS}/report.html", caption="report/page.rst", category="Report"),
+        report(update(f"{RESULTS}/report.html"), caption="report/page.rst", category="Report"),
     log:
         f"{RESULTS}/logs/report.log",
     localrule: True

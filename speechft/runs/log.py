@@ -165,7 +165,8 @@ def _start(jobs: dict[int, Job], rule: str, keys: dict[str, str], now: datetime 
     job = jobs.setdefault(int(keys["jobid"]), Job(rule, int(keys["jobid"])))
     pairs = [pair.partition("=") for pair in keys.get("wildcards", "").split(", ") if pair]
     job.wildcards = {name: value for name, _, value in pairs}
-    job.outputs, job.logs = keys.get("output", "").split(", "), _logs(keys.get("log", ""))
+    job.outputs = [output.removesuffix(" (update)") for output in keys.get("output", "").split(", ")]
+    job.logs = _logs(keys.get("log", ""))
     job.attempts += 1
     job.state, job.cause, job.since = "running", None, now
     job.began = job.began or now

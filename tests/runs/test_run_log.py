@@ -29,7 +29,7 @@ Select jobs to execute...
 MANIFESTS = """[Sun Nov 29 17:54:05 2026]
 rule manifests:
     input: results/recipes/corpora/words.json, words.csv
-    output: results/corpora/words
+    output: results/corpora/words (update)
     log: results/logs/corpora/words.log
     jobid: 4
     reason: Missing output files: results/corpora/words

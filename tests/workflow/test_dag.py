@@ -177,6 +177,16 @@ def with_checkpoint(folder):
     return folder
 
 
+def test_tables_and_figures_of_somebody_else_stay(finished):
+    files = [finished / f"results/demo/{name}" for name in ("tables/demo.csv", "figures/demo.png", "figures/demo.svg", "report.html")]
+    for file in files:
+        file.write_text("years of work")
+    targets = [str(file.relative_to(finished)) for file in files]
+    text = snakemake(finished, "--keep-going", "--forcerun", "table", "figure", "page", "--", *targets, check=False)
+    assert all(f"Error in rule {rule}" in text for rule in ("table", "figure", "page"))
+    assert [file.read_text() for file in files] == ["years of work"] * 4
+
+
 def test_a_checkpoint_that_is_there_is_not_fetched(with_checkpoint):
     assert planned(with_checkpoint, f"{MODELS}/none/pretrained/{WEIGHTS}") == {"import_checkpoint": 1}
     snakemake(with_checkpoint, "--", f"{MODELS}/none/pretrained/config.json", check=False)
