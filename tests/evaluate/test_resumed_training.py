@@ -164,7 +164,8 @@ def test_a_killed_process_leaves_what_the_next_one_needs(model_dir, manifests, c
     assert made["steps"] == 20
 
 
-def test_an_interrupted_evaluation_reuses_its_features(model_dir, manifests, cell_of, tmp_path, monkeypatch, count_passes):
+@pytest.mark.parametrize("damage", [lambda data: data[:100], lambda data: data[:-4] + b"\0\0\x80\x3f"])
+def test_an_interrupted_evaluation_reuses_its_features(damage, model_dir, manifests, cell_of, tmp_path, monkeypatch, count_passes):
     expected = cell_of("ks")
     count_passes.clear()
 
@@ -179,7 +180,7 @@ def test_an_interrupted_evaluation_reuses_its_features(model_dir, manifests, cel
     assert count_passes["clips"] == 30
     # Of one split the features were damaged: these are made again.
     (damaged,) = (tmp_path / ".work").glob("*/test-*.safetensors")
-    damaged.write_bytes(damaged.read_bytes()[:100])
+    damaged.write_bytes(damage(damaged.read_bytes()))
     cell = evaluate(model_dir, "ks", manifests, tmp_path / "ks.json", QUICK["ks"])
     assert count_passes["clips"] == 30 + 6
     assert without_times(cell) == without_times(expected)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -23,6 +23,7 @@ from speechft.errors import CheckpointError
 from speechft.evaluate.data.clips import Clip, CropTable
 from speechft.evaluate.data.sampling import length_batches
 from speechft.files.atomic import atomic_file
+from speechft.files.tensor_hash import tensors_sha256
 from speechft.recipes.values import FeaturePrecision
 from speechft.tasks.heads import masked_mean
 
@@ -121,16 +122,21 @@ def read_tensor(path: Path, name: str) -> Tensor | None:
     if not path.is_file():
         return None
     try:
-        return load_file(path)[name]
-    except (SafetensorError, KeyError, OSError) as error:
+        with safe_open(path, framework="pt") as file:
+            value: Tensor = file.get_tensor(name)
+            if tensors_sha256({name: value}) != (file.metadata() or {}).get("sha256"):
+                raise ValueError("its SHA-256 has changed")
+            return value
+    except (SafetensorError, OSError, ValueError) as error:
         logger.warning("%s: damaged %s (%s), computed again", path, name, error)
         return None
 
 
 def write_tensor(path: Path, name: str, value: Tensor) -> None:
     """Keep a tensor, so that an evaluation that is killed need not compute it again."""
+    tensors = {name: value.contiguous()}
     with atomic_file(path) as temporary:
-        save_file({name: value.contiguous()}, temporary)
+        save_file(tensors, temporary, {"sha256": tensors_sha256(tensors)})
 
 
 def clips_on_disk(num_clips: int, clip_bytes: int, budget_bytes: float) -> int:
