@@ -20,6 +20,7 @@ from speechft.cli.options import (
     Recipe,
     Threads,
     app,
+    check_sha256,
     use_gpus,
     use_threads,
     with_plugins,
@@ -34,7 +35,8 @@ def fetch(
     name: Annotated[str | None, typer.Argument(help="Name in config/encoders.tsv or config/lexicons.tsv, such as hubert_base.")] = None,
     url: Annotated[str | None, typer.Option(help="URL of another file, or of another version of NAME.")] = None,
     sha256: Annotated[
-        str | None, typer.Option(help="Expected SHA-256; default: the known one of NAME, otherwise that of the first download.")
+        str | None,
+        typer.Option(help="Expected SHA-256; default: the known one of NAME, otherwise that of the first download.", callback=check_sha256),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Output file; default for a NAME: its file name in checkpoints/ or lexicons/.")
@@ -73,7 +75,9 @@ def import_(
     family: Family = None,
     format: Annotated[str | None, typer.Option(help="Layout of the file; default: detected from the content.")] = None,
     config: Annotated[Path | None, typer.Option(help="JSON file with model settings that the checkpoint lacks.")] = None,
-    sha256: Annotated[str | None, typer.Option(help="Expected SHA-256 of the file; default: the one in CHECKPOINT.sha256.")] = None,
+    sha256: Annotated[
+        str | None, typer.Option(help="Expected SHA-256 of the file; default: the one in CHECKPOINT.sha256.", callback=check_sha256)
+    ] = None,
     base: Annotated[
         Path | None,
         typer.Option(
@@ -97,7 +101,9 @@ def import_(
     settings = read_json(config) if config else None
     if settings is not None and not isinstance(settings, dict):
         raise ConfigError(f"{config}: model settings are a mapping of keys, found {type(settings).__name__}.")
-    expected = sha256.lower() if sha256 else recorded_hash(checkpoint)
+    if sha256 and not checkpoint.is_file():
+        raise CheckpointError(f"{checkpoint}: is no file, so --sha256 has nothing to compare. Name a file, or leave the option out.")
+    expected = sha256 or recorded_hash(checkpoint)
     if expected and checkpoint.is_file() and (actual := sha256_file(checkpoint)) != expected:
         raise CheckpointError(f"{checkpoint}: has SHA-256 {actual}, expected {expected}; fetch it again if it is damaged, or {OWN}.")
     import_checkpoint(checkpoint, out, family=family, format=format, config=settings, like=base)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -78,6 +79,13 @@ Plugins = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Family = Annotated[str | None, typer.Option(help="Encoder family; default: detected from the content.")]
+
+
+def check_sha256(value: str | None) -> str | None:
+    """Callback of options for a hash: an empty or cut one would compare with nothing."""
+    if value is not None and not re.fullmatch("[0-9a-fA-F]{64}", value):
+        raise typer.BadParameter(f"{value!r} is no SHA-256, which has 64 hexadecimal digits")
+    return value and value.lower()
 
 
 def with_plugins(verb: Callable[..., None]) -> Callable[..., None]:

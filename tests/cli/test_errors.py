@@ -35,6 +35,7 @@ FILES = [
     ),
     ({"a.pt": "x"}, f"import a.pt --sha256 {'0' * 64} --out x", "expected 000"),
     ({"a.pt": "x", "a.pt.sha256": f"{'1' * 64}  a.pt\n"}, "import a.pt --out x", "expected 111"),
+    ({"enc/config.json": "{}"}, f"import enc --sha256 {'0' * 64} --out x", "enc: is no file, so --sha256 has nothing to compare"),
     ({"a.pt": "x", "list.json": "[]"}, "import a.pt --config list.json --out x", "list.json: model settings are a mapping"),
     ({"a.pt": "x"}, "import a.pt --format tape --out x", "There is no format 'tape'"),
 ]
@@ -44,6 +45,7 @@ FILES = [
 def test_a_mistake_is_told_in_a_line(files, command, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path if files else ROOT)
     for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content)
     assert cli._run([str(tmp_path / word) if word == "x" else word for word in command.split()]) == 1
     shown = capsys.readouterr().err
@@ -52,7 +54,14 @@ def test_a_mistake_is_told_in_a_line(files, command, said, tmp_path, monkeypatch
     assert "Traceback" not in shown
     # Nobody is told to let a file run code.
     assert "weights_only" not in shown
-    assert {path.name for path in tmp_path.iterdir()} == set(files)
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == set(files)
+
+
+@pytest.mark.parametrize("command", ["fetch --url file:///a --out x", "import a.pt --out x"])
+@pytest.mark.parametrize("sha256", ["", "0" * 63, "zz"])
+def test_a_hash_that_is_none_is_wrong_usage(command, sha256, capsys):
+    assert cli._run([*command.split(), "--sha256", sha256]) == 2
+    assert "is no SHA-256" in capsys.readouterr().err
 
 
 def test_nothing_is_suggested_where_nothing_is_near():
