@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from speechft.conventions import SPLITS
 from speechft.corpora.inspection import RecordingFacts
 from speechft.errors import CorpusError, SpeechFTError
 from speechft.files.csv_tables import write_table
@@ -44,15 +45,15 @@ def note_recordings(folder: Path, recordings: Iterable[RecordingFacts]) -> None:
 
 
 def unite_notes(folder: Path, members: Iterable[Path]) -> None:
-    """The notes of several corpora as those of one."""
-    united = {noted.path: noted for member in members for noted in _read(member)}
-    write_table(folder / RECORDINGS, [Noted._fields, *united.values()])
+    """The notes of several corpora as those of one, if all have some."""
+    members = list(members)
+    if all((member / RECORDINGS).is_file() for member in members):
+        united = {noted.path: noted for member in members for noted in _read(member)}
+        write_table(folder / RECORDINGS, [Noted._fields, *united.values()])
 
 
 def _read(folder: Path) -> Iterator[Noted]:
     path = folder / RECORDINGS
-    if not path.is_file():
-        return
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = csv.reader(file)
@@ -78,6 +79,8 @@ def check_content(path: Path, content: bytes) -> None:
     name, splits = path.name.partition(".")[0], summary.get("splits")
     part = summary.get(name) if name == "trials" else splits.get(name) if isinstance(splits, dict) else None
     expected = part.get("sha256") if isinstance(part, dict) else None
+    if expected is None and name in SPLITS:
+        raise CorpusError(f"{path.parent / CORPUS}: has no SHA-256 of {path.name}: damaged or changed by hand. {_AGAIN}")
     if expected is not None and sha256_bytes(content) != expected:
         raise CorpusError(f"{path}: is not the file that {CORPUS} describes (its SHA-256 differs): damaged or changed by hand. {_AGAIN}")
 
@@ -88,10 +91,13 @@ def check_recordings(manifest: Path, paths: Iterable[str]) -> None:
     Raises:
         CorpusError: lists those that are gone or were replaced.
     """
+    if not (manifest.parent / RECORDINGS).is_file():
+        return
     needed, touched, problems = set(paths), 0, []
     for then in _read(manifest.parent):
         if then.path not in needed:
             continue
+        needed.remove(then.path)
         try:
             now = Path(then.path).stat()
         except OSError as error:
@@ -103,6 +109,8 @@ def check_recordings(manifest: Path, paths: Iterable[str]) -> None:
             touched += 1
             if sha256_file(then.path) != then.sha256:
                 problems.append(f"{then.path}: has another content")
+    if needed:
+        raise CorpusError(f"{manifest.parent / RECORDINGS}: lacks {min(needed)}: damaged or changed by hand. {_AGAIN}")
     if problems:
         what = f"{len(problems)} recording(s) are not what they were when the corpus was prepared"
         raise CorpusError(f"{manifest}: {what}. Bring them back, or prepare the corpus again.", problems)

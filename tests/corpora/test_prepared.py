@@ -104,6 +104,9 @@ def test_a_manifest_that_was_changed_by_hand_is_refused(prepared, change):
         with pytest.raises(CorpusError, match=r"train\.jsonl\.gz: is not the file that corpus\.json describes"):
             load_split(given, "train")
     assert len(load_split(manifests, "dev")) == 2
+    (manifests / "corpus.json").write_text('{"splits": {"train": {}}}')
+    with pytest.raises(CorpusError, match=r"corpus\.json: has no SHA-256 of train\.jsonl\.gz"):
+        load_split(manifests, "train")
     (manifests / "corpus.json").unlink()
     load_split(manifests, "train")  # without a description manifests are taken as they are
 
@@ -130,9 +133,11 @@ def test_a_recording_that_was_replaced_is_refused(prepared):
     (folder / "2.wav").unlink()
     with pytest.raises(CorpusError, match=r"2\.wav: No such file or directory"):
         load_split(manifests, "test")
-    (manifests / RECORDINGS).write_bytes(b"path\n\xff,1\n")
-    with pytest.raises(CorpusError, match=r"recordings\.csv: damaged"):
-        load_split(manifests, "dev")
+    whole = (manifests / RECORDINGS).read_text()
+    for content, problem in ((b"path\n\xff,1\n", "damaged"), (b"", "lacks "), (whole.split("\n")[0].encode(), "lacks ")):
+        (manifests / RECORDINGS).write_bytes(content)
+        with pytest.raises(CorpusError, match=rf"recordings\.csv: {problem}"):
+            load_split(manifests, "dev")
 
 
 def test_splits_of_a_union_are_joined_in_order_and_a_missing_one_adds_nothing(prepared, folder, tmp_path):
