@@ -125,7 +125,7 @@ def read_json(path: str | Path) -> Any:
         raise SpeechFTError(f"{path}: {error}.") from None
     except (ValueError, RecursionError) as error:
         problem = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise SpeechFTError(f"{path}: is not valid JSON ({problem}). Delete it and run the job that makes it again.") from error
+        raise SpeechFTError(f"{path}: is not valid JSON ({problem}). Correct it, or run the job that makes it again.") from error
 
 
 def read_mapping(path: str | Path) -> dict[str, Any]:
@@ -159,5 +159,5 @@ def read_json_mapping(path: str | Path) -> dict[str, Any]:
     value = read_json(path)
     if not isinstance(value, dict):
         what = "null" if value is None else f"a {type(value).__name__}"
-        raise SpeechFTError(f"{path}: holds {what} where a mapping is needed. Delete it and run the job that makes it again.")
+        raise SpeechFTError(f"{path}: holds {what} where a mapping is needed. Correct it, or run the job that makes it again.")
     return value
