@@ -31,7 +31,7 @@ class ChoicePoint(Strict):
     alpha: float
     model: str = Field(description="encoder/finetuning/method.")
     gain: float = Field(description="Mean over the tasks of the share of alpha 0's errors on dev that are gone.")
-    standard_error: float | None = Field(description="Of the gain, over the seeds of the heads; null where no task has several.")
+    standard_error: float | None = Field(ge=0, description="Of the gain, over the seeds of the heads; null where no task has several.")
     gains: dict[str, float] = Field(description="By task.")
 
 

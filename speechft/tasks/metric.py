@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import Field
 
 INSERTIONS = 10_000.0
 """Percent. A hypothesis with a hundred times the words of its reference is no result of a head here."""
@@ -22,7 +25,7 @@ class Metric:
     task: str | None = None
     higher_is_better: bool = field(kw_only=True)
     unit: str = "%"
-    decimals: int = 2
+    decimals: Annotated[int, Field(ge=0, le=12)] = 2
     highest: float | None = 100.0
     """Largest value that a cell can hold, None for no limit. Error rates count insertions, so they pass 100 %."""
     lowest: float | None = 0.0

@@ -135,6 +135,7 @@ def test_a_connection_that_is_not_there_is_pending(tmp_path):
     without_a_score = [{**point, "scores": {}} for point in points]
     impossible = [{**point, "scores": {"SID": 250.0}} for point in points]
     changed = [{"points": without_a_score}, {"points": impossible}, {"points": points[::-1]}, {"points": points[:2]}]
+    changed += [{"metrics": [{**RESULT["metrics"][0], "decimals": -1}]}]
     changed += [{"metrics": []}, {"points": []}, {"loss_barrier": 7.0}, {"error_barrier": 0.0}, {"utterances": -4}]
     for bad in ({}, *({**RESULT, **change} for change in changed)):
         (tmp_path / "bad.json").write_text(json.dumps(bad))

@@ -172,11 +172,13 @@ def test_a_choice_that_was_changed_by_hand_is_refused(write, tmp_path):
     assert load_recipe(Choice, tmp_path / "alpha.json").alpha == 0.5
     points = made["points"]
     of_other_gains = [{**points[0], "gain": 0.5}, *points[1:]]
+    below_zero = [{**points[0], "standard_error": -1.0}, *points[1:]]
     for change in (
         {"alpha": 0.7},
         {"best": 1.0},
         {"tasks": ("pr", "sid")},
         {"points": of_other_gains},
+        {"points": below_zero},
         {"points": points[::-1]},
         {"points": ()},
     ):
