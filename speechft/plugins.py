@@ -70,7 +70,7 @@ class Registry(dict[str, Entry]):
         _REGISTRIES[kind] = self
 
     def __contains__(self, name: object) -> bool:
-        return super().__contains__(name) or (isinstance(name, str) and _load_entry_point(self.kind, name))
+        return isinstance(name, str) and (super().__contains__(name) or _load_entry_point(self.kind, name))
 
     def __missing__(self, name: str) -> Entry:
         if name in self:

@@ -27,7 +27,7 @@ def with_own_tasks(values: Any) -> Any:
     own = {name: task for name, task in values["tasks"].items() if isinstance(task, dict) and task.get("kind") is not None}
 
     def filled(part: Any) -> Any:
-        if not isinstance(part, dict) or part.get("kind") is not None or part.get("task") not in own:
+        if not isinstance(part, dict) or part.get("kind") is not None or part.get("task") not in list(own):  # a list takes any value
             return part
         task = own[part["task"]]
         options = {key: task[key] for key in ("label", "metric") if task.get(key) is not None}

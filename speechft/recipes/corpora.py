@@ -268,6 +268,8 @@ def corpus_recipe(values: Any, source: str) -> CorpusRecipe | PublishedCorpus:
         ConfigError: unknown kind or key, or an impossible value.
     """
     kind = values.get("kind", "csv") if isinstance(values, dict) else "csv"
+    if not isinstance(kind, str):
+        raise ConfigError(f"{source}: kind: {kind!r} is no name.")
     tables = dict.fromkeys(get_args(CorpusRecipe.model_fields["kind"].annotation), CorpusRecipe)
     models: dict[str, type[CorpusRecipe | PublishedCorpus]] = {**tables, **KINDS, "plugin": PluginCorpus}
     if kind not in models:

@@ -209,6 +209,9 @@ def evaluation_recipe(task: str, overrides: Mapping[str, Any] | None = None) -> 
     source, like = f"recipe of {task}", changes.pop("like", None)
     if changes.get("task", task) != task:
         raise ConfigError(f"The recipe is of task {changes['task']!r}, not {task!r}.")
+    for key, value in (("like", like), ("kind", changes.get("kind"))):
+        if not isinstance(value, str | None):
+            raise ConfigError(f"{source}: {key}: {value!r} is no name.")
     try:
         defaults = dict(task_entry(task, changes.get("kind")).recipe)
     except TaskError as error:

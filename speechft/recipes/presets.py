@@ -35,7 +35,7 @@ def named_recipe(values: Any) -> Any:
     if not isinstance(values, dict):
         return values
     like = values.get("like") or values.get("kind")
-    if like is None:
+    if not isinstance(like, str):  # None, or what validation refuses
         return values
     # Asking for a task finds that of an installed package, which is then among the recipes.
     asked = like in TASKS

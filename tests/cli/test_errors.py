@@ -29,6 +29,15 @@ MISTAKES = {
 FILES = [
     ({"r.json": '{"task": "ks", "updates": 10, "warm": 1}'}, "finetune model manifests --recipe r.json --out x", "did you mean 'warmup'?"),
     (
+        {"r.json": '{"like": ["x"], "updates": 10}'},
+        "finetune model manifests --recipe r.json --out x",
+        "like: Input should be a valid string",
+    ),
+    ({"r.json": '{"like": ["x"]}'}, "evaluate model ks manifests --recipe r.json --out x", "r.json: recipe of ks: like: ['x'] is no name"),
+    ({"r.json": '{"kind": {}}'}, "evaluate model ks manifests --recipe r.json --out x", "r.json: recipe of ks: kind: {} is no name"),
+    ({"r.json": '{"kind": ["csv"]}'}, "prepare --recipe r.json --out x", "r.json: kind: ['csv'] is no name"),
+    ({"e.yaml": "finetunings: {a: {recipe: {task: []}}}\ntasks: {}"}, "plan --experiment e.yaml", "finetunings.a.recipe.task"),
+    (
         {"r.json": "[" * 100_000 + "]" * 100_000},
         "finetune m man --recipe r.json --out x",
         "r.json: is not valid JSON (nested too deeply). ",
