@@ -54,7 +54,7 @@ def folder_curves(files: Sequence[str | Path]) -> dict[str, CurveRecipe]:
     `stable_ft`, or the only one.
 
     Raises:
-        TableError: a file is not a cell, cells of one task have different metrics, or no merge has two alphas.
+        TableError: a file is not a cell, cells of one task have different metrics, no merge has two alphas, or two share a name of files.
     """
     cells = read_cells(files)
     models = {(str(cell.model.encoder), str(cell.model.finetuning), str(cell.model.method)) for cell in cells}
@@ -76,7 +76,10 @@ def folder_curves(files: Sequence[str | Path]) -> dict[str, CurveRecipe]:
         ]
         names = {f"{encoder}/{tuning}/{method}" for tuning, method in points.values()}
         metrics = _metrics([cell for cell in cells if cell_name(cell).rpartition("/")[0] in names])
-        curves[f"{encoder}_{finetuning}_{name}"] = CurveRecipe(
+        curve = f"{encoder}_{finetuning}_{name}"
+        if curve in curves:
+            raise TableError(f"{encoder}/{finetuning}/{name}: another merge would have the same files {curve}.*. Rename one in its cells.")
+        curves[curve] = CurveRecipe(
             title=f"{name} of {encoder} and {finetuning}", points=tuple(shown), tasks=tuple(metrics), metrics=metrics,
             start=shown[0].label, end=shown[-1].label,
         )  # fmt: skip

@@ -74,6 +74,14 @@ def test_ends_of_a_curve(folder):
     assert "stable_ft" in [point.method for point in folder_curves(cell_files(folder))["e_age_speech_ft"].points]
 
 
+def test_curves_of_two_merges_never_share_a_file(folder):
+    for model in ("e/x_age", "e_x/age"):
+        for method in ("m@0.25", "m@0.50"):
+            write_cell(folder.parent, f"{model}/{method}", "er", cell_json(f"{model}/{method}", "er", {"ER": [1.0]}))
+    with pytest.raises(TableError, match="e_x/age/m: another merge would have the same files e_x_age_m"):
+        folder_curves(cell_files(folder))
+
+
 def test_folders_that_show_nothing(folder, tmp_path):
     with pytest.raises(TableError, match="no such file, needed as the folder of cells"):
         cell_files(tmp_path / "sells")
