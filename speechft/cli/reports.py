@@ -175,17 +175,32 @@ def _gain_at(choice: Choice, task: str, alpha: float) -> float:
 
 
 @report.command()
-def differences(recipe: TableFile, cells: Cells, out: Out, figures: Figures = None, style: Look = "screen") -> None:
+def differences(
+    source: Annotated[Path, typer.Argument(help="Recipe of the table (JSON), or a folder of cells.")],
+    out: Out,
+    cells: CellsOfRecipe = None,
+    against: Annotated[
+        str, typer.Option(help="With a folder: FINETUNING/METHOD of the model that each encoder's other models are compared with.")
+    ] = "none/pretrained",
+    figures: Figures = None,
+    style: Look = "screen",
+) -> None:
     """Compare rows of a table, with the 95 % interval of each difference: NAME.csv, .md, .tex, .html, .png and .svg in the folder OUT.
 
     Example: `speechft report differences results/recipes/tables/hubert.json results/cells/hubert_mini/*/*/*.json --out differences`
+
+    Example: `speechft report differences results/cells --against pr/stable_ft --out differences`
     """
     from speechft.tables.canvas import style_of
     from speechft.tables.differences import build_differences
+    from speechft.tables.folder import folder_differences
 
+    recipe, cells, name = _table_of(source, cells)
+    if source.is_dir():
+        recipe = folder_differences(cells, recipe.title, against)
     with style_of(style):
-        build_differences(load_recipe(TableRecipe, recipe), cells, out, figures or out, recipe.stem)
-    _show(out, recipe.stem)
+        build_differences(recipe, cells, out, figures or out, name)
+    _show(out, name)
 
 
 @report.command()

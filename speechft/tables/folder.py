@@ -12,6 +12,7 @@ from speechft.recipes.cell import Cell
 from speechft.recipes.tables import CurvePoint, CurveRecipe, TableRecipe, TableRow
 from speechft.tables.cells import cell_name, read_cells
 from speechft.tables.metrics import task_metrics
+from speechft.tables.table import model_name
 from speechft.tasks.catalog import TASKS
 from speechft.tasks.metric import Metric
 
@@ -45,6 +46,22 @@ def folder_table(files: Sequence[str | Path], title: str) -> TableRecipe:
     rows = tuple(TableRow(encoder=model[0], finetuning=model[1], method=model[2], label=_label(model)) for model in models)
     metrics = _metrics(cells)
     return TableRecipe(title=title, rows=rows, tasks=tuple(metrics), metrics=metrics)
+
+
+def folder_differences(files: Sequence[str | Path], title: str, against: str) -> TableRecipe:
+    """Build the recipe of `folder_table`, comparing each model with the model `finetuning/method` of its encoder, such as none/pretrained.
+
+    Raises:
+        TableError: no encoder has cells of that model and of another one, or as for `folder_table`.
+    """
+    recipe = folder_table(files, title)
+    place = {model_name(row): number for number, row in enumerate(recipe.rows)}
+    others = [place.get(f"{row.encoder}/{against}") for row in recipe.rows]
+    pairs = tuple((number, other) for number, other in enumerate(others) if other is not None and other != number)
+    if not pairs:
+        models = dict.fromkeys(name.partition("/")[2] for name in place)
+        raise TableError(f"No model can be compared with {against!r}. Name one of these with --against: {', '.join(models)}.")
+    return recipe.model_copy(update={"differences": pairs})
 
 
 def folder_curves(files: Sequence[str | Path]) -> dict[str, CurveRecipe]:

@@ -12,7 +12,7 @@ from speechft.files.structured import write_json
 from speechft.recipes.tables import TableRecipe
 from speechft.tables.build import build_table
 from speechft.tables.cells import read_cells
-from speechft.tables.folder import cell_files, folder_curves, folder_table
+from speechft.tables.folder import cell_files, folder_curves, folder_differences, folder_table
 from speechft.tasks.catalog import metrics_of
 
 
@@ -62,6 +62,12 @@ def test_the_commands(folder, tmp_path):
     curve = (out / "e_age_speech_ft.md").read_text()
     assert [line[2:6] for line in curve.splitlines() if line[2:3].isdigit()] == ["0.00", "0.50", "0.75", "1.00"]
     assert (out / "e_age_speech_ft.png").is_file()
+    done = CliRunner().invoke(app, ["report", "differences", str(folder), "--out", str(tmp_path / "differences")])
+    assert done.exit_code == 0, done.output
+    assert "| speech_ft@0.50 minus Pre-trained |" in (tmp_path / "differences/cells.md").read_text()
+    other = ["report", "differences", str(folder), "--against", "age/stable_ft", "--out", str(tmp_path / "other")]
+    assert CliRunner().invoke(app, other).exit_code == 0
+    assert "| Pre-trained minus stable_ft " in (tmp_path / "other/cells.md").read_text()
     assert CliRunner().invoke(app, ["report", "table", str(folder), str(folder), "--out", str(out)]).exit_code == 2
 
 
@@ -72,6 +78,13 @@ def test_ends_of_a_curve(folder):
     ]  # fmt: skip
     write_cell(folder.parent, "e/age/plain", "er", cell_json("e/age/plain", "er", {"ER": [1.0]}))
     assert "stable_ft" in [point.method for point in folder_curves(cell_files(folder))["e_age_speech_ft"].points]
+
+
+def test_what_a_folder_cannot_be_compared_with(folder):
+    with pytest.raises(
+        TableError, match="No model can be compared with 'pr/stable_ft'. Name one of these with --against: none/pretrained, "
+    ):
+        folder_differences(cell_files(folder), "All", "pr/stable_ft")
 
 
 def test_curves_of_two_merges_never_share_a_file(folder):
