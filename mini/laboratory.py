@@ -71,7 +71,17 @@ class Laboratory:
         for key, of_start in resample(start, metric).items():
             ratio = metric.error(drawn_here[key].values) / metric.error(of_start.values)  # type: ignore[arg-type]
             drawn[key] = Resampled(1 - ratio, of_start.units, of_start.drawn)
-        return Gain(1 - metric.error(here.metrics[metric.key]) / metric.error(start.metrics[metric.key]), drawn)
+        return Gain(self.share(run, model, task), drawn)
+
+    def share(self, run: str, model: str, task: str, head: int | None = None) -> float:
+        """The share of theta0's errors that are gone: of its heads on average, or of one of them."""
+        if model == PRETRAINED:
+            return 0.0
+        start, here = self.cell(f"{PRETRAINED}/{task}"), self.cell(f"{run}/{model}/{task}")
+        metric = here.described[0]
+        heads = start.values[metric.key]
+        errors = metric.error(start.metrics[metric.key] if head is None else heads[head % len(heads)])
+        return 1 - metric.error(here.metrics[metric.key]) / errors
 
     def choice(self, run: str, method: str) -> tuple[str, dict[str, str]]:
         """The model that dev chooses by all tasks, and for each task by the others; theta0 among them."""
@@ -111,10 +121,24 @@ class Laboratory:
             samples.append(tuple(of_seeds))
         return Estimate(tuple(samples), {key: sum_of(*terms) for key, terms in items.items()})
 
+    def by_head(self, row: str) -> tuple[float, ...]:
+        """How the score differs from its mean if one of theta0's heads is the only one; QbE has no head."""
+        number = max(len(values) for task in TASKS for values in self.cell(f"{PRETRAINED}/{task}").values.values())
+        models = {run: self.models(run, row) for run in (f"{tuning}_{seed}" for tuning in TUNINGS for seed in SEEDS)}
+        scores = [
+            statistics.fmean(
+                statistics.fmean(self.share(run, model, task, head) for task, model in of_run.items()) for run, of_run in models.items()
+            )
+            for head in range(number)
+        ]
+        return tuple(score - statistics.fmean(scores) for score in scores)
+
     def difference(self, first: str, second: str) -> Estimate:
-        """Between two rows, paired by run and by test item."""
+        """Between two rows, paired by run and by test item. Against theta0 its heads count too, which all runs share."""
         one, two = self.score(first), self.score(second)
         samples = tuple(tuple(a - b for a, b in zip(*pair, strict=True)) for pair in zip(one.samples, two.samples, strict=True))
+        if second == PRETRAINED:
+            samples = (*samples, self.by_head(first))
         keys = sorted(one.items.keys() | two.items.keys())
         return Estimate(samples, {key: sum_of((1.0, one.items.get(key)), (-1.0, two.items.get(key))) for key in keys})
 

@@ -30,7 +30,7 @@ def write(tmp_path):
         key = task.upper()
         if right is not None:
             test = 100 * float(np.mean(right))
-        content = cell_json(f"e/{model}", task, {key: [test]})
+        content = cell_json(f"e/{model}", task, {key: test if isinstance(test, list) else [test]})
         content["trials"][0]["dev"] = {key: dev}
         content["described"] = [{field: getattr(METRICS[key], field) for field in METRICS[key].__dataclass_fields__}]
         if right is not None:
@@ -66,6 +66,21 @@ def test_scores_and_differences(laboratory, write, tmp_path, monkeypatch):
     assert difference.p_value == pytest.approx(ttest_1samp(of_seeds, 0).pvalue)
     rows = list(laboratory.lines([found], [("linear chosen", "stable_ft"), ("linear chosen", "none/pretrained")]))
     assert rows[-1] == "| e | linear chosen | none/pretrained | **+20.00 ± 0.00** | 0 | 0 |"
+
+
+def test_all_runs_share_the_heads_of_theta0(laboratory, write, tmp_path, monkeypatch):
+    for name, value in {"TUNINGS": ("asr",), "TASKS": ("ks", "sid")}.items():
+        monkeypatch.setattr(laboratory, name, value)
+    write("none/pretrained", "ks", 80, [70, 80, 90])
+    write("none/pretrained", "sid", 80, 80)  # such as QbE, which has no head
+    for seed in (1, 2, 3):
+        for task in ("ks", "sid"):
+            write(f"asr_{seed}/stable_ft", task, 80, 90)
+    difference = laboratory.Laboratory("e", tmp_path).difference("stable_ft", "none/pretrained")
+    gains = np.array([1 - 10 / 30, 1 - 10 / 20, 1 - 10 / 10]) / 2 + 0.5 / 2
+    assert difference.samples == (pytest.approx((0.5, 0.5, 0.5)), pytest.approx(gains - gains.mean()))
+    assert difference.mean == pytest.approx(0.5)
+    assert difference.p_value == pytest.approx(ttest_1samp(gains - gains.mean() + 0.5, 0).pvalue)
 
 
 def test_correction_for_several_comparisons(laboratory):
