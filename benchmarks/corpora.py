@@ -1,11 +1,11 @@
-"""What `speechft prepare` and the reading of its manifests cost at the size of VoxCeleb1, and what they cost at another revision.
+"""Cost of `speechft prepare` and of reading its manifests at the size of VoxCeleb1, now and at another revision.
 
     python benchmarks/corpora.py --before 92f828c --files 20000
     python benchmarks/corpora.py
 
-The stand-in has as many recordings as VoxCeleb1, of 2 s each, in its folders and split list: hard links to eight files of noise in a
-temporary folder. Each row is a process of its own. Reading is `load_split` of train and the hash of its content, as every evaluation does
-it; the dry run is `speechft evaluate --dry-run`. Memory is that of the largest process, with the libraries that it imports (first row).
+The stand-in has as many recordings as VoxCeleb1, of 2 s each, with its folders and split list: hard links to eight files of noise in a
+temporary folder. Each row is a separate process. Reading is `load_split` of train and the hash of its content, as in every evaluation; the
+dry run is `speechft evaluate --dry-run`. Memory is that of the largest process, including its libraries (first row).
 """
 
 import argparse
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 VOXCELEB1 = 153_516
 SECONDS, SPEAKERS, IN_A_VIDEO = 2.0, 1251, 7
 SHARES = {"1": ("dev", 0.9013), "2": ("dev", 0.045), "3": ("test", 0.0537)}
-"""Number of a split in the list -> folder, and share of the recordings as in VoxCeleb1."""
+"""Number of a split in the list -> folder and share of the recordings, as in VoxCeleb1."""
 LIBRARIES = "import speechft.corpora.manifests"
 READ = """
 import sys
@@ -40,7 +40,7 @@ CLI = "import sys; from speechft.cli import main; sys.exit(main())"
 
 
 def make_stand_in(folder: Path, files: int) -> Path:
-    """The corpus; returns the recipe that reads it."""
+    """Create the corpus and return its recipe."""
     folder.mkdir()
     generator, sources = np.random.default_rng(0), []
     for number in range(8):
@@ -62,7 +62,7 @@ def make_stand_in(folder: Path, files: int) -> Path:
 
 
 def at_revision(revision: str, folder: Path) -> Path:
-    """The package as it was."""
+    """Check out the package at a revision."""
     folder.mkdir()
     archive = subprocess.run(["git", "archive", revision, "speechft", "config"], cwd=ROOT, check=True, stdout=subprocess.PIPE)
     subprocess.run(["tar", "x", "-C", str(folder)], input=archive.stdout, check=True)
@@ -70,14 +70,14 @@ def at_revision(revision: str, folder: Path) -> Path:
 
 
 def measure(package: Path, arguments: list[str]) -> Measured:
-    """A Python process that imports speechft from `package`."""
+    """Measure a Python process that imports speechft from `package`."""
     return measured_run(
         [sys.executable, "-c", *arguments], cwd=package, environment={"PYTHONPATH": str(package), "PYTHONWARNINGS": "ignore"}
     )
 
 
 def row(name: str, now: Measured, before: Measured | None) -> str:
-    """A line of the table."""
+    """Format a row of the table."""
     shown = []
     for field, unit in (("cpu_seconds", "s"), ("seconds", "s"), ("megabytes", "MB")):
         value = getattr(now, field)
@@ -89,8 +89,8 @@ def row(name: str, now: Measured, before: Measured | None) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=VOXCELEB1)
-    parser.add_argument("--before", metavar="REVISION", help="measure this revision too, whose `prepare` has no --threads")
-    parser.add_argument("--folder", type=Path, help="for the temporary folder; 10 MB, and an inode a recording")
+    parser.add_argument("--before", metavar="REVISION", help="also measure this revision, whose `prepare` has no --threads")
+    parser.add_argument("--folder", type=Path, help="where to create the temporary folder: 10 MB, and one inode per recording")
     parser.add_argument("--small", action="store_true", help="200 recordings: numbers mean nothing")
     options = parser.parse_args()
     files = 200 if options.small else options.files

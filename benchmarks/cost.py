@@ -1,11 +1,11 @@
-"""What SUPERB's ten tasks cost by s3prl's protocol and by ours: audio through the encoder for one model of base size.
+"""Cost of SUPERB's ten tasks by s3prl's protocol and by ours: audio encoded for one model of base size.
 
     python benchmarks/cost.py                    # speeds of config/throughput.json, prints Markdown
     python benchmarks/cost.py --device cuda      # of a GPU that `speechft calibrate` has measured
 
-Our side is what `speechft plan` counts (speechft/planning); sizes of the corpora are the published ones on both sides. s3prl's side follows
-from its protocol: a training for each learning rate and fold, whose batches go through the encoder, and so do dev (and test) at each
-evaluation. Heads are not counted: either side trains as many. Nor is padding, which s3prl computes and we hardly do.
+Our side is that of `speechft plan` (speechft/planning); both sides use published corpus sizes. s3prl's side follows from its protocol: one
+training per learning rate and fold, which encodes its batches, and dev (and test) at each evaluation. Heads are not counted, since both
+sides train as many; neither is padding, which s3prl computes and we mostly avoid.
 """
 
 import argparse
@@ -26,7 +26,7 @@ BASE = base_shape("hubert")
 
 @dataclass(frozen=True)
 class SuperbTask:
-    """Corpus of a task, by its key among the published sizes, and the splits that s3prl 0.4.18 scores at each evaluation."""
+    """Corpus of a task, by its key in the published sizes, and the splits that s3prl 0.4.18 scores at each evaluation."""
 
     corpus: str
     scored: tuple[str, ...]
@@ -47,22 +47,22 @@ TASKS = {
 
 
 def size_of(name: str) -> CorpusSize:
-    """Published size of the corpus of a task."""
+    """Return the published corpus size of a task."""
     return published_size(TASKS[name].corpus)
 
 
 def recipe_of(name: str, cache_gb: float = CACHE_GB, **changes: object) -> EvaluationRecipe:
-    """SUPERB's recipe."""
+    """Return SUPERB's recipe of a task."""
     return evaluation_recipe(name, {"cache_gb": cache_gb, **changes})
 
 
 def epochs(name: str) -> float:
-    """Times that one training of the recipe passes over the training set; over that of a fold where there are folds."""
+    """Return the epochs of one training, with folds over the training set of a fold."""
     return visits(recipe_of(name)) / size_of(name).fold("train").utterances
 
 
 def s3prl_passes(name: str, learning_rates: int = LEARNING_RATES) -> SplitSize:
-    """One cell by s3prl's protocol: a training for each learning rate and fold, and test of the best one where it was not scored before."""
+    """Count a cell by s3prl's protocol: one training per learning rate and fold, and test of the best one unless already scored."""
     size, recipe = size_of(name), recipe_of(name)
     if name == "qbe":  # every hidden state searches dev, the best one test
         return size.whole * (BASE.states + 1)
@@ -76,13 +76,13 @@ def s3prl_passes(name: str, learning_rates: int = LEARNING_RATES) -> SplitSize:
 
 
 def our_passes(name: str, cache_gb: float = CACHE_GB, **changes: object) -> SplitSize:
-    """One cell of ours, whatever the number of learning rates."""
+    """Count a cell by our protocol, independent of the number of learning rates."""
     cost = estimate_evaluation(recipe_of(name, cache_gb, **changes), size_of(name), BASE)
     return SplitSize(cost.encoder_passes, cost.encoder_hours)
 
 
 def table(learning_rates: int, cache_gb: float, throughput: float) -> list[str]:
-    """Markdown rows of all tasks and their sum."""
+    """Format Markdown rows of all tasks and their sum."""
     rows: dict[str, tuple[SplitSize, SplitSize]] = {}
     for name in TASKS:
         rows["QbE" if name == "qbe" else name.upper()] = s3prl_passes(name, learning_rates), our_passes(name, cache_gb)
@@ -103,7 +103,7 @@ def _millions(count: float) -> str:
 
 
 def corpora() -> list[str]:
-    """Markdown rows of the sizes that the table is computed from."""
+    """Format Markdown rows of the corpus sizes."""
     lines = []
     for name, task in TASKS.items():
         size = size_of(name)
@@ -119,9 +119,9 @@ def corpora() -> list[str]:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--learning-rates", type=int, default=LEARNING_RATES)
-    parser.add_argument("--cache-gb", type=float, default=CACHE_GB, help="the recipe's key")
+    parser.add_argument("--cache-gb", type=float, default=CACHE_GB, help="`cache_gb` of the recipes")
     parser.add_argument("--device", help="a measured device by a part of its name, or cpu, or cuda")
-    parser.add_argument("--throughput", type=float, help="hours of audio that the encoder takes in an hour, in place of a measured device")
+    parser.add_argument("--throughput", type=float, help="hours of audio encoded per hour, instead of a measured device")
     return parser.parse_args()
 
 

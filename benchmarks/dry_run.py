@@ -1,10 +1,10 @@
-"""Time and peak memory of planning an experiment, and how many jobs of each rule it has.
+"""Time and peak memory of planning an experiment, and its jobs by rule.
 
     python benchmarks/dry_run.py                                   # the paper; prints Markdown
     python benchmarks/dry_run.py --experiment config/demo.yaml
 
-`snakemake -n all` in an empty working folder, a new process each time. Fails if the slowest plan takes longer than --seconds or more memory
-than --megabytes.
+Runs `snakemake -n all` in an empty working folder, with a new process each time. Fails if the slowest plan exceeds --seconds or
+--megabytes.
 """
 
 import argparse
@@ -33,13 +33,13 @@ class Plan:
 
 
 def job_counts(output: str) -> dict[str, int]:
-    """Rule -> jobs, from what `snakemake -n` prints; the last entry is the total."""
+    """Parse rule -> jobs from the output of `snakemake -n`; the last entry is the total."""
     statistics = re.search(r"Job stats:\njob +count\n[- ]+\n(.*?)\n\n", output, re.DOTALL)
     return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", statistics[1], re.M)} if statistics else {}
 
 
 def plan(experiment: Path, folder: Path) -> Plan:
-    """Plan everything that the experiment has, in `folder`."""
+    """Plan the whole experiment in `folder`."""
     (folder / "config").mkdir(exist_ok=True)
     (folder / "config/published.csv").write_bytes((ROOT / "config/published.csv").read_bytes())
     command: list[str | Path] = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder]

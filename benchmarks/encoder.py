@@ -1,10 +1,10 @@
-"""Our encoder against the expert of s3prl 0.4.18: same random HuBERT-base weights, same waveforms, same machine, taking turns.
+"""Compare our encoder with the expert of s3prl 0.4.18: same random HuBERT-base weights, waveforms and machine, alternating.
 
     bash benchmarks/make_s3prl_env.sh          # once
     python benchmarks/encoder.py               # prints Markdown
 
-Workload A: utterances of equal length. Workload B: utterances of 1 to 15 s in one batch. Both sides give all hidden states. Each runs in
-a process of its own with the same number of threads; only one computes at a time.
+Workload A: utterances of equal length. Workload B: utterances of 1 to 15 s in one batch. Both sides return all hidden states. Each runs in
+its own process with the same number of threads; only one computes at a time.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from peer import add_peer_options, check_peer, hubert_base
 HERE = Path(__file__).parent
 SAMPLE_RATE = 16_000
 PAUSE = 0.3
-"""Seconds between turns, after which the other side's idle threads have gone to sleep."""
+"""Seconds between turns, so that idle threads of the other side sleep."""
 TOLERANCE = 1e-4
 
 
@@ -41,7 +41,7 @@ class Workload:
 
     @classmethod
     def make(cls, name: str, seconds: Sequence[float], folder: Path, seed: int) -> Self:
-        """Noise of the given durations."""
+        """Create noise of the given durations."""
         generator = np.random.default_rng(seed)
         path = folder / f"{name}.npz"
         waveforms = [0.1 * generator.standard_normal(round(duration * SAMPLE_RATE), dtype=np.float32) for duration in seconds]
@@ -54,7 +54,7 @@ class Workload:
 
 
 class Worker:
-    """One side in its own process."""
+    """One side of the comparison in its own process."""
 
     def __init__(self, python: Path, side: str, model: Path, device: str, threads: int) -> None:
         command = [str(python), str(HERE / "encoder_worker.py"), side, str(model), device, str(threads)]
@@ -64,11 +64,11 @@ class Worker:
         self.torch = str(self._answer()["torch"])
 
     def run(self, workload: Workload, features: Path | None = None) -> float:
-        """Seconds of one pass."""
+        """Run one pass and return its seconds."""
         return float(self._ask(json.dumps({"waveforms": str(workload.path), "features": str(features) if features else None}))["seconds"])
 
     def peak_bytes(self) -> int:
-        """Peak memory of the process, or on a GPU of its tensors."""
+        """Return the peak memory of the process, or on a GPU of its tensors."""
         return int(self._ask("")["peak_bytes"])
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ class Worker:
 
 
 def largest_difference(workers: Sequence[Worker], workload: Workload, folder: Path) -> float:
-    """Largest absolute difference of any hidden state between the two sides."""
+    """Return the largest absolute difference of any hidden state between the two sides."""
     paths = [folder / f"{worker.side}.npy" for worker in workers]
     for worker, path in zip(workers, paths, strict=True):
         worker.run(workload, path)
@@ -102,7 +102,7 @@ def largest_difference(workers: Sequence[Worker], workload: Workload, folder: Pa
 
 
 def take_turns(workers: Sequence[Worker], workload: Workload, warmup: int, repetitions: int) -> list[list[float]]:
-    """Seconds of each worker; who comes first changes with every repetition."""
+    """Time the workers alternately, with the order changing at every repetition, and return the seconds of each."""
     times: list[list[float]] = [[] for _ in workers]
     for repetition in range(warmup + repetitions):
         order = list(range(len(workers)))[:: 1 if repetition % 2 else -1]
@@ -115,7 +115,7 @@ def take_turns(workers: Sequence[Worker], workload: Workload, warmup: int, repet
 
 
 def make_models(folder: Path, small: bool) -> tuple[Path, Path]:
-    """The same random encoder as encoder directory and in s3prl's converted layout."""
+    """Write the same random encoder as encoder directory and in s3prl's converted layout."""
     from speechft.encoders import export_checkpoint
 
     ours = hubert_base(folder / "speechft", small=small)
@@ -128,11 +128,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repetitions", type=int, default=10)
     parser.add_argument("--warmup", type=int, default=2)
-    parser.add_argument("--utterances", type=int, default=8, help="of each workload")
+    parser.add_argument("--utterances", type=int, default=8, help="utterances per workload")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of the utterances of workload A")
-    parser.add_argument("--longest", type=float, default=15.0, help="of workload B; its shortest has at least 1 s")
+    parser.add_argument("--longest", type=float, default=15.0, help="longest utterance of workload B; the shortest has at least 1 s")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--devices", nargs="+", choices=["cpu", "cuda"], help="default: the CPU, and CUDA where there is any")
+    parser.add_argument("--devices", nargs="+", choices=["cpu", "cuda"], help="default: the CPU, and CUDA if available")
     add_peer_options(parser)
     return parser.parse_args()
 

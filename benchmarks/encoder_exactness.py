@@ -1,9 +1,9 @@
-"""How exactly encoders reproduce recorded values of the reference, and whether round trips through other formats lose anything.
+"""Measure how exactly encoders reproduce recorded values of s3prl, and whether round trips through other formats are lossless.
 
     python benchmarks/encoder_exactness.py [FOLDER]
 
-FOLDER holds NAME.pt and NAME.outputs.npz for each model, and waveforms.npz, as recorded from s3prl 0.4.18; without it tests/golden/upstream
-does (see the README there). Prints Markdown.
+FOLDER contains NAME.pt and NAME.outputs.npz for each model, and waveforms.npz, as recorded from s3prl 0.4.18; default:
+tests/golden/upstream (see the README there). Prints Markdown.
 """
 
 import json
@@ -21,7 +21,7 @@ FORMATS = ("fairseq", "s3prl", "transformers")
 
 
 def errors(recorded: Path, name: str, directory: Path) -> tuple[float, float]:
-    """Largest absolute difference of any hidden state: utterances alone (but encoded in one list), and the zero-padded batch."""
+    """Return the largest absolute difference of any hidden state, for utterances alone (encoded in one list) and for the padded batch."""
     outputs = np.load(recorded / f"{name}.outputs.npz")
     waveforms = np.load(recorded / "waveforms.npz")
     batch = [torch.from_numpy(waveforms[f"wav_{index}"]) for index in range(4)]
@@ -37,7 +37,7 @@ def errors(recorded: Path, name: str, directory: Path) -> tuple[float, float]:
 
 
 def round_trip(directory: Path, format: str, folder: Path, config: dict[str, int] | None) -> str:
-    """Hash of the weights (and of the tensors only for pre-training) after export and import, and whether it is the one before."""
+    """Compare the hashes of the weights (and pre-training-only tensors) before and after export and import."""
     if format == "fairseq" and json.loads((directory / "config.json").read_text())["model_type"] in ("wavlm", "decoar2"):
         return "no such model in fairseq"
     export_checkpoint(directory, folder / format, format=format)

@@ -1,9 +1,9 @@
-"""One side of benchmarks/encoder.py: holds a loaded encoder and times it on request, so that two sides can take turns.
+"""One side of benchmarks/encoder.py: loads an encoder and times it on request, so that two sides can alternate.
 
     python encoder_worker.py {speechft|s3prl} MODEL DEVICE THREADS
 
-Reads one JSON object a line from standard input, {"waveforms": FILE.npz, "features": FILE.npy or null}, and answers each with
-{"seconds": float}; an empty line asks for the peak memory. Runs in s3prl's environment too: needs only torch, NumPy and its own side.
+Reads one JSON object per line from standard input, {"waveforms": FILE.npz, "features": FILE.npy or null}, and answers each with
+{"seconds": float}; an empty line requests the peak memory. Also runs in s3prl's environment: needs only torch, NumPy and its own side.
 """
 
 import json
@@ -13,7 +13,7 @@ import time
 
 side, model, device, threads = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 os.environ["OMP_NUM_THREADS"] = str(threads)
-# Libraries print to standard output; answers must stay alone there.
+# Libraries print to standard output, where only answers may appear.
 answers = os.fdopen(os.dup(1), "w", buffering=1)
 os.dup2(2, 1)
 
@@ -23,7 +23,7 @@ from measured import peak_megabytes  # noqa: E402
 
 
 def load_speechft():
-    """Ours: fp32 without TF32, as evaluation uses it by default."""
+    """Load our encoder: fp32 without TF32, the default of evaluation."""
     from speechft.encoders import load_encoder
     from speechft.evaluate.data.features import exact_fp32
 
@@ -37,7 +37,7 @@ def load_speechft():
 
 
 def load_s3prl():
-    """The reference's expert, fp32 everywhere, as its downstream tasks use it."""
+    """Load s3prl's expert, fp32 everywhere, as in its downstream tasks."""
     from s3prl.upstream.hubert.expert import UpstreamExpert
 
     expert = UpstreamExpert(model).to(device).eval()

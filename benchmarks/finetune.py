@@ -1,14 +1,15 @@
-"""Fine-tuning side by side with s3prl 0.4.18's runner (`--upstream_trainable`): updates per second and peak memory, HuBERT-base size.
+"""Compare fine-tuning with s3prl 0.4.18's runner (`--upstream_trainable`): updates per second and peak memory, HuBERT-base size.
 
     bash benchmarks/make_s3prl_env.sh          # once
     python benchmarks/finetune.py              # prints Markdown
     python benchmarks/finetune.py --sides speechft no_cache before --before ../another-checkout
 
-Sides: s3prl; speechft, and the same without the cache of the frozen extractor's output (`no_cache`); and speechft as another checkout has
-it (`before`). All train encoder (all but the convolutional extractor) and ER's head on the last hidden state from the same random weights,
-with the same clips of noise, all of one length, so that nothing is padded and every batch has the same shape. Adam, accumulation and
-clipping are those of the recipe. Each run is a process of its own; sides take turns, and who begins changes. The first updates of a run do
-not count: they fill the cache, as the first of hundreds of epochs does.
+Sides: s3prl; speechft; speechft without the cache of the frozen extractor's output (`no_cache`); and speechft from another checkout
+(`before`). All train the encoder (without the convolutional extractor) and ER's head on the last hidden state, from the same random
+weights, on the same clips of noise of equal length, so that there is no padding and every batch has the same shape. Adam, accumulation and
+clipping are those of the recipe. Each run is a separate process; sides alternate, and the first side changes. The first updates of a run do
+not
+count: they fill the cache, like the first of hundreds of epochs.
 """
 
 import argparse
@@ -32,13 +33,13 @@ SESSIONS = 5
 EMOTIONS = ("ang", "hap", "neu", "sad")
 SEED = 1337
 WARM_UP = 4
-"""Updates of a run, after the first, that do not count. Two see all utterances; two more were read ahead."""
+"""Updates after the first that do not count: two process all utterances, two more were read ahead."""
 CACHE_OPTIONS: dict[str, dict[str, Any]] = {"speechft": {}, "no_cache": {"options": {"cache_gb": 0}}, "before": {}}
 SIDES = ("s3prl", "speechft", "no_cache", "before")
 
 
 def make_corpus(folder: Path, seconds: float, batch_size: int) -> Path:
-    """IEMOCAP's layout in `folder`, and manifests of ours, whose path is returned. Training batches are never incomplete."""
+    """Create IEMOCAP's layout and our manifests in `folder`, and return the path of the manifests. Training batches are complete."""
     from speechft.corpora import prepare_corpus
     from speechft.recipes.corpora import CorpusRecipe
 
@@ -76,7 +77,7 @@ class Bench:
         self.manifests = make_corpus(folder / "corpus", options.seconds, options.batch_size)
 
     def run(self, side: str, device: str) -> dict[str, Any]:
-        """Report of one run."""
+        """Run one side and return its report."""
         self.runs += 1
         job = self.folder / f"job{self.runs}"
         job.mkdir()
@@ -94,7 +95,7 @@ class Bench:
         report: dict[str, Any] = json.loads((job / "report.json").read_text())
         expected = self.options.batch_size * self.options.accumulate
         if report["utterances"] != [expected] * (self.options.updates - 1):
-            raise SystemExit(f"{side}: updates heard {report['utterances']} utterances, not {expected} each")
+            raise SystemExit(f"{side}: updates processed {report['utterances']} utterances, not {expected} each")
         return report
 
     def _speechft(self, job: Path, device: str) -> dict[str, Any]:
@@ -122,7 +123,7 @@ class Bench:
 
 
 def measure(bench: Bench, device: str, rounds: int) -> list[str]:
-    """Rows of the table for one device."""
+    """Measure all sides on a device and return rows of the table."""
     reports: dict[str, list[dict[str, Any]]] = {side: [] for side in bench.options.sides}
     for number in range(rounds):
         for side in sorted(reports, reverse=bool(number % 2)):
@@ -150,15 +151,15 @@ def measure(bench: Bench, device: str, rounds: int) -> list[str]:
 
 def parse() -> Any:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--updates", type=int, default=9, help=f"of each run; the first {1 + WARM_UP} do not count")
-    parser.add_argument("--rounds", type=int, default=3, help="runs of each side")
+    parser.add_argument("--updates", type=int, default=9, help=f"updates per run; the first {1 + WARM_UP} do not count")
+    parser.add_argument("--rounds", type=int, default=3, help="runs per side")
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--accumulate", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=4.0, help="length of every clip")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--devices", nargs="+", choices=["cpu", "cuda"], default=["cpu"])
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=["s3prl", "speechft", "no_cache"])
-    parser.add_argument("--before", type=Path, help="another checkout, for the side of this name")
+    parser.add_argument("--before", type=Path, help="another checkout, for the side `before`")
     add_peer_options(parser)
     options = parser.parse_args()
     if "speechft" not in options.sides or ("before" in options.sides) != (options.before is not None):
@@ -171,7 +172,7 @@ def main() -> None:
     if "s3prl" in options.sides:
         check_peer(options)
     if options.updates <= 1 + WARM_UP:
-        raise SystemExit(f"--updates {options.updates}: {2 + WARM_UP} at least, the first ones do not count")
+        raise SystemExit(f"--updates {options.updates}: must be at least {2 + WARM_UP}, since the first ones do not count")
     with tempfile.TemporaryDirectory() as scratch:
         bench = Bench(Path(scratch), options)
         rows = [row for device in options.devices for row in measure(bench, device, options.rounds)]

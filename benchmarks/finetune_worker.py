@@ -1,8 +1,8 @@
-"""One side of benchmarks/finetune.py: a short fine-tuning whose updates are timed. s3prl's side runs in benchmarks/.venv-s3prl.
+"""One side of benchmarks/finetune.py: a short fine-tuning with timed updates. s3prl's side runs in benchmarks/.venv-s3prl.
 
     python finetune_worker.py {speechft,s3prl} JOB.json REPORT.json
 
-The report has wall time, CPU time and utterances of every update, and the peak memory until the last one.
+The report has wall time, CPU time and utterances of every update, and the peak memory.
 """
 
 import argparse
@@ -18,18 +18,18 @@ from measured import peak_megabytes
 
 
 class Clock:
-    """Times of optimizer steps; an update lasts from one to the next."""
+    """Times of optimizer steps; an update lasts from one step to the next."""
 
     def __init__(self):
         self.wall, self.cpu, self.utterances, self.peak = [], [], [], 0
         self.heard = 0
 
     def hear(self, count):
-        """Utterances that went through the encoder for training."""
+        """Count utterances encoded in training."""
         self.heard += count
 
     def step(self):
-        """An optimizer step is done."""
+        """Record an optimizer step."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
             self.peak = torch.cuda.max_memory_allocated()
@@ -41,13 +41,13 @@ class Clock:
         self.heard = 0
 
     def report(self):
-        """What is known of all updates but the first, which has no beginning."""
+        """Return the records of all updates except the first, whose start is unknown."""
         between = [[later - earlier for earlier, later in pairwise(times)] for times in (self.wall, self.cpu)]
         return {"wall": between[0], "cpu": between[1], "utterances": self.utterances[1:], "peak": self.peak, "torch": torch.__version__}
 
 
 def run_speechft(job, clock):
-    """Through `speechft.finetune.finetune`, as the command line does."""
+    """Run `speechft.finetune.finetune`, as the command line does."""
     from speechft.fairseq_plugin.trainer import import_fairseq
     from speechft.finetune import finetune
     from speechft.recipes.finetuning import FinetuneRecipe
@@ -72,7 +72,7 @@ def run_speechft(job, clock):
 
 
 def run_s3prl(job, clock):
-    """Through s3prl's downstream runner with `--upstream_trainable -s last_hidden_state`, as `run_downstream.py` does."""
+    """Run s3prl's downstream runner with `--upstream_trainable -s last_hidden_state`, as `run_downstream.py` does."""
     import numpy as np
     import s3prl_stand_ins
 

@@ -1,8 +1,8 @@
-"""How far we are from recorded values of the reference: `python benchmarks/golden.py` prints Markdown.
+"""Measure differences from recorded values of s3prl: `python benchmarks/golden.py` prints Markdown.
 
-Runs the tests that compare with tests/golden and notes each comparison that has a tolerance: the largest absolute error of a test, and
-the largest share of its tolerance that was used. Tests without one (labels, splits, decoded text) compare exactly. Encoders have a table of
-their own, `encoder_exactness.py`.
+Runs the tests that compare with tests/golden and records each comparison that has a tolerance: the largest absolute error of a test, and
+the largest share of its tolerance used. Tests without a tolerance (labels, splits, decoded text) compare exactly. For encoders, see
+`encoder_exactness.py`.
 """
 
 import math
@@ -22,21 +22,21 @@ ApproxScalar: Any = type(pytest.approx(0.0))
 
 @dataclass
 class Errors:
-    """Of the comparisons of one test function."""
+    """Errors in the comparisons of a test function."""
 
     comparisons: int = 0
     largest: float = 0.0
     share: float = 0.0
 
     def add(self, error: float, share: float, count: int = 1) -> None:
-        """Note `count` numbers that are at most `error`, and at most `share` of the tolerance, from the recorded ones."""
+        """Record `count` numbers that differ by at most `error`, and at most `share` of the tolerance."""
         self.comparisons += count
         self.largest = max(self.largest, error)
         self.share = max(self.share, share)
 
 
 class Recorder:
-    """A pytest plugin that keeps the tests with recorded values and watches what they compare."""
+    """pytest plugin that selects the tests with recorded values and observes their comparisons."""
 
     def __init__(self) -> None:
         self.errors: dict[str, Errors] = defaultdict(Errors)
@@ -59,12 +59,12 @@ class Recorder:
             self.current = None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note how it ended."""
+        """Record the outcome of a test."""
         if report.when == "call" or report.failed:
             self.outcomes[report.nodeid.split("[")[0]].append(report.passed)
 
     def watch(self) -> None:
-        """Note every comparison that has a tolerance."""
+        """Record every comparison that has a tolerance."""
         equal, close = ApproxScalar.__eq__, torch.testing.assert_close
 
         def scalar(approx: Any, actual: Any) -> Any:
@@ -87,7 +87,7 @@ class Recorder:
 
 
 def main() -> int:
-    # Tests import helpers from tests/finetune; finetune.py beside this script would hide them.
+    # Tests import helpers from tests/finetune, which finetune.py in this folder would hide.
     sys.path[:] = [path for path in sys.path if Path(path).resolve() != ROOT / "benchmarks"]
     recorder = Recorder()
     recorder.watch()

@@ -1,4 +1,4 @@
-"""A GPU in one command of at most eight minutes, nothing to download: is it right, how fast is it, how much memory does it take.
+"""Check and measure a GPU in at most eight minutes, without downloads: correctness, speed and memory.
 
     python benchmarks/gpu.py --out gpu          # gpu/gpu.md, gpu/gpu.json, gpu/throughput.json
 
@@ -8,7 +8,7 @@
 3. The encoder and stage 1 against s3prl 0.4.18, where its environment is (benchmarks/make_s3prl_env.sh).
 4. What `speechft calibrate` measures, for config/throughput.json.
 
-What does not fit into the time is left out, and the report says so. `--device cpu --small` tries the script itself.
+Parts that do not fit into the time are left out, as the report says. `--device cpu --small` tests the script itself.
 """
 
 import argparse
@@ -33,11 +33,11 @@ CELLS: dict[str, tuple[str, dict[str, Any]]] = {
     "qbe": ("quesst14", {}),
 }
 UPDATES = (10, 40)
-"""The difference in time of two runs is that of the updates between them: starting a run does not count."""
+"""Updates of two runs, whose difference in time excludes the start of a run."""
 
 
 class Report:
-    """Rows by section, written after each, so that a run that is cut short leaves what it measured."""
+    """Report whose rows are written one by one, so that an interrupted run keeps its measurements."""
 
     def __init__(self, out: Path, device: str, minutes: float) -> None:
         self.out, self.ends, self.rows = out, time.monotonic() + 60 * minutes, []
@@ -53,7 +53,7 @@ class Report:
         (self.out / "gpu.json").write_text(json.dumps({"machine": self.head, "rows": self.rows}, indent=1) + "\n", encoding="utf-8")
 
     def fits(self, section: str, what: str, seconds: float) -> bool:
-        """Whether there is time left for something that takes about so long."""
+        """Whether there is time left for a part that takes about `seconds`."""
         if self.ends - time.monotonic() > seconds:
             return True
         self.add(section, what, "left out: no time")
@@ -74,7 +74,7 @@ def correctness(report: Report, device: Any) -> None:
 
 
 def stage1(report: Report, folder: Path, *, small: bool) -> None:
-    """Updates a second, by the difference of a short and a longer run."""
+    """Measure updates per second from the difference of a short and a longer run."""
     from speechft.doctor.gpu import tones
 
     manifests = tones(folder / "stage1", {"train": 32, "dev": 4, "test": 4}, (1.0, 1.0) if small else (8.0, 8.0))
@@ -95,7 +95,7 @@ def stage1(report: Report, folder: Path, *, small: bool) -> None:
 
 
 def cells(report: Report, folder: Path, device: str, *, small: bool) -> None:
-    """Seconds and peak memory of a cell in each precision, in this process."""
+    """Measure seconds and peak memory of a cell in each precision, in this process."""
     import torch
 
     from speechft.corpora import prepare_corpus
@@ -130,7 +130,7 @@ def cells(report: Report, folder: Path, device: str, *, small: bool) -> None:
 
 
 def peers(report: Report, options: argparse.Namespace) -> None:
-    """The comparisons that exist, where s3prl's environment does."""
+    """Run the comparisons with s3prl if its environment exists."""
     for script in ("encoder.py", "finetune.py"):
         if not options.s3prl_python.exists():
             report.add("s3prl", script, f"left out: no {options.s3prl_python.name} of s3prl here")
@@ -142,7 +142,7 @@ def peers(report: Report, options: argparse.Namespace) -> None:
 
 
 def speeds(report: Report, device: Any, *, small: bool) -> None:
-    """What plans need, as config/throughput.json has it."""
+    """Measure the speeds that plans need, in the format of config/throughput.json."""
     from speechft.planning.calibration import calibrate
     from speechft.planning.speeds import save_device
 
@@ -165,7 +165,7 @@ def main() -> None:
     import torch
 
     if options.device == "cuda" and not torch.cuda.is_available():
-        raise SystemExit("torch sees no GPU here. `--device cpu --small` tries the script.")
+        raise SystemExit("torch finds no GPU here. `--device cpu --small` tests the script.")
     report = Report(options.out, options.device, options.minutes)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

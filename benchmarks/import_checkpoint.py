@@ -1,9 +1,9 @@
-"""Time and peak memory of importing a fairseq checkpoint of HuBERT-base size, with the optimizer state that published ones carry.
+"""Time and peak memory of importing a fairseq checkpoint of HuBERT-base size, with optimizer state as in published ones.
 
     python benchmarks/import_checkpoint.py     # prints Markdown; needs 3 GB of disk in --folder
 
-Each import is a process of its own, `speechft import`, so that starting Python and loading the libraries counts too; that part alone is the
-first row.
+Each import is a separate process, `speechft import`, which includes starting Python and loading libraries; the first row is that part
+alone.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from peer import hubert_base
 
 
 def make_checkpoint(folder: Path, small: bool) -> None:
-    """Write fairseq checkpoints with random weights and Adam's two moments: checkpoint.pt, and legacy.pt as torch wrote before 1.6."""
+    """Write fairseq checkpoints with random weights and Adam's two moments: checkpoint.pt, and legacy.pt in torch's layout before 1.6."""
     import torch
     from fairseq.data.dictionary import Dictionary
 
@@ -42,8 +42,8 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--folder", type=Path, help="for the temporary files; default: that of the system")
-    parser.add_argument("--small", action="store_true", help="a tiny model, to see whether this script works")
+    parser.add_argument("--folder", type=Path, help="folder for temporary files; default: the system's")
+    parser.add_argument("--small", action="store_true", help="use a tiny model, to test this script")
     return parser.parse_args()
 
 

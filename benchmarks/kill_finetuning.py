@@ -1,10 +1,10 @@
-"""Kill a fine-tuning with SIGKILL at random instants, start it again each time, and compare its end with that of an undisturbed run.
+"""Kill a fine-tuning with SIGKILL at random times, restart it each time, and compare its result with an undisturbed run.
 
     python benchmarks/kill_finetuning.py --kills 20          # prints a log; status 1 if anything differs
 
-A tiny encoder and half a minute of tones, on the CPU with one thread. A process is killed a random time after a random number of updates,
-none included: so while it reads checkpoints, updates, validates or saves, which it does every few updates. After the last kill the run is
-left alone. Compared are the weights of the best encoder and of the early checkpoint, byte for byte, and the training log.
+Uses a tiny encoder and half a minute of tones, on the CPU with one thread. A process is killed at a random time after a random number of
+updates, including none, and thus while it reads checkpoints, updates, validates or saves. After the last kill, the run finishes. The
+weights of the best encoder and of the early checkpoint are compared byte for byte, as is the training log.
 """
 
 import argparse
@@ -24,12 +24,12 @@ from machine import describe
 
 SAMPLING_RATE = 16_000
 JITTER = 0.2
-"""Seconds: up to so much later than the last update of its share a process is killed."""
+"""Largest delay in seconds between the last update of a process and its kill."""
 COMPARED = ("model.safetensors", "early/0.20/model.safetensors", "training.csv")
 
 
 def make_corpus(folder: Path, utterances: int = 60) -> Path:
-    """Manifests of tones of three pitches, whose names are the speakers."""
+    """Create a corpus of tones with three pitches, which are the speakers, and return its manifests."""
     from speechft.corpora import prepare_corpus
     from speechft.recipes.corpora import CorpusRecipe
 
@@ -51,9 +51,9 @@ def make_corpus(folder: Path, utterances: int = 60) -> Path:
 
 
 class Job:
-    """One fine-tuning, started as often as it takes, each time in a process of its own.
+    """A fine-tuning that is restarted as often as necessary, each time in a new process.
 
-    Processes are forked from this one, which has loaded everything but started no thread: so they are at work at once.
+    Processes are forked from this one, which has loaded everything but has no threads, so that they start working at once.
     """
 
     def __init__(self, folder: Path, model: Path, manifests: Path, recipe: Any) -> None:
@@ -70,13 +70,13 @@ class Job:
         finetune(*self.arguments)
 
     def start(self) -> Any:
-        """A running process."""
+        """Start a process."""
         process = multiprocessing.get_context("fork").Process(target=self._run)
         process.start()
         return process
 
     def finish(self) -> float:
-        """Run to the end; seconds that it took."""
+        """Run to the end and return the seconds."""
         started = time.monotonic()
         process = self.start()
         process.join()
@@ -85,12 +85,12 @@ class Job:
         return time.monotonic() - started
 
     def rows(self) -> int:
-        """Updates in the log."""
+        """Return the number of updates in the log."""
         table = self.work / "training.csv"
         return max(0, table.read_bytes().count(b"\n") - 1) if table.is_file() else 0
 
     def kill_after(self, updates: int, seconds: float) -> bool:
-        """Start, and kill `seconds` after the log has got `updates` rows more than it had; False if the job was done before."""
+        """Start a process and kill it `seconds` after the log has `updates` more rows; return False if the job finished before."""
         goal = self.rows() + updates
         process = self.start()
         while updates and self.rows() < goal and process.is_alive():
@@ -104,7 +104,7 @@ class Job:
         return bool(process.exitcode)
 
     def left(self) -> str:
-        """What the killed process has left."""
+        """Describe what the killed process left behind."""
         unfinished = [path.name for path in self.work.rglob("*.tmp")]
         return f"{self.rows():4} updates in the log" + (f", unfinished files {', '.join(unfinished)}" if unfinished else "")
 
@@ -113,7 +113,7 @@ def parse() -> Any:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--updates", type=int, default=600)
-    parser.add_argument("--seed", type=int, default=0, help="of the instants")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the times")
     return parser.parse_args()
 
 
@@ -137,10 +137,10 @@ def main() -> None:
         print(f"{options.updates} updates of 2 batches, a checkpoint every 5; undisturbed {seconds:.1f} s.", flush=True)
         job, draws = Job(folder / "killed", model, manifests, recipe), random.Random(options.seed)
         for number in range(1, options.kills + 1):
-            # How fast a busy machine is changes, so that a part of the way is drawn as updates; kills share three fifths of the run.
+            # The speed of a busy machine varies, so part of the time is drawn as updates; kills share three fifths of the run.
             updates, instant = draws.randint(0, round(1.2 * options.updates / options.kills)), draws.uniform(0.0, JITTER)
             if not job.kill_after(updates, instant):
-                raise SystemExit(f"done before kill {number}; give more --updates")
+                raise SystemExit(f"finished before kill {number}; increase --updates")
             print(f"kill {number:2}: {updates:2} updates and {1000 * instant:3.0f} ms after the start, {job.left()}", flush=True)
         print(f"then left alone: {job.finish():.1f} s")
         differing = [name for name in COMPARED if (job.out / name).read_bytes() != (whole.out / name).read_bytes()]

@@ -1,11 +1,11 @@
-"""How often `lr_search: halving` chooses the learning rate of the grid, and what it saves.
+"""Measure how often `lr_search: halving` chooses the learning rate of the grid, and how much it saves.
 
     python benchmarks/lr_search.py --tasks ks ic --encoders hubert_mini --seeds 3 --out docs/results/lr_search/choices.csv
     python benchmarks/lr_search.py --show docs/results/lr_search/choices.csv
 
 Cells of config/mini.yaml with the steps of each task, all seven learning rates and other seeds, on pre-trained encoders: each once with
-`lr_search: grid` and once with `halving`. A row is a choice: a task, an encoder, a seed and, in cross-validation, a fold. Seconds are those
-of CPU in the training of heads, with one thread. Rows are added to the file after each pair of cells; pairs that it has are left out.
+`lr_search: grid` and once with `halving`. A row is a choice: a task, an encoder, a seed and, in cross-validation, a fold. Seconds are CPU
+time of training heads with one thread. Rows are added to the file after each pair of cells; pairs in the file are skipped.
 """
 
 import argparse
@@ -30,23 +30,23 @@ RATES = EvaluationRecipe.model_fields["learning_rates"].default
 TASKS = ("ks", "sid", "er", "ic", "pr", "pc", "sd", "asv", "asr", "sf")
 COLUMNS = ("task", "encoder", "seed", "fold", "grid", "halving", "dev_grid", "dev_halving", "test_grid", "test_halving")
 COSTS = ("steps_grid", "steps_halving", "seconds_grid", "seconds_halving")
-"""Steps of a learning rate, added up; of the seconds of a cell each row has its share."""
+"""Columns of costs: steps summed over learning rates, and the row's share of the cell's seconds."""
 
 
 def trained_steps(cell: dict[str, Any], trials: Iterable[dict[str, Any]]) -> int:
-    """Steps of all learning rates, up to where they were dropped."""
+    """Sum the steps of all learning rates until they were dropped."""
     return sum(trial.get("dropped") or cell["recipe"]["steps"] for trial in trials)
 
 
 def of_choice(cell: dict[str, Any], chosen: dict[str, Any], key: str) -> tuple[float, float, float, int]:
-    """Learning rate, dev and test of a choice, and the steps that it took."""
+    """Return learning rate, dev score, test score and steps of a choice."""
     trials = [trial for trial in cell["trials"] if (trial["seed"], trial["fold"]) == (chosen["seed"], chosen["fold"])]
     dev = next(trial["dev"][key] for trial in trials if trial["selected"])
     return chosen["learning_rate"], dev, chosen["test"][key], trained_steps(cell, trials)
 
 
 def pair(task: str, encoder: str, seeds: list[int], work: Path, small: bool) -> list[dict[str, Any]]:
-    """Both searches on the same features."""
+    """Run both searches on the same features."""
     experiment = load_experiment(ROOT / "config/mini.yaml")
     evaluation = experiment.tasks[task]
     manifests = work / evaluation.corpus
@@ -78,7 +78,7 @@ def pair(task: str, encoder: str, seeds: list[int], work: Path, small: bool) -> 
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """Rows so far."""
+    """Read the rows so far."""
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as file:
@@ -86,7 +86,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    """All rows."""
+    """Write all rows."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, (*COLUMNS, *COSTS), lineterminator="\n")
@@ -95,9 +95,9 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def table(rows: list[dict[str, str]]) -> str:
-    """Markdown: a line a task, and all together. Dev and test are mean points by which halving is better.
+    """Format a Markdown table with a row per task and one for all. Dev and test are mean points by which halving is better.
 
-    Two grids agree: pairs of seeds or folds of a cell for which the grid itself chooses the same rate.
+    "Two grids agree" counts pairs of seeds or folds of a cell for which the grid itself chooses the same rate.
     """
     heads = ["task", "choices", "as the grid", "dev not worse", "two grids agree", "dev", "test", "steps", "CPU time"]
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
@@ -124,7 +124,7 @@ def table(rows: list[dict[str, str]]) -> str:
 
 
 def higher(task: str) -> bool:
-    """Whether the first metric of a task is better when it is higher."""
+    """Whether higher is better for a task's first metric."""
     return evaluation_recipe(task).metrics[0].higher_is_better
 
 
@@ -132,9 +132,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
     parser.add_argument("--encoders", nargs="+", default=("hubert_mini", "wav2vec2_mini"))
-    parser.add_argument("--seeds", type=int, default=3, help="how many, from 101 on")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds, starting with 101")
     parser.add_argument("--out", type=Path, default=Path("lr_search.csv"))
-    parser.add_argument("--show", type=Path, help="print the table of a file, and measure nothing")
+    parser.add_argument("--show", type=Path, help="print the table of a file without measuring")
     parser.add_argument("--small", action="store_true", help="twenty steps: numbers mean nothing")
     options = parser.parse_args()
     if options.show:

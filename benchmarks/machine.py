@@ -1,4 +1,4 @@
-"""What a measurement ran on, in one line; and numbers as tables show them."""
+"""Describe the machine of a measurement in one line, and format numbers for tables."""
 
 import os
 import platform
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def cpu_model() -> str:
-    """Name of the processor as the kernel gives it."""
+    """Return the kernel's name of the processor."""
     for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.lower().startswith(("model name", "hardware")):
             return line.split(":", 1)[1].strip()
@@ -16,7 +16,7 @@ def cpu_model() -> str:
 
 
 def describe(gpu: str | None = None) -> str:
-    """One line of Markdown about the machine and the versions that matter."""
+    """Format a line of Markdown with the machine and relevant versions."""
     import torch
 
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -27,5 +27,5 @@ def describe(gpu: str | None = None) -> str:
 
 
 def median_and_range(values: Sequence[float], unit: str = "s") -> str:
-    """E.g. `1.234 s (1.201 to 1.310)`."""
+    """Format median and range, such as `1.23 s (1.20 to 1.31)`."""
     return f"{statistics.median(values):.3g} {unit} ({min(values):.3g} to {max(values):.3g})"

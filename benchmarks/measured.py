@@ -1,7 +1,7 @@
 """Time and peak memory of a command.
 
-The kernel counts a process's peak from what the process that started it had then, so that a small command started by a large program looks
-large. Here a small launcher starts and measures it.
+The kernel initializes a process's peak with the memory of its parent, so a small command started by a large program appears large. Here a
+small launcher starts and measures it.
 """
 
 import json
@@ -26,22 +26,22 @@ with open(sys.argv[1], "w") as file:
 
 @dataclass(frozen=True)
 class Measured:
-    """A command that ended well."""
+    """Measurements of a successful command."""
 
     seconds: float
-    """Wall time."""
+    """Wall time in seconds."""
     cpu_seconds: float
     megabytes: float
-    """Peak of resident memory, of the largest of its processes."""
+    """Peak resident memory of the largest of its processes."""
     output: str
-    """What it wrote to stdout."""
+    """Standard output."""
 
 
 def measured_run(command: Sequence[str | Path], *, cwd: Path | None = None, environment: dict[str, str] | None = None) -> Measured:
-    """Run a command to its end. `environment` is set beside that of this process.
+    """Run a command to its end, with `environment` added to that of this process.
 
     Raises:
-        SystemExit: the command failed; the message has the end of what it printed.
+        SystemExit: the command failed; the message contains the end of its output.
     """
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "errors").open("w+b") as errors:
         report = Path(folder) / "report.json"
@@ -59,8 +59,8 @@ def measured_run(command: Sequence[str | Path], *, cwd: Path | None = None, envi
 
 
 def peak_megabytes() -> float:
-    """Peak of resident memory of this process since it began to run its program."""
+    """Return the peak resident memory of this process since the start of its program."""
     for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
-    raise SystemExit("/proc/self/status has no VmHWM: the peak memory is measured on Linux only")
+    raise SystemExit("/proc/self/status has no VmHWM; peak memory can be measured only on Linux")

@@ -1,12 +1,12 @@
-"""Time and peak memory of merging two models, beside `cp` of the same files and mergekit 0.1.5.
+"""Time and peak memory of merging two models, compared with `cp` of the same files and mergekit 0.1.5.
 
     bash benchmarks/make_mergekit_env.sh       # once; without it there are no rows of mergekit
     python benchmarks/merge.py                 # prints Markdown; 2 GB of disk in --folder
     python benchmarks/merge.py --billions      # 2 billion parameters; 45 GB of disk
 
 The models have the tensors of HuBERT base (94 M parameters), or of a wav2vec 2.0 of 2 billion (48 layers of width 1920), random float32.
-`cp` copies both inputs, once as it is and once until the copies are on disk, as a merge of files waits for its output. All take turns.
-On a machine that does other work as well, CPU time is what to compare.
+`cp` copies both inputs, once without and once with waiting until the copies are on disk, as a merge of files waits for its output. All
+commands alternate. On a machine with other load, compare CPU times.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from measured import measured_run
 
 HERE = Path(__file__).parent
 SIZES = {"tiny": (2, 64, 128, 32), "base": (12, 768, 3072, 512), "billions": (48, 1920, 7680, 512)}
-"""Layers, width, width of the feed-forward part, channels of the convolutions."""
+"""Layers, width, feed-forward width, and channels of the convolutions."""
 CONFIG = """merge_method: linear
 models:
 - model: {folder}/base.safetensors
@@ -37,7 +37,7 @@ LIMIT_MB = {"tiny": 300, "base": 300, "billions": 1500}
 
 
 def shapes(size: str) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors of an encoder."""
+    """Return names and shapes of the tensors of an encoder."""
     layers, width, inner, channels = SIZES[size]
     model: dict[str, tuple[int, ...]] = {f"feature_extractor.conv_layers.{i}.conv.weight": (channels, channels, 3) for i in range(6)}
     model |= {"feature_projection.projection.weight": (width, channels), "encoder.pos_conv_embed.conv.weight": (width, width // 16, 128)}
@@ -51,7 +51,7 @@ def shapes(size: str) -> dict[str, tuple[int, ...]]:
 
 
 def make_models(folder: Path, size: str) -> None:
-    """Write base.safetensors and finetuned.safetensors; values repeat after four million, which no merge notices."""
+    """Write base.safetensors and finetuned.safetensors; values repeat after four million, which does not affect merges."""
     import torch
 
     from speechft.merge.tensors import TensorInfo, TensorWriter
@@ -66,7 +66,7 @@ def make_models(folder: Path, size: str) -> None:
 
 
 def largest_difference(first: Path, second: Path) -> float:
-    """Largest absolute difference of any value of two files with the same tensors."""
+    """Return the largest absolute difference of any value in two files with the same tensors."""
     from speechft.merge.tensors import TensorReader
 
     left, right = TensorReader(first), TensorReader(second)
@@ -78,10 +78,10 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--folder", type=Path, help="for the temporary files; default: that of the system")
+    parser.add_argument("--folder", type=Path, help="folder for temporary files; default: the system's")
     parser.add_argument("--billions", action="store_true", help="2 billion parameters instead of 94 million")
-    parser.add_argument("--small", action="store_true", help="a tiny model, to see whether this script works")
-    parser.add_argument("--methods", nargs="+", default=["linear", "ties"], help="that take one fine-tuned model")
+    parser.add_argument("--small", action="store_true", help="use a tiny model, to test this script")
+    parser.add_argument("--methods", nargs="+", default=["linear", "ties"], help="methods for one fine-tuned model")
     parser.add_argument("--mergekit-python", type=Path, default=HERE / ".venv-mergekit/bin/python")
     return parser.parse_args()
 

@@ -1,10 +1,10 @@
-"""One side of merge.py in a process of its own; prints JSON.
+"""One side of merge.py in its own process; prints JSON.
 
     python merge_worker.py FOLDER METHOD [directories | hashes]
 
 Merges base.safetensors and finetuned.safetensors; `directories`: as encoder directories, `hashes`: hashes both instead.
-`seconds`, `cpu_seconds`: of the merge alone, with libraries loaded. `above_mb`: how far its peak of resident memory is above that after a
-merge of two numbers, which has loaded everything that a merge needs.
+`seconds`, `cpu_seconds`: of the merge alone, with libraries loaded. `above_mb`: peak resident memory above that after a merge of two
+numbers, which has loaded everything that a merge needs.
 """
 
 import json
@@ -22,7 +22,7 @@ from speechft.merge import get_method, merge, merge_files
 
 
 def as_directory(weights: Path) -> Path:
-    """An encoder directory with the same file in it."""
+    """Create an encoder directory with the weight file."""
     directory = weights.with_name(f"{weights.name}_directory")
     directory.mkdir(exist_ok=True)
     (directory / "config.json").write_text('{"model_type": "hubert", "speechft_normalize": false}', encoding="utf-8")

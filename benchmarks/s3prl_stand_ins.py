@@ -1,4 +1,4 @@
-"""What s3prl 0.4.18's downstream runner imports and its environment does not have. Runs in benchmarks/.venv-s3prl only.
+"""Substitutes for modules that s3prl 0.4.18's downstream runner imports and its environment does not have; for benchmarks/.venv-s3prl.
 
 torchaudio reads and resamples audio: here soundfile reads WAV files of 16 kHz, the rate of the benchmark's corpora. The Hugging Face hub is
 never used, TensorBoard's writer only keeps the numbers that it is given, and the list of upstreams holds HuBERT alone. The PyPI package
@@ -12,11 +12,11 @@ from types import ModuleType
 
 SAMPLE_RATE = 16_000
 scalars = []
-"""(name, step, value) of everything that was logged."""
+"""(name, step, value) of all logged scalars."""
 
 
 def install():
-    """Put all stand-ins where s3prl imports them from; before anything of s3prl's downstream is imported."""
+    """Install all substitutes; call this before importing anything of s3prl's downstream."""
     import torchaudio  # the module that make_s3prl_env.sh wrote
 
     torchaudio.load = load_wav
@@ -31,7 +31,7 @@ def install():
 
 
 def load_in_one_process():
-    """Let data loaders read in the process that trains: on small corpora starting workers for each epoch would cost more than reading."""
+    """Make data loaders read in the training process; on small corpora, starting workers per epoch costs more than reading."""
     import importlib
 
     from torch.utils.data import DataLoader
@@ -50,7 +50,7 @@ def _module(name, **members):
 
 
 def load_wav(path):
-    """Waveform (1, N) and its rate."""
+    """Read a waveform (1, N) and its rate."""
     import soundfile
     import torch
 
@@ -59,7 +59,7 @@ def load_wav(path):
 
 
 class SameRate:
-    """Resampling where there is nothing to resample."""
+    """Resampler for equal rates."""
 
     def __init__(self, from_rate, to_rate):
         if from_rate != to_rate:
@@ -70,7 +70,7 @@ class SameRate:
 
 
 class Writer:
-    """Keeps scalars, writes nothing."""
+    """TensorBoard writer that only keeps scalars."""
 
     def __init__(self, folder):
         pass
@@ -83,7 +83,7 @@ class Writer:
 
 
 class Transcripts:
-    """Recordings with their phones, those with the most phones first; with buckets an item is a run of neighbors.
+    """Recordings with their phones, sorted by decreasing number of phones; with buckets, an item is a run of consecutive ones.
 
     `splits` are JSON files: a list of {"path", "phones"}.
     """

@@ -1,11 +1,11 @@
-"""Cells of SUPERB side by side with s3prl 0.4.18: same recordings, same encoder, same steps, batches and learning rates.
+"""Compare SUPERB cells with s3prl 0.4.18: same recordings, encoder, steps, batches and learning rates.
 
     bash benchmarks/make_s3prl_env.sh          # once
     python benchmarks/superb_cell.py           # prints Markdown
 
 ER is cross-validated over 5 folds at 4 learning rates: 20 runs of s3prl's downstream runner, one `speechft evaluate`. PR has 4 learning
-rates: 4 runs and a test of the best one, one `speechft evaluate`. What is measured is the CPU time (user and system) and the wall time of
-whole processes with all that they start. Everything runs one after the other.
+rates: 4 runs and a test of the best one, one `speechft evaluate`. Measured are CPU time (user and system) and wall time of whole processes
+with their children. Everything runs sequentially.
 """
 
 import argparse
@@ -32,14 +32,14 @@ from speechft.evaluate.estimate import evaluations
 
 HERE = Path(__file__).parent
 TABLE = HERE.parent / "mini/speech/sentences.csv"
-"""The recordings, unless --table names others: columns path, speaker, text, split."""
+"""Default table of recordings: columns path, speaker, text, split."""
 LEARNING_RATES = (1e-1, 1e-2, 1e-3, 1e-4)
 SEED = 1337
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one or several processes with everything that they started, in seconds."""
+    """Seconds of one or several processes with their children."""
 
     cpu: float = 0.0
     wall: float = 0.0
@@ -50,7 +50,7 @@ class Cost:
 
 @dataclass
 class Reference:
-    """What all runs of s3prl for one cell did and cost."""
+    """Work and cost of all s3prl runs for a cell."""
 
     total: Cost = field(default_factory=Cost)
     reports: list[dict[str, Any]] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Reference:
 
     @property
     def utterances(self) -> int:
-        """Sent through the encoder, each as often as it was."""
+        """Number of encoded utterances, counting repetitions."""
         return sum(sum(report["batches"]) + sum(report["scored"].values()) for report in self.reports)
 
 
@@ -81,7 +81,7 @@ class Bench:
         self.jobs = 0
 
     def measure(self, command: list[str]) -> Cost:
-        """Run a process to its end."""
+        """Run a process to its end and return its cost."""
         log = self.folder / f"{self.jobs}.log"
         environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads), "CUDA_VISIBLE_DEVICES": ""}
         before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
@@ -93,7 +93,7 @@ class Bench:
         return Cost(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall)
 
     def speechft(self, task: str, manifests: Path, recipe: dict[str, Any]) -> tuple[dict[str, Any], Cost]:
-        """The cell of one `speechft evaluate`."""
+        """Run `speechft evaluate`, and return the cell and its cost."""
         from speechft.recipes.evaluation import evaluation_recipe
 
         self.jobs += 1
@@ -107,7 +107,7 @@ class Bench:
         return cell, cost
 
     def s3prl(self, downstream: str, config: dict[str, Any], checkpoint: Path | None = None) -> tuple[dict[str, Any], Cost, Path]:
-        """Report, cost and folder of one run: a training, or the test of a checkpoint."""
+        """Run s3prl, a training or the test of a checkpoint, and return report, cost and folder."""
         self.jobs += 1
         job = self.folder / f"job{self.jobs}"
         job.mkdir()
@@ -126,7 +126,7 @@ class Bench:
 
 
 def runner_config(task: str, steps: int, every: int, learning_rate: float, splits: list[str]) -> dict[str, Any]:
-    """SUPERB's configuration of the runner for `task` with another number of steps."""
+    """Return SUPERB's runner configuration for `task` with another number of steps."""
     from speechft.tasks.catalog import TASKS
 
     published = TASKS[task].recipe
@@ -136,7 +136,7 @@ def runner_config(task: str, steps: int, every: int, learning_rate: float, split
 
 
 def reference_emotions(bench: Bench, corpus: Emotions, steps: int, every: int) -> Reference:
-    """A run for each fold and learning rate; the score is the mean over folds of test accuracy where dev accuracy is best."""
+    """Run each fold and learning rate; the score is the mean over folds of the test accuracy at the best dev accuracy."""
     reference, chosen = Reference(), []
     for fold in range(1, FOLDS + 1):
         best = (-1.0, 0.0)
@@ -156,7 +156,7 @@ def reference_emotions(bench: Bench, corpus: Emotions, steps: int, every: int) -
 
 
 def reference_phones(bench: Bench, corpus: Phones, steps: int, every: int) -> Reference:
-    """A run for each learning rate, and the test of the one with the lowest error rate on dev."""
+    """Run each learning rate, and test the one with the lowest dev error rate."""
     reference, best = Reference(), (math.inf, Path(), {})
     for rate in LEARNING_RATES:
         data: dict[str, Any] = {"name": "LibriPhone", "bucketing": True, "batch_size": 16, "num_workers": 0}
@@ -180,14 +180,14 @@ def reference_phones(bench: Bench, corpus: Phones, steps: int, every: int) -> Re
 
 
 def scores(report: dict[str, Any], name: str) -> list[tuple[int, float]]:
-    """(step, value) of what a run logged under a name with this ending."""
+    """Return (step, value) of the logged scalars whose name ends with `name`."""
     return [(step, value) for logged, step, value in report["scalars"] if logged.endswith(name)]
 
 
 def check_same_work(task: str, reference: Reference, cell: dict[str, Any], train: int, scored: dict[str, int]) -> None:
-    """Both sides took the same steps with batches of the same sizes and looked at dev equally often.
+    """Check that both sides took the same steps with equal batch sizes and evaluated equally often.
 
-    `train` utterances are trained on; `scored` says how many each evaluation of s3prl sends through the encoder, by split.
+    `train`: training utterances; `scored`: utterances that each evaluation of s3prl encodes, by split.
     """
     from torch import Generator
 
@@ -211,11 +211,11 @@ def check_same_work(task: str, reference: Reference, cell: dict[str, Any], train
 
 def check_passes(cell: dict[str, Any], expected: int, what: str) -> None:
     if cell["counts"]["encoder_passes"] != expected:
-        raise SystemExit(f"{what}: {cell['counts']['encoder_passes']} utterances went through our encoder, expected {expected}")
+        raise SystemExit(f"{what}: {cell['counts']['encoder_passes']} utterances were encoded by speechft, expected {expected}")
 
 
 def row(name: str, reference_cpu: float, cell: dict[str, Any], cost: Cost, reference: Reference | None) -> str:
-    """A line of the table; without `reference` the CPU time of s3prl was computed."""
+    """Format a row of the table; without `reference`, s3prl's CPU time is computed."""
     theirs = ["-", "-", "-"]
     if reference is not None:
         theirs = [f"{reference.total.wall:.0f} s", str(reference.utterances), f"{reference.score:.1f}"]
@@ -225,7 +225,7 @@ def row(name: str, reference_cpu: float, cell: dict[str, Any], cost: Cost, refer
 
 
 def emotion_rows(bench: Bench, corpus: Emotions, steps: int) -> tuple[list[str], str]:
-    """The cell as measured, and at as many epochs as the recipe has: ours measured, s3prl's computed. And what it is computed from."""
+    """Return rows of the measured cell and of one with the recipe's epochs (ours measured, s3prl's computed), and a note on the latter."""
     reference = reference_emotions(bench, corpus, steps, steps)
     cell, cost = bench.speechft("er", corpus.manifests, {"steps": steps, "eval_every": steps})
     test = corpus.clips // FOLDS
@@ -234,7 +234,7 @@ def emotion_rows(bench: Bench, corpus: Emotions, steps: int) -> tuple[list[str],
     a_step = sum(reference.reports[0]["batches"]) / steps
     name = f"ER, {steps * a_step / corpus.train:.0f} epochs ({steps} steps)"
     rows = [row(name, reference.total.cpu, cell, cost, reference)]
-    # A run takes the time of its start, and as much again for every utterance that goes through the encoder.
+    # Model of a run's time: a constant for its start plus a constant per encoded utterance.
     runs = len(reference.reports)
     per_utterance = sum(report["cpu"] for report in reference.reports) / reference.utterances
     start = (reference.total.cpu - per_utterance * reference.utterances) / runs
@@ -247,7 +247,7 @@ def emotion_rows(bench: Bench, corpus: Emotions, steps: int) -> tuple[list[str],
 
 
 def phone_rows(bench: Bench, corpus: Phones, steps: int) -> list[str]:
-    """The cell without and with room for features in memory."""
+    """Return rows of the cell without and with cached features."""
     reference = reference_phones(bench, corpus, steps, steps)
     recipe = {"steps": steps, "eval_every": steps, "task_options": {"lexicon": [str(corpus.lexicon)]}}
     one_run = sum(reference.reports[0]["batches"]) + sum(reference.reports[0]["scored"].values())
@@ -266,8 +266,8 @@ def phone_rows(bench: Bench, corpus: Phones, steps: int) -> list[str]:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", type=Path, default=TABLE, help="CSV file with the columns path, speaker, text, split")
-    parser.add_argument("--threads", type=int, default=1, help="of each side; CPU time of several includes that of waiting threads")
-    parser.add_argument("--clips-per-fold", type=int, default=4, help="of ER, a multiple of 4")
+    parser.add_argument("--threads", type=int, default=1, help="threads per side; with several, CPU time includes waiting threads")
+    parser.add_argument("--clips-per-fold", type=int, default=4, help="clips per fold of ER, a multiple of 4")
     parser.add_argument("--er-steps", type=int, default=3)
     parser.add_argument("--pr-steps", type=int, default=4)
     parser.add_argument("--train", type=int, default=48, help="training utterances of PR")

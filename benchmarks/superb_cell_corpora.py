@@ -1,4 +1,4 @@
-"""The corpora of benchmarks/superb_cell.py: the same recordings as s3prl's tasks want them and as manifests of ours."""
+"""The corpora of benchmarks/superb_cell.py: the same recordings in the layout of s3prl's tasks and as our manifests."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ CLIP_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Row:
-    """One recording of the table."""
+    """A recording in the table."""
 
     path: Path
     speaker: str
@@ -27,21 +27,21 @@ class Row:
 
 @dataclass(frozen=True)
 class Emotions:
-    """ER in IEMOCAP's layout: `root` with recordings, `meta` with a folder of JSON files for each session; `manifests` are ours."""
+    """ER in IEMOCAP's layout: `root` with recordings, `meta` with a folder of JSON files per session; `manifests` are ours."""
 
     root: Path
     meta: Path
     manifests: Path
     train: int
-    """Utterances that a fold trains on."""
+    """Training utterances of a fold."""
     scored: int
-    """Utterances of dev and test of a fold, which s3prl scores at each evaluation."""
+    """Dev and test utterances of a fold, which s3prl scores at each evaluation."""
     clips: int
 
 
 @dataclass(frozen=True)
 class Phones:
-    """PR: a JSON file for each split with paths and phones, the lexicon and the vocabulary that they come from; `manifests` are ours."""
+    """PR: a JSON file per split with paths and phones, their lexicon and vocabulary; `manifests` are ours."""
 
     splits: dict[str, Path]
     lexicon: Path
@@ -51,7 +51,7 @@ class Phones:
 
 
 def read_table(table: Path) -> list[Row]:
-    """Rows of a CSV file with the columns path, speaker, text and split, those without a text left out."""
+    """Read the rows with a text from a CSV file with the columns path, speaker, text and split."""
     with table.open(encoding="utf-8", newline="") as file:
         rows = [Row(table.parent / row["path"], row["speaker"], row["text"], row["split"]) for row in csv.DictReader(file) if row["text"]]
     if not rows:
@@ -60,9 +60,9 @@ def read_table(table: Path) -> list[Row]:
 
 
 def make_emotions(rows: list[Row], folder: Path, clips_per_fold: int) -> Emotions:
-    """Four speakers stand for four emotions: what is told apart does not matter for the cost. Each clip is the first second of a recording.
+    """Build an ER corpus in which four speakers represent four emotions, since the classes do not affect the cost.
 
-    Five sessions of `clips_per_fold` clips, equally many of each class.
+    There are five sessions of `clips_per_fold` clips, the first seconds of recordings, equally many per class.
     """
     from speechft.tasks.er import er_fold_split
 
@@ -96,7 +96,7 @@ def make_emotions(rows: list[Row], folder: Path, clips_per_fold: int) -> Emotion
 
 
 def make_phones(rows: list[Row], folder: Path, sizes: dict[str, int]) -> Phones:
-    """The first `sizes[split]` recordings of each split, whole. Pronunciations are those of the CMU dictionary, the same file for both."""
+    """Build a PR corpus of the first `sizes[split]` whole recordings of each split. Both sides use the same file of CMU pronunciations."""
     from speechft.downloads.lexicons import CMUDICT
     from speechft.tasks.lexicon import load_lexicon
     from speechft.tasks.vocabularies import PHONEME_VOCABULARY, SPECIALS
@@ -123,7 +123,7 @@ def make_phones(rows: list[Row], folder: Path, sizes: dict[str, int]) -> Phones:
 
 
 def _copy(source: Path, target: Path, seconds: float | None) -> None:
-    """The first channel as a WAV file of 16 kHz, cut to `seconds`."""
+    """Write the first channel as a 16 kHz WAV file, truncated to `seconds`."""
     samples, rate = soundfile.read(source, dtype="float32", always_2d=True)
     waveform = samples[:, 0] if rate == SAMPLE_RATE else soxr.resample(samples[:, 0], rate, SAMPLE_RATE)
     target.parent.mkdir(parents=True, exist_ok=True)

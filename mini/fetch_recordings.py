@@ -1,8 +1,8 @@
 """Fetch recorded speech for the mini encoders: `python mini/fetch_recordings.py [FOLDER]`.
 
-Downloads the Debian packages of recording_packages.py with apt (no root needed), takes the speech out of them and writes 16 kHz mono FLAC
-and `recordings.csv` to mini/recordings, 0.8 GB in all. What is there already is kept, a package at a time, so an interrupted run goes on
-where it was. The same versions of the packages and libraries give the same files. Nothing of this is part of the repository.
+Downloads the Debian packages of recording_packages.py with apt (root is not needed), extracts the speech, and writes 16 kHz mono FLAC and
+`recordings.csv` to mini/recordings, 0.8 GB in total. Finished packages are kept, so an interrupted run resumes. Equal versions of packages
+and libraries give equal files. The recordings are not part of the repository.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ INDEX = "index.csv"
 
 @dataclass(frozen=True)
 class Source:
-    """A file with speech: its path in the package, its language and its bytes."""
+    """A speech file: path in the package, language and bytes."""
 
     path: str
     language: str
@@ -43,7 +43,7 @@ class Source:
 
 
 def download(package: Package, folder: Path) -> Path:
-    """The .deb file of a package, downloaded and verified by apt."""
+    """Download the .deb file of a package; apt verifies it."""
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         sys.exit(f"{package.name}: apt-get and dpkg-deb are needed to get it. Run this on Debian or Ubuntu, or in a container of one.")
     done = subprocess.run(["apt-get", "download", package.name], cwd=folder, capture_output=True, text=True)
@@ -58,7 +58,7 @@ def download(package: Package, folder: Path) -> Path:
 
 
 def sources(package: Package, folder: Path) -> Iterator[Source]:
-    """Files with speech of an unpacked package, in the order of their paths; a file that is there twice comes once."""
+    """Yield the speech files of an unpacked package by path; duplicates are yielded once."""
     seen = set()
     for path, content in _files(folder):
         language = package.language_of(path)
@@ -82,13 +82,13 @@ def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def convert(source: Source) -> list[Piece] | None:
-    """Speech of a source; None if its rate is below 16 kHz."""
+    """Extract the speech of a source; None if its rate is below 16 kHz."""
     samples, rate = decode(source.content, Path(source.path).suffix.lower())
     return list(pieces(samples, rate)) if rate >= RATE else None
 
 
 def make(package: Package, out: Path) -> None:
-    """Fill the folder `out` with the speech of a package and its index."""
+    """Write the speech of a package and its index to the folder `out`."""
     with tempfile.TemporaryDirectory(prefix="speechft-") as temporary:
         deb = download(package, Path(temporary))
         version = deb.name.split("_")[1].replace("%3a", ":")
@@ -119,7 +119,7 @@ def _write_csv(path: Path, rows: list[list[str]]) -> None:
 
 
 def unite(folder: Path, names: list[str]) -> None:
-    """Write recordings.csv, everything in one table, and counts.csv, and say what is there."""
+    """Write recordings.csv, a table of everything, and counts.csv, and print a summary."""
     rows = []
     for name in names:
         with (folder / name / INDEX).open(encoding="utf-8", newline="") as file:
@@ -136,7 +136,7 @@ def unite(folder: Path, names: list[str]) -> None:
 
 
 def main(folder: Path) -> None:
-    """Make every package's folder that is not there, then the tables."""
+    """Create the missing folders of packages, then the tables."""
     missing = [package for package in PACKAGES if not (folder / package.name / INDEX).is_file()]
     if importlib.util.find_spec("G722") is None and any(package.name.endswith("-g722") for package in missing):
         print("Without the decoder G722 asterisk's packages (2 of 9 hours) are left out. `pip install G722==1.2.8` brings it.")

@@ -1,8 +1,8 @@
 """Fetch the recorded words of config/recorded.yaml: `python mini/fetch_words.py [FOLDER]`.
 
-Clones two public data sets with git into mini/words and writes a table of each: `digits.csv`, the 3000 spoken digits of the Free Spoken
-Digit Dataset (CC BY-SA 4.0), and `keywords.csv`, 900 spoken keywords of Picovoice's wake-word benchmark (Apache-2.0). The recordings stay
-as they are. A clone or table that is there already is kept. Nothing of this is part of the repository.
+Clones two public data sets with git into mini/words and writes a table for each: `digits.csv`, the 3000 spoken digits of the Free Spoken
+Digit Dataset (CC BY-SA 4.0), and `keywords.csv`, 900 spoken keywords of Picovoice's wake-word benchmark (Apache-2.0). Recordings are not
+changed. Existing clones and tables are kept. The data sets are not part of the repository.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Row = dict[str, str]
 
 
 def clone(url: str, folder: Path) -> Path:
-    """Clone the newest state of a repository into a folder of `folder`, unless it is there."""
+    """Clone the latest state of a repository into a folder of `folder`, unless it exists."""
     out = folder / url.rpartition("/")[2]
     if out.is_dir():
         return out
@@ -55,7 +55,7 @@ def clone(url: str, folder: Path) -> Path:
 
 
 def seconds(path: Path) -> str | None:
-    """Length of a recording; None if it is damaged, empty or not mono."""
+    """Return the length of a recording; None if it is damaged, empty or not mono."""
     try:
         samples, rate = soundfile.read(path, dtype="int16", always_2d=True)
     except soundfile.LibsndfileError:
@@ -64,7 +64,7 @@ def seconds(path: Path) -> str | None:
 
 
 def digits(repository: Path) -> Iterator[Row]:
-    """Rows of all recordings of the six speakers; the data set's own test split is takes 0 to 4."""
+    """Yield rows of all recordings of the six speakers; the data set's own test split is takes 0 to 4."""
     for digit, word in enumerate(DIGIT_WORDS):
         for speaker in SPEAKERS:
             for take in range(TAKES):
@@ -78,7 +78,7 @@ def digits(repository: Path) -> Iterator[Row]:
 
 
 def keywords(repository: Path) -> Iterator[Row]:
-    """Rows of the first recordings of every keyword that can be decoded, in the order of the numbers in their names."""
+    """Yield rows of the first decodable recordings of every keyword, by the numbers in their names."""
     for name in KEYWORD_FOLDERS:
         folder = repository / "audio" / name
         files = sorted((path for path in folder.glob("*") if path.suffix in (".flac", ".wav")), key=_by_number)
@@ -102,7 +102,7 @@ def _by_number(path: Path) -> tuple[list[int], str]:
 
 
 def write(out: Path, url: str, rows_of: Callable[[Path], Iterator[Row]]) -> None:
-    """Write a table unless it is there."""
+    """Write a table unless it exists."""
     if out.is_file():
         print(f"{out} is there and stays as it is")
         return

@@ -35,7 +35,7 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Gain:
-    """Share of theta0's errors on test that are gone, and the same on drawn test items."""
+    """Share of theta0's test errors that are removed, on all test items and on resampled ones."""
 
     value: float
     drawn: dict[str, Resampled]
@@ -62,7 +62,7 @@ class Laboratory:
         return self.cells[name]
 
     def gain(self, run: str, model: str, task: str) -> Gain:
-        """Of the model of a run."""
+        """Return the gain of a model of a run on a task."""
         if model == PRETRAINED:
             return Gain(0.0, {})
         start, here = self.cell(f"{PRETRAINED}/{task}"), self.cell(f"{run}/{model}/{task}")
@@ -84,7 +84,7 @@ class Laboratory:
         return 1 - metric.error(here.metrics[metric.key]) / errors
 
     def choice(self, run: str, method: str) -> tuple[str, dict[str, str]]:
-        """The model that dev chooses by all tasks, and for each task by the others; theta0 among them."""
+        """Return the model that dev chooses by all tasks, and for each task by the other tasks; theta0 is a candidate."""
         names = {0.0: PRETRAINED, **{alpha: f"{method}@{alpha:.2f}" for alpha in ALPHAS}}
         points = [self._point(run, alpha, name) for alpha, name in names.items()]
         wanted = {f"{point.finetuning}/{point.method}" for point in points}
@@ -98,7 +98,7 @@ class Laboratory:
         return CurvePoint(encoder=self.encoder, finetuning=finetuning, method=method, label=name, alpha=alpha)
 
     def models(self, run: str, row: str) -> dict[str, str]:
-        """For each task that counts, the model of a row of the tables: one of a fixed alpha, or `METHOD chosen` or `METHOD left out`."""
+        """Return the model of a table row for each task that counts: a fixed alpha, `METHOD chosen` or `METHOD left out`."""
         tasks = [task for task in TASKS if counts(run, task)]
         method, _, how = row.partition(" ")
         if not how:
@@ -107,7 +107,7 @@ class Laboratory:
         return by_others if how == "left out" else dict.fromkeys(tasks, by_all)
 
     def score(self, row: str) -> Estimate:
-        """The mean gain over tasks, seeds and fine-tunings: a sample of seeds a fine-tuning, and the items of each test set."""
+        """Estimate the mean gain over tasks, seeds and fine-tunings; each fine-tuning has a sample of seeds, each test set its items."""
         samples, items = [], dict[str, list[tuple[float, Resampled | None]]]()
         for tuning in TUNINGS:
             of_seeds = []
@@ -134,7 +134,7 @@ class Laboratory:
         return tuple(score - statistics.fmean(scores) for score in scores)
 
     def difference(self, first: str, second: str) -> Estimate:
-        """Between two rows, paired by run and by test item. Against theta0 its heads count too, which all runs share."""
+        """Estimate the difference between two rows, paired by run and test item; against theta0, add the variance over its heads."""
         one, two = self.score(first), self.score(second)
         samples = tuple(tuple(a - b for a, b in zip(*pair, strict=True)) for pair in zip(one.samples, two.samples, strict=True))
         if second == PRETRAINED:
@@ -144,12 +144,12 @@ class Laboratory:
 
 
 def counts(run: str, task: str) -> bool:
-    """Fine-tunings on ER heard recordings that ER tests."""
+    """Whether a task counts for a run: ER does not after fine-tuning on ER, whose training audio includes ER's test recordings."""
     return not (run.startswith("er") and task == "er")
 
 
 def holm(values: list[float]) -> list[float]:
-    """p-values corrected for their number (Holm 1979)."""
+    """Correct p-values for multiple tests (Holm 1979)."""
     order = sorted(range(len(values)), key=values.__getitem__)
     corrected, largest = [1.0] * len(values), 0.0
     for place, number in enumerate(order):
@@ -163,7 +163,7 @@ SECONDARY = [(f"{method} left out", "linear left out") for method in METHODS[1:]
 
 
 def score_lines(laboratories: list[Laboratory]) -> Iterator[str]:
-    """A table of scores, a row for each fixed model and each way to choose."""
+    """Yield a table of scores with a row per fixed model and per way to choose."""
     yield f"| row | {' | '.join(of.encoder for of in laboratories)} |"
     yield f"|---|{'---:|' * len(laboratories)}"
     for row in (PRETRAINED, TUNED, PAPER, *(f"{method} {how}" for method in METHODS for how in ("chosen", "left out"))):
@@ -172,7 +172,7 @@ def score_lines(laboratories: list[Laboratory]) -> Iterator[str]:
 
 
 def lines(laboratories: list[Laboratory], comparisons: list[tuple[str, str]]) -> Iterator[str]:
-    """A table of differences, corrected together over encoders."""
+    """Yield a table of differences, corrected jointly over encoders."""
     found = [(of.encoder, *pair, of.difference(*pair)) for of in laboratories for pair in comparisons]
     yield "| encoder | first | second | difference, points of gain | p | p, Holm |"
     yield "|---|---|---|---:|---:|---:|"

@@ -1,6 +1,6 @@
-"""Make the corpus from clean speech: `python mini/make_speech.py RAW [FOLDER]`, where RAW is what synthesise.py wrote.
+"""Create the corpus from clean speech: `python mini/make_speech.py RAW [FOLDER]`, where RAW is the output of synthesise.py.
 
-Every choice is seeded by the name of the recording, so that the same versions of the libraries give the same files; the ones in the
+Every random choice is seeded by the name of the recording, so that equal versions of the libraries give equal files; those in the
 repository are listed in speech/SHA256SUMS.
 """
 
@@ -25,7 +25,7 @@ from tables import write_changed, write_tables
 from speechft.corpora.containers import ogg_checksum
 
 HERE = Path(__file__).parent
-# Loud enough that mean filterbanks do not solve the tasks (see README.md).
+# Noisy enough that mean filterbanks do not solve the tasks (see README.md).
 SNR_DB = {
     "sentence": (8.0, 22.0),
     "speaker": (8.0, 22.0),
@@ -36,16 +36,16 @@ SNR_DB = {
     "query": (12.0, 25.0),
 }
 SILENCE_DB = (-50.0, -24.0)
-SIZE = (0.96, 1.04)  # by which a voice varies from recording to recording
+SIZE = (0.96, 1.04)  # variation of a voice between recordings
 MARGIN = 0.08  # seconds kept before and after speech
 SHORTEST = 0.3
 FAINT = 0.05  # seconds of a last phone that is not loud enough to be in the extent of speech
-OGG_SERIAL = (20250101).to_bytes(4, "little")  # libsndfile draws it from the clock, which would change every file every time
+OGG_SERIAL = (20250101).to_bytes(4, "little")  # fixed; libsndfile's own is from the clock and would change every file
 COMPRESSION = 0.945  # libsndfile's scale from 0 to 1
 
 
 def make(utterance: Utterance, raw: Path) -> tuple[Samples, float, float, Phones]:
-    """The waveform of an utterance under its recording conditions, start and end of its speech, and its phones."""
+    """Return the waveform of an utterance under its recording conditions, start and end of its speech, and its phones."""
     rng = np.random.default_rng(list(hashlib.sha256(utterance.path.encode()).digest()))
     if utterance.kind == "silence":
         samples = hiss(round(rng.uniform(1.0, 1.6) * RATE), rng)
@@ -63,13 +63,13 @@ def make(utterance: Utterance, raw: Path) -> tuple[Samples, float, float, Phones
     samples = samples[offset : last + reach]
     start, end = (first - offset) / RATE, (last - offset) / RATE
     times = [(phone, a * stretch - offset / RATE, b * stretch - offset / RATE) for phone, a, b, _ in spoken]
-    # The model's last phone lasts into the silence; a faint one begins after what is loud, and may be cut off.
+    # The model's last phone extends into the silence; a faint one starts after the loud part, and may be cut off.
     phones = [(phone, max(a, 0.0), min(b, max(end, a + FAINT), len(samples) / RATE)) for phone, a, b in times]
     return level(noise(room(color(samples, rng), rng), rng, SNR_DB[utterance.kind]), rng), start, end, phones
 
 
 def encode(samples: Samples) -> bytes:
-    """Ogg/Opus at 16 kHz with a fixed serial number."""
+    """Encode as Ogg/Opus at 16 kHz with a fixed serial number."""
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, RATE, format="OGG", subtype="OPUS", compression_level=COMPRESSION)
     content, position = bytearray(buffer.getvalue()), 0
@@ -84,14 +84,14 @@ def encode(samples: Samples) -> bytes:
 
 
 def write(utterance: Utterance, raw: Path, folder: Path) -> Recording:
-    """Make an utterance and write its file."""
+    """Render an utterance and write its file."""
     samples, start, end, phones = make(utterance, raw)
     write_changed(folder / utterance.path, encode(samples))
     return Recording(utterance, len(samples) / RATE, start, end, phones)
 
 
 def main(raw: Path, folder: Path) -> None:
-    """Make everything into `folder`, and remove recordings that are there and not in the plan."""
+    """Write everything to `folder`, and remove recordings that are not in the plan."""
     utterances = plan()
     missing = [u.name for u in utterances if u.voice and not (raw / f"{u.name}.json").exists()]
     if missing:

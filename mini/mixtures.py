@@ -1,4 +1,4 @@
-"""Two-speaker mixtures for diarization: which sentences overlap, by how much, and how loud each is."""
+"""Two-speaker mixtures for diarization: sentences, their overlap and their levels."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from plan import Recording
 
 MIXTURES = {"train": 180, "dev": 60, "test": 150}
 TURNS = (2, 3)
-OVERLAP = (0.2, 0.6)  # of the shorter one of two turns that follow each other
+OVERLAP = (0.2, 0.6)  # share of the shorter of two consecutive turns
 GAIN_DB = (-7.0, -2.0)
 PEAK = 0.95
 
 
 def mixture_rows(folder: Path, recordings: Sequence[Recording]) -> Iterator[dict[str, object]]:
-    """One row a turn. No voice is in two splits, and the sentences of a split are used evenly."""
+    """Yield one row per turn. No voice is in two splits, and the sentences of a split are used evenly."""
     for split, count in MIXTURES.items():
         pool = [recording for recording in recordings if recording.utterance.kind == "sentence" and recording.utterance.split == split]
         rng = Random(f"mixtures {split}")
@@ -30,7 +30,7 @@ def mixture_rows(folder: Path, recordings: Sequence[Recording]) -> Iterator[dict
 
 
 def _choose(rng: Random, number: int, deck: list[Recording], pool: Sequence[Recording]) -> list[Recording]:
-    """`number` turns of two voices that take turns, off the top of the deck as far as that goes."""
+    """Choose `number` turns of two alternating voices, from the top of the deck if possible."""
     turns: list[Recording] = []
     while len(turns) < number:
         previous = turns[-1].utterance.voice if turns else None

@@ -1,6 +1,6 @@
-"""Which voice says what, and in which split: every recording of the corpus, before it is made.
+"""Plan of the corpus: voice, text and split of every recording.
 
-A recording has ONE split, the same in every task that uses it, so that no task trains on what another one tests.
+A recording has the same split in every task, so that no task trains on test recordings of another.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ VOICES = {
 }
 SPLIT_OF_VOICE = {voice: split for split, voices in VOICES.items() for voice in voices}
 ALL_VOICES = tuple(sorted(SPLIT_OF_VOICE))
-WHISPERER = "af_nicole"  # whispers whatever she says, so she has no part in the task of speaking styles
+WHISPERER = "af_nicole"  # always whispers, so excluded from the task of speaking styles
 STYLES = ("neutral", "excited", "calm", "whispered")
 FOLDS = 5
 
@@ -66,7 +66,7 @@ class Utterance:
 
     @property
     def path(self) -> str:
-        """Of the recording, from the folder of the tables."""
+        """Path of the recording, relative to the folder of the tables."""
         return f"{self.name}.opus"
 
 
@@ -82,7 +82,7 @@ class Recording:
 
 
 def plan() -> list[Utterance]:
-    """All recordings, in a fixed order."""
+    """Plan all recordings, in a fixed order."""
     makers: tuple[Callable[[], Iterator[Utterance]], ...] = (_sentences, _keywords, _silences, _commands, _styles)
     utterances = [utterance for maker in makers for utterance in maker()]
     utterances += _queries([u for u in utterances if u.kind in ("sentence", "speaker")])
@@ -90,7 +90,7 @@ def plan() -> list[Utterance]:
 
 
 def _sentences() -> Iterator[Utterance]:
-    """No text is said twice. Each sentence of dev and test holds a term of its split's queries, half of those of train any term."""
+    """Plan sentences without repeated texts. Those of dev and test contain a query term of their split, half of those of train any term."""
     seen: set[str] = set()
     decks = {split: _deck(f"terms {split}", terms) for split, terms in (("dev", texts.DEV_TERMS), ("test", texts.TEST_TERMS))}
     decks["train"] = _deck("terms train", texts.DEV_TERMS + texts.TEST_TERMS)
@@ -105,7 +105,7 @@ def _sentences() -> Iterator[Utterance]:
 
 
 def _more_sentences(first: list[Utterance]) -> Iterator[Utterance]:
-    """The second round: sentences with terms that their voice does not say as a query, and short ones without terms."""
+    """Plan the second round: sentences with terms that their voice does not say as a query, and short ones without terms."""
     said = [u for u in first if u.kind in ("sentence", "speaker")]
     seen, queries = {u.text for u in said}, {(u.voice, u.text) for u in first if u.kind == "query"}
     decks = {split: _deck(f"more terms {split}", terms) for split, terms in (("dev", texts.DEV_TERMS), ("test", texts.TEST_TERMS))}
@@ -132,7 +132,7 @@ def _fits(text: str, seen: set[str]) -> bool:
 
 
 def _deck(seed: str, items: tuple[str, ...]) -> Iterator[str]:
-    """All items in random order, again and again."""
+    """Yield all items in random order, repeatedly."""
     rng = Random(seed)
     while True:
         yield from rng.sample(items, len(items))
@@ -155,7 +155,7 @@ def _silences() -> Iterator[Utterance]:
 
 
 def _commands(counts: dict[str, int] = COMMANDS, seed: str = "intents", before: dict[str, int] | None = None) -> Iterator[Utterance]:
-    """`counts` commands of each voice, numbered behind those of `before`."""
+    """Plan `counts` commands of each voice, numbered after those of `before`."""
     for split, voices in VOICES.items():
         intents = _deck(f"{seed} {split}", tuple(texts.intents()))  # type: ignore[arg-type]
         for voice in voices:
@@ -167,7 +167,7 @@ def _commands(counts: dict[str, int] = COMMANDS, seed: str = "intents", before: 
 
 
 def _styles() -> Iterator[Utterance]:
-    """Texts are the same in all styles, and said by different voices."""
+    """Plan styles, with the same texts in all styles and different voices."""
     sentences: list[str] = []
     rng = Random("plain sentences")
     while len(sentences) < 4 * STYLED * 4:
@@ -186,7 +186,7 @@ def _styles() -> Iterator[Utterance]:
 
 
 def _queries(sentences: list[Utterance]) -> Iterator[Utterance]:
-    """Each term from held-out voices that say it in no document."""
+    """Plan queries: each term from held-out voices that do not say it in a document."""
     held_out = VOICES["dev"] + VOICES["test"]
     for split, terms in (("dev", texts.DEV_TERMS), ("test", texts.TEST_TERMS)):
         for term in terms:

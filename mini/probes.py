@@ -1,4 +1,4 @@
-"""How far averaged filterbanks go: logistic regression on the mean and deviation over time of 40 log-mel energies."""
+"""Baseline accuracy of averaged filterbanks: logistic regression on mean and deviation over time of 40 log-mel energies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Row = dict[str, str]
 
 
 def mel_weights() -> NDArray[np.float64]:
-    """Triangles of equal width on the mel scale, (bins, mels)."""
+    """Build triangular filters of equal width on the mel scale, (bins, mels)."""
     edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + RATE / 2 / 700), MELS + 2) / 2595) - 1)
     bins = np.fft.rfftfreq(512, 1 / RATE)[:, None]
     return np.maximum(0, np.minimum((bins - edges[:-2]) / (edges[1:-1] - edges[:-2]), (edges[2:] - bins) / (edges[2:] - edges[1:-1])))
@@ -27,7 +27,7 @@ def mel_weights() -> NDArray[np.float64]:
 
 @cache
 def features(path: Path) -> NDArray[np.float64]:
-    """Mean and deviation over time of the log-mel energies of a recording and of their changes, (160,)."""
+    """Compute mean and deviation over time of a recording's log-mel energies and of their changes, (160,)."""
     samples, _ = soundfile.read(path)
     frames = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[::HOP] * np.hanning(WINDOW)
     energies = np.log(np.abs(np.fft.rfft(frames, 512)) ** 2 @ mel_weights() + 1e-8)
@@ -36,13 +36,13 @@ def features(path: Path) -> NDArray[np.float64]:
 
 
 def rows(folder: Path, table: str) -> list[Row]:
-    """Rows of a table."""
+    """Read the rows of a table."""
     with (folder / f"{table}.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
 def accuracy(folder: Path, train: list[Row], test: list[Row], label: str = "label", width: int = 160) -> list[bool]:
-    """Which rows of test a probe gets right that was fitted to train; `width` 40 takes the means alone."""
+    """Fit a probe on train and return which test rows it classifies correctly; `width` 40 uses only the means."""
     matrices = [np.stack([features(folder / row["path"])[:width] for row in part]) for part in (train, test)]
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.05, max_iter=2000))
     probe.fit(matrices[0], [row[label] for row in train])
@@ -50,7 +50,7 @@ def accuracy(folder: Path, train: list[Row], test: list[Row], label: str = "labe
 
 
 def table_accuracy(folder: Path, table: str, width: int) -> float:
-    """Accuracy on a table: on its test split, the mean over its folds, or for intents all slots at once."""
+    """Compute the accuracy on a table: on its test split, as mean over its folds, or for intents with all slots correct."""
     found = rows(folder, table)
     if table == "commands":
         for row in found:

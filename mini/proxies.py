@@ -29,15 +29,15 @@ from speechft.tables.choice import dev_errors
 from speechft.tables.estimate import Estimate
 
 CORPORA = {"asr": "sentences", "sid": "speakers", "er": "styles"}
-"""Of the fine-tunings, as in config/laboratory.yaml."""
+"""Task of a fine-tuning -> corpus, as in config/laboratory.yaml."""
 UTTERANCES = 48
-"""Of dev of the sentences, evenly: features are compared on them."""
+"""Number of dev sentences, evenly spaced, on which features are compared."""
 CPU = torch.device("cpu")
 Quantities = dict[str, dict[str, float]]
 Proxy = Callable[[Mapping[str, float]], float]
 PATH = [PRETRAINED, *(f"linear@{alpha:.2f}" for alpha in ALPHAS), TUNED]
 FIXED = PATH[1], PATH[2]
-"""The paper's alpha, and half way."""
+"""Models at fixed alphas: the paper's, and one half."""
 ALL = [PRETRAINED, *(f"{method}@{alpha:.2f}" for method in METHODS for alpha in ALPHAS), TUNED]
 PROXIES: dict[str, Proxy] = {
     "near theta0 in weights": lambda of: -of["deviation"],
@@ -50,11 +50,11 @@ PROXIES: dict[str, Proxy] = {
     "QbE on dev, which trains nothing": lambda of: -of["qbe"],
     "all tasks on dev (no proxy)": lambda of: of["dev"],
 }
-"""Quantity -> its value for a model; the largest is ranked first."""
+"""Quantity -> value for a model; larger values rank first."""
 
 
 def measure(results: Path, encoder: str, run: str) -> Quantities:
-    """Quantities of all models of a run."""
+    """Measure the quantities of all models of a run."""
     models, tuning = results / "models" / encoder, run.partition("_")[0]
     start_dir, end_dir = models / PRETRAINED, models / run / TUNED
     cuts = list(load_split(results / "corpora/sentences", "dev"))
@@ -81,7 +81,7 @@ def measure(results: Path, encoder: str, run: str) -> Quantities:
 
 
 def fisher(own: OwnTask) -> dict[str, Tensor]:
-    """Mean over the utterances of dev of the squared gradient of the task's loss at theta', in float64; of parameters that have one."""
+    """Compute the mean over dev utterances of the squared gradient of the task's loss at theta', in float64, per trainable parameter."""
     own.encoder.eval().requires_grad_(True)
     own.head.eval()
     squares: dict[str, Tensor] = {}
@@ -97,7 +97,7 @@ def fisher(own: OwnTask) -> dict[str, Tensor]:
 
 
 def ranked(laboratory: Laboratory, run: str, measured: Mapping[str, Mapping[str, float]]) -> tuple[Quantities, dict[str, float]]:
-    """Quantities of each model with its dev scores, and its gain on test: the mean over tasks but QbE, which is a candidate itself."""
+    """Return each model's quantities with dev scores, and its test gain: the mean over tasks except QbE, which is itself a candidate."""
     tasks = [task for task in TASKS if counts(run, task)]
     start = {task: statistics.fmean(dev_errors(laboratory.cell(f"{PRETRAINED}/{task}"))) for task in tasks}
     quantities, gains = {}, {}
@@ -111,7 +111,7 @@ def ranked(laboratory: Laboratory, run: str, measured: Mapping[str, Mapping[str,
 
 
 class Ranking:
-    """Of all runs, by encoder and fine-tuning: what each seed's models have, and what they gain."""
+    """Quantities and gains of the models of all runs, by encoder and fine-tuning."""
 
     def __init__(self, results: Path) -> None:
         self.conditions = []
@@ -122,11 +122,11 @@ class Ranking:
                 self.conditions.append([ranked(laboratory, run, read_json_mapping(file)) for run, file in files.items()])
 
     def mean(self, of_run: Callable[[Quantities, dict[str, float]], float]) -> Estimate:
-        """The mean over runs, with its interval over seeds."""
+        """Estimate the mean over runs, with its interval over seeds."""
         return Estimate(tuple(tuple(of_run(*run) / len(self.conditions) for run in seeds) for seeds in self.conditions))
 
     def correlation(self, proxy: Proxy, names: list[str]) -> Estimate:
-        """Spearman's, of a proxy with the gain on test; 0 in runs in which one of them is the same for all models."""
+        """Estimate Spearman's correlation of a proxy with the test gain; 0 in runs where one of them is constant."""
 
         def of_run(has: Quantities, gains: dict[str, float]) -> float:
             sides = [proxy(has[name]) for name in names], [gains[name] for name in names]
@@ -135,7 +135,7 @@ class Ranking:
         return self.mean(of_run)
 
     def lost(self, proxy: Proxy, names: list[str], instead: str | None = None) -> Estimate:
-        """Points of gain that are lost by taking the model that a proxy ranks first: from the best one, or from always taking `instead`."""
+        """Estimate the points of gain lost by the model that a proxy ranks first, compared with the best model or with always `instead`."""
 
         def of_run(has: Quantities, gains: dict[str, float]) -> float:
             first = max(names, key=lambda name: proxy(has[name]))
@@ -145,7 +145,7 @@ class Ranking:
 
 
 def lines(results: Path) -> Iterator[str]:
-    """A table for each set of models, a row for each proxy; then what is lost by always taking one model."""
+    """Yield a table per set of models with a row per proxy, then the loss of always taking one model."""
     ranking = Ranking(results)
     for title, names in (("the linear merge at five alphas", PATH), ("all merges", ALL)):
         yield f"| {title}: quantity | rank correlation | lost | lost, minus always {FIXED[0]} | minus always {FIXED[1]} |"
@@ -160,7 +160,7 @@ def lines(results: Path) -> Iterator[str]:
 
 
 def text(estimate: Estimate, digits: int) -> str:
-    """Mean and half of the 95 % interval; bold where it excludes 0."""
+    """Format mean and half width of the 95 % interval, bold if it excludes 0."""
     shown = f"{estimate.mean:.{digits}f} ± {estimate.half_width or 0.0:.{digits}f}"
     return f"**{shown}**" if estimate.excludes_0 else shown
 

@@ -1,4 +1,4 @@
-"""Recordings of all kinds -> pieces of speech, mono, 16 kHz, at one level."""
+"""Convert recordings of any kind to pieces of speech: mono, 16 kHz, at one level."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 Samples = NDArray[np.float32]
 
 RATE = 16_000
-LEVEL_DB = -26.0  # active speech level re full scale that ITU-T P.56 is used with
+LEVEL_DB = -26.0  # active speech level (ITU-T P.56), re full scale
 PEAK = 0.97
 FRAME = RATE // 50
-MARGIN_DB = 35.0  # frames that much weaker than the strong ones are pauses
+MARGIN_DB = 35.0  # frames this much weaker than the strong ones are pauses
 SILENT_DB = -60.0
 PAUSE = 5  # frames kept before and after speech
 SHORTEST, LONGEST = 0.5, 12.0  # seconds of a piece
@@ -25,14 +25,14 @@ SHORTEST, LONGEST = 0.5, 12.0  # seconds of a piece
 
 @dataclass(frozen=True)
 class Piece:
-    """Speech of 0.5 to 12 s at LEVEL_DB (less where its peaks do not allow that), and the level that it had, in dB."""
+    """Speech of 0.5 to 12 s at LEVEL_DB (less if its peaks do not allow that), and its original level in dB."""
 
     samples: Samples
     level_db: float
 
 
 def decode(content: bytes, suffix: str) -> tuple[Samples, int]:
-    """Mono samples and their rate of an audio file."""
+    """Decode an audio file to mono samples and their rate."""
     if suffix == ".g722":
         from G722 import G722  # type: ignore[import-not-found]  # only some packages need it
 
@@ -43,7 +43,7 @@ def decode(content: bytes, suffix: str) -> tuple[Samples, int]:
 
 
 def pieces(samples: Samples, rate: int) -> Iterator[Piece]:
-    """Speech of a recording at 16 kHz: without the silence around it, long ones cut at their longest pauses, each at the same level."""
+    """Yield the speech of a recording at 16 kHz, without surrounding silence, cut at the longest pauses, and at a common level."""
     if not len(samples):
         return
     if rate != RATE:
@@ -58,7 +58,7 @@ def pieces(samples: Samples, rate: int) -> Iterator[Piece]:
 
 
 def active_level(samples: Samples) -> float:
-    """Root mean square over the frames with speech, in dB re full scale."""
+    """Return the root mean square over frames with speech, in dB re full scale."""
     energies = _energies(samples)
     active = energies[_active(energies)]
     return float(10 * np.log10(active.mean() + 1e-12)) if len(active) else -120.0
@@ -76,7 +76,7 @@ def _active(energies: Samples) -> NDArray[np.bool_]:
 
 
 def _cut(samples: Samples) -> Iterator[Samples]:
-    """Without the silence at both ends; in halves, and so on, while longer than LONGEST."""
+    """Remove silence at both ends, and divide recursively while longer than LONGEST."""
     energies = _energies(samples)
     speech = np.flatnonzero(_active(energies))
     if not len(speech):

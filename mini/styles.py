@@ -1,7 +1,7 @@
-"""Speaking styles, made from one way of speaking by changes of pitch, rate, spectral tilt and voicing with the WORLD vocoder.
+"""Speaking styles, derived from neutral speech by changing pitch, rate, spectral tilt and voicing with the WORLD vocoder.
 
-The ranges of the styles overlap, so that no single measure tells them apart. Every style passes the vocoder, whose own sound so tells
-nothing.
+The ranges of the styles overlap, so that no single measure separates them. All styles pass through the vocoder, so that its artifacts are
+not informative.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Style:
-    """Ranges from which each recording draws its own values."""
+    """Ranges from which the values of a recording are drawn."""
 
     pitch: Range  # factor of the mean
     span: Range  # factor of the excursions of log pitch around its mean
@@ -36,7 +36,7 @@ STYLES = {
 
 
 def restyle(samples: Samples, name: str, rng: np.random.Generator) -> tuple[Samples, float]:
-    """`samples` in another style, and the factor by which they became longer."""
+    """Convert `samples` to a style; return them and the factor by which they became longer."""
     style = STYLES[name]
     pitch, span, duration, tilt_db, breath = (
         float(rng.uniform(*values)) for values in (style.pitch, style.span, style.duration, style.tilt_db, style.breath)
@@ -53,7 +53,7 @@ def restyle(samples: Samples, name: str, rng: np.random.Generator) -> tuple[Samp
         f0[voiced] = np.clip(pitch * np.exp(mean + span * (np.log(f0[voiced]) - mean)), 55.0, 600.0)
     frequencies = np.linspace(0.0, RATE / 2, envelope.shape[1])
     envelope = envelope * 10 ** (tilt_db * np.log2(np.maximum(frequencies, 500.0) / 500.0) / 10)
-    # Breath takes the place of the tone from the top down, as in a voice that is let go slowly.
+    # Breath replaces the voiced sound from high frequencies down, as in a breathy voice.
     edge = (1.0 - breath) * RATE / 2
     mixed = aperiodicity + (1.0 - aperiodicity) * np.clip((frequencies - edge) / 1000.0 + breath, 0.0, 1.0) * breath
     position = np.arange(round(len(f0) * duration)) / duration

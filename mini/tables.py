@@ -1,4 +1,4 @@
-"""The tables of the tasks, from the finished recordings."""
+"""Tables of the tasks, built from the finished recordings."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SPEAKER_DEVS = 6
 
 
 def identifier(utterance: Utterance) -> str:
-    """The id that speechft gives a recording by its path."""
+    """Return the id that speechft derives from a recording's path."""
     return utterance.name.replace("/", "_")
 
 
 def write_tables(folder: Path, recordings: Sequence[Recording]) -> None:
-    """One table a task, and manifest.csv with everything."""
+    """Write one table per task, and manifest.csv with everything."""
     utterances = [recording.utterance for recording in recordings]
     of: dict[str, list[Row]] = {}
     for utterance in utterances:
@@ -62,7 +62,7 @@ def write_tables(folder: Path, recordings: Sequence[Recording]) -> None:
 
 
 def write_changed(path: Path, content: bytes) -> None:
-    """Write a file; one that holds this content already stays as it is, so that it can be read all the while."""
+    """Write a file unless it already has this content, so that concurrent readers are not disturbed."""
     if not path.exists() or path.read_bytes() != content:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
@@ -76,13 +76,13 @@ def _row(utterance: Utterance) -> Row:
 
 
 def _phones(recording: Recording) -> str:
-    """Without stress marks. A last phone that is not in the recording is left out."""
+    """Format phones without stress marks and without a last phone that is not in the recording."""
     items = ((phone.rstrip("012"), f"{start:.3f}", f"{end:.3f}") for phone, start, end in recording.phones)
     return " ".join(f"{phone}:{start}-{end}" for phone, start, end in items if float(end) > float(start))
 
 
 def _speaker_rows(sentences: Sequence[Row], extra: Sequence[Row]) -> list[Row]:
-    """Every voice in every split: what a voice does not say for PR in a split, it says in short sentences of SID alone."""
+    """Build rows with every voice in every split: splits without PR sentences of a voice have its short SID sentences."""
     chosen = [row for row in sentences if row["split"] == "train"] + list(extra)
     for voice in ALL_VOICES:
         held_out = [row for row in sentences if row["speaker"] == voice and row["split"] != "train"]
@@ -91,7 +91,7 @@ def _speaker_rows(sentences: Sequence[Row], extra: Sequence[Row]) -> list[Row]:
 
 
 def _trials(utterances: Sequence[Utterance]) -> list[Row]:
-    """As many pairs of one voice as of two; half of those of two are of one sex."""
+    """Draw equally many pairs of the same and of different voices; half of the latter have the same sex."""
     rows: list[Row] = []
     for split, count in TRIALS.items():
         rng = Random(f"trials {split}")
@@ -106,7 +106,7 @@ def _trials(utterances: Sequence[Utterance]) -> list[Row]:
 
 
 def _query_rows(utterances: Sequence[Utterance]) -> list[Row]:
-    """Queries, and all sentences of dev and test that hold a term as documents."""
+    """Build rows of queries and, as documents, all sentences of dev and test that contain a term."""
     documents = [u for u in utterances if u.kind in ("sentence", "speaker") and u.split != "train" and u.label]
     rows: list[Row] = []
     for query in (u for u in utterances if u.kind == "query"):

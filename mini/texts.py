@@ -1,4 +1,4 @@
-"""What is said: word lists and a grammar, written for this corpus. Every function draws from the generator that it is given."""
+"""Texts of the corpus: word lists and a grammar, written for this corpus. Every function draws from the given generator."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _phrases(text: str) -> tuple[str, ...]:
 
 
 KEYWORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
-UNKNOWN_WORDS = {  # of `_unknown_`; no word is in two splits, as its class is what is left, and not a set of words to learn
+UNKNOWN_WORDS = {  # `_unknown_`: no word is in two splits, since the class is all other words, not a fixed set
     "train": _words("bed bird cat dog happy house tree wow seven three nine zero garden window pencil music table river"),
     "dev": _words("four lemon button hello paper queen"),
     "test": _words("six eight sheila thunder never basket visual follow learn forward"),
@@ -94,7 +94,7 @@ def _where(rng: Random) -> str:
 
 
 def sentence(rng: Random, term: str | None = None) -> str:
-    """A sentence of 5 to 10 words about `term`, or about any thing."""
+    """Draw a sentence of 5 to 10 words about `term`, or about anything."""
     noun, who, where, when = _noun(rng, term), _who(rng), _where(rng), rng.choice(TIMES)
     past, base = rng.choice(VERBS).split("/")
     article = rng.choice(("the", "the", "that", "this", "my", "your", "our", "her", "his"))

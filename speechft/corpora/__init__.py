@@ -1,4 +1,4 @@
-"""Corpora: checked recordings with supervisions, kept as lhotse manifests, and their audio at 16 kHz."""
+"""Corpora: checked recordings with supervisions in lhotse manifests, and their audio at 16 kHz."""
 
 from typing import TYPE_CHECKING
 

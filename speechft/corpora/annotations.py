@@ -1,4 +1,4 @@
-"""Annotations besides the list of recordings: turns of speakers, trials, and documents relevant to queries."""
+"""Annotations in addition to the list of recordings: speaker turns, trials, and documents relevant to queries."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from speechft.corpora.utterances import Listing, Problem, Utterance
 from speechft.recipes.corpora import CorpusRecipe, PublishedCorpus
 
 TURN_TOLERANCE_SECONDS, PHONE_TOLERANCE_SECONDS = 0.02, 0.01
-"""How much a turn and the last phone may end after their recording: annotations are rounded, and aligners count in frames."""
+"""Time by which a turn or the last phone may end after its recording: annotations are rounded, and aligners count in frames."""
 
 
 def with_turns(recipe: CorpusRecipe | PublishedCorpus, listing: Listing) -> Listing:
-    """Add the turns of the corpus' RTTM file to its recordings, in order of time; without `rttm` return the listing unchanged.
+    """Add the turns of the corpus's RTTM file to its recordings, in order of time; without `rttm`, return the listing unchanged.
 
-    A recording without a turn is a problem; turns of recordings that the table does not list are ignored.
+    A recording without turns is a problem; turns of unlisted recordings are ignored.
 
     Raises:
         CorpusError: the RTTM file cannot be used.
@@ -27,7 +27,7 @@ def with_turns(recipe: CorpusRecipe | PublishedCorpus, listing: Listing) -> List
         return listing
     turns = turns_by_recording(recipe.rttm)
     utterances = [dataclasses.replace(utterance, turns=turns.get(utterance.id, ())) for utterance in listing.utterances]
-    missing = [Problem(utterance.row, f"{utterance.id}: has no turn in {recipe.rttm}") for utterance in utterances if not utterance.turns]
+    missing = [Problem(utterance.row, f"{utterance.id}: no turn in {recipe.rttm}") for utterance in utterances if not utterance.turns]
     return dataclasses.replace(listing, utterances=utterances, problems=[*listing.problems, *missing])
 
 
@@ -36,11 +36,11 @@ def late_problems(utterance: Utterance, facts: RecordingFacts) -> list[Problem]:
     seconds = facts.num_samples / facts.sampling_rate
     late = [f"its last phone ends at {end:g} s" for _, _, end in (utterance.phones or ())[-1:] if end > seconds + PHONE_TOLERANCE_SECONDS]
     late += [f"a turn ends at {turn.end:g} s" for turn in utterance.turns if turn.end > seconds + TURN_TOLERANCE_SECONDS]
-    return [Problem(utterance.row, f"{facts.path}: {complaint}, the recording at {seconds:g} s") for complaint in late]
+    return [Problem(utterance.row, f"{facts.path}: {complaint}, but the recording at {seconds:g} s") for complaint in late]
 
 
 def relevance_problems(utterances: Sequence[Utterance]) -> list[Problem]:
-    """Report queries that name documents which the table does not list."""
+    """Report queries whose relevant documents are not in the table."""
     ids = {utterance.id for utterance in utterances}
     problems = []
     for utterance in utterances:
@@ -51,7 +51,7 @@ def relevance_problems(utterances: Sequence[Utterance]) -> list[Problem]:
 
 
 def corpus_trials(recipe: CorpusRecipe | PublishedCorpus, listed: Sequence[Trial]) -> Sequence[Trial]:
-    """The trials that the listing has, or those of the file `trials`.
+    """Return the listed trials, else those of the file `trials`.
 
     Raises:
         CorpusError: the file cannot be used.
@@ -62,10 +62,10 @@ def corpus_trials(recipe: CorpusRecipe | PublishedCorpus, listed: Sequence[Trial
 def checked_trials(
     recipe: CorpusRecipe | PublishedCorpus, listed: Sequence[Trial], utterances: Sequence[Utterance]
 ) -> dict[str, list[Trial]]:
-    """The trials of a corpus for dev and for test; none where it has no trials.
+    """Return the trials of dev and test; empty if the corpus has no trials.
 
     Raises:
-        CorpusError: the list cannot be used, names unknown recordings or pairs recordings of different splits.
+        CorpusError: the list cannot be used, names unknown recordings, or pairs recordings of different splits.
     """
     trials = corpus_trials(recipe, listed)
     if not trials:

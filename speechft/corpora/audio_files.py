@@ -1,4 +1,4 @@
-"""Open recordings: every reader of a file gets the same samples."""
+"""Open recordings, so that every reader of a file gets the same samples."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _BLOCK_FRAMES = 1 << 18
 
 @contextmanager
 def open_audio(path: Path) -> Iterator[soundfile.SoundFile]:
-    """Open a recording. A WAV file whose writer did not know its length (a pipe) is read to its end.
+    """Open a recording; a WAV file without a stated length (written to a pipe) is read to its end.
 
     Raises:
-        soundfile.SoundFileError: it is not audio that libsndfile reads.
+        soundfile.SoundFileError: libsndfile cannot read it.
         OSError: it cannot be opened.
     """
     lengths = wav_lengths(path)
@@ -33,26 +33,26 @@ def open_audio(path: Path) -> Iterator[soundfile.SoundFile]:
 
 
 def blocks(file: soundfile.SoundFile, dtype: str) -> Iterator[np.ndarray[Any, np.dtype[Any]]]:
-    """Blocks (frames, channels) of the rest of a recording."""
+    """Yield blocks (frames, channels) of the rest of a recording."""
     while len(block := file.read(_BLOCK_FRAMES, dtype=dtype, always_2d=True)):
         yield block
 
 
 def read_mono(path: Path) -> tuple[Samples, int]:
-    """All samples of the first channel, (samples,), and their rate in Hz."""
+    """Read the first channel, (samples,), and the sampling rate in Hz."""
     with open_audio(path) as file:
         return np.concatenate([np.zeros(0), *(block[:, 0] for block in blocks(file, "float64"))]), int(file.samplerate)
 
 
 class _Corrected(io.FileIO):
-    """A file whose header reads as corrected."""
+    """A file whose header is read with corrected bytes."""
 
     def __init__(self, path: Path, corrections: Mapping[int, bytes]) -> None:
         super().__init__(path)
         self._corrections = corrections
 
     def readinto(self, buffer: Any) -> int:
-        """Read what the file holds, corrected."""
+        """Read into `buffer` and apply the corrections."""
         begin, view = self.tell(), memoryview(buffer).cast("B")
         count = super().readinto(view) or 0
         for position, content in self._corrections.items():

@@ -1,4 +1,4 @@
-"""A quick check of corpora before they are prepared: lists and headers are read, nothing is decoded or written."""
+"""Quick check of corpora before preparing them: read lists and headers, decode and write nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from speechft.recipes.corpora import CorpusRecipe
 
 @dataclass(frozen=True)
 class SplitCheck:
-    """A row of the table: sizes found, sizes published (none for a user's own corpus), hours by the headers."""
+    """Row of the check's table: sizes found, published sizes (empty for a user's own corpus), hours from headers, problems."""
 
     corpus: str
     split: str
@@ -36,15 +36,15 @@ class SplitCheck:
 
 @dataclass(frozen=True)
 class Listed:
-    """What the manifests of a corpus will hold, known from lists and headers."""
+    """Content of a corpus's future manifests, known from lists and headers."""
 
     utterances: tuple[Utterance, ...]
     seconds: tuple[float, ...]
-    """Of each utterance; 0 where its recording cannot be used."""
+    """Length of each utterance; 0 if its recording cannot be used."""
     trials: tuple[Trial, ...] = ()
 
     def cuts(self) -> dict[str, tuple[Any, ...]]:
-        """Cuts by split, without empty splits. An unusable recording is as long as its annotations say."""
+        """Return the cuts of each nonempty split. The length of an unusable recording is taken from its annotations."""
         by_split: dict[str, list[Any]] = {split: [] for split in SPLITS}
         for utterance, seconds in zip(self.utterances, self.seconds, strict=True):
             ends = [end for _, _, end in utterance.phones or ()] + [turn.end for turn in utterance.turns]
@@ -56,10 +56,10 @@ class Listed:
 
 @dataclass(frozen=True)
 class CorpusCheck:
-    """What is known of a corpus without decoding it.
+    """Result of checking a corpus without decoding it.
 
-    `remarks`: differences from published numbers that are not certain. `notes`: what will differ from SUPERB, or has yet to be
-    downloaded, and what to do. `unmet`: what an experiment needs and the lists lack. `listed`: None if lists cannot be read.
+    `remarks`: differences from uncertain published numbers. `notes`: differences from SUPERB and files still to be downloaded, each with
+    what to do. `unmet`: what an experiment needs and the lists do not have. `listed`: None if the lists cannot be read.
     """
 
     corpus: str
@@ -72,7 +72,7 @@ class CorpusCheck:
 
 
 def check_corpus(name: str, recipe: Recipe) -> CorpusCheck:
-    """Check one corpus."""
+    """Check the lists and headers of one corpus."""
     mixed = isinstance(recipe, CorpusRecipe) and recipe.kind == "mixtures"
     sources: list[Source] = []
     try:
@@ -93,13 +93,13 @@ def check_corpus(name: str, recipe: Recipe) -> CorpusCheck:
 
 
 def check_union(name: str, members: Mapping[str, Listed]) -> CorpusCheck:
-    """Check a corpus that is made of others."""
+    """Check a union of corpora for ids that occur in several of them."""
     origin: dict[str, str] = {}
     problems = []
     for member, listed in members.items():
         for utterance in listed.utterances:
             if utterance.id in origin:
-                problems.append(f"recording id {utterance.id!r} is in {origin[utterance.id]} and in {member}; give one of them other ids")
+                problems.append(f"recording id {utterance.id!r} is in {origin[utterance.id]} and in {member}; change one of them")
             origin[utterance.id] = member
     parts = members.values()
     listed = Listed(
@@ -115,13 +115,13 @@ def _divided(recipe: Recipe, listing: Listing, seconds: Sequence[float]) -> List
     try:
         trials = tuple(corpus_trials(recipe, listing.trials))
     except CorpusError:
-        trials = ()  # `examine` has said what is wrong with them
+        trials = ()  # reported by `examine`
     final = final_splits(recipe, listing.utterances, seconds)
     return Listed(tuple(final.values()), tuple(seconds[place] for place in final), trials)
 
 
 def _mixed(sources: Sequence[Source], seconds: Sequence[float]) -> Listed:
-    """The mixtures of sources, as long as the last one of them."""
+    """Build the mixtures of the sources; each lasts until its last source ends."""
     mixtures: dict[str, Utterance] = {}
     lengths: dict[str, float] = {}
     for source, length in zip(sources, seconds, strict=True):
@@ -134,7 +134,7 @@ def _mixed(sources: Sequence[Source], seconds: Sequence[float]) -> Listed:
 
 
 def _rows(name: str, listing: Listing, seconds: Sequence[float] | None, problems: int) -> tuple[SplitCheck, ...]:
-    """A row for each split; what concerns all splits stands in the first."""
+    """Build a row per split; the first also shows published sizes and problems of the whole corpus."""
     rows: list[SplitCheck] = []
     whole = _expected(listing.expected, None)
     splits = {utterance.split for utterance in listing.utterances} | {count.split for count in listing.expected}

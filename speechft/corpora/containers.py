@@ -16,7 +16,7 @@ _OGG_HEADER = 27
 
 
 def container_damage(path: Path) -> str | None:
-    """Say what is wrong with the container of `path`; None for an intact one and for kinds that carry nothing to check."""
+    """Describe the damage to the container of `path`; None if it is intact or its format has nothing to check."""
     if (damage := wav_damage(path)) is not None:
         return damage
     with path.open("rb") as file:
@@ -41,7 +41,7 @@ def _ogg_damage(content: bytes) -> str | None:
             return f"has a wrong checksum in the Ogg page at byte {position}"
         stream, number = header[14:18], int.from_bytes(header[18:22], "little")
         if number != expected.get(stream, number):
-            return f"lacks Ogg pages before byte {position}"
+            return f"is missing Ogg pages before byte {position}"
         expected[stream] = number + 1
         last_page = bool(header[5] & 4)
         position = end
@@ -49,18 +49,18 @@ def _ogg_damage(content: bytes) -> str | None:
 
 
 def ogg_checksum(page: bytes) -> int:
-    """Ogg's CRC-32: zlib's polynomial with bits in the other order and without the inversions."""
+    """Return Ogg's CRC-32: zlib's polynomial with reversed bit order and without the inversions."""
     reflected = zlib.crc32(page.translate(_REVERSED_BITS), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int(f"{reflected:032b}"[::-1], 2)
 
 
 class FlacChecksum:
-    """MD5 of decoded samples against the one in the FLAC header, which covers every sample of the original."""
+    """Compare the MD5 of decoded samples with the one in the FLAC header, which covers every sample of the original."""
 
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
             head = file.read(10)
-            if head[:3] == b"ID3":  # a tag in front of the stream; its size has 7 bits a byte
+            if head[:3] == b"ID3":  # a tag before the stream; its size has 7 bits per byte
                 size = sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
                 file.seek(10 + size)
             else:
@@ -76,5 +76,5 @@ class FlacChecksum:
         self._found.update(np.ascontiguousarray(octets[:, : (self._bits + 7) // 8]).tobytes())
 
     def matches(self) -> bool:
-        """Whether all samples were as encoded; an encoder that leaves the field zero gives nothing to compare."""
+        """Whether the MD5 agrees; true if the encoder left the field zero."""
         return self._stated == bytes(16) or self._found.digest() == self._stated

@@ -19,27 +19,27 @@ from speechft.recipes.corpora import CorpusRecipe, PublishedCorpus
 Recipe = CorpusRecipe | PublishedCorpus
 Checked = tuple[Utterance, RecordingFacts]
 TOLERANCE_PART_SECONDS = 1.0
-"""A part may end this much after its recording, and is then cut: transcribers of talks mark the last segment past the end."""
+"""A part may end this much after its recording and is then truncated: transcripts of talks often overrun in the last segment."""
 
 
 @dataclass(frozen=True)
 class Examination:
-    """What was found: recordings that are intact, published sizes with ours, and what is wrong or only different."""
+    """Result of checking a corpus: intact recordings, published sizes with those found, problems, and remarks on differences."""
 
     checked: list[Checked]
     seconds: list[float]
-    """Of each utterance of the listing; 0 where its recording cannot be used."""
+    """Length of each listed utterance; 0 if its recording cannot be used."""
     sizes: list[tuple[Count, float]]
     problems: list[Problem]
     remarks: list[str]
 
 
 def examine(recipe: Recipe, listing: Listing, *, decode: bool, threads: int = 1) -> Examination:
-    """Check everything that a corpus lists.
+    """Check the lists and recordings of a corpus.
 
-    With `decode` recordings are decoded completely, which can take hours; several `threads` are as many processes. If the lists have
-    problems, only headers are read, so that those are reported at once. Problems of single rows of a user's own table do not count: its
-    report covers every row anyway.
+    With `decode`, recordings are decoded completely, in `threads` processes; this can take hours. If the lists have problems, only headers
+    are read, so that the report comes at once. Problems in single rows of a user's own table do not prevent decoding: its report covers
+    every row anyway.
     """
     complete = isinstance(recipe, PublishedCorpus) and recipe.complete
     problems = [*listing.problems, *_split_problems(recipe, listing), *relevance_problems(listing.utterances)]
@@ -82,34 +82,34 @@ def _missing_recordings(recipe: Recipe, utterances: Sequence[Utterance]) -> list
     there = {path: path.exists() for path in dict.fromkeys(utterance.path for utterance in utterances)}
     problems = [Problem(utterance.row, f"{utterance.path}: {NO_SUCH_FILE}") for utterance in utterances if not there[utterance.path]]
     if isinstance(recipe, CorpusRecipe) and len(problems) == len(utterances) > 1:
-        problems.append(Problem(0, "not one recording is where the table says; set `audio_root` to the folder that its paths start from"))
+        problems.append(Problem(0, "no recording exists at its path; set `audio_root` to the folder that the paths are relative to"))
     return problems
 
 
 def _part(utterance: Utterance, facts: RecordingFacts) -> RecordingFacts | str:
-    """Facts about the part of a recording that an utterance covers (all of it without times), or why there is none."""
+    """Restrict the facts to the utterance's part of the recording (all of it without times), or say why the part is invalid."""
     if utterance.start is None or utterance.end is None:
         return facts
     first, end = round(utterance.start * facts.sampling_rate), round(utterance.end * facts.sampling_rate)
     seconds = facts.num_samples / facts.sampling_rate
     if not 0 <= first < end or end > facts.num_samples + TOLERANCE_PART_SECONDS * facts.sampling_rate or first >= facts.num_samples:
-        return f"{facts.path}: {utterance.id} is from {utterance.start:g} s to {utterance.end:g} s, the recording lasts {seconds:g} s"
+        return f"{facts.path}: {utterance.id} is from {utterance.start:g} s to {utterance.end:g} s, but the recording lasts {seconds:g} s"
     end = min(end, facts.num_samples)
     return dataclasses.replace(facts, num_samples=end - first, first_sample=first, of_samples=facts.num_samples)
 
 
 def _split_problems(recipe: Recipe, listing: Listing) -> list[Problem]:
-    """Splits that must have rows and have none."""
+    """Report empty splits that must have rows, and a `dev_fraction` that cannot be drawn."""
     sizes = Counter(utterance.split for utterance in listing.utterances)
     if not sizes or not any(split in sizes for split in SPLITS):
-        return []  # there are no rows, or none with a valid split: reported already
+        return []  # reported already: no rows, or none with a valid split
     problems = []
-    searched = any(utterance.relevant for utterance in listing.utterances)  # queries and documents: nothing is trained on them
+    searched = any(utterance.relevant for utterance in listing.utterances)  # QbE needs no training data
     if not sizes["train"] and recipe.default_split in (None, "train") and not searched:
-        problems.append(Problem(0, "split 'train' is empty: no row belongs to it"))
+        problems.append(Problem(0, "split 'train' has no rows"))
     if recipe.dev_fraction is not None:
         if sizes["dev"]:
-            problems.append(Problem(0, f"`dev_fraction` is set, but {sizes['dev']} rows are in split 'dev' already; remove one of the two"))
+            problems.append(Problem(0, f"`dev_fraction` is set, but split 'dev' already has {sizes['dev']} rows; remove one of the two"))
         elif sizes["train"] < 2:
-            problems.append(Problem(0, f"`dev_fraction` divides split 'train', which has {sizes['train']} row(s); it takes 2"))
+            problems.append(Problem(0, f"`dev_fraction` divides split 'train', which has {sizes['train']} row(s); it needs 2"))
     return problems

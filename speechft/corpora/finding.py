@@ -1,4 +1,4 @@
-"""Find published corpora below a folder: by the names that their archives unpack to, else by what lies in them."""
+"""Find published corpora below a folder, by the folder names of their archives, else by their files."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from speechft.recipes.corpora import PublishedCorpus
 
 @dataclass
 class Found:
-    """Corpora that were looked for, by name."""
+    """Result of a search for corpora, by name."""
 
     there: dict[str, PublishedCorpus] = field(default_factory=dict)
-    """Their recipes, with the paths at which they were found."""
+    """Recipes of the corpora found, with their paths."""
     absent: dict[str, str] = field(default_factory=dict)
-    """Why a corpus cannot be used, and where it can be had."""
+    """Why a corpus cannot be used, and where to get it."""
     remarks: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """What differs from the published corpus, or from SUPERB's reading of it."""
+    """Differences from the published corpus or from SUPERB's use of it."""
 
 
 def find_corpora(folder: Path, wanted: Mapping[str, PublishedCorpus], *, partial: bool = False) -> Found:
-    """Look for corpora in `folder`, in the folders in it and in those in them. Lists are read, recordings are not.
+    """Look for corpora in `folder` and two levels below. Lists are read, recordings are not.
 
     Args:
-        folder: where the archives were unpacked, each anywhere in it.
-        wanted: recipes by name. The last part of each `path` is the name of the folder that the corpus comes in; other files that lie in
-            `path` are looked for in the folder that is found.
-        partial: take corpora of other sizes than the published ones too, with `complete: false`.
+        folder: where the archives were unpacked.
+        wanted: recipes by name. The last part of each `path` is the folder name of the published archive; other files inside `path` are
+            looked for in the folder found.
+        partial: also accept corpora whose sizes differ from the published ones, with `complete: false`.
 
     Raises:
-        CorpusError: `folder` is no folder.
+        CorpusError: `folder` is not a folder.
     """
     if not folder.is_dir():
-        raise CorpusError(f"{folder}: no such folder, needed to look for corpora in. Name the folder that their archives were unpacked in.")
+        raise CorpusError(f"{folder}: no such folder, needed to look for corpora. Give the folder that their archives were unpacked in.")
     folders = list(_folders(folder, depth=2))
     corpora = Found()
     for name, recipe in wanted.items():
@@ -51,7 +51,7 @@ def find_corpora(folder: Path, wanted: Mapping[str, PublishedCorpus], *, partial
 
 
 def _folders(folder: Path, depth: int) -> Iterator[Path]:
-    """`folder` and the folders below it, by name; hidden ones and those that may not be read are left out."""
+    """Yield `folder` and the folders below it, by name, without hidden and unreadable ones."""
     yield folder
     try:
         below = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir()) if depth else []
@@ -62,10 +62,10 @@ def _folders(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _find(folders: list[Path], wanted: PublishedCorpus, partial: bool) -> tuple[PublishedCorpus, tuple[str, ...]]:
-    """The recipe of the first folder that holds the whole corpus, those of its own name first, and what differs.
+    """Return the recipe of the first folder that contains the whole corpus, trying folders of its name first, and the differences.
 
     Raises:
-        CorpusError: there is none; if one is incomplete, it says what is missing.
+        CorpusError: there is none; says what is missing if one is incomplete.
     """
     own_name = wanted.path.name.casefold()
     problems: list[str] = []
@@ -73,24 +73,24 @@ def _find(folders: list[Path], wanted: PublishedCorpus, partial: bool) -> tuple[
         recipe = _moved(wanted, folder)
         try:
             listing = _listed(recipe)
-        except (CorpusError, OSError) as error:  # another corpus, or none
+        except (CorpusError, OSError) as error:  # not this corpus
             problems += [str(error)] if folder.name.casefold() == own_name else []
             continue
         different, remarks = differences(sizes_of_lists(listing), complete=True)
         if not listing.problems and (partial or not different):
             changes = {"complete": False} if different else {}
             return recipe.model_copy(update=changes), (*different, *remarks, *listing.notes)
-        problems.append(f"{folder}: is not complete. {[*map(str, listing.problems), *different][0]}.")
-    raise CorpusError(problems[0] if problems else f"{wanted.path.name} is not there. {reader_of(wanted).SOURCE}")
+        problems.append(f"{folder}: incomplete. {[*map(str, listing.problems), *different][0]}.")
+    raise CorpusError(problems[0] if problems else f"{wanted.path.name} was not found. {reader_of(wanted).SOURCE}")
 
 
 def _listed(recipe: PublishedCorpus) -> Listing:
-    # Pronunciations are looked up when the corpus is prepared: their files may have yet to be downloaded.
+    # Lexicons may not be downloaded yet; preparing the corpus checks them.
     return read_corpus(recipe.model_copy(update={"lexicon": ()}) if hasattr(recipe, "lexicon") else recipe)
 
 
 def _moved(wanted: PublishedCorpus, folder: Path) -> PublishedCorpus:
-    """The recipe with `folder` as the corpus, and with the lists in it, under any of the names that they are known by."""
+    """Point the recipe to the corpus in `folder`, and its lists to the files there under any of their published names."""
     changes: dict[str, Any] = {"path": folder}
     others: Mapping[str, tuple[str, ...]] = getattr(reader_of(wanted), "LISTS", {})
     for key in type(wanted).model_fields:

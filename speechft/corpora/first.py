@@ -1,4 +1,4 @@
-"""The first utterances of a corpus, chosen so that a rehearsal covers every kind of content of the whole corpus."""
+"""The first utterances of a corpus, chosen so that a rehearsal covers every kind of content in it."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from speechft.corpora.utterances import Listing, Utterance
 from speechft.errors import CorpusError
 
 SPEAKERS = 4
-"""Speakers kept in each split. Of speakers who are in several splits (the classes of speaker identification) as many are kept as
-utterances are asked for."""
+"""Speakers kept in each split, unless speakers occur in several splits (the classes of speaker identification): then one per requested
+utterance."""
 SMALLEST = 4
-"""Training utterances without which there is nothing to rehearse."""
+"""Training utterances that a rehearsal needs at least."""
 
 
 def first_utterances(listing: Listing, count: int, source: str) -> Listing:
-    """Keep `count` utterances of each split, the first ones, and as many more as it takes to keep every kind represented.
+    """Keep the first `count` utterances of each split, plus those needed to represent every kind.
 
-    Kinds are classes (for slots: each type), values of further columns that repeat theirs, folds with their classes, phones, speakers,
-    and trials of both answers. Queries stay with a document that holds them. Order and problems of the listing stay.
+    Kinds are classes (for slots: each type), values of further columns with repeated values, classes of each fold, phones, speakers,
+    and trials of both answers. A query keeps one document that contains it. Order and problems of the listing are unchanged.
 
-    `count` also limits trials of each answer; `source` names the corpus in errors.
+    `count` also limits the trials of each answer; `source` names the corpus in errors.
 
     Raises:
-        CorpusError: the corpus has fewer than 4 training utterances, where it has any.
+        CorpusError: the corpus has 1 to 3 training utterances.
     """
     trials = _first_trials(listing, count)
     tested = {name for trial in trials for name in (trial.enrolment, trial.test)}
@@ -38,7 +38,7 @@ def first_utterances(listing: Listing, count: int, source: str) -> Listing:
         if shared is not None:
             members = [utterance for utterance in members if utterance.speaker in shared]
         if split == "train" and members and len(members) < SMALLEST:
-            raise CorpusError(f"{source}: {len(members)} training utterance(s), a rehearsal takes {SMALLEST}. Leave the corpus out.")
+            raise CorpusError(f"{source}: {len(members)} training utterance(s); a rehearsal needs {SMALLEST}. Leave the corpus out.")
         if any(trial.enrolment == utterance.id for trial in trials for utterance in members):
             chosen = [utterance for utterance in members if utterance.id in tested]
         else:
@@ -51,7 +51,7 @@ def first_utterances(listing: Listing, count: int, source: str) -> Listing:
 
 
 def _class_columns(utterances: Sequence[Utterance]) -> list[str]:
-    """Further columns that hold classes: on average a value is there twice or more."""
+    """Return the further columns that contain classes: their values occur at least twice on average."""
     values: dict[str, list[str]] = {}
     for utterance in utterances:
         for name, value in utterance.labels.items():
@@ -60,7 +60,7 @@ def _class_columns(utterances: Sequence[Utterance]) -> list[str]:
 
 
 def _cover(members: Sequence[Utterance], count: int, shared: frozenset[str] | None, columns: Sequence[str]) -> list[Utterance]:
-    """The first utterances that bring something new, filled up with the first of the others, in their order."""
+    """Choose the first utterances that add a kind, filled up to `count` with the first of the others, in order."""
     speakers = shared or frozenset(list(dict.fromkeys(filter(None, (utterance.speaker for utterance in members))))[:SPEAKERS])
     met: set[tuple[str, ...]] = set()
     new: set[int] = set()
@@ -74,13 +74,13 @@ def _cover(members: Sequence[Utterance], count: int, shared: frozenset[str] | No
 
 
 def _facts(utterance: Utterance, speakers: frozenset[str], columns: Sequence[str]) -> Iterable[tuple[str, ...]]:
-    """What an utterance is an example of."""
+    """Yield the kinds that an utterance represents."""
     for label in (utterance.label or "").split():
         yield "label", label, utterance.fold or ""
     for name in columns:
         if name in utterance.labels:
             yield "column", name, utterance.labels[name], utterance.fold or ""
-    if utterance.label == "query":  # those that no document holds are a kind of their own
+    if utterance.label == "query":  # queries in no document are a kind of their own
         yield "query", str(utterance.relevant is not None)
     if utterance.fold:
         yield "fold", utterance.fold, utterance.speaker or ""
@@ -91,7 +91,7 @@ def _facts(utterance: Utterance, speakers: frozenset[str], columns: Sequence[str
 
 
 def _shared_speakers(utterances: Iterable[Utterance], count: int) -> frozenset[str] | None:
-    """The first `count` speakers who are in train and in another split, None where there are none such."""
+    """Return the first `count` speakers of train who are in every other split with speakers; None if there are none."""
     of_split = {
         split: dict.fromkeys(utterance.speaker for utterance in utterances if utterance.split == split and utterance.speaker)
         for split in SPLITS
@@ -102,7 +102,7 @@ def _shared_speakers(utterances: Iterable[Utterance], count: int) -> frozenset[s
 
 
 def _first_trials(listing: Listing, count: int) -> list[Trial]:
-    """The first `count` trials of each answer in each split."""
+    """Choose the first `count` trials of each answer in each split."""
     split_of = {utterance.id: utterance.split for utterance in listing.utterances}
     numbers: Counter[tuple[str | None, bool]] = Counter()
     chosen = []
@@ -115,7 +115,7 @@ def _first_trials(listing: Listing, count: int) -> list[Trial]:
 
 
 def _with_documents(kept: dict[str, Utterance], utterances: Iterable[Utterance]) -> dict[str, Utterance]:
-    """With the first document of each query that has any; queries then name documents that are kept, and no others."""
+    """Add the first relevant document of each query, and drop other documents from the queries' lists."""
     known = {utterance.id: utterance for utterance in utterances}
     for query in list(kept.values()):
         names = [name for name in (query.relevant or "").split() if name in known]

@@ -1,4 +1,4 @@
-"""Inspect recordings: decode each one once, before any training uses it, or read only its header."""
+"""Inspect recordings before training: decode each one completely, or read only its header."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ from speechft.corpora.wav import wav_damage
 from speechft.files.hashes import sha256_file
 
 NO_SUCH_FILE = "no such file"
-_NOTHING = "holds no samples"
+_NOTHING = "contains no samples"
 _UNKNOWN_FRAMES = 1 << 62
-"""libsndfile reports more frames for a FLAC file that was written into a pipe, and cannot seek in it."""
-_NO_LENGTH = "does not state its length, like FLAC files from a pipe; encode it again into a file, e.g. `ffmpeg -i OLD.flac NEW.flac`"
+"""Frame counts from here up mean that the length is unknown: libsndfile reports them for a FLAC file from a pipe, and cannot seek in it."""
+_NO_LENGTH = "does not state its length, like FLAC files from a pipe; convert it, for example with `ffmpeg -i OLD.flac NEW.flac`"
 _PORTION = 256
-"""Recordings that a process inspects at a time: starting a process takes as long as inspecting a thousand short ones."""
+"""Recordings per work item. Starting a process takes as long as inspecting a thousand short recordings."""
 
 
 @dataclass(frozen=True)
 class RecordingFacts:
-    """An intact recording. `num_samples` counts samples of one channel at `sampling_rate` Hz; `channel` is the one to take.
+    """Facts about an intact recording, or about a part of one.
 
-    Of a part, `num_samples` are its own, from `first_sample` on, and `of_samples` those of the whole recording.
+    `num_samples` counts samples per channel at `sampling_rate` Hz; `channel` is the one to use. For a part, `num_samples` is its length,
+    `first_sample` its start and `of_samples` the length of the whole recording; `of_samples` is None for a whole recording.
     """
 
     path: Path
@@ -48,13 +49,13 @@ class RecordingFacts:
     of_samples: int | None = None
     bytes: int = 0
     changed_ns: int = 0
-    """Size, and time of the last change, of the file."""
+    """Modification time of the file in nanoseconds; `bytes` is its size."""
 
 
 def inspect_all(
     paths: Sequence[Path], channel: int | None, progress: str, *, decode: bool = True, processes: int = 1
 ) -> list[RecordingFacts | str]:
-    """`inspect_recording` of every path, in order, under a progress bar called `progress` (terminals only)."""
+    """Inspect every path as `inspect_recording` does, in order, with a progress bar labeled `progress` (terminals only)."""
     portions = [paths[start : start + _PORTION] for start in range(0, len(paths), _PORTION)]
     inspect = partial(_inspect_portion, channel=channel, decode=decode)
     with ExitStack() as stack:
@@ -63,17 +64,17 @@ def inspect_all(
             context = get_context("spawn")  # a fork would copy the locks of this process' threads
             pool = ProcessPoolExecutor(min(processes, len(portions)), context, initializer=_end_with_parent)
             results = stack.enter_context(pool).map(inspect, portions)
-        # disable=None: no bar where standard error is a log file.
+        # disable=None: no bar if standard error is a log file.
         return list(tqdm(chain.from_iterable(results), total=len(paths), desc=progress, unit="file", disable=None))
 
 
 def _inspect_portion(paths: Sequence[Path], channel: int | None, decode: bool) -> list[RecordingFacts | str]:
-    # One after the other: threads of one process take twice the CPU time, because they hand the interpreter to each other all the time.
+    # Sequentially: threads of one process take twice the CPU time, because they contend for the interpreter lock.
     return [inspect_recording(path, channel, decode=decode) for path in paths]
 
 
 def _end_with_parent() -> None:
-    """Let a worker end when the process that needs it is killed; by itself it would wait for work forever."""
+    """End this worker when its parent is killed; otherwise it would wait for work forever."""
     parent = parent_process()
     assert parent is not None
 
@@ -85,10 +86,10 @@ def _end_with_parent() -> None:
 
 
 def inspect_recording(path: Path, channel: int | None, *, decode: bool = True) -> RecordingFacts | str:
-    """Decode a recording completely, or read its header alone.
+    """Decode a recording completely, or read only its header.
 
     Returns:
-        Its facts, without `sha256` where nothing was decoded, or one sentence (beginning with the path) about why it cannot be used.
+        Its facts (`sha256` is empty if only the header was read), or one sentence that begins with the path and says why it cannot be used.
     """
     try:
         if not path.exists():
@@ -113,14 +114,14 @@ def inspect_recording(path: Path, channel: int | None, *, decode: bool = True) -
 
 def _channel_complaint(num_channels: int, channel: int | None) -> str | None:
     if channel is None and num_channels > 1:
-        return f"has {num_channels} channels; set `channel` of the corpus to the one to take, 0 to {num_channels - 1}"
+        return f"has {num_channels} channels; set `channel` of the corpus to the one to use, 0 to {num_channels - 1}"
     if channel is not None and channel >= num_channels:
-        return f"`channel` is {channel}, but it has {num_channels} channel{'s' if num_channels > 1 else ''} (they count from 0)"
+        return f"`channel` is {channel}, but it has {num_channels} channel{'s' if num_channels > 1 else ''} (counted from 0)"
     return None
 
 
 def _header(path: Path) -> tuple[int, int, int] | str:
-    """(sampling rate, samples a channel, channels) as the header states them, or what is wrong with it."""
+    """Read (sampling rate, samples per channel, channels) from the header, or say what is wrong with it."""
     if (damage := wav_damage(path)) is not None:
         return f"damaged: it {damage}"
     with open_audio(path) as file:
@@ -131,7 +132,7 @@ def _header(path: Path) -> tuple[int, int, int] | str:
 
 
 def _decode(path: Path) -> tuple[int, int, int] | str:
-    """(sampling rate, samples a channel, channels) of a file that decodes to what its header says, else what is wrong."""
+    """Return (sampling rate, samples per channel, channels) of a file that decodes as its header says, or say what is wrong."""
     with open_audio(path) as file:
         stated = int(file.frames)
         if stated >= _UNKNOWN_FRAMES:
@@ -143,7 +144,7 @@ def _decode(path: Path) -> tuple[int, int, int] | str:
             if checksum:
                 checksum.update(block)
             elif not np.isfinite(block).all():
-                return "holds NaN or Inf samples"
+                return "contains NaN or Inf samples"
         facts = (file.samplerate, decoded, file.channels)
     if (damage := container_damage(path)) is not None:
         return f"damaged: it {damage}"
@@ -152,5 +153,5 @@ def _decode(path: Path) -> tuple[int, int, int] | str:
     if not decoded:
         return _NOTHING
     if checksum is not None and not checksum.matches():
-        return "damaged: its samples do not have the MD5 in its header"
+        return "damaged: its samples do not match the MD5 in its header"
     return facts

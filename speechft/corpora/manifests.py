@@ -1,4 +1,4 @@
-"""Manifests: one gzipped JSON line a cut, written so that equal content gives equal bytes."""
+"""Manifests: gzipped JSON, one line per cut, written so that equal content gives equal bytes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from speechft.files.text import decode, nfc
 
 
 def cut_values(utterance: Utterance, facts: RecordingFacts) -> dict[str, Any]:
-    """JSON of the `MonoCut` of a recording or a part of one, with one supervision for what the corpus says, or one a turn of a mixture."""
+    """Return the JSON of the `MonoCut` of an utterance, with one supervision, or with one per turn if the utterance has turns."""
     duration = facts.num_samples / facts.sampling_rate
     whole = facts.num_samples if facts.of_samples is None else facts.of_samples
     recording_id, channels = utterance.id if facts.of_samples is None else facts.path.stem, list(range(facts.num_channels))
@@ -73,7 +73,7 @@ def _filled(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def make_cut(utterance: Utterance, facts: RecordingFacts) -> Any:
-    """The `MonoCut` of `cut_values`."""
+    """Return the lhotse `MonoCut` of an utterance in its inspected recording."""
     return deserialize_item(cut_values(utterance, facts))
 
 
@@ -81,7 +81,7 @@ _FIELDS = {kind: [field.name for field in fields(kind)] for kind in (MonoCut, Re
 
 
 def values_of(cut: Any) -> Any:
-    """JSON of a `MonoCut` with a recording: that of lhotse's `cut.to_dict()`, without its copies, which take most of the time."""
+    """Return the JSON of a `MonoCut` with a recording: equal to `cut.to_dict()`, without the copies that take most of its time."""
     given = (value for owner in (cut, *cut.supervisions) for value in (owner.custom or {}).values())
     if cut.features is not None or cut.recording.transforms is not None or not all(isinstance(value, str) for value in given):
         return cut.to_dict()
@@ -97,20 +97,20 @@ def _plain(value: Any) -> Any:
 
 
 def write_manifest(path: Path, cuts: Iterable[Any]) -> None:
-    """Write the JSON of cuts in their order. lhotse's writer would put the time of day into the gzip header."""
+    """Write the JSON of cuts, in order. Unlike lhotse's writer, put no time into the gzip header."""
     with path.open("wb") as raw, gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as file:
         for cut in cuts:
             file.write((json.dumps(cut, ensure_ascii=False, sort_keys=True) + "\n").encode())
 
 
 def evenly(cuts: Sequence[Any], count: int) -> list[Any]:
-    """Choose at most `count` cuts, evenly from the whole list, because neighbors are often of one speaker."""
+    """Choose at most `count` cuts, evenly spaced over the list, since neighbors often share a speaker."""
     chosen = min(count, len(cuts))
     return [cuts[index * len(cuts) // chosen] for index in range(chosen)]
 
 
 def split_names(manifests: Manifests) -> tuple[str, ...]:
-    """The splits that there are manifests of."""
+    """Return the splits that have a manifest."""
     if isinstance(manifests, Mapping):
         return tuple(manifests)
     return tuple(path.name.removesuffix(MANIFEST_SUFFIX) for path in sorted(Path(manifests).glob(f"*{MANIFEST_SUFFIX}")))
@@ -120,28 +120,28 @@ def load_split(manifests: Manifests, split: str) -> CutSet:
     """Read one split into memory.
 
     Args:
-        manifests: the directory that `prepare_corpus` made, or split -> manifest file.
+        manifests: output directory of `prepare_corpus`, or split -> manifest file.
         split: "train", "dev" or "test".
 
     Returns:
         A list-backed `CutSet` of `MonoCut`, in the order of the corpus.
 
     Raises:
-        CorpusError: no such split (names those there are), a manifest that is missing or damaged, or that is not, or whose recordings are
-            not, what `speechft prepare` saw.
+        CorpusError: the split does not exist, its manifest is missing or damaged, or the manifest or a recording has changed since
+            `speechft prepare`.
     """
     path = _manifest_path(manifests, split)
     raw = _content(path, split)
     cuts = [_parse_cut(line, f"{path}, line {number}") for number, line in enumerate(_lines(raw), start=1) if line.strip()]
     if not cuts:
-        raise CorpusError(f"{path}: the manifest of split {split!r} holds no cuts. Delete it and prepare the corpus again.")
+        raise CorpusError(f"{path}: the manifest of split {split!r} has no cuts. Delete it and prepare the corpus again.")
     check_content(path, raw)
     check_recordings(path, (source.source for cut in cuts for source in cut.recording.sources if source.type == "file"))
     return CutSet.from_cuts(cuts)
 
 
 def _content(path: Path, split: str) -> bytes:
-    """A manifest as it is on disk, which can be read to its end."""
+    """Return the bytes of a manifest after checking that they decompress to the end."""
     try:
         raw = path.read_bytes()
         deque(_lines(raw), maxlen=0)
@@ -151,7 +151,7 @@ def _content(path: Path, split: str) -> bytes:
 
 
 def _lines(raw: bytes) -> Iterator[str]:
-    """One line at a time: as one text, a manifest takes as much memory as its cuts. Manifests from elsewhere may be uncompressed."""
+    """Yield one line at a time: as a single text, a manifest takes as much memory as its cuts. Foreign manifests may be uncompressed."""
     file = io.BytesIO(raw)
     yield from map(decode, gzip.GzipFile(fileobj=file) if raw.startswith(b"\x1f\x8b") else file)
 
@@ -159,18 +159,18 @@ def _lines(raw: bytes) -> Iterator[str]:
 def _manifest_path(manifests: Manifests, split: str) -> Path:
     source, folder = ("the given manifests", None) if isinstance(manifests, Mapping) else (str(manifests), Path(manifests))
     if folder is not None and not folder.is_dir():
-        raise CorpusError(f"{folder}: no such folder, needed for its {split}{MANIFEST_SUFFIX}. Make it with `speechft prepare`.")
+        raise CorpusError(f"{folder}: no such folder, needed for its {split}{MANIFEST_SUFFIX}. Create it with `speechft prepare`.")
     names = split_names(manifests)
     if split not in names:
         raise CorpusError(f"{source}: no split {split!r} ({split}{MANIFEST_SUFFIX}). Splits there: {', '.join(names) or 'none'}.")
     path = Path(manifests[split]) if isinstance(manifests, Mapping) else Path(manifests, f"{split}{MANIFEST_SUFFIX}")
     if not path.is_file():
-        raise CorpusError(f"{path}: no such file, needed as the manifest of split {split!r}. Make it with `speechft prepare`.")
+        raise CorpusError(f"{path}: no such file, needed as the manifest of split {split!r}. Create it with `speechft prepare`.")
     return path
 
 
 def _with_equal_names(value: Any) -> Any:
-    """A cut's JSON with all names in Unicode NFC; `sources` stay, since they name files."""
+    """Normalize all names in a cut's JSON to Unicode NFC, except `sources`, which name files."""
     if isinstance(value, dict):
         return {key: item if key == "sources" else _with_equal_names(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -181,19 +181,19 @@ def _with_equal_names(value: Any) -> Any:
 def _parse_cut(line: str, where: str) -> Any:
     try:
         values = json.loads(line)
-        # Manifests from elsewhere may hold a name in two Unicode forms.
+        # Foreign manifests may spell a name in two Unicode forms.
         cut = deserialize_item(values if line.isascii() and "\\u" not in line else _with_equal_names(values))
         if recorded := isinstance(cut, MonoCut) and cut.has_recording:
             _share_texts(cut)
     except Exception as error:  # lhotse raises whatever its constructors do
-        raise CorpusError(f"{where}: is not a lhotse cut ({type(error).__name__}: {error}). Prepare the corpus again.") from None
+        raise CorpusError(f"{where}: not a lhotse cut ({type(error).__name__}: {error}). Prepare the corpus again.") from None
     if not recorded:
-        raise CorpusError(f"{where}: is a {type(cut).__name__}, not a MonoCut with a recording. Prepare the corpus again.")
+        raise CorpusError(f"{where}: {type(cut).__name__}, not a MonoCut with a recording. Prepare the corpus again.")
     return cut
 
 
 def _share_texts(cut: MonoCut) -> None:
-    """Let equal texts be one object: a quarter of the memory of a cut."""
+    """Intern equal strings, which saves a quarter of a cut's memory."""
 
     def shared(text: Any) -> Any:
         return sys.intern(text) if type(text) is str else text

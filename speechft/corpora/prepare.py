@@ -1,4 +1,4 @@
-"""From a corpus on disk to checked manifests."""
+"""Prepare a corpus on disk: check it and write its manifests."""
 
 from __future__ import annotations
 
@@ -32,29 +32,30 @@ from speechft.recipes.corpora import READERS, CorpusRecipe, PluginCorpus
 from speechft.tasks.unknown import unknown_text
 
 _MODULES = {"csv": "csv_corpus", "aishell1": "aishell", "aishell3": "aishell"}
-"""Kind of corpus -> module of `speechft.corpora.readers`, where it has another name."""
+"""Kind of corpus -> module of `speechft.corpora.readers`, if the names differ."""
 MADE_BY = "prepare"
 
 
 def prepare_corpus(recipe: Recipe, out_dir: Path, threads: int = 1) -> dict[str, Any]:
     """Check a corpus completely and write its manifests.
 
-    With several `threads` recordings are decoded in as many processes. A script that asks for them has its own work under
-    `if __name__ == "__main__":`, as Python's `multiprocessing` needs it.
+    Recordings are decoded in `threads` processes. A script that uses more than one must run its own code under
+    `if __name__ == "__main__":`, as Python's `multiprocessing` requires.
 
-    `out_dir` receives `{train,dev,test}.jsonl.gz` for the splits that exist, `trials.csv` if the corpus has trials, of `kind: mixtures`
-    also `audio/*.flac` and `turns.rttm`, and `corpus.json`, which is also returned:
+    `out_dir` receives `{train,dev,test}.jsonl.gz` for the splits that exist, `trials.csv` if the corpus has trials, `audio/*.flac` and
+    `turns.rttm` for `kind: mixtures`, and `corpus.json`, whose content is returned:
 
     - `splits`: for each, utterances, hours, speakers, rows without text / speaker / label, recordings in each fold, sha256 of the manifest;
     - `sampling_rates` (Hz -> recordings), `recipe`, `trials` (number for each split, sha256);
     - `content_sha256` of ids, splits, text, speakers, labels, further columns, folds, phones, turns, relevant documents, channels and the
-      bytes of every recording, wherever the corpus lies; manifests hold absolute paths, so their hashes do change with it;
-    - `published`: the sizes of a published corpus, as published and as found; `order`, where it can be read in several orders; `notes`,
-      where what was read is not what SUPERB reads; `unknown`: what becomes `<unk>` of transcripts (`speechft.tasks.unknown`).
+      bytes of every recording. It does not depend on where the corpus is; the hashes of the manifests do, since these contain absolute
+      paths;
+    - `published`: sizes of a published corpus, as published and as found; `order`, if the corpus can be read in several orders; `notes`
+      on differences from SUPERB; `unknown`: what becomes `<unk>` in transcripts (`speechft.tasks.unknown`).
 
     Raises:
-        CorpusError: anything is wrong; every problem of every row is in `problems`. Nothing is written then.
-        OutputError: `out_dir` holds something else than older manifests, or an input.
+        CorpusError: the corpus has problems, all listed in `problems`. Nothing is written.
+        OutputError: `out_dir` contains something other than older manifests, or an input.
     """
     check_folder(out_dir, MADE_BY, [recipe.path, getattr(recipe, "rttm", None), getattr(recipe, "trials", None)])
     if not isinstance(recipe, CorpusRecipe) or recipe.kind != "mixtures":
@@ -70,14 +71,14 @@ def prepare_corpus(recipe: Recipe, out_dir: Path, threads: int = 1) -> dict[str,
 
 
 def _moved(pair: Checked, directory: Path, out_dir: Path) -> Checked:
-    """A recording of `directory`, named as it will be once the directory has become `out_dir`."""
+    """Rename a recording of `directory` to its path after the directory is moved to `out_dir`."""
     utterance, facts = pair
     path = out_dir.resolve() / facts.path.relative_to(directory)
     return dataclasses.replace(utterance, path=path), dataclasses.replace(facts, path=path)
 
 
 def _check(recipe: Recipe, listing: Listing, threads: int) -> tuple[list[Checked], dict[str, list[Trial]], list[tuple[Count, float]]]:
-    """Recordings that are intact, trials, and published sizes with what was found; everything wrong is one error."""
+    """Return the intact recordings, trials, and published sizes with those found; report all problems in one error."""
     examination = examine(recipe, listing, decode=True, threads=threads)
     if problems := sorted(examination.problems):
         rows = len({problem.row for problem in problems if problem.row})
@@ -90,10 +91,10 @@ def _check(recipe: Recipe, listing: Listing, threads: int) -> tuple[list[Checked
 
 
 def read_corpus(recipe: Recipe) -> Listing:
-    """List a corpus, or the `first` of it, without reading a recording.
+    """List a corpus, or its `first` utterances, without reading recordings.
 
     Raises:
-        CorpusError: its folder or a list in it is missing or cannot be read, or the reader of a plug-in fails.
+        CorpusError: its folder or a list is missing or unreadable, or the reader of a plug-in fails.
     """
     listing = _listing(recipe)
     spelt = ((utterance, on_disk(utterance.path)) for utterance in listing.utterances)
@@ -107,7 +108,7 @@ def read_corpus(recipe: Recipe) -> Listing:
 
 
 def _listing(recipe: Recipe) -> Listing:
-    """What the reader of the corpus returns."""
+    """Run the reader of the corpus."""
     if not isinstance(recipe, PluginCorpus):
         ours: Listing = getattr(reader_of(recipe), f"read_{_kind(recipe)}")(recipe)
         return ours
@@ -120,21 +121,21 @@ def _listing(recipe: Recipe) -> Listing:
         source = Path(inspect.getsourcefile(reader) or "")
         raise CorpusError(f"{recipe.path}: {name} fails ({said(error)}; {source}, line {line_of(error, source)}).") from error
     if not isinstance(listing, Listing):
-        raise CorpusError(f"{recipe.path}: {name} returns a {type(listing).__name__}. Return a Listing, as Reading.listing() makes it.")
+        raise CorpusError(f"{recipe.path}: {name} returns a {type(listing).__name__}. Return a Listing, for example Reading.listing().")
     return listing
 
 
 def published_sizes(recipe: Recipe) -> tuple[Count, ...]:
-    """Published sizes of a corpus; the corpus itself need not exist."""
+    """Return the published sizes of a corpus, which need not exist on disk."""
     if isinstance(recipe, PluginCorpus):
         return ()
     sizes: Any = getattr(reader_of(recipe), "EXPECTED", ())
-    # AISHELL is two corpora, and VoxCeleb1 has two divisions.
+    # AISHELL is two corpora, and VoxCeleb1 has two sets of splits.
     return tuple(sizes[getattr(recipe, "use", _kind(recipe))] if isinstance(sizes, dict) else sizes)
 
 
 def reader_of(recipe: Recipe) -> ModuleType:
-    """The module of `speechft.corpora.readers` that reads a corpus. Of a published one, SOURCE says where it comes from."""
+    """Return the module of `speechft.corpora.readers` that reads a corpus. SOURCE in it says where to get a published corpus."""
     kind = _kind(recipe)
     return import_module(f"speechft.corpora.readers.{_MODULES.get(kind, kind)}")
 

@@ -1,4 +1,4 @@
-"""Shared by the readers of published corpora: required folders and lists, and published sizes."""
+"""Common parts of the readers of published corpora: required folders and lists, and published sizes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from speechft.corpora.utterances import Count, Listing, Problem, Utterance
 from speechft.errors import CorpusError, read_lines
 
 _HOURS_TOLERANCE = 0.02
-"""Share by which hours may differ: they were published rounded, and some leave silence out."""
+"""Relative tolerance of hours: they were published rounded, some without silence."""
 
 
 class Reading:
-    """What a reader of a published corpus has found so far.
+    """Utterances and problems that a reader of a published corpus has collected.
 
     Args:
         corpus: name of the corpus, for errors.
         root: its folder.
-        source: where the corpus comes from and what lies where; ends every error about a missing file.
+        source: where to get the corpus and how its folder is laid out; ends every error about a missing file.
     """
 
     def __init__(self, corpus: str, root: Path, source: str) -> None:
@@ -29,17 +29,17 @@ class Reading:
         self.problems: list[Problem] = []
 
     def folder(self, path: Path) -> Path:
-        """`path`, if it is a folder.
+        """Return `path` after checking that it is a folder.
 
         Raises:
-            CorpusError: it is not.
+            CorpusError: it is not a folder.
         """
         if not path.is_dir():
             raise CorpusError(f"{path}: no such folder, needed for {self.corpus}. {self.source}")
         return path
 
     def lines(self, path: Path, purpose: str, remedy: str | None = None) -> list[tuple[int, str]]:
-        """(Number, line) of the lines of a text file that are not blank.
+        """Return (number, line) of the nonblank lines of a text file.
 
         Raises:
             CorpusError: the file is missing or is not UTF-8.
@@ -52,26 +52,26 @@ class Reading:
         self.utterances.append(Utterance(0, identity, path, split, **facts))
 
     def problem(self, message: str) -> None:
-        """Add a problem of the corpus."""
+        """Record a problem with the corpus."""
         self.problems.append(Problem(0, message))
 
     def bad_line(self, path: Path, number: int, complaint: str) -> None:
-        """Add a problem of one line of a list."""
+        """Record a problem in one line of a list."""
         self.problem(f"{path}, line {number}: {complaint}")
 
     def listing(self, expected: Sequence[Count] = (), **facts: Any) -> Listing:
-        """What was found, with the `expected` sizes; `facts` are further fields of `Listing`.
+        """Return the collected utterances and problems with the `expected` sizes; `facts` are further fields of `Listing`.
 
         Raises:
-            CorpusError: nothing was found, so that the folder is another one.
+            CorpusError: nothing was found, so the folder is not this corpus.
         """
         if not self.utterances and not self.problems:
-            raise CorpusError(f"{self.root}: holds no recording of {self.corpus}. {self.source}")
+            raise CorpusError(f"{self.root}: contains no recordings of {self.corpus}. {self.source}")
         return Listing(self.utterances, self.problems, expected=tuple(expected), **facts)
 
 
 def published(look_at: str | Mapping[str, str], whats: Sequence[str], **numbers: Sequence[float]) -> tuple[Count, ...]:
-    """Certain counts `whats` of each split in `numbers`; `look_at` may hold `{split}`, or is one for each split."""
+    """Return certain counts of each split, `numbers` in the order of `whats`; `look_at` is a text per split, or one with `{split}`."""
     return tuple(
         Count(split, what, number, look_at.format(split=split) if isinstance(look_at, str) else look_at[split])
         for split, of_split in numbers.items()
@@ -80,7 +80,7 @@ def published(look_at: str | Mapping[str, str], whats: Sequence[str], **numbers:
 
 
 def counted(count: Count, utterances: Sequence[Utterance], trials: Sequence[Trial], seconds: Sequence[float]) -> float:
-    """The number that `count` is about; `seconds` are the lengths of the utterances, which only hours need."""
+    """Compute the found value of a published `count`; `seconds` are the lengths of the utterances, needed only for hours."""
     of_split = [number for number, utterance in enumerate(utterances) if count.split in (None, utterance.split)]
     chosen = [utterances[number] for number in of_split]
     kind, _, name = count.what.partition(" ")
@@ -98,20 +98,20 @@ def counted(count: Count, utterances: Sequence[Utterance], trials: Sequence[Tria
 
 
 def sizes_of_lists(listing: Listing) -> list[tuple[Count, float]]:
-    """Published numbers with what was found, but for hours, which only recordings tell."""
+    """Return published counts with those found in the lists; hours are left out, since they need the recordings."""
     counts = [count for count in listing.expected if count.what != "hours"]
     return [(count, counted(count, listing.utterances, listing.trials, ())) for count in counts]
 
 
 def agrees(count: Count, found: float) -> bool:
-    """Whether a number is the published one; hours by 2 %."""
+    """Whether a number equals the published one; hours within 2 %."""
     return abs(found - count.number) <= (_HOURS_TOLERANCE * count.number if count.what == "hours" else 0)
 
 
 def differences(sizes: Iterable[tuple[Count, float]], complete: bool) -> tuple[list[str], list[str]]:
-    """Sentences about numbers that are not the published ones: problems, and remarks.
+    """Describe numbers that differ from the published ones, as problems and remarks.
 
-    A number that is not certain makes a remark; so does every number of a corpus that is not `complete`.
+    A difference is only a remark if the published number is uncertain or the corpus is not `complete`.
     """
     problems: list[str] = []
     remarks: list[str] = []

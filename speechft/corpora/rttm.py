@@ -1,4 +1,4 @@
-"""RTTM: who speaks when, one turn a line (NIST Rich Transcription Time Marked)."""
+"""RTTM (NIST Rich Transcription Time Marked): who speaks when, one turn per line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from speechft.errors import CorpusError, read_lines
 
 @dataclass(frozen=True, order=True)
 class Turn:
-    """A speaker talks in a recording, from `start` for `duration` seconds."""
+    """One speaker's turn in a recording; `start` and `duration` in seconds."""
 
     recording: str
     start: float
@@ -21,20 +21,20 @@ class Turn:
 
     @property
     def end(self) -> float:
-        """Seconds from the start of the recording."""
+        """End of the turn, in seconds from the start of the recording."""
         return self.start + self.duration
 
 
 def rttm_line(turn: Turn) -> str:
-    """The line of a turn, times with two decimals, laid out as s3prl 0.4.18 writes them."""
+    """Format a turn as an RTTM line, with two decimals and the columns of s3prl 0.4.18."""
     return f"SPEAKER {turn.recording} 1 {turn.start:7.2f} {turn.duration:7.2f} <NA> <NA> {turn.speaker} <NA>"
 
 
 def read_rttm(path: Path) -> list[Turn]:
-    """Turns of the SPEAKER lines of an RTTM file, in their order; other types of line and `;;` comments are skipped.
+    """Read the turns of the SPEAKER lines of an RTTM file, in order; other line types and `;;` comments are skipped.
 
     Raises:
-        CorpusError: the file is missing, not text, holds no turn, or has lines that are not RTTM; all are listed.
+        CorpusError: the file is missing, is not text, has no turn, or has invalid lines (all listed).
     """
     turns: list[Turn] = []
     problems: list[str] = []
@@ -48,21 +48,21 @@ def read_rttm(path: Path) -> list[Turn]:
         except (IndexError, ValueError):
             problems.append(f"line {number}: {line.strip()!r} is not SPEAKER recording channel start duration <NA> <NA> speaker <NA>")
             continue
-        # Written so that NaN is refused too.
+        # `not (...)` also refuses NaN.
         if not (turn.start >= 0 and turn.duration > 0 and math.isfinite(turn.end)):
-            problems.append(f"line {number}: starts at {turn.start:g} s and lasts {turn.duration:g} s; a turn lasts longer than 0 s")
+            problems.append(f"line {number}: starts at {turn.start:g} s and lasts {turn.duration:g} s; a turn must last longer than 0 s")
         turns.append(turn)
     if problems:
         raise CorpusError(f"{path}: {len(problems)} line(s) are not RTTM", problems)
     if not turns:
-        raise CorpusError(f"{path}: holds no SPEAKER line. Give the RTTM file of the mixtures as `rttm` of the corpus.")
+        raise CorpusError(f"{path}: contains no SPEAKER line. Give the RTTM file of the mixtures as `rttm` of the corpus.")
     return turns
 
 
 def turns_by_recording(path: Path) -> dict[str, tuple[Turn, ...]]:
-    """Turns of an RTTM file for each recording, in order of time.
+    """Read the turns of an RTTM file by recording, in order of time.
 
     Raises:
-        CorpusError: see `read_rttm`.
+        CorpusError: the file is not valid RTTM (see `read_rttm`).
     """
     return {name: tuple(turns) for name, turns in groupby(sorted(read_rttm(path)), key=lambda turn: turn.recording)}

@@ -1,4 +1,4 @@
-"""Splits: their names, and which recording is in which after a subset was taken and a dev split drawn."""
+"""Splits: their names, and the final split of each recording after taking a subset and drawing a dev split."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ _UNKNOWN = "<unk>"
 
 
 def wrong_split(name: str) -> str:
-    """The complaint about a name that is none of the splits."""
+    """Return the error text for a name that is not a split, with the split that was probably meant."""
     meant = _OTHER_NAMES.get(name.lower())
-    return f"split {name!r} is none of {', '.join(SPLITS)}" + (f"; did you mean {meant!r}?" if meant else "")
+    return f"split {name!r} is not one of {', '.join(SPLITS)}" + (f"; did you mean {meant!r}?" if meant else "")
 
 
 def hash_share(utterance_id: str) -> float:
-    """A fixed number in [0, 1) for an id, evenly spread over ids: the head of its SHA-1."""
+    """Map an id to a fixed number in [0, 1), uniform over ids: the first 48 bits of its SHA-1."""
     return int.from_bytes(hashlib.sha1(utterance_id.encode("utf-8", "surrogateescape"), usedforsecurity=False).digest()[:6], "big") / 2**48
 
 
 def choose_dev(train_ids: Sequence[str], fraction: float) -> set[str]:
-    """Ids that move from train to dev: those whose `hash_share` is under `fraction`.
+    """Choose the ids that move from train to dev: those whose `hash_share` is below `fraction`.
 
-    An id goes to the same side whatever other rows there are. Only where one side would be empty does the id nearest to the
-    boundary go there.
+    The choice for an id does not depend on the other rows, with one exception: if a side would be empty, it gets the id nearest to the
+    boundary.
 
     Raises:
-        ValueError: fewer than two ids, so that one side stays empty.
+        ValueError: there are fewer than two ids.
     """
     if len(train_ids) < 2:
         raise ValueError(f"{len(train_ids)} utterance(s) cannot be divided")
@@ -51,17 +51,17 @@ def choose_dev(train_ids: Sequence[str], fraction: float) -> set[str]:
 def final_splits(
     recipe: CorpusRecipe | PublishedCorpus, utterances: Sequence[Utterance], seconds: Sequence[float] | None
 ) -> dict[int, Utterance]:
-    """Utterances that manifests hold, in their final split, by their position in the corpus.
+    """Return the utterances of the manifests in their final splits, keyed by position in the corpus.
 
-    They are those of `subset`, with the dev split that `dev_fraction` draws from train. `seconds` are the lengths of the utterances; where
-    they are not known yet (None), nothing is left out.
+    Applies `subset`, then draws dev from train by `dev_fraction`. `seconds` are the lengths of the utterances; if they are not known yet
+    (None), `subset` is not applied.
     """
     kept = dict(enumerate(utterances))
     if seconds is not None and getattr(recipe, "subset", None) == "tedlium":
         chosen: set[int] = set()
         for name in SPLITS:
             members = [position for position, utterance in kept.items() if utterance.split == name]
-            # Rates may differ within a corpus; lengths are compared in samples of 16 kHz.
+            # Sampling rates may differ within a corpus, so lengths are compared in samples at 16 kHz.
             segments = [(round(seconds[position] * SAMPLE_RATE), utterances[position].text or "") for position in members]
             chosen |= {members[number] for number in ted_subset(segments, SAMPLE_RATE, TRAIN_HOURS if name == "train" else None)}
         kept = {position: utterance for position, utterance in kept.items() if position in chosen}
@@ -76,15 +76,15 @@ def final_splits(
 
 
 def ted_subset(segments: Iterable[tuple[int, str]], sampling_rate: int, max_hours: float | None = TRAIN_HOURS) -> list[int]:
-    """Positions of the segments that are used, in the order of the corpus, as the released fine-tuning chooses them.
+    """Choose segments of TED-LIUM as the paper's released fine-tuning does, and return their positions in corpus order.
 
-    Used are segments of 1 to 60 s (both included) whose raw transcript has no `<unk>`; the last one is that with which the total passes
-    `max_hours`. Segments marked `ignore_time_segment_in_scoring` are not left out.
+    Chosen are segments of 1 to 60 s (inclusive) whose raw transcript has no `<unk>`, up to and including the one that takes the total past
+    `max_hours`. Segments marked `ignore_time_segment_in_scoring` are kept.
 
     Args:
         segments: number of samples and raw transcript of each segment.
-        sampling_rate: of the samples, in Hz.
-        max_hours: None takes all, as in the validation and test splits.
+        sampling_rate: sampling rate of the samples, in Hz.
+        max_hours: None means no limit, as in the dev and test splits.
     """
     budget = None if max_hours is None else max_hours * 3600 * sampling_rate
     chosen: list[int] = []

@@ -1,4 +1,4 @@
-"""Trials of speaker verification: pairs of recordings, and whether their speaker is the same."""
+"""Speaker verification trials: pairs of recordings with whether their speaker is the same."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from speechft.errors import CorpusError
 from speechft.files.csv_tables import read_table, row_complaints, write_table
 
 TRIALS = "trials.csv"
-"""Name of the list beside the manifests."""
+"""File name of the trials in a folder of manifests."""
 COLUMNS = ("label", "enrolment", "test")
 SCORED_SPLITS = ("dev", "test")
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Ids of two recordings; `same` says whether one speaker is in both."""
+    """Ids of two recordings; `same` if both have the same speaker."""
 
     same: bool
     enrolment: str
@@ -30,7 +30,7 @@ def read_trials(path: Path) -> list[Trial]:
     """Read a CSV file with the columns label (1 = same speaker, 0 = different), enrolment and test (ids of recordings).
 
     Raises:
-        CorpusError: the file is missing, is not such a table or is empty; every wrong row is listed.
+        CorpusError: the file is missing or empty, or has other columns or invalid rows (all listed).
     """
     rows = read_table(path, "as the list of trials", "Give the CSV file as `trials` of the corpus.")
     header = rows[0][1] if rows else []
@@ -48,22 +48,22 @@ def read_trials(path: Path) -> list[Trial]:
             problems.append(f"row {number}: label {label!r}, enrolment {enrolment!r}, test {test!r}; write 1 or 0 and two ids")
         trials.append(Trial(label == "1", enrolment, test))
     if problems:
-        raise CorpusError(f"{path}: {len(problems)} row(s) are no trials", problems)
+        raise CorpusError(f"{path}: {len(problems)} row(s) are not trials", problems)
     if not trials:
         raise CorpusError(f"{path}: has a header but no trials.")
     return trials
 
 
 def write_trials(path: Path, trials: Iterable[Trial]) -> None:
-    """Write what `read_trials` reads."""
+    """Write trials as a CSV file for `read_trials`."""
     write_table(path, [COLUMNS, *((int(trial.same), trial.enrolment, trial.test) for trial in trials)])
 
 
 def trials_by_split(trials: Sequence[Trial], split_of: Mapping[str, str], source: str) -> dict[str, list[Trial]]:
-    """Trials of dev and of test: both recordings of a trial are in that split. `split_of` maps ids of recordings to splits.
+    """Divide trials into those of dev and test. `split_of` maps ids of recordings to splits.
 
     Raises:
-        CorpusError: lists every unknown id once, and trials that are not within dev or within test.
+        CorpusError: an id is unknown, or the recordings of a trial are not both in dev or both in test; all are listed.
     """
     by_split: dict[str, list[Trial]] = {split: [] for split in SCORED_SPLITS}
     unknown: Counter[str] = Counter()
@@ -86,14 +86,14 @@ def trials_by_split(trials: Sequence[Trial], split_of: Mapping[str, str], source
 
 
 def trials_path(manifests: Manifests) -> Path:
-    """Path of the trials of a prepared corpus: `trials.csv` in its folder, or the entry `trials` of a mapping of splits.
+    """Return the path of a prepared corpus's trials: `trials.csv` in its folder, or the entry `trials` of a mapping of splits.
 
     Raises:
-        CorpusError: a mapping without `trials`.
+        CorpusError: a mapping has no `trials`.
     """
     if not isinstance(manifests, Mapping):
         return Path(manifests) / TRIALS
     if "trials" not in manifests:
         there = ", ".join(manifests)
-        raise CorpusError(f"the given manifests: no trials, which ASV needs; name their file under 'trials'. There: {there}.")
+        raise CorpusError(f"the given manifests: no trials, which ASV needs. Add their file as 'trials'; given: {there}.")
     return Path(manifests["trials"])

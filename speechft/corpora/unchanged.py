@@ -1,8 +1,8 @@
-"""Compare manifests and recordings with what `speechft prepare` recorded of them.
+"""Detect manifests and recordings that have changed since `speechft prepare`.
 
-Manifests and the list of trials are compared by SHA-256 whenever they are read. A recording is compared by size and time of change, and by
-SHA-256 only if the time differs (a copy): a replacement of the same size and time goes unnoticed. Manifests from elsewhere, without such
-records, are accepted as they are.
+Manifests and trials are compared by SHA-256 whenever they are read. A recording is compared by size and modification time, and by SHA-256
+only if the time differs (a copy), so a replacement of the same size and time is not detected. Foreign manifests have no such records and
+are accepted.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from speechft.files.structured import read_json_mapping
 
 RECORDINGS = "recordings.csv"
 CORPUS = "corpus.json"
-"""Beside the manifests: what they were made from, with their hashes."""
+"""File in a folder of manifests that describes their source, with their hashes."""
 logger = logging.getLogger(__name__)
 _AGAIN = "Prepare the corpus again."
 
 
 class Noted(NamedTuple):
-    """State of a recording when the corpus was prepared."""
+    """State of a recording at the time the corpus was prepared."""
 
     path: str
     bytes: int
@@ -37,7 +37,7 @@ class Noted(NamedTuple):
 
 
 def note_recordings(folder: Path, recordings: Iterable[RecordingFacts]) -> None:
-    """Write what `check_recordings` compares; a recording with several parts is noted once."""
+    """Record the state of recordings for `check_recordings`; a recording with several parts is recorded once."""
     noted = {
         path: Noted(path, facts.bytes, facts.changed_ns, facts.sha256) for facts in recordings for path in [str(facts.path.absolute())]
     }
@@ -45,7 +45,7 @@ def note_recordings(folder: Path, recordings: Iterable[RecordingFacts]) -> None:
 
 
 def unite_notes(folder: Path, members: Iterable[Path]) -> None:
-    """The notes of several corpora as those of one, if all have some."""
+    """Write the recorded states of several corpora as those of their union, if all have some."""
     members = list(members)
     if all((member / RECORDINGS).is_file() for member in members):
         united = {noted.path: noted for member in members for noted in _read(member)}
@@ -65,10 +65,10 @@ def _read(folder: Path) -> Iterator[Noted]:
 
 
 def check_content(path: Path, content: bytes) -> None:
-    """Compare a file of a prepared corpus with the SHA-256 in its corpus.json.
+    """Compare the content of a file in a prepared corpus with the SHA-256 in its corpus.json.
 
     Raises:
-        CorpusError: it is another file, or corpus.json is damaged.
+        CorpusError: the hash differs, or corpus.json is damaged.
     """
     if not (path.parent / CORPUS).is_file():
         return
@@ -82,14 +82,14 @@ def check_content(path: Path, content: bytes) -> None:
     if expected is None and name in SPLITS:
         raise CorpusError(f"{path.parent / CORPUS}: has no SHA-256 of {path.name}: damaged or changed by hand. {_AGAIN}")
     if expected is not None and sha256_bytes(content) != expected:
-        raise CorpusError(f"{path}: is not the file that {CORPUS} describes (its SHA-256 differs): damaged or changed by hand. {_AGAIN}")
+        raise CorpusError(f"{path}: its SHA-256 is not the one in {CORPUS}; it is damaged or was edited. {_AGAIN}")
 
 
 def check_recordings(manifest: Path, paths: Iterable[str]) -> None:
-    """Compare the recordings of a manifest with what was noted of them when it was made.
+    """Compare the recordings of a manifest with their state when the corpus was prepared.
 
     Raises:
-        CorpusError: lists those that are gone or were replaced.
+        CorpusError: recordings are missing or were replaced; all are listed.
     """
     if not (manifest.parent / RECORDINGS).is_file():
         return
@@ -104,15 +104,15 @@ def check_recordings(manifest: Path, paths: Iterable[str]) -> None:
             problems.append(f"{then.path}: {error.strerror}")
             continue
         if now.st_size != then.bytes:
-            problems.append(f"{then.path}: has {now.st_size} bytes, had {then.bytes}")
+            problems.append(f"{then.path}: {now.st_size} bytes, but had {then.bytes}")
         elif now.st_mtime_ns != then.changed_ns:
             touched += 1
             if sha256_file(then.path) != then.sha256:
-                problems.append(f"{then.path}: has another content")
+                problems.append(f"{then.path}: different content")
     if needed:
         raise CorpusError(f"{manifest.parent / RECORDINGS}: lacks {min(needed)}: damaged or changed by hand. {_AGAIN}")
     if problems:
-        what = f"{len(problems)} recording(s) are not what they were when the corpus was prepared"
-        raise CorpusError(f"{manifest}: {what}. Bring them back, or prepare the corpus again.", problems)
+        what = f"{len(problems)} recording(s) have changed since the corpus was prepared"
+        raise CorpusError(f"{manifest}: {what}. Restore them, or prepare the corpus again.", problems)
     if touched:
-        logger.info("%s: %d recordings have another time than when the corpus was prepared, and the same content", manifest, touched)
+        logger.info("%s: %d recordings have a new modification time but the same content", manifest, touched)

@@ -1,4 +1,4 @@
-"""One corpus made of several prepared ones."""
+"""Union of several prepared corpora."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from speechft.files.structured import read_json_mapping, write_json
 
 
 def unite_corpora(folders: Sequence[str | Path], out_dir: str | Path) -> dict[str, Any]:
-    """Put the splits of prepared corpora together, train to train, dev to dev, test to test, in the order of `folders`.
+    """Concatenate prepared corpora split by split, in the order of `folders`, with their trials.
 
-    A corpus that lacks a split adds nothing to it. Lists of trials are joined too. `out_dir` receives the manifests and `corpus.json`,
-    which is also returned.
+    A corpus without a split adds nothing to it. `out_dir` receives the manifests and `corpus.json`, whose content is returned.
 
     Raises:
         CorpusError: a folder is not a prepared corpus, or two recordings have the same id.
-        OutputError: `out_dir` holds something else than an older union, or is an input.
+        OutputError: `out_dir` contains something other than an older union, or is an input.
     """
     members = [Path(folder) for folder in folders]
     check_folder(out_dir, "unite", members)
@@ -43,7 +42,7 @@ def unite_corpora(folders: Sequence[str | Path], out_dir: str | Path) -> dict[st
                 for cut in load_split(folder, split) if split in description["splits"] else ():
                     if cut.id in origin:
                         where = f"{folder}: recording id {cut.id!r} is also in {origin[cut.id]}"
-                        raise CorpusError(f"{where}. Give one of the CSV files other ids.")
+                        raise CorpusError(f"{where}. Change the ids in one of the corpora.")
                     origin[cut.id] = folder
                     cuts.append(cut)
             if cuts:
@@ -68,5 +67,5 @@ def _description(folder: Path) -> dict[str, Any]:
         raise CorpusError(missing_file(path, "to unite corpora", "Prepare the corpus first: `speechft prepare`."))
     description = read_json_mapping(path)
     if not isinstance(description.get("splits"), dict) or "content_sha256" not in description:
-        raise CorpusError(f"{path}: does not describe a prepared corpus. Prepare the corpus again.")
+        raise CorpusError(f"{path}: not the description of a prepared corpus. Prepare the corpus again.")
     return description

@@ -1,4 +1,4 @@
-"""What readers of corpora return: utterances, problems and published sizes."""
+"""Types that corpus readers return: utterances, problems and published sizes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from speechft.corpora.trials import Trial
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording, or part of one, as the corpus lists it; `row` orders reports (for a table: its row, the header being row 1)."""
+    """A recording or part of one, as listed in the corpus; `row` orders reports (in a table: the row, counting the header as row 1)."""
 
     row: int
     id: str
@@ -27,20 +27,20 @@ class Utterance:
     relevant: str | None = None
     turns: tuple[Turn, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
-    """Further columns of a table, by their names, where they are not empty."""
+    """Nonempty further columns of a table, by name."""
     start: float | None = None
-    """Seconds of the recording at which the utterance begins, where it is a part of one; `end` likewise."""
+    """Start of the utterance in its recording, in seconds; None if the utterance is the whole recording. `end` likewise."""
     end: float | None = None
 
     @property
     def speakers(self) -> set[str]:
-        """All who talk in it."""
+        """All speakers in the utterance."""
         return {turn.speaker for turn in self.turns} if self.turns else set() if self.speaker is None else {self.speaker}
 
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """Something wrong at `row`; row 0 is the corpus as a whole."""
+    """A problem at `row`; row 0 means the whole corpus."""
 
     row: int
     message: str
@@ -51,10 +51,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class Count:
-    """A published number of a split (None: of all).
+    """Published number of a split (None: of all splits).
 
-    `what` is `utterances`, `speakers`, `recordings`, `hours`, `labels`, `trials`, `fold NAME` or `label NAME`. `certain` numbers must
-    be met; the others are from memory of the literature, and a difference is a remark. `look_at` says where a difference comes from.
+    `what` is `utterances`, `speakers`, `recordings`, `hours`, `labels`, `trials`, `fold NAME` or `label NAME`. A difference from a
+    `certain` number is a problem, from another one a remark. `look_at` names the files to check if the numbers differ.
     """
 
     split: str | None
@@ -66,16 +66,16 @@ class Count:
 
 @dataclass(frozen=True)
 class Listing:
-    """All that a reader found: utterances in corpus order, and problems."""
+    """Result of a corpus reader: utterances in corpus order, and problems."""
 
     utterances: list[Utterance]
     problems: list[Problem]
     trials: tuple[Trial, ...] = ()
     expected: tuple[Count, ...] = ()
-    """Sizes that were published."""
+    """Published sizes."""
     order: str | None = None
-    """What the order of the utterances follows, where a corpus has several."""
+    """Source of the order of the utterances, if the corpus has several."""
     to_fetch: tuple[str, ...] = ()
-    """Files that are not there and that the workflow downloads first, each with the way to do so: preparing needs them, a look does not."""
+    """Missing files that the workflow downloads first, with the command for each; needed to prepare the corpus, but not to check it."""
     notes: tuple[str, ...] = ()
-    """What differs from SUPERB by how the corpus was read: the fact, then the remedy, a sentence each."""
+    """Differences from SUPERB in how the corpus was read: a sentence with the fact, then one with the remedy."""

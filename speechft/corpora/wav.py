@@ -1,4 +1,4 @@
-"""Lengths in the headers of WAV files (RIFF, RIFX, RF64, BW64): right, unknown, or hiding a part of the audio."""
+"""Lengths in the headers of WAV files (RIFF, RIFX, RF64, BW64), which may be correct, unknown or too short."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from typing import BinaryIO, Literal
 
 _ORDERS: dict[bytes, Literal["little", "big"]] = {b"RIFF": "little", b"RIFX": "big", b"RF64": "little", b"BW64": "little"}
 _LONG = (b"RF64", b"BW64")
-"""Their lengths are 64 bits wide and stand in the chunk `ds64`; the field of `data` itself is then full."""
+"""Kinds with 64-bit lengths in the chunk `ds64`; the 32-bit length of `data` is then all ones."""
 _FULL = 0xFFFFFFFF
 _DS64_BYTES = 16
-"""Of `ds64`: the length of the file, then that of `data`."""
+"""Size of the two lengths at the start of `ds64`: of the file, then of `data`."""
 _PADDING = 4096
-"""Zeros behind the audio up to here are the end of a block, not a recording."""
+"""Zeros after the audio, up to this many bytes, are block padding."""
 _TAGS = (b"ID3\x02", b"ID3\x03", b"ID3\x04", b"TAG", b"APETAGEX")
-"""What tagging programs write behind the chunks."""
+"""Tags that programs append after the chunks."""
 _LONGEST_HEADER = 1000
-"""Chunks in front of `data`; a file with more is none."""
+"""Most chunks before `data`; a file with more is not treated as WAV."""
 
 
 @dataclass(frozen=True)
 class WavLengths:
-    """Where the audio of a WAV file lies. `stated` is its length in bytes as the header gives it, None where the writer did not know it."""
+    """Position and length of the audio in a WAV file; `stated` is the header's length in bytes, None if the writer did not know it."""
 
     kind: bytes
     file_bytes: int
     riff: int | None
-    """Length of the file without its first 8 bytes, as stated; None where not known."""
+    """Stated length of the file without its first 8 bytes; None if not known."""
     start: int
     stated: int | None
     ds64: int | None
-    """Position of the content of `ds64`, where there is one."""
+    """Position of the content of `ds64`, if present."""
 
     @property
     def present(self) -> int:
@@ -40,7 +40,7 @@ class WavLengths:
         return self.file_bytes - self.start
 
     def corrections(self) -> dict[int, bytes]:
-        """Position -> bytes that libsndfile has to find there to read the whole recording; empty where it does so by itself."""
+        """Return position -> bytes that make libsndfile read the whole recording; empty if it needs none."""
         if self.stated is not None and self.kind != b"BW64":
             return {}
         order = _ORDERS[self.kind]
@@ -58,7 +58,7 @@ def _bytes(value: int, width: int, order: Literal["little", "big"]) -> bytes:
 
 
 def wav_lengths(path: Path) -> WavLengths | None:
-    """What a file says about its lengths; None for one that is no WAV file or has no `data`."""
+    """Read the lengths in the header of a WAV file; None for another file or one without `data`."""
     with path.open("rb") as file:
         head = file.read(12)
         if head[:4] not in _ORDERS or head[8:] != b"WAVE":
@@ -96,13 +96,13 @@ def wav_lengths(path: Path) -> WavLengths | None:
 
 
 def _unknown(size: int, start: int, file_bytes: int) -> bool:
-    """Whether a length is what programs write that do not know it: SoX 0x7FFFF000, arecord 0x7FFFFF00, FFmpeg 0xFFFFFFFF, or near it."""
+    """Whether a length is a placeholder, or close to one: 0x7FFFF000 (SoX), 0x7FFFFF00 (arecord), 0xFFFFFFFF (FFmpeg)."""
     placeholder = 0x7FFFF000 <= size <= 0x80000FFF or 0xFFFFF000 <= size <= _FULL or size >= 2**63
     return placeholder and start + size > file_bytes
 
 
 def _chunk(file: BinaryIO, order: Literal["little", "big"]) -> tuple[bytes, int | None]:
-    """Name and length of the chunk that begins here; no length where no chunk can begin."""
+    """Read the name and length of the chunk at this position; the length is None if no chunk can begin here."""
     head = file.read(8)
     name = head[:4]
     printable = len(head) == 8 and all(0x20 <= byte < 0x7F for byte in name)
@@ -127,7 +127,7 @@ def _only_chunks(file: BinaryIO, position: int, end: int, order: Literal["little
 
 
 def wav_damage(path: Path) -> str | None:
-    """Say what is wrong with the lengths in the header of a WAV file; None where the whole recording can be read, or for another file."""
+    """Describe what is wrong with the lengths in the header of a WAV file; None if the whole recording can be read, or for another file."""
     lengths = wav_lengths(path)
     if lengths is None:
         return None
@@ -137,16 +137,16 @@ def wav_damage(path: Path) -> str | None:
         return None
     end = lengths.start + lengths.stated
     if end > lengths.file_bytes:
-        return f"is cut off: {lengths.file_bytes} bytes, its header says {end}"
+        return f"is cut off: {lengths.file_bytes} bytes, but its header says {end}"
     if lengths.riff is not None and lengths.riff + 8 > lengths.file_bytes:
-        return f"is cut off: {lengths.file_bytes} bytes, its header says {lengths.riff + 8}"
+        return f"is cut off: {lengths.file_bytes} bytes, but its header says {lengths.riff + 8}"
     order = _ORDERS[lengths.kind]
     with path.open("rb") as file:
-        # Some writers leave out the byte that makes an odd length even.
+        # Some writers omit the padding byte after an odd length.
         if any(_only_chunks(file, begin, lengths.file_bytes, order) for begin in sorted({end, end + end % 2})):
             return None
     behind = lengths.file_bytes - end
     return (
-        f"has {behind} bytes behind the {lengths.stated} bytes of audio that its header states, and they are no chunk: a recorder that "
-        "stopped early leaves such files; write the header again (e.g. `sox --ignore-length`), or leave the recording out"
+        f"has {behind} bytes that are not a chunk after the {lengths.stated} bytes of audio stated in its header, left by a recorder that "
+        "stopped early; rewrite the header (for example with `sox --ignore-length`), or leave the recording out"
     )

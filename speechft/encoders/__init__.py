@@ -1,4 +1,4 @@
-"""Speech encoders: load them, compute features, import from and export to the formats that users have."""
+"""Speech encoders: load, compute features, import from and export to other formats."""
 
 from typing import TYPE_CHECKING
 

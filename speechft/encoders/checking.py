@@ -1,4 +1,4 @@
-"""`speechft check-encoder`: whether a model of the user's own can be evaluated, and how."""
+"""`speechft check-encoder`: test whether and how a user's model can be evaluated."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from speechft.errors import SpeechFTError
 from speechft.runtime.devices import resolve_device
 
 SECONDS = (2.0, 1.37, 0.8, 0.511)
-"""Noise of mixed lengths."""
+"""Lengths of the noise waveforms."""
 TIMED_SECONDS = 10
-BATCH, NOT_BATCH = "each utterance has the features that it has alone", "features depend on the batch; in evaluations each is one utterance"
+BATCH, NOT_BATCH = "features do not depend on the batch", "features depend on the batch; evaluations encode one utterance at a time"
 
 
 @dataclass(frozen=True)
 class Check:
-    """One property: its name, its value as JSON, the sentence that says it, and whether it makes evaluation impossible."""
+    """Result for one property: name, value as JSON, text, and whether it makes evaluation impossible."""
 
     name: str
     value: Any
@@ -33,12 +33,12 @@ class Check:
 
 
 def check_encoder(model: str | Path | nn.Module, options: Mapping[str, Any] | None = None, *, device: str | None = None) -> Iterator[Check]:
-    """Run a model of the user's own on noise and say what was found, line by line; the first problem is the last line.
+    """Run a user's model on noise and yield one result per property; stop after the first problem.
 
     Args:
         model: `my_module:MyEncoder`, `path/to/file.py:MyEncoder`, or an object.
         options: keyword arguments of the class.
-        device: "cpu" or "cuda"; by default a GPU where there is one.
+        device: "cpu" or "cuda"; by default a GPU if available.
     """
     place = resolve_device(device)
     try:
@@ -57,11 +57,11 @@ def _checks(encoder: ModuleEncoder) -> Iterator[Check]:
         yield Check(f"source {name}", digest, f"SHA-256 {digest}")
     yield Check("class", record.class_name, f"{record.class_name}, state dict {record.state_sha256[:12]}..., on {encoder.device}")
     shift = encoder.frame_shift
-    yield Check("rate", shift, f"a frame every {shift:g} samples, {SAMPLE_RATE / shift:g} a second")
+    yield Check("rate", shift, f"one frame per {shift:g} samples, {SAMPLE_RATE / shift:g} per second")
     states, width = encoder.num_states, encoder.hidden_size
     yield Check("hidden states", {"number": states, "width": width}, f"{states} of width {width}")
     shortest = encoder.min_samples
-    yield Check("shortest", shortest, f"waveforms of {shortest} samples or more give a frame")
+    yield Check("shortest", shortest, f"waveforms need at least {shortest} samples")
     waveforms = _noise([max(shortest, round(seconds * SAMPLE_RATE)) for seconds in SECONDS])
     outputs = [encoder.encode([waveform]) for waveform in waveforms]
     pairs = [[len(waveform), int(output.lengths[0])] for waveform, output in zip(waveforms, outputs, strict=True)]
@@ -71,9 +71,9 @@ def _checks(encoder: ModuleEncoder) -> Iterator[Check]:
         return
     yield Check("finite", True, "no NaN or Inf for noise")
     difference = encoder.batch_difference(waveforms)
-    yield Check("frozen", True, f"the same waveform gives the same features again, to {BATCH_TOLERANCE:g}")
+    yield Check("frozen", True, f"features of the same waveform are reproducible to {BATCH_TOLERANCE:g}")
     alone = difference <= BATCH_TOLERANCE
-    said = f"largest difference {difference:.2g}" if difference < float("inf") else "even the number of frames differs"
+    said = f"largest difference {difference:.2g}" if difference < float("inf") else "the number of frames differs"
     yield Check("batch", None if difference == float("inf") else difference, f"{BATCH if alone else NOT_BATCH} ({said})")
     (waveform,) = _noise([TIMED_SECONDS * SAMPLE_RATE])
     encoder.encode([waveform])

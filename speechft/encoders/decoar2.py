@@ -1,6 +1,6 @@
 """DeCoAR 2.0 as a transformers model: log-mel filterbanks, a projection, and wav2vec 2.0's transformer.
 
-Importing this module makes `transformers.AutoModel` know the family. Sizes and structure as in s3prl 0.4.18.
+Importing this module registers the family with `transformers.AutoModel`. Sizes and structure as in s3prl 0.4.18.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2Encoder, Wav2
 
 
 class DeCoAR2Config(PreTrainedConfig):  # type: ignore[misc]
-    """Sizes of a DeCoAR 2.0 encoder; the defaults are the published model. Names as in Wav2Vec2Config."""
+    """Sizes of a DeCoAR 2.0 encoder; defaults of the published model, names as in Wav2Vec2Config."""
 
     model_type = "decoar2"
 
@@ -41,7 +41,7 @@ class DeCoAR2Config(PreTrainedConfig):  # type: ignore[misc]
 
 
 class FilterbankProjection(nn.Module):
-    """Linear map of filterbank frames (B, T, bins) to the width of the transformer, and dropout."""
+    """Linear projection of filterbank frames (B, T, bins) to the transformer's width, with dropout."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -69,9 +69,9 @@ class DeCoAR2Model(PreTrainedModel):  # type: ignore[misc]
         self.post_init()
 
     def forward(self, input_features: Tensor, attention_mask: Tensor | None = None, **options: Any) -> Any:
-        """Last hidden state (B, T, D) of normalized filterbank frames (B, T, bins) at 50 Hz.
+        """Compute the last hidden state (B, T, D) from normalized filterbank frames (B, T, bins) at 50 Hz.
 
-        `attention_mask` (B, T) is 1 on valid frames. All hidden states: speechft.encoders.load_encoder.
+        `attention_mask` (B, T) is 1 on valid frames. For all hidden states, use speechft.encoders.load_encoder.
         """
         mask = None if attention_mask is None else attention_mask.bool()
         hidden = self.encoder(self.feature_projection(input_features), attention_mask=mask, **options)

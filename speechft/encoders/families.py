@@ -1,4 +1,4 @@
-"""The encoder families: their transformers classes, their sizes in fairseq's words and in transformers' words, bounds. No torch here."""
+"""The encoder families: transformers classes, sizes under fairseq's and transformers' keys, bounds. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from speechft.errors import CheckpointError, ConfigError, unknown_name
 
 @dataclass(frozen=True)
 class Family:
-    """One family.
+    """An encoder family.
 
-    `pretraining_only`: prefixes of fairseq names of tensors that only pre-training uses. `learned`: it has weights.
-
-    The rest is for families that only transformers has (`directory_only`): they come and go as its directories, not as checkpoint files.
-    `frontend`: prefixes of the parameters before the transformer that stage 1 keeps frozen. `mel`: the input of the network is log-mel
-    energies, which are computed here. `depths`: further keys of config.json that count layers. `holder`: the class that config.json names,
-    and `inside` the part of it that is the encoder, where that is not `model_class` itself.
+    `pretraining_only`: prefixes of the fairseq names of tensors used only in pre-training. `learned`: whether it has weights.
+    `directory_only`: imported and exported only as transformers directories, not as checkpoint files. The other fields apply to such
+    families. `frontend`: prefixes of the parameters before the transformer that stage 1 keeps frozen. `mel`: the network's input is log-mel
+    energies, computed in this package. `depths`: further keys of config.json that count layers. `holder`: class named in config.json if it
+    is not `model_class`; `inside`: its attribute that is the encoder.
     """
 
     name: str
@@ -38,23 +37,23 @@ class Family:
 
     @property
     def prefix(self) -> str:
-        """What transformers' models with a head put before the names of the tensors."""
+        """Prefix of the encoder's tensors in transformers models with a head."""
         return "model." if self.inside else f"{self.name.replace('-', '_')}."
 
     @property
     def config_type(self) -> Any:
-        """The configuration class."""
+        """Configuration class in transformers."""
         return getattr(import_module(self.module), self.config_class)
 
     @property
     def model_type(self) -> Any:
-        """The backbone class."""
+        """Backbone class in transformers."""
         return getattr(import_module(self.module), self.model_class)
 
 
 DEFAULT_MASK_PROB = 0.65
 SPECIAL_SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>")
-"""What every dictionary of fairseq begins with."""
+"""First symbols of every fairseq dictionary."""
 _QUANTIZER = ("quantizer.", "project_q.", "final_proj.", "target_glu.")
 FAMILIES = {
     family.name: family
@@ -81,48 +80,48 @@ FAMILIES = {
     )
 }  # fmt: skip
 LEARNED_FAMILIES = tuple(name for name, family in FAMILIES.items() if family.learned)
-"""Families that come as checkpoints and can be fine-tuned, merged and exported."""
+"""Families with weights, which can be fine-tuned, merged and exported."""
 FILE_FAMILIES = tuple(name for name in LEARNED_FAMILIES if not FAMILIES[name].directory_only)
-"""Those that come as checkpoint files too, whose networks `transformers_config` describes in fairseq's words."""
+"""Families with weights that also exist as checkpoint files; `transformers_config` converts their configuration from fairseq's keys."""
 
 FAIRSEQ_TASKS = {"hubert": "hubert_pretraining", "wav2vec2": "audio_pretraining"}
-"""Families that fairseq has a model of -> its task that pre-trains them."""
+"""Family with a fairseq model -> fairseq task that pre-trains it."""
 
 
 def get_family(name: str) -> Family:
-    """The family called `name`; CheckpointError if there is none."""
+    """Return the family `name`; raise CheckpointError if it does not exist."""
     if name not in FAMILIES:
         raise CheckpointError(unknown_name("encoder family", name, FAMILIES))
     return FAMILIES[name]
 
 
 def check_learned(family: str, where: object, action: str) -> None:
-    """Refuse (CheckpointError) `action`, such as "merge", with an encoder at `where` whose family has no learned weights."""
+    """Raise CheckpointError for an `action`, such as "merge", on an encoder at `where` whose family has no learned weights."""
     if family in FAMILIES and not FAMILIES[family].learned:
         raise CheckpointError(
-            f"{where}: is a {family} encoder, whose features are computed: it has no learned weights to {action}. "
+            f"{where}: a {family} encoder has no learned weights to {action}. "
             f"Use an encoder of another family: {', '.join(LEARNED_FAMILIES)}."
         )
 
 
 def check_padding(family: str, padding: str) -> None:
-    """Refuse (ConfigError) the padding "reference" for a family that the reference, s3prl 0.4.18, is not repeated for."""
+    """Raise ConfigError for the padding "reference" of a family for which s3prl 0.4.18 is not reproduced."""
     if padding == "reference" and get_family(family).directory_only:
-        raise ConfigError(f"padding: reference repeats s3prl 0.4.18, which is not done for {family} encoders. Use alone.")
+        raise ConfigError(f"padding: reference reproduces s3prl 0.4.18 and is not available for {family} encoders. Use alone.")
 
 
 MOST_LAYERS = 100
 LARGEST_SIZE = 1_000_000
-"""Of a width, a kernel, a table: far above every published encoder, and small enough to describe a model without memory."""
+"""Largest width, kernel or table: far above every published encoder, and small enough to build a model on the meta device."""
 LONGEST_LIST = 100
-"""Of the convolutions of an extractor."""
+"""Most convolutions in an extractor."""
 _SIZES = (
     "hidden_size", "intermediate_size", "num_attention_heads", "conv_dim", "conv_kernel", "conv_stride", "num_conv_pos_embeddings",
     "num_conv_pos_embedding_groups", "num_buckets", "max_bucket_distance", "num_mel_bins", "delta_order", "conv_pos_kernel_size",
     "conv_depthwise_kernel_size", "feature_projection_input_dim", "left_max_position_embeddings", "right_max_position_embeddings",
     "max_source_positions", "d_model", "encoder_ffn_dim", "encoder_attention_heads",
 )  # fmt: skip
-# Parts that transformers' models can have and that no encoder here has: key of config.json -> its name.
+# Unsupported parts of transformers models: key of config.json -> name.
 _UNSUPPORTED = {
     "add_adapter": "adapter layers after the transformer",
     "adapter_attn_dim": "adapter layers in the transformer",
@@ -131,9 +130,9 @@ _UNSUPPORTED = {
 
 
 def check_sizes(values: Mapping[str, Any], depths: tuple[str, ...] = ()) -> None:
-    """Refuse (CheckpointError) sizes beyond every encoder, with which building the model would not end or fill the memory.
+    """Raise CheckpointError for sizes with which building the model would not end or would exhaust memory.
 
-    `depths`: keys that count layers, beside `num_hidden_layers`.
+    `depths`: keys that count layers, in addition to `num_hidden_layers`.
     """
     for key, most in (*((key, MOST_LAYERS) for key in ("num_hidden_layers", *depths)), *((key, LARGEST_SIZE) for key in _SIZES)):
         value = values.get(key)
@@ -148,18 +147,18 @@ def check_sizes(values: Mapping[str, Any], depths: tuple[str, ...] = ()) -> None
 
 
 def check_supported(values: Mapping[str, Any], where: object) -> None:
-    """Refuse (CheckpointError) a transformers configuration with parts that the encoders here do not have."""
+    """Raise CheckpointError for a transformers configuration with unsupported parts."""
     for key, part in _UNSUPPORTED.items():
         if values.get(key):
             raise CheckpointError(f"{where}: {part} ({key}) are not supported. Use a model without them.")
 
 
 def without_remote_code(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without the keys that make transformers load code of a repository."""
+    """Remove the keys of a configuration that make transformers load code from a repository."""
     return {key: value for key, value in values.items() if key not in ("auto_map", "trust_remote_code", "custom_pipelines")}
 
 
-# fairseq options that change the network and must have this value, because the transformers models have no such part.
+# fairseq options that need these values, because the transformers models have no counterpart of the other ones.
 _MUST_BE = {
     "layer_type": ("transformer",),
     "attn_type": ("",),
@@ -172,7 +171,7 @@ _MUST_BE = {
     "relative_position_embedding": (True,),
     "gru_rel_pos": (True,),
 }
-# transformers' key -> fairseq's, with the value that stands for a missing one.
+# transformers key -> fairseq key and its default.
 _REQUIRED = {
     "num_hidden_layers": "encoder_layers",
     "hidden_size": "encoder_embed_dim",
@@ -195,17 +194,19 @@ _WAVLM = {"num_buckets": "num_buckets", "max_bucket_distance": "max_distance"}
 
 
 def transformers_config(family: str, model_cfg: Mapping[str, Any], *, normalize: bool, mask_embedding: bool) -> Any:
-    """The transformers configuration of a network that is described in fairseq's words.
+    """Convert a model configuration from fairseq's keys to a transformers configuration.
 
-    `apply_spec_augment` is off and layerdrop is 0: neither happens here. The masking probability stays above 0 when the checkpoint has a
-    mask embedding, because transformers creates that tensor only then. A missing size, or a part that the transformers model lacks, is a
-    CheckpointError.
+    `apply_spec_augment` is off and layerdrop is 0, since neither is used. With `mask_embedding`, the masking probability is above 0,
+    because transformers creates that tensor only then.
+
+    Raises:
+        CheckpointError: a size is missing, or the transformers model has no counterpart of a part.
     """
     convolutional = family != "decoar2"
     required = {**_REQUIRED, **(_WAVLM if family == "wavlm" else {})}
     needed = [*required.values(), *(("extractor_mode", "conv_feature_layers") if convolutional else ())]
     if missing := [key for key in needed if key not in model_cfg]:
-        raise CheckpointError(f"The {family} configuration lacks {', '.join(missing)}. Give them with config={{...}}.")
+        raise CheckpointError(f"The {family} configuration has no {', '.join(missing)}. Give them with config={{...}}.")
     for key, allowed in _MUST_BE.items():
         if key in model_cfg and model_cfg[key] not in allowed:
             raise CheckpointError(f"{key}={model_cfg[key]!r} is not supported for {family}; supported: {', '.join(map(repr, allowed))}.")
@@ -239,23 +240,23 @@ def transformers_config(family: str, model_cfg: Mapping[str, Any], *, normalize:
 def _rate(model_cfg: Mapping[str, Any], key: str, default: float) -> float:
     value = model_cfg.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise CheckpointError(f"{key}={str(value)[:80]!r} is no rate from 0 to 1. The configuration is damaged.")
+        raise CheckpointError(f"{key}={str(value)[:80]!r} is not a rate from 0 to 1. The configuration is damaged.")
     return float(value)
 
 
 def build_config(family: str, values: Mapping[str, Any]) -> Any:
-    """The configuration object of a family; CheckpointError if a value is of a wrong type, impossible, or beyond every encoder."""
+    """Build the configuration object of a family; raise CheckpointError if a value has a wrong type, is impossible or is out of bounds."""
     check_sizes(values, get_family(family).depths)
     try:
         config = get_family(family).config_type(**values)
-        config.to_dict()  # some values are only looked at here
-    except Exception as error:  # what is impossible shows in its own way
-        raise CheckpointError(f"The {family} configuration has an impossible value: {' '.join(str(error).split())}") from error
+        config.to_dict()  # some values are validated only here
+    except Exception as error:  # transformers raises many types for impossible values
+        raise CheckpointError(f"The {family} configuration has an invalid value: {' '.join(str(error).split())}") from error
     return config
 
 
 def fairseq_config(config: Any) -> dict[str, Any]:
-    """The sizes of a transformers configuration in fairseq's words: what `transformers_config` reads."""
+    """Convert the sizes of a transformers configuration to fairseq's keys, the input of `transformers_config`."""
     values = {theirs: getattr(config, ours) for ours, theirs in _REQUIRED.items()}
     values |= {theirs: getattr(config, ours) for ours, (theirs, _) in {**_OPTIONAL, **_RATES}.items()}
     values["encoder_layerdrop"] = 0.0
@@ -277,10 +278,13 @@ def fairseq_config(config: Any) -> dict[str, Any]:
 
 
 def parse_conv_layers(text: str) -> list[tuple[int, int, int]]:
-    """Read fairseq's description of convolutions, e.g. "[(512,10,5)] + [(512,3,2)] * 4", without evaluating code.
+    """Parse fairseq's description of convolutions, such as "[(512,10,5)] + [(512,3,2)] * 4", without evaluating code.
 
-    Returns (channels, kernel, stride) of each layer. Anything but lists of such triples, joined by + and repeated by *, is a
-    CheckpointError.
+    Returns:
+        (channels, kernel, stride) of each layer.
+
+    Raises:
+        CheckpointError: `text` is not made of lists of such triples, joined by + and repeated by *.
     """
     try:
         layers = _literal(ast.parse(text, mode="eval").body)

@@ -1,6 +1,6 @@
-"""FBANK, the baseline of SUPERB, as an encoder: log-mel filterbanks with time derivatives. Nothing in it is learned.
+"""FBANK, SUPERB's baseline, as an encoder without learned weights: log-mel filterbanks with time derivatives.
 
-Importing this module makes `transformers.AutoModel` know the family.
+Importing this module registers the family with `transformers.AutoModel`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from speechft.recipes.pretraining import FbankRecipe
 
 
 class FbankConfig(PreTrainedConfig):  # type: ignore[misc]
-    """Settings of the filterbanks; the defaults are SUPERB's. `hidden_size` is num_mel_bins * (1 + delta_order)."""
+    """Settings of the filterbanks, by default SUPERB's. `hidden_size` is num_mel_bins * (1 + delta_order)."""
 
     model_type = "fbank"
 
@@ -34,7 +34,7 @@ class FbankConfig(PreTrainedConfig):  # type: ignore[misc]
 
 
 class FbankModel(PreTrainedModel):  # type: ignore[misc]
-    """Filterbanks of waveforms. The only tensor is the window that each frame of 25 ms is multiplied by."""
+    """Filterbanks of waveforms. The only tensor is the window that multiplies each 25 ms frame."""
 
     config_class = FbankConfig
     base_model_prefix = "fbank"
@@ -49,19 +49,19 @@ class FbankModel(PreTrainedModel):  # type: ignore[misc]
         self.post_init()
 
     def features(self, waveform: Tensor) -> Tensor:
-        """Features (T, D) of one waveform (N,), at 50 Hz."""
+        """Compute features (T, D) of one waveform (N,), at 50 Hz."""
         config: Any = self.config
         return fbank_features(waveform, self.window, config.num_mel_bins, config.delta_order, normalize=config.normalize_utterances)
 
     def forward(self, input_values: Tensor, attention_mask: Tensor | None = None, **options: Any) -> Any:  # noqa: ARG002
-        """Features (B, T, D) of waveforms (B, N), zero-padded; `attention_mask` (B, N) is 1 on their own samples."""
+        """Compute features (B, T, D) of zero-padded waveforms (B, N); `attention_mask` (B, N) is 1 on valid samples."""
         lengths = [len(row) for row in input_values] if attention_mask is None else attention_mask.sum(dim=1).tolist()
         rows = [self.features(row[: int(length)]) for row, length in zip(input_values, lengths, strict=True)]
         return BaseModelOutput(last_hidden_state=pad_sequence(rows, batch_first=True))
 
     @torch.no_grad()
     def _init_weights(self, module: Any) -> None:
-        """There is nothing to initialise."""
+        """Initialize nothing: there are no weights."""
 
 
 AutoConfig.register("fbank", FbankConfig, exist_ok=True)
@@ -69,13 +69,12 @@ AutoModel.register(FbankConfig, FbankModel, exist_ok=True)
 
 
 def fbank_encoder(out_dir: str | Path, recipe: FbankRecipe | None = None) -> Path:
-    """Write the encoder directory of log-mel filterbanks, with SUPERB's settings by default, and return its path.
+    """Write an encoder directory of log-mel filterbanks, by default with SUPERB's settings, and return its path.
 
-    Such an encoder is loaded and evaluated like any other; it has one hidden state and nothing that could be fine-tuned, merged or
-    exported.
+    It is loaded and evaluated like any other encoder, with one hidden state; it cannot be fine-tuned, merged or exported.
 
     Raises:
-        OutputError: `out_dir` is something else than an older directory of filterbanks.
+        OutputError: `out_dir` exists and is not a directory of filterbanks.
     """
     recipe = recipe or FbankRecipe()
     settings = {

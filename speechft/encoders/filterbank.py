@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from speechft.conventions import SAMPLE_RATE
 
 WINDOW = 400
-"""Samples of a frame, 25 ms."""
+"""Samples per frame, 25 ms."""
 SHIFT = 160
 """Samples between frames, 10 ms."""
 _FFT = 512
@@ -21,11 +21,11 @@ _NORMALIZATION_EPS = 1e-10
 
 
 def log_mel(waveform: Tensor, bins: int = 80, window: Tensor | None = None) -> Tensor:
-    """Log-mel energies (T, bins) of a waveform (N,), as Kaldi's fbank computes them without dither.
+    """Compute log-mel energies (T, bins) of a waveform (N,) as Kaldi's fbank does, without dither.
 
-    Frames of 25 ms every 10 ms that lie wholly inside the waveform, mean removed, pre-emphasis 0.97, `window` (400,) or a Hamming window,
-    power spectrum of 512 points, triangles on the mel scale from 20 Hz to 8 kHz, logarithm with floor at float32's epsilon. The waveform
-    stays in [-1, 1] (s3prl 0.4.18), not in Kaldi's 16-bit range.
+    Frames of 25 ms every 10 ms that fit into the waveform, mean removed, pre-emphasis 0.97, `window` (400,) or a Hamming window, power
+    spectrum of 512 points, triangular mel filters from 20 Hz to 8 kHz, logarithm with floor at float32's epsilon. The waveform is in
+    [-1, 1] (s3prl 0.4.18), not in Kaldi's 16-bit range.
     """
     if window is None:
         window = torch.hamming_window(WINDOW, periodic=False, device=waveform.device)
@@ -41,9 +41,9 @@ def log_mel(waveform: Tensor, bins: int = 80, window: Tensor | None = None) -> T
 
 
 def decoar2_features(waveform: Tensor, bins: int = 80) -> Tensor:
-    """Input (T, bins) of DeCoAR 2.0 at 50 Hz: normalized log-mel energies, every second frame.
+    """Compute DeCoAR 2.0's input (T, bins) at 50 Hz: every second frame of normalized log-mel energies.
 
-    Each bin gets zero mean and unit (unbiased) deviation over the utterance.
+    Each bin has zero mean and unit (unbiased) deviation over the utterance.
     """
     energies = log_mel(waveform, bins)
     normalized = (energies - energies.mean(dim=0)) / (energies.std(dim=0) + _NORMALIZATION_EPS)
@@ -51,9 +51,9 @@ def decoar2_features(waveform: Tensor, bins: int = 80) -> Tensor:
 
 
 def whisper_log_mel(waveforms: Tensor, bins: int = 80) -> Tensor:
-    """Log-mel energies (B, bins, N // 160) of waveforms (B, N) of one window, as transformers' WhisperFeatureExtractor computes them.
+    """Compute log-mel energies (B, bins, N // 160) of waveforms (B, N) of one window, as transformers' WhisperFeatureExtractor does.
 
-    Frames of 25 ms every 10 ms, centered, Hann window, Slaney's mel filters, no more than 80 dB below the loudest of the window.
+    Centered frames of 25 ms every 10 ms, Hann window, Slaney's mel filters, clipped at 80 dB below the maximum of the window.
     """
     window = torch.hann_window(WINDOW, device=waveforms.device)
     power = torch.stft(waveforms, WINDOW, SHIFT, window=window, return_complex=True)[..., :-1].abs() ** 2
@@ -64,16 +64,16 @@ def whisper_log_mel(waveforms: Tensor, bins: int = 80) -> Tensor:
 
 
 def povey_window() -> Tensor:
-    """Kaldi's own window (400,): a Hann window to the power of 0.85."""
+    """Return Kaldi's default window (400,): a Hann window to the power of 0.85."""
     return torch.hann_window(WINDOW, periodic=False).pow(0.85)
 
 
 def fbank_features(waveform: Tensor, window: Tensor, bins: int = 80, orders: int = 2, *, normalize: bool = True) -> Tensor:
-    """The FBANK baseline (T, bins * (1 + orders)) at 50 Hz: log-mel energies beside their time derivatives up to `orders`.
+    """Compute the FBANK baseline (T, bins * (1 + orders)) at 50 Hz: log-mel energies and their time derivatives up to `orders`.
 
-    Energies and derivatives are those of s3prl 0.4.18's `fbank`, at 100 Hz; every second frame is kept, for the frame rate of all other
-    encoders. With `normalize` each value gets zero mean and unit (unbiased) deviation over the kept frames of the utterance, as it gets
-    over all frames there; a single frame becomes zero.
+    Energies and derivatives are those of s3prl 0.4.18's `fbank` at 100 Hz; every second frame is kept, to match the frame rate of the other
+    encoders. With `normalize`, each value has zero mean and unit (unbiased) deviation over the kept frames of the utterance (in s3prl over
+    all frames); a single frame becomes zero.
     """
     derivatives = [log_mel(waveform, bins, window)]
     for _ in range(orders):
@@ -81,24 +81,24 @@ def fbank_features(waveform: Tensor, window: Tensor, bins: int = 80, orders: int
     features = torch.cat(derivatives, dim=1)[::2]
     if not normalize:
         return features
-    # In float64, where what rounding leaves of a constant (digital silence) is small against the epsilon.
+    # In float64, so that for constant features (digital silence) rounding errors are small compared with the epsilon.
     centered = features.double() - features.double().mean(dim=0)
     deviation = (centered.square().sum(dim=0) / max(len(centered) - 1, 1)).sqrt()
     return (centered / (deviation + _NORMALIZATION_EPS)).float()
 
 
 def time_derivative(features: Tensor) -> Tensor:
-    """Slope of the regression line through five frames around each frame of (T, D); the first and last frame go on past the ends."""
+    """Return the slope of the regression line through five frames around each frame of (T, D); the ends are padded by repetition."""
     padded = F.pad(features.T[None], (2, 2), mode="replicate")[0].T
     return (2 * (padded[4:] - padded[:-4]) + (padded[3:-1] - padded[1:-3])) / 10
 
 
 @lru_cache(maxsize=4)
 def _mel_filters(bins: int) -> Tensor:
-    """Triangular filters (257, bins) whose corners are equally spaced in mel and whose slopes are linear in mel; made in float64."""
+    """Build triangular filters (257, bins) with corners equally spaced in mel and slopes linear in mel, computed in float64."""
     low, high = _mel(torch.tensor(_LOW_HZ, dtype=torch.float64)), _mel(torch.tensor(SAMPLE_RATE / 2, dtype=torch.float64))
     corners = low + (high - low) / (bins + 1) * torch.arange(bins + 2)
-    # Kaldi leaves the Nyquist bin out.
+    # Kaldi omits the Nyquist bin.
     frequencies = _mel(torch.arange(_FFT // 2, dtype=torch.float64) * (SAMPLE_RATE / _FFT))[:, None]
     rising = (frequencies - corners[:-2]) / (corners[1:-1] - corners[:-2])
     falling = (corners[2:] - frequencies) / (corners[2:] - corners[1:-1])
@@ -107,7 +107,7 @@ def _mel_filters(bins: int) -> Tensor:
 
 @lru_cache(maxsize=4)
 def _slaney_filters(bins: int) -> Tensor:
-    """Triangular filters (bins, 201) from 0 Hz to 8 kHz of equal areas, on Slaney's mel scale."""
+    """Build triangular filters (bins, 201) of equal area from 0 Hz to 8 kHz, on Slaney's mel scale."""
     from transformers.audio_utils import mel_filter_bank
 
     options = {"sampling_rate": SAMPLE_RATE, "norm": "slaney", "mel_scale": "slaney"}

@@ -1,7 +1,6 @@
-"""The transformer of the backbones, run layer by layer.
+"""Run the transformer of a backbone layer by layer.
 
-Written out so that every hidden state is taken exactly where SUPERB defines it: the input of each transformer layer, then the output of
-the encoder.
+This takes every hidden state exactly where SUPERB defines it: the input of each transformer layer, then the output of the encoder.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from torch.nn import functional as F
 
 
 def transformer_states(backbone: nn.Module, features: Tensor, valid: Tensor | None) -> tuple[Tensor, ...]:
-    """Hidden states, each (B, T, D): the input of every layer, then the encoder output (after the final LayerNorm of pre-norm models).
+    """Compute hidden states (B, T, D): the input of every layer, then the encoder output (after the final LayerNorm of pre-norm models).
 
-    `features` (B, T, C) is the output of the frontend; of filterbanks (`fbank`), which have no transformer, it is the only hidden state.
-    `valid`, bool (B, T), tells frames from padding, or is None when all are valid. Padded frames are zeroed before every convolution over
-    time and never attended to.
+    `features` (B, T, C) is the frontend's output; for filterbanks (`fbank`), which have no transformer, it is the only hidden state.
+    `valid`, bool (B, T), marks valid frames; None means that all are. Padded frames are zeroed before every convolution over time and never
+    attended to.
     """
     model: Any = backbone
     family = model.config.model_type
@@ -34,7 +33,7 @@ def transformer_states(backbone: nn.Module, features: Tensor, valid: Tensor | No
         return _states(encoder.layers, hidden, lambda layer, hidden: layer(hidden, None, **unused), encoder.layer_norm)
     pre_norm = bool(getattr(model.config, "do_stable_layer_norm", False))
     projected = model.feature_projection(features)
-    # Most models also return the features that quantization needs.
+    # Most models also return the features for quantization.
     hidden = projected[0] if isinstance(projected, tuple) else projected
     if valid is not None:
         hidden = hidden.masked_fill(~valid[..., None], 0.0)
@@ -53,7 +52,7 @@ def transformer_states(backbone: nn.Module, features: Tensor, valid: Tensor | No
 
 
 def _states(layers: Any, hidden: Tensor, run: Callable[[Any, Tensor], Any], norm: Any = None) -> tuple[Tensor, ...]:
-    """The input of every layer, then the output of the last one, through `norm` if there is one."""
+    """Collect the input of every layer, then the output of the last one, after `norm` if given."""
     states = []
     for layer in layers:
         states.append(hidden)
@@ -63,7 +62,7 @@ def _states(layers: Any, hidden: Tensor, run: Callable[[Any, Tensor], Any], norm
 
 
 def _convolved_positions(embedding: Any, hidden: Tensor, valid: Tensor | None) -> Tensor:
-    """Positions (B, T, D) from convolutions: one, or in data2vec several, of which each would reach into what the last left in padding."""
+    """Compute positions (B, T, D) by convolution. data2vec has several, so padding is zeroed before each one."""
     if not hasattr(embedding, "layers") or valid is None:
         return cast(Tensor, embedding(hidden))
     hidden = hidden.transpose(1, 2)
@@ -73,16 +72,16 @@ def _convolved_positions(embedding: Any, hidden: Tensor, valid: Tensor | None) -
 
 
 def _conformer_states(encoder: Any, hidden: Tensor, valid: Tensor | None, mask: Tensor | None) -> tuple[Tensor, ...]:
-    """Hidden states of the conformers of transformers, whose positions are relative, rotary, or part of the attention."""
+    """Compute hidden states of transformers' conformers, whose positions are relative, rotary, or part of the attention."""
     options: dict[str, Any] = {"relative_position_embeddings": None}
     if encoder.embed_positions is not None:
-        encoder.embed_positions.cached_sequence_length = None  # it would keep those of another device
-        # Kept for the next batch, which may need a gradient.
+        encoder.embed_positions.cached_sequence_length = None  # the cache may be on another device
+        # The positions are cached for later batches, which may need gradients.
         with torch.inference_mode(False), torch.no_grad():
             options["relative_position_embeddings"] = encoder.embed_positions(hidden)
     convolving: Any = encoder.layers
     if encoder.config.model_type == "wav2vec2-bert":
-        options["conv_attention_mask"], convolving = valid, ()  # its layers keep padding out themselves
+        options["conv_attention_mask"], convolving = valid, ()  # its layers mask padding themselves
     if mask is not None and encoder.config._attn_implementation != "sdpa":
         mask = torch.zeros_like(mask, dtype=hidden.dtype).masked_fill(~mask, torch.finfo(hidden.dtype).min)  # eager attention adds it
     norm = getattr(encoder, "layer_norm", None)
@@ -92,7 +91,7 @@ def _conformer_states(encoder: Any, hidden: Tensor, valid: Tensor | None, mask: 
 
 @contextmanager
 def _padding_kept_out(layers: Any, valid: Tensor | None) -> Iterator[None]:
-    """Zero padded frames before the convolutions over time; in Wav2Vec2ConformerModel itself they reach valid frames."""
+    """Zero padded frames before convolutions over time; in Wav2Vec2ConformerModel itself they leak into valid frames."""
 
     def zero(_module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return given if valid is None else (given[0].masked_fill(~valid[:, None, :], 0.0),)
@@ -106,7 +105,7 @@ def _padding_kept_out(layers: Any, valid: Tensor | None) -> Iterator[None]:
 
 
 def _wavlm_layer(layer: Any, hidden: Tensor, bias: Tensor, valid: Tensor | None, pre_norm: bool) -> Tensor:
-    """One WavLM layer with torch's fused attention; transformers only has the slow one, which materialises all attention weights."""
+    """Run a WavLM layer with torch's fused attention; transformers only has the slow one, which materializes all attention weights."""
     attended = layer.dropout(_gated_attention(layer.attention, layer.layer_norm(hidden) if pre_norm else hidden, bias, valid))
     hidden = hidden + attended
     if pre_norm:
@@ -116,13 +115,13 @@ def _wavlm_layer(layer: Any, hidden: Tensor, bias: Tensor, valid: Tensor | None,
 
 
 def _gated_attention(attention: Any, hidden: Tensor, bias: Tensor, valid: Tensor | None) -> Tensor:
-    """Self-attention of a transformers WavLMAttention with the gated relative position bias of WavLM (section on the model structure).
+    """Compute self-attention of a transformers WavLMAttention with WavLM's gated relative position bias (paper: model structure).
 
     `hidden` is (B, T, D), `bias` (heads, T, T) is shared by all layers, `valid` is bool (B, T) or None.
     """
     batch, frames, width = hidden.shape
     heads = hidden.view(batch, frames, attention.num_heads, -1).transpose(1, 2)
-    # Two gates for each head and query frame, each the sum of four projections.
+    # Two gates per head and query frame, each the sum of four projections.
     gates = torch.sigmoid(attention.gru_rel_pos_linear(heads).unflatten(-1, (2, 4)).sum(-1))
     gate = gates[..., :1] * (gates[..., 1:] * attention.gru_rel_pos_const - 1.0) + 2.0
     scores = gate * bias

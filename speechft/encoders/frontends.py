@@ -1,4 +1,4 @@
-"""From waveforms to the input of the transformer: convolutions (HuBERT and its relatives) or filterbanks (DeCoAR 2.0, FBANK, Whisper)."""
+"""Frontends, from waveforms to the transformer's input: convolutions (HuBERT and relatives) or filterbanks (DeCoAR 2.0, FBANK, Whisper)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from speechft.encoders.filterbank import SHIFT, WINDOW, decoar2_features, log_me
 class ConvolutionalFrontend:
     """The strided convolutions of a HubertModel, Wav2Vec2Model or WavLMModel.
 
-    `frame_shift`: samples between frames. `min_samples`: samples of the shortest waveform that can be encoded.
+    `frame_shift`: samples between frames. `min_samples`: length of the shortest waveform that can be encoded.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
@@ -31,17 +31,16 @@ class ConvolutionalFrontend:
             self.min_samples = (self.min_samples - 1) * stride + kernel
 
     def frame_counts(self, samples: Tensor) -> Tensor:
-        """Frames of waveforms of `samples` (any shape, int64) by themselves: the length after all convolutions, none of which pads."""
+        """Return the frames of waveforms of `samples` (any shape, int64): the length after all convolutions, none of which pads."""
         for kernel, stride in zip(self._config.conv_kernel, self._config.conv_stride, strict=True):
             samples = torch.div(samples - kernel, stride, rounding_mode="floor") + 1
         return samples
 
     def features(self, waveforms: Sequence[Tensor], *, alone: bool) -> Tensor:
-        """Features (B, T, C) of the zero-padded batch; `alone` keeps each waveform independent of the others.
+        """Compute features (B, T, C) of the zero-padded batch; with `alone`, each waveform is independent of the others.
 
-        With `alone` the GroupNorm of the first layer takes its statistics over each waveform's own frames, otherwise over the padded
-        batch, as the reference does. No other layer looks beyond its kernel, and convolutions without padding never reach from a valid
-        frame into the zeros behind it.
+        With `alone`, the GroupNorm of the first layer uses statistics of each waveform's own frames, otherwise of the padded waveform, as
+        s3prl does. All other layers are local, and convolutions without padding never reach from a valid frame into the zeros after it.
         """
         features = pad_sequence(list(waveforms), batch_first=True)[:, None]
         first, *others = self._convolutions
@@ -56,10 +55,10 @@ class ConvolutionalFrontend:
         return cast(Tensor, features.transpose(1, 2))
 
     def reference_valid(self, samples: Tensor, frames: int) -> Tensor:
-        """Valid frames, bool (B, frames), of a batch in s3prl 0.4.18.
+        """Return the valid frames, bool (B, frames), of a batch in s3prl 0.4.18.
 
-        HuBERT and WavLM cut the padding mask over samples to a multiple of `frames` and divide it into as many chunks; a frame is padding
-        if its whole chunk is, which keeps about one frame more than the convolutions give. wav2vec 2.0 uses the length after them.
+        HuBERT and WavLM truncate the padding mask over samples to a multiple of `frames` and divide it into `frames` chunks; a frame is
+        padding if its whole chunk is, which keeps about one frame more than the convolutions give. wav2vec 2.0 uses the length after them.
         """
         if self._config.model_type == "wav2vec2":
             return torch.arange(frames)[None, :] < self.frame_counts(samples)[:, None]
@@ -68,7 +67,7 @@ class ConvolutionalFrontend:
 
 
 def _own_frames_group_norm(norm: nn.GroupNorm, features: Tensor, lengths: Sequence[int]) -> Tensor:
-    """GroupNorm of features (B, C, T) over the first `lengths` frames of each; the frames past them become zero."""
+    """Apply GroupNorm to features (B, C, T) over the first `lengths` frames of each; later frames become zero."""
     frames = features.shape[2]
     if all(length == frames for length in lengths):
         return cast(Tensor, norm(features))
@@ -80,7 +79,7 @@ def _own_frames_group_norm(norm: nn.GroupNorm, features: Tensor, lengths: Sequen
 
 
 class FilterbankFrontend:
-    """Log-mel filterbanks at 50 Hz: of DeCoAR 2.0, or of FBANK. Normalized over each utterance, so batches never matter."""
+    """Log-mel filterbanks at 50 Hz, of DeCoAR 2.0 or FBANK, normalized over each utterance and thus independent of the batch."""
 
     frame_shift = 2 * SHIFT
 
@@ -90,24 +89,24 @@ class FilterbankFrontend:
             self._one, self.min_samples = model.features, WINDOW
         else:
             self._one = partial(decoar2_features, bins=int(model.config.num_mel_bins))
-            self.min_samples = WINDOW + SHIFT  # the deviation over time needs two frames of 10 ms
+            self.min_samples = WINDOW + SHIFT  # the deviation over time needs two frames
 
     def frame_counts(self, samples: Tensor) -> Tensor:
-        """Every second of the frames of 25 ms every 10 ms: as many as the published convolutions give."""
+        """Return the number of frames: every second of the 25 ms frames every 10 ms, as many as the published convolutions give."""
         frames = torch.div(samples - WINDOW, SHIFT, rounding_mode="floor") + 1
         return torch.div(frames + 1, 2, rounding_mode="floor")
 
     def features(self, waveforms: Sequence[Tensor], *, alone: bool) -> Tensor:  # noqa: ARG002 - both modes are the same
-        """Features (B, T, C) of each waveform, zero-padded."""
+        """Compute zero-padded features (B, T, C); they never depend on the batch."""
         return pad_sequence([self._one(waveform) for waveform in waveforms], batch_first=True)
 
     def reference_valid(self, samples: Tensor, frames: int) -> Tensor:
-        """Frames of each utterance by itself."""
+        """Return the valid frames, bool (B, frames): the utterance's own."""
         return torch.arange(frames)[None, :] < self.frame_counts(samples)[:, None]
 
 
 class StackedFilterbankFrontend:
-    """Log-mel energies of w2v-BERT 2.0, two frames of 10 ms beside each other, as SeamlessM4TFeatureExtractor computes them."""
+    """Log-mel energies of w2v-BERT 2.0, with two 10 ms frames stacked, as computed by SeamlessM4TFeatureExtractor."""
 
     frame_shift = 2 * SHIFT
     min_samples = WINDOW + SHIFT
@@ -117,14 +116,14 @@ class StackedFilterbankFrontend:
         self._bins = int(model.config.feature_projection_input_dim) // 2
 
     def frame_counts(self, samples: Tensor) -> Tensor:
-        """Pairs of frames that lie inside the waveform; the extractor masks half a pair at the end."""
+        """Return the number of frame pairs that fit into the waveform; the extractor masks half a pair at the end."""
         return torch.div(torch.div(samples - WINDOW, SHIFT, rounding_mode="floor") + 1, 2, rounding_mode="floor")
 
     def features(self, waveforms: Sequence[Tensor], *, alone: bool) -> Tensor:  # noqa: ARG002 - see `Encoder.encode`
-        """Features (B, T, 2 * bins), zero-padded: each bin with zero mean and unit (unbiased) variance over the utterance."""
+        """Compute zero-padded features (B, T, 2 * bins); each bin has zero mean and unit (unbiased) variance over the utterance."""
         rows = []
         for waveform in waveforms:
-            # In float64, as the extractor: what is left of an offset in the recording is small against the quietest bins.
+            # In float64, as in the extractor, so that the residue of a DC offset is small compared with the quietest bins.
             energies = log_mel(waveform.double() * 2**15, self._bins, povey_window().to(waveform.device))
             normalized = (energies - energies.mean(dim=0)) / (energies.var(dim=0) + 1e-7).sqrt()
             rows.append(normalized[: len(normalized) // 2 * 2].reshape(-1, 2 * self._bins).float())
@@ -132,13 +131,13 @@ class StackedFilterbankFrontend:
 
 
 MOST_WINDOWS = 8
-"""Windows of Whisper that are computed together; more are only those of one recording."""
+"""Most Whisper windows in a batch, unless a single recording has more."""
 
 
 class WhisperFrontend:
-    """Log-mel energies of windows of fixed length (30 s), two convolutions and positions, as Whisper sees them.
+    """Whisper's frontend: log-mel energies of 30 s windows, two convolutions and positions.
 
-    A longer waveform is cut into windows that are encoded one by one; a shorter one is padded with silence, which Whisper attends to.
+    A longer waveform is cut into windows that are encoded independently; a shorter one is padded with silence, which Whisper attends to.
     """
 
     frame_shift = 2 * SHIFT
@@ -150,19 +149,19 @@ class WhisperFrontend:
         self._bins, self._frames = int(model.config.num_mel_bins), int(model.config.max_source_positions)
 
     def frame_counts(self, samples: Tensor) -> Tensor:
-        """Frames that begin inside the waveform."""
+        """Return the number of frames that begin inside the waveform."""
         return torch.div(samples + self.frame_shift - 1, self.frame_shift, rounding_mode="floor")
 
     def features(self, waveforms: Sequence[Tensor], *, alone: bool) -> Tensor:  # noqa: ARG002 - see `Encoder.encode`
-        """Features (windows of all waveforms, frames of a window, D)."""
+        """Compute features (windows of all waveforms, frames per window, D)."""
         length = self._frames * self.frame_shift
         windows = [window for waveform in waveforms for window in torch.split(waveform, length)]
         energies = whisper_log_mel(torch.stack([F.pad(window, (0, length - len(window))) for window in windows]), self._bins)
         hidden = F.gelu(self._encoder.conv2(F.gelu(self._encoder.conv1(energies)))).transpose(1, 2)
-        return cast(Tensor, hidden + self._encoder.embed_positions.weight.detach())  # sinusoids, which never learn
+        return cast(Tensor, hidden + self._encoder.embed_positions.weight.detach())  # sinusoids, not trained
 
     def groups(self, samples: Sequence[int]) -> list[list[int]]:
-        """Indices of waveforms that are computed together: of any lengths, with few windows, since a short one fills one too."""
+        """Group the indices of waveforms into batches of at most `MOST_WINDOWS` windows, of any lengths."""
         groups: list[list[int]] = []
         filled = MOST_WINDOWS
         for index, windows in enumerate(-(-length // (self._frames * self.frame_shift)) for length in samples):
@@ -174,7 +173,7 @@ class WhisperFrontend:
         return groups
 
     def join(self, states: tuple[Tensor, ...], lengths: Sequence[int]) -> tuple[Tensor, ...]:
-        """Hidden states (windows, T, D) of the windows as those of the waveforms (B, max(lengths), D), zero past their lengths."""
+        """Join hidden states of windows (windows, T, D) into those of waveforms (B, max(lengths), D), zero past their lengths."""
         counts = [-(-length // self._frames) for length in lengths]
         return tuple(
             pad_sequence(
@@ -194,6 +193,6 @@ _FRONTENDS = {
 
 
 def frontend_of(backbone: nn.Module) -> Frontend:
-    """The frontend of a backbone."""
+    """Return the frontend for a backbone."""
     model: Any = backbone
     return cast(Frontend, _FRONTENDS.get(model.config.model_type, ConvolutionalFrontend)(backbone))

@@ -1,7 +1,7 @@
-"""Grouped convolutions under autocast on a CPU.
+"""Workaround for grouped convolutions under autocast on a CPU.
 
-On processors with AMX, oneDNN as torch 2.13 brings it gives wrong sums for grouped convolutions in bf16 with fewer than 16 channels a
-group: off by as much as the values themselves. The positional convolution of a small encoder is one.
+On processors with AMX, the oneDNN of torch 2.13 computes wrong sums for grouped convolutions in bf16 with fewer than 16 channels per
+group; the errors are as large as the values. The positional convolution of a small encoder is affected.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 def keep_grouped_convolutions_exact(model: nn.Module) -> None:
-    """Let grouped convolutions of `model` compute in float32 wherever autocast is on for the CPU; GPUs are left as they are."""
+    """Make grouped convolutions of `model` compute in float32 under CPU autocast; GPUs are not affected."""
     for module in model.modules():
         if isinstance(module, nn.Conv1d) and module.groups > 1:
             module._conv_forward = MethodType(_conv_forward, module)  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""What stage 3 needs of an encoder, whether it is an encoder directory or a module of the user's own."""
+"""Interface between stage 3 and encoders, for encoder directories and users' models."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class EncoderOutput:
-    """Hidden states, each (B, T, D): the input of every transformer layer, then the encoder output; and valid frames, int64 (B,)."""
+    """Hidden states, each (B, T, D), for the input of every transformer layer and the encoder output, and valid frames, int64 (B,)."""
 
     hidden_states: tuple[Tensor, ...]
     lengths: Tensor
 
 
 class FeatureEncoder(nn.Module, ABC):
-    """Waveforms to hidden states; an utterance has the features that it has alone, whatever else is in the list."""
+    """Encoder from waveforms to hidden states that do not depend on the other waveforms in the list."""
 
     @property
     @abstractmethod
@@ -38,12 +38,12 @@ class FeatureEncoder(nn.Module, ABC):
     @property
     @abstractmethod
     def min_samples(self) -> int:
-        """Samples of the shortest waveform that can be encoded."""
+        """Length of the shortest waveform that can be encoded, in samples."""
 
     @abstractmethod
     def frame_count(self, num_samples: int) -> int:
-        """Frames of a waveform of `num_samples` by itself."""
+        """Return the number of frames of a waveform of `num_samples`."""
 
     @abstractmethod
     def encode(self, waveforms: Sequence[Tensor]) -> EncoderOutput:
-        """Hidden states of a list of 1-D waveforms, floating point at 16 kHz, of any lengths."""
+        """Compute hidden states of a list of 1-D floating-point waveforms at 16 kHz, of any lengths."""

@@ -1,4 +1,4 @@
-"""`Encoder`: a loaded speech encoder that turns waveforms into the hidden states of all its layers."""
+"""`Encoder`: a loaded speech encoder that computes the hidden states of all its layers from waveforms."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Padding = Literal["alone", "reference"]
 
 
 class Encoder(FeatureEncoder):
-    """A speech encoder around a transformers model (`backbone`).
+    """Speech encoder around a transformers model (`backbone`).
 
-    Layerdrop and time masking never happen here, in training neither; dropout does in `train()`. The convolutional extractor runs without
-    gradient unless `train_extractor` is set, as in s3prl 0.4.18. Batch normalization (of conformers) always uses the statistics of
-    pre-training. Gradient checkpointing is not supported.
+    `train()` enables dropout, but never layerdrop or time masking. The convolutional extractor runs without gradient unless
+    `train_extractor` is set, as in s3prl 0.4.18. Batch normalization (of conformers) always uses the statistics of pre-training. Gradient
+    checkpointing is not supported.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
@@ -41,7 +41,7 @@ class Encoder(FeatureEncoder):
         self.train_extractor = False
 
     def train(self, mode: bool = True) -> Encoder:
-        """Turn dropout on or off; the statistics of batch normalization stay those of pre-training."""
+        """Turn dropout on or off; batch normalization keeps the statistics of pre-training."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm1d):
@@ -59,7 +59,7 @@ class Encoder(FeatureEncoder):
 
     @property
     def num_states(self) -> int:
-        """Number of hidden states: layers + 1, so one for filterbanks."""
+        """Number of hidden states: layers + 1, and 1 for filterbanks."""
         return int(self.config.num_hidden_layers) + 1
 
     @property
@@ -69,39 +69,38 @@ class Encoder(FeatureEncoder):
 
     @property
     def min_samples(self) -> int:
-        """Samples of the shortest waveform that can be encoded."""
+        """Length of the shortest waveform that can be encoded, in samples."""
         return self._frontend.min_samples
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors are."""
+        """Device of the tensors."""
         return next(chain(self.backbone.parameters(), self.backbone.buffers())).device
 
     def frame_count(self, num_samples: int) -> int:
-        """Frames of a waveform of `num_samples` by itself."""
+        """Return the number of frames of a waveform of `num_samples`."""
         return max(0, int(self._frontend.frame_counts(torch.tensor(num_samples))))
 
     def extractor_parameter_names(self) -> tuple[str, ...]:
-        """Names, relative to `backbone`, of the convolutions over waveforms (of Whisper: over energies, and its fixed positions)."""
+        """Names, relative to `backbone`, of the extractor's parameters; for Whisper its convolutions and fixed positions."""
         frontend = get_family(self.family).frontend
         return tuple(name for name, _ in self.backbone.named_parameters() if name.startswith(frontend))
 
     def encode(self, waveforms: Sequence[Tensor], padding: Padding = "alone") -> EncoderOutput:
-        """Hidden states of a list of 1-D waveforms, floating point at 16 kHz, of any lengths.
+        """Compute hidden states of a list of 1-D floating-point waveforms at 16 kHz, of any lengths.
 
         Gradients are recorded unless the caller disables them.
 
         Args:
             waveforms: B waveforms on any device; they are moved to the backbone's.
-            padding: "alone": each utterance gets the features that it has by itself, to 1e-4 in fp32; frames past its length are zero.
-                Utterances of similar length are computed together, so that little is spent on padding.
-                "reference": as s3prl 0.4.18, where features depend on the batch: GroupNorm over the zero padding, the reference's frame
-                masks, and round(samples / 320) frames kept; frames past the lengths are as the model gives them. Only for families that
-                come as checkpoint files.
+            padding: "alone": each utterance has the same features as if encoded alone, to 1e-4 in fp32; frames past its length are zero.
+                Utterances of similar length are computed together, which limits padding.
+                "reference": as in s3prl 0.4.18, where features depend on the batch: GroupNorm over the zero padding, s3prl's frame masks,
+                round(samples / 320) frames kept, frames past the lengths not zeroed. Only for families that exist as checkpoint files.
 
         Raises:
-            AudioError: a waveform is not 1-D, not floating point, not finite, empty or shorter than `min_samples`.
-            ConfigError: unknown padding, or one that the family does not have.
+            AudioError: a waveform is not 1-D, not floating point, not finite, empty, or shorter than `min_samples`.
+            ConfigError: the padding is unknown or not available for the family.
         """
         if padding not in get_args(Padding):
             raise ConfigError(f"padding={padding!r} is unknown. Allowed: {', '.join(get_args(Padding))}.")
@@ -115,12 +114,12 @@ class Encoder(FeatureEncoder):
 
     @property
     def extracts(self) -> bool:
-        """Whether `extract` applies: Whisper has no features of an utterance, but of windows of a fixed length."""
+        """Whether `extract` is available; not for Whisper, whose features are of fixed windows, not of utterances."""
         return not isinstance(self._frontend, WhisperFrontend)
 
     @torch.no_grad()
     def extract(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
-        """Frontend features of each waveform (T, C), float32, computed one by one: not a bit depends on the others.
+        """Compute frontend features (T, C), float32, of each waveform separately, so that they are bit-independent of the others.
 
         Raises:
             AudioError: a waveform is not 1-D, not floating point, not finite, empty or shorter than `min_samples`.
@@ -130,7 +129,7 @@ class Encoder(FeatureEncoder):
         return [self._frontend.features([waveform], alone=True)[0].float().contiguous() for waveform in prepared]
 
     def encode_features(self, features: Sequence[Tensor]) -> EncoderOutput:
-        """The last hidden state alone, of B utterances of which `extract` gave the features; zero past their lengths."""
+        """Compute the last hidden state of B utterances from the features of `extract`; zero past their lengths."""
         lengths = torch.tensor([len(own) for own in features])
         groups = length_groups(lengths.tolist())
         states = []
@@ -153,7 +152,7 @@ class Encoder(FeatureEncoder):
         return self._alone_states(features, lengths)
 
     def _alone_states(self, features: Tensor, lengths: Tensor, *, last_only: bool = False) -> tuple[Tensor, ...]:
-        """Hidden states of utterances of similar length, each as it is alone; zero past their lengths (B,), which are on the CPU."""
+        """Compute hidden states of utterances of similar length, as if encoded alone; zero past `lengths` (B,), which is on the CPU."""
         wanted = slice(-1 if last_only else 0, None)
         if bool((lengths == features.shape[1]).all()):
             return transformer_states(self.backbone, features, None)[wanted]
@@ -172,7 +171,7 @@ class Encoder(FeatureEncoder):
         frontend = cast(ConvolutionalFrontend | FilterbankFrontend, self._frontend)
         valid = frontend.reference_valid(samples, frames).to(features.device)
         states = transformer_states(self.backbone, features, valid)
-        # Python's round: ties to even, as the reference counts.
+        # Python's round: ties to even, as in s3prl.
         lengths = torch.tensor([min(round(n / self.frame_shift), frames) for n in samples.tolist()])
         return EncoderOutput(states, lengths.to(features.device))
 
@@ -182,7 +181,7 @@ class Encoder(FeatureEncoder):
 
 
 def load_encoder(model_dir: str | Path) -> Encoder:
-    """Load an encoder directory in float32, in eval mode, on the CPU; a directory that transformers wrote is read as import reads it.
+    """Load an encoder directory, or a transformers directory, in float32, in eval mode, on the CPU.
 
     Raises:
         CheckpointError: the directory is missing, incomplete or damaged, or its weights do not fit its configuration.

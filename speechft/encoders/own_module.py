@@ -1,8 +1,8 @@
-"""A frozen model of the user's own as an encoder: any torch module with the interface of s3prl's upstreams.
+"""A user's frozen model as an encoder: any torch module with the interface of s3prl's upstreams.
 
-The interface: `model(waveforms)` takes a list of 1-D tensors at 16 kHz and returns `{"hidden_states": [tensor (B, T, D), ...]}`, with
-`lengths` (B,) beside them where the model knows its valid frames; `model.get_downsample_rates("hidden_states")` returns the samples between
-frames. Source of lengths and tolerance: SUPERB as s3prl 0.4.18 runs it.
+The interface: `model(waveforms)` takes a list of 1-D tensors at 16 kHz and returns `{"hidden_states": [tensor (B, T, D), ...]}`, and
+optionally the valid frames as `lengths` (B,); `model.get_downsample_rates("hidden_states")` returns the samples between frames. Lengths and
+tolerance are those of s3prl 0.4.18.
 """
 
 from __future__ import annotations
@@ -32,44 +32,43 @@ logger = logging.getLogger(__name__)
 
 STATES = "hidden_states"
 TOLERATED_FRAMES = 4
-"""By which the frames of a batch may differ from what the rate says."""
+"""Largest difference between the frames of a batch and those implied by the rate."""
 BATCH_TOLERANCE = 1e-4
-"""Above this absolute difference between an utterance alone and in a batch, features depend on the batch."""
+"""Absolute difference between an utterance alone and in a batch above which features count as dependent on the batch."""
 PROBE_SAMPLES = SAMPLE_RATE
-"""A second of noise shows the sizes of a model."""
+"""Length of the noise from which a model's sizes are determined, one second."""
 
 
 class ModuleEncoder(FeatureEncoder):
-    """A user's model, with the checks and the lengths that stage 3 needs.
+    """A user's model with the checks and lengths that stage 3 needs.
 
-    Valid frames are those that the model returns as `lengths`; else round(samples / rate), cut to the frames that there are. They may
-    differ by `TOLERATED_FRAMES`, as in s3prl. With `one_by_one` every utterance is a batch by itself, so that no feature depends on
-    another utterance.
+    Valid frames are the model's `lengths`, else round(samples / rate), limited to the available frames; these may differ by
+    `TOLERATED_FRAMES`, as in s3prl. With `one_by_one`, every utterance is encoded alone, so that features do not depend on the batch.
 
     Raises:
-        CheckpointError: from everything that runs the model, if it fails or its outputs do not have the form above.
+        CheckpointError: from everything that runs the model, if it fails or its outputs do not have the required form.
     """
 
     def __init__(self, model: nn.Module, record: ModuleRecord) -> None:
         super().__init__()
         self.model, self.record = model, record
         self.one_by_one = False
-        self.register_buffer("_place", torch.empty(0), persistent=False)  # a model may have no tensors that say where it is
+        self.register_buffer("_place", torch.empty(0), persistent=False)  # shows the device even if the model has no tensors
 
     @property
     def title(self) -> str:
-        """What errors call it."""
+        """Name of the model in errors."""
         return self.record.name or self.record.class_name
 
     @property
     def sha256(self) -> str:
-        """Hash of the code, the options and the tensors; neither of the place of the file nor of how it was named."""
+        """Hash of code, options and tensors, independent of the path of the file and of how it was named."""
         parts = {"class": self.record.class_name, "options": self.record.options, "state": self.record.state_sha256}
         return sha256_json({**parts, "sources": sorted(self.record.sources.values())})
 
     @property
     def device(self) -> torch.device:
-        """Where it runs."""
+        """Device of the model."""
         return torch.as_tensor(self._place).device
 
     @cached_property
@@ -88,13 +87,13 @@ class ModuleEncoder(FeatureEncoder):
 
     @cached_property
     def _sizes(self) -> tuple[int, int]:
-        """Number and width of the hidden states."""
+        """Number and width of the hidden states, determined from noise."""
         states, _ = self._batch([self._noise(PROBE_SAMPLES)])
         return len(states), states[0].shape[2]
 
     @property
     def num_states(self) -> int:
-        """Number of hidden states, as a second of noise shows it."""
+        """Number of hidden states."""
         return self._sizes[0]
 
     @property
@@ -104,9 +103,9 @@ class ModuleEncoder(FeatureEncoder):
 
     @cached_property
     def min_samples(self) -> int:
-        """Samples of the shortest waveform for which the model gives finite frames and does not fail, by bisection up to a second."""
-        if not self._finite(PROBE_SAMPLES):  # what fails for a whole second is an error of the model
-            raise CheckpointError(f"{self.title}: gives NaN or Inf features for a second of noise.")
+        """Length of the shortest waveform that gives finite frames, in samples; found by bisection up to one second."""
+        if not self._finite(PROBE_SAMPLES):  # failing for a whole second is an error
+            raise CheckpointError(f"{self.title}: returns NaN or Inf features for one second of noise.")
         too_short, enough = 0, PROBE_SAMPLES
         while enough - too_short > 1:
             middle = (too_short + enough) // 2
@@ -122,15 +121,15 @@ class ModuleEncoder(FeatureEncoder):
         return all(bool(torch.isfinite(state).all()) for state in states)
 
     def frame_count(self, num_samples: int) -> int:
-        """Frames of a waveform of `num_samples`, by the rate: the model itself may give a few less."""
+        """Estimate the frames of a waveform of `num_samples` from the rate; the model may return a few less."""
         return round(num_samples / self.frame_shift)
 
     def encode(self, waveforms: Sequence[Tensor]) -> EncoderOutput:
-        """Hidden states of a list of 1-D waveforms, zero past the valid frames; gradients are never recorded.
+        """Compute hidden states of a list of 1-D waveforms, zero past the valid frames, without gradients.
 
         Raises:
-            AudioError: as of `Encoder.encode`.
-            CheckpointError: the model fails, or its outputs do not have the form that they should have.
+            AudioError: a waveform is not 1-D, not floating point, not finite, empty, or shorter than `min_samples`.
+            CheckpointError: the model fails, or its outputs do not have the required form.
         """
         check_waveforms(waveforms, self.min_samples)
         moved = [waveform.to(device=self.device, dtype=torch.float32) for waveform in waveforms]
@@ -141,10 +140,10 @@ class ModuleEncoder(FeatureEncoder):
         return EncoderOutput(joined, torch.cat([lengths for _, lengths in parts]))
 
     def batch_difference(self, waveforms: Sequence[Tensor]) -> float:
-        """Largest absolute difference of features alone and in one batch; infinite where the number of valid frames differs.
+        """Return the largest absolute difference of features alone and in one batch; infinite if the number of valid frames differs.
 
         Raises:
-            CheckpointError: as of `encode`; or the model gives other features for the same waveform again.
+            CheckpointError: the model fails, returns outputs of a wrong form, or is not deterministic.
         """
         before, self.one_by_one = self.one_by_one, True
         try:
@@ -155,7 +154,7 @@ class ModuleEncoder(FeatureEncoder):
             self.one_by_one = before
         if (moved := _difference(alone, again)) > BATCH_TOLERANCE:
             raise CheckpointError(
-                f"{self.title}: gives other features for the same waveform again (by {moved:.2g}), so it is not frozen. "
+                f"{self.title}: features of the same waveform differ by {moved:.2g}, so the model is not frozen. "
                 "Switch off whatever is random in it."
             )
         return _difference(alone, together)
@@ -165,7 +164,7 @@ class ModuleEncoder(FeatureEncoder):
         return (0.1 * torch.randn(PROBE_SAMPLES, generator=generator))[:samples].to(self.device)
 
     def _batch(self, waveforms: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Hidden states (B, T, D), zero past the valid frames, and these frames (B,), of waveforms in one batch."""
+        """Encode waveforms in one batch; return hidden states (B, T, D), zero past the valid frames, and valid frames (B,)."""
         samples = [len(waveform) for waveform in waveforms]
         try:
             with torch.no_grad():
@@ -180,7 +179,7 @@ class ModuleEncoder(FeatureEncoder):
         frames = states[0].shape[1]
         lengths = self._lengths(output, samples, frames)
         if min(lengths) < 1:
-            raise CheckpointError(f"{self.title}: gives no frame for a waveform of {min(samples)} samples.")
+            raise CheckpointError(f"{self.title}: returns no frame for a waveform of {min(samples)} samples.")
         valid = torch.tensor(lengths, device=self.device)
         padding = torch.arange(max(lengths), device=self.device)[None, :] >= valid[:, None]
         return tuple(state[:, : max(lengths)].float().masked_fill(padding[..., None], 0.0) for state in states), valid
@@ -191,7 +190,7 @@ class ModuleEncoder(FeatureEncoder):
             raise CheckpointError(f'{self.title}: returns {returned}. Return {{"{STATES}": [tensor (B, T, D), ...]}}.')
         states = output[STATES]
         if not isinstance(states, list | tuple) or not states or not all(isinstance(state, Tensor) for state in states):
-            raise CheckpointError(f"{self.title}: {STATES} are no list of tensors, found {type(states).__name__}.")
+            raise CheckpointError(f"{self.title}: {STATES} must be a list of tensors, found {type(states).__name__}.")
         shapes = sorted({tuple(state.shape) for state in states})
         if len(shapes) > 1 or len(shapes[0]) != 3 or shapes[0][0] != batch:
             raise CheckpointError(
@@ -206,12 +205,12 @@ class ModuleEncoder(FeatureEncoder):
         return [state.to(self.device) for state in states]
 
     def _lengths(self, output: Mapping[str, Any], samples: Sequence[int], frames: int) -> list[int]:
-        """Valid frames of each utterance."""
+        """Return the valid frames of each utterance."""
         if output.get("lengths") is not None:
             try:
                 given = [int(length) for length in output["lengths"]]
             except (TypeError, ValueError) as error:
-                raise CheckpointError(f"{self.title}: its `lengths` are no list of whole numbers ({said(error)}).") from error
+                raise CheckpointError(f"{self.title}: its `lengths` are not a list of integers ({said(error)}).") from error
             if len(given) != len(samples) or not all(0 <= length <= frames for length in given):
                 raise CheckpointError(
                     f"{self.title}: its `lengths` {_listed(given)} do not fit {len(samples)} waveforms of {frames} frames."
@@ -220,29 +219,29 @@ class ModuleEncoder(FeatureEncoder):
         expected = [self.frame_count(count) for count in samples]
         if abs(frames - max(expected)) > TOLERATED_FRAMES:
             raise CheckpointError(
-                f"{self.title}: {frames} frames for {max(samples)} samples, but its rate of {self.frame_shift:g} samples a frame says "
+                f"{self.title}: {frames} frames for {max(samples)} samples, but {self.frame_shift:g} samples per frame imply "
                 f"{max(expected)}. Correct get_downsample_rates, or return `lengths`."
             )
         return [min(count, frames) for count in expected]
 
 
 def load_module(model: str | Path | nn.Module, options: Mapping[str, Any] | None = None) -> ModuleEncoder:
-    """A frozen model of the user's own, in eval mode, on the CPU or where an object already is.
+    """Load a user's frozen model in eval mode, on the CPU or on the device of a given object.
 
-    A class, or a function that returns an object, is found on PYTHONPATH or in a file, and called with `options` as keyword arguments.
-    Its file is run; the log names it.
+    A class, or a function that returns an object, is looked up on PYTHONPATH or in a file and called with `options` as keyword arguments.
+    Its file is run and named in the log.
 
     Args:
         model: `my_package.my_module:MyEncoder`, `path/to/file.py:MyEncoder`, or an object.
-        options: keyword arguments of the class; none with an object.
+        options: keyword arguments of the class; none for an object.
 
     Raises:
         ConfigError: no such file, module or class.
-        CheckpointError: the file or the class fails, or the object is no torch module with `get_downsample_rates`.
+        CheckpointError: the file or the class fails, or the object is not a torch module with `get_downsample_rates`.
     """
     if not isinstance(model, str | Path):
         if options:
-            raise ConfigError("encoder_options go with the name of a class; an object was made with its own.")
+            raise ConfigError("encoder_options are for the name of a class. Leave them out for an object.")
         return _wrapped(model, None, {}, {})
     name, given = str(model), dict(options or {})
     place, attribute = split_name(name)
@@ -267,13 +266,13 @@ def _wrapped(model: Any, name: str | None, options: dict[str, Any], sources: dic
     kind = type(model)
     if not isinstance(model, nn.Module) or not callable(getattr(model, "get_downsample_rates", None)):
         raise CheckpointError(
-            f"{name or kind.__name__}: gives a {kind.__name__}, need a torch.nn.Module whose forward(waveforms) returns hidden_states and "
+            f"{name or kind.__name__}: a {kind.__name__}, expected a torch.nn.Module whose forward(waveforms) returns hidden_states and "
             "that has get_downsample_rates(key)."
         )
     for defined in (kind, inspect.unwrap(kind.forward)):
         try:
             file = Path(inspect.getfile(defined))
-        except (TypeError, OSError):  # typed into a session
+        except (TypeError, OSError):  # defined in an interactive session
             continue
         if file.is_file() and (digest := sha256_file(file)) not in sources.values():
             sources[kind.__module__ if defined is kind else defined.__module__] = digest
@@ -284,7 +283,7 @@ def _wrapped(model: Any, name: str | None, options: dict[str, Any], sources: dic
 
 
 def _difference(one: EncoderOutput, other: EncoderOutput) -> float:
-    """Largest absolute difference; infinite if valid frames differ, and for NaN."""
+    """Return the largest absolute difference; infinite for NaN or different numbers of valid frames."""
     if not torch.equal(one.lengths, other.lengths):
         return math.inf
     largest = max(float((left - right).abs().max()) for left, right in zip(one.hidden_states, other.hidden_states, strict=True))

@@ -1,4 +1,4 @@
-"""The encoder of Whisper, under the names that its tensors have in transformers' WhisperModel and WhisperForAudioClassification."""
+"""Whisper's encoder, with the tensor names of transformers' WhisperModel and WhisperForAudioClassification."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ class WhisperEncoderModel(WhisperPreTrainedModel):  # type: ignore[misc]
         self.post_init()
 
     def forward(self, input_features: Tensor, **options: Any) -> Any:
-        """What WhisperEncoder gives for log-mel energies (B, bins, frames of the whole window)."""
+        """Run WhisperEncoder on log-mel energies (B, bins, frames of the whole window)."""
         return self.encoder(input_features, **options)

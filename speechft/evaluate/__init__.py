@@ -1,4 +1,4 @@
-"""Stage 3: train the head of a task on a frozen encoder, choose the learning rate on dev, score test, write a cell."""
+"""Stage 3: train a task's head on a frozen encoder, choose the learning rate on dev, score test, write a cell."""
 
 from typing import TYPE_CHECKING
 

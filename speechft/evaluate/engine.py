@@ -1,4 +1,4 @@
-"""`evaluate`: one model on one task, from an encoder directory and manifests to a cell."""
+"""`evaluate`: evaluate one model on one task, from an encoder directory and manifests to a cell."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from speechft.tasks.base import Task
 from speechft.tasks.unknown import unknown_share
 
 FEATURES_VERSION = 3
-"""Raise it when the same encoder and clips give other vectors: it is part of the key of cached features."""
+"""Increment when the computed features change; part of the key of cached features."""
 
 
 @exact_fp32()
@@ -48,43 +48,41 @@ def evaluate(
     keep_features: bool = False,
     device: str | None = None,
 ) -> dict[str, Any]:
-    """Train heads on the frozen encoder, choose step and learning rate of each seed on dev, score test once, write the cell.
+    """Train heads on the frozen encoder, choose step and learning rate per seed on dev, score test once, write the cell.
 
-    The encoder runs in the precision of the recipe, heads in fp32, both the same on every device; fp32 excludes TF32. On the CPU the same
-    arguments give the same cell, times apart, whether or not an earlier run was interrupted. torch's global state is left as it was.
+    The encoder runs in the precision of the recipe and heads in fp32 (without TF32) on every device. On the CPU, equal arguments give equal
+    cells, except for times, whether or not an earlier run was interrupted. torch's global state is not changed.
+    A corpus with folds (see the task, for example ER) is cross-validated: heads are trained and chosen per fold, each clip is encoded once
+    for all folds, and the score of a seed is the mean over its folds. ASV, QbE and SD have their own data and scores: see
+    `speechft.evaluate.protocols`.
 
     Args:
-        model_dir: encoder directory, or a directory that transformers wrote; or a frozen model of your own (docs/encoders.md): the name
-            of its class, `my_module:MyEncoder` or `path/to/file.py:MyEncoder`, whose file is then run, or an object. An object is moved
-            to the device and stays in eval mode, without gradients.
-        task: name of a task, or a task object (whose options are then its own; `recipe.task_options` stays empty). A task of your own is
-            an object, `get_task("regression", name="age", label="age")`, or a name with `kind` and `task_options` in the recipe.
+        model_dir: encoder directory or transformers directory; or your own frozen model (docs/encoders.md), given as an object or as the
+            name of its class, `my_module:MyEncoder` or `path/to/file.py:MyEncoder`, whose file is then run. An object is moved to the
+            device and stays in eval mode, without gradients.
+        task: name of a task, or a task object with its own options (`recipe.task_options` must then be empty). Your own task is an object,
+            `get_task("regression", name="age", label="age")`, or a name with `kind` and `task_options` in the recipe.
         manifests: folder with train, dev and test manifests, or split -> file.
-        out_json: the cell; appears when everything is done.
-        recipe: the recipe; or keys that change the task's default recipe (docs/configuration.md), `like` among them; or None for the
-            default, which is SUPERB's for SUPERB's tasks.
-        encoder_options: keyword arguments of the class that `model_dir` names.
-        model_name: "encoder/finetuning/method", written into the cell.
-        work_dir: folder for cached features, by default `.work` beside `out_json`; a restarted evaluation reuses what it finds there.
+        out_json: the cell, written at the end.
+        recipe: a recipe, or keys that change the task's default recipe (docs/configuration.md), including `like`, or None for the default,
+            which is SUPERB's for SUPERB tasks.
+        encoder_options: keyword arguments of the class named by `model_dir`.
+        model_name: "encoder/finetuning/method", written to the cell.
+        work_dir: folder for cached features, by default `.work` next to `out_json`; a restarted evaluation reuses them.
         keep_features: keep cached features after success, for another recipe on the same data.
-        device: "cpu" or "cuda"; by default a GPU where there is one.
-
-    A corpus with folds (see the task, e.g. ER) is cross-validated: heads are trained and chosen for each fold by itself, each clip goes
-    through the encoder once for all folds, and the score of a seed is the mean over its folds. ASV, QbE and SD have their own data and
-    scores: see the modules of `speechft.evaluate.protocols`.
+        device: "cpu" or "cuda"; by default a GPU if available.
 
     Returns:
         The cell, as in the file (see `speechft.recipes.cell.Cell`).
 
     Raises:
-        ConfigError: a recipe of another task, a model name that is not three names.
-        CheckpointError: the encoder cannot be loaded or gives NaN; a model of your own fails, or its outputs have not the form they need.
+        ConfigError: the recipe is for another task, or the model name does not have three parts.
+        CheckpointError: the encoder cannot be loaded or returns NaN, or your own model fails or returns outputs of a wrong form.
         CorpusError, AudioError: manifests or recordings are missing or damaged.
-        TaskError: labels, transcripts or words are missing, a class of dev or test is not in train, or the task's labels need another
-            frame rate.
+        TaskError: labels, transcripts or words are missing, a class of dev or test is not in train, or the task needs another frame rate.
         TrainingError: no learning rate reached its first evaluation.
         OutputError: `out_json` is not a cell, or is an input.
-        SpeechFTError: another process computes the same features in `work_dir`.
+        SpeechFTError: another process is computing the same features in `work_dir`.
     """
     started = time.monotonic()
     names = model_names(model_name)
@@ -131,30 +129,30 @@ def evaluate(
             items=run.items,
         )
         value = write_cell(cell, out_json)
-        # Features serve another recipe; the state of heads and scores of searches do not.
+        # Other recipes can reuse features, but not the state of heads or the scores of searches.
         remove_made(work / key, ["training-*.safetensors", "scores-*.safetensors"] if keep_features else ["*.safetensors", ".*.tmp"])
     return value
 
 
 def resolve_recipe(task: str | Task, recipe: EvaluationRecipe | Mapping[str, Any] | None) -> EvaluationRecipe:
-    """The recipe of an evaluation of `task`; ConfigError if it is of another one, or both it and a task object bring options."""
+    """Resolve the recipe of an evaluation; raise ConfigError if it is for another task, or if it and a task object both have options."""
     name = task if isinstance(task, str) else task.name
     if not isinstance(recipe, EvaluationRecipe):
         own = {} if isinstance(task, str) or task.kind is None else {"kind": task.kind}
         recipe = evaluation_recipe(name, {**(recipe or {}), **own})
     if recipe.task != name:
-        raise ConfigError(f"The recipe is of task {recipe.task!r}, not {name!r}.")
+        raise ConfigError(f"The recipe is for task {recipe.task!r}, not {name!r}.")
     if isinstance(task, str):
         return recipe
     if recipe.task_options:
-        raise ConfigError(f"Task {name!r} was given as an object and brings its options; the recipe's task_options must be empty.")
+        raise ConfigError(f"Task {name!r} is an object with its own options. Remove task_options from the recipe.")
     return recipe.model_copy(update={"task_options": dict(task.options)})
 
 
 def _features_key(task: str, encoder: FrozenEncoder, model_hash: str, folds: Sequence[Fold]) -> str:
-    """Name the folder of cached features by everything that decides them, and by the task.
+    """Name the folder of cached features by everything that determines them, and by the task.
 
-    Two tasks on one corpus (PR and ASR) run at the same time, and neither may wait for the other or remove its files.
+    The task is included because two tasks on one corpus (PR and ASR) run concurrently without sharing locks or files.
     """
     clips = {name: [[clip.cut.id, clip.start, clip.num_samples] for clip in pool] for name, pool in pooled_clips(folds).items()}
     manifests = {name: split.sha256 for name, split in folds[0].splits.items()}
@@ -186,7 +184,7 @@ def _split_counts(folds: Sequence[Fold], name: str, task: Task, recipe: Evaluati
 
 
 def _manifest_hashes(fold: Fold) -> dict[str, str]:
-    """Of the splits that there are; in cross-validation all are parts of train."""
+    """Return the hash of each manifest; in cross-validation only that of train."""
     names = SPLITS if fold.name is None else ("train",)
     return {name: fold.splits[name].sha256 for name in names if fold.splits[name].sha256}
 

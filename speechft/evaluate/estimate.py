@@ -1,7 +1,7 @@
-"""What an evaluation costs, estimated from its recipe, the sizes of its corpus and the shape of the encoder. No torch.
+"""Estimate the cost of an evaluation from its recipe, corpus size and encoder shape. This module does not import torch.
 
-Close to what is done, not exact: which utterances a batch draws, silence that is cut off, and utterances that are left out are not known
-before. Tests compare it with evaluations that were counted.
+The estimate is approximate: which utterances a batch draws, removed silence, and utterances that are left out are not known in advance.
+Tests compare it with counted evaluations.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from speechft.recipes.modules import is_class_name
 logger = logging.getLogger(__name__)
 
 ADAM_BYTES = 16
-"""Of a weight of a head in its training state: the weight, the best one so far, and two moments."""
+"""Bytes per weight of a head in its training state: the weight, its best value so far, and two moments."""
 
 
 @dataclass(frozen=True)
 class EvaluationEstimate:
-    """One cell that is not interrupted and where no learning rate diverges."""
+    """Estimated cost of a cell without interruption and divergence."""
 
     encoder_passes: float
-    """Utterances (or crops) sent through the encoder, each as often as it is."""
+    """Utterances (or crops) encoded, counting repetitions."""
     encoder_hours: float
-    """Audio sent through the encoder."""
+    """Hours of audio encoded, counting repetitions."""
     new_crops: float = 0.0
-    """Passes of crops that are drawn anew at every visit, and cannot be kept."""
+    """Passes of random crops, which cannot be kept."""
     head_steps: float = 0.0
-    """Optimizer steps, each of all learning rates at once; all seeds and folds together."""
+    """Optimizer steps of all seeds and folds; a step trains all learning rates at once."""
     head_hours: float = 0.0
-    """Audio that heads on frames train on, all learning rates added up; `scored_hours` what they only score."""
+    """Hours of training audio of frame-level heads, summed over learning rates; `scored_hours`: of scored audio."""
     scored_hours: float = 0.0
     search_frames: float = 0.0
-    """QbE: pairs of a frame of a query and a frame of a document."""
+    """QbE: pairs of a query frame and a document frame."""
     memory_gb: float = 0.0
-    """Features kept in memory; `memory_gb_to_keep_all` if every utterance went through the encoder once."""
+    """Features kept in memory; `memory_gb_to_keep_all`: needed to encode every utterance only once."""
     memory_gb_to_keep_all: float = 0.0
     disk_gb: float = 0.0
-    """Features in the work folder until the cell is written, and the state of the heads (`state_gb`) beside them."""
+    """Features in the work folder until the cell is written; `state_gb`: the state of the heads there."""
     state_gb: float = 0.0
 
     def __str__(self) -> str:
@@ -56,10 +56,10 @@ class EvaluationEstimate:
             f"features on disk: {_size(self.disk_gb)}, state of the heads: {_size(self.state_gb)}",
         ]
         if self.new_crops:
-            lines.insert(1, f"  of which {self.new_crops:,.0f} passes are crops that are drawn anew at every visit")
+            lines.insert(1, f"  of which {self.new_crops:,.0f} passes are random crops, drawn at every visit")
         if self.memory_gb < self.memory_gb_to_keep_all:
             enough = math.ceil(100 * self.memory_gb_to_keep_all) / 100
-            lines.append(f"With `cache_gb: {enough:g}` or more every utterance would go through the encoder once.")
+            lines.append(f"With `cache_gb: {enough:g}` or more, every utterance would be encoded once.")
         return "\n".join([*lines, "Estimated from the recipe and the durations in the manifests (docs/cost.md)."])
 
 
@@ -70,18 +70,18 @@ def _size(gigabytes: float) -> str:
 def plan_evaluation(
     model_dir: str | Path, task: str, manifests: str | Path, recipe: EvaluationRecipe | Mapping[str, Any] | None = None
 ) -> EvaluationEstimate:
-    """About what `evaluate` with the same arguments costs. Only the encoder's config.json and the manifests are read.
+    """Estimate the cost of `evaluate` with the same arguments. Only the encoder's config.json and the manifests are read.
 
-    A module of the user's own is not run; it counts as a base model.
+    A user's model is not run; it counts as a base model.
 
     Raises:
-        ConfigError: the recipe is not valid.
+        ConfigError: the recipe is invalid.
         CheckpointError: the encoder has no readable config.json.
         CorpusError: the manifests are missing or damaged.
     """
     resolved = recipe if isinstance(recipe, EvaluationRecipe) else evaluation_recipe(task, recipe or {})
     if is_class_name(model_dir):
-        logger.warning("%s: is not run for an estimate; its features are counted as those of a base model", model_dir)
+        logger.warning("%s: not run for an estimate; counted as a base model", model_dir)
         shape = base_shape("hubert")
     else:
         shape = shape_of_directory(Path(model_dir))
@@ -89,18 +89,18 @@ def plan_evaluation(
 
 
 def evaluations(recipe: EvaluationRecipe) -> int:
-    """Times that a training scores dev: every so many steps, where learning rates are dropped and after the last."""
+    """Return how often a training scores dev: every `eval_every` steps, when learning rates are dropped, and at the end."""
     return len(recipe.scored_after)
 
 
 def visits(recipe: EvaluationRecipe) -> float:
-    """Utterances in all batches of one training."""
+    """Return the number of utterances in all batches of one training."""
     halved = 2 if recipe.entry.halved and recipe.batch_size > 1 else 1
     return recipe.counts[0] * recipe.accumulate * recipe.batch_size / halved
 
 
 def estimate_evaluation(recipe: EvaluationRecipe, size: CorpusSize, shape: EncoderShape) -> EvaluationEstimate:
-    """One cell of a task with `recipe` on a corpus, with an encoder of `shape`."""
+    """Estimate the cost of one cell with `recipe` on a corpus of `size`, with an encoder of `shape`."""
     entry, recipe = recipe.entry, recipe.resolved(size.fold("train").utterances)
     if entry.chunk_seconds is not None:
         size = replace(size, splits={name: split.chunked(entry.chunk_seconds) for name, split in size.splits.items()})
@@ -109,7 +109,7 @@ def estimate_evaluation(recipe: EvaluationRecipe, size: CorpusSize, shape: Encod
 
 
 def _means(recipe: EvaluationRecipe, size: CorpusSize, shape: EncoderShape) -> EvaluationEstimate:
-    """Every utterance once. Crops of long ones: as many as are drawn once, or a new one at every visit."""
+    """Estimate a head on mean vectors: every utterance once; for long ones a fixed number of crops, or one per visit."""
     crop, trainings = recipe.entry.crop_seconds, len(recipe.seeds) * (size.folds or 1)
     train = size["train"]
     long = train.longer(crop).cropped(crop)
@@ -135,7 +135,7 @@ def _means(recipe: EvaluationRecipe, size: CorpusSize, shape: EncoderShape) -> E
 
 
 def _frames(recipe: EvaluationRecipe, size: CorpusSize, shape: EncoderShape) -> EvaluationEstimate:
-    """Every visit of train, and of the selecting split at every evaluation, but for what fits into `cache_gb`; test once a seed."""
+    """Estimate a frame-level head: train per visit, the selecting split per evaluation (except cached features), test once per seed."""
     crop, seeds, rates = recipe.entry.crop_seconds, len(recipe.seeds), recipe.mean_rates
     train, test = size["train"].cropped(crop), size["test"]
     selecting = size["dev"] if size["dev"].utterances else test
@@ -145,7 +145,7 @@ def _frames(recipe: EvaluationRecipe, size: CorpusSize, shape: EncoderShape) -> 
     epochs = seeds * visits(recipe) / train.utterances if train.utterances else 0.0
     rounds = seeds * evaluations(recipe)
     passes = (train - kept) * epochs + (selecting - kept_too) * rounds + kept + kept_too
-    # Where test selects, its features that are kept serve for the last scores too.
+    # If test selects, its cached features also serve for the final scores.
     passes = passes + (test - kept_too if selecting is test else test) * seeds
     return EvaluationEstimate(
         passes.utterances,
@@ -165,11 +165,11 @@ def _frames(recipe: EvaluationRecipe, size: CorpusSize, shape: EncoderShape) -> 
 
 
 def _search(recipe: EvaluationRecipe, size: CorpusSize, shape: EncoderShape) -> EvaluationEstimate:
-    """Queries and documents: once where they can be kept, else for the statistics of frames, for dev and for test."""
+    """Estimate QbE: queries and documents once if they can be cached, else for the frame statistics, for dev and for test."""
     kept = size.whole.within(recipe.cache_gb / _hour_gb(shape))
     passes = kept + (size.whole - kept) * 3
-    # Two searches, one with every hidden state and one with the best. Splits do not say who is a query: the smaller split is taken for
-    # the queries of either side, which is exact where all documents stand on the other.
+    # Two searches: with every hidden state, then with the best. Split sizes do not distinguish queries from documents, so the smaller split
+    # counts as the queries of both; this is exact if all documents are in the other split.
     second = 3600 * shape.frames_per_second
     queries = min(size["dev"].hours, size["test"].hours) * second
     return EvaluationEstimate(
@@ -182,5 +182,5 @@ def _search(recipe: EvaluationRecipe, size: CorpusSize, shape: EncoderShape) -> 
 
 
 def _hour_gb(shape: EncoderShape) -> float:
-    """Features of an hour of audio."""
+    """Return the size in GB of the features of an hour of audio."""
     return 3600 * shape.frames_per_second * shape.vector_bytes / 1e9

@@ -1,4 +1,4 @@
-"""The encoder of an evaluation: an encoder directory, or a module of the user's own."""
+"""The encoder of an evaluation: an encoder directory or a user's model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 CHECKED_CLIPS = 4
 CHECKED_SECONDS = 5.0
-"""Of each utterance at most so much is encoded to see whether features depend on the batch."""
+"""Most seconds of each utterance in the test whether features depend on the batch."""
 
 Model = str | Path | nn.Module
 """An encoder directory; `my_module:MyEncoder` or `path/to/file.py:MyEncoder`; or an object of such a class."""
@@ -39,7 +39,7 @@ Model = str | Path | nn.Module
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A loaded encoder, the hash that names its weights, and the hash of everything that decides its features."""
+    """A loaded encoder with the hash of its weights and the hash of everything that determines its features."""
 
     encoder: FeatureEncoder
     weights_sha256: str
@@ -47,13 +47,13 @@ class LoadedModel:
 
 
 def load_model(model: Model, options: Mapping[str, Any] | None = None) -> LoadedModel:
-    """Load an encoder; torch's global random state is left as it was.
+    """Load an encoder without changing torch's global random state.
 
     Raises:
-        ConfigError: options with something else than the name of a class; no such class.
+        ConfigError: the class does not exist, or options are given without the name of a class.
         CheckpointError: the encoder cannot be loaded.
     """
-    # Building a model draws initial weights before the saved ones replace them.
+    # Building a model draws initial weights before loading the saved ones.
     with torch.random.fork_rng(devices=[]):
         if is_class_name(model) or isinstance(model, nn.Module):
             module = load_module(model, options)
@@ -63,38 +63,38 @@ def load_model(model: Model, options: Mapping[str, Any] | None = None) -> Loaded
                 f"model_dir is a {type(model).__name__}; give an encoder directory, the name of a class, or a torch.nn.Module."
             )
         if options:
-            raise ConfigError(f"{model}: options of an encoder go with the name of a class, such as my_module:MyEncoder.")
+            raise ConfigError(f"{model}: encoder options are for the name of a class, such as my_module:MyEncoder.")
         with encoder_directory(model) as directory:
-            encoder = load_encoder(directory)  # it says what is wrong with the directory
+            encoder = load_encoder(directory)  # reports what is wrong with the directory
             weights = sha256_file(directory / WEIGHTS)
             whole = sha256_json({"config": sha256_file(directory / CONFIG), "weights": weights})
             return LoadedModel(encoder, weights, whole)
 
 
 def model_inputs(model: Model) -> list[str | Path]:
-    """The files or folders of a model that no output may replace."""
+    """Return the files and folders of a model, which outputs must not replace."""
     if is_class_name(model):
         return [source_file(str(model))]
     return [model] if isinstance(model, str | Path) else []
 
 
 def check_frame_rate(task: Task, encoder: FeatureEncoder) -> None:
-    """Raise a TaskError if a task with labels at a fixed rate cannot use the frames of the encoder."""
+    """Raise TaskError if a task with labels at a fixed rate cannot use the encoder's frame rate."""
     shift = encoder.frame_shift
     if (isinstance(task, PhonemeClassification) and shift != FRAME_SHIFT) or (task.name == "sd" and shift % FRAME_SHIFT):
         wanted = f"{FRAME_SHIFT} samples" + (", or a multiple of that" if task.name == "sd" else "")
         raise TaskError(
-            f"Task {task.name!r} needs a frame every {wanted}, and this encoder has one every {shift:g}. Let it average or repeat frames."
+            f"Task {task.name!r} needs one frame per {wanted}; this encoder has one per {shift:g}. Average or repeat its frames."
         )
 
 
 def settle_batches(encoder: FrozenEncoder, folds: Sequence[Fold]) -> ModuleRecord | None:
-    """What a cell says of a module of the user's own; None for other encoders.
+    """Decide whether a user's model can be batched, and return its record for the cell; None for other encoders.
 
-    A few utterances of mixed lengths are encoded alone and in one batch first. Where that differs, each one becomes a batch by itself.
+    A few utterances of mixed lengths are encoded alone and in one batch. If features differ, all utterances are encoded one at a time.
 
     Raises:
-        CheckpointError: the module fails, or is not deterministic.
+        CheckpointError: the model fails or is not deterministic.
     """
     module = encoder.encoder
     if not isinstance(module, ModuleEncoder):
@@ -102,7 +102,7 @@ def settle_batches(encoder: FrozenEncoder, folds: Sequence[Fold]) -> ModuleRecor
     splits = next(fold.splits for fold in folds)
     clips = next(clips for split in splits.values() if (clips := _whole(split.clips)))
     longest = round(CHECKED_SECONDS * SAMPLE_RATE)
-    shares = [1 - 0.2 * number for number in range(CHECKED_CLIPS)]  # where all are of one length, nothing would be padded
+    shares = [1 - 0.2 * number for number in range(CHECKED_CLIPS)]  # without mixed lengths, nothing would be padded
     chosen = [clips[number * len(clips) // CHECKED_CLIPS] for number in range(CHECKED_CLIPS)]
     parts = [
         replace(clip, num_samples=max(module.min_samples, round(min(clip.num_samples, longest) * share)))
@@ -113,11 +113,11 @@ def settle_batches(encoder: FrozenEncoder, folds: Sequence[Fold]) -> ModuleRecor
     module.one_by_one = difference > BATCH_TOLERANCE
     if module.one_by_one:
         what = f"features differ by {difference:.2g}" if math.isfinite(difference) else "the number of frames differs"
-        logger.warning("%s: depends on the batch (%s), so each utterance is a batch by itself", module.title, what)
+        logger.warning("%s: features depend on the batch (%s); encoding one utterance at a time", module.title, what)
     return module.record.model_copy(update={"depends_on_batch": module.one_by_one})
 
 
 def _whole(clips: Sequence[Clip]) -> Sequence[Clip]:
-    """Clips of utterances before they are cropped."""
+    """Return the clips of utterances before cropping."""
     whole: Sequence[Clip] = getattr(clips, "utterances", clips)
     return whole

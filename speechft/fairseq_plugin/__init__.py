@@ -1,1 +1,1 @@
-"""Everything that exists because of fairseq: its trainer, its plug-ins, its surprises. Importing this imports no fairseq."""
+"""Everything specific to fairseq: its trainer, plug-ins and workarounds. Importing this package does not import fairseq."""

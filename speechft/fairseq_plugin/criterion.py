@@ -1,4 +1,4 @@
-"""The loss of stage 1: that of the task, one per batch."""
+"""The loss of stage 1: the task's loss, one per batch."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ class TaskLossConfig(FairseqDataclass):  # type: ignore[misc]
 
 @register_criterion("speechft_task_loss", dataclass=TaskLossConfig)
 class TaskLoss(FairseqCriterion):  # type: ignore[misc]
-    """`task.loss` of a batch, and in training the penalty on the encoder's distance if there is one, with sample size 1.
+    """`task.loss` of a batch plus, in training, any penalty on the encoder's distance, with sample size 1.
 
-    fairseq divides summed gradients by the summed sample sizes. With 1 a batch, an update over several batches follows the mean of their
-    losses, as the reference does, which divides each loss by the number of batches.
+    fairseq divides summed gradients by summed sample sizes. With size 1 per batch, an update over several batches uses the mean of their
+    losses, as in s3prl, which divides each loss by the number of batches.
     """
 
     def forward(self, model: Any, sample: dict[str, Any], reduce: bool = True) -> tuple[Tensor, int, dict[str, float | Tensor]]:  # noqa: ARG002
-        """Loss (scalar), sample size 1, and what is logged.
+        """Compute loss (scalar), sample size 1, and values to log.
 
-        The numbers stay on the device: reading one would make a GPU wait for each batch. So training only notes the loss for the task,
-        which refuses NaN before the update.
+        Values stay on the device, to avoid synchronizing a GPU in each batch. Therefore training only records the loss for the task, which
+        refuses NaN before the update.
 
         Raises:
-            TrainingError: the loss of a batch of dev is NaN or infinite; names the update and the utterances.
+            TrainingError: the loss of a dev batch is NaN or infinite; names the update and the utterances.
         """
         task, part = self.task, sample["part"]
         speech_task = task.parts.tasks[part]
@@ -60,7 +60,7 @@ class TaskLoss(FairseqCriterion):  # type: ignore[misc]
 
     @staticmethod
     def reduce_metrics(logging_outputs: Sequence[dict[str, float]]) -> None:
-        """Log the mean loss, over batches in training and over utterances in validation, and the sum of every statistic."""
+        """Log the mean loss, over batches in training and utterances in validation, and the sum of every statistic."""
         weight = sum(float(output.get("weight", 0)) for output in logging_outputs)
         for key in ("loss", "penalty"):
             if weight and any(key in output for output in logging_outputs):
@@ -70,12 +70,12 @@ class TaskLoss(FairseqCriterion):  # type: ignore[misc]
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
-        """All values are counts or sums."""
+        """Return true: all values are counts or sums."""
         return True
 
 
 def nan_message(what: str, completed_updates: int, utterances: Sequence[str]) -> str:
-    """Text for a training that has become numerically useless."""
+    """Format the error for a training with NaN or Inf."""
     return (
         f"Update {completed_updates + 1}: {what}. Utterances of the batch: {', '.join(utterances)}. "
         "Listen to them, lower peak_lr, or use precision fp32."

@@ -1,4 +1,4 @@
-"""A stage-1 job: what it is made of, where it works, and how a restart recognizes its own work."""
+"""A stage 1 job: its inputs, its work directory, and how a restart recognizes its own work."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from speechft.recipes.values import Strict, validate
 
 LOGGER = logging.getLogger("speechft.finetune")
 MARKER = "identity.json"
-"""In a work directory: whose it is."""
+"""File in a work directory that identifies its job."""
 _MADE = (
     *(MARKER, "job.json", "training.csv", "fairseq*.log", "best.safetensors", "early-*.safetensors", "start.safetensors"),
     *(f"checkpoints/{name}" for name in ("checkpoint*.pt", "crash.pt", "unvalidated.txt", "*.tmp")),
     *(f"data/{name}" for name in ("*.tsv", "*.km", "dict.km.txt", "labels.json", "centroids.npy", "*.parts/*")),
     *("data/train/*.flac", "data/valid/*.flac", "features/*.f32", "**/.*.tmp"),
 )
-"""What trainings write into a work directory."""
+"""Files that trainings write into a work directory."""
 
 
 class FinetuneJob(Strict):
-    """Inputs of a fine-tuning and the files of its work directory. `manifests`: name of a task -> split -> file.
+    """Inputs of a fine-tuning and the files of its work directory. `manifests`: task name -> split -> file.
 
-    `cache_gb` limits the files in `features`; no result depends on it, so it is no part of the job's identity.
+    `cache_gb` limits the files in `features`; it does not affect results and is not part of the job's identity.
     """
 
     encoder: Path
@@ -43,7 +43,7 @@ class FinetuneJob(Strict):
 
     @property
     def file(self) -> Path:
-        """Description of the job, by which fairseq's processes find everything else."""
+        """Description of the job, from which fairseq's processes find everything else."""
         return self.work_dir / "job.json"
 
     @property
@@ -53,40 +53,40 @@ class FinetuneJob(Strict):
 
     @property
     def log_path(self) -> Path:
-        """One row an update."""
+        """Training log, one row per update."""
         return self.work_dir / "training.csv"
 
     @property
     def features(self) -> Path:
-        """Folder of what the frozen extractor makes of the utterances."""
+        """Folder of cached extractor outputs."""
         return self.work_dir / "features"
 
     def early_path(self, share: float) -> Path:
-        """The encoder after this share of the updates."""
+        """File of the encoder after this share of the updates."""
         return self.work_dir / f"early-{alpha_text(share)}.safetensors"
 
     @property
     def kept(self) -> tuple[Path, ...]:
-        """All files of encoders."""
+        """All encoder files of the job."""
         return (self.best_path, *map(self.early_path, self.recipe.early))
 
     @classmethod
     def load(cls, path: Path) -> FinetuneJob:
-        """Read the description that `save` wrote."""
+        """Read a job description."""
         return validate(cls, {**read_json_mapping(path), "work_dir": path.parent}, str(path))
 
     def save(self, identity: str) -> None:
-        """Write the description; a work directory that belongs to another job is refused.
+        """Write the description, unless the work directory belongs to another job.
 
         Raises:
-            TrainingError: the directory holds the work of a job with other inputs or another recipe.
+            TrainingError: the directory belongs to a job with other inputs or another recipe.
         """
         claim_work_directory(self.work_dir, identity)
         write_json(self.file, self.model_dump(mode="json", exclude={"work_dir"}))
 
 
 def claim_work_directory(work_dir: Path, identity: str) -> None:
-    """Mark `work_dir` as that of the job `identity` (a hash), or see that it is.
+    """Mark `work_dir` as belonging to the job `identity` (a hash), or check the existing mark.
 
     Raises:
         TrainingError: it belongs to another job.
@@ -94,7 +94,7 @@ def claim_work_directory(work_dir: Path, identity: str) -> None:
     marker = work_dir / MARKER
     if marker.is_file() and read_json(marker) != {"job": identity}:
         raise TrainingError(
-            f"{work_dir}: holds the work of a job with another recipe or other inputs. Name another work directory or remove this one."
+            f"{work_dir}: belongs to a job with another recipe or other inputs. Name another work directory, or remove this one."
         )
     write_json(marker, {"job": identity})
 
@@ -103,28 +103,28 @@ def choose_work_directory(work_dir: str | Path | None, out_dir: Path, identity: 
     """Return the given work directory, or a hidden one next to the output, after checking that both may be written.
 
     Raises:
-        OutputError: something else is there.
+        OutputError: one of them contains something else.
     """
     inputs = list(inputs)
     check_folder(out_dir, made_by, inputs)
     if work_dir is None:
-        # One for each job, so that a changed recipe never reads checkpoints of the old one.
+        # One per job, so that a changed recipe never reads old checkpoints.
         return out_dir.parent / ".work" / f"{out_dir.name}-{identity[:16]}"
     check_work_folder(work_dir, MARKER, inputs, out_dir)
     return Path(work_dir).absolute()
 
 
 def remove_work(work_dir: Path) -> None:
-    """Remove what a training wrote into its work directory, and the directory if nothing else is in it."""
+    """Remove a training's files from its work directory, and the directory if it is then empty."""
     if kept := remove_made(work_dir, _MADE):
-        LOGGER.info("%s: stays, for it holds %s, which the training did not make", work_dir, ", ".join(kept[:3]))
+        LOGGER.info("%s: not removed, since it contains %s, which the training did not make", work_dir, ", ".join(kept[:3]))
 
 
 def resolve_manifests(manifests: str | Path | Mapping[str, str | Path], splits: tuple[str, ...]) -> dict[str, Path]:
-    """Manifest file of every split in `splits`.
+    """Return the manifest file of every split in `splits`.
 
     Raises:
-        CorpusError: one is missing.
+        CorpusError: a manifest is missing.
     """
     if isinstance(manifests, Mapping):
         paths = {split: Path(path) for split, path in manifests.items()}
@@ -132,17 +132,17 @@ def resolve_manifests(manifests: str | Path | Mapping[str, str | Path], splits: 
         paths = {split: Path(manifests) / f"{split}{MANIFEST_SUFFIX}" for split in splits}
     for split in splits:
         if split not in paths:
-            raise CorpusError(f"The given manifests have no split {split!r}; there are: {', '.join(paths) or 'none'}.")
+            raise CorpusError(f"The given manifests have no split {split!r}. Given splits: {', '.join(paths) or 'none'}.")
         if not paths[split].is_file():
-            raise CorpusError(missing_file(paths[split], f"as the manifest of split {split!r}", "Make it with `speechft prepare`."))
+            raise CorpusError(missing_file(paths[split], f"as the manifest of split {split!r}", "Create it with `speechft prepare`."))
     return {split: paths[split].absolute() for split in splits}
 
 
 def job_identity(inputs: Mapping[str, Path], recipe: Mapping[str, Any]) -> str:
-    """Hash of all that decides the result of a job."""
+    """Hash everything that determines the result of a job."""
     return sha256_json({"inputs": {role: sha256_file(path) for role, path in inputs.items()}, "recipe": dict(recipe)})
 
 
 def is_main_process() -> bool:
-    """True in the process that writes files; torchrun sets RANK."""
+    """Whether this process writes files (RANK, set by torchrun, is 0 or unset)."""
     return int(os.environ.get("RANK", "0")) == 0

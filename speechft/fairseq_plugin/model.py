@@ -22,26 +22,26 @@ from speechft.tasks.base import Head
 
 @dataclass
 class EncoderWithHeadConfig(FairseqDataclass):  # type: ignore[misc]
-    """Options of `speechft_encoder_with_head`; the job that the task was given holds everything else."""
+    """Options of `speechft_encoder_with_head`; everything else is in the task's job."""
 
 
 @register_model("speechft_encoder_with_head", dataclass=EncoderWithHeadConfig)
 class EncoderWithHead(BaseFairseqModel):  # type: ignore[misc]
-    """Waveforms, or what `extract` makes of them -> encoder -> last hidden state -> head -> logits.
+    """Encoder with task heads: waveforms or features of `extract` -> encoder -> last hidden state -> head -> logits.
 
-    Parameters stay in float32 whatever the precision; the forward pass runs under autocast. (fairseq's `fp16` and `bf16` options would
-    turn waveforms and weights themselves into half precision, and give frozen parameters a gradient of zero instead of none.)
+    Parameters always stay in float32; the forward pass runs under autocast. (fairseq's `fp16` and `bf16` options would convert waveforms
+    and weights to half precision, and give frozen parameters a zero gradient instead of none.)
 
     Args:
         encoder: theta0.
-        heads: name of a task -> its head.
-        recipe: of the fine-tuning.
+        heads: task name -> head.
+        recipe: recipe of the fine-tuning.
     """
 
     def __init__(self, encoder: Encoder, heads: Mapping[str, Head], recipe: FinetuneRecipe) -> None:
         super().__init__()
         self.encoder = encoder
-        # The head itself where there is one task; ModuleDict refuses names that its own methods have.
+        # The head itself for a single task, because ModuleDict refuses names of its own methods.
         self.head: nn.Module = (
             next(iter(heads.values())) if len(heads) == 1 else nn.ModuleDict({f"head_{name}": head for name, head in heads.items()})
         )
@@ -53,7 +53,7 @@ class EncoderWithHead(BaseFairseqModel):  # type: ignore[misc]
         own = self._names()
         self.extractor = frozenset(encoder.extractor_parameter_names())
         self.adapters = add_adapters(encoder.backbone, recipe.adapters) if recipe.adapters else frozenset()
-        # Beside adapters the encoder's own parameters, some of which are called otherwise then, never learn.
+        # With adapters, the encoder's own parameters, some of which are then renamed, are never trained.
         self.never = frozenset(set(self._names()) - self.adapters) if self.adapters else frozenset()
         learning = set(own) - (self.extractor if recipe.freeze_extractor else set())
         self.penalty: DistancePenalty | None = None
@@ -62,12 +62,12 @@ class EncoderWithHead(BaseFairseqModel):  # type: ignore[misc]
             self.penalty = DistancePenalty((parameter for name, parameter in named if name in learning), recipe.l2)
         for layer in getattr(getattr(encoder.backbone, "encoder", None), "layers", ()):
             layer.register_forward_hook(_let_signals_in)
-        # fairseq hands the parameters that require a gradient now to the optimizer: all that will train at some time.
+        # fairseq passes parameters that require a gradient now to the optimizer, so all that will ever be trained must.
         self.freeze_for(completed_updates=0, head_only=0)
 
     @classmethod
     def build_model(cls, cfg: EncoderWithHeadConfig, task: Any) -> EncoderWithHead:  # noqa: ARG003
-        """Load theta0 and make the heads that the tasks need; their weights are drawn from torch's seeded generator."""
+        """Load theta0 and build the heads of the tasks, initialized from torch's seeded generator."""
         encoder = load_encoder(task.job.encoder)
         heads = {name: part.build_head(encoder.hidden_size, task.labels[name]) for name, part in task.parts.tasks.items()}
         return cls(encoder, heads, task.job.recipe)
@@ -76,14 +76,14 @@ class EncoderWithHead(BaseFairseqModel):  # type: ignore[misc]
         return [name for name, _ in self.encoder.backbone.named_parameters()]
 
     def freeze_for(self, completed_updates: int, head_only: int) -> None:
-        """Freeze what the next update must not change."""
+        """Freeze the parameters that the next update must not change."""
         frozen = frozen_parameters(self._names(), self.extractor, completed_updates, head_only, self.freeze_extractor)
         freeze(self.encoder.backbone, frozen | self.never)
 
     def extract(self, speech: Sequence[Tensor]) -> list[Tensor]:
-        """Features (T, C) of the frozen extractor for each waveform; features among `speech` stay as they are.
+        """Compute features (T, C) of the frozen extractor for each waveform; features in `speech` are returned unchanged.
 
-        An utterance at a time, so that they are the same, to the bit, in every batch, and may be kept.
+        Utterances are processed one at a time, so that features are bit-equal in every batch and can be cached.
         """
         waveforms = [given for given in speech if given.dim() == 1]
         with self._autocast():
@@ -91,7 +91,7 @@ class EncoderWithHead(BaseFairseqModel):  # type: ignore[misc]
         return [next(extracted) if given.dim() == 1 else given for given in speech]
 
     def forward(self, speech: Sequence[Tensor], part: str) -> tuple[Tensor, Tensor]:
-        """Logits of the head of task `part` and their lengths, as the head gives them, in float32."""
+        """Compute float32 logits of the head of task `part` and their lengths."""
         head = self.head[f"head_{part}"] if isinstance(self.head, nn.ModuleDict) else self.head
         features = self.extract(speech) if self.extracts else None
         with self._autocast():
@@ -105,14 +105,14 @@ class EncoderWithHead(BaseFairseqModel):  # type: ignore[misc]
 
 
 def _let_signals_in(_module: nn.Module, _inputs: Any, output: Any) -> None:
-    """Run Python during the backward pass: otherwise no signal is handled before the whole pass is done."""
+    """Run Python code during the backward pass, so that signals are handled before its end."""
     states = output[0] if isinstance(output, tuple) else output
     if states.requires_grad:
         states.register_hook(lambda _gradient: None)
 
 
 def unwrapped(model: Any) -> EncoderWithHead:
-    """The model itself, out of the wrappers that fairseq puts around it when several processes train."""
+    """Return the model without fairseq's wrappers for distributed training."""
     while not isinstance(model, EncoderWithHead):
         model = model.module
     return model

@@ -25,10 +25,10 @@ class LinearDecayConfig(FairseqDataclass):  # type: ignore[misc]
 
 @register_lr_scheduler("speechft_linear_decay", dataclass=LinearDecayConfig)
 class LinearDecay(FairseqLRScheduler):  # type: ignore[misc]
-    """Warm-up, hold, linear decay.
+    """Learning rate schedule with warm-up, hold and linear decay.
 
-    fairseq's own tri-stage schedule decays exponentially. fairseq calls `step_update` with the number of completed updates before the
-    first update and after each one, so the value set here is the one that the next update runs with.
+    fairseq's own tri-stage schedule decays exponentially. fairseq calls `step_update` with the number of completed updates before the first
+    update and after each one, so the value set here applies to the next update.
     """
 
     def step_update(self, num_updates: int) -> float:
@@ -46,11 +46,10 @@ class TorchAdamConfig(FairseqDataclass):  # type: ignore[misc]
 
 @register_optimizer("speechft_adam", dataclass=TorchAdamConfig)
 class TorchAdam(FairseqOptimizer):  # type: ignore[misc]
-    """torch.optim.Adam without weight decay, which the reference uses.
+    """torch.optim.Adam without weight decay, as in s3prl.
 
-    fairseq's own `adam` adds eps before the bias correction instead of after, so its first steps differ. A parameter without a gradient
-    is skipped altogether: its moments and step count begin when it first receives one. On the CPU the fused implementation saves most of
-    the time of a step.
+    fairseq's own `adam` adds eps before the bias correction instead of after, so its first steps differ. A parameter without a gradient is
+    skipped: its moments and step count start with its first gradient. On the CPU, the fused implementation is much faster.
     """
 
     def __init__(self, cfg: TorchAdamConfig, params: Any) -> None:
@@ -61,10 +60,10 @@ class TorchAdam(FairseqOptimizer):  # type: ignore[misc]
 
     @property
     def optimizer_config(self) -> dict[str, Any]:
-        """Settings that hold over those stored in a checkpoint."""
+        """Settings that override those stored in a checkpoint."""
         return {"betas": (0.9, 0.999), "eps": 1e-8}
 
     def multiply_grads(self, c: float | torch.Tensor) -> None:
-        """Multiply all gradients by `c`; by 1, as without accumulation, costs nothing."""
+        """Multiply all gradients by `c`; skipped for 1, as without accumulation."""
         if torch.is_tensor(c) or c != 1:
             super().multiply_grads(c)

@@ -1,4 +1,4 @@
-"""fairseq's HuBERT and wav2vec 2.0 pre-training, made reproducible, and able to start from an encoder."""
+"""fairseq's HuBERT and wav2vec 2.0 pre-training, made reproducible and with an optional initial encoder."""
 
 from __future__ import annotations
 
@@ -32,10 +32,9 @@ VALIDATION = -1
 
 
 class RepeatableDataset(BaseWrapperDataset):  # type: ignore[misc]
-    """Batches and random crops that depend on seed, epoch and utterances only.
+    """Data set whose batches and random crops depend only on seed, epoch and utterances.
 
-    fairseq draws them from numpy's global generator and keeps the batches of the first epoch of a process, so a resumed run would see
-    others.
+    fairseq draws them from NumPy's global generator and keeps the batches of a process's first epoch, so a resumed run would get others.
     """
 
     can_reuse_epoch_itr_across_epochs = False
@@ -48,12 +47,12 @@ class RepeatableDataset(BaseWrapperDataset):  # type: ignore[misc]
         self.epoch = 1
 
     def set_epoch(self, epoch: int) -> None:
-        """Receive the epoch number."""
+        """Set the epoch number."""
         super().set_epoch(epoch)
         self.epoch = epoch
 
     def collater(self, samples: list[dict[str, Any]]) -> Any:
-        """Change recording conditions if asked to, crop and stack."""
+        """Augment if configured, crop and stack."""
         if self.conditions is not None:
             rng = np.random.default_rng([self.seed, self.epoch, *(sample["id"] for sample in samples)])
             waveforms = augment([sample["source"] for sample in samples], self.conditions, rng)
@@ -63,29 +62,29 @@ class RepeatableDataset(BaseWrapperDataset):  # type: ignore[misc]
 
 
 def _crop(waveform: Tensor, size: int) -> Tensor:
-    """`size` samples of a waveform (N,) from a random place on."""
+    """Crop `size` samples of a waveform (N,) at a random position."""
     start = np.random.randint(0, len(waveform) - size + 1)
     return waveform[start : start + size]
 
 
 class _Repeatable(nn.Module):
-    """A model of fairseq, of the same tensors and configuration, with masks that depend on `mask_key` and the utterance.
+    """Mixin for a fairseq model, with equal tensors and configuration, whose masks depend only on `mask_key` and the utterance.
 
-    The forward pass, projections and scores apart, runs in bf16 when the task asks for it.
+    The forward pass, except projections and scores, runs in bf16 if the task requests it.
     """
 
     mask_key: tuple[int, int, Any] = (0, 0, None)
-    """Seed, update, utterances: fairseq seeds masks from the operating system's entropy unless it is given these, and its models do not."""
+    """Seed, update and utterances, from which masks are seeded; fairseq's models would seed them from the operating system's entropy."""
     bf16 = False
     final_proj: nn.Module
 
     def forward(self, source: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """As fairseq's."""
+        """Run fairseq's forward pass, in bf16 if requested."""
         with torch.autocast(source.device.type, torch.bfloat16, enabled=self.bf16):
             return super().forward(source, *args, **kwargs)
 
     def apply_mask(self, x: Tensor, padding_mask: Tensor | None, *_others: Any, **_options: Any) -> tuple[Tensor, Tensor]:
-        """Replace masked frames of x (B, T, D) by the mask embedding; returns x and the mask, bool (B, T)."""
+        """Replace masked frames of x (B, T, D) by the mask embedding, and return x and the mask, bool (B, T)."""
         model: Any = self
         seed, update, utterances = self.mask_key
         mask = compute_mask_indices(
@@ -107,22 +106,21 @@ class _Repeatable(nn.Module):
         return x, masked
 
     def use_bf16(self) -> None:
-        """From now on; what predictions are compared in stays float32."""
+        """Use bf16 in the forward pass; predictions are still compared in float32."""
         self.bf16 = True
         keep_grouped_convolutions_exact(self)
         self.final_proj.register_forward_hook(lambda _module, _inputs, output: output.float())
 
 
 class RepeatableHubert(_Repeatable, HubertModel):  # type: ignore[misc]
-    """HuBERT of fairseq."""
+    """fairseq's HuBERT with reproducible masks."""
 
     logit_temp: float
 
     def compute_nce(self, x: Tensor, pos: Tensor, negs: Tensor) -> Tensor:
-        """Cosine similarities over the temperature of x (S, D) with the right embedding, pos (S, D), and with all, negs (C, S, D).
+        """Compute logits (S, 1 + C), the cosine similarities over the temperature of x (S, D) with pos (S, D) and with all negs (C, S, D).
 
-        fairseq compares every frame with its own copy of the embeddings. They are the same for all frames, so one product of matrices
-        does. Returns (S, 1 + C).
+        fairseq compares every frame with its own copy of the embeddings. These are the same for all frames, so one matrix product suffices.
         """
         with torch.autocast(x.device.type, enabled=False):
             embeddings = negs[:, 0].float()
@@ -133,16 +131,16 @@ class RepeatableHubert(_Repeatable, HubertModel):  # type: ignore[misc]
 
 
 class RepeatableWav2Vec2(_Repeatable, Wav2Vec2Model):  # type: ignore[misc]
-    """wav2vec 2.0 of fairseq."""
+    """fairseq's wav2vec 2.0 with reproducible masks."""
 
 
 @dataclass
 class _Continuation:
-    """Options that fairseq's tasks lack.
+    """Options added to fairseq's tasks.
 
-    `start`: safetensors file of the tensors to begin with. `fresh_head`: begin with another cluster head than that of the file.
-    `head_only`: updates that train the pre-training head alone. `freeze_extractor`: never train the convolutional feature extractor.
-    `precision`: fp32 or bf16, of the forward pass. `augmentation`: JSON of a recipe's `augmentation`.
+    `start`: safetensors file of the initial tensors. `fresh_head`: do not use the cluster head of that file. `head_only`: number of updates
+    that train only the pre-training head. `freeze_extractor`: never train the convolutional extractor. `precision`: fp32 or bf16, of the
+    forward pass. `augmentation`: JSON of the recipe's `augmentation`.
     """
 
     seed: int = 1337
@@ -155,20 +153,20 @@ class _Continuation:
 
 
 class _RepeatableTask:
-    """A pre-training task whose masks, crops, batches and dropped layers depend on the seed and the update alone."""
+    """Mixin for a pre-training task whose masks, crops, batches and dropped layers depend only on seed and update."""
 
     cfg: Any
     datasets: dict[str, Any]
     family: str
 
     def load_dataset(self, split: str, **kwargs: Any) -> None:
-        """Load as fairseq does, then wrap."""
+        """Load fairseq's data set and wrap it in a `RepeatableDataset`."""
         super().load_dataset(split, **kwargs)  # type: ignore[misc]
         conditions = Augmentation.model_validate_json(self.cfg.augmentation) if self.cfg.augmentation and split == "train" else None
         self.datasets[split] = RepeatableDataset(self.datasets[split], self.cfg.seed, conditions)
 
     def begin(self, model: _Repeatable) -> None:
-        """Put the start's tensors into a new model, and free what will train at some time: the optimizer receives that."""
+        """Load the start's tensors into a new model, and unfreeze everything that will ever be trained, for the optimizer."""
         if self.cfg.precision == "bf16":
             model.use_bf16()
         if self.cfg.start:
@@ -188,15 +186,15 @@ class _RepeatableTask:
     def train_step(
         self, sample: dict[str, Any], model: Any, criterion: Any, optimizer: Any, update_num: int, ignore_grad: bool = False
     ) -> Any:
-        """As fairseq, with everything that is drawn seeded by the update."""
+        """Run fairseq's training step with all random draws seeded by the update."""
         metrics.log_scalar("used_lr", optimizer.get_lr(), weight=0)
         self._freeze_for(model, update_num, self.cfg.head_only)
         model.mask_key = (self.cfg.seed, update_num, sample["id"])
-        with data_utils.numpy_seed(self.cfg.seed, update_num):  # of numbers of masks, dropped layers
+        with data_utils.numpy_seed(self.cfg.seed, update_num):  # numbers of masks, dropped layers
             return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)  # type: ignore[misc]
 
     def valid_step(self, sample: dict[str, Any], model: Any, criterion: Any) -> Any:
-        """As fairseq, with the same masks and negatives in every validation."""
+        """Run fairseq's validation step with the same masks and negatives in every validation."""
         model.mask_key = (self.cfg.seed, VALIDATION, sample["id"])
         with torch.random.fork_rng(), data_utils.numpy_seed(self.cfg.seed):
             torch.manual_seed(self.cfg.seed)
@@ -204,10 +202,10 @@ class _RepeatableTask:
 
 
 def load_start(model: nn.Module, path: str, head: tuple[str, ...], *, fresh_head: bool) -> None:
-    """Load the tensors of a start into fairseq's model; what only pre-training has may be missing, and then stays random.
+    """Load the tensors of a start into fairseq's model; pre-training-only tensors may be missing and then stay random.
 
     Raises:
-        TrainingError: other tensors are missing, or there are too many, or of other shapes.
+        TrainingError: other tensors are missing, or tensors are unexpected or have wrong shapes.
     """
     tensors = {name: tensor for name, tensor in load_file(path).items() if not (fresh_head and name.startswith(head))}
     own = model.state_dict()
@@ -226,12 +224,12 @@ class RepeatableHubertConfig(_Continuation, HubertPretrainingConfig):  # type: i
 
 @register_task("speechft_hubert_pretraining", dataclass=RepeatableHubertConfig)
 class RepeatableHubertTask(_RepeatableTask, HubertPretrainingTask):  # type: ignore[misc]
-    """`hubert_pretraining`, repeatable."""
+    """Reproducible version of fairseq's task `hubert_pretraining`."""
 
     family = "hubert"
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> RepeatableHubert:  # noqa: ARG002
-        """The model of fairseq's configuration `hubert`."""
+        """Build the model of fairseq's configuration `hubert`."""
         model = RepeatableHubert(cfg, self.cfg, self.dictionaries)
         self.begin(model)
         return model
@@ -244,17 +242,17 @@ class RepeatableWav2Vec2Config(_Continuation, AudioPretrainingConfig):  # type: 
 
 @register_task("speechft_wav2vec2_pretraining", dataclass=RepeatableWav2Vec2Config)
 class RepeatableWav2Vec2Task(_RepeatableTask, AudioPretrainingTask):  # type: ignore[misc]
-    """`audio_pretraining`, repeatable."""
+    """Reproducible version of fairseq's task `audio_pretraining`."""
 
     family = "wav2vec2"
 
     def load_dataset(self, split: str, **kwargs: Any) -> None:
-        """Load, and crop as fairseq does, but in a way that torch does not deprecate."""
+        """Load and crop as fairseq does, without code that torch has deprecated."""
         super().load_dataset(split, **kwargs)
         self.datasets[split].dataset.crop_to_max_size = _crop
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> RepeatableWav2Vec2:  # noqa: ARG002
-        """The model of fairseq's configuration `wav2vec2`."""
+        """Build the model of fairseq's configuration `wav2vec2`."""
         model = RepeatableWav2Vec2(cfg)
         self.begin(model)
         return model

@@ -1,4 +1,4 @@
-"""Progress of a training: a CSV file with one row for each update, and a progress line with the remaining time."""
+"""Progress of a training: a CSV file with one row per update, and a progress line with the remaining time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Row = dict[str, Any]
 
 
 class TrainingLog:
-    """CSV file of a training. A run that resumes writes it as it was at its checkpoint first, so that no row is lost or comes twice."""
+    """CSV log of a training. A resumed run first restores it from the checkpoint, so that no row is lost or repeated."""
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self.path = path
@@ -31,7 +31,7 @@ class TrainingLog:
         self._pending: Row | None = None
 
     def begin(self, text: str = "") -> None:
-        """Begin the file with what it held at a checkpoint; by default with the names of the columns."""
+        """Start the file with its content at a checkpoint, by default with the column names."""
         with atomic_file(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             if text:
                 file.write(text)
@@ -39,19 +39,19 @@ class TrainingLog:
                 self._rows(file).writeheader()
 
     def text(self) -> str:
-        """All rows so far."""
+        """Return the content so far."""
         self.flush()
         return self.path.read_bytes().decode()
 
     def add(self, update: int, values: Mapping[str, Any]) -> None:
-        """Begin the row of `update`."""
+        """Start the row of `update`."""
         self.flush()
         self._pending = {"update": update, **values}
 
     def complete(self, update: int, values: Mapping[str, Any]) -> None:
-        """Add what validation found to the last row, and write it before fairseq saves the checkpoint of this update.
+        """Add validation scores to the last row and write it, before fairseq saves the checkpoint of this update.
 
-        The row is in the file already if the validation was interrupted and is made up for after a restart.
+        The row is already in the file if an interrupted validation is repeated after a restart.
         """
         if self._pending is not None:
             self._pending.update(values)
@@ -66,14 +66,14 @@ class TrainingLog:
                 self._rows(file).writerows(rows)
 
     def flush(self) -> None:
-        """Write the row that is still open, if any."""
+        """Write the pending row, if any."""
         if self._pending is not None:
             with self.path.open("a", newline="", encoding="utf-8") as file:
                 self._rows(file).writerow(self._pending)
             self._pending = None
 
     def close(self) -> None:
-        """Write the row that is still open; on a full disk the error that ended the training is the one to show."""
+        """Write the pending row; errors of a full disk are ignored in favor of the one that ended the training."""
         with contextlib.suppress(OSError):
             self.flush()
 
@@ -82,7 +82,7 @@ class TrainingLog:
 
 
 class Progress:
-    """A bar on a terminal; elsewhere a line every half minute and at every validation."""
+    """Progress bar on a terminal, else a log line every half minute and at every validation."""
 
     def __init__(self, total_updates: int, title: str) -> None:
         self.total = total_updates
@@ -92,7 +92,7 @@ class Progress:
         self._first_update: int | None = None
 
     def show(self, update: int, facts: Mapping[str, str], *, force: bool = False) -> None:
-        """Show that `update` is done, with `facts` next to it."""
+        """Show that `update` is done, with `facts`."""
         if self._first_update is None:
             self._first_update = update - 1
         if self._bar is not None:
@@ -108,13 +108,13 @@ class Progress:
             LOGGER.info("%s: update %d/%d %s, %.2f updates/s, %s left", self.title, update, self.total, shown, 1 / per_update, remaining)
 
     def close(self) -> None:
-        """Leave the line."""
+        """Close the progress bar."""
         if self._bar is not None:
             self._bar.close()
 
 
 class Scalars:
-    """Writes the numbers of the log as TensorBoard's event files; without a folder it does nothing.
+    """Writer of TensorBoard event files with the numbers of the log; without a folder it does nothing.
 
     After a restart the repeated updates replace those of the interrupted run (TensorBoard's `purge_step`).
     """
@@ -124,7 +124,7 @@ class Scalars:
         self._writer: Any = None
 
     def add(self, update: int, values: Mapping[str, Any]) -> None:
-        """Write the numbers among `values` as those of `update`; dev scores and what is followed in training stand apart."""
+        """Write the numbers in `values` for `update`, with dev scores and training values in separate groups."""
         if self.folder is None:
             return
         if self._writer is None:
@@ -136,13 +136,13 @@ class Scalars:
             self._writer.add_scalar(f"{group}/{rest}", float(value), update)
 
     def close(self) -> None:
-        """Write what is still in memory."""
+        """Write pending events."""
         if self._writer is not None:
             self._writer.close()
 
 
 class FairseqRecords(logging.Handler):
-    """Receives the JSON records of fairseq's progress bar (`log_format: json`, one a training update) and hands on their numbers."""
+    """Log handler that forwards the numbers in the JSON records of fairseq's progress bar (`log_format: json`, one per update)."""
 
     def __init__(self, on_update: Callable[[int, Row], None], on_validation: Callable[[int, Row], None], valid_subset: str) -> None:
         super().__init__(logging.INFO)
@@ -151,7 +151,7 @@ class FairseqRecords(logging.Handler):
         self._subset = valid_subset
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Called by logging; fairseq names the logger after the kind of record."""
+        """Handle a record; fairseq names the logger after the kind of record."""
         if record.name == "train_inner":
             values = _numbers(json.loads(record.getMessage()))
             self._on_update(int(values["num_updates"]), values)

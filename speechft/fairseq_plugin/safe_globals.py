@@ -1,4 +1,4 @@
-"""Classes that fairseq's own checkpoints may contain, for torch.load(weights_only=True)."""
+"""Classes in fairseq's own checkpoints, for torch.load(weights_only=True)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 
 def allow_fairseq_checkpoints() -> None:
-    """Extend torch's allow-list by the plain containers that fairseq's trainer pickles; nothing that could run code."""
+    """Add the plain containers pickled by fairseq's trainer to torch's allowlist; none of them can run code."""
     from fairseq.data.dictionary import Dictionary
     from fairseq.distributed.utils import _TensorPlaceholder
     from omegaconf import DictConfig, ListConfig, base, nodes

@@ -1,4 +1,4 @@
-"""SIGTERM: end a training within seconds with a checkpoint from which it resumes as if it had never stopped."""
+"""Handle SIGTERM: end a training within seconds, with a checkpoint from which it resumes without a difference."""
 
 from __future__ import annotations
 
@@ -18,28 +18,27 @@ import torch
 from speechft.files.atomic import write_text
 
 GRACE_SECONDS = 4.0
-"""An update that takes longer is given up: it will be done again, from its first batch, with the same random numbers."""
+"""Seconds after which an update is abandoned; it is repeated after a restart, from its first batch and with the same random numbers."""
 _RETRY_SECONDS = 0.1
 UNVALIDATED = "unvalidated.txt"
-"""In the folder of checkpoints: the update that was to be validated when the training ended."""
+"""File in the folder of checkpoints with the update whose validation is still due."""
 
 
 class StopNow(BaseException):
-    """Ends the step in progress. No `Exception`: fairseq answers those by writing another checkpoint."""
+    """Ends the current step. Not an `Exception`, because fairseq would write another checkpoint."""
 
 
 class StopRequest(logging.Handler):
-    """Remembers SIGTERM and ends the training after the update in progress, or, if that takes long, in the middle of it.
+    """Records SIGTERM and ends the training after the current update, or during it if it takes long.
 
-    It learns of updates as a log handler: fairseq reports each one before it looks whether to validate, save or stop. The last one is
-    validated only if it would have been anyway, so that the resumed run ends like an uninterrupted one.
-
-    Of several processes under torchrun each asks the others after every update, and all end after the same one; none gives up an update.
+    As a log handler it is notified of updates: fairseq reports each one before deciding whether to validate, save or stop. The last update
+    is validated only if it would have been anyway, so that the resumed run ends like an uninterrupted one.
+    Under torchrun, the processes agree after every update, and all end after the same one; none abandons an update.
 
     Args:
-        config: fairseq's.
-        train_module: fairseq's program, whose function `train` is wrapped to get hold of the trainer.
-        on_start: called with the trainer before it trains.
+        config: fairseq's configuration.
+        train_module: fairseq's training program, whose function `train` is wrapped to access the trainer.
+        on_start: called with the trainer before training.
     """
 
     def __init__(self, config: Any, train_module: Any, on_start: Callable[[Any], None]) -> None:
@@ -55,17 +54,17 @@ class StopRequest(logging.Handler):
         self._timer: threading.Timer | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Called by logging for everything that fairseq says."""
+        """Handle a record of fairseq's log."""
         if self.requested and self._alone and record.name == "train_inner":
             self._end_after(int(float(json.loads(record.getMessage())["num_updates"])))
 
     def _end_after(self, update: int) -> None:
-        self.config.optimization.stop_time_hours = 1e-9  # fairseq saves and ends past this limit
+        self.config.optimization.stop_time_hours = 1e-9  # past this limit, fairseq saves and ends
         self.config.dataset.disable_validation = update % self.config.dataset.validate_interval_updates != 0
 
     @contextlib.contextmanager
     def on_sigterm(self) -> Iterator[None]:
-        """Listen to SIGTERM while the block runs; outside the main thread, whoever runs us handles signals."""
+        """Handle SIGTERM for the duration of the block; outside the main thread, the caller handles signals."""
         try:
             previous = signal.signal(signal.SIGTERM, self._request)
         except ValueError:
@@ -96,13 +95,13 @@ class StopRequest(logging.Handler):
             self._remind(_RETRY_SECONDS)
 
     def _remind(self, seconds: float) -> None:
-        """Send the signal again later: only a signal reaches the main thread wherever it is."""
+        """Send the signal again later, since only a signal can interrupt the main thread anywhere."""
         self._timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM))
         self._timer.daemon = True
         self._timer.start()
 
     def _watched(self, train: Any) -> Any:
-        """`train`, with steps that can be given up: they leave parameters and optimizer as they are."""
+        """Wrap `train` with steps that can be abandoned without changing parameters or optimizer."""
 
         def watched(cfg: Any, trainer: Any, task: Any, epoch_itr: Any) -> Any:
             self._trainer = trainer
@@ -118,7 +117,7 @@ class StopRequest(logging.Handler):
         return watched
 
     def _in_agreement(self, train_step: Any) -> Any:
-        """`train_step` of fairseq's trainer, after which all processes know whether one of them was asked to stop."""
+        """Wrap fairseq's `train_step` so that afterwards all processes know whether one received SIGTERM."""
 
         def agreed(*arguments: Any, **options: Any) -> Any:
             result = train_step(*arguments, **options)
@@ -135,7 +134,7 @@ class StopRequest(logging.Handler):
         def interruptible(*arguments: Any, **options: Any) -> Any:
             self._step = name
             result = step(*arguments, **options)
-            self._step = None  # not after StopNow: the name says what was abandoned
+            self._step = None  # kept after StopNow: it names the abandoned step
             return result
 
         return interruptible
@@ -145,7 +144,7 @@ class StopRequest(logging.Handler):
         return Path(self.config.checkpoint.save_dir) / UNVALIDATED
 
     def _save(self) -> None:
-        """A checkpoint of the completed updates, under the name that fairseq would give it."""
+        """Save a checkpoint of the completed updates under fairseq's name."""
         trainer = self._trainer
         completed = trainer.get_num_updates()
         if not completed or not trainer.should_save_checkpoint_on_current_rank:
@@ -159,7 +158,7 @@ class StopRequest(logging.Handler):
         trainer.save_checkpoint(path, {"train_iterator": position, "val_loss": None})
 
     def _validate_what_was_not(self, cfg: Any, trainer: Any, task: Any, epoch_itr: Any) -> None:
-        """Do the validation that the end of the training had interrupted."""
+        """Run a validation that the end of the previous training interrupted."""
         if not self._marker.is_file():
             return
         if self._marker.read_text(encoding="utf-8", errors="replace") == str(trainer.get_num_updates()):

@@ -1,4 +1,4 @@
-"""The fairseq task of stage 1: data, freezing, the best encoder on dev."""
+"""The fairseq task of stage 1: data, freezing, and the best encoder on dev."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from speechft.finetune.splits import load_stage1_split
 class FinetuneTaskConfig(FairseqDataclass):  # type: ignore[misc]
     """Options of `speechft_finetune`."""
 
-    job: str = field(default="", metadata={"help": "the job's file in its work directory"})
+    job: str = field(default="", metadata={"help": "job file in the work directory"})
 
 
 @register_task("speechft_finetune", dataclass=FinetuneTaskConfig)
 class FinetuneTask(FairseqTask):  # type: ignore[misc]
     """One of our tasks, or several with a head each, trained by fairseq.
 
-    `completed_updates`, `utterances` and `losses` (utterances and loss of each batch) describe the update in progress, for error messages.
+    `completed_updates`, `utterances` and `losses` (per batch) describe the current update, for error messages.
     """
 
     running: ClassVar[FinetuneTask | None] = None
-    """The task of this process: what fairseq raises says nothing of the batch."""
+    """The task of this process, since fairseq's errors do not name the batch."""
 
     def __init__(self, cfg: FinetuneTaskConfig) -> None:
         super().__init__(cfg)
@@ -65,12 +65,12 @@ class FinetuneTask(FairseqTask):  # type: ignore[misc]
         return load_stage1_split(self.parts.tasks[part], self.job.manifests[part], split, self.parts.recipes[part].fold)
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> EncoderWithHead:
-        """Build the model; data sets need it too, for the features that it makes of their cuts."""
+        """Build the model and keep it, since data sets need it to extract features."""
         self.model = cast(EncoderWithHead, super().build_model(cfg, from_checkpoint))
         return self.model
 
     def load_dataset(self, split: str, **kwargs: Any) -> None:  # noqa: ARG002
-        """Make the data set of "train" (the planned run) or "dev" (each utterance once)."""
+        """Build the data set "train" (the planned run) or "dev" (each utterance once)."""
         recipe = self.job.recipe
         turns: list[int] | None = None
         world_size = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
@@ -96,7 +96,7 @@ class FinetuneTask(FairseqTask):  # type: ignore[misc]
         self.datasets[split] = PartsDataset(members, turns, world_size)
 
     def _cache_features(self, dataset: CutDataset, part: str, split: str) -> None:
-        """Let a data set read what the frozen extractor once made of its cuts."""
+        """Give a data set a cache for the output of the frozen extractor."""
         if not self.model.extracts or not self.job.cache_gb:
             return
         encoder = self.model.encoder
@@ -112,7 +112,7 @@ class FinetuneTask(FairseqTask):  # type: ignore[misc]
         )
 
     def _extracted(self, sample: dict[str, Any], split: str) -> dict[str, Any]:
-        """The sample with features in place of waveforms, if the extractor is frozen; new ones are kept for the next visit."""
+        """Replace waveforms in a sample by features if the extractor is frozen, and cache new features."""
         if not self.model.extracts:
             return sample
         features = self.model.extract(sample["speech"])
@@ -125,38 +125,38 @@ class FinetuneTask(FairseqTask):  # type: ignore[misc]
     def train_step(
         self, sample: dict[str, Any], model: Any, criterion: Any, optimizer: Any, update_num: int, ignore_grad: bool = False
     ) -> Any:
-        """Forward and backward of one batch, with the parts frozen that this update must not change."""
+        """Run forward and backward of one batch, with frozen the parameters that this update must not change."""
         if update_num != self.completed_updates:
             self.utterances, self.losses = [], []
             self._keep_early(model, update_num)
         self.completed_updates = update_num
         self.utterances += sample["ids"]
-        # Here and not in `set_num_updates`: fairseq calls that on a restart before it collects the parameters of the optimizer.
+        # Not in `set_num_updates`, which fairseq calls on a restart before it collects the optimizer's parameters.
         unwrapped(model).freeze_for(update_num, self.head_only)
         metrics.log_scalar("used_lr", optimizer.get_lr(), weight=0)
         return super().train_step(self._extracted(sample, "train"), model, criterion, optimizer, update_num, ignore_grad)
 
     def valid_step(self, sample: dict[str, Any], model: Any, criterion: Any) -> Any:
-        """Loss and statistics of a batch of dev."""
+        """Compute loss and statistics of a dev batch."""
         return super().valid_step(self._extracted(sample, "dev"), model, criterion)
 
     def _keep_early(self, model: Any, completed_updates: int) -> None:
-        """Write the encoder where the recipe asks for it. A resumed run repeats this update and writes the same."""
+        """Write an early encoder if the recipe requests it; a resumed run repeats the update and writes the same file."""
         for share, update in self.early.items():
             if update == completed_updates and is_main_process():
                 trained = unwrapped(model)
                 save_plain_weights(trained.encoder.backbone, trained.head, self.job.early_path(share), {"update": str(update)})
 
     def optimizer_step(self, optimizer: Any, model: Any, update_num: int) -> None:
-        """Change the weights, unless a batch of the update had no finite loss."""
+        """Update the weights, unless the loss of a batch was not finite."""
         self.refuse_nan()
         super().optimizer_step(optimizer, model, update_num)
 
     def refuse_nan(self) -> None:
-        """Forget the losses noted since the last time.
+        """Check and clear the losses recorded since the last call.
 
         Raises:
-            TrainingError: one is NaN or infinite; names the update and the utterances.
+            TrainingError: a loss is NaN or infinite; names the update and the utterances.
         """
         if (problem := self._nan_problem()) is not None:
             raise TrainingError(problem)
@@ -170,18 +170,18 @@ class FinetuneTask(FairseqTask):  # type: ignore[misc]
 
     @classmethod
     def explain(cls, problem: str) -> str:
-        """A message about `problem` in the update in progress; a loss that is not finite is the better reason."""
+        """Format an error about `problem` in the current update; a loss that is not finite takes precedence."""
         task = cls.running
         if task is None:
             return problem
         return task._nan_problem() or nan_message(problem, task.completed_updates, list(dict.fromkeys(task.utterances)))
 
     def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
-        """Log what the criterion reports; fairseq's own adds words per second, and warns that there are none."""
+        """Log the criterion's values; fairseq's own method also logs words per second and warns that there are none."""
         criterion.__class__.reduce_metrics(logging_outputs)
 
     def post_validate(self, model: Any, stats: dict[str, Any], agg: Any) -> None:  # noqa: ARG002
-        """Turn the summed statistics of dev into scores and keep the encoder if it is the best so far."""
+        """Compute scores from the summed dev statistics, and keep the encoder if it is the best so far."""
         statistics: defaultdict[str, dict[str, float]] = defaultdict(dict)
         for key in [key for key in stats if key.startswith(STATISTIC)]:
             part, name = key.removeprefix(STATISTIC).split("/", 1)

@@ -1,4 +1,4 @@
-"""Running fairseq's trainer inside this process: its configuration, its log, its checkpoints, its failures."""
+"""Run fairseq's trainer in this process: configuration, log, checkpoints, and errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NEVER = 2**31 - 1
 
 
 def stable_schedule(recipe: FinetuneRecipe | ContinuedPretrainRecipe) -> dict[str, dict[str, Any]]:
-    """Groups of the configuration that make Stable-FT's updates: optimizer, learning rate, clipping."""
+    """Return the configuration groups of Stable-FT's updates: optimizer, learning rate, clipping."""
     schedule = {"peak_lr": recipe.peak_lr, "total_updates": recipe.updates, "warmup": recipe.warmup, "hold": recipe.hold}
     return {
         "optimizer": {"_name": "speechft_adam"},
@@ -40,13 +40,13 @@ def fairseq_config(
     recipe: FinetuneRecipe | PretrainRecipe | ContinuedPretrainRecipe,
     valid_subset: str,
 ) -> Any:
-    """Configuration (omegaconf) of fairseq for a run that validates and saves every `validate_every` updates, and after the last.
+    """Build fairseq's configuration (omegaconf) for a run that validates and saves every `validate_every` updates and after the last one.
 
     Args:
         groups: `task`, `model`, `criterion`, `optimizer`, `lr_scheduler`, each with its `_name`; `common`, `dataset`, `optimization`,
-            `checkpoint`, `distributed_training` take precedence over what is set here.
-        save_dir: receives the checkpoints.
-        recipe: gives the number of updates, of those between validations, and the seed of weights, dropout and data order.
+            `checkpoint`, `distributed_training` override the settings here.
+        save_dir: folder for checkpoints.
+        recipe: has the number of updates, the validation interval, and the seed of weights, dropout and data order.
         valid_subset: name of the validation split.
     """
     import_fairseq()
@@ -64,9 +64,9 @@ def fairseq_config(
             "ignore_unused_valid_subsets": True,
             "validate_interval": NEVER,
             "validate_interval_updates": recipe.validate_every,
-            # Worker processes help where the device computes while the CPU waits; on the CPU they only compete with it.
+            # Worker processes help only if the CPU is idle while a GPU computes.
             "num_workers": min(4, os.cpu_count() or 1) if on_gpu else 0,
-            # Batches that are read ahead: none comes sooner if there are more.
+            # Number of batches read ahead; more would not help.
             "data_buffer_size": 2,
         },
         "optimization": {"max_update": recipe.updates, "update_freq": [1], "stop_min_lr": -1.0},
@@ -74,7 +74,7 @@ def fairseq_config(
             "save_dir": str(save_dir),
             "save_interval": NEVER,
             "save_interval_updates": recipe.validate_every,
-            # One more than needed: if the newest is damaged, the one before is there.
+            # One more than needed, in case the newest is damaged.
             "keep_interval_updates": 2,
             "no_epoch_checkpoints": True,
             "best_checkpoint_metric": "loss",
@@ -89,9 +89,9 @@ def fairseq_config(
 
 
 def _distributed() -> dict[str, Any]:
-    """One process, unless torchrun started several; fairseq must not spawn its own, which would not import the plug-in."""
+    """Return settings for one process, or for several started by torchrun; processes spawned by fairseq would not import the plug-in."""
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    # legacy_ddp reduces gradients after the backward pass and so copes with parameters that are frozen for a while.
+    # legacy_ddp reduces gradients after the backward pass, which allows temporarily frozen parameters.
     options: dict[str, Any] = {"distributed_world_size": world_size, "distributed_no_spawn": True, "ddp_backend": "legacy_ddp"}
     if world_size > 1:
         options |= {
@@ -104,19 +104,19 @@ def _distributed() -> dict[str, Any]:
 
 
 def _drop_torn(save_dir: Path) -> None:
-    """Remove checkpoints that cannot be read: on a full disk they take the room that the next one needs."""
+    """Remove unreadable checkpoints, which on a full disk take the space for the next one."""
     for path in save_dir.glob("checkpoint*.pt"):
         try:
             torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-        except Exception:  # any damage shows in its own way
+        except Exception:  # damage can raise anything
             path.unlink()
 
 
 class _QuietFile(logging.FileHandler):
-    """A log file that says nothing when it cannot be written: the training's own error does."""
+    """Log file handler that ignores write errors, which the training itself reports."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Called by logging."""
+        """Ignore the error."""
 
 
 def run_fairseq(
@@ -126,15 +126,15 @@ def run_fairseq(
 
     Args:
         config: from `fairseq_config`.
-        log_file: receives everything that fairseq says.
+        log_file: file for fairseq's log.
         records: handler for the records of fairseq's progress bar.
-        companions: the files that belong to a checkpoint.
-        explain: makes a message about a numerical failure, of which fairseq does not say where it happened.
+        companions: files that must agree with a checkpoint.
+        explain: formats the message about a numerical failure, whose location fairseq does not report.
 
     Raises:
-        TrainingError: not a number, or a checkpoint that does not fit.
-        StoppedTrainingError: out of memory, a full disk, or SIGTERM (a checkpoint is there then).
-        SpeechFTError: whatever our own data, tasks and encoders raise.
+        TrainingError: the loss became NaN, or a checkpoint does not fit.
+        StoppedTrainingError: out of memory, full disk, or SIGTERM (after writing a checkpoint).
+        SpeechFTError: errors of our own data, tasks and encoders.
     """
     save_dir = Path(config.checkpoint.save_dir)
     train = import_fairseq()
@@ -148,7 +148,7 @@ def run_fairseq(
             del checkpoint_utils.save_checkpoint.best
         start = companions.resume_from(save_dir)
         if start is not None and start.updates >= config.optimization.max_update:
-            return  # done before; fairseq would add one more update
+            return  # already complete; fairseq would add one more update
         if start is not None:
             config.checkpoint.restore_file = str(start.path)
         with stop.on_sigterm():
@@ -166,9 +166,9 @@ def run_fairseq(
                 if (unwritable := explain_unwritable(error, save_dir)) is None:
                     raise
                 _drop_torn(save_dir)
-                raise StoppedTrainingError(f"{unwritable} The last good checkpoint is kept; run this again.") from error
+                raise StoppedTrainingError(f"{unwritable} The last good checkpoint is kept; run the command again.") from error
             finally:
-                # fairseq's last word after an exception; it holds no more than the regular checkpoints.
+                # fairseq's checkpoint after an exception, which contains no more than the regular ones.
                 (save_dir / "crash.pt").unlink(missing_ok=True)
                 for unfinished in save_dir.glob("*.tmp"):
                     unfinished.unlink(missing_ok=True)
@@ -177,10 +177,10 @@ def run_fairseq(
 
 
 def import_fairseq() -> Any:
-    """Import fairseq's training program and our plug-in without a word; returns the program's module."""
+    """Import fairseq's training program and our plug-in silently, and return the program's module."""
     root = logging.getLogger()
     placeholder = logging.NullHandler()
-    # On import fairseq configures the root logger for stdout, unless it has a handler.
+    # On import, fairseq configures the root logger for stdout, unless it has a handler.
     root.addHandler(placeholder)
     for logger in FAIRSEQ_LOGGERS:
         logger.propagate = False
@@ -189,21 +189,21 @@ def import_fairseq() -> Any:
             warnings.simplefilter("ignore")
             from fairseq_cli import train  # type: ignore[import-untyped]
 
-            # Importing these registers our tasks, model, criterion, schedule and optimizer.
+            # These imports register our tasks, model, criterion, schedule and optimizer.
             from speechft.fairseq_plugin import criterion, model, optimization, pretraining, task  # noqa: F401
             from speechft.fairseq_plugin.safe_globals import allow_fairseq_checkpoints
     finally:
         root.removeHandler(placeholder)
         for logger in FAIRSEQ_LOGGERS:
             logger.propagate = True
-    # Each time: whoever shares the process may have changed torch's list since.
+    # Every time, since other code in the process may have changed torch's list.
     allow_fairseq_checkpoints()
     return train
 
 
 @contextlib.contextmanager
 def _logged_to(log_file: Path, listeners: Sequence[logging.Handler]) -> Iterator[None]:
-    """Everything that fairseq says goes to `log_file` and to `listeners`, and nowhere else."""
+    """Send fairseq's log only to `log_file` and `listeners`."""
     log_file.parent.mkdir(parents=True, exist_ok=True)
     handler = _QuietFile(log_file, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

@@ -1,1 +1,1 @@
-"""Files that speechft reads and writes: text of any encoding, JSON and YAML, atomic outputs, and where outputs may go."""
+"""Files that speechft reads and writes: text, JSON and YAML, atomic outputs, and rules on output paths."""

@@ -1,4 +1,4 @@
-"""Outputs that appear whole or not at all: temporary names beside them, then a rename."""
+"""Atomic outputs: written under a temporary name next to the target, then renamed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def _mode_of_new_files(probe: Path) -> int:
-    """Permissions of new files next to `probe`, from the file system: reading the umask would change it for all threads."""
+    """Determine the permissions of new files by creating one; reading the umask would change it for all threads."""
     probe.touch()
     mode = probe.stat().st_mode & 0o777
     probe.unlink()
@@ -29,19 +29,19 @@ def _mode_of_new_files(probe: Path) -> int:
 
 
 def _allow(path: Path, mode: int) -> None:
-    """Add `mode` to the permissions of a file; some libraries (safetensors) make theirs readable by their owner alone."""
+    """Add `mode` to the permissions of a file; some libraries (safetensors) create files that only the owner can read."""
     if path.stat().st_mode & mode != mode:
         path.chmod(path.stat().st_mode | mode)
 
 
 UNWRITABLE = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)}
-"""Number of a system error -> what it says, of errors that free space or permissions mend."""
+"""System error number -> text, for errors that more free space or other permissions fix."""
 
 
 def explain_unwritable(error: Exception, path: Path) -> TransientError | None:
-    """A clear error if `path` could not be written; None if something else was wrong in the block.
+    """Convert an error to a clear one if `path` could not be written; return None for other errors.
 
-    safetensors wraps the system's error into its own, with the number in the text; torch only notices that its file is too short.
+    safetensors wraps the system's error in its own, with the number in the text; torch only reports that its file is too short.
     """
     reason = UNWRITABLE.get(error.errno or 0) if isinstance(error, OSError) else None
     if reason is None and (wrapped := re.search(r"\(os error (\d+)\)", str(error))):
@@ -52,17 +52,17 @@ def explain_unwritable(error: Exception, path: Path) -> TransientError | None:
 
 
 def make_parent(path: Path) -> None:
-    """Make the folder of `path`.
+    """Create the folder of `path`.
 
     Raises:
-        SpeechFTError: it cannot be made.
+        SpeechFTError: it cannot be created.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         file = next((str(parent) for parent in path.parents if parent.is_file()), None)
         reason = f"{file} is a file" if file else error.strerror
-        text = f"{path}: its folder cannot be made ({reason}). Name another output."
+        text = f"{path}: its folder cannot be created ({reason}). Name another output."
         raise explain_unwritable(error, path) or SpeechFTError(text) from None
 
 
@@ -71,7 +71,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path; rename it to `path` on success, remove it on failure. Permissions follow the umask."""
     path = Path(path)
     if not is_regular(path):
-        raise OutputError(f"{path}: is a link, a folder or a device, so no file replaces it. Name another output.")
+        raise OutputError(f"{path}: a link, folder or device is not replaced by a file. Name another output.")
     make_parent(path)
     temporary = temporary_sibling(path)
     try:
@@ -94,12 +94,12 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 def atomic_directory(path: str | Path, made_by: str) -> Iterator[Path]:
     """Yield a temporary directory; rename it to `path` on success, remove it on failure.
 
-    An older directory at `path` stays until the new one is complete. It is replaced only if the same command, `speechft MADE_BY`, made it
-    and all that is in it (`speechft.files.outputs`). POSIX cannot exchange directories atomically: between two renames `path` is absent for
-    an instant, but never partial. Permissions of files follow the umask.
+    An older directory at `path` is replaced when the new one is complete, and only if the same command, `speechft MADE_BY`, made it and all
+    its files (`speechft.files.outputs`). POSIX cannot exchange directories atomically: between two renames, `path` is briefly absent, but
+    never partial. Permissions of files follow the umask.
 
     Raises:
-        OutputError: something else is at `path`.
+        OutputError: `path` contains something else.
     """
     path = Path(path)
     check_folder(path, made_by)
@@ -135,17 +135,17 @@ def atomic_directory(path: str | Path, made_by: str) -> Iterator[Path]:
 
 
 def _discard(folder: Path) -> None:
-    """Remove a folder that was replaced; a file that came into it in the last instant is not ours and stays."""
+    """Remove a replaced folder, but keep foreign files that appeared in it meanwhile."""
     if not folder.exists():
         return
     record = read_record(folder)
     made = () if record is None else [glob.escape(file) for file in record.files if not file.endswith("/")]
     if kept := remove_made(folder, made):
-        logger.warning("%s: holds %s, which speechft did not make; it is kept there.", folder, ", ".join(kept))
+        logger.warning("%s: contains %s, which speechft did not make; it is kept there.", folder, ", ".join(kept))
 
 
 def _sync(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk; some file systems cannot do it for folders."""
+    """Flush a file, or the entries of a folder, to disk; some file systems cannot flush folders."""
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -156,7 +156,7 @@ def _sync(path: Path) -> None:
 
 @contextlib.contextmanager
 def scratch_directory(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary directory on the disk of `path`, and remove it at the end."""
+    """Yield a temporary directory on the same disk as `path`, and remove it afterwards."""
     path = Path(path)
     make_parent(path)
     temporary = temporary_sibling(path)
@@ -175,6 +175,6 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def from_here(path: str) -> str:
-    """The path from the working folder, so that the same file is always called the same; another one as it is."""
+    """Return the path relative to the working folder if it is inside, else unchanged, so that a file always has the same name."""
     absolute = Path(path).absolute()
     return (absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else Path(path)).as_posix()

@@ -1,4 +1,4 @@
-"""CSV files as spreadsheets write them."""
+"""CSV files as written by spreadsheets."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from speechft.errors import CorpusError, missing_file
 from speechft.files.text import decode, nfc
 
 Row = tuple[int, list[str]]
-"""Number and cells. Rows count from 1, as a spreadsheet numbers them."""
+"""Row number, from 1 as in a spreadsheet, and cells."""
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _SEPARATOR_LINE = re.compile(r'"?sep=,"?')
-"""What Excel may write above a table."""
+"""Line that Excel may write above a table."""
 
 
 def read_table(path: Path, purpose: str, remedy: str, *, files: str = "path") -> list[Row]:
-    """Rows of a CSV file, the header first, with names stripped.
+    """Read the rows of a CSV file, the header first, with stripped names.
 
-    Blank rows count, but are left out, and so are empty cells behind the last column that has a name. Cells are in Unicode NFC, except
-    those of the column `files`, which name files. Cells that are not UTF-8 have lone surrogates in the place of their bytes.
-    An error about a missing file says what it is needed for (`purpose`), and the sentence `remedy`.
+    Blank rows are counted but left out, as are empty cells after the last named column. Cells are in Unicode NFC, except in the column
+    `files`, which names files. Bytes that are not UTF-8 become lone surrogates. The error about a missing file contains `purpose` and the
+    sentence `remedy`.
 
     Raises:
         CorpusError: the file is missing, cannot be read or is not CSV.
     """
     try:
-        # Wrong bytes become lone surrogates, so that each row that has some can be reported.
+        # Invalid bytes become lone surrogates, so that every affected row can be reported.
         text = decode(path.read_bytes(), "surrogateescape")
     except FileNotFoundError:
         raise CorpusError(missing_file(path, purpose, remedy)) from None
     except OSError as error:
         raise CorpusError(f"{path}: cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError as error:
-        raise CorpusError(f"{path}: is not a CSV file in UTF-8 ({error}).") from None
+        raise CorpusError(f"{path}: not a CSV file in UTF-8 ({error}).") from None
     first = text.lstrip("\n").partition("\n")[0]
     for separator, name in _SEPARATORS.items():
         if separator in first and "," not in first:
-            raise CorpusError(f"{path}: its cells are separated by {name} ({separator!r}), not by commas. Save the table with commas.")
+            raise CorpusError(f"{path}: its cells are separated by {name} ({separator!r}). Save the table with commas.")
     try:
         rows = list(enumerate(csv.reader(io.StringIO(text, newline=""), strict=True), start=1))
     except csv.Error as error:
-        raise CorpusError(f"{path}: is not a CSV file ({error}).") from None
+        raise CorpusError(f"{path}: not a CSV file ({error}).") from None
     rows = [(number, row) for number, row in rows if any(cell.strip() for cell in row)]
     if rows and _SEPARATOR_LINE.fullmatch(first.strip()):
         del rows[0]
@@ -74,17 +74,17 @@ def _tidied(rows: list[Row], files: str) -> list[Row]:
 
 
 def printable(value: str) -> str:
-    """A cell for a message, with what was not UTF-8 as escapes."""
+    """Format a cell for a message, with invalid UTF-8 as escapes."""
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def row_complaints(values: list[str], header: list[str]) -> list[str]:
-    """What is wrong with a row as such: bytes that are not UTF-8, more or fewer cells than the header has."""
+    """Report invalid UTF-8 in a row, and a number of cells that differs from the header."""
     complaints = [
         f"column {number} is not UTF-8 ({printable(value)}); save the CSV as UTF-8"
         for number, value in enumerate(values, start=1)
         if printable(value) != value
     ]
     if len(values) != len(header):
-        complaints.append(f"has {len(values)} cells, the header has {len(header)}; quote cells that hold commas")
+        complaints.append(f"has {len(values)} cells, but the header has {len(header)}; quote cells that contain commas")
     return complaints

@@ -9,12 +9,12 @@ from typing import Any
 
 
 def sha256_file(path: str | Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
+    """Compute the hexadecimal SHA-256 of a file."""
     return _of_content(path, hashlib.sha256())
 
 
 def git_blob_sha1(path: str | Path) -> str:
-    """Hexadecimal SHA-1 by which git knows the content of a file."""
+    """Compute the hexadecimal SHA-1 of a file as a git blob."""
     return _of_content(path, hashlib.sha1(b"blob %d\0" % Path(path).stat().st_size, usedforsecurity=False))
 
 
@@ -26,10 +26,10 @@ def _of_content(path: str | Path, digest: Any) -> str:
 
 
 def sha256_json(value: Any) -> str:
-    """Hexadecimal SHA-256 of a JSON value, independent of the order of keys."""
+    """Compute the hexadecimal SHA-256 of a JSON value, independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()
 
 
 def sha256_bytes(content: bytes) -> str:
-    """Hexadecimal SHA-256 of bytes."""
+    """Compute the hexadecimal SHA-256 of bytes."""
     return hashlib.sha256(content).hexdigest()

@@ -1,4 +1,4 @@
-"""Locks between processes, and how a process ends on SIGTERM."""
+"""Locks between processes, and clean termination on SIGTERM."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ logger = logging.getLogger(__name__)
 
 
 def end_on_sigterm() -> None:
-    """Let SIGTERM end this process as an exception does, so that temporary files are removed; status 143, as shells call it."""
+    """Make SIGTERM end this process by an exception, so that temporary files are removed; the exit status is 143, as in shells."""
     main = os.getpid()
 
     def end(number: int, _frame: object) -> None:
-        if os.getpid() != main:  # a worker process, whose temporary files are its parent's
+        if os.getpid() != main:  # a worker; its parent removes the temporary files
             os._exit(128 + number)
         sys.exit(128 + number)
 
@@ -28,18 +28,18 @@ def end_on_sigterm() -> None:
 
 
 LOCK_SECONDS = "SPEECHFT_LOCK_SECONDS"
-"""Environment variable: how long a job waits for a lock. The workflow sets it; by hand it is 0, and a second job is refused at once."""
+"""Environment variable: seconds that a job waits for a lock. Set by the workflow; by default 0, so that a second job fails at once."""
 
 
 @contextlib.contextmanager
 def exclusive_lock(path: str | Path, holder: str) -> Iterator[bool]:
-    """Hold the lock file `path` while the block runs; yields whether another process had held it first.
+    """Hold the lock file `path` for the duration of the block, and yield whether another process held it before.
 
-    Who had to wait should look whether the other one has done the work. The system frees the lock when its holder dies, however that
-    happens. On shared file systems this needs locks that work across nodes (NFS: yes; Lustre: mounted with `flock`).
+    A process that had to wait should check whether the other one has done the work. The system releases the lock when its holder ends for
+    any reason. Shared file systems must support locks across nodes (NFS: yes; Lustre: mounted with `flock`).
 
     Raises:
-        TransientError: another process works there, and still does after the seconds in SPEECHFT_LOCK_SECONDS; `holder` says at what.
+        TransientError: another process still holds the lock after SPEECHFT_LOCK_SECONDS; `holder` says what it is doing.
     """
     from filelock import FileLock, Timeout
 
@@ -50,7 +50,7 @@ def exclusive_lock(path: str | Path, holder: str) -> Iterator[bool]:
     try:
         lock.acquire()
     except Timeout as error:
-        refusal = f"{path}: another process is {holder} here. Wait for it or end it, then run this again."
+        refusal = f"{path}: another process is {holder} here. Wait for it or end it, then run the command again."
         seconds = _lock_seconds()
         if not seconds:
             raise TransientError(refusal) from error
@@ -71,4 +71,4 @@ def _lock_seconds() -> float:
     try:
         return float(text)
     except ValueError:
-        raise SpeechFTError(f"{LOCK_SECONDS}={text}: is not a number of seconds. Set one, or unset the variable.") from None
+        raise SpeechFTError(f"{LOCK_SECONDS}={text} is not a number of seconds. Correct or unset the variable.") from None

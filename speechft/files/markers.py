@@ -1,4 +1,4 @@
-"""The marker in every folder that a command made: which command, and which files."""
+"""Markers in output folders, which record the command and its files."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MARKER = ".speechft.json"
-"""In every folder that a command made; hidden, and of no meaning to other programs."""
+"""Name of the hidden marker file in every output folder."""
 SNAKEMAKE_STAMP = ".snakemake_timestamp"
-"""Snakemake's own mark in a folder that is an output of a rule."""
+"""Snakemake's own marker in a folder that is an output of a rule."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """The command (a verb) and the relative paths of its files; a path that ends with a slash is a folder."""
+    """Content of a marker: the command and the relative paths of its files; a path that ends with a slash is a folder."""
 
     made_by: str
     files: frozenset[str]
@@ -25,7 +25,7 @@ class Record:
 
 
 def read_record(folder: Path) -> Record | None:
-    """Read the marker of a folder; None where there is none, or a damaged one."""
+    """Read the marker of a folder; None if it is missing or damaged."""
     try:
         value = json.loads((folder / MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Kinds of files that commands write, each recognized by its content, so that no other file is ever replaced. No torch here."""
+"""Kinds of output files, recognized by their content so that no other file is replaced. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 from speechft.files.hashes import sha256_bytes
 
 PROGRAM = "speechft"
-"""What figures name as their maker, and exports as the folder in their archive."""
+"""Creator named in figures, and folder name in the archives of exports."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file: `what` it is, as errors call it, and whether a file is of it."""
+    """A kind of output file: `what` names it in errors, `recognizes` tests a file."""
 
     what: str
     recognizes: Callable[[Path], bool]
@@ -44,7 +44,7 @@ def _start(path: Path) -> bytes:
 
 
 def _begins(*columns: str) -> Callable[[Path], bool]:
-    """Whether these are the first columns of a CSV file."""
+    """Test whether the first columns of a CSV file are `columns`."""
     return lambda path: _start(path).decode("utf-8", errors="replace").split("\n")[0].strip().split(",")[: len(columns)] == list(columns)
 
 
@@ -57,7 +57,7 @@ _SVG_CREATOR = re.compile(rb"<svg.*<dc:creator>\s*<cc:Agent>\s*<dc:title>" + PRO
 
 
 def _begins_with(pattern: str) -> Callable[[Path], bool]:
-    """Whether the first file in an archive is called so."""
+    """Recognize a ZIP archive by the name of its first file."""
 
     def recognizes(path: Path) -> bool:
         try:
@@ -78,7 +78,7 @@ _SEAL = re.compile(r"# SHA-256 of the lines below: ([0-9a-f]{64})\n")
 
 
 def sealed(text: str) -> str:
-    """Text with a first line that tells whether somebody has edited it since."""
+    """Prepend a hash line to text, from which later edits are detected."""
     return f"# SHA-256 of the lines below: {sha256_bytes(text.encode())}\n{text}"
 
 
@@ -105,7 +105,7 @@ SUPERB_EXPERIMENT = Kind("an experiment as `speechft superb` derived it", _is_se
 PAGE = Kind("a page of `speechft report`", lambda path: f'<meta name="generator" content="{PROGRAM}">'.encode() in _start(path))
 FIGURE = Kind("a figure of speechft", _is_figure)
 FIGURE_SVG = Kind("a figure of speechft", lambda path: _SVG_CREATOR.search(_start(path)) is not None)
-# torch calls the folder in an archive as the file was called; exports were once written under a temporary name.
+# torch names the folder in an archive after the file; older exports were written under a temporary name.
 EXPORT = Kind("an export of speechft", _begins_with(rf"({PROGRAM}|\..+\.[0-9a-f]{{8}})/data\.pkl"))
 REHEARSAL = Kind("the record of a rehearsal", _has_keys("rehearsal_of", "corpora", "encoders"))
 REHEARSED = Kind("an experiment as `speechft rehearse` derived it", _is_sealed)

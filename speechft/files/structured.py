@@ -1,4 +1,4 @@
-"""JSON and YAML: read with clear errors, refused where a mapping has a key twice, written atomically."""
+"""Read JSON and YAML with clear errors, refusing repeated keys, and write them atomically."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"(?P<key>\s*:)?|[{}\[\]]', re.S)
 
 
 class RepeatedKeyError(ValueError):
-    """A mapping has a key twice; the text is `line 3: key 'x' appears twice`."""
+    """A key appears twice in a mapping; the text is `line 3: key 'x' appears twice`."""
 
     def __init__(self, line: int, key: object) -> None:
         super().__init__(f"line {line}: key {key!r} appears twice; keep one")
@@ -28,8 +28,8 @@ def load_json(text: str) -> Any:
     """Parse JSON.
 
     Raises:
-        RepeatedKeyError: a mapping has a key twice.
-        ValueError: it is not JSON.
+        RepeatedKeyError: a key appears twice in a mapping.
+        ValueError: the text is not JSON.
     """
 
     def mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def load_json(text: str) -> Any:
 
 
 def _first_repeated(text: str) -> RepeatedKeyError:
-    """The first repeated key of a JSON text that has one."""
+    """Locate the first repeated key in a JSON text."""
     inside: list[set[str]] = []
     for token in _TOKEN.finditer(text):
         if token[0] in "{[":
@@ -61,8 +61,8 @@ def load_yaml(text: str) -> Any:
     """Parse YAML.
 
     Raises:
-        RepeatedKeyError: a mapping has a key twice.
-        yaml.YAMLError: it is not YAML.
+        RepeatedKeyError: a key appears twice in a mapping.
+        yaml.YAMLError: the text is not YAML.
     """
     return yaml.load(text, Loader=_Strict)
 
@@ -71,7 +71,7 @@ class _Strict(yaml.SafeLoader):
     """PyYAML's safe loader with repeated keys as errors."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        # Only the mapping's own keys: a merge (`<<`) adds others later, which may repeat them.
+        # Only the mapping's own keys: keys merged by `<<` are added later and may repeat them.
         node = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
@@ -84,7 +84,7 @@ class _Strict(yaml.SafeLoader):
 
 
 def check_experiments(paths: Iterable[str | Path]) -> None:
-    """Refuse experiment files (YAML or JSON) with a repeated key: Snakemake keeps the last value silently.
+    """Refuse experiment files (YAML or JSON) with a repeated key, since Snakemake silently keeps the last value.
 
     Raises:
         ConfigError: names the file, the line and the key.
@@ -103,11 +103,11 @@ def check_experiments(paths: Iterable[str | Path]) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically; NaN and Inf are refused because other programs cannot read them."""
+    """Write `value` atomically as indented JSON; NaN and Inf are refused, since other programs cannot read them."""
     try:
         text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
     except ValueError:
-        raise SpeechFTError(f"{path}: a value is NaN or infinite, which JSON cannot hold. Check the inputs of this command.") from None
+        raise SpeechFTError(f"{path}: a value is NaN or infinite, which JSON cannot represent. Check the inputs of this command.") from None
     write_text(path, f"{text}\n")
 
 
@@ -115,7 +115,7 @@ def read_json(path: str | Path) -> Any:
     """Parse a JSON file.
 
     Raises:
-        SpeechFTError: the file is missing, is not JSON, or has a key twice.
+        SpeechFTError: the file is missing, is not JSON, or repeats a key.
     """
     try:
         return load_json(read_text(path))
@@ -125,14 +125,14 @@ def read_json(path: str | Path) -> Any:
         raise SpeechFTError(f"{path}: {error}.") from None
     except (ValueError, RecursionError) as error:
         problem = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise SpeechFTError(f"{path}: is not valid JSON ({problem}). Correct it, or run the job that makes it again.") from error
+        raise SpeechFTError(f"{path}: is not valid JSON ({problem}). Correct it, or run the job that creates it again.") from error
 
 
 def read_mapping(path: str | Path) -> dict[str, Any]:
-    """Parse a file that holds a mapping: YAML if it is called `.yaml` or `.yml`, else JSON.
+    """Parse a file that contains a mapping: YAML if its name ends with `.yaml` or `.yml`, else JSON.
 
     Raises:
-        SpeechFTError: the file is missing, is in another format, holds something else, or has a key twice.
+        SpeechFTError: the file is missing, in another format, not a mapping, or repeats a key.
     """
     path = Path(path)
     if path.suffix not in (".yaml", ".yml"):
@@ -146,18 +146,18 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SpeechFTError(f"{path}: is not valid YAML ({error}).") from None
     if not isinstance(value, dict):
-        raise SpeechFTError(f"{path}: holds a {type(value).__name__} where a mapping of keys is needed.")
+        raise SpeechFTError(f"{path}: contains a {type(value).__name__}, expected a mapping of keys.")
     return value
 
 
 def read_json_mapping(path: str | Path) -> dict[str, Any]:
-    """Parse a JSON file that holds a mapping.
+    """Parse a JSON file that contains a mapping.
 
     Raises:
-        SpeechFTError: the file is missing, is not JSON, or holds something else.
+        SpeechFTError: the file is missing, is not JSON, or is not a mapping.
     """
     value = read_json(path)
     if not isinstance(value, dict):
         what = "null" if value is None else f"a {type(value).__name__}"
-        raise SpeechFTError(f"{path}: holds {what} where a mapping is needed. Correct it, or run the job that makes it again.")
+        raise SpeechFTError(f"{path}: contains {what}, expected a mapping. Correct it, or run the job that creates it again.")
     return value

@@ -1,4 +1,4 @@
-"""Temporary files and folders beside an output, and the removal of those that killed processes left behind."""
+"""Temporary files and folders next to outputs, and removal of those left behind by killed processes."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def temporary_sibling(path: Path) -> Path:
 def remove_leftovers(path: Path) -> None:
     """Remove temporary files of `path` that killed processes left behind.
 
-    The name encodes machine and process. Leftovers of ended processes of this machine go at once, those of other machines after a day
-    without a change. Folders must also carry the marker of speechft.
+    The name encodes machine and process. Leftovers of this machine's ended processes are removed at once, those of other machines after a
+    day without changes. Folders must also have speechft's marker.
     """
     pattern = re.compile(rf"\.{re.escape(path.name)}\.([0-9a-f]{{4}})([0-9a-f]{{8}})[0-9a-f]{{4}}\.tmp")
     if not path.parent.is_dir():

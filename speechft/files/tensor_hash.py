@@ -1,4 +1,4 @@
-"""One hash for named tensors: files that only speechft writes carry it, so that a damaged one is noticed."""
+"""Hash of named tensors, stored in speechft's own files to detect damage."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor], text: str = "") -> str:
-    """Hexadecimal SHA-256 of `text` and of names, dtypes, shapes and bytes of tensors, in any order, on the CPU."""
+    """Compute the hexadecimal SHA-256 of `text` and of names, dtypes, shapes and bytes of CPU tensors, independent of their order."""
     digest = hashlib.sha256(f"{text}\n".encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())

@@ -1,4 +1,4 @@
-"""LoRA and DoRA adapters as files that peft reads."""
+"""LoRA and DoRA adapters as files for peft."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from speechft.finetune.method import adapter_targets, peft_config
 from speechft.recipes.finetuning import Adapters
 
 ADAPTER_FOLDER = "adapter"
-"""Inside the encoder directory of a fine-tuning with adapters; what peft reads."""
+"""Folder for peft in the encoder directory of a fine-tuning with adapters."""
 _ADAPTER = re.compile(r"(.+)\.(lora_A|lora_B|lora_magnitude_vector)\.default(?:\.weight)?")
 
 
 def adapter_weights(backbone: nn.Module) -> dict[str, Tensor]:
-    """Tensors of the adapters of `backbone` under the names in which peft stores them; empty without adapters."""
+    """Return the adapter tensors of `backbone` under peft's names; empty without adapters."""
     matches = ((_ADAPTER.fullmatch(name), tensor) for name, tensor in backbone.state_dict().items())
-    # DoRA's lengths of rows are a module in memory and a bare tensor in files.
+    # DoRA's magnitudes are a module in memory and a bare tensor in files.
     suffix = {"lora_A": ".weight", "lora_B": ".weight", "lora_magnitude_vector": ""}
     return {f"{WRAPPER}{match[1]}.{match[2]}{suffix[match[2]]}": tensor for match, tensor in matches if match}
 
 
 def write_adapter(folder: Path, tensors: Mapping[str, Tensor], options: Adapters) -> None:
-    """Write an adapter as peft does, so that `PeftModel.from_pretrained(base, folder)` reads it."""
+    """Write an adapter that `PeftModel.from_pretrained(base, folder)` can read."""
     targets = [name for name in sorted(adapter_targets(options)) if any(f".{name}.lora_A" in key for key in tensors)]
     values = {**peft_config(options).to_dict(), "peft_type": "LORA", "inference_mode": True, "target_modules": targets}
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""Batches of a whole training run, planned before it starts, and the data set that serves them to fairseq."""
+"""Batches of a training run, planned before it starts, and the data set that serves them to fairseq."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from speechft.evaluate.data.sampling import balanced, bucketed, shuffled, window
 from speechft.finetune.feature_cache import FeatureCache
 from speechft.tasks.base import LabelSet, Sampling, Task
 
-# Samples of the first frame of every published extractor.
+# Receptive field of one frame in every published extractor, in samples.
 SHORTEST = 400
-# Utterances are sorted by length inside pools of this many batches: little padding, and still other batches in every epoch.
+# Utterances are sorted by length within pools of this many batches, which limits padding but still varies the batches of each epoch.
 POOL_BATCHES = 32
 
 
 def split_into_batches(order: Sequence[int], lengths: Sequence[int], batch_size: int | None, max_batch_samples: int) -> list[list[int]]:
-    """Cut `order` into batches of at most `batch_size` items (None: any number) whose padded size (items x longest) is within the bound.
+    """Cut `order` into batches of at most `batch_size` items (None: any number) and a padded size (items x longest) within the bound.
 
-    An item that exceeds the bound by itself is a batch of one.
+    An item that exceeds the bound alone is a batch of one.
     """
     batches: list[list[int]] = []
     current: list[int] = []
@@ -43,11 +43,11 @@ def split_into_batches(order: Sequence[int], lengths: Sequence[int], batch_size:
 
 
 def epoch_batches(lengths: Sequence[int], batch_size: int | None, max_batch_samples: int, seed: int, epoch: int) -> list[list[int]]:
-    """Shuffled batches that hold every item once; a function of its arguments only."""
+    """Return shuffled batches that contain every item once, determined by the arguments."""
     generator = np.random.default_rng([seed, epoch])
     shuffled = generator.permutation(len(lengths))
     batches: list[list[int]] = []
-    # Without a size a batch has as many utterances as the bound allows for those of mean length.
+    # Without a batch size, assume as many utterances of mean length as the bound allows.
     usual = batch_size or max(1, max_batch_samples * len(lengths) // max(1, sum(lengths)))
     pool_size = usual * POOL_BATCHES
     for start in range(0, len(shuffled), pool_size):
@@ -59,10 +59,10 @@ def epoch_batches(lengths: Sequence[int], batch_size: int | None, max_batch_samp
 def plan_run(
     lengths: Sequence[int], batch_size: int | None, max_batch_samples: int, seed: int, num_batches: int
 ) -> list[list[tuple[int, int]]]:
-    """The first `num_batches` batches of an endless run through the data, each item as (epoch, position).
+    """Plan the first `num_batches` batches of endless passes over the data, each item as (epoch, position).
 
-    One plan for the run, because an update that accumulates several batches may then reach over the end of an epoch, as in s3prl's
-    runner, and because continuing an interrupted run is an offset into the plan.
+    There is one plan for the whole run, so that an update that accumulates batches can cross an epoch boundary, as in s3prl's runner, and
+    resuming an interrupted run is an offset into the plan.
     """
     plan: list[list[tuple[int, int]]] = []
     epoch = 0
@@ -76,10 +76,10 @@ def plan_run(
 def plan_as_superb(
     task: Task, targets: Sequence[Tensor], lengths: Sequence[int], batch_size: int | None, seed: int, num_batches: int
 ) -> list[list[tuple[int, int]]]:
-    """As `plan_run`, in the order of the task's SUPERB recipe; each item as (how often it came before, position).
+    """Plan the first `num_batches` batches in the order of the task's SUPERB recipe, each item as (earlier occurrences, position).
 
     Raises:
-        ConfigError: without a batch size there is no such order.
+        ConfigError: there is no batch size.
     """
     if batch_size is None:
         raise ConfigError("order: superb needs a batch_size.")
@@ -88,7 +88,7 @@ def plan_as_superb(
         "shuffled": lambda: shuffled(len(lengths), batch_size, generator),
         "balanced": lambda: balanced([int(target) for target in targets], batch_size, generator),
         "windows": lambda: windows([len(target) for target in targets], lengths, batch_size, generator),
-        # The released fine-tuning keeps a last bucket of one utterance, which SUPERB's ASR drops.
+        # The paper's released fine-tuning keeps a last bucket of one utterance, which SUPERB's ASR drops.
         "buckets": lambda: bucketed(lengths, batch_size, generator, keep_single=True),
     }
     visits: Counter[int] = Counter()
@@ -103,26 +103,26 @@ def plan_as_superb(
 
 
 class PlannedDataset(FairseqDataset):  # type: ignore[misc]
-    """Serves `batches` as they are planned."""
+    """Data set that serves the planned `batches`."""
 
-    # fairseq would otherwise read one extra batch, only to fill uneven shards.
+    # Otherwise fairseq reads one extra batch to fill uneven shards.
     supports_fetch_outside_dataloader = False
     batches: list[list[int]]
 
     def batch_by_size(self, indices: Any, **limits: Any) -> list[list[int]]:  # noqa: ARG002
-        """The planned batches; fairseq's own order and limits are not used."""
+        """Return the planned batches, ignoring fairseq's own order and limits."""
         return self.batches
 
 
 class CutDataset(PlannedDataset):
-    """Waveforms and targets of lhotse cuts; features of a frozen extractor instead of a waveform where `cache` has them.
+    """Waveforms and targets of lhotse cuts, with features of a frozen extractor instead of waveforms if `cache` has them.
 
-    With `num_batches` the items are those of a training plan: shuffled and repeated as often as needed. Without, every cut comes once, in
-    order of length. Crops are the task's; that of an item depends on seed, epoch and position, not on who loads it.
+    With `num_batches`, items follow a training plan, shuffled and repeated as needed. Without, every cut occurs once, in order of length.
+    The task defines crops; the crop of an item depends only on seed, epoch and position, not on the loading process.
     """
 
     cache: FeatureCache | None = None
-    """By position of a cut."""
+    """Features by position of the cut."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class CutDataset(PlannedDataset):
         super().__init__()
         self.cuts = list(cuts)
         if not self.cuts:
-            raise TaskError(f"The {split} split holds no cuts. Check its manifest.")
+            raise TaskError(f"The {split} split has no cuts. Check its manifest.")
         self.targets = task.targets(self.cuts, labels, f"the {split} split")
         self.gain = task.gain
         self.seed = seed
@@ -149,7 +149,7 @@ class CutDataset(PlannedDataset):
         whole = [num_samples_16k(cut) for cut in self.cuts]
         self.lengths = [length if crop is None else min(length, crop) for length, crop in zip(whole, self.crop_samples, strict=True)]
         self.unchanging = [num_batches is None or length == uncut for length, uncut in zip(self.lengths, whole, strict=True)]
-        """Whether a cut is the same samples at every visit."""
+        """Whether a cut has the same samples at every visit."""
         short = [f"{cut.id}: {length} samples" for cut, length in zip(self.cuts, self.lengths, strict=True) if length < SHORTEST]
         if short:
             heading = f"The {split} split: {len(short)} utterance(s) are shorter than one frame ({SHORTEST} samples). Leave them out."
@@ -168,7 +168,7 @@ class CutDataset(PlannedDataset):
         return len(self.cuts)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Item `index`: epoch x number of cuts + position."""
+        """Load item `index`, which is epoch x number of cuts + position."""
         epoch, position = divmod(int(index), len(self.cuts))
         features = None if self.cache is None else self.cache.read(position)
         speech = self._waveform(epoch, position) if features is None else features
@@ -183,7 +183,7 @@ class CutDataset(PlannedDataset):
         return waveform * self.gain
 
     def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
-        """Keep utterances apart: the encoder pads, or not, as it needs."""
+        """Collate without padding, which is up to the encoder."""
         if not samples:
             return {}
         return {
@@ -196,10 +196,10 @@ class CutDataset(PlannedDataset):
 
 
 def in_multiples(batches: Sequence[list[int]], multiple: int) -> list[list[int]]:
-    """The same batches, of which the largest are halved until their number is a multiple of `multiple`.
+    """Halve the largest batches until their number is a multiple of `multiple`.
 
     Raises:
-        TaskError: there are too few utterances for that.
+        TaskError: there are too few utterances.
     """
     split = list(batches)
     while len(split) % multiple:
@@ -212,13 +212,13 @@ def in_multiples(batches: Sequence[list[int]], multiple: int) -> list[list[int]]
 
 
 class PartsDataset(PlannedDataset):
-    """The data sets of several tasks, whose batches take turns; with one task it adds nothing but the task's name.
+    """Data sets of several tasks, whose batches take turns; for one task it only adds the task's name.
 
     Args:
-        members: name of a task -> its data.
-        turns: for each batch of the run the number of its task; None: all batches of one task after those of the other (dev).
-        world_size: processes that share the batches. On dev they must be at the same task at the same time, because they add up what
-            they count.
+        members: task name -> data set.
+        turns: index of the task for each batch of the run; None: all batches task by task (dev).
+        world_size: processes that share the batches. On dev they must process the same task at the same time, because they sum their
+            statistics.
     """
 
     def __init__(self, members: Mapping[str, CutDataset], turns: Sequence[int] | None = None, world_size: int = 1) -> None:
@@ -237,12 +237,12 @@ class PartsDataset(PlannedDataset):
         return sum(len(member) for member in self.members)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """An item of one of the tasks."""
+        """Load an item of one of the tasks."""
         item, part = divmod(int(index), len(self.members))
         return {**self.members[part][item], "part": self.names[part]}
 
     def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
-        """A batch is of one task; it says of which."""
+        """Collate items of one task and add its name."""
         if not samples:
             return {}
         (part,) = {sample["part"] for sample in samples}

@@ -1,4 +1,4 @@
-"""The best encoder so far, on disk."""
+"""The best encoder so far, kept on disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ADAPTER, _HEAD = "adapter.", "head."
 
 
 def save_plain_weights(backbone: nn.Module, head: nn.Module, path: Path, metadata: dict[str, str]) -> None:
-    """Write the weights of an encoder with adapters merged into them, the adapters, and the head, in one file that appears by rename."""
+    """Write the weights of an encoder with merged adapters, the adapters, and the head atomically into one file."""
     tensors = plain_weights(backbone) | {_ADAPTER + name: tensor for name, tensor in adapter_weights(backbone).items()}
     tensors |= {_HEAD + name: tensor for name, tensor in head.state_dict().items()}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -30,7 +30,7 @@ def save_plain_weights(backbone: nn.Module, head: nn.Module, path: Path, metadat
 
 
 class KeptWeights(NamedTuple):
-    """What a file of `save_plain_weights` says about itself."""
+    """Content of a file of `save_plain_weights`."""
 
     update: int
     score: float | None
@@ -38,7 +38,7 @@ class KeptWeights(NamedTuple):
 
 
 def read_kept(path: Path, *, check: bool = True) -> KeptWeights | None:
-    """What a file of `save_plain_weights` holds; None if it is gone, or damaged.
+    """Read a file of `save_plain_weights`; None if it is missing or damaged.
 
     Args:
         path: the file.
@@ -55,7 +55,7 @@ def read_kept(path: Path, *, check: bool = True) -> KeptWeights | None:
 
 
 def split_kept(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-    """Of a file of `save_plain_weights` the weights of the encoder, those of its adapters under peft's names, and those of the head."""
+    """Divide the tensors of `save_plain_weights` into those of the encoder, of its adapters under peft's names, and of the head."""
     adapter, head = (
         {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)} for prefix in (_ADAPTER, _HEAD)
     )
@@ -63,10 +63,10 @@ def split_kept(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[s
 
 
 class BestEncoder:
-    """Keeps the weights with the best dev score in one file; of equal scores the earliest, as s3prl's runner does.
+    """Keeps the weights with the best dev score in one file; ties go to the earliest, as in s3prl's runner.
 
-    Weights, score and update are one file and appear by rename, so they always belong together. An interrupted run that resumes
-    from an earlier checkpoint computes the same scores again and therefore keeps the same weights.
+    Weights, score and update are written atomically into one file, so they always belong together. An interrupted run that resumes from an
+    earlier checkpoint computes the same scores again and therefore keeps the same weights.
     """
 
     def __init__(self, path: Path, higher_is_better: bool) -> None:
@@ -74,12 +74,12 @@ class BestEncoder:
         self.higher_is_better = higher_is_better
         self.update: int | None = None
         self.score: float | None = None
-        # Whether a run may resume without this file was checked before (`speechft.fairseq_plugin.resuming`).
+        # `speechft.fairseq_plugin.resuming` has checked whether a run may resume without this file.
         if (kept := read_kept(path)) is not None:
             self.update, self.score = kept.update, kept.score
 
     def consider(self, backbone: nn.Module, head: nn.Module, update: int, score: float) -> bool:
-        """Write the weights if `score` is better than every one before; say whether."""
+        """Write the weights if `score` is better than all previous ones, and return whether it is."""
         if math.isnan(score):
             return False
         if self.score is not None and not (score > self.score if self.higher_is_better else score < self.score):
@@ -89,12 +89,12 @@ class BestEncoder:
         return True
 
     def weights(self) -> dict[str, Tensor]:
-        """The tensors kept, adapters among them; see `split_kept`.
+        """Return the kept tensors, including adapters; see `split_kept`.
 
         Raises:
-            TrainingError: no validation gave a score.
+            TrainingError: no validation had a score.
         """
         if self.score is None:
-            raise TrainingError(f"{self.path}: no validation on dev gave a score, so there is no best encoder. Check the dev split.")
+            raise TrainingError(f"{self.path}: no validation on dev had a score, so there is no best encoder. Check the dev split.")
         loaded: dict[str, Tensor] = load_file(self.path)
         return loaded

@@ -1,4 +1,4 @@
-"""What a training of stage 1 costs, estimated from its recipe and the sizes of its corpora. No torch."""
+"""Estimate the cost of a stage 1 training from its recipe and corpus sizes. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from speechft.tasks.catalog import task_entry
 
 @dataclass(frozen=True)
 class TrainingEstimate:
-    """One training of an encoder: hours of audio through it without and with a backward pass, and what else the time depends on."""
+    """Estimated cost of training an encoder: hours of audio without and with a backward pass, and other determinants of time."""
 
     forward_hours: float
     update_hours: float
@@ -21,18 +21,18 @@ class TrainingEstimate:
     frozen_extractor: bool
     precision: str
     heads: Mapping[str, tuple[float, Mapping[str, Any]]] = field(default_factory=dict)
-    """Task (or kind of a task of the user's own) -> hours of audio that its head trains on, and options of the task."""
+    """Task (or kind of a user's task) -> hours of audio that its head is trained on, and options of the task."""
     early: int = 0
-    """Early checkpoints that are kept beside the result."""
+    """Number of early checkpoints."""
     kept_hours: float = 0.0
-    """Hours of audio of which the output of the frozen extractor is kept while the training runs, if there is room."""
+    """Hours of audio whose extractor output can be cached during training."""
 
 
 def estimate_finetuning(recipe: FinetuneRecipe, sizes: Mapping[str, CorpusSize]) -> TrainingEstimate:
-    """A fine-tuning; `sizes` of the corpora by the name of the task that is trained on them (`recipe.parts`).
+    """Estimate a fine-tuning; `sizes` maps the tasks of `recipe.parts` to their corpus sizes.
 
-    The encoder is frozen for the first `head_only` of the updates. Dev is scored every `validate_every` updates and after the last.
-    Batches have the mean duration of train.
+    The encoder is frozen for the first `head_only` of the updates. Dev is scored every `validate_every` updates and after the last one.
+    Utterances are assumed to have the mean duration of train.
     """
     shares = sum(part.share for part in recipe.parts.values())
     forward, update, kept = 0.0, 0.0, 0.0
@@ -51,7 +51,7 @@ def estimate_finetuning(recipe: FinetuneRecipe, sizes: Mapping[str, CorpusSize])
 
 
 def _batch_seconds(recipe: FinetuneRecipe, part: JointTask, train: SplitSize) -> float:
-    """Audio in a batch of utterances of mean length."""
+    """Return the seconds of audio in a batch of utterances of mean length."""
     entry = task_entry(part.task, part.kind)
     mean = train.cropped(entry.crop_seconds).mean_seconds
     if part.batch_size is None:

@@ -1,4 +1,4 @@
-"""Output of a frozen extractor, kept on disk: a training reads an utterance's features instead of computing them at every visit."""
+"""Disk cache of a frozen extractor's output, which a training reads instead of recomputing it at every visit."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ LOGGER = logging.getLogger("speechft.finetune")
 SUFFIX = ".f32"
 _CHECKSUM_BYTES = 8
 _WRITTEN = 1 << 32
-"""Above any CRC-32, so that the zeros of a hole in the file are no checksum."""
+"""Bit above any CRC-32, so that zeros of a hole in the file are not a valid checksum."""
 
 
 class FeatureCache:
-    """Features of the utterances of a split, float32, each at a place of its own in one file.
+    """Float32 features of the utterances of a split, each at a fixed position in one file.
 
-    Each has a checksum, written after it, so what a killed process left unfinished, or two processes wrote at once, is computed again.
-    Processes and restarts share the file; it is opened for each access, so nothing is left behind where one of them removes it. If a file
-    cannot be written, all caches of its folder are removed with one warning, and training continues without them.
+    A checksum is written after the features, so that incomplete or concurrent writes are detected and recomputed. Processes and restarts
+    share the file. It is opened for each access, so that one of them can remove it. If a file cannot be written, all caches of its folder
+    are removed with one warning, and training continues without them.
 
     Args:
-        path: the file; it is created if it is not there.
-        frames: of each utterance; None for one that is never kept.
-        channels: of a frame.
-        budget_bytes: the file grows no further. Where utterances lie does not depend on it.
+        path: the file, created if missing.
+        frames: number of frames of each utterance; None for one that is not cached.
+        channels: values per frame.
+        budget_bytes: size limit of the file. Positions do not depend on it.
     """
 
     def __init__(self, path: Path, frames: Sequence[int | None], channels: int, budget_bytes: float) -> None:
@@ -49,10 +49,10 @@ class FeatureCache:
             except OSError as error:
                 self._give_up(error)
         if (wanted := sum(map(bool, self._sizes))) > (count := sum(self._kept)):
-            LOGGER.info("%s: features of %d of %d utterances are kept, the others computed anew", path.stem, count, wanted)
+            LOGGER.info("%s: features of %d of %d utterances are cached, the others recomputed", path.stem, count, wanted)
 
     def read(self, item: int) -> Tensor | None:
-        """Features (T, channels) of utterance `item`, on the CPU; None if they are not there, or damaged."""
+        """Read features (T, channels) of utterance `item` to the CPU; None if they are missing or damaged."""
         if not self._kept[item]:
             return None
         content = bytearray(self._sizes[item])
@@ -63,7 +63,7 @@ class FeatureCache:
         return None
 
     def write(self, item: int, features: Tensor) -> None:
-        """Keep the features (T, channels) of utterance `item`, if they fit into the budget."""
+        """Write features (T, channels) of utterance `item` if they fit into the budget."""
         if not self._kept[item]:
             return
         content = features.cpu().numpy().tobytes()
@@ -72,13 +72,13 @@ class FeatureCache:
                 for part, end in ((content, self._ends[item]), (_checksum(content), (item + 1) * _CHECKSUM_BYTES)):
                     if os.pwrite(file.fileno(), part, end - len(part)) != len(part):
                         raise OSError("the disk is full")
-        except FileNotFoundError:  # another process or cache gave up
+        except FileNotFoundError:  # another process or cache has removed it
             self._kept = [False] * len(self._kept)
         except OSError as error:
             self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
-        LOGGER.warning("%s: cannot keep features there (%s); training continues without, somewhat slower.", self.path, error)
+        LOGGER.warning("%s: cannot cache features (%s); training continues without the cache, somewhat slower.", self.path, error)
         self._kept = [False] * len(self._kept)
         for path in self.path.parent.glob(f"*{SUFFIX}"):
             with suppress(OSError):
@@ -86,9 +86,9 @@ class FeatureCache:
 
 
 def room_for_features(folder: Path, cache_gb: float) -> float:
-    """Bytes that caches in `folder` may take: `cache_gb`, but no more than half of what is free on its disk without them."""
+    """Return the bytes that caches in `folder` may use: `cache_gb`, but at most half of the disk space free without them."""
     there = 0
-    with suppress(FileNotFoundError):  # another process may give up just now
+    with suppress(FileNotFoundError):  # another process may be removing it
         there = sum(path.stat().st_blocks * 512 for path in folder.glob(f"*{SUFFIX}"))
     existing = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
     return min(cache_gb * 1e9, (shutil.disk_usage(existing).free + there) / 2)

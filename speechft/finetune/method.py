@@ -1,8 +1,8 @@
-"""The ingredients of Speech-FT's stage 1, and those of the methods that the paper compares it with.
+"""Stage 1 of Speech-FT, and the fine-tuning methods that the paper compares it with.
 
-Stable fine-tuning: the convolutional extractor is frozen throughout, the head trains alone for the first tenth of the
-updates, and the learning rate warms up, holds and decays linearly to 0. The others: an L2 penalty on the distance from theta0, adapters
-(LoRA, DoRA) in place of the encoder's own weights, and early checkpoints. Stage 2, the merge, is in `speechft.merge`.
+Stable fine-tuning: the convolutional extractor is frozen throughout, only the head is trained for the first tenth of the updates, and the
+learning rate warms up, holds and decays linearly to 0. Other methods: an L2 penalty on the distance from theta0, adapters (LoRA, DoRA)
+instead of the encoder's own weights, and early checkpoints. Stage 2, the merge, is in `speechft.merge`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from speechft.recipes.finetuning import Adapters, FinetuneRecipe
 
 
 def multiplier(completed_updates: int, total_updates: int, warmup: float = 0.1, hold: float = 0.4) -> float:
-    """Share of the peak learning rate that the next update runs with.
+    """Return the factor of the peak learning rate for the next update.
 
-    The arithmetic is that of the released Speech-FT code: with W = int(warmup * N) and H = W + int(hold * N), the value is
-    k / W below W, 1 below H and (N - k) / (N - H) from there on. The very first update therefore runs with 0.
+    As in the paper's released code: with W = int(warmup * N) and H = W + int(hold * N), the factor is k / W below W, 1 below H and
+    (N - k) / (N - H) afterwards. The first update therefore has factor 0.
 
     Args:
-        completed_updates: k, optimizer steps done so far; the i-th update (counted from 1) runs with `multiplier(i - 1)`.
+        completed_updates: k, optimizer steps done so far; update i (counted from 1) uses `multiplier(i - 1)`.
         total_updates: N, updates of the whole run.
-        warmup: share of N with a linearly rising rate.
+        warmup: share of N with a linearly increasing rate.
         hold: share of N at the peak.
     """
     warm = int(warmup * total_updates)
@@ -42,21 +42,21 @@ def multiplier(completed_updates: int, total_updates: int, warmup: float = 0.1, 
 
 
 def head_only_updates(total_updates: int, share: float) -> int:
-    """Number of updates, from the start, that train the head alone."""
+    """Return the number of updates at the start that train only the head."""
     return int(share * total_updates)
 
 
 def frozen_parameters(
     names: Iterable[str], extractor: Collection[str], completed_updates: int, head_only: int, freeze_extractor: bool = True
 ) -> set[str]:
-    """Encoder parameters that the next update must not change (Speech-FT, stable fine-tuning).
+    """Return the encoder parameters that are frozen in the next update (Speech-FT, stable fine-tuning).
 
     Args:
         names: all parameters of the encoder.
-        extractor: those of its convolutional feature extractor; empty for an encoder that has none.
+        extractor: parameters of its convolutional extractor; empty if there is none.
         completed_updates: updates done so far.
-        head_only: updates that train the head alone; 0 trains the encoder from the start.
-        freeze_extractor: keep the extractor frozen after them too.
+        head_only: number of updates that train only the head; 0 trains the encoder from the start.
+        freeze_extractor: keep the extractor frozen afterwards.
     """
     if completed_updates < head_only:
         return set(names)
@@ -64,16 +64,16 @@ def frozen_parameters(
 
 
 def freeze(module: nn.Module, frozen: Collection[str]) -> None:
-    """Let exactly the parameters of `module` that are not in `frozen` receive gradients."""
+    """Enable gradients of exactly the parameters of `module` that are not in `frozen`."""
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(name not in frozen)
 
 
 class DistancePenalty:
-    """`weight` x the squared L2 distance between parameters and the values that they have now.
+    """Penalty `weight` x the squared L2 distance between parameters and their values at construction.
 
-    The paper says that the L2 distance to theta0 is added to the loss and not with what weight; squaring the distance, so that its
-    gradient is smooth at the start, is our choice. The start is kept in memory, not in checkpoints: a resumed run reads theta0 again.
+    The paper adds the L2 distance to theta0 to the loss and does not give its weight. Squaring it, for a smooth gradient at the start, is
+    our choice. The initial values are kept in memory, not in checkpoints: a resumed run reads theta0 again.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], weight: float) -> None:
@@ -81,25 +81,25 @@ class DistancePenalty:
         self._pairs = [(parameter, parameter.detach().clone()) for parameter in parameters]
 
     def __call__(self) -> Tensor:
-        """The penalty, a scalar in float32 on the parameters' device."""
+        """Compute the penalty, a float32 scalar on the parameters' device."""
         self._pairs = [(parameter, start.to(parameter.device)) for parameter, start in self._pairs]
         return self.weight * torch.stack([(parameter - start).square().sum() for parameter, start in self._pairs]).sum()
 
 
 def early_updates(recipe: FinetuneRecipe) -> dict[float, int]:
-    """Map each share to the number of updates after which the encoder is kept: rounded down, but at least 1.
+    """Map each share to the number of updates after which the encoder is saved: rounded down, but at least 1.
 
-    The last update is excluded, so a run of one update keeps nothing.
+    The last update is excluded, so a run of one update saves none.
     """
     updates = {share: max(1, int(share * recipe.updates)) for share in recipe.early}
     return {share: update for share, update in updates.items() if update < recipe.updates}
 
 
 def add_adapters(backbone: nn.Module, options: Adapters) -> frozenset[str]:
-    """Insert adapters into `backbone`, in place, and return the names of their parameters. Outputs stay the same.
+    """Insert adapters into `backbone` in place, without changing its outputs, and return the names of their parameters.
 
     Raises:
-        ConfigError: `targets` names no layer of this encoder.
+        ConfigError: `targets` matches no layer of this encoder.
     """
     from peft import inject_adapter_in_model
 
@@ -111,7 +111,7 @@ def add_adapters(backbone: nn.Module, options: Adapters) -> frozenset[str]:
     return frozenset(name for name, parameter in backbone.named_parameters() if id(parameter) not in before)
 
 
-# What conformers and Whisper call the same layers.
+# Names of the same layers in conformers and Whisper.
 _COUNTERPARTS = {
     **{f"{name}_proj": f"linear_{name}" for name in ("q", "k", "v", "out")},
     "intermediate_dense": "fc1",
@@ -120,12 +120,12 @@ _COUNTERPARTS = {
 
 
 def adapter_targets(options: Adapters) -> list[str]:
-    """The targets of adapters, and what they are called in other families."""
+    """Return the targets of adapters with their names in other families."""
     return list(dict.fromkeys([*options.targets, *(_COUNTERPARTS[name] for name in options.targets if name in _COUNTERPARTS)]))
 
 
 def peft_config(options: Adapters) -> Any:
-    """Configuration of peft for these adapters."""
+    """Build peft's configuration for these adapters."""
     from peft import LoraConfig
 
     return LoraConfig(
@@ -138,7 +138,7 @@ def peft_config(options: Adapters) -> Any:
 
 
 def plain_weights(backbone: nn.Module) -> dict[str, Tensor]:
-    """State dict of `backbone` with its adapters merged into the weights of their layers. `backbone` itself is unchanged."""
+    """Return the state dict of `backbone` with adapters merged into the weights; `backbone` is not changed."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     adapted = {name: module for name, module in backbone.named_modules() if isinstance(module, BaseTunerLayer)}

@@ -1,4 +1,4 @@
-"""The tasks of one fine-tuning: usually one, or several that share the encoder and take turns."""
+"""The tasks of a fine-tuning: usually one, or several that share the encoder and take turns."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ MEAN_ERROR = Metric("MEAN_ERROR", "mean error over the tasks", higher_is_better=
 
 
 class Parts:
-    """Tasks of a fine-tuning by name, with their metrics on dev.
+    """Tasks of a fine-tuning by name, with their dev metrics.
 
-    Several tasks are selected by their mean error: the selection metric of each, or one minus it where higher is better. The paper does
-    not say how it selects; this is ours.
+    With several tasks, the encoder is selected by their mean error: the selection metric of each task, or one minus it if higher is better.
+    The paper does not describe its selection; this is our choice.
     """
 
     def __init__(self, recipe: FinetuneRecipe) -> None:
         self.recipes: dict[str, JointTask] = recipe.parts
         self.tasks: dict[str, Task] = {name: task_of(part) for name, part in self.recipes.items()}
         keys = Counter(metric.key for task in self.tasks.values() for metric in task.dev_metrics)
-        # Two tasks of one kind report the same metrics, so the name of the part is appended.
+        # Two tasks of one kind have the same metrics, so the task's name is appended.
         self._columns = {
             (name, metric.key): metric.key if keys[metric.key] == 1 else f"{metric.key}_{name}"
             for name, task in self.tasks.items()
@@ -37,7 +37,7 @@ class Parts:
 
     @property
     def dev_metrics(self) -> tuple[Metric, ...]:
-        """Metrics in the result of `scores`."""
+        """Metrics returned by `scores`."""
         each = tuple(
             replace(metric, key=self._columns[name, metric.key]) for name, task in self.tasks.items() for metric in task.dev_metrics
         )
@@ -45,14 +45,14 @@ class Parts:
 
     @property
     def selection_metric(self) -> Metric:
-        """Metric that selects the best encoder on dev."""
+        """Dev metric that selects the best encoder."""
         if len(self) > 1:
             return MEAN_ERROR
         (task,) = self.tasks.values()
         return task.selection_metric
 
     def scores(self, statistics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-        """Compute metric key -> value from the summed statistics of each task on dev."""
+        """Compute metric key -> value from each task's summed dev statistics."""
         scores: dict[str, float] = {}
         errors = []
         for name, task in self.tasks.items():
@@ -64,17 +64,17 @@ class Parts:
 
 
 def take_turns(shares: Sequence[float], count: int) -> list[int]:
-    """Assign each of `count` batches to the task that is furthest behind its share; the first one on ties.
+    """Assign each of `count` batches to the task that is furthest behind its share; ties go to the first.
 
-    There is no randomness: after any number of batches each task has had its share to within one batch. Tasks of equal shares alternate,
-    and an update that accumulates as many batches as there are tasks sees all of them.
+    This is deterministic: after any number of batches, each task has had its share to within one batch. Tasks with equal shares alternate,
+    so an update that accumulates one batch per task includes all tasks.
     """
     total = sum(shares)
     had = [0] * len(shares)
     turns = []
     for number in range(1, count + 1):
         behind = [share / total * number - done for share, done in zip(shares, had, strict=True)]
-        # Shares that are equal but for rounding must not depend on it.
+        # Rounded, so that equal shares are not ordered by rounding errors.
         chosen = max(range(len(shares)), key=lambda index: (round(behind[index], 9), -index))
         had[chosen] += 1
         turns.append(chosen)

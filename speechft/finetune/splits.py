@@ -1,4 +1,4 @@
-"""Cuts for training and selection in stage 1: a corpus' train and dev splits, or those of one fold."""
+"""Cuts for training and selection in stage 1: a corpus's train and dev splits, or those of a fold."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from speechft.tasks.base import Task
 
 
 def needed_splits(fold: str | None) -> tuple[str, ...]:
-    """Required manifests: a corpus with folds has all its recordings in train."""
+    """Return the required manifests; a corpus with folds has all recordings in train."""
     return ("train",) if fold is not None else ("train", "dev")
 
 
 def load_stage1_split(task: Task, manifests: Manifests, split: str, fold: str | None) -> list[Any]:
-    """Cuts of `split`. With `fold`, train and dev are what remains of the corpus without that fold, divided by the task, and test is it.
+    """Load the cuts of `split`. With `fold`, that fold is test, and the task divides the rest into train and dev.
 
     Raises:
-        CorpusError: no such split.
-        TaskError: the task makes no folds of this corpus, or none of that name.
+        CorpusError: the split does not exist.
+        TaskError: the task defines no folds for this corpus, or none of that name.
     """
     if fold is None:
         return list(load_split(manifests, split))
@@ -31,7 +31,7 @@ def load_stage1_split(task: Task, manifests: Manifests, split: str, fold: str | 
 
 
 def check_stage1(task: Task, cuts: Mapping[str, Sequence[Any]], fold: str | None) -> None:
-    """Refuse a corpus on which the task cannot be trained; `cuts` maps split -> cuts.
+    """Check that the task can be trained on a corpus; `cuts` maps split -> cuts.
 
     Raises:
         CorpusError, TaskError: a split, the fold, a column, a class or a word is missing.
@@ -45,7 +45,7 @@ def _without(task: Task, cuts: Sequence[Any], fold: str) -> Mapping[str, tuple[A
     folds = task.folds(cuts)
     fold = nfc(fold)
     if folds is None:
-        raise TaskError(f"fold: task {task.name!r} makes no folds of this corpus. Fill the corpus' fold column, or leave `fold` out.")
+        raise TaskError(f"fold: task {task.name!r} has no folds for this corpus. Fill the corpus's fold column, or leave `fold` out.")
     if fold not in folds:
         raise TaskError(f"fold: the corpus has no fold {fold!r}. Folds: {', '.join(folds)}.")
     return folds[fold]

@@ -1,4 +1,4 @@
-"""Stage 1: fine-tune an encoder with a task head, keep the encoder that is best on dev."""
+"""Stage 1: fine-tune an encoder with a task head, and keep the best encoder on dev."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from speechft.recipes.modules import refuse_class
 from speechft.requirements import require
 
 MADE_BY: Kind = "finetune"
-# Our column -> fairseq's name.
+# Our column -> fairseq name.
 _LOGGED = {"loss": "loss", "penalty": "penalty", "lr": "used_lr", "grad_norm": "gnorm"}
 
 
@@ -59,40 +59,41 @@ def finetune(
     keep_work: bool = False,
     cache_gb: float = CACHE_GB,
 ) -> None:
-    """Fine-tune the encoder in `encoder_dir` (Speech-FT, stage 1; with the recipe's defaults Stable-FT).
+    """Fine-tune the encoder in `encoder_dir` (stage 1 of Speech-FT; with the recipe's defaults, Stable-FT).
 
-    Runs on CUDA devices where there are, one process a device under torchrun, else on the CPU. An interrupted run, started again with the
-    same arguments, resumes from its last validation; on the CPU it ends with the same weights as one that was not interrupted.
+    Runs on CUDA devices if available, one process per device under torchrun, else on the CPU. An interrupted run, started again with the
+    same arguments, resumes from its last validation; on the CPU it ends with the same weights as an uninterrupted run.
 
     Args:
-        encoder_dir: encoder directory of theta0, or a directory that transformers wrote.
-        recipe: see FinetuneRecipe. An update follows the mean loss of `accumulate` batches; gradients are clipped jointly over all
-            trainable parameters.
-        manifests: directory of manifests, or split -> manifest; "train" and "dev" are used, of a corpus with folds "train" alone.
-        out_dir: encoder directory of theta', the encoder with the best score on dev; an older one of a fine-tuning is replaced. Its
+        encoder_dir: encoder directory of theta0, or a transformers directory.
+        recipe: see FinetuneRecipe. An update uses the mean loss of `accumulate` batches; gradients are clipped jointly over all trainable
+            parameters.
+        manifests: directory of manifests, or split -> manifest; uses "train" and "dev", or only "train" of a corpus with folds.
+        out_dir: encoder directory of theta', the encoder with the best dev score; an older one of a fine-tuning is replaced. Its
             `training.csv` has loss, learning rate, gradient norm (before clipping) and phase of every update, and the scores of every
-            validation; its folder `early` the encoder after the shares of the updates that the recipe names; with adapters, its folder
-            `adapter` what peft reads.
-        work_dir: keeps checkpoints while training; default: a hidden folder next to `out_dir`, named after recipe and inputs.
+            validation. Its folder `early` has the recipe's early checkpoints; with adapters, its folder `adapter` has files for peft.
+        work_dir: folder for checkpoints during training; default: a hidden folder next to `out_dir`, named by a hash of recipe and inputs.
         jointly: for a recipe with several tasks, name of each further task -> its manifests.
         tensorboard: folder for TensorBoard's files; default: none are written.
-        keep_work: leave the work directory (checkpoints, fairseq's log) there.
-        cache_gb: size in GB up to which features of a frozen extractor are kept in the work directory, where no recording is cropped anew.
-            It changes the time of a training and nothing else.
+        keep_work: keep the work directory (checkpoints, fairseq's log).
+        cache_gb: most GB of frozen extractor features to cache in the work directory, for recordings that are not cropped at random. It
+            affects only the time of a training.
 
     Raises:
-        TrainingError: the loss became NaN, the work directory is in use or belongs to another job, SIGTERM came, memory ran out.
-        CheckpointError, CorpusError, TaskError, AudioError: the inputs are not usable.
-        OutputError: `out_dir` or `work_dir` holds something else, or is an input.
+        TrainingError: the loss became NaN, the work directory is in use or belongs to another job, SIGTERM was received, or memory ran out.
+        CheckpointError, CorpusError, TaskError, AudioError: an input cannot be used.
+        OutputError: `out_dir` or `work_dir` contains something else, or is an input.
     """
     refuse_class(encoder_dir)
     require("fairseq")
     if recipe.precision == "fp16" and not torch.cuda.is_available():
-        raise MissingGpuError("precision: fp16 needs a CUDA device, and none is there. Use bf16 or fp32.")
+        raise MissingGpuError("precision: fp16 needs a CUDA device, and there is none. Use bf16 or fp32.")
     parts, jointly = Parts(recipe), jointly or {}
     if set(jointly) != set(recipe.jointly):
         wanted, found = (", ".join(names) for names in (recipe.jointly or ["no task"], jointly or ["none"]))
-        raise ConfigError(f"jointly: the recipe has {wanted} beside {recipe.task}, manifests are given of {found}. Name one for each.")
+        raise ConfigError(
+            f"jointly: the recipe has {wanted} besides {recipe.task}, manifests are given for {found}. Give them for each task."
+        )
     corpora = {recipe.task: manifests, **jointly}
     out_dir = Path(out_dir).absolute()
     with encoder_directory(encoder_dir) as opened:
@@ -117,7 +118,7 @@ def finetune(
             return
         with exclusive_lock(directory.with_name(f"{directory.name}.lock"), "fine-tuning") as waited:
             if waited and made_already(out_dir, MADE_BY, _inputs(job), recipe.model_dump(mode="json")):
-                LOGGER.info("%s: is finished, by the process that was waited for", out_dir)
+                LOGGER.info("%s: was finished by another process", out_dir)
                 return
             job.save(identity)
             _train(job, parts, Path(tensorboard) if tensorboard is not None else None)
@@ -134,7 +135,7 @@ def _config(job: FinetuneJob) -> Any:
         "criterion": {"_name": "speechft_task_loss"},
         **stable_schedule(recipe),
         "common": {"amp": recipe.precision == "fp16"},
-        # The batches are planned for the whole run (`batches`); fairseq must not shuffle them again in its first and only epoch.
+        # Batches are planned for the whole run (`batches`); fairseq must not shuffle them in its only epoch.
         "dataset": {"batch_size": recipe.batch_size or 1, "curriculum": 1},
     }
     groups["optimization"]["update_freq"] = [recipe.accumulate]
@@ -153,7 +154,7 @@ def _train(job: FinetuneJob, parts: Parts, tensorboard: Path | None) -> None:
 
     def on_update(update: int, values: Row) -> None:
         phase = "head" if update <= head_only else "all"
-        # fairseq's own `lr` is already that of the next update.
+        # fairseq's own `lr` is that of the next update.
         row = {name: values[key] for name, key in _LOGGED.items() if key in values}
         log.add(update, {**row, "phase": phase})
         scalars.add(update, row)
@@ -178,7 +179,7 @@ def _explain(problem: str) -> str:
 
 
 def _manifest_files(splits: Mapping[str, Mapping[str, Path]]) -> dict[str, Path]:
-    """Role -> manifest; of further tasks with their names."""
+    """Return role -> manifest; the roles of further tasks include their names."""
     main, *further = splits
     files = {f"manifest_{split}": path for split, path in splits[main].items()}
     return files | {f"manifest_{name}_{split}": path for name in further for split, path in splits[name].items()}

@@ -1,4 +1,4 @@
-"""Stage 2: merging of a pre-trained encoder with fine-tuned copies of it, in weight space."""
+"""Stage 2: merge a pre-trained encoder with fine-tuned copies of it in weight space."""
 
 from speechft.merge.directories import merge, merge_family
 from speechft.merge.engine import merge_files

@@ -1,4 +1,4 @@
-"""Everything that must hold before models are merged; each check reports all that it finds in one MergeError."""
+"""Checks before a merge; each reports all its findings in one MergeError."""
 
 from __future__ import annotations
 
@@ -22,27 +22,28 @@ STRUCTURE = (
     "d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "activation_function", "num_mel_bins",
     "add_adapter", "adapter_kernel_size", "adapter_stride", "num_adapter_layers",
 )  # fmt: skip
-"""Keys of config.json that make two models different functions of the same tensors (heads, strides, order of normalization)
-or other tensors. Rates of dropout, masking and the like belong to the training and may differ."""
+"""Keys of config.json that change the tensors or their function (heads, strides, order of normalization). Training settings, such as
+
+dropout and masking rates, may differ."""
 
 
 def check_alpha(alpha: float, extrapolate: bool) -> float:
-    """`alpha` as a float; MergeError if it is not a finite number, or outside [0, 1] without `extrapolate`."""
+    """Return `alpha` as a float; raise MergeError if it is not a finite number, or outside [0, 1] without `extrapolate`."""
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
         raise MergeError(f"alpha={alpha!r} is not a number. It is the weight of the fine-tuned model, from 0 to 1; the paper uses 0.25.")
     if not 0.0 <= alpha <= 1.0 and not extrapolate:
         raise MergeError(
-            f"alpha={alpha:g} is outside [0, 1]: that extrapolates beyond the two models. Ask for it with extrapolate=True (--extrapolate)."
+            f"alpha={alpha:g} is outside [0, 1] and extrapolates beyond the two models. To allow it, pass extrapolate=True (--extrapolate)."
         )
     return float(alpha)
 
 
 def check_paths(base: Path, finetuned: Sequence[Path]) -> None:
-    """Refuse a merge without a fine-tuned model, or of the base with itself."""
+    """Refuse a merge without fine-tuned models, or of the base with itself."""
     if not finetuned:
-        raise MergeError("No fine-tuned model given. A merge takes the pre-trained model and at least one fine-tuned one.")
+        raise MergeError("No fine-tuned model given. A merge needs the pre-trained model and at least one fine-tuned model.")
     if base.resolve() in {path.resolve() for path in finetuned}:
-        raise MergeError(f"{base} is given as the pre-trained and as a fine-tuned model. Name each model once.")
+        raise MergeError(f"{base} is given both as the pre-trained and as a fine-tuned model. Name each model once.")
 
 
 def kept(name: str, patterns: Sequence[str]) -> bool:
@@ -51,23 +52,23 @@ def kept(name: str, patterns: Sequence[str]) -> bool:
 
 
 def widened(base: TensorInfo, finetuned: TensorInfo) -> bool:
-    """Whether a tensor is the float32 counterpart of one that the base stores in half precision, as fine-tuning of such a base gives it."""
+    """Whether a tensor is float32 and its counterpart in the base half precision, as after fine-tuning such a base."""
     return base.dtype in _HALF and finetuned.dtype == "F32" and base.shape == finetuned.shape
 
 
 def check_tensors(base: TensorReader, finetuned: Sequence[TensorReader], keep: Sequence[str] = ()) -> None:
-    """Refuse models whose tensors differ in name, shape or dtype, listing the first differences; those of `keep` are not compared.
+    """Refuse models whose tensors differ in name, shape or dtype, and list the first differences; tensors of `keep` are not compared.
 
-    Single and half precision go together, since merges are computed in float32.
+    Single and half precision may be mixed, since merges are computed in float32.
     """
     problems: list[str] = []
     expected = {name: info for name, info in base.tensors.items() if not kept(name, keep)}
     for model in finetuned:
         found = {name: info for name, info in model.tensors.items() if not kept(name, keep)}
-        problems += [f"{model.label}: lacks {name} {expected[name]}" for name in sorted(expected.keys() - found.keys())]
-        problems += [f"{model.label}: has {name} {found[name]} in addition" for name in sorted(found.keys() - expected.keys())]
+        problems += [f"{model.label}: {name} {expected[name]} is missing" for name in sorted(expected.keys() - found.keys())]
+        problems += [f"{model.label}: {name} {found[name]} is unexpected" for name in sorted(found.keys() - expected.keys())]
         problems += [
-            f"{model.label}: {name} is {found[name]}, pre-trained it is {expected[name]}"
+            f"{model.label}: {name} is {found[name]}, but {expected[name]} in the pre-trained model"
             for name in sorted(expected.keys() & found.keys())
             if expected[name].shape != found[name].shape
             or (expected[name].dtype != found[name].dtype and not {expected[name].dtype, found[name].dtype} <= {"F32", *_HALF})
@@ -78,12 +79,12 @@ def check_tensors(base: TensorReader, finetuned: Sequence[TensorReader], keep: S
 
 
 def check_configs(base: Mapping[str, Any], finetuned: Mapping[str, Mapping[str, Any]], base_name: str) -> None:
-    """Refuse models of another family or size, from config.json, listing all differences. `finetuned`: name in messages -> values.
+    """Refuse models whose config.json has another family or size, and list all differences. `finetuned`: name in messages -> values.
 
-    A key that only one side has is not compared: versions of transformers write different sets of keys.
+    Keys that only one side has are not compared, since versions of transformers write different sets of keys.
     """
     problems = [
-        f"{name}: {key} is {config[key]!r}, pre-trained it is {base[key]!r}"
+        f"{name}: {key} is {config[key]!r}, but {base[key]!r} in the pre-trained model"
         for name, config in finetuned.items()
         for key in STRUCTURE
         if key in base and key in config and config[key] != base[key]

@@ -1,4 +1,4 @@
-"""Stage 2 over encoder directories and checkpoints: `merge`, and `merge_family` for several alphas at once."""
+"""Stage 2 for encoder directories and checkpoints: `merge`, and `merge_family` for several alphas at once."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from speechft.recipes.modules import refuse_class
 
 logger = logging.getLogger(__name__)
 MASK_EMBEDDING = "masked_spec_embed"
-"""What masked frames are replaced by in training; models that were saved without masking lack it."""
+"""Embedding of masked frames in training, absent from models saved without masking."""
 COUNTERS = "*.num_batches_tracked"
-"""Of batch normalization: integers that change nothing."""
+"""Counters of batch normalization, integers that do not affect the output."""
 Sources = str | Path | Sequence[str | Path]
 
 
@@ -47,26 +47,25 @@ def merge(
 ) -> None:
     """Merge a pre-trained encoder with fine-tuned copies of it into a new encoder directory (Speech-FT, weight-space interpolation).
 
-    Weights are computed in float32, piece by piece. The configuration and the tensors that exist only for pre-training are those of
-    `base_dir`. `provenance.json` and the model card say what was merged, by hash. The same inputs always give the same bytes, for
-    symmetric methods such as linear in any order of the fine-tuned models.
-
-    Not supported: models of different architectures, and task heads, which an encoder directory does not hold.
+    Weights are computed in float32, piece by piece. Configuration and pre-training-only tensors are those of `base_dir`. `provenance.json`
+    and the model card list the hashes of the merged models. Equal inputs give equal bytes, for symmetric methods such as linear in any
+    order of the fine-tuned models.
+    Not supported: models of different architectures, and task heads, which encoder directories do not contain.
 
     Args:
         base_dir: encoder directory of the pre-trained model, theta0, or anything that `import_checkpoint` reads.
-        finetuned_dirs: the same of one or more models that were fine-tuned from it.
+        finetuned_dirs: one or more models fine-tuned from it, in the same forms.
         out_dir: directory to write; an older result of `merge` is replaced when the new one is complete.
         method: a key of `speechft.merge.METHODS`.
-        alpha: weight of the fine-tuned side: 0 is theta0 and 1 the full step of the method (for linear the fine-tuned model, or the mean
+        alpha: weight of the fine-tuned side: 0 is theta0, and 1 the full step of the method (for linear the fine-tuned model, or the mean
             of several), bit for bit.
         extrapolate: allow alpha outside [0, 1].
-        scale: factors of alpha by part of the model, see `speechft.merge.parts`, e.g. {"attention": 1, "rest": 0}.
-        dtype: "fp32", "fp16" or "bf16", to store the result in; default: as the base.
-        **method_parameters: parameters that the method declares.
+        scale: factors of alpha by part of the model, see `speechft.merge.parts`; for example {"attention": 1, "rest": 0}.
+        dtype: dtype of the result, "fp32", "fp16" or "bf16"; default: that of the base.
+        **method_parameters: parameters of the method.
 
     Raises:
-        MergeError: the models differ in family, size or tensors, hold NaN or Inf, two fine-tuned models are the same, or alpha or a
+        MergeError: the models differ in family, size or tensors, contain NaN or Inf, two fine-tuned models are equal, or alpha or a
             parameter is not allowed. Nothing is written.
         CheckpointError: a directory is incomplete or damaged, or a checkpoint cannot be imported.
         OutputError: the output would overwrite something else.
@@ -86,16 +85,16 @@ def merge_family(
     dtype: Dtype | None = None,
     **method_parameters: Any,
 ) -> dict[float, Path]:
-    """Merge at several alphas in one pass over the inputs: `out_dir` gets one encoder directory for each.
+    """Merge at several alphas in one pass over the inputs, into one encoder directory per alpha below `out_dir`.
 
-    Arguments and errors are those of `merge`; each alpha is given once. A directory that holds nothing but such a family is replaced.
+    Arguments and errors as for `merge`; alphas must be distinct. A directory that contains only such a family is replaced.
 
     Returns:
         alpha -> encoder directory, `out_dir/alpha_0.25` and so on.
     """
     alphas = [check_alpha(alpha, extrapolate) for alpha in alphas]
     if not alphas or len(set(alphas)) != len(alphas):
-        raise MergeError("A family needs at least one alpha, and each once.")
+        raise MergeError("A family needs at least one alpha, without repetitions.")
     plan = Plan(get_method(method, method_parameters), scale or {}, dtype, extrapolate)
     out, members = Path(out_dir), {alpha: f"alpha_{alpha_text(alpha)}" for alpha in alphas}
     _merge(local_path(base_dir), _paths(finetuned_dirs), out, members, plan, "merge --alpha")
@@ -109,17 +108,17 @@ def _paths(sources: Sources) -> list[Path]:
 
 @dataclass(frozen=True)
 class Model:
-    """A model to be merged: what the user named, and the encoder directory that holds it, which may have been imported on the fly."""
+    """A model to merge: the path given by the user, and its encoder directory, which may be a temporary import."""
 
     given: Path
     directory: Path
 
     def reader(self) -> TensorReader:
-        """The weights; messages name what was given."""
+        """Open the weights; messages name the path given by the user."""
         return TensorReader(self.directory / "model.safetensors", None if self.given == self.directory else str(self.given))
 
     def config(self) -> dict[str, Any]:
-        """The configuration; MergeError or CheckpointError if it is missing, damaged, or that of an encoder that cannot be merged."""
+        """Read the configuration; raise MergeError or CheckpointError if it is missing, damaged, or of an encoder that cannot be merged."""
         from speechft.encoders.directory.layout import read_config_values
         from speechft.encoders.families import check_learned, check_supported
 
@@ -131,14 +130,14 @@ class Model:
         return config
 
     def stored_in(self) -> Dtype | None:
-        """The half precision of what was given, where importing it has widened it."""
+        """Return the half precision of the given model if importing has widened it."""
         if self.given == self.directory:
             return None
         dtype: Dtype | None = read_json(self.directory / "provenance.json")["recipe"].get("dtype")
         return dtype
 
     def provenance(self, digest: str) -> dict[str, str]:
-        """Name and hash for the provenance: of the checkpoint where there is one, and of the weights that were merged."""
+        """Return name and hashes for the provenance: of the checkpoint, if any, and of the merged weights."""
         from speechft.encoders.directory.provenance import input_name
 
         name = input_name(self.given)
@@ -149,10 +148,10 @@ class Model:
 
 @contextmanager
 def _opened(base: Path, finetuned: Sequence[Path], out: Path) -> Iterator[list[Model]]:
-    """Yield the models as encoder directories, the base first; checkpoints lie imported beside `out` for as long as the block runs.
+    """Yield the models as encoder directories, the base first; checkpoints are imported next to `out` for the duration of the block.
 
-    A fine-tuned checkpoint is read as a model of the base's family; what its layout does not say, such as the number of attention heads
-    in an s3prl run, is taken from the base.
+    A fine-tuned checkpoint is read as a model of the base's family. Settings missing in its layout, such as the number of attention heads
+    in an s3prl run, are taken from the base.
     """
     from speechft.encoders.checkpoints.importing import import_checkpoint
     from speechft.encoders.checkpoints.on_the_fly import needs_import
@@ -170,7 +169,7 @@ def _opened(base: Path, finetuned: Sequence[Path], out: Path) -> Iterator[list[M
 
 
 def _merge(base: Path, finetuned: list[Path], out: Path, members: Mapping[float, str], plan: Plan, made_by: str) -> None:
-    """Merge at each alpha of `members` into the directory of that name below `out`."""
+    """Merge at each alpha of `members` into its named directory below `out`."""
     from speechft.encoders.directory.layout import PRETRAINING_ONLY, WEIGHTS, check_recorded_hashes, copy_configuration, seal_encoder
     from speechft.encoders.directory.provenance import make_provenance
 
@@ -203,15 +202,15 @@ def _merge(base: Path, finetuned: list[Path], out: Path, members: Mapping[float,
                     shutil.copyfile(start.directory / PRETRAINING_ONLY, directory / PRETRAINING_ONLY)
                 provenance = {**make_provenance("merge", {}, _recipe(plan, alpha)), "inputs": inputs}
                 seal_encoder(directory, provenance, name=members[alpha] or out.name)
-                write_marker(directory, "merge")  # each member may be made again by itself
+                write_marker(directory, "merge")  # so that each member can be rebuilt alone
 
 
 def _keep(readers: Sequence[TensorReader]) -> list[str]:
-    """Tensors that stay as in the base: counters of batch normalization, and the mask embedding, where a model lacks it."""
+    """Return the tensors copied from the base: counters of batch normalization, and the mask embedding if a model has none."""
     lacking = [reader.label for reader in readers if MASK_EMBEDDING not in reader.tensors]
     if not 0 < len(lacking) < len(readers):
         return [COUNTERS]
-    logger.warning("%s: %s lacks it; only masking in training uses it, so the one of the base stays", MASK_EMBEDDING, lacking[0])
+    logger.warning("%s is missing in %s; it is used only for masking in training, so the base is followed", MASK_EMBEDDING, lacking[0])
     return [COUNTERS, MASK_EMBEDDING]
 
 

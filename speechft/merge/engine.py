@@ -1,4 +1,4 @@
-"""The merge itself: one pass over all models, piece by piece, into one file for each alpha."""
+"""Merge engine: one pass over all models, piece by piece, into one file per alpha."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _STORED = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
 
 @dataclass(frozen=True)
 class Plan:
-    """How models are merged, apart from alpha.
+    """Settings of a merge, except alpha.
 
-    `scale`: factors of alpha by part. `dtype`: of the result; default: that of the base, float32 where a fine-tuned model has more
-    precision. `extrapolate`: alpha may lie outside [0, 1].
+    `scale`: factors of alpha by part. `dtype`: dtype of the result; default: that of the base, or float32 if a fine-tuned model is float32
+    and the base half precision. `extrapolate`: allow alpha outside [0, 1].
     """
 
     method: MergeMethod
@@ -59,24 +59,24 @@ def merge_files(
 ) -> None:
     """Merge safetensors files of one pre-trained and one or more fine-tuned models into a safetensors file.
 
-    Computed in float32 (float64 for float64 tensors), stored in the dtype of `base`; where `base` is stored in half precision and a
-    fine-tuned model in float32, in float32. Integer tensors cannot be interpolated and must be equal. The bytes of the output depend on
-    the content of the inputs alone, for symmetric methods not on the order of `finetuned`.
+    Computed in float32 (float64 for float64 tensors) and stored in the dtype of `base`, or in float32 if `base` has half precision and a
+    fine-tuned model float32. Integer tensors cannot be interpolated and must be equal. The bytes of the output depend only on the content
+    of the inputs, and for symmetric methods not on the order of `finetuned`.
 
     Args:
         base: the pre-trained model.
         finetuned: the fine-tuned models.
-        out: the file to write; it appears whole or not at all.
+        out: the file to write, completely or not at all.
         method: from `get_method`; default `LinearMerge`.
         alpha: weight of the fine-tuned side, 0.25 in the paper.
-        keep: shell-style patterns of tensors that keep the value of `base`, such as those that exist only for pre-training
-            (`*final_proj*`); they may differ or lack in the fine-tuned models.
+        keep: shell-style patterns of tensors copied from `base`, such as pre-training-only tensors (`*final_proj*`); they may differ or be
+            missing in the fine-tuned models.
         extrapolate: allow alpha outside [0, 1].
         scale: factors of alpha by part of the model, see `speechft.merge.parts`.
-        dtype: "fp32", "fp16" or "bf16", to store the result in.
+        dtype: dtype of the result, "fp32", "fp16" or "bf16".
 
     Raises:
-        MergeError: the models do not fit together, hold NaN or Inf, or alpha is not allowed; `out` is then not written.
+        MergeError: the models do not match, contain NaN or Inf, or alpha is not allowed; `out` is not written.
     """
     alpha = check_alpha(alpha, extrapolate)
     plan = Plan(method or LinearMerge(LinearMerge.Parameters()), scale or {}, dtype, extrapolate)
@@ -90,7 +90,7 @@ def merge_files(
 
 
 def check_compatible(models: Models, plan: Plan, alphas: Iterable[float]) -> None:
-    """Check (MergeError) everything that the headers of the files tell, before any tensor is read."""
+    """Check everything that the file headers reveal, before reading tensors; raise MergeError."""
     plan.method.check_count(len(models.finetuned))
     check_tensors(models.base, models.finetuned, models.keep)
     factors = alpha_factors(plan.scale, models.names)
@@ -98,15 +98,16 @@ def check_compatible(models: Models, plan: Plan, alphas: Iterable[float]) -> Non
         for name, factor in factors.items():
             if not 0.0 <= alpha * factor <= 1.0:
                 raise MergeError(
-                    f"alpha={alpha:g} times the factor {factor:g} of {name} is outside [0, 1]. Change scale, or ask for it with "
+                    f"alpha={alpha:g} times the factor {factor:g} of {name} is outside [0, 1]. Change scale, or pass "
                     "extrapolate=True (--extrapolate)."
                 )
 
 
 def put_in_order(models: Models, hashes: Sequence[str], method: MergeMethod) -> None:
-    """Sort the fine-tuned models by hash for symmetric methods: sums of three or more numbers round differently in another order.
+    """Sort the fine-tuned models by hash for symmetric methods, since rounding of sums depends on the order.
 
-    Models of the same content, which would count one twice, are a MergeError.
+    Raises:
+        MergeError: two models have the same content, so one would count twice.
     """
     for index, digest in enumerate(hashes):
         if (first := hashes.index(digest)) != index:
@@ -117,7 +118,7 @@ def put_in_order(models: Models, hashes: Sequence[str], method: MergeMethod) -> 
 
 
 def stream_merge(models: Models, outs: Mapping[float, Path], plan: Plan) -> None:
-    """Merge models that were checked into files by alpha; they stay incomplete when this fails, so give temporary ones."""
+    """Merge checked models into one file per alpha; on failure, files stay incomplete, so pass temporary ones."""
     factors = alpha_factors(plan.scale, models.names)
     with ExitStack() as stack:
         stack.enter_context(one_thread())
@@ -139,7 +140,7 @@ def stream_merge(models: Models, outs: Mapping[float, Path], plan: Plan) -> None
 
 
 def _results(piece: Piece, method: MergeMethod, alphas: Mapping[float, float]) -> dict[float, Tensor]:
-    """Merged values by alpha of the merge, given alpha of the merge -> alpha of this tensor."""
+    """Compute merged values by alpha of the merge; `alphas` maps alpha of the merge -> alpha of this tensor."""
     if not any(alphas.values()):
         return dict.fromkeys(alphas, piece.base)
     target = method.target(piece)

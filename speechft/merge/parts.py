@@ -1,4 +1,4 @@
-"""Alpha by part of the model: factors for modules, tensors and depths. No torch here."""
+"""Alpha by part of the model: factors for modules, tensors and depths. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from fnmatch import translate
 
 from speechft.errors import MergeError
 
-# data2vec's positional convolutions are called layers too.
+# data2vec's positional convolutions are also named layers.
 _LAYER = re.compile(r"(?:^|\.)(?<!pos_conv_embed\.)layers\.(\d+)\.")
 _IN_LAYER = r"(?:.*\.)?(?<!pos_conv_embed\.)layers\.\d+\."
-# Names of tensors in transformers' models and in fairseq's.
+# Tensor names of transformers and of fairseq.
 _PARTS = {
     "extractor": r"(?:.*\.)?(?:feature_extractor|encoder\.conv[12])\..*",
     "projection": r"(?:.*\.)?(?:feature_projection|post_extract_proj)\..*",
@@ -25,7 +25,7 @@ _PARTS = {
     "lines": r".*",
 }
 PARTS = tuple(_PARTS)
-"""Parts of an encoder that have a name; anything else is a shell-style pattern of tensor names."""
+"""Named parts of an encoder; anything else is a shell-style pattern of tensor names."""
 
 _BEFORE_LAYERS = ("extractor", "projection", "positions")
 
@@ -37,20 +37,20 @@ Scale = Mapping[str, float | str]
 
 
 def part_of(name: str) -> str:
-    """The part of an encoder directory that a tensor belongs to: extractor, projection, positions, layer_1 ..., rest."""
+    """Return the part of an encoder that a tensor belongs to: extractor, projection, positions, layer_1 ..., rest."""
     if layer := _LAYER.search(name):
         return f"layer_{int(layer[1]) + 1}"
     return next((part for part in _BEFORE_LAYERS if re.fullmatch(_PARTS[part], name)), "rest")
 
 
 def alpha_factors(scale: Scale, names: Iterable[str]) -> dict[str, float]:
-    """The factor of alpha of each tensor: that of the first entry that matches, or 1.
+    """Return the factor of alpha of each tensor: that of the first matching entry, or 1.
 
-    A ramp is for tensors of transformer layers only; for others the search goes on with the next entry, but `lines` gives them its first
-    factor.
+    A ramp matches only tensors of transformer layers; other tensors fall through to the next entry, except that `lines` gives them its
+    first factor.
 
     Raises:
-        MergeError: a factor is no finite number or ramp, or an entry matches no tensor.
+        MergeError: a factor is not a finite number or ramp, or an entry matches no tensor.
     """
     names = list(names)
     layers = {name: int(layer[1]) for name in names if (layer := _LAYER.search(name))}
@@ -79,12 +79,12 @@ def alpha_factors(scale: Scale, names: Iterable[str]) -> dict[str, float]:
 
 
 def _ends(part: str, factor: float | str) -> tuple[float, float]:
-    """Factors of the first and the last transformer layer."""
+    """Parse the factors of the first and the last transformer layer."""
     first, _, last = str(factor).partition(":")
     try:
         ends = float(first), float(last or first)
     except ValueError:
         ends = math.nan, math.nan
     if isinstance(factor, bool) or not all(map(math.isfinite, ends)):
-        raise MergeError(f"scale: {part}={factor!r} is no factor of alpha. Give a number, or first:last for a ramp over depth, e.g. 0:1.")
+        raise MergeError(f"scale: {part}={factor!r} is not a factor of alpha. Give a number, or first:last for a ramp over depth.")
     return ends

@@ -1,8 +1,8 @@
-"""Safetensors files, read and written piece by piece.
+"""Read and write safetensors files piece by piece.
 
-`safetensors.safe_open` maps a file, and every page that was read stays resident; `save_file` takes all tensors at once. Here pieces are
-read with ordinary reads, and the format is written directly: length of the header (8 bytes, little endian), header (JSON: name -> dtype,
-shape, byte range), bytes of the tensors.
+`safetensors.safe_open` maps a file, and every page read stays resident; `save_file` needs all tensors at once. This module uses ordinary
+reads and writes the format directly: length of the header (8 bytes, little endian), header (JSON: name -> dtype, shape, byte range), bytes
+of the tensors.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-# safetensors' name of a dtype -> torch's name and bytes per element.
+# safetensors dtype -> torch name and bytes per element.
 _DTYPES = {
     "F64": ("float64", 8),
     "F32": ("float32", 4),
@@ -39,7 +39,7 @@ FLOATING = ("F64", "F32", "F16", "BF16")
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """Dtype and shape of a tensor, as the header of its file says."""
+    """Dtype and shape of a tensor from the header of its file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -56,7 +56,7 @@ class TensorInfo:
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        """The dtype in torch."""
+        """Dtype in torch."""
         import torch
 
         dtype: torch.dtype = getattr(torch, _DTYPES[self.dtype][0])
@@ -67,9 +67,10 @@ class TensorInfo:
 
 
 class TensorReader:
-    """Tensors of one safetensors file, read from disk on request; `label` is what messages call it, by default the path.
+    """Reader of a safetensors file that loads tensors on request; `label` names the file in messages, by default its path.
 
-    A file that is missing or damaged, or holds a dtype that is not supported (8-bit floats), is a MergeError.
+    Raises:
+        MergeError: the file is missing or damaged, or has an unsupported dtype (8-bit floats).
     """
 
     def __init__(self, path: str | Path, label: str | None = None) -> None:
@@ -86,15 +87,15 @@ class TensorReader:
                 (length,) = struct.unpack("<Q", file.read(8))
                 header = json.loads(file.read(length))
         except (SafetensorError, OSError) as error:
-            raise MergeError(f"{self.label}: cannot be read as safetensors ({error}). Make or download the file again.") from None
+            raise MergeError(f"{self.label}: cannot be read as safetensors ({error}). Create or download the file again.") from None
         header.pop("__metadata__", None)
         self._starts = {name: 8 + length + int(entry["data_offsets"][0]) for name, entry in header.items()}
         self.tensors = {name: TensorInfo(entry["dtype"], tuple(entry["shape"])) for name, entry in header.items()}
         if unsupported := sorted({info.dtype for info in self.tensors.values()} - set(_DTYPES)):
-            raise MergeError(f"{self.label}: holds tensors of dtype {', '.join(unsupported)}; supported are {', '.join(_DTYPES)}.")
+            raise MergeError(f"{self.label}: has tensors of dtype {', '.join(unsupported)}; supported are {', '.join(_DTYPES)}.")
 
     def piece(self, name: str, start: int, stop: int) -> Tensor:
-        """Elements `start` to `stop` of the flattened tensor, in memory of their own; MergeError if they hold NaN or Inf."""
+        """Read elements `start` to `stop` of the flattened tensor into their own memory; raise MergeError for NaN or Inf."""
         import torch
 
         info = self.tensors[name]
@@ -103,16 +104,16 @@ class TensorReader:
         with self.path.open("rb") as file:
             file.seek(self._starts[name] + start * info.element_bytes)
             if file.readinto(buffer) != len(buffer):
-                raise MergeError(f"{self.label}: ends inside tensor {name!r}; another program is writing it. Make the file again.")
+                raise MergeError(f"{self.label}: ends inside tensor {name!r}; another program is writing it. Create the file again.")
         _check_finite(piece, name, self.label)
         return piece
 
 
 class TensorWriter:
-    """Writer of one safetensors file, tensor after tensor in the order of `order`; equal tensors give equal bytes.
+    """Writer of a safetensors file, tensor by tensor in the order of `order`; equal tensors give equal bytes.
 
-    Tensors with wide elements come first, then names in alphabetical order, as the safetensors library does: every tensor is then aligned
-    to its element size. The metadata say `format: pt`, without which transformers refuses a file.
+    As in the safetensors library, tensors are sorted by decreasing element size, then by name, which aligns every tensor to its element
+    size. The metadata contain `format: pt`, without which transformers refuses a file.
     """
 
     def __init__(self, path: str | Path, tensors: Mapping[str, TensorInfo]) -> None:
@@ -130,7 +131,7 @@ class TensorWriter:
         self._file.write(struct.pack("<Q", len(text)) + text)
 
     def append(self, name: str, values: Tensor) -> None:
-        """Append the next elements of the flattened tensor `name`, in its dtype; MergeError if one does not fit, or is NaN or Inf."""
+        """Append the next elements of the flattened tensor `name` in its dtype; raise MergeError for NaN, Inf or overflow."""
         info = self._tensors[name]
         stored = values.to(info.torch_dtype).contiguous()
         _check_finite(stored, name, f"the merged model, stored as {info.dtype}")
@@ -142,7 +143,7 @@ class TensorWriter:
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:
-    """Memory of a contiguous tensor, writable, without a copy (NumPy has no bfloat16, so the view is of bytes)."""
+    """View the memory of a contiguous tensor as writable bytes, without a copy (NumPy has no bfloat16)."""
     import torch
 
     return tensor.reshape(-1).view(torch.uint8).numpy().data
@@ -151,5 +152,5 @@ def _bytes_of(tensor: Tensor) -> memoryview:
 def _check_finite(tensor: Tensor, name: str, where: str) -> None:
     if tensor.is_floating_point() and not tensor.isfinite().all():
         raise MergeError(
-            f"{where}: tensor {name!r} holds NaN or Inf; its training diverged or the file is damaged. Use another checkpoint."
+            f"{where}: tensor {name!r} contains NaN or Inf; its training diverged or the file is damaged. Use another checkpoint."
         )

@@ -1,4 +1,4 @@
-"""Pre-training of HuBERT and wav2vec 2.0 on fairseq, from random weights (`pretrain`) or from an encoder (`continue_pretraining`)."""
+"""Pre-train HuBERT and wav2vec 2.0 with fairseq, from random weights (`pretrain`) or from an encoder (`continue_pretraining`)."""
 
 from typing import TYPE_CHECKING
 

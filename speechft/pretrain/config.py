@@ -1,4 +1,4 @@
-"""fairseq's configuration of a pre-training."""
+"""fairseq's configuration for pre-training."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from speechft.pretrain.data import LABELS
 from speechft.pretrain.start import Start, quantizer_options
 from speechft.recipes.pretraining import ContinuedPretrainRecipe, PretrainRecipe
 
-ANNEALING = 0.7  # share of the updates in which the quantizer's temperature falls, as published
+ANNEALING = 0.7  # share of the updates during which the quantizer's temperature decreases, as published
 _PUBLISHED_MASKS = {"hubert": (0.8, 10), "wav2vec2": (0.65, 10)}
 
 
 @dataclass(frozen=True)
 class PretrainingJob:
-    """What is trained where: `directory` holds data, start weights and checkpoints.
+    """A pre-training job. `directory` contains data, start weights and checkpoints; `start` is None for random weights.
 
-    `start` is None for random weights; `label_rate` and `fresh_head` matter to HuBERT: labels a second, and whether the labels are other
-    ones than those that the start was trained on, so that its cluster head is not kept.
+    For HuBERT: `label_rate` is labels per second; `fresh_head` is true if the labels differ from those of the start, whose cluster head is
+    then not used.
     """
 
     directory: Path
@@ -35,7 +35,7 @@ class PretrainingJob:
 
     @property
     def family(self) -> str:
-        """Name of the family."""
+        """Name of the encoder family."""
         if self.start is not None:
             return self.start.family
         assert isinstance(self.recipe, PretrainRecipe)
@@ -43,22 +43,22 @@ class PretrainingJob:
 
     @property
     def start_file(self) -> Path:
-        """Tensors of the start."""
+        """File with the start's tensors."""
         return self.directory / "start.safetensors"
 
     @property
     def head_only(self) -> int:
-        """Updates that train the pre-training head alone."""
+        """Number of updates that train only the pre-training head."""
         recipe = self.recipe
         return head_only_updates(recipe.updates, recipe.head_only) if isinstance(recipe, ContinuedPretrainRecipe) else 0
 
 
 def pretraining_config(job: PretrainingJob) -> Any:
-    """Configuration (omegaconf) for `run_fairseq`."""
+    """Build the configuration (omegaconf) for `run_fairseq`."""
     groups: dict[str, Any] = {"task": _task(job), "model": _model(job), "criterion": _criterion(job), **_training(job.recipe)}
     groups["dataset"] = {"max_tokens": int(job.recipe.batch_seconds * SAMPLE_RATE), "required_batch_size_multiple": 1}
     if not torch.cuda.is_available():
-        # Without worker processes fairseq would read ahead in a thread, and that draws from the same generator as masks and crops.
+        # Without worker processes, fairseq reads ahead in a thread that draws from the same generator as masks and crops.
         groups["dataset"]["data_buffer_size"] = 0
     return fairseq_config(groups, job.directory / "checkpoints", job.recipe, valid_subset="valid")
 
@@ -101,12 +101,12 @@ def _model(job: PretrainingJob) -> dict[str, Any]:
         options["mask_prob"] = recipe.mask_prob if recipe.mask_prob is not None else options.get("mask_prob", prob)
         options["mask_length"] = recipe.mask_length or options.get("mask_length", length)
         if job.family == "wav2vec2":
-            # The quantizer's temperature has fallen before.
+            # The quantizer's temperature has already decreased.
             last = float(options.get("latent_temp", (2.0, 0.5))[1])
             options["latent_temp"] = [last, last, 1.0]
     options |= {"_name": job.family, "mask_channel_prob": 0.0}
     if job.family == "hubert":
-        # HuBERT weighs the loss on frames without a mask by 0, so it need not be computed.
+        # HuBERT's loss on unmasked frames has weight 0, so it is skipped.
         options |= {"label_rate": job.label_rate, "skip_masked": False, "skip_nomask": True}
     return options
 
@@ -135,7 +135,7 @@ def _random_model(recipe: PretrainRecipe) -> dict[str, Any]:
 
 def _criterion(job: PretrainingJob) -> dict[str, Any]:
     if job.family == "hubert":
-        # The penalty on large features is that of HuBERT's published configuration.
+        # Feature penalty of HuBERT's published configuration.
         return {"_name": "hubert", "pred_masked_weight": 1.0, "pred_nomask_weight": 0.0, "loss_weights": [10.0]}
     weights = [0.1, 10.0]
     if isinstance(job.recipe, PretrainRecipe):
@@ -144,7 +144,7 @@ def _criterion(job: PretrainingJob) -> dict[str, Any]:
 
 
 def _training(recipe: PretrainRecipe | ContinuedPretrainRecipe) -> dict[str, dict[str, Any]]:
-    """Optimizer, learning rate, clipping: as published for pre-training, or as in stage 1."""
+    """Return optimizer, learning rate and clipping: as published for pre-training, or as in stage 1."""
     if isinstance(recipe, ContinuedPretrainRecipe):
         return stable_schedule(recipe)
     return {

@@ -1,4 +1,4 @@
-"""What fairseq's pre-training tasks read: 16 kHz FLAC files, their lists, and for HuBERT labels. Every step is done once."""
+"""Input files of fairseq's pre-training tasks: 16 kHz FLAC files, their lists, and HuBERT's labels. Every step runs only once."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LABELS = "km"
 
 @dataclass(frozen=True)
 class Utterances:
-    """Cuts to learn from (train), cuts to validate on, how many were too short, and how often an epoch has each cut of train."""
+    """Cuts to train and to validate on, the number of cuts that were too short, and the repetitions of each training cut per epoch."""
 
     train: list[Any]
     valid: list[Any]
@@ -48,12 +48,12 @@ class Utterances:
 
     @property
     def hours(self) -> float:
-        """Length of the training audio, each recording once."""
+        """Length of the training audio in hours, counting each recording once."""
         return sum(num_samples_16k(cut) for cut in self.train) / SAMPLE_RATE / 3600
 
 
 def choose_utterances(manifests: Sequence[str | Path], recipe: PretrainRecipe | ContinuedPretrainRecipe) -> Utterances:
-    """The train splits of `manifests` without short recordings; a random share of them is set apart for validation.
+    """Choose the train splits of `manifests` without short recordings, and hold out a random share for validation.
 
     Raises:
         CorpusError: a manifest is missing or damaged.
@@ -62,13 +62,13 @@ def choose_utterances(manifests: Sequence[str | Path], recipe: PretrainRecipe | 
     """
     repeats = recipe.repeats or (1,) * len(manifests)
     if len(repeats) != len(manifests):
-        raise ConfigError(f"repeats: {len(repeats)} numbers for {len(manifests)} corpora. Give one for each, in their order.")
+        raise ConfigError(f"repeats: {len(repeats)} numbers for {len(manifests)} corpora. Give one per corpus, in order.")
     cuts = [(cut, times) for manifest, times in zip(manifests, repeats, strict=True) for cut in load_split(manifest, "train")]
     shortest = max(recipe.min_seconds * SAMPLE_RATE, SAMPLE_RATE // 40)
     kept = [(cut, times) for cut, times in cuts if num_samples_16k(cut) >= shortest]
     if len(kept) < 2:
         raise TrainingError(
-            f"{len(kept)} of {len(cuts)} recordings last {recipe.min_seconds:g} s or more; two are needed. Give more audio."
+            f"{len(kept)} of {len(cuts)} recordings last {recipe.min_seconds:g} s or more; at least two are needed. Add audio."
         )
     order = np.random.default_rng(recipe.seed).permutation(len(kept))
     num_valid = max(1, round(recipe.valid_fraction * len(kept)))
@@ -83,22 +83,22 @@ def choose_utterances(manifests: Sequence[str | Path], recipe: PretrainRecipe | 
 
 @dataclass(frozen=True)
 class LabelSource:
-    """Where HuBERT's targets come from: MFCC, or a hidden layer or the cluster head of the encoder in a directory."""
+    """Source of HuBERT's targets: MFCC, or a hidden layer or the cluster head of an encoder."""
 
     kind: Literal["mfcc", "layer", "own_predictions"]
     encoder_dir: Path | None = None
     layer: int | None = None
     normalize: bool = False
-    """Whether clustered values are normalized over each utterance."""
+    """Whether features are normalized over each utterance before clustering."""
     smooth: int = 1
-    """Frames that clustered values are averaged over."""
+    """Number of frames over which features are averaged before clustering."""
 
 
 def prepare_pretraining_data(folder: Path, utterances: Utterances, source: LabelSource | None, *, clusters: int, seed: int) -> float:
-    """Fill `folder` with train.tsv, valid.tsv, the audio and, given a `source`, labels and their dictionary; what is there already is kept.
+    """Write train.tsv, valid.tsv, the audio and, given a `source`, labels and their dictionary to `folder`; existing files are kept.
 
     Returns:
-        Labels a second; 0 without a source.
+        Labels per second; 0 without a source.
     """
     audio = {
         "train": _write_audio(folder, "train", utterances.train, utterances.repeats),
@@ -112,18 +112,18 @@ def prepare_pretraining_data(folder: Path, utterances: Utterances, source: Label
         for split, files in audio.items():
             if not (folder / f"{split}.{LABELS}").is_file():
                 write_labels(folder / f"{split}.{LABELS}", files, labels)
-        # fairseq's format; every cluster is in it, whether or not it is used.
+        # fairseq's format, with every cluster, whether or not it is used.
         write_text(folder / f"dict.{LABELS}.txt", "".join(f"{symbol} 1\n" for symbol in symbols))
         write_json(facts, {"rate": rate, "symbols": len(symbols)})
     known = read_json_mapping(facts)
     try:
         return float(known["rate"])
     except (KeyError, TypeError, ValueError):
-        raise TrainingError(f"{facts}: is damaged. Remove {folder}, and run this again.") from None
+        raise TrainingError(f"{facts}: damaged. Remove {folder}, and run the command again.") from None
 
 
 def _labels(folder: Path, audio: list[Path], source: LabelSource, clusters: int, seed: int) -> tuple[FrameLabels, float, list[str]]:
-    """What labels frames, labels a second, and the names of the labels."""
+    """Return the frame labeler, labels per second, and the names of the labels."""
     if source.kind == "own_predictions":
         assert source.encoder_dir is not None
         head = ClusterHead(source.encoder_dir)
@@ -145,7 +145,7 @@ def _labels(folder: Path, audio: list[Path], source: LabelSource, clusters: int,
 
 
 def _write_audio(folder: Path, split: str, cuts: Sequence[Any], repeats: Sequence[int]) -> list[Path]:
-    """Audio and its list, in which a file stands as often as an epoch has it; returns the files as they stand there."""
+    """Write audio and its list, with each file repeated as in an epoch, and return the listed files."""
     root = folder / split
     files = [root / f"{index:07d}.flac" for index in range(len(cuts))]
     listed = [file for file, times in zip(files, repeats, strict=True) for _ in range(times)]

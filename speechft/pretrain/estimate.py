@@ -1,4 +1,4 @@
-"""What a pre-training costs, estimated from its recipe and the size of its corpus. No torch."""
+"""Estimate the cost of a pre-training from its recipe and corpus size. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from speechft.recipes.pretraining import ContinuedPretrainRecipe, PretrainRecipe
 
 
 def estimate_pretraining(recipe: PretrainRecipe | ContinuedPretrainRecipe, train: SplitSize) -> TrainingEstimate:
-    """A pre-training, from random weights or continued: updates, validations, and one pass over the audio if an encoder gives targets."""
+    """Estimate a pre-training: updates, validations, and one pass over the audio if targets come from an encoder."""
     if isinstance(recipe, ContinuedPretrainRecipe):
         head_only, frozen, precision = recipe.head_only, recipe.freeze_extractor, "fp32"
     else:

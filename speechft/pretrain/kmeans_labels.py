@@ -1,4 +1,4 @@
-"""k-means clusters of frames as targets of HuBERT, and MFCC, the frames of its first iteration."""
+"""k-means clusters of frames as HuBERT's targets, and MFCC, the features of its first iteration."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from speechft.runtime.threads import one_thread
 
 LOGGER = logging.getLogger("speechft.finetune")
 MFCC_RATE = 100
-"""MFCC frames a second."""
+"""MFCC frames per second."""
 MAX_FIT_FRAMES = 1_000_000
-"""Frames that k-means is fitted on, drawn at random from all: 2.8 hours of MFCC, 156 MB; fewer of features wider than 200."""
+"""Most frames to fit k-means on, drawn at random: 2.8 hours of MFCC, 156 MB; fewer for features wider than 200."""
 MAX_FIT_VALUES = 200_000_000
 LABEL_PART = 2000
-"""Files whose labels are written together."""
+"""Number of files whose labels are written together."""
 MIN_DEVIATION = 1e-3
-"""Smallest deviation that values are divided by."""
+"""Lower bound of the deviation in normalization."""
 BATCH_SECONDS = 60
-"""Seconds of audio that features are computed for at once."""
+"""Seconds of audio per feature batch."""
 
 Features = NDArray[np.float32]
 FrameFeatures = Callable[[Sequence[torch.Tensor]], list[Features]]
-"""Waveforms (N,) at 16 kHz -> features (T, D) of each, what k-means groups."""
+"""Function from waveforms (N,) at 16 kHz to features (T, D) for k-means."""
 FrameLabels = Callable[[Sequence[torch.Tensor]], list[NDArray[np.int64]]]
-"""Waveforms -> labels (T,) of each."""
+"""Function from waveforms (N,) at 16 kHz to labels (T,)."""
 
 
 @cache
@@ -47,12 +47,12 @@ def _mfcc_layer() -> Any:
 
     # Kaldi's defaults, as in HuBERT: 25 ms Povey windows every 10 ms, 23 mel bins from 20 Hz to 8 kHz, whole windows only, no energy.
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # lhotse's manifests of features want rounded lengths; there are none here
+        warnings.simplefilter("ignore")  # lhotse warns about lengths in feature manifests, which are not used here
         return Wav2MFCC(num_filters=23, num_ceps=13, low_freq=20.0, high_freq=0.0, snip_edges=True, use_energy=False, dither=0.0)
 
 
 def mfcc_features(waveform: torch.Tensor) -> Features:
-    """13 MFCC with their first and second time derivatives (T, 39), 100 frames a second, of a waveform (N,) at 16 kHz.
+    """Compute 13 MFCC with first and second time derivatives (T, 39), 100 frames per second, of a waveform (N,) at 16 kHz.
 
     HuBERT (Hsu et al., 2021), section IV-A. T = 1 + (N - 400) // 160.
     """
@@ -63,25 +63,25 @@ def mfcc_features(waveform: torch.Tensor) -> Features:
 
 
 def slopes(values: Features) -> Features:
-    """Time derivative of (T, D) as Kaldi takes it: the slope of a line fitted over five frames, the edge frames repeated."""
+    """Compute the time derivative of (T, D) as in Kaldi: the slope of a line fitted over five frames, with repeated edge frames."""
     padded = np.pad(values, ((2, 2), (0, 0)), mode="edge")
     slope: Features = ((padded[3:-1] - padded[1:-3] + 2.0 * (padded[4:] - padded[:-4])) / 10.0).astype(np.float32)
     return slope
 
 
 def read_waveform(path: Path) -> torch.Tensor:
-    """Float32 waveform (N,) of a mono file."""
+    """Read the float32 waveform (N,) of a mono file."""
     return torch.from_numpy(soundfile.read(path, dtype="float32")[0])
 
 
 def mfcc_frames(waveforms: Sequence[torch.Tensor]) -> list[Features]:
-    """`mfcc_features` of several waveforms."""
+    """Compute `mfcc_features` of several waveforms."""
     with one_thread():
         return [mfcc_features(waveform) for waveform in waveforms]
 
 
 def normalized(features: FrameFeatures) -> FrameFeatures:
-    """Normalize features to mean 0 and deviation 1 over each utterance; a constant value becomes 0."""
+    """Normalize features to mean 0 and deviation 1 over each utterance; constant features become 0."""
 
     def scaled(matrix: Features) -> Features:
         centered = matrix - matrix.mean(axis=0)
@@ -96,7 +96,7 @@ def smoothed(features: FrameFeatures, frames: int) -> FrameFeatures:
 
 
 def fit_kmeans(audio: Sequence[Path], clusters: int, seed: int, features: FrameFeatures = mfcc_frames) -> Features:
-    """Centroids (clusters, D) of the frames of `audio`, or of a random part of the files when there are many.
+    """Fit k-means on the frames of `audio`, or of a random subset of the files, and return the centroids (clusters, D).
 
     Raises:
         TrainingError: there are fewer frames than clusters.
@@ -115,7 +115,7 @@ def fit_kmeans(audio: Sequence[Path], clusters: int, seed: int, features: FrameF
         if count >= wanted:
             break
     if count < clusters:
-        raise TrainingError(f"{count} frames of audio cannot be put into {clusters} clusters. Give more audio or lower `clusters`.")
+        raise TrainingError(f"{count} frames of audio are too few for {clusters} clusters. Add audio or lower `clusters`.")
     kmeans = MiniBatchKMeans(
         n_clusters=clusters,
         init="k-means++",
@@ -133,7 +133,7 @@ def fit_kmeans(audio: Sequence[Path], clusters: int, seed: int, features: FrameF
 
 
 def _batches(audio: Sequence[Path], title: str) -> Iterator[list[Path]]:
-    """`audio` in order, in lists of about BATCH_SECONDS, with progress."""
+    """Yield `audio` in order, in lists of about BATCH_SECONDS, and show progress."""
     batch: list[Path] = []
     seconds = 0.0
     for path in tqdm(audio, desc=title, unit="file", disable=None):
@@ -147,19 +147,19 @@ def _batches(audio: Sequence[Path], title: str) -> Iterator[list[Path]]:
 
 
 def nearest_centroids(features: Features, centroids: Features) -> NDArray[np.int64]:
-    """Index of the closest of the centroids (K, D) for every frame of features (T, D): (T,)."""
+    """Return the index of the closest centroid (K, D) for every frame of features (T, D): (T,)."""
     # |x - c|^2 = |x|^2 - 2 x.c + |c|^2, and |x|^2 is the same for all centroids.
     distances = (centroids**2).sum(axis=1)[None, :] - 2.0 * features @ centroids.T
     return np.asarray(distances.argmin(axis=1))
 
 
 def cluster_labels(features: FrameFeatures, centroids: Features) -> FrameLabels:
-    """Labels that are the nearest centroids of features."""
+    """Build a labeler that assigns frames to their nearest centroids."""
     return lambda waveforms: [nearest_centroids(matrix, centroids) for matrix in features(waveforms)]
 
 
 def write_labels(path: Path, audio: Sequence[Path], labels: FrameLabels) -> None:
-    """Write one line of labels for each file of `audio`. A killed process resumes after the last part of LABEL_PART files."""
+    """Write one line of labels per file of `audio`; an interrupted process resumes after the last part of LABEL_PART files."""
     parts = path.with_name(f"{path.name}.parts")
     made = []
     for number, first in enumerate(range(0, len(audio), LABEL_PART)):
@@ -176,13 +176,13 @@ def write_labels(path: Path, audio: Sequence[Path], labels: FrameLabels) -> None
 
 
 def save_centroids(path: Path, centroids: Features) -> None:
-    """Write centroids as .npy."""
+    """Write centroids to a .npy file."""
     with atomic_file(path) as temporary, temporary.open("wb") as file:
         np.save(file, centroids, allow_pickle=False)
 
 
 def load_centroids(path: Path) -> Features:
-    """Read centroids.
+    """Read centroids from a .npy file.
 
     Raises:
         TrainingError: the file is damaged.
@@ -190,5 +190,5 @@ def load_centroids(path: Path) -> Features:
     try:
         centroids: Features = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise TrainingError(f"{path}: is damaged ({error}). Remove it, and run this again.") from None
+        raise TrainingError(f"{path}: damaged ({error}). Remove it, and run the command again.") from None
     return centroids

@@ -1,4 +1,4 @@
-"""Pre-training with fairseq: HuBERT and wav2vec 2.0, from random weights or from an encoder."""
+"""Pre-train HuBERT and wav2vec 2.0 with fairseq, from random weights or from an encoder."""
 
 from __future__ import annotations
 
@@ -54,29 +54,30 @@ def pretrain(
 ) -> None:
     """Pre-train an encoder on the train splits of `manifests` with fairseq's models and criteria.
 
-    HuBERT (Hsu et al., 2021) predicts clusters of MFCC frames (first iteration), or of a hidden layer of an encoder; wav2vec 2.0
-    (Baevski et al., 2020) its own quantized latents. An interrupted run, started again with the same arguments, resumes:
-    audio, k-means, labels and training are separate steps.
+    HuBERT (Hsu et al., 2021) predicts clusters of MFCC frames (first iteration) or of a hidden layer of an encoder; wav2vec 2.0
+    (Baevski et al., 2020) predicts its own quantized latents. An interrupted run, started again with the same arguments, resumes; audio,
+    k-means, labels and training are separate steps.
 
     Args:
         recipe: see PretrainRecipe.
         manifests: directories of manifests; labels of the corpora are ignored.
         out_dir: encoder directory with the weights after the last update; an older one of a pre-training is replaced. Its `training.csv`
-            has loss (nats per masked frame), accuracy on masked frames, learning rate and gradient norm of every update, and the losses
-            of every validation.
-        work_dir: keeps audio, labels and checkpoints meanwhile; default: a hidden folder next to `out_dir`.
-        start: encoder directory to start from instead of random weights; a HuBERT may start from a wav2vec 2.0 and the other way round,
-            since their networks are one.
+            has loss (nats per masked frame), accuracy on masked frames, learning rate and gradient norm of every update, and the losses of
+            every validation.
+        work_dir: folder for audio, labels and checkpoints during the run; default: a hidden folder next to `out_dir`.
+        start: encoder directory to start from instead of random weights; HuBERT may start from wav2vec 2.0 and vice versa, since their
+            networks are equal.
         targets_from: encoder directory for `targets: {layer: ...}`; default: `start`.
-        keep_work: leave the work directory there.
+        keep_work: keep the work directory.
 
     Raises:
-        TrainingError: no audio, too few frames for the clusters, NaN, the work directory is in use or belongs to another job.
-        ConfigError: the recipe contradicts itself, or the encoder that it needs is not given.
-        CorpusError, AudioError, CheckpointError: the recordings or the encoders are not usable.
+        TrainingError: there is no audio, there are too few frames for the clusters, the loss became NaN, or the work directory is in use or
+            belongs to another job.
+        ConfigError: the recipe contradicts itself, or a required encoder is not given.
+        CorpusError, AudioError, CheckpointError: recordings or encoders cannot be used.
     """
     if start is not None and recipe.architecture != Architecture():
-        raise ConfigError("architecture: is that of the encoder that training starts from. Leave it out.")
+        raise ConfigError("architecture: determined by the encoder to start from. Leave it out.")
     _run("pretrain", recipe, manifests, out_dir, work_dir, start, targets_from, keep_work)
 
 
@@ -92,8 +93,8 @@ def continue_pretraining(
 ) -> None:
     """Continue the pre-training of a HuBERT or wav2vec 2.0 on other audio, such as another language: stage 1 without labels.
 
-    The schedule is that of stable fine-tuning: at first only what exists for pre-training alone is trained (cluster head, quantizer),
-    never the convolutional extractor. The result is theta' of a merge. For the rest see `pretrain`.
+    The schedule is that of stable fine-tuning: at first only the pre-training head (cluster head, quantizer) is trained, and never the
+    convolutional extractor. The result is theta' of a merge. For other arguments, see `pretrain`.
     """
     _run("continue", recipe, manifests, out_dir, work_dir, encoder_dir, targets_from, keep_work)
 
@@ -112,7 +113,7 @@ def _run(
     given = [*manifests, start_dir, targets_from]
     check_folder(out_dir, kind, given)
     if recipe.max_seconds > recipe.batch_seconds:
-        raise ConfigError(f"batch_seconds: {recipe.batch_seconds:g} is less than one crop of max_seconds = {recipe.max_seconds:g}.")
+        raise ConfigError(f"batch_seconds: {recipe.batch_seconds:g} is less than a crop of max_seconds = {recipe.max_seconds:g}.")
     if recipe.min_seconds > recipe.max_seconds:
         raise ConfigError(f"min_seconds: {recipe.min_seconds:g} is more than max_seconds = {recipe.max_seconds:g}.")
     out_dir = Path(out_dir).absolute()
@@ -134,12 +135,12 @@ def _run(
             raise TrainingError("Pre-training runs in one process. Start it without torchrun.")
         with exclusive_lock(directory.with_name(f"{directory.name}.lock"), "pre-training") as waited:
             if waited and made_already(out_dir, kind, inputs, recipe.model_dump(mode="json")):
-                LOGGER.info("%s: is finished, by the process that was waited for", out_dir)
+                LOGGER.info("%s: was finished by another process", out_dir)
                 return
             claim_work_directory(directory, identity)
             utterances = choose_utterances(manifests, recipe)
             LOGGER.info(
-                "pre-training on %d recordings (%.2f h), %d to validate, %d shorter than %g s left out",
+                "pre-training on %d recordings (%.2f h), validating on %d; %d shorter than %g s left out",
                 *(len(utterances.train), utterances.hours, len(utterances.valid), utterances.too_short, recipe.min_seconds),
             )
             data, clusters = directory / "data", getattr(recipe, "clusters", 0)
@@ -161,17 +162,17 @@ def _label_source(recipe: PretrainRecipe | ContinuedPretrainRecipe, start: Path 
         return LabelSource("mfcc", **options)
     if targets == "own_predictions":
         if start is None:
-            raise ConfigError("targets: own_predictions are those of the encoder that training starts from, and none is given.")
+            raise ConfigError("targets: own_predictions needs an encoder to start from, and none is given.")
         return LabelSource("own_predictions", start)
     if teacher is None and start is None:
-        raise ConfigError("targets: the encoder whose layer gives the targets is not given. Give it with --targets-from.")
+        raise ConfigError("targets: no encoder is given for the layer. Give it with --targets-from.")
     return LabelSource("layer", teacher or start, targets.layer, **options)
 
 
 def _inputs(manifests: Sequence[str | Path], start: Path | None, labels: LabelSource | None) -> dict[str, Path]:
     inputs = {f"manifest_{number}": resolve_manifests(folder, ("train",))["train"] for number, folder in enumerate(manifests)}
     if not inputs:
-        raise ConfigError("manifests: none given. Name at least one directory that `speechft prepare` made.")
+        raise ConfigError("manifests: none given. Name at least one output directory of `speechft prepare`.")
     for role, encoder in (("base", start), ("targets", labels.encoder_dir if labels else None)):
         if encoder is None:
             continue
@@ -184,7 +185,7 @@ def _inputs(manifests: Sequence[str | Path], start: Path | None, labels: LabelSo
 
 
 def _train(job: PretrainingJob) -> None:
-    # fairseq reports bits; accuracy is on masked frames, or how often the right latent is found.
+    # fairseq reports bits; accuracy is that on masked frames (HuBERT) or of the true latent (wav2vec 2.0).
     loss_key, accuracy_key = ("loss_m_0", "correct_m_0") if job.family == "hubert" else ("loss_0", "accuracy")
     suffix = "_m" if job.family == "hubert" else ""
     columns = [f"loss{suffix}", f"accuracy{suffix}", "lr", "grad_norm", f"valid_loss{suffix}", f"valid_accuracy{suffix}"]
@@ -209,7 +210,7 @@ def _train(job: PretrainingJob) -> None:
         progress.show(update, {"valid loss": loss, "valid accuracy": accuracy}, force=True)
 
     def explain(problem: str) -> str:
-        return f"Pre-training: {problem}. Lower peak_lr or make the warm-up longer."
+        return f"Pre-training: {problem}. Lower peak_lr or lengthen the warm-up."
 
     with closing(log), closing(progress):
         records = FairseqRecords(on_update, on_validation, "valid")
@@ -220,7 +221,7 @@ def _write_output(job: PretrainingJob, kind: Kind, out_dir: Path, inputs: Mappin
     recipe = job.recipe
     newest = newest_checkpoint(job.directory / "checkpoints")
     if newest is None or newest[1] < recipe.updates:
-        raise TrainingError(f"{job.directory}: no readable checkpoint of the last update. Remove the directory and run this again.")
+        raise TrainingError(f"{job.directory}: no readable checkpoint of the last update. Remove the directory and run the command again.")
     facts = {"recordings": len(utterances.train), "hours": round(utterances.hours, 4), "too_short": utterances.too_short}
     recorded = {**recipe.model_dump(mode="json"), "data": facts, "training_log": TRAINING_LOG}
     provenance = make_provenance(kind, inputs, recorded)
@@ -232,7 +233,7 @@ def _write_output(job: PretrainingJob, kind: Kind, out_dir: Path, inputs: Mappin
 
 
 def _plain_source(source: dict[str, Any]) -> dict[str, Any]:
-    """The configuration without our plug-in, so that an exported checkpoint opens in a fairseq that does not have it."""
+    """Remove our plug-in from the configuration, so that an exported checkpoint opens in fairseq without it."""
     family = source["family"]
     known = option_names(family).items()
     plain = {section: {key: value for key, value in source[section].items() if key in names} for section, names in known}

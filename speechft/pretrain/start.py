@@ -1,4 +1,4 @@
-"""The encoder that pre-training starts from, as fairseq's tensors and options."""
+"""The initial encoder of a pre-training, as fairseq tensors and options."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from speechft.fairseq_plugin.trainer import import_fairseq
 from speechft.files.atomic import atomic_file
 from speechft.recipes.pretraining import Contrastive, PretrainRecipe
 
-_DEFAULT_FINAL_DIM = 256  # of the published base models
+_DEFAULT_FINAL_DIM = 256  # published base models
 
 
 @dataclass(frozen=True)
 class Start:
-    """An encoder: tensors under fairseq's names, with those of its pre-training head where it has them, and fairseq's `model` options."""
+    """Initial encoder: tensors under fairseq's names, including any pre-training head, and fairseq's `model` options."""
 
     family: str
     tensors: Mapping[str, Tensor]
@@ -31,7 +31,7 @@ class Start:
     normalize: bool
 
     def for_family(self, recipe: PretrainRecipe) -> Start:
-        """Return the network for the recipe's family, without the parts that only its own family's objective has."""
+        """Return the network for the recipe's family, without the parts specific to another family's objective."""
         if recipe.family == self.family:
             return self
         head = get_family(self.family).pretraining_only
@@ -42,7 +42,7 @@ class Start:
         return Start(recipe.family, tensors, options, self.normalize)
 
     def save(self, path: Path) -> None:
-        """Write the tensors for the process that trains, once."""
+        """Write the tensors for the training process, unless the file exists."""
         if not path.is_file():
             with atomic_file(path) as temporary:
                 save_file({name: tensor.float().contiguous().clone() for name, tensor in self.tensors.items()}, temporary)
@@ -52,7 +52,7 @@ def read_start(encoder_dir: Path) -> Start:
     """Read an encoder directory to start from.
 
     Raises:
-        CheckpointError: it is damaged, or of a family that fairseq cannot pre-train.
+        CheckpointError: the directory is damaged, or of a family that fairseq cannot pre-train.
     """
     backbone = load_backbone(encoder_dir)
     config = backbone.config
@@ -61,7 +61,7 @@ def read_start(encoder_dir: Path) -> Start:
     if family not in FAIRSEQ_TASKS:
         raise CheckpointError(f"{encoder_dir}: fairseq cannot pre-train {family} encoders, only {' and '.join(FAIRSEQ_TASKS)}.")
     head = read_pretraining_only(encoder_dir)
-    # Dropout and masks are as the source trained, which the transformers configuration only repeats in part.
+    # Dropout and masks come from the source, since the transformers configuration contains only a part of them.
     training = ("dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop", "dropout_input", "dropout_features", "mask_")
     sizes = {key: value for key, value in fairseq_config(config).items() if not key.startswith(training)}
     options = {**_known_options(family, read_source_config(encoder_dir).get("model_cfg") or {}), **sizes}
@@ -76,13 +76,13 @@ def read_start(encoder_dir: Path) -> Start:
 
 
 def _known_options(family: str, model_cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of the source that fairseq's model has; references to other parts of its configuration are left out."""
+    """Select the source's options that fairseq's model has, without references to other parts of its configuration."""
     names = option_names(family)["model_cfg"]
     return {key: value for key, value in model_cfg.items() if key in names and value is not None and not str(value).startswith("${")}
 
 
 def option_names(family: str) -> dict[str, set[str]]:
-    """Section of fairseq's configuration -> the options that its model, or its pre-training task, of a family has."""
+    """Return the options of fairseq's model and pre-training task of a family, by section of its configuration."""
     import_fairseq()
     from fairseq.models.hubert.hubert import HubertConfig
     from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config
@@ -98,7 +98,7 @@ def option_names(family: str) -> dict[str, set[str]]:
 
 
 def quantizer_options(contrastive: Contrastive) -> dict[str, Any]:
-    """Options of fairseq's model that make the quantizer of wav2vec 2.0."""
-    # The factor of the extractor's gradient is as published.
+    """Return fairseq's model options for the quantizer of wav2vec 2.0."""
+    # Factor of the extractor's gradient as published.
     groups, entries = contrastive.groups, contrastive.entries
     return {"quantize_targets": True, "latent_groups": groups, "latent_vars": entries, "feature_grad_mult": 0.1}

@@ -1,1 +1,1 @@
-"""The machine that jobs run on: GPUs and Slurm. No torch here."""
+"""The machine that jobs run on: GPUs and Slurm."""

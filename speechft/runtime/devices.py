@@ -1,4 +1,4 @@
-"""The device that torch computes on."""
+"""Choose and name torch devices."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
 
 def resolve_device(device: str | None = None) -> torch.device:
-    """The given device, "cpu" or "cuda"; by default a GPU where there is one."""
+    """Return the given device, "cpu" or "cuda"; by default a GPU if available."""
     import torch
 
     return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def device_name(device: torch.device) -> str:
-    """Name of a GPU, as results record it; `cpu` for the CPU."""
+    """Return a device's name for results: the GPU's name, or `cpu`."""
     import torch
 
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

@@ -1,7 +1,7 @@
-"""GPUs of one machine shared by several jobs: each job claims its own, and no two jobs have the same one. No torch here.
+"""Share the GPUs of a machine among jobs: each job claims its own. This module does not import torch.
 
-A claim is a lock on a file in the machine's temporary folder, which the system frees when the process dies, however that happens. A
-cluster's scheduler hands out GPUs by itself; there, claims keep apart the jobs that share one allocation.
+A claim is a lock on a file in the machine's temporary folder, which the system releases when the process ends for any reason. On a
+cluster, where the scheduler assigns GPUs, claims separate the jobs within one allocation.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from speechft.errors import MissingGpuError
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 LOGGER = logging.getLogger(__name__)
 _claims: list[int] = []
-"""Open files whose locks are this process's claims; they stay until it ends."""
+"""Open lock files of this process's claims, held until it ends."""
 
 
 def visible_gpus() -> list[str]:
-    """Names of the GPUs that a process started here may use: those in CUDA_VISIBLE_DEVICES, or else all that nvidia-smi lists."""
+    """Return the names of the GPUs available to this process: those in CUDA_VISIBLE_DEVICES, else all listed by nvidia-smi."""
     if (named := os.environ.get(VISIBLE)) is not None:
         return [name.strip() for name in named.split(",") if name.strip()]
     if shutil.which("nvidia-smi") is None:
@@ -39,13 +39,13 @@ def visible_gpus() -> list[str]:
 
 
 def claim_gpus(count: int, folder: Path | None = None) -> list[str]:
-    """Wait until `count` visible GPUs are free, claim them, and make them the only visible ones. Must run before torch looks for GPUs.
+    """Wait until `count` visible GPUs are free, claim them, and hide the others; must run before torch looks for GPUs.
 
-    Returns their names, as in CUDA_VISIBLE_DEVICES. 0 changes nothing. Processes that torchrun started never claim: their parent has.
-    `folder` has the lock files; default: one for each user, and within Slurm for each allocation, where GPUs are numbered anew.
+    Returns their names, as in CUDA_VISIBLE_DEVICES. 0 changes nothing. Processes started by torchrun never claim, since their parent has.
+    `folder` has the lock files; default: one per user, and within Slurm one per allocation, since GPUs are renumbered there.
 
     Raises:
-        MissingGpuError: fewer are visible than asked for.
+        MissingGpuError: fewer than `count` GPUs are visible.
     """
     if count == 0 or under_torchrun():
         return []
@@ -54,7 +54,7 @@ def claim_gpus(count: int, folder: Path | None = None) -> list[str]:
         source = f"{VISIBLE}={os.environ[VISIBLE]}" if VISIBLE in os.environ else "nvidia-smi"
         raise MissingGpuError(
             f"--gpus {count}: {len(names)} visible here ({source}). Ask for fewer (`resources` in the experiment; 0 runs on the CPU), "
-            "or start the job where they are."
+            "or start the job on a machine that has them."
         )
     folder = folder or Path(tempfile.gettempdir()) / f"speechft-gpus-{os.getuid()}-{os.environ.get('SLURM_JOB_ID', 'local')}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,14 +63,14 @@ def claim_gpus(count: int, folder: Path | None = None) -> list[str]:
         if not told:
             LOGGER.info("waiting for %d of the GPUs %s", count, ",".join(names))
             told = True
-        time.sleep(random.uniform(0.5, 1.5))  # jobs that want several must not take turns in hindering each other
+        time.sleep(random.uniform(0.5, 1.5))  # random, so that jobs that need several GPUs do not block each other in lockstep
     os.environ[VISIBLE] = ",".join(claimed)
     LOGGER.info("GPUs: %s", os.environ[VISIBLE])
     return claimed
 
 
 def _try_to_claim(names: list[str], count: int, folder: Path) -> list[str]:
-    """`count` of the devices, or none: what is held while waiting for more could be what another job waits for."""
+    """Claim `count` of the devices or none; holding some while waiting for more could deadlock with another job."""
     held: dict[str, int] = {}
     for name in names:
         file = os.open(folder / re.sub(r"[^\w-]", "_", name), os.O_RDWR | os.O_CREAT, 0o600)
@@ -82,7 +82,7 @@ def _try_to_claim(names: list[str], count: int, folder: Path) -> list[str]:
         held[name] = file
         if len(held) == count:
             for file in held.values():
-                os.set_inheritable(file, True)  # the claim outlives the step from this program to torchrun
+                os.set_inheritable(file, True)  # the claim must survive exec of torchrun
             _claims.extend(held.values())
             return list(held)
     for file in held.values():
@@ -96,12 +96,12 @@ def under_torchrun() -> bool:
 
 
 def processes_here() -> int:
-    """How many processes of this job share this machine."""
+    """Return the number of this job's processes on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def become_torchrun(processes: int) -> NoReturn:
-    """Replace this process by torchrun, which runs the same command in `processes` processes and hands on signals."""
+    """Replace this process by torchrun, which runs the same command in `processes` processes and forwards signals."""
     torchrun = ["torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "-m", "speechft.cli", *sys.argv[1:]]
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Slurm as the workflow sees it: commands that tolerate an unreachable slurmctld, and how to resume a run that was killed."""
+"""Slurm for the workflow: commands that tolerate an unreachable slurmctld, and resuming a killed run."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from speechft.errors import ClusterError
 LOGGER = logging.getLogger(__name__)
 ALIVE = "PENDING,RUNNING,SUSPENDED,REQUEUED,CONFIGURING,COMPLETING,STOPPED"
 COMMENTS = ("rule_", "group_")
-"""Prefixes of the comments that Snakemake gives its jobs."""
+"""Prefixes of the comments on Snakemake's jobs."""
 QUERY_SECONDS = 60
 SLURM_LOGS = Path(".snakemake/slurm_logs")
-"""Output of Snakemake's Slurm jobs; absent until it submits one."""
+"""Output of Snakemake's Slurm jobs; absent before the first submission."""
 RUNS = Path(".snakemake/speechft_runs")
-"""Holds a file HOST.PROCESS for each Snakemake at work in a folder; a killed one leaves its file behind."""
+"""Contains a file HOST.PROCESS for each Snakemake that runs in a folder; a killed one leaves its file behind."""
 
 
 def prefer_commands(folder: Path) -> None:
-    """Let this process and its children find the Slurm commands in `folder` first, on a machine that has Slurm."""
+    """Put `folder` first on PATH for this process and its children, on a machine with Slurm."""
     if shutil.which("squeue") and folder.is_dir():
         os.environ["PATH"] = f"{folder.resolve()}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 
 
 def quote_python() -> None:
-    """Let Slurm jobs start where the path of Python holds a space: Snakemake's executors put it into shell commands as it is."""
+    """Quote the path of Python in Slurm jobs: Snakemake's executors put it into shell commands unquoted, which breaks on spaces."""
     if not shutil.which("squeue"):
         return
     from snakemake_executor_plugin_slurm_jobstep import Executor  # type: ignore[import-untyped]
@@ -50,15 +50,15 @@ def _quoted(path_of: Callable[[Any], str]) -> Callable[[Any], str]:
     def quoted(executor: Any) -> str:
         return shlex.quote(path_of(executor))
 
-    # A process that reads the Snakefile twice must not quote twice.
+    # The Snakefile can be read twice in a process; quote once.
     return path_of if path_of.__name__ == quoted.__name__ else quoted
 
 
 def orphans(directory: Path) -> list[str]:
-    """Ids of Slurm jobs that a Snakemake started in `directory`, and that have not ended.
+    """Return the ids of unfinished Slurm jobs that a Snakemake started in `directory`.
 
     Raises:
-        ClusterError: squeue gave no answer.
+        ClusterError: squeue does not answer.
     """
     command = ["squeue", "--noheader", "--user", getpass.getuser(), "--states", ALIVE, "--format", "%A|%Z|%k"]
     lines = [line.split("|", 2) for line in _ask(command).splitlines()]
@@ -67,7 +67,7 @@ def orphans(directory: Path) -> list[str]:
 
 
 def cancel(ids: Sequence[str], patience: float = 300) -> None:
-    """Cancel Slurm jobs and wait until their processes have ended: a training writes a checkpoint first.
+    """Cancel Slurm jobs and wait until their processes have ended, since a training writes a checkpoint first.
 
     Raises:
         ClusterError: Slurm does not answer, or the jobs have not ended after `patience` seconds.
@@ -79,7 +79,7 @@ def cancel(ids: Sequence[str], patience: float = 300) -> None:
     command = ["squeue", "--noheader", "--user", getpass.getuser(), "--states", ALIVE, "--format", "%A"]
     while left := sorted(set(ids) & set(_ask(command).split()), key=int):
         if time.monotonic() > deadline:
-            raise ClusterError(f"Slurm jobs {', '.join(left)} were cancelled and have not ended. Look at `squeue -j {','.join(left)}`.")
+            raise ClusterError(f"Slurm jobs {', '.join(left)} were canceled but have not ended. Check `squeue -j {','.join(left)}`.")
         time.sleep(1)
 
 
@@ -89,34 +89,34 @@ def _ask(command: list[str]) -> str:
     except (OSError, subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
         said = (getattr(error, "stderr", None) or str(error)).strip()
         raise ClusterError(
-            f"`{command[0]}` gives no answer ({said}). Try again when Slurm does, or cancel the old jobs yourself."
+            f"`{command[0]}` does not answer ({said}). Try again when Slurm responds, or cancel the old jobs yourself."
         ) from error
     return done.stdout
 
 
 def living_snakemakes(directory: Path) -> list[int]:
-    """Process ids of this user's Snakemake programs on this machine that work in `directory`."""
+    """Return the process ids of this user's Snakemake processes on this machine that run in `directory`."""
     pids = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             words = (process / "cmdline").read_bytes().split(b"\0")
             there = (process / "cwd").resolve(strict=True) == directory.resolve()
-        except OSError:  # it has ended, or is another user's
+        except OSError:  # has ended, or belongs to another user
             continue
-        # A job runs a Snakemake of its own, which is told its target; on a cluster of one machine it is here too.
+        # A job runs its own Snakemake with --target-jobs; on a single-machine cluster it also runs here.
         if there and b"--target-jobs" not in words and any(Path(os.fsdecode(word)).name == "snakemake" for word in words[:3]):
             pids.append(int(process.name))
     return pids
 
 
 def note_run() -> None:
-    """Note that this Snakemake works in the working folder."""
+    """Record that this Snakemake runs in the working folder."""
     RUNS.mkdir(parents=True, exist_ok=True)
     _note().touch()
 
 
 def forget_run() -> None:
-    """Note that this Snakemake has ended."""
+    """Remove the record of this Snakemake when it ends."""
     _note().unlink(missing_ok=True)
 
 
@@ -125,18 +125,18 @@ def _note() -> Path:
 
 
 def check_ended(directory: Path, jobs: Sequence[str]) -> None:
-    """See that Slurm jobs belong to no Snakemake that may still run: each that was noted in `directory` ran on this machine, and has ended.
+    """Check that Slurm jobs belong to no running Snakemake: all recorded in `directory` ran on this machine and have ended.
 
     Raises:
-        ClusterError: one was started on another machine, or none was noted, so that it cannot be known.
+        ClusterError: a Snakemake was started on another machine, or none is recorded, so its state is unknown.
     """
     noted = sorted(path.name.rpartition(".")[::2] for path in (directory / RUNS).glob("*.*"))
     elsewhere = [f"process {pid} of {host}" for host, pid in noted if host != socket.gethostname()]
     if jobs and (elsewhere or not noted):
-        who = f"a Snakemake that was started as {elsewhere[0]}" if elsewhere else "a Snakemake of which there is no record"
+        who = f"a Snakemake started as {elsewhere[0]}" if elsewhere else "a Snakemake without a record"
         record = f", remove {directory / RUNS}" if elsewhere else ""
         raise ClusterError(
-            f"Slurm jobs {', '.join(jobs)} are of {who} and may still run. Let it work; if it has ended, cancel them "
+            f"Slurm jobs {', '.join(jobs)} belong to {who}, which may still run. Let it finish; if it has ended, cancel them "
             f"(scancel {' '.join(jobs)}){record}, and resume again."
         )
     for host, pid in noted:
@@ -145,22 +145,22 @@ def check_ended(directory: Path, jobs: Sequence[str]) -> None:
 
 
 def is_dry_run(arguments: Sequence[str]) -> bool:
-    """Whether Snakemake is asked only to say what it would do."""
+    """Whether Snakemake's arguments request a dry run."""
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     return any(word in ("--dry-run", "--dryrun") or re.fullmatch(r"-[a-zA-Z]*n[a-zA-Z]*", word) for word in options)
 
 
 def resume(directory: Path, arguments: Sequence[str]) -> int:
-    """Cancel what a killed Snakemake left in Slurm, remove its lock, and run Snakemake again; returns its exit status.
+    """Cancel the Slurm jobs of a killed Snakemake, remove its lock, run Snakemake again, and return its exit status.
 
-    `directory` is where it ran, `arguments` those of Snakemake, the same as before. A dry run (`-n`) cancels and removes nothing.
+    `directory` is the folder it ran in, `arguments` its original arguments. A dry run (`-n`) cancels and removes nothing.
 
     Raises:
-        ClusterError: a Snakemake still runs there, or may do so on another machine, or Slurm does not answer.
+        ClusterError: a Snakemake still runs there, or may run on another machine, or Slurm does not answer.
     """
     if running := living_snakemakes(directory):
         pid = running[0]
-        raise ClusterError(f"{directory}: a Snakemake still runs here, process {pid}. Let it work, or end it first: kill -INT {pid}")
+        raise ClusterError(f"{directory}: a Snakemake still runs here, process {pid}. Let it finish, or end it first: kill -INT {pid}")
     dry_run = is_dry_run(arguments)
     if shutil.which("squeue"):
         try:
@@ -168,7 +168,7 @@ def resume(directory: Path, arguments: Sequence[str]) -> int:
         except ClusterError as error:
             if (directory / SLURM_LOGS).exists():
                 raise
-            LOGGER.info("%s It was never used from here.", error)
+            LOGGER.info("%s Slurm was never used in this folder.", error)
             left = []
         LOGGER.info("orphaned Slurm jobs: %s", ", ".join(left) or "none")
         if not dry_run:

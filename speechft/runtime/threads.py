@@ -1,4 +1,4 @@
-"""Threads of torch."""
+"""Thread settings of torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute with one thread of torch: on small inputs several cost more than they save, and sums round the same on every machine."""
+    """Use one torch thread: faster on small inputs, and sums round the same on every machine."""
     import torch
 
     threads = torch.get_num_threads()

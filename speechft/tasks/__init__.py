@@ -1,4 +1,4 @@
-"""Tasks: labels, head, loss and metric of each task; the same object serves stage 1 and evaluation."""
+"""Tasks: labels, head, loss and metrics of each task, for stage 1 and evaluation."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from speechft.tasks.base import Task
 
 TASK_NAMES = tuple(TASKS)
-"""The built-in tasks."""
+"""Names of the built-in tasks."""
 
 
 def get_task(name: str, /, **options: object) -> Task:
-    """The task called `name` ("pr", "ks", "sid"), or one of your own by its kind: `get_task("regression", label="age")`.
+    """Create the task `name` ("pr", "ks", "sid"), or your own task by its kind: `get_task("regression", label="age")`.
 
-    Options are those of the task's class (`speechft.tasks.own` has the kinds).
+    Options are those of the task's class (for kinds, see `speechft.tasks.own`).
 
     Raises:
-        TaskError: no such task, or an option that the task does not have.
+        TaskError: the task or an option does not exist.
         MissingPackageError: the task needs packages that are not installed (`pip install 'speechft[asr]'`).
     """
     entry = known_entry(name)
@@ -43,21 +43,21 @@ def get_task(name: str, /, **options: object) -> Task:
 
 
 def _of_plugin(task: Any, name: str, entry: TaskEntry) -> Task:
-    """The task of a plug-in with the name and the metrics that it was registered with; TaskError if it is none, or says otherwise."""
+    """Set the registered name and metrics on a plug-in's task; raise TaskError if it is not a task or already has others."""
     from speechft.tasks.base import Task
 
     if not isinstance(task, Task):
-        raise TaskError(f"Task {name!r}: {entry.path} makes a {type(task).__name__}, which is not derived from speechft.tasks.base.Task.")
+        raise TaskError(f"Task {name!r}: {entry.path} returns a {type(task).__name__}, which is not derived from speechft.tasks.base.Task.")
     own = getattr(task, "name", name), [metric.key for metric in getattr(task, "metrics", entry.metrics)]
     if own != (name, [metric.key for metric in entry.metrics]):
         keys = ", ".join(own[1])
-        raise TaskError(f"Task {name!r}: {entry.path} has the name {own[0]!r} and the metrics {keys}. Leave both to what registers it.")
+        raise TaskError(f"Task {name!r}: {entry.path} has the name {own[0]!r} and the metrics {keys}. Leave both to its registration.")
     task.name, task.metrics = name, entry.metrics
     return task
 
 
 def task_of(recipe: EvaluationRecipe | JointTask) -> Task:
-    """The task that a recipe names; errors as of `get_task`."""
+    """Create the task of a recipe; errors as for `get_task`."""
     if recipe.kind is None:
         return get_task(recipe.task, **recipe.task_options)
     return get_task(recipe.kind, **{**recipe.task_options, "name": recipe.task})

@@ -1,4 +1,4 @@
-"""Speech recognition: words by CTC over letters (ASR: SUPERB recipe, as in s3prl 0.4.18), or Mandarin characters (ASR_ZH)."""
+"""Speech recognition by CTC: words over letters (ASR: SUPERB recipe, as in s3prl 0.4.18) or Mandarin characters (ASR_ZH)."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ LEARNED = ("characters", "unigram")
 
 
 class SpeechRecognition(RecurrentCTCTask):
-    """ASR. Decoding is greedy; SUPERB's optional language model is not supported.
+    """Automatic speech recognition (ASR) with greedy decoding; SUPERB's optional language model is not supported.
 
     Options:
-        spelling: "superb" (default); "tedlium" for the letters of wav2vec 2.0 and the text normalization of the released fine-tuning on
-            TED-LIUM 3; "characters" for all characters of the training transcripts, or "unigram" for pieces of words (sentencepiece).
-        pieces: size of the vocabulary of "unigram" (default 500).
-        projected, hidden, layers, dropout, spec_augment: see `RecurrentCTCTask`; the fine-tuning on TED-LIUM 3 has 256, 256, 3 and 0.2.
-        selection: what chooses checkpoints and learning rates on dev, "wer" (default) or "cer". The released fine-tuning on TED-LIUM 3
-            calls its character error rate `wer` and chooses by it.
-
-    Letters outside the vocabulary become `<unk>`; the reference would add outputs that its head does not have.
+        spelling: "superb" (default); "tedlium" for the letters of wav2vec 2.0 and the text normalization of the paper's released
+            fine-tuning on TED-LIUM 3; "characters" for all characters of the training transcripts; "unigram" for pieces of words
+            (sentencepiece).
+        pieces: vocabulary size of "unigram" (default 500).
+        projected, hidden, layers, dropout, spec_augment: see `RecurrentCTCTask`; the fine-tuning on TED-LIUM 3 uses 256, 256, 3 and 0.2.
+        selection: metric that chooses checkpoints and learning rates on dev, "wer" (default) or "cer". The released fine-tuning on
+            TED-LIUM 3 calls its character error rate `wer` and chooses by it.
+    Letters outside the vocabulary become `<unk>`; s3prl would add outputs that its head does not have.
     """
 
     name = "asr"
@@ -59,19 +59,19 @@ class SpeechRecognition(RecurrentCTCTask):
 
     @property
     def dev_metrics(self) -> tuple[Metric, ...]:
-        """Words and letters; the one of the option `selection` first."""
+        """Word and letter error rates; the one of the option `selection` first."""
         return (WORD_ERRORS, LETTER_ERRORS) if self.selection == "wer" else (LETTER_ERRORS, WORD_ERRORS)
 
     def text(self, cut: Any) -> str:
-        """The transcript of a cut, empty if it has none."""
+        """Return the transcript of a cut; empty if it has none."""
         return supervision(cut).text or ""
 
     def spelling_of(self, labels: LabelSet) -> Spelling:
-        """The vocabulary of `labels`, with what it takes to write and read it."""
+        """Return the spelling that belongs to `labels`."""
         return self.spelling or Pieces(labels.extra["model"])
 
     def label_set(self, train_cuts: Iterable[Any]) -> LabelSet:
-        """The 32 symbols of the spelling, whatever the training data; or those that are learned from its transcripts."""
+        """Return the 32 fixed symbols of the spelling, or symbols learned from the training transcripts."""
         if self.spelling is not None:
             return LabelSet(self.spelling.vocabulary, {"spelling": self.spelling_name})
         kind: Literal["characters", "unigram"] = "characters" if self.spelling_name == "characters" else "unigram"
@@ -79,16 +79,16 @@ class SpeechRecognition(RecurrentCTCTask):
         return LabelSet(Pieces(model).vocabulary, {"spelling": self.spelling_name, "model": model})
 
     def target(self, cut: Any, labels: LabelSet) -> Tensor:
-        """Symbol indices of the transcript, int64 (U,)."""
+        """Encode the transcript as symbol indices, int64 (U,)."""
         text = self.text(cut)
         symbols = self.spelling_of(labels).encode(text)
         if not symbols:
-            reason = f"nothing of its transcript {text!r} can be spelled" if text.strip() else "has an empty transcript"
-            raise TaskError(f"{cut.id}: {reason}. Fill the corpus' text column or leave the recording out.")
+            reason = f"its transcript {text!r} has no letters to spell" if text.strip() else "has an empty transcript"
+            raise TaskError(f"{cut.id}: {reason}. Fill the corpus's text column or leave the recording out.")
         return torch.tensor(symbols)
 
     def utterance_statistics(self, frame_labels: Sequence[int], target: Sequence[int], labels: LabelSet) -> dict[str, float]:
-        """Edits and reference counts of words and of units (symbols, or characters for all spellings but SUPERB's)."""
+        """Count edits and references of words and of units (symbols for SUPERB's spelling, else characters)."""
         spelling = self.spelling_of(labels)
         hypothesis, reference = spelling.symbols(frame_labels), spelling.reference(target)
         units, words = spelling.units(reference), spelling.words(reference)
@@ -100,16 +100,15 @@ class SpeechRecognition(RecurrentCTCTask):
         }
 
     def scores(self, statistics: Mapping[str, float]) -> dict[str, float]:
-        """Word error rate and letter error rate of the corpus, fractions; without any reference 1, as in the reference code."""
+        """Compute the corpus's word and letter error rates, as fractions; 1 without any reference, as in s3prl."""
         return {key: statistics[edits] / statistics[whole] if statistics[whole] else 1.0 for key, (edits, whole) in self.quotients.items()}
 
 
 class MandarinRecognition(SpeechRecognition):
     """Mandarin ASR over the characters of the training transcripts, for encoders whose pre-training was continued in Mandarin.
 
-    It is not a task of SUPERB, and the paper's settings are not public: these are ours. Head, SpecAugment and batches are those of
-    SUPERB's ASR. Spaces do not count: Mandarin is written without them. A character that train lacks is one error whatever the output.
-
+    Not a SUPERB task; the paper's settings are not public, and these are ours. Head, SpecAugment and batches are those of SUPERB's ASR.
+    Spaces do not count, since Mandarin is written without them. A character that is not in train counts as one error.
     Options:
         projected, hidden, layers, dropout, spec_augment: as in `SpeechRecognition`.
     """
@@ -123,11 +122,11 @@ class MandarinRecognition(SpeechRecognition):
 
     @property
     def dev_metrics(self) -> tuple[Metric, ...]:
-        """Characters, on dev as on test."""
+        """Character error rate, as on test."""
         return self.metrics
 
     def utterance_statistics(self, frame_labels: Sequence[int], target: Sequence[int], labels: LabelSet) -> dict[str, float]:
-        """Edits and reference counts of characters, spaces left out."""
+        """Count edits and reference characters, without spaces."""
         spelling = self.spelling_of(labels)
         hypothesis = [symbol for symbol in spelling.symbols(frame_labels) if symbol != WORD_START]
         reference = [symbol for symbol in spelling.reference(target) if symbol != WORD_START]

@@ -1,7 +1,7 @@
-"""All tasks, an entry each: the class, metrics, the recipes of stages 1 and 3, and what plans know. No torch here.
+"""Catalog of all tasks: class, metrics, recipes of stages 1 and 3, and data for plans. This module does not import torch.
 
-Whatever needs to know of tasks (recipes, tables, plans, `get_task`) looks it up here when it needs it, so that entries can be added.
-A task of the user's own has no entry: it has a name, a label column, and the entry of its kind.
+Recipes, tables, plans and `get_task` look tasks up here on demand, so that plug-ins can add entries. A user's task has no entry: it has a
+name, a label column, and the entry of its kind.
 """
 
 from __future__ import annotations
@@ -21,54 +21,54 @@ _RECURRENT = ("projected", "hidden", "layers", "dropout", "spec_augment")
 _X_VECTOR = ("width", "pooled_width", "margin", "scale", "min_seconds")
 _ASR: dict[str, Any] = {"steps": 200_000, **_CLASSIFIED, "eval_every": 2000}
 ASR_HEAD: dict[str, Any] = {"projected": 256, "hidden": 256, "layers": 3, "dropout": 0.2}
-# Stage 1: numbers of updates are those of the released recipe of the same kind.
+# Stage 1: numbers of updates as in the paper's released recipe of the same kind.
 SEQUENCES: dict[str, Any] = {"updates": 50_000, "validate_every": 2000}
 CLASSES: dict[str, Any] = {"updates": 30_000, "validate_every": 1000}
 
 
 @dataclass(frozen=True)
 class TaskEntry:
-    """What is known of a task before its class is imported."""
+    """Facts about a task that are available without importing its class."""
 
     path: str
-    """Module and class, which imports torch."""
+    """Module and class; importing it imports torch."""
     metrics: tuple[Metric, ...]
-    """The first one chooses learning rates and checkpoints on dev, unless the class says otherwise."""
+    """Reported metrics; the first one chooses learning rates and checkpoints on dev, unless the class overrides it."""
     recipe: Mapping[str, Any]
-    """Stage 3: the configuration that s3prl 0.4.18 ships for SUPERB, whose learning rates are searched; or ours."""
+    """Stage 3: s3prl 0.4.18's configuration for SUPERB, with learning rates to search, or ours."""
     stage1: Mapping[str, Any] | None = None
-    """Stage 1, ours: heads, losses and batches of the SUPERB recipe, rate and schedule of Stable-FT. None: is not trained on."""
+    """Stage 1, ours: heads, losses and batches of the SUPERB recipe, rate and schedule of Stable-FT. None: not available in stage 1."""
     superb: bool = True
-    """Whether the task is SUPERB's; the recipe of others is ours."""
+    """Whether it is a SUPERB task; recipes of other tasks are ours."""
     head_options: tuple[str, ...] = ()
-    """Options whose defaults are SUPERB's recipe."""
+    """Options whose defaults are part of SUPERB's recipe."""
     packages: tuple[str, ...] = ()
-    """Modules of an extra, which the task needs late: their absence is told before an hour of training."""
+    """Modules of an extra that the task imports late, checked before a training starts."""
     features: Literal["pooled", "frames", "search"] = "frames"
-    """What its head reads; pooled: means over frames, so that every recording goes through the encoder once."""
+    """Input of the head; pooled: means over frames, so that every recording is encoded once."""
     measured_as: str = ""
-    """Cost of the head: the task whose head was measured and, if it reads frames, is scaled to this one."""
+    """Task whose measured head cost applies, scaled to this head if it uses frames."""
     crop_seconds: float | None = None
-    """Longer training utterances are cropped."""
+    """Length to which longer training utterances are cropped."""
     cropped_anew: bool = False
-    """Whether, under `protocol: superb`, they are cropped anew at every access."""
+    """Whether, with `protocol: superb`, crops are redrawn at every access."""
     chunk_seconds: float | None = None
-    """Longer recordings are cut into parts."""
+    """Length of the chunks into which longer recordings are divided."""
     halved: bool = False
-    """Whether its buckets are halved: real batches are half as large as the recipe says."""
+    """Whether buckets are halved, so that real batches are half as large as in the recipe."""
     protocol: str = field(default="default")
-    """Module of speechft.evaluate.protocols."""
+    """Evaluation protocol, a module of `speechft.evaluate.protocols`."""
     label: str = ""
-    """Of a kind: the column that its tasks predict unless they name another."""
+    """For a kind: default column that its tasks predict."""
 
     @property
     def head_measured_as(self) -> str:
-        """`measured_as`, or for an entry without it a common head of its features."""
+        """`measured_as`, by default a common head with the same input."""
         return self.measured_as or ("ks" if self.features == "pooled" else "asr")
 
     @property
     def trains(self) -> bool:
-        """Whether it has a head; without one it compares features."""
+        """Whether the task has a head; otherwise it compares features."""
         return bool(self.recipe["steps"])
 
 
@@ -170,7 +170,7 @@ _OURS: dict[str, TaskEntry] = {
         packages=("rapidfuzz",),
         measured_as="asr",
     ),
-    # Nobody has published a recipe of PC; this one is ours, a linear probe that passes over TIMIT's 3696 training sentences about 90 times.
+    # There is no published recipe for PC; this is ours, a linear probe with about 90 epochs over TIMIT's 3696 training sentences.
     "pc": TaskEntry(
         "speechft.tasks.pc:PhonemeClassification",
         _accuracy("PC", "pc", "frame acc"),
@@ -179,7 +179,7 @@ _OURS: dict[str, TaskEntry] = {
         superb=False,
         measured_as="pr",
     ),
-    # The recipe of Mandarin ASR in the paper is not public: that of SUPERB's ASR.
+    # The paper's recipe for Mandarin ASR is not public; this is that of SUPERB's ASR.
     "asr_zh": TaskEntry(
         "speechft.tasks.asr:MandarinRecognition",
         (_error("ASR_ZH_CER", "Mandarin CER", "asr_zh"),),
@@ -195,20 +195,20 @@ _OURS: dict[str, TaskEntry] = {
 
 
 def _accepted(name: str, task: Any, place: str) -> tuple[TaskEntry, list[str | None]]:
-    """The entry of a task of a plug-in, which is never SUPERB's."""
+    """Check and return the entry of a plug-in's task, which is never a SUPERB task."""
     entry = _entry_of_class(task) if isinstance(task, type) else task
     if not isinstance(entry, TaskEntry):
         raise ValueError("is neither a TaskEntry nor a class derived from speechft.tasks.base.Task")
     path = code_beside(place, entry.path)
     if not CLASS_NAME.fullmatch(path):
-        raise ValueError(f"its path {path!r} names no class; write my_module:MyTask or file.py:MyTask")
+        raise ValueError(f"its path {path!r} does not name a class; write my_module:MyTask or file.py:MyTask")
     others = {metric.key for other, known in TASKS.items() if other != name for metric in known.metrics}
     keys = [metric.key for metric in entry.metrics]
     if not keys or len(set(keys)) < len(keys) or others & set(keys):
-        raise ValueError(f"needs metrics with keys of their own, found {', '.join(keys) or 'none'}")
+        raise ValueError(f"needs metrics with distinct keys, found {', '.join(keys) or 'none'}")
     measured = ("ks", "sid") if entry.features == "pooled" else HEAD_TASKS
     if entry.head_measured_as not in measured:
-        raise ValueError(f"measured_as: the cost of no such head is known; name one of {', '.join(measured)}, or leave it out")
+        raise ValueError(f"measured_as: unknown head; name one of {', '.join(measured)}, or leave it out")
     entry = replace(
         entry,
         path=path,
@@ -220,26 +220,26 @@ def _accepted(name: str, task: Any, place: str) -> tuple[TaskEntry, list[str | N
 
 
 def _entry_of_class(task: type) -> TaskEntry:
-    """The entry that a class of a task states itself, in attributes that are called as those of an entry."""
+    """Build an entry from the attributes of a task class, which have the names of an entry's fields."""
     from speechft.tasks.base import Task
 
     if not issubclass(task, Task):
         raise ValueError(f"its class {task.__name__} is not derived from speechft.tasks.base.Task")
     if lacks := [*(key for key in ("metrics", "recipe") if not hasattr(task, key)), *sorted(task.__abstractmethods__)]:
-        raise ValueError(f"its class {task.__name__} lacks {', '.join(lacks)}")
+        raise ValueError(f"its class {task.__name__} has no {', '.join(lacks)}")
     stated = {key.name: getattr(task, key.name) for key in fields(TaskEntry) if key.name != "path" and key.name in vars(task)}
     return TaskEntry(f"{place_of(task.__module__)}:{task.__qualname__}", **{"crop_seconds": task.train_crop_seconds, **stated})
 
 
 def _check(name: str) -> None:
-    """Raise an error if a task of a plug-in has a name that means something else, or its recipes are none."""
+    """Raise an error if the name of a plug-in's task is taken or its recipes are invalid."""
     from speechft.recipes.evaluation import evaluation_recipe
     from speechft.recipes.finetuning import FinetuneRecipe
     from speechft.recipes.presets import RELEASED_RECIPES
     from speechft.recipes.values import validate
 
     if name in {*KINDS, *RELEASED_RECIPES} or name.lower() in _OURS:
-        raise ValueError("is the name of a task, kind or recipe of speechft; choose another")
+        raise ValueError("is the name of a task, kind or recipe of speechft; choose another name")
 
     evaluation_recipe(name)
     if (stage1 := TASKS[name].stage1) is not None:
@@ -247,7 +247,7 @@ def _check(name: str) -> None:
 
 
 HEAD_TASKS = tuple(name for name, task in _OURS.items() if task.measured_as == name and task.features == "frames")
-"""Tasks whose heads on frames are measured; others are scaled from these by their arithmetic."""
+"""Tasks whose frame-level heads are measured; costs of others are scaled from these by operations."""
 TASKS: Registry[TaskEntry] = Registry("task", _accepted, _OURS, _check)
 """Name -> entry, in the order of tables: ours, then those of plug-ins."""
 
@@ -331,15 +331,15 @@ KINDS: dict[str, TaskEntry] = {
         label="speaker",
     ),
 }
-"""Kind of a task of the user's own -> entry. The keys of its metrics get the task's name in front."""
+"""Kind of a user's task -> entry. The keys of its metrics are prefixed with the task's name."""
 _OWN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 def task_entry(name: str, kind: str | None = None) -> TaskEntry:
-    """The entry of task `name`; of a task of the user's own, that of its `kind`.
+    """Return the entry of task `name`; for a user's task, that of its `kind`.
 
     Raises:
-        TaskError: no such task or kind, or a task of a kind has the name of another task.
+        TaskError: the task or kind does not exist, or a user's task has the name of another task.
     """
     if kind is None:
         if name in TASKS:
@@ -348,17 +348,17 @@ def task_entry(name: str, kind: str | None = None) -> TaskEntry:
     if kind not in KINDS:
         raise TaskError(unknown_name("kind of task", kind, KINDS))
     if name.lower() in TASKS:
-        raise TaskError(f"Task {name!r} is there already and takes no kind. Give the task of kind {kind} another name.")
+        raise TaskError(f"Task {name!r} already exists and has no kind. Give the task of kind {kind} another name.")
     if not _OWN_NAME.fullmatch(name):
-        raise TaskError(f"Task {name!r}: a name begins with a letter or digit and has letters, digits, _ and - alone.")
+        raise TaskError(f"Task {name!r}: names begin with a letter or digit and contain only letters, digits, _ and -.")
     return KINDS[kind]
 
 
 def known_entry(name: str) -> TaskEntry:
-    """The entry of a task, or of a kind.
+    """Return the entry of a task or kind.
 
     Raises:
-        TaskError: there is none.
+        TaskError: neither exists.
     """
     if name not in TASKS and name not in KINDS:
         raise TaskError(unknown_name("task", name, {**TASKS, **KINDS}))
@@ -366,10 +366,10 @@ def known_entry(name: str) -> TaskEntry:
 
 
 def metrics_of(name: str, kind: str | None, options: Mapping[str, Any]) -> tuple[Metric, ...]:
-    """The metrics that a task reports; of a task of the user's own those that its option `metric` names, a name or a list.
+    """Return the metrics that a task reports; for a user's task, those of its option `metric`, a name or a list.
 
     Raises:
-        TaskError: as `task_entry`, or the kind has no such metric.
+        TaskError: as for `task_entry`, or the kind has no such metric.
     """
     entry = task_entry(name, kind)
     if kind is None:

@@ -1,4 +1,4 @@
-"""Tasks with one class for each utterance, and the supervision of a cut."""
+"""Tasks with one class per utterance, and access to the supervision of a cut."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from speechft.tasks.base import Head, LabelSet, Task, distinct_labels
 from speechft.tasks.heads import UtteranceHead
 
 _OF_SUPERVISION = ("text", "speaker", "language", "gender")
-"""Columns that are attributes of lhotse's supervision."""
+"""Columns stored as attributes of lhotse's supervision."""
 
 
 def supervision(cut: Any) -> Any:
-    """The one supervision of a cut; TaskError for none or several."""
+    """Return the single supervision of a cut; raise TaskError for none or several."""
     if len(cut.supervisions) != 1:
-        raise TaskError(f"{cut.id}: has {len(cut.supervisions)} supervisions, need one. Cut the recording into utterances first.")
+        raise TaskError(f"{cut.id}: has {len(cut.supervisions)} supervisions, expected one. Cut the recording into utterances first.")
     return cut.supervisions[0]
 
 
 def column(cut: Any, name: str) -> str | None:
-    """The value of a column of the corpus, None where it is empty."""
+    """Return a cut's value in a column of the corpus; None if empty."""
     annotation = supervision(cut)
     value = (cut.custom or {}).get(name) if name == "fold" else (annotation.custom or {}).get(name)
     value = getattr(annotation, name, None) if value is None and name in _OF_SUPERVISION else value
@@ -33,32 +33,32 @@ def column(cut: Any, name: str) -> str | None:
 
 
 def columns_of(cuts: Iterable[Any]) -> list[str]:
-    """The columns that have a value in any of the cuts."""
+    """Return the columns that have a value in any of the cuts."""
     names = {name for cut in cuts for name in (*(supervision(cut).custom or {}), *_OF_SUPERVISION) if column(cut, name) is not None}
     return sorted(names)
 
 
 def custom_label(cut: Any) -> str | None:
-    """The value of the corpus' label column, None where it is empty."""
+    """Return a cut's value in the label column; None if empty."""
     return column(cut, "label")
 
 
 class UtteranceClassification(Task):
-    """Mean-pool head, cross entropy, accuracy."""
+    """Base of utterance classification tasks: mean-pool head, cross entropy, accuracy."""
 
     def class_name(self, cut: Any) -> str:
-        """Class of a cut, by default its label; TaskError if it has none."""
+        """Return the class of a cut, by default its label; raise TaskError if it has none."""
         label = custom_label(cut)
         if label is None:
-            raise TaskError(f"{cut.id}: has no label. Fill the corpus' label column.")
+            raise TaskError(f"{cut.id}: has no label. Fill the corpus's label column.")
         return label
 
     def label_set(self, train_cuts: Iterable[Any]) -> LabelSet:
-        """Classes of the training split, sorted by name; at least two."""
+        """Return the classes of the training split, sorted by name; at least two."""
         return LabelSet(distinct_labels(train_cuts, lambda cut: [self.class_name(cut)], self.name, "class"))
 
     def target(self, cut: Any, labels: LabelSet) -> Tensor:
-        """Index of the cut's class, int64 ()."""
+        """Encode the cut's class as index, int64 ()."""
         name = self.class_name(cut)
         if name not in labels.symbols:
             known = ", ".join(labels.symbols[:12]) + (", ..." if len(labels) > 12 else "")
@@ -66,18 +66,18 @@ class UtteranceClassification(Task):
         return torch.tensor(labels.symbols.index(name))
 
     def build_head(self, feature_dim: int, labels: LabelSet) -> Head:
-        """Linear(D, 256), mean over valid frames, Linear(256, number of classes)."""
+        """Build Linear(D, 256), mean over valid frames, Linear(256, number of classes)."""
         return UtteranceHead(feature_dim, len(labels))
 
     def loss(self, logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor]) -> Tensor:  # noqa: ARG002
-        """Cross entropy, mean over the batch."""
+        """Compute the cross entropy, mean over the batch."""
         return F.cross_entropy(logits, torch.stack(list(targets)).to(logits.device))
 
     def statistics(self, logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor], labels: LabelSet) -> dict[str, float]:  # noqa: ARG002
-        """Correct utterances and utterances."""
+        """Count correct utterances and utterances."""
         correct = logits.argmax(dim=-1) == torch.stack(list(targets)).to(logits.device)
         return {"correct": float(correct.sum()), "utterances": float(len(targets))}
 
     def scores(self, statistics: Mapping[str, float]) -> dict[str, float]:
-        """Accuracy, a fraction."""
+        """Compute the accuracy, a fraction."""
         return {self.selection_metric.key: statistics["correct"] / statistics["utterances"]}

@@ -1,4 +1,4 @@
-"""Metrics of detection: equal error rate and maximum term-weighted value, from scores and truth."""
+"""Detection metrics: equal error rate and maximum term-weighted value."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ FALSE_ALARM_WEIGHT = 12.49
 
 
 def equal_error_rate(labels: NDArray[Any], scores: NDArray[Any]) -> float:
-    """Where misses are as frequent as false alarms, a fraction, by linear interpolation of the ROC curve (as s3prl 0.4.18 computes it).
+    """Compute the equal error rate, a fraction, by linear interpolation of the ROC curve, as in s3prl 0.4.18.
 
     Args:
         labels: (trials,), 1 for trials of the same speaker, 0 for others.
         scores: (trials,), higher means more likely the same.
 
     Raises:
-        ValueError: the labels are all the same.
+        ValueError: all labels are equal.
     """
     if len(np.unique(labels)) != 2:
         raise ValueError("an equal error rate needs trials of both kinds")
@@ -28,19 +28,19 @@ def equal_error_rate(labels: NDArray[Any], scores: NDArray[Any]) -> float:
 
 
 def weighted_error_rates(labels: NDArray[Any], scores: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The equal error rate where trials count by `weights` (N, trials), for each of the N rows; NaN where one kind has no weight."""
+    """Compute the equal error rate with trials weighted by `weights` (N, trials), for each row; NaN if one kind has no weight."""
     order = np.argsort(-scores, kind="stable")
     same, ordered = np.asarray(labels)[order] == 1, scores[order]
     last_of_ties = np.append(ordered[1:] != ordered[:-1], True)
 
     def share(of_kind: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """How much of a kind is accepted, at each threshold from the highest on."""
+        """Compute the accepted share of a kind at each threshold, from the highest on."""
         accepted = np.cumsum(weights[:, order] * of_kind, axis=1)
         return np.hstack([np.zeros((len(weights), 1)), (accepted / accepted[:, -1:])[:, last_of_ties]])
 
     with np.errstate(invalid="ignore"):
         hits, false_alarms = share(same), share(~same)
-    # Misses minus false alarms fall from 1 to -1 along the curve; the rate is where they pass 0.
+    # Misses minus false alarms fall from 1 to -1 along the curve; the equal error rate is at 0.
     excess = 1.0 - hits - false_alarms
     end, rows = np.argmax(excess <= 0, axis=1), np.arange(len(weights))
     above, below = excess[rows, end - 1], excess[rows, end]
@@ -51,11 +51,11 @@ def weighted_error_rates(labels: NDArray[Any], scores: NDArray[Any], weights: ND
 def maximum_term_weighted_value(
     scores: Sequence[NDArray[Any]], relevant: Sequence[NDArray[np.bool_]], false_alarm_weight: float = FALSE_ALARM_WEIGHT
 ) -> tuple[float, float]:
-    """Best value of 1 - mean over queries of (miss rate + weight * false alarm rate), over all thresholds; and a threshold that has it.
+    """Compute the maximum over thresholds of 1 - mean over queries of (miss rate + weight * false alarm rate), and its threshold.
 
-    A document is detected when its score is at least the threshold. Queries without a relevant document do not count. Detecting nothing
-    has the value 0, so the maximum is never below it (its threshold is then Inf). `scores` and `relevant` are given for each query: the
-    score of every document, and whether it is relevant.
+    A document is detected if its score is at least the threshold. Queries without a relevant document do not count. Detecting nothing has
+    value 0, so the maximum is never below 0 (its threshold is then Inf). `scores` and `relevant` have, for each query, the score of every
+    document and whether it is relevant.
 
     Raises:
         ValueError: no query has a relevant document.
@@ -63,7 +63,7 @@ def maximum_term_weighted_value(
     terms = [(score, wanted) for score, wanted in zip(scores, relevant, strict=True) if wanted.any()]
     if not terms:
         raise ValueError("no query has a relevant document")
-    # Lowering the threshold past a document changes the value by its gain: the sum of gains is the value.
+    # Lowering the threshold past a document changes the value by its gain, so the value is the sum of gains.
     gains = np.concatenate(
         [np.where(wanted, 1 / wanted.sum(), -false_alarm_weight / max(1, (~wanted).sum())) / len(terms) for _, wanted in terms]
     )
@@ -77,7 +77,7 @@ def maximum_term_weighted_value(
 
 
 def term_weighted_value(detected: NDArray[np.bool_], relevant: NDArray[np.bool_], false_alarm_weight: float = FALSE_ALARM_WEIGHT) -> float:
-    """1 - mean over queries of (miss rate + weight * false alarm rate) of given decisions (queries, documents).
+    """Compute 1 - mean over queries of (miss rate + weight * false alarm rate) for decisions (queries, documents).
 
     Raises:
         ValueError: no query has a relevant document.

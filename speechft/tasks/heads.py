@@ -1,4 +1,4 @@
-"""Heads of the SUPERB tasks: the only trainable modules of an evaluation, and what stage 1 puts on top of an encoder."""
+"""Heads of the SUPERB tasks, for evaluation and stage 1."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from speechft.tasks.base import Head
 from speechft.tasks.specaug import SpecAugment
 
 PROJECTED = 256
-"""Width of the projection below every linear head (SUPERB recipe)."""
+"""Width of the projection in linear heads (SUPERB recipe)."""
 
 
 class PooledHead(Head):
-    """A head whose logits depend on the frames through their mean only, so that it can be trained on cached means."""
+    """Head whose logits depend only on the mean over frames, so that it can be trained on cached means."""
 
     @abstractmethod
     def from_means(self, means: Tensor) -> Tensor:
-        """Logits (B, C) of mean features (B, D); equal to `forward` on the frames that were averaged."""
+        """Compute logits (B, C) from mean features (B, D); equal to `forward` on the averaged frames."""
 
 
 class UtteranceHead(PooledHead):
-    """Linear, mean over valid frames, linear: KS, SID and ER of the SUPERB recipe.
+    """Head of KS, SID and ER in the SUPERB recipe: linear, mean over valid frames, linear.
 
     The projection is affine, so the mean of projected frames is the projection of the mean frame.
     """
@@ -37,21 +37,20 @@ class UtteranceHead(PooledHead):
         self.classifier = nn.Linear(projected, num_classes)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B, C) and ones (B,) of features (B, T, D) with `lengths` (B,) valid frames."""
+        """Compute logits (B, C) and ones (B,) from features (B, T, D) with `lengths` (B,) valid frames."""
         logits: Tensor = self.classifier(masked_mean(self.projector(features), lengths))
         return logits, torch.ones_like(lengths)
 
     def from_means(self, means: Tensor) -> Tensor:
-        """Logits (B, C) of mean features (B, D)."""
+        """Compute logits (B, C) from mean features (B, D)."""
         logits: Tensor = self.classifier(self.projector(means))
         return logits
 
 
 class SlotHead(UtteranceHead):
-    """The same with one group of outputs for each slot: IC of the SUPERB recipe.
+    """Head of IC in the SUPERB recipe: `UtteranceHead` with a group of outputs per slot.
 
-    Logits are (B, slots, V) with V the most values that a slot has; the places past the values of a slot hold -inf, so that they have no
-    influence on its softmax.
+    Logits are (B, slots, V), with V the largest number of values of a slot; unused entries are -inf and do not affect the softmax.
     """
 
     def __init__(self, feature_dim: int, values_per_slot: Sequence[int], projected: int = PROJECTED) -> None:
@@ -59,12 +58,12 @@ class SlotHead(UtteranceHead):
         self.values_per_slot = list(values_per_slot)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B, slots, V) and ones (B,) of features (B, T, D) with `lengths` (B,) valid frames."""
+        """Compute logits (B, slots, V) and ones (B,) from features (B, T, D) with `lengths` (B,) valid frames."""
         logits, ones = super().forward(features, lengths)
         return self._by_slot(logits), ones
 
     def from_means(self, means: Tensor) -> Tensor:
-        """Logits (B, slots, V) of mean features (B, D)."""
+        """Compute logits (B, slots, V) from mean features (B, D)."""
         return self._by_slot(super().from_means(means))
 
     def _by_slot(self, logits: Tensor) -> Tensor:
@@ -74,9 +73,9 @@ class SlotHead(UtteranceHead):
 
 
 class FrameHead(Head):
-    """Linear, linear on every frame, without activation: PR of the SUPERB recipe, and PC.
+    """Head of PR in the SUPERB recipe, and of PC: two linear layers on every frame, without activation.
 
-    Both layers are trained, but frames meet their product, which is one matrix and several times smaller than the two.
+    Both layers are trained, but frames are multiplied by their product, a single and much smaller matrix.
     """
 
     def __init__(self, feature_dim: int, num_symbols: int, projected: int = PROJECTED) -> None:
@@ -85,20 +84,20 @@ class FrameHead(Head):
         self.classifier = nn.Linear(projected, num_symbols)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B, T, C) of features (B, T, D); the lengths stay."""
+        """Compute logits (B, T, C) from features (B, T, D); lengths are unchanged."""
         weight = self.classifier.weight @ self.projector.weight
         bias = torch.addmv(self.classifier.bias, self.classifier.weight, self.projector.bias)
         return F.linear(features, weight, bias), lengths
 
 
 class RecurrentHead(Head):
-    """Linear, bidirectional LSTMs over the valid frames, linear: ASR and SF of the SUPERB recipe.
+    """Head of ASR and SF in the SUPERB recipe: linear, bidirectional LSTMs over the valid frames, linear.
 
-    Each LSTM is followed by dropout. In training mode features are augmented first (`SpecAugment`). What padded frames hold has no effect
-    on valid ones. Weights and states stay in float32 under autocast.
+    Each LSTM is followed by dropout. In training mode, features are augmented first (`SpecAugment`). Padded frames do not affect valid
+    ones. Weights and states stay in float32 under autocast.
 
     Args:
-        hidden: units in each direction of each LSTM.
+        hidden: units per direction of each LSTM.
     """
 
     def __init__(
@@ -121,7 +120,7 @@ class RecurrentHead(Head):
         self.classifier = nn.Linear(inputs[-1], num_symbols)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B, T, C) of features (B, T, D) with `lengths` (B,) valid frames; the lengths stay."""
+        """Compute logits (B, T, C) from features (B, T, D) with `lengths` (B,) valid frames; lengths are unchanged."""
         with torch.autocast(features.device.type, enabled=False):
             states = features.to(self.classifier.weight.dtype)
             if self.augment is not None:
@@ -134,11 +133,11 @@ class RecurrentHead(Head):
 
 
 def run_bidirectional(rnn: nn.LSTM, features: Tensor, lengths: Tensor) -> Tensor:
-    """Outputs (B, T, 2 hidden) of one bidirectional LSTM for features (B, T, D) with `lengths` (B,) valid frames.
+    """Run a bidirectional LSTM on features (B, T, D) with `lengths` (B,) valid frames; return outputs (B, T, 2 hidden).
 
-    On valid frames these are the outputs of packed sequences; what padded frames hold is of no meaning. On the CPU, where torch takes
-    packed sequences apart frame by frame, whole batches run twice or three times as fast: padding at the end cannot reach the valid
-    frames of the forward direction, and the other one runs forwards over utterances that are turned round by themselves.
+    On valid frames, outputs equal those of packed sequences; on padded frames they are undefined. On the CPU, where torch processes packed
+    sequences frame by frame, whole batches run two to three times as fast: padding at the end cannot affect valid frames in the forward
+    direction, and the backward direction runs forward over individually reversed utterances.
     """
     if features.device.type != "cpu":
         packed = pack_padded_sequence(features, lengths.cpu(), batch_first=True, enforce_sorted=False)
@@ -156,7 +155,7 @@ def _run_lstm(features: Tensor, weights: Sequence[Tensor]) -> Tensor:
 
 
 class DiarizationHead(Head):
-    """One LSTM forward in time, then linear: SD of the SUPERB recipe. A frame's logits depend on the frames up to it."""
+    """Head of SD in the SUPERB recipe: a forward LSTM, then linear. A frame's logits depend only on the frames up to it."""
 
     def __init__(self, feature_dim: int, num_speakers: int, hidden: int = 512) -> None:
         super().__init__()
@@ -164,34 +163,34 @@ class DiarizationHead(Head):
         self.classifier = nn.Linear(hidden, num_speakers)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B, T, speakers) of features (B, T, D); the lengths stay."""
+        """Compute logits (B, T, speakers) from features (B, T, D); lengths are unchanged."""
         with torch.autocast(features.device.type, enabled=False):
             states, _ = self.rnn(features.to(self.classifier.weight.dtype))
             return self.classifier(states), lengths
 
 
 def frame_mask(lengths: Tensor, num_frames: int) -> Tensor:
-    """Boolean (B, num_frames), true on the first `lengths` (B,) frames."""
+    """Return bool (B, num_frames), true on the first `lengths` (B,) frames."""
     return torch.arange(num_frames, device=lengths.device)[None, :] < lengths[:, None]
 
 
 def masked_mean(features: Tensor, lengths: Tensor) -> Tensor:
-    """Mean over the valid frames: (..., B, T, D) with lengths (B,) to (..., B, D). What padded frames hold has no effect."""
+    """Average the valid frames: (..., B, T, D) with lengths (B,) to (..., B, D). Padded frames have no effect."""
     valid = frame_mask(lengths, features.shape[-2])[..., None]
     wide = at_least_single(features.dtype)
     return features.masked_fill(~valid, 0.0).sum(dim=-2, dtype=wide) / lengths[:, None].to(wide)
 
 
 def at_least_single(dtype: torch.dtype) -> torch.dtype:
-    """Float32 in place of half precision, which holds neither sums over frames nor, in bf16, numbers of frames above 256."""
+    """Replace half precision by float32: it cannot represent sums over frames and, in bf16, frame counts above 256."""
     return torch.promote_types(dtype, torch.float32)
 
 
 def fit_frames(features: Tensor, lengths: Tensor, wanted: Tensor) -> Tensor:
-    """Bring features (..., B, T, D) with `lengths` (B,) valid frames to `wanted` (B,) frames: (..., B, max(wanted), D).
+    """Adjust features (..., B, T, D) with `lengths` (B,) valid frames to `wanted` (B,) frames: (..., B, max(wanted), D).
 
-    Where about n times as many are wanted, every frame is repeated n times; then an utterance is cut, or continued by its last frame.
-    Source: SD of the SUPERB recipe.
+    If about n times as many frames are wanted, every frame is repeated n times; then an utterance is truncated, or padded with its last
+    frame. Source: SD of the SUPERB recipe.
     """
     lengths, wanted = lengths.to(features.device), wanted.to(features.device)
     times = (wanted / lengths).round().clamp(min=1).long()

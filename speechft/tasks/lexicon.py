@@ -17,22 +17,22 @@ from speechft.tasks.vocabularies import PHONEME_VOCABULARY
 
 Lexicon = Mapping[str, tuple[str, ...]]
 _USERS = 3
-"""Utterances that are named for a word."""
+"""Number of utterances listed per word."""
 
 
 def missing_words(
     lexicon: Lexicon, sources: Sequence[str], transcripts: Iterable[tuple[str, str, str]], shown: int
 ) -> tuple[str, list[str]] | None:
-    """The words of a corpus that PR cannot pronounce with these lexicons; None if there are none.
+    """Find the words of a corpus without a pronunciation for PR; None if there are none.
 
     Args:
         lexicon: pronunciations.
-        sources: what `load_lexicon` read them from, for the sentence.
+        sources: names of their sources, for the message.
         transcripts: (split, id of the utterance, text).
-        shown: words that are named.
+        shown: number of words to list.
 
     Returns:
-        A sentence about how many there are, where, and what to do; and lines with the first words and the utterances that use them.
+        A text with the number of words in each split and what to do, and lines with the first words and utterances that use them.
     """
     users: dict[str, dict[str, None]] = {}
     counts: Counter[str] = Counter()
@@ -48,22 +48,22 @@ def missing_words(
     sentence = (
         f"{len(users)} word(s) are in none of the lexicons {', '.join(sources)} "
         f"({', '.join(f'{split} {count}' for split, count in counts.items())}). Name a file with their "
-        "pronunciations behind these in `lexicon` of the corpus or of the task's options, or correct the text; LibriSpeech takes "
-        "SUPERB's two files, which `speechft fetch superb_lexicon_200k` and `speechft fetch superb_lexicon_allothers` bring."
+        "pronunciations after these in `lexicon` of the corpus or of the task's options, or correct the text. LibriSpeech needs "
+        "SUPERB's two files: `speechft fetch superb_lexicon_200k` and `speechft fetch superb_lexicon_allothers`."
     )
     examples = [f"{word}: {first_of(list(users[word]), _USERS)}" for word in sorted(users)[:shown]]
     return sentence, [*examples, *([f"and {len(users) - shown} more words"] if len(users) > shown else [])]
 
 
 def load_lexicon(sources: Sequence[str]) -> Lexicon:
-    """Pronunciations from several sources; of several for a word the first one of the first source holds.
+    """Load pronunciations from several sources; the first pronunciation in the first source with a word is used.
 
     Args:
-        sources: files with lines `WORD PHONE PHONE ...`, between them any white space, or "cmudict" for the CMU Pronouncing Dictionary.
-            Words become upper case; of several lines for a word the first one holds.
+        sources: files with lines `WORD PHONE PHONE ...`, separated by any whitespace, or "cmudict" for the CMU Pronouncing Dictionary.
+            Words are converted to upper case.
 
     Raises:
-        TaskError: a missing or damaged file, or phones outside the vocabulary; all such lines of a file are listed.
+        TaskError: a file is missing or damaged, or contains phones outside the vocabulary (all lines are listed).
     """
     lexicon: dict[str, tuple[str, ...]] = {}
     for source in sources:
@@ -73,7 +73,7 @@ def load_lexicon(sources: Sequence[str]) -> Lexicon:
 
 
 def lexicon_hashes(sources: Sequence[str]) -> dict[str, str]:
-    """SHA-256 of the content of each source, by file name."""
+    """Compute the SHA-256 of each source, by file name."""
     return {Path(source).name: _content_hash(source) for source in sources}
 
 

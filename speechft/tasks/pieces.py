@@ -1,4 +1,4 @@
-"""Text units that are learned from the training transcripts (sentencepiece): characters of any language, or a unigram model's pieces."""
+"""Text units learned from the training transcripts (sentencepiece): characters of any language, or pieces of a unigram model."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from speechft.tasks.vocabularies import BLANK_INDEX, PAD, UNKNOWN
 
 WORD_START = "▁"
 UNSPELLABLE = "\ufffd"
-"""Stands in references for what the training transcripts have no symbol for; no output is equal to it, so it always counts as an error."""
+"""Replaces characters without a symbol in references; it never equals an output, so it always counts as an error."""
 
 
 def train_pieces(texts: Iterable[str], kind: Literal["characters", "unigram"], num_pieces: int) -> str:
-    """A sentencepiece model of transcripts in upper case, as base64 text. Equal transcripts give equal models.
+    """Train a sentencepiece model on transcripts in upper case, and return it as base64 text. Equal transcripts give equal models.
 
-    Symbol 0 is `<pad>`, the blank of CTC, symbol 1 `<unk>`.
+    Symbol 0 is `<pad>`, the CTC blank, symbol 1 is `<unk>`.
 
     Args:
         texts: transcripts.
-        kind: characters: every character that occurs. unigram: pieces of words.
-        num_pieces: of the unigram model, the two special symbols included; fewer if the transcripts do not give as many.
+        kind: "characters" for every occurring character, "unigram" for pieces of words.
+        num_pieces: vocabulary size of the unigram model, including the two special symbols; reduced if the transcripts do not suffice.
 
     Raises:
-        TaskError: there is no text, or too little for such a model.
+        TaskError: there is no text, or too little for the model.
     """
     import sentencepiece
 
     lines = [text.upper() for text in texts if text.strip()]
     if not lines:
-        raise TaskError("asr: no training utterance has a transcript. Fill the corpus' text column.")
+        raise TaskError("asr: no training utterance has a transcript. Fill the corpus's text column.")
     sizes: dict[str, Any] = (
         {"model_type": "char", "use_all_vocab": True}
         if kind == "characters"
@@ -58,7 +58,9 @@ def train_pieces(texts: Iterable[str], kind: Literal["characters", "unigram"], n
             **sizes,
         )
     except RuntimeError as error:
-        raise TaskError(f"asr: sentencepiece makes no {kind} model of the transcripts ({error}). Use another number of pieces.") from None
+        raise TaskError(
+            f"asr: sentencepiece cannot train a {kind} model on the transcripts ({error}). Change the number of pieces."
+        ) from None
     return base64.b64encode(written.getvalue()).decode("ascii")
 
 
@@ -70,7 +72,7 @@ def _processor(model: str) -> Any:
 
 
 class Pieces(Spelling):
-    """The vocabulary of a model that `train_pieces` made."""
+    """Spelling with the vocabulary of a model of `train_pieces`."""
 
     space = WORD_START
 
@@ -79,10 +81,10 @@ class Pieces(Spelling):
         super().__init__(self._processor.id_to_piece(list(range(self._processor.get_piece_size()))), str.upper, unit_is_symbol=False)
 
     def encode(self, text: str) -> list[int]:
-        """Symbol indices of a transcript; what the training transcripts do not have becomes `<unk>`."""
+        """Encode a transcript as symbol indices; characters not in the training transcripts become `<unk>`."""
         indices: list[int] = self._processor.encode(self.normalize(text))
         return indices
 
     def reference(self, target: Sequence[int]) -> list[str]:
-        """The symbols of a target."""
+        """Return the symbols of a target."""
         return [UNSPELLABLE if self.vocabulary[index] == UNKNOWN else self.vocabulary[index] for index in target]

@@ -1,4 +1,4 @@
-"""Query by example (QbE): in which recordings a spoken term occurs; maximum term-weighted value. Nothing is trained. SUPERB recipe."""
+"""Query by example (QbE): find recordings with a spoken term, without training; maximum term-weighted value. SUPERB recipe."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ QUERY, DOCUMENT = "query", "document"
 
 
 class QueryByExample(Task):
-    """QbE. Cuts are queries or documents, as their label says; a query's `relevant` names the documents that hold its term.
+    """Query by example. The label of a cut is query or document; a query's `relevant` names the documents that contain its term.
 
-    There is no head, so QbE cannot be a stage-1 task.
+    There is no head, so QbE cannot be a stage 1 task.
 
     Options:
         distance: "cosine_exp" (default), exp(cosine distance) - 1, or "cosine".
@@ -33,23 +33,23 @@ class QueryByExample(Task):
         self.distance: Distance = distance
 
     def role(self, cut: Any) -> str:
-        """`query` or `document`; TaskError for any other label."""
+        """Return `query` or `document`; raise TaskError for any other label."""
         label = (supervision(cut).custom or {}).get("label")
         if label not in (QUERY, DOCUMENT):
-            raise TaskError(f"{cut.id}: has label {label!r}, must be {QUERY!r} or {DOCUMENT!r}. Correct the corpus' label column.")
+            raise TaskError(f"{cut.id}: label {label!r} must be {QUERY!r} or {DOCUMENT!r}. Correct the corpus's label column.")
         return str(label)
 
     def relevant(self, cut: Any) -> tuple[str, ...]:
-        """Ids of the documents that hold the term of a query; none where the column is empty."""
+        """Return the ids of the documents that contain a query's term; none if the column is empty."""
         return tuple(((supervision(cut).custom or {}).get("relevant") or "").split())
 
     def label_set(self, train_cuts: Iterable[Any]) -> LabelSet:  # noqa: ARG002
-        """Empty."""
+        """Return an empty label set."""
         return LabelSet(())
 
     def _untrained(self, *_: Any, **__: Any) -> NoReturn:
         raise TaskError(
-            "Task 'qbe' has no head and no training; it compares the frames of an encoder. Evaluate it, or choose another task."
+            "Task 'qbe' has no head and cannot be trained; it compares the frames of an encoder. Evaluate it, or choose another task."
         )
 
     target = build_head = loss = statistics = scores = _untrained

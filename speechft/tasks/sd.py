@@ -1,4 +1,4 @@
-"""Speaker diarization (SD): who of two speakers talks in each frame; diarization error rate. SUPERB recipe, as in s3prl 0.4.18."""
+"""Speaker diarization (SD) of two speakers: diarization error rate. SUPERB recipe, as in s3prl 0.4.18."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from speechft.tasks.metric import Metric
 FRAME_SHIFT = 320
 """Samples between labels."""
 CHUNK_FRAMES = 2_000
-"""Longer recordings are trained and scored in parts of 40 s."""
+"""Frames per chunk (40 s); longer recordings are trained and scored in chunks."""
 NUM_SPEAKERS = 2
 
 
 class SpeakerDiarization(Task):
-    """SD. Cuts are recordings of two speakers; each of their supervisions is a turn, with start, duration and speaker.
+    """Speaker diarization. Cuts are recordings of two speakers; each supervision is a turn with start, duration and speaker.
 
-    In stage 1 it is trained on whole recordings. Frame accuracy on dev selects checkpoints and learning rates.
+    In stage 1, it is trained on whole recordings. Frame accuracy on dev selects checkpoints and learning rates.
 
     Options:
         hidden: units of the head's LSTM. The default 512 is SUPERB's.
@@ -48,18 +48,18 @@ class SpeakerDiarization(Task):
 
     @property
     def dev_metrics(self) -> tuple[Metric, ...]:
-        """Of frames; the first one selects."""
+        """Frame-level metrics on dev; the first one selects."""
         return (
             Metric("SD_ACC", "frame accuracy", higher_is_better=True),
             Metric("SD_FRAME_DER", "frame diarization error rate", higher_is_better=False),
         )
 
     def label_set(self, train_cuts: Iterable[Any]) -> LabelSet:  # noqa: ARG002
-        """Two places; which speaker takes which is free."""
+        """Return two outputs, which are assigned to speakers freely."""
         return LabelSet(("speaker 1", "speaker 2"))
 
     def turns(self, cut: Any) -> list[Turn]:
-        """The turns of a recording; TaskError if it has not exactly two speakers, or a turn has none."""
+        """Return the turns of a recording; raise TaskError unless it has exactly two speakers and every turn has one."""
         turns = [
             Turn(cut.id, float(supervision.start), float(supervision.duration), supervision.speaker) for supervision in cut.supervisions
         ]
@@ -68,25 +68,25 @@ class SpeakerDiarization(Task):
         speakers = sorted({turn.speaker for turn in turns})
         if len(speakers) != NUM_SPEAKERS:
             raise TaskError(
-                f"{cut.id}: has {len(speakers)} speaker(s) ({', '.join(speakers[:5])}), need {NUM_SPEAKERS}. Correct or leave it out."
+                f"{cut.id}: has {len(speakers)} speaker(s) ({', '.join(speakers[:5])}), expected {NUM_SPEAKERS}. Correct or leave it out."
             )
         return turns
 
     def target(self, cut: Any, labels: LabelSet) -> Tensor:  # noqa: ARG002
-        """Labels of all frames of a recording, float32 (T, 2)."""
+        """Encode the labels of all frames of a recording, float32 (T, 2)."""
         return frame_labels(self.turns(cut), 0, num_samples_16k(cut) // FRAME_SHIFT)
 
     def build_head(self, feature_dim: int, labels: LabelSet) -> Head:
-        """LSTM(D, 512), Linear(512, 2), unless `hidden` says otherwise."""
+        """Build LSTM(D, hidden), Linear(hidden, 2)."""
         return DiarizationHead(feature_dim, len(labels), self.hidden)
 
     def loss(self, logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor]) -> Tensor:
-        """Binary cross entropy under the better assignment of speakers to outputs: summed over frames, over the batch's frames."""
+        """Compute the binary cross entropy with the better assignment of speakers to outputs, divided by the batch's frames."""
         best = best_assignment(logits, logit_lengths, targets)
         return best.losses.sum() / best.lengths.sum()
 
     def statistics(self, logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor], labels: LabelSet) -> dict[str, float]:  # noqa: ARG002
-        """Frame accuracy summed over chunks, chunks, speaker time of the reference and errors in it, in frames."""
+        """Sum frame accuracy over chunks, and count chunks, reference speaker time and errors in frames."""
         best = best_assignment(logits, logit_lengths, targets)
         errors = frame_errors(best)
         return {
@@ -97,7 +97,7 @@ class SpeakerDiarization(Task):
         }
 
     def scores(self, statistics: Mapping[str, float]) -> dict[str, float]:
-        """Mean over chunks of the frame accuracy, and the error rate of frames, fractions."""
+        """Compute the mean frame accuracy of chunks and the frame error rate, as fractions."""
         return {
             "SD_ACC": statistics["accuracy"] / statistics["chunks"],
             "SD_FRAME_DER": statistics["speaker_errors"] / max(1.0, statistics["speaker_frames"]),
@@ -105,21 +105,21 @@ class SpeakerDiarization(Task):
 
 
 def chunk_bounds(num_samples: int, chunk_frames: int = CHUNK_FRAMES, frame_shift: int = FRAME_SHIFT) -> list[tuple[int, int]]:
-    """First frame and end of each chunk of a recording; the last one may be shorter, and samples past the last whole frame are left."""
+    """Return first frame and end of each chunk of a recording; the last one may be shorter, and an incomplete last frame is ignored."""
     frames = num_samples // frame_shift
     return [(start, min(start + chunk_frames, frames)) for start in range(0, frames, chunk_frames)]
 
 
 def frame_labels(turns: Sequence[Turn], start: int, end: int, frame_shift: int = FRAME_SHIFT) -> Tensor:
-    """1 where a speaker talks, float32 (end - start, speakers), for frames `start` to `end` of a recording.
+    """Return 1 if a speaker talks, float32 (end - start, speakers), for frames `start` to `end` of a recording.
 
-    Columns are the speakers of all turns, sorted. Times go to the nearest frame, halves to the even one. A turn that begins before the
-    chunk and ends after it gives no label, as in the reference; at 40 s that is rare.
+    Columns are the speakers of all turns, sorted. Times are rounded to the nearest frame, ties to even. As in s3prl, a turn that begins
+    before the chunk and ends after it gives no label; with 40 s chunks this is rare.
     """
     speakers = sorted({turn.speaker for turn in turns})
     labels = torch.zeros(end - start, len(speakers))
     for turn in turns:
-        # Eight decimals undo the rounding of start + duration, which would break ties.
+        # Eight decimals remove rounding errors of start + duration, which would break ties.
         first, last = (int(np.rint(round(time, 8) * SAMPLE_RATE / frame_shift)) for time in (turn.start, turn.end))
         begins_here, ends_here = start <= first < end, start < last <= end
         if begins_here or ends_here:
@@ -129,10 +129,10 @@ def frame_labels(turns: Sequence[Turn], start: int, end: int, frame_shift: int =
 
 @dataclass(frozen=True)
 class Assignment:
-    """Outputs and labels of a batch, the labels with their columns in the better order.
+    """Logits and labels of a batch, with the columns of the labels in the better order.
 
-    `losses` (B,): summed over frames, mean over speakers; `order` (B,): 0 for the order as given, 1 for the other one; `logits` and
-    `labels` (B, T, 2); `lengths` (B,).
+    `losses` (B,): sum over frames, mean over speakers; `order` (B,): 0 for the given order, 1 for the reverse; `logits` and `labels`
+    (B, T, 2); `lengths` (B,).
     """
 
     losses: Tensor
@@ -143,9 +143,9 @@ class Assignment:
 
 
 def best_assignment(logits: Tensor, logit_lengths: Tensor, targets: Sequence[Tensor]) -> Assignment:
-    """Order the columns of each item's labels so that its binary cross entropy is least.
+    """Order the columns of each item's labels to minimize its binary cross entropy.
 
-    Targets are (T, 2). Logits (B, T', 2) of another number of frames than the labels are brought to it as `fit_frames` does.
+    Targets are (T, 2). Logits (B, T', 2) with another number of frames are adjusted by `fit_frames`.
     """
     lengths = torch.tensor([len(target) for target in targets], device=logits.device)
     labels = pad_sequence(list(targets), batch_first=True).to(logits)
@@ -166,7 +166,7 @@ def best_assignment(logits: Tensor, logit_lengths: Tensor, targets: Sequence[Ten
 
 @dataclass(frozen=True)
 class FrameErrors:
-    """For each item (B,), in frames: agreement with the labels (mean over speakers), speaker time of the reference, errors in it."""
+    """Frame counts of each item (B,): agreement with the labels (mean over speakers), reference speaker time, and errors."""
 
     correct: Tensor
     scored: Tensor

@@ -1,4 +1,4 @@
-"""Speaker identification (SID): which of the known speakers talks; accuracy. SUPERB recipe, as in s3prl 0.4.18."""
+"""Speaker identification (SID) among known speakers: accuracy. SUPERB recipe, as in s3prl 0.4.18."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from speechft.tasks.classification import UtteranceClassification, custom_label,
 
 
 class SpeakerIdentification(UtteranceClassification):
-    """SID. The class of a cut is its speaker; training utterances are cropped to 8 s at random.
+    """Speaker identification. The class of a cut is its speaker; training utterances are cropped to 8 s at random.
 
-    The reference crops anew at every access, and so does evaluation with the recipe's `crop_draws: every`; with a number an utterance has
-    so many crops, each of which the encoder sees once. Dev and test are not cropped, as in the reference.
-
+    As in s3prl, evaluation with the recipe's `crop_draws: every` redraws crops at every access; with a number, an utterance has that many
+    crops, each encoded once. Dev and test are not cropped, as in s3prl.
     Options:
-        source: "speaker" (default), or "label" for corpora that keep the speaker in the label column.
+        source: "speaker" (default), or "label" for corpora with the speaker in the label column.
     """
 
     name = "sid"
@@ -29,8 +28,8 @@ class SpeakerIdentification(UtteranceClassification):
         self.source = source
 
     def class_name(self, cut: Any) -> str:
-        """The speaker of the cut."""
+        """Return the speaker of the cut."""
         name = supervision(cut).speaker if self.source == "speaker" else custom_label(cut)
         if not name:
-            raise TaskError(f"{cut.id}: has no {self.source}. Fill the corpus' {self.source} column.")
+            raise TaskError(f"{cut.id}: has no {self.source}. Fill the corpus's {self.source} column.")
         return str(name)

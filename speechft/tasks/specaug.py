@@ -1,4 +1,4 @@
-"""SpecAugment on features: time warp, frequency masks, time masks, as the SUPERB recipe has them (s3prl 0.4.18)."""
+"""SpecAugment on features: time warp, frequency masks and time masks of the SUPERB recipe (s3prl 0.4.18)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from torch.nn import functional as F
 
 
 class SpecAugment(nn.Module):
-    """Augments features in training mode and passes them on in evaluation mode; the defaults are those of ASR and SF.
+    """Augments features in training mode; the identity in evaluation mode. Defaults are those of ASR and SF.
 
-    Every call makes a generator of its own, seeded by one number from torch's global generator: the same seed gives the same
-    augmentation on every device, and the number of draws inside has no effect on what is drawn after it.
+    Every call creates its own generator, seeded by one number from torch's global generator: equal seeds give equal augmentation on every
+    device, and the number of draws does not affect later draws.
 
     Args:
-        time_warp: half width of the window of the time warp, in frames. Utterances of at most twice as many frames are not warped.
+        time_warp: half width of the time warp's window, in frames. Utterances of at most twice as many frames are not warped.
         frequency_masks, frequency_width: number of masks over feature dimensions; widths are uniform in 0..frequency_width - 1.
-        time_masks, time_width: the same over frames.
+        time_masks, time_width: number of masks over frames; widths are uniform in 0..time_width - 1.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class SpecAugment(nn.Module):
         self.time_masks, self.time_width = time_masks, time_width
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Features (B, T, D) with `lengths` (B,) valid frames, augmented in training mode; masked values are 0."""
+        """Augment features (B, T, D) with `lengths` (B,) valid frames in training mode; masked values are 0."""
         if not self.training:
             return features
         generator = Generator().manual_seed(int(torch.randint(2**62, ())))
@@ -41,7 +41,7 @@ class SpecAugment(nn.Module):
         return warped.masked_fill(masked.to(features.device), 0.0)
 
     def _warp(self, utterance: Tensor, length: int, generator: Generator) -> Tensor:
-        """Move a random frame of the first `length` of (T, D) by up to the window; both sides are resized to fill the length."""
+        """Shift a random frame among the first `length` of (T, D) by up to the window, and resize both sides to fill the length."""
         if length <= 2 * self.time_warp:
             return utterance
         center = _uniform(self.time_warp, length - self.time_warp, generator)
@@ -51,9 +51,9 @@ class SpecAugment(nn.Module):
 
 
 def random_masks(batch_size: int, size: int, num_masks: int, max_width: int, generator: Generator) -> Tensor:
-    """Union of random intervals of each utterance: bool (batch_size, size), true where masked.
+    """Draw random masks of each utterance and return their union: bool (batch_size, size), true if masked.
 
-    Widths are uniform in 0..max_width - 1; starts are uniform from 0 to where the widest mask of the batch still ends inside.
+    Widths are uniform in 0..max_width - 1; starts are uniform from 0 to the last one at which the widest mask of the batch fits.
     """
     widths = torch.randint(max_width, (batch_size, num_masks), generator=generator)
     last_start = max(1, size - int(widths.max()))
@@ -64,11 +64,11 @@ def random_masks(batch_size: int, size: int, num_masks: int, max_width: int, gen
 
 
 def _uniform(low: int, high: int, generator: Generator) -> int:
-    """An integer in low..high - 1."""
+    """Draw an integer in low..high - 1."""
     return int(torch.randint(low, high, (), generator=generator))
 
 
 def _resize(frames: Tensor, length: int) -> Tensor:
-    """Bicubic interpolation of (T, D) to (length, D)."""
+    """Interpolate (T, D) to (length, D) bicubically."""
     resized: Tensor = F.interpolate(frames[None, None], size=(length, frames.shape[1]), mode="bicubic", align_corners=False)
     return resized[0, 0]

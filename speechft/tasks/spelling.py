@@ -1,4 +1,4 @@
-"""Spelling: transcripts as sequences of letters, and back."""
+"""Spelling: conversion between transcripts and letter sequences."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ def _upper(text: str) -> str:
 
 
 def normalize_tedlium(text: str) -> str:
-    """A transcript of TED-LIUM 3 as the released Speech-FT fine-tuning reads it: upper case, A-Z, apostrophes and single spaces.
+    """Normalize a transcript of TED-LIUM 3 as the released Speech-FT fine-tuning does: upper case, A-Z, apostrophes and single spaces.
 
-    TED-LIUM writes clitics apart ("it 's"): an apostrophe swallows one space before it. Hyphens become spaces; every other character,
-    digits and accented letters included, is dropped without a trace.
+    TED-LIUM separates clitics ("it 's"), so an apostrophe removes one space before it. Hyphens become spaces; all other characters,
+    including digits and accented letters, are removed.
     """
     joined = text.upper().replace(" '", "'").replace("-", " ")
     return " ".join(_NOT_SPELLED.sub("", joined).split())
 
 
 class Spelling:
-    """A vocabulary of letters, and how transcripts are written with it.
+    """A vocabulary of letters and the rules to spell transcripts with it.
 
     Args:
-        vocabulary: output symbols, the blank of CTC first.
-        normalize: maps a transcript to the text that is spelled.
-        final: symbols that every target ends with.
-        dropped: symbols that decoding leaves out besides the blank.
-        unit_is_symbol: whether the symbol error rate counts symbols, or the characters (spaces included) of the decoded text.
+        vocabulary: output symbols, beginning with the CTC blank.
+        normalize: maps a transcript to the text to spell.
+        final: symbols at the end of every target.
+        dropped: symbols that decoding removes in addition to the blank.
+        unit_is_symbol: whether the symbol error rate counts symbols or the characters (including spaces) of the decoded text.
     """
 
     space = WORD_END
@@ -51,7 +51,7 @@ class Spelling:
         self._index = {symbol: index for index, symbol in enumerate(vocabulary)}
 
     def encode(self, text: str) -> list[int]:
-        """Symbol indices of a transcript, empty if nothing is left of it; letters outside the vocabulary become `<unk>`."""
+        """Encode a transcript as symbol indices, empty if normalization leaves nothing; letters outside the vocabulary become `<unk>`."""
         words = self.normalize(text).split()
         if not words:
             return []
@@ -59,29 +59,29 @@ class Spelling:
         return [self._index.get(symbol, self._index[UNKNOWN]) for symbol in symbols]
 
     def symbols(self, frame_labels: Iterable[int]) -> list[str]:
-        """Best-path decoding: repeats merged, the blank and the dropped symbols left out. `<pad>` and `<unk>` stay."""
+        """Decode the best path: merge repeats, remove the blank and the dropped symbols; `<pad>` and `<unk>` are kept."""
         dropped = [BLANK_INDEX, *(self._index[symbol] for symbol in self.dropped)]
         return [self.vocabulary[index] for index in ctc_collapse(frame_labels, drop=dropped)]
 
     def reference(self, target: Sequence[int]) -> list[str]:
-        """The symbols of a target, without those that decoding drops."""
+        """Return the symbols of a target, without those that decoding removes."""
         return [symbol for index in target if (symbol := self.vocabulary[index]) not in self.dropped]
 
     def text(self, symbols: Sequence[str]) -> str:
-        """Symbols as text; special symbols other than the dropped ones appear by their names."""
+        """Join symbols to text; special symbols other than the dropped ones appear by name."""
         return "".join(symbols).replace(self.space, " ").strip()
 
     def words(self, symbols: Sequence[str]) -> list[str]:
-        """The words of `text`."""
+        """Return the words of the text of `symbols`."""
         return self.text(symbols).split()
 
     def units(self, symbols: Sequence[str]) -> list[str]:
-        """What the symbol error rate counts."""
+        """Return the units of the symbol error rate."""
         return list(symbols) if self.unit_is_symbol else list(self.text(symbols))
 
 
 SUPERB_SPELLING = Spelling(ASR_VOCABULARY, _upper, final=(WORD_END, SENTENCE_END), dropped=(SENTENCE_END,))
-"""ASR of the SUPERB recipe: every word ends with `|`, the sentence with `</s>`. (`<s>` is the blank.)"""
+"""Spelling of ASR in the SUPERB recipe: every word ends with `|`, the sentence with `</s>`; `<s>` is the blank."""
 TEDLIUM_SPELLING = Spelling(TEDLIUM_VOCABULARY, normalize_tedlium, unit_is_symbol=False)
-"""The released Speech-FT fine-tuning on TED-LIUM 3: no final symbols."""
+"""Spelling of the released Speech-FT fine-tuning on TED-LIUM 3, without final symbols."""
 SPELLINGS = {"superb": SUPERB_SPELLING, "tedlium": TEDLIUM_SPELLING}

@@ -1,12 +1,12 @@
-"""The phones of TIMIT: 61 labels of its transcriptions, folded to the 39 classes that results are reported on (Lee and Hon, 1989)."""
+"""The phones of TIMIT: 61 labels, folded to the usual 39 classes (Lee and Hon, 1989)."""
 
 from __future__ import annotations
 
 SILENCE = "sil"
 GLOTTAL_STOP = "q"
-"""The label that folding leaves without a class."""
+"""Label without a class after folding."""
 
-# Class -> the labels that are folded into it, where those are not the class alone.
+# Class -> labels folded into it, unless this is only the class itself.
 _FOLDS = {
     "aa": ("aa", "ao"),
     "ah": ("ah", "ax", "ax-h"),
@@ -33,4 +33,4 @@ FOLDED: dict[str, str | None] = {
     **{label: folded for folded, labels in _FOLDS.items() for label in labels},
     GLOTTAL_STOP: None,
 }
-"""Label -> class, None for the glottal stop. Labels that are folded already keep their class."""
+"""Label -> class, None for the glottal stop. Folded labels keep their class."""

@@ -1,4 +1,4 @@
-"""How much of a corpus' text becomes `<unk>`, since the vocabularies lack it."""
+"""Share of a corpus's text that becomes `<unk>` because it is not in a vocabulary."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from speechft.tasks.spelling import SUPERB_SPELLING, Spelling
 from speechft.tasks.vocabularies import UNKNOWN
 
 _SHOWN = 20
-"""Characters that a report names."""
+"""Most characters listed in a report."""
 
 
 def unknown_share(targets: Iterable[Tensor], labels: LabelSet) -> float | None:
-    """Share of the symbols of targets that are `<unk>`, 0 to 1; None for a task whose outputs are no text."""
+    """Compute the share of `<unk>` in the symbols of targets, 0 to 1; None for a task whose outputs are not text."""
     if UNKNOWN not in labels.symbols:
         return None
     index = labels.symbols.index(UNKNOWN)
@@ -30,16 +30,16 @@ def unknown_share(targets: Iterable[Tensor], labels: LabelSet) -> float | None:
 
 
 def unknown_text(texts: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
-    """What becomes `<unk>` of a corpus, for each task whose vocabulary is known before it is trained.
+    """Report what becomes `<unk>` in a corpus, for tasks whose vocabulary is known before training.
 
-    Those are `asr` with SUPERB's letters, and `asr_zh` (or `asr` with `spelling: characters`) with the characters of train.
+    These are `asr` with SUPERB's letters, and `asr_zh` (or `asr` with `spelling: characters`) with the characters of train.
 
     Args:
         texts: split -> transcripts.
 
     Returns:
-        Task -> `shares`, split -> share of the symbols as in cells, and `characters`, the commonest ones first. Tasks that lack nothing
-        are left out.
+        Task -> `shares`, split -> share of the symbols as in cells, and `characters`, most common first. Tasks without `<unk>` are left
+        out.
     """
     vocabularies: dict[str, Spelling] = {"asr": SUPERB_SPELLING}
     if any(text.strip() for text in texts.get("train", ())):

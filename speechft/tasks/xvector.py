@@ -1,4 +1,4 @@
-"""The head of ASV: an x-vector network, and additive-margin softmax over the training speakers. SUPERB recipe, as in s3prl 0.4.18."""
+"""Head of ASV: x-vector network and additive-margin softmax over the training speakers. SUPERB recipe, as in s3prl 0.4.18."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from speechft.tasks.base import Head
 from speechft.tasks.heads import at_least_single, frame_mask
 
 TDNN_LAYERS = ((5, 1), (3, 2), (3, 3), (1, 1), (1, 1))
-"""Of each layer the frames that become one, and how far apart they are."""
+"""Context size and dilation of each layer, in frames."""
 LOST_FRAMES = sum((context - 1) * dilation for context, dilation in TDNN_LAYERS)
-"""Frames that an utterance gets shorter by."""
+"""Number of frames by which the network shortens an utterance."""
 MIN_FRAMES = LOST_FRAMES + 2
-"""A standard deviation takes two frames, each with its context of 15; a shorter utterance is continued by its last frame."""
+"""Minimum frames: a standard deviation needs two frames with their context; a shorter utterance is padded with its last frame."""
 
 
 class XVectorHead(Head):
-    """Linear, five TDNN layers with ReLU, mean and standard deviation over time, two linear layers with ReLU; cosines to the speakers.
+    """X-vector network: linear, five TDNN layers with ReLU, mean and standard deviation over time, two linear layers with ReLU.
 
-    Logits are the cosines between the utterance's vector and the column of each speaker in `speaker_vectors` (width, speakers).
+    Logits are the cosines between the utterance's vector and each speaker's column in `speaker_vectors` (width, speakers).
     """
 
     def __init__(self, feature_dim: int, num_speakers: int, width: int = 512, pooled_width: int = 1500) -> None:
@@ -37,23 +37,23 @@ class XVectorHead(Head):
         self.speaker_vectors = nn.Parameter(nn.init.xavier_normal_(torch.empty(width, num_speakers)))
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines (B, speakers) and ones (B,) of features (B, T, D) with `lengths` (B,) valid frames.
+        """Compute cosines (B, speakers) and ones (B,) from features (B, T, D) with `lengths` (B,) valid frames.
 
-        This is what training sees, so one padded frame is pooled with every utterance that is shorter than the longest of the batch, as
-        the reference does. `embed` has no such dependence.
+        As in s3prl's training, one padded frame is pooled with every utterance that is shorter than the longest of the batch. `embed` does
+        not depend on the batch.
         """
         vectors = F.normalize(self.utterance_vectors(features, lengths), dim=-1)
         return vectors @ F.normalize(self.speaker_vectors, dim=0), torch.ones_like(lengths)
 
     def utterance_vectors(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """What enters the softmax (B, width): after the second utterance-level layer."""
+        """Compute the input of the softmax (B, width), after the second utterance-level layer."""
         vectors: Tensor = self.utterance2(self._first_layer(features, lengths, padded_frames=1).relu()).relu()
         return vectors
 
     def embed(self, features: Tensor, lengths: Tensor, padded_frames: int = 0) -> Tensor:
-        """Vectors that are compared in trials (B, width), of length 1: after the first utterance-level layer and ReLU.
+        """Compute unit vectors for trials (B, width), after the first utterance-level layer and ReLU.
 
-        `padded_frames` more than its own are pooled of an utterance, where the batch has them.
+        Up to `padded_frames` padded frames are pooled in addition to an utterance's own.
         """
         return F.normalize(self._first_layer(features, lengths, padded_frames).relu(), dim=-1)
 
@@ -68,7 +68,7 @@ class XVectorHead(Head):
 
 
 def continue_short(features: Tensor, lengths: Tensor, min_frames: int) -> tuple[Tensor, Tensor]:
-    """Features (B, T, D) in which every utterance has at least `min_frames`: shorter ones are continued by their last frame."""
+    """Pad utterances in features (B, T, D) to at least `min_frames` with their last frame."""
     if bool((lengths >= min_frames).all()):
         return features, lengths
     features = F.pad(features, (0, 0, 0, max(0, min_frames - features.shape[1])))
@@ -79,19 +79,19 @@ def continue_short(features: Tensor, lengths: Tensor, min_frames: int) -> tuple[
 
 
 def mean_and_deviation(frames: Tensor, lengths: Tensor) -> Tensor:
-    """Mean and unbiased standard deviation over the first `lengths` (B,) frames: (B, T, D) to (B, 2 D). A constant has gradient 0."""
+    """Compute mean and unbiased deviation over the first `lengths` (B,) frames: (B, T, D) to (B, 2 D). Constants get gradient 0."""
     frames = frames.to(at_least_single(frames.dtype))
     valid = frame_mask(lengths, frames.shape[1])[..., None]
     count = lengths[:, None].to(frames.dtype)
     mean = frames.masked_fill(~valid, 0.0).sum(dim=1) / count
     variance = (frames - mean[:, None]).masked_fill(~valid, 0.0).square().sum(dim=1) / (count - 1)
     varies = variance > 0
-    # The root of 0 has no finite slope, so it is kept out of the graph.
+    # The root has no finite slope at 0, which is therefore kept out of the graph.
     deviation = torch.where(varies, torch.where(varies, variance, 1.0).sqrt(), 0.0)
     return torch.cat([mean, deviation], dim=-1)
 
 
 def additive_margin_loss(cosines: Tensor, targets: Sequence[Tensor], scale: float, margin: float) -> Tensor:
-    """Cross entropy of scale * cosines (B, speakers), that of the true speaker less `margin`; mean over the batch."""
+    """Compute the cross entropy of scale * cosines (B, speakers), with `margin` subtracted for the true speaker; mean over the batch."""
     speakers = torch.stack(list(targets)).to(cosines.device)
     return F.cross_entropy(scale * (cosines - margin * F.one_hot(speakers, cosines.shape[1])), speakers)

@@ -23,7 +23,7 @@ MISTAKES = {
     "plan --experiment config": "config: is a folder. Name an experiment file",
     "plan demo --experiment pyproject.toml": "pyproject.toml: is not valid YAML",
     "plan --throughput none.json": "none.json: no such file, needed for the speed of this machine",
-    "schema --out pyproject.toml/s.json": "pyproject.toml/s.json: its folder cannot be made (pyproject.toml is a file). Name another",
+    "schema --out pyproject.toml/s.json": "pyproject.toml/s.json: its folder cannot be created (pyproject.toml is a file). Name another",
 }
 # Run in a folder with these files.
 FILES = [
@@ -80,5 +80,5 @@ def test_nothing_is_suggested_where_nothing_is_near():
 
 def test_an_output_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(SpeechFTError, match=r"file/a/b: its folder cannot be made \(.*file is a file\)"):
+    with pytest.raises(SpeechFTError, match=r"file/a/b: its folder cannot be created \(.*file is a file\)"):
         write_text(tmp_path / "file" / "a" / "b", "")

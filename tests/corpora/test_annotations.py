@@ -47,15 +47,15 @@ def test_missing_and_late_phones_and_turns_are_named(folder):
     # Recordings have 0.2 s; ends may be late by the rounding of an aligner.
     folder.corpus("path,split,phones", "mix1.wav,train,a:0-0.1 b", "mix2.wav,train,a:0-0.25", "mix3.wav,train,a:0-0.209")
     assert folder.problems() == [
-        "row 2: phones: 'b' is not label:start-end in seconds, e.g. AH0:0.00-0.08",
-        "row 3: mix2.wav: its last phone ends at 0.25 s, the recording at 0.2 s",
+        "row 2: phones: 'b' is not label:start-end in seconds, such as AH0:0.00-0.08",
+        "row 3: mix2.wav: its last phone ends at 0.25 s, but the recording at 0.2 s",
     ]
     folder.corpus("path,split", "mix1.wav,train", "mix3.wav,train")
     (folder.path / "turns.rttm").write_text(RTTM)
     assert folder.problems(rttm=folder.path / "turns.rttm") == [
-        "row 2: mix1.wav: a turn ends at 0.75 s, the recording at 0.2 s",
-        "row 2: mix1.wav: a turn ends at 1 s, the recording at 0.2 s",
-        "row 3: mix3: has no turn in turns.rttm",
+        "row 2: mix1.wav: a turn ends at 0.75 s, but the recording at 0.2 s",
+        "row 2: mix1.wav: a turn ends at 1 s, but the recording at 0.2 s",
+        "row 3: mix3: no turn in turns.rttm",
     ]
 
 
@@ -103,9 +103,9 @@ TURN = "SPEAKER a 1 {} <NA> <NA> x\n".format
         (parse_phones, "AH0:0.1-x", "not label:start-end"),
         (parse_phones, ":0.1-0.2", "not label:start-end"),
         (parse_phones, "a:0.2-0.2", "does not end after it starts"),
-        (parse_phones, "a:0.0-0.2 b:0.1-0.3", "'b:0.1-0.3' begins before the phone before it ends .0.2 s."),
+        (parse_phones, "a:0.0-0.2 b:0.1-0.3", "'b:0.1-0.3' starts before the previous phone ends .0.2 s."),
         (read_rttm, f"{TURN('0 1')}{TURN('x 1')}SPEAKER a\n{TURN('0 0')}{TURN('nan 1')}", "(?s)4 line.*line 2:.*line 3:.*line 4:.*line 5:"),
-        (read_rttm, ";; nothing\n", "holds no SPEAKER line"),
+        (read_rttm, ";; nothing\n", "contains no SPEAKER line"),
         (read_rttm, None, "no such file"),
         (read_trials, "", "must name the columns label, enrolment, test; found nothing"),
         (read_trials, "1,a,b\n", "found 1, a, b"),

@@ -93,7 +93,7 @@ def test_queries_keep_a_document_and_name_no_other():
 
 
 def test_too_few_are_refused():
-    with pytest.raises(CorpusError, match=r"x: 2 training utterance\(s\), a rehearsal takes 4"):
+    with pytest.raises(CorpusError, match=r"x: 2 training utterance\(s\); a rehearsal needs 4"):
         first_utterances(listing("train-a", "train-b", "test-c"), 5, "x")
 
 

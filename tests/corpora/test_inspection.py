@@ -61,7 +61,7 @@ def test_lost_ogg_page(folder):
     starts = [position for position in range(len(content)) if content.startswith(b"OggS", position)]
     assert len(starts) > 5
     path.write_bytes(content[: starts[3]] + content[starts[4] :])
-    assert "lacks Ogg pages" in inspect_recording(path, None)
+    assert "is missing Ogg pages" in inspect_recording(path, None)
     path.write_bytes(content[: starts[-1]])
     assert "does not end the stream" in inspect_recording(path, None)
 

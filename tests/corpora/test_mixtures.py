@@ -76,9 +76,9 @@ def test_every_problem_is_in_one_report(mix, folder):
         ("row 3", "offset 'soon' is not a number of seconds"),
         ("row 4: a.wav", "from 0.5 s to 0.4 s"),
         ("row 4", "in several splits: test, train"),
-        ("row 5: b.wav", "`end` is 0.6 s, the recording ends at 0.5 s"),
+        ("row 5: b.wav", "`end` is 0.6 s, but the recording ends at 0.5 s"),
         ("row 6", "names a file"),
-        ("row 6", "holds a space"),
+        ("row 6", "contains a space"),
         ("row 6", "split 'valid'"),
         ("row 7", "gain_db is inf"),
         ("row 7", "offset is nan"),
@@ -92,7 +92,7 @@ def test_every_problem_is_in_one_report(mix, folder):
 
 def test_sums_beyond_full_scale_are_refused(mix, folder):
     folder.table(HEADER + "x,a.wav,anna,train,0,6,,\nx,a.wav,ben,train,0,6,,\n")
-    assert folder.problems(kind="mixtures") == ["row 2: mixture 'x' is 6 dB beyond full scale; lower gain_db of its sources"]
+    assert folder.problems(kind="mixtures") == ["row 2: mixture 'x' is 6 dB beyond full scale; lower the gain_db of its sources"]
 
 
 def test_keys_of_other_kinds_are_refused():

@@ -77,7 +77,7 @@ def test_damaged_manifests(prepared):
     flipped[len(intact) // 2] ^= 0xFF
     for content, message in (
         *((damaged, ": damaged manifest") for damaged in (intact[:-20], bytes(flipped), b"\xff\xfe\x00", intact[:10])),
-        (gzip.compress(text + text[:100] + b"\n"), ", line 3: is not a lhotse cut"),
+        (gzip.compress(text + text[:100] + b"\n"), ", line 3: not a lhotse cut"),
         (gzip.compress(b'{"id": "a"}\n'), ", line 1"),
         (b"", ".*no cuts"),
     ):
@@ -101,7 +101,7 @@ def test_a_manifest_that_was_changed_by_hand_is_refused(prepared, change):
     _, manifests = prepared()
     rewrite(manifests / "train.jsonl.gz", change)
     for given in (manifests, {"train": manifests / "train.jsonl.gz"}):
-        with pytest.raises(CorpusError, match=r"train\.jsonl\.gz: is not the file that corpus\.json describes"):
+        with pytest.raises(CorpusError, match=r"train\.jsonl\.gz: its SHA-256 is not the one in corpus\.json"):
             load_split(given, "train")
     assert len(load_split(manifests, "dev")) == 2
     (manifests / "corpus.json").write_text('{"splits": {"train": {}}}')
@@ -126,9 +126,9 @@ def test_a_recording_that_was_replaced_is_refused(prepared):
     os.utime(folder / "1.wav", (1, 1))  # a copy with another time is the same recording
     shutil.copyfile(folder / "1.wav", folder / "0.wav")
     (folder / "3.wav").write_bytes((folder / "3.wav").read_bytes()[:-2])
-    with pytest.raises(CorpusError, match="2 recording.s. are not what they were") as refused:
+    with pytest.raises(CorpusError, match="2 recording.s. have changed since") as refused:
         load_split(manifests, "train")
-    assert [problem.partition(": ")[2] for problem in refused.value.problems] == ["has another content", "has 3242 bytes, had 3244"]
+    assert [problem.partition(": ")[2] for problem in refused.value.problems] == ["different content", "3242 bytes, but had 3244"]
     assert len(load_split(manifests, "dev")) == 2
     (folder / "2.wav").unlink()
     with pytest.raises(CorpusError, match=r"2\.wav: No such file or directory"):
@@ -152,7 +152,7 @@ def test_splits_of_a_union_are_joined_in_order_and_a_missing_one_adds_nothing(pr
     # It knows the recordings of its members.
     assert len((both / RECORDINGS).read_text().splitlines()) == 10
     folder.tone("b1.wav", frequency=441.0)
-    with pytest.raises(CorpusError, match=r"b1\.wav: has another content"):
+    with pytest.raises(CorpusError, match=r"b1\.wav: different content"):
         load_split(both, "train")
 
 
@@ -223,5 +223,5 @@ def test_an_output_that_cannot_be_is_refused_before_anything_is_decoded(prepared
     table = folder / "corpus.csv"
     table.write_text(table.read_text().replace("0.wav", str(manifests / "train.jsonl.gz")))
     monkeypatch.setattr(prepare, "examine", lambda *args, **options: pytest.fail("recordings were looked at"))
-    with pytest.raises(OutputError, match=r"train\.jsonl\.gz lies inside the output"):
+    with pytest.raises(OutputError, match=r"train\.jsonl\.gz is inside the output"):
         prepare_corpus(CorpusRecipe(path=table), manifests)

@@ -74,7 +74,7 @@ def test_whoever_reads_a_stream_finds_the_same_samples(folder, wav, tmp_path):
 
 @pytest.mark.parametrize("riff", [None, 0, 0xFFFFFFFF, FRAMES + 36])
 def test_less_or_more_audio_than_stated_is_damage(wav, riff):
-    assert "16000 bytes behind the 16000 bytes of audio" in found(wav(FRAMES, riff))
+    assert "16000 bytes that are not a chunk after the 16000 bytes of audio" in found(wav(FRAMES, riff))
     assert "is cut off" in found(wav(4 * FRAMES, riff))
 
 
@@ -83,8 +83,8 @@ def test_what_may_stand_behind_the_audio(wav):
     for behind in (chunk, chunk + chunk, b"\0" * 512, b"ID3\4" + bytes(range(200)), b"odd"):
         assert found(wav(2 * FRAMES, behind=behind)) == FRAMES
     assert found(wav(2 * FRAMES - 2, seen=2 * FRAMES - 2, behind=chunk)) == FRAMES - 1
-    assert found(wav(0, 36, seen=0)).endswith("holds no samples")
-    assert found(wav(0, 0, seen=0, behind=chunk)).endswith("holds no samples")
+    assert found(wav(0, 36, seen=0)).endswith("contains no samples")
+    assert found(wav(0, 0, seen=0, behind=chunk)).endswith("contains no samples")
 
 
 def test_a_flac_stream_is_named(folder):

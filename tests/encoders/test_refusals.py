@@ -96,9 +96,13 @@ LAYER = "encoder.layers.0"
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        (f"{LAYER}.fc1.weight", lambda tensor: tensor.index_fill(0, torch.tensor(3), float("nan")), "intermediate_dense.weight holds NaN"),
-        ("final_proj.bias", lambda tensor: tensor + float("inf"), "final_proj.bias holds NaN or Inf"),
-        (f"{LAYER}.fc1.bias", lambda tensor: tensor[:-1], "intermediate_dense.bias has shape [127], the configuration asks for [128]"),
+        (
+            f"{LAYER}.fc1.weight",
+            lambda tensor: tensor.index_fill(0, torch.tensor(3), float("nan")),
+            "intermediate_dense.weight contains NaN",
+        ),
+        ("final_proj.bias", lambda tensor: tensor + float("inf"), "final_proj.bias contains NaN or Inf"),
+        (f"{LAYER}.fc1.bias", lambda tensor: tensor[:-1], "intermediate_dense.bias has shape [127], expected [128]"),
         (f"{LAYER}.fc2.weight", None, f"{LAYER}.feed_forward.output_dense.weight is missing"),
         ("layer_norm.weight", lambda tensor: tensor.double(), "layer_norm.weight has dtype torch.float64"),
         ("encoder.adapter.weight", lambda _: torch.zeros(3), "encoder.adapter.weight"),
@@ -127,9 +131,9 @@ def doubled(cfg):
     [
         ({"layer_type": "conformer"}, "layer_type='conformer'"),
         ({"encoder_layers": 4}, "encoder.layers.3"),
-        ({"encoder_layers": None}, "lacks encoder_layers"),
+        ({"encoder_layers": None}, "has no encoder_layers"),
         ({"encoder_layers": 10**9}, "num_hidden_layers=1000000000"),
-        ({"encoder_attention_heads": 5}, "describes no possible model"),
+        ({"encoder_attention_heads": 5}, "no model can be built"),
         *(({"latent_temp": text}, "latent_temp") for text in ("__import__('os').system('touch executed')", "(" * 100_000, "5")),
         *(
             ({"conv_feature_layers": text}, "conv_feature_layers")
@@ -152,7 +156,7 @@ def test_configurations(content, refused, change, message, tmp_path, monkeypatch
 
 
 def test_given_configuration_must_agree(content, refused):
-    assert "config says encoder_layers=2, the checkpoint itself says 3" in refused(content, config={"encoder_layers": 2})
+    assert "config says encoder_layers=2, but the checkpoint says 3" in refused(content, config={"encoder_layers": 2})
 
 
 def test_other_classes_are_refused_by_name(content, refused):
@@ -165,7 +169,7 @@ def test_heads_of_an_unpublished_size_must_be_given(golden, tmp_path):
 
 def test_bare_transformers_weights_need_their_configuration(tiny_hubert, tmp_path):
     shutil.copyfile(tiny_hubert / "model.safetensors", tmp_path / "model.safetensors")
-    assert refuses(r"config\.json beside it", tmp_path / "model.safetensors", tmp_path / "out")
+    assert refuses(r"directory with its config\.json", tmp_path / "model.safetensors", tmp_path / "out")
 
 
 def test_names_that_do_not_exist(hubert, tmp_path):

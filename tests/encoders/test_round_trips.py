@@ -63,7 +63,7 @@ def test_transformers_loads_the_directory_with_nothing_missing(upstream):
 def test_counts_are_logged(hubert, tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="speechft"):
         import_checkpoint(hubert.checkpoint, tmp_path / "out")
-    assert "70 tensors: 67 of the encoder, 3 only for pre-training" in caplog.text
+    assert "70 tensors: 67 of the encoder, 3 for pre-training only" in caplog.text
     extra = load_file(tmp_path / "out" / "pretraining_only.safetensors")
     assert extra.keys() == {"final_proj.weight", "final_proj.bias", "label_embs_concat"}
 
@@ -81,8 +81,8 @@ def test_family_and_format_may_be_given_and_are_checked(upstream, tmp_path):
     import_checkpoint(upstream.checkpoint, tmp_path / "out", family=family, format=format, config=upstream.config)
     other = "hubert" if family != "hubert" else "wavlm"
     arguments = (upstream.checkpoint, tmp_path / "refused")
-    assert refuses(f"is a {format} checkpoint, not s3prl_run", *arguments, format="s3prl_run", config=upstream.config)
-    assert refuses(f"holds a {family} model, not {other}", *arguments, family=other, config=upstream.config)
+    assert refuses(f"the format is {format}, not s3prl_run", *arguments, format="s3prl_run", config=upstream.config)
+    assert refuses(f"contains a {family} model, not {other}", *arguments, family=other, config=upstream.config)
 
 
 def test_s3prl_run_checkpoints(upstream, tmp_path):

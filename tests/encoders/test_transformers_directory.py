@@ -93,8 +93,8 @@ def test_normalization_can_be_given(tmp_path):
 
 def test_refusals(tmp_path):
     theirs, ours = saved(tmp_path / "theirs", "HubertModel"), tmp_path / "ours"
-    assert refuses("holds a hubert model, not wavlm", theirs, ours, family="wavlm")
-    assert refuses("format is transformers", theirs, ours, format="fairseq")
+    assert refuses("contains a hubert model, not wavlm", theirs, ours, family="wavlm")
+    assert refuses("has the format transformers", theirs, ours, format="fairseq")
     save_file({**weights(theirs), "lm_head.weight": torch.zeros(3)}, theirs / WEIGHTS)
     assert refuses(r"lm_head\.weight is unexpected", theirs, ours)
     (theirs / WEIGHTS).unlink()
@@ -185,8 +185,8 @@ def test_adapters_as_a_pickle_and_inspection(tmp_path):
 def test_adapters_that_are_refused(tmp_path):
     trained(tmp_path)
     adapter, out, like = tmp_path / "adapter", tmp_path / "out", {"like": tmp_path / "base"}
-    assert refuses("LoRA adapter .peft. without the model.*--base", adapter, out)
-    assert refuses("holds a hubert model, not wavlm", adapter, out, family="wavlm", **like)
+    assert refuses("LoRA adapter .peft. without its model.*--base", adapter, out)
+    assert refuses("contains a hubert model, not wavlm", adapter, out, family="wavlm", **like)
     assert refuses("Leave `format` and `config` out", adapter, out, config={"normalize": True}, **like)
     path = adapter / "adapter_config.json"
     config = path.read_text()
@@ -194,21 +194,21 @@ def test_adapters_that_are_refused(tmp_path):
         ({"peft_type": "IA3"}, "peft_type 'IA3' is not supported.*merge_and_unload"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights='pissa' is not supported"),
         ({"layer_replication": [[0, 2]]}, "layer_replication"),
-        ({"lora_alpha": "8"}, "no number"),
+        ({"lora_alpha": "8"}, "not a number"),
         ({"alpha_pattern": {"(a+)+$": 1}}, "alpha_pattern"),
     ):
         edit_json(path, **changes)
         assert refuses(match, adapter, out, **like)
         path.write_text(config)
     path.write_text("[1]")
-    assert refuses("no configuration of an adapter", adapter, out, **like)
+    assert refuses("not an adapter configuration", adapter, out, **like)
     path.write_text(config)
     tensors = load_file(adapter / "adapter_model.safetensors")
     first = next(name for name in tensors if name.endswith("q_proj.lora_A.weight"))
     for changed, match in (
         ({**tensors, first: torch.zeros(4, 40)}, "does not fit"),
-        ({name: tensor for name, tensor in tensors.items() if name != first}, "has lora_B, it needs lora_A, lora_B"),
-        ({**tensors, "base_model.model.encoder.nowhere.lora_A.weight": torch.zeros(4, 48)}, "fits no linear layer"),
+        ({name: tensor for name, tensor in tensors.items() if name != first}, "has lora_B, but needs lora_A, lora_B"),
+        ({**tensors, "base_model.model.encoder.nowhere.lora_A.weight": torch.zeros(4, 48)}, "matches no linear layer"),
     ):
         save_file(changed, adapter / "adapter_model.safetensors")
         assert refuses(match, adapter, out, **like)

@@ -110,7 +110,7 @@ def test_a_killed_evaluation_hears_the_same_crops(model_dir, manifests, tmp_path
     assert plan.encoder_passes == pytest.approx(expected["counts"]["encoder_passes"], rel=0.2)
     # 60 steps of two batches of at most four utterances, two seeds; about half of the utterances are long.
     assert 200 < plan.new_crops < 800
-    assert f"{plan.new_crops:,.0f} passes are crops that are drawn anew" in str(plan)
+    assert f"{plan.new_crops:,.0f} passes are random crops" in str(plan)
     kill_after(110)
     with pytest.raises(KeyboardInterrupt):
         evaluate(model_dir, short_crops(), manifests, tmp_path / "cell.json", recipe)

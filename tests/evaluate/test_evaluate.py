@@ -162,7 +162,11 @@ def test_diverged_rates_are_recorded(model_dir, manifests, tmp_path, monkeypatch
         ({"manifests": "none"}, CorpusError, "none"),
         ({"recipe": evaluation_recipe("pr")}, ConfigError, "of task 'pr', not 'ks'"),
         ({"model_name": "hubert"}, ConfigError, "encoder/finetuning/method"),
-        ({"task": get_task("ks"), "recipe": {**QUICK["ks"], "task_options": {"classes": "superb"}}}, ConfigError, "brings its options"),
+        (
+            {"task": get_task("ks"), "recipe": {**QUICK["ks"], "task_options": {"classes": "superb"}}},
+            ConfigError,
+            "an object with its own options",
+        ),
     ],
 )
 def test_wrong_arguments(changes, error, message, model_dir, manifests, tmp_path):

@@ -118,7 +118,7 @@ def test_a_recipe_says_nothing_of_kinds_where_there_is_none():
     [
         ("accent", {}, "There is no task 'accent'.* A task of your own needs a kind: classification, regression"),
         ("accent", {"kind": "clasification"}, "Did you mean 'classification'"),
-        ("er", {"kind": "classification"}, "Task 'er' is there already and takes no kind"),
+        ("er", {"kind": "classification"}, "Task 'er' already exists and has no kind"),
         ("accent", {**OWN, "protocol": "superb"}, "unknown to SUPERB; leave it out, or write quick"),
         ("accent", {"kind": "classification", "task_options": {"metric": "mse"}}, "There is no metric of kind classification 'mse'"),
         ("voice", {"kind": "verification", "crop_draws": 2}, "does not go with task 'voice'"),

@@ -107,7 +107,7 @@ def test_the_example_gives_the_scores_of_its_encoder_directory(task, example, mo
     assert ours["module"] is None
     assert read_cell(tmp_path / "a.json").module.sources == module["sources"]
     assert f"running {example}, SHA-256 {module['sources'][str(example)]}" in caplog.text
-    assert "depends on the batch (the number of frames differs)" in caplog.text
+    assert "features depend on the batch (the number of frames differs)" in caplog.text
 
 
 def test_the_features_of_the_example_are_those_of_its_encoder_directory(example, model_dir):
@@ -182,21 +182,21 @@ def test_modules_on_the_path(small, tmp_path, monkeypatch):
     [
         ("small.py:Small", {"how": "tensor"}, "returns Tensor"),
         ("small.py:Small", {"how": "no states"}, "returns the keys last"),
-        ("small.py:Small", {"how": "one state"}, "no list of tensors"),
+        ("small.py:Small", {"how": "one state"}, "must be a list of tensors"),
         ("small.py:Small", {"how": "uneven"}, r"shapes \(1, 48, 8\), \(1, 49, 8\)"),
         ("small.py:Small", {"how": "flat"}, "need the same"),
         ("small.py:Small", {"how": "wrong lengths"}, "do not fit 1 waveforms of 49 frames"),
         ("small.py:Small", {"how": "fails"}, "fails for waveforms of 16000 samples .KeyError"),
-        ("small.py:Small", {"how": "random"}, "other features for the same waveform again"),
+        ("small.py:Small", {"how": "random"}, "features of the same waveform differ"),
         ("small.py:Small", {"how": "nan"}, "NaN or Inf"),
-        ("small.py:Small", {"rate": 160}, "49 frames for 16000 samples, but its rate of 160 samples a frame says 100"),
+        ("small.py:Small", {"rate": 160}, "49 frames for 16000 samples, but 160 samples per frame imply 100"),
         ("small.py:Small", {"rate": 0}, "get_downsample_rates returns 0"),
         ("small.py:Small", {"rate": "x"}, "get_downsample_rates.* fails .ValueError"),
         ("small.py:Small", {"hw": 1}, r"Small\(hw=1\) fails .TypeError"),
         ("small.py:Smal", {}, "defines no 'Smal'. Did you mean 'Small'"),
-        ("small.py:NoRate", {}, "need a torch.nn.Module whose forward"),
-        ("small.py:Plain", {}, "gives a Plain"),
-        ("small.py:none", {}, "gives a NoneType"),
+        ("small.py:NoRate", {}, "expected a torch.nn.Module whose forward"),
+        ("small.py:Plain", {}, "a Plain, expected"),
+        ("small.py:none", {}, "a NoneType, expected"),
         ("broken.py:Small", {}, r"broken.py cannot be run .SyntaxError"),
         ("lacks.py:Small", {}, "cannot be run .ModuleNotFoundError.*PYTHONPATH"),
         ("absent.py:Small", {}, "absent.py: no such file"),
@@ -233,9 +233,9 @@ def test_what_only_encoder_directories_can_do(small, model_dir, manifests, tmp_p
                 act()
     with pytest.raises(CheckpointError, match="can only be evaluated"):
         analyse(model_dir, name, manifests, out)
-    with pytest.raises(ConfigError, match="go with the name of a class"):
+    with pytest.raises(ConfigError, match="are for the name of a class"):
         evaluate(model_dir, "ks", manifests, out, QUICK["ks"], encoder_options={"a": 1})
-    with pytest.raises(ConfigError, match="an object was made with its own"):
+    with pytest.raises(ConfigError, match="Leave them out for an object"):
         evaluate(made, "ks", manifests, out, QUICK["ks"], encoder_options={"a": 1})
     assert not out.exists()
 
@@ -246,7 +246,7 @@ def test_tasks_with_labels_at_a_fixed_rate(task, rate, refused, small, corpus_of
     small.write_text(SMALL.replace("400, 320", f"400, {rate}").replace("// 320", f"// {rate}"))
     arguments = (f"{small}:Small", task, corpus_of(task), tmp_path / "a.json", {**QUICK[task], "steps": 1, "eval_every": 1})
     if refused:
-        with pytest.raises(TaskError, match=f"needs a frame every 320 samples.* every {rate}"):
+        with pytest.raises(TaskError, match=f"needs one frame per 320 samples.* one per {rate}"):
             evaluate(*arguments, encoder_options={"rate": rate}, device="cpu")
     else:
         assert evaluate(*arguments, encoder_options={"rate": rate}, device="cpu")["metrics"]
@@ -272,10 +272,10 @@ def test_commands(small, manifests, tmp_path, monkeypatch):
         return done.stdout
 
     shown = speechft("check-encoder", "small.py:Small", "--encoder-option", "how=lengths")
-    assert "rate: a frame every 320 samples, 50 a second" in shown
+    assert "rate: one frame per 320 samples, 50 per second" in shown
     assert "hidden states: 2 of width 8" in shown
-    assert "shortest: waveforms of 400 samples" in shown
-    assert "batch: each utterance has the features that it has alone" in shown
+    assert "shortest: waveforms need at least 400 samples" in shown
+    assert "batch: features do not depend on the batch" in shown
     found = json.loads(speechft("check-encoder", "small.py:Small", "--encoder-option", "how=uneven", "--json", status=1))
     assert found["usable"] is False
     (tmp_path / "r.json").write_text(json.dumps({**QUICK["ks"], "task": "ks"}))

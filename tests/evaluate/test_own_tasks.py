@@ -87,7 +87,7 @@ def test_dev_is_followed_by_a_metric_that_is_no_mean_over_batches(mine, model_di
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [
-        ({"kind": "regression", "task_options": {"label": "accent"}}, TaskError, "train000: accent 'north' is no number"),
+        ({"kind": "regression", "task_options": {"label": "accent"}}, TaskError, "train000: accent 'north' is not a number"),
         ({"kind": "classification", "task_options": {"label": "acent"}}, TaskError, "Did you mean 'accent'?"),
         ({}, ConfigError, "A task of your own needs a kind: classification"),
         ({"kind": "ctc", "task": "theirs"}, ConfigError, "The recipe is of task 'theirs', not 'mine'."),

@@ -139,11 +139,11 @@ def test_distances_can_be_chosen(cell_of):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda cuts: cuts["dev"][0].supervisions[0].custom.update(label="other"), r"dev: dev-up: has label 'other', must be 'query'"),
+        (lambda cuts: cuts["dev"][0].supervisions[0].custom.update(label="other"), r"dev: dev-up: label 'other' must be 'query'"),
         (lambda cuts: cuts["dev"][0].supervisions[0].custom.update(relevant="d0 d9"), r"(?s)relevant documents that are not.*dev-up: d9"),
         (lambda cuts: [cut.supervisions[0].custom.pop("relevant") for cut in cuts["dev"]], "dev split: no query has a relevant"),
-        (lambda cuts: cuts.update(test=cuts["test"][:3]), r"dev split: has no document"),
-        (lambda cuts: cuts.update(test=cuts["test"][3:]), r"test split: has no query"),
+        (lambda cuts: cuts.update(test=cuts["test"][:3]), r"dev split has no document"),
+        (lambda cuts: cuts.update(test=cuts["test"][3:]), r"test split has no query"),
         (
             lambda cuts: setattr(cuts["test"][4], "duration", 0.01),
             r"(?s)1 recording\(s\) are shorter than one frame.*test: d1: 160 samples",

@@ -66,7 +66,7 @@ def test_a_recording_that_changed_is_an_error(cuts, tmp_path):
     clip = Silence(GAIN, tmp_path).clips(cuts, manifest_hash(cuts), "train")[0]
     path = cuts[0].recording.sources[0].source
     soundfile.write(path, np.zeros(cuts[0].num_samples), 16000)
-    with pytest.raises(AudioError, match=r"padded.wav: has 0 samples without silence, had \d+ when it was measured"):
+    with pytest.raises(AudioError, match=r"padded.wav: has 0 samples without silence, but \d+ were measured"):
         clip.load()
 
 

@@ -62,7 +62,7 @@ MISTAKES = [
     ("tasks.accent.metric", "mse", "recipe of accent: 1 problem"),
     ("tasks.accent.kind", "clasification", "There is no kind of task 'clasification'. Did you mean 'classification'?"),
     ("tasks.accent.kind", ..., "label and metric belong to a task of your own; name its `kind` too"),
-    ("tasks.pr", {"corpus": "mine", "kind": "ctc"}, "Task 'pr' is there already and takes no kind"),
+    ("tasks.pr", {"corpus": "mine", "kind": "ctc"}, "Task 'pr' already exists and has no kind"),
     ("tasks.who", {"corpus": "mine", "kind": "verification"}, "tasks.who: kind verification needs trials, and corpus mine has none"),
     ("tasks.a/b", {"corpus": "mine", "kind": "ctc"}, "tasks.a/b"),
     ("tasks.dialect", {"corpus": "mine"}, "There is no task 'dialect'."),

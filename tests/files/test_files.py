@@ -125,7 +125,7 @@ def held(tmp_path):
     [
         ("0", "another process is training here"),
         ("0.5", "another process is training here"),
-        ("long", "SPEECHFT_LOCK_SECONDS=long: is not a number"),
+        ("long", "SPEECHFT_LOCK_SECONDS=long is not a number"),
     ],
 )
 def test_a_lock_held_by_another_process_refuses_and_is_freed_by_its_death(held, monkeypatch, seconds, message):

@@ -216,7 +216,7 @@ def test_inputs_are_not(here, tmp_path, verb):
             if WRITING[verb].output == FOLDER:
                 refuses(verb, given, here)
             if verb != "calibrate":
-                assert "lies inside the input" in refuses(verb, Path(given) / "new", here)
+                assert "is inside the input" in refuses(verb, Path(given) / "new", here)
         elif WRITING[verb].output != FOLDER:
             (path,) = written(verb, tmp_path / "out")
             path.parent.mkdir(exist_ok=True)
@@ -238,10 +238,10 @@ def test_a_file_that_was_added_is_kept(here, tmp_path, verb):
     with atomic_directory(out, verb) as folder:
         (folder / "model.safetensors").write_text("old")
     (out / "notes.txt").write_text("mine")
-    assert "holds notes.txt" in refuses(verb, out, tmp_path)
+    assert "contains notes.txt" in refuses(verb, out, tmp_path)
     (out / "notes.txt").unlink()
     (out / "empty").mkdir()
-    assert "holds empty/" in refuses(verb, out, tmp_path)
+    assert "contains empty/" in refuses(verb, out, tmp_path)
 
 
 def test_init_writes_where_nothing_is(tmp_path, monkeypatch):
@@ -284,7 +284,7 @@ def test_recordings_of_an_older_output_are_inputs(here, tmp_path):
     (tmp_path / "out" / MARKER).write_text(json.dumps({**marker, "files": [*marker["files"], "a.wav"]}))
     (tmp_path / "c.csv").write_text(f"path,text,split\n{recording},ab,train\n")
     result = speechft("prepare", "--csv", tmp_path / "c.csv", "--out", tmp_path / "out")
-    assert "lies inside the output" in str(result.exception)
+    assert "is inside the output" in str(result.exception)
     assert recording.exists()
 
 
@@ -299,7 +299,7 @@ def test_work_directories_of_others_and_outputs_are_refused(here, tmp_path):
             result = speechft(verb, *WRITING[verb].arguments, "--out", tmp_path / out, "--work-dir", tmp_path / work)
             assert isinstance(result.exception, OutputError), (result.output, result.exception)
     result = speechft("finetune", *WRITING["finetune"].arguments, "--out", tmp_path / "out", "--tensorboard", tmp_path / "out/events")
-    assert "lies inside the output" in str(result.exception)
+    assert "is inside the output" in str(result.exception)
     assert tree(tmp_path) == before
 
 

@@ -52,7 +52,7 @@ def test_classes_and_slot_types_in_either_form(tmp_path):
     path.write_text(f"{MARK}O\nd{DECOMPOSED}part\n", encoding="utf-8")
     assert get_task("sf", slots=path).label_set([]).extra["slot_types"] == [f"d{COMPOSED}part"]
     path.write_text(f"O\nd{DECOMPOSED}part\nd{COMPOSED}part\n", encoding="utf-8")
-    with pytest.raises(SpeechFTError, match="each once"):
+    with pytest.raises(SpeechFTError, match="one distinct type per line"):
         get_task("sf", slots=path).label_set([])
 
 

@@ -64,6 +64,6 @@ def test_adapters(start, corpus, tmp_path):
 
 def test_padding_as_in_s3prl_is_refused_before_training(corpus, tmp_path):
     start = random_encoder("unispeech-sat", tmp_path / "start")
-    with pytest.raises(ConfigError, match="padding: reference repeats s3prl"):
+    with pytest.raises(ConfigError, match="padding: reference reproduces s3prl"):
         finetune(start, FinetuneRecipe(**RECIPE, padding="reference"), corpus, tmp_path / "out")
     assert list(tmp_path.iterdir()) == [start]

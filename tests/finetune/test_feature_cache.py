@@ -113,7 +113,7 @@ def test_a_full_disk_costs_one_warning(without, theta0, corpus, tmp_path, monkey
     with caplog.at_level(logging.WARNING, "speechft.finetune"):
         finetune(theta0, RECIPE, corpus, tmp_path / "out", tmp_path / "work", keep_work=True)
     assert hashes(tmp_path / "out") == without
-    (warning,) = (record.getMessage() for record in caplog.records if "cannot keep features" in record.getMessage())
+    (warning,) = (record.getMessage() for record in caplog.records if "cannot cache features" in record.getMessage())
     assert "No space left on device" in warning
     assert not list((tmp_path / "work/features").iterdir()), "no room is taken"
     assert len(written) == 31, "nothing more is written"

@@ -102,5 +102,5 @@ def test_words_without_pronunciation_are_told_of_both_splits_before_training(the
 
 
 def test_tasks_and_manifests_must_fit(theta0, corpus, tmp_path):
-    with pytest.raises(ConfigError, match="the recipe has sid beside pr, manifests are given of none"):
+    with pytest.raises(ConfigError, match="the recipe has sid besides pr, manifests are given for none"):
         finetune(theta0, RECIPE, corpus, tmp_path / "out")

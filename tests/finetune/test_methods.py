@@ -164,7 +164,7 @@ def test_early_checkpoint_is_the_encoder_of_that_update_of_the_same_run(runs, tm
     take_early(out, 0.2, tmp_path / "early20")
     assert sha256_file(tmp_path / "early20/model.safetensors") == sha256_file(out / "early/0.20/model.safetensors")
     load_encoder(tmp_path / "early20")
-    with pytest.raises(CheckpointError, match=r"kept there: 0\.20\. Fine-tune with `early: \[0\.3\]`"):
+    with pytest.raises(CheckpointError, match=r"existing early checkpoints: 0\.20\. Fine-tune with `early: \[0\.3\]`"):
         take_early(out, 0.3, tmp_path / "early30")
 
 

@@ -90,7 +90,7 @@ def test_a_fold_leaves_its_recordings_out_and_divides_the_others(with_folds):
         assert [cut.id for cut in load_stage1_split(task, manifests, split, "1")] == [rest[index] for index in chosen]
     with pytest.raises(TaskError, match="no fold '9'. Folds: 1, 2, 3"):
         load_stage1_split(task, manifests, "train", "9")
-    with pytest.raises(TaskError, match="task 'sid' makes no folds"):
+    with pytest.raises(TaskError, match="task 'sid' has no folds"):
         load_stage1_split(get_task("sid"), manifests, "train", "1")
 
 

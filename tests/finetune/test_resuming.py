@@ -124,14 +124,14 @@ def test_other_trainings_resume_too(name, theta0, corpus, tmp_path):
 def test_an_early_encoder_of_another_run_is_refused(whole, theta0, tmp_path):
     swapped = shutil.copytree(whole, tmp_path / "swapped")
     shutil.copyfile(theta0 / "model.safetensors", swapped / "early/0.40/model.safetensors")
-    with pytest.raises(CheckpointError, match="its SHA-256 is not the one in"):
+    with pytest.raises(CheckpointError, match="its SHA-256 differs from"):
         take_early(swapped, 0.4, tmp_path / "x")
 
     another = shutil.copytree(whole, tmp_path / "another")
     provenance = json.loads((another / "early/0.40/provenance.json").read_text())
     provenance["recipe"]["seed"] = 4
     (another / "early/0.40/provenance.json").write_text(json.dumps(provenance))
-    with pytest.raises(CheckpointError, match=r"is not of the run that made .*another \(provenance\.json differs in recipe\.seed\)"):
+    with pytest.raises(CheckpointError, match=r"not from the run of .*another \(provenance\.json differs in recipe\.seed\)"):
         take_early(another, 0.4, tmp_path / "x")
 
     renamed = shutil.copytree(whole, tmp_path / "renamed")

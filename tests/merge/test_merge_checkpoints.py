@@ -106,8 +106,8 @@ def test_refusals_name_the_files_that_were_given(made, tmp_path):
         assert all(str(text) in str(caught.value) for text in texts)
 
     for family, sizes, error, message in (
-        ("hubert", {"encoder_layers": 3}, MergeError, "num_hidden_layers is 3, pre-trained it is 2"),
-        ("wav2vec2", {}, CheckpointError, "holds a wav2vec2 model, not hubert"),
+        ("hubert", {"encoder_layers": 3}, MergeError, "num_hidden_layers is 3, but 2 in the pre-trained model"),
+        ("wav2vec2", {}, CheckpointError, "contains a wav2vec2 model, not hubert"),
     ):
         path = tmp_path / f"{family}.pt"
         export_checkpoint(random_encoder(family, tmp_path / family, **sizes), path, format="s3prl")
@@ -116,7 +116,7 @@ def test_refusals_name_the_files_that_were_given(made, tmp_path):
     content["model_weight"]["encoder.layers.1.fc1.bias"][0] = float("nan")
     torch.save(content, tmp_path / "nan.pt")
     name = "encoder.layers.1.feed_forward.intermediate_dense.bias"
-    refused(SpeechFTError, f"{tmp_path / 'nan.pt'}: tensor {name} holds NaN", finetuned=tmp_path / "nan.pt")
+    refused(SpeechFTError, f"{tmp_path / 'nan.pt'}: tensor {name} contains NaN", finetuned=tmp_path / "nan.pt")
     (tmp_path / "notes.txt").write_text("no checkpoint")
     refused(SpeechFTError, "notes.txt", finetuned=tmp_path / "notes.txt")
     refused(SpeechFTError, "no such directory or file", base=tmp_path / "absent.pt", finetuned=made / "tuned.pt")
@@ -218,6 +218,6 @@ def test_what_import_refuses(tmp_path):
     for name in ("theirs", "tuned"):
         config = transformers.UniSpeechConfig(hidden_size=48, num_hidden_layers=1, num_attention_heads=4, conv_dim=[32] * 7)
         transformers.UniSpeechModel(config).save_pretrained(tmp_path / name)
-    refused(tmp_path / "theirs", tmp_path / "tuned", out, "unispeech' is no encoder family")
+    refused(tmp_path / "theirs", tmp_path / "tuned", out, "unispeech' is not an encoder family")
     (base / "config.json").write_text('{"model_type": "bert"}')
-    refused(random_encoder("hubert", tmp_path / "hubert"), base, out, "'bert' is no encoder family")
+    refused(random_encoder("hubert", tmp_path / "hubert"), base, out, "'bert' is not an encoder family")

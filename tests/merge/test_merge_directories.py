@@ -94,14 +94,16 @@ def test_a_failure_leaves_the_older_result(encoders, changed, tmp_path):
 
 def test_other_families_and_sizes(encoders, changed, tmp_path):
     base, out = encoders / "base", tmp_path / "out"
-    assert "model_type is 'wav2vec2', pre-trained it is 'hubert'" in refused(base, random_encoder("wav2vec2", tmp_path / "other"), out)
+    assert "model_type is 'wav2vec2', but 'hubert' in the pre-trained model" in refused(
+        base, random_encoder("wav2vec2", tmp_path / "other"), out
+    )
     deep = random_encoder("hubert", tmp_path / "deep", encoder_layers=3)
     edit_json(deep / "config.json", num_hidden_layers=2)
     assert "encoder.layers.2." in refused(base, deep, out)
     # The number of heads shows in no tensor's shape.
     edit_json(changed / "config.json", num_attention_heads=2, conv_stride=[5, 2, 2, 2, 2, 2, 1])
     message = refused(base, changed, out)
-    assert "num_attention_heads is 2, pre-trained it is 4" in message
+    assert "num_attention_heads is 2, but 4 in the pre-trained model" in message
     assert "conv_stride" in message
 
 
@@ -182,13 +184,13 @@ def test_refusals_leave_what_was_there(encoders, tmp_path):
         assert files(tmp_path) == before
 
     refused("out", [0.5, 1.5], r"outside \[0, 1\]")
-    refused("out", [0.5, 0.5], "each once")
+    refused("out", [0.5, 0.5], "without repetitions")
     refused("out", [], "at least one")
     shutil.copytree(encoders / "second", tmp_path / "encoder")
     refused("encoder", [0.5], "was made by `speechft random`")
     (tmp_path / "work/alpha_1").mkdir(parents=True)
     (tmp_path / "work/alpha_1/thesis.tex").write_text("precious")
-    refused("work", [0.5], "holds alpha_1/thesis.tex")
+    refused("work", [0.5], "contains alpha_1/thesis.tex")
     family = merge_family(encoders / "base", encoders / "first", tmp_path / "family", [-0.5, 1.5], extrapolate=True)
     assert set(family) == {-0.5, 1.5}
     (tmp_path / "encoder" / WEIGHTS).write_bytes(b"damaged")

@@ -119,19 +119,19 @@ def broken(value):
         ([None, TUNED], {}, "0: no such file"),
         *(([PLAIN, save(TUNED)[:keep]], {}, "1: cannot be read as safetensors") for keep in (0, 4, 40, -1)),
         ([PLAIN, struct.pack("<Q", len(EXOTIC)) + EXOTIC + b"\0\0"], {}, "dtype F8_E4M3"),
-        ([PLAIN, {**PLAIN, "extra": torch.ones(1)}], {}, "1: has extra F32 [1] in addition"),
-        ([PLAIN, {**PLAIN, "weight": torch.ones(3, 2)}], {}, "1: weight is F32 [3, 2], pre-trained it is F32 [2, 3]"),
-        ([PLAIN, TUNED, {**PLAIN, "bias": torch.zeros(3).double()}], {}, "2: bias is F64 [3], pre-trained it is F32 [3]"),
-        ([PLAIN, {"weight": torch.ones(1)}, {"weight": torch.ones(2, 3)}], {}, "2: lacks bias F32 [3]"),
+        ([PLAIN, {**PLAIN, "extra": torch.ones(1)}], {}, "1: extra F32 [1] is unexpected"),
+        ([PLAIN, {**PLAIN, "weight": torch.ones(3, 2)}], {}, "1: weight is F32 [3, 2], but F32 [2, 3] in the pre-trained model"),
+        ([PLAIN, TUNED, {**PLAIN, "bias": torch.zeros(3).double()}], {}, "2: bias is F64 [3], but F32 [3] in the pre-trained model"),
+        ([PLAIN, {"weight": torch.ones(1)}, {"weight": torch.ones(2, 3)}], {}, "2: bias F32 [3] is missing"),
         ([PLAIN, {**PLAIN, **{f"extra{index}": torch.ones(1) for index in range(30)}}], {}, "and 10 more"),
-        ([{**PLAIN, "steps": torch.tensor(2)}, {**PLAIN, "steps": torch.tensor(3)}], {}, "steps holds I64 numbers other than"),
+        ([{**PLAIN, "steps": torch.tensor(2)}, {**PLAIN, "steps": torch.tensor(3)}], {}, "steps (I64) differs from"),
         *(
             (contents, {"alpha": alpha}, message)
             for value in (NAN, INF, -INF)
             for alpha in (0.0, 0.25)
             for contents, message in (
-                ([PLAIN, TUNED, broken(value)], "2: tensor 'weight' holds NaN or Inf"),
-                ([broken(value), TUNED], "0: tensor 'weight' holds NaN or Inf"),
+                ([PLAIN, TUNED, broken(value)], "2: tensor 'weight' contains NaN or Inf"),
+                ([broken(value), TUNED], "0: tensor 'weight' contains NaN or Inf"),
             )
         ),
         (
@@ -141,8 +141,8 @@ def broken(value):
         ),
         *(([PLAIN, TUNED], {"alpha": alpha}, "outside [0, 1]") for alpha in (-0.01, 1.01, 2)),
         *(([PLAIN, TUNED], {"alpha": alpha, "extrapolate": True}, "is not a number") for alpha in (NAN, INF, "0.25", None, True)),
-        ([PLAIN, TUNED, OTHER], {"method": get_method("slerp")}, "'slerp' takes 1 fine-tuned model, got 2"),
-        ([PLAIN, TUNED], {"method": get_method("model_stock")}, "'model_stock' takes at least 2 fine-tuned models, got 1"),
+        ([PLAIN, TUNED, OTHER], {"method": get_method("slerp")}, "'slerp' needs 1 fine-tuned model, got 2"),
+        ([PLAIN, TUNED], {"method": get_method("model_stock")}, "'model_stock' needs at least 2 fine-tuned models, got 1"),
         (
             [PLAIN, TUNED, OTHER],
             {"method": get_method("task_arithmetic", {"weights": [1, 2, 3]})},

@@ -318,7 +318,7 @@ def test_fairseq_names_have_the_same_parts(name, part):
     [
         ({"atention": 1}, "'atention' matches no tensor. Parts: extractor, projection"),
         ({"encoder.layers.9.*": 1}, r"'encoder.layers.9.\*' matches no tensor"),
-        *(({"attention": factor}, "is no factor") for factor in ("low", "0:1:2", float("nan"), True)),
+        *(({"attention": factor}, "is not a factor") for factor in ("low", "0:1:2", float("nan"), True)),
     ],
 )
 def test_mistakes(scale, expected):

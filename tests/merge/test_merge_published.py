@@ -128,8 +128,8 @@ def test_masks_that_drop_nothing_give_the_model_itself(merged, method, parameter
 @pytest.mark.parametrize(
     ("method", "parameters", "expected"),
     [
-        ("breadcrumbs", {"density": 0.9, "gamma": 0.2}, "density=0.9 and gamma=0.2 are shares of the same changes; together at most 1"),
-        ("della", {"drop": 0.9}, r"drop \+ epsilon / 2 = 1.05 must lie in \[0, 1\)"),
+        ("breadcrumbs", {"density": 0.9, "gamma": 0.2}, "density=0.9 plus gamma=0.2 must be at most 1"),
+        ("della", {"drop": 0.9}, r"drop \+ epsilon / 2 = 1.05 must be in \[0, 1\)"),
         ("multislerp", {"weights": [1, -1]}, "weights.1: Input should be greater than 0, found -1"),
         ("nuslerp", {"vectors": "row"}, "vectors: Input should be 'tensor', 'rows' or 'columns', found 'row'"),
     ],

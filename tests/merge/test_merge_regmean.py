@@ -115,7 +115,7 @@ def test_mistakes(encoders, voices, tmp_path):
         ([], "recordings: Tuple should have at least 1 item"),
         ([voices, voices, voices], "recordings has 3 folders for 2 fine-tuned models. Give one, or one for each"),
         (tmp_path / "absent", "absent: no such file, needed as recordings. Give a folder of manifests"),
-        (tmp_path / "empty", "empty: holds no manifests and no audio files"),
+        (tmp_path / "empty", "empty: contains no manifests and no audio files"),
     ]:
         with pytest.raises(SpeechFTError, match=expected):
             merge(base, [first, second], tmp_path / "out", method="regmean", recordings=recordings)

@@ -110,5 +110,5 @@ def test_parts_of_a_split():
 
 def test_a_table_without_paths_is_refused(tmp_path):
     (tmp_path / "a.csv").write_text("file\nx.wav\n")
-    with pytest.raises(CorpusError, match=r"a\.csv: its columns cannot be used\. `speechft prepare --check`"):
+    with pytest.raises(CorpusError, match=r"a\.csv: its columns are invalid\. `speechft prepare --check`"):
         corpus_size("a", {"a": CorpusRecipe(path=tmp_path / "a.csv")}, tmp_path)

@@ -193,7 +193,7 @@ def test_a_folder_inside_a_corpus_is_refused(tmp_path):
     values["corpora"]["timit"]["path"] = str(tmp_path)
     path = tmp_path.with_name("paper.yaml")
     path.write_text(yaml.safe_dump(values))
-    with pytest.raises(OutputError, match="lies inside the input"):
+    with pytest.raises(OutputError, match="is inside the input"):
         rehearse(path, tmp_path / "out", corpora="stand-ins", encoders="tiny")
     assert list(tmp_path.iterdir()) == []
 
@@ -225,7 +225,7 @@ def test_the_shortest_head_only_phase_of_all_methods_decides(tmp_path):
     [
         (lambda values: values.update(tables={}, curves={}), ConfigError, "has no table, curve or analysis"),
         (lambda values: values["encoders"].update(hubert_mini={"kind": "checkpoint", "path": "no.pt"}), ConfigError, "no.pt: no such file"),
-        (lambda values: values["corpora"]["sentences"].update(path="few.csv"), CorpusError, "a rehearsal takes 4"),
+        (lambda values: values["corpora"]["sentences"].update(path="few.csv"), CorpusError, "a rehearsal needs 4"),
         (lambda values: values["corpora"]["sentences"].update(path="no.csv"), CorpusError, "no.csv: no such file"),
     ],
 )

@@ -100,7 +100,7 @@ def test_orphans_are_snakemakes_jobs_of_this_folder(programs, tmp_path):
     programs(squeue="cat << END\n" + "\n".join(lines) + "\nEND")
     assert orphans(tmp_path) == ["9", "12"]
     programs(squeue="echo down >&2; exit 1")
-    with pytest.raises(ClusterError, match=r"`squeue` gives no answer \(down\)"):
+    with pytest.raises(ClusterError, match=r"`squeue` does not answer \(down\)"):
         orphans(tmp_path)
 
 
@@ -110,7 +110,7 @@ def test_cancelling_waits_until_the_jobs_have_ended(programs, tmp_path):
     programs(scancel=f'echo "$*" > {tmp_path}/cancelled', squeue=f"cat {alive}; echo 7 > {alive}")
     cancel(["5", "6"])
     assert (tmp_path / "cancelled").read_text() == "5 6\n"
-    with pytest.raises(ClusterError, match="7 were cancelled and have not ended"):
+    with pytest.raises(ClusterError, match="7 were canceled but have not ended"):
         cancel(["7"], patience=0)
     programs(scancel="exit 1")
     cancel([])
@@ -158,7 +158,7 @@ def test_a_slurm_that_does_not_answer_matters_where_it_was_used(programs, tmp_pa
     with pytest.raises(ClusterError, match="unlock` failed"):  # there is no workflow here
         resume(tmp_path, ["--cores", "1"])
     (tmp_path / ".snakemake/slurm_logs").mkdir(parents=True)
-    with pytest.raises(ClusterError, match="`squeue` gives no answer"):
+    with pytest.raises(ClusterError, match="`squeue` does not answer"):
         resume(tmp_path, ["--cores", "1"])
 
 
@@ -179,11 +179,11 @@ def test_only_jobs_of_a_snakemake_that_has_ended_are_cancelled(programs, tmp_pat
     listed = tmp_path / "listed"
     listed.write_text(f"5|{tmp_path.resolve()}|rule_finetune\n")
     programs(squeue=f'case "$*" in *%Z*) cat {listed} ;; esac', scancel=f'echo "$*" > {tmp_path}/cancelled')
-    with pytest.raises(ClusterError, match=r"jobs 5 are of a Snakemake of which there is no record.*scancel 5"):
+    with pytest.raises(ClusterError, match=r"jobs 5 belong to a Snakemake without a record.*scancel 5"):
         resume(tmp_path, ["--cores", "1"])
     (tmp_path / RUNS).mkdir(parents=True)
     (tmp_path / RUNS / "login2.cluster.77").touch()
-    with pytest.raises(ClusterError, match=r"started as process 77 of login2\.cluster and may still run"):
+    with pytest.raises(ClusterError, match=r"started as process 77 of login2\.cluster, which may still run"):
         resume(tmp_path, ["--cores", "1"])
     assert not (tmp_path / "cancelled").exists()
     (tmp_path / RUNS / "login2.cluster.77").unlink()

@@ -39,7 +39,7 @@ def test_an_added_task_is_known_everywhere(mine):
     assert (METRICS["MINE_GAIN"], task_metrics(["mine"])) == (GAIN, [GAIN])
     assert FinetuneRecipe.model_validate({"like": "mine"}).batch_size == stage1_recipes()["mine"]["batch_size"] == 3
     assert head_arithmetic("mine", {}, base_shape("hubert")) > 0
-    with pytest.raises(TaskError, match="Task 'mine' is there already"):
+    with pytest.raises(TaskError, match="Task 'mine' already exists"):
         task_entry("mine", "regression")
 
 

@@ -42,7 +42,7 @@ def phones(*segments, cut_id="u"):
 B = phones(("B", 0.0, 0.1))
 VERB = {"slots": ["verb", "noun"]}
 CORPUS = {"inventory": "corpus"}
-MALFORMED = r"(?s)1 utterance\(s\) have no intent.*bad: label .* is not of the form action\|object\|location"
+MALFORMED = r"(?s)1 utterance\(s\) have no intent.*bad: label .* does not have the form action\|object\|location"
 INTENTS = [cut(f"u{i}", label=label) for i, label in enumerate(["change|none|none", "activate|music|none", "activate|lights|kitchen"])]
 LABEL_SETS = [
     ("ks", {}, [cut("a", label="one"), cut("b"), cut("c", label="")], r"(?s)2 utterance\(s\).*b: has no label.*c: has no label"),
@@ -51,7 +51,7 @@ LABEL_SETS = [
     ("sid", {}, [cut("a", speaker=None)], "a: has no speaker"),
     ("sid", {}, [cut(speaker="ann")], r"at least two different labels \(class\)"),
     *(("ic", {}, [*INTENTS, cut("bad", label=wrong)], MALFORMED) for wrong in ("a|b", "a|b|c|now", "a||c", "a, b, c")),
-    ("ic", VERB, [cut(label="go|home")], "two values or more"),
+    ("ic", VERB, [cut(label="go|home")], "at least two values"),
     ("ic", VERB, [cut(label="go|home"), cut("b", label="")], "b: has no label"),
     ("pc", CORPUS, [B, phones(cut_id="w")], r"(?s)1 utterance.*w: has no phone segments"),
     ("pc", CORPUS, [B], r"at least two different labels \(phones\)"),
@@ -63,7 +63,7 @@ LABEL_SETS = [
         r"(?s)2 utterance\(s\).*a: has 2 word\(s\), but 1 slot.*b: has an empty transcript",
     ),
     ("sf", {}, [cut(text="A")], "has 1 word.s., but 0 slot"),
-    ("sf", {}, [cut(text="A B", label="O O")], "every word of the train split is labelled 'O'"),
+    ("sf", {}, [cut(text="A B", label="O O")], "every word of the train split is labeled 'O'"),
     ("sf", {}, [cut(text="A B", label="a:b O")], "slot types 'a:b'"),
 ]
 
@@ -89,20 +89,20 @@ TARGETS = [
         "ic",
         {},
         [cut("x", label="activate|kitchen|none")],
-        r"x: object 'kitchen' is not among the 3 of the training data \(none, music, lights\)",
+        r"x: object 'kitchen' is not among the 3 values in the training data \(none, music, lights\)",
     ),
     *(
         ("asr", {"spelling": spelling}, [cut(text=text)], "u: has an empty transcript")
         for spelling in ("superb", "tedlium", "characters", "unigram")
         for text in (None, "", "  ")
     ),
-    ("asr", {"spelling": "tedlium"}, [cut(text="a"), cut("v", "!!! 12")], "v: nothing of its transcript '!!! 12' can be spelled"),
+    ("asr", {"spelling": "tedlium"}, [cut(text="a"), cut("v", "!!! 12")], "v: its transcript '!!! 12' has no letters to spell"),
     ("sf", {}, [cut(text="A", label="x"), cut("v", "A B", "z y")], r"\n  v: slot type\(s\) y, z are not among the 1"),
     ("pc", TIMIT, [phones()], "u: has no phone segments"),
     ("pc", TIMIT, [phones(("AH0", 0.0, 0.1))], "u: phones AH0 are not among TIMIT's 61"),
-    ("pc", TIMIT, [phones(("s", 0.0, 0.1), ("iy", 0.09, 0.2))], "u: .*'iy' begins at 0.09 s, before the one before it ends"),
-    ("pc", TIMIT, [phones(("q", 0.0, 0.2))], "u: not one frame"),
-    ("pc", TIMIT, [phones(("s", 0.011, 0.029))], "u: not one frame"),
+    ("pc", TIMIT, [phones(("s", 0.0, 0.1), ("iy", 0.09, 0.2))], "u: .*'iy' starts at 0.09 s, before the previous one ends"),
+    ("pc", TIMIT, [phones(("q", 0.0, 0.2))], "u: no frame"),
+    ("pc", TIMIT, [phones(("s", 0.011, 0.029))], "u: no frame"),
     (
         "sd",
         {},

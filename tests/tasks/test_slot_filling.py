@@ -95,7 +95,7 @@ def test_a_split_without_slot_values_has_no_score():
         task.scores({"f1": 1.0, "utterances": 1, "value_edits": 0, "value_characters": 0})
     labels = task.label_set([tagged("A B", "x O")])
     assert len(task.targets([tagged("A B", "O O"), tagged("B", "x")], labels, "dev")) == 2
-    with pytest.raises(TaskError, match="dev: not one of its 1 utterances has a slot"):
+    with pytest.raises(TaskError, match="dev: none of its 1 utterances has a slot"):
         task.targets([tagged("A B", "O O")], labels, "dev")
 
 
@@ -118,7 +118,7 @@ def test_slot_types_come_from_train_by_frequency():
     ("content", "message"),
     [
         *(
-            (content, f"is not a list of slot types.*{shown}")
+            (content, f"not a list of slot types.*{shown}")
             for content, shown in ((b"artist\ncity\n", "artist"), (b"O\nx\nx\n", "x"), (b"O\n", "O"), (b"O\na b\n", "a b"), (b"", ""))
         ),
         (b"O\nb\xe9\n", "cannot be read"),

@@ -95,8 +95,8 @@ def test_every_utterance_is_test_once():
 @pytest.mark.parametrize(
     ("folds", "message"),
     [
-        (["1", None, "2"], r"(?s)1 utterance\(s\) name no fold.*u1: has no fold"),
-        (["1", "1"], "two folds or more"),
+        (["1", None, "2"], r"(?s)1 utterance\(s\) have no fold.*u1: has no fold"),
+        (["1", "1"], "at least two folds"),
         (["1", "2", "2"], "one utterance is left"),
     ],
 )

@@ -50,7 +50,7 @@ def test_wrong_input_is_read_once_and_again_when_it_was_mended(folder):
     shown = end_of(text).splitlines()
     assert shown[:2] == ["Failed jobs: 1", "  manifests keywords (4 attempts)"]
     assert shown[2] == "    speech/keywords.csv: 7 problems in 6 rows; no manifest was written."
-    assert shown[3].startswith("      not one recording is where the table says")
+    assert shown[3].startswith("      no recording exists at its path")
     assert shown[-2] == "      and 4 more lines"
     assert shown[-1] == "    log: results/demo/logs/corpora/keywords.log"
     first, *others = attempts(text, "manifests")

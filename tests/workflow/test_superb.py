@@ -66,7 +66,7 @@ def test_the_experiment_has_what_was_found_and_says_what_was_not(here):
     assert values["encoders"] == {"small_v1": {"kind": "checkpoint", "path": "models/small.v1"}}
     text = "\n".join(made.remarks)
     assert "speech_commands: " in text
-    assert "left out: pr, asr. LibriSpeech is not there. Get train-clean-100.tar.gz" in text
+    assert "left out: pr, asr. LibriSpeech was not found. Get train-clean-100.tar.gz" in text
     assert made.targets == [f"small_v1/none/pretrained/{task}" for task in ("ks", "sid", "asv", "er")]
 
 
@@ -87,7 +87,7 @@ def test_under_superbs_protocol_recipes_are_superbs_and_an_incomplete_corpus_is_
     made, values = derived(here)
     assert values["tasks"] == {"ks": {"corpus": "speech_commands"}}  # none of its sizes is certain
     assert load_experiment(made.path).evaluation_recipe("ks").protocol == "superb"
-    assert any(remark.startswith(f"left out: er. {here}/data/ser/corpus: is not complete. ") for remark in made.remarks)
+    assert any(remark.startswith(f"left out: er. {here}/data/ser/corpus: incomplete. ") for remark in made.remarks)
 
 
 def test_what_nobody_edited_is_derived_anew_and_what_somebody_edited_is_kept(here):
@@ -142,7 +142,7 @@ def test_an_encoder_has_many_forms(here, monkeypatch):
         ({"models": ["nothing.py:Mine"]}, ConfigError, "no such file"),
         ({"models": ["models/small.v1", "models/../models/small.v1"]}, ConfigError, "another model is called 'small_v1' too"),
         ({"options": {"layers": 2}}, ConfigError, "options of an encoder go with the name of a class"),
-        ({"out": "data/out"}, OutputError, "lies inside the input"),
+        ({"out": "data/out"}, OutputError, "is inside the input"),
     ],
 )
 def test_mistakes_are_told_before_any_job(here, arguments, error, said):

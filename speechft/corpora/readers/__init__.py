@@ -1,1 +1,1 @@
-"""Readers of corpora: one module for each layout, from lists on disk to utterances."""
+"""Corpus readers, one module per layout: from lists on disk to utterances."""

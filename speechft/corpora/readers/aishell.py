@@ -1,6 +1,6 @@
 """AISHELL-1 (Bu et al., 2017), for Mandarin ASR, and AISHELL-3 (Shi et al., 2020), without labels.
 
-lhotse's recipes pass over missing recordings in silence; what they do to transcripts is done here too.
+Transcripts are normalized as in lhotse's recipes, which are not used because they ignore missing recordings silently.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from speechft.corpora.utterances import Count, Listing
 from speechft.recipes.corpora import Aishell1, Aishell3
 
 SOURCE_1 = (
-    "Get data_aishell.tgz from https://www.openslr.org/33; `path` is the folder data_aishell that it makes, with transcript/ and wav/. "
-    "Unpack the archives of speakers in wav/ there, which makes wav/train, wav/dev and wav/test."
+    "Get data_aishell.tgz from https://www.openslr.org/33; `path` is its folder data_aishell, with transcript/ and wav/. "
+    "Unpack the speakers' archives in wav/ there; this creates wav/train, wav/dev and wav/test."
 )
 TRANSCRIPTS = "aishell_transcript_v0.8.txt"
-# Five letters of Latin abbreviations are in full width here and there.
+# These letters of Latin abbreviations are sometimes full-width.
 _NARROW = str.maketrans("ａｂｃｋｔ", "abckt")  # noqa: RUF001
 SOURCE_3 = (
     "Get data_aishell3.tgz from https://www.openslr.org/93; `path` is the folder with its train/ and test/, each with content.txt and wav/."
@@ -38,9 +38,9 @@ EXPECTED = {
 
 
 def read_aishell1(recipe: Aishell1) -> Listing:
-    """Transcribed recordings by speaker and name; characters without spaces, Latin letters in upper case.
+    """List the transcribed recordings of AISHELL-1 by speaker and name; characters without spaces, Latin letters in upper case.
 
-    Recordings without a transcript, of which the corpus has some, are left out.
+    Some recordings have no transcript; they are left out.
 
     Raises:
         CorpusError: a folder or the transcripts are missing.
@@ -66,9 +66,9 @@ def read_aishell1(recipe: Aishell1) -> Listing:
 
 
 def read_aishell3(recipe: Aishell3) -> Listing:
-    """All recordings that the two content.txt list, train before test, in their order; all are split train.
+    """List the recordings of AISHELL-3 in the order of the two content.txt, train before test; all are in split train.
 
-    Nothing is kept but the sound: the corpus serves pre-training. Speakers are kept for the count of them.
+    The corpus is for pre-training, so transcripts are dropped. Speakers are kept to count them.
 
     Raises:
         CorpusError: a folder or a content.txt is missing.

@@ -25,9 +25,9 @@ EXPECTED = published(_FILES, ("utterances", "speakers"), train=(104_672, 8), dev
 
 
 def read_audio_snips(recipe: AudioSnips) -> Listing:
-    """Recordings by name, of the voices that SUPERB gives to each split; their words and the slot type of each word (`O` for none).
+    """List the recordings of Audio SNIPS by name, of the voices in SUPERB's splits, with words and the slot type of each (`O` for none).
 
-    `B-` and `I-` of the table are dropped: neighboring slots of a type become one, as in SUPERB.
+    The prefixes `B-` and `I-` are dropped: adjacent slots of a type become one, as in SUPERB.
 
     Raises:
         CorpusError: a folder or the table of words and slots is missing.
@@ -39,7 +39,7 @@ def read_audio_snips(recipe: AudioSnips) -> Listing:
         for path in sorted(reading.folder(recipe.path / name).glob("*.wav")):
             speaker = next((voice for voice in SPEAKERS[split] if path.name.startswith(voice)), None)
             if speaker is None:
-                continue  # a voice of another split, or of none
+                continue  # this voice is in another split, or in none
             row = table.get(path.stem) or table.get(path.stem.removeprefix(f"{speaker}-"))
             if row is None:
                 reading.problem(f"{path}: {recipe.path / LABELS} has no line {path.stem}")
@@ -50,13 +50,13 @@ def read_audio_snips(recipe: AudioSnips) -> Listing:
 
 
 def _read_labels(reading: Reading, path: Path) -> dict[str, tuple[list[str], list[str]]]:
-    """Name -> words and the slot type of each."""
+    """Read recording name -> words and the slot type of each word."""
     table: dict[str, tuple[list[str], list[str]]] = {}
     for number, line in reading.lines(path, "as words and slots of Audio SNIPS"):
         words, tab, slots = line.partition("\t")
         name, *spoken = words.split()
         marks = slots.split()
-        # The marks are those of BOS and the words; the intent stands in the place of EOS.
+        # One mark each for BOS and the words; in place of a mark for EOS there is the intent.
         if not tab or len(spoken) < 3 or spoken[0] != "BOS" or spoken[-1] != "EOS" or len(marks) != len(spoken):
             reading.bad_line(path, number, f"{line.strip()!r} is not `name BOS words EOS<tab>O slots intent`")
             continue

@@ -16,8 +16,8 @@ SOURCE = (
 )
 CLASSES = {"ANG": "angry", "DIS": "disgusted", "FEA": "fearful", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
 WITHOUT_SOUND = "1076_MTI_SAD_XX"
-"""A recording of the corpus without speech; it is left out."""
-# Levels are two letters, but for 1040_ITH_SAD_X.
+"""A recording without speech, left out."""
+# Levels have two letters, except in 1040_ITH_SAD_X.
 _NAME = re.compile(r"(\d{4})_[A-Z]{3}_([A-Z]{3})_[A-Z]{1,2}")
 
 EXPECTED = (
@@ -28,10 +28,10 @@ EXPECTED = (
 
 
 def read_crema_d(recipe: CremaD) -> Listing:
-    """Recordings by name; the label stands in the name.
+    """List the recordings of CREMA-D by name, with the label in the name.
 
-    There is no official division. Ours has no speaker on two sides and both sexes on each: among the women and among the men, by number,
-    every ninth actor of ten is dev, every tenth test.
+    There are no official splits. Ours are disjoint in speakers, with both sexes in each: of every ten women and every ten men, by number,
+    the ninth is in dev and the tenth in test.
 
     Raises:
         CorpusError: the recordings or the table of actors are missing, or it has other columns.
@@ -44,14 +44,14 @@ def read_crema_d(recipe: CremaD) -> Listing:
         if match is None or match[2] not in CLASSES:
             reading.problem(f"{path}: its name is not ACTOR_SENTENCE_EMOTION_LEVEL.wav")
         elif match[1] not in split_of:
-            reading.problem(f"{path}: {recipe.path / 'VideoDemographics.csv'} does not have actor {match[1]}")
+            reading.problem(f"{path}: actor {match[1]} is not in {recipe.path / 'VideoDemographics.csv'}")
         elif path.stem != WITHOUT_SOUND:
             reading.add(path.stem, path, split_of[match[1]], speaker=match[1], label=CLASSES[match[2]])
     return reading.listing(EXPECTED)
 
 
 def _divide(recipe: CremaD) -> dict[str, str]:
-    """Actor -> split."""
+    """Return actor -> split."""
     path = recipe.path / "VideoDemographics.csv"
     (_, header), *rows = read_table(path, "for the sex of the actors", SOURCE) or [(1, [])]
     if not {"ActorID", "Sex"} <= set(header):

@@ -1,4 +1,4 @@
-"""The CSV corpus: a table with one recording a row, as a user writes it."""
+"""The user's CSV corpus: a table with one recording per row."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ LIST_OF_RECORDINGS = ("as the list of recordings", "Give the CSV file as `path` 
 
 
 def read_csv(recipe: CorpusRecipe) -> Listing:
-    """Read the table of a CSV corpus; columns that are not ours are kept as further labels, empty cells count as absent.
+    """Read the table of a CSV corpus; other columns are kept as further labels, and empty cells count as absent.
+
+    Problems in single rows are recorded in the listing.
 
     Raises:
-        CorpusError: there is no table to speak of (missing file, no header, no `path` column, bad `columns`). Problems
-            of single rows are in the listing instead.
+        CorpusError: the file is missing, has no header or no `path` column, or does not fit `columns`.
     """
     table = read_table(recipe.path, *LIST_OF_RECORDINGS, files=nfc(recipe.columns.get("path", "path")))
     if not table:
-        raise CorpusError(f"{recipe.path}: is empty. The first row of a CSV corpus names its columns, e.g. path,text,speaker,label,split.")
+        raise CorpusError(f"{recipe.path}: empty file. The first row must name the columns, for example path,text,speaker,label,split.")
     (_, header), rows = table[0], table[1:]
     columns = _find_columns(recipe, header)
     problems: list[Problem] = []
@@ -54,7 +55,7 @@ def read_csv(recipe: CorpusRecipe) -> Listing:
     if not rows:
         problems.append(Problem(0, "has a header but no rows"))
     if parsed and "split" not in columns and recipe.default_split is None and not recipe.unlabelled:
-        problems.append(Problem(0, "no row has a split: add a column 'split' or set `default_split` of the corpus"))
+        problems.append(Problem(0, "no row has a split: add a column 'split', or set `default_split` of the corpus"))
     utterances, row_problems = _to_utterances(recipe, parsed)
     if not recipe.unlabelled:
         utterances = [dataclasses.replace(utterance, labels=labels[utterance.row]) for utterance in utterances]
@@ -62,22 +63,22 @@ def read_csv(recipe: CorpusRecipe) -> Listing:
 
 
 def _find_columns(recipe: CorpusRecipe, header: list[str]) -> dict[str, int]:
-    """Our column name -> its position in the table."""
+    """Map our column names to positions in the table."""
     names = [printable(name) for name in header]
     problems = [f"row 1: column {name!r} comes {count} times" for name, count in Counter(filter(None, names)).items() if count > 1]
     theirs_of = {ours: nfc(theirs) for ours, theirs in recipe.columns.items()}
     for ours, theirs in theirs_of.items():
         if ours not in COLUMNS:
-            problems.append(f"`columns` maps {ours!r}, which is not one of ours: {', '.join(COLUMNS)}")
+            problems.append(f"`columns` maps {ours!r}, which is not one of {', '.join(COLUMNS)}")
         elif theirs not in names:
             hint = f".{nearest(theirs, names)} It has: {', '.join(names)}"
-            problems.append(f"`columns` maps {ours!r} to {theirs!r}, which the table does not have{hint}")
+            problems.append(f"`columns` maps {ours!r} to {theirs!r}, which is not a column of the table{hint}")
     places = {ours: names.index(theirs) for ours in COLUMNS if (theirs := theirs_of.get(ours, ours)) in names}
     if "path" not in places and "path" not in recipe.columns:
-        remedy = "name the column of the audio files in `columns`, e.g. columns: {path: file}"
+        remedy = "name the column of audio files in `columns`, for example columns: {path: file}"
         problems.append(f"row 1: there is no column 'path'; {remedy}. Columns: {', '.join(names)}")
     if problems:
-        raise CorpusError(f"{recipe.path}: its columns cannot be used", problems)
+        raise CorpusError(f"{recipe.path}: its columns are invalid", problems)
     return places
 
 
@@ -114,7 +115,7 @@ def _to_utterances(recipe: CorpusRecipe, parsed: list[tuple[int, dict[str, str]]
 
 
 def _default_ids(paths: list[str]) -> dict[str, str]:
-    """Path -> id: the path without its suffix, slashes as underscores; where two paths agree, each gets a hash of its path too."""
+    """Derive ids from paths: without suffix, slashes replaced by underscores, plus a hash of the path if two ids would be equal."""
     plain = {path: nfc(str(Path(path).with_suffix("")).strip("/").replace("/", "_")) for path in paths}
     users: defaultdict[str, list[str]] = defaultdict(list)
     for path, identifier in plain.items():

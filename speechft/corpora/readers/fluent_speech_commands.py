@@ -1,4 +1,4 @@
-"""Fluent Speech Commands (Lugosch et al., 2019), for IC. lhotse's recipe of it keeps neither speakers nor slots by name."""
+"""Fluent Speech Commands (Lugosch et al., 2019), for IC. lhotse's recipe drops speakers and slot names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EXPECTED = (
 
 
 def read_fluent_speech_commands(recipe: FluentSpeechCommands) -> Listing:
-    """The rows of the three tables, in their order; labels are `action|object|location`, ids the names of the recordings.
+    """List the rows of Fluent Speech Commands' three tables, in order; labels are `action|object|location`, ids are recording names.
 
     Raises:
         CorpusError: the folder or a table is missing, or a table has other columns.

@@ -1,4 +1,4 @@
-"""IEMOCAP (Busso et al., 2008), for ER: four classes, a fold a session."""
+"""IEMOCAP (Busso et al., 2008), for ER: four classes, one fold per session."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ SOURCE = (
 )
 CLASSES = {"neu": "neutral", "hap": "happy", "exc": "happy", "ang": "angry", "sad": "sad"}
 FOLDS = tuple(str(number) for number in range(1, 6))
-"""Fold N leaves session N out, as in SUPERB and in the released recipe of ER."""
+"""Fold N holds out session N, as in SUPERB and in the paper's released recipe for ER."""
 SESSIONS = tuple(f"Session{fold}" for fold in FOLDS)
 _TURN = re.compile(r"\[\d+\.\d+ - \d+\.\d+\]\t(\S+)\t(\w+)\t\[.*\]")
 _LIST = "test_meta_data.json"
 _LISTS = "`order` is the folder downstream/emotion/meta_data of s3prl."
 FOLDER = "meta_data"
-"""Where s3prl's lists are looked for, in the folder of the corpus."""
+"""Folder in the corpus where s3prl's lists are looked for."""
 
 EXPECTED = (
     Count(None, "utterances", 5_531, "SessionN/dialog/EmoEvaluation"),
@@ -42,14 +42,14 @@ EXPECTED = (
 
 
 def read_iemocap(recipe: Iemocap) -> Listing:
-    """Turns whose label most annotators agreed on as neutral, happy or excited, angry, or sad; all in train; `fold` is the session.
+    """List the turns of IEMOCAP with majority label neutral, happy or excited, angry, or sad; all in train; `fold` is the session.
 
-    Their order decides about train and dev. It is that of SUPERB's lists: those in `order`, else in `meta_data` of the corpus, else in an
-    installed s3prl. Without any, or with `order: names`, it is that of sessions, dialogues by name, the woman's turns before the man's,
-    numbers, and the listing has a note about it.
+    Their order determines train and dev. It is that of SUPERB's lists: in `order`, else in `meta_data` of the corpus, else in an installed
+    s3prl. Without these, or with `order: names`, turns are sorted by session, dialogue, sex (women first) and number, and the listing has
+    a note on it.
 
     Raises:
-        CorpusError: a session, its labels or a list of the order is missing, or the lists name other turns than the corpus has.
+        CorpusError: a session, its labels or a list is missing, or the lists and the corpus contain different turns.
     """
     reading = Reading("IEMOCAP", recipe.path, SOURCE)
     for session, fold in zip(SESSIONS, FOLDS, strict=True):
@@ -57,7 +57,7 @@ def read_iemocap(recipe: Iemocap) -> Listing:
         sentences = reading.folder(recipe.path / session / "sentences" / "wav")
         for path in sorted(labels.glob("Ses*.txt")):
             for number, line in reading.lines(path, "as labels of IEMOCAP"):
-                if not line.startswith("["):  # what each annotator said
+                if not line.startswith("["):  # labels of single annotators
                     continue
                 match = _TURN.fullmatch(line.strip())
                 if match is None:
@@ -68,7 +68,7 @@ def read_iemocap(recipe: Iemocap) -> Listing:
                     dialogue, _, turn = name.rpartition("_")
                     audio = sentences / dialogue / f"{name}.wav"
                     reading.add(name, audio, "train", speaker=f"{name[:5]}{turn[0]}", label=CLASSES[emotion], fold=fold)
-    # F sorts before M, and numbers have three digits.
+    # Ids sort as wanted: F comes before M, and numbers have three digits.
     reading.utterances.sort(key=lambda turn: (turn.fold or "", turn.id))
     turns = {turn.id: turn for turn in reading.utterances}
     folder = _find_lists(recipe)
@@ -78,14 +78,14 @@ def read_iemocap(recipe: Iemocap) -> Listing:
 
 
 def _find_lists(recipe: Iemocap) -> Path | None:
-    """The folder of SUPERB's lists, None for the order of names."""
+    """Return the folder of SUPERB's lists; None means the order of names."""
     if recipe.order is not None:
         return None if recipe.order == "names" else Path(recipe.order)
     if (beside := recipe.path / FOLDER).is_dir():
         return beside
     package = find_spec("s3prl")
     installed = [Path(place, "downstream/emotion", FOLDER) for place in (package.submodule_search_locations or () if package else ())]
-    # A part of the corpus, of which the lists name more, has its names in order unless somebody asks for theirs.
+    # An incomplete corpus uses the order of names by default, since the lists contain other recordings too.
     return next((place for place in installed if recipe.complete and (place / SESSIONS[-1] / _LIST).is_file()), None)
 
 
@@ -97,7 +97,7 @@ def _note(corpus: Path) -> str:
 
 
 def _ordered(folder: Path, utterances: dict[str, Utterance], complete: bool) -> list[Utterance]:
-    """The turns in the order of the lists; of a corpus that is not complete the lists may name more."""
+    """Put the turns into the order of the lists, which may contain more if the corpus is not complete."""
     names: list[str] = []
     wrong: list[str] = []
     for session in SESSIONS:
@@ -112,9 +112,9 @@ def _ordered(folder: Path, utterances: dict[str, Utterance], complete: bool) -> 
         for name, emotion in entries:
             names.append(name)
             if name in utterances and utterances[name].label != CLASSES.get(emotion):
-                wrong.append(f"{name}: {path} says {emotion}, the corpus {utterances[name].label}")
+                wrong.append(f"{name}: {path} says {emotion}, but the corpus {utterances[name].label}")
     wrong += [f"{name}: is not in the corpus" for name in names if complete and name not in utterances]
     wrong += [f"{name}: is not in the lists" for name in sorted(utterances.keys() - set(names))]
     if wrong or len(set(names)) != len(names):
-        raise CorpusError(f"{folder}: its lists and the corpus do not hold the same recordings. {_LISTS}", wrong)
+        raise CorpusError(f"{folder}: its lists and the corpus contain different recordings. {_LISTS}", wrong)
     return [utterances[name] for name in names if name in utterances]

@@ -1,6 +1,6 @@
-"""Libri2Mix (Cosentino et al., 2020), for SD: mixtures of two speakers with noise, described by folders in Kaldi's manner.
+"""Libri2Mix (Cosentino et al., 2020), for SD: mixtures of two speakers with noise, in Kaldi data folders.
 
-lhotse's recipe lists mixtures with transcripts, not who speaks when; the turns come from LibriMix' own preparation for diarization.
+lhotse's recipe has transcripts but not who speaks when; the turns come from LibriMix's own preparation for diarization.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from speechft.corpora.utterances import Listing
 from speechft.recipes.corpora import Libri2Mix
 
 SOURCE = (
-    "Make Libri2Mix (16 kHz, mode max, mix_both) with https://github.com/s3prl/LibriMix and describe it with its script for diarization; "
+    "Generate Libri2Mix (16 kHz, mode max, mix_both) with https://github.com/s3prl/LibriMix and run its script for diarization; "
     "`path` is the folder with train/, dev/ and test/, each with wav.scp, segments, utt2spk and rttm."
 )
 
@@ -22,9 +22,9 @@ EXPECTED = published("{split}/wav.scp", ("utterances",), train=(13_900,), dev=(3
 
 
 def read_libri2mix(recipe: Libri2Mix) -> Listing:
-    """Mixtures in the order of wav.scp, with the turns of the file rttm.
+    """List the mixtures of Libri2Mix in the order of wav.scp, with the turns of rttm.
 
-    The reference trains on `segments`, in which two speakers with equal times of a segment become one; `rttm` keeps both.
+    s3prl trains on `segments`, where two speakers with equal segment times are merged into one; `rttm` keeps both.
 
     Raises:
         CorpusError: a folder or file is missing, or rttm is not RTTM.
@@ -49,7 +49,7 @@ def _recordings(reading: Reading, path: Path, root: Path) -> dict[str, Path]:
     for number, line in reading.lines(path, "as the list of mixtures"):
         name, _, audio = line.strip().partition(" ")
         if not audio or audio.endswith("|"):
-            reading.bad_line(path, number, f"{line.strip()!r} is not `name path`; commands are not run")
+            reading.bad_line(path, number, f"{line.strip()!r} is not `name path`; commands are not supported")
         elif name in recordings:
             reading.bad_line(path, number, f"{name} comes twice")
         else:

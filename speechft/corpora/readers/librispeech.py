@@ -1,6 +1,6 @@
 """LibriSpeech (Panayotov et al., 2015): train-clean-100, dev-clean and test-clean, for PR and ASR.
 
-lhotse's recipe passes over transcripts without audio in silence and lists chapters as the file system gives them; here both are settled.
+lhotse's recipe is not used: it ignores transcripts without audio silently and lists chapters in the order of the file system.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ EXPECTED = published(_ARCHIVES, _WHATS, train=(28_539, 251, 100.6), dev=(2_703, 
 
 
 def read_librispeech(recipe: LibriSpeech) -> Listing:
-    """Utterances `speaker-chapter-number` in order of their names as numbers, with their transcripts.
+    """List the utterances of LibriSpeech with their transcripts, by speaker, chapter and number.
 
     Raises:
         CorpusError: a part is missing, or a list is not text.
@@ -45,7 +45,7 @@ def read_librispeech(recipe: LibriSpeech) -> Listing:
                 reading.add(name, path, split, text=text.strip(), speaker=name.split("-")[0])
         for path in sorted(set(folder.glob("*/*/*.flac")) - heard):
             reading.problem(f"{path}: is in no {path.parent.parent.name}-{path.parent.name}.trans.txt")
-    to_fetch = tuple(f"{source}: not there. {how_to_get(source)}" for source in recipe.lexicon if will_be_fetched(source))
+    to_fetch = tuple(f"{source}: no such file. {how_to_get(source)}" for source in recipe.lexicon if will_be_fetched(source))
     reading.problems += [] if to_fetch else _without_pronunciation(recipe.lexicon, reading.utterances)
     return reading.listing(EXPECTED, to_fetch=to_fetch)
 
@@ -56,7 +56,7 @@ def _place(transcripts: Path) -> tuple[int, ...]:
 
 
 def _without_pronunciation(lexicons: Sequence[str], utterances: Iterable[Utterance]) -> list[Problem]:
-    """Lexicons that are missing, damaged or others than their names say; else the words that none of them has."""
+    """Report lexicons that are missing, damaged or misnamed; else words without a pronunciation."""
     if not lexicons:
         return []
     from speechft.tasks.lexicon import load_lexicon, missing_words  # imports torch
@@ -71,4 +71,4 @@ def _without_pronunciation(lexicons: Sequence[str], utterances: Iterable[Utteran
             problems += [Problem(0, line.strip()) for line in str(error).splitlines()]
     transcripts = ((utterance.split, utterance.id, utterance.text or "") for utterance in utterances)
     missing = None if problems else missing_words(pronunciations, lexicons, transcripts, 5)
-    return problems if missing is None else [Problem(0, f"PR: {missing[0]} E.g. {'; '.join(missing[1])}.")]
+    return problems if missing is None else [Problem(0, f"PR: {missing[0]} For example {'; '.join(missing[1])}.")]

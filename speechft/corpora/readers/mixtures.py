@@ -1,4 +1,4 @@
-"""The mixtures corpus: recordings of several speakers, defined by their sources in a table and mixed when the corpus is prepared."""
+"""The mixtures corpus: recordings of several speakers, mixed from the sources in a table when the corpus is prepared."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from speechft.recipes.corpora import CorpusRecipe
 REQUIRED = ("mixture", "path", "speaker", "split", "offset")
 OPTIONAL = ("gain_db", "start", "end")
 AUDIO, TURNS = "audio", "turns.rttm"
-_TOLERANCE_SECONDS = 0.02  # by which a turn may end after its source: tables are rounded
+_TOLERANCE_SECONDS = 0.02  # a turn may end this much after its source, since tables are rounded
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A row of the table: a recording that is mixed in from `offset` seconds on, its samples times `gain`.
+    """Row of the table: a recording added to the mixture at `offset` seconds, multiplied by `gain`.
 
-    Its speaker talks from `start` to `end`, in seconds of the source; `end` None is the end of the source.
+    Its speaker talks from `start` to `end`, in seconds of the source; `end` None means to its end.
     """
 
     row: int
@@ -52,17 +52,17 @@ class Source:
 
 
 def render_mixtures(recipe: CorpusRecipe, directory: Path) -> Listing:
-    """Mix what the table defines into `directory`/audio, and write all turns to `directory`/turns.rttm.
+    """Render the mixtures of the table into `directory`/audio, and write all turns to `directory`/turns.rttm.
 
-    A mixture is 16 kHz mono FLAC (16 bits) with the name of its id; sources of other rates are resampled (soxr, HQ). It lasts as long as
-    the last of its sources. Equal tables and sources give equal files. The turns are those of the table, and nothing is estimated.
+    A mixture is a 16 kHz mono FLAC file (16 bits) named by its id; sources with other rates are resampled (soxr, HQ). It lasts until its
+    last source ends. Equal tables and sources give equal files. The turns are those of the table; nothing is estimated.
 
     Returns:
-        The mixtures with their turns, in the order of the table, and the problems of its rows: sources that are missing or damaged,
-        impossible times, several splits of a mixture, sums beyond full scale.
+        The mixtures with their turns, in the order of the table, and the problems of its rows: missing or damaged sources, invalid times,
+        a mixture in several splits, or a sum beyond full scale.
 
     Raises:
-        CorpusError: there is no table to speak of (missing file, no header, columns that are missing).
+        CorpusError: the file is missing, or has no header, no rows or no required column.
     """
     sources, problems = read_sources(recipe)
     paths = sorted({source.path for source in sources})
@@ -84,7 +84,7 @@ def render_mixtures(recipe: CorpusRecipe, directory: Path) -> Listing:
         peak = float(np.abs(samples).max())
         if peak > 1.0:
             excess = math.ceil(200 * math.log10(peak)) / 10
-            problems.append(Problem(parts[0].row, f"mixture {name!r} is {excess:g} dB beyond full scale; lower gain_db of its sources"))
+            problems.append(Problem(parts[0].row, f"mixture {name!r} is {excess:g} dB beyond full scale; lower the gain_db of its sources"))
         path = directory / AUDIO / f"{name}.flac"
         soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16")
         turns = tuple(sorted(_turn(part, intact[part.path]) for part in parts))
@@ -94,17 +94,17 @@ def render_mixtures(recipe: CorpusRecipe, directory: Path) -> Listing:
 
 
 def read_sources(recipe: CorpusRecipe) -> tuple[list[Source], list[Problem]]:
-    """The rows of the table, and the problems of those that cannot be used.
+    """Read the usable rows of a table of mixtures, and the problems of the others.
 
     Raises:
-        CorpusError: there is no table to speak of.
+        CorpusError: the file is missing, or has no header, no rows or no required column.
     """
     table = read_table(recipe.path, *LIST_OF_RECORDINGS)
     header = [printable(name) for name in table[0][1]] if table else []
     missing = [name for name in REQUIRED if name not in header]
     if missing:
-        columns = f"{', '.join(REQUIRED)}; and it may have {', '.join(OPTIONAL)}"
-        raise CorpusError(f"{recipe.path}: has no column {', '.join(missing)}. A table of mixtures has {columns}.")
+        columns = f"{', '.join(REQUIRED)}; {', '.join(OPTIONAL)} are optional"
+        raise CorpusError(f"{recipe.path}: has no column {', '.join(missing)}. A table of mixtures needs {columns}.")
     if len(table) == 1:
         raise CorpusError(f"{recipe.path}: has a header but no rows.")
     root = recipe.path.parent if recipe.audio_root is None else recipe.audio_root
@@ -133,7 +133,7 @@ def _complaints(cells: Mapping[str, str]) -> list[str]:
     if cells["mixture"] and not _NAME.fullmatch(cells["mixture"]):
         complaints.append(f"mixture {cells['mixture']!r} names a file: use letters, digits and _ . + -")
     if len(cells["speaker"].split()) > 1:
-        complaints.append(f"speaker {cells['speaker']!r} holds a space, which ends a name in RTTM")
+        complaints.append(f"speaker {cells['speaker']!r} contains a space, which RTTM does not allow")
     if cells["split"] and cells["split"] not in SPLITS:
         complaints.append(wrong_split(cells["split"]))
     for name in filter(cells.get, ("offset", *OPTIONAL)):
@@ -155,13 +155,13 @@ def _source_problems(source: Source, facts: RecordingFacts | str) -> Iterable[Pr
     seconds = facts.num_samples / facts.sampling_rate
     end = seconds if source.end is None else source.end
     if end > seconds + _TOLERANCE_SECONDS:
-        yield Problem(source.row, f"{source.path}: `end` is {end:g} s, the recording ends at {seconds:g} s")
+        yield Problem(source.row, f"{source.path}: `end` is {end:g} s, but the recording ends at {seconds:g} s")
     elif source.start >= end:
         yield Problem(source.row, f"{source.path}: speech is from {source.start:g} s to {end:g} s; it must last longer than 0 s")
 
 
 def _mix(parts: Sequence[Source]) -> Samples:
-    """The sum of the sources, (samples,)."""
+    """Sum the sources, (samples,)."""
     placed = []
     for part in parts:
         samples, rate = read_mono(part.path)
@@ -172,7 +172,7 @@ def _mix(parts: Sequence[Source]) -> Samples:
 
 
 def added_up(placed: Iterable[tuple[int, Samples]]) -> Samples:
-    """The sum of waveforms (samples,), each of which begins at the sample that stands before it."""
+    """Sum pairs of start sample and waveform (samples,)."""
     placed = list(placed)
     mixture = np.zeros(max(begin + len(samples) for begin, samples in placed))
     for begin, samples in placed:

@@ -1,4 +1,4 @@
-"""QUESST 2014 (Anguera et al., 2014), for QbE: its queries and documents in non-native English, as SUPERB takes them."""
+"""QUESST 2014 (Anguera et al., 2014), for QbE: the queries and documents in non-native English, as in SUPERB."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from speechft.recipes.corpora import Quesst14
 
 SOURCE = (
     "Get quesst14Database.tgz from https://speech.fit.vut.cz/software/quesst-2014-multilingual-database-query-by-example-keyword-spotting; "
-    "`path` is the folder quesst14Database that it makes, with Audio/, dev_queries/, eval_queries/ and scoring/."
+    "`path` is its folder quesst14Database, with Audio/, dev_queries/, eval_queries/ and scoring/."
 )
 LANGUAGE = "nnenglish"
 QUERIES = {"dev": "dev", "test": "eval"}
@@ -27,11 +27,10 @@ EXPECTED = (
 
 
 def read_quesst14(recipe: Quesst14) -> Listing:
-    """Queries of dev and eval (our test), and documents, which stand in test and are searched for the queries of dev too.
+    """List QUESST's queries of dev and eval (our test), and its documents, which are in test but are also searched for dev queries.
 
-    What is relevant is read from the LEXEME lines of scoring/groundtruth_quesst14_{dev,eval}/*.rttm: the document as the second field, the
-    term as the sixth. The list of terms beside it (*.tlist.xml) turns texts of terms into queries where they differ. Documents in other
-    languages are left out.
+    Relevant documents come from the LEXEME lines of scoring/groundtruth_quesst14_{dev,eval}/*.rttm: field 2 is the document, field 6 the
+    term. The list of terms next to it (*.tlist.xml) maps terms to queries if they differ. Documents in other languages are left out.
 
     Raises:
         CorpusError: a folder, list or ground truth is missing, or no query has a document.
@@ -56,21 +55,21 @@ def read_quesst14(recipe: Quesst14) -> Listing:
 
 
 def _members(reading: Reading, path: Path) -> list[Path]:
-    """Recordings that a list gives in our language."""
+    """Return the recordings of a list that are in non-native English."""
     members: list[Path] = []
     for number, line in reading.lines(path, "as a list of recordings and languages of QUESST 2014"):
         fields = line.split()
         if len(fields) != 2:
             reading.bad_line(path, number, f"{line.strip()!r} is not `path language`")
         elif fields[1] == LANGUAGE:
-            # The first folder in the list is the root itself.
+            # Paths in the list begin with the root folder.
             inside = reading.root.joinpath(*Path(fields[0]).parts[1:])
             members.append(inside if inside.is_file() or not (reading.root / fields[0]).is_file() else reading.root / fields[0])
     return members
 
 
 def _ground_truth(reading: Reading, folder: Path, name: str) -> defaultdict[str, set[str]]:
-    """Query -> documents that hold it."""
+    """Return query -> documents that contain it."""
     queries: dict[str, str] = {}
     terms = folder / f"{name}.tlist.xml"
     if terms.is_file():

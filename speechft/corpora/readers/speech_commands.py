@@ -1,6 +1,6 @@
-"""Speech Commands v0.01 (Warden, 2018) with its official test set, for KS, divided as SUPERB does.
+"""Speech Commands v0.01 (Warden, 2018) with its official test set, for KS, in SUPERB's splits.
 
-lhotse's recipe divides by the lists in the archive; SUPERB by the hash of names, with background noise as silence in train and dev.
+lhotse's recipe splits by the lists in the archive, SUPERB by the hash of names, with background noise as silence in train and dev.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ EXPECTED = (
 
 
 def read_speech_commands(recipe: SpeechCommands) -> Listing:
-    """Words by `speech_commands_split`, in order of folder and name; noise twice, once for train and once for dev; then the test set.
+    """List the recordings of Speech Commands by folder and name: words in the splits of `speech_commands_split`, then the test set.
 
-    Labels are the 12 of SUPERB; `text` is the word.
+    Noise recordings occur twice, in train and in dev. Labels are SUPERB's 12 classes; `text` is the word.
 
     Raises:
-        CorpusError: one of both folders is missing.
+        CorpusError: one of the two folders is missing.
     """
     reading = Reading("Speech Commands", recipe.path, SOURCE)
     training, test = reading.folder(recipe.path / TRAINING), reading.folder(recipe.path / TEST)
@@ -49,5 +49,5 @@ def read_speech_commands(recipe: SpeechCommands) -> Listing:
         if label in SUPERB_CLASSES:
             reading.add(f"test_{label}_{path.stem}", path, "test", label=label)
         else:
-            reading.problem(f"{path}: its folder is none of the 12 classes")
+            reading.problem(f"{path}: its folder is not one of the 12 classes")
     return reading.listing(EXPECTED)

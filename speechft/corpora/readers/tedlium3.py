@@ -1,6 +1,6 @@
-"""TED-LIUM 3 (Hernandez et al., 2018), for ASR: segments of talks (SPH) with transcripts (STM), legacy division.
+"""TED-LIUM 3 (Hernandez et al., 2018), for ASR: segments of talks (SPH) with transcripts (STM), legacy splits.
 
-lhotse's recipe leaves segments out that the released fine-tuning counts, and lists talks as the file system gives them.
+lhotse's recipe is not used: it drops segments that the paper's released code counts, and lists talks in the order of the file system.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from speechft.corpora.utterances import Count, Listing
 from speechft.recipes.corpora import TedLium3
 
 SOURCE = (
-    "Get TEDLIUM_release-3.tgz from https://www.openslr.org/51; `path` is the folder TEDLIUM_release-3 that it makes, with "
+    "Get TEDLIUM_release-3.tgz from https://www.openslr.org/51; `path` is its folder TEDLIUM_release-3, with "
     "legacy/{train,dev,test}/{sph,stm}."
 )
 
@@ -24,7 +24,7 @@ EXPECTED = (
 
 
 def read_tedlium3(recipe: TedLium3) -> Listing:
-    """Segments by talk and time, with their raw transcripts; ids are `talk-0001`, `talk-0002`, ... by line of the STM file.
+    """List the segments of TED-LIUM 3 by talk and time, with raw transcripts; ids are `talk-0001`, ... by line of the STM file.
 
     Raises:
         CorpusError: a folder is missing or an STM file is not text.
@@ -42,7 +42,7 @@ def read_tedlium3(recipe: TedLium3) -> Listing:
 
 
 def _read_segments(reading: Reading, path: Path, audio: Path, split: str) -> None:
-    """Lines `talk channel speaker start end <labels> words`."""
+    """Add the segments of an STM file with lines `talk channel speaker start end <labels> words`."""
     for number, line in reading.lines(path, "as the transcript of a talk"):
         if line.startswith(";;"):
             continue

@@ -1,6 +1,6 @@
 """TIMIT (Garofolo et al., 1993), for PC: sentences with time-aligned phones.
 
-The development and core test speakers are those that lhotse lists; its recipe itself keeps the SA sentences and lists files as they come.
+Development and core test speakers are lhotse's lists. Its recipe is not used: it keeps the SA sentences and the order of the file system.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from speechft.recipes.corpora import Timit
 from speechft.tasks.timit_phones import TIMIT_61
 
 SOURCE = (
-    "Order TIMIT (LDC93S1) at https://catalog.ldc.upenn.edu/LDC93S1; `path` is the folder that holds TRAIN and TEST, in which there are "
-    "dialects (DR1), speakers (FCJF0) and for each sentence .WAV, .TXT and .PHN. Upper or lower case is the same."
+    "Order TIMIT (LDC93S1) at https://catalog.ldc.upenn.edu/LDC93S1; `path` is the folder with TRAIN and TEST, which contain "
+    "dialects (DR1), speakers (FCJF0) and for each sentence .WAV, .TXT and .PHN. Case does not matter."
 )
 
 _HALVES = {"train": "TRAIN", "dev": "TEST, development speakers", "test": "TEST, core test speakers"}
@@ -26,9 +26,9 @@ EXPECTED = published(_HALVES, ("utterances", "speakers"), train=(3_696, 462), de
 
 
 def read_timit(recipe: Timit) -> Listing:
-    """Sentences SX and SI (the same two SA sentences of all speakers are left out), by dialect, speaker and name.
+    """List the SX and SI sentences of TIMIT by dialect, speaker and name; the SA sentences, equal for all speakers, are left out.
 
-    Train is TRAIN; of TEST, test are the 24 core speakers and dev 50 others, as in Kaldi's recipe; the rest is not used. Phones keep their
+    TRAIN is train. In TEST, the 24 core speakers are test and 50 others dev, as in Kaldi's recipe; the rest is not used. Phones keep their
     61 labels, which PC folds to 39. Ids are `SPEAKER-SENTENCE`.
 
     Raises:
@@ -48,7 +48,7 @@ def read_timit(recipe: Timit) -> Listing:
                 continue
             beside = {kind: files.get((dialect, speaker, f"{sentence}.{kind}")) for kind in ("PHN", "TXT")}
             for kind in (kind for kind in beside if not beside[kind]):
-                reading.problem(f"{path}: there is no {sentence}.{kind} beside it. {SOURCE}")
+                reading.problem(f"{path}: no {sentence}.{kind} in its folder. {SOURCE}")
             phones = _phones(reading, beside["PHN"]) if beside["PHN"] else ()
             text = " ".join(line for _, line in reading.lines(beside["TXT"], "as a sentence of TIMIT")) if beside["TXT"] else ""
             reading.add(f"{speaker}-{sentence}", path, split, text=" ".join(text.split()[2:]), speaker=speaker, phones=phones)
@@ -56,7 +56,7 @@ def read_timit(recipe: Timit) -> Listing:
 
 
 def _phones(reading: Reading, path: Path) -> tuple[Phone, ...]:
-    """The phones of a .PHN file: lines `first-sample end label`."""
+    """Read the phones of a .PHN file with lines `first-sample end label`."""
     phones: list[Phone] = []
     for number, line in reading.lines(path, "as the phones of a sentence of TIMIT"):
         fields = line.split()
@@ -65,6 +65,6 @@ def _phones(reading: Reading, path: Path) -> tuple[Phone, ...]:
             continue
         start, end = int(fields[0]) / SAMPLE_RATE, int(fields[1]) / SAMPLE_RATE
         if end <= start or (phones and start < phones[-1][2]):
-            reading.bad_line(path, number, f"{line.strip()!r} ends before it starts, or starts before the phone before it ends")
+            reading.bad_line(path, number, f"{line.strip()!r} ends before it starts, or starts before the previous phone ends")
         phones.append((fields[2], start, end))
     return tuple(phones)

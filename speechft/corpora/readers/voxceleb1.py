@@ -1,6 +1,6 @@
-"""VoxCeleb1 (Nagrani et al., 2017), for SID by its identification split and for ASV by its trials.
+"""VoxCeleb1 (Nagrani et al., 2017), for SID with its identification split and for ASV with its trials.
 
-lhotse's recipe has neither: it divides by verification speakers and downloads trials while it runs.
+lhotse's recipe is not used: it splits by verification speakers and downloads the trials when it runs.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from speechft.files.hashes import git_blob_sha1
 from speechft.recipes.corpora import VoxCeleb1
 
 SOURCE = (
-    "Ask for VoxCeleb1 at https://www.robots.ox.ac.uk/~vgg/data/voxceleb/vox1.html; vox1_dev_wav.zip is unpacked in dev/ and "
-    "vox1_test_wav.zip in test/ of `path`, so that there are dev/wav/id10001 and test/wav/id10270."
+    "Request VoxCeleb1 at https://www.robots.ox.ac.uk/~vgg/data/voxceleb/vox1.html; unpack vox1_dev_wav.zip in dev/ and "
+    "vox1_test_wav.zip in test/ of `path`, so that dev/wav/id10001 and test/wav/id10270 exist."
 )
-_LIST = "For SID give `split_list`: iden_split.txt of VoxCeleb1, which s3prl calls veri_test_class.txt."
-_TRIALS = "For ASV give `trials`: s3prl's voxceleb1_test_v2.txt, or veri_test.txt of VoxCeleb1."
+_LIST = "For SID, give `split_list`: iden_split.txt of VoxCeleb1, which s3prl calls veri_test_class.txt."
+_TRIALS = "For ASV, give `trials`: s3prl's voxceleb1_test_v2.txt, or veri_test.txt of VoxCeleb1."
 SPLIT_LIST, SPLIT_LIST_SHA1 = "veri_test_class.txt", "bff103cfe2b4e0ec42b2ed658ead99cea5e6cf51"
 """Name of the split list in s3prl, and git's SHA-1 of it."""
 LISTS = {"split_list": (SPLIT_LIST, "iden_split.txt"), "trials": ("voxceleb1_test_v2.txt", "veri_test.txt")}
-"""Key of the recipe -> names that its list is published under."""
+"""Key of the recipe -> names under which its list is published."""
 _SPLITS = {"1": "train", "2": "dev", "3": "test"}
 _RECORDING = re.compile(r"id\d{5}/[^/\s]+/[^/\s]+\.wav")
 
@@ -45,9 +45,10 @@ EXPECTED = {"sid": SID_EXPECTED, "asv": ASV_EXPECTED}
 
 
 def read_voxceleb1(recipe: VoxCeleb1) -> Listing:
-    """SID: the recordings of the split list, in its order. ASV: all of dev/wav as train and what the trials name as test, by name.
+    """List the recordings of VoxCeleb1. Ids are `idXXXXX-video-utterance`, speakers `idXXXXX`.
 
-    Ids are `idXXXXX-video-utterance`, speakers `idXXXXX`.
+    For SID: the recordings of the split list, in its order. For ASV: all of dev/wav as train and the recordings of the trials as test, by
+    name.
 
     Raises:
         CorpusError: a folder or the list is missing, or the list is not text.
@@ -72,7 +73,7 @@ def _identification(reading: Reading, recipe: VoxCeleb1, folders: list[Path]) ->
             seen.add(name)
             _add(reading, folder_of.get(name[:7], folders[0]), name, _SPLITS[part])
     if recipe.complete and recipe.split_list.name == SPLIT_LIST and git_blob_sha1(recipe.split_list) != SPLIT_LIST_SHA1:
-        reading.problem(f"{recipe.split_list}: is not the list of this name that s3prl has (git's SHA-1 {SPLIT_LIST_SHA1})")
+        reading.problem(f"{recipe.split_list}: differs from s3prl's list of this name (git's SHA-1 {SPLIT_LIST_SHA1})")
     return reading.listing(SID_EXPECTED)
 
 

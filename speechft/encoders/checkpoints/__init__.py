@@ -1,1 +1,1 @@
-"""Checkpoints that others made: formats, names of tensors, unpickling through an allow-list, import and export."""
+"""Checkpoints of other programs: formats, tensor names, unpickling with an allowlist, import and export."""

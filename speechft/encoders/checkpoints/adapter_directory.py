@@ -1,4 +1,4 @@
-"""Import of adapters that peft wrote (LoRA, DoRA): merged into the encoder that they were trained on."""
+"""Import of peft adapters (LoRA, DoRA), merged into the encoder that they were trained on."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from speechft.files.structured import read_json
 
 logger = logging.getLogger(__name__)
 WRAPPER = "base_model.model."
-"""What peft puts before the names of the model that it adapts."""
+"""Prefix that peft adds to the tensor names of the adapted model."""
 _PART = re.compile(r"(?P<layer>.+)\.(?P<part>lora_A|lora_B|lora_magnitude_vector)(\.weight)?")
 _REMEDY = "Merge it with peft (merge_and_unload), save the model (save_pretrained) and import that directory."
-# Settings that the merged weights depend on in the way that is computed below, or not at all.
+# Settings that the computation below covers, or that do not affect the merged weights.
 _KNOWN = {
     "r", "lora_alpha", "lora_dropout", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "bias", "peft_type", "fan_in_fan_out",
     "target_modules", "exclude_modules", "modules_to_save", "layers_to_transform", "layers_pattern", "inference_mode", "task_type",
@@ -33,18 +33,18 @@ _KNOWN = {
     "runtime_config", "ensure_weight_tying",
 }  # fmt: skip
 _INITIAL = (True, False, "gaussian", "eva", "orthogonal")
-"""Ways to draw an adapter that leave the weights of the model as they were."""
+"""Initializations of an adapter that do not change the weights of the model."""
 
 
 def import_adapter(path: Path, out_dir: str | Path, base: Path | None, family: str | None) -> None:
-    """The part of `import_checkpoint` for adapters: `base` with the adapter in the folder `path` merged into it, without a head."""
+    """Import an adapter: merge the one in the folder `path` into `base` and write the encoder, without a head."""
     if base is None:
-        raise CheckpointError(f"{path}: is a LoRA adapter (peft) without the model that it belongs to. Name that one with --base.")
+        raise CheckpointError(f"{path}: a LoRA adapter (peft) without its model. Name the model with --base.")
     settings = _settings(path / ADAPTER_CONFIG)
     backbone = load_backbone(base)
     own = backbone.config.model_type
     if family is not None and family != own:
-        raise CheckpointError(f"{base}: holds a {own} model, not {family}. Name the model that {path} adapts.")
+        raise CheckpointError(f"{base}: contains a {own} model, not {family}. Name the model that {path} adapts.")
     files, tensors = read_adapter_weights(path)
     encoder, head = split_head({name.removeprefix(WRAPPER): tensor for name, tensor in tensors.items()}, own)
     tell_head(head, str(path))
@@ -59,13 +59,13 @@ def import_adapter(path: Path, out_dir: str | Path, base: Path | None, family: s
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    """The adapter's settings, with peft's defaults for those that it does not name."""
+    """Read the adapter's settings, with peft's defaults for missing ones."""
     from peft import LoraConfig
 
     try:
         content = dict(read_json(path))
     except (SpeechFTError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: is no configuration of an adapter ({error}). Save the adapter again.") from None
+        raise CheckpointError(f"{path}: not an adapter configuration ({error}). Save the adapter again.") from None
     if content.get("peft_type") != "LORA":
         raise CheckpointError(
             f"{path}: peft_type {content.get('peft_type')!r} is not supported, only LORA (with or without DoRA). {_REMEDY}"
@@ -80,17 +80,17 @@ def _settings(path: Path) -> dict[str, Any]:
     settings = {**defaults, **content}
     patterns = settings["alpha_pattern"] or {}
     if not isinstance(patterns, dict) or not all(re.fullmatch(r"[\w.]+", pattern) for pattern in patterns):
-        raise CheckpointError(f"{path}: alpha_pattern has entries that are no names of layers. {_REMEDY}")
+        raise CheckpointError(f"{path}: alpha_pattern has keys that are not layer names. {_REMEDY}")
     for value in (settings["lora_alpha"], *patterns.values()):
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise CheckpointError(
-                f"{path}: lora_alpha or alpha_pattern holds {str(value)[:80]!r}, which is no number. Save the adapter again."
+                f"{path}: lora_alpha or alpha_pattern contains {str(value)[:80]!r}, which is not a number. Save the adapter again."
             )
     return {**settings, "alpha_pattern": patterns}
 
 
 def _layers(encoder: Mapping[str, Tensor], weights: dict[str, Tensor], where: str) -> dict[str, dict[str, Tensor]]:
-    """Adapted layers and the parts of their adapters. Tensors that were trained as a whole go into `weights`."""
+    """Return adapted layers with the parts of their adapters; fully trained tensors go into `weights`."""
     layers: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
     for name, tensor in encoder.items():
         match = _PART.fullmatch(name)
@@ -101,20 +101,20 @@ def _layers(encoder: Mapping[str, Tensor], weights: dict[str, Tensor], where: st
         whole = name.replace(".base_layer.", ".")
         if whole not in weights or weights[whole].shape != tensor.shape:
             raise CheckpointError(
-                f"{where}: {name} {list(tensor.shape)} fits no linear layer of the base. Name the model that it adapts. {_REMEDY}"
+                f"{where}: {name} {list(tensor.shape)} matches no linear layer of the base. Name the model that it adapts. {_REMEDY}"
             )
         weights[whole] = as_float32(tensor, name, where)
     if not layers:
-        raise CheckpointError(f"{where}: adapts no layer of the encoder, so there is nothing to merge. Use the base itself.")
+        raise CheckpointError(f"{where}: the adapter changes no layer of the encoder. Use the base itself.")
     return layers
 
 
 def _merged(weight: Tensor, layer: str, parts: Mapping[str, Tensor], settings: Mapping[str, Any], where: str) -> Tensor:
-    """The weight of a layer with its adapter: W + s B A (LoRA); of DoRA, each row scaled to the length that was learned."""
+    """Merge a layer's weight with its adapter: W + s B A (LoRA), then for DoRA scale each row to its learned norm."""
     wanted = {"lora_A", "lora_B", *(["lora_magnitude_vector"] if settings["use_dora"] else [])}
     if parts.keys() != wanted:
         raise CheckpointError(
-            f"{where}: the adapter of {layer} has {', '.join(sorted(parts))}, it needs {', '.join(sorted(wanted))}. {_REMEDY}"
+            f"{where}: the adapter of {layer} has {', '.join(sorted(parts))}, but needs {', '.join(sorted(wanted))}. {_REMEDY}"
         )
     down, up = parts["lora_A"], parts["lora_B"]
     fits = down.dim() == up.dim() == 2 and len(down) == up.shape[1] > 0 and (len(up), down.shape[1]) == tuple(weight.shape)
@@ -134,7 +134,7 @@ def _merged(weight: Tensor, layer: str, parts: Mapping[str, Tensor], settings: M
 
 
 def _alpha(layer: str, settings: Mapping[str, Any]) -> float:
-    """`lora_alpha`, or what `alpha_pattern` has for the layer; its keys are names or their ends, as in the model with its head."""
+    """Return the layer's entry in `alpha_pattern`, else `lora_alpha`. Keys are names or suffixes of names in the model with its head."""
     for pattern, alpha in settings["alpha_pattern"].items():
         if layer == pattern or layer.endswith(f".{pattern}") or pattern.endswith(f".{layer}"):
             return float(alpha)

@@ -1,4 +1,4 @@
-"""Export of encoder directories to fairseq, to s3prl's converted layout and to transformers; nothing is lost on the way."""
+"""Lossless export of encoder directories to fairseq, s3prl's converted layout and transformers."""
 
 from __future__ import annotations
 
@@ -26,14 +26,13 @@ EXPORT_FORMATS = ("fairseq", "s3prl", "transformers")
 
 
 def export_checkpoint(model_dir: str | Path, out: str | Path, format: str = "fairseq") -> None:
-    """Write an encoder directory in another program's format; importing the result gives bit-equal tensors.
+    """Export an encoder directory to another program's format; importing the result gives bit-equal tensors.
 
     Args:
-        model_dir: the encoder directory, or a directory that transformers wrote.
+        model_dir: encoder directory, or transformers directory.
         out: the checkpoint file, or for "transformers" the directory.
-        format: "fairseq" (HuBERT and wav2vec 2.0; HuBERT's label dictionaries need fairseq installed), "s3prl" (what s3prl's `*_local`
-            upstreams load, for WavLM and DeCoAR 2.0 their own layouts), or "transformers", which is the only one of families that
-            transformers alone has.
+        format: "fairseq" (HuBERT and wav2vec 2.0; HuBERT's label dictionaries need fairseq installed), "s3prl" (for s3prl's `*_local`
+            upstreams; for WavLM and DeCoAR 2.0 their own layouts), or "transformers", the only one for families without checkpoint files.
 
     Raises:
         CheckpointError: unknown format, damaged directory, an encoder without learned weights, or a format that the family or the available
@@ -54,21 +53,21 @@ def export_checkpoint(model_dir: str | Path, out: str | Path, format: str = "fai
         check_file(out, EXPORT, [model_dir])
         content = checkpoint_content(directory, format)
     with atomic_file(out) as temporary, scratch_directory(out) as scratch:
-        torch.save(content, made := scratch / f"{PROGRAM}.pt")  # the file's name becomes a part of its content
+        torch.save(content, made := scratch / f"{PROGRAM}.pt")  # the file name becomes part of the content
         made.replace(temporary)
 
 
 def export_to_hub(model_dir: str | Path, name: str, *, private: bool = False) -> str:
-    """Upload an encoder directory, with its model card and provenance, to the Hugging Face Hub; returns the address.
+    """Upload an encoder directory, with its model card and provenance, to the Hugging Face Hub, and return its URL.
 
     Args:
-        model_dir: the encoder directory, or a directory that transformers wrote.
-        name: `org/name`; the repository is made if it is not there.
-        private: of a repository that is made.
+        model_dir: encoder directory, or transformers directory.
+        name: `org/name`; the repository is created if necessary.
+        private: make a newly created repository private.
 
     Raises:
         CheckpointError: damaged directory, or an encoder without learned weights.
-        DownloadError: no network, a token that is missing or refused, or a repository that holds something else.
+        DownloadError: no network, a missing or refused token, or a repository with other content.
     """
     with tempfile.TemporaryDirectory(prefix="speechft-") as scratch:
         folder = Path(scratch) / name.rpartition("/")[2]
@@ -77,7 +76,7 @@ def export_to_hub(model_dir: str | Path, name: str, *, private: bool = False) ->
 
 
 def checkpoint_content(model_dir: str | Path, format: str) -> dict[str, Any]:
-    """What a checkpoint file of an encoder directory holds, in the layout of "fairseq" or "s3prl"; errors as in `export_checkpoint`."""
+    """Build the checkpoint content of an encoder directory in the layout "fairseq" or "s3prl"; errors as in `export_checkpoint`."""
     backbone = load_backbone(model_dir)
     check_learned(backbone.config.model_type, model_dir, "export")
     if get_family(backbone.config.model_type).directory_only:
@@ -90,7 +89,7 @@ def checkpoint_content(model_dir: str | Path, format: str) -> dict[str, Any]:
 
 
 def fairseq_tensors(backbone: Any) -> dict[str, Tensor]:
-    """The tensors of a backbone under fairseq's names; a tensor that fairseq does not know is a CheckpointError."""
+    """Return the tensors of a backbone under fairseq's names; raise CheckpointError for one without a counterpart."""
     names = NameMap(backbone.config.model_type, getattr(backbone.config, "feat_extract_norm", None))
     renamed = {}
     for name, tensor in backbone.state_dict().items():
@@ -102,25 +101,25 @@ def fairseq_tensors(backbone: Any) -> dict[str, Tensor]:
 
 
 def _complete_source(source: dict[str, Any], config: Any, tensors: Mapping[str, Tensor], model_dir: str | Path) -> dict[str, Any]:
-    """Configuration sections as the source had them, or made from the transformers configuration when it had none."""
+    """Return the source's configuration sections, or derive them from the transformers configuration if there are none."""
     family = config.model_type
     if family in FAIRSEQ_TASKS and "final_proj.weight" not in tensors:
         raise CheckpointError(
-            f"{model_dir}: lacks the tensors that only pre-training uses (final_proj, ...), without which neither fairseq nor s3prl "
-            "loads a checkpoint. Export with format='transformers', or start from a checkpoint that has them."
+            f"{model_dir}: has no pre-training-only tensors (final_proj, ...), which fairseq and s3prl need to load a checkpoint. "
+            "Export with format='transformers', or start from a checkpoint that has them."
         )
     model_cfg = dict(source.get("model_cfg") or {})
     task_cfg = dict(source.get("task_cfg") or {})
     for key, value in {**fairseq_config(config), **_pretraining_sizes(family, tensors)}.items():
         model_cfg.setdefault(key, value)
     if family == "hubert":
-        # fairseq's default refers to the task; only pre-training uses the rate of the labels.
+        # fairseq's default refers to the task; the label rate is used only in pre-training.
         model_cfg.setdefault("label_rate", task_cfg.get("label_rate", 50.0))
     task_cfg.setdefault("sample_rate", SAMPLE_RATE)
     task_cfg.setdefault("normalize", bool(config.speechft_normalize))
     dictionaries = source.get("dictionaries") or []
     if family == "hubert" and not dictionaries and "label_embs_concat" in tensors:
-        # Only the number of symbols matters: it sizes label_embs_concat.
+        # Only the number of symbols matters: it sets the size of label_embs_concat.
         extra = len(tensors["label_embs_concat"]) - len(SPECIAL_SYMBOLS)
         dictionaries = [{"symbols": [*SPECIAL_SYMBOLS, *map(str, range(extra))]}]
     return {
@@ -137,7 +136,7 @@ def _pretraining_sizes(family: str, tensors: Mapping[str, Tensor]) -> dict[str, 
         return {}
     sizes: dict[str, Any] = {"final_dim": tensors["final_proj.weight"].shape[0]}
     if "quantizer.vars" in tensors:
-        # Two groups in all published models; with one group the product of the sizes is the same but the meaning is not.
+        # All published models have two groups; the shapes do not distinguish one group from two.
         sizes |= {"quantize_targets": True, "latent_groups": 2, "latent_vars": tensors["quantizer.vars"].shape[1] // 2}
     return sizes
 
@@ -174,7 +173,7 @@ def _fairseq_content(source: Mapping[str, Any], tensors: dict[str, Tensor]) -> d
 
 
 def _fairseq_dictionary(saved: Mapping[str, Any]) -> Any:
-    """An object of fairseq's own Dictionary class with the saved symbols, as its checkpoints hold them."""
+    """Build fairseq's own Dictionary object with the saved symbols, as in its checkpoints."""
     try:
         from fairseq.data.dictionary import Dictionary
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Import of published and fine-tuned checkpoints into encoder directories."""
+"""Import published and fine-tuned checkpoints into encoder directories."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ def import_checkpoint(
     config: Mapping[str, Any] | None = None,
     like: str | Path | None = None,
 ) -> None:
-    """Turn a checkpoint into an encoder directory; nothing is loaded partially and no code of the file runs.
+    """Import a checkpoint as an encoder directory, completely or not at all, without running code from the file.
 
     Args:
-        source: fairseq `.pt` (`args` or `cfg` style; of a model with a head the encoder), s3prl's converted layout, an s3prl run
-            checkpoint, WavLM's or DeCoAR 2.0's `.pt`, a bare state dict with their names (`.pt` or `.safetensors`), a transformers
-            directory (of a model with a head the encoder) or a weight file in it, a LoRA or DoRA adapter that peft wrote,
-            or `org/name[@revision]` on the Hugging Face Hub, of which configuration and weights are downloaded, never code.
+        source: fairseq `.pt` (`args` or `cfg` style), s3prl's converted layout, an s3prl run checkpoint, WavLM's or DeCoAR 2.0's `.pt`, a
+            bare state dict with their names (`.pt` or `.safetensors`), a transformers directory or a weight file in it, a LoRA or DoRA
+            adapter (peft), or `org/name[@revision]` on the Hugging Face Hub (configuration and weights are downloaded, never code).
+            Heads are left out.
         out_dir: the encoder directory; an older one of `import_checkpoint` is replaced.
-        family: one of speechft.encoders.families.LEARNED_FAMILIES; default: from the content, against which it is checked.
-        format: one of speechft.encoders.checkpoints.sources.FORMATS; default: from the content, against which it is checked.
-        config: keys of the layout's own model configuration, and `normalize`, for what the file does not carry.
-        like: the model that `source` was fine-tuned from, as an encoder directory or transformers directory: layouts that carry no
-            configuration take its, and adapters are merged into it.
+        family: one of speechft.encoders.families.LEARNED_FAMILIES; default: detected. Checked against the content.
+        format: one of speechft.encoders.checkpoints.sources.FORMATS; default: detected. Checked against the content.
+        config: keys of the layout's own model configuration, and `normalize`, that the file does not contain.
+        like: the model that `source` was fine-tuned from, as an encoder directory or transformers directory. Layouts without a
+            configuration use its configuration, and adapters are merged into it.
 
     Raises:
-        CheckpointError: unreadable, unsafe or damaged file, another family or format than asked for, tensors that are not finite, that are
-            missing, that have a wrong shape, or that belong to no known part of the model.
-        DownloadError: the repository is not there, or cannot be reached.
+        CheckpointError: unreadable, unsafe or damaged file, a family or format other than the given one, or tensors that are missing,
+            unknown, not finite or of a wrong shape.
+        DownloadError: the repository does not exist or cannot be reached.
     """
     path = local_path(source)
     if format is not None and format not in FORMATS:
@@ -61,7 +61,7 @@ def import_checkpoint(
     with encoder_directory(like) if like else nullcontext() as base:
         if is_adapter(path):
             if format is not None or config:
-                raise CheckpointError(f"{path}: is an adapter that peft wrote. Leave `format` and `config` out.")
+                raise CheckpointError(f"{path}: a peft adapter. Leave `format` and `config` out.")
             import_adapter(path, out_dir, base, family)
             return
         settings = _settings(base) if base else None
@@ -75,7 +75,7 @@ def import_checkpoint(
         checkpoint.family, checkpoint.model_cfg, normalize=checkpoint.normalize, mask_embedding="masked_spec_embed" in backbone
     )
     counts = (len(backbone), len(pretraining_only))
-    told = "%s: %s checkpoint of a %s model, %d tensors: %d of the encoder, %d only for pre-training"
+    told = "%s: %s checkpoint of a %s model, %d tensors: %d of the encoder, %d for pre-training only"
     logger.info(told, path.name, checkpoint.format, checkpoint.family, sum(counts), *counts)
     given = {"config": dict(config)} if config else {}
     recipe = {"family": checkpoint.family, "format": checkpoint.format, **given, **stored_in_half(checkpoint.tensors)}
@@ -91,7 +91,7 @@ def import_checkpoint(
 
 
 def _settings(model_dir: Path) -> dict[str, Any]:
-    """The configuration of an encoder directory in fairseq's words, `normalize` included."""
+    """Return the configuration of an encoder directory under fairseq's keys, including `normalize`."""
     config = read_config(model_dir)
     check_learned(config.model_type, model_dir, "start from")
     sizes = {} if get_family(config.model_type).directory_only else fairseq_config(config)
@@ -99,7 +99,7 @@ def _settings(model_dir: Path) -> dict[str, Any]:
 
 
 def split_tensors(checkpoint: Source, where: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Tensors of the backbone under transformers' names (float32), and those only for pre-training under their own."""
+    """Return the backbone's tensors under transformers' names (float32) and pre-training-only tensors under their own names."""
     family = get_family(checkpoint.family)
     mode = checkpoint.model_cfg.get("extractor_mode")
     names = NameMap(family.name, None if family.name == "decoar2" else "layer" if mode == "layer_norm" else "group")
@@ -116,5 +116,5 @@ def split_tensors(checkpoint: Source, where: str) -> tuple[dict[str, Tensor], di
             unknown.append(name)
     if unknown:
         what = f"tensors that no {family.name} encoder has: {first_of(unknown, 5)}"
-        raise CheckpointError(f"{where}: {what}. Is it another kind of model, or fine-tuned?")
+        raise CheckpointError(f"{where}: {what}. Is it a different kind of model, or fine-tuned?")
     return backbone, pretraining_only

@@ -1,4 +1,4 @@
-"""Sizes of a network read from the shapes of its tensors, for layouts that carry no configuration."""
+"""Infer the sizes of a network from tensor shapes, for layouts without a configuration."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch import Tensor
 
 from speechft.errors import CheckpointError
 
-# Heads of the published models by width, and strides of their convolutions by kernel.
+# Published models: attention heads by width, and strides of convolutions by kernel.
 _HEADS = {768: 12, 1024: 16}
 _STRIDES = {10: 5, 3: 2, 2: 2}
 
 
 def infer_model_cfg(family: str, tensors: Mapping[str, Tensor], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The model configuration, in fairseq's words, (and `normalize`) of a state dict under fairseq's names.
+    """Infer the model configuration, under fairseq's keys, and `normalize` from a state dict under fairseq's names.
 
-    Shapes tell all sizes but three things, which are those of the published models unless `given`: the number of heads, the strides of the
-    convolutions, and whether LayerNorm comes first and waveforms are normalized (both exactly when every convolution has a LayerNorm).
+    Shapes do not determine the number of attention heads, the strides of the convolutions, pre-norm, and `normalize`. Unless `given`, the
+    first two are those of the published models; the last two are true if and only if every convolution has a LayerNorm.
     """
     layers = [int(match[1]) for name in tensors if (match := re.match(r"encoder\.layers\.(\d+)\.", name))]
     width = _shape(tensors, "encoder.layer_norm.weight")[0]
@@ -67,5 +67,5 @@ def _convolutions(tensors: Mapping[str, Tensor]) -> list[tuple[int, int, int]]:
 
 def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
     if name not in tensors:
-        raise CheckpointError(f"Tensor {name} is missing, so the sizes of the model are not known. The checkpoint is incomplete.")
+        raise CheckpointError(f"Tensor {name} is missing, so the model's sizes cannot be inferred. The checkpoint is incomplete.")
     return tuple(tensors[name].shape)

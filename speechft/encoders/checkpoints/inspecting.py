@@ -1,4 +1,4 @@
-"""What is in a checkpoint or an encoder directory, told without running anything that it holds."""
+"""Describe a checkpoint or encoder directory without running code from it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from speechft.files.structured import read_json
 
 
 def inspect_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Describe a checkpoint file, a safetensors file, an encoder directory, or a directory of transformers or peft.
+    """Describe a checkpoint file, a safetensors file, an encoder directory, or a transformers or peft directory.
 
     Returns:
-        Plain JSON: `path` (its name), `format`, `family` (None when unknown), `tensors`, `parameters`, `dtypes`, `bytes`, `sha256` (of
+        Plain JSON: `path` (its name), `format`, `family` (None if unknown), `tensors`, `parameters`, `dtypes`, `bytes`, `sha256` (of
         each file), and for an encoder directory `provenance`.
 
     Raises:
-        CheckpointError: missing, damaged or unsafe file; the message of the last names the offending global.
+        CheckpointError: missing, damaged or unsafe file; for an unsafe one, the message names the offending global.
     """
     path = local_path(path)
     if path.is_dir():

@@ -1,4 +1,4 @@
-"""Tensor names (fairseq's, which s3prl and WavLM share, against those of the transformers models) and dtypes."""
+"""Map tensor names between fairseq (also used by s3prl and WavLM) and transformers, and convert dtypes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ HALF_PRECISION = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def _pattern(name: str) -> re.Pattern[str]:
-    """Names of tensors in which `#` stands for an index and `@` for weight or bias."""
+    """Compile a pattern of tensor names in which `#` matches an index and `@` weight or bias."""
     return re.compile(re.escape(name).replace(r"\#", r"(\d+)").replace("@", "(weight|bias)"))
 
 
-# Pairs of fairseq's and transformers' name.
+# Pairs of fairseq and transformers names.
 _TRANSFORMER = [
     ("post_extract_proj.@", "feature_projection.projection.@"),
     ("encoder.pos_conv.0.bias", "encoder.pos_conv_embed.conv.bias"),
@@ -44,7 +44,7 @@ _GATED_RELATIVE_POSITION = [
     ("encoder.layers.#.self_attn.grep_linear.@", "encoder.layers.#.attention.gru_rel_pos_linear.@"),
     ("encoder.layers.#.self_attn.relative_attention_bias.weight", "encoder.layers.#.attention.rel_attn_embed.weight"),
 ]
-# The norm of a convolution stands alone in "default" extractors and between two transpositions in "layer_norm" ones.
+# fairseq wraps the norm of a convolution in two transpositions in "layer_norm" extractors, not in "default" ones.
 _EXTRACTOR_NORM = {
     "group": [("feature_extractor.conv_layers.#.2.@", "feature_extractor.conv_layers.#.layer_norm.@")],
     "layer": [("feature_extractor.conv_layers.#.2.1.@", "feature_extractor.conv_layers.#.layer_norm.@")],
@@ -52,7 +52,7 @@ _EXTRACTOR_NORM = {
 
 
 class NameMap:
-    """Both directions of the names of one family with one kind of extractor norm ("group", "layer", or None without convolutions)."""
+    """Two-way map of the tensor names of one family and one kind of extractor norm ("group", "layer", or None without convolutions)."""
 
     def __init__(self, family: str, extractor_norm: str | None) -> None:
         self._names = list(_TRANSFORMER)
@@ -62,11 +62,11 @@ class NameMap:
             self._names += _GATED_RELATIVE_POSITION
 
     def to_transformers(self, name: str) -> str | None:
-        """The transformers name of a fairseq tensor, None when the backbone has no such tensor."""
+        """Return the transformers name of a fairseq tensor; None if the backbone has no such tensor."""
         return _translate(name, self._names)
 
     def to_fairseq(self, name: str) -> str | None:
-        """The fairseq name of a transformers tensor, None when fairseq has no such tensor."""
+        """Return the fairseq name of a transformers tensor; None if fairseq has no such tensor."""
         return _translate(name, [(theirs, ours) for ours, theirs in self._names])
 
 
@@ -78,7 +78,7 @@ def _translate(name: str, pairs: Iterable[tuple[str, str]]) -> str | None:
 
 
 def as_float32(tensor: Tensor, name: str, where: str) -> Tensor:
-    """Widen a half-precision tensor, which is exact; refuse (CheckpointError) float64 and integers, which float32 cannot hold exactly."""
+    """Widen a half-precision tensor exactly; raise CheckpointError for float64 and integers, which float32 cannot represent exactly."""
     if tensor.dtype not in (torch.float32, *HALF_PRECISION.values()):
-        raise CheckpointError(f"{where}: tensor {name} has dtype {tensor.dtype}, need float32, float16 or bfloat16. Convert it first.")
+        raise CheckpointError(f"{where}: tensor {name} has dtype {tensor.dtype}, expected float32, float16 or bfloat16. Convert it first.")
     return tensor.to(torch.float32)

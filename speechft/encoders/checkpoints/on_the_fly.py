@@ -1,4 +1,4 @@
-"""Models that are no encoder directories, imported for as long as they are needed."""
+"""Temporary import of models that are not encoder directories."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from speechft.files.structured import read_json
 
 
 def needs_import(path: Path) -> bool:
-    """Whether `path` is a directory that transformers or peft wrote: what import makes of it is then the encoder.
+    """Whether `path` is a transformers or peft directory, which must be imported before use.
 
-    Directories of our layout, and such that are no model at all, are used as they are; what reads them says what is wrong with them.
+    False for encoder directories, and for directories without a model, which whatever reads them reports.
     """
     if is_adapter(path):
         return True
@@ -46,14 +46,13 @@ def needs_import(path: Path) -> bool:
 
 @contextmanager
 def encoder_directory(path: str | Path) -> Iterator[Path]:
-    """The encoder directory of a model: `path` itself, or for other layouts what import makes of it.
+    """Provide a model as an encoder directory for the duration of the block: `path` itself, or a temporary import.
 
-    Other layouts are directories that transformers or peft wrote and repositories of the Hugging Face Hub. What import makes of them lies
-    in the folder for temporary files while the block runs.
+    Transformers and peft directories and Hugging Face Hub repositories are imported into the folder for temporary files.
 
     Raises:
-        CheckpointError: it cannot be imported.
-        DownloadError: it is a repository of the Hub that cannot be fetched.
+        CheckpointError: the model cannot be imported.
+        DownloadError: a Hub repository cannot be fetched.
     """
     path = local_path(path)
     if not needs_import(path):

@@ -1,4 +1,4 @@
-"""What a checkpoint file holds, in the same words for every layout."""
+"""Read checkpoint files of every layout into one common form."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from speechft.errors import CheckpointError
 logger = logging.getLogger(__name__)
 FORMATS = ("fairseq", "s3prl", "s3prl_run", "wavlm", "decoar2", "state_dict", "transformers")
 _WITHOUT_CONFIGURATION = ("s3prl_run", "decoar2", "state_dict", "transformers")
-# fairseq's models with an encoder of a family inside; those named otherwise than the family have a head.
+# fairseq models that contain an encoder of a family; those with another name than the family have a head.
 _ARCHITECTURES = {
     **dict.fromkeys(("hubert", "hubert_ctc", "hubert_seq2seq"), "hubert"),
     **dict.fromkeys(("wav2vec2", "wav2vec_ctc", "wav2vec_seq2seq", "wav2vec2_ctc"), "wav2vec2"),
 }
 _INSIDE = "w2v_model."
-"""What fairseq's models with a head put before the names of the encoder, behind the name of their own part."""
+"""Prefix of the encoder's tensors in fairseq models with a head, after the name of the part that contains it."""
 _PREFIXES = ("module.", "model.")
-"""What DistributedDataParallel and s3prl's expert put before the names of all tensors."""
-# Settings of the audio task among the flat arguments of old fairseq checkpoints.
+"""Prefixes that DistributedDataParallel and s3prl's expert add to all tensor names."""
+# Task settings among the flat arguments of old fairseq checkpoints.
 _TASK_KEYS = ("normalize", "sample_rate", "enable_padding", "max_sample_size", "min_sample_size", "label_rate", "random_crop", "pad_audio")
 
 
 @dataclass
 class Source:
-    """A checkpoint in fairseq's words: tensors under fairseq's names, `model_cfg` and `task_cfg` as s3prl calls them.
+    """A checkpoint in fairseq's terms: tensors under fairseq's names, and its `model_cfg` and `task_cfg` (s3prl's names).
 
     `sections`: the whole `cfg` or `args` of a fairseq file. `dictionaries`: symbols (and counts) of the pre-training labels.
     """
@@ -57,11 +57,11 @@ class Source:
 
     @property
     def waveform_settings(self) -> dict[str, Any]:
-        """The part of the configuration that says whether waveforms are normalized."""
+        """The configuration section with the setting `normalize`."""
         return self.model_cfg if self.family in ("wavlm", "decoar2") else self.task_cfg
 
     def to_json(self) -> dict[str, Any]:
-        """All but the tensors, as `source_config.json` stores it."""
+        """Return everything except the tensors, as stored in `source_config.json`."""
         return {"schema": 1, **{key: value for key, value in vars(self).items() if key != "tensors"}}
 
 
@@ -70,23 +70,23 @@ def read_source(
 ) -> Source:
     """Read a checkpoint file of any layout.
 
-    `family` and `format` are checked against the content; `family` decides where the content does not. `config` holds keys of the layout's
-    own model configuration (and `normalize`) that the file does not carry. `default` is the whole configuration for a layout that carries
-    none; without it, sizes are told from shapes and published models.
+    `family` and `format` are checked against the content; `family` decides if the content does not. `config` has keys of the layout's own
+    model configuration (and `normalize`) that the file does not contain. `default` is the whole configuration for a layout without one;
+    if it is not given, sizes are inferred from shapes and published models.
 
     Raises:
-        CheckpointError: unreadable or unknown layout, another family or format than asked for, or a `config` that contradicts the file.
+        CheckpointError: unreadable or unknown layout, a family or format other than the given one, or a `config` that contradicts the file.
     """
     content = read_tensors(path) if path.suffix == ".safetensors" else load_pickle(path)
     detected = detect_format(content)
     if detected is None:
         keys = ", ".join(map(str, list(content)[:8])) if isinstance(content, Mapping) else f"a {type(content).__name__}"
-        raise CheckpointError(f"{path}: holds no encoder checkpoint of a known layout, but {keys}. Layouts: {', '.join(FORMATS)}.")
+        raise CheckpointError(f"{path}: not an encoder checkpoint of a known layout; it contains {keys}. Layouts: {', '.join(FORMATS)}.")
     if format is not None and format != detected:
-        raise CheckpointError(f"{path}: is a {detected} checkpoint, not {format}. Leave `format` out or name the right one.")
+        raise CheckpointError(f"{path}: the format is {detected}, not {format}. Leave `format` out or correct it.")
     if detected == "transformers" and default is None:
         raise CheckpointError(
-            f"{path}: holds bare transformers weights. Import the directory that has its config.json beside it, or name the model that it "
+            f"{path}: transformers weights without a configuration. Import the directory with its config.json, or name the model that it "
             "was fine-tuned from with --base."
         )
     source = _read(detected, content, path)
@@ -96,7 +96,7 @@ def read_source(
 
 
 def detect_format(content: Any) -> str | None:
-    """The layout of a loaded checkpoint, None when it is no known one."""
+    """Return the layout of a loaded checkpoint; None if unknown."""
     if not isinstance(content, Mapping):
         return None
     if is_state_dict(content.get("model_weight")):
@@ -118,7 +118,7 @@ def detect_format(content: Any) -> str | None:
 
 
 def detect_family(names: list[str], model_cfg: Mapping[str, Any]) -> str | None:
-    """The family that the fairseq tensor names, or else the keys of the configuration, belong to."""
+    """Detect the family from fairseq tensor names, else from the keys of the configuration."""
     if any(".grep_a" in name for name in names):
         return "wavlm"
     if not any(name.startswith("feature_extractor.") for name in names):
@@ -132,12 +132,11 @@ def detect_family(names: list[str], model_cfg: Mapping[str, Any]) -> str | None:
 
 
 def _architecture(model_cfg: Mapping[str, Any]) -> str:
-    """The name of a fairseq model."""
     return str(model_cfg.get("_name") or model_cfg.get("arch") or "")
 
 
 def encoder_inside(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Tensors of the encoder of a fairseq model under its own names, and names of what a model with a head has beside it."""
+    """Return the encoder's tensors in a fairseq model under their own names, and the names of the head's tensors."""
     first = next((name for name in tensors if _INSIDE in name), None)
     if first is None:
         return dict(tensors), []
@@ -149,25 +148,29 @@ def encoder_inside(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], li
 def _settle_family(source: Source, given: str | None, path: Path) -> str:
     family = source.family or detect_family(list(source.tensors), source.model_cfg)
     if given is not None and not get_family(given).learned:
-        raise CheckpointError(f"{path}: there are no {given} checkpoints, it is computed. Make the encoder with `speechft fbank`.")
+        raise CheckpointError(
+            f"{path}: there are no {given} checkpoints, since {given} has no weights. Create the encoder with `speechft fbank`."
+        )
     if given is not None and get_family(given).directory_only:
         raise CheckpointError(
-            f"{path}: {given} encoders come as directories of transformers (config.json and weights). Import that directory."
+            f"{path}: {given} encoders are imported from transformers directories (config.json and weights). Name the directory."
         )
     if family is None and given is None:
-        raise CheckpointError(f"{path}: its family cannot be told from its content. Give family=, one of {', '.join(FILE_FAMILIES)}.")
+        raise CheckpointError(f"{path}: its family cannot be detected. Give family=, one of {', '.join(FILE_FAMILIES)}.")
     if family is not None and given is not None and family != given:
-        raise CheckpointError(f"{path}: holds a {family} model, not {given}. Leave `family` out or name the right one.")
+        raise CheckpointError(f"{path}: contains a {family} model, not {given}. Leave `family` out or correct it.")
     return str(family or given)
 
 
 def _complete(source: Source, given: dict[str, Any], default: Mapping[str, Any], path: Path) -> None:
-    """Put `given` into a configuration, and `default` and what shapes tell where a layout carries no configuration at all."""
+    """Add `given` to a configuration; if the layout has none, also `default` and what shapes imply."""
     carried = {**source.task_cfg, **source.model_cfg}
     carries_none = not source.model_cfg or source.format in _WITHOUT_CONFIGURATION
     for key, value in given.items():
         if carried.get(key, value) != value:
-            raise CheckpointError(f"{path}: config says {key}={value!r}, the checkpoint itself says {carried[key]!r}. Drop it from config.")
+            raise CheckpointError(
+                f"{path}: config says {key}={value!r}, but the checkpoint says {carried[key]!r}. Remove {key} from config."
+            )
     if carries_none:
         given = {**{key: value for key, value in default.items() if key not in carried}, **given}
     section = source.waveform_settings
@@ -178,7 +181,7 @@ def _complete(source: Source, given: dict[str, Any], default: Mapping[str, Any],
         section.setdefault("normalize", inferred.pop("normalize"))
         source.model_cfg = {**inferred, **source.model_cfg}
         shown = {key: source.model_cfg[key] for key in ("encoder_attention_heads", "layer_norm_first")}
-        logger.warning("%s carries no configuration; taken from shapes and published models: %s, %s", path.name, shown, section)
+        logger.warning("%s has no configuration; inferred from shapes and published models: %s, %s", path.name, shown, section)
     source.model_cfg.update(given)
 
 
@@ -196,7 +199,7 @@ def _read(format: str, content: Mapping[str, Any], path: Path) -> Source:
     if format == "s3prl_run":
         if not is_state_dict(content.get("Upstream")):
             raise CheckpointError(
-                f"{path}: holds no weights of an upstream: it was frozen, so nothing was fine-tuned. Import the upstream's own checkpoint."
+                f"{path}: has no weights of an upstream, which was frozen and not fine-tuned. Import the upstream's own checkpoint."
             )
         tensors = _fairseq_names(content["Upstream"], path)
         upstream = str(attributes(content.get("Args")).get("upstream", "")).removeprefix("hf_")
@@ -206,7 +209,7 @@ def _read(format: str, content: Mapping[str, Any], path: Path) -> Source:
 
 
 def _fairseq_names(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Tensors under fairseq's names, without what wrappers put before all of them and without a head; unknown names stay, to be refused."""
+    """Return the tensors under fairseq's names, without wrappers' prefixes and head; unknown names are kept and refused later."""
     for prefix in _PREFIXES:
         if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
@@ -215,7 +218,7 @@ def _fairseq_names(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tenso
     encoder, head = split_head(tensors)
     tell_head(head, str(path))
     mode = "layer" if "feature_extractor.conv_layers.1.layer_norm.weight" in encoder else "group"
-    names = NameMap("wavlm", mode)  # whose names are those of all families
+    names = NameMap("wavlm", mode)  # WavLM's names include those of all families
     return {names.to_fairseq(name) or name: tensor for name, tensor in encoder.items()}
 
 
@@ -226,12 +229,12 @@ def _read_fairseq(content: Mapping[str, Any], path: Path) -> Source:
     architecture = _architecture(model_cfg)
     if architecture and architecture not in _ARCHITECTURES:
         supported = ", ".join(_ARCHITECTURES)
-        raise CheckpointError(f"{path}: fairseq model {architecture!r} holds no encoder that is supported. Supported: {supported}.")
+        raise CheckpointError(f"{path}: fairseq model {architecture!r} contains no supported encoder. Supported: {supported}.")
     tensors, head = encoder_inside(content["model"])
     tell_head(head, str(path))
     family = _ARCHITECTURES.get(architecture, "")
     if head:
-        # The configuration of the encoder lies inside of that of the model; very old files lack it.
+        # The encoder's configuration is nested in that of the model; very old files do not have it.
         inside = model_cfg.get("w2v_args")
         normalize = {key: section[key] for section in (model_cfg, task_cfg) for key in ("normalize",) if key in section}
         model_cfg, task_cfg, sections = _sections(inside, path) if inside else ({}, {}, {})
@@ -244,29 +247,29 @@ def _read_fairseq(content: Mapping[str, Any], path: Path) -> Source:
 
 
 def _sections(outer: Any, path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Model and task of a fairseq configuration, and all of it: of sections (`cfg`) or, before 2021, flat (`args`)."""
+    """Return model section, task section and the whole of a fairseq configuration, in sections (`cfg`) or, before 2021, flat (`args`)."""
     if isinstance(outer, dict) and outer.get("model"):
         model_cfg, task_cfg, sections = outer["model"], outer.get("task") or {}, {"cfg": outer}
     else:
         model_cfg, sections = outer or {}, {"args": outer}
         task_cfg = {key: model_cfg[key] for key in _TASK_KEYS if key in model_cfg}
     if not isinstance(model_cfg, dict) or not isinstance(task_cfg, dict):
-        raise CheckpointError(f"{path}: its fairseq configuration is not readable. Convert the checkpoint with a current fairseq first.")
+        raise CheckpointError(f"{path}: its fairseq configuration cannot be read. Convert the checkpoint with a current fairseq first.")
     return dict(model_cfg), dict(task_cfg), sections
 
 
 def _temperatures(text: str, path: Path) -> list[float]:
-    """The temperatures of a quantizer, which old files hold as text."""
+    """Parse the temperatures of a quantizer, which old files store as text."""
     try:
         values = ast.literal_eval(text)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         values = None
     if not isinstance(values, list | tuple) or not all(isinstance(value, int | float) for value in values):
-        raise CheckpointError(f"{path}: latent_temp={text[:80]!r} is no list of numbers. The configuration is damaged.")
+        raise CheckpointError(f"{path}: latent_temp={text[:80]!r} is not a list of numbers. The configuration is damaged.")
     return list(values)
 
 
 def _dictionary(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Symbols and counts of fairseq's Dictionary, as they are."""
+    """Return the symbols and counts of fairseq's Dictionary."""
     counts = {"count": [int(count) for count in state["count"]]} if "count" in state else {}
     return {"symbols": [str(symbol) for symbol in state.get("symbols", [])], **counts}

@@ -1,4 +1,4 @@
-"""Encoder directories in half precision: half the size, for encoders that travel with a repository."""
+"""Store encoder directories in half precision, for example to ship them with a repository."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ DTYPES = {**HALF_PRECISION, "fp32": torch.float32}
 def store_encoder(model_dir: str | Path, out_dir: str | Path, dtype: str = "fp16") -> None:
     """Write a copy of an encoder directory with its tensors in another precision.
 
-    Everything that reads encoder directories computes in float32, so the copy is an encoder like any other, with rounded weights. Its
-    provenance is that of the original, which it names by hash.
+    Everything that reads encoder directories computes in float32, so the copy behaves as an encoder with rounded weights. Its provenance is
+    that of the original, plus the original's hash.
 
     Args:
-        model_dir: encoder directory, or a directory that transformers wrote.
+        model_dir: encoder directory, or transformers directory.
         out_dir: encoder directory; an older one of `store_encoder` is replaced.
         dtype: "fp16", "bf16" or "fp32".
 

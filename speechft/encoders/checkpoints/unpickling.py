@@ -1,7 +1,7 @@
-"""The one place that opens pickles: weights only, with an explicit allow-list.
+"""Safe unpickling of checkpoints: torch's weights-only loader with an allowlist.
 
-Classes that checkpoints of fairseq mention are replaced by inert stand-ins, which only keep the state that the file holds. So reading
-needs no fairseq, and no code that a checkpoint names ever runs.
+This is the only module that opens pickles. fairseq's classes are replaced by inert stand-ins that only keep their state, so reading does
+not need fairseq, and no code named in a checkpoint runs.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from speechft.errors import CheckpointError, missing_file
 
 
 class StandIn:
-    """An object whose class is not loaded: constructor arguments and state, nothing else."""
+    """Replacement for an object whose class is not loaded: its constructor arguments and state."""
 
     def __new__(cls, *arguments: Any, **options: Any) -> StandIn:
-        """Accept whatever the pickle passes to the constructor."""
+        """Accept any constructor arguments in the pickle."""
         self = super().__new__(cls)
         self.__dict__.update(arguments=arguments, **options)
         return self
@@ -56,11 +56,11 @@ _ALLOWED = (
     "omegaconf.dictconfig.DictConfig",
     "omegaconf.listconfig.ListConfig",
     *(f"omegaconf.nodes.{node}" for node in _OMEGACONF_NODES),
-    # Types that omegaconf notes beside its values.
+    # Types that omegaconf stores with its values.
     "typing.Any",
     "collections.defaultdict",
     *(f"builtins.{kind}" for kind in ("dict", "list", "tuple", "str", "int", "float", "bool")),
-    # How NumPy scalars and arrays (losses, counts) are rebuilt; only their bytes are kept.
+    # Constructors of NumPy scalars and arrays (losses, counts); only their bytes are kept.
     "_codecs.encode",
     "numpy.dtype",
     "numpy.ndarray",
@@ -73,7 +73,7 @@ _CLASSES = {name: type(name.rsplit(".", 1)[1], (StandIn,), {"qualified_name": na
 _DAMAGED = (
     RuntimeError, EOFError, OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, AssertionError,
 )  # fmt: skip
-"""What torch raises for files that are no checkpoints."""
+"""Errors that torch raises for files that are not checkpoints."""
 _MOST_ENTRIES = 1_000_000
 _ISOLATED = (
     "If you trust its origin, rewrite it in a container without network and credentials: "
@@ -83,10 +83,10 @@ _ISOLATED = (
 
 
 def load_pickle(path: str | Path) -> Any:
-    """Content of a torch checkpoint file, on the CPU.
+    """Load the content of a torch checkpoint file on the CPU.
 
     Raises:
-        CheckpointError: missing or damaged file, not a checkpoint, or one that names code outside the allow-list.
+        CheckpointError: the file is missing, damaged or not a checkpoint, or names code that is not on the allowlist.
     """
     path = Path(path)
     if not path.is_file():
@@ -94,7 +94,7 @@ def load_pickle(path: str | Path) -> Any:
     is_zip = _checked_zip(path)
     allowed: list[Any] = [(stand_in, name) for name, stand_in in _CLASSES.items()]
     with warnings.catch_warnings(), _only_allowed(allowed):
-        warnings.simplefilter("ignore")  # about pickle protocols, which tell a user nothing
+        warnings.simplefilter("ignore")  # about pickle protocols, irrelevant to users
         try:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
         except pickle.UnpicklingError as error:
@@ -105,9 +105,9 @@ def load_pickle(path: str | Path) -> Any:
 
 @contextlib.contextmanager
 def _only_allowed(classes: list[Any]) -> Iterator[None]:
-    """Let torch find these classes and no others while the block runs.
+    """Allow torch exactly these classes for the duration of the block.
 
-    fairseq's own ones, which its trainer needs in the same process, would otherwise take the place of their stand-ins.
+    Otherwise fairseq's own classes, allowed for its trainer in the same process, would be used instead of their stand-ins.
     """
     others = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
@@ -120,7 +120,7 @@ def _only_allowed(classes: list[Any]) -> Iterator[None]:
 
 
 def _checked_zip(path: Path) -> bool:
-    """Whether the file is a zip archive (torch's format since 1.6), after a check of all its checksums."""
+    """Whether the file is a zip archive (torch's format since 1.6); checks all its checksums."""
     with path.open("rb") as file:
         starts_like_zip = file.read(4) == b"PK\x03\x04"
     if not starts_like_zip:
@@ -140,7 +140,7 @@ def _explain(path: Path, message: str) -> str:
     if match is None:
         return f"{path}: not a torch checkpoint, or damaged. Download it again."
     name = next(group for group in match.groups() if group)
-    return f"{path}: refused, its pickle names {name}, which is not on the list of harmless classes. {_ISOLATED}"
+    return f"{path}: refused, its pickle names {name}, which is not on the allowlist of harmless classes. {_ISOLATED}"
 
 
 def _first_line(error: BaseException) -> str:
@@ -148,10 +148,12 @@ def _first_line(error: BaseException) -> str:
 
 
 def plain(value: Any) -> Any:
-    """`value` as plain JSON: stand-ins unwrapped, tuples as lists, paths of other machines cut to their last part.
+    """Convert `value` to plain JSON: stand-ins unwrapped, tuples as lists, paths of other machines reduced to their last part.
 
-    Numbers that JSON lacks (NaN, Inf) become strings; tensors and objects without a plain form become None. What contains itself, or is
-    nested deeper than any configuration, is a CheckpointError.
+    NaN and Inf become strings; tensors and objects without a plain form become None.
+
+    Raises:
+        CheckpointError: `value` contains itself or is nested too deeply for a configuration.
     """
     try:
         return _plain(value, itertools.count(1))
@@ -160,7 +162,7 @@ def plain(value: Any) -> Any:
 
 
 def _plain(value: Any, counted: Iterator[int]) -> Any:
-    # Values that are shared can stand for more entries than fit anywhere.
+    # Shared values can expand to more entries than fit in memory.
     if next(counted) > _MOST_ENTRIES:
         raise CheckpointError(f"The checkpoint's configuration has more than {_MOST_ENTRIES} entries. Use the original file.")
     if isinstance(value, bool | int | None):
@@ -177,7 +179,7 @@ def _plain(value: Any, counted: Iterator[int]) -> Any:
 
 
 def attributes(value: Any) -> dict[str, Any]:
-    """Attributes of a Namespace stand-in, or the items of a dict; empty for anything else."""
+    """Return the attributes of a Namespace stand-in or the items of a dict; empty for anything else."""
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, StandIn):

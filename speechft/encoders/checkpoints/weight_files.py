@@ -1,4 +1,4 @@
-"""Weight files of directories that transformers and peft write: one file or shards, safetensors or pickles."""
+"""Weight files in transformers and peft directories: single or sharded, safetensors or pickles."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MODEL_FILES = (WEIGHTS, f"{WEIGHTS}.index.json", _PICKLE, f"{_PICKLE}.index.jso
 
 
 def described_directory(path: Path) -> Path:
-    """The directory that a weight file stands for when its configuration lies beside it; any other path as it is."""
+    """Replace a weight file that has its configuration in the same directory by that directory; return other paths unchanged."""
     for names, config in ((_MODEL_FILES, CONFIG), (_ADAPTER_FILES, ADAPTER_CONFIG)):
         if path.name in names and (path.parent / config).is_file():
             return path.parent
@@ -30,22 +30,22 @@ def described_directory(path: Path) -> Path:
 
 
 def is_adapter(path: Path) -> bool:
-    """Whether a directory is an adapter that peft wrote, without a model of its own."""
+    """Whether a directory is a peft adapter without a model of its own."""
     return (path / ADAPTER_CONFIG).is_file() and not has_weights(path)
 
 
 def has_weights(path: Path) -> bool:
-    """Whether a directory holds the weights of a model."""
+    """Whether a directory contains the weights of a model."""
     return any((path / name).is_file() for name in _MODEL_FILES)
 
 
 def read_model_weights(path: Path) -> tuple[list[Path], dict[str, Tensor]]:
-    """Files and tensors of a transformers directory; a missing, damaged or unsafe file is a CheckpointError."""
+    """Read the weight files and tensors of a transformers directory; raise CheckpointError if a file is missing, damaged or unsafe."""
     return _read_first(path, _MODEL_FILES, missing_file(path / WEIGHTS, f"beside {CONFIG}", "Name a complete transformers directory."))
 
 
 def read_adapter_weights(path: Path) -> tuple[list[Path], dict[str, Tensor]]:
-    """Files and tensors of an adapter that peft wrote; a missing, damaged or unsafe file is a CheckpointError."""
+    """Read the weight files and tensors of a peft adapter; raise CheckpointError if a file is missing, damaged or unsafe."""
     return _read_first(path, _ADAPTER_FILES, missing_file(path / _ADAPTER_FILES[0], f"beside {ADAPTER_CONFIG}", "Name a complete adapter."))
 
 
@@ -61,20 +61,20 @@ def _read_first(path: Path, names: tuple[str, ...], missing: str) -> tuple[list[
 def _shards(index: Path) -> list[Path]:
     try:
         places: Mapping[str, Any] = read_json(index)["weight_map"]
-        # Of the names only the last part counts: shards lie beside their index.
+        # Only the file name counts: shards are in the directory of their index.
         files = [index.parent / Path(name).name for name in sorted(set(places.values()))]
     except (SpeechFTError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{index}: is no index of weight files ({error}). Download it again.") from None
+        raise CheckpointError(f"{index}: not an index of weight files ({error}). Download it again.") from None
     if not files:
         raise CheckpointError(f"{index}: names no weight files. Download it again.")
     for file in files:
         if not file.is_file():
-            raise CheckpointError(missing_file(file, f"as a shard that {index.name} names", "Download the whole directory."))
+            raise CheckpointError(missing_file(file, f"as a shard in {index.name}", "Download the whole directory."))
     return files
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
     content = load_pickle(path)
     if not is_state_dict(content):
-        raise CheckpointError(f"{path}: is no state dict. Download it again.")
+        raise CheckpointError(f"{path}: not a state dict. Download it again.")
     return dict(content)

@@ -1,1 +1,1 @@
-"""Encoder directories: what they hold, how they are written, checked and copied."""
+"""Encoder directories: content, writing, checks and copies."""

@@ -1,8 +1,8 @@
-"""The encoder directory: Hugging Face's layout, plus what lossless export needs.
+"""The encoder directory: Hugging Face's layout, plus the files that lossless export needs.
 
-`config.json` and `model.safetensors` are what `transformers.AutoModel.from_pretrained` reads. `pretraining_only.safetensors` holds
-tensors that only pre-training uses, under fairseq's names; `source_config.json` the configuration sections of the source. Whether
-waveforms are normalized is `speechft_normalize` in `config.json`; `preprocessor_config.json` repeats it for users of transformers.
+`transformers.AutoModel.from_pretrained` reads `config.json` and `model.safetensors`. `pretraining_only.safetensors` contains tensors used
+only in pre-training, under fairseq's names; `source_config.json` the configuration sections of the source. `speechft_normalize` in
+`config.json` says whether waveforms are normalized; `preprocessor_config.json` repeats it for users of transformers.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PRETRAINING_ONLY = "pretraining_only.safetensors"
 SOURCE_CONFIG = "source_config.json"
 PREPROCESSOR = "preprocessor_config.json"
 HEAD = "head.safetensors"
-"""The head at the same update as the encoder; of joint tasks each under `head_TASK`. Whatever is evaluated gets a new one."""
+"""File with the head at the same update as the encoder (joint tasks: `head_TASK`). Evaluations train a new head."""
 _SEALED = (WEIGHTS, PRETRAINING_ONLY, HEAD)
 """Files whose hashes `provenance.json` records."""
 TRAINING_LOG = "training.csv"
@@ -57,15 +57,15 @@ def write_encoder(
     source_config: Mapping[str, Any] | None = None,
     where: str | None = None,
 ) -> None:
-    """Write an encoder directory; it appears complete or not at all.
+    """Write an encoder directory, completely or not at all.
 
-    Weights (and their configuration) are those of `backbone`, or `tensors` under transformers' names with `config`. With `like`, an encoder
-    directory of the same architecture, configuration, pre-training-only tensors and source configuration are its own, and the names and
-    shapes of the weights must be too. `provenance` is from `make_provenance`; an older directory of the same kind is replaced. `where` is
-    what errors call the weights; default: `out_dir`.
+    The weights (and their configuration) are `backbone`, or `tensors` under transformers' names with `config`. With `like`, an encoder
+    directory of the same architecture, its configuration, pre-training-only tensors and source configuration are copied, and the names and
+    shapes of the weights must match. `provenance` comes from `make_provenance`; an older directory of the same kind is replaced. `where`
+    names the weights in errors; default: `out_dir`.
 
     Raises:
-        CheckpointError: weights are missing, not finite or of other names or shapes than the configuration asks for.
+        CheckpointError: weights are missing, not finite, or do not have the names and shapes of the configuration.
     """
     if backbone is not None:
         tensors, config = backbone.state_dict(), backbone.config
@@ -88,19 +88,19 @@ def write_encoder(
 
 
 def _own_memory(tensor: Tensor) -> Tensor:
-    """`tensor` on the CPU in memory that it shares with no other, as safetensors demands."""
+    """Copy `tensor` to CPU memory that it shares with no other tensor, as safetensors requires."""
     tensor = tensor.detach().cpu().contiguous()
     is_view = tensor.untyped_storage().nbytes() != tensor.numel() * tensor.element_size()
     return tensor.clone() if is_view else tensor
 
 
 def _single(tensor: Tensor) -> Tensor:
-    """In float32; counters, which batch normalization has, stay integers."""
+    """Convert to float32; the counters of batch normalization stay integers."""
     return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def seal_encoder(model_dir: str | Path, provenance: Mapping[str, Any], name: str | None = None) -> None:
-    """Write `provenance.json`, which also records the hashes of the weight files, and the model card."""
+    """Write `provenance.json` (with the hashes of the weight files) and the model card."""
     model_dir = Path(model_dir)
     outputs = {file: sha256_file(model_dir / file) for file in _SEALED if (model_dir / file).exists()}
     complete = {**provenance, "outputs": outputs}
@@ -109,7 +109,7 @@ def seal_encoder(model_dir: str | Path, provenance: Mapping[str, Any], name: str
 
 
 def copy_configuration(source_dir: str | Path, out_dir: str | Path) -> None:
-    """Copy the JSON files that describe an encoder, without keys that make transformers load code."""
+    """Copy the JSON files of an encoder directory, without keys that make transformers load code."""
     for file in (CONFIG, PREPROCESSOR, SOURCE_CONFIG):
         if (Path(source_dir) / file).exists():
             write_json(Path(out_dir) / file, without_remote_code(read_side_file(Path(source_dir) / file)))
@@ -119,7 +119,7 @@ def load_backbone(model_dir: str | Path) -> Any:
     """Load the transformers model of an encoder directory, float32, on the CPU.
 
     Raises:
-        CheckpointError: a file is missing or not what `provenance.json` says, or weights are not finite or do not fit the configuration.
+        CheckpointError: a file is missing or differs from `provenance.json`, or weights are not finite or do not fit the configuration.
     """
     model_dir = Path(model_dir)
     config = read_config(model_dir)
@@ -135,7 +135,7 @@ def load_backbone(model_dir: str | Path) -> Any:
 
 
 def fill_positions(backbone: Any) -> None:
-    """Make the computed positions of a conformer anew, which no file holds; they grow with the longest utterance."""
+    """Recompute the positions of a conformer, which are not stored and grow with the longest utterance."""
     positions = getattr(getattr(backbone, "encoder", None), "embed_positions", None)
     if positions is not None and not any(True for _ in positions.parameters()):
         config = copy.copy(backbone.config)
@@ -144,11 +144,11 @@ def fill_positions(backbone: Any) -> None:
 
 
 def empty_backbone(config: Any) -> Any:
-    """The model of `config` with its tensors on the meta device: names and shapes without memory."""
+    """Build the model of `config` on the meta device: names and shapes of tensors without memory."""
     family = get_family(config.model_type)
     if getattr(family.model_type, "_supports_sdpa", False):
         config._attn_implementation = "sdpa"
-    # Initialisation draws random numbers even where there is nothing to fill; the caller's must not depend on loading a model.
+    # Initialization draws random numbers even on the meta device; loading a model must not change the caller's.
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         backbone = family.model_type(config)
     keep_grouped_convolutions_exact(backbone)
@@ -156,7 +156,7 @@ def empty_backbone(config: Any) -> Any:
 
 
 def read_config(model_dir: Path) -> Any:
-    """The transformers configuration of an encoder directory or of any transformers directory of a known family."""
+    """Read the transformers configuration of an encoder directory, or of any transformers directory of a known family."""
     values = read_config_values(model_dir)
     try:
         return build_config(values["model_type"], {key: value for key, value in values.items() if key != "model_type"})
@@ -165,19 +165,19 @@ def read_config(model_dir: Path) -> Any:
 
 
 def read_config_values(model_dir: Path) -> dict[str, Any]:
-    """`config.json` as it is, without keys that name code. It must exist and name a known family (CheckpointError)."""
+    """Read `config.json` without the keys that name code; raise CheckpointError if it is missing or names no known family."""
     path = model_dir / CONFIG
     if not path.is_file():
         raise CheckpointError(missing_file(path, "to load an encoder", "Name an encoder directory, or import the checkpoint first."))
     values = read_side_file(path)
     family = values.get("model_type")
     if not isinstance(family, str) or family not in FAMILIES:
-        raise CheckpointError(f"{path}: model_type {family!r} is no encoder family. Families: {', '.join(FAMILIES)}.")
+        raise CheckpointError(f"{path}: model_type {family!r} is not an encoder family. Families: {', '.join(FAMILIES)}.")
     return without_remote_code(values)
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file; one that is missing, truncated or of another format is a CheckpointError."""
+    """Read all tensors of a safetensors file; raise CheckpointError if it is missing, truncated or of another format."""
     if not Path(path).is_file():
         raise CheckpointError(missing_file(path, "to load weights", "Name an encoder directory, or import the checkpoint first."))
     try:
@@ -187,7 +187,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 
 
 def read_pretraining_only(model_dir: str | Path) -> dict[str, Tensor]:
-    """Tensors that only pre-training uses, under their source names; empty when the directory has none."""
+    """Read the pre-training-only tensors of an encoder directory, under their source names; empty if there are none."""
     path = Path(model_dir) / PRETRAINING_ONLY
     return read_tensors(path) if path.exists() else {}
 
@@ -202,7 +202,7 @@ class _Sections(BaseModel, extra="allow"):
 
 
 class _SourceConfig(BaseModel, extra="allow"):
-    """Form of `source_config.json`, as an import writes it."""
+    """Schema of `source_config.json`."""
 
     model_cfg: dict[str, Any] | None = None
     task_cfg: dict[str, Any] | None = None
@@ -211,7 +211,7 @@ class _SourceConfig(BaseModel, extra="allow"):
 
 
 def read_source_config(model_dir: str | Path) -> dict[str, Any]:
-    """Configuration sections of the source, checked; empty when the directory has none."""
+    """Read and check the configuration sections of the source; empty if the directory has none."""
     path = Path(model_dir) / SOURCE_CONFIG
     values = read_side_file(path) if path.exists() else {}
     try:
@@ -221,28 +221,28 @@ def read_source_config(model_dir: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: {place}: {error.errors()[0]['msg']}. {_REMEDY}") from None
     for dictionary in checked.dictionaries or []:
         if dictionary.count and len(dictionary.count) != len(dictionary.symbols):
-            raise CheckpointError(f"{path}: a dictionary has not one count for each symbol. {_REMEDY}")
+            raise CheckpointError(f"{path}: a dictionary does not have one count per symbol. {_REMEDY}")
     return values
 
 
 def _check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
-    """Refuse NaN and Inf, naming the first tensor that holds one."""
+    """Refuse NaN and Inf, and name the first tensor that contains one."""
     for name, tensor in tensors.items():
-        # The sum of a tensor is finite only if all of it is (or it overflows, which the second look settles).
+        # A finite sum implies finite values; a sum can also overflow, hence the second test.
         if tensor.is_floating_point() and not torch.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{where}: tensor {name} holds NaN or Inf. The file is damaged or its training diverged.")
+            raise CheckpointError(f"{where}: tensor {name} contains NaN or Inf. The file is damaged or its training diverged.")
 
 
 def _check_fit(config: Any, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Refuse weights of other names or shapes than a model of `config` has, listing up to five differences and their number."""
+    """Refuse weights whose names or shapes differ from those of a model of `config`, and list up to five differences."""
     try:
         expected = empty_backbone(config).state_dict()
-    except Exception as error:  # what is impossible shows in its own way
-        raise CheckpointError(f"{where}: its configuration describes no possible model ({error}). {_REMEDY}") from error
+    except Exception as error:  # transformers raises many types for impossible values
+        raise CheckpointError(f"{where}: no model can be built from its configuration ({error}). {_REMEDY}") from error
     problems = [f"{name} is missing" for name in sorted(expected.keys() - tensors.keys())]
     problems += [f"{name} is unexpected" for name in sorted(tensors.keys() - expected.keys())]
     problems += [
-        f"{name} has shape {list(tensors[name].shape)}, the configuration asks for {list(tensor.shape)}"
+        f"{name} has shape {list(tensors[name].shape)}, expected {list(tensor.shape)}"
         for name, tensor in expected.items()
         if name in tensors and tensors[name].shape != tensor.shape
     ]
@@ -251,18 +251,18 @@ def _check_fit(config: Any, tensors: Mapping[str, Tensor], where: str) -> None:
 
 
 def check_recorded_hashes(model_dir: Path) -> None:
-    """Refuse (CheckpointError) weights that `provenance.json` was not written for; directories from elsewhere have none."""
+    """Raise CheckpointError for weights whose hashes differ from `provenance.json`; foreign directories without one are accepted."""
     path = model_dir / PROVENANCE
     recorded = (read_provenance(model_dir) or {}).get("outputs", {})
     if not set(recorded) <= {*_SEALED}:
-        raise CheckpointError(f"{path}: its outputs are no hashes of the files of an encoder. {_REMEDY}")
+        raise CheckpointError(f"{path}: its outputs are not hashes of an encoder's files. {_REMEDY}")
     for file, expected in recorded.items():
         if not (model_dir / file).is_file():
             raise CheckpointError(missing_file(model_dir / file, "as its provenance says", _REMEDY))
         if sha256_file(model_dir / file) != expected:
             raise CheckpointError(
-                f"{model_dir / file}: its SHA-256 is not the one in {PROVENANCE}: damaged or replaced. {_REMEDY} If the weights were "
-                f"replaced on purpose, remove {PROVENANCE} and import the directory."
+                f"{model_dir / file}: its SHA-256 differs from {PROVENANCE}: damaged or replaced. {_REMEDY} If you replaced the weights "
+                f"on purpose, remove {PROVENANCE} and import the directory."
             )
 
 
@@ -275,7 +275,7 @@ def _plain_config(config: Any) -> dict[str, Any]:
 
 
 def preprocessor(config: Any) -> dict[str, Any]:
-    """Configuration of the feature extractor with which transformers computes what the encoder takes."""
+    """Return the configuration of transformers' feature extractor for this encoder."""
     common = {"sampling_rate": SAMPLE_RATE, "padding_side": "right", "padding_value": 0.0}
     if config.model_type == "wav2vec2-bert":
         bins = config.feature_projection_input_dim // 2

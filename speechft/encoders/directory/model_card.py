@@ -1,4 +1,4 @@
-"""The model card that stands beside every encoder. No torch here."""
+"""The model card in every encoder directory. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from speechft.files.escapes import json_text, markdown_code, markdown_escape, ma
 from speechft.files.structured import read_json
 
 _HOW = {
-    "import": "Imported from a published checkpoint; the weights are unchanged.",
-    "pretrain": "Pre-trained, from random weights unless a base is named.",
-    "continue": "Pre-trained further, without labels, from the base.",
+    "import": "Imported from a checkpoint; the weights are unchanged.",
+    "pretrain": "Pre-trained, starting from the base, or from random weights if there is no base below.",
+    "continue": "Continued pre-training of the base, without labels.",
     "finetune": "Fine-tuned on one task; the task head is not part of this directory.",
     "merge": "Merged from other encoders in weight space.",
-    "random": "Random weights, for tests; it has learned nothing.",
-    "fbank": "Computed by a formula, the baseline of SUPERB; it has learned nothing, so it cannot be fine-tuned, merged or exported.",
+    "random": "Random weights, for tests.",
+    "fbank": "SUPERB's FBANK baseline. It has no learned weights, so it cannot be fine-tuned, merged or exported.",
 }
 
 _SIZE_KEYS = (("num_hidden_layers", "encoder_layers"), ("hidden_size", "d_model"))
-"""Names of the sizes, and what Whisper calls them."""
+"""Keys of the sizes, each followed by Whisper's."""
 _OWN_CLASSES = ("decoar2", "fbank")
 _CARD = """---
 library_name: transformers
@@ -40,7 +40,7 @@ A {family} speech encoder with {sizes}, for 16 kHz mono speech. {audio}
 
 {how}
 
-{inputs}{recipe}Software: {versions}. Everything is in `provenance.json`.
+{inputs}{recipe}Software: {versions}. Details: `provenance.json`.
 
 ## How to load it
 
@@ -78,7 +78,7 @@ or {command}.
 
 
 def write_model_card(model_dir: str | Path, provenance: Mapping[str, Any], name: str | None = None) -> None:
-    """Write `README.md`: what the encoder is, how it was made (`provenance`) and how to load it. Titled `name`, or as the directory."""
+    """Write `README.md`: what the encoder is, how it was made (`provenance`), how to load it. The title is `name` or the directory's."""
     model_dir = Path(model_dir)
     name = name or model_dir.name
     config = read_json(model_dir / "config.json")
@@ -87,9 +87,9 @@ def write_model_card(model_dir: str | Path, provenance: Mapping[str, Any], name:
     rows = [(role, item["name"], item["sha256"]) for role, item in provenance.get("inputs", {}).items()]
     rows += [("result", file, digest) for file, digest in provenance.get("outputs", {}).items()]
     known = FAMILIES.get(family)
-    audio = "Waveforms are normalized to zero mean and unit variance." if normalized else "Waveforms go in as they are."
+    audio = "Waveforms are normalized to zero mean and unit variance." if normalized else "Waveforms are not normalized."
     if known and known.mel:
-        audio = "The network takes log-mel energies, which speechft computes as transformers' feature extractor does."
+        audio = "The network input is log-mel energies, computed as by transformers' feature extractor."
     table = [f"| {markdown_escape(role)} | {markdown_escape(str(file))} | {markdown_code(str(digest))} |" for role, file, digest in rows]
     recipe = [f"- {markdown_item(f'{key}: {value}')}" for key, value in provenance.get("recipe", {}).items()]
     card = _CARD.format(
@@ -118,11 +118,11 @@ def _sizes(config: Mapping[str, Any]) -> str:
     if config.get("model_type") != "fbank":
         layers, width = (config.get(key, config.get(other, "?")) for key, other in _SIZE_KEYS)
         return f"{layers} transformer layers of width {width}"
-    normalized = "normalized over each utterance" if config.get("normalize_utterances", True) else "as they are"
+    normalized = "normalized over each utterance" if config.get("normalize_utterances", True) else "not normalized"
     bins, orders = config.get("num_mel_bins", "?"), config.get("delta_order", "?")
     return f"{bins} log-mel energies and their time derivatives up to order {orders}, {normalized}, every 20 ms"
 
 
 def _literal(text: str) -> str:
-    """Text as a literal of Python, on one line."""
+    """Format text as a one-line Python literal."""
     return json_text(json.dumps(text, ensure_ascii=False))

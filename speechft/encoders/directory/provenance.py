@@ -1,4 +1,4 @@
-"""Where a model came from: inputs with their hashes, recipe and versions, as plain JSON. No torch here."""
+"""Provenance of a model: inputs with hashes, recipe and versions, as plain JSON. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ _PACKAGES = ("speechft", "torch", "transformers", "safetensors")
 
 
 def make_provenance(kind: Kind, inputs: Mapping[str, str | Path], recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe how a model is made, without machine paths and times, so that the same work gives the same text.
+    """Describe how a model is made, without machine paths and times, so that equal work gives equal text.
 
-    `inputs` maps roles ("base", "finetuned_0", "checkpoint") to files, or encoder directories, of which the weights are hashed; `recipe` is
-    everything else that decides the result, as plain JSON. A missing input is a CheckpointError.
+    `inputs` maps roles ("base", "finetuned_0", "checkpoint") to files or encoder directories, whose weights are hashed; `recipe` is
+    everything else that determines the result, as plain JSON.
+
+    Raises:
+        CheckpointError: an input is missing.
     """
     return {
         "schema": SCHEMA,
@@ -36,14 +39,14 @@ def make_provenance(kind: Kind, inputs: Mapping[str, str | Path], recipe: Mappin
 
 
 def read_provenance(model_dir: str | Path) -> dict[str, Any] | None:
-    """What `provenance.json` of an encoder directory says; None in directories from elsewhere, CheckpointError where it is damaged."""
+    """Read `provenance.json` of an encoder directory; None in foreign directories. Raise CheckpointError if it is damaged."""
     path = Path(model_dir) / PROVENANCE
     if not path.exists():
         return None
     record = read_side_file(path)
     for key in ("inputs", "recipe", "versions", "outputs"):
         if not isinstance(record.get(key, {}), dict):
-            raise CheckpointError(f"{path}: its {key} are no mapping. {_REMEDY}")
+            raise CheckpointError(f"{path}: its {key} are not a mapping. {_REMEDY}")
     for role, source in record.get("inputs", {}).items():
         if not (isinstance(source, dict) and isinstance(source.get("name"), str) and isinstance(source.get("sha256"), str)):
             raise CheckpointError(f"{path}: its input {role!r} has no name and hash. {_REMEDY}")
@@ -51,7 +54,7 @@ def read_provenance(model_dir: str | Path) -> dict[str, Any] | None:
 
 
 def read_side_file(path: Path) -> dict[str, Any]:
-    """A JSON file of an encoder directory, which holds a mapping; anything else is a CheckpointError."""
+    """Read a JSON file of an encoder directory; raise CheckpointError if it is not a mapping."""
     try:
         return read_json_mapping(path)
     except SpeechFTError as error:
@@ -59,7 +62,7 @@ def read_side_file(path: Path) -> dict[str, Any]:
 
 
 def made_already(out_dir: Path, kind: Kind, inputs: Mapping[str, str | Path], recipe: Mapping[str, Any]) -> bool:
-    """Whether the encoder directory `out_dir` is complete and was made so: same kind, inputs, versions, and at least these recipe keys."""
+    """Whether `out_dir` is a complete encoder directory with this provenance: kind, inputs, versions, and at least these recipe keys."""
     try:
         record = read_json(out_dir / PROVENANCE)
         wanted = make_provenance(kind, inputs, recipe)
@@ -77,5 +80,5 @@ def _input(role: str, path: Path) -> dict[str, str]:
 
 
 def input_name(path: Path) -> str:
-    """How an input is called: `org/name@commit` if it comes from the Hugging Face Hub, else the last part of its path."""
+    """Name an input: `org/name@commit` if it is from the Hugging Face Hub, else the last part of its path."""
     return repository_of(path) or Path(os.path.abspath(path)).name  # noqa: PTH100 (links keep their own names)

@@ -1,4 +1,4 @@
-"""Small encoders with random weights, for tests and for checking an installation."""
+"""Small encoders with random weights, for tests and to check an installation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from speechft.encoders.families import (
 )
 from speechft.errors import CheckpointError
 
-# Kernels and strides of the published models with 32 channels.
+# Kernels and strides of the published models, with 32 channels.
 _SIZES: dict[str, Any] = {
     "extractor_mode": "default",
     "encoder_layers": 2,
@@ -44,7 +44,7 @@ _SIZES: dict[str, Any] = {
     "encoder_layerdrop": 0.0,
     "final_dim": 16,
 }
-# The published base models, where they differ from these.
+# Published base models, where they differ from `_SIZES`.
 _BASE_SIZES: dict[str, Any] = {
     "encoder_layers": 12,
     "encoder_embed_dim": 768,
@@ -59,7 +59,7 @@ _WAVLM_SIZES = {"relative_position_embedding": True, "gru_rel_pos": True, "num_b
 _WAV2VEC2_SIZES = {"quantize_targets": True, "latent_groups": 2, "latent_vars": 8}
 _EXTRA_SIZES = {"wavlm": _WAVLM_SIZES, "wav2vec2": _WAV2VEC2_SIZES}
 _CLASSES = 9
-# Families that only transformers has, in its words: small networks with every part.
+# Families without checkpoint files, under transformers' keys: small networks with every part.
 _TRANSFORMER = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
 _EXTRACTOR = {"conv_dim": [32] * 7, "apply_spec_augment": False}
 _CONFIGURATIONS: dict[str, dict[str, Any]] = {
@@ -78,7 +78,7 @@ _CONFIGURATIONS: dict[str, dict[str, Any]] = {
 
 
 def base_sizes(family: str) -> dict[str, Any]:
-    """The model configuration, in fairseq's words, of the size of the published base models."""
+    """Return the model configuration of the published base models, under fairseq's keys."""
     relative = {"num_buckets": 320, "max_distance": 800} if family == "wavlm" else {}
     return {**_SIZES, **_EXTRA_SIZES.get(family, {}), **_BASE_SIZES, **relative}
 
@@ -89,10 +89,10 @@ def random_encoder(family: str, out_dir: str | Path, seed: int = 0, *, normalize
     Args:
         family: a family of speechft.encoders.families.
         out_dir: the directory.
-        seed: equal seeds give equal weights; torch's global generator is left as it was.
-        normalize: whether waveforms are normalized; never those of log-mel encoders.
-        sizes: keys of fairseq's model configuration, e.g. encoder_layers=3 or extractor_mode="layer_norm"; of families that only
-            transformers has, keys of its configuration, e.g. num_hidden_layers=3.
+        seed: equal seeds give equal weights; torch's global generator is not changed.
+        normalize: whether waveforms are normalized; not allowed for log-mel encoders.
+        sizes: keys of fairseq's model configuration, such as encoder_layers=3 or extractor_mode="layer_norm"; for families without
+            checkpoint files, keys of transformers' configuration, such as num_hidden_layers=3.
 
     Raises:
         CheckpointError: unknown family, one without weights, or sizes that the family cannot have.
@@ -101,7 +101,7 @@ def random_encoder(family: str, out_dir: str | Path, seed: int = 0, *, normalize
     recipe = {"family": family, "seed": seed, "normalize": normalize, **sizes}
     provenance = make_provenance("random", {}, recipe)
     if normalize and get_family(family).mel:
-        raise CheckpointError(f"{out_dir}: {family} encoders take waveforms as they are. Leave `normalize` out.")
+        raise CheckpointError(f"{out_dir}: {family} encoders do not normalize waveforms. Leave `normalize` out.")
     source: dict[str, Any] = {}
     if get_family(family).directory_only:
         model_cfg = {**_CONFIGURATIONS[family], **sizes}
@@ -127,7 +127,7 @@ def random_encoder(family: str, out_dir: str | Path, seed: int = 0, *, normalize
 
 
 def _pretraining_only(family: str, model_cfg: dict[str, Any]) -> dict[str, Tensor]:
-    """The tensors that fairseq's models have beyond the backbone."""
+    """Return the tensors of fairseq's models that are not in the backbone."""
     if family not in FAIRSEQ_TASKS:
         return {}
     final_dim, width = model_cfg["final_dim"], model_cfg["encoder_embed_dim"]

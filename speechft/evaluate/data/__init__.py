@@ -1,1 +1,1 @@
-"""Data of an evaluation: clips, splits, order of batches, and features of the frozen encoder."""
+"""Data of an evaluation: clips, splits, batch order, and features of the frozen encoder."""

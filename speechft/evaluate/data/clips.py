@@ -1,4 +1,4 @@
-"""Clips: parts of recordings that the encoder processes; fixed ones, and crops that are drawn anew at every visit."""
+"""Clips: parts of recordings to encode, either fixed or random crops drawn at every visit."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from speechft.corpora import load_audio
 
 @dataclass(frozen=True)
 class Clip:
-    """A cut, or a part of it: first sample and number of samples at 16 kHz."""
+    """A cut or a part of it, given by first sample and number of samples at 16 kHz."""
 
     cut: Any
     start: int
     num_samples: int
 
     def load(self) -> Tensor:
-        """The waveform (num_samples,)."""
+        """Load the waveform (num_samples,)."""
         return load_audio(self.cut, self.start, self.num_samples)
 
 
 def crop_start(cut_id: str, draw: int, largest: int) -> int:
-    """A start in 0..largest that depends on the utterance and the draw alone, so that features are shared by seeds and restarts."""
+    """Choose a start in 0..largest that depends only on utterance and draw, so that seeds and restarts share features."""
     digest = hashlib.sha256(f"{cut_id} {draw}".encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:8], "big") % (largest + 1)
 
 
 class CropTable(Sequence[Clip]):
-    """The clips of utterances of which the long ones are cropped anew at every visit.
+    """Clips of utterances, of which the long ones are cropped at random at every visit.
 
-    As a sequence it has the utterances that are used whole: their features are worth keeping. A row past its end is one of all possible
-    crops, `len + start * utterances + utterance`.
+    As a sequence, it contains the utterances that are used whole, whose features can be kept. A row past its end is a crop, numbered
+    `len + start * utterances + utterance`.
 
     Args:
         utterances: whole utterances.
-        crop_samples: for each of them, the samples that are used if it has more.
+        crop_samples: for each utterance, the length to which it is cropped if it is longer.
     """
 
     def __init__(self, utterances: Sequence[Clip], crop_samples: Sequence[int]) -> None:
@@ -63,12 +63,12 @@ class CropTable(Sequence[Clip]):
         return replace(clip, start=clip.start + start, num_samples=self.heard[utterance])
 
     def row(self, utterance: int, start: int = 0) -> int:
-        """The row of an utterance, or of its crop that begins at sample `start`."""
+        """Return the row of an utterance, or of its crop that begins at sample `start`."""
         whole = self._row_of.get(utterance)
         return len(self) + start * len(self.utterances) + utterance if whole is None else whole
 
     def draw(self, utterance: int, generator: Generator) -> int:
-        """The row of an utterance, or of a random crop of it."""
+        """Return the row of an utterance, or of a random crop if it is long."""
         if utterance in self._row_of:
             return self._row_of[utterance]
         last = self.utterances[utterance].num_samples - self.heard[utterance]
@@ -76,6 +76,6 @@ class CropTable(Sequence[Clip]):
 
 
 def crop_generator(order: Generator) -> Generator:
-    """A generator for crops beside that of the order, so that utterances come in the same order whatever is drawn of them."""
-    # Far from the seeds that people choose.
+    """Derive a generator for crops from that of the order, so that crops do not affect the order of utterances."""
+    # Offset far from the seeds that users choose.
     return Generator().manual_seed((order.initial_seed() + (1 << 32)) % (1 << 64))

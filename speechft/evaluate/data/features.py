@@ -1,4 +1,4 @@
-"""Features of a frozen encoder: mean vectors of clips, kept on disk; or all frames, kept in memory as far as a budget goes."""
+"""Features of a frozen encoder: mean vectors of clips, cached on disk, or all frames, cached in memory up to a budget."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ BATCH_SECONDS = {"cpu": 60, "cuda": 320}
 
 @contextmanager
 def exact_fp32() -> Iterator[None]:
-    """Compute fp32 as fp32 on every device, whatever the process allows otherwise; usable as a decorator too.
+    """Disable TF32 inside the block, so that fp32 is exact on every device; also usable as a decorator.
 
-    PyTorch allows TF32 (10 bits of mantissa) in the convolutions and recurrent layers of a GPU by default.
+    By default, PyTorch allows TF32 (10 bits of mantissa) in convolutions and recurrent layers on a GPU.
     """
     backends: Any = torch.backends
-    if not hasattr(backends.cudnn, "conv"):  # PyTorch up to 2.8: one switch for matrix products, of the CPU too, and one for cuDNN
+    if not hasattr(backends.cudnn, "conv"):  # PyTorch up to 2.8 has one switch for matrix products (also on the CPU) and one for cuDNN
         products, cudnn = torch.get_float32_matmul_precision(), backends.cudnn.allow_tf32
         try:
             torch.set_float32_matmul_precision("highest")
@@ -63,13 +63,13 @@ def exact_fp32() -> Iterator[None]:
 
 
 class FrozenEncoder:
-    """An encoder for features only: eval mode, no gradient. It counts its passes.
+    """An encoder in eval mode without gradients, which counts its passes.
 
     Args:
-        encoder: the encoder, which is moved to `device`.
-        device: where it runs.
-        gain: factor of the waveforms.
-        precision: fp32, or bf16 by autocast, on a GPU and on the CPU alike. fp32 on a GPU is exact within `exact_fp32`.
+        encoder: the encoder, moved to `device`.
+        device: device to run on.
+        gain: factor applied to the waveforms.
+        precision: fp32, or bf16 by autocast, on GPU and CPU. fp32 on a GPU is exact only within `exact_fp32`.
     """
 
     def __init__(self, encoder: FeatureEncoder, device: torch.device, gain: float = 1.0, precision: FeaturePrecision = "fp32") -> None:
@@ -81,44 +81,46 @@ class FrozenEncoder:
         self.passes = 0
 
     def __call__(self, clips: Sequence[Clip]) -> tuple[Tensor, Tensor]:
-        """Hidden states (num_states, B, T, D), float32, and valid frames (B,), on the device.
+        """Encode clips; return hidden states (num_states, B, T, D), float32, and valid frames (B,), on the device.
 
         An utterance's features do not depend on its batch.
 
         Raises:
             CheckpointError: features are NaN or Inf.
         """
-        # Reading waits for disks and decoders, and neither holds the GIL.
+        # Threads suffice: disk access and decoding release the GIL.
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             waveforms = [waveform * self.gain for waveform in pool.map(lambda clip: clip.load(), clips)]
         with torch.inference_mode(), encoder_autocast(self.device, self.precision):
             output = self.encoder.encode(waveforms)
-        # Stacked outside of inference mode, so that heads can be trained on the copy.
+        # Stacked outside inference mode, so that heads can be trained on the copy.
         hidden_states = torch.stack([state.float() for state in output.hidden_states])
         self.passes += len(clips)
         if not bool(torch.isfinite(hidden_states).all()):
             names = ", ".join(clip.cut.id for clip in clips[:5])
-            raise CheckpointError(f"The encoder gives NaN or Inf features for a batch with {names}. Its weights are damaged or too large.")
+            raise CheckpointError(
+                f"The encoder returns NaN or Inf features for a batch with {names}. Its weights are damaged or too large."
+            )
         return hidden_states, output.lengths.clone()
 
 
 def encoder_autocast(device: torch.device, precision: FeaturePrecision) -> torch.autocast:
-    """Autocast context of a precision."""
+    """Return the autocast context of a precision."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 def batch_samples(device: torch.device) -> int:
-    """Samples in a batch that goes through the encoder, padding included."""
+    """Return the most samples in an encoder batch, including padding."""
     return BATCH_SECONDS.get(device.type, BATCH_SECONDS["cpu"]) * SAMPLE_RATE
 
 
 def vector_bytes(encoder: FeatureEncoder) -> int:
-    """Size of one frame or one mean of all hidden states. Float32 on disk too: in fp16 scores move (docs/superb-deviations.md)."""
+    """Return the bytes of one frame (or mean) of all hidden states; float32, since fp16 changes scores (docs/superb-deviations.md)."""
     return torch.float32.itemsize * encoder.num_states * encoder.hidden_size
 
 
 def read_tensor(path: Path, name: str) -> Tensor | None:
-    """The tensor `name` of a file that `write_tensor` wrote; None without such a file or, with a warning, if it is damaged."""
+    """Read tensor `name` from a file written by `write_tensor`; None if the file is missing or, with a warning, damaged."""
     if not path.is_file():
         return None
     try:
@@ -128,34 +130,34 @@ def read_tensor(path: Path, name: str) -> Tensor | None:
                 raise ValueError("its SHA-256 has changed")
             return value
     except (SafetensorError, OSError, ValueError) as error:
-        logger.warning("%s: damaged %s (%s), computed again", path, name, error)
+        logger.warning("%s: damaged %s (%s); recomputing", path, name, error)
         return None
 
 
 def write_tensor(path: Path, name: str, value: Tensor) -> None:
-    """Keep a tensor, so that an evaluation that is killed need not compute it again."""
+    """Write a tensor atomically, so that an interrupted evaluation can reuse it."""
     tensors = {name: value.contiguous()}
     with atomic_file(path) as temporary:
         save_file(tensors, temporary, {"sha256": tensors_sha256(tensors)})
 
 
 def clips_on_disk(num_clips: int, clip_bytes: int, budget_bytes: float) -> int:
-    """Clips in the whole shards that fit into a budget."""
+    """Return the number of clips in the complete shards that fit into a budget."""
     if num_clips * clip_bytes <= budget_bytes:
         return num_clips
     return int(budget_bytes // (SHARD_CLIPS * clip_bytes)) * SHARD_CLIPS
 
 
 def mean_vectors(encoder: FrozenEncoder, clips: Sequence[Clip], folder: Path, name: str, disk_bytes: float = math.inf) -> Tensor:
-    """Mean over the frames of each hidden state of each clip: float32 (clips, num_states, D), on the CPU.
+    """Compute the mean over frames of each hidden state of each clip: float32 (clips, num_states, D), on the CPU.
 
-    Shards of `SHARD_CLIPS` clips of similar lengths are written to `folder` as they are done, as far as `disk_bytes` goes, and read back
-    by an evaluation that was interrupted; the caller makes `folder` unique for the model, the clips and the precision.
+    Shards of `SHARD_CLIPS` clips of similar length are written to `folder`, up to `disk_bytes`, and reused by an interrupted evaluation.
+    `folder` must be unique for model, clips and precision.
     """
     order = sorted(range(len(clips)), key=lambda index: clips[index].num_samples)
     written = clips_on_disk(len(clips), vector_bytes(encoder.encoder), disk_bytes)
     if written < len(clips):
-        logger.info("%s: mean vectors of %d of %d clips are kept on disk (`disk_gb`)", name, written, len(clips))
+        logger.info("%s: mean vectors of %d of %d clips are cached on disk (`disk_gb`)", name, written, len(clips))
     vectors = torch.empty(len(clips), encoder.encoder.num_states, encoder.encoder.hidden_size)
     with tqdm(total=len(clips), desc=f"features of {name}", unit="clip", disable=None) as progress:
         for start in range(0, len(order), SHARD_CLIPS):
@@ -174,14 +176,14 @@ def mean_vectors(encoder: FrozenEncoder, clips: Sequence[Clip], folder: Path, na
 
 
 class CroppedMeans:
-    """Mean vectors of a split whose long utterances are cropped anew at every visit: `kept` ones of whole utterances, others on demand."""
+    """Mean vectors of a split whose long utterances are cropped at every visit: `kept` for whole utterances, others computed on demand."""
 
     def __init__(self, encoder: FrozenEncoder, clips: CropTable, kept: Tensor) -> None:
         self.encoder, self.clips, self.kept = encoder, clips, kept
         self.device = kept.device
 
     def __getitem__(self, rows: Tensor) -> Tensor:
-        """Vectors (N, num_states, D) of rows (N,) of the table."""
+        """Return the vectors (N, num_states, D) of rows (N,) of the table."""
         vectors = torch.empty(len(rows), *self.kept.shape[1:])
         whole = rows < len(self.kept)
         vectors[whole] = self.kept[rows[whole]]
@@ -191,7 +193,7 @@ class CroppedMeans:
 
 
 MeanVectors = Tensor | CroppedMeans
-"""Indexed by a tensor of rows; on the CPU."""
+"""Mean vectors on the CPU, indexed by a tensor of rows."""
 
 
 def _means(encoder: FrozenEncoder, clips: Sequence[Clip]) -> Tensor:
@@ -203,7 +205,7 @@ def _means(encoder: FrozenEncoder, clips: Sequence[Clip]) -> Tensor:
 
 
 class FrameFeatures:
-    """All frames of the clips of one split: those that `keep` has kept in memory, the others computed at every access."""
+    """All frames of the clips of a split: in memory after `keep`, otherwise computed at every access."""
 
     def __init__(self, encoder: FrozenEncoder, clips: Sequence[Clip]) -> None:
         self.encoder = encoder
@@ -214,11 +216,11 @@ class FrameFeatures:
         return len(self.clips)
 
     def batches(self) -> Iterator[list[int]]:
-        """All clips once, in batches of similar lengths."""
+        """Yield all clips once, in batches of similar lengths."""
         return length_batches([clip.num_samples for clip in self.clips], self.encoder.batch_samples)
 
     def keep(self, budget_bytes: float, name: str) -> float:
-        """Compute and keep features, shortest clips first, until they fill `budget_bytes`; returns what is left of it."""
+        """Compute and keep features, shortest clips first, up to `budget_bytes`; return the rest of the budget."""
         encoder, batches = self.encoder.encoder, []
         for batch in self.batches():
             needed = vector_bytes(encoder) * sum(encoder.frame_count(self.clips[row].num_samples) for row in batch)
@@ -227,7 +229,7 @@ class FrameFeatures:
             budget_bytes -= needed
             batches.append(batch)
         if (count := sum(map(len, batches))) < len(self.clips):
-            logger.info("%s: features of %d of %d clips are kept, the others recomputed", name, count, len(self.clips))
+            logger.info("%s: features of %d of %d clips are cached in memory, the others recomputed", name, count, len(self.clips))
         with tqdm(total=count, desc=f"features of {name}", unit="clip", disable=None) as progress:
             for batch in batches:
                 hidden_states, lengths = self.encoder([self.clips[row] for row in batch])
@@ -237,11 +239,11 @@ class FrameFeatures:
         return budget_bytes
 
     def count(self, rows: Sequence[int]) -> None:
-        """Count the passes of rows whose results an interrupted evaluation kept elsewhere."""
+        """Count the passes of rows whose results were restored from an interrupted evaluation."""
         self.encoder.passes += len(set(rows) - self._kept.keys())
 
     def __getitem__(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Hidden states (num_states, B, T, D), zero past the lengths, and valid frames (B,) of some clips, on the device."""
+        """Return hidden states (num_states, B, T, D), zero past the lengths, and valid frames (B,) of clips, on the device."""
         missing = [row for row in dict.fromkeys(rows) if row not in self._kept]
         computed: dict[int, Tensor] = {}
         if missing:
@@ -249,7 +251,7 @@ class FrameFeatures:
             if missing == list(rows):
                 return hidden_states, lengths
             computed = {row: hidden_states[:, i, : int(lengths[i])] for i, row in enumerate(missing)}
-        # Clips are padded where they are kept, so that one copy goes to the device.
+        # Padded on the CPU, so that one copy goes to the device.
         parts = [computed[row].cpu() if row in computed else self._kept[row] for row in rows]
         longest = max(part.shape[1] for part in parts)
         padded = torch.stack([F.pad(part, (0, 0, 0, longest - part.shape[1])) for part in parts], dim=1)
@@ -257,7 +259,7 @@ class FrameFeatures:
 
 
 def keep_frames(features: Mapping[str, FrameFeatures], cache_gb: float) -> None:
-    """Keep frames of train and dev, which are used repeatedly, as far as the budget goes; test is used once."""
+    """Keep frames of train and dev, which are used repeatedly, up to the budget; test is used once."""
     budget = cache_gb * 1e9
     for name in ("train", "dev"):
         budget = features[name].keep(budget, name)

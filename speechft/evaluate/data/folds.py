@@ -1,4 +1,4 @@
-"""Cross-validation: the splits of every fold, and one pass of the encoder for all of them."""
+"""Cross-validation: the splits of every fold, with one pass of the encoder for all folds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from speechft.tasks.base import LabelSet, Task
 
 @dataclass(frozen=True)
 class Fold:
-    """One division of a corpus into train, dev and test. `name` is None where the corpus itself has the three."""
+    """Division of a corpus into train, dev and test. `name` is None if it is the corpus's own."""
 
     name: str | None
     labels: LabelSet
@@ -30,10 +30,10 @@ class Fold:
 
 
 def load_folds(task: Task, manifests: Manifests, encoder: FeatureEncoder, crop_draws: CropDraws) -> list[Fold]:
-    """The folds of a corpus that has only a train split, if the task makes folds of it; else its three splits as the only one.
+    """Load the folds of a corpus with only a train split, if the task defines folds; else its three splits as a single fold.
 
     Raises:
-        CorpusError, TaskError: as `load_splits`, where each fold's train must have all classes of its dev and test.
+        CorpusError, TaskError: as for `load_splits`; train of each fold must have all classes of its dev and test.
     """
     if set(split_names(manifests)) == {"train"}:
         cuts = tuple(load_split(manifests, "train"))
@@ -45,7 +45,7 @@ def load_folds(task: Task, manifests: Manifests, encoder: FeatureEncoder, crop_d
 
 
 def pooled_clips(folds: Sequence[Fold]) -> dict[str, Sequence[Clip]]:
-    """Clips whose mean vectors are kept, by name: those of each split, or the different ones of all folds as `all`."""
+    """Return the clips whose mean vectors are kept, by name: those of each split, or the distinct clips of all folds as `all`."""
     if len(folds) == 1:
         return {name: split.clips for name, split in folds[0].splits.items()}
     different = {_key(clip): clip for fold in folds for split in fold.splits.values() for clip in split.clips}
@@ -53,7 +53,7 @@ def pooled_clips(folds: Sequence[Fold]) -> dict[str, Sequence[Clip]]:
 
 
 class FoldMeans:
-    """Mean vectors of the clips of all folds, each clip encoded once."""
+    """Mean vectors of the clips of all folds, with each clip encoded once."""
 
     def __init__(self, encoder: FrozenEncoder, folds: Sequence[Fold], folder: Path, disk_bytes: float = math.inf) -> None:
         pools = pooled_clips(folds)
@@ -65,7 +65,7 @@ class FoldMeans:
         self.rows = {_key(clip): row for row, clip in enumerate(pools["all"])} if len(folds) > 1 else {}
 
     def of(self, split: Split) -> MeanVectors:
-        """Vectors (clips, num_states, D) of a split; those of crops that are drawn anew are computed when they are asked for."""
+        """Return vectors (clips, num_states, D) of a split; those of random crops are computed on demand."""
         if self.rows:
             kept = self.vectors["all"][torch.tensor([self.rows[_key(clip)] for clip in split.clips], dtype=torch.long)]
         else:

@@ -1,4 +1,4 @@
-"""Orders in which training utterances are drawn. Each is an endless stream of batches, fixed by its generator."""
+"""Orders of training utterances, each an endless stream of batches determined by its generator."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HALVED_BUCKET_SAMPLES = 2000
 
 
 def shuffled(num_utterances: int, batch_size: int, generator: Generator) -> Iterator[list[int]]:
-    """A new permutation every epoch; its last batch may be smaller (SID)."""
+    """Yield batches of a new permutation every epoch; the last batch may be smaller (SID)."""
     while True:
         order = torch.randperm(num_utterances, generator=generator).tolist()
         for start in range(0, num_utterances, batch_size):
@@ -23,9 +23,9 @@ def shuffled(num_utterances: int, batch_size: int, generator: Generator) -> Iter
 
 
 def balanced(classes: Sequence[int], batch_size: int, generator: Generator) -> Iterator[list[int]]:
-    """Draws with replacement in which all classes are equally frequent (KS).
+    """Draw with replacement so that all classes are equally frequent (KS).
 
-    An epoch has as many draws as there are utterances; an incomplete last batch is dropped, as in the reference, unless it is the only one.
+    An epoch has as many draws as utterances; an incomplete last batch is dropped, as in s3prl, unless it is the only one.
     """
     weights = balanced_weights(classes)
     size = min(batch_size, len(classes))
@@ -36,17 +36,17 @@ def balanced(classes: Sequence[int], batch_size: int, generator: Generator) -> I
 
 
 def balanced_weights(classes: Sequence[int]) -> Tensor:
-    """Weight of each utterance: number of utterances / utterances of its class; float64 (N,)."""
+    """Weight each utterance by number of utterances / utterances of its class; float64 (N,)."""
     counts = Counter(classes)
     return torch.tensor([len(classes) / counts[label] for label in classes], dtype=torch.float64)
 
 
 def windows(num_tokens: Sequence[int], num_samples: Sequence[int], batch_size: int, generator: Generator) -> Iterator[list[int]]:
-    """Windows over the utterances sorted by number of target tokens, from the most (PR).
+    """Yield windows over the utterances sorted by decreasing number of target tokens (PR).
 
-    An epoch has a window for every utterance, in random order: the one that starts there, or the last full one. Of a window whose first
-    utterance is longer than `LONG_WINDOW_SAMPLES` only the first half is kept. A batch is sorted by samples, from the longest. Equal
-    numbers of tokens keep the order of the corpus (the reference: that of the file system).
+    An epoch has one window per utterance, in random order: the one that starts there, or the last full one. If the first utterance of a
+    window is longer than `LONG_WINDOW_SAMPLES`, only the first half is kept. A batch is sorted by decreasing samples. Ties keep the order
+    of the corpus (s3prl: that of the file system).
     """
     order = sorted(range(len(num_tokens)), key=lambda index: -num_tokens[index])
     last_start = max(0, len(order) - batch_size)
@@ -60,12 +60,12 @@ def windows(num_tokens: Sequence[int], num_samples: Sequence[int], batch_size: i
 
 
 def fixed_buckets(num_samples: Sequence[int], batch_size: int, *, keep_single: bool = False) -> list[list[int]]:
-    """Neighbors of the utterances sorted by samples, from the longest (ASR).
+    """Divide the utterances, sorted by decreasing samples, into buckets (ASR).
 
-    A full bucket of `batch_size` is halved if its longest utterance has more than `HALVED_BUCKET_SAMPLES`. The reference means
-    feature frames there but compares samples, so that all real buckets are halved and SUPERB's batches of 32 are batches of 16. An
-    incomplete last bucket stays whole, but one of a single utterance is dropped, unless buckets are that small anyway or `keep_single`.
-    Equal lengths keep the order of the corpus (the reference: no defined order).
+    A full bucket of `batch_size` is halved if its longest utterance has more than `HALVED_BUCKET_SAMPLES`. s3prl intends feature frames
+    there but compares samples, so in practice all full buckets are halved and SUPERB's batches of 32 become batches of 16. An incomplete
+    last bucket is not halved; one with a single utterance is dropped, unless all buckets are that small or `keep_single`. Ties keep the
+    order of the corpus (s3prl: no defined order).
     """
     order = sorted(range(len(num_samples)), key=lambda index: -num_samples[index])
     buckets: list[list[int]] = []
@@ -79,7 +79,7 @@ def fixed_buckets(num_samples: Sequence[int], batch_size: int, *, keep_single: b
 
 
 def bucketed(num_samples: Sequence[int], batch_size: int, generator: Generator, *, keep_single: bool = False) -> Iterator[list[int]]:
-    """`fixed_buckets` in a new order every epoch."""
+    """Yield the buckets of `fixed_buckets` in a new order every epoch."""
     buckets = fixed_buckets(num_samples, batch_size, keep_single=keep_single)
     while True:
         for position in torch.randperm(len(buckets), generator=generator).tolist():
@@ -87,10 +87,10 @@ def bucketed(num_samples: Sequence[int], batch_size: int, generator: Generator, 
 
 
 def length_batches(num_samples: Sequence[int], max_samples: int, max_size: int = 64) -> Iterator[list[int]]:
-    """Every index once, from the shortest, in batches of similar lengths: at most `max_size`, and `max_samples` with padding."""
+    """Yield every index once, shortest first, in batches of at most `max_size` utterances and `max_samples` including padding."""
     batch: list[int] = []
     for index in sorted(range(len(num_samples)), key=lambda index: num_samples[index]):
-        # Ascending order: the new utterance is the longest and gives the padded length.
+        # In ascending order, the new utterance is the longest and determines the padded length.
         if batch and (len(batch) == max_size or (len(batch) + 1) * num_samples[index] > max_samples):
             yield batch
             batch = []

@@ -1,4 +1,4 @@
-"""Lengths of recordings without their silence. Measuring reads every recording, so the work folder keeps them for later evaluations."""
+"""Lengths of recordings without silence. Measuring reads every recording, so lengths are cached in the work folder."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ logger = logging.getLogger(__name__)
 
 WORKERS = 4
 LENGTHS_VERSION = 1
-"""Raise it when the same recordings give other lengths: it is part of the file's name."""
+"""Increment when the computed lengths change; part of the file name."""
 
 
 @dataclass(frozen=True)
 class VoicedClip(Clip):
-    """A part of a cut after silence was removed, which left `voiced_samples` of it."""
+    """A part of a cut after removal of silence, which left `voiced_samples` of the cut."""
 
     gain: float
     voiced_samples: int
 
     def load(self) -> Tensor:
-        """The waveform (num_samples,), before the gain is applied; AudioError if the recording is not the one that was measured."""
+        """Load the waveform (num_samples,), before the gain; raise AudioError if the recording has changed since it was measured."""
         voiced = without_silence(load_audio(self.cut), self.gain)
         if len(voiced) != self.voiced_samples:
             raise AudioError(
-                f"{self.cut.recording.sources[0].source}: has {len(voiced)} samples without silence, had {self.voiced_samples} when it was "
-                f"measured (cut {self.cut.id}). The file has changed: prepare the corpus again, into a new folder."
+                f"{self.cut.recording.sources[0].source}: has {len(voiced)} samples without silence, but {self.voiced_samples} were "
+                f"measured (cut {self.cut.id}). The file has changed; prepare the corpus again, in a new folder."
             )
         return voiced[self.start : self.start + self.num_samples]
 
 
 class Silence:
-    """Cuts without their silence, by the lengths that `work` has of them or by reading them."""
+    """Removes silence from cuts, using lengths cached in `work` or measuring them."""
 
     def __init__(self, gain: float, work: Path | None) -> None:
         self.gain, self.work = gain, work
 
     def clips(self, cuts: Sequence[Any], sha256: str, name: str) -> tuple[VoicedClip, ...]:
-        """Every cut without its silence; `sha256` is that of the cuts' manifest, `name` is shown in the progress bar."""
+        """Return every cut without silence; `sha256` is the hash of their manifest, `name` labels the progress bar."""
         if not cuts:
             return ()
         parts = [LENGTHS_VERSION, SILENCE_LEVEL, SILENCE_SAMPLES, LEVEL_SAMPLES, self.gain, sha256]
@@ -61,7 +61,7 @@ class Silence:
         lengths: list[int] = [] if kept is None else kept.tolist()
         if len(lengths) != len(cuts) or not all(0 <= n <= num_samples_16k(cut) for n, cut in zip(lengths, cuts, strict=True)):
             if kept is not None:
-                logger.warning("%s: these are not the lengths of the corpus, measured again", path)
+                logger.warning("%s: lengths do not fit the corpus; measuring again", path)
             lengths = self._measure(cuts, name)
             if path:
                 write_tensor(path, "samples", torch.tensor(lengths, dtype=torch.int64))

@@ -1,4 +1,4 @@
-"""The splits of an evaluation: cuts with targets, and the clips of audio that stand for them."""
+"""The splits of an evaluation: cuts with targets and their audio clips."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ TOO_SHORT = "shorter than one frame"
 
 @dataclass(frozen=True)
 class Split:
-    """One split. Utterance i is clips[first_clip[i]:first_clip[i + 1]]: one clip, or several random crops.
+    """A split. Utterance i is clips[first_clip[i]:first_clip[i + 1]]: one clip, or several random crops.
 
-    Where long utterances are cropped anew at every visit, `clips` is a `CropTable`, and clips[first_clip[i]] one clip of utterance i.
+    If long utterances are cropped at every visit, `clips` is a `CropTable` and clips[first_clip[i]] a clip of utterance i.
     """
 
     name: str
@@ -38,14 +38,14 @@ class Split:
     first_clip: tuple[int, ...]
     dropped: Mapping[str, int]
     sha256: str
-    """Of the content of the manifest."""
+    """SHA-256 of the content of the manifest."""
 
     def __len__(self) -> int:
         return len(self.cuts)
 
     @property
     def num_samples(self) -> list[int]:
-        """Samples of the first clip of each utterance."""
+        """Return the samples of the first clip of each utterance."""
         return [self.clips[first].num_samples for first in self.first_clip[:-1]]
 
     @property
@@ -54,7 +54,7 @@ class Split:
         return sum(float(cut.duration) for cut in self.cuts) / 3600
 
     def draw_clips(self, utterances: Sequence[int], generator: Generator) -> list[int]:
-        """Rows of one clip of each utterance, at random where there are several."""
+        """Draw one clip per utterance, at random if it has several, and return their rows."""
         if isinstance(self.clips, CropTable):
             return [self.clips.draw(utterance, generator) for utterance in utterances]
         drawn = []
@@ -67,13 +67,13 @@ class Split:
 def load_splits(task: Task, manifests: Manifests, encoder: FeatureEncoder, crop_draws: CropDraws) -> tuple[LabelSet, dict[str, Split]]:
     """Read the three splits, encode their targets and fix their crops.
 
-    An utterance too short for a single frame is left out of train, and counted; in dev and test it is an error, because scores over
-    different utterances cannot be compared.
+    An utterance too short for a single frame is left out of train and counted. In dev and test it is an error, because scores over
+    different utterances are not comparable.
 
     Raises:
         CorpusError: a manifest is missing or damaged.
-        TaskError: labels or targets that the task needs are missing, or a dev or test utterance is too short; all are listed. The corpus
-            has folds besides the three splits.
+        TaskError: required labels or targets are missing, or a dev or test utterance is too short (all are listed), or the corpus has folds
+            in addition to the three splits.
     """
     cuts = {name: tuple(load_split(manifests, name)) for name in SPLITS}
     refuse_folds(task, cuts["train"])
@@ -81,7 +81,7 @@ def load_splits(task: Task, manifests: Manifests, encoder: FeatureEncoder, crop_
 
 
 def refuse_folds(task: Task, train: Sequence[Any]) -> None:
-    """Raise a TaskError for a corpus that has its own division and names folds besides."""
+    """Raise TaskError for a corpus that has both splits and folds."""
     if task.folds(train) is not None:
         raise TaskError(
             f"The corpus of task {task.name!r} has both folds and a dev and a test split. To cross-validate, put all recordings into train "
@@ -97,7 +97,7 @@ def make_splits(
     crop_draws: CropDraws,
     fold: str | None = None,
 ) -> tuple[LabelSet, dict[str, Split]]:
-    """Labels and splits from the cuts of each split, train among them; errors name the `fold`."""
+    """Build labels and splits from the cuts of each split, which must include train; errors name the `fold`."""
     where = split_titles(fold)
     short = {name: [cut for cut in members if num_samples_16k(cut) < encoder.min_samples] for name, members in cuts.items()}
     for name in [name for name in cuts if name != "train"]:
@@ -121,7 +121,7 @@ def make_splits(
 
 
 def refuse_short(lengths: Iterable[tuple[str, int]], encoder: FeatureEncoder, where: str, remedy: str) -> None:
-    """Raise a TaskError that lists the recordings, (id, samples at 16 kHz), that give no frame."""
+    """Raise TaskError if recordings (id, samples at 16 kHz) are shorter than a frame, and list them."""
     short = [f"{name}: {samples} samples at 16 kHz" for name, samples in lengths if samples < encoder.min_samples]
     if short:
         heading = f"{where}: {len(short)} recording(s) are shorter than one frame ({encoder.min_samples} samples)."
@@ -129,12 +129,12 @@ def refuse_short(lengths: Iterable[tuple[str, int]], encoder: FeatureEncoder, wh
 
 
 def split_titles(fold: str | None = None) -> dict[str, str]:
-    """Name of each split in error messages."""
+    """Return the name of each split in error messages."""
     return {name: f"The {name} split" + (f" of fold {fold!r}" if fold else "") for name in SPLITS}
 
 
 def need_splits(cuts: Mapping[str, Sequence[Any]], needed: Sequence[str]) -> None:
-    """Raise a CorpusError that names the splits that a corpus lacks and those that it has."""
+    """Raise CorpusError if needed splits are missing, and name the missing and the existing ones."""
     missing = [name for name in needed if not cuts.get(name)]
     if missing:
         raise CorpusError(f"The corpus has no split {' and no split '.join(missing)}. Splits there: {', '.join(cuts) or 'none'}.")
@@ -143,10 +143,10 @@ def need_splits(cuts: Mapping[str, Sequence[Any]], needed: Sequence[str]) -> Non
 def encode_targets(
     task: Task, cuts: Mapping[str, Sequence[Any]], where: Mapping[str, str]
 ) -> tuple[LabelSet, dict[str, tuple[Tensor, ...]]]:
-    """The outputs of the head, and the targets of every split of `cuts`; `where` says what errors call a split.
+    """Return the head's labels and the targets of every split in `cuts`; `where` names the splits in errors.
 
     Raises:
-        TaskError: labels or targets are missing, in any of the splits, or one is of a class that no utterance of train has.
+        TaskError: labels or targets are missing in a split, or a class does not occur in train.
     """
     labels = task.label_set(cuts["train"])
     task.check(cuts)
@@ -161,10 +161,10 @@ def encode_targets(
         raise TaskError("\n".join(problems))
     trained = _classes(targets["train"])
     for name, members in cuts.items():
-        # Scores over classes that no training utterance has would mean nothing.
+        # Scores on classes without training utterances would be meaningless.
         pairs = [(cut.id, int(target)) for cut, target in zip(members, targets[name], strict=True) if _is_class(target)]
         if untrained := [f"{cut_id}: class {labels.symbols[target]!r}" for cut_id, target in pairs if target not in trained]:
-            heading = f"{where[name]}: {len(untrained)} utterance(s) are of a class of task {task.name!r} that no utterance of train has."
+            heading = f"{where[name]}: {len(untrained)} utterance(s) have a class of task {task.name!r} that does not occur in train."
             raise TaskError(listing(heading + " Leave the class out, or add training utterances.", untrained))
     return labels, targets
 
@@ -174,17 +174,17 @@ def _classes(targets: Sequence[Tensor]) -> set[int]:
 
 
 def _is_class(target: Tensor) -> bool:
-    """Whether it is the index of a class of the utterance; a number that is predicted is none."""
+    """Whether the target is a class index of the whole utterance, not a regression target or a sequence."""
     return target.dim() == 0 and not target.is_floating_point()
 
 
 def check_targets(task: Task, cuts: Mapping[str, Sequence[Any]], where: Mapping[str, str]) -> None:
-    """Refuse what `encode_targets` refuses, and classes that the task's options name but no utterance of train has."""
+    """Check targets as `encode_targets` does, and that every class in the task's options occurs in train."""
     labels, targets = encode_targets(task, cuts, where)
     trained = _classes(targets["train"])
     absent = [symbol for index, symbol in enumerate(labels.symbols) if trained and index not in trained]
     if absent:
-        raise TaskError(f"{where['train']}: no utterance is of class {', '.join(map(repr, absent))}, which the options of the task name.")
+        raise TaskError(f"{where['train']}: no utterance has class {', '.join(map(repr, absent))}, which is in the task's options.")
 
 
 def _clips(task: Task, split: str, cuts: Sequence[Any], crop_draws: CropDraws) -> tuple[Sequence[Clip], tuple[int, ...]]:
@@ -194,7 +194,7 @@ def _clips(task: Task, split: str, cuts: Sequence[Any], crop_draws: CropDraws) -
     if crop_draws == "every" and split == "train" and any(clip.num_samples > length for clip, length in zip(whole, heard, strict=True)):
         table = CropTable(whole, heard)
         return table, (*(table.row(utterance) for utterance in range(len(cuts))), len(table))
-    # Clips that score dev are drawn once: the reference, too, draws the same at every evaluation.
+    # Clips of dev are drawn once; s3prl also draws the same ones at every evaluation.
     fewest = 1 if crop_draws == "every" else crop_draws
     clips: list[Clip] = []
     first_clip = [0]
@@ -209,7 +209,7 @@ def _clips(task: Task, split: str, cuts: Sequence[Any], crop_draws: CropDraws) -
 
 
 def manifest_hash(cuts: Sequence[Any]) -> str:
-    """SHA-256 of the content of a manifest."""
+    """Compute the SHA-256 of the content of a manifest."""
     digest = hashlib.sha256()
     for cut in cuts:
         digest.update(

@@ -1,1 +1,1 @@
-"""Heads on a frozen encoder, all learning rates at once: their training, checkpoints and choice."""
+"""Heads on a frozen encoder, for all learning rates at once: training, checkpoints and choice."""

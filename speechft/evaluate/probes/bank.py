@@ -1,4 +1,4 @@
-"""A probe is what an evaluation trains: the weights of the layers and a head. A bank holds one probe for every learning rate."""
+"""Probes: the trained part of an evaluation, layer weights and a head. A bank has one probe per learning rate."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from speechft.tasks.heads import PooledHead
 
 State = dict[str, Tensor]
 Counts = dict[str, float]
-"""A task's `statistics`."""
+"""Statistics of a task, see `Task.statistics`."""
 Batch = tuple[Sequence[int], Sequence[Tensor]]
 """Clips (rows of the features) and their targets."""
 FeaturesType = TypeVar("FeaturesType")
 
 
 def under(state: State, prefix: str) -> State:
-    """The tensors whose names begin with `prefix`, without it."""
+    """Return the tensors whose names begin with `prefix`, under names without it."""
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
@@ -46,16 +46,16 @@ class Probe(nn.Module):
         self.head = head
 
     def forward(self, hidden_states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and their lengths of hidden states (num_states, B, T, D) with `lengths` (B,) valid frames."""
+        """Compute logits and their lengths from hidden states (num_states, B, T, D) with `lengths` (B,) valid frames."""
         logits, logit_lengths = self.head(self.weighted_sum(hidden_states), lengths)
         return logits, logit_lengths
 
 
 class MeanProbe(nn.Module):
-    """The parameters of `Probe` on mean vectors (num_states, B, D) of the hidden states.
+    """Probe with the parameters of `Probe`, applied to mean vectors (num_states, B, D) of the hidden states.
 
-    Averaging over frames, summing over layers and the head's projection are all affine, so they commute: logits, loss and gradients are
-    those of `Probe` on the frames, up to rounding.
+    The mean over frames, the sum over layers and the head's projection are affine and commute, so logits, loss and gradients equal those of
+    `Probe` on the frames, up to rounding.
     """
 
     def __init__(self, num_states: int, head: PooledHead) -> None:
@@ -64,19 +64,19 @@ class MeanProbe(nn.Module):
         self.head = head
 
     def forward(self, means: Tensor) -> Tensor:
-        """Logits (B, C) of mean vectors (num_states, B, D)."""
+        """Compute logits (B, C) from mean vectors (num_states, B, D)."""
         return self.head.from_means(self.weighted_sum(means))
 
 
 def new_head(task: Task, feature_dim: int, labels: LabelSet, seed: int) -> Head:
-    """A head initialised from `seed`; the global generator is left as it was."""
+    """Create a head initialized from `seed`, without changing the global generator."""
     with isolated_rng(seed, torch.device("cpu")):
         return task.build_head(feature_dim, labels)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What all probes of a bank share."""
+    """Settings shared by all probes of a bank."""
 
     task: Task
     labels: LabelSet
@@ -85,10 +85,10 @@ class Setting:
 
 
 class ProbeBank(ABC, Generic[FeaturesType]):
-    """One probe for every learning rate: equal initial weights, equal batches, independent optimizers.
+    """One probe per learning rate, with equal initial weights, equal batches and independent optimizers.
 
-    `alive[i]` turns false when the loss of probe i is NaN or Inf; from then on it does not change. A step with a NaN gradient norm is
-    skipped, as in s3prl 0.4.18. `kept` are the probes that no search has dropped.
+    `alive[i]` becomes false when the loss of probe i is NaN or Inf; the probe then no longer changes. A step with a NaN gradient norm is
+    skipped, as in s3prl 0.4.18. `kept` are the probes that the search has not dropped.
     """
 
     frame_level: ClassVar[bool]
@@ -101,24 +101,24 @@ class ProbeBank(ABC, Generic[FeaturesType]):
 
     @property
     def living(self) -> list[int]:
-        """The probes that train on: neither diverged nor dropped."""
+        """Return the probes still in training, neither diverged nor dropped."""
         return [index for index in self.kept if self.alive[index]]
 
     def keep(self, probes: Sequence[int]) -> None:
-        """Drop all other probes: from then on they cost nothing and cannot be scored."""
+        """Drop all other probes; they cost nothing afterwards and cannot be scored."""
         self.kept = list(probes)
 
     @abstractmethod
     def train_step(self, features: FeaturesType, batches: Sequence[Batch]) -> list[float]:
-        """One optimizer step on the mean loss of `accumulate` batches; the loss of every probe that is kept."""
+        """Take one optimizer step on the mean loss of `accumulate` batches, and return the loss of every kept probe."""
 
     @abstractmethod
     def logits(self, features: FeaturesType, rows: Sequence[int], probes: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
-        """From each of the chosen probes what its head gives for B clips: logits and their lengths (B,); run it without gradients."""
+        """Yield the logits of each chosen probe for B clips and their lengths (B,); call it without gradients."""
 
     @abstractmethod
     def state(self, index: int) -> State:
-        """A copy of the parameters of one probe, on the CPU."""
+        """Copy the parameters of one probe to the CPU."""
 
     @abstractmethod
     def load_state(self, index: int, state: State) -> None:
@@ -126,15 +126,15 @@ class ProbeBank(ABC, Generic[FeaturesType]):
 
     @abstractmethod
     def training_state(self) -> State:
-        """All tensors that further steps depend on: parameters and optimizer states of all probes."""
+        """Return all tensors that later steps depend on: parameters and optimizer states of all probes."""
 
     @abstractmethod
     def load_training_state(self, state: State) -> None:
-        """The inverse of `training_state`."""
+        """Restore the tensors of `training_state`."""
 
     @torch.no_grad()
     def scores(self, features: FeaturesType, batches: Sequence[Batch], probes: Sequence[int]) -> list[dict[str, float]]:
-        """Metric key -> fraction, for the chosen probes."""
+        """Score the chosen probes; return metric key -> fraction for each."""
         task, labels = self.setting.task, self.setting.labels
         counts: list[list[Counts]] = [[] for _ in probes]
         for rows, targets in batches:
@@ -144,7 +144,7 @@ class ProbeBank(ABC, Generic[FeaturesType]):
 
     @torch.no_grad()
     def outcomes(self, features: FeaturesType, batches: Sequence[Batch], probe: int) -> tuple[dict[int, Counts], Counts]:
-        """Clip -> its statistics by one probe, without zeros, of which tasks with many classes have many; and their sum, with zeros."""
+        """Return one probe's statistics per clip, without zeros (frequent with many classes), and their sum, with zeros."""
         task, labels = self.setting.task, self.setting.labels
         by_clip: dict[int, Counts] = {}
         total: Counts = defaultdict(float)
@@ -159,7 +159,7 @@ class ProbeBank(ABC, Generic[FeaturesType]):
 
 
 def summed(counts: Iterable[Counts]) -> Counts:
-    """The sum of statistics."""
+    """Sum statistics."""
     total: Counts = defaultdict(float)
     for one in counts:
         add(total, one)
@@ -167,6 +167,6 @@ def summed(counts: Iterable[Counts]) -> Counts:
 
 
 def add(total: Counts, counts: Counts) -> None:
-    """Add statistics to a sum."""
+    """Add statistics to a sum in place."""
     for name, value in counts.items():
         total[name] += value

@@ -1,4 +1,4 @@
-"""Batches of clips: those that train a head, those that score one, and those that a plan counts."""
+"""Batches of clips to train heads, to score them, and to estimate costs."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SCORING_CLIPS = 1024
 
 
 def training_batches(task: Task, train: Split, batch_size: int, generator: Generator) -> Iterator[Batch]:
-    """The endless stream of training batches in the task's order."""
+    """Yield training batches endlessly, in the task's order."""
     crops = crop_generator(generator)
     for utterances in training_order(task, train, batch_size, generator):
         yield train.draw_clips(utterances, crops), [train.targets[index] for index in utterances]
 
 
 def training_order(task: Task, train: Split, batch_size: int, generator: Generator) -> Iterator[list[int]]:
-    """The utterances of each training batch."""
+    """Yield the utterances of each training batch."""
     if task.sampling == "balanced":
         return balanced([int(target) for target in train.targets], batch_size, generator)
     if task.sampling == "windows":
@@ -37,7 +37,7 @@ def training_order(task: Task, train: Split, batch_size: int, generator: Generat
 
 
 def never_drawn(task: Task, train: Split, batch_size: int) -> dict[str, int]:
-    """Reason -> utterances that the task's order leaves out of every epoch."""
+    """Return the number of utterances that the task's order leaves out of every epoch, by reason."""
     if task.sampling != "buckets":
         return {}
     left_over = len(train) - sum(map(len, fixed_buckets(train.num_samples, batch_size)))
@@ -45,9 +45,9 @@ def never_drawn(task: Task, train: Split, batch_size: int) -> dict[str, int]:
 
 
 def dev_rows(setting: Setting, dev: Split, seed: int) -> list[tuple[int, Tensor]]:
-    """Clips and targets that dev scores are made of: every utterance once, or a balanced draw where SUPERB scores one.
+    """Return the clips and targets of dev scores: every utterance once, or a balanced draw if SUPERB uses one.
 
-    Each seed has one draw. The reference resets its generators before each evaluation, so it too draws the same every time.
+    There is one draw per seed. s3prl resets its generators before each evaluation, so it also draws the same every time.
     """
     generator = Generator().manual_seed(seed)
     utterances = list(range(len(dev)))
@@ -58,12 +58,12 @@ def dev_rows(setting: Setting, dev: Split, seed: int) -> list[tuple[int, Tensor]
 
 
 def all_rows(split: Split) -> list[tuple[int, Tensor]]:
-    """The first clip of every utterance with its target; splits that are not cropped have one clip for each."""
+    """Return the first clip of every utterance with its target."""
     return list(zip(split.first_clip[:-1], split.targets, strict=True))
 
 
 def scoring_batches(split: Split, rows: Sequence[tuple[int, Tensor]], frame_level: bool) -> list[Batch]:
-    """Batches of clips and targets for scoring; frame-level heads get clips of similar lengths."""
+    """Divide clips and targets into batches for scoring, of similar lengths for frame-level heads."""
     if frame_level:
         groups = list(length_batches([split.clips[clip].num_samples for clip, _ in rows], SCORING_SAMPLES))
     else:

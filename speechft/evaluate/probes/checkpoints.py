@@ -1,4 +1,4 @@
-"""The state of a training of heads, in memory and on disk: an evaluation that was killed resumes from its last file."""
+"""State of a head training in memory and on disk, from which an interrupted evaluation resumes."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from speechft.files.tensor_hash import tensors_sha256
 logger = logging.getLogger(__name__)
 
 TRAINING_VERSION = 1
-"""Raise it when the same arguments give another training: it is part of the file's name."""
+"""Increment when the same arguments give a different training; part of the file name."""
 
 
 @dataclass
 class TrialState:
-    """One probe in training: its best evaluation so far, and the parameters it had then."""
+    """A probe in training, with its best evaluation so far and the parameters at that step."""
 
     learning_rate: float
     dev: dict[str, float] = field(default_factory=dict)
@@ -38,18 +38,18 @@ class TrialState:
     best_state: State | None = None
     diverged: bool = False
     dropped: int | None = None
-    """The step at which the search dropped it."""
+    """Step at which the search dropped the probe."""
 
 
 @dataclass(frozen=True)
 class TrainingFile:
-    """The file of one training (a fold and a seed); its name covers everything that decides the training."""
+    """State file of one training (fold and seed), named by a hash of everything that determines it."""
 
     path: Path
     encoder: FrozenEncoder
 
     def save(self, bank: ProbeBank[Any], trials: Sequence[TrialState], step: int) -> None:
-        """Write everything that later steps depend on. The order of the data follows from the seed and `step`."""
+        """Write everything that later steps depend on; the order of the data follows from seed and `step`."""
         tensors = {f"bank.{name}": value for name, value in bank.training_state().items()}
         tensors["rng.cpu"] = torch.get_rng_state()
         if self.encoder.device.type == "cuda":
@@ -67,7 +67,7 @@ class TrainingFile:
             save_file(saved, temporary, {"json": text, "sha256": tensors_sha256(saved, text)})
 
     def load(self, bank: ProbeBank[Any], trials: Sequence[TrialState]) -> int:
-        """Restore bank, trials, the encoder's count and torch's global generator; returns the saved step, 0 without a file."""
+        """Restore bank, trials, the encoder's pass count and torch's global generator; return the saved step, 0 without a file."""
         if not self.path.is_file():
             return 0
         try:
@@ -78,10 +78,10 @@ class TrainingFile:
                 raise ValueError("its SHA-256 has changed")
             values = json.loads(metadata["json"])
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            logger.warning("%s: damaged state of the heads (%s), training starts over", self.path, error)
+            logger.warning("%s: damaged state of the heads (%s); training restarts", self.path, error)
             return 0
         for index, (trial, saved) in enumerate(zip(trials, values["trials"], strict=True)):
-            # A file of an earlier version is of a training that drops nothing.
+            # Older files have no `dropped`; their trainings dropped nothing.
             trial.dev, trial.best_step, trial.dropped = saved["dev"], saved["best_step"], saved.get("dropped")
             trial.best_state = under(tensors, f"best.{index}.") or None
         bank.keep([index for index, trial in enumerate(trials) if trial.dropped is None])
@@ -90,7 +90,7 @@ class TrainingFile:
         torch.set_rng_state(tensors["rng.cpu"])
         if "rng.cuda" in tensors and self.encoder.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["rng.cuda"], self.encoder.device)
-        # The interrupted run's passes count; they include those of features that were read back.
+        # The interrupted run's passes count and already include those of features read from disk.
         self.encoder.passes = values["passes"]
         step: int = values["step"]
         logger.info("heads resume after step %d", step)
@@ -98,13 +98,13 @@ class TrainingFile:
 
 
 def training_file(folder: Path, encoder: FrozenEncoder, setting: Setting, fold: Fold, seed: int) -> TrainingFile:
-    """The file of one seed's training on one fold, in the folder of the encoder's features."""
+    """Return the state file of one seed's training on one fold, in the folder of the encoder's features."""
     targets = hashlib.sha256()
     for name, split in fold.splits.items():
         for clip, target in zip(split.first_clip, split.targets, strict=False):
             targets.update(f"{name} {clip} {target.tolist()}\n".encode())
     recipe = setting.recipe.model_dump(mode="json")
-    # The recipe lacks the options of a task that was given as an object.
+    # The recipe does not contain the options of a task given as an object.
     attributes = vars(setting.task).items()
     options = {name: value for name, value in attributes if isinstance(value, str | int | float | tuple | None) and name != "metrics"}
     parts = [TRAINING_VERSION, torch.__version__, recipe, options, setting.labels.to_json(), targets.hexdigest(), fold.name, seed]

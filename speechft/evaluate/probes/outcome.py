@@ -1,4 +1,4 @@
-"""Results of an evaluation's heads, as the cell holds them."""
+"""Results of an evaluation's heads for the cell."""
 
 from __future__ import annotations
 
@@ -14,27 +14,30 @@ from speechft.recipes.items import ItemShares, TrialScores
 from speechft.tasks.base import Task
 
 Shares = Mapping[str, Sequence[tuple[float, float]]]
-"""Metric -> part and total of each item, see `speechft.recipes.items.ItemShares`."""
+"""Metric -> part and total of each item; see `speechft.recipes.items.ItemShares`."""
 
 
 @dataclass(frozen=True)
 class Tested:
-    """What one probe did on test, in fractions."""
+    """Test results of one probe, as fractions."""
 
     scores: Mapping[str, float]
     alternatives: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """Scores at other settings of the post-processing, by name."""
+    """Scores with other post-processing settings, by name."""
     cuts: Sequence[Any] = ()
-    """The items of test."""
+    """Test items."""
     shares: Shares = field(default_factory=dict)
-    """Those of the items in the metrics."""
+    """Shares of the items in the metrics."""
     trials: Sequence[float] = ()
-    """The score of each trial, where items are trials."""
+    """Score of each trial, if the items are trials."""
 
 
 def shares_of(task: Task, counts: Sequence[Counts], total: Counts) -> Shares:
-    """From the statistics of the items (zeros may be missing) and their sum; metrics that one item alone makes possible are left out."""
-    known: dict[tuple[tuple[str, float], ...], Mapping[str, float]] = {}  # items with equal statistics are many
+    """Compute each item's share of the metrics from its statistics (zeros may be missing) and their sum.
+
+    Metrics that are undefined without one of the items are left out.
+    """
+    known: dict[tuple[tuple[str, float], ...], Mapping[str, float]] = {}  # many items have equal statistics
 
     def scores_without(item: Counts) -> Mapping[str, float]:
         key = tuple(sorted(item.items()))
@@ -59,7 +62,7 @@ def shares_of(task: Task, counts: Sequence[Counts], total: Counts) -> Shares:
 
 @dataclass
 class Run:
-    """Results of all seeds; `values` is metric key -> one value a seed."""
+    """Results of all seeds; `values` maps metric keys to one value per seed."""
 
     trials: list[Trial] = field(default_factory=list)
     selected: list[Selected] = field(default_factory=list)
@@ -69,7 +72,7 @@ class Run:
     training_seconds: float = 0.0
     selected_on: Literal["dev", "test"] = "dev"
     tested: list[Tested] = field(default_factory=list)
-    """In the order of `selected`."""
+    """Test results in the order of `selected`."""
     items: ItemShares | TrialScores | None = None
 
     def add(
@@ -81,7 +84,7 @@ class Run:
         test: Tested,
         fold: str | None = None,
     ) -> None:
-        """Record the trials of a seed, which of them was chosen, and what it did on test."""
+        """Record the trials of a seed, the chosen one, and its test results."""
         best = trials[chosen]
         self.tested.append(test)
         settings = {name: shown(task, scores) for name, scores in test.alternatives.items()}
@@ -93,7 +96,7 @@ class Run:
             self.trials.append(Trial(**head, dev=dev, diverged=trial.diverged, dropped=trial.dropped, selected=index == chosen))
 
     def average(self, task: Task, seeds: Sequence[int | None]) -> None:
-        """Fill `values`, for each seed the mean over its folds, and the items."""
+        """Fill `values`, with the mean over folds for each seed, and the items."""
         for metric in task.metrics:
             of_seeds = [[chosen.test[metric.key] for chosen in self.selected if chosen.seed == seed] for seed in seeds]
             self.values[metric.key] = [sum(values) / len(values) for values in of_seeds]
@@ -101,7 +104,7 @@ class Run:
             self.items = self._items(task, seeds)
 
     def _items(self, task: Task, seeds: Sequence[int | None]) -> ItemShares:
-        """The items of all folds, one fold after the other."""
+        """Concatenate the items of all folds."""
         of_seeds = [[tested for chosen, tested in zip(self.selected, self.tested, strict=True) if chosen.seed == seed] for seed in seeds]
         folds = [chosen.fold for chosen in self.selected if chosen.seed == seeds[0]]
         cuts = [cut for tested in of_seeds[0] for cut in tested.cuts]
@@ -118,12 +121,12 @@ class Run:
 
 
 def speakers_of(cuts: Sequence[Any]) -> list[str] | None:
-    """The speaker of each cut; None unless each has one, and one only."""
+    """Return the speaker of each cut; None unless every cut has exactly one."""
     speakers = [{supervision.speaker for supervision in cut.supervisions} for cut in cuts]
     return [str(*of_cut) for of_cut in speakers] if all(len(of_cut) == 1 and all(of_cut) for of_cut in speakers) else None
 
 
 def shown(task: Task, scores: Mapping[str, float]) -> Scores:
-    """Scores as tables show them, for the task's metrics."""
+    """Convert scores of the task's metrics to the units of tables."""
     metrics = dict.fromkeys((*task.metrics, *task.dev_metrics))
     return {metric.key: metric.of_fraction(scores[metric.key]) for metric in metrics if metric.key in scores}

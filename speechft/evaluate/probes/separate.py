@@ -1,4 +1,4 @@
-"""Probes for frame-level heads: modules of their own that share each batch of features."""
+"""Probes for frame-level heads: separate modules that share each batch of features."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from speechft.tasks.base import Head
 
 
 class SeparateProbes(ProbeBank[FrameFeatures]):
-    """The encoder runs once a batch for all learning rates; each probe has its module and its torch optimizer."""
+    """Probes with separate modules and torch optimizers; the encoder runs once per batch for all learning rates."""
 
     frame_level = True
 
@@ -27,11 +27,11 @@ class SeparateProbes(ProbeBank[FrameFeatures]):
         self.optimizers = [optimizer(probe.parameters(), lr=rate) for probe, rate in zip(self.probes, rates, strict=True)]
 
     def train_step(self, features: FrameFeatures, batches: Sequence[Batch]) -> list[float]:
-        """One optimizer step of every living probe."""
+        """Take one optimizer step of every living probe."""
         losses: list[Tensor | None] = [None] * len(self.probes)
         for rows, targets in batches:
             hidden_states, lengths = features[rows]
-            # Every probe has the same dropout and augmentation in a batch, whichever other learning rates are trained.
+            # Every probe gets the same dropout and augmentation in a batch, independent of the other learning rates.
             draw = int(torch.randint(2**62, ()))
             for index in self.living:
                 with isolated_rng(draw, self.setting.device):
@@ -50,13 +50,13 @@ class SeparateProbes(ProbeBank[FrameFeatures]):
         return [values[index] for index in self.kept]
 
     def logits(self, features: FrameFeatures, rows: Sequence[int], probes: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
-        """As of `ProbeBank`: (B, C) with ones, or (B, T, C) with the frames of each clip."""
+        """Yield logits and lengths of each chosen probe: (B, C) with ones, or (B, T, C) with the frames of each clip."""
         hidden_states, lengths = features[rows]
         for index in probes:
             yield self.probes[index].eval()(hidden_states, lengths)
 
     def state(self, index: int) -> State:
-        """A copy of the parameters of one probe, on the CPU."""
+        """Copy the parameters of one probe to the CPU."""
         return {name: value.detach().cpu().clone() for name, value in self.probes[index].state_dict().items()}
 
     def load_state(self, index: int, state: State) -> None:
@@ -64,7 +64,7 @@ class SeparateProbes(ProbeBank[FrameFeatures]):
         self.probes[index].load_state_dict(state)
 
     def training_state(self) -> State:
-        """Parameters of the kept probes, and what their optimizers keep for each parameter (nothing before its first step)."""
+        """Return the parameters of the kept probes and their optimizer states (empty before the first step)."""
         state: State = {}
         for index in self.kept:
             optimizer = self.optimizers[index]
@@ -74,7 +74,7 @@ class SeparateProbes(ProbeBank[FrameFeatures]):
         return state
 
     def load_training_state(self, state: State) -> None:
-        """The inverse of `training_state`."""
+        """Restore the tensors of `training_state`."""
         for index in self.kept:
             optimizer = self.optimizers[index]
             self.load_state(index, under(state, f"{index}.probe."))

@@ -15,16 +15,16 @@ from speechft.tasks.heads import PooledHead
 
 
 class StackedProbes(ProbeBank[MeanVectors]):
-    """R probes as the rows of one matrix (R, P), so that a step costs a few batched operations instead of R times as many.
+    """R probes as the rows of one matrix (R, P), so that a step takes a few batched operations instead of R times as many.
 
-    Features are mean vectors (clips, num_states, D). Proven equal to separate modules with torch's optimizers by a test.
+    Features are mean vectors (clips, num_states, D). A test compares them with separate modules and torch's optimizers.
     """
 
     frame_level = False
 
     def __init__(self, setting: Setting, num_states: int, head: PooledHead) -> None:
         super().__init__(setting)
-        # A template for vmap: its own parameters are never trained.
+        # A template for vmap; its own parameters are not trained.
         self.template = MeanProbe(num_states, head).to(setting.device).requires_grad_(False)
         first = dict(self.template.named_parameters())
         self.names = list(first)
@@ -35,7 +35,7 @@ class StackedProbes(ProbeBank[MeanVectors]):
         self.optimizer = StackedAdam(self.parameters, rates, setting.recipe.optimizer)
 
     def train_step(self, features: MeanVectors, batches: Sequence[Batch]) -> list[float]:
-        """One optimizer step of every living probe; diverged ones are computed with the others."""
+        """Take one optimizer step of every living probe; diverged probes are computed but not updated."""
         rows = torch.tensor([row for batch_rows, _ in batches for row in batch_rows], device=features.device)
         means = features[rows].to(self.setting.device).transpose(0, 1)
         targets = [torch.stack(list(batch_targets)).to(self.setting.device) for _, batch_targets in batches]
@@ -61,19 +61,19 @@ class StackedProbes(ProbeBank[MeanVectors]):
         return values
 
     def keep(self, probes: Sequence[int]) -> None:
-        """Drop the rows of all other probes."""
+        """Drop the rows of the other probes."""
         rows = [self.kept.index(probe) for probe in probes]
         self.parameters = self.parameters.detach()[rows].requires_grad_()
         self.optimizer.keep(rows, self.parameters)
         super().keep(probes)
 
     def _unstack(self, stacked: Tensor) -> dict[str, Tensor]:
-        """Named parameters with a leading dimension of probes, as views of (R, P)."""
+        """Return named parameters with a leading probe dimension, as views of (R, P)."""
         parts = torch.split(stacked, [shape.numel() for shape in self.shapes], dim=1)
         return {name: part.view(-1, *shape) for name, part, shape in zip(self.names, parts, self.shapes, strict=True)}
 
     def logits(self, features: MeanVectors, rows: Sequence[int], probes: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Logits (B, C) of utterances, whose lengths (B,) are 1."""
+        """Yield logits (B, C) of each chosen probe and lengths (B,), all 1."""
         means = features[torch.tensor(list(rows), device=features.device)].to(self.setting.device).transpose(0, 1)
         ones = torch.ones(len(rows), dtype=torch.long, device=means.device)
         for index in probes:
@@ -84,7 +84,7 @@ class StackedProbes(ProbeBank[MeanVectors]):
         return {name: value[0] for name, value in self._unstack(self.parameters.detach()[row : row + 1]).items()}
 
     def state(self, index: int) -> State:
-        """A copy of the parameters of one probe, on the CPU."""
+        """Copy the parameters of one probe to the CPU."""
         return {name: value.cpu().clone() for name, value in self._row(index).items()}
 
     def load_state(self, index: int, state: State) -> None:
@@ -97,19 +97,19 @@ class StackedProbes(ProbeBank[MeanVectors]):
         return {"parameters": self.parameters.detach(), "first": optimizer.first, "second": optimizer.second, "steps": optimizer.steps}
 
     def training_state(self) -> State:
-        """Parameters, moments and counts of steps, on the CPU."""
+        """Return parameters, moments and step counts, on the CPU."""
         return {name: value.cpu().clone() for name, value in self._trained_tensors().items()}
 
     def load_training_state(self, state: State) -> None:
-        """The inverse of `training_state`."""
+        """Restore the tensors of `training_state`."""
         for name, value in self._trained_tensors().items():
             value.copy_(state[name])
 
 
 class StackedAdam:
-    """Adam or AdamW on the rows of a matrix, each with its learning rate, its clipping and its count of steps.
+    """Adam or AdamW on the rows of a matrix, each with its own learning rate, clipping and step count.
 
-    torch.optim has one learning rate for a tensor, and a parameter group for each row would cost as much as separate optimizers.
+    torch.optim has one learning rate per tensor, and one parameter group per row would cost as much as separate optimizers.
     """
 
     betas = (0.9, 0.999)
@@ -117,7 +117,7 @@ class StackedAdam:
 
     def __init__(self, parameters: nn.Parameter | Tensor, learning_rates: Sequence[float], kind: Literal["Adam", "AdamW"] = "Adam") -> None:
         self.parameters = parameters
-        # Bias corrections in float64, as torch computes them in Python numbers.
+        # Float64, because torch computes bias corrections in Python floats.
         self.rates = torch.tensor(learning_rates, dtype=torch.float64, device=parameters.device)
         self.weight_decay = 0.01 if kind == "AdamW" else 0.0
         self.first = torch.zeros_like(parameters, requires_grad=False)
@@ -125,7 +125,7 @@ class StackedAdam:
         self.steps = torch.zeros_like(self.rates)
 
     def keep(self, rows: Sequence[int], parameters: Tensor) -> None:
-        """Go on with some rows; `parameters` are theirs."""
+        """Keep only `rows`, whose parameters are now `parameters`."""
         self.parameters = parameters
         self.rates, self.first, self.second, self.steps = (
             tensor[list(rows)] for tensor in (self.rates, self.first, self.second, self.steps)
@@ -133,7 +133,7 @@ class StackedAdam:
 
     @torch.no_grad()
     def step(self, gradients: Tensor, norms: Tensor, active: Tensor, clip_norm: float) -> None:
-        """Update the rows that are `active` (R,); others do not change. Gradients (R, P) of `norms` (R,) are clipped in place."""
+        """Update the `active` rows (R,). Gradients (R, P) with norms `norms` (R,) are clipped in place."""
         gradients.mul_((clip_norm / (norms + 1e-6)).clamp(max=1.0)[:, None])
         everything = (self.parameters, self.first, self.second, self.steps)
         if bool(active.all()):

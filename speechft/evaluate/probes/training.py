@@ -1,4 +1,4 @@
-"""Training of heads on a frozen encoder: all learning rates of a seed at once, the best step of each, the choice among them."""
+"""Train heads on a frozen encoder for all learning rates of a seed at once, and choose step and learning rate."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ FoldType = TypeVar("FoldType", bound=Fold)
 
 
 class HeadTraining(ABC):
-    """How heads are trained, chosen and tested on prepared features."""
+    """Procedure to train, choose and test heads on prepared features."""
 
     features: Any
-    """Features of train; rows of batches index them."""
+    """Features of train, indexed by the rows of batches."""
     metric: Metric
-    """Chooses step and learning rate."""
+    """Metric that chooses step and learning rate."""
     selected_on: Literal["dev", "test"] = "dev"
 
     @abstractmethod
     def batches(self, generator: Generator) -> Iterator[Batch]:
-        """The endless stream of training batches."""
+        """Yield training batches endlessly."""
 
     @abstractmethod
     def score(self, bank: Any, probes: Sequence[int], seed: int) -> list[dict[str, float]]:
-        """Scores of the chosen probes on the split that selects, fractions; `metric` is among them."""
+        """Score the given probes on the selecting split, as fractions that include `metric`."""
 
     @abstractmethod
     def test(self, bank: Any, chosen: int) -> Tested:
-        """What one probe does on test."""
+        """Score one probe on test."""
 
 
 def train_folds(
@@ -60,7 +60,7 @@ def train_folds(
     folder: Path,
     prepare: Callable[[FoldType], HeadTraining],
 ) -> Run:
-    """Train the probes of every fold and seed, choose one and test it; `prepare` computes the features of a fold."""
+    """Train the probes of every fold and seed, choose one and score it on test; `prepare` computes the features of a fold."""
     run = Run()
     for fold in folds:
         started = time.monotonic()
@@ -85,7 +85,7 @@ def _train_and_test(
         run.trainable_parameters = num_states + sum(value.numel() for value in head.parameters())
         bank = StackedProbes(setting, num_states, head) if isinstance(head, PooledHead) else SeparateProbes(setting, num_states, head)
         file = training_file(folder, encoder, setting, fold, seed)
-        # Dropout in a head draws from the global generator.
+        # Dropout draws from the global generator.
         with isolated_rng(seed, encoder.device):
             trials = train_probes(bank, training, seed, file)
         chosen = select(trials, training.metric, seed)
@@ -98,14 +98,12 @@ def _train_and_test(
 def train_probes(bank: ProbeBank[Any], training: HeadTraining, seed: int, file: TrainingFile | None = None) -> list[TrialState]:
     """Train all probes of a bank for the recipe's steps.
 
-    Probes are scored every `eval_every` steps and after the last one. The first evaluation of a probe always counts (the reference keeps
-    no checkpoint at the worst possible value); later ones count if they are strictly better. Scores that are not finite never count. A
-    probe whose loss becomes NaN or Inf stops; its best state until then stays in the competition, as the reference's best checkpoint would.
-
-    Under `lr_search: halving` they are also scored at each rung, where those that are worse on dev are dropped, diverged ones first.
-
-    The state is saved to `file` after each evaluation. A training that finds the file resumes from it; on the CPU the rest is bit-equal
-    to that of an uninterrupted training.
+    Probes are scored every `eval_every` steps and after the last one. The first evaluation of a probe always counts (s3prl keeps no
+    checkpoint at the worst possible value); later ones count if they are strictly better. Scores that are not finite never count. A probe
+    whose loss becomes NaN or Inf stops, but its best state so far remains a candidate, like s3prl's best checkpoint.
+    With `lr_search: halving`, probes are also scored at each rung, and the worse ones on dev are dropped, diverged ones first.
+    The state is saved to `file` after each evaluation, and training resumes from an existing file. On the CPU, the result is bit-equal to
+    that of an uninterrupted training.
     """
     recipe = bank.setting.recipe
     steps, scored, rungs = recipe.counts[0], set(recipe.scored_after), recipe.rungs
@@ -143,7 +141,7 @@ def _score(bank: ProbeBank[Any], training: HeadTraining, trials: Sequence[TrialS
 
 
 def _drop(bank: ProbeBank[Any], trials: Sequence[TrialState], number: int, step: int, metric: Metric) -> None:
-    """Keep the `number` best probes; of equal ones those with the larger rates, because smaller ones leave chance level later."""
+    """Keep the `number` best probes. Ties go to larger learning rates, since smaller ones take longer to exceed chance level."""
     ranked = sorted(bank.kept, key=lambda index: (not bank.alive[index], _worse(trials[index], metric), -trials[index].learning_rate))
     bank.keep(sorted(ranked[:number]))
     for index in ranked[number:]:
@@ -151,15 +149,15 @@ def _drop(bank: ProbeBank[Any], trials: Sequence[TrialState], number: int, step:
 
 
 def _worse(trial: TrialState, metric: Metric) -> float:
-    """A number that is the higher the worse the best score of a trial is."""
+    """Return a number that increases as the best score of a trial gets worse."""
     score = trial.dev.get(metric.key)
     return math.inf if score is None else -score if metric.higher_is_better else score
 
 
 def select(trials: Sequence[TrialState], metric: Metric, seed: int) -> int:
-    """Index of the trial with the best score; of equal ones the one with the smallest learning rate, the most cautious training.
+    """Return the index of the trial with the best score; ties go to the smallest learning rate, the most conservative training.
 
-    Trials that the search dropped are out of the competition.
+    Trials that the search dropped are excluded.
 
     Raises:
         TrainingError: every learning rate diverged before its first evaluation.

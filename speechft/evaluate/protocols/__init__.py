@@ -1,4 +1,4 @@
-"""How a task is evaluated: `default` for most, and a protocol each for ASV, QbE and SD, which have other data or scores."""
+"""Evaluation protocols: `default` for most tasks, and one each for ASV, QbE and SD, which have other data or scores."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from speechft.tasks.catalog import task_entry
 
 
 class EvaluationProtocol(Protocol):
-    """What a module of this package provides to evaluate its tasks."""
+    """Interface of the modules in this package."""
 
     def check(self, task: Any, cuts: Mapping[str, Sequence[Any]], trials: Sequence[Trial], /) -> None:
-        """Refuse what `load` would refuse, as far as the lists of a corpus tell; `cuts` are those of each split that there is."""
+        """Raise the errors of `load` that the lists of a corpus already reveal; `cuts` has the existing splits."""
 
     def load(
         self, task: Any, manifests: Manifests, encoder: FeatureEncoder, recipe: EvaluationRecipe, work: Path | None, /
     ) -> Sequence[Fold]:
-        """Read the data; a split that is not used is empty.
+        """Read the data; unused splits are empty.
 
-        What must be measured on recordings is kept in `work`, for all models.
+        Measurements on recordings are cached in `work`, for all models.
         """
 
     def run(self, task: Any, recipe: EvaluationRecipe, encoder: FrozenEncoder, folds: Sequence[Any], folder: Path, /) -> Run:
-        """Compute features, train and choose heads, score test."""
+        """Compute features, train and choose heads, and score test."""
 
 
 _PROTOCOLS: Mapping[str, EvaluationProtocol] = {"default": default, "verification": verification, "qbe": qbe, "diarization": diarization}
 
 
 def protocol_of(task: Task) -> EvaluationProtocol:
-    """The protocol that evaluates a task."""
+    """Return the protocol of a task."""
     return _PROTOCOLS[task_entry(task.name, task.kind).protocol]

@@ -1,7 +1,7 @@
-"""Protocol of most tasks: targets of three splits or of folds, heads chosen on dev, scores summed over the utterances of test.
+"""Protocol of most tasks: three splits or folds, heads chosen on dev, scores over the utterances of test.
 
-Heads that pool train on one mean vector for each clip and layer, computed once. Frame-level heads of all learning rates share each pass of
-the encoder.
+Pooling heads train on one mean vector per clip and layer, computed once. Frame-level heads of all learning rates share each pass of the
+encoder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from speechft.tasks.heads import PooledHead
 
 
 def check(task: Task, cuts: Mapping[str, Sequence[Any]], trials: Sequence[Trial]) -> None:  # noqa: ARG001
-    """Refuse a corpus (with only train: any of its folds) that lacks a split, a label, a word or a class; errors as of `load`."""
+    """Check splits, labels, words and classes of a corpus, or of its folds if it has only train; errors as for `load`."""
     folds = task.folds(cuts["train"]) if set(cuts) == {"train"} else None
     if folds is None:
         need_splits(cuts, SPLITS)
@@ -40,12 +40,12 @@ def check(task: Task, cuts: Mapping[str, Sequence[Any]], trials: Sequence[Trial]
 
 
 def load(task: Task, manifests: Manifests, encoder: FeatureEncoder, recipe: EvaluationRecipe, *_: object) -> list[Fold]:
-    """Read the three splits, or make folds of train; errors as of `load_folds`."""
+    """Load the three splits, or folds of train; errors as for `load_folds`."""
     return load_folds(task, manifests, encoder, recipe.crop_draws)
 
 
 def run(task: Task, recipe: EvaluationRecipe, encoder: FrozenEncoder, folds: Sequence[Fold], folder: Path) -> Run:
-    """Train, choose and score the heads of all folds, seeds and learning rates."""
+    """Train the heads of all folds, seeds and learning rates, choose on dev, and score test."""
     head = new_head(task, encoder.encoder.hidden_size, folds[0].labels, recipe.seeds[0])
     means = cache(lambda: FoldMeans(encoder, folds, folder, recipe.disk_gb * 1e9))
 
@@ -62,7 +62,7 @@ def run(task: Task, recipe: EvaluationRecipe, encoder: FrozenEncoder, folds: Seq
 
 
 class SplitTraining(HeadTraining):
-    """Utterances of train in the task's order; the task's scores on dev and test."""
+    """Head training with train in the task's order and the task's scores on dev and test."""
 
     def __init__(self, task: Task, recipe: EvaluationRecipe, splits: Mapping[str, Split], features: Mapping[str, Any]) -> None:
         self.task, self.recipe, self.splits = task, recipe, splits
@@ -70,16 +70,16 @@ class SplitTraining(HeadTraining):
         self.features, self.dev, self.tested = (features[name] for name in SPLITS)
 
     def batches(self, generator: Generator) -> Iterator[Batch]:
-        """Clips and targets."""
+        """Yield batches of clips and targets."""
         return training_batches(self.task, self.splits["train"], self.recipe.batch_size, generator)
 
     def score(self, bank: ProbeBank[Any], probes: Sequence[int], seed: int) -> list[dict[str, float]]:
-        """Scores on dev, of the utterances that the seed draws."""
+        """Score on dev, on the utterances drawn for the seed."""
         dev = self.splits["dev"]
         return bank.scores(self.dev, scoring_batches(dev, dev_rows(bank.setting, dev, seed), bank.frame_level), probes)
 
     def test(self, bank: ProbeBank[Any], chosen: int) -> Tested:
-        """Scores on all of test."""
+        """Score on all of test."""
         test = self.splits["test"]
         by_clip, total = bank.outcomes(self.tested, scoring_batches(test, all_rows(test), bank.frame_level), chosen)
         shares = shares_of(self.task, [by_clip[clip] for clip in test.first_clip[:-1]], total)

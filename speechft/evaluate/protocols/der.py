@@ -1,6 +1,6 @@
-"""Diarization error rate: exact on intervals, overlapped speech scored, no collar around boundaries.
+"""Diarization error rate: exact on intervals, with overlapped speech scored and no collar.
 
-What md-eval-22 computes with the options of the SUPERB recipe; the scored region is the extent of reference and system turns.
+Equals md-eval-22 with the options of the SUPERB recipe; the scored region is the extent of reference and system turns.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from speechft.corpora.rttm import Turn
 
 @dataclass(frozen=True)
 class DiarizationErrors:
-    """Seconds of speaker time: in the reference, missed, falsely alarmed, and given to the wrong speaker."""
+    """Seconds of speaker time: reference, missed, false alarm, and speaker confusion."""
 
     scored: float
     missed: float
@@ -26,27 +26,27 @@ class DiarizationErrors:
 
     @property
     def wrong(self) -> float:
-        """All errors."""
+        """Sum of all errors, in seconds."""
         return self.missed + self.false_alarm + self.confused
 
     @property
     def rate(self) -> float:
-        """Errors over reference, a fraction; Inf for errors without reference speech."""
+        """Errors divided by reference; Inf for errors without reference speech."""
         if not self.scored:
             return float("inf") if self.wrong else 0.0
         return self.wrong / self.scored
 
 
 def sum_of_errors(of_recordings: Mapping[str, DiarizationErrors]) -> DiarizationErrors:
-    """Errors of all recordings together."""
+    """Sum the errors of all recordings."""
     parts = [astuple(errors) for _, errors in sorted(of_recordings.items())]
     return DiarizationErrors(*(float(sum(values)) for values in zip(*parts, strict=True))) if parts else DiarizationErrors(0, 0, 0, 0)
 
 
 def errors_by_recording(reference: Iterable[Turn], system: Iterable[Turn]) -> dict[str, DiarizationErrors]:
-    """Recording -> its errors; only recordings with a turn are there.
+    """Compute the errors of each recording that has a turn.
 
-    System speakers are mapped to reference speakers so that they share the most time.
+    System speakers are mapped to reference speakers so that their common time is maximal.
     """
     of_recording: dict[str, tuple[list[Turn], list[Turn]]] = {}
     for side, turns in enumerate((reference, system)):
@@ -56,12 +56,12 @@ def errors_by_recording(reference: Iterable[Turn], system: Iterable[Turn]) -> di
 
 
 def _recording_errors(reference: Sequence[Turn], system: Sequence[Turn]) -> DiarizationErrors:
-    """Between two neighboring boundaries nobody starts or stops, so counting speakers there is exact."""
+    """Compute the errors of one recording; between adjacent boundaries nobody starts or stops, so counting speakers is exact."""
     boundaries = np.unique([time for turn in (*reference, *system) for time in (turn.start, turn.end)])
     seconds = np.diff(boundaries)
     truth, decided = _activity(reference, boundaries), _activity(system, boundaries)
     shared = (truth * seconds) @ decided.T
-    # Imported here because it takes a noticeable part of every start.
+    # Imported here because it is slow to import.
     from scipy.optimize import linear_sum_assignment
 
     rows, columns = linear_sum_assignment(shared, maximize=True)
@@ -76,7 +76,7 @@ def _recording_errors(reference: Sequence[Turn], system: Sequence[Turn]) -> Diar
 
 
 def _activity(turns: Sequence[Turn], boundaries: NDArray[Any]) -> NDArray[np.float64]:
-    """(speakers, intervals): 1 where a speaker talks; turns of one speaker that overlap count once."""
+    """Return (speakers, intervals): 1 if the speaker talks; overlapping turns of a speaker count once."""
     speakers = sorted({turn.speaker for turn in turns})
     active = np.zeros((len(speakers), len(boundaries) - 1))
     for turn in turns:

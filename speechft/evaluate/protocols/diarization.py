@@ -1,6 +1,6 @@
 """Protocol of SD: recordings in chunks of 40 s, heads chosen by frame accuracy on dev, diarization error rate on test.
 
-SUPERB recipe, as in s3prl 0.4.18: the error rate that is reported is the lowest of ten settings of the post-processing, on test.
+SUPERB recipe, as in s3prl 0.4.18: reports the lowest test error rate of ten post-processing settings.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from speechft.tasks.sd import FRAME_SHIFT, SpeakerDiarization, chunk_bounds, fra
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
 MEDIANS = (1, 11)
-"""Frames that decisions are smoothed over."""
+"""Lengths of the median filter, in frames."""
 SHORT_CHUNK = "last chunk shorter than one encoder frame"
 
 
 @dataclass(frozen=True)
 class MixtureFold(Fold):
-    """Recordings of two speakers. The clips of a split are chunks, and `chunk_labels` their frame labels."""
+    """Recordings of two speakers. The clips of a split are chunks; `chunk_labels` are their frame labels."""
 
     chunk_labels: dict[str, list[Tensor]]
 
 
 def check(task: SpeakerDiarization, cuts: Mapping[str, Sequence[Any]], *_: object) -> None:
-    """Refuse a corpus that lacks a split, or recordings of another number of speakers; errors as of `load`."""
+    """Check that the corpus has all splits and two speakers per recording; errors as for `load`."""
     need_splits(cuts, SPLITS)
     problems: list[str] = []
     for name in SPLITS:
@@ -59,7 +59,7 @@ def check(task: SpeakerDiarization, cuts: Mapping[str, Sequence[Any]], *_: objec
 
 
 def _turns(task: SpeakerDiarization, name: str, cut: Any, problems: list[str]) -> list[Turn]:
-    """The turns of a recording; none and a line more in `problems` if they cannot be used."""
+    """Return the turns of a recording; if they cannot be used, none, with a line in `problems`."""
     try:
         return task.turns(cut)
     except TaskError as error:
@@ -75,7 +75,7 @@ def _refuse(problems: Sequence[str]) -> None:
 def load(task: SpeakerDiarization, manifests: Manifests, encoder: FeatureEncoder, *_: object) -> list[MixtureFold]:
     """Cut the recordings of the three splits into chunks.
 
-    A last chunk too short for the encoder is left out and counted; in the output it is silence.
+    A last chunk that is too short for the encoder is left out and counted; it counts as silence in the output.
 
     Raises:
         CorpusError: a manifest is missing or damaged.
@@ -99,7 +99,7 @@ def load(task: SpeakerDiarization, manifests: Manifests, encoder: FeatureEncoder
                 clips.append(Clip(cut, start * FRAME_SHIFT, (end - start) * FRAME_SHIFT))
                 labels[name].append(frame_labels(turns, start, end))
             if first_clip[-1] == len(clips):
-                problems.append(f"{name}: {cut.id}: {num_samples_16k(cut)} samples at 16 kHz are less than one frame. Leave it out.")
+                problems.append(f"{name}: {cut.id}: {num_samples_16k(cut)} samples at 16 kHz, shorter than one frame. Leave it out.")
             first_clip.append(len(clips))
         dropped = {SHORT_CHUNK: short} if short else {}
         splits[name] = Split(name, cuts, (), tuple(clips), tuple(first_clip), dropped, manifest_hash(cuts))
@@ -108,26 +108,26 @@ def load(task: SpeakerDiarization, manifests: Manifests, encoder: FeatureEncoder
 
 
 def run(task: SpeakerDiarization, recipe: EvaluationRecipe, encoder: FrozenEncoder, folds: Sequence[MixtureFold], folder: Path) -> Run:
-    """Train, choose and score the heads of all seeds and learning rates."""
+    """Train the heads of all seeds and learning rates, choose on dev, and score test."""
     return train_folds(task, recipe, encoder, folds, folder, lambda fold: DiarizationTraining(task, recipe, encoder, fold))
 
 
 class LabelledFrames:
-    """Features of chunks, brought to the frames of their labels as the reference does: a chunk by itself has one frame less."""
+    """Features of chunks, adjusted to the frames of their labels as in s3prl: a chunk has one frame less."""
 
     def __init__(self, encoder: FrozenEncoder, split: Split, labels: Sequence[Tensor]) -> None:
         self.frames = FrameFeatures(encoder, split.clips)
         self.num_labels = [len(label) for label in labels]
 
     def __getitem__(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Hidden states (num_states, B, T, D) and label frames (B,) of some chunks, on the device."""
+        """Return hidden states (num_states, B, T, D) and label frames (B,) of chunks, on the device."""
         hidden_states, lengths = self.frames[rows]
         wanted = torch.tensor([self.num_labels[row] for row in rows], device=lengths.device)
         return fit_frames(hidden_states, lengths, wanted), wanted
 
 
 class DiarizationTraining(HeadTraining):
-    """Chunks in random order; frame accuracy on dev; the diarization error rate of whole recordings on test."""
+    """Head training on chunks in random order, with frame accuracy on dev and diarization error rate of whole recordings on test."""
 
     def __init__(self, task: SpeakerDiarization, recipe: EvaluationRecipe, encoder: FrozenEncoder, fold: MixtureFold) -> None:
         self.task, self.recipe, self.fold = task, recipe, fold
@@ -137,19 +137,19 @@ class DiarizationTraining(HeadTraining):
         self.features, self.dev, self.tested = (of_split[name] for name in SPLITS)
 
     def batches(self, generator: Generator) -> Iterator[Batch]:
-        """Chunks, every one once an epoch."""
+        """Yield batches of chunks, each once per epoch."""
         labels = self.fold.chunk_labels["train"]
         for rows in shuffled(len(labels), self.recipe.batch_size, generator):
             yield rows, [labels[row] for row in rows]
 
     def score(self, bank: SeparateProbes, probes: Sequence[int], _: int) -> list[dict[str, float]]:
-        """Frame accuracy on dev."""
+        """Compute the frame accuracy on dev."""
         rows = list(enumerate(self.fold.chunk_labels["dev"]))
         return bank.scores(self.dev, scoring_batches(self.fold.splits["dev"], rows, bank.frame_level), probes)  # type: ignore[arg-type]
 
     @torch.no_grad()
     def test(self, bank: SeparateProbes, chosen: int) -> Tested:
-        """The lowest diarization error rate of the ten settings on test, and all ten."""
+        """Compute the diarization error rates of the ten settings on test, and report the lowest."""
         split, probe = self.fold.splits["test"], bank.probes[chosen].eval()
         parts: dict[int, NDArray[Any]] = {}
         for rows in self.tested.frames.batches():
@@ -174,13 +174,13 @@ class DiarizationTraining(HeadTraining):
 
 
 def system_turns(recording: str, probabilities: NDArray[Any], threshold: float, median: int, frame_shift: int = FRAME_SHIFT) -> list[Turn]:
-    """Turns of a recording: stretches of frames (T, speakers) whose probability is above `threshold`, after a median filter.
+    """Convert frame probabilities (T, speakers) of a recording to turns: threshold, then a median filter.
 
-    The filter takes `median` frames (an odd number) around each, zeros past the ends. Times have two decimals, as in RTTM.
+    The filter covers `median` frames (odd), with zeros past the ends. Times have two decimals, as in RTTM.
     """
     turns = []
     for speaker, active in enumerate((probabilities > np.float32(threshold)).T):
-        # The median of zeros and ones is what more than half of them are.
+        # The median of zeros and ones is the majority.
         smooth = np.convolve(active, np.ones(median), "full")[median // 2 :][: len(active)] > median / 2
         changes = np.flatnonzero(np.diff(smooth.astype(np.int8), prepend=0, append=0))
         for first, end in changes.reshape(-1, 2) * (frame_shift / SAMPLE_RATE):

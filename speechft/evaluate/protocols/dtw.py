@@ -1,4 +1,4 @@
-"""Subsequence dynamic time warping of spoken queries against spoken documents, for many pairs at a time.
+"""Subsequence dynamic time warping of spoken queries against spoken documents, for many pairs at once.
 
 SUPERB recipe for query by example (s3prl 0.4.18): asymmetric steps, open begin and end.
 """
@@ -16,17 +16,17 @@ from speechft.tasks.heads import frame_mask
 from speechft.tasks.qbe import Distance
 
 MIN_QUERY_FRAMES = 5
-"""A shorter query scores 0 with every document."""
+"""Shorter queries score 0 with every document."""
 FLOOR = 1e-9
-"""Smallest divisor of the three normalizations."""
+"""Lower bound of the divisors in normalizations."""
 BLOCK_VALUES = 1 << 25
-"""Distances held at a time: query frames x queries x documents x document frames."""
+"""Most distances in memory at once: query frames x queries x documents x document frames."""
 
 
 class FrameStatistics:
-    """Mean and unbiased standard deviation of each dimension over all frames, summed up in float64 a batch at a time.
+    """Mean and unbiased standard deviation of each dimension over all frames, accumulated in float64 batch by batch.
 
-    Dimensions before the frames, e.g. hidden states, have statistics of their own.
+    Leading dimensions, such as hidden states, have separate statistics.
     """
 
     def __init__(self) -> None:
@@ -34,14 +34,18 @@ class FrameStatistics:
         self._sum = self._squares = torch.zeros((), dtype=torch.float64)
 
     def add(self, features: Tensor) -> None:
-        """Count frames (..., T, D)."""
+        """Add frames (..., T, D)."""
         frames = features.double()
         self.frames += frames.shape[-2]
         self._sum = self._sum + frames.sum(dim=-2)
         self._squares = self._squares + frames.square().sum(dim=-2)
 
     def normalized(self, features: Tensor) -> Tensor:
-        """(features - mean) / standard deviation, 0 for constant dimensions, in the dtype of `features`; ValueError without two frames."""
+        """Return (features - mean) / standard deviation, 0 for constant dimensions, in the dtype of `features`.
+
+        Raises:
+            ValueError: fewer than two frames were added.
+        """
         if self.frames < 2:
             raise ValueError(f"{self.frames} frame(s) have no standard deviation")
         mean = self._sum / self.frames
@@ -51,12 +55,12 @@ class FrameStatistics:
 
 
 def raw_scores(queries: Sequence[Tensor], documents: Sequence[Tensor], distance: Distance = "cosine_exp") -> Tensor:
-    """Score (queries, documents) of every pair: minus the mean distance along the best path; 0 for queries of less than 5 frames.
+    """Score every pair (queries, documents): minus the mean distance along the best path; 0 for queries of less than 5 frames.
 
     Args:
         queries: frames (N, D) of each query.
-        documents: frames (J, D) of each document, at least one.
-        distance: "cosine_exp" is exp(cosine distance) - 1, "cosine" the cosine distance itself.
+        documents: frames (J, D) of each document, J at least 1.
+        distance: "cosine" is the cosine distance, "cosine_exp" is exp(cosine distance) - 1.
     """
     scores = torch.zeros(len(queries), len(documents), dtype=documents[0].dtype, device=documents[0].device)
     padded = F.normalize(pad_sequence(list(documents), batch_first=True), dim=-1)
@@ -70,7 +74,7 @@ def raw_scores(queries: Sequence[Tensor], documents: Sequence[Tensor], distance:
 
 
 def _groups(queries: Sequence[tuple[int, int]], document_values: int) -> list[list[int]]:
-    """Queries (index, frames) of similar lengths, as many together as keep a block of distances within `BLOCK_VALUES`."""
+    """Group queries (index, frames) of similar lengths so that a block of distances stays within `BLOCK_VALUES`."""
     groups: list[list[int]] = []
     for index, frames in sorted(queries, key=lambda item: item[1]):
         if groups and (len(groups[-1]) + 1) * frames * document_values <= BLOCK_VALUES:
@@ -81,7 +85,7 @@ def _groups(queries: Sequence[tuple[int, int]], document_values: int) -> list[li
 
 
 def _distances(queries: Tensor, documents: Tensor, valid: Tensor, distance: Distance) -> Tensor:
-    """Distances (N, Q, B, J) of unit frames (N, Q, D) and (B, J, D), scaled to [0, 1] for each query frame and document; Inf in padding."""
+    """Compute distances (N, Q, B, J) of unit frames (N, Q, D), (B, J, D), scaled to [0, 1] per query frame and document; Inf in padding."""
     distances = 1 - torch.einsum("nqd,bjd->nqbj", queries, documents)
     if distance == "cosine_exp":
         distances = distances.exp() - 1
@@ -92,11 +96,10 @@ def _distances(queries: Tensor, documents: Tensor, valid: Tensor, distance: Dist
 
 
 def path_costs(distances: Tensor, lengths: Tensor) -> Tensor:
-    """Mean distance along the best path (Q, B) of distances (N, Q, B, J); query q has `lengths[q]` frames, padded documents are Inf.
+    """Compute the mean distance along the best path (Q, B) from distances (N, Q, B, J), Inf in padding; query q has `lengths[q]` frames.
 
-    The cost to reach query frame i at document frame j is the distance there plus the least cost to reach frame i - 1 at j, j - 1 or
-    j - 2. Paths begin and end at any document frame. A row depends on the row before only, so all j, queries and documents are one
-    operation.
+    The cost of query frame i at document frame j is the distance there plus the least cost of frame i - 1 at j, j - 1 or j - 2. Paths begin
+    and end at any document frame. A row depends only on the previous one, so all j, queries and documents are one operation.
     """
     costs = torch.empty(distances.shape[1:3], dtype=distances.dtype, device=distances.device)
     row = distances[0]
@@ -112,6 +115,6 @@ def path_costs(distances: Tensor, lengths: Tensor) -> Tensor:
 
 
 def z_scores(scores: Tensor) -> Tensor:
-    """Scores (Q, documents) of each query, less their mean, over their standard deviation (population)."""
+    """Standardize the scores (Q, documents) of each query by their mean and population standard deviation."""
     centered = scores - scores.mean(dim=1, keepdim=True)
     return centered / scores.std(dim=1, keepdim=True, correction=0).clamp(min=FLOOR)

@@ -1,4 +1,4 @@
-"""Protocol of QbE: every hidden state searches the documents for the queries; dev chooses the state, test is scored with it.
+"""Protocol of QbE: search the documents for the queries with every hidden state, choose the state on dev, score test with it.
 
 SUPERB recipe, as in s3prl 0.4.18. All hidden states come from the same pass of the encoder.
 """
@@ -35,16 +35,16 @@ from speechft.tasks.detection import maximum_term_weighted_value, term_weighted_
 from speechft.tasks.qbe import DOCUMENT, QUERY, QueryByExample
 
 SCORES_VERSION = 1
-"""Raise it when the same arguments give other scores: it is part of the name of kept scores."""
+"""Increment when the computed scores change; part of the name of cached scores."""
 YES = 2.0
-"""A document is a hit if its score is more than this many standard deviations above the mean of its query."""
+"""Fixed threshold: a hit is more than this many standard deviations above the mean score of its query."""
 SHORT_QUERY = f"query of less than {MIN_QUERY_FRAMES} frames (score 0)"
 NO_OCCURRENCE = "query without a relevant document (not in the value)"
 
 
 @dataclass(frozen=True)
 class Search:
-    """Queries and documents of a split, as rows of the features; `relevant` (queries, documents)."""
+    """Queries and documents of a split, as rows of the features; `relevant` is bool (queries, documents)."""
 
     queries: list[int]
     documents: list[int]
@@ -53,25 +53,25 @@ class Search:
 
 @dataclass(frozen=True)
 class SearchFold(Fold):
-    """Dev and test as searches among `clips`, each of which is encoded once."""
+    """Searches of dev and test among `clips`, each of which is encoded once."""
 
     clips: tuple[Clip, ...]
     searches: Mapping[str, Search]
 
 
 def load(task: QueryByExample, manifests: Manifests, encoder: FeatureEncoder, *_: object) -> list[SearchFold]:
-    """Read dev and test. A split without documents of its own searches those of the other one.
+    """Read dev and test. A split without documents searches those of the other split.
 
     Raises:
         CorpusError: a manifest is missing or damaged.
-        TaskError: cuts that are neither query nor document, no queries or documents, relevant documents that are not searched, no query
-            with an occurrence, recordings shorter than one frame; all are listed.
+        TaskError: a cut is neither query nor document, there are no queries or documents, relevant documents are not searched, no query has
+            an occurrence, or recordings are shorter than one frame; all are listed.
     """
     cuts = {name: tuple(load_split(manifests, name)) for name in ("dev", "test")}
     lengths = [(f"{name}: {cut.id}", num_samples_16k(cut)) for name, members in cuts.items() for cut in members]
     refuse_short(lengths, encoder, "The dev and test splits", "Leave them out of the corpus")
     sides = _sides(task, cuts)
-    # A recording that comes in two splits is encoded once.
+    # A recording in two splits is encoded once.
     rows: dict[tuple[str, str, float, int], int] = {}
     clips: list[Clip] = []
 
@@ -96,13 +96,13 @@ def load(task: QueryByExample, manifests: Manifests, encoder: FeatureEncoder, *_
 
 
 def check(task: QueryByExample, cuts: Mapping[str, Sequence[Any]], *_: object) -> None:
-    """Refuse a corpus without dev or test, queries, documents, or documents that are relevant; errors as of `load`."""
+    """Check that the corpus has dev, test, queries, documents and relevant documents; errors as for `load`."""
     need_splits(cuts, ("dev", "test"))
     _sides(task, {name: cuts[name] for name in ("dev", "test")})
 
 
 def _sides(task: QueryByExample, cuts: Mapping[str, Sequence[Any]]) -> dict[str, tuple[list[Any], list[Any], NDArray[np.bool_]]]:
-    """Queries, documents, and which of these hold the term of each query, bool (queries, documents), of dev and of test."""
+    """Return queries, documents and relevance, bool (queries, documents), of dev and of test."""
     problems: list[str] = []
     roles: dict[str, dict[str, list[Any]]] = {name: {QUERY: [], DOCUMENT: []} for name in cuts}
     for name, members in cuts.items():
@@ -121,10 +121,10 @@ def _sides(task: QueryByExample, cuts: Mapping[str, Sequence[Any]]) -> dict[str,
 
 
 def _relevance(task: QueryByExample, name: str, queries: Sequence[Any], documents: Sequence[Any]) -> NDArray[np.bool_]:
-    """Which documents hold the term of which query, (queries, documents)."""
+    """Return bool (queries, documents): whether the document contains the query."""
     if not queries or not documents:
-        lacking = "query" if not queries else "document (neither has the other split)"
-        raise TaskError(f"The {name} split: has no {lacking}. Set the corpus' label column to {QUERY!r} or {DOCUMENT!r}.")
+        lacking = "query" if not queries else "document (nor has the other split)"
+        raise TaskError(f"The {name} split has no {lacking}. Set the corpus's label column to {QUERY!r} or {DOCUMENT!r}.")
     column_of = {document.id: column for column, document in enumerate(documents)}
     relevant = np.zeros((len(queries), len(documents)), dtype=np.bool_)
     problems = []
@@ -137,17 +137,15 @@ def _relevance(task: QueryByExample, name: str, queries: Sequence[Any], document
         heading = f"The {name} split: {len(problems)} quer(ies) have relevant documents that are not among its {len(documents)} documents."
         raise TaskError(listing(heading, problems))
     if not relevant.any():
-        raise TaskError(
-            f"The {name} split: no query has a relevant document, so there is nothing to find. Fill the corpus' relevant column."
-        )
+        raise TaskError(f"The {name} split: no query has a relevant document. Fill the corpus's relevant column.")
     return relevant
 
 
 def run(task: QueryByExample, recipe: EvaluationRecipe, encoder: FrozenEncoder, folds: Sequence[SearchFold], folder: Path) -> Run:
     """Search with every hidden state on dev and with the best one on test.
 
-    Features are kept in memory as far as `recipe.cache_gb` goes; past it, recordings are encoded once for the statistics of frames, once
-    for dev and once for test. Scores are kept in `folder` as documents are done, and a search that was killed resumes after them.
+    Features are kept in memory up to `recipe.cache_gb`; other recordings are encoded once each for the frame statistics, dev and test.
+    Scores are saved to `folder` as documents are finished, and an interrupted search resumes after them.
     """
     (fold,) = folds
     started = time.monotonic()
@@ -172,7 +170,7 @@ def run(task: QueryByExample, recipe: EvaluationRecipe, encoder: FrozenEncoder, 
 
 
 def _frame_statistics(features: FrameFeatures, searches: Mapping[str, Search]) -> dict[str, FrameStatistics]:
-    """Mean and deviation over the frames of the queries and documents of each split."""
+    """Compute mean and deviation over the frames of the queries and documents of each split."""
     statistics = {name: FrameStatistics() for name in searches}
     members = {name: {*search.queries, *search.documents} for name, search in searches.items()}
     for rows in features.batches():
@@ -184,7 +182,7 @@ def _frame_statistics(features: FrameFeatures, searches: Mapping[str, Search]) -
 
 
 def _by_row(features: FrameFeatures, rows: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
-    """Hidden states (num_states, T, D) of each row, without padding."""
+    """Yield hidden states (num_states, T, D) of each row, without padding."""
     hidden_states, lengths = features[rows]
     for position, (row, length) in enumerate(zip(rows, lengths.tolist(), strict=True)):
         yield row, hidden_states[:, position, :length]
@@ -192,7 +190,7 @@ def _by_row(features: FrameFeatures, rows: Sequence[int]) -> Iterator[tuple[int,
 
 @dataclass(frozen=True)
 class Searching:
-    """Scores of all pairs from kept or recomputed features."""
+    """Scoring of all pairs from cached or recomputed features."""
 
     task: QueryByExample
     features: FrameFeatures
@@ -201,7 +199,7 @@ class Searching:
 
     @torch.no_grad()
     def z_scores(self, searches: Mapping[str, Search], name: str, layers: Sequence[int]) -> list[NDArray[np.float64]]:
-        """Scores (queries, documents) of a split, normalized for each query, by hidden state."""
+        """Compute scores (queries, documents) of a split, standardized per query, for each hidden state."""
         search = searches[name]
         column_of = {row: column for column, row in enumerate(search.documents)}
         shape = (len(layers), len(search.queries))
@@ -224,19 +222,19 @@ class Searching:
         return [z_scores(of_layer).numpy() for of_layer in scores]
 
     def _block(self, name: str, layers: Sequence[int], queries: Sequence[int], rows: Sequence[int]) -> Path:
-        """The file of the scores of some documents, in the folder of the encoder's features."""
+        """Return the file for the scores of a block of documents, in the folder of the encoder's features."""
         parts = [SCORES_VERSION, torch.__version__, [name, self.task.distance, list(layers), list(queries)], list(rows)]
         return self.folder / f"scores-{sha256_json(parts)[:24]}.safetensors"
 
     def _queries(self, search: Search, name: str) -> list[Tensor]:
-        """Normalized hidden states (num_states, N, D) of each query."""
+        """Return normalized hidden states (num_states, N, D) of each query."""
         by_row: dict[int, Tensor] = {}
         for rows in _subset(self.features.batches(), set(search.queries)):
             by_row.update((row, self.statistics[name].normalized(frames)) for row, frames in _by_row(self.features, rows))
         return [by_row[row] for row in search.queries]
 
     def _raw_scores(self, spoken: Sequence[Tensor], rows: Sequence[int], name: str, layers: Sequence[int]) -> Tensor:
-        """Scores (layers, queries, documents) of some documents, float64 on the CPU."""
+        """Compute scores (layers, queries, documents) of a block of documents, float64 on the CPU."""
         documents = [self.statistics[name].normalized(frames) for _, frames in _by_row(self.features, rows)]
         of_layers = [
             raw_scores([query[layer] for query in spoken], [frames[layer] for frames in documents], self.task.distance) for layer in layers
@@ -252,7 +250,7 @@ def _subset(batches: Iterator[list[int]], wanted: set[int]) -> Iterator[list[int
 
 
 def _query_items(fold: SearchFold, scores: NDArray[np.float64]) -> ItemShares:
-    """The term-weighted value of each query of test that has a relevant document, at the threshold that has the maximum."""
+    """Return the term-weighted value of each test query with a relevant document, at the threshold of the maximum."""
     search = fold.searches["test"]
     _, threshold = maximum_term_weighted_value(list(scores), list(search.relevant))
     terms = np.flatnonzero(search.relevant.any(axis=1))
@@ -263,6 +261,6 @@ def _query_items(fold: SearchFold, scores: NDArray[np.float64]) -> ItemShares:
 
 
 def _values(scores: NDArray[np.float64], search: Search) -> dict[str, float]:
-    """The maximum term-weighted value, and the one at the fixed threshold."""
+    """Compute the maximum term-weighted value and the value at the fixed threshold."""
     best, _ = maximum_term_weighted_value(list(scores), list(search.relevant))
     return {"QbE": best, "at fixed threshold": term_weighted_value(scores > YES, search.relevant)}

@@ -1,7 +1,7 @@
-"""Protocol of ASV: heads are trained to tell speakers apart and chosen by the equal error rate of trials.
+"""Protocol of ASV: heads are trained to classify speakers and chosen by the equal error rate of trials.
 
-SUPERB recipe, as in s3prl 0.4.18. VoxCeleb1 has no trials of dev: then, as there, test selects step and learning rate, and the cell says
-so. With trials of dev, dev selects.
+SUPERB recipe, as in s3prl 0.4.18. Without trials of dev, as in VoxCeleb1, test selects step and learning rate, as in s3prl, and the cell
+says so. With trials of dev, dev selects.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ENROLMENTS_AT_A_TIME = 4096
 
 @dataclass(frozen=True)
 class TrialFold(Fold):
-    """Train with the index of each utterance's speaker; dev and test with trials. Only recordings in trials are in dev and test."""
+    """Train with speaker indices, dev and test with trials; dev and test contain only recordings in trials."""
 
     speakers: list[Tensor]
     trials: dict[str, list[Trial]]
@@ -54,13 +54,13 @@ class TrialFold(Fold):
 def load(
     task: SpeakerVerification, manifests: Manifests, encoder: FeatureEncoder, _: object = None, work: Path | None = None
 ) -> list[TrialFold]:
-    """Read train and the trials, and measure all recordings without silence, unless `work` has their lengths.
+    """Read train and the trials, and measure recordings without silence, unless `work` has their lengths.
 
-    Training utterances that are not longer than the task's `min_seconds` are left out and counted.
+    Training utterances not longer than the task's `min_seconds` are left out and counted.
 
     Raises:
-        CorpusError: a manifest is missing or damaged, a trial names an unknown recording; all are listed.
-        TaskError: no trials of both kinds on test, speakers missing, recordings in trials that are silent; all are listed.
+        CorpusError: a manifest is missing or damaged, or trials name unknown recordings (all listed).
+        TaskError: test does not have trials of both kinds, or speakers are missing or recordings in trials are silent (all listed).
     """
     names = [name for name in SPLITS if name != "dev" or "dev" in split_names(manifests)]
     cuts = {name: tuple(load_split(manifests, name)) for name in names}
@@ -78,7 +78,7 @@ def load(
 
 
 def check(task: SpeakerVerification, cuts: Mapping[str, Sequence[Any]], trials: Sequence[Trial]) -> None:
-    """Refuse a corpus without train or test, trials of both kinds on test, or speakers of train; errors as of `load`."""
+    """Check that the corpus has train, test, trials of both kinds on test, and speakers of train; errors as for `load`."""
     need_splits(cuts, ("train", "test"))
     if not trials:
         raise CorpusError("The corpus has no list of trials, which task 'asv' needs. Give one as `trials` of the corpus.")
@@ -87,7 +87,7 @@ def check(task: SpeakerVerification, cuts: Mapping[str, Sequence[Any]], trials: 
 
 
 def _trials_of(cuts: Mapping[str, Sequence[Any]], listed: Sequence[Trial], source: str) -> dict[str, list[Trial]]:
-    """Trials of dev and of test; without trials of dev, test selects; without those of test there is nothing to report."""
+    """Return the trials of dev and test; test must have some, dev need not."""
     trials = trials_by_split(listed, {cut.id: name for name, members in cuts.items() for cut in members}, source)
     for name, of_split in trials.items():
         same = sum(trial.same for trial in of_split)
@@ -125,14 +125,14 @@ def _trial_split(name: str, cuts: Sequence[Any], trials: Sequence[Trial], encode
 
 
 def run(task: SpeakerVerification, recipe: EvaluationRecipe, encoder: FrozenEncoder, folds: Sequence[TrialFold], folder: Path) -> Run:
-    """Train, choose and score the heads of all seeds and learning rates."""
+    """Train the heads of all seeds and learning rates, choose one, and score test."""
     result = train_folds(task, recipe, encoder, folds, folder, lambda fold: VerificationTraining(task, recipe, encoder, fold))
     result.items = _trial_items(task, folds[0], [tested.trials for tested in result.tested])
     return result
 
 
 def _trial_items(task: SpeakerVerification, fold: TrialFold, scores: Sequence[Sequence[float]]) -> TrialScores | None:
-    """What a cell keeps of the trials of test; None if a head gave NaN."""
+    """Return the test trials for the cell; None if a head returned NaN."""
     if not np.isfinite(scores).all():
         return None
     cuts, trials = fold.splits["test"].cuts, fold.trials["test"]
@@ -148,7 +148,7 @@ def _trial_items(task: SpeakerVerification, fold: TrialFold, scores: Sequence[Se
 
 
 class VerificationTraining(HeadTraining):
-    """Utterances, of each long one a new crop of 8 s in every epoch; the equal error rate of trials."""
+    """Head training on utterances, long ones cropped to 8 s at every visit, scored by the equal error rate of trials."""
 
     def __init__(self, task: SpeakerVerification, recipe: EvaluationRecipe, encoder: FrozenEncoder, fold: TrialFold) -> None:
         self.recipe, self.fold = recipe, fold
@@ -162,23 +162,23 @@ class VerificationTraining(HeadTraining):
         self.scored[self.selected_on].keep(budget, self.selected_on)
 
     def batches(self, generator: Generator) -> Iterator[Batch]:
-        """Crops and speakers; every utterance once an epoch."""
+        """Yield batches of crops and speakers, each utterance once per epoch."""
         crops, speakers = crop_generator(generator), self.fold.speakers
         for utterances in shuffled(len(speakers), self.recipe.batch_size, generator):
             yield [self.crops.draw(utterance, crops) for utterance in utterances], [speakers[utterance] for utterance in utterances]
 
     def score(self, bank: SeparateProbes, probes: Sequence[int], _: int) -> list[dict[str, float]]:
-        """Equal error rate on the split that selects."""
+        """Compute the equal error rate on the selecting split."""
         return [{self.metric.key: rate} for rate, _ in self._rates(bank, probes, self.selected_on)]
 
     def test(self, bank: SeparateProbes, chosen: int) -> Tested:
-        """Equal error rate on test."""
+        """Compute the equal error rate on test."""
         ((rate, scores),) = self._rates(bank, [chosen], "test")
         return Tested({self.metric.key: rate}, trials=scores.tolist())
 
     @torch.no_grad()
     def _rates(self, bank: SeparateProbes, probes: Sequence[int], name: str) -> list[tuple[float, NDArray[Any]]]:
-        """Of each probe the equal error rate and the scores of the trials."""
+        """Compute the equal error rate and the trial scores of each probe."""
         features, clips = self.scored[name], self.fold.splits[name].clips
         of_probes: list[dict[str, Tensor]] = [{} for _ in probes]
         for rows in features.batches():
@@ -192,7 +192,7 @@ class VerificationTraining(HeadTraining):
 
 
 def trial_scores(trials: Sequence[Trial], embeddings: dict[str, Tensor]) -> NDArray[Any]:
-    """Cosine of each trial, float32 (trials,), from embeddings (D,) of length 1: products of matrices over the different recordings."""
+    """Compute the cosine of each trial, float32 (trials,), from unit embeddings (D,), by matrix products over distinct recordings."""
     enrolments, tests = (list(dict.fromkeys(names)) for names in ([trial.enrolment for trial in trials], [trial.test for trial in trials]))
     rows, columns = ({name: position for position, name in enumerate(names)} for names in (enrolments, tests))
     row_of = np.array([rows[trial.enrolment] for trial in trials])
@@ -207,7 +207,7 @@ def trial_scores(trials: Sequence[Trial], embeddings: dict[str, Tensor]) -> NDAr
 
 
 def trial_error_rate(trials: Sequence[Trial], embeddings: dict[str, Tensor]) -> tuple[float, NDArray[Any]]:
-    """Equal error rate, a fraction; 1, the worst, for a head that gives NaN. And the scores (trials,)."""
+    """Compute the equal error rate, a fraction (1, the worst, if there is NaN), and the scores (trials,)."""
     scores = trial_scores(trials, embeddings)
     if not np.isfinite(scores).all():
         return 1.0, scores

@@ -1,4 +1,4 @@
-"""The merge methods by name. No torch here."""
+"""The merge methods by name."""
 
 from __future__ import annotations
 
@@ -46,26 +46,26 @@ _OURS: tuple[type[MergeMethod], ...] = (
 
 
 def _accepted(name: str, method: Any, _: str) -> tuple[type[MergeMethod], list[str | None]]:
-    """A merge method from elsewhere, with its name."""
+    """Check a merge method of a plug-in, and return it with its name."""
     if not (isinstance(method, type) and issubclass(method, MergeMethod)):
-        raise ValueError("is no class derived from speechft.merge.methods.base.MergeMethod")
+        raise ValueError("is not a class derived from speechft.merge.methods.base.MergeMethod")
     lacks = [key for key in ("reference", "summary") if not isinstance(getattr(method, key, None), str)]
     if lacks := [*lacks, *sorted(method.__abstractmethods__)]:
-        raise ValueError(f"its class {method.__name__} lacks {', '.join(lacks)}")
+        raise ValueError(f"its class {method.__name__} has no {', '.join(lacks)}")
     if not issubclass(method.Parameters, Strict):
         raise ValueError("its Parameters are not derived from speechft.recipes.values.Strict")
     if getattr(method, "name", name) != name:
-        raise ValueError(f"its class is named {method.name!r}; leave `name` out, or register it under that")
+        raise ValueError(f"its class has the name {method.name!r}; leave `name` out, or register it under that name")
     method.name = name
     return method, [place_of(method.__module__)]
 
 
 METHODS: Registry[type[MergeMethod]] = Registry("merge_method", _accepted, {method.name: method for method in _OURS})
-"""Name -> merge method: ours, and those of plug-ins."""
+"""Name -> merge method, ours and those of plug-ins."""
 
 
 def get_method(name: str, parameters: Mapping[str, Any] | None = None) -> MergeMethod:
-    """The merge method called `name`, with its parameters checked; an unknown name, parameter or value is a MergeError."""
+    """Create merge method `name` with checked parameters; raise MergeError for an unknown name, parameter or value."""
     if name not in METHODS:
         raise MergeError(unknown_name("merge method", name, METHODS))
     method = METHODS[name]

@@ -1,4 +1,4 @@
-"""What a merge method is: a name, where it comes from, checked parameters, and one function of a piece of a tensor."""
+"""Base class of merge methods: name, source, checked parameters, and a function of a piece of a tensor."""
 
 from __future__ import annotations
 
@@ -15,64 +15,64 @@ if TYPE_CHECKING:
 
 
 class MergeMethod(ABC):
-    """One way to combine a pre-trained model with fine-tuned ones.
+    """A method to merge a pre-trained model with fine-tuned ones.
 
-    A method says where the full step leads (`target`, alpha = 1), and how to go a part of the way (`step`; most methods go straight).
-    It sees one piece of one tensor of all models at a time, so that a merge never holds whole models. What it needs to know about whole
-    models or tensors it gathers in `prepare`, which may look through all pieces as often as it likes. A method of whole matrices, such as
-    one that takes singular values, sets `whole` and views its pieces in `piece.shape`; the largest tensor then bounds the memory.
+    A method defines the target of the full step (`target`, alpha = 1) and partial steps (`step`, by default straight). It gets one piece of
+    one tensor of all models at a time, so that a merge never loads whole models. In `prepare` it can make any number of passes over all
+    pieces to collect what it needs about whole models or tensors. A method that needs whole matrices, for example singular values, sets
+    `whole` and views its pieces in `piece.shape`; memory then depends on the largest tensor.
     """
 
     name: ClassVar[str]
-    """The `method` of a recipe and of the command line."""
+    """Name of the method in recipes and on the command line."""
     reference: ClassVar[str]
-    """Where the method was published."""
+    """Publication of the method."""
     summary: ClassVar[str]
-    """The formula in words or symbols, for the model card."""
+    """Formula in words or symbols, for the model card."""
     fewest: ClassVar[int] = 1
-    """Fine-tuned models that it needs."""
+    """Smallest number of fine-tuned models."""
     most: ClassVar[int | None] = None
-    """Fine-tuned models that it takes; None: any number."""
+    """Largest number of fine-tuned models; None: no limit."""
     whole: ClassVar[bool] = False
-    """Each piece is a whole tensor: memory is some times the largest tensor of all models, not some MiB."""
+    """Whether each piece is a whole tensor; memory is then a few times the largest tensor of all models, instead of a few MiB."""
 
     class Parameters(Strict):
-        """Parameters beside alpha, with their defaults; this method has none."""
+        """Parameters of the method other than alpha; none by default."""
 
     def __init__(self, parameters: Strict) -> None:
         self.parameters = parameters
 
     @property
     def symmetric(self) -> bool:
-        """The order of the fine-tuned models has no meaning; the engine then fixes it, so that it cannot change even the rounding."""
+        """Whether the order of the fine-tuned models does not matter; the engine then fixes it, so that it does not affect rounding."""
         return True
 
     @classmethod
     def takes(cls, count: int) -> bool:
-        """Whether it can merge that many fine-tuned models."""
+        """Whether the method can merge `count` fine-tuned models."""
         return count >= cls.fewest and (cls.most is None or count <= cls.most)
 
     def check_count(self, count: int) -> None:
-        """Refuse (MergeError) a number of fine-tuned models that the method or its parameters do not allow."""
+        """Raise MergeError for a number of fine-tuned models that the method or its parameters do not allow."""
         if not self.takes(count):
             wanted = str(self.fewest) if self.most == self.fewest else f"at least {self.fewest}"
-            raise MergeError(f"Merge method {self.name!r} takes {wanted} fine-tuned model{'s' * (wanted != '1')}, got {count}.")
+            raise MergeError(f"Merge method {self.name!r} needs {wanted} fine-tuned model{'s' * (wanted != '1')}, got {count}.")
 
     def prepare(self, models: Models) -> None:  # noqa: B027 - most methods need not look
-        """Look at the models before any result is computed; called once, after all checks."""
+        """Inspect the models before any result is computed; called once, after all checks."""
 
     @abstractmethod
     def target(self, piece: Piece) -> Tensor:
-        """Where the full step leads; pieces of a tensor come in order, each once.
+        """Compute the target of the full step; called once per piece, in order.
 
-        With one fine-tuned model and parameters that leave it as it is, this must be that model bit for bit.
+        With one fine-tuned model and parameters that do not change it, this must be that model bit for bit.
         """
 
     def step(self, piece: Piece, target: Tensor, alpha: float) -> Tensor:
-        """A part of the way from the base to `target`; the engine deals with alpha 0 and 1 itself.
+        """Interpolate from the base to `target`; the engine handles alpha 0 and 1.
 
-        Steps start from the nearer end and are subtracted: x - 0 is x bit for bit, while -0.0 + 0 is +0.0. So values that both ends share
-        stay as they are.
+        Steps start from the nearer end and are subtracted, so that values equal at both ends do not change: x - 0 is x bit for bit, while
+        -0.0 + 0 is +0.0.
         """
         near, far, way = (piece.base, target, alpha) if abs(alpha) < 0.5 else (target, piece.base, 1.0 - alpha)
         away = near - far if way > 0 else far - near

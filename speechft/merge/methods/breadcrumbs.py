@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 class BreadcrumbsMerge(MergeMethod):
-    """theta0 + alpha * sum of task vectors without their outliers and their negligible changes, ranked within each tensor.
+    """theta0 + alpha * sum of task vectors without their largest and smallest changes, ranked within each tensor.
 
-    `combine: ties` elects a sign for each parameter and averages the models that agree, which some tools call breadcrumbs_ties.
+    `combine: ties` elects a sign for each parameter and averages the models that agree (breadcrumbs_ties in other tools).
     """
 
     name = "breadcrumbs"
@@ -31,22 +31,22 @@ class BreadcrumbsMerge(MergeMethod):
     )
 
     class Parameters(Strict):
-        """`density`: share of each tensor's changes that is kept. `gamma`: share of the largest ones that is dropped. `combine`: how."""
+        """`density`: kept share of each tensor's changes. `gamma`: dropped share of the largest changes. `combine`: combination."""
 
-        density: Annotated[float, Field(gt=0, le=1)] = Field(0.15, description="Share of the changes of each tensor that is kept.")
-        gamma: Annotated[float, Field(ge=0, lt=1)] = Field(0.01, description="Share of the changes, the largest ones, that is dropped.")
-        combine: Literal["sum", "ties"] = Field("sum", description="Sum, or TIES' election of signs.")
+        density: Annotated[float, Field(gt=0, le=1)] = Field(0.15, description="Share of each tensor's changes to keep.")
+        gamma: Annotated[float, Field(ge=0, lt=1)] = Field(0.01, description="Share of each tensor's changes to drop, the largest ones.")
+        combine: Literal["sum", "ties"] = Field("sum", description="Sum of the changes, or TIES' sign election.")
 
         @model_validator(mode="after")
         def _something_is_left(self) -> Self:
             if self.density + self.gamma > 1:
-                raise ValueError(f"density={self.density:g} and gamma={self.gamma:g} are shares of the same changes; together at most 1")
+                raise ValueError(f"density={self.density:g} plus gamma={self.gamma:g} must be at most 1")
             return self
 
     parameters: Parameters
 
     def prepare(self, models: Models) -> None:
-        """Find the largest and the smallest change of each tensor that are kept."""
+        """Find the largest and the smallest kept change of each tensor."""
         self._limits = {}
         for name in models.names:
             above = int(self.parameters.gamma * models.size(name))
@@ -55,7 +55,7 @@ class BreadcrumbsMerge(MergeMethod):
             self._limits[name] = list(zip(*ends, strict=True))
 
     def target(self, piece: Piece) -> Tensor:
-        """The sum, or the mean of the models that agree, of what is kept."""
+        """Add the sum of the kept changes, or the mean over the models that agree."""
         limits = zip(magnitudes(piece), self._limits[piece.name], strict=True)
         kept = [(smallest <= size) & (size <= largest) for size, (largest, smallest) in limits]
         if self.parameters.combine == "ties":

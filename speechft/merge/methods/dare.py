@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class DareMerge(MergeMethod):
-    """theta0 + alpha * combination of task vectors of which random elements are dropped and the others divided by 1 - drop.
+    """theta0 + alpha * combination of task vectors with random elements dropped and the others divided by 1 - drop.
 
-    `combine: linear` is their mean. `combine: ties` elects a sign for each parameter and averages the models that agree; dropping stands
-    in the place of TIES' trimming by size, which is our reading (the paper leaves both rates to the user).
+    `combine: linear` is their mean. `combine: ties` elects a sign for each parameter and averages the models that agree; dropping replaces
+    TIES' trimming by size, which is our interpretation (the paper leaves both rates to the user).
     """
 
     name = "dare"
@@ -30,16 +30,16 @@ class DareMerge(MergeMethod):
     )
 
     class Parameters(Strict):
-        """`drop`: share of each task vector that is dropped. `seed`: of the masks. `combine`: how task vectors are combined."""
+        """`drop`: dropped share of each task vector. `seed`: seed of the masks. `combine`: combination of the task vectors."""
 
-        drop: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="Share of the changes of each model that is dropped.")
-        seed: Annotated[int, Field(ge=0)] = Field(0, description="Equal seeds give equal masks.")
-        combine: Literal["linear", "ties"] = Field("linear", description="Mean, or TIES' election of signs.")
+        drop: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="Share of each model's changes to drop.")
+        seed: Annotated[int, Field(ge=0)] = Field(0, description="Seed of the masks.")
+        combine: Literal["linear", "ties"] = Field("linear", description="Mean of the changes, or TIES' sign election.")
 
     parameters: Parameters
 
     def target(self, piece: Piece) -> Tensor:
-        """The combination of what is left, rescaled."""
+        """Combine the remaining, rescaled changes."""
         import torch
 
         if piece.start == 0:

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class DellaMerge(MergeMethod):
-    """theta0 + alpha * combination of task vectors that were thinned by MagPrune.
+    """theta0 + alpha * combination of task vectors pruned by MagPrune.
 
-    Within each row of a tensor (all weights of one output; a vector is one row), changes are ranked by size. The probability p to be
-    dropped falls evenly with the rank, from drop + epsilon / 2 for the smallest to drop - epsilon / 2 for the largest. What is left is
-    divided by 1 - p, so that its expectation is the task vector.
+    Within each row of a tensor (all weights of one output; a vector is one row), changes are ranked by size. The drop probability p
+    decreases linearly with the rank, from drop + epsilon / 2 for the smallest to drop - epsilon / 2 for the largest. Remaining changes are
+    divided by 1 - p, so that their expectation is the task vector.
     """
 
     name = "della"
@@ -37,24 +37,24 @@ class DellaMerge(MergeMethod):
     whole = True
 
     class Parameters(Strict):
-        """`drop`: mean probability. `epsilon`: its range over the ranks. `seed`: of the masks. `combine`: how task vectors are combined."""
+        """`drop`: mean drop probability. `epsilon`: its range over the ranks. `seed`: seed of the masks. `combine`: combination."""
 
-        drop: Annotated[float, Field(ge=0, lt=1)] = Field(0.5, description="Share of the changes of each model that is dropped.")
-        epsilon: Annotated[float, Field(ge=0, le=1)] = Field(0.3, description="Probability of the smallest minus that of the largest.")
-        seed: Annotated[int, Field(ge=0)] = Field(0, description="Equal seeds give equal masks.")
-        combine: Literal["ties", "linear"] = Field("ties", description="TIES' election of signs, or the mean.")
+        drop: Annotated[float, Field(ge=0, lt=1)] = Field(0.5, description="Mean share of each model's changes to drop.")
+        epsilon: Annotated[float, Field(ge=0, le=1)] = Field(0.3, description="Drop probability of the smallest minus that of the largest.")
+        seed: Annotated[int, Field(ge=0)] = Field(0, description="Seed of the masks.")
+        combine: Literal["ties", "linear"] = Field("ties", description="TIES' sign election, or the mean of the changes.")
 
         @model_validator(mode="after")
         def _probabilities(self) -> Self:
             low, high = self.drop - self.epsilon / 2, self.drop + self.epsilon / 2
             if low < 0 or high >= 1:
-                raise ValueError(f"probabilities from drop - epsilon / 2 = {low:g} to drop + epsilon / 2 = {high:g} must lie in [0, 1)")
+                raise ValueError(f"probabilities from drop - epsilon / 2 = {low:g} to drop + epsilon / 2 = {high:g} must be in [0, 1)")
             return self
 
     parameters: Parameters
 
     def target(self, piece: Piece) -> Tensor:
-        """The combination of what is left, rescaled."""
+        """Combine the remaining, rescaled changes."""
         import torch
 
         models, masks = [], []
@@ -68,7 +68,7 @@ class DellaMerge(MergeMethod):
         return running_mean(models) if self.parameters.combine == "linear" else elected_mean(piece.base, models, masks)
 
     def _probabilities(self, change: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """The probability of each change to be dropped, by its rank in its row; changes of the same size in order of place."""
+        """Compute the drop probability of each change by its rank in its row; ties are ranked by position."""
         import torch
 
         rows = as_rows(change.abs(), shape)

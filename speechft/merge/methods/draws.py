@@ -1,4 +1,4 @@
-"""Random numbers of methods that drop changes: the same for every machine, size of pieces and order of models."""
+"""Random numbers for methods that drop changes, independent of machine, piece size and order of models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def generator(seed: int, index: int, name: str) -> torch.Generator:
-    """Random numbers of tensor `name` of the model with that index, independent of all others."""
+    """Return the generator for tensor `name` of model `index`, independent of all others."""
     import torch
 
     digest = hashlib.sha256(f"{seed}/{index}/{name}".encode()).digest()

@@ -1,4 +1,4 @@
-"""Inner products of task vectors. Points that are combinations of the models need nothing else to be found."""
+"""Inner products of task vectors, sufficient to find points that are linear combinations of the models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def inner_products(models: Models, name: str, with_base: bool = False) -> Tensor:
-    """Inner products (float64, count x count) of the task vectors of one tensor; with the base itself as an additional first vector."""
+    """Compute inner products (float64, count x count) of the task vectors of a tensor; `with_base` adds the base as first vector."""
     import torch
 
     count = len(models.finetuned) + with_base

@@ -1,4 +1,4 @@
-"""Iso-C: the sum of task vectors with all singular values made equal."""
+"""Iso-C: sum of task vectors with equalized singular values."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class IsoCMerge(MergeMethod):
-    """theta0 + alpha * s * U V^T for each matrix, mean(theta_i - theta0) for all other tensors.
+    """theta0 + alpha * s * U V^T for each matrix, theta0 + alpha * mean(theta_i - theta0) for all other tensors.
 
-    U and V are the singular vectors of the sum of the task vectors, s is the mean of its singular values, so that no task's directions
-    dominate. Directions in which the sum is zero stay so.
+    U and V are the singular vectors of the sum of the task vectors and s is the mean of its singular values, so that no task's directions
+    dominate. Directions in which the sum is zero remain zero.
     """
 
     name = "iso_c"
@@ -30,7 +30,7 @@ class IsoCMerge(MergeMethod):
     whole = True
 
     def target(self, piece: Piece) -> Tensor:
-        """The base plus the isotropic sum."""
+        """Add the isotropic sum to the base."""
         changes = changed_matrices(piece)
         if changes is None:
             return running_mean(piece.finetuned)

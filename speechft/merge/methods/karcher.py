@@ -1,4 +1,4 @@
-"""Karcher mean: the center of models on the sphere, for any number of them."""
+"""Karcher mean: center of any number of models on the sphere."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 _ITERATIONS = 100
 _TOLERANCE = 1e-12
-"""Length (radians) of a step of the iteration that ends it; models that are near each other need two or three."""
+"""Step length in radians at which the iteration ends; models close to each other need two or three steps."""
 
 
 class KarcherMerge(MergeMethod):
-    """theta0 + alpha * (m - theta0), m the point with the least sum of squared angles to the theta_i, for each tensor by itself.
+    """theta0 + alpha * (m - theta0), with m the point of least sum of squared angles to the theta_i, tensor by tensor.
 
-    The length of m is the mean of theirs. Such a mean keeps the norm that averages of models lose; fine-tuned models are so near each
-    other that it differs little from linear. The iteration works with the inner products of the models alone, until it has converged.
+    The norm of m is the mean of their norms, which averaging would reduce. Fine-tuned models are so close that the result differs little
+    from linear. The iteration uses only inner products of the models and runs to convergence.
     """
 
     name = "karcher"
@@ -33,11 +33,11 @@ class KarcherMerge(MergeMethod):
     fewest = 2
 
     def prepare(self, models: Models) -> None:
-        """Find the mean of each tensor as a combination of the models."""
+        """Find the mean of each tensor as a linear combination of the models."""
         self._weights = {name: _mean(inner_products(models, name, with_base=True)) for name in models.names}
 
     def target(self, piece: Piece) -> Tensor:
-        """The mean on the sphere."""
+        """Compute the mean on the sphere."""
         of_base, *weights = self._weights[piece.name]
         step = piece.base * (of_base - 1)
         for weight, model in zip(weights, piece.finetuned, strict=True):
@@ -46,9 +46,9 @@ class KarcherMerge(MergeMethod):
 
 
 def _mean(inner: Tensor) -> list[float]:
-    """Coefficients of the mean over theta0 and the task vectors, given their inner products.
+    """Return the coefficients of the mean in terms of theta0 and the task vectors, given their inner products.
 
-    All vectors here are such coefficients, so that angles are exact however small they are.
+    All vectors here are such coefficients, so that even tiny angles are exact.
     """
     import torch
 

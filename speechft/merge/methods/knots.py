@@ -1,4 +1,4 @@
-"""KnOTS: TIES between task vectors of low rank, in directions that they share."""
+"""KnOTS: TIES of low-rank task vectors in their shared directions."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class KnotsMerge(TiesMerge):
     """theta0 + alpha * U * TIES(S V_1^T, ..., S V_N^T) for each matrix, with [tau_1 ... tau_N] = U S [V_1^T ... V_N^T]; else TIES.
 
-    Adapters (LoRA) change few directions of a matrix, each model others, so that signs of single weights say little. Here trimming and
-    election take place along the directions U, which are those of all models together. Works for any fine-tuned models.
+    LoRA adapters change few directions of a matrix, different ones in each model, so signs of individual weights mean little. Here,
+    trimming and sign election use the shared directions U of all models. Works for any fine-tuned models.
     """
 
     name = "knots"
@@ -28,7 +28,7 @@ class KnotsMerge(TiesMerge):
     whole = True
 
     def target(self, piece: Piece) -> Tensor:
-        """The merged coordinates, back in weights."""
+        """Map the merged coordinates back to weights."""
         if unchanged(piece):
             return piece.base
         aligned, directions = _align(piece)
@@ -38,16 +38,16 @@ class KnotsMerge(TiesMerge):
         return add_step(piece.base, (directions @ merged.view(aligned.shape)).flatten().to(piece.base.dtype))
 
     def pieces(self, models: Models, name: str) -> Iterator[Piece]:
-        """The tensor in coordinates of the shared directions. Tensors that no model changed are not ranked."""
+        """Yield the tensor in coordinates of the shared directions; tensors that no model changed are not ranked."""
         for piece in models.pieces(name, whole=True):
             if not unchanged(piece):
                 yield _align(piece)[0]
 
 
 def _align(piece: Piece) -> tuple[Piece, Tensor | None]:
-    """Task vectors in coordinates of their shared directions, as models of a base that is zero; and the directions, (outputs, rank).
+    """Return task vectors in coordinates of their shared directions, as models of a zero base, and the directions, (outputs, rank).
 
-    Tensors that are no matrices stay as they are.
+    Non-matrix tensors are returned unchanged.
     """
     import torch
 

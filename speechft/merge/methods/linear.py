@@ -1,4 +1,4 @@
-"""Linear interpolation between the pre-trained model and the mean of the fine-tuned ones: stage 2 of Speech-FT."""
+"""Linear interpolation between the pre-trained model and the mean of the fine-tuned models: stage 2 of Speech-FT."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class LinearMerge(MergeMethod):
-    """theta0 + alpha * mean(theta_i - theta0), equation of the weight-space interpolation of Speech-FT.
+    """theta0 + alpha * mean(theta_i - theta0), Speech-FT's weight-space interpolation.
 
-    With one fine-tuned model this is (1 - alpha) * theta0 + alpha * theta'.
+    With one fine-tuned model, this is (1 - alpha) * theta0 + alpha * theta'.
     """
 
     name = "linear"
@@ -23,5 +23,5 @@ class LinearMerge(MergeMethod):
     summary = "theta0 + alpha * mean(theta_i - theta0)"
 
     def target(self, piece: Piece) -> Tensor:
-        """The mean of the fine-tuned models."""
+        """Average the fine-tuned models."""
         return running_mean(piece.finetuned)

@@ -1,4 +1,4 @@
-"""Means and sums of models that are exact where all models agree, which plain sums are not."""
+"""Means and sums of models that, unlike plain sums, are exact where all models agree."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def add_step(base: Tensor, step: Tensor) -> Tensor:
-    """Add a step; where the step is 0, the base bit for bit (-0.0 + 0.0 is +0.0)."""
+    """Add a step to the base; where it is 0, keep the base bit for bit (-0.0 + 0.0 would be +0.0)."""
     return (base + step).where(step != 0, base)
 
 
 def add_changes(piece: Piece, weights: Iterable[float]) -> Tensor:
-    """theta0 + sum_i w_i (theta_i - theta0); the fine-tuned values are modified."""
+    """Compute theta0 + sum_i w_i (theta_i - theta0); the fine-tuned values are modified."""
     total = piece.base.new_zeros(piece.base.shape)
     for weight, model in zip(weights, piece.finetuned, strict=True):
         total.add_(model.sub_(piece.base), alpha=weight)
@@ -25,7 +25,7 @@ def add_changes(piece: Piece, weights: Iterable[float]) -> Tensor:
 
 
 def running_mean(tensors: Iterable[Tensor]) -> Tensor:
-    """Mean of tensors of the same shape, mean_k = mean_{k-1} + (x_k - mean_{k-1}) / k; they are modified."""
+    """Average tensors of equal shape by mean_k = mean_{k-1} + (x_k - mean_{k-1}) / k; they are modified."""
     first, *others = tensors
     mean = first
     for count, tensor in enumerate(others, start=2):
@@ -36,9 +36,8 @@ def running_mean(tensors: Iterable[Tensor]) -> Tensor:
 def elected_mean(base: Tensor, models: Sequence[Tensor], kept: Sequence[Tensor]) -> Tensor:
     """Elect a sign for each parameter and average the models that agree with it (TIES, steps 2 and 3).
 
-    `kept` says for each model which of its changes count. The result is the mean of the models whose kept change has the sign of the sum of
-    all kept changes; `base` where there is none, or where they cancel out (the published code then takes the commonest sign of the whole
-    model).
+    `kept` marks the changes that count in each model. The result is the mean of the models whose kept change has the sign of the sum of all
+    kept changes, and `base` if there is none or they cancel (the published code then uses the most common sign of the whole model).
     """
     import torch
 
@@ -48,7 +47,7 @@ def elected_mean(base: Tensor, models: Sequence[Tensor], kept: Sequence[Tensor])
     for model, change in zip(models, changes, strict=True):
         agrees = (change != 0) & (change.sign() == elected)
         count += agrees
-        # The first model that agrees is taken as it is: 0 + x would lose the sign of a negative zero.
+        # The first model that agrees is copied, since 0 + x would lose the sign of a negative zero.
         step = torch.where(count == 1, model, mean + (model - mean) / count.clamp(min=1))
         mean = torch.where(agrees, step, mean)
     return mean

@@ -1,4 +1,4 @@
-"""Model stock: how far to go from the pre-trained model, from the angle between the fine-tuned ones."""
+"""Model stock: interpolation ratio from the angle between fine-tuned models."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class ModelStockMerge(MergeMethod):
-    """theta0 + alpha * t * mean(theta_i - theta0), t = N cos / (1 + (N - 1) cos) of each tensor, cos between task vectors.
+    """theta0 + alpha * t * mean(theta_i - theta0), with t = N cos / (1 + (N - 1) cos) per tensor and cos between task vectors.
 
-    With alpha = 1 it is the published method: the point of the plane of the models that is nearest to the center of all such
-    fine-tunings. For more than two models cos is the mean over pairs. A negative cos (task vectors that contradict each other) counts as
-    0, which keeps the base; this limit is ours.
+    alpha = 1 is the published method: the point in the plane of the models closest to the center of all such fine-tunings. For more than
+    two models, cos is the mean over pairs. A negative cos (contradicting task vectors) counts as 0, which keeps the base; this limit is
+    ours.
     """
 
     name = "model_stock"
@@ -31,7 +31,7 @@ class ModelStockMerge(MergeMethod):
         self._ratios = {name: _ratio(models, name) for name in models.names}
 
     def target(self, piece: Piece) -> Tensor:
-        """The share t of the way to the mean of the fine-tuned models."""
+        """Go the share t of the way to the mean of the fine-tuned models."""
         import torch
 
         mean = running_mean(piece.finetuned)
@@ -39,7 +39,7 @@ class ModelStockMerge(MergeMethod):
 
 
 def _ratio(models: Models, name: str) -> float:
-    """The ratio t of one tensor, from 0 to 1; 0 where nothing changed."""
+    """Compute the ratio t of a tensor, from 0 to 1; 0 if nothing changed."""
     import torch
 
     inner = inner_products(models, name)

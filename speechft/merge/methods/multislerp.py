@@ -1,4 +1,4 @@
-"""Multi-SLERP: the mean direction of task vectors with their mean length."""
+"""Multi-SLERP: mean direction of task vectors with their mean length."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _NO_DIRECTION = 1e-8
-"""Length of a mean of unit vectors below which it has no direction."""
+"""Length below which a mean of unit vectors has no direction."""
 
 
 class MultiSlerpMerge(WeightedMethod):
-    """theta0 + alpha * (sum w_i |tau_i|) * u, u the direction of sum w_i tau_i / |tau_i|, weights of sum 1, for each tensor by itself.
+    """theta0 + alpha * (sum w_i |tau_i|) * u, with u the direction of sum w_i tau_i / |tau_i| and weights of sum 1, tensor by tensor.
 
-    Published as barycentric interpolation in the tangent space at u; the tangent vectors there sum to zero, which leaves u itself. Where
-    the directions cancel out, the weighted mean of the task vectors is taken.
+    Published as barycentric interpolation in the tangent space at u; the tangent vectors there sum to zero, which leaves u itself. If the
+    directions cancel, the weighted mean of the task vectors is used.
     """
 
     name = "multislerp"
@@ -31,11 +31,11 @@ class MultiSlerpMerge(WeightedMethod):
     Parameters = Shares
 
     def prepare(self, models: Models) -> None:
-        """Find the factor of each task vector, tensor by tensor."""
+        """Compute the factor of each task vector, tensor by tensor."""
         self._factors = {name: self._factors_of(inner_products(models, name)) for name in models.names}
 
     def target(self, piece: Piece) -> Tensor:
-        """The base plus the weighted sum."""
+        """Add the weighted sum to the base."""
         return add_changes(piece, self._factors[piece.name])
 
     def _factors_of(self, inner: Tensor) -> list[float]:

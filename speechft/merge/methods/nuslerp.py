@@ -1,4 +1,4 @@
-"""NuSLERP: along the arc between two task vectors, or between their rows or columns."""
+"""NuSLERP: interpolation along the arc between two task vectors, or between their rows or columns."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _NEARLY_STRAIGHT = 1e-6
-"""Sines of angles below which two vectors count as parallel or opposite."""
+"""Sine of the angle below which two vectors count as parallel or opposite."""
 
 
 class NuslerpMerge(WeightedMethod):
     """theta0 + alpha * (sin((1 - t) w) * tau_1 + sin(t w) * tau_2) / sin(w), w the angle between the task vectors, t = w_2 / (w_1 + w_2).
 
-    `vectors` says what has an angle: the whole tensor, each row (all weights of one output) or each column (all of one input; a tensor
-    with more than two axes counts as a matrix of its outputs). A vector without a change counts as orthogonal to the other, and parallel
-    or opposite ones are interpolated linearly.
+    `vectors` selects the vectors: whole tensors, rows (all weights of one output) or columns (all weights of one input; a tensor with more
+    than two axes counts as a matrix by outputs). A zero vector counts as orthogonal to the other one; parallel and opposite vectors are
+    interpolated linearly.
     """
 
     name = "nuslerp"
@@ -35,14 +35,14 @@ class NuslerpMerge(WeightedMethod):
     whole = True
 
     class Parameters(Shares):
-        """`weights`: of the two models; t is the share of the second. `vectors`: what has an angle."""
+        """`weights`: weights of the two models; t is the share of the second. `vectors`: vectors between which the arcs are."""
 
-        vectors: Literal["tensor", "rows", "columns"] = Field("tensor", description="What has an angle: tensors, rows or columns.")
+        vectors: Literal["tensor", "rows", "columns"] = Field("tensor", description="Vectors to interpolate: tensors, rows or columns.")
 
     parameters: Parameters
 
     def target(self, piece: Piece) -> Tensor:
-        """The point of the arc."""
+        """Compute the point on the arc."""
         import torch
 
         weights = self.weights(2)

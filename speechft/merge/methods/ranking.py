@@ -1,4 +1,4 @@
-"""Which changes are the largest, exactly, without sorting or holding them."""
+"""Exact selection of the largest changes without sorting or storing them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ if TYPE_CHECKING:
 
 
 def magnitudes(piece: Piece) -> list[Tensor]:
-    """|theta_i - theta0| in float32, as changes are ranked."""
+    """Compute |theta_i - theta0| in float32, by which changes are ranked."""
     return [(model - piece.base).abs_().float() for model in piece.finetuned]
 
 
 def kth_largest_changes(pieces: Callable[[], Iterable[Piece]], rank: Callable[[int], int]) -> list[float]:
-    """For each fine-tuned model the magnitude (float32) of the change that is the k-th largest in `pieces`, k = `rank`(their number).
+    """Find the k-th largest magnitude (float32) of the changes in `pieces` for each fine-tuned model, with k = `rank`(their number).
 
-    Non-negative floats are ordered like their bit patterns read as integers. The first pass counts patterns by their upper 16 bits, which
-    tells the upper half of the wanted one; the second counts the lower 16 bits of those that share it. The result is exact; 0 where there
-    are no values.
+    Non-negative floats are ordered like their bit patterns as integers. The first pass counts the upper 16 bits and so finds those of the
+    result; the second counts the lower 16 bits of the patterns with this upper half. The result is exact, and 0 if there are no values.
     """
     import torch
 
@@ -36,7 +35,7 @@ def kth_largest_changes(pieces: Callable[[], Iterable[Piece]], rank: Callable[[i
 
 
 def _count(pieces: Iterable[Piece], uppers: Sequence[int] | None) -> list[Tensor]:
-    """Histograms of the upper halves of bit patterns, or of the lower halves of those whose upper half is known; one for each model."""
+    """Compute per model a histogram of the upper halves of bit patterns, or of the lower halves of those with a given upper half."""
     import torch
 
     counts: list[Tensor] = []
@@ -51,7 +50,7 @@ def _count(pieces: Iterable[Piece], uppers: Sequence[int] | None) -> list[Tensor
 
 
 def _from_the_top(counts: Tensor, wanted: int) -> tuple[int, int]:
-    """The bin that holds the `wanted`-th largest value, and which of its values, from the top, that is."""
+    """Return the bin of the `wanted`-th largest value and the value's rank within the bin, from the top."""
     import torch
 
     reached = counts.flip(0).cumsum(0)

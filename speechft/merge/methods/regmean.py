@@ -1,4 +1,4 @@
-"""RegMean: merge each linear layer so that it answers as the models do on recordings."""
+"""RegMean: merge linear layers so that they reproduce the models' outputs on recordings."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _RIDGE = 1e-9
-"""Share of the mean moment that is added to each: directions that no recording excites get the mean of the models."""
+"""Share of the mean moment added to the diagonal, so that directions without energy in the recordings get the mean of the models."""
 
 
 class RegMeanMerge(MergeMethod):
-    """theta0 + alpha * (W - theta0), W = (sum_i W_i G_i) (sum_i G_i)^-1 for each linear layer, the mean of the models for other tensors.
+    """theta0 + alpha * (W - theta0), with W = (sum_i W_i G_i) (sum_i G_i)^-1 for linear layers, the mean of the models for other tensors.
 
-    G_i = mean(x x^T) over the frames of the recordings, x the input of the layer in model i; its off-diagonal elements are multiplied by
-    `off_diagonal`. W is then the weight whose outputs differ least, in squares, from those of each model on its own inputs.
+    G_i = mean(x x^T) over the frames of the recordings, with x the input of the layer in model i; off-diagonal elements are multiplied by
+    `off_diagonal`. W minimizes the squared difference from the outputs of each model on its own inputs.
     """
 
     name = "regmean"
@@ -39,13 +39,13 @@ class RegMeanMerge(MergeMethod):
     whole = True
 
     class Parameters(Strict):
-        """`recordings`: of all models, or of each. `split`: of manifests. `utterances`: of each. `off_diagonal`: factor in G_i."""
+        """`recordings`: one folder or one per model. `split`: of manifests. `utterances`: per folder. `off_diagonal`: factor in G_i."""
 
         recordings: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
-            description="Folder of manifests or of audio files that all models hear, or one for each fine-tuned model."
+            description="Folder of manifests or audio files for all models, or one per fine-tuned model."
         )
         split: str = Field("train", description="Split of a folder of manifests.")
-        utterances: Annotated[int, Field(gt=0)] = Field(100, description="Utterances of each folder, evenly from the whole.")
+        utterances: Annotated[int, Field(gt=0)] = Field(100, description="Utterances per folder, evenly spaced.")
         off_diagonal: Annotated[float, Field(ge=0, le=1)] = Field(0.9, description="Factor of the off-diagonal elements of G_i.")
 
         @field_validator("recordings", mode="before")
@@ -58,11 +58,11 @@ class RegMeanMerge(MergeMethod):
 
     @property
     def symmetric(self) -> bool:
-        """With recordings of its own, a model has a place."""
+        """Whether the order of models does not matter: it does if each model has its own recordings."""
         return len(self.parameters.recordings) == 1
 
     def check_count(self, count: int) -> None:
-        """See MergeMethod; there must be recordings for all models together, or for each, and they must exist."""
+        """Raise MergeError for a wrong number of models, or if there is not one existing folder of recordings for all or for each."""
         super().check_count(count)
         recordings = self.parameters.recordings
         if len(recordings) not in (1, count):
@@ -77,7 +77,7 @@ class RegMeanMerge(MergeMethod):
                 )
 
     def prepare(self, models: Models) -> None:
-        """Run each model over its recordings."""
+        """Run each model on its recordings."""
         from safetensors.torch import save_file
 
         from speechft.merge.methods.linear_inputs import cuts_of, second_moments
@@ -91,7 +91,7 @@ class RegMeanMerge(MergeMethod):
             save_file(second_moments(model, cuts), file)
 
     def target(self, piece: Piece) -> Tensor:
-        """The weight that answers as the models do."""
+        """Compute the weight that reproduces the models' outputs."""
         import torch
 
         changes = changed_matrices(piece)
@@ -101,13 +101,13 @@ class RegMeanMerge(MergeMethod):
         mean = torch.stack(changes).mean(0)
         total = torch.stack(moments).sum(0)
         total.diagonal().add_(_RIDGE * total.diagonal().mean() + torch.finfo(total.dtype).tiny)
-        # Relative to the mean, so that what all models share needs no equation.
+        # Relative to the mean, so that values that all models share are exact.
         apart = torch.stack([(change - mean) @ moment for change, moment in zip(changes, moments, strict=True)]).sum(0)
         step = mean + torch.cholesky_solve(apart.T, torch.linalg.cholesky(total)).T
         return add_step(piece.base, step.flatten().to(piece.base.dtype))
 
     def _moments(self, name: str) -> list[Tensor]:
-        """G_i of the layer with that weight, float64 (inputs, inputs) for each model; empty if it is no linear layer."""
+        """Return G_i of the layer with weight `name`, float64 (inputs, inputs) per model; empty if it is not a linear layer."""
         from safetensors import safe_open
 
         moments = []

@@ -1,4 +1,4 @@
-"""Spherical linear interpolation: along the arc between two models instead of the chord."""
+"""Spherical linear interpolation, along the arc between two models instead of the chord."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _NEARLY_STRAIGHT = 1e-6
-"""Angles (radians) below which arc and chord differ by less than float32 can tell (angle squared / 8)."""
+"""Angle in radians below which arc and chord are equal in float32 (they differ by angle squared / 8)."""
 
 
 class SlerpMerge(MergeMethod):
-    """(sin((1 - alpha) w) * theta0 + sin(alpha w) * theta') / sin(w), w the angle between the two, for each tensor by itself.
+    """(sin((1 - alpha) w) * theta0 + sin(alpha w) * theta') / sin(w), with w the angle between the two, tensor by tensor.
 
-    Between the ends the norm goes from one to the other without the dip of the chord. Fine-tuned models stand at small angles to their
-    start, so that the difference to linear is small there. Tensors that are zero, parallel or opposite are interpolated linearly.
+    The norm changes between the ends without the dip of the chord. Fine-tuned models have small angles to the pre-trained model, so the
+    difference from linear is small. Tensors that are zero, parallel or opposite are interpolated linearly.
     """
 
     name = "slerp"
@@ -32,11 +32,11 @@ class SlerpMerge(MergeMethod):
         self._angles = {name: _angle(models, name) for name in models.names}
 
     def target(self, piece: Piece) -> Tensor:
-        """The fine-tuned model."""
+        """Return the fine-tuned model."""
         return piece.finetuned[0]
 
     def step(self, piece: Piece, target: Tensor, alpha: float) -> Tensor:
-        """A part of the arc."""
+        """Interpolate along the arc."""
         angle = self._angles[piece.name]
         if not _NEARLY_STRAIGHT < angle < math.pi - _NEARLY_STRAIGHT:
             return super().step(piece, target, alpha)
@@ -45,7 +45,7 @@ class SlerpMerge(MergeMethod):
 
 
 def _angle(models: Models, name: str) -> float:
-    """Angle in radians between a tensor of the base and of the fine-tuned model, exact for small angles too; 0 if one of them is zero."""
+    """Compute the angle in radians between a tensor of base and fine-tuned model, accurate for small angles; 0 if one is zero."""
     square = inner = distance = 0.0  # |a|^2, a.d and |d|^2 of the change d
     for piece in models.pieces(name):
         base, change = piece.base.double(), piece.finetuned[0].double().sub_(piece.base)
@@ -55,6 +55,6 @@ def _angle(models: Models, name: str) -> float:
     own, other = math.sqrt(square), math.sqrt(max(square + 2 * inner + distance, 0.0))
     if own == 0.0 or other == 0.0:
         return 0.0
-    # |d|^2 = (|b| - |a|)^2 + |a| |b| chord^2, chord that between the unit vectors; |b| - |a| without cancellation.
+    # |d|^2 = (|b| - |a|)^2 + |a| |b| chord^2, with the chord between unit vectors; |b| - |a| is computed without cancellation.
     chord = math.sqrt(max(distance - ((2 * inner + distance) / (own + other)) ** 2, 0.0) / (own * other))
     return 2 * math.atan2(chord, math.sqrt(max(4 - chord**2, 0.0)))

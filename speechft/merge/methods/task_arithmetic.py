@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class TaskArithmeticMerge(WeightedMethod):
-    """theta0 + alpha * sum_i w_i * (theta_i - theta0): adding a task vector teaches, subtracting it makes forget."""
+    """theta0 + alpha * sum_i w_i * (theta_i - theta0): adding a task vector adds an ability, subtracting it removes one."""
 
     name = "task_arithmetic"
     reference = "Ilharco et al., Editing models with task arithmetic, ICLR 2023, arXiv 2212.04089"
     summary = "theta0 + alpha * sum(w_i * (theta_i - theta0))"
 
     def target(self, piece: Piece) -> Tensor:
-        """The base plus the weighted sum."""
+        """Add the weighted sum to the base."""
         weights = self.weights(len(piece.finetuned))
         return piece.finetuned[0] if weights == (1.0,) else add_changes(piece, weights)

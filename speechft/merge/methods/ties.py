@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class TiesMerge(MergeMethod):
     """theta0 + alpha * disjoint mean of the trimmed task vectors.
 
-    As published, the changes of a whole model are ranked together, so that tensors that fine-tuning hardly moved lose all of theirs;
-    `trim: tensor` ranks within each tensor, as some other tools do. Changes as large as the last that is kept are kept too.
+    As published, the changes of a whole model are ranked together, so tensors that fine-tuning hardly changed lose all their changes;
+    `trim: tensor` ranks within each tensor, as in other tools. Changes equal to the threshold are kept.
     """
 
     name = "ties"
@@ -31,27 +31,27 @@ class TiesMerge(MergeMethod):
     )
 
     class Parameters(Strict):
-        """`density`: share of each task vector that is kept. `trim`: what its changes are ranked within."""
+        """`density`: kept share of each task vector. `trim`: range within which changes are ranked."""
 
-        density: Annotated[float, Field(gt=0, le=1)] = Field(0.2, description="Share of the changes of each model that is kept.")
-        trim: Literal["model", "tensor"] = Field("model", description="Rank changes within the whole model, as published, or each tensor.")
+        density: Annotated[float, Field(gt=0, le=1)] = Field(0.2, description="Share of each model's changes to keep.")
+        trim: Literal["model", "tensor"] = Field("model", description="Rank changes per model, as published, or per tensor.")
 
     parameters: Parameters
 
     def prepare(self, models: Models) -> None:
-        """Find the smallest change of each model that is kept."""
+        """Find the smallest kept change of each model."""
         if self.parameters.trim == "model":
             self._smallest = dict.fromkeys(models.names, self._smallest_kept(models, models.names))
         else:
             self._smallest = {name: self._smallest_kept(models, [name]) for name in models.names}
 
     def target(self, piece: Piece) -> Tensor:
-        """The mean of the models that agree, after trimming."""
+        """Average the models that agree, after trimming."""
         sizes = zip(magnitudes(piece), self._smallest[piece.name], strict=True)
         return elected_mean(piece.base, piece.finetuned, [size >= smallest for size, smallest in sizes])
 
     def pieces(self, models: Models, name: str) -> Iterator[Piece]:
-        """What is ranked and compared: the values of a tensor."""
+        """Yield the values that are ranked and compared."""
         return models.pieces(name)
 
     def _smallest_kept(self, models: Models, names: Sequence[str]) -> list[float]:

@@ -1,4 +1,4 @@
-"""TSV-M: the largest singular directions of each task vector, made orthogonal to those of the others."""
+"""TSV-M: largest singular directions of each task vector, orthogonalized against those of the others."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class TsvMMerge(MergeMethod):
-    """theta0 + alpha * U' S V'^T for each matrix, mean(theta_i - theta0) for all other tensors.
+    """theta0 + alpha * U' S V'^T for each matrix, theta0 + alpha * mean(theta_i - theta0) for all other tensors.
 
-    U, S and V are the largest singular directions of all N task vectors side by side, a share 1 / N of each; U' and V' are the nearest
-    matrices with orthonormal columns, so that tasks do not interfere. A direction in which a task changed nothing is left out.
+    U, S and V are the largest singular directions of the N task vectors side by side, a share 1 / N of each; U' and V' are the nearest
+    matrices with orthonormal columns, so that tasks do not interfere. Directions in which a task changed nothing are left out.
     """
 
     name = "tsv_m"
@@ -30,7 +30,7 @@ class TsvMMerge(MergeMethod):
     whole = True
 
     def target(self, piece: Piece) -> Tensor:
-        """The base plus what the directions give."""
+        """Add the merged directions to the base."""
         import torch
 
         changes = changed_matrices(piece)
@@ -46,7 +46,7 @@ class TsvMMerge(MergeMethod):
 
 
 def _nearest_orthonormal(columns: Tensor) -> Tensor:
-    """The matrix with orthonormal columns that is nearest to `columns` (m, k): P Q^T of its singular value decomposition (Procrustes)."""
+    """Return the matrix with orthonormal columns nearest to `columns` (m, k): P Q^T of its singular value decomposition (Procrustes)."""
     import torch
 
     left, _, right = torch.linalg.svd(columns, full_matrices=False)

@@ -1,4 +1,4 @@
-"""Methods that give each model a weight."""
+"""Base of methods with one weight per model."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from speechft.recipes.values import Strict
 
 
 class WeightedMethod(MergeMethod):
-    """A method with signed weights; without them, all models count the same and their order has no meaning."""
+    """A method with signed weights; without weights, all models count the same and their order does not matter."""
 
     class Parameters(Strict):
-        """`weights`: one for each fine-tuned model in the order given."""
+        """`weights`: one per fine-tuned model, in the order given."""
 
-        weights: tuple[FiniteFloat, ...] | None = Field(None, description="One signed weight for each model; default: 1 for each.")
+        weights: tuple[FiniteFloat, ...] | None = Field(None, description="One signed weight per model; default: 1 each.")
 
     parameters: Parameters
 
     @property
     def symmetric(self) -> bool:
-        """Without weights no model is special."""
+        """Whether the order of models does not matter: there are no weights."""
         return self.parameters.weights is None
 
     def check_count(self, count: int) -> None:
-        """See MergeMethod; there must be a weight for each model."""
+        """Raise MergeError for a wrong number of models or weights."""
         super().check_count(count)
         weights = self.parameters.weights
         if weights is not None and len(weights) != count:
@@ -36,13 +36,13 @@ class WeightedMethod(MergeMethod):
             )
 
     def weights(self, count: int) -> tuple[float, ...]:
-        """The weights of `count` models."""
+        """Return the weights of `count` models."""
         return self.parameters.weights or (1.0,) * count
 
 
 class Shares(WeightedMethod.Parameters):
-    """`weights`: positive ones, of which only the ratios count."""
+    """`weights`: positive, divided by their sum."""
 
     weights: tuple[Annotated[FiniteFloat, Field(gt=0)], ...] | None = Field(
-        None, description="One positive weight for each model, divided by their sum; default: the same for each."
+        None, description="One positive weight per model, divided by their sum; default: equal weights."
     )

@@ -38,7 +38,7 @@ def test_words_without_pronunciation_are_one_problem_of_all_splits(librispeech):
     (problem,) = caught.value.problems
     assert problem.startswith(f"PR: 3 word(s) are in none of the lexicons {lexicon} (train 2, dev 2, test 2). Name a file ")
     assert problem.endswith(
-        "E.g. IT'S: 103-1240-0001, 84-121123-0001, 61-70968-0001; OFF: 103-1240-0001, 84-121123-0001; ORION: 61-70968-0001."
+        "For example IT'S: 103-1240-0001, 84-121123-0001, 61-70968-0001; OFF: 103-1240-0001, 84-121123-0001; ORION: 61-70968-0001."
     )
     assert problem in check_corpus("read", librispeech.recipe(lexicon=[str(lexicon)])).problems
     second = librispeech.text("../second.txt", "IT'S IH1 T S", "OFF AO1 F", "ORION AO0 R AY1 AH0 N")
@@ -60,7 +60,7 @@ def test_a_lexicon_that_the_workflow_brings_stops_only_what_needs_it(librispeech
     lexicons = ["lexicons/librispeech-lexicon-200k-g2p.txt", "lexicons/librispeech-lexicon-allothers-g2p.txt"]
     found = check_corpus("read", librispeech.recipe(lexicon=lexicons))
     assert not [problem for problem in found.problems if "lexicon" in problem]
-    assert [note.split(". ")[0] for note in found.notes] == [f"{path}: not there" for path in lexicons]
+    assert [note.split(". ")[0] for note in found.notes] == [f"{path}: no such file" for path in lexicons]
     assert "`speechft fetch superb_lexicon_200k --out lexicons/librispeech-lexicon-200k-g2p.txt`" in found.notes[0]
     with pytest.raises(CorpusError) as caught:
         librispeech.prepare(lexicon=lexicons)

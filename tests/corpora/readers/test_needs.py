@@ -172,15 +172,15 @@ def test_columns_classes_and_slots(mine):
     lines = dict(line.split(": corpus words: ") for line in mine.ask(tasks=asked))
     assert list(lines) == [f"tasks.{task}" for task in asked]
     assert "class 'maybe' is not among the 2 classes of the training data" in lines["tasks.ks"]
-    assert "label 'yes' is not of the form action|object|location" in lines["tasks.ic"]
+    assert "label 'yes' does not have the form action|object|location" in lines["tasks.ic"]
     assert "The train split: 2 utterance(s) have no target for task 'asr'. (a: has an empty transcript" in lines["tasks.asr"]
     assert "has no phone segments" in lines["tasks.pc"]
     assert "a turn has no speaker" in lines["tasks.sd"]
-    assert "dev: c: has label 'maybe', must be 'query' or 'document'" in lines["tasks.qbe"]
+    assert "dev: c: label 'maybe' must be 'query' or 'document'" in lines["tasks.qbe"]
     (line,) = mine.ask(tasks={"ks": {"corpus": "plain", "recipe": classes}})
     assert "The test split: 1 utterance(s) have no target for task 'ks'. (d: has no label" in line
     mine.table("plain", "path,split,label", "a.wav,train,yes", "b.wav,train,no", "c.wav,dev,yes", "d.wav,test,no")
-    assert mine.ask() == ["tasks.ks: corpus plain: The train split: no utterance is of class 'up', which the options of the task name."]
+    assert mine.ask() == ["tasks.ks: corpus plain: The train split: no utterance has class 'up', which is in the task's options."]
 
 
 def test_corpora_that_give_what_is_asked(mine):
@@ -196,7 +196,7 @@ def test_corpora_that_give_what_is_asked(mine):
     }
     assert mine.ask(**asked) == []
     mine.table("two", "path,id,split,text", "c.wav,a,train,there", "d.wav,d,test,there")
-    assert mine.ask() == ["both: recording id 'a' is in one and in two; give one of them other ids"]
+    assert mine.ask() == ["both: recording id 'a' is in one and in two; change one of them"]
     mine.table("two", "path,id,split,text", "c.wav,c,train,there")
     lines = mine.ask()
     assert lines == ["tasks.asr: corpus both: The corpus has no split test. Splits there: train, dev."]
@@ -212,7 +212,7 @@ def test_mixtures_of_three_speakers(mine):
     assert mine.ask(tasks={"sd": {"corpus": "mixed"}}) == []
     corpus.text("mixtures.csv", *rows, "m-dev,c.wav,c,dev,0.1")
     (line,) = mine.ask()
-    assert "dev: m-dev: has 3 speaker(s) (a, b, c), need 2" in line
+    assert "dev: m-dev: has 3 speaker(s) (a, b, c), expected 2" in line
 
 
 def test_a_corpus_that_cannot_be_read_is_named_once(mine):

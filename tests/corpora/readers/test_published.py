@@ -137,7 +137,7 @@ def test_speech_commands_are_divided_by_the_hash_and_noise_is_on_both_sides(corp
     with pytest.raises(CorpusError) as caught:
         commands.prepare()
     assert "/go: no such folder" in caught.value.problems[0]
-    assert "maybe/1.wav: its folder is none of the 12 classes" in caught.value.problems[1]
+    assert "maybe/1.wav: its folder is not one of the 12 classes" in caught.value.problems[1]
 
 
 def test_segments_of_tedlium3_are_parts_of_talks(corpus):
@@ -185,8 +185,8 @@ def test_timit_has_core_and_development_speakers_without_sa_and_39_classes(skele
     with pytest.raises(CorpusError) as caught:
         timit.prepare()
     text = "\n".join(caught.value.problems)
-    assert "there is no SI648.PHN beside it" in text
-    assert "line 2: '700 2407 sh' ends before it starts, or starts before the phone before it ends" in text
+    assert "no SI648.PHN in its folder" in text
+    assert "line 2: '700 2407 sh' ends before it starts, or starts before the previous phone ends" in text
     assert "line 3: '2407 3000 zz' is not" in text
 
 
