@@ -1,4 +1,4 @@
-# Entry of the workflow: configuration, rules, public targets. `snakemake --help` lists options; the README shows the usual commands.
+# Entry point of the workflow: configuration, rules, targets. `snakemake --help` lists options; the README shows the usual commands.
 from snakemake.utils import min_version
 
 from speechft.experiment.schema import parse_experiment
@@ -8,7 +8,7 @@ from speechft.runs.hooks import failed
 from speechft.runs.hooks import started
 from speechft.shipped import shipped
 
-# Another name: a Snakefile runs among the names of Snakemake's own module, which has a `Workflow` too.
+# Renamed, because a Snakefile runs in the namespace of Snakemake's own module, which also has a `Workflow`.
 from speechft.experiment.workflow import Workflow as ExperimentWorkflow
 
 min_version("9.0")
@@ -35,7 +35,7 @@ include: "rules/analysis.smk"
 include: "rules/mini.smk"
 
 
-# A Snakefile that uses this one as a module repeats these three: Snakemake takes them from the main one alone.
+# A Snakefile that uses this one as a module must repeat these three handlers: Snakemake only uses those of the main Snakefile.
 onstart:
     started()
 

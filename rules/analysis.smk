@@ -1,4 +1,4 @@
-# What fine-tuning did to an encoder: weight deviation and feature similarity, and its own task on the line to it; tables and figures.
+# How fine-tuning changes an encoder: weight deviation, feature similarity, and loss between two encoders; tables and figures.
 
 
 rule analyse:

@@ -1,4 +1,4 @@
-# Settings that all rules share, and the recipe files that all jobs depend on.
+# Settings shared by all rules, and the recipe files that all jobs depend on.
 import os
 import shlex
 import sys
@@ -16,26 +16,26 @@ from speechft.experiment.workflow import MODEL_FILES
 from speechft.experiment.names import one_of
 
 RESULTS = flow.results
-# The folder of this file, also where another workflow includes ours.
+# The folder of this file, even if another workflow includes it.
 RULES = Path(workflow.current_basedir.get_path_or_uri(secret_free=True))
 
 if set("{}") & set(str(workflow.basedir)):
     raise WorkflowError(f"{workflow.basedir}: Snakemake reads braces in a path as wildcards. Move the repository to a folder without them.")
 
-# Nothing but the rule `fetch` uses the network, which compute nodes often lack: libraries must not even try.
+# Only the rule `fetch` uses the network, which compute nodes often do not have: libraries must not even try.
 PREFIX = "set -euo pipefail; export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1; "
 
-# Jobs call the `speechft` that stands beside the Python that runs Snakemake, whether or not the environment is activated.
+# Jobs call the `speechft` next to the Python that runs Snakemake, whether or not the environment is activated.
 PREFIX += f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"; '
 if workflow.is_main_process and os.environ.get(warm.VARIABLE, "0") not in ("", "0"):
     PREFIX += f'export PATH={shlex.quote(str(warm.start()))}:"$PATH"; '
 
-# Two jobs that make the same thing exist only where a killed run left one behind: the second waits, then finds the work done.
+# Two jobs with the same output exist only if a killed run left one behind: the second waits, then finds the work done.
 PREFIX += f"export {LOCK_SECONDS}=1000000; "
 
-# The shell function `job`: it runs a command with its output in a log, unless the job was refused before in this run.
+# The shell function `job` runs a command with its output in a log, unless the job already had a permanent error in this run.
 PREFIX += f"export {RUN}={run_name()}; . {shlex.quote(str(RULES / 'job.sh'))}; "
-# Snakemake formats the prefix; braces in it are those of folders.
+# Snakemake formats the prefix, but braces in it belong to folder names.
 shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))
 flow.log_file = lambda rule, wildcards: getattr(rules, rule).log[0].format(**wildcards)
 
@@ -56,7 +56,7 @@ wildcard_constraints:
     analysis=one_of(flow.experiment.analyses),
 
 
-# The slice of the configuration that one job uses. It is rewritten only when that slice changes, so nothing else reruns.
+# The part of the configuration that one job uses. It is rewritten only if that part changes, so that nothing else reruns.
 rule recipe:
     output:
         f"{RESULTS}/recipes/{{recipe}}.json",

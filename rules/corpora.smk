@@ -1,5 +1,5 @@
-# Corpora on disk -> lhotse manifests, one folder a corpus with a file for each split.
-# `update`: Snakemake does not remove a folder that is there; `speechft` replaces older manifests, and nothing else.
+# Corpora on disk -> lhotse manifests: one folder per corpus, one file per split.
+# `update`: Snakemake does not remove an existing folder; `speechft` replaces older manifests and nothing else.
 
 
 rule manifests:

@@ -1,4 +1,4 @@
-# theta0: encoders that are pre-trained here, encoders that come as checkpoints, and filterbanks, which are computed.
+# theta0: encoders that are pre-trained, imported from checkpoints, or computed (filterbanks).
 
 
 rule pretrain:
@@ -44,7 +44,7 @@ rule fbank:
         "speechft fbank --recipe {input.recipe:q} --out {params.out:q} > {log:q} 2>&1"
 
 
-# Checkpoints, and lexicons of PR. The only rule that uses the network. A file that is there already is kept (`update`), and then only checked.
+# Checkpoints and lexicons of PR; the only rule that uses the network. An existing file is kept (`update`) and only verified.
 rule fetch:
     output:
         update("{public}"),
@@ -82,7 +82,7 @@ rule import_checkpoint:
         "job {log:q} speechft import {input.checkpoint:q} --out {params.out:q} {params.options:q}"
 
 
-# A fine-tuning that comes as a checkpoint; a bare state dict takes the settings of the encoder that it was fine-tuned from.
+# A fine-tuning given as a checkpoint; a bare state dict gets the configuration of the encoder that it was fine-tuned from.
 rule import_finetuned:
     input:
         checkpoint=lambda wildcards: flow.given_checkpoint(wildcards.finetuning),

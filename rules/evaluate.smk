@@ -1,4 +1,4 @@
-# Stage 3: train and score a task head on the frozen encoder; one cell a job.
+# Stage 3: train and score a task's head on the frozen encoder, one cell per job.
 
 
 rule evaluate:
@@ -8,7 +8,7 @@ rule evaluate:
         manifests=lambda wildcards: flow.corpus(flow.experiment.tasks[wildcards.task].corpus),
         lexicons=lambda wildcards: flow.evaluation_lexicons(wildcards.task),
     output:
-        # `update`: a cell that is made again stays until the new one takes its place, and for good if that fails.
+        # `update`: an old cell stays until the new one replaces it, and remains if that job fails.
         update(f"{RESULTS}/cells/{{encoder}}/{{finetuning}}/{{method}}/{{task}}.json"),
     log:
         f"{RESULTS}/logs/evaluate/{{encoder}}/{{finetuning}}/{{method}}/{{task}}.log",

@@ -34,7 +34,7 @@ rule finetune:
         " --tensorboard {params.scalars:q} --cache-gb {resources.cache_gb} --threads {threads} --gpus {resources.gpu}"
 
 
-# An early checkpoint is a by-product of the run of another method, made a model of its own here.
+# An early checkpoint is a by-product of another method's run; this rule makes it a model.
 rule early:
     input:
         finetuned=lambda wildcards: flow.early_source(**wildcards),

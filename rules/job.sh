@@ -1,5 +1,5 @@
-# `job LOG COMMAND...`: what the rules run in place of `COMMAND > LOG 2>&1`. A command that was refused before in this run (its input is
-# wrong: see speechft/runs/refusals.py) is not run again: LOG receives the same message, and the job fails at once.
+# `job LOG COMMAND...` replaces `COMMAND > LOG 2>&1` in the rules. A command that already had a permanent error in this run (wrong input:
+# see speechft/runs/refusals.py) is not run again: LOG gets the same message, and the job fails at once.
 job() {
     local log=$1
     shift
@@ -9,6 +9,6 @@ job() {
         exit 1
     fi
     rm -f "$SPEECHFT_REFUSAL"
-    # The command takes the place of this shell, so that signals reach it.
+    # The command replaces this shell, so that signals reach it.
     exec "$@" > "$log" 2>&1
 }

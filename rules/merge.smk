@@ -23,7 +23,7 @@ rule merge:
         "speechft merge {params.encoder:q} {params.finetuned:q} --recipe {input.recipe:q} --out {params.out:q} > {log:q} 2>&1"
 
 
-# The alpha of a merge with `alpha: dev`: from dev scores of models along it.
+# Choose the alpha of a merge with `alpha: dev` by dev scores of models along it.
 rule choose:
     input:
         recipe=f"{RESULTS}/recipes/choose/{{encoder}}/{{finetuning}}/{{method}}.json",
@@ -40,7 +40,7 @@ rule choose:
         "speechft choose {input.recipe:q} {input.cells:q} --out {output:q} > {log:q} 2>&1"
 
 
-# A rule beside `merge`: with another command that one would make all models again that were made before.
+# A separate rule, because changing the command of `merge` would rerun all existing merges.
 rule merge_chosen:
     input:
         recipe=f"{RESULTS}/recipes/merge/{{method}}.json",

@@ -1,4 +1,4 @@
-# The encoders in mini/encoders, made again: recordings, pre-training, copies in half precision, training curves. Recorded words.
+# Reproduce the encoders in mini/encoders: recordings, pre-training, half-precision copies, training curves. Also: recorded words.
 
 
 rule mini_encoders:
@@ -8,7 +8,7 @@ rule mini_encoders:
     localrule: True
 
 
-# Like `fetch` this needs the network. What is there already is kept.
+# Needs the network, like `fetch`. Existing files are kept.
 rule recordings:
     output:
         "mini/recordings/recordings.csv",
@@ -19,7 +19,7 @@ rule recordings:
         "python mini/fetch_recordings.py > {log:q} 2>&1"
 
 
-# The corpora of config/recorded.yaml; like `recordings`.
+# The corpora of config/recorded.yaml. Needs the network; existing files are kept.
 rule words:
     output:
         update("mini/words/digits.csv"),

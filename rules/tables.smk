@@ -1,4 +1,4 @@
-# Cells -> tables beside the published numbers, curves over alpha, and figures.
+# Cells -> tables with published numbers, curves over alpha, and figures.
 # `update`: the command itself replaces what it recognizes as its own, and nothing else.
 
 
@@ -89,7 +89,7 @@ rule curve:
         "speechft report alpha {input.recipe:q} {input.cells:q} --out {params.tables:q} --figures {params.figures:q} > {log:q} 2>&1"
 
 
-# All of an experiment on one page, without the network. What makes it again is any of its results.
+# The whole experiment on one page that needs no network; rebuilt when any of its results changes.
 rule page:
     input:
         recipe=f"{RESULTS}/recipes/report.json",

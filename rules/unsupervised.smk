@@ -1,4 +1,4 @@
-# Stage 1 without labels: go on with the pre-training of theta0 on another corpus.
+# Stage 1 without labels: continue the pre-training of theta0 on another corpus.
 
 
 rule continue_pretraining:

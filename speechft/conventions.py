@@ -1,4 +1,4 @@
-"""Constants and types of the whole package. Importing them loads nothing else."""
+"""Constants and types used by the whole package. Importing them loads nothing else."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,6 +7,6 @@ SAMPLE_RATE = 16_000
 """Hz. Every encoder takes waveforms at this rate."""
 SPLITS = ("train", "dev", "test")
 Manifests = str | Path | Mapping[str, str | Path]
-"""The folder of a prepared corpus, or split -> manifest file."""
+"""Folder of a prepared corpus, or split -> manifest file."""
 MANIFEST_SUFFIX = ".jsonl.gz"
-"""Behind the name of a split in the folder of a prepared corpus."""
+"""Suffix of the manifest of a split."""

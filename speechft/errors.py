@@ -1,4 +1,4 @@
-"""Errors that bad input can cause; each message says what is wrong, where, and what to do."""
+"""Errors caused by bad input. Each message says what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from speechft.files.text import read_names
 class SpeechFTError(Exception):
     """Base of all errors that this package raises on purpose; the command line prints it without a traceback.
 
-    Messages name what files hold; as text they have no control characters, wherever they are printed.
+    Messages quote the content of files, so control characters in them are escaped.
     """
 
     def __str__(self) -> str:
@@ -32,11 +32,11 @@ class ConfigError(SpeechFTError):
 
 
 class OutputError(SpeechFTError):
-    """An output may not be written there: the path holds something that the same command did not make, or is an input."""
+    """An output cannot be written there: the path is an input, or contains something that this command did not write."""
 
 
 class CorpusError(SpeechFTError):
-    """A corpus is incomplete, damaged or inconsistent. All problems found are in `problems`, one line each; the text shows the first 50."""
+    """A corpus is incomplete, damaged or inconsistent. `problems` has one line per problem; the message shows the first 50."""
 
     SHOWN = 50
 
@@ -46,7 +46,7 @@ class CorpusError(SpeechFTError):
 
 
 class AudioError(SpeechFTError):
-    """A recording cannot be read, or a waveform does not suit the encoder."""
+    """A recording cannot be read, or the encoder cannot process a waveform."""
 
 
 class CheckpointError(SpeechFTError):
@@ -54,7 +54,7 @@ class CheckpointError(SpeechFTError):
 
 
 class DownloadError(SpeechFTError):
-    """A download failed, or its content is not the expected one."""
+    """A download failed, or its content is not what was expected."""
 
 
 class MergeError(SpeechFTError):
@@ -62,11 +62,11 @@ class MergeError(SpeechFTError):
 
 
 class TaskError(SpeechFTError):
-    """A task does not fit the corpus: missing labels, or targets that no head can produce."""
+    """A task does not match the corpus: labels are missing, or targets that no head can produce."""
 
 
 class TrainingError(SpeechFTError):
-    """Training cannot continue: NaN loss, a work directory in use, a checkpoint of another recipe."""
+    """Training cannot continue: NaN loss, work directory in use, checkpoint from another recipe."""
 
 
 class StoppedTrainingError(TrainingError, TransientError):
@@ -74,7 +74,7 @@ class StoppedTrainingError(TrainingError, TransientError):
 
 
 class MissingGpuError(ConfigError, TransientError):
-    """A job asks for more GPUs than this machine shows."""
+    """A job requests more GPUs than are visible on this machine."""
 
 
 class AnalysisError(SpeechFTError):
@@ -82,11 +82,11 @@ class AnalysisError(SpeechFTError):
 
 
 class ClusterError(SpeechFTError):
-    """A cluster does not answer, or jobs of an earlier run are in the way."""
+    """A cluster does not respond, or jobs of an earlier run are still queued or running."""
 
 
 class TableError(SpeechFTError):
-    """A table cannot be made: a malformed cell, an unknown column."""
+    """A table cannot be built: malformed cell, unknown column."""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
@@ -96,13 +96,13 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> str:
-    """Text for a name that is not among the `known` ones of its kind, with the closest match."""
+    """Message for an unknown name: the closest match among `known`, and all of them."""
     known = list(known)
-    return f"There is no {kind} {name!r}.{nearest(str(name), known)} There are {', '.join(known) or 'none'}."
+    return f"Unknown {kind} {name!r}.{nearest(str(name), known)} Available: {', '.join(known) or 'none'}."
 
 
 def listing(heading: str, problems: Sequence[str], limit: int = 20) -> str:
-    """Return `heading` and one indented line for each problem; past `limit` their number."""
+    """Return `heading` and one indented line per problem, at most `limit`, then how many more there are."""
     lines = [heading, *(f"  {problem}" for problem in problems[:limit])]
     if len(problems) > limit:
         lines.append(f"  and {len(problems) - limit} more")
@@ -110,21 +110,21 @@ def listing(heading: str, problems: Sequence[str], limit: int = 20) -> str:
 
 
 def first_of(items: Sequence[str], count: int, separator: str = ", ") -> str:
-    """Return the first `count` of `items` in one line, and how many more there are: `a, b and 3 more`."""
+    """Join the first `count` items and state how many more there are: `a, b and 3 more`."""
     more = f" and {len(items) - count} more" if len(items) > count else ""
     return separator.join(items[:count]) + more
 
 
 def missing_file(path: str | Path, purpose: str, remedy: str) -> str:
-    """Message for a missing file: `path`, needed for `purpose`; `remedy` is one sentence."""
+    """Message for a missing file. `purpose` continues "needed ..."; `remedy` is one sentence."""
     return f"{path}: no such file, needed {purpose}. {remedy}"
 
 
 def read_lines(path: str | Path, purpose: str, remedy: str, error: type[SpeechFTError]) -> list[str]:
-    """Lines of a UTF-8 file in Unicode NFC.
+    """Read the lines of a UTF-8 file, in Unicode NFC.
 
     Raises:
-        SpeechFTError: an `error` with the `remedy`, a sentence, if the file is missing or is not text.
+        SpeechFTError: the file is missing or is not text. Its class is `error`, and `remedy` (one sentence) ends its message.
     """
     try:
         return read_names(path).split("\n")
@@ -135,9 +135,9 @@ def read_lines(path: str | Path, purpose: str, remedy: str, error: type[SpeechFT
 
 
 def nearest_file(path: Path) -> str:
-    """Suggest the closest experiment file to a mistyped name."""
+    """Suggest the experiment file closest to a mistyped name, and list those in its folder."""
     folder = path.parent if path.parent.is_dir() else Path("config")
     there = sorted(file.name for file in [*folder.glob("*.yaml"), *folder.glob("*.yml")])
     close = difflib.get_close_matches(path.name, there, n=1) or difflib.get_close_matches(f"{path.name}.yaml", there, n=1, cutoff=0.9)
     hint = f"Did you mean {folder / close[0]}? " if close else ""
-    return f"{hint}In {folder} there are {', '.join(there)}." if there else "Complete ones are in config/ of the repository."
+    return f"{hint}Available in {folder}: {', '.join(there)}." if there else "For examples, see config/ in the repository."

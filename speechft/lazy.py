@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first used: torch, transformers and lhotse take seconds to import."""
+"""Import a package's names on first use: torch, transformers and lhotse take seconds to import."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from speechft.requirements import explaining
 
 
 def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return the `__getattr__` of a package.
+    """Return a package's `__getattr__` that imports names on first use.
 
     Args:
         package: `__name__` of the package.
-        homes: name -> module that defines it, relative to the package.
+        homes: name -> the module that defines it, relative to the package.
     """
 
     def get(name: str) -> Any:

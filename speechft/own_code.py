@@ -1,4 +1,4 @@
-"""Python code from outside of this package: found as `import` finds it, and run exactly as it was hashed. No torch here."""
+"""Python code from outside this package: located like `import` does, and run exactly as hashed. No torch here."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from speechft.files.hashes import sha256_bytes
 CLASS_NAME = re.compile(r"(?P<place>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*|[^:]*[^:/]\.py):(?P<attribute>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)")
 """`my_package.my_module:MyClass` or `path/to/file.py:MyClass`."""
 RAN: dict[str, tuple[str, str]] = {}
-"""Module that was run here -> SHA-256 of its source, and the place that named it: a file, or the module itself."""
+"""Module run here -> SHA-256 of its source, and the name it was requested by: a file, or the module itself."""
 _FOLDERS: list[Path] = []
 
 
 @contextmanager
 def looking_in(*folders: Path) -> Iterator[None]:
-    """Look for files with relative paths in these folders too, after the current one."""
+    """Also look for relative paths in these folders, after the current one."""
     _FOLDERS.extend(folders)
     try:
         yield
@@ -35,16 +35,16 @@ def looking_in(*folders: Path) -> Iterator[None]:
 
 
 def find_code(name: str, purpose: str, forms: str, sha256: str | None = None) -> Path:
-    """The Python file of `path/to/file.py` or `my_package.my_module`, with or without `:attribute`. No code runs.
+    """Find the Python file of `path/to/file.py` or `my_package.my_module`, with or without `:attribute`. No code runs.
 
     Args:
-        name: as above.
+        name: file or module.
         purpose: what needs it, for errors.
         forms: how such names are written, for errors.
-        sha256: prefer the file with this hash, where several folders have one of the name.
+        sha256: if several folders contain the file, prefer the one with this hash.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: no such file or module, or the module is not Python source.
     """
     place, colon, attribute = name.partition(":")
     if place.endswith(".py"):
@@ -55,16 +55,18 @@ def find_code(name: str, purpose: str, forms: str, sha256: str | None = None) ->
     spec = _find_module(place)
     if spec is None:
         here = Path(*place.split(".")).with_suffix(".py")
-        hint = f"Write {here}{colon}{attribute}, or put this folder on PYTHONPATH." if here.is_file() else ""
-        hint = hint or "Put its folder there, or name the file."
-        raise ConfigError(f"{name}: there is no module {place} on PYTHONPATH. {hint}")
+        hint = f"Write {here}{colon}{attribute}, or add this folder to PYTHONPATH." if here.is_file() else ""
+        hint = hint or "Add its folder to PYTHONPATH, or name the file."
+        raise ConfigError(f"{name}: module {place} is not on PYTHONPATH. {hint}")
     if spec.origin is None or not spec.origin.endswith(".py"):
-        raise ConfigError(f"{name}: {place} is no Python source file ({spec.origin or 'a folder'}). Name the file that defines the class.")
+        raise ConfigError(
+            f"{name}: {place} is not a Python source file ({spec.origin or 'a folder'}). Name the file that defines the class."
+        )
     return Path(spec.origin)
 
 
 def _find_module(module: str) -> ModuleSpec | None:
-    """What `import` would load. `importlib.util.find_spec` would run the packages around it."""
+    """Find what `import` would load, without running its parent packages as `importlib.util.find_spec` does."""
     importlib.invalidate_caches()
     spec, path, parts = None, None, module.split(".")
     for count in range(1, len(parts) + 1):
@@ -78,10 +80,10 @@ def _find_module(module: str) -> ModuleSpec | None:
 
 
 def run_code(place: str, path: Path, source: bytes) -> ModuleType:
-    """The module that `source` defines, the content of `path`, which `place` named. It runs once for the same content.
+    """Run `source`, the content of `path`, as the module that `place` names, once for the same content.
 
-    What was hashed is what runs: neither a module that was imported before its file was edited, nor Python's cache of compiled files.
-    Whatever the code raises leaves Python's modules as they were.
+    What was hashed is what runs, never a module imported before its file was edited, nor Python's cache of compiled files. If the code
+    raises, `sys.modules` is restored.
     """
     module_name, digest = place, sha256_bytes(source)
     if place.endswith(".py"):
@@ -91,7 +93,7 @@ def run_code(place: str, path: Path, source: bytes) -> ModuleType:
         if "." in module_name:
             importlib.import_module(module_name.rpartition(".")[0])
         module = sys.modules.get(module_name)
-        # A package that imports its own module has just run it; running it twice would register its classes twice.
+        # If the parent package imports this module, it has just run; running it twice would register its classes twice.
         if module is None or (before is not None and (ran is None or ran[0] != digest)):
             folder = [str(path.parent)] if path.stem == "__init__" else None
             spec = spec_from_file_location(module_name, path, submodule_search_locations=folder)
@@ -112,7 +114,7 @@ def run_code(place: str, path: Path, source: bytes) -> ModuleType:
 
 
 def place_of(module: str) -> str | None:
-    """How a module is named in recipes: the file that was named, or the module; None for what has no source file."""
+    """Name of a module in recipes: the file it was requested by, or the module; None without a source file."""
     if module in RAN:
         return RAN[module][1]
     file = str(getattr(sys.modules.get(module), "__file__", None))
@@ -120,7 +122,7 @@ def place_of(module: str) -> str | None:
 
 
 def code_beside(place: str, name: str) -> str:
-    """The name of code that the code at `place` writes: a relative `file.py:attribute` is beside it, in its folder or its package."""
+    """Resolve `name` as written in the code at `place`: a relative `file.py:attribute` is in the same folder or package."""
     file, colon, attribute = name.partition(":")
     if not file.endswith(".py") or Path(file).is_absolute():
         return name
@@ -130,13 +132,13 @@ def code_beside(place: str, name: str) -> str:
 
 
 def said(error: BaseException) -> str:
-    """Type and first line of what foreign code raised."""
+    """Type and first line of an exception raised by code from outside."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
 def line_of(error: BaseException, path: Path) -> int | None:
-    """The innermost line of `path` that led to the error."""
+    """Innermost line of `path` in the traceback of an error."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return error.lineno
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
@@ -144,18 +146,18 @@ def line_of(error: BaseException, path: Path) -> int | None:
 
 
 def module_at(place: str) -> ModuleType:
-    """The module that was run from a place."""
+    """Return the module that was run for a place."""
     return sys.modules[next(module for module, (_, named) in RAN.items() if named == place)]
 
 
 def attribute_of(value: Any, attribute: str, name: str, path: str | Path) -> Any:
-    """What `attribute`, with dots in it, is in a module.
+    """Look up a dotted `attribute` in a module.
 
     Raises:
-        ConfigError: there is no such thing.
+        ConfigError: it is not defined; the message suggests the closest match.
     """
     for part in attribute.split("."):
         if not hasattr(value, part):
-            raise ConfigError(f"{name}: {path} defines no {part!r}.{nearest(part, vars(value))}")
+            raise ConfigError(f"{name}: {path} does not define {part!r}.{nearest(part, vars(value))}")
         value = getattr(value, part)
     return value

@@ -1,6 +1,6 @@
-"""Plug-ins: tasks, merge methods, readers of corpora and encoders from outside of this package, by name. No torch here.
+"""Plug-ins: tasks, merge methods, corpus readers and encoders from outside this package, by name. No torch here.
 
-A plug-in is a Python file or module that calls `register`, or an entry point of an installed package. It runs only when it is named.
+A plug-in is a Python file or module that calls `register`, or an entry point of an installed package. It runs only when named.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ KINDS = {
     "corpus": "speechft.recipes.corpora",
     "encoder": "speechft.recipes.modules",
 }
-"""What can be registered -> the module that has the registry of this kind."""
+"""What can be registered -> module with its registry."""
 GROUPS = {"task": "speechft.tasks", "merge_method": "speechft.merge_methods", "corpus": "speechft.corpora", "encoder": "speechft.encoders"}
-"""What can be registered -> the group of its entry points."""
+"""What can be registered -> group of its entry points."""
 FORMS = "my_package.my_module (on PYTHONPATH) or path/to/file.py"
 _SESSION = "this session"
 
 
 @dataclass(frozen=True)
 class _Provider:
-    """Where a name comes from: the code that registered it, and the SHA-256 of all files that define it."""
+    """The code that registered a name, and the SHA-256 of all files that define it."""
 
     place: str
     files: Mapping[str, str]
@@ -44,18 +44,18 @@ class _Provider:
 _REGISTRIES: dict[str, Registry[Any]] = {}
 _PROVIDERS: dict[tuple[str, str], _Provider] = {}
 _LOADED: dict[str, str] = {}
-"""Plug-in that was loaded -> its SHA-256."""
+"""Loaded plug-in -> its SHA-256."""
 
 
 class Registry(dict[str, Entry]):
-    """All things of one kind by name: those of this package, those that were registered, and, once asked for, those of entry points.
+    """Entries of one kind by name: built-in, registered, and, once requested, those of entry points.
 
     Args:
         kind: a key of `KINDS`.
-        accept: checks what is registered under a name, by code at a place; returns the entry and the modules and files that define it, or
-            raises a ValueError that says what is wrong.
-        entries: those of this package.
-        check: looks at what was accepted, by its name, as `accept` does.
+        accept: takes name, object and the place of the code that registers it. Returns the entry and the modules and files that define
+            it, or raises a ValueError that says what is wrong.
+        entries: built-in entries.
+        check: takes the name of an accepted entry; raises a ValueError that says what is wrong.
     """
 
     def __init__(
@@ -78,24 +78,22 @@ class Registry(dict[str, Entry]):
         raise KeyError(name)
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The entry of a name, or `default`."""
+        """Return the entry of a name, or `default`."""
         return self[name] if name in self else default  # noqa: SIM401 (this is what defines it)
 
 
 def register(name: str, *, task: Any = None, merge_method: Any = None, corpus: Any = None, encoder: Any = None) -> None:
-    """Make a task, a merge method, a reader of corpora or an encoder known by name, wherever names of its kind are written.
-
-    See docs/extend.md for one of each. Give exactly one of them:
+    """Register a task, merge method, corpus reader or encoder under a name (docs/extend.md). Give exactly one of the four.
 
     Args:
         name: letters, digits, `_`, `+` and `-`.
         task: a `TaskEntry`, or a class derived from `Task`.
         merge_method: a class derived from `MergeMethod`.
-        corpus: a function that takes the folder of the corpus, and options as keyword arguments, and returns a `Listing`.
+        corpus: a function that takes the corpus folder and options as keyword arguments and returns a `Listing`.
         encoder: `my_module:MyEncoder` or `file.py:MyEncoder`, or the class itself.
 
     Raises:
-        ConfigError: the name is taken, or what is registered lacks something.
+        ConfigError: the name is taken, or the registered object is incomplete.
     """
     things = {"task": task, "merge_method": merge_method, "corpus": corpus, "encoder": encoder}
     given = {kind: thing for kind, thing in things.items() if thing is not None}
@@ -106,22 +104,22 @@ def register(name: str, *, task: Any = None, merge_method: Any = None, corpus: A
 
 
 def load(place: str, sha256: str | None = None) -> None:
-    """Run a plug-in, unless this content of it has run already, and print one line that says what it registered.
+    """Run a plug-in unless the same content has already run, and print one line that says what it registered.
 
     Args:
         place: `path/to/file.py`, or `my_package.my_module` on PYTHONPATH.
-        sha256: what its file has to have.
+        sha256: required hash of its file.
 
     Raises:
-        ConfigError: there is no such file, it has another hash, its code fails, or what it registers cannot be.
+        ConfigError: the file is missing or has another hash, its code fails, or what it registers is invalid.
     """
     path = find_code(place, "a plug-in", FORMS, sha256)
     source = path.read_bytes()
     digest = sha256_bytes(source)
     if sha256 not in (None, digest):
         raise ConfigError(
-            f"{path}: has SHA-256 {digest[:12]}..., but the recipe was made with {str(sha256)[:12]}... Bring back that version of the "
-            "plug-in, or make the recipe again, as the workflow does."
+            f"{path}: has SHA-256 {digest[:12]}..., but the recipe records {str(sha256)[:12]}... Restore that version of the plug-in, "
+            "or run the workflow, which writes the recipe again."
         )
     if _LOADED.get(place) == digest:
         return
@@ -134,7 +132,7 @@ def load(place: str, sha256: str | None = None) -> None:
         if isinstance(error, ConfigError):
             raise
         line = line_of(error, path)
-        hint = " Put what it imports on PYTHONPATH." if isinstance(error, ImportError) else ""
+        hint = " Add the folder of what it imports to PYTHONPATH." if isinstance(error, ImportError) else ""
         where = f"{path}, line {line}" if line else path
         raise ConfigError(f"{place}: this plug-in cannot be loaded ({where}: {said(error)}).{hint}") from error
     _LOADED[place] = digest
@@ -142,23 +140,23 @@ def load(place: str, sha256: str | None = None) -> None:
 
 
 def load_recorded(recipe: object) -> None:
-    """Run the plug-ins that a recipe records under `plugins`, and no other versions of them; see `load`."""
+    """Run the plug-ins that a recipe records under `plugins`, in exactly the recorded versions; see `load`."""
     recorded = recipe.get("plugins") if isinstance(recipe, dict) else None
     for place, sha256 in (recorded if isinstance(recorded, dict) else {}).items():
         load(str(place), str(sha256))
 
 
 def files_of(kind: str, name: str) -> dict[str, str]:
-    """SHA-256 of the files that define a name, by file or module; empty for what this package has itself, and for unknown names."""
+    """SHA-256 of the files that define a name, by file or module; empty for built-in and unknown names."""
     import_module(KINDS[kind])
     return dict(_PROVIDERS[kind, name].files) if name in _REGISTRIES[kind] and (kind, name) in _PROVIDERS else {}
 
 
 def class_of(kind: str, name: str, path: str) -> Any:
-    """The class that `path` names, `my_module:MyClass` or `file.py:MyClass`, for what is registered as `name`.
+    """Return the class at `path` (`my_module:MyClass` or `file.py:MyClass`) of the entry registered as `name`.
 
     Raises:
-        ConfigError: there is none, its file changed since it was registered, or its code fails.
+        ConfigError: the class does not exist, its file changed since it was registered, or its code fails.
     """
     place, _, attribute = path.partition(":")
     expected = files_of(kind, name).get(place)
@@ -170,12 +168,12 @@ def class_of(kind: str, name: str, path: str) -> Any:
 
 
 def registered_by(place: str) -> str:
-    """What a plug-in that was loaded has registered, and the hash of its file, as text."""
+    """Describe a loaded plug-in: the hash of its file and what it registered."""
     return f"SHA-256 {_LOADED[place][:12]}..., {_listed(key for key, provider in _PROVIDERS.items() if provider.place == place)}"
 
 
 def forget(place: str) -> None:
-    """Remove what a plug-in registered, so that it can be loaded again."""
+    """Unregister everything that a plug-in registered, so that it can be loaded again."""
     for kind, name in [key for key, provider in _PROVIDERS.items() if provider.place == place]:
         _remove(kind, name)
     _LOADED.pop(place, None)
@@ -193,13 +191,13 @@ def _add(kind: str, name: str, thing: Any, place: str) -> None:
     registry, known = _REGISTRIES[kind], _PROVIDERS.get((kind, name))
     what = f"{place}: registers the {_words(kind)} {name!r}, which"
     if not re.fullmatch(r"[A-Za-z0-9][\w+-]*", name, re.ASCII):
-        raise ConfigError(f"{what} is no name. Begin with a letter or digit, then letters, digits, _, + and -.")
-    # The same code may register again what it registered before, as in a session.
+        raise ConfigError(f"{what} is not a valid name. Begin with a letter or digit, then use letters, digits, _, + and -.")
+    # The same code may register a name again, as in a notebook.
     if dict.__contains__(registry, name) and (known is None or known.place != place):
-        whose = "speechft has itself" if known is None else f"{known.place} has registered already"
+        whose = "is built into speechft" if known is None else f"{known.place} has already registered"
         raise ConfigError(f"{what} {whose}. Choose another name.")
     if known is None and (point := _entry_point(kind, name)) is not None and re.split("[.:]", point.value)[0] != place.partition(".")[0]:
-        raise ConfigError(f"{what} the installed package {_package(point)} has. Choose another name.")
+        raise ConfigError(f"{what} the installed package {_package(point)} provides. Choose another name.")
     try:
         entry, homes = registry.accept(name, thing, place)
         _PROVIDERS[kind, name] = _Provider(place, {home: digest for home in (place, *homes) if home and (digest := _sha256(home))})
@@ -211,7 +209,7 @@ def _add(kind: str, name: str, thing: Any, place: str) -> None:
 
 
 def _sha256(place: str) -> str | None:
-    """Hash of the code at a place, as it ran if it ran; None for this package's own and for a session."""
+    """Hash of the code at a place, as it ran if it ran; None for this package and for interactive code."""
     if place.partition(".")[0] == "speechft" or place == _SESSION:
         return None
     ran = next((digest for digest, named in RAN.values() if named == place), None)
@@ -239,13 +237,13 @@ def _entry_point(kind: str, name: str) -> EntryPoint | None:
     points = installed_points(tuple(sys.path)).get((kind, name), [])
     if len(points) > 1:
         packages = " and ".join(map(_package, points))
-        raise ConfigError(f"The {_words(kind)} {name!r} is in several installed packages: {packages}. Remove one of them.")
+        raise ConfigError(f"Several installed packages provide the {_words(kind)} {name!r}: {packages}. Uninstall all but one.")
     return points[0] if points else None
 
 
 @lru_cache(maxsize=1)
 def installed_points(_: tuple[str, ...]) -> dict[tuple[str, str], list[EntryPoint]]:
-    """The different entry points of each kind and name, of all packages on this path; looking at the packages takes a while."""
+    """Distinct entry points of each kind and name, of all packages on this path. Cached, because scanning packages is slow."""
     by_name: dict[tuple[str, str], dict[str, EntryPoint]] = {}
     known = entry_points()
     for kind, group in GROUPS.items():
@@ -263,9 +261,9 @@ def _words(kind: str) -> str:
 
 
 def _announce(place: str, digest: str, keys: Iterable[tuple[str, str]]) -> None:
-    """Say which foreign code ran."""
+    """Say which code from outside ran."""
     print(terminal_text(f"plug-in {place} (SHA-256 {digest[:12]}...): {_listed(keys)}"), file=sys.stderr)
 
 
 def _listed(keys: Iterable[tuple[str, str]]) -> str:
-    return ", ".join(f"{_words(kind)} {name}" for kind, name in keys) or "registers nothing itself"
+    return ", ".join(f"{_words(kind)} {name}" for kind, name in keys) or "registers nothing"

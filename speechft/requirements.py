@@ -1,4 +1,4 @@
-"""Which packages this installation lacks, and the command that brings them. Nothing here imports them."""
+"""Detect missing or outdated packages and name the command that installs them. Nothing here imports them."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ EXTRAS = {
     "workflow": ("snakemake",),
     "slurm": ("snakemake_executor_plugin_slurm", "snakemake_executor_plugin_slurm_jobstep"),
 }
-"""Extra of `pip install 'speechft[EXTRA]'` -> the modules that it brings."""
+"""Extra of `pip install 'speechft[EXTRA]'` -> modules that it installs."""
 _PYTHONS = {"fairseq": ((3, 11), (3, 12)), "snakemake": ((3, 11), (3, 12), (3, 13))}
-"""Module -> versions of Python that it exists for, where there are fewer than ours."""
+"""Module -> Python versions that it supports, if fewer than ours."""
 CHECKED = ("torch", "transformers")
-"""Packages that users bring themselves, and whose age is checked."""
+"""Packages whose version is checked, because users often install their own."""
 
 
 class MissingPackageError(SpeechFTError, ImportError):
-    """A package that only a part of speechft needs is not installed, or one that all of it needs is too old."""
+    """A package of an extra is not installed, or a core package is missing or too old."""
 
 
 def require(*modules: str) -> None:
-    """Check, before work starts, that modules of extras are there.
+    """Check that modules of extras are installed, before work starts.
 
     Raises:
-        MissingPackageError: one is not; the message names its extra.
+        MissingPackageError: a module is missing; the message names its extra.
     """
     for module in modules:
         if find_spec(module) is None:
@@ -41,7 +41,7 @@ def require(*modules: str) -> None:
 
 
 def explained(error: BaseException) -> SpeechFTError | None:
-    """The sentence about an import that failed because an extra is not installed; None for any other error."""
+    """Turn an import error caused by a missing extra into one sentence; None for any other error."""
     module = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     extra = next((extra for extra, modules in EXTRAS.items() if module in modules), None)
     if extra is None:
@@ -50,16 +50,16 @@ def explained(error: BaseException) -> SpeechFTError | None:
     if pythons and sys.version_info[:2] not in pythons:
         wanted = " or ".join(f"{major}.{minor}" for major, minor in pythons)
         here = f"{sys.version_info.major}.{sys.version_info.minor}"
-        return MissingPackageError(f"This needs {module}, which exists for Python {wanted}, not {here}. Use such a Python.")
+        return MissingPackageError(f"This needs {module}, which supports Python {wanted}, not {here}. Use one of these versions.")
     return MissingPackageError(f"This needs {module}: pip install 'speechft[{extra}]'")
 
 
 @contextmanager
 def explaining() -> Iterator[None]:
-    """Turn the import of a package that is missing into one sentence.
+    """Replace the ImportError of a missing package by one sentence.
 
     Raises:
-        MissingPackageError: a package of an extra is missing, or a package of the core is too old.
+        MissingPackageError: a package of an extra is missing, or a core package is missing or too old.
     """
     check_versions()
     try:
@@ -72,10 +72,10 @@ def explaining() -> Iterator[None]:
 
 @lru_cache(maxsize=1)
 def check_versions() -> None:
-    """Compare torch and transformers with the range that this package declares.
+    """Check torch and transformers against the version ranges that this package declares.
 
     Raises:
-        MissingPackageError: one of them is too old or missing.
+        MissingPackageError: one of them is missing or too old.
     """
     from packaging.requirements import Requirement
 
@@ -92,6 +92,6 @@ def check_versions() -> None:
         except metadata.PackageNotFoundError:
             installed = ""
         if not installed or not needed.specifier.contains(installed, prereleases=True):
-            has = f"{installed} is installed" if installed else "none is installed"
+            has = f"{installed} is installed" if installed else "it is not installed"
             wanted = f"{needed.name}{needed.specifier}"
             raise MissingPackageError(f"speechft needs {wanted}; {has}: pip install '{wanted}'")

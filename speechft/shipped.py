@@ -1,6 +1,6 @@
-"""Files that come with the package and are no code: the workflow and `config/`.
+"""Files shipped with the package that are not Python: the workflow and `config/`.
 
-In a clone they stand where the repository has them; an installed package holds a copy of them in `share/`.
+A clone has them at its root, an installed package in `share/`.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
 ROOT = _PACKAGE / "share" if (_PACKAGE / "share").is_dir() else _PACKAGE.parent
-"""The folder of `Snakefile`, `rules/`, `config/` and `slurm/`."""
+"""Folder with `Snakefile`, `rules/`, `config/` and `slurm/`."""
 SNAKEFILE = ROOT / "Snakefile"
 PAPER = Path("config/paper.yaml")
-"""The experiment of verbs that are given none."""
+"""Default experiment of commands."""
 
 
 def shipped(path: str | Path) -> Path:
-    """Find a file such as `config/published.csv`: the one in the working folder, else the one that comes with the package.
+    """Find a file such as `config/published.csv` in the working folder, otherwise in the package.
 
-    Where there is neither, the path itself is returned, for the message of whoever opens it.
+    If neither exists, `path` itself is returned, so that the error of opening it names it.
     """
     own = Path(path)
     return own if own.exists() or not (ROOT / own).exists() else ROOT / own

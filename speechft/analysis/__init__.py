@@ -1,1 +1,1 @@
-"""What fine-tuning did to an encoder: weight deviation against feature similarity (the paper's analysis)."""
+"""How fine-tuning changes an encoder: feature similarity against weight deviation (the paper's analysis), and loss barriers."""

@@ -1,4 +1,4 @@
-"""Loss and error of a fine-tuning's own task along the line between two encoders, with the head of stage 1: barriers."""
+"""Loss and error of a fine-tuning's own task on the line between two encoders, with the head of stage 1, and their barriers."""
 
 from __future__ import annotations
 
@@ -39,20 +39,22 @@ Tensors = Mapping[str, Tensor]
 
 
 class OwnTask:
-    """The task of a fine-tuning with its labels, the encoder and the head that it trained, and a split to measure them on.
+    """A fine-tuning's task, labels, encoder and head, and a split to measure them on.
 
-    Where a fine-tuning left a fold of the corpus out, `dev` is the dev part of stage 1, and `test` is that fold.
+    If the fine-tuning left out a fold of the corpus, `dev` is the dev part of stage 1 and `test` is that fold.
 
     Raises:
-        AnalysisError: the directory has no head of one task, or the task has a protocol of its own (ASV, SD).
-        CheckpointError, CorpusError, TaskError: the inputs are not usable.
+        AnalysisError: the directory has no single-task head, or the task has its own protocol (ASV, SD).
+        CheckpointError, CorpusError, TaskError: the inputs are unusable.
     """
 
     def __init__(self, tuned_dir: Path, manifests: str | Path, split: Literal["dev", "test"]) -> None:
         self.task, fold = _task_of(tuned_dir)
         self.encoder = load_encoder(tuned_dir)
         if not (tuned_dir / HEAD).is_file():
-            raise AnalysisError(f"{tuned_dir}: has no {HEAD}: an earlier speechft made it. Remove the directory and fine-tune again.")
+            raise AnalysisError(
+                f"{tuned_dir}: has no {HEAD}, because an earlier speechft wrote it. Remove the directory and fine-tune again."
+            )
         cuts = {name: tuple(load_stage1_split(self.task, manifests, name, fold)) for name in ("train", split)}
         hashes = {name: manifest_hash(members) for name, members in cuts.items()}
         self.labels, splits = make_splits(self.task, cuts, hashes, self.encoder, 1, fold)
@@ -61,13 +63,13 @@ class OwnTask:
             self.head = self.task.build_head(self.encoder.hidden_size, self.labels)
         if (weights := _head_of(tuned_dir, self.head)) is None:
             raise AnalysisError(
-                f"{tuned_dir}: has no {HEAD} of task {self.task.name!r} for these manifests. Name those of the fine-tuning."
+                f"{tuned_dir}: its {HEAD} does not match task {self.task.name!r} on these manifests. Name those of the fine-tuning."
             )
         self.head.load_state_dict(weights)
 
     @torch.no_grad()
     def measure(self, device: torch.device) -> tuple[float, dict[str, float]]:
-        """Loss, a mean over the utterances of the split, and scores as tables show them."""
+        """Measure the loss (mean over utterances) and the scores in the units of tables."""
         head, features = self.head.to(device).eval(), FrameFeatures(FrozenEncoder(self.encoder, device, self.task.gain), self.split.clips)
         losses, counts = 0.0, []
         for rows, targets in scoring_batches(self.split, all_rows(self.split), frame_level=True):
@@ -90,44 +92,44 @@ def connect(
     names: tuple[str | None, str | None] = (None, None),
     device: str | None = None,
 ) -> Connection:
-    """Measure loss and scores of the task of `end_dir` at start + alpha * (end - start), and write them to `out_json`.
+    """Measure loss and scores of `end_dir`'s task at start + alpha * (end - start), and write them to `out_json`.
 
-    The head is that of stage 1 at the end. Where the start is a fine-tuning of the same task on the same manifests with a head of the
-    same form, both heads are interpolated as the encoders are. Nothing is trained.
+    The head is that of the end. If the start was fine-tuned on the same task and manifests and its head has the same shape, the heads are
+    interpolated like the encoders. Nothing is trained.
 
     Args:
         start_dir: encoder directory: theta0, or another fine-tuned encoder of the same size.
         end_dir: output of a fine-tuning on one task, with its head.
-        manifests: those that it was fine-tuned on.
-        out_json: the result, `Connection`.
-        alphas: places on the line, 0 and 1 among them.
-        split: which one is scored; see `OwnTask`.
-        names: "encoder/finetuning/method" of start and end, written into the result.
-        device: "cpu" or "cuda"; by default a GPU where there is one.
+        manifests: manifests of that fine-tuning.
+        out_json: the result, a `Connection`.
+        alphas: positions on the line, including 0 and 1.
+        split: split to score; see `OwnTask`.
+        names: "encoder/finetuning/method" of start and end, stored in the result.
+        device: "cpu" or "cuda"; default: a GPU if available.
 
     Raises:
-        AnalysisError: the end has no head of one task, encoders or heads differ in form, or the task has a protocol of its own (ASV, SD).
-        ConfigError: one of `names` is not three names.
-        CheckpointError, CorpusError, TaskError, AudioError: the inputs are not usable.
-        OutputError: `out_json` is something else, or an input.
+        AnalysisError: the end has no single-task head, encoders differ in shape, or the task has its own protocol (ASV, SD).
+        ConfigError: one of `names` does not have three parts.
+        CheckpointError, CorpusError, TaskError, AudioError: the inputs are unusable.
+        OutputError: `out_json` exists and is not a connection, or is an input.
     """
     check_file(out_json, CONNECTION, [start_dir, end_dir, manifests])
     start_name, end_name = map(model_names, names)
     alphas = sorted(set(alphas))
     if not {0.0, 1.0} <= {*alphas} or not all(0 <= alpha <= 1 for alpha in alphas):
-        raise AnalysisError("The line goes from alpha 0 to alpha 1: give both ends, and nothing beyond them.")
+        raise AnalysisError("The alphas must range from 0 to 1 and include both.")
     with encoder_directory(start_dir) as start_path, encoder_directory(end_dir) as end_path:
         own = OwnTask(end_path, manifests, split)
         task, end, head = own.task, own.encoder, own.head
         start = load_encoder(start_path)
         start_head = _head_of(start_path, head) if _trained_on(start_path) == _trained_on(end_path) else None
-        # Copies, because encoder and head of the end are loaded with what lies between.
+        # Copies, because encoder and head of the end are reused for every alpha.
         first, last, end_head = (
             {name: value.clone() for name, value in module.state_dict().items()} for module in (start.backbone, end.backbone, head)
         )
         hashes = [sha256_file(path / WEIGHTS) for path in (start_path, end_path)]
     if {name: value.shape for name, value in first.items()} != {name: value.shape for name, value in last.items()}:
-        raise AnalysisError(f"{start_dir} and {end_dir}: are encoders of different form. Name two of the same family and size.")
+        raise AnalysisError(f"{start_dir} and {end_dir}: the encoders differ in shape. Name two of the same family and size.")
     where, points = resolve_device(device), []
     for alpha in alphas:
         end.backbone.load_state_dict(_between(first, last, alpha))
@@ -155,7 +157,7 @@ def connect(
 
 
 def _provenance(folder: Path) -> Mapping[str, Any]:
-    """That of a fine-tuning; empty for other encoder directories."""
+    """Provenance of a fine-tuning; empty for other encoder directories."""
     provenance = folder / PROVENANCE
     record = read_json_mapping(provenance) if provenance.is_file() else {}
     return record if record.get("kind") == "finetune" and isinstance(record.get("recipe"), dict) else {}
@@ -168,22 +170,22 @@ def _trained_on(folder: Path) -> tuple[Any, Any]:
 
 
 def _task_of(end: Path) -> tuple[Task, str | None]:
-    """The task of a fine-tuning, and the fold that it left out."""
+    """Task of a fine-tuning, and the fold it left out."""
     recorded = _provenance(end).get("recipe")
     if not recorded:
-        raise AnalysisError(f"{end}: is no output of `speechft finetune`, whose task and head are needed.")
+        raise AnalysisError(f"{end}: is not an output of `speechft finetune`. Name one, because its task and head are needed.")
     known = {key: value for key, value in recorded.items() if key in FinetuneRecipe.model_fields}
     parts = Parts(validate(FinetuneRecipe, known, f"{end / 'provenance.json'}"))
     if len(parts) > 1:
-        raise AnalysisError(f"{end}: was fine-tuned on several tasks jointly, which have no single loss.")
+        raise AnalysisError(f"{end}: was fine-tuned on several tasks jointly. Name a fine-tuning on a single task.")
     (task,) = parts.tasks.values()
     if task_entry(task.name, task.kind).protocol != "default":
-        raise AnalysisError(f"{end}: was fine-tuned on {task.name!r}, whose dev scores are not sums over utterances.")
+        raise AnalysisError(f"{end}: was fine-tuned on {task.name!r}, whose dev scores are not sums over utterances. Name another.")
     return task, next(iter(parts.recipes.values())).fold
 
 
 def _head_of(folder: Path, head: Head) -> dict[str, Tensor] | None:
-    """The head in a directory, if it has the form of `head`."""
+    """Head in a directory, if it has the shape of `head`."""
     try:
         tensors = load_file(folder / HEAD)
     except (OSError, SafetensorError):
@@ -193,7 +195,7 @@ def _head_of(folder: Path, head: Head) -> dict[str, Tensor] | None:
 
 
 def _between(first: Tensors, second: Tensors, alpha: float) -> dict[str, Tensor]:
-    """First + alpha * (second - first); at 0 and 1 the ends themselves, and counters those of the first."""
+    """Interpolate: first + alpha * (second - first). At 0 and 1 exactly the ends; integers are those of the first."""
     if alpha in (0.0, 1.0):
         return dict(second if alpha else first)
     return {name: value + alpha * (second[name] - value) if value.is_floating_point() else value for name, value in first.items()}

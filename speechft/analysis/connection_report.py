@@ -29,27 +29,27 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class ConnectionPoint(Strict):
-    """One place on the line."""
+    """Loss and scores at one alpha."""
 
     alpha: float
-    loss: Finite = Field(description="Mean over the utterances of the split.")
-    scores: dict[str, Finite] = Field(description="By metric, as tables show it.")
+    loss: Finite = Field(description="Mean loss over the utterances of the split.")
+    scores: dict[str, Finite] = Field(description="Metric -> value in the units of tables.")
 
 
 class Connection(Strict):
-    """What `speechft connect` writes."""
+    """Output of `speechft connect`."""
 
     schema_version: Literal[1] = Field(1, alias="schema")
     task: str
-    metrics: tuple[Metric, ...] = Field(min_length=1, description="The first one gives the error barrier.")
+    metrics: tuple[Metric, ...] = Field(min_length=1, description="Metrics of the task; the first gives the error barrier.")
     split: Literal["dev", "test"]
     utterances: Positive
-    head: Literal["end", "interpolated"] = Field(description="The end's head everywhere, or both heads interpolated like the encoders.")
-    start: ModelName = Field(description="At alpha 0.")
-    end: ModelName = Field(description="At alpha 1.")
+    head: Literal["end", "interpolated"] = Field(description="Whether the end's head is used everywhere, or both heads are interpolated.")
+    start: ModelName = Field(description="Model at alpha 0.")
+    end: ModelName = Field(description="Model at alpha 1.")
     points: tuple[ConnectionPoint, ...] = Field(min_length=2)
-    loss_barrier: Finite = Field(description="How far the loss rises above the line between its values at both ends; 0: nowhere.")
-    error_barrier: Finite = Field(description="The same of the first metric, in its unit, counted as errors.")
+    loss_barrier: Finite = Field(description="Maximum rise of the loss above the straight line between both ends; 0 if there is none.")
+    error_barrier: Finite = Field(description="Maximum rise of the first metric's errors above the straight line, in its unit.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -57,13 +57,13 @@ class Connection(Strict):
         if alphas != sorted(set(alphas)) or (alphas[0], alphas[-1]) != (0, 1):
             raise ValueError("points: alphas ascend from 0 to 1")
         if any({metric.key for metric in self.metrics} != set(point.scores) for point in self.points):
-            raise ValueError("points: each needs a score of every metric")
+            raise ValueError("points: each needs a score for every metric")
         for metric in self.metrics:
             if bad := [value for point in self.points if not metric.can_be(value := point.scores[metric.key])]:
                 raise ValueError(f"points: {metric.key} is {bad[0]:g}; it can be {metric.range}")
         for name, value in zip(("loss_barrier", "error_barrier"), barriers(self.points, self.metrics[0]), strict=True):
             if not math.isclose(getattr(self, name), value, rel_tol=1e-6, abs_tol=1e-9):
-                raise ValueError(f"{name}: is {getattr(self, name):g}, but {value:g} by the points")
+                raise ValueError(f"{name}: is {getattr(self, name):g}, but the points give {value:g}")
         return self
 
 
@@ -77,20 +77,20 @@ def barriers(points: Sequence[ConnectionPoint], metric: Metric) -> tuple[float, 
 
 
 def barrier(line: Sequence[tuple[float, float]]) -> float:
-    """How far values rise above the straight line between the first and the last of (alpha, value); 0 where they do not."""
+    """Maximum rise of values above the straight line between the first and last of the (alpha, value) pairs; at least 0."""
     (_, first), (_, last) = line[0], line[-1]
     return max(value - ((1 - alpha) * first + alpha * last) for alpha, value in line)
 
 
 def read_connection(path: str | Path, recipe: ConnectionRecipe) -> Connection | None:
-    """Read a result of `speechft connect`; None if there is none yet, or one between other models, at other alphas or on another split.
+    """Read an output of `speechft connect`; None if it is missing, or has other models, alphas or split than the recipe.
 
     Raises:
-        AnalysisError: the file is something else.
+        AnalysisError: the file is not an output of `speechft connect`.
     """
     if not Path(path).is_file():
         return None
-    refusal = "This is no result of `speechft connect`. Name one, or run it again."
+    refusal = "This is not an output of `speechft connect`. Name one, or run it again."
     connection = load_result(Connection, path, AnalysisError, refusal)
     measured = [(name.encoder, name.finetuning, name.method) for name in (connection.start, connection.end)]
     asked = [(row.encoder, row.finetuning, row.method) for row in (recipe.start, recipe.end)]
@@ -101,14 +101,14 @@ def read_connection(path: str | Path, recipe: ConnectionRecipe) -> Connection | 
 def build_connection(
     recipe: ConnectionRecipe, result: str | Path, out_dir: str | Path, figures_dir: str | Path | None, name: str
 ) -> Connection | None:
-    """Write `{name}.csv` and `.md` into `out_dir`, `{name}.png` and `.svg` into `figures_dir` if it is given, each complete or not at all.
+    """Write `{name}.csv` and `.md` into `out_dir`, `{name}.png` and `.svg` into `figures_dir` if given, each atomically.
 
-    `result` is the file of `speechft connect`. Where it does not exist, or is not of the recipe's models, alphas and split, everything
-    shows as pending.
+    `result` is the output of `speechft connect`. If it is missing, or has other models, alphas or split than the recipe, everything is
+    pending.
 
     Raises:
-        AnalysisError: `result` is something else.
-        OutputError: files of these names are something else.
+        AnalysisError: `result` is not an output of `speechft connect`.
+        OutputError: an output file exists and is not of this kind.
     """
     check_shown(out_dir, figures_dir, name, (".md",), CONNECTION_TABLE, [result])
     connection = read_connection(result, recipe)
@@ -122,7 +122,7 @@ def build_connection(
 
 
 def connection_grid(recipe: ConnectionRecipe, connection: Connection | None) -> list[list[str]]:
-    """All lines of the table, the header first."""
+    """Format all lines of the table, the header first."""
     if connection is None:
         return [["alpha", "loss ↓"], *([f"{alpha:g}", PENDING] for alpha in recipe.alphas)]
     numbers = [
@@ -137,7 +137,7 @@ def connection_grid(recipe: ConnectionRecipe, connection: Connection | None) -> 
 
 
 def connection_notes(recipe: ConnectionRecipe, connection: Connection | None) -> list[str]:
-    """What must be known about the numbers, the barriers first."""
+    """Notes on the numbers, the barriers first."""
     notes = [recipe.note] if recipe.note else []
     if connection is None:
         return [*notes, "Pending."]
@@ -159,7 +159,7 @@ _COLUMNS = ("alpha", "loss", "start", "end", "task", "split", "head", "loss_barr
 
 
 def _csv(recipe: ConnectionRecipe, connection: Connection | None) -> str:
-    """One line for each alpha, full precision; without numbers while it is pending."""
+    """One line per alpha, in full precision; without numbers while pending."""
     names = {"start": recipe.start.label, "end": recipe.end.label}
     if connection is None:
         return csv_file([{"alpha": alpha, **names} for alpha in recipe.alphas], list(_COLUMNS))
@@ -169,7 +169,7 @@ def _csv(recipe: ConnectionRecipe, connection: Connection | None) -> str:
 
 
 def draw_connection(recipe: ConnectionRecipe, connection: Connection | None) -> Figure:
-    """Loss and first metric along the line, with the straight lines between the ends."""
+    """Draw loss and first metric along the line, with straight lines between the ends."""
     notes = [*connection_notes(recipe, connection), *(["Dashed: the straight line between both ends."] if connection else [])]
     figure, panels = panel_page(recipe.title, notes, 2, across=2, size=(4.2, 3.0), margin=0)
     points = connection.points if connection else ()

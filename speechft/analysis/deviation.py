@@ -1,4 +1,4 @@
-"""How far the weights of an encoder moved, as a whole and by part. Both models are read in step, a piece of a tensor at a time."""
+"""Weight deviation of an encoder, in total and by part. Both models are read piece by piece, so that memory is bounded."""
 
 from __future__ import annotations
 
@@ -15,10 +15,16 @@ from speechft.merge.parts import part_of
 
 
 def weight_deviation(start_dir: str | Path, model_dir: str | Path) -> tuple[Deviation, dict[str, Deviation]]:
-    """||theta - theta0|| and its share of ||theta0||, of the whole encoder and of each part, summed in float64; of two encoder directories.
+    """Measure ||theta - theta0|| and its ratio to ||theta0||, for the whole encoder and each part, in float64.
 
-    The two tensors of the positional convolution (direction and length) count as they are stored. Tensors that exist only for pre-training
-    are no part of it. AnalysisError: not the same architecture, NaN or Inf, or a file is missing or damaged.
+    The positional convolution counts as stored, as two tensors (direction and length). Pre-training-only tensors are excluded.
+
+    Args:
+        start_dir: encoder directory of theta0.
+        model_dir: encoder directory of theta.
+
+    Raises:
+        AnalysisError: the architectures differ, weights are NaN or Inf, or a file is missing or damaged.
     """
     start, model = (Model(Path(path), Path(path)) for path in (start_dir, model_dir))
     moved: defaultdict[str, float] = defaultdict(float)

@@ -1,4 +1,4 @@
-"""Compare a fine-tuned or merged encoder with the pre-trained one that it was made from."""
+"""Compare a fine-tuned or merged encoder with its pre-trained encoder."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ def analyse(
     model_name: str | None = None,
     device: str | None = None,
 ) -> dict[str, Any]:
-    """Measure weight deviation and feature similarity of two encoders; the result appears at `out_json` when it is complete.
+    """Measure weight deviation and feature similarity of two encoders, and write them to `out_json` atomically.
 
-    The paper's measure of similarity is not public; the mean cosine and linear CKA are our choice.
+    Mean cosine and linear CKA are our choice: the paper's similarity measure is not public.
 
     Args:
         start_dir: encoder directory of theta0.
-        model_dir: encoder directory of the model that was made from it.
-        manifests: folder of manifests; no labels are needed.
+        model_dir: encoder directory of a model derived from it.
+        manifests: folder of manifests; labels are not needed.
         out_json: the result.
-        recipe: which split, how many utterances, in which precision.
-        model_name: "encoder/finetuning/method", written into the result.
-        device: "cpu" or "cuda"; by default a GPU where there is one.
+        recipe: split, number of utterances, precision.
+        model_name: "encoder/finetuning/method", stored in the result.
+        device: "cpu" or "cuda"; default: a GPU if available.
 
     Returns:
         The result as plain JSON.
 
     Raises:
-        AnalysisError: the encoders do not have the same architecture.
-        ConfigError: `model_name` is not three names.
+        AnalysisError: the architectures differ.
+        ConfigError: `model_name` does not have three parts.
         CheckpointError, CorpusError, AudioError: a model, the manifests or a recording is missing or damaged.
     """
     check_file(out_json, ANALYSIS, [start_dir, model_dir, manifests])

@@ -1,4 +1,4 @@
-"""The table and the figure of an analysis: feature similarity against weight deviation. Works without torch."""
+"""Table and figure of an analysis: feature similarity against weight deviation. Works without torch."""
 
 from __future__ import annotations
 
@@ -24,16 +24,18 @@ if TYPE_CHECKING:
 _HEADER = ("model", "fine-tuning", "weight deviation", "relative %", "cosine ↑", "cosine, last layer ↑", "CKA ↑")
 
 RowResults = Sequence[AnalysisResult | None]
-"""For each row of the recipe its result; None while it is pending."""
+"""Result of each row of the recipe; None while pending."""
 
 
 def build_analysis(
     recipe: AnalysisTableRecipe, results: Sequence[str | Path], out_dir: str | Path, figures_dir: str | Path | None, name: str
 ) -> RowResults:
-    """Write `{name}.csv` and `.md` into `out_dir`, `{name}.png` and `.svg` into `figures_dir` if it is given, each complete or not at all.
+    """Write `{name}.csv` and `.md` into `out_dir`, `{name}.png` and `.svg` into `figures_dir` if given, each atomically.
 
-    `results` are files of `speechft analyse`. Those that do not exist show as pending; other models are ignored. A malformed file, and two
-    about the same model, are an AnalysisError.
+    `results` are outputs of `speechft analyse`; missing ones are pending, other models are ignored.
+
+    Raises:
+        AnalysisError: a file is malformed, or two are of the same model.
     """
     check_shown(out_dir, figures_dir, name, (".md",), SIMILARITY, results)
     row_results = read_results(recipe, results)
@@ -46,7 +48,7 @@ def build_analysis(
 
 
 def read_results(recipe: AnalysisTableRecipe, results: Sequence[str | Path]) -> RowResults:
-    """For each row of the recipe its result among the files `results`; arguments and errors as in `build_analysis`."""
+    """Read the result of each row of the recipe; arguments and errors as in `build_analysis`."""
     by_model: dict[str, AnalysisResult] = {}
     for path in dict.fromkeys(map(Path, results)):
         if not path.exists():
@@ -54,16 +56,16 @@ def read_results(recipe: AnalysisTableRecipe, results: Sequence[str | Path]) -> 
         result = read_result(path)
         names = (result.model.encoder, result.model.finetuning, result.model.method)
         if None in names:
-            raise AnalysisError(f"{path}: does not say which model it is about. Run `speechft analyse` with --name.")
+            raise AnalysisError(f"{path}: has no model name. Run `speechft analyse` with --name.")
         model = "/".join(map(str, names))
         if model in by_model:
-            raise AnalysisError(f"{path}: is about {model}, as another file is. Give one of them.")
+            raise AnalysisError(f"{path}: is a result of {model}, like another file. Give only one of them.")
         by_model[model] = result
     return [by_model.get(model_name(row)) for row in recipe.rows]
 
 
 def analysis_notes(recipe: AnalysisTableRecipe, results: RowResults) -> list[str]:
-    """What must be known about the numbers."""
+    """Notes on the numbers."""
     notes = [recipe.note] if recipe.note else []
     notes.append(
         "Weight deviation: Euclidean norm of theta - theta0 over all weights, relative to that of theta0. Cosine: between the vectors of "
@@ -79,12 +81,12 @@ def analysis_notes(recipe: AnalysisTableRecipe, results: RowResults) -> list[str
 
 
 def _label(row: TableRow, result: AnalysisResult | None) -> str:
-    """Name of a row as shown, marked where features are in bf16."""
+    """Label of a row, marked if features are in bf16."""
     return f"{row.label}{BF16_MARK if result and result.precision == 'bf16' else ''}"
 
 
 def analysis_grid(recipe: AnalysisTableRecipe, results: RowResults) -> list[list[str]]:
-    """All lines of the table, the header first."""
+    """Format all lines of the table, the header first."""
     grid: list[list[str]] = [list(_HEADER)]
     for row, result in zip(recipe.rows, results, strict=True):
         numbers = [PENDING] * (len(_HEADER) - 2)
@@ -97,7 +99,7 @@ def analysis_grid(recipe: AnalysisTableRecipe, results: RowResults) -> list[list
 
 
 def _csv(recipe: AnalysisTableRecipe, results: RowResults) -> str:
-    """One line for each model and hidden state, and for each model and part of its weights; full precision."""
+    """One line per model and hidden state, and per model and part of its weights, in full precision."""
     records: list[dict[str, Any]] = []
     for row, result in zip(recipe.rows, results, strict=True):
         names = {"encoder": row.encoder, "finetuning": row.finetuning, "method": row.method, "label": row.label}
@@ -117,12 +119,12 @@ def _csv(recipe: AnalysisTableRecipe, results: RowResults) -> str:
 
 
 def draw_analysis(recipe: AnalysisTableRecipe, results: RowResults) -> Figure:
-    """Left: cosine against relative deviation, a point per model. Right: cosine by hidden state, a line per model."""
+    """Draw cosine against relative deviation (one point per model) and cosine by hidden state (one line per model)."""
     drawn = sum(result is not None for result in results)
     notes = [*analysis_notes(recipe, results), legend_note(drawn)]
     figure, (points, layers) = panel_page(recipe.title, notes, 2, across=2, size=(4.2, 3.4), margin=0)
     several = len({row.finetuning for row in recipe.rows}) > 1
-    # Where a method has several rows, shape and color tell the models apart.
+    # If a method has several rows, each model gets its own marker and color.
     methods = [row.method for row in recipe.rows]
     kinds = methods if len(set(methods)) == len(methods) else [f"{row.finetuning}/{row.method}" for row in recipe.rows]
     shown = looks(kinds)

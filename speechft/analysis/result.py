@@ -1,4 +1,4 @@
-"""The result of comparing a model with the encoder that it was made from, as a JSON file. No torch here."""
+"""Result of comparing a model with its pre-trained encoder, as a JSON file. No torch here."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from speechft.recipes.values import FeaturePrecision, Positive, Strict, load_res
 
 Size = Annotated[float, Field(strict=True, ge=0.0, allow_inf_nan=False)]
 Similarity = Annotated[float, Field(strict=True, ge=-1.001, le=1.001, allow_inf_nan=False)]
-"""From -1 to 1, but for rounding."""
+"""From -1 to 1, with tolerance for rounding."""
 
 
 class Deviation(Strict):
-    """How far weights moved."""
+    """Distance of weights from theta0."""
 
     norm: Size = Field(description="Euclidean norm of theta - theta0.")
-    relative: Size = Field(description="The same over the norm of theta0; 0 where theta0 is 0.")
+    relative: Size = Field(description="Euclidean norm of theta - theta0, divided by that of theta0; 0 if theta0 is 0.")
 
 
 class StateSimilarity(Strict):
-    """How alike one hidden state of both encoders is, over all frames of all utterances."""
+    """Similarity of one hidden state of both encoders, over all frames of all utterances."""
 
-    state: int = Field(description="0: the input of the first transformer layer; k: the output of layer k.")
-    cosine: Similarity = Field(description="Mean over frames of the cosine between the two vectors of a frame.")
-    cka: Similarity = Field(description="Linear centered kernel alignment over frames; blind to rotations and scale.")
+    state: int = Field(description="Index of the hidden state: 0 is the input of the first transformer layer, k the output of layer k.")
+    cosine: Similarity = Field(description="Mean over frames of the cosine similarity between the two vectors of a frame.")
+    cka: Similarity = Field(description="Linear centered kernel alignment over frames; invariant to rotation and scale.")
 
 
 class AnalysisResult(Strict):
-    """One model against its theta0."""
+    """Output of `speechft analyse`: a model compared with its theta0."""
 
     schema_version: Literal[1] = Field(1, alias="schema")
     model: ModelName
-    start_sha256: str = Field(description="Of the weights of theta0.")
-    deviation: Deviation = Field(description="Of all weights.")
-    parts: dict[str, Deviation] = Field(description="By part of the model: extractor, projection, positions, layer_1 ..., rest.")
+    start_sha256: str = Field(description="SHA-256 of the weights of theta0.")
+    deviation: Deviation = Field(description="Deviation of all weights.")
+    parts: dict[str, Deviation] = Field(description="Deviation by part: extractor, projection, positions, layer_1 ..., rest.")
     states: list[StateSimilarity] = Field(min_length=1)
     utterances: Positive
     frames: Positive
-    precision: FeaturePrecision | None = Field(description="Of the encoders' passes. Null: not recorded.")
+    precision: FeaturePrecision | None = Field(description="Precision of the encoders; null: not recorded.")
     recipe: dict[str, Any]
     cuts_sha256: str
     software: dict[str, str]
@@ -64,18 +64,18 @@ class AnalysisResult(Strict):
 
     @property
     def cosine(self) -> float:
-        """Mean over hidden states."""
+        """Cosine similarity, mean over hidden states."""
         return sum(state.cosine for state in self.states) / len(self.states)
 
     @property
     def cka(self) -> float:
-        """Mean over hidden states."""
+        """CKA, mean over hidden states."""
         return sum(state.cka for state in self.states) / len(self.states)
 
 
 def read_result(path: str | Path) -> AnalysisResult:
-    """Read and check a result; AnalysisError if it is missing, is not JSON or is no result of `speechft analyse`."""
+    """Read and check a result; AnalysisError if it is missing, not JSON or not an output of `speechft analyse`."""
     if not Path(path).is_file():
-        raise AnalysisError(missing_file(path, "as the result of an analysis", "`speechft analyse` makes it."))
-    refusal = "This is no result of `speechft analyse`. Name one, or run it again."
+        raise AnalysisError(missing_file(path, "as the result of an analysis", "Run `speechft analyse`."))
+    refusal = "This is not an output of `speechft analyse`. Name one, or run it again."
     return load_result(AnalysisResult, path, AnalysisError, refusal)

@@ -1,4 +1,4 @@
-"""How alike the hidden states of two encoders are on the same speech, layer by layer."""
+"""Similarity of the hidden states of two encoders on the same speech, layer by layer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from speechft.tasks.heads import frame_mask
 
 
 class Comparison:
-    """Running sums over frames of one hidden state of two encoders, each of width D; float64."""
+    """Running sums over frames of one hidden state of two encoders, of width D, in float64."""
 
     def __init__(self, width: int, device: torch.device) -> None:
         zeros = [torch.zeros(width, dtype=torch.float64, device=device) for _ in range(2)]
@@ -29,7 +29,7 @@ class Comparison:
         self.frames = 0
 
     def add(self, first: Tensor, second: Tensor) -> None:
-        """Count frames, (N, D) of each encoder."""
+        """Add frames, (N, D) from each encoder."""
         self.cosines += float(F.cosine_similarity(first, second, dim=-1).double().sum())
         first, second = first.double(), second.double()
         self.frames += len(first)
@@ -39,9 +39,9 @@ class Comparison:
             product += left.T @ right
 
     def result(self, state: int) -> StateSimilarity:
-        """Mean cosine, and CKA = ||Xc' Yc||^2 / (||Xc' Xc|| ||Yc' Yc||) with X, Y centered over frames (Kornblith et al., 2019).
+        """Compute mean cosine, and CKA = ||Xc' Yc||^2 / (||Xc' Xc|| ||Yc' Yc||) with X, Y centered over frames (Kornblith et al., 2019).
 
-        Frames that are all alike have no CKA of their own; it counts as 1 where both encoders are so, else as 0.
+        If all frames are equal, CKA is undefined; it then counts as 1 if this holds for both encoders, otherwise as 0.
         """
         means = [total / self.frames for total in self.sums]
         first, second, both = (
@@ -55,9 +55,10 @@ class Comparison:
 
 
 def feature_similarity(start: FrozenEncoder, model: FrozenEncoder, cuts: Sequence[Any]) -> tuple[list[StateSimilarity], int]:
-    """Compare all hidden states on `cuts`; also the number of frames.
+    """Compare all hidden states on `cuts`; return the similarities and the number of frames.
 
-    AnalysisError: the encoders have different numbers or widths of hidden states, or an utterance is too short for them.
+    Raises:
+        AnalysisError: number or width of hidden states differ, or an utterance is too short for the encoders.
     """
     encoders = (start.encoder, model.encoder)
     shapes = [(encoder.num_states, encoder.hidden_size, encoder.frame_shift) for encoder in encoders]
@@ -65,7 +66,7 @@ def feature_similarity(start: FrozenEncoder, model: FrozenEncoder, cuts: Sequenc
         raise AnalysisError(f"The encoders have different hidden states: (number, width, frame shift) {shapes[0]} and {shapes[1]}.")
     clips = [Clip(cut, 0, num_samples_16k(cut)) for cut in cuts]
     if short := [clip.cut.id for clip in clips if clip.num_samples < start.encoder.min_samples]:
-        raise AnalysisError(f"Too short for the encoders: {', '.join(short[:5])}. Leave them out of the corpus.")
+        raise AnalysisError(f"Too short for the encoders: {', '.join(short[:5])}. Remove them from the corpus.")
     comparisons = [Comparison(start.encoder.hidden_size, start.device) for _ in range(start.encoder.num_states)]
     for batch in length_batches([clip.num_samples for clip in clips], start.batch_samples):
         (states, lengths), (others, _) = (encoder([clips[index] for index in batch]) for encoder in (start, model))

@@ -1,7 +1,7 @@
-"""`speechft <verb>`: the command line, and the only thing that the workflow's rules call.
+"""Command line `speechft COMMAND`, which is all that the workflow's rules call.
 
-Each verb imports what it needs when it runs, so `--help` and the light verbs start at once. `speechft --help` lists the verbs in the
-order in which the modules are imported here.
+Commands import their dependencies when they run, so that `--help` and light commands start at once. `speechft --help` lists commands in
+the order in which modules are imported here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from speechft.errors import SpeechFTError
 from speechft.files.locks import end_on_sigterm
 
 # isort: off
-from speechft.cli import (  # noqa: F401 (each adds its verbs)
+from speechft.cli import (  # noqa: F401 (each registers its commands)
     corpora,
     encoders,
     training,
@@ -40,23 +40,23 @@ __all__ = ["app", "main"]
 
 
 def main() -> NoReturn:
-    """Run a verb. Exit status: 0 done, 1 failed (one clear message), 2 wrong usage."""
+    """Run a command. Exit status: 0 done, 1 failed (with one message), 2 wrong usage."""
     end_on_sigterm()
     log_to_terminal()
-    # On import fairseq asks for a package that only its text-to-speech needs.
+    # On import, fairseq warns about a missing package that only its text-to-speech needs.
     logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files and labels may hold what a terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")  # for file names and labels that the terminal cannot show
     status = _run(sys.argv[1:])
     sys.exit(_flush() or status)
 
 
 def _run(arguments: list[str]) -> int:
-    """Run the verb with its arguments; returns the exit status."""
+    """Run a command line and return its exit status."""
     try:
         for argument in arguments:
             _check_text(argument)
-        # `--debug` is taken before the verb and behind it, where who repeats a failed command writes it.
+        # `--debug` may also follow the command, for users who append it to a failed command line.
         if "--debug" in arguments:
             os.environ[DEBUG] = "1"
         app([argument for argument in arguments if argument != "--debug"])
@@ -65,7 +65,7 @@ def _run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; run the same command again to resume")
         return 1
-    except BaseException as error:  # the last line of defence; what panics in a library written in Rust is no Exception
+    except BaseException as error:  # a panic in a library written in Rust is not an Exception
         report_failure(error)
         return 1
     return 0
@@ -75,15 +75,15 @@ def _check_text(argument: str) -> None:
     try:
         argument.encode()
     except UnicodeEncodeError:
-        raise SpeechFTError(f"{argument!a}: is not UTF-8. Rename the file, or correct the terminal's encoding.") from None
+        raise SpeechFTError(f"{argument!a}: is not UTF-8. Rename the file, or fix the terminal's encoding.") from None
 
 
 def _flush() -> int:
-    """Write what is still in memory of the standard output; returns 1 if that fails, which Python would tell by a traceback."""
+    """Flush the standard output; return 1 if that fails, instead of Python's traceback."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
-    except BrokenPipeError:  # the reader has enough, as `head` has
+    except BrokenPipeError:  # the reader has closed the pipe, as `head` does
         _let_go_of_output()
     except OSError as error:
         report_failure(error)

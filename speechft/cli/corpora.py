@@ -1,4 +1,4 @@
-"""Verbs about corpora."""
+"""Commands for corpora: prepare, unite."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from speechft.cli.terminal import console, rich_table, say
 from speechft.shipped import PAPER
 
 _SHOWN = 5
-"""How many problems, and remarks, of a corpus `--check` prints in full."""
+"""How many problems and remarks per corpus `--check` prints."""
 
 
 @app.command(rich_help_panel=CORPORA)
@@ -50,12 +50,12 @@ def prepare(
         say(f"{split}: {counts['utterances']} utterances, {counts['hours']:.3f} h, {counts['speakers']} speakers")
     for size in summary.get("published", ()):
         if not size["agrees"]:
-            say(f"{size['split'] or 'all splits'}: {size['found']:g} {size['what']}, published are {size['published']:g}")
+            say(f"{size['split'] or 'all splits'}: {size['found']:g} {size['what']}, published: {size['published']:g}")
     if "order" in summary:
         say(f"order: {summary['order']}")
     for task, unknown in summary.get("unknown", {}).items():
         shares = ", ".join(f"{100 * share:.2f} % of {split}" for split, share in unknown["shares"].items())
-        say(f"text: for {task}, {shares} becomes <unk>; its vocabulary lacks {' '.join(unknown['characters'])}")
+        say(f"text: for {task}, {shares} becomes <unk>; not in its vocabulary: {' '.join(unknown['characters'])}")
     for note in summary.get("notes", ()):
         say(f"note: {note}")
 

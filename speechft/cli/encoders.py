@@ -1,4 +1,4 @@
-"""Verbs about encoders: fetch, import, fbank, export, store, inspect, check-encoder."""
+"""Commands for encoders: fetch, import, fbank, export, store, inspect, check-encoder."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def fetch(
         raise ConfigError(unknown_name("public file", name, files))
     known = files[name]
     logging.info("%s: licence %s, see %s", known.name, known.licence, known.source)
-    # A hash that is given is that of another version, of which nothing else is known.
+    # --sha256 means another version, whose git hash and size are unknown.
     git_sha1, size = (None, None) if sha256 else (known.git_sha1, known.bytes)
     run(url or known.url, out or known.path, sha256=sha256 or known.sha256, git_sha1=git_sha1, bytes=size, own=known.own)
 
@@ -100,9 +100,9 @@ def import_(
 
     settings = read_json(config) if config else None
     if settings is not None and not isinstance(settings, dict):
-        raise ConfigError(f"{config}: model settings are a mapping of keys, found {type(settings).__name__}.")
+        raise ConfigError(f"{config}: model settings must be a mapping of keys, found {type(settings).__name__}.")
     if sha256 and not checkpoint.is_file():
-        raise CheckpointError(f"{checkpoint}: is no file, so --sha256 has nothing to compare. Name a file, or leave the option out.")
+        raise CheckpointError(f"{checkpoint}: is not a file, so --sha256 has nothing to compare. Name a file, or omit the option.")
     expected = sha256 or recorded_hash(checkpoint)
     if expected and checkpoint.is_file() and (actual := sha256_file(checkpoint)) != expected:
         raise CheckpointError(f"{checkpoint}: has SHA-256 {actual}, expected {expected}; fetch it again if it is damaged, or {OWN}.")

@@ -1,4 +1,4 @@
-"""Verbs that measure an encoder: evaluate (stage 3), analyse and connect."""
+"""Commands that measure an encoder: evaluate (stage 3), analyse, connect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a failed command ends: one sentence about an error of ours, and about any other one too, whose traceback goes into a file."""
+"""Report of a failed command: one message for any error, and a traceback file for unexpected ones."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from speechft.requirements import explained
 from speechft.runs.refusals import note_refusal
 
 DEBUG = "SPEECHFT_DEBUG"
-"""Environment variable: any value but 0 prints the traceback of every error."""
+"""Environment variable: any value except 0 prints the traceback of every error."""
 FOLDER = ".speechft"
-"""In the working folder: receives the tracebacks. Where it cannot be written, the system's temporary folder does."""
+"""Folder for tracebacks in the working folder; if it cannot be written, the system's temporary folder is used."""
 _PACKAGE = Path(__file__).parents[1]
 _SHOWN = 300
 _MEMORY = ("allocate memory", "failed to map segment", "bad_alloc", "DefaultCPUAllocator", "out of memory")
-"""How libraries say that there is no memory left, each in an exception of its own."""
+"""Out-of-memory messages of libraries, each of which has its own exception."""
 
 
 def debugging() -> bool:
@@ -33,10 +33,9 @@ def debugging() -> bool:
 
 
 def report(error: BaseException) -> None:
-    """Print what ended a command, in one message; never fails itself.
+    """Print the error that ended a command as one message; never raises.
 
-    Our own errors say all that is known. The traceback of any other is printed when debugging, or else goes into a file that the message
-    names.
+    The traceback of an unexpected error is printed when debugging, otherwise written to a file that the message names.
     """
     with contextlib.suppress(Exception):
         if debugging():
@@ -62,27 +61,27 @@ def _say(message: str) -> None:
 
 
 def _short(text: str) -> str:
-    """`text` as one line, cut where it is long."""
+    """Put `text` on one line, truncated if long."""
     plain = one_line(text)
     return plain if len(plain) <= _SHOWN else f"{plain[:_SHOWN]}..."
 
 
 def _sentence(error: BaseException) -> str:
-    """What happened, where, and what helps."""
+    """Describe an unexpected error: what happened, where, and what to do."""
     name, said, where = type(error).__name__, "", _where(error)
-    with contextlib.suppress(Exception):  # an exception whose own text fails
+    with contextlib.suppress(Exception):  # str(error) itself can raise
         said = _short(str(error))
     if isinstance(error, MemoryError) or any(sign in said for sign in _MEMORY) or getattr(error, "errno", None) == errno.ENOMEM:
         return f"Out of memory in {where}. Give the job more memory, or use smaller batches."
     if isinstance(error, RecursionError):
-        return f"Something in the input is nested too deeply for {where}. Check the input files."
+        return f"The input is nested too deeply for {where}. Check the input files."
     if isinstance(error, OSError) and error.strerror is not None:
         return f"{error.strerror}, in {where}. Check free space, limits (`ulimit -a`) and permissions."
     return f"Unexpected {name}{f': {said}' if said else ''}, in {where}. Check the input, or report this as a bug of speechft."
 
 
 def _where(error: BaseException) -> str:
-    """The innermost line of this package that is in the traceback, or else the innermost of all."""
+    """Innermost line of the traceback within this package, otherwise the innermost of all."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if Path(frame.filename).is_relative_to(_PACKAGE)]
     if not frames:
@@ -93,7 +92,7 @@ def _where(error: BaseException) -> str:
 
 
 def _kept(error: BaseException) -> str:
-    """Write the traceback into a file, and say where it is."""
+    """Write the traceback to a file and return a sentence that says where it is."""
     heading = f"speechft {' '.join(map(ascii, sys.argv[1:]))}\nPython {platform.python_version()}, {platform.platform()}\n\n"
     text = heading + _traceback(error)
     name = f"traceback-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"

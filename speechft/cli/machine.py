@@ -1,4 +1,4 @@
-"""Verbs about this installation and its runs."""
+"""Commands for this installation and its runs: doctor, schema, resume, jobs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def doctor(
         typer.Option(
             "--experiment",
             "-e",
-            help="Experiment to run: what it lacks is a problem. Default: the paper's, for which it is a warning.",
+            help="Experiment to run: whatever it needs and is missing is a problem. Default: the paper's, for which it is a warning.",
             callback=lambda path: path and shipped(path),
         ),
     ] = None,
@@ -112,7 +112,7 @@ def jobs(
     if as_json:
         print(json.dumps({**values, "failures": [failure.to_json() for failure in failures]}, indent=1))
     elif not run.planned and not run.jobs:
-        say(f"{run.path}: no job was planned. Its last line: {run.last_line}")
+        say(f"{run.path}: no jobs were planned. Its last line: {run.last_line}")
     else:
         say(print_summary(values))
         if failures:

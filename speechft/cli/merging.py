@@ -1,4 +1,4 @@
-"""The verb of stage 2."""
+"""Command of stage 2: merge."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def merge(
     elif alpha is not None:
         alphas = _alphas(alpha)
     elif chosen.alpha == "dev":
-        raise MergeError(f"{recipe}: its alpha is chosen on dev. Give the file of `speechft choose` as --choice, or give --alpha.")
+        raise MergeError(f"{recipe}: alpha is chosen on dev. Give the output of `speechft choose` as --choice, or give --alpha.")
     else:
         alphas = chosen.alpha
     if isinstance(alphas, float):
@@ -78,7 +78,7 @@ def merge(
 
 
 def _alphas(text: str) -> float | tuple[float, ...]:
-    """One alpha, or those of a range or a list."""
+    """Parse one alpha, a range or a list."""
     try:
         values = alphas_of(text)
     except ValueError:
@@ -89,14 +89,14 @@ def _alphas(text: str) -> float | tuple[float, ...]:
 
 
 def _pairs(option: str, texts: list[str] | None) -> dict[str, Any]:
-    """Values of KEY=VALUE options, in the order given; a value is read as YAML: 0.2, true, [1, -1]."""
+    """Parse KEY=VALUE options in the order given; values are YAML: 0.2, true, [1, -1]."""
     import yaml
 
     pairs = {}
     for text in texts or []:
         key, separator, value = text.partition("=")
         try:
-            # YAML 1.1 reads 0:1 as a number to the base of 60.
+            # YAML 1.1 reads 0:1 as a base-60 number.
             pairs[key] = value if ":" in value else yaml.safe_load(value)
         except yaml.YAMLError:
             separator = ""

@@ -1,4 +1,4 @@
-"""Options and helpers that several verbs share."""
+"""Options and helpers shared by several commands."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from speechft.shipped import shipped
 
 HELP = {"help_option_names": ["-h", "--help"]}
 ENCODERS, CORPORA, TRAINING, EVALUATION, REPORTS = "Encoders", "Corpora", "Training and merging", "Evaluation", "Reports, planning and runs"
-"""Groups of verbs in `speechft --help`."""
+"""Groups of commands in `speechft --help`."""
 
 
 class _Verbs(TyperGroup):
-    """All verbs. Typer takes an `EOFError` for the end of what a user types, and would end with "Aborted." without naming the file."""
+    """All commands. For Typer an `EOFError` is the end of a user's input: it would end with "Aborted." without naming the file."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except EOFError as error:
-            raise ValueError(f"a file ends before its content does ({error})") from error
+            raise ValueError(f"a file is truncated ({error})") from error
 
 
 app = typer.Typer(
@@ -47,7 +47,7 @@ app = typer.Typer(
 def _of_all_verbs(
     debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error, as SPEECHFT_DEBUG=1 does.")] = False,
 ) -> None:
-    """Declare `--debug`; `speechft.cli.main` reads it itself, wherever it stands."""
+    """Declare `--debug` for the help; `speechft.cli.main` reads it itself, wherever it appears."""
 
 
 OfExperiment = Annotated[
@@ -89,7 +89,7 @@ def check_sha256(value: str | None) -> str | None:
 
 
 def with_plugins(verb: Callable[..., None]) -> Callable[..., None]:
-    """Give a verb the option `--plugin`, whose plug-ins are loaded before the verb runs. Experiments name theirs themselves."""
+    """Add the option `--plugin` to a command; plug-ins are loaded before it runs. Experiments name their own plug-ins."""
 
     @wraps(verb)
     def run(*arguments: Any, plugin: list[str] | None = None, **options: Any) -> None:
@@ -108,19 +108,19 @@ def with_plugins(verb: Callable[..., None]) -> Callable[..., None]:
 
 
 def words_after(context: typer.Context, count: int) -> list[str]:
-    """The words behind a verb and its first `count` words, as they were typed: the parser takes a lone -- for itself."""
+    """Return the words after a command and its first `count` words as typed: the parser would drop a lone `--`."""
     typed = sys.argv[sys.argv.index(context.command_path.split()[-1]) + 1 :] if "--" in sys.argv else []
     return typed[count:] if typed else context.args
 
 
 def use_threads(threads: int | None) -> int:
-    """Bind the numerical libraries to `threads`, or to a share of them under torchrun; return the number. Runs before torch is imported."""
+    """Limit the numerical libraries to `threads` (under torchrun, to a share of them) and return it. Call before torch is imported."""
     from speechft.runtime.gpus import processes_here
 
     count = max(1, (threads or len(os.sched_getaffinity(0))) // processes_here())
     os.environ["OMP_NUM_THREADS"] = str(count)
-    # Threads that spin long while they wait starve other jobs on the same cores and slow a busy machine down several times. Threads that
-    # sleep at once halve the speed of small tensors. 10000 turns are a few microseconds.
+    # Threads that spin long while waiting starve other jobs on the same cores; threads that sleep at once halve the speed of small
+    # tensors. 10000 iterations are a few microseconds.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     import torch
 
@@ -129,7 +129,7 @@ def use_threads(threads: int | None) -> int:
 
 
 def use_gpus(count: int, *, processes: bool = False) -> None:
-    """Claim `count` GPUs; with `processes`, continue as one process per GPU. Must run before torch is imported."""
+    """Claim `count` GPUs; with `processes`, continue as one process per GPU. Call before torch is imported."""
     from speechft.runtime.gpus import become_torchrun, claim_gpus, under_torchrun
 
     claim_gpus(count)

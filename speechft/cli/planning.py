@@ -1,4 +1,4 @@
-"""Verbs to use before an experiment runs: rehearse, plan, calibrate."""
+"""Commands to use before an experiment runs: rehearse, plan, calibrate."""
 
 from __future__ import annotations
 
@@ -130,10 +130,10 @@ def calibrate(
         forward, update = (
             ", ".join(f"{value:.3g} in {precision}" for precision, value in speeds.items()) for speeds in (speed.forward, speed.update)
         )
-        say(f"{name}, hours of audio an hour: forward {forward}; forward and backward {update}")
+        say(f"{name}, hours of audio per hour: forward {forward}; forward and backward {update}")
     for task, hours in measured.heads.items():
-        say(f"head of {task}: {hours:.3g} h of audio an hour at one learning rate")
+        say(f"{task} head: {hours:.3g} h of audio per hour with one learning rate")
     for task, steps in measured.pooled_steps.items():
-        say(f"head of {task}: {steps:.3g} steps a second at all learning rates")
-    say(f"search: {measured.search_frames / 1e6:.3g} million pairs of frames a second")
+        say(f"{task} head: {steps:.3g} steps per second with all learning rates")
+    say(f"QbE search: {measured.search_frames / 1e6:.3g} million frame pairs per second")
     say(out)

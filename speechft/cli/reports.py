@@ -1,4 +1,4 @@
-"""`speechft report KIND`: tables, figures and curves from results."""
+"""Commands that show results: tables, report KIND, choose."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from speechft.shipped import shipped
 
 
 class _Kinds(TyperGroup):
-    """Kinds of reports; a file in the place of a kind is the experiment of a whole page."""
+    """Kinds of reports; a file instead of a kind means `page`."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         is_file = args[0] not in self.commands and Path(args[0]).suffix in (".yaml", ".yml", ".json")
@@ -316,7 +316,7 @@ def connection(
 
 
 def _table_of(source: Path, cells: list[Path] | None) -> tuple[TableRecipe, list[Path], str]:
-    """The recipe of a table, its cells, and its name: of a recipe file, or of a folder of cells."""
+    """Return a table's recipe, cells and name, from a recipe file or a folder of cells."""
     if not source.is_dir():
         return load_recipe(TableRecipe, source), cells or [], source.stem
     from speechft.tables.folder import cell_files, folder_table

@@ -1,4 +1,4 @@
-"""What the verbs print and log: text from files that others wrote reaches the terminal without control characters."""
+"""Printing and logging of commands, with control characters in text from files escaped."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def say(value: object) -> None:
-    """Print a line, or a text of several."""
+    """Print one or more lines."""
     print(terminal_text(str(value)))
 
 
 def rich_table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Container[str]) -> Table:
-    """A table for `console`; the columns with headings in `right` hold numbers, and a line stands above a row `total`."""
+    """Build a table for `console`. Columns with headings in `right` are right-aligned; a row `total` gets a line above."""
     from rich import box
     from rich.table import Table
 
@@ -35,7 +35,7 @@ def rich_table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Co
 
 
 def console(width: int) -> Console:
-    """A console of the terminal's width, or of `width` where there is no terminal: lines in a file are as long as they need to be."""
+    """Create a console as wide as the terminal; without a terminal `width` columns, so that long lines in a file are not wrapped."""
     from rich.console import Console
 
     return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else width)
@@ -47,9 +47,9 @@ class _Plain(logging.Formatter):
 
 
 def log_to_terminal() -> None:
-    """Send the messages of all loggers to standard error."""
+    """Send messages of all loggers to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Plain("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    for library in ("httpx", "httpx2"):  # each request of huggingface_hub would be a line
+    for library in ("httpx", "httpx2"):  # huggingface_hub would log a line per request
         logging.getLogger(library).setLevel(logging.WARNING)

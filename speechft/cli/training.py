@@ -1,4 +1,4 @@
-"""Verbs that train an encoder: pretrain, continue (without labels), and finetune (stage 1)."""
+"""Commands that train an encoder: pretrain, continue (without labels), finetune and early (stage 1)."""
 
 from __future__ import annotations
 

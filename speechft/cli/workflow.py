@@ -1,4 +1,4 @@
-"""Verbs that start an experiment: init, run, superb."""
+"""Commands that start an experiment: init, run, superb."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run(context: typer.Context, experiment: ExperimentFile) -> None:
     from speechft.runs.start import snakemake_command
 
     if str(experiment).startswith("-"):
-        raise typer.BadParameter(f"give the experiment first, then targets and options of Snakemake; found {experiment}")
+        raise typer.BadParameter(f"give the experiment first, then targets and Snakemake options; found {experiment}")
     command = snakemake_command(experiment, words_after(context, 1))
     sys.stdout.flush()
     sys.stderr.flush()
@@ -103,12 +103,12 @@ def superb(
 
 
 def _attended(command: Sequence[str]) -> int:
-    """Run Snakemake to its end, whatever signal comes: it has to end its own jobs. Returns its exit status."""
+    """Run Snakemake and return its exit status. On signals keep waiting, so that it can end its own jobs."""
     with subprocess.Popen(command) as process:
         while True:
             try:
                 return process.wait()
-            except KeyboardInterrupt:  # the terminal has told Snakemake too
+            except KeyboardInterrupt:  # the terminal signals Snakemake too
                 continue
             except SystemExit:  # SIGTERM
                 process.terminate()

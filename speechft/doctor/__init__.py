@@ -1,4 +1,4 @@
-"""Checks of machine, installation, cluster and what an experiment needs, for `speechft doctor`. None of them changes anything."""
+"""Read-only checks of machine, installation, cluster and experiment, for `speechft doctor`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from speechft.shipped import PAPER
 
 
 def check_all(experiment: Path | None = None, *, corpora: bool = True) -> Iterator[Finding]:
-    """Run every check, one after the other; with `corpora`, read the header of every recording of the experiment that is to run.
+    """Run every check in turn; with `corpora`, the header of every recording of the experiment is read.
 
-    Without an experiment config/paper.yaml is looked at where it is, and what it lacks (corpora, checkpoints, room on the disk, a GPU)
-    are warnings, not problems: the demo needs none of it.
+    The default experiment is config/paper.yaml, if present. Whatever it needs and is missing (corpora, checkpoints, disk space, a GPU) is
+    then a warning, not a problem, because the demo needs none of it.
     """
     must = experiment is not None
     chosen = experiment or (PAPER if PAPER.is_file() else None)
@@ -33,13 +33,13 @@ def check_all(experiment: Path | None = None, *, corpora: bool = True) -> Iterat
 
 
 def check_gpu_results() -> Iterator[Finding]:
-    """Compare results of the GPU with those of the CPU, see `speechft.doctor.gpu`; without a GPU that is the only finding."""
+    """Compare results of the GPU with those of the CPU, see `speechft.doctor.gpu`; a missing GPU is the only finding."""
     import torch
 
     from speechft.doctor.gpu import check_results
 
     if not torch.cuda.is_available():
-        yield Finding("GPU", PROBLEM, "torch sees none here", "Run this on a node with one: `srun --gres=gpu:1 speechft doctor --gpu`.")
+        yield Finding("GPU", PROBLEM, "torch sees no GPU", "Run this on a node with one: `srun --gres=gpu:1 speechft doctor --gpu`.")
         return
     yield Finding("GPU", OK, torch.cuda.get_device_name())
     yield from check_results()

@@ -1,4 +1,4 @@
-"""Snakemake, its Slurm plugin, and Slurm itself."""
+"""Checks of Snakemake, its Slurm plugin, and Slurm."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OLDEST = 9
 
 
 def check_snakemake() -> Iterator[Finding]:
-    """Snakemake and the plugin that submits jobs."""
+    """Check the versions of Snakemake and its Slurm plugin."""
     locked = locked_versions()
     for package, label, extra in (("snakemake", "Snakemake", "workflow"), (PLUGIN, "Slurm plugin", "slurm")):
         version = installed_version(package)
@@ -33,21 +33,21 @@ def check_snakemake() -> Iterator[Finding]:
 
 
 def check_slurm(needs_gpu: bool) -> Iterator[Finding]:
-    """Partitions, their GPUs, the partitions that the profile names, and accounting."""
+    """Check partitions, their GPUs, the partitions named in the profile, and accounting."""
     try:
         answered, said = ask("sinfo", "--noheader", "--format=%P|%G|%l|%D|%a")
     except FileNotFoundError:
         yield Finding("Slurm", OK, "not on this machine; jobs run here (`--profile slurm` needs a cluster)")
         return
     if not answered:
-        remedy = "The controller does not answer; ask who looks after the cluster. Without it jobs can run on this machine: --cores N."
+        remedy = "slurmctld does not respond; ask the cluster's administrators. Meanwhile jobs can run on this machine: --cores N."
         yield Finding("Slurm", WARNING, f"sinfo: {said}", remedy)
         return
     partitions: dict[str, list[list[str]]] = {}
     for row in (line.split("|") for line in said.splitlines() if line.count("|") == 4):
         partitions.setdefault(row[0].strip().rstrip("*"), []).append(row)
     if not partitions:
-        yield Finding("Slurm", PROBLEM, "sinfo names no partition", "Ask which partition you may use.")
+        yield Finding("Slurm", PROBLEM, "sinfo lists no partition", "Ask the cluster's administrators which partition you may use.")
         return
     nodes = {name: sum(int(row[3]) for row in rows if row[3].strip().isdigit()) for name, rows in partitions.items()}
     yield Finding(
@@ -55,7 +55,7 @@ def check_slurm(needs_gpu: bool) -> Iterator[Finding]:
     )
     gres = {name: ", ".join(sorted({row[1] for row in rows if "gpu" in row[1]})) for name, rows in partitions.items()}
     with_gpus = "; ".join(f"{name}: {gpus}" for name, gpus in gres.items() if gpus)
-    remedy = "Jobs that ask for GPUs would never start: ask for the partition with GPUs, or set `gpu: 0` under `resources`."
+    remedy = "Jobs that request GPUs would never start: get access to a partition with GPUs, or set `gpu: 0` under `resources`."
     yield verdict("GRES", bool(with_gpus) or not needs_gpu, with_gpus or "no partition has GPUs", remedy, WARNING)
     yield _profile(list(partitions))
     if shutil.which("sbatch") is None:
@@ -63,15 +63,15 @@ def check_slurm(needs_gpu: bool) -> Iterator[Finding]:
     try:
         answered, said = ask("sacct", "--noheader", "--allocations", "--starttime", "now-1hours", "--format", "JobID")
     except FileNotFoundError:
-        answered, said = False, "is not there"
-    remedy = f"No accounting here: `slurm-status-command: squeue` in {PROFILE} saves waiting for it."
-    yield verdict("sacct", answered, "answers" if answered else said, remedy, WARNING)
+        answered, said = False, "not found"
+    remedy = f"Without accounting, `slurm-status-command: squeue` in {PROFILE} avoids waiting for it."
+    yield verdict("sacct", answered, "responds" if answered else said, remedy, WARNING)
 
 
 def _profile(partitions: list[str]) -> Finding:
-    """Partitions that the profile asks for."""
+    """Check that the partitions named in the profile exist."""
     if not PROFILE.is_file():
-        return Finding("profile", WARNING, f"{PROFILE} is not here", "Run this from the root of the repository.")
+        return Finding("profile", WARNING, f"{PROFILE} not found", "Run this from the root of the repository.")
     try:
         settings = yaml.safe_dump(yaml.safe_load(PROFILE.read_text(encoding="utf-8")))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -81,5 +81,5 @@ def _profile(partitions: list[str]) -> Finding:
     close = difflib.get_close_matches(unknown[0], partitions, n=1) if unknown else []
     hint = f". Did you mean {close[0]!r}?" if close else "."
     remedy = f"Edit the block at the top of {PROFILE}: `slurm_partition` must be one of {', '.join(partitions)}{hint}"
-    found = f"{PROFILE} asks for partition {', '.join(map(repr, unknown))}, which is not there"
+    found = f"{PROFILE} names partition {', '.join(map(repr, unknown))}, which does not exist"
     return verdict("profile", not unknown, found if unknown else f"{PROFILE}: {', '.join(named) or 'the default partition'}", remedy)

@@ -1,7 +1,7 @@
-"""Whether a GPU gives the results of the CPU: features, cells, updates of stage 1, a restart, and two claims of one device.
+"""Compare a GPU with the CPU: features, cells, stage-1 updates, a restart, and two claims of one device.
 
-Encoders are small and random, recordings are tones: what is compared is the arithmetic and the machinery. Nothing is downloaded, and
-everything stays in a temporary folder. On `cpu` the same checks compare the CPU with itself, which is how they are tested.
+Encoders are small and random and recordings are tones, because only arithmetic and infrastructure are tested. Nothing is downloaded, and
+all files are in a temporary folder. With `cpu` the CPU is compared with itself, which is how these checks are tested.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from speechft.errors import SpeechFTError
 
 Device = Literal["cpu", "cuda"]
 FP32_TOLERANCE = 1e-3
-"""Largest difference of fp32 features from the CPU's, as a share of their standard deviation."""
+"""Maximum difference of fp32 features from the CPU's, relative to their standard deviation."""
 BF16_TOLERANCE = 0.3
 UPDATES = 50
 WEIGHTS_TOLERANCE = 0.05
-"""Largest distance of fine-tuned weights from the CPU's, as a share of the way that the CPU's went from theta0."""
+"""Maximum distance of fine-tuned weights from the CPU's, relative to the distance of the CPU's from theta0."""
 _SPLITS = {"train": 24, "dev": 12, "test": 24}
 _WORDS = ("AB", "CD", "EF")
 _TASKS: dict[str, dict[str, Any]] = {
@@ -38,7 +38,7 @@ _REMEDY = "Do not trust results of this device. Report this with `speechft docto
 
 
 def check_results(device: Device = "cuda") -> Iterator[Finding]:
-    """Compare `device` with the CPU, one finding a check; about a minute on a GPU."""
+    """Compare `device` with the CPU, one finding per check; about a minute on a GPU."""
     with tempfile.TemporaryDirectory(prefix="speechft-gpu-") as name:
         folder = Path(name)
         _prepare(folder)
@@ -57,7 +57,13 @@ def _prepare(folder: Path) -> None:
 
 
 def tones(folder: Path, splits: Mapping[str, int], seconds: tuple[float, float]) -> Path:
-    """Tones in noise whose speaker and text are the pitch, `splits` utterances of so many seconds; the folder of their manifests."""
+    """Write a corpus of noisy tones whose speaker and text depend on the pitch, and return the folder of its manifests.
+
+    Args:
+        folder: receives the corpus.
+        splits: split -> number of utterances.
+        seconds: shortest and longest duration.
+    """
     import numpy as np
     import soundfile
 
@@ -111,7 +117,7 @@ def _cells(folder: Path, device: Device) -> Iterator[Finding]:
         scores: dict[str, float] = evaluate(folder / "encoder", task, folder / "manifests", out, recipe, device=place)["metrics"]
         return scores
 
-    # One test item more or less may fall on the other side; bf16 moves features, and with them a few.
+    # One test item may flip; with bf16, whose features differ, a few.
     for task in _TASKS:
         expected = metrics(task, "cpu", "fp32")
         for precision, items in (("fp32", 1), ("bf16", 3)):
@@ -119,11 +125,11 @@ def _cells(folder: Path, device: Device) -> Iterator[Finding]:
             tolerance = 100.0 * items / (_SPLITS["test"] if task == "sid" else _SPLITS["test"] / 4)
             good = all(abs(found[key] - value) <= tolerance for key, value in expected.items())
             shown = ", ".join(f"{key} {found[key]:.2f}, CPU {value:.2f}" for key, value in expected.items())
-            yield verdict(f"cell of {task}, {precision}", good, shown, _REMEDY)
+            yield verdict(f"{task} cell, {precision}", good, shown, _REMEDY)
 
 
 def _finetuning(folder: Path, out: str, device: Device) -> tuple[list[str], dict[str, str]]:
-    """Command and environment of a fine-tuning on `device`."""
+    """Build command and environment of a fine-tuning on `device`."""
     recipe = folder / "finetune.json"
     settings = f'"updates": {UPDATES}, "batch_size": 8, "validate_every": {UPDATES}, "peak_lr": 1e-3, "head_only": 0.1'
     recipe.write_text(f'{{"task": "sid", {settings}}}', encoding="utf-8")
@@ -140,7 +146,7 @@ def _finetune(folder: Path, out: str, device: Device) -> None:
 
 
 def _distance(folder: Path, first: str, second: str) -> float:
-    """Distance between two fine-tuned encoders, as a share of the way that the second went from theta0."""
+    """Distance between two fine-tuned encoders, relative to the distance of the second from theta0."""
     from safetensors.torch import load_file
 
     one, other, start = (load_file(folder / name / "model.safetensors") for name in (first, second, "encoder"))
@@ -155,12 +161,12 @@ def _updates(folder: Path, device: Device) -> Iterator[Finding]:
     _finetune(folder, "tuned-cpu", "cpu")
     _finetune(folder, "tuned", device)
     distance = _distance(folder, "tuned", "tuned-cpu")
-    found = f"after {UPDATES} updates {distance:.1g} of the way from the CPU's (at most {WEIGHTS_TOLERANCE:g})"
+    found = f"relative distance from the CPU's weights after {UPDATES} updates {distance:.1g} (at most {WEIGHTS_TOLERANCE:g})"
     yield verdict("stage 1", distance <= WEIGHTS_TOLERANCE, found, _REMEDY)
 
 
 def _restart(folder: Path, device: Device) -> Iterator[Finding]:
-    """SIGTERM in the middle, then the same command again."""
+    """Stop a fine-tuning by SIGTERM, then run the same command again."""
     command, environment = _finetuning(folder, "resumed", device)
     log = folder / "resumed-work/training.csv"
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -171,13 +177,13 @@ def _restart(folder: Path, device: Device) -> Iterator[Finding]:
     process.wait()
     _finetune(folder, "resumed", device)
     distance = _distance(folder, "resumed", "tuned")
-    when = "stopped by SIGTERM and started again" if stopped else "ended before it could be stopped"
+    when = "stopped by SIGTERM and resumed" if stopped else "ended before it could be stopped"
     good = distance == 0 if device == "cpu" else distance <= WEIGHTS_TOLERANCE
-    yield verdict("restart", good, f"{when}: {distance:.1g} of the way from the run without a stop", _REMEDY)
+    yield verdict("restart", good, f"{when}: relative distance {distance:.1g} from the uninterrupted run", _REMEDY)
 
 
 def _claims(folder: Path) -> Iterator[Finding]:
-    """Two processes want one device; the second one gets it when the first one ends."""
+    """Check that of two processes claiming one device, the second gets it when the first ends."""
     code = "import sys, time; from pathlib import Path; from speechft.runtime.gpus import claim_gpus; claim_gpus(1, Path(sys.argv[1]));"
     code += "print(time.time(), flush=True); time.sleep(1.5); print(time.time(), flush=True)"
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] or "0"}
@@ -185,4 +191,4 @@ def _claims(folder: Path) -> Iterator[Finding]:
     processes = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     (began, ended), (other_began, _) = sorted([float(line) for line in process.communicate()[0].split()] for process in processes)
     good = other_began >= ended > began
-    yield verdict("claims", good, "two jobs had one GPU one after the other" if good else "two jobs had one GPU at the same time", _REMEDY)
+    yield verdict("claims", good, "two jobs used one GPU in turn" if good else "two jobs used one GPU at the same time", _REMEDY)

@@ -1,4 +1,4 @@
-"""Python, packages and their versions, GPU and driver, and the speed of the folder of results."""
+"""Checks of Python, package versions, GPU and driver, and write speed of the results folder."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from speechft.shipped import ROOT
 
 LOCK = ROOT / "envs/requirements.lock"
 MADE = "Run `make environment`."
-# Another version of these is known to break something, or to give other numbers.
+# Other versions of these are known to break something or to change results.
 CRITICAL = {"ve-fairseq", "transformers", "numpy", "hydra-core", "omegaconf", "lhotse", "snakemake", "peft"}
 CRITICAL |= {"snakemake-executor-plugin-slurm"}
 SLOW_MB = 20.0
-"""Megabytes a second, below which a checkpoint of a base model takes more than a minute to write."""
+"""Megabytes per second below which writing a checkpoint of a base model takes more than a minute."""
 WRITTEN_MB = 64
 _SHOWN = 4
 
 
 def installed_version(package: str) -> str:
-    """Version of an installed package, or "missing"."""
+    """Return the version of an installed package, or "missing"."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -39,7 +39,7 @@ def installed_version(package: str) -> str:
 
 
 def locked_versions() -> dict[str, str]:
-    """Packages of the lock file that belong to this platform, and their versions; empty without the file."""
+    """Package -> version in the lock file for this platform; empty without the file."""
     from packaging.markers import Marker
 
     lines = LOCK.read_text(encoding="utf-8").splitlines() if LOCK.is_file() else []
@@ -48,14 +48,14 @@ def locked_versions() -> dict[str, str]:
 
 
 def not_installed(name: str, extra: str) -> Finding:
-    """A missing package of an extra, which an installation with pip may have left out on purpose."""
+    """Build the finding for a missing package of an extra: a problem in a clone, a warning after installation with pip."""
     if locked_versions():
         return Finding(name, PROBLEM, "missing", MADE)
     return Finding(name, WARNING, "not installed", f"If you need it: pip install 'speechft[{extra}]'.")
 
 
 def check_installation() -> Iterator[Finding]:
-    """Python, and every package against the lock file."""
+    """Check Python, and every package against the lock file."""
     good = (3, 11) <= sys.version_info[:2] < (3, 13)
     locked = locked_versions()
     remedy = "Use Python 3.11 or 3.12: `make PYTHON=python3.11`." if locked else "Fine-tuning needs Python 3.11 or 3.12; the rest works."
@@ -65,18 +65,18 @@ def check_installation() -> Iterator[Finding]:
     wrong = [f"{name} {version} (locked: {locked[name]})" for name, version in other.items()]
     grave = any(name in CRITICAL or version == "missing" for name, version in other.items())
     if not locked:
-        yield Finding("packages", WARNING, "no lock file beside this installation, versions not compared", "Install from a clone.")
+        yield Finding("packages", WARNING, "no lock file next to this installation, versions not compared", "Install from a clone.")
     elif wrong:
         yield Finding("packages", PROBLEM if grave else WARNING, first_of(wrong, _SHOWN), MADE)
     else:
         yield Finding("packages", OK, f"all {len(locked)} as locked")
     absent = installed_version("torchaudio") == "missing"
     remedy = "Remove it (`pip uninstall torchaudio`): its wheel breaks `import transformers` here."
-    yield verdict("torchaudio", absent, "absent, as it should be" if absent else installed_version("torchaudio"), remedy)
+    yield verdict("torchaudio", absent, "not installed, as required" if absent else installed_version("torchaudio"), remedy)
 
 
 def check_torch() -> Iterator[Finding]:
-    """Version and kind of build."""
+    """Check version and build of torch."""
     import torch
 
     build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU build"
@@ -91,7 +91,7 @@ def check_torch() -> Iterator[Finding]:
 
 
 def check_fairseq() -> Iterator[Finding]:
-    """Whether it can be imported."""
+    """Check that fairseq can be imported."""
     if find_spec("fairseq") is None:
         yield not_installed("fairseq", "train")
         return
@@ -101,7 +101,7 @@ def check_fairseq() -> Iterator[Finding]:
 
 
 def check_audio() -> Iterator[Finding]:
-    """Whether the library that decodes knows Opus, which the mini corpus is in."""
+    """Check that libsndfile can decode Opus, the format of the mini corpus."""
     import soundfile
 
     opus = "OPUS" in soundfile.available_subtypes("OGG")
@@ -110,9 +110,10 @@ def check_audio() -> Iterator[Finding]:
 
 
 def check_gpu(*, needed: bool, must: bool) -> Iterator[Finding]:
-    """GPUs as the driver sees them, and whether torch can use them.
+    """Check the GPUs that the driver reports, and whether torch can use them.
 
-    Where they are `needed`, with `must` a missing GPU is a problem and not a warning, unless this is a cluster, where jobs run elsewhere.
+    If GPUs are `needed`, a missing one is a problem with `must`, otherwise a warning; on a cluster, where jobs run on other nodes, always a
+    warning.
     """
     import torch
 
@@ -130,12 +131,12 @@ def check_gpu(*, needed: bool, must: bool) -> Iterator[Finding]:
     rows = [line.strip() for line in said.splitlines() if line.strip()]
     gpus = "; ".join(dict.fromkeys(rows)) + (f" ({len(rows)} GPUs)" if len(rows) > 1 else "")
     if not answered:
-        yield Finding("GPU", PROBLEM, f"nvidia-smi: {said}", "The driver does not work; ask who looks after this machine.")
+        yield Finding("GPU", PROBLEM, f"nvidia-smi: {said}", "The driver does not work; ask this machine's administrator.")
     elif not rows:
-        yield Finding("GPU", WARNING, "the driver sees none", login_node)
+        yield Finding("GPU", WARNING, "the driver reports no GPU", login_node)
     elif torch.version.cuda is None:
-        index = "https://pytorch.org/get-started says which index goes with the driver."
-        remedy = f"Install a CUDA build of the same version over it; {index}"
+        index = "https://pytorch.org/get-started says which index matches the driver."
+        remedy = f"Install a CUDA build of the same version; {index}"
         yield Finding("GPU", PROBLEM, f"{gpus}; but torch {torch.__version__} is a CPU build", remedy)
     else:
         remedy = f"The driver may be too old for CUDA {torch.version.cuda}: update it, or install a build of torch for an older CUDA."
@@ -143,19 +144,19 @@ def check_gpu(*, needed: bool, must: bool) -> Iterator[Finding]:
 
 
 def check_write_speed(folder: Path) -> Iterator[Finding]:
-    """How fast checkpoints and results can be written."""
+    """Check that the results folder can be written, and how fast."""
     try:
         speed = write_speed(folder)
     except OSError as error:
-        remedy = "Let `results` in the experiment name a folder that you may write to."
+        remedy = "Set `results` in the experiment to a folder that you can write to."
         yield Finding("writing", PROBLEM, f"{folder}: cannot be written ({error})", remedy)
         return
-    remedy = "Checkpoints will be slow to write; let `results` in the experiment lie on a faster file system."
+    remedy = "Writing checkpoints will be slow; set `results` in the experiment to a folder on a faster file system."
     yield verdict("writing", speed >= SLOW_MB, f"{folder}: {speed:.0f} MB/s", remedy, WARNING)
 
 
 def write_speed(folder: Path) -> float:
-    """Megabytes a second that `folder` takes, until they are on the disk; the file is removed, and folders that were made for it."""
+    """Measure the megabytes per second written to `folder`, synced to disk; the file and created folders are removed."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     block = os.urandom(1 << 20)
     try:

@@ -1,6 +1,6 @@
-"""What an experiment asks of its corpora, compared with what their lists give: splits, folds, columns, classes, words, trials.
+"""Compare an experiment's needs with the lists of its corpora: splits, folds, columns, classes, words, trials.
 
-The rules are those of evaluation and of stage 1 themselves (`check` of the protocol, `check_stage1`), asked before any job runs.
+The checks are those of evaluation and stage 1 themselves (`check` of the protocol, `check_stage1`), run before any job.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from speechft.tasks import task_of
 from speechft.tasks.asv import SpeakerVerification
 
 _SHOWN = 3
-"""Utterances or words that a sentence names."""
+"""Number of utterances or words named in a sentence."""
 Cuts = Mapping[str, Sequence[Any]]
 
 
 Need = tuple[str, Callable[[Cuts, Sequence[Trial]], None]]
-"""A key of the experiment, and a check of its corpus that raises what is not met."""
+"""A key of the experiment, and a check of its corpus that raises an error for an unmet need."""
 
 
 def look_at(experiment: Experiment, name: str, seen: dict[str, CorpusCheck]) -> CorpusCheck:
-    """Look at a corpus of the experiment and at what the experiment asks of it.
+    """Check a corpus of the experiment, and the experiment's needs of it.
 
-    `seen` holds the corpora that were looked at before, which unions are made of, and receives this one.
+    `seen` caches checked corpora, which unions reuse; this one is added.
     """
     if name in seen:
         return seen[name]
@@ -61,7 +61,7 @@ def look_at(experiment: Experiment, name: str, seen: dict[str, CorpusCheck]) -> 
 
 
 def unmet_needs(experiment: Experiment, name: str, listed: Listed) -> tuple[str, ...]:
-    """A sentence for each key of the experiment that asks of the corpus what its lists do not give."""
+    """Write a sentence for each key of the experiment whose needs the corpus's lists do not meet."""
     unmet = []
     needs = list(_needs(experiment, name))
     cuts = listed.cuts() if needs else {}
@@ -94,7 +94,7 @@ def _needs(experiment: Experiment, name: str) -> Iterator[Need]:
             yield f"analyses.{analysis}", _with_splits(layout.recipe.split)
     for curve, connection in experiment.connections.items():
         recipe = experiment.finetune_recipe(*connection.end)
-        # A fold that was left out has all its recordings in train.
+        # With a left-out fold, all recordings are in train.
         if experiment.finetunings[connection.finetuning].corpus == name and isinstance(recipe, FinetuneRecipe) and recipe.fold is None:
             yield f"curves.{curve}", _with_splits(connection.split)
 
@@ -112,14 +112,14 @@ def _evaluated(recipe: EvaluationRecipe, cuts: Cuts, trials: Sequence[Trial]) ->
 
 
 def _trained_on(experiment: Experiment, tuning: str, name: str) -> Iterator[Need]:
-    """The tasks that a fine-tuning trains on the corpus, under each method that trains; equal ones once."""
+    """Yield the distinct tasks that a fine-tuning trains on the corpus, over all methods that train."""
     entry = experiment.finetunings[tuning]
     seen = set()
     for method in (name for name, entry in experiment.methods.items() if isinstance(entry, TrainedMethod)):
         try:
             recipe = experiment.finetune_recipe(tuning, method)
         except SpeechFTError:
-            continue  # a method that does not go with this fine-tuning is not run on it
+            continue  # this method cannot be used with this fine-tuning
         assert isinstance(recipe, FinetuneRecipe)
         corpora = {recipe.task: entry.corpus, **entry.jointly}
         for part, asked in recipe.parts.items():
@@ -138,19 +138,19 @@ def _trained(part: JointTask, cuts: Cuts, _: Sequence[Trial]) -> None:
 
 
 def _chosen_by(task: str, recipe: EvaluationRecipe, cuts: Cuts, trials: Sequence[Trial]) -> None:
-    """Refuse a choice of alpha by a task whose heads are chosen on test."""
+    """Raise an error if alpha is chosen by a task whose heads are selected on test."""
     dev = {cut.id for cut in cuts.get("dev", ())}
     if trials and isinstance(task_of(recipe), SpeakerVerification) and not any(trial.enrolment in dev for trial in trials):
-        raise TaskError(f"{task} has no trials of dev, so its heads are chosen on test. Choose alpha by other tasks, or add trials of dev.")
+        raise TaskError(f"{task} has no dev trials, so its heads are selected on test. Choose alpha by other tasks, or add dev trials.")
 
 
 def _awaits_lexicons(recipe: EvaluationRecipe | JointTask) -> bool:
-    """Whether words cannot be looked up yet, because the workflow downloads a lexicon first; `CorpusCheck.notes` say so."""
+    """Whether words cannot be looked up yet, because the workflow will download a lexicon; noted in `CorpusCheck.notes`."""
     return any(map(will_be_fetched, lexicon_files(recipe.task, recipe.task_options)))
 
 
 def _sentence(text: str) -> str:
-    """An error with its indented lines as one line: the first few of them in brackets behind what they belong to."""
+    """Put an error on one line, with the first few of its indented lines in parentheses after their heading."""
     parts: list[tuple[str, list[str]]] = []
     for line in text.splitlines():
         if line.startswith("  ") and parts:

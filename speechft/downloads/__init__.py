@@ -1,1 +1,1 @@
-"""Public files: what config/*.tsv knows of them, and their download."""
+"""Public files listed in config/*.tsv, and their download."""

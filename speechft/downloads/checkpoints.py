@@ -1,4 +1,4 @@
-"""The table of public checkpoints, `config/encoders.tsv`. Nothing here imports torch."""
+"""Public checkpoints listed in `config/encoders.tsv`. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from speechft.errors import ConfigError, unknown_name
 
 TABLE = Path("config/encoders.tsv")
 OWN = "use a file of your own as `kind: checkpoint` with its `path`"
-"""What to do with a file that is not the public one."""
+"""Remedy for a file that is not the public one."""
 COLUMNS = ("name", "family", "url", "file", "sha256", "bytes", "licence", "source")
 
 
 def public_checkpoints(table: str | Path = TABLE) -> dict[str, PublicFile]:
-    """All rows of the table, by name.
+    """Read all rows of the table, by name.
 
     Raises:
         ConfigError: the table is missing or malformed; the message names the line and the column.
@@ -23,12 +23,12 @@ def public_checkpoints(table: str | Path = TABLE) -> dict[str, PublicFile]:
 
 
 def public_checkpoint(name: str, table: str | Path = TABLE) -> PublicFile:
-    """The row called `name`.
+    """Return the table row of a checkpoint.
 
     Raises:
-        ConfigError: there is none, or the table is malformed.
+        ConfigError: unknown name, or malformed table.
     """
     rows = public_checkpoints(table)
     if name not in rows:
-        raise ConfigError(unknown_name(f"public checkpoint in {TABLE}", name, rows))
+        raise ConfigError(f"{table}: {unknown_name('public checkpoint', name, rows)}")
     return rows[name]

@@ -1,7 +1,7 @@
-"""Models on the Hugging Face Hub, by `org/name` or `org/name@revision`: download and upload by huggingface_hub.
+"""Download and upload models on the Hugging Face Hub (`org/name` or `org/name@revision`) with huggingface_hub.
 
-Its cache, its resumed downloads, its login and `HF_HUB_OFFLINE` are those that users know from transformers. Only configuration and weights
-are downloaded, never code; weights as safetensors where the repository has them.
+Cache, resumed downloads, login and `HF_HUB_OFFLINE` work as in transformers. Only configuration and weights are downloaded, never code;
+safetensors are preferred.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from speechft.recipes.modules import refuse_class
 _REPOSITORY = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w.-][\w./-]*))?")
 _SNAPSHOT = re.compile(r"models--(?P<name>.+)/snapshots/(?P<commit>[0-9a-f]{40})$")
 _FILE = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".json", ".yaml", ".csv")
-"""Endings by which a path that is not there is a file and no repository."""
+"""Suffixes of names that mean a file, not a repository, even if it does not exist."""
 _SETTINGS = ("config.json", "preprocessor_config.json", "adapter_config.json", "provenance.json", "source_config.json")
 _WEIGHTS = (
     ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors", "pretraining_only.safetensors"),
@@ -26,11 +26,11 @@ _WEIGHTS = (
     ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin"),
     ("adapter_model.bin",),
 )
-"""Of these sets the first that the repository has is downloaded."""
+"""Sets of weight files; the first that the repository has is downloaded."""
 
 
 def is_repository(source: str | Path) -> bool:
-    """Whether `source` can only be meant as a repository: no such path is there, nor the folder that it would lie in."""
+    """Whether `source` can only be a repository: neither the path nor its parent folder exists."""
     text = str(source)
     if not _REPOSITORY.fullmatch(text) or text.lower().endswith(_FILE):
         return False
@@ -38,16 +38,16 @@ def is_repository(source: str | Path) -> bool:
 
 
 def repository_of(snapshot: Path) -> str | None:
-    """`org/name@commit` of a folder in the cache of huggingface_hub; None for any other folder."""
+    """Return `org/name@commit` for a folder in huggingface_hub's cache; None for any other folder."""
     match = _SNAPSHOT.search(snapshot.absolute().as_posix())
     return f"{match['name'].replace('--', '/')}@{match['commit']}" if match else None
 
 
 def local_path(source: str | Path) -> Path:
-    """`source` as a path on this machine; what can only be a repository is fetched first, see `fetch_repository`.
+    """Return `source` as a local path; a repository is downloaded first, see `fetch_repository`.
 
     Raises:
-        CheckpointError: it is a frozen model of the user's own.
+        CheckpointError: `source` is a frozen model of the user's own.
     """
     refuse_class(source)
     return fetch_repository(source) if is_repository(source) else Path(source)
@@ -57,20 +57,20 @@ def fetch_repository(source: str | Path) -> Path:
     """Download configuration and weights of a repository, or find them in the cache.
 
     Args:
-        source: `org/name`, of the main branch, or `org/name@revision`: a branch, a tag or a commit.
+        source: `org/name` (main branch), or `org/name@revision` with a branch, tag or commit.
 
     Returns:
-        The folder of huggingface_hub's cache that holds them.
+        Their folder in huggingface_hub's cache.
 
     Raises:
-        DownloadError: no such repository or revision, no network, a token that is missing or refused, or no weights in it.
+        DownloadError: unknown repository or revision, no network, token missing or refused, or no weights in the repository.
     """
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.constants import HF_HUB_OFFLINE
 
     match = _REPOSITORY.fullmatch(str(source))
     if match is None:
-        raise DownloadError(f"{source}: is no name of a repository. Name it `org/name` or `org/name@revision`.")
+        raise DownloadError(f"{source}: is not the name of a repository. Write `org/name` or `org/name@revision`.")
     name, revision = match["name"], match["revision"]
     with _explained(str(source)):
         if HF_HUB_OFFLINE:
@@ -81,7 +81,7 @@ def fetch_repository(source: str | Path) -> Path:
 
 
 def _cached(name: str, revision: str | None) -> Path:
-    """The folder of the cache that holds a complete set of weights."""
+    """Find the folder in the cache with a complete set of weights."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -95,50 +95,52 @@ def _cached(name: str, revision: str | None) -> Path:
 
 
 def upload(folder: Path, name: str, *, private: bool = False) -> str:
-    """Upload an encoder directory into a repository, which is made if it is not there; returns its address.
+    """Upload an encoder directory to a repository, which is created if needed; return its URL.
 
     Args:
-        folder: what `export_checkpoint(..., format="transformers")` writes, model card included.
+        folder: output of `export_checkpoint(..., format="transformers")`, including the model card.
         name: `org/name`.
-        private: of a repository that is made: only its owner sees it.
+        private: whether a created repository is private.
 
     Raises:
-        DownloadError: no network, a token that is missing or refused, or a repository that holds something else.
+        DownloadError: no network, token missing or refused, or the repository contains something else.
     """
     from huggingface_hub import HfApi
 
     if not _REPOSITORY.fullmatch(name) or "@" in name:
-        raise DownloadError(f"{name}: is no name of a repository. Name it `org/name`.")
+        raise DownloadError(f"{name}: is not the name of a repository. Write `org/name`.")
     api = HfApi()
     with _explained(name):
         address = api.create_repo(name, private=private, exist_ok=True)
         there = set(api.list_repo_files(name)) - {".gitattributes"}
         if there and "provenance.json" not in there:
             listed = ", ".join(sorted(there)[:3])
-            raise DownloadError(f"{name}: holds {listed}, which speechft did not write, so it is not replaced. Name another repository.")
+            raise DownloadError(f"{name}: contains {listed}, which speechft did not write, so it is not replaced. Name another repository.")
         api.upload_folder(repo_id=name, folder_path=folder, commit_message="Encoder by speechft", ignore_patterns=[".speechft.json"])
     return str(address)
 
 
 def _wanted(name: str, files: Sequence[str]) -> list[str]:
-    """The files to download.
+    """Select the files to download.
 
     Raises:
-        DownloadError: none of them holds weights.
+        DownloadError: the repository has no weights.
     """
     for patterns in _WEIGHTS:
         if weights := [file for file in files if any(fnmatch.fnmatchcase(file, pattern) for pattern in patterns)]:
             return [*weights, *(file for file in files if file in _SETTINGS)]
     listed = ", ".join(sorted(files)[:5]) or "nothing"
-    raise DownloadError(f"{name}: has no weights that transformers or peft wrote (it holds {listed}). Download a file of another layout.")
+    raise DownloadError(
+        f"{name}: has no weights written by transformers or peft (it contains {listed}). Download a file of another layout yourself."
+    )
 
 
 @contextmanager
 def _explained(name: str) -> Iterator[None]:
-    """Turn the errors of huggingface_hub, whose network library differs by version, into one sentence.
+    """Turn errors of huggingface_hub, whose network library depends on its version, into one sentence.
 
     Raises:
-        DownloadError: says what happened, and what to do.
+        DownloadError: what happened, and what to do.
     """
     from huggingface_hub import errors
 
@@ -149,24 +151,24 @@ def _explained(name: str) -> Iterator[None]:
     except errors.RevisionNotFoundError:
         raise DownloadError(f"{name}: the repository has no such revision. Name a branch, a tag or a commit of it.") from None
     except errors.GatedRepoError:
-        raise DownloadError(f"{name}: its owner asks for consent. Give it on the repository's page, then run `hf auth login`.") from None
+        raise DownloadError(f"{name}: is gated. Request access on the repository's page, then run `hf auth login`.") from None
     except errors.RepositoryNotFoundError:
         raise DownloadError(
-            f"{name}: there is no such file or folder here, and no such repository on the Hub, or it is private. Check the name, or run "
-            "`hf auth login` with a token that may read it."
+            f"{name}: no such file or folder, and no such repository on the Hub, or it is private. Check the name, or run "
+            "`hf auth login` with a token that can read it."
         ) from None
     except errors.LocalEntryNotFoundError:
         raise DownloadError(
-            f"{name}: there is no such file or folder here, it is not in the cache of the Hub, and there is no network (or HF_HUB_OFFLINE "
-            "forbids it). Run `speechft import` where there is one."
+            f"{name}: no such file or folder, not in the Hub's cache, and there is no network (or HF_HUB_OFFLINE is set). Run "
+            "`speechft import` on a machine with a network."
         ) from None
     except Exception as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
         said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         if status in (401, 403):
-            raise DownloadError(f"{name}: the Hub refuses the token ({said}). Run `hf auth login` with one that may do this.") from None
+            raise DownloadError(f"{name}: the Hub refuses the token ({said}). Run `hf auth login` with one that allows this.") from None
         if status is not None:
-            raise DownloadError(f"{name}: the Hub answers with HTTP {status} ({said}). Try again later.") from None
+            raise DownloadError(f"{name}: the Hub responds with HTTP {status} ({said}). Try again later.") from None
         raise DownloadError(
-            f"{name}: there is no such file or folder here, and the Hub cannot be reached ({said}). Check the path and the network."
+            f"{name}: no such file or folder, and the Hub cannot be reached ({said}). Check the path and the network."
         ) from None

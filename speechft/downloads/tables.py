@@ -1,4 +1,4 @@
-"""Tables of public files, `config/*.tsv`: where they are, and what is known about them. Nothing here imports torch."""
+"""Tables of public files (`config/*.tsv`): URL, hash, size and license of each. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ _PATTERNS = {
 
 @dataclass(frozen=True)
 class PublicFile:
-    """One row. `path` is where the workflow keeps the file, `source` the page of the project; what was never published is None."""
+    """One public file. `path` is its location in the workflow, `source` the project's page; unpublished values are None."""
 
     name: str
     url: str
     path: Path
     sha256: str | None
     git_sha1: str | None
-    """Name of the content in git, where the file is kept in a repository."""
+    """Git blob hash, for a file in a git repository."""
     bytes: int | None
     licence: str
     source: str
     own: str
-    """What to do with a file of one's own, the second half of a sentence."""
+    """Second half of a sentence in errors: what to do with a file of one's own."""
     family: str = ""
     """Family of a checkpoint."""
 
@@ -51,9 +51,13 @@ class PublicFile:
 
 
 def read_table(table: Path, columns: tuple[str, ...], folder: Path, own: str) -> dict[str, PublicFile]:
-    """Rows of a table by name.
+    """Read the rows of a table, by name.
 
-    `table` is looked for by `shipped`; it has exactly `columns`. The workflow keeps the files in `folder`; `own` is that of `PublicFile`.
+    Args:
+        table: TSV file, located by `shipped`.
+        columns: its exact columns.
+        folder: folder of the files in the workflow.
+        own: as in `PublicFile`.
 
     Raises:
         ConfigError: the table is missing or malformed; the message names the line and the column.
@@ -70,15 +74,15 @@ def read_table(table: Path, columns: tuple[str, ...], folder: Path, own: str) ->
     rows: dict[str, PublicFile] = {}
     for number, line in enumerate(lines[1:], start=2):
         if len(line) != len(columns):
-            raise ConfigError(f"{path}:{number}: has {len(line)} columns, needs {len(columns)}: {', '.join(columns)}.")
+            raise ConfigError(f"{path}:{number}: has {len(line)} columns, expected {len(columns)}: {', '.join(columns)}.")
         cells = dict(zip(columns, line, strict=True))
         for column, cell in cells.items():
             if not re.fullmatch(_PATTERNS[column], cell):
-                raise ConfigError(f"{path}:{number}: {column} {cell!r} is not of the form {_PATTERNS[column]}")
+                raise ConfigError(f"{path}:{number}: {column} {cell!r} does not match {_PATTERNS[column]}")
         name, url, licence, source, family = (cells.get(column, "") for column in ("name", "url", "licence", "source", "family"))
         sha256, git_sha1, size = (cells.get(column) or None for column in ("sha256", "git_sha1", "bytes"))
         row = PublicFile(name, url, folder / cells["file"], sha256, git_sha1, int(size) if size else None, licence, source, own, family)
         if row.name in rows or row.path in {other.path for other in rows.values()}:
-            raise ConfigError(f"{path}:{number}: name {row.name!r} or file {row.file!r} is there twice.")
+            raise ConfigError(f"{path}:{number}: name {row.name!r} or file {row.file!r} is repeated.")
         rows[row.name] = row
     return rows

@@ -1,4 +1,4 @@
-"""Whether the parts of an experiment fit together: names that are used are defined, and every row is a model that the workflow can make."""
+"""Consistency checks of an experiment: every name used is defined, and the workflow can produce every model in a table."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 def experiment_problems(experiment: Experiment) -> list[str]:
-    """List what does not fit together in an experiment whose keys and values are valid one by one; empty if nothing.
+    """List inconsistencies of an experiment whose keys and values are valid individually.
 
-    Undefined names come first; checks that depend on names run only when all are defined.
+    Undefined names are checked first; checks that depend on names run only if all are defined.
     """
     problems = [*_undefined(experiment), *_reserved(experiment), *_bad_task_recipes(experiment), *bad_paths(experiment)]
     problems += finetuning_problems(experiment)
@@ -38,18 +38,16 @@ def experiment_problems(experiment: Experiment) -> list[str]:
 
 
 def _undefined(experiment: Experiment) -> list[str]:
-    """Names that are used and nowhere defined."""
+    """List names that are used but not defined."""
     problems: list[str] = []
 
     def need(key: str, names: Iterable[str], defined: Iterable[str]) -> None:
         defined = list(defined)
         for name in names:
             if name in modules and name not in defined:
-                problems.append(f"{key}: {name!r} is a module of your own, which is only evaluated, not fine-tuned, merged or analysed")
+                problems.append(f"{key}: {name!r} is a module of your own, which can only be evaluated, not fine-tuned, merged or analysed")
             elif name not in defined:
-                problems.append(
-                    f"{key}: {name!r} is not defined; defined are {', '.join(defined) or 'none'}{nearest(name, defined).rstrip('.')}"
-                )
+                problems.append(f"{key}: {name!r} is not defined.{nearest(name, defined)} Allowed here: {', '.join(defined) or 'none'}")
 
     def need_method(key: str, name: str) -> None:
         try:
@@ -128,26 +126,28 @@ def _undefined(experiment: Experiment) -> list[str]:
 
 
 def _reserved(experiment: Experiment) -> list[str]:
-    """Names that mean something else already."""
+    """List names with a reserved meaning, and names that would share files."""
     problems = [
-        f"methods.{name}: with @ only merges can be named; choose another name"
+        f"methods.{name}: only merges can have @ in their name; choose another name"
         for name, method in experiment.methods.items()
         if "@" in name and not isinstance(method, MergedMethod)
     ]
     if "pretrained" in experiment.methods:
-        problems.append("methods.pretrained: the pre-trained encoder is always there and cannot be redefined")
+        problems.append("methods.pretrained: this name is reserved for the pre-trained encoder; choose another name")
     if experiment.given and FINETUNED in experiment.methods:
-        problems.append(f"methods.{FINETUNED}: names the models of fine-tunings that come as a checkpoint; choose another name")
+        problems.append(f"methods.{FINETUNED}: this name is reserved for fine-tunings given as a checkpoint; choose another name")
     for kind, names in (("finetunings", experiment.finetunings), ("combinations", experiment.combinations)):
         if "none" in names:
-            problems.append(f"{kind}.none: this name stands for the pre-trained encoder; choose another")
-    same_files = "and their files would be the same"
+            problems.append(f"{kind}.none: this name is reserved for the pre-trained encoder; choose another name")
+    same_files = "and would write the same files"
     taken: list[tuple[str, Iterable[str], Iterable[str], str]] = [
         ("combinations", experiment.combinations, list(experiment.finetunings), "a fine-tuning has this name"),
         ("curves", experiment.curves, list(experiment.tables), f"a table has this name, {same_files}"),
         ("analyses", experiment.analyses, [*experiment.tables, *experiment.curves], f"a table or curve has this name, {same_files}"),
     ]  # fmt: skip
-    return problems + [f"{kind}.{name}: {why}; choose another" for kind, names, others, why in taken for name in names if name in others]
+    return problems + [
+        f"{kind}.{name}: {why}; choose another name" for kind, names, others, why in taken for name in names if name in others
+    ]
 
 
 def _bad_task_recipes(experiment: Experiment) -> list[str]:
@@ -161,7 +161,7 @@ def _bad_task_recipes(experiment: Experiment) -> list[str]:
 
 
 def _bad_starts(experiment: Experiment) -> list[str]:
-    """Fine-tunings that start from a model that does not exist, or from themselves."""
+    """List fine-tunings that start from an undefined model, or from themselves."""
     problems = []
     tunings = experiment.finetunings
     for name, tuning in tunings.items():
@@ -171,14 +171,14 @@ def _bad_starts(experiment: Experiment) -> list[str]:
                 f"finetunings.{name}.start: {tuning.start!r} is not a model; name a fine-tuning and a method, such as pr/speech_ft"
             )
         elif _leads_back(name, lambda other: [tunings[other].starts_from[0]] if other in tunings else []):
-            problems.append(f"finetunings.{name}.start: {tuning.start!r} starts from {name} itself")
+            problems.append(f"finetunings.{name}.start: {tuning.start!r} itself starts from {name}; start from another model")
     return problems
 
 
 def _bad_given(experiment: Experiment) -> list[str]:
-    """Fine-tunings that come as a checkpoint, of which nobody can tell from which encoder."""
+    """List fine-tunings given as a checkpoint without the encoder they were fine-tuned from."""
     return [
-        f"finetunings.{name}.encoder: name the one that it was fine-tuned from; there are {', '.join(experiment.learned) or 'none'}"
+        f"finetunings.{name}.encoder: name the encoder that it was fine-tuned from; available: {', '.join(experiment.learned) or 'none'}"
         for name, encoder in experiment.given.items()
         if not encoder
     ]
@@ -200,17 +200,21 @@ def _bad_pretrainings(experiment: Experiment) -> list[str]:
     for name, entry in pretrained.items():
         recipe = entry.recipe
         if entry.start and recipe.architecture != Architecture():
-            problems.append(f"encoders.{name}.recipe.architecture: is that of the encoder it starts from; leave it out")
+            problems.append(f"encoders.{name}.recipe.architecture: is that of the encoder it starts from; omit it")
         if recipe.repeats and len(recipe.repeats) != len(entry.corpora):
-            problems.append(f"encoders.{name}.recipe.repeats: {len(recipe.repeats)} numbers for {len(entry.corpora)} corpora")
+            problems.append(
+                f"encoders.{name}.recipe.repeats: {len(recipe.repeats)} numbers for {len(entry.corpora)} corpora; give one per corpus"
+            )
         if isinstance(recipe.targets, LayerTargets) and not encoders_behind(entry):
             problems.append(f"encoders.{name}.recipe.targets: needs an encoder; name it in targets.encoder or in start")
         if recipe.targets == "own_predictions" and not entry.start:
-            problems.append(f"encoders.{name}.recipe.targets: own_predictions are those of `start`; name it")
+            problems.append(f"encoders.{name}.recipe.targets: own_predictions needs an encoder; name it in start")
         if _leads_back(name, lambda other: encoders_behind(experiment.encoders[other])):
-            problems.append(f"encoders.{name}: is pre-trained from itself, through start or targets.encoder")
+            problems.append(f"encoders.{name}: is pre-trained from itself, through start or targets.encoder; name another encoder")
     stored = [entry.store_as for entry in pretrained.values() if entry.store_as]
-    return problems + [f"encoders: two are stored as {name!r}" for name in sorted(set(stored)) if stored.count(name) > 1]
+    return problems + [
+        f"encoders: two have `store_as: {name}`; choose another name" for name in sorted(set(stored)) if stored.count(name) > 1
+    ]
 
 
 def _bad_combinations(experiment: Experiment) -> list[str]:
@@ -219,23 +223,25 @@ def _bad_combinations(experiment: Experiment) -> list[str]:
         starts = {"/".join(experiment.finetunings[member].starts_from) for member in combination.of}
         if len(starts) > 1:
             problems.append(
-                f"combinations.{name}.of: these start from different models ({', '.join(sorted(starts))}), merges need one base"
+                f"combinations.{name}.of: these start from different models ({', '.join(sorted(starts))}); a merge needs a common one"
             )
     return problems
 
 
 def _bad_tables(experiment: Experiment) -> list[str]:
-    """Score floors and compared rows that are missing from their table."""
+    """List score floors and compared rows that are missing from their table."""
     problems = []
     for name, table in experiment.tables.items():
         models = experiment.table_models(name)
         floors = [encoder for encoder, *tuned in models if tuple(tuned) == PRETRAINED]
         if table.score is not None and table.score.floor not in floors:
-            problems.append(f"tables.{name}.score.floor: {table.score.floor!r} has no pre-trained row there; have one: {', '.join(floors)}")
+            problems.append(
+                f"tables.{name}.score.floor: {table.score.floor!r} has no pre-trained row in this table; encoders with one: "
+                f"{', '.join(floors)}"
+            )
         known = list(dict.fromkeys([*(method for *_, method in models), *floors]))
         problems += [
-            f"tables.{name}.differences: {other!r} is no row that another one can be compared with; such rows are "
-            f"{', '.join(known)}{nearest(other, known)}"
+            f"tables.{name}.differences: {other!r} is not a row to compare with.{nearest(other, known)} Available: {', '.join(known)}"
             for other in table.differences
             if not rows_to_compare(models, [other])
         ]
@@ -243,13 +249,13 @@ def _bad_tables(experiment: Experiment) -> list[str]:
 
 
 def _bad_connections(experiment: Experiment) -> list[str]:
-    """Connections whose end has no head of a single task, or whose ends are one model."""
+    """List connections whose end has no single-task head, or whose two ends are the same model."""
     problems = []
     for name, layout in experiment.connections.items():
         key, tuning = f"curves.{name}", experiment.finetunings.get(layout.finetuning)
         start, end = experiment.connection_ends(name)
         if start == end:
-            problems.append(f"{key}.start: is the model at alpha 1 too; name another one")
+            problems.append(f"{key}.start: is also the model at alpha 1; name another model")
         if tuning is None or tuning.recipe is None:
             problems.append(f"{key}.finetuning: {layout.finetuning!r} trains no head here; name a fine-tuning on a task")
             continue
@@ -259,14 +265,16 @@ def _bad_connections(experiment: Experiment) -> list[str]:
         recipe = experiment.finetune_recipe(layout.finetuning, layout.method)
         assert isinstance(recipe, FinetuneRecipe)
         if len(recipe.parts) > 1:
-            problems.append(f"{key}.finetuning: {layout.finetuning!r} trains on several tasks jointly, which have no single loss")
+            problems.append(f"{key}.finetuning: {layout.finetuning!r} trains on several tasks; name a fine-tuning on a single one")
         elif task_entry(recipe.task, recipe.kind).protocol != "default":
-            problems.append(f"{key}.finetuning: {layout.finetuning!r} is on {recipe.task}, whose scores are not sums over utterances")
+            problems.append(
+                f"{key}.finetuning: {layout.finetuning!r} is on {recipe.task}, whose scores are not sums over utterances; name another one"
+            )
     return problems
 
 
 def _impossible_models(experiment: Experiment) -> list[str]:
-    """Rows that no rule makes: a combination that would be trained, a merge of another number of models, another encoder's checkpoint."""
+    """List rows that no rule can produce: a trained combination, a merge of too few or many models, another encoder's checkpoint."""
     rows = [
         (f"tables.{name}" + (".rows" if table.rows else ""), model)
         for name, table in experiment.tables.items()
@@ -284,17 +292,15 @@ def _impossible_models(experiment: Experiment) -> list[str]:
         merge = METHODS[chosen.recipe.method] if isinstance(chosen, MergedMethod) else None
         if others := [member for member in members if experiment.given.get(member, encoder) != encoder]:
             of = experiment.given[others[0]]
-            problems.append(f"{key}: {others[0]!r} was fine-tuned from {of}, not from {encoder}; give it a table of its own")
+            problems.append(f"{key}: {others[0]!r} was fine-tuned from {of}, not from {encoder}; give it a separate table")
         elif experiment.tuned_method(finetuning, method) != method:
-            problems.append(f"{key}: {finetuning!r} comes as a checkpoint; its model is {finetuning}/{FINETUNED}, not {method!r}")
+            problems.append(f"{key}: {finetuning!r} is given as a checkpoint; its model is {finetuning}/{FINETUNED}, not {method!r}")
         elif method == FINETUNED and experiment.given and finetuning not in experiment.given:
-            problems.append(f"{key}: {FINETUNED!r} is of fine-tunings that come as a checkpoint, and {finetuning!r} is trained here")
+            problems.append(f"{key}: {FINETUNED!r} is for fine-tunings given as a checkpoint, but {finetuning!r} is trained here")
         elif merge is None and len(members) > 1:
             problems.append(
-                f"{key}: {method!r} trains, and {finetuning!r} is a combination, which is only merged; give it a table of its own"
+                f"{key}: {method!r} trains, but {finetuning!r} is a combination, which can only be merged; give it a separate table"
             )
         elif merge is not None and not merge.takes(len(members)):
-            problems.append(
-                f"{key}: {method!r} merges by {merge.name}, which does not take the number of models of {finetuning!r}, {len(members)}"
-            )
+            problems.append(f"{key}: {method!r} merges by {merge.name}, which cannot merge {len(members)} model(s) as in {finetuning!r}")
     return list(dict.fromkeys(problems))

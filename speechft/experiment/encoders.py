@@ -1,4 +1,4 @@
-"""Encoders of an experiment: pre-trained by the workflow, imported from a checkpoint, computed, or a module of the user's own."""
+"""Encoders of an experiment: pre-trained by the workflow, imported, computed, or a module of the user's own."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from speechft.recipes.values import InputPath, Name, Strict
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
-ModelSettings = Annotated[InputPath | None, Field(description="JSON file with model settings that the checkpoint does not carry.")]
+ModelSettings = Annotated[InputPath | None, Field(description="JSON file with model settings missing from the checkpoint.")]
 
 
 def _words(options: Mapping[str, str | Path | None]) -> list[str]:
-    """Options that are set, as words of a command line."""
+    """Convert options that are set to command-line words."""
     texts = {option: value.as_posix() if isinstance(value, Path) else value for option, value in options.items() if value}
     return [word for option, text in texts.items() for word in (option, str(text))]
 
@@ -30,34 +30,34 @@ class PretrainedHere(Strict):
     """An encoder that the workflow pre-trains, from random weights or from another encoder."""
 
     kind: Literal["pretrain"]
-    corpora: tuple[Name, ...] = Field(min_length=1, description="Corpora whose train splits are the training audio.")
-    start: Name | None = Field(None, description="The encoder to start from; default: random weights.")
+    corpora: tuple[Name, ...] = Field(min_length=1, description="Corpora whose train splits provide the training audio.")
+    start: Name | None = Field(None, description="Encoder to start from; default: random weights.")
     recipe: PretrainRecipe = PretrainRecipe()
     store_as: Name | None = Field(
-        None, description="Name of the copy in half precision that the target mini_encoders puts into mini/encoders."
+        None, description="Name of the half-precision copy that the target mini_encoders writes to mini/encoders."
     )
 
 
 class PretrainedElsewhere(Strict):
-    """An encoder that was published as a checkpoint."""
+    """An encoder imported from a checkpoint file or directory."""
 
     kind: Literal["checkpoint"]
-    path: InputPath = Field(description="fairseq or s3prl checkpoint, or a transformers directory.")
+    path: InputPath = Field(description="fairseq or s3prl checkpoint, or transformers directory.")
     family: (
         Literal[
             "hubert", "wav2vec2", "wavlm", "decoar2",
             "data2vec-audio", "unispeech-sat", "wav2vec2-conformer", "wav2vec2-bert", "whisper",
         ]
         | None
-    ) = Field(None, description="Detected from the content when not given.")  # fmt: skip
+    ) = Field(None, description="Encoder family; default: detected from the content.")  # fmt: skip
     format: Literal["fairseq", "s3prl", "s3prl_run", "wavlm", "decoar2", "state_dict", "transformers"] | None = Field(
-        None, description="Layout of the file; detected from the content when not given."
+        None, description="Layout of the file; default: detected from the content."
     )
     config: ModelSettings = None
     base: InputPath | None = Field(
-        None, description="Encoder directory that a PEFT adapter adapts, or that a state dict without configuration is a copy of."
+        None, description="Encoder directory: base of a PEFT adapter, or source of the configuration for a bare state dict."
     )
-    sha256: Sha256 | None = Field(None, description="Checked when given.")
+    sha256: Sha256 | None = Field(None, description="Expected SHA-256 of the file; not checked by default.")
 
     @property
     def import_options(self) -> list[str]:
@@ -67,16 +67,16 @@ class PretrainedElsewhere(Strict):
 
 
 class PublicEncoder(Strict):
-    """An encoder of config/encoders.tsv. The workflow downloads its checkpoint unless the file is there already."""
+    """An encoder listed in config/encoders.tsv. The workflow downloads its checkpoint if missing."""
 
     kind: Literal["public"]
     name: str = Field(description="Name in config/encoders.tsv.")
-    path: InputPath | None = Field(None, description="Where the file lies; default: checkpoints/, under its published name.")
+    path: InputPath | None = Field(None, description="Location of the file; default: its published name in checkpoints/.")
     url: Annotated[str, StringConstraints(pattern=r"^(https?|file)://\S+$")] | None = Field(
-        None, description="Where the file is fetched from, such as file:///mirror/hubert.pt; default: its published address."
+        None, description="URL to download from, such as file:///mirror/hubert.pt; default: the published one."
     )
     sha256: Sha256 | None = Field(
-        None, description="Hash of a file that stands in for the published one, as in a rehearsal; default: the published hash."
+        None, description="Expected SHA-256, for a file that replaces the published one, as in a rehearsal; default: the published hash."
     )
     config: ModelSettings = None
 
@@ -85,7 +85,7 @@ class PublicEncoder(Strict):
     def _is_in_the_table(cls, name: str) -> str:
         known = public_checkpoints()
         if name not in known:
-            raise ValueError(f"is not in config/encoders.tsv, which has {', '.join(known)}")
+            raise ValueError(f"is not in config/encoders.tsv; available: {', '.join(known)}")
         return name
 
     @property
@@ -108,7 +108,7 @@ class PublicEncoder(Strict):
 
 
 class Filterbanks(Strict):
-    """Log-mel filterbanks, SUPERB's FBANK, as an encoder. It has no weights: only its own row can stand in tables."""
+    """Log-mel filterbanks, SUPERB's FBANK, as an encoder without weights. It can only be evaluated: tables have one row for it."""
 
     kind: Literal["fbank"]
     label: str = Field("FBANK", description="Name in tables.")
@@ -116,35 +116,33 @@ class Filterbanks(Strict):
 
 
 class FrozenModule(Strict):
-    """A frozen model of the user's own, with the interface of s3prl's upstreams. It is only evaluated: tables have its own row."""
+    """A frozen model of the user's own with the interface of s3prl's upstreams. It can only be evaluated: tables have one row for it."""
 
     kind: Literal["module"]
-    module: ClassName = Field(description="my_package.my_module:MyEncoder, found on PYTHONPATH, or path/to/file.py:MyEncoder.")
+    module: ClassName = Field(description="my_package.my_module:MyEncoder on PYTHONPATH, or path/to/file.py:MyEncoder.")
     options: dict[str, JsonValue] = Field(default_factory=dict, description="Keyword arguments of the class.")
-    files: tuple[InputPath, ...] = Field(
-        (), description="Further files that the class reads, such as weights: its cells run again when one is newer."
-    )
+    files: tuple[InputPath, ...] = Field((), description="Other files that the class reads, such as weights; cells rerun if one is newer.")
     label: str = Field("Frozen module", description="Name in tables.")
 
     @property
     def inputs(self) -> list[str]:
-        """Files that decide its features, its source first. They need not be there: plans work without them."""
+        """Files that determine the features, the source first. They may be missing, so that plans work without them."""
         return [expected_file(self.module).as_posix(), *(path.as_posix() for path in self.files)]
 
     @property
     def arguments(self) -> list[str]:
-        """Words of a command line that name it with its options."""
+        """Command-line words that name the module and its options."""
         return [self.module, *option_words(self.options)]
 
 
 EncoderEntry = Annotated[PretrainedHere | PretrainedElsewhere | PublicEncoder | Filterbanks | FrozenModule, Field(discriminator="kind")]
 
 ONLY_EVALUATED = (Filterbanks, FrozenModule)
-"""Kinds that nothing is fine-tuned from or merged with."""
+"""Kinds of encoders that cannot be fine-tuned or merged."""
 
 
 def encoders_behind(entry: EncoderEntry) -> list[str]:
-    """Encoders that a pre-training depends on: its start and the source of its targets."""
+    """List the encoders that a pre-training depends on: its start and the source of its targets."""
     if not isinstance(entry, PretrainedHere):
         return []
     named = [entry.start, entry.recipe.targets.encoder if isinstance(entry.recipe.targets, LayerTargets) else None]

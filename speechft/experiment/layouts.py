@@ -1,4 +1,4 @@
-"""What an experiment shows: tables, their scores, curves, and analyses."""
+"""Layouts of an experiment's tables, scores, curves and analyses."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ PRETRAINED = ("none", "pretrained")
 
 
 class ScoreLayout(Strict):
-    """A score over tasks that is normalized by rows of the table itself: 0 at the floor, 1000 at the best row of every metric."""
+    """A score over tasks normalized by the table's rows: 0 at the floor, 1000 at the best row in every metric."""
 
-    floor: Name = Field(description="Encoder whose pre-trained row is 0, e.g. one of kind fbank.")
-    tasks: tuple[str, ...] = Field((), description="Tasks that count; default: all of the table.")
+    floor: Name = Field(description="Encoder whose pre-trained row scores 0, e.g. one of kind fbank.")
+    tasks: tuple[str, ...] = Field((), description="Tasks that count; default: all tasks of the table.")
     label: str = Field("mini SUPERB score", min_length=1, description="Heading of the column.")
 
 
 class RowLayout(Strict):
-    """One row of a table, for each of its encoders."""
+    """One row of a table, repeated for each of its encoders."""
 
     model: ModelOfEncoder = Field(description="finetuning/method, or none/pretrained.")
     label: str | None = Field(None, min_length=1, description="Name in the table; default: the label of the method.")
@@ -41,38 +41,40 @@ class RowLayout(Strict):
 
 
 class TableLayout(Strict):
-    """A fixed arrangement of cells; an encoder of kind fbank has one row.
+    """Rows and columns of a table.
 
-    Rows are all methods of each encoder and fine-tuning named here; or, where not every method applies to every fine-tuning, the models
-    that `rows` lists.
+    Rows are every method for each encoder and fine-tuning named here, or the models listed in `rows`. An encoder that is only evaluated,
+    such as fbank, has one row.
     """
 
     title: str
     encoders: tuple[Name, ...] = Field(min_length=1)
     finetunings: tuple[Name, ...] = ()
     methods: tuple[Name, ...] = Field(
-        ("pretrained", "stable_ft", "speech_ft"), description="`speech_ft@0.50` is speech_ft with another alpha; it need not be defined."
+        ("pretrained", "stable_ft", "speech_ft"),
+        description="Methods to show. `speech_ft@0.50` is speech_ft with another alpha and need not be defined.",
     )
     rows: tuple[RowLayout, ...] = Field((), description="Instead of finetunings and methods: the rows one by one.")
     tasks: tuple[str, ...] = Field(min_length=1)
     published: str | None = Field(None, description="Name of the table in config/published.csv whose numbers are shown next to ours.")
     beside: tuple[str, ...] = Field(
         (),
-        description="Tables in config/published.csv or config/superb_rows.csv whose rows stand below ours, such as superb: known encoders.",
+        description="Tables in config/published.csv or config/superb_rows.csv whose rows are listed below ours, such as superb (known "
+        "encoders).",
     )
-    score: ScoreLayout | None = Field(None, description="A score of this table's own, in a last column.")
+    score: ScoreLayout | None = Field(None, description="A score normalized by this table's rows, in the last column.")
     differences: tuple[Name, ...] = Field(
         (),
-        description="For a table of differences: from which rows. A method stands for that row of the same encoder and fine-tuning, an "
-        "encoder for its pre-trained row.",
+        description="Reference rows for a table of differences. A method is the row of that method for the same encoder and fine-tuning; "
+        "an encoder is its pre-trained row.",
     )
 
     @model_validator(mode="after")
     def _rows_or_products(self) -> Self:
         if bool(self.rows) == bool(self.finetunings):
-            raise ValueError("needs `finetunings`, or `rows`, and not both")
+            raise ValueError("give either `finetunings` or `rows`")
         if self.rows and "methods" in self.model_fields_set:
-            raise ValueError("methods: `rows` name the method of each row; leave one of both out")
+            raise ValueError("methods: `rows` already name the method of each row; omit one of the two")
         models = [row.model for row in self.rows]
         if twice := sorted({model for model in models if models.count(model) > 1}):
             raise ValueError(f"rows: {', '.join(twice)} appears twice")
@@ -80,7 +82,7 @@ class TableLayout(Strict):
 
     @property
     def layout_rows(self) -> tuple[RowLayout, ...]:
-        """The rows of one encoder, the pre-trained one first where `methods` has it."""
+        """Rows of one encoder; the pre-trained row comes first if `methods` includes it."""
         if self.rows:
             return self.rows
         names = ["/".join(PRETRAINED)] if "pretrained" in self.methods else []
@@ -93,10 +95,10 @@ def rows_to_compare(models: Sequence[tuple[str, str, str]], names: Sequence[str]
 
     Args:
         models: (encoder, finetuning, method) of each row.
-        names: methods, which stand for the row of the same encoder and fine-tuning (or of none), and encoders.
+        names: methods (rows of the same encoder, and the same fine-tuning or none), and encoders (their pre-trained rows).
 
     Returns:
-        Pairs of places in `models`, by row, then in the order of `names`.
+        Pairs of indices into `models`, ordered by row, then as `names`.
     """
     pairs = []
     for row, (encoder, finetuning, _) in enumerate(models):
@@ -124,11 +126,11 @@ Alphas = Annotated[
     AfterValidator(_ascending),
     BeforeValidator(_range, json_schema_input_type=tuple[Fraction, ...] | str),
 ]
-"""Values of alpha in an experiment: a list, or start:stop:step as text."""
+"""Values of alpha in an experiment: a list, or text start:stop:step."""
 
 
 class CurveLayout(Strict):
-    """Metrics against alpha: a merge of one fine-tuning, at several alphas."""
+    """Metrics against alpha for the merge of one fine-tuning."""
 
     kind: Literal["alpha"] = "alpha"
     title: str = ""
@@ -137,33 +139,33 @@ class CurveLayout(Strict):
     method: Name = Field("speech_ft", description="A method that merges.")
     alphas: Alphas = Field(
         parse_alphas("0:1:0.1"),
-        description="A list, or start:stop:step as text, the end included. The method's own alpha is added.",
+        description="A list, or text start:stop:step, end included. The method's own alpha is added.",
     )
     tasks: tuple[str, ...] = Field(min_length=1)
 
 
 def _both_ends(values: tuple[float, ...]) -> tuple[float, ...]:
     if (values[0], values[-1]) != (0.0, 1.0):
-        raise ValueError("the line goes from alpha 0 to alpha 1; name both")
+        raise ValueError("must include 0 and 1")
     return values
 
 
 class ConnectionLayout(Strict):
-    """Loss and error of a fine-tuning's own task between another model and the fine-tuned one, with the head of stage 1."""
+    """Loss and error of a fine-tuning's own task on the line between two models, with the head of stage 1."""
 
     kind: Literal["connection"]
     title: str = ""
     encoder: Name
-    finetuning: Name = Field(description="At alpha 1: one that trains on a single task, not ASV, SD or QbE.")
-    method: Name = Field("stable_ft", description="The method that trained it.")
+    finetuning: Name = Field(description="Fine-tuning of the model at alpha 1, on a single task other than ASV, SD and QbE.")
+    method: Name = Field("stable_ft", description="Method of the model at alpha 1.")
     start: ModelOfEncoder | None = Field(
         None,
-        description="At alpha 0: finetuning/method, such as another seed; default: the model that the fine-tuning started from.",
+        description="Model at alpha 0 as finetuning/method, such as another seed; default: the model that the fine-tuning started from.",
     )
     alphas: Annotated[Alphas, AfterValidator(_both_ends)] = Field(
-        parse_alphas("0:1:0.1"), description="A list, or start:stop:step as text; 0 and 1 among them."
+        parse_alphas("0:1:0.1"), description="A list, or text start:stop:step; includes 0 and 1."
     )
-    split: Literal["dev", "test"] = Field("dev", description="Which split of the fine-tuning's corpus is scored.")
+    split: Literal["dev", "test"] = Field("dev", description="Split of the fine-tuning's corpus to score.")
 
     @property
     def end(self) -> tuple[str, str]:
@@ -176,14 +178,14 @@ def _with_kind(value: Any) -> Any:
 
 
 Curve = Annotated[Annotated[CurveLayout | ConnectionLayout, Field(discriminator="kind")], BeforeValidator(_with_kind)]
-"""A curve of an experiment; without a kind, metrics against alpha."""
+"""A curve of an experiment; the default kind is metrics against alpha."""
 
 
 class AnalysisLayout(Strict):
-    """Models of one encoder, each compared with the pre-trained one: weight deviation against feature similarity."""
+    """Feature similarity against weight deviation: models of one encoder, each compared with the pre-trained encoder."""
 
     title: str = ""
     encoder: Name
-    rows: tuple[RowLayout, ...] = Field(min_length=1, description="Models; labels default to those of their methods.")
-    corpus: Name = Field(description="Corpus whose recordings are compared; labels are not needed.")
+    rows: tuple[RowLayout, ...] = Field(min_length=1, description="Models to compare.")
+    corpus: Name = Field(description="Corpus whose audio is encoded; labels are not needed.")
     recipe: AnalysisRecipe = AnalysisRecipe()

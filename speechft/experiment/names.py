@@ -1,4 +1,4 @@
-"""Names in an experiment, and regular expressions of them, for the wildcards of the Snakemake rules."""
+"""Names in an experiment, and regular expressions for the wildcards of the Snakemake rules."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from speechft.recipes.corpora import CorpusRecipe, PublishedCorpus, UnionCorpus
 
 
 def one_of(names: Iterable[str]) -> str:
-    """Regular expression for a wildcard that may be any of `names`; without names it matches nothing."""
+    """Build a regular expression that matches any of `names`; without names it matches nothing."""
     return "|".join(re.escape(name) for name in names) or "(?!)"
 
 
 class _Named:
-    """Names of the entries of one section of the experiment that are of the given kinds."""
+    """Names of entries of given kinds in one section of the experiment."""
 
     def __init__(self, section: str, *kinds: type) -> None:
         self.section, self.kinds = section, kinds
@@ -28,33 +28,33 @@ class _Named:
 
 
 class Names:
-    """Names of an experiment's entries by what the workflow does with them."""
+    """Names of an experiment's entries, grouped by what the workflow does with them."""
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
 
     unions = _Named("corpora", UnionCorpus)
-    """Corpora made of other corpora."""
+    """Corpora that combine others."""
     listed_corpora = _Named("corpora", CorpusRecipe, PublishedCorpus)
-    """Corpora that are prepared from what is on disk."""
+    """Corpora prepared from files on disk."""
     pretrained_here = _Named("encoders", PretrainedHere)
     """Encoders that the workflow pre-trains."""
     imported = _Named("encoders", PretrainedElsewhere, PublicEncoder)
-    """Encoders that come as checkpoints."""
+    """Encoders imported from checkpoints."""
     filterbanks = _Named("encoders", Filterbanks)
-    """Encoders that are computed, without weights."""
+    """Encoders without weights."""
     modules = _Named("encoders", FrozenModule)
     """Encoders that are modules of the user's own."""
     trained_methods = _Named("methods", TrainedMethod)
     """Methods of stage 1."""
     early_methods = _Named("methods", EarlyMethod)
-    """Methods that take an early checkpoint of another method's run."""
+    """Methods that use an early checkpoint of another method's run."""
     merged_methods = _Named("methods", MergedMethod)
     """Methods of stage 2."""
 
     @property
     def stored(self) -> dict[str, str]:
-        """Name of each kept half-precision copy -> the pre-trained encoder."""
+        """Name of each stored half-precision copy -> the pre-trained encoder."""
         entries = self.experiment.encoders.items()
         return {entry.store_as: name for name, entry in entries if isinstance(entry, PretrainedHere) and entry.store_as}
 
@@ -65,18 +65,18 @@ class Names:
 
     @property
     def unlabelled_finetunings(self) -> list[str]:
-        """Fine-tunings without labels: continued pre-training."""
+        """Fine-tunings without labels (continued pre-training)."""
         return [name for name, tuning in self.experiment.finetunings.items() if tuning.pretraining is not None]
 
     @property
     def merge_pattern(self) -> str:
-        """Regular expression of the methods of stage 2, with any alpha behind an @."""
+        """Regular expression of the methods of stage 2, also with @alpha appended."""
         with_alpha = [f"{re.escape(name)}@{ALPHA_PATTERN}" for name in self.merged_methods]
         return "|".join([one_of(name for name in self.merged_methods if name not in self.chosen_methods), *with_alpha])
 
     @property
     def chosen_methods(self) -> list[str]:
-        """Methods of stage 2 whose alpha is chosen by dev scores."""
+        """Methods of stage 2 whose alpha is chosen on dev."""
         return [name for name in self.merged_methods if self.experiment.merge_recipe(name).alpha == "dev"]
 
     @property

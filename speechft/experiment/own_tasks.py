@@ -1,4 +1,4 @@
-"""Tasks of the user's own in an experiment: what they ask of CSV files and trials, checked when the experiment is read."""
+"""Tasks of the user's own in an experiment, and checks of the columns and trials they need."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NO_LABELS = ("path", "id", "split")
 
 
 def with_own_tasks(values: Any) -> Any:
-    """Fill kind, column and metric into fine-tunings whose task is one of the user's own in `tasks`; `values` are an experiment's."""
+    """Copy kind, column and metric from `tasks` to fine-tunings on these tasks; `values` are those of an experiment."""
     if not isinstance(values, dict) or not all(isinstance(values.get(key), dict) for key in ("tasks", "finetunings")):
         return values
     own = {name: task for name, task in values["tasks"].items() if isinstance(task, dict) and task.get("kind") is not None}
@@ -47,7 +47,7 @@ def with_own_tasks(values: Any) -> Any:
 
 
 def own_task_problems(experiment: Experiment) -> list[str]:
-    """What the experiment's CSV files, as far as they are there, and trials lack for its tasks of the user's own."""
+    """List columns and trials that tasks of the user's own need but the corpora lack. CSV files that do not exist yet are skipped."""
     problems = []
     for key, corpus, _, kind, options in _tasks(experiment):
         if kind is None:
@@ -55,7 +55,7 @@ def own_task_problems(experiment: Experiment) -> list[str]:
         label = nfc(str(options.get("label") or KINDS[kind].label))
         members = [experiment.corpora[member] for member in corpus_members(experiment.corpora, corpus)]
         if KINDS[kind].protocol == "verification" and not any(getattr(member, "trials", None) for member in members):
-            problems.append(f"{key}: kind {kind} needs trials, and corpus {corpus} has none; give it a file of `trials`")
+            problems.append(f"{key}: kind {kind} needs trials, but corpus {corpus} has none; add `trials` to the corpus")
         for member in members:
             if isinstance(member, CorpusRecipe) and member.kind == "csv" and member.path.is_file():
                 problems += [f"{key}: {problem}" for problem in _column_problems(member, kind, label)]
@@ -63,7 +63,7 @@ def own_task_problems(experiment: Experiment) -> list[str]:
 
 
 def tasks_on(experiment: Experiment, corpus: str) -> list[tuple[str, str | None, str]]:
-    """Task, kind and column of all that is evaluated or trained on a corpus, by itself or in a union; of built-in tasks no column."""
+    """List (task, kind, column) of evaluations and fine-tunings on a corpus, also within a union; built-in tasks have no column."""
     tasks = []
     for _, name, task, kind, options in _tasks(experiment):
         if corpus in corpus_members(experiment.corpora, name):
@@ -72,7 +72,7 @@ def tasks_on(experiment: Experiment, corpus: str) -> list[tuple[str, str | None,
 
 
 def _tasks(experiment: Experiment) -> Iterator[tuple[str, str, str, str | None, Mapping[str, Any]]]:
-    """Key, corpus, name, kind and options of every task that is evaluated or trained on."""
+    """Yield key, corpus, name, kind and options of every task that is evaluated or trained on."""
     for name in experiment.tasks:
         recipe = experiment.evaluation_recipe(name)
         yield f"tasks.{name}", experiment.tasks[name].corpus, name, recipe.kind, recipe.task_options
@@ -83,7 +83,7 @@ def _tasks(experiment: Experiment) -> Iterator[tuple[str, str, str, str | None, 
 
 
 def finetuning_problems(experiment: Experiment) -> list[str]:
-    """Tasks of fine-tunings of a kind or with a metric that is not there."""
+    """List fine-tunings on a task with an unknown kind or metric."""
     problems = []
     for name, tuning in experiment.finetunings.items():
         for asked in tuning.recipe.parts.values() if tuning.recipe else ():
@@ -97,11 +97,11 @@ def finetuning_problems(experiment: Experiment) -> list[str]:
 
 
 def _column_problems(recipe: CorpusRecipe, kind: str, label: str) -> list[str]:
-    """What is wrong with the column that a task predicts: it is not there, or holds what is no number."""
+    """List problems of the column that a task predicts: missing, or not numeric for a regression."""
     try:
         table = _table(recipe.path, recipe.path.stat().st_mtime_ns)
     except CorpusError:
-        return []  # preparing the corpus says what is wrong with the file
+        return []  # reported when the corpus is prepared
     if not table:
         return []
     header = table[0][1]
@@ -113,7 +113,7 @@ def _column_problems(recipe: CorpusRecipe, kind: str, label: str) -> list[str]:
     if column not in header or label in _NO_LABELS:
         there = [name for name in header if name and name not in (*theirs.values(), *_NO_LABELS)]
         there += [ours for ours in theirs if ours not in _NO_LABELS]
-        return [f"label: {recipe.path} has no column {label!r} to predict.{nearest(label, there)} It has {', '.join(there)}"]
+        return [f"label: {recipe.path} has no column {label!r} to predict.{nearest(label, there)} Columns: {', '.join(there)}"]
     if kind != "regression":
         return []
     place = header.index(column)
@@ -123,8 +123,8 @@ def _column_problems(recipe: CorpusRecipe, kind: str, label: str) -> list[str]:
     row, cells = wrong[0]
     names = [cells[header.index(name)] for name in (theirs.get("id", "id"), theirs.get("path", "path")) if name in header]
     more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-    said = repr(cells[place]) if cells[place].strip() else "nothing"
-    return [f"label: {recipe.path}, row {row}: {label} of {next(iter(names), 'the recording')} is {said}, which is no number{more}"]
+    said = repr(cells[place]) if cells[place].strip() else "empty"
+    return [f"label: {recipe.path}, row {row}: {label} of {next(iter(names), 'the recording')} is {said}, not a number{more}"]
 
 
 def _is_number(text: str) -> bool:
@@ -136,5 +136,5 @@ def _is_number(text: str) -> bool:
 
 @lru_cache(maxsize=16)
 def _table(path: Path, _: int) -> list[Row]:
-    """Rows of a CSV file, read once while it does not change."""
+    """Read the rows of a CSV file, cached by modification time."""
     return read_table(path, "as the list of recordings", "Give the CSV file as `path` of the corpus.")

@@ -1,4 +1,4 @@
-"""Paths that an experiment may name: those that every rule and every command can handle."""
+"""Check of paths in an experiment: every rule and command must be able to handle them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pydantic import BaseModel
 from speechft.files.escapes import is_control
 
 _LEXICON, _MODULE = "lexicon", "module"
-"""Keys of files that are named as plain text: in corpora and options of tasks, and of encoders with a class behind a colon."""
+"""Keys whose files are plain text: lexicons in corpora and task options, and modules of encoders (`file:class`)."""
 
 
 def bad_paths(experiment: BaseModel) -> list[str]:
-    """Problems of all paths in an experiment; empty if there are none.
+    """List problems of all paths in an experiment.
 
-    Spaces, quotes, brackets and everything else that shells give a meaning are allowed: the rules quote them.
+    Spaces, quotes, brackets and other characters special to shells are allowed: the rules quote them.
     """
     checked = ((key, path, _problem(path)) for key, path in _paths(experiment, ""))
     return [f"{key}: {path!r} {problem}" for key, path, problem in checked if problem]
@@ -25,18 +25,18 @@ def bad_paths(experiment: BaseModel) -> list[str]:
 
 def _problem(path: str) -> str | None:
     if path.startswith("-"):
-        return "begins with the character '-', as options of commands do; write the full path"
+        return "begins with '-', like an option; write the full path"
     if path.startswith("~"):
-        return "begins with the character '~', which is not replaced by a home folder here; write the full path"
+        return "begins with '~', which is not expanded to the home folder; write the full path"
     bad = next((character for character in path if character in "{}" or is_control(character)), None)
     if bad is None:
         return None
-    reason = "braces are wildcards of Snakemake" if bad in "{}" else "it cannot be seen"
-    return f"holds the character {bad!r}, which is not allowed in a path ({reason}); rename the file or folder"
+    reason = "braces are wildcards of Snakemake" if bad in "{}" else "it is invisible"
+    return f"contains the character {bad!r}, which is not allowed in a path ({reason}); rename the file or folder"
 
 
 def _paths(value: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Every path in `value` with its key, e.g. (corpora.mine.path, a/b.csv)."""
+    """Yield every path in `value` with its key, e.g. (corpora.mine.path, a/b.csv)."""
     if isinstance(value, Path):
         yield key, str(value)
     elif isinstance(value, str):

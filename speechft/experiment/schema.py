@@ -1,7 +1,7 @@
 """The experiment file: one typed description of corpora, encoders, fine-tunings, methods, tasks and tables.
 
-`load_experiment` is all that the workflow needs at parse time; nothing here imports torch. The JSON schema in `config/schema.json`
-is generated from these classes (`speechft schema`).
+The workflow calls `load_experiment` when it is parsed; nothing here imports torch. `config/schema.json` is generated from these classes
+(`speechft schema`).
 """
 
 from __future__ import annotations
@@ -33,32 +33,32 @@ from speechft.recipes.values import Name, Positive, Strict, validate
 
 
 class Evaluation(Strict):
-    """One evaluation task: its corpus and changes to its default recipe; of a task of your own also its kind and the column it predicts."""
+    """One evaluation task: corpus and changes to the default recipe; for a task of your own also kind, column and metric."""
 
     corpus: Name
     kind: str | None = Field(
         None,
-        description="Makes it a task of your own: classification, regression, multilabel, ctc, frame_classification or verification.",
+        description="Kind of a task of your own: classification, regression, multilabel, ctc, frame_classification or verification.",
     )
     label: str | None = Field(
-        None, description="Of a task of your own: the column of the corpus that it predicts; default: label, text, phones or speaker."
+        None, description="For a task of your own: corpus column to predict; default, by kind: label, text, phones or speaker."
     )
     metric: str | tuple[str, ...] | None = Field(
-        None, description="Of a task of your own: the metric, or several, of which the first chooses on dev; default: the kind's first."
+        None, description="For a task of your own: one metric or several, the first of which selects on dev; default: the kind's first."
     )
     recipe: dict[str, Any] = Field(
-        default_factory=dict, description="Keys of EvaluationRecipe, and `like`: a task whose defaults hold in place of the task's own."
+        default_factory=dict, description="Keys of EvaluationRecipe, and `like`: a task or kind whose defaults replace the task's own."
     )
 
     @model_validator(mode="after")
     def _column_of_a_kind(self) -> Self:
         if self.kind is None and (self.label or self.metric):
-            raise ValueError("label and metric belong to a task of your own; name its `kind` too")
+            raise ValueError("label and metric are for a task of your own; add its `kind`")
         return self
 
     @property
     def changes(self) -> dict[str, Any]:
-        """`recipe` with kind, column and metric where `evaluation_recipe` expects them."""
+        """Keys of `recipe`, with kind, column and metric placed where `evaluation_recipe` expects them."""
         if self.kind is None:
             return self.recipe
         given = {"label": self.label, "metric": self.metric}
@@ -70,17 +70,19 @@ class Resources(Strict):
     """Resources that a job requests."""
 
     threads: Positive = 2
-    mem_mb: Positive = 4000
-    runtime: Positive = Field(60, description="Minutes.")
-    gpu: int = Field(0, ge=0, description="Fine-tuning runs one process a GPU.")
-    max_mem_mb: Positive | None = Field(None, description="Attempt n asks for n times the memory, but never for more than this.")
-    max_runtime: Positive | None = Field(None, description="Upper limit of `runtime` over all attempts: what the partition allows.")
+    mem_mb: Positive = Field(4000, description="Memory in MB; attempt n requests n times this.")
+    runtime: Positive = Field(60, description="Time limit in minutes; attempt n requests n times this.")
+    gpu: int = Field(0, ge=0, description="Number of GPUs; fine-tuning runs one process per GPU.")
+    max_mem_mb: Positive | None = Field(None, description="Maximum memory of any attempt, in MB.")
+    max_runtime: Positive | None = Field(
+        None, description="Maximum time limit of any attempt, in minutes, such as the limit of the partition."
+    )
 
     @model_validator(mode="after")
     def _limits_are_not_below(self) -> Self:
         for name, limit in (("mem_mb", self.max_mem_mb), ("runtime", self.max_runtime)):
             if limit is not None and limit < getattr(self, name):
-                raise ValueError(f"max_{name}: {limit} is less than {name}, {getattr(self, name)}")
+                raise ValueError(f"max_{name}: {limit} is less than {name}, {getattr(self, name)}; raise it")
         return self
 
 
@@ -90,12 +92,12 @@ class FinetuneResources(Resources):
     cache_gb: int = Field(
         CACHE_GB,
         ge=0,
-        description="Disk for the output of the frozen extractor, in GB, for each job while it runs. Changes the speed alone.",
+        description="Disk cache per running job, in GB, for the output of the frozen extractor; affects only speed.",
     )
 
 
 class StageResources(Strict):
-    """Resources by stage; tables, merges and manifests need little."""
+    """Resources by stage. `small` is for tables, merges and manifests."""
 
     pretrain: Resources = Resources()
     finetune: FinetuneResources = FinetuneResources()
@@ -106,7 +108,7 @@ class StageResources(Strict):
     def _several_gpus_are_used(self) -> Self:
         wasted = [name for name in ("pretrain", "evaluate", "small") if getattr(self, name).gpu > 1]
         if wasted:
-            raise ValueError(f"{', '.join(wasted)}: such jobs use one GPU; only `finetune` uses several")
+            raise ValueError(f"{', '.join(wasted)}: such jobs use at most one GPU; only `finetune` uses several")
         return self
 
 
@@ -119,16 +121,16 @@ class Experiment(Strict):
 
     name: Name
     title: str = ""
-    results: Path = Field(Path("results"), description="Folder that receives everything.")
-    note: str = Field("", description="Printed under every table, e.g. that the speech is synthetic.")
+    results: Path = Field(Path("results"), description="Results folder.")
+    note: str = Field("", description="Line printed under every table, e.g. that the speech is synthetic.")
     plugins: tuple[str, ...] = Field(
         (),
-        description="Code that defines tasks, merge methods, corpora or encoders: path/to/file.py or my_package.my_module.",
+        description="Code that registers tasks, merge methods, corpora or encoders: path/to/file.py or my_package.my_module.",
     )
     corpora: dict[Name, Annotated[CorpusRecipe | Published | PluginCorpus | UnionCorpus, Field(discriminator="kind")]]
     encoders: dict[Name, EncoderEntry]
     finetunings: dict[Name, Finetuning] = Field(default_factory=dict)
-    combinations: dict[Name, Combination] = Field(default_factory=dict, description="Fine-tunings that are merged with each other.")
+    combinations: dict[Name, Combination] = Field(default_factory=dict, description="Fine-tunings to merge together.")
     methods: dict[Name, Method] = Field(default_factory=_default_methods)
     tasks: dict[Name, Evaluation]
     tables: dict[Name, TableLayout]
@@ -148,47 +150,47 @@ class Experiment(Strict):
         return self
 
     def is_method(self, name: str) -> bool:
-        """Whether rows can have this method.
+        """Whether a row can have this method.
 
         Raises:
-            ValueError: it ends with an alpha in another spelling than that of `alpha_text`.
+            ValueError: the name ends with an alpha that is not spelled as by `alpha_text`.
         """
         given = name == FINETUNED and any(tuning.checkpoint for tuning in self.finetunings.values())
         return name == "pretrained" or given or name in self.methods or self._merged(name) is not None
 
     def method(self, name: str) -> TrainedMethod | EarlyMethod | MergedMethod:
-        """The method called `name`, defined or, for `merge@alpha`, derived from the merge.
+        """Return a method by name; `merge@alpha` is derived from the merge.
 
         Raises:
-            KeyError: there is none.
+            KeyError: unknown method.
         """
         return self._merged(name) or (GIVEN if name == FINETUNED and name not in self.methods else self.methods[name])
 
     def tuned_method(self, finetuning: str, method: str) -> str:
-        """The method whose model stands for `method`, which trains: itself, or `finetuned` if the fine-tuning comes as a checkpoint."""
+        """Return `finetuned` if `method` trains and the fine-tuning is given as a checkpoint, otherwise `method` itself."""
         tuning = self.finetunings.get(finetuning)
         trains = method in self.methods and not isinstance(self.methods[method], MergedMethod)
         return FINETUNED if tuning is not None and tuning.checkpoint is not None and trains else method
 
     @property
     def learned(self) -> list[str]:
-        """Encoders that have weights here, so that others are fine-tuned from them and merged with them."""
+        """Encoders with weights, which can be fine-tuned and merged."""
         return [name for name, entry in self.encoders.items() if not isinstance(entry, ONLY_EVALUATED)]
 
     @property
     def shown(self) -> list[str]:
-        """Names of tables, curves and analyses, each of which has files of its name."""
+        """Names of tables, curves and analyses; each has files of that name."""
         return [*self.tables, *self.curves, *self.analyses]
 
     @property
     def given(self) -> dict[str, str]:
-        """Fine-tuning that comes as a checkpoint -> the encoder that it was fine-tuned from."""
+        """Fine-tuning given as a checkpoint -> encoder that it was fine-tuned from."""
         learned = self.learned
         tunings = {name: tuning for name, tuning in self.finetunings.items() if tuning.checkpoint is not None}
         return {name: tuning.encoder or (learned[0] if len(learned) == 1 else "") for name, tuning in tunings.items()}
 
     def _merged(self, name: str) -> MergedMethod | None:
-        """The merge `name`, or the merge@alpha; None for everything else."""
+        """Return the merge of this name, also for merge@alpha; None for any other method."""
         method, alpha = (name, None) if name in self.methods else split_method(name)
         merge = self.methods.get(method)
         if not isinstance(merge, MergedMethod):
@@ -199,7 +201,7 @@ class Experiment(Strict):
         return merge.model_copy(update={"label": label, "choose": None, "recipe": merge.recipe.model_copy(update={"alpha": alpha})})
 
     def finetune_recipe(self, finetuning: str, method: str) -> FinetuneRecipe | ContinuedPretrainRecipe:
-        """Stage-1 recipe of a fine-tuning under a method that trains."""
+        """Build the stage-1 recipe of a fine-tuning with a method that trains."""
         trained, tuning = self.method(method), self.finetunings[finetuning]
         if not isinstance(trained, TrainedMethod):
             raise ConfigError(f"methods.{method} merges; it has no stage-1 recipe.")
@@ -212,34 +214,34 @@ class Experiment(Strict):
         return recipe.with_lexicons({task: corpus_lexicon(self.corpora, corpus) for task, corpus in corpora.items()})
 
     def merge_recipe(self, method: str) -> MergeRecipe:
-        """Stage-2 recipe of a method that merges; recordings that are the name of a corpus are the folder of its manifests."""
+        """Build the stage-2 recipe of a method that merges; in `recordings`, names of corpora become their manifest folders."""
         merged = self.method(method)
         if not isinstance(merged, MergedMethod):
             raise ConfigError(f"methods.{method} trains; it has no merge recipe.")
         return merged.recipe.with_folders(self._manifests())
 
     def merge_corpora(self, method: str) -> list[str]:
-        """Manifests that a method that merges runs the models on."""
+        """List the manifest folders that a merge method runs the models on."""
         return [folder for folder in self.merge_recipe(method).recordings if folder in self._manifests().values()]
 
     def _manifests(self) -> dict[str, str]:
         return {name: f"{self.results.as_posix()}/corpora/{name}" for name in self.corpora}
 
     def merged_finetunings(self, name: str) -> tuple[str, ...]:
-        """The fine-tunings whose models are merged under `name`: those of a combination, or the fine-tuning itself."""
+        """Return the fine-tunings merged under `name`: those of a combination, or the fine-tuning itself."""
         return self.combinations[name].of if name in self.combinations else (name,)
 
     def merge_start(self, name: str) -> tuple[str, str]:
-        """Fine-tuning and method of the model that a fine-tuning starts from, or all of a combination, and that merges start from."""
+        """Return fine-tuning and method of theta0: the model that a fine-tuning, or all of a combination, starts from."""
         return self.finetunings[self.merged_finetunings(name)[0]].starts_from
 
     def evaluation_recipe(self, task: str) -> EvaluationRecipe:
-        """Stage-3 recipe of a task."""
+        """Build the stage-3 recipe of a task."""
         evaluation = self.tasks[task]
         return evaluation_recipe(task, evaluation.changes).with_lexicon(corpus_lexicon(self.corpora, evaluation.corpus))
 
     def table_rows(self, table: str) -> list[tuple[tuple[str, str, str], str | None]]:
-        """Rows of a table as (encoder, finetuning, method), and the label that the layout gives; what is only evaluated has one row."""
+        """Rows of a table as (encoder, finetuning, method), each with its label in the layout, if any."""
         layout = self.tables[table]
         rows: list[tuple[tuple[str, str, str], str | None]] = []
         for encoder in layout.encoders:
@@ -263,19 +265,19 @@ class Experiment(Strict):
 
     @property
     def cells(self) -> list[str]:
-        """Cells of all tables and curves, each as `encoder/finetuning/method/task`, once."""
+        """Distinct cells of all tables and curves, as `encoder/finetuning/method/task`."""
         of_tables = (cell for table in self.tables for cell in self.table_cells(table))
         of_curves = (cell for curve in self.alpha_curves for cell in self.curve_cells(curve))
         return list(dict.fromkeys((*of_tables, *of_curves)))
 
     @property
     def alpha_curves(self) -> dict[str, CurveLayout]:
-        """Curves of kind `alpha`, which show cells."""
+        """Curves of kind `alpha`, which plot cells."""
         return {name: layout for name, layout in self.curves.items() if isinstance(layout, CurveLayout)}
 
     @property
     def connections(self) -> dict[str, ConnectionLayout]:
-        """Curves of kind `connection`, which show a fine-tuning's own task."""
+        """Curves of kind `connection`, which plot loss and error of a fine-tuning's own task."""
         return {name: layout for name, layout in self.curves.items() if isinstance(layout, ConnectionLayout)}
 
     def connection_ends(self, connection: str) -> tuple[tuple[str, str], tuple[str, str]]:
@@ -287,8 +289,8 @@ class Experiment(Strict):
     def curve_models(self, curve: str) -> list[tuple[float, tuple[str, str, str]]]:
         """Points of a curve as alpha and (encoder, finetuning, method).
 
-        The ends of a plain linear merge are the pre-trained and the fine-tuned encoder bit for bit, and its own alpha is the method
-        itself: these models are not made and evaluated again. The method's own alpha is a point whether or not the layout lists it.
+        Models that already exist are reused: a plain linear merge equals the pre-trained and the fine-tuned encoder, bit for bit, at its
+        ends, and the method itself at its own alpha, which is added if it lies in the range.
         """
         layout = self.alpha_curves[curve]
         own = self._merge(layout.method).recipe.alpha
@@ -296,7 +298,7 @@ class Experiment(Strict):
         return self._models_along(layout.encoder, layout.finetuning, layout.method, {*layout.alphas, *between})
 
     def choice_models(self, encoder: str, finetuning: str, method: str) -> list[tuple[float, tuple[str, str, str]]]:
-        """Alpha and (encoder, finetuning, method) of the candidates for a merge with `alpha: dev`."""
+        """Candidates for a merge with `alpha: dev`, as alpha and (encoder, finetuning, method)."""
         layout = self._merge(method).choose
         assert layout is not None
         return self._models_along(encoder, finetuning, layout.among or method, layout.alphas)
@@ -309,7 +311,7 @@ class Experiment(Strict):
     def _models_along(
         self, encoder: str, finetuning: str, method: str, alphas: Iterable[float]
     ) -> list[tuple[float, tuple[str, str, str]]]:
-        """Models of a merge at some alphas, in ascending order."""
+        """Models of a merge at the given alphas, in ascending order."""
         merged = self._merge(method)
         known: dict[float, tuple[str, str, str]] = {}
         if merged.recipe.method == "linear" and not (merged.recipe.scale or merged.recipe.dtype):
@@ -328,7 +330,7 @@ class Experiment(Strict):
 
 
 def parse_experiment(values: dict[str, Any], source: str) -> Experiment:
-    """Load the plug-ins of an experiment that was read from `source`, and validate it; every problem is in one ConfigError."""
+    """Load the plug-ins of an experiment read from `source`, and validate it; one ConfigError lists all problems."""
     named = values.get("plugins")
     for place in named if isinstance(named, list) else ():
         if isinstance(place, str):
@@ -340,7 +342,7 @@ def load_experiment(path: str | Path) -> Experiment:
     """Read an experiment file (YAML).
 
     Raises:
-        ConfigError: the file is missing, is not YAML, or has unknown keys or impossible values.
+        ConfigError: the file is missing, is not YAML, or has unknown keys or invalid values.
     """
     path = Path(path)
     try:
@@ -351,14 +353,14 @@ def load_experiment(path: str | Path) -> Experiment:
         raise ConfigError(f"{path}: is a folder. Name an experiment file, e.g. {path / 'paper.yaml'}.") from None
     except RepeatedKeyError as error:
         raise ConfigError(f"{path}: {error}.") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates and numbers that cannot be are no YAMLError
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # impossible dates and numbers raise ValueError
         problem = "nested too deeply" if isinstance(error, RecursionError) else error
         raise ConfigError(f"{path}: is not valid YAML: {problem}") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: an experiment is a mapping of keys, found {type(values).__name__}.")
+        raise ConfigError(f"{path}: an experiment must be a mapping of keys, found {type(values).__name__}.")
     return parse_experiment(values, str(path))
 
 
 def experiment_schema() -> dict[str, Any]:
-    """JSON schema of experiment files; `config/schema.json` is this and a test compares them."""
+    """Build the JSON schema of experiment files, stored in `config/schema.json`."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Experiment.model_json_schema()}

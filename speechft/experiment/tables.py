@@ -1,4 +1,4 @@
-"""Recipes of an experiment's tables, curves and analyses."""
+"""Build the recipes of an experiment's tables, curves and analyses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from speechft.tasks.metric import Metric
 
 
 def table_recipe(experiment: Experiment, name: str, command: str | None) -> TableRecipe:
-    """Build the recipe of table `name`; `command` makes a result when its path in the folder of results is appended."""
+    """Build the recipe of table `name`. `command` computes a result when its path in the results folder is appended."""
     layout = experiment.tables[name]
     score = layout.score and ScoreRecipe(
         label=layout.score.label, floor=_row(experiment, layout.score.floor, *PRETRAINED), tasks=layout.score.tasks or layout.tasks
@@ -49,7 +49,7 @@ def _cell_command(command: str | None) -> str | None:
 
 
 def choice_recipe(experiment: Experiment, encoder: str, finetuning: str, method: str) -> ChoiceRecipe:
-    """Build the recipe by which the alpha of a merge is chosen."""
+    """Build the recipe for choosing the alpha of a merge."""
     merged = experiment.method(method)
     assert isinstance(merged, MergedMethod)
     assert merged.choose is not None
@@ -86,7 +86,7 @@ def curve_recipe(experiment: Experiment, name: str, command: str | None) -> Curv
 
 
 def connection_recipe(experiment: Experiment, name: str, command: str | None) -> ConnectionRecipe:
-    """Build the recipe of what is shown of connection `name`; `command` as in `table_recipe`."""
+    """Build the recipe of connection `name`; `command` as in `table_recipe`."""
     layout, ends = experiment.connections[name], experiment.connection_ends(name)
     several = ends[0] != PRETRAINED
     labels = [_label(experiment, layout.encoder, method) + (f" of {finetuning}" if several else "") for finetuning, method in ends]
@@ -109,7 +109,7 @@ def analysis_table_recipe(experiment: Experiment, name: str) -> AnalysisTableRec
 
 
 def _metrics(experiment: Experiment, tasks: Iterable[str]) -> dict[str, tuple[Metric, ...]]:
-    """Columns of the tasks, for cells that are pending."""
+    """Columns of the tasks; needed while cells are pending."""
     return {task: experiment.evaluation_recipe(task).metrics for task in tasks}
 
 
@@ -127,7 +127,7 @@ def report_recipe(experiment: Experiment, command: str | None) -> ReportRecipe:
 
 
 def _comparisons(experiment: Experiment, table: str) -> tuple[Comparison, ...]:
-    """Each merged row of a table whose pre-trained or fine-tuned model is a row too."""
+    """List merged rows of a table whose pre-trained or fine-tuned model also has a row."""
     models = experiment.table_models(table)
     comparisons = []
     for row, (encoder, finetuning, name) in enumerate(models):

@@ -1,6 +1,6 @@
-"""Names, paths and recipes of an experiment, for the Snakemake rules. Pure functions of the configuration, no torch.
+"""Names, paths and recipes of an experiment for the Snakemake rules. Pure functions of the configuration, no torch.
 
-Options of commands are lists of words; the rules quote them, and every other value, with `:q`.
+Command options are lists of words; the rules quote them, and all other values, with `:q`.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from speechft.runs.refusals import Resource, resource
 from speechft.shipped import shipped
 
 REFUSED_MEM_MB, REFUSED_MINUTES = 500, 10
-"""Request of an attempt that only repeats a refusal: a shell, in a job that starts Snakemake twice."""
+"""Resources of an attempt that only repeats an error: enough to start Snakemake twice and a shell."""
 PUBLISHED = ("config/published.csv", "config/superb_rows.csv")
-"""Files of published numbers, of the working folder or else of the package."""
+"""Files of published numbers, in the working folder or otherwise in the package."""
 MODEL_FILES = ("model.safetensors", "config.json", "provenance.json")
 EncoderKind = TypeVar("EncoderKind", PretrainedHere, Filterbanks, FrozenModule)
 
 
 def _no_option(path: str) -> str:
-    """Return the path in a form that no program mistakes for an option."""
+    """Return the path in a form that cannot be mistaken for an option."""
     return f"./{path}" if path.startswith("-") else path
 
 
@@ -45,12 +45,12 @@ class Workflow(Names):
         super().__init__(experiment)
         self.results = experiment.results.as_posix()
         self.sources = [shlex.quote(_no_option(from_here(source))) for source in sources]
-        """Files that the experiment was read from, as commands name them."""
+        """Files that the experiment was read from, quoted for commands."""
         self.log_file: Callable[[str, Any], str] | None = None
-        """The log of a job, by its rule and wildcards; the Snakefile sets it."""
+        """Maps rule and wildcards of a job to its log; set by the Snakefile."""
 
     def file_of(self, target: str) -> str:
-        """The file that a target names: a table, a curve, an analysis, `encoder/finetuning/method/task`, a model without its task."""
+        """Return the file of a target: a table, curve or analysis, `encoder/finetuning/method/task`, a model (without task), or a path."""
         experiment, names = self.experiment, target.split("/")
         if target in experiment.shown:
             return f"{self.results}/tables/{target}.md"
@@ -65,12 +65,12 @@ class Workflow(Names):
 
     @property
     def published_options(self) -> list[str]:
-        """Options of `speechft report table` that name them."""
+        """Options of `speechft report table` for the published numbers."""
         return [word for path in self.published for word in ("--published", path)]
 
     @cached_property
     def public_files(self) -> dict[str, list[str]]:
-        """Downloadable file -> arguments of `speechft fetch`, its name first."""
+        """Downloadable file -> arguments of `speechft fetch`, the name first."""
         encoders = [encoder for encoder in self.experiment.encoders.values() if isinstance(encoder, PublicEncoder)]
         checkpoints = {encoder.checkpoint.path.as_posix(): encoder.fetch_arguments for encoder in encoders}
         return checkpoints | {file.path.as_posix(): [file.name] for file in public_lexicons().values()}
@@ -78,19 +78,20 @@ class Workflow(Names):
     # ---- paths
 
     def corpus(self, name: str) -> str:
-        """Folder of a corpus' manifests."""
+        """Folder of a corpus's manifests."""
         return f"{self.results}/corpora/{name}"
 
     def union_members(self, name: str) -> list[str]:
-        """Folders of the corpora that make up a union."""
+        """Manifest folders of the corpora that a union combines."""
         union = self.experiment.corpora[name]
         assert isinstance(union, UnionCorpus)
         return [self.corpus(member) for member in union.of]
 
     def corpus_tables(self, name: str) -> list[str]:
-        """Files that describe a corpus: its table, RTTM and trials, and its lexicons.
+        """Files that describe a corpus: CSV, RTTM and trials, or the lexicons of a published corpus.
 
-        Published corpora never change, so they are no inputs of jobs: plans work without them; `speechft prepare` names what is missing.
+        Published corpora never change and are not inputs of jobs, so that plans work without them; `speechft prepare` reports what is
+        missing.
         """
         recipe = self.experiment.corpora[name]
         if not isinstance(recipe, CorpusRecipe):
@@ -98,16 +99,16 @@ class Workflow(Names):
         return [str(path) for path in (recipe.path, recipe.rttm, recipe.trials) if path is not None]
 
     def corpus_lexicons(self, name: str) -> list[str]:
-        """Lexicons that must have every word of a corpus."""
+        """Lexicons that must contain every word of a corpus."""
         return lexicon_files("pr", {"lexicon": corpus_lexicon(self.experiment.corpora, name)})
 
     def evaluation_lexicons(self, task: str) -> list[str]:
-        """Lexicons that cells of a task read."""
+        """Lexicons used in the evaluation of a task."""
         recipe = self.experiment.evaluation_recipe(task)
         return lexicon_files(recipe.task, recipe.task_options)
 
     def finetuning_lexicons(self, finetuning: str, method: str) -> list[str]:
-        """Lexicons that a fine-tuning reads."""
+        """Lexicons used in a fine-tuning."""
         recipe = self.experiment.finetune_recipe(finetuning, method)
         parts = recipe.parts.values() if isinstance(recipe, FinetuneRecipe) else ()
         return list(dict.fromkeys(path for part in parts for path in lexicon_files(part.task, part.task_options)))
@@ -129,28 +130,28 @@ class Workflow(Names):
         return [f"{self.model(encoder, finetuning, method)}/{name}" for name in MODEL_FILES]
 
     def weights(self, encoder: str, finetuning: str, method: str) -> str:
-        """Weights of a model, which represent its directory in the inputs of jobs."""
+        """Weights of a model, which represent its directory as input of jobs."""
         return f"{self.model(encoder, finetuning, method)}/{MODEL_FILES[0]}"
 
     def start(self, encoder: str, finetuning: str) -> str:
-        """Weights of the model that a fine-tuning, or a merge, starts from: the pre-trained encoder, or that of an earlier round."""
+        """Weights of theta0 of a fine-tuning or merge: the pre-trained encoder, or the model of an earlier fine-tuning."""
         return self.weights(encoder, *self.experiment.merge_start(finetuning))
 
     def finetuning_corpora(self, finetuning: str) -> list[str]:
-        """Manifest folders of a fine-tuning, that of its own task first."""
+        """Manifest folders of a fine-tuning, its own task's first."""
         return [self.corpus(name) for name in self.experiment.finetunings[finetuning].corpora]
 
     def joint_options(self, finetuning: str) -> list[str]:
-        """Options of `speechft finetune` that name the corpora of further tasks."""
+        """Options of `speechft finetune` for the corpora of joint tasks."""
         corpora = self.experiment.finetunings[finetuning].jointly
         return [word for part, name in corpora.items() for word in ("--jointly", f"{part}={self.corpus(name)}")]
 
     def early_source(self, encoder: str, finetuning: str, method: str) -> str:
-        """Weights of the model whose run kept the early checkpoint that `method` is."""
+        """Weights of the model whose run kept the early checkpoint `method`."""
         return self.weights(encoder, finetuning, self._early(method).of)
 
     def early_share(self, method: str) -> float:
-        """Share of the updates after which the early checkpoint was kept."""
+        """Share of the updates at which the early checkpoint was kept."""
         return self._early(method).share
 
     def _early(self, name: str) -> EarlyMethod:
@@ -160,7 +161,7 @@ class Workflow(Names):
 
     @property
     def merged_names(self) -> list[str]:
-        """Fine-tunings and combinations of them: what methods of stage 2 apply to."""
+        """Fine-tunings and combinations, to which methods of stage 2 apply."""
         return [*self.experiment.finetunings, *self.experiment.combinations]
 
     def merge_sources(self, encoder: str, finetuning: str, method: str) -> list[str]:
@@ -175,29 +176,29 @@ class Workflow(Names):
         return [source.removesuffix(f"/{MODEL_FILES[0]}") for source in self.merge_sources(encoder, finetuning, method)]
 
     def checkpoint(self, encoder: str) -> str:
-        """The checkpoint that an encoder is imported from."""
+        """Path of the checkpoint that an encoder is imported from."""
         source = self.experiment.encoders[encoder]
         assert isinstance(source, PretrainedElsewhere | PublicEncoder)
         return (source.checkpoint.path if isinstance(source, PublicEncoder) else source.path).as_posix()
 
     def given_checkpoint(self, finetuning: str) -> str:
-        """The checkpoint of a fine-tuning that comes as one."""
+        """Path of the checkpoint that a fine-tuning is given as."""
         checkpoint = self.experiment.finetunings[finetuning].checkpoint
         assert checkpoint is not None
         return checkpoint.as_posix()
 
     def given_options(self, finetuning: str) -> list[str]:
-        """Options of `speechft import` for it."""
+        """Options of `speechft import` for a fine-tuning given as a checkpoint."""
         sha256 = self.experiment.finetunings[finetuning].sha256
         return ["--sha256", sha256] if sha256 else []
 
     def import_settings(self, encoder: str) -> list[str]:
-        """Model settings and base of a checkpoint, as far as it has them."""
+        """Files with model settings and base of an encoder's checkpoint, if any."""
         source = self.experiment.encoders[encoder]
         return [path.as_posix() for path in (getattr(source, "config", None), getattr(source, "base", None)) if path]
 
     def import_options(self, encoder: str) -> list[str]:
-        """Options of `speechft import` for an encoder that comes as a checkpoint."""
+        """Options of `speechft import` for an encoder."""
         source = self.experiment.encoders[encoder]
         assert isinstance(source, PretrainedElsewhere | PublicEncoder)
         return source.import_options
@@ -211,18 +212,18 @@ class Workflow(Names):
         return [f"{self.results}/cells/{cell}.json" for cell in self.experiment.curve_cells(curve)]
 
     def choice_cells(self, encoder: str, finetuning: str, method: str) -> list[str]:
-        """Cell files that choose the alpha of a merge."""
+        """Cell files needed to choose the alpha of a merge."""
         recipe = choice_recipe(self.experiment, encoder, finetuning, method)
         names = [f"{point.encoder}/{point.finetuning}/{point.method}/{task}" for point in recipe.points for task in recipe.tasks]
         return [f"{self.results}/cells/{name}.json" for name in names]
 
     def analysis_results(self, analysis: str) -> list[str]:
-        """Files of an analysis, one a model."""
+        """Result files of an analysis, one per model."""
         layout = self.experiment.analyses[analysis]
         return [f"{self.results}/analysis/{analysis}/{layout.encoder}/{row.model}.json" for row in layout.rows]
 
     def connection_result(self, connection: str) -> str:
-        """Result of a connection."""
+        """Result file of a connection."""
         return f"{self.results}/connections/{connection}.json"
 
     def connection_models(self, connection: str) -> list[str]:
@@ -231,24 +232,24 @@ class Workflow(Names):
         return [self.model(encoder, *end) for end in self.experiment.connection_ends(connection)]
 
     def connection_manifests(self, connection: str) -> str:
-        """Manifests that a connection is measured on."""
+        """Manifest folder that a connection is measured on."""
         return self.finetuning_corpora(self.experiment.connections[connection].finetuning)[0]
 
     def connection_options(self, connection: str) -> list[str]:
-        """Options of `speechft connect`: what is measured, and the names of both ends."""
+        """Options of `speechft connect`: alphas, split and names of both ends."""
         layout = self.experiment.connections[connection]
         ends = ["/".join((layout.encoder, *end)) for end in self.experiment.connection_ends(connection)]
         return ["--alpha", ",".join(map(str, layout.alphas)), "--split", layout.split, "--start-name", ends[0], "--end-name", ends[1]]
 
     def targets(self) -> list[str]:
-        """Everything that `all` makes: each table, each curve and each analysis, with their figures."""
+        """Targets of `all`: every table, curve and analysis with its figures, and the report."""
         files = [kind for name in self.experiment.shown for kind in (f"tables/{name}.md", f"figures/{name}.png")]
         files += [f"tables/differences/{name}.md" for name, layout in self.experiment.tables.items() if layout.differences]
         files += ["report.html"] if files else []
         return [f"{self.results}/{file}" for file in files]
 
     def report_inputs(self) -> list[str]:
-        """Every result that the report of the experiment shows."""
+        """Result files shown in the report."""
         cells = [f"{self.results}/cells/{cell}.json" for cell in self.experiment.cells]
         analyses = [result for name in self.experiment.analyses for result in self.analysis_results(name)]
         return list(dict.fromkeys((*cells, *analyses, *map(self.connection_result, self.experiment.connections))))
@@ -256,10 +257,10 @@ class Workflow(Names):
     # ---- recipes
 
     def recipe(self, name: str) -> str:
-        """The recipe file `name` (e.g. `evaluate/ks`) as JSON text.
+        """Build the recipe file `name` (e.g. `evaluate/ks`) as JSON text.
 
         Raises:
-            ConfigError: the experiment has no such recipe.
+            ConfigError: unknown recipe.
         """
         makers: dict[str, Callable[..., Any]] = {
             "corpora": lambda corpus: self.experiment.corpora[corpus],
@@ -284,7 +285,7 @@ class Workflow(Names):
         return json_text(text)
 
     def module(self, encoder: str) -> FrozenModule:
-        """A module of the user's own."""
+        """Return an encoder that is a module of the user's own."""
         return self._encoder(encoder, FrozenModule)
 
     def _encoder(self, name: str, kind: type[EncoderKind]) -> EncoderKind:
@@ -297,11 +298,11 @@ class Workflow(Names):
         return [self.corpus(name) for name in self._encoder(encoder, PretrainedHere).corpora]
 
     def pretraining_encoders(self, encoder: str) -> list[str]:
-        """Weights of the encoders that a pre-training builds on."""
+        """Weights of the encoders that a pre-training depends on."""
         return [self.weights(name, *PRETRAINED) for name in encoders_behind(self._encoder(encoder, PretrainedHere))]
 
     def pretraining_logs(self) -> list[str]:
-        """Training logs of the stored encoders and of those that they build on."""
+        """Training logs of the stored encoders and of those they depend on."""
         names, waiting = [], list(self.stored.values())
         while waiting:
             name = waiting.pop(0)
@@ -311,18 +312,18 @@ class Workflow(Names):
         return [f"{self.model(name, *PRETRAINED)}/training.csv" for name in names]
 
     def pretraining_options(self, encoder: str) -> list[str]:
-        """Options of `speechft pretrain` that name the encoders it builds on."""
+        """Options of `speechft pretrain` for the encoders that it depends on."""
         entry = self._encoder(encoder, PretrainedHere)
         named = {"--start": entry.start, "--targets-from": getattr(entry.recipe.targets, "encoder", None)}
         return [word for option, name in named.items() if name for word in (option, self.model(name, *PRETRAINED))]
 
     def continuing_encoders(self, finetuning: str) -> list[str]:
-        """Weights of the encoder whose layer gives the targets of a fine-tuning without labels, if it is another one."""
+        """Weights of the encoder that provides the targets of a continued pre-training, if it is another one."""
         other = self._targets_encoder(finetuning)
         return [self.weights(other, *PRETRAINED)] if other else []
 
     def continuing_options(self, finetuning: str) -> list[str]:
-        """Option of `speechft continue` that names the encoder of the targets."""
+        """Options of `speechft continue` for the encoder that provides the targets."""
         other = self._targets_encoder(finetuning)
         return ["--targets-from", self.model(other, *PRETRAINED)] if other else []
 
@@ -332,7 +333,7 @@ class Workflow(Names):
 
     @property
     def _command(self) -> str | None:
-        """Command that makes a result when its path in the folder of results is appended; None if the experiment's files are unknown."""
+        """Command that computes a result when its path in the results folder is appended; None if the experiment's files are unknown."""
         if not self.sources:
             return None
         return f"snakemake --cores all --configfile {' '.join(self.sources)} -- {shlex.quote(self.results)}/"
@@ -345,16 +346,16 @@ class Workflow(Names):
         return resources
 
     def memory(self, stage: str) -> Resource:
-        """Snakemake resource function for megabytes: the request of `stage` times the attempt, within its limit."""
+        """Snakemake resource function for memory in MB: the request of `stage` times the attempt, up to its maximum."""
         asked = self.resources(stage)
         return resource(self.log_file, asked.mem_mb, asked.max_mem_mb, REFUSED_MEM_MB)
 
     def minutes(self, stage: str) -> Resource:
-        """Snakemake resource function for minutes: the request of `stage` times the attempt, within its limit."""
+        """Snakemake resource function for minutes: the request of `stage` times the attempt, up to its maximum."""
         asked = self.resources(stage)
         return resource(self.log_file, asked.runtime, asked.max_runtime, REFUSED_MINUTES)
 
     def gpus(self, stage: str) -> Resource:
-        """Snakemake resource function for GPUs: the request of `stage` at every attempt."""
+        """Snakemake resource function for GPUs: the request of `stage`, the same at every attempt."""
         asked = self.resources(stage)
         return resource(self.log_file, asked.gpu, asked.gpu, 0)

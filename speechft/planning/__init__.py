@@ -1,4 +1,4 @@
-"""What an experiment costs (`speechft plan`): jobs, audio through the encoder, hours, disk. How it is counted is in docs/cost.md.
+"""Cost of an experiment (`speechft plan`): jobs, audio processed, hours, disk. docs/cost.md explains the estimates.
 
-Nothing but `calibration` needs torch, so that plans can be made on a login node.
+Only `calibration` needs torch, so that plans work on a login node.
 """

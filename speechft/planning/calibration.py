@@ -1,6 +1,6 @@
-"""Measure how fast this machine runs encoders, heads, and the search of QbE, through the code that trains and evaluates.
+"""Measure the speed of encoders, heads and the QbE search on this machine, with the code that trains and evaluates.
 
-Weights are random and audio is noise: speed does not depend on either.
+Weights are random and audio is noise, because speed depends on neither.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from speechft.tasks.base import LabelSet
 from speechft.tasks.catalog import HEAD_TASKS
 
 SECONDS_OF_UTTERANCES = (9, 14, 6, 16, 11, 4, 15, 12)
-"""Lengths as LibriSpeech has them, so that speeds include the cost of padding and of attention over long utterances."""
+"""Lengths as in LibriSpeech, so that speeds include the cost of padding and of attention over long utterances."""
 DEFAULT_ENCODERS = ("hubert", "wavlm", "decoar2")
-"""wav2vec 2.0 has the sizes of HuBERT."""
+"""Without wav2vec 2.0, which has the same network as HuBERT."""
 MAX_REPETITIONS = 10
 SHORTEST_SECONDS = 4.0
 HEAD_SECONDS = 8.0
@@ -49,24 +49,27 @@ POOLED_CLASSES = {"ks": 12, "sid": 1251}
 
 
 def calibrate(device: str | None = None, encoders: Sequence[str] = DEFAULT_ENCODERS, *, seconds: float = 100.0) -> DeviceSpeeds:
-    """Measure "cpu" or "cuda" for about `seconds`, everything at least once; default: a GPU where there is one.
+    """Measure speeds for about `seconds`, each at least once.
 
-    `encoders` are families, of which the base size with random weights is measured, and encoder directories.
+    Args:
+        device: "cpu" or "cuda"; default: a GPU if available.
+        encoders: families (base size, random weights), or encoder directories.
+        seconds: approximate duration.
 
     Raises:
-        ConfigError: unknown device or encoder, or there is no GPU.
+        ConfigError: unknown device or encoder, or no GPU available.
         CheckpointError: an encoder directory is damaged.
-        TrainingError: the memory of the device does not hold four seconds of audio.
+        TrainingError: four seconds of audio do not fit into the device's memory.
     """
     if device not in (None, "cpu", "cuda"):
-        raise ConfigError(f"--device {device}: unknown. Choose cpu or cuda.")
+        raise ConfigError(f"--device {device}: unknown device. Choose cpu or cuda.")
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("--device cuda: torch sees no GPU here. Run this on a node with one; `speechft doctor` says what is missing.")
     chosen = resolve_device(device)
     for encoder in encoders:
         if encoder not in FILE_FAMILIES and not (Path(encoder) / "config.json").is_file():
             raise ConfigError(f"--encoder {encoder}: neither a family ({', '.join(FILE_FAMILIES)}) nor an encoder directory.")
-    # Five shares an encoder (half of the time is for backward passes), three for heads and search.
+    # Five shares per encoder (half of the time is for backward passes), three for heads and search.
     share = seconds / (5 * len(encoders) + 3)
     speeds = {}
     with torch.random.fork_rng(devices=[]), tqdm(total=len(encoders) + 1, desc=f"measuring {chosen.type}", disable=None) as progress:
@@ -94,7 +97,7 @@ def calibrate(device: str | None = None, encoders: Sequence[str] = DEFAULT_ENCOD
 
 
 def cpu_name() -> str:
-    """Name of the processor as the kernel gives it."""
+    """Name of the processor according to the kernel."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     named = [line.split(":", 1)[1].strip() for line in lines if line.lower().startswith(("model name", "hardware"))]
@@ -102,7 +105,7 @@ def cpu_name() -> str:
 
 
 def _alone(device: torch.device) -> bool:
-    """One thread on a CPU: its CPU time is measured, in which waiting for other programs does not count."""
+    """Whether to measure CPU time, which excludes waiting for other programs: on a CPU with one thread."""
     return device.type == "cpu" and torch.get_num_threads() == 1
 
 
@@ -113,7 +116,7 @@ def _time(device: torch.device) -> float:
 
 
 def _fastest(work: Callable[[], Any], device: torch.device, budget: float) -> float:
-    """Seconds of the fastest repetition within a budget: whatever else a machine does only makes it slower."""
+    """Seconds of the fastest repetition within a budget: other load can only slow it down."""
     times: list[float] = []
     ends = time.perf_counter() + budget
     while not times or (len(times) < MAX_REPETITIONS and time.perf_counter() + times[-1] < ends):
@@ -128,7 +131,7 @@ def _noise(*seconds: float) -> list[Tensor]:
 
 
 def _utterances(total: float) -> list[Tensor]:
-    """Noise of about `total` seconds: at least one utterance of four seconds."""
+    """Noise of about `total` seconds, at least one utterance of four seconds."""
     lengths: list[float] = []
     while not lengths or sum(lengths) < total:
         lengths.append(SECONDS_OF_UTTERANCES[len(lengths) % len(SECONDS_OF_UTTERANCES)])
@@ -136,7 +139,7 @@ def _utterances(total: float) -> list[Tensor]:
 
 
 def _speed(work: Callable[[Sequence[Tensor]], None], total: float, device: torch.device, budget: float) -> float:
-    """Hours of audio an hour of `work` on about `total` seconds, or on as much as the memory of the device holds."""
+    """Hours of audio per hour of `work` on about `total` seconds, or on as much as fits into the device's memory."""
     while True:
         waveforms = _utterances(total)
         heard = sum(map(len, waveforms)) / SAMPLE_RATE
@@ -144,13 +147,13 @@ def _speed(work: Callable[[Sequence[Tensor]], None], total: float, device: torch
             return heard / _fastest(lambda: work(waveforms), device, budget)  # noqa: B023
         except torch.OutOfMemoryError:
             if heard <= SHORTEST_SECONDS:
-                raise TrainingError(f"{device}: its memory does not hold a batch of {heard:g} s. End what else runs on it.") from None
+                raise TrainingError(f"{device}: a batch of {heard:g} s does not fit into its memory. Stop other programs on it.") from None
             total = heard / 2
             torch.cuda.empty_cache()
 
 
 def _load(encoder: str) -> Encoder:
-    """An encoder with small random weights, which keep activations finite; norms and the gains of weight norm must not be 0."""
+    """Create an encoder with small random weights, which keep activations finite; norms and gains of weight norm must not be 0."""
     family = encoder in FILE_FAMILIES
     config = (
         transformers_config(encoder, base_sizes(encoder), normalize=False, mask_embedding=False) if family else read_config(Path(encoder))
@@ -206,7 +209,7 @@ def _encoder_speed(name: str, device: torch.device, share: float) -> EncoderSpee
 
 
 class _Frames:
-    """Noise in place of the features of an encoder of base size, so that only the head is measured."""
+    """Noise instead of features of a base-size encoder, so that only the head is measured."""
 
     def __init__(self, utterances: int, seconds: float, device: torch.device) -> None:
         frames = round(seconds * MEASURED_ON.frames_per_second) - 1
@@ -222,7 +225,7 @@ def _labels(count: int) -> LabelSet:
 
 
 def _head_speed(name: str, device: torch.device, budget: float) -> float:
-    """Hours of audio an hour of training a head on frames, at one learning rate."""
+    """Hours of audio per hour of training a head on frames with one learning rate."""
     utterances = 8 if device.type == "cuda" else 1
     features: Any = _Frames(utterances, HEAD_SECONDS, device)
     recipe = evaluation_recipe(name).model_copy(update={"learning_rates": (1e-6,), "accumulate": 1})
@@ -239,7 +242,7 @@ def _head_speed(name: str, device: torch.device, budget: float) -> float:
 
 
 def _pooled_speed(name: str, device: torch.device, budget: float) -> float:
-    """Steps a second of a head on mean vectors, at all learning rates of the recipe."""
+    """Steps per second of a head on mean vectors with all learning rates of the recipe."""
     recipe, task, labels = evaluation_recipe(name), get_task(name), _labels(POOLED_CLASSES[name])
     head: Any = new_head(task, MEASURED_ON.width, labels, 0)
     bank: ProbeBank[Any] = StackedProbes(Setting(task, labels, recipe, device), MEASURED_ON.states, head)
@@ -251,7 +254,7 @@ def _pooled_speed(name: str, device: torch.device, budget: float) -> float:
 
 
 def _search_speed(device: torch.device, budget: float) -> float:
-    """Pairs of frames a second in the search of QbE: 4 queries of 1 s in 16 documents of 6 s."""
+    """Frame pairs per second in the QbE search: 4 queries of 1 s in 16 documents of 6 s."""
     queries = [torch.randn(50, MEASURED_ON.width).to(device) for _ in range(4)]
     documents = [torch.randn(300, MEASURED_ON.width).to(device) for _ in range(16)]
     raw_scores(queries[:1], documents[:1])

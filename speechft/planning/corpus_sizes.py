@@ -1,4 +1,4 @@
-"""How large the corpora of an experiment are: by their manifests, else by their tables, else as published (config/sizes.tsv)."""
+"""Sizes of an experiment's corpora: from manifests, otherwise from their CSV, otherwise as published (config/sizes.tsv)."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from speechft.shipped import shipped
 
 TABLE = Path("config/sizes.tsv")
 Source = Literal["manifests", "table", "published", "unknown"]
-"""From the most certain to the least."""
+"""Source of a size, from most to least certain."""
 
 
 @dataclass(frozen=True)
 class SplitSize:
-    """Utterances and hours of audio; `durations` (seconds, ascending) where they are known one by one."""
+    """Utterances and hours of audio; `durations` (seconds, ascending) if known for each utterance."""
 
     utterances: float = 0.0
     hours: float = 0.0
@@ -36,32 +36,32 @@ class SplitSize:
 
     @classmethod
     def of(cls, durations: Iterable[float]) -> Self:
-        """The size of utterances of these durations."""
+        """Size of utterances with these durations."""
         ascending = tuple(sorted(durations))
         return cls(len(ascending), sum(ascending) / 3600, ascending)
 
     def __add__(self, other: SplitSize) -> SplitSize:
-        """Both together."""
+        """Size of both together."""
         known = all(part.durations or not part.utterances for part in (self, other))
         durations = tuple(sorted(self.durations + other.durations)) if known else ()
         return SplitSize(self.utterances + other.utterances, self.hours + other.hours, durations)
 
     def __sub__(self, part: SplitSize) -> SplitSize:
-        """What is left without a part of it; of durations, the shortest as many as are left."""
+        """Size without a part of it; the shortest durations are kept."""
         left = max(0.0, self.utterances - part.utterances)
         return SplitSize(left, max(0.0, self.hours - part.hours), self.durations[: round(left)])
 
     def __mul__(self, times: float) -> SplitSize:
-        """So many times the audio, or a share of it in which long and short utterances are as frequent as in the whole."""
+        """Size of a multiple of the audio, or of a share of it with the same mix of long and short utterances."""
         return SplitSize(self.utterances * times, self.hours * times)
 
     @property
     def mean_seconds(self) -> float:
-        """Mean duration; 0 of an empty split."""
+        """Mean duration; 0 for an empty split."""
         return 3600 * self.hours / self.utterances if self.utterances else 0.0
 
     def cropped(self, seconds: float | None) -> SplitSize:
-        """The same utterances, none longer than `seconds`. Where durations are not known the mean is cropped."""
+        """Size with utterances cropped to `seconds`; without durations, their mean is cropped."""
         if seconds is None:
             return self
         if self.durations:
@@ -69,18 +69,18 @@ class SplitSize:
         return SplitSize(self.utterances, self.utterances * min(self.mean_seconds, seconds) / 3600)
 
     def chunked(self, seconds: float) -> SplitSize:
-        """Utterances cut into parts of at most `seconds`, where durations are known."""
+        """Size with utterances cut into parts of at most `seconds`; unchanged without durations."""
         starts = ((duration, part * seconds) for duration in self.durations for part in range(math.ceil(duration / seconds)))
         return SplitSize.of(min(seconds, duration - start) for duration, start in starts) if self.durations else self
 
     def longer(self, seconds: float | None) -> SplitSize:
-        """The utterances longer than `seconds`; where durations are not known, all of them, which is an upper bound."""
+        """Size of the utterances longer than `seconds`; without durations, of all, which is an upper bound."""
         if seconds is None:
             return SplitSize()
         return SplitSize.of(duration for duration in self.durations if duration > seconds) if self.durations else self
 
     def within(self, hours: float) -> SplitSize:
-        """The shortest utterances that last no longer than `hours` together."""
+        """Size of the shortest utterances that fit into `hours`."""
         if self.hours <= hours:
             return self
         if not self.durations:
@@ -96,7 +96,7 @@ class SplitSize:
 
 @dataclass(frozen=True)
 class CorpusSize:
-    """Sizes of the splits of a corpus, and where they come from; `folds` where a single split is cross-validated."""
+    """Sizes of the splits of a corpus and their source; `folds` is the number of folds if it is cross-validated, otherwise 0."""
 
     splits: Mapping[str, SplitSize] = field(default_factory=dict)
     source: Source = "unknown"
@@ -104,16 +104,16 @@ class CorpusSize:
     note: str = ""
 
     def __getitem__(self, split: str) -> SplitSize:
-        """A split; of size 0 where there is none."""
+        """Size of a split; 0 if it does not exist."""
         return self.splits.get(split, SplitSize())
 
     @cached_property
     def whole(self) -> SplitSize:
-        """All splits together."""
+        """Size of all splits together."""
         return sum(self.splits.values(), SplitSize())
 
     def fold(self, split: str) -> SplitSize:
-        """A split of one fold where there are folds (each is test once, a fifth of the others is dev), else the split itself."""
+        """Size of a split within one fold (each fold is test once, a fifth of the rest is dev); without folds, of the split."""
         if not self.folds:
             return self[split]
         rest = 1 - 1 / self.folds
@@ -121,10 +121,10 @@ class CorpusSize:
 
 
 def corpus_size(name: str, corpora: Mapping[str, Any], manifests: Path) -> CorpusSize:
-    """Size of the corpus `name` of an experiment whose manifests lie in (or will lie in) `manifests`/NAME.
+    """Find the size of corpus `name`, whose manifests are (or will be) in `manifests`/NAME.
 
     Raises:
-        CorpusError: a manifest or a table is there and cannot be read.
+        CorpusError: an existing manifest or CSV cannot be read.
     """
     recipe, folder = corpora[name], manifests / name
     if (folder / "corpus.json").is_file():
@@ -132,13 +132,13 @@ def corpus_size(name: str, corpora: Mapping[str, Any], manifests: Path) -> Corpu
     if recipe.kind == "union":
         return _united([corpus_size(member, corpora, manifests) for member in recipe.of])
     if isinstance(recipe, CorpusRecipe | PluginCorpus):
-        return _size_of_table(name, recipe) if recipe.path.exists() else CorpusSize(note=f"{recipe.path} is not there")
+        return _size_of_table(name, recipe) if recipe.path.exists() else CorpusSize(note=f"{recipe.path} is missing")
     whole = recipe.kind == "tedlium3" and recipe.subset is None
     return published_size("tedlium3/all" if whole else "/".join(filter(None, (recipe.kind, getattr(recipe, "use", None)))))
 
 
 def published_size(key: str) -> CorpusSize:
-    """Published size of a corpus, by its `kind` (VoxCeleb1 by `kind/use`), with its source as the note."""
+    """Return the published size of a corpus by its `kind` (for VoxCeleb1 `kind/use`), with its source as the note."""
     lines = read_text(shipped(TABLE)).splitlines()
     rows = [row for row in csv.DictReader(lines, delimiter="\t") if row["corpus"] == key]
     splits = {row["split"]: SplitSize(float(row["utterances"]), float(row["hours"])) for row in rows}
@@ -155,10 +155,10 @@ def _united(members: list[CorpusSize]) -> CorpusSize:
 
 
 def size_of_manifests(folder: Path) -> CorpusSize:
-    """Size by the durations in the manifests of a folder; of dev and test only what the trials name, where there are trials.
+    """Sum the durations in the manifests of a folder; with trials, dev and test count only utterances in them.
 
     Raises:
-        CorpusError: there are none, or one is damaged.
+        CorpusError: no manifests, or one is damaged.
     """
     try:
         trials = folder / "trials.csv"
@@ -174,19 +174,19 @@ def size_of_manifests(folder: Path) -> CorpusSize:
                         durations.append(cut["duration"])
             splits[split] = SplitSize.of(durations)
         if not splits:
-            raise ValueError("there are none")
+            raise ValueError("no such files")
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise CorpusError(f"{folder}: its manifests cannot be read ({error}). Prepare the corpus again, or remove the folder.") from None
     return CorpusSize(splits, "manifests", len(folds) - 1 if set(splits) == {"train"} else 0)
 
 
 def _size_of_table(name: str, recipe: CorpusRecipe | PluginCorpus) -> CorpusSize:
-    """Size by the rows of a table, or by what a plug-in reads, and the headers of the recordings; nothing is decoded."""
-    from speechft.corpora.checking import check_corpus  # imports torch, which plans without such corpora do without
+    """Size from a CSV or a plug-in's listing, and the headers of the recordings; nothing is decoded."""
+    from speechft.corpora.checking import check_corpus  # imports torch, which other plans do not need
 
     checked = check_corpus(name, recipe)
     if checked.listed is None:
-        raise CorpusError(f"{checked.problems[0].rstrip('.')}. `speechft prepare --check` lists all problems of a table.")
+        raise CorpusError(f"{checked.problems[0].rstrip('.')}. `speechft prepare --check` lists all problems.")
     utterances, trials = checked.listed.utterances, checked.listed.trials
     named = {id_ for trial in trials for id_ in (trial.enrolment, trial.test)}
     durations: dict[str, list[float]] = {}

@@ -1,4 +1,4 @@
-"""The jobs behind files of the workflow, from Snakemake's own graph, as if nothing had been made yet."""
+"""List the jobs needed for targets, from Snakemake's own graph, as if no results existed."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from speechft.own_code import looking_in
 from speechft.shipped import SNAKEFILE
 
 _AS_RULE = {"evaluate_module": "evaluate", "merge_chosen": "merge"}
-"""Rules that count as another one."""
+"""Rules that count as another rule."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job of Snakemake: its rule, the values of its wildcards, and the jobs whose output it reads."""
+    """A Snakemake job: its rule, wildcard values, and the jobs whose output it reads."""
 
     rule: str
     names: tuple[str, ...]
@@ -40,19 +40,19 @@ class Job:
         return f"{self.rule} {'/'.join(self.names)}"
 
     def behind(self) -> Iterator[Job]:
-        """The job and all that it needs, some of them several times."""
+        """Yield the job and all jobs that it depends on, possibly repeatedly."""
         yield self
         for job in self.needs:
             yield from job.behind()
 
 
 def jobs_behind(path: str | Path, targets: Iterable[str] = ()) -> list[Job]:
-    """Jobs of an experiment file behind targets, in an order in which they can run; without targets, everything that `all` makes.
+    """List the jobs needed for targets of an experiment file, in a possible order; default: the target `all`.
 
     Targets are tables, curves, analyses, cells `encoder/finetuning/method/task`, models `encoder/finetuning/method`, or files.
 
     Raises:
-        ConfigError: the workflow cannot make a target; the message suggests the closest match.
+        ConfigError: the workflow cannot produce a target; the message suggests the closest match.
     """
     flow = Workflow(load_experiment(path))
     named = {flow.file_of(target): target for target in targets if target != "all"}
@@ -79,10 +79,10 @@ def _graph(path: Path, files: Iterable[str]) -> list[Job]:
     from snakemake.settings.enums import Quietness  # type: ignore[import-untyped]
 
     logging.getLogger("snakemake.logging").propagate = False
-    # A subprocess of Snakemake does not ask whether the files that no rule makes are there: corpora and checkpoints need not be.
+    # As a subprocess, Snakemake does not check that source files exist, so that corpora and checkpoints may be missing.
     as_subprocess = settings.WorkflowSettings(exec_mode=settings.ExecMode.SUBPROCESS)
     configuration = settings.ConfigSettings(configfiles=(path.resolve(),))
-    # In an empty folder nothing has been made, and Snakemake leaves no files where the user works.
+    # In an empty folder no results exist, and Snakemake leaves no files where the user works.
     quiet = settings.OutputSettings(quiet=frozenset({Quietness.ALL}))
     with _environment_kept(), looking_in(Path.cwd()), tempfile.TemporaryDirectory() as folder, SnakemakeApi(quiet) as api:
         workflow = api.workflow(
@@ -103,7 +103,7 @@ def _graph(path: Path, files: Iterable[str]) -> list[Job]:
 
 @contextlib.contextmanager
 def _environment_kept() -> Iterator[None]:
-    """Restore the environment variables, which the workflow sets for its own jobs."""
+    """Restore environment variables afterwards, because the workflow sets some for its jobs."""
     before = dict(os.environ)
     try:
         yield
@@ -113,7 +113,7 @@ def _environment_kept() -> Iterator[None]:
 
 
 def _unknown(flow: Workflow, target: str, why: str = "") -> ConfigError:
-    """The error for a target that the workflow cannot make, with the closest match."""
+    """Build the error for a target that the workflow cannot produce, with the closest match."""
     experiment, names = flow.experiment, target.split("/")
     if len(names) in (3, 4) and not target.startswith(f"{flow.results}/"):
         methods = ["pretrained", *([FINETUNED] if experiment.given else []), *experiment.methods]
@@ -122,7 +122,7 @@ def _unknown(flow: Workflow, target: str, why: str = "") -> ConfigError:
     else:
         closest = _closest(Path(target).stem, experiment.shown)
     return ConfigError(
-        f"{target!r} is no table, curve, cell or file of the experiment {experiment.name!r}{why}"
+        f"{target!r} is not a table, curve, cell or file of the experiment {experiment.name!r}{why}"
         f"{f'; did you mean {closest!r}?' if closest not in ('', target) else '.'} Tables: {', '.join(experiment.tables) or 'none'}. "
         f"Curves: {', '.join(experiment.curves) or 'none'}. A cell is encoder/finetuning/method/task."
     )

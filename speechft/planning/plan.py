@@ -1,4 +1,4 @@
-"""What an experiment, a table or a cell costs: the jobs that Snakemake finds, each with its estimate on a measured device."""
+"""Cost of an experiment, a table or a cell: Snakemake's jobs, each with its estimate on a measured device."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from speechft.recipes.finetuning import FinetuneRecipe
 from speechft.tasks.catalog import known_entry
 
 CELL_GB, UTTERANCE_GB, LEXICON_GB = 3e-5, 1e-7, 6e-3
-"""Of a cell, of an utterance in a compressed manifest, of a lexicon."""
+"""Size of a cell, of an utterance in a compressed manifest, of a lexicon."""
 MIXED_HOUR_GB = 0.06
-"""FLAC of mixtures, which are rendered: 16 kHz, about half of 16 bits."""
+"""Size of an hour of rendered mixtures in FLAC: 16 kHz, about half of 16 bits."""
 MEASURED_RATES = 7
-"""Learning rates of the measured heads on mean vectors."""
+"""Number of learning rates of the measured heads on mean vectors."""
 SCORING_SHARE = 1 / 3
-"""Of the time of training on the same audio: no backward pass, which takes twice as long as the forward pass."""
+"""Time of scoring relative to training on the same audio: no backward pass, which takes twice as long as the forward pass."""
 KEPT_CHECKPOINTS = 5
-"""fairseq keeps the last two intervals, the last and the best, and writes the next one beside them."""
+"""Checkpoints on disk: fairseq keeps the last two intervals, the last and the best, while it writes the next."""
 STAGE = {
     "pretrain": "pretrain", "continue_pretraining": "pretrain", "finetune": "finetune",
     "evaluate": "evaluate", "analyse": "evaluate", "connect": "evaluate",
 }  # fmt: skip
-"""Rules that compute with an encoder, and the resources that they ask for. Of the others only disk space is counted."""
+"""Rules that compute with an encoder -> stage of their resources. Other rules count only disk space."""
 
 
 @dataclass(frozen=True)
 class JobCost:
-    """One job on one device. `disk_gb` stays, `work_gb` goes when the job is done; `unknown` says why hours are not known, if so."""
+    """Cost of one job on one device. `disk_gb` is permanent, `work_gb` temporary; `unknown` says why hours are unknown, if so."""
 
     job: Job
     audio_hours: float = 0.0
@@ -56,16 +56,16 @@ class JobCost:
 
     @property
     def hours(self) -> float:
-        """Encoder and heads."""
+        """Hours of encoder and heads."""
         return self.encoder_hours + self.head_hours
 
     def to_json(self) -> dict[str, Any]:
-        """A plain JSON value without the job."""
+        """Convert to plain JSON, without the job."""
         return {name: value for name, value in vars(self).items() if name != "job"} | {"hours": None if self.unknown else self.hours}
 
 
 def total(costs: Sequence[JobCost]) -> JobCost:
-    """Jobs together; of `work_gb` and `memory_gb` the most that one needs. Jobs of unknown hours are in the sum of `disk_gb` alone."""
+    """Sum costs; `work_gb` and `memory_gb` are maxima. Jobs of unknown hours count only in `disk_gb`."""
     known = [cost for cost in costs if not cost.unknown]
     sums = {name: sum(getattr(cost, name) for cost in known) for name in ("audio_hours", "utterances", "encoder_hours", "head_hours")}
     most = {name: max((getattr(cost, name) for cost in costs), default=0.0) for name in ("work_gb", "memory_gb")}
@@ -75,7 +75,7 @@ def total(costs: Sequence[JobCost]) -> JobCost:
 
 @dataclass(frozen=True)
 class Plan:
-    """What the targets of an experiment cost."""
+    """Cost of targets of an experiment."""
 
     experiment: str
     targets: tuple[str, ...]
@@ -83,13 +83,13 @@ class Plan:
     jobs: tuple[JobCost, ...]
     corpora: dict[str, CorpusSize]
     encoders: dict[str, str]
-    """Which measured speed was taken for each encoder."""
+    """Encoder -> measured speed used for it."""
     resources: dict[str, Resources]
     notes: tuple[str, ...] = ()
-    """What had to be assumed."""
+    """Assumptions made."""
 
     def of_rules(self, *rules: str) -> list[JobCost]:
-        """Jobs of some rules."""
+        """Jobs of the given rules."""
         return [cost for cost in self.jobs if cost.job.rule in rules]
 
     def by_rule(self) -> dict[str, list[JobCost]]:
@@ -97,7 +97,7 @@ class Plan:
         return {rule: self.of_rules(rule) for rule in dict.fromkeys(cost.job.rule for cost in self.jobs)}
 
     def by_task(self) -> dict[str, list[JobCost]]:
-        """Evaluations of each task."""
+        """Evaluations by task."""
         cells = self.of_rules("evaluate")
         return {task: [cost for cost in cells if cost.job.names[3] == task] for task in sorted({cost.job.names[3] for cost in cells})}
 
@@ -108,21 +108,21 @@ class Plan:
 
     @property
     def total(self) -> JobCost:
-        """All jobs together."""
+        """Cost of all jobs together."""
         return total(self.jobs)
 
     @property
     def longest(self) -> JobCost:
-        """The job that takes longest, of those whose hours are known."""
+        """Longest job among those of known hours."""
         return max(self.jobs, key=lambda cost: 0.0 if cost.unknown else cost.hours)
 
     def device_hours(self, costs: Sequence[JobCost]) -> float:
-        """GPU hours, of jobs that ask for several GPUs so many times their time; on a CPU hours of it."""
+        """GPU hours, with the time of a job multiplied by its number of GPUs; on a CPU, hours of the CPU."""
         gpus = {stage: max(1, asked.gpu) for stage, asked in self.resources.items()} if self.device.kind == "cuda" else {}
         return sum(cost.hours * gpus.get(STAGE.get(cost.job.rule, ""), 1) for cost in costs if not cost.unknown)
 
     def to_json(self) -> dict[str, Any]:
-        """A plain JSON value."""
+        """Convert to plain JSON."""
 
         def together(costs: Sequence[JobCost]) -> dict[str, Any]:
             return {"jobs": len(costs), **total(costs).to_json()}
@@ -149,14 +149,17 @@ class Plan:
 
 
 def plan_experiment(path: str | Path, throughput: Throughput, targets: Iterable[str] = (), *, device: str | None = None) -> Plan:
-    """What `targets` of an experiment cost, as if nothing had been made yet; without targets everything.
+    """Estimate the cost of targets of an experiment, as if no results existed.
 
-    Targets are those of `jobs_behind`. Manifests are looked for where the workflow puts them. `device` is a name in `throughput`, "cpu"
-    or "cuda"; default: a GPU if one was measured.
+    Args:
+        path: the experiment file. Sizes come from manifests in its results folder, if present.
+        throughput: measured speeds.
+        targets: as in `jobs_behind`; default: everything.
+        device: part of a label in `throughput`, "cpu" or "cuda"; default: a GPU if one was measured.
 
     Raises:
-        ConfigError: the experiment is not valid, or unknown target or device.
-        CorpusError, CheckpointError: something is on disk and cannot be read.
+        ConfigError: invalid experiment, or unknown target or device.
+        CorpusError, CheckpointError: an existing manifest, CSV or encoder cannot be read.
     """
     targets, experiment = tuple(targets), load_experiment(path)
     costs = _Costs(experiment, throughput.choose(device))
@@ -167,7 +170,7 @@ def plan_experiment(path: str | Path, throughput: Throughput, targets: Iterable[
 
 
 class _Costs:
-    """Costs of single jobs; `sizes`, `speeds` and `notes` collect what they rest on."""
+    """Costs of single jobs; `sizes`, `speeds` and `notes` collect what they are based on."""
 
     def __init__(self, experiment: Experiment, device: DeviceSpeeds) -> None:
         self.experiment, self.device = experiment, device
@@ -177,7 +180,7 @@ class _Costs:
         self._shape = cache(self._find_shape)
 
     def of(self, job: Job) -> JobCost:
-        """The cost of a job."""
+        """Estimate the cost of a job."""
         if job.rule == "fetch":
             return self._fetch(job)
         if job.rule in ("import_checkpoint", "import_finetuned", "fbank", "merge", "early"):
@@ -219,7 +222,7 @@ class _Costs:
             if isinstance(encoder, PublicEncoder) and encoder.checkpoint.path.as_posix() == job.names[0]:
                 size = public_checkpoint(encoder.name).bytes
                 if size is None:
-                    self.notes.append(f"{job.names[0]}: its size was never published; weights alone are counted")
+                    self.notes.append(f"{job.names[0]}: its size is unpublished; only weights are counted")
                 return JobCost(job, disk_gb=self._weights_gb(name) if size is None else size / 1e9)
         return JobCost(job, disk_gb=LEXICON_GB)
 
@@ -230,7 +233,7 @@ class _Costs:
         hours = self.device.forward_hours(shape, cost.forward_hours, cost.precision)
         hours += self.device.update_hours(shape, cost.update_hours, cost.precision, cost.frozen_extractor)
         hours += self.device.step_hours(shape, cost.updates)
-        # Heads that average over frames cost nothing beside the encoder.
+        # The cost of heads that average over frames is negligible.
         on_frames = {task: head for task, head in cost.heads.items() if known_entry(task).features == "frames"}
         return JobCost(
             job,
@@ -238,14 +241,14 @@ class _Costs:
             encoder_hours=hours,
             head_hours=sum(self.device.head_hours(task, options, shape, heard) for task, (heard, options) in on_frames.items()),
             disk_gb=self._weights_gb(encoder) * (1 + cost.early),
-            # Weights and two moments; and what the frozen extractor gives.
+            # Weights and two moments, plus cached features of the frozen extractor.
             work_gb=3 * self._weights_gb(encoder) * KEPT_CHECKPOINTS
             + min(self.experiment.resources.finetune.cache_gb, cost.kept_hours * shape.features_hour_gb),
             unknown=self._unknown(corpora),
         )
 
     def _training(self, job: Job) -> tuple[TrainingEstimate, Sequence[str]]:
-        """The estimate, and the corpora that it rests on."""
+        """Estimate of a training, and its corpora."""
         if job.rule == "pretrain":
             entry: Any = self.experiment.encoders[job.names[0]]
             train = sum((self._size(name)["train"] for name in entry.corpora), SplitSize())
@@ -275,7 +278,7 @@ class _Costs:
         )
 
     def _head_hours(self, recipe: EvaluationRecipe, cost: EvaluationEstimate, shape: EncoderShape) -> float:
-        """Hours of everything behind the encoder."""
+        """Hours of everything after the encoder."""
         entry = recipe.entry
         if entry.features == "search":
             return cost.search_frames / self.device.search_frames / 3600
@@ -286,7 +289,7 @@ class _Costs:
         return self.device.head_hours(recipe.kind or recipe.task, recipe.task_options, shape, hours)
 
     def _analyse(self, job: Job) -> JobCost:
-        """A pass of two encoders over a few recordings."""
+        """Cost of an analysis: two encoders process a few recordings."""
         layout, shape = self.experiment.analyses[job.names[0]], self._shape(job.names[1])
         split = self._size(layout.corpus)[layout.recipe.split]
         heard = split * (2 * min(1.0, layout.recipe.utterances / max(1.0, split.utterances)))
@@ -294,7 +297,7 @@ class _Costs:
         return JobCost(job, heard.hours, heard.utterances, hours, disk_gb=CELL_GB, unknown=self._unknown([layout.corpus]))
 
     def _connect(self, job: Job) -> JobCost:
-        """A pass of encoder and head at each alpha over a split."""
+        """Cost of a connection: encoder and head process a split at each alpha."""
         layout = self.experiment.connections[job.names[0]]
         recipe, corpus = self.experiment.finetune_recipe(*layout.end), self.experiment.finetunings[layout.finetuning].corpora[0]
         assert isinstance(recipe, FinetuneRecipe)

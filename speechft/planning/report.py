@@ -1,4 +1,4 @@
-"""A plan as paragraphs and grids."""
+"""Format a plan as paragraphs and grids."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Iterator, Sequence
 from speechft.planning.plan import STAGE, JobCost, Plan, total
 
 Grid = tuple[Sequence[str], Sequence[Sequence[str]], Sequence[str]]
-"""Headings, rows, and the headings of the columns that hold numbers. A last row `total` sums the others."""
+"""Headings, rows, and the headings of numeric columns. A last row `total` sums the others."""
 
 
 def report(plan: Plan, experiment_file: str) -> Iterator[str | Grid]:
-    """Paragraphs and grids, in order."""
+    """Yield the paragraphs and grids of a plan in order."""
     device, together = plan.device, plan.total
     kind = "GPU" if device.kind == "cuda" else "CPU"
     cells = plan.of_rules("evaluate")
     models = {cost.job.names[:3] for cost in cells}
     yield (
-        f"{', '.join(plan.targets) or 'everything'} of the experiment {plan.experiment} ({experiment_file}), as if nothing had been made "
-        f"yet: {counted(len(cells), 'cell')} of {counted(len(models), 'model')}."
+        f"{', '.join(plan.targets) or 'everything'} of the experiment {plan.experiment} ({experiment_file}), as if no results existed: "
+        f"{counted(len(cells), 'cell')} of {counted(len(models), 'model')}."
     )
     yield f"Hours are those of {device.label}, measured on {device.measured} ({device.clock})."
     if device.kind == "cpu":
         stages = {STAGE[cost.job.rule] for cost in plan.of_rules(*STAGE)}
         wanted = [stage for stage, resources in plan.resources.items() if resources.gpu and stage in stages]
-        asked = f", which jobs of {' and '.join(wanted)} ask for" if wanted else ""
-        yield f"No GPU is in these numbers{asked}: run `speechft calibrate --device cuda` on a node with one (two minutes) for GPU hours."
+        asked = f", although jobs of {' and '.join(wanted)} request one" if wanted else ""
+        yield f"These are CPU hours{asked}. For GPU hours run `speechft calibrate --device cuda` on a node with a GPU (two minutes)."
     rows: list[Sequence[str]] = [(rule, str(len(costs)), *_sums(plan, costs)) for rule, costs in plan.by_rule().items()]
     headings = ("rule", "jobs", "audio h", f"{kind} h", "disk")
     yield headings, [*rows, ("total", str(len(plan.jobs)), *_sums(plan, plan.jobs))], headings[1:]
@@ -50,7 +50,7 @@ def report(plan: Plan, experiment_file: str) -> Iterator[str | Grid]:
     rows = []
     for name, corpus in sorted(plan.corpora.items()):
         splits = [f"{split} {part.utterances:,.0f} / {number(part.hours)} h" for split, part in corpus.splits.items() if part.utterances]
-        source = {"table": "its table", "unknown": "UNKNOWN"}.get(corpus.source, corpus.source)
+        source = {"table": "its CSV", "unknown": "UNKNOWN"}.get(corpus.source, corpus.source)
         rows.append((name, source, ", ".join(splits) or "-", corpus.note))
     yield "Corpora:"
     yield ("corpus", "sizes from", "utterances / hours", "remark"), rows, ()
@@ -60,10 +60,10 @@ def report(plan: Plan, experiment_file: str) -> Iterator[str | Grid]:
         yield _longest(plan)
     yield from (f"Note: {note}." for note in plan.notes)
     if "speed of" in together.unknown:
-        yield "Jobs with encoders of unknown speed are in no sum. `speechft check-encoder` times a forward pass of one."
+        yield "Sums exclude jobs with encoders of unknown speed. `speechft check-encoder` times a forward pass."
     if "size of" in together.unknown:
-        yield "Jobs on corpora of unknown size are in no sum. `speechft prepare --check` says what is missing."
-    yield "What is counted and assumed: docs/cost.md. What is left to do: snakemake -n."
+        yield "Sums exclude jobs on corpora of unknown size. `speechft prepare --check` says what is missing."
+    yield "What is counted and assumed: docs/cost.md. Remaining jobs: snakemake -n."
 
 
 def _sums(plan: Plan, costs: Sequence[JobCost]) -> tuple[str, str, str]:
@@ -78,7 +78,7 @@ def _sums(plan: Plan, costs: Sequence[JobCost]) -> tuple[str, str, str]:
 def _disk(plan: Plan, cells: Sequence[JobCost], together: JobCost) -> str:
     work = {"a training": total(plan.trainings).work_gb, "an evaluation": total(cells).work_gb}
     needed = " and ".join(f"{size(gigabytes)} of {what}" for what, gigabytes in work.items() if gigabytes)
-    room = f" Beside them each running job has a work folder: at most {needed}." if needed else ""
+    room = f" In addition each running job has a work folder: at most {needed}." if needed else ""
     memory = f" An evaluation keeps at most {size(together.memory_gb)} of features in memory." if together.memory_gb else ""
     return f"Disk: {size(together.disk_gb)} of results.{room}{memory}"
 
@@ -90,24 +90,24 @@ def _longest(plan: Plan) -> str:
     text = f"Longest job: {longest.job.name}, {number(longest.hours)} h."
     if longest.hours > limit:
         text += (
-            f" Jobs of the stage {stage} ask for {number(limit)} h (`resources`, `runtime` in minutes); a job that is stopped then resumes "
+            f" Jobs of stage {stage} request {number(limit)} h (`resources`, `runtime` in minutes); a job stopped at that limit resumes "
             "from its last checkpoint when it is started again."
         )
     return text
 
 
 def number(value: float) -> str:
-    """Three significant digits, thousands separated."""
+    """Format with three significant digits and separated thousands."""
     if value == 0:
         return "0"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def size(gigabytes: float) -> str:
-    """GB or MB."""
+    """Format a size as GB or MB."""
     return f"{number(gigabytes)} GB" if gigabytes >= 0.1 else f"{number(1000 * gigabytes)} MB"
 
 
 def counted(count: int, noun: str) -> str:
-    """A count with its noun in the right number."""
+    """Format a count with its noun, in the plural if needed."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

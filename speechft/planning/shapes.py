@@ -1,6 +1,6 @@
-"""Sizes of encoders and heads, and the arithmetic that follows from them: parameters, multiplications in a second of audio.
+"""Sizes of encoders and heads, and the resulting numbers of parameters and of multiplications per second of audio.
 
-Where an encoder was not measured, its speed is that of a measured one times the ratio of their arithmetic.
+The speed of an unmeasured encoder is that of a measured one times the ratio of their multiplications.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from speechft.recipes.values import Strict, validate
 from speechft.tasks.catalog import known_entry
 
 ATTENDED_SECONDS = 10.0
-"""Length of the utterances for which attention is counted."""
+"""Utterance length for which attention is counted."""
 BASE_CONVOLUTIONS = ((512, 10, 5), *((512, 3, 2),) * 4, *((512, 2, 2),) * 2)
 
 
 class EncoderShape(Strict):
-    """Sizes of an encoder; `convolutions` are (channels, kernel, stride) over waveforms, none where the input are filterbanks.
+    """Sizes of an encoder; `convolutions` are (channels, kernel, stride) over waveforms, empty if the input is filterbanks.
 
-    Of conformers the layers alone are counted otherwise; Whisper's silence is not counted.
+    Conformers differ only in the count of their layers; Whisper's padding with silence is not counted.
     """
 
     family: str
@@ -40,19 +40,19 @@ class EncoderShape(Strict):
 
     @property
     def states(self) -> int:
-        """Hidden states: the input of every layer and the output of the last."""
+        """Number of hidden states: the input of every layer and the output of the last."""
         return self.layers + 1
 
     @property
     def frames_per_second(self) -> float:
-        """50 for all published models; filterbanks have 100."""
+        """Frame rate: 50 for all published models, 100 for filterbanks."""
         if not self.convolutions:
             return 100.0 if self.family == "fbank" else 50.0
         return SAMPLE_RATE / math.prod(stride for _, _, stride in self.convolutions)
 
     @property
     def vector_bytes(self) -> int:
-        """One frame, or one mean, of all hidden states in float32."""
+        """Bytes of one frame, or one mean vector, of all hidden states in float32."""
         return 4 * self.states * self.width
 
     @property
@@ -62,22 +62,22 @@ class EncoderShape(Strict):
 
     @property
     def _channels(self) -> int:
-        """Of a frame that the transformer reads."""
+        """Channels of a frame that enters the transformer."""
         return self.convolutions[-1][0] if self.convolutions else 80
 
     @property
     def features_hour_gb(self) -> float:
-        """An hour of what a frozen extractor gives, in float32, as stage 1 keeps it; of Whisper nothing is kept."""
+        """Size in GB of an hour of frozen-extractor output in float32, as cached by stage 1; 0 for Whisper, which is not cached."""
         return 0.0 if self.family == "whisper" else 3600 * self.frames_per_second * 4 * self._channels / 1e9
 
     @property
     def _input_weights(self) -> float:
-        """Of the projection into the transformer and its convolutional positions."""
+        """Weights of the projection into the transformer and its positional convolution."""
         return self._channels * self.width + self.conv_pos * self.width**2 / self.conv_pos_groups
 
     @property
     def parameters(self) -> int:
-        """About the number of weights of the backbone; norms, biases and relative positions are left out."""
+        """Approximate number of weights of the backbone, without norms, biases and relative positions."""
         if self.family == "fbank":
             return 0
         channels = (1, *(size for size, _, _ in self.convolutions))
@@ -86,7 +86,7 @@ class EncoderShape(Strict):
 
     @property
     def extractor_arithmetic(self) -> float:
-        """Multiplications of the convolutions in a second of audio."""
+        """Multiplications of the convolutions per second of audio."""
         rate, channels, total = float(SAMPLE_RATE), 1, 0.0
         for size, kernel, stride in self.convolutions:
             rate /= stride
@@ -96,14 +96,14 @@ class EncoderShape(Strict):
 
     @property
     def transformer_arithmetic(self) -> float:
-        """Multiplications of everything behind them in a second of audio."""
+        """Multiplications of everything after the convolutions per second of audio."""
         attention = 2 * self.frames_per_second * ATTENDED_SECONDS * self.width
         layers = self.layers * (self._layer_weights + attention)
         return 0.0 if self.family == "fbank" else self.frames_per_second * (self._input_weights + layers)
 
     @property
     def arithmetic(self) -> float:
-        """Multiplications of a forward pass in a second of audio."""
+        """Multiplications of a forward pass per second of audio."""
         return self.extractor_arithmetic + self.transformer_arithmetic
 
 
@@ -113,11 +113,11 @@ _LARGER = {
     **dict.fromkeys(("hubert_large", "wav2vec2_large", "wav2vec2_large_ll60k", "wavlm_large", "xls_r_300m", "mms_300m"), _LARGE),
     **dict.fromkeys(("hubert_xlarge", "xls_r_1b", "mms_1b"), _XLARGE),
 }
-"""Sizes of the public checkpoints (config/encoders.tsv) that are no base models."""
+"""Sizes of public checkpoints (config/encoders.tsv) other than base models."""
 
 
 def base_shape(family: str) -> EncoderShape:
-    """The published base model of a family."""
+    """Return the shape of a family's published base model."""
     return EncoderShape(family=family, layers=12, width=768, ffn=3072, convolutions=_convolutions(family, BASE_CONVOLUTIONS))
 
 
@@ -129,10 +129,10 @@ FILTERBANKS = EncoderShape(family="fbank", layers=0, width=240, ffn=0, convoluti
 
 
 def shape_of(entry: EncoderEntry) -> tuple[EncoderShape, str]:
-    """The shape of an encoder of an experiment, and what had to be assumed (often nothing).
+    """Return the shape of an experiment's encoder, and the assumption made, if any.
 
     Raises:
-        CheckpointError: the encoder is a directory whose config.json cannot be read.
+        CheckpointError: the config.json of an encoder directory cannot be read.
     """
     if isinstance(entry, Filterbanks):
         return FILTERBANKS.model_copy(update={"width": entry.recipe.mel_bins * (1 + entry.recipe.deltas)}), ""
@@ -147,7 +147,7 @@ def shape_of(entry: EncoderEntry) -> tuple[EncoderShape, str]:
         )  # fmt: skip
         return shape, ""
     if isinstance(entry, FrozenModule):
-        return base_shape("hubert"), "is a module of your own, so its speed is not known; its features are counted as those of a base model"
+        return base_shape("hubert"), "is a module of your own, so its speed is unknown; its features are counted as those of a base model"
     if (entry.path / "config.json").is_file():
         return shape_of_directory(entry.path), ""
     family = entry.family or "hubert"
@@ -155,10 +155,10 @@ def shape_of(entry: EncoderEntry) -> tuple[EncoderShape, str]:
 
 
 def shape_of_directory(folder: Path) -> EncoderShape:
-    """The shape of an encoder directory, from its config.json.
+    """Read the shape of an encoder directory from its config.json.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or of another kind of model.
+        CheckpointError: the file is missing, damaged, or for another kind of model.
     """
     path = folder / "config.json"
     try:
@@ -166,7 +166,7 @@ def shape_of_directory(folder: Path) -> EncoderShape:
         family = values["model_type"]
         if family == "fbank":
             return FILTERBANKS.model_copy(update={"width": values.get("hidden_size", FILTERBANKS.width)})
-        # What is not in the file is as in the published base models: transformers leaves its defaults out.
+        # Missing keys are as in the published base models: transformers omits its defaults.
         defaults = zip(*BASE_CONVOLUTIONS, strict=True)
         columns = [values.get(f"conv_{key}", default) for key, default in zip(("dim", "kernel", "stride"), defaults, strict=True)]
         sizes = {
@@ -180,7 +180,7 @@ def shape_of_directory(folder: Path) -> EncoderShape:
         }
         return validate(EncoderShape, sizes, str(path))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: is no configuration of an encoder ({error}). Import the encoder again.") from None
+        raise CheckpointError(f"{path}: is not the configuration of an encoder ({error}). Import the encoder again.") from None
 
 
 HEAD_SIZES: dict[str, dict[str, Any]] = {
@@ -192,11 +192,11 @@ HEAD_SIZES: dict[str, dict[str, Any]] = {
     "asv": {"width": 512, "pooled_width": 1500, "outputs": 1211},
     "ctc": {"projected": 256, "hidden": 256, "layers": 2, "outputs": 32},
 }
-"""Sizes of heads on frames, SUPERB's and those of kinds that differ from them; `task_options` change them."""
+"""Sizes of heads on frames: SUPERB's, and those of kinds of tasks that differ; `task_options` override them."""
 
 
 def head_parameters(task: str, options: Mapping[str, Any], width: int) -> int:
-    """About the weights of a head on frames, which is also the number of multiplications of a frame (of ASV all but the last layers)."""
+    """Approximate weights of a head on frames, which are also its multiplications per frame (for ASV, without the last layers)."""
     known = HEAD_SIZES.get(task) or HEAD_SIZES[known_entry(task).head_measured_as]
     sizes = {**known, **{key: value for key, value in options.items() if isinstance(value, int)}}
     if known.keys() == {"projected", "outputs"}:
@@ -214,5 +214,5 @@ def head_parameters(task: str, options: Mapping[str, Any], width: int) -> int:
 
 
 def head_arithmetic(task: str, options: Mapping[str, Any], shape: EncoderShape) -> float:
-    """Multiplications of a head, and of the weighted sum before it, in a second of audio."""
+    """Multiplications of a head, and of the weighted sum before it, per second of audio."""
     return shape.frames_per_second * (shape.states * shape.width + head_parameters(task, options, shape.width))

@@ -1,1 +1,1 @@
-"""Recipes: the small JSON files that carry one job its settings, and the cell that an evaluation returns. No torch here."""
+"""Recipes, the JSON files with the settings of one job, and cells, the results of evaluations. No torch here."""

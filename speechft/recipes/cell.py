@@ -19,13 +19,13 @@ from speechft.tasks.metric import Metric
 
 Score = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Scores = dict[str, Score]
-"""Metric key (e.g. "PR", "SF_F1") -> value as tables show it: percent."""
+"""Metric key (e.g. "PR", "SF_F1") -> value as shown in tables, usually in percent."""
 
 _EARLIER_PRECISIONS = {"fp32": "fp32", "bf16 autocast": "bf16"}
 
 
 def with_precision(content: Any) -> Any:
-    """Add `precision` to the content of a result file of an earlier version, which kept it under `software`."""
+    """Add `precision` to the content of a result file by an earlier version, which stored it under `software`."""
     if not isinstance(content, dict) or "precision" in content or not isinstance(content.get("software"), dict):
         return content
     return {**content, "precision": _EARLIER_PRECISIONS.get(content["software"].get("encoder_precision"))}
@@ -36,19 +36,19 @@ _Part = Annotated[str, Field(min_length=1, pattern=r"^[^/\x00]*$")]
 
 
 class ModelName(Strict):
-    """The evaluated model; the names are null unless `--name` gave them."""
+    """The evaluated model. Names are null unless given with `--name`."""
 
     encoder: _Part | None = None
     finetuning: _Part | None = None
     method: _Part | None = None
-    sha256: str = Field(description="Of model.safetensors; of a module of the user's own, of its source, options and tensors.")
+    sha256: str = Field(description="SHA-256 of model.safetensors; for a module of your own, of its source, options and tensors.")
 
 
 def model_names(model_name: str | None) -> dict[str, str]:
-    """Encoder, fine-tuning and method of "encoder/finetuning/method", as keyword arguments of `ModelName`; none where it is None.
+    """Split "encoder/finetuning/method" into keyword arguments for `ModelName`; empty for None.
 
     Raises:
-        ConfigError: it is not three names.
+        ConfigError: `model_name` does not have three parts.
     """
     if model_name is None:
         return {}
@@ -59,28 +59,28 @@ def model_names(model_name: str | None) -> dict[str, str]:
 
 
 class Trial(Sparse):
-    """One head: a seed and a learning rate; or, where nothing is trained, one hidden state."""
+    """One candidate: a head trained with a seed and a learning rate, or, in tasks without training, one hidden state."""
 
     seed: int | None
-    fold: str | None = Field(None, description="In cross-validation: which part was test.")
+    fold: str | None = Field(None, description="In cross-validation: the fold used as test.")
     learning_rate: float | None = None
-    layer: int | None = Field(None, description="Hidden state, where one is chosen instead of a learning rate (QbE).")
+    layer: int | None = Field(None, description="Index of the hidden state, if dev selects one instead of a learning rate (QbE).")
     dev: Scores = Field(
-        description="At the best step, on the split of `selected_on`; empty when the training diverged before its first evaluation."
+        description="Scores at the best step, on the split named by `selected_on`; empty if training diverged before its first evaluation."
     )
     best_step: int | None = None
-    diverged: bool = Field(False, description="The loss became NaN or Inf, and training stopped there.")
-    dropped: int | None = Field(None, description="Step at which `lr_search: halving` dropped it. Null: it stayed to the end.")
+    diverged: bool = Field(False, description="Whether training stopped because the loss became NaN or Inf.")
+    dropped: int | None = Field(None, description="Step at which `lr_search: halving` dropped this head; null: trained to the end.")
     selected: bool
 
     @property
     def unwritten(self) -> set[str]:
-        """Cells of a grid stay as they were."""
+        """Omit `dropped` if null, so that cells of a grid search keep their bytes."""
         return {"dropped"} if self.dropped is None else set()
 
 
 class Selected(Strict):
-    """The head that dev chose for a seed (and fold), and its score on test."""
+    """The head selected on dev for a seed (and fold), and its test scores."""
 
     seed: int | None
     fold: str | None = None
@@ -88,22 +88,24 @@ class Selected(Strict):
     layer: int | None = None
     best_step: int | None = None
     test: Scores
-    alternatives: dict[str, Scores] = Field(default_factory=dict, description="On test, other settings of what follows the head.")
+    alternatives: dict[str, Scores] = Field(
+        default_factory=dict, description="Test scores with other post-processing of the head's output."
+    )
 
 
 class SplitCounts(Strict):
-    """Size of a split, and what was left out."""
+    """Size of a split, and how many utterances were dropped."""
 
     utterances: int
     hours: float
-    dropped: dict[str, int] = Field(default_factory=dict, description="Reason -> utterances that had no influence.")
+    dropped: dict[str, int] = Field(default_factory=dict, description="Reason -> number of utterances dropped.")
     unknown: float | None = Field(
-        None, ge=0, le=1, description="Share of the targets' symbols that are `<unk>`, since the vocabulary lacks them. Null: no text."
+        None, ge=0, le=1, description="Share of target symbols that are not in the vocabulary (`<unk>`); null for tasks without text."
     )
 
 
 class FoldCounts(Strict):
-    """Utterances of one fold."""
+    """Number of utterances per split of one fold."""
 
     train: int
     dev: int
@@ -111,28 +113,28 @@ class FoldCounts(Strict):
 
 
 class Counts(Strict):
-    """Sizes of the evaluation."""
+    """Sizes of splits and heads, and encoder passes."""
 
-    train: SplitCounts = Field(description="In cross-validation: of all folds together, so that an utterance counts in several.")
+    train: SplitCounts = Field(description="In cross-validation: summed over folds, so each utterance counts several times.")
     dev: SplitCounts
     test: SplitCounts
-    folds: dict[str, FoldCounts] = Field(default_factory=dict, description="In cross-validation: the size of each fold.")
+    folds: dict[str, FoldCounts] = Field(default_factory=dict, description="In cross-validation: size of each fold.")
     labels: int
-    trainable_parameters: int = Field(description="Of the layer weights and one head.")
-    encoder_passes: int = Field(description="Utterances or crops sent through the encoder, all seeds and learning rates together.")
+    trainable_parameters: int = Field(description="Number of parameters of the layer weights and one head.")
+    encoder_passes: int = Field(description="Utterances or crops encoded, summed over seeds and learning rates.")
 
 
 class Hashes(Strict):
-    """SHA-256 of everything that decides the numbers."""
+    """SHA-256 of everything that determines the numbers."""
 
-    model: str = Field(description="Of the configuration and the weights; of a module of the user's own, as `model.sha256`.")
+    model: str = Field(description="SHA-256 of configuration and weights; for a module of your own, the value of `model.sha256`.")
     recipe: str
     labels: str
     manifests: dict[str, str]
 
 
 class Seconds(Strict):
-    """Wall time."""
+    """Wall time in seconds."""
 
     features: float
     training: float
@@ -146,25 +148,25 @@ class Cell(Strict):
     model: ModelName
     task: str
     described: tuple[Metric, ...] = Field(
-        (), description="Name, unit, direction and range of each metric, so that a table needs nothing else. Empty in older cells."
+        (), description="Name, unit, direction and range of each metric, so that tables need only the cell. Empty in older cells."
     )
     protocol: Literal["superb", "quick"]
-    precision: FeaturePrecision | None = Field(description="Of the encoder's passes; heads are in fp32. Null: not recorded.")
-    metrics: Scores = Field(description="Mean over seeds, on test.")
-    values: dict[str, list[Score]] = Field(description="On test, one value a seed; in cross-validation the mean over its folds.")
+    precision: FeaturePrecision | None = Field(description="Precision of the encoder; heads are in fp32. Null: not recorded.")
+    metrics: Scores = Field(description="Test scores, mean over seeds.")
+    values: dict[str, list[Score]] = Field(description="Test scores, one per seed; in cross-validation the mean over its folds.")
     selected_on: Literal["dev", "test"] = Field(
-        "dev", description="The split that chose step and learning rate: test where SUPERB does so (ASV without trials of dev)."
+        "dev", description="Split that selected step and learning rate: test only where SUPERB does so (ASV without dev trials)."
     )
     trials: list[Trial] = Field(min_length=1)
     selected: list[Selected] = Field(min_length=1)
     counts: Counts
     hashes: Hashes
     recipe: dict[str, Any]
-    module: ModuleRecord | None = Field(None, description="The encoder, where it is a module of the user's own and no encoder directory.")
+    module: ModuleRecord | None = Field(None, description="The encoder, if it is a module of your own instead of an encoder directory.")
     seconds: Seconds
     software: dict[str, str]
     items: Annotated[ItemShares | TrialScores, Field(discriminator="unit")] | None = Field(
-        None, description="The outcome of every item of test. Null in cells of before speechft 0.3, and where the task cannot tell it."
+        None, description="Result of every test item. Null in cells from before speechft 0.3, and for tasks that do not provide it."
     )
 
     @model_validator(mode="before")
@@ -190,7 +192,7 @@ class Cell(Strict):
         return self
 
     def _check_items(self, items: ItemShares | TrialScores, seeds: int) -> None:
-        """They fit together, and shares give the values of the metrics."""
+        """Check that items are consistent and add up to the values of the metrics."""
         if problem := items.problem(seeds):
             raise ValueError(f"items: {problem}")
         known = {metric.key: metric for metric in self.described}
@@ -201,18 +203,18 @@ class Cell(Strict):
         for key in items.parts:
             for seed, value in enumerate(self.values.get(key, ())):
                 if not abs(known[key].of_fraction(items.value(key, seed)) - value) <= 1e-4 * max(1.0, abs(value)):
-                    raise ValueError(f"items: what {key} of seed {seed + 1} adds up to is not {value:g}, its value")
+                    raise ValueError(f"items: {key} of seed {seed + 1} does not add up to its value, {value:g}")
 
     def _check_recipe(self) -> None:
-        """The recipe matches its hash, and the cell's other keys match the recipe."""
+        """Check the recipe against its hash, and the cell's other keys against the recipe."""
         if sha256_json(self.recipe) != self.hashes.recipe:
-            raise ValueError("recipe: does not have the hash in hashes.recipe, so it was changed afterwards")
+            raise ValueError("recipe: does not match hashes.recipe, so it was edited after the evaluation")
         seeds = sorted({chosen.seed for chosen in self.selected if chosen.seed is not None})
         said = {"task": self.task, "protocol": self.protocol, "precision": self.precision, "seeds": seeds or None}
         for key, value in said.items():
             of_recipe = sorted(self.recipe[key]) if key == "seeds" and key in self.recipe else self.recipe.get(key)
             if value is not None and of_recipe is not None and value != of_recipe:
-                raise ValueError(f"{key}: is {value!r}, and {of_recipe!r} in the recipe of the cell")
+                raise ValueError(f"{key}: is {value!r}, but {of_recipe!r} in the cell's recipe")
 
 
 def _refuse_repeated(key: str, places: Sequence[tuple[Any, ...]]) -> None:
@@ -229,7 +231,7 @@ def _differ(found: float, expected: float) -> bool:
 
 
 def write_cell(cell: Cell, path: str | Path) -> dict[str, Any]:
-    """Write the cell atomically; returns its JSON value."""
+    """Write a cell atomically and return its JSON value."""
     value = cell.model_dump(mode="json", by_alias=True)
     write_json(path, value)
     return value
@@ -239,7 +241,7 @@ def read_cell(path: str | Path) -> Cell:
     """Read and check a cell.
 
     Raises:
-        TableError: the file is missing, is not JSON or is not a cell; the message names every problem.
+        TableError: the file is missing, is not JSON or is not a cell; the message lists every problem.
     """
-    refusal = "This is not a cell of `speechft evaluate`. Name a cell, or run the evaluation that makes it again."
+    refusal = "This is not a cell written by `speechft evaluate`. Name a cell, or run the evaluation again."
     return load_result(Cell, path, TableError, refusal)

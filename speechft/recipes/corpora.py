@@ -1,4 +1,4 @@
-"""Recipes of corpora: CSV files, mixtures, and a class for each published corpus, told apart by `kind`. No torch here."""
+"""Recipes of corpora: CSV files, mixtures, and one class per published corpus, distinguished by `kind`. No torch here."""
 
 from __future__ import annotations
 
@@ -16,47 +16,44 @@ from speechft.plugins import Registry
 from speechft.recipes.values import InputPath, Name, Pluggable, Positive, Strict, read_recipe, validate
 
 COLUMNS = ("path", "id", "text", "speaker", "label", "split", "fold", "phones", "relevant")
-"""Columns of a CSV corpus that have a meaning of their own; every other one is kept for tasks of the user's own."""
+"""Columns of a CSV corpus with a fixed meaning; all others are kept for tasks of the user's own."""
 FIRST = (
-    "Keep the first utterances of each split, so many, and as many more as every class, fold, speaker and kind of trial needs: for a "
-    "rehearsal. Of mixtures: the first mixtures."
+    "For a rehearsal: keep this many utterances (or mixtures) at the start of each split, plus those needed to have every class, fold, "
+    "speaker and kind of trial."
 )
 
 
 class CorpusRecipe(Strict):
-    """How manifests are made from a corpus on disk."""
+    """A corpus listed in a CSV file: columns, splits and audio."""
 
     kind: Literal["csv", "mixtures"] = Field(
         "csv",
-        description="Layout of the corpus: csv = a table with one recording a row; mixtures = a table with one source of a mixture a row, "
-        "which are mixed when the corpus is prepared.",
+        description="Layout of the CSV. csv: one recording per row. mixtures: one source of a mixture per row; sources are mixed when the "
+        "corpus is prepared.",
     )
-    path: InputPath = Field(description="The CSV file.")
-    audio_root: InputPath | None = Field(
-        None, description="Folder that the paths in the CSV are relative to; default: the folder of the CSV."
-    )
+    path: InputPath = Field(description="CSV file.")
+    audio_root: InputPath | None = Field(None, description="Folder that paths in the CSV are relative to; default: the folder of the CSV.")
     columns: dict[str, str] = Field(
         default_factory=dict,
-        description="Our column name -> name in the CSV, where they differ, e.g. {label: digit}. "
-        "Ours: path id text speaker label split fold phones relevant. All others are kept as they are, for `tasks` that predict them.",
+        description="Our column name -> name in the CSV, if they differ, e.g. {label: digit}. "
+        "Ours: path id text speaker label split fold phones relevant. Other columns are kept under their names, for `tasks` that predict "
+        "them.",
     )
-    rttm: InputPath | None = Field(None, description="For diarization (SD): RTTM file with the turns of the recordings in the CSV.")
+    rttm: InputPath | None = Field(None, description="For diarization (SD): RTTM file with the speaker turns of the recordings.")
     trials: InputPath | None = Field(
         None, description="For speaker verification (ASV): CSV file with the columns label (1 = same speaker), enrolment and test (ids)."
     )
-    channel: int | None = Field(
-        None, ge=0, description="Channel to take from recordings with several; without it such recordings are errors."
-    )
+    channel: int | None = Field(None, ge=0, description="Channel to use of multichannel recordings; without it such recordings are errors.")
     dev_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
-        None, description="For a corpus without a dev split: move this share of train to dev, chosen by a hash of the id."
+        None, description="For a corpus without a dev split: move this share of train to dev, selected by a hash of the id."
     )
     subset: Literal["tedlium"] | None = Field(
         None,
-        description="tedlium: the recordings of 1 to 60 s without `<unk>` in their text, of train the first ones until they are 10 hours, "
-        "as the released fine-tuning on TED-LIUM 3 takes them.",
+        description="tedlium: recordings of 1 to 60 s without `<unk>` in their text, and only the first 10 hours of train, as in the "
+        "released fine-tuning on TED-LIUM 3.",
     )
-    default_split: Literal["train", "dev", "test"] | None = Field(None, description="Split of all rows of a CSV without a split column.")
-    unlabelled: bool = Field(False, description="True: every row goes to train and needs no label (pre-training).")
+    default_split: Literal["train", "dev", "test"] | None = Field(None, description="Split of all rows, if the CSV has no split column.")
+    unlabelled: bool = Field(False, description="Put every row into train, without labels (for pre-training).")
     first: Positive | None = Field(None, description=FIRST)
 
     @model_validator(mode="after")
@@ -64,20 +61,20 @@ class CorpusRecipe(Strict):
         given = sorted(self.model_fields_set - {"kind", "path", "audio_root", "first"})
         given = [name for name in given if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True)]
         if self.kind == "mixtures" and given:
-            raise ValueError(f"a corpus of kind mixtures takes `path`, `audio_root` and `first` alone, not {', '.join(given)}")
+            raise ValueError(f"a corpus of kind mixtures only takes `path`, `audio_root` and `first`, not {', '.join(given)}")
         return self
 
 
 class PublishedCorpus(Strict):
-    """A corpus as its authors distribute it."""
+    """A corpus as distributed by its authors."""
 
-    path: InputPath = Field(description="Folder of the corpus, laid out as its archive is.")
+    path: InputPath = Field(description="Folder of the unpacked corpus, with the layout of its archive.")
     complete: bool = Field(
-        True, description="False: a corpus of another size than the published one is prepared too, and the difference is in corpus.json."
+        True, description="Whether a size that differs from the published one is an error; if false, corpus.json records the difference."
     )
     first: Positive | None = Field(None, description=FIRST)
 
-    # What a table of recordings can ask for, and these corpora never do.
+    # Keys that only CSV corpora have.
     channel: ClassVar[int | None] = None
     dev_fraction: ClassVar[float | None] = None
     default_split: ClassVar[None] = None
@@ -87,7 +84,7 @@ class PublishedCorpus(Strict):
     @model_validator(mode="after")
     def _first_is_a_part(self) -> Self:
         if self.first is not None and self.complete:
-            raise ValueError("first: keeps a part of the corpus, whose size is not the published one; write `complete: false` too")
+            raise ValueError("first: keeps only a part of the corpus; add `complete: false`")
         return self
 
 
@@ -97,8 +94,8 @@ class LibriSpeech(PublishedCorpus):
     kind: Literal["librispeech"]
     lexicon: tuple[str, ...] = Field(
         (),
-        description="Pronunciations, in order of preference: files or cmudict. PR on this corpus uses them unless its task_options name "
-        "others, and a word that none of them has is an error. What config/lexicons.tsv has is fetched into lexicons/.",
+        description="Pronunciation lexicons in order of preference: files or cmudict. PR on this corpus uses them unless its task_options "
+        "name others; a word in none of them is an error. Those in config/lexicons.tsv are downloaded to lexicons/.",
     )
 
 
@@ -107,10 +104,14 @@ class VoxCeleb1(PublishedCorpus):
 
     kind: Literal["voxceleb1"]
     use: Literal["sid", "asv"] = Field(
-        description="sid: all speakers, divided by `split_list`. asv: train is dev/wav, test what `trials` names."
+        description="sid: all speakers, split by `split_list`. asv: train is dev/wav, test the recordings in `trials`."
     )
-    split_list: InputPath | None = Field(None, description="For SID: lines `1|2|3 idXXXXX/video/utterance.wav`; 1 train, 2 dev, 3 test.")
-    trials: InputPath | None = Field(None, description="For ASV: lines `1|0 idXXXXX/video/utterance.wav idXXXXX/video/utterance.wav`.")
+    split_list: InputPath | None = Field(
+        None, description="For SID: file with lines `1|2|3 idXXXXX/video/utterance.wav` (1 train, 2 dev, 3 test)."
+    )
+    trials: InputPath | None = Field(
+        None, description="For ASV: file with lines `1|0 idXXXXX/video/utterance.wav idXXXXX/video/utterance.wav`."
+    )
 
 
 class SpeechCommands(PublishedCorpus):
@@ -131,8 +132,8 @@ class Iemocap(PublishedCorpus):
     kind: Literal["iemocap"]
     order: Literal["names"] | InputPath | None = Field(
         None,
-        description="Folder with s3prl's Session1..5/test_meta_data.json, whose order of recordings is taken; names: names in order. "
-        "Default: the lists in `meta_data` of the corpus, else those of an installed s3prl, else names in order.",
+        description="Order of recordings: a folder with s3prl's Session1..5/test_meta_data.json, or `names` (sorted by name). "
+        "Default: the lists in the corpus folder's `meta_data`, otherwise those of an installed s3prl, otherwise sorted by name.",
     )
 
 
@@ -149,33 +150,30 @@ class Quesst14(PublishedCorpus):
 
 
 class Libri2Mix(PublishedCorpus):
-    """Libri2Mix for SD, as folders in Kaldi's manner."""
+    """Libri2Mix for SD, as Kaldi data folders."""
 
     kind: Literal["libri2mix"]
-    audio_root: InputPath | None = Field(
-        None, description="Folder that relative paths in wav.scp start from; default: the folder of the corpus."
-    )
+    audio_root: InputPath | None = Field(None, description="Folder that paths in wav.scp are relative to; default: the corpus folder.")
 
 
 class Timit(PublishedCorpus):
-    """TIMIT for PC: 61 phones with their times, development and core test speakers."""
+    """TIMIT for PC: 61 phones with times, development and core test speakers."""
 
     kind: Literal["timit"]
 
 
 class TedLium3(PublishedCorpus):
-    """TED-LIUM 3 for ASR: the segments of its talks, legacy division."""
+    """TED-LIUM 3 for ASR: the segments of its talks, legacy split."""
 
     kind: Literal["tedlium3"]
     subset: Literal["tedlium"] | None = Field(
         "tedlium",
-        description="tedlium: the segments of 1 to 60 s without `<unk>` in their text, of train the first ones until they are 10 hours. "
-        "null: all segments.",
+        description="tedlium: segments of 1 to 60 s without `<unk>` in their text, only the first 10 hours of train. null: all segments.",
     )
 
 
 class CremaD(PublishedCorpus):
-    """CREMA-D for ER: six classes, speakers divided by us."""
+    """CREMA-D for ER: six classes, with our own speaker-disjoint splits."""
 
     kind: Literal["crema_d"]
 
@@ -201,15 +199,15 @@ KINDS: dict[str, type[PublishedCorpus]] = {get_args(model.model_fields["kind"].a
 
 
 class PluginCorpus(PublishedCorpus, Pluggable):
-    """A corpus that a function of a plug-in reads (docs/extend.md)."""
+    """A corpus read by a plug-in's function (docs/extend.md)."""
 
     kind: Literal["plugin"]
-    reader: Name = Field(description="Name under which a plug-in registers the function.")
+    reader: Name = Field(description="Name under which a plug-in registered the function.")
     options: dict[str, JsonValue] = Field(default_factory=dict, description="Keyword arguments of the function.")
 
     @property
     def named(self) -> list[tuple[str, str]]:
-        """Its reader."""
+        """Kind and name of the reader."""
         return [("corpus", self.reader)]
 
     @model_validator(mode="after")
@@ -219,30 +217,29 @@ class PluginCorpus(PublishedCorpus, Pluggable):
         try:
             inspect.signature(READERS[self.reader]).bind(self.path, **self.options)
         except TypeError as error:
-            raise ValueError(f"options: the reader {self.reader!r} does not take them ({error})") from None
+            raise ValueError(f"options: the reader {self.reader!r} does not accept them ({error})") from None
         return self
 
 
 def _accepted(_: str, reader: Any, __: str) -> tuple[Callable[..., Any], list[str | None]]:
-    """A function that reads a corpus."""
     if not callable(reader):
-        raise ValueError("is no function")
+        raise ValueError("is not a function")
     return reader, [place_of(getattr(reader, "__module__", ""))]
 
 
 READERS: Registry[Callable[..., Any]] = Registry("corpus", _accepted, {})
-"""Name -> function of a plug-in that takes the folder of a corpus, and options as keyword arguments, and returns a `Listing`."""
+"""Name -> function of a plug-in that takes a corpus folder and options as keyword arguments and returns a `Listing`."""
 
 
 class UnionCorpus(Strict):
-    """A corpus made of other corpora: train to train, dev to dev, test to test."""
+    """A corpus that combines others split by split."""
 
     kind: Literal["union"]
     of: tuple[Name, ...] = Field(min_length=2)
 
 
 def corpus_members(corpora: Mapping[str, Any], name: str) -> list[str]:
-    """Names of the corpora that a union is made of, through unions in it; of any other corpus its own."""
+    """List the corpora that a union combines, nested unions resolved; any other corpus gives itself."""
     members: list[str] = []
     seen, waiting = set(), [name]
     while waiting:
@@ -256,27 +253,27 @@ def corpus_members(corpora: Mapping[str, Any], name: str) -> list[str]:
 
 
 def corpus_lexicon(corpora: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    """Lexicons of a corpus; of a union, those of its members."""
+    """Return the lexicons of a corpus; for a union, those of its members."""
     members = [corpora[member] for member in corpus_members(corpora, name)]
     return tuple(dict.fromkeys(source for member in members for source in getattr(member, "lexicon", ())))
 
 
 def corpus_recipe(values: Any, source: str) -> CorpusRecipe | PublishedCorpus:
-    """Build the recipe of a corpus from plain values read from `source`.
+    """Build a corpus recipe from plain values read from `source`.
 
     Raises:
-        ConfigError: unknown kind or key, or an impossible value.
+        ConfigError: unknown kind or key, or invalid value.
     """
     kind = values.get("kind", "csv") if isinstance(values, dict) else "csv"
     if not isinstance(kind, str):
-        raise ConfigError(f"{source}: kind: {kind!r} is no name.")
+        raise ConfigError(f"{source}: kind: {kind!r} is not a name.")
     tables = dict.fromkeys(get_args(CorpusRecipe.model_fields["kind"].annotation), CorpusRecipe)
     models: dict[str, type[CorpusRecipe | PublishedCorpus]] = {**tables, **KINDS, "plugin": PluginCorpus}
     if kind not in models:
-        raise ConfigError(f"{source}: kind: {kind!r} is none of {', '.join(models)}.")
+        raise ConfigError(f"{source}: kind: {kind!r} is not one of {', '.join(models)}.")
     return validate(models[kind], values, source)
 
 
 def load_corpus_recipe(path: str | Path) -> CorpusRecipe | PublishedCorpus:
-    """Read the recipe file (JSON) of a corpus of any kind but union."""
+    """Read the recipe file (JSON) of a corpus of any kind except union."""
     return corpus_recipe(read_recipe(path), str(path))

@@ -1,4 +1,4 @@
-"""The recipe of stage 3. Defaults of each task are in `speechft.tasks.catalog`. No torch here: Snakemake imports this."""
+"""Recipe of stage 3, evaluation. Defaults by task are in `speechft.tasks.catalog`. No torch here: Snakemake imports this."""
 
 from __future__ import annotations
 
@@ -17,60 +17,62 @@ from speechft.tasks.metric import Metric
 
 CropDraws = Positive | Literal["every"]
 AUTO_EPOCHS, AUTO_FEWEST, AUTO_MOST, AUTO_EVALUATIONS = 100, 200, 20_000, 20
-"""`steps: auto`: so many epochs, at least and at most so many steps; `eval_every: auto`: so many evaluations on dev."""
+"""`steps: auto`: number of epochs, minimum and maximum of steps; `eval_every: auto`: number of evaluations on dev."""
 LAST_RUNG, RUNG_RATIO, FINALISTS = 0.28, 3.5, 2
-"""`lr_search: halving`: share of the steps after which only the finalists are left, ratio of two rungs, number of finalists."""
+"""`lr_search: halving`: share of the steps after which only the finalists remain, ratio of two rungs, number of finalists."""
 
 
 class EvaluationRecipe(Pluggable):
-    """Stage 3: training and scoring of a head on a frozen encoder. The defaults of each task are in its entry (`task_entry`)."""
+    """Stage 3: train and score a task's head on a frozen encoder. Defaults are in the task's entry (`task_entry`)."""
 
     task: str = Field(description="Name of the task, as in cells and tables.")
-    kind: str | None = Field(None, description="Of a task of your own: its kind, one of speechft.tasks.catalog.KINDS.")
+    kind: str | None = Field(None, description="Kind of a task of your own: one of speechft.tasks.catalog.KINDS.")
     task_options: dict[str, Any] = Field(
-        default_factory=dict, description="Options of the class of the task; of a kind: label, metric and those of its head."
+        default_factory=dict, description="Options of the task; for a task of your own: label, metric and options of its head."
     )
     protocol: Literal["superb", "quick"] = Field(
-        "superb", description="superb: published steps and sampling. quick: anything else; printed on every table."
+        "superb", description="superb: published steps and sampling. quick: any departure from them; printed under every table."
     )
     precision: FeaturePrecision = Field(
         "fp32",
-        description="Of the encoder's passes, on every device; heads train in fp32. bf16 needs `protocol: quick`; tables mark such rows.",
+        description="Precision of the encoder, on every device; heads train in fp32. bf16 needs `protocol: quick`; tables mark such rows.",
     )
     steps: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
-        description="Of the optimizer; 0 for a task without training. auto: 100 passes over train, but at least 200 and at most 20 000."
+        description="Optimizer steps; 0 for a task without training. auto: 100 epochs, but at least 200 and at most 20 000 steps."
     )
-    batch_size: Positive = Field(description="Utterances in a batch.")
-    accumulate: Positive = Field(1, description="Batches in a step.")
+    batch_size: Positive = Field(description="Utterances per batch.")
+    accumulate: Positive = Field(1, description="Batches per step.")
     optimizer: Literal["Adam", "AdamW"] = "Adam"
     learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7), description="All are trained at once; dev chooses."
+        (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7), description="One head is trained per learning rate, all at once; dev selects."
     )
     lr_search: Literal["grid", "halving"] = Field(
         "grid",
-        description="grid: every learning rate trains to the end, as in SUPERB. halving: of seven rates the four that are best on dev go "
-        "on after 8 % of the steps, and two after 28 %; needs `protocol: quick`.",
+        description="grid: every learning rate trains to the end, as in SUPERB. halving: of seven rates, the four best on dev continue "
+        "after 8 % of the steps, and two after 28 %; needs `protocol: quick`.",
     )
-    clip_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="Gradients of a head are scaled down to this norm.")
-    eval_every: Positive | Literal["auto"] = Field(description="Steps between two scores on dev. auto: a twentieth of the steps.")
-    seeds: tuple[Seed, ...] = Field((1337,), min_length=1, description="Each seed trains its own heads; the cell holds mean and values.")
+    clip_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="Maximum gradient norm of a head.")
+    eval_every: Positive | Literal["auto"] = Field(description="Steps between evaluations on dev. auto: a twentieth of the steps.")
+    seeds: tuple[Seed, ...] = Field((1337,), min_length=1, description="Each seed trains its own heads; the cell has mean and values.")
     crop_draws: CropDraws = Field(
         default_factory=lambda earlier: _crops_of_the_protocol(earlier),
-        description="Random crops of each long training utterance, for tasks that crop (SID, ASV, the silence of KS). every: a new one, "
-        "sent through the encoder, at every access, as in SUPERB. A number: so many are drawn and encoded once and chosen from at random, "
-        "which costs fewer encoder passes. Default: every where SUPERB's recipe is followed for SID, and for ASV; else 1.",
+        description="Random crops per long training utterance, for tasks that crop (SID, ASV, silence in KS). every: a new crop is "
+        "encoded at every access, as in SUPERB. A number: that many are encoded once and sampled from, which saves encoder passes. "
+        "Default: `every` for ASV, and for SID under SUPERB's protocol; otherwise 1.",
     )
-    cache_gb: Annotated[float, Field(ge=0)] = Field(4.0, description="Frame features are kept in memory up to this size, else recomputed.")
+    cache_gb: Annotated[float, Field(ge=0)] = Field(
+        4.0, description="Memory for frame features, in GB; features that do not fit are recomputed."
+    )
     disk_gb: Annotated[float, Field(ge=0)] = Field(
         100.0,
-        description="Mean vectors are kept in the work folder up to this size, for a restart; past it a restart computes them again.",
+        description="Disk for mean vectors in the work folder, in GB; a restart recomputes those that did not fit.",
     )
 
     @field_validator("learning_rates", "seeds")
     @classmethod
     def _distinct(cls, values: tuple[float, ...]) -> tuple[float, ...]:
         if len(set(values)) != len(values):
-            raise ValueError(f"{values} names a value twice")
+            raise ValueError(f"{values} contains a value twice")
         return values
 
     @model_validator(mode="after")
@@ -79,12 +81,12 @@ class EvaluationRecipe(Pluggable):
         for key, value in (("steps", self.steps), ("learning_rates", self.learning_rates)):
             if bool(value) != entry.trains:
                 raise ValueError(
-                    f"{key}={value} does not go with task {self.task!r}, which {'trains a head' if entry.trains else 'trains nothing'}"
+                    f"{key}={value} is not possible with task {self.task!r}, which {'trains a head' if entry.trains else 'trains nothing'}"
                 )
         if entry.protocol == "verification" and self.crop_draws != "every":
-            raise ValueError(f"crop_draws={self.crop_draws} does not go with task {self.task!r}: frames of crops are too large to be kept")
+            raise ValueError(f"crop_draws={self.crop_draws} is not possible with task {self.task!r}: its crops are too large to keep")
         if self.protocol == "superb" and entry.recipe.get("protocol") == "quick":
-            raise ValueError(f"protocol=superb: {self.task!r} is a task of your own, unknown to SUPERB; leave it out, or write quick")
+            raise ValueError(f"protocol=superb: {self.task!r} is a task of your own, not SUPERB's; omit it, or write quick")
         try:
             metrics_of(self.task, self.kind, self.task_options)
         except TaskError as error:
@@ -95,36 +97,36 @@ class EvaluationRecipe(Pluggable):
     def _superb_is_superb(self) -> EvaluationRecipe:
         if self.protocol == "superb" and self.precision != "fp32":
             raise ValueError(
-                f"precision={self.precision} is not SUPERB's (fp32); write `protocol: quick` so that tables say so, or drop it"
+                f"precision={self.precision} is not SUPERB's (fp32); write `protocol: quick` so that tables say so, or omit it"
             )
         if self.protocol == "superb":
             crops = {"crop_draws": "every"} if self.entry.cropped_anew else {}
             for key, value in {**self.entry.recipe, **crops, "lr_search": "grid"}.items():
                 if getattr(self, key) != value:
                     raise ValueError(
-                        f"{key}={getattr(self, key)} is not SUPERB's ({value}); write `protocol: quick` so that tables say so, or drop it"
+                        f"{key}={getattr(self, key)} is not SUPERB's ({value}); write `protocol: quick` so that tables say so, or omit it"
                     )
             changed = sorted(self.task_options.keys() & set(self.entry.head_options))
             if changed:
                 raise ValueError(
                     f"task_options {', '.join(changed)}: not SUPERB's head or loss; write `protocol: quick` so that tables say so, "
-                    "or drop them"
+                    "or omit them"
                 )
         return self
 
     @property
     def unwritten(self) -> set[str]:
-        """Keys that are left out of JSON: `lr_search` of a grid, so that such recipes stay as they were."""
+        """Keys omitted from JSON: also `lr_search: grid`, so that recipes from before that key keep their hash."""
         return super().unwritten | ({"lr_search"} if self.lr_search == "grid" else set())
 
     @property
     def named(self) -> list[tuple[str, str]]:
-        """Its task, unless it is of a kind."""
+        """The task, unless it has a `kind`."""
         return [("task", self.task)] if self.kind is None else []
 
     @property
     def entry(self) -> TaskEntry:
-        """What is known of the task; ValueError for an unknown one."""
+        """Catalog entry of the task; ValueError if the task is unknown."""
         try:
             return task_entry(self.task, self.kind)
         except TaskError as error:
@@ -132,11 +134,11 @@ class EvaluationRecipe(Pluggable):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """What the task reports."""
+        """Metrics that the task reports."""
         return metrics_of(self.task, self.kind, self.task_options)
 
     def resolved(self, utterances: float) -> EvaluationRecipe:
-        """The recipe with numbers in place of `auto`, for that many utterances of train."""
+        """Return the recipe with `auto` replaced by numbers, for a train split of this many utterances."""
         epoch = math.ceil(utterances / (self.batch_size * self.accumulate))
         steps = min(AUTO_MOST, max(AUTO_FEWEST, AUTO_EPOCHS * epoch)) if self.steps == "auto" else self.steps
         eval_every = max(1, steps // AUTO_EVALUATIONS) if self.eval_every == "auto" else self.eval_every
@@ -144,14 +146,14 @@ class EvaluationRecipe(Pluggable):
 
     @property
     def counts(self) -> tuple[int, int]:
-        """`steps` and `eval_every` of a recipe that is `resolved`."""
+        """`steps` and `eval_every` of a `resolved` recipe."""
         assert self.steps != "auto"
         assert self.eval_every != "auto"
         return self.steps, self.eval_every
 
     @property
     def halvings(self) -> list[tuple[float, int]]:
-        """Share of the steps, and how many learning rates go on after it; empty for a grid."""
+        """Rungs of the halving search: share of the steps, and number of learning rates that continue after it. Empty for a grid."""
         left, numbers = len(self.learning_rates), []
         while self.lr_search == "halving" and left > FINALISTS:
             left = math.ceil(left / 2)
@@ -160,7 +162,7 @@ class EvaluationRecipe(Pluggable):
 
     @property
     def mean_rates(self) -> float:
-        """Learning rates that train at a step, on average."""
+        """Average number of learning rates that train at a step."""
         shares, numbers = (
             [0.0, *(share for share, _ in self.halvings), 1.0],
             [len(self.learning_rates), *(left for _, left in self.halvings)],
@@ -169,49 +171,49 @@ class EvaluationRecipe(Pluggable):
 
     @property
     def rungs(self) -> dict[int, int]:
-        """Of a recipe that is `resolved`: step -> learning rates that go on after it, the best on dev."""
+        """Step -> number of learning rates, the best on dev, that continue after it. The recipe must be `resolved`."""
         steps = self.counts[0]
         rungs = {max(1, int(share * steps)): number for share, number in self.halvings}
         return {step: number for step, number in rungs.items() if step < steps}
 
     @property
     def scored_after(self) -> list[int]:
-        """Of a recipe that is `resolved`: the steps after which a training scores dev, ascending."""
+        """Steps after which dev is scored, ascending. The recipe must be `resolved`."""
         steps, eval_every = self.counts
         return sorted({*range(eval_every, steps + 1, eval_every), *self.rungs, *([steps] if steps else [])})
 
     def with_lexicon(self, lexicon: Sequence[str]) -> EvaluationRecipe:
-        """Return the recipe with the lexicons of its corpus for PR, unless its options name others."""
+        """Return the recipe with the corpus's lexicons for PR, unless its options name others."""
         return self.model_copy(update={"task_options": with_lexicon(self.task, self.task_options, lexicon)})
 
 
 def _crops_of_the_protocol(earlier: dict[str, Any]) -> CropDraws:
-    """The default of `crop_draws`, from the fields before it."""
+    """Default of `crop_draws`, given the fields before it."""
     try:
         entry = task_entry(earlier.get("task", ""), earlier.get("kind"))
-    except TaskError:  # the recipe is refused for it
+    except TaskError:  # reported by another validator
         return 1
     return "every" if entry.protocol == "verification" or (entry.cropped_anew and earlier.get("protocol") == "superb") else 1
 
 
 def evaluation_recipe(task: str, overrides: Mapping[str, Any] | None = None) -> EvaluationRecipe:
-    """Build the recipe of `task` from its defaults and `overrides`.
+    """Build the evaluation recipe of `task` from its defaults and `overrides`.
 
     Args:
-        task: a built-in task, or the name of one whose `kind` is in the overrides.
-        overrides: keys of EvaluationRecipe; and `like`, a task or kind whose defaults hold in place of the task's own.
+        task: a built-in task, or any name if the overrides have a `kind`.
+        overrides: keys of EvaluationRecipe, and `like`: a task or kind whose defaults replace the task's own.
 
     Raises:
-        ConfigError: unknown task, kind, metric or key, impossible value, a recipe of another task, or a change of the published recipe
+        ConfigError: unknown task, kind, metric or key, invalid value, a recipe for another task, or a departure from the published recipe
             without `protocol: quick`.
     """
     changes = dict(overrides or {})
     source, like = f"recipe of {task}", changes.pop("like", None)
     if changes.get("task", task) != task:
-        raise ConfigError(f"The recipe is of task {changes['task']!r}, not {task!r}.")
+        raise ConfigError(f"The recipe is for task {changes['task']!r}, not {task!r}.")
     for key, value in (("like", like), ("kind", changes.get("kind"))):
         if not isinstance(value, str | None):
-            raise ConfigError(f"{source}: {key}: {value!r} is no name.")
+            raise ConfigError(f"{source}: {key}: {value!r} is not a name.")
     try:
         defaults = dict(task_entry(task, changes.get("kind")).recipe)
     except TaskError as error:

@@ -1,4 +1,4 @@
-"""The recipe of stage 2. No torch here: Snakemake imports this."""
+"""Recipe of stage 2, merging. No torch here: Snakemake imports this."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from speechft.recipes.values import Pluggable
 
 
 class MergeRecipe(Pluggable):
-    """Stage 2."""
+    """Stage 2: merge a pre-trained encoder with fine-tuned ones."""
 
-    method: str = Field("linear", description="A method of speechft.merge.")
+    method: str = Field("linear", description="Merge method (docs/merge.md).")
     alpha: float | Literal["dev"] = Field(
         0.25, description="Weight of the fine-tuned model; 0 is the pre-trained one. `dev`: chosen by dev scores (docs/choose.md)."
     )
-    parameters: dict[str, Any] = Field(default_factory=dict, description="Further parameters of the method.")
+    parameters: dict[str, Any] = Field(default_factory=dict, description="Other parameters of the method.")
     scale: dict[str, float | str] = Field(default_factory=dict, description="Factors of alpha by part of the model (docs/merge.md).")
-    dtype: Literal["fp32", "fp16", "bf16"] | None = Field(None, description="To store the result in; default: as the pre-trained one.")
-    extrapolate: bool = Field(False, description="Allow alpha outside of 0 to 1.")
+    dtype: Literal["fp32", "fp16", "bf16"] | None = Field(
+        None, description="Dtype of the stored result; default: that of the pre-trained encoder."
+    )
+    extrapolate: bool = Field(False, description="Allow alpha below 0 or above 1.")
 
     @model_validator(mode="after")
     def _method_takes_parameters(self) -> Self:
@@ -36,17 +38,17 @@ class MergeRecipe(Pluggable):
 
     @property
     def named(self) -> list[tuple[str, str]]:
-        """Its merge method."""
+        """Kind and name of the merge method."""
         return [("merge_method", self.method)]
 
     @property
     def recordings(self) -> tuple[str, ...]:
-        """What a method that runs the models runs them on, as written: folders or, in an experiment, names of corpora."""
+        """Recordings that the method runs the models on, as written: folders or, in an experiment, names of corpora."""
         recordings = self.parameters.get("recordings", ())
         return (recordings,) if isinstance(recordings, str) else tuple(recordings)
 
     def with_folders(self, folders: Mapping[str, str]) -> Self:
-        """The same with folders instead of names of corpora."""
+        """Return the recipe with names of corpora replaced by their folders."""
         if not self.recordings:
             return self
         recordings = [folders.get(name, name) for name in self.recordings]

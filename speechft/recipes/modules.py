@@ -1,4 +1,4 @@
-"""A frozen model of the user's own: how its class is named, and the file that holds it. Nothing here imports or runs that file."""
+"""Frozen models of the user's own: names of their classes, and the files that define them. Nothing here imports or runs these files."""
 
 from __future__ import annotations
 
@@ -18,81 +18,81 @@ FORMS = "my_package.my_module:MyEncoder (on PYTHONPATH) or path/to/file.py:MyEnc
 
 
 def _accepted(_: str, encoder: Any, place: str) -> tuple[str, list[str | None]]:
-    """An encoder as the name of its class."""
+    """Convert a registered encoder to the name of its class."""
     if isinstance(encoder, type):
         encoder = f"{place_of(encoder.__module__)}:{encoder.__qualname__}"
     if not isinstance(encoder, str) or not CLASS_NAME.fullmatch(encoder):
-        raise ValueError(f"{encoder!r} names no class; write {FORMS}")
+        raise ValueError(f"{encoder!r} is not the name of a class; write {FORMS}")
     return code_beside(place, encoder), []
 
 
 ENCODERS: Registry[str] = Registry("encoder", _accepted, {})
-"""Name -> class of an encoder of a plug-in, as `my_module:MyEncoder` or `path/to/file.py:MyEncoder`."""
+"""Name of a plug-in's encoder -> its class, as `my_module:MyEncoder` or `path/to/file.py:MyEncoder`."""
 
 
 def _checked(name: str) -> str:
     name = ENCODERS.get(name, name)
     if not CLASS_NAME.fullmatch(name):
-        raise ValueError(f"{name!r} names no class; write {FORMS}")
+        raise ValueError(f"{name!r} is not the name of a class; write {FORMS}")
     return name
 
 
 ClassName = Annotated[str, AfterValidator(_checked)]
-"""`my_package.my_module:MyEncoder` or `path/to/file.py:MyEncoder`, or the name of an encoder of a plug-in, which becomes one of these."""
+"""`my_package.my_module:MyEncoder` or `path/to/file.py:MyEncoder`; the name of a plug-in's encoder is converted to one of these."""
 
 
 class ModuleRecord(Strict):
-    """What decides the features of a frozen model of the user's own; part of a cell."""
+    """Everything in a cell that determines the features of a frozen model of the user's own."""
 
-    name: str | None = Field(description="As it was named, such as my_module:MyEncoder; null for an object in Python.")
-    class_name: str = Field(description="Of the object, without its module.")
-    options: dict[str, JsonValue] = Field(default_factory=dict, description="Keyword arguments that it was made with.")
-    sources: dict[str, str] = Field(description="SHA-256 of the file that was named, and of the one that defines the object's class.")
-    state_sha256: str = Field(description="Of the tensors of its state dict.")
+    name: str | None = Field(description="Name as given, such as my_module:MyEncoder; null for a Python object.")
+    class_name: str = Field(description="Class of the object, without its module.")
+    options: dict[str, JsonValue] = Field(default_factory=dict, description="Keyword arguments of the class.")
+    sources: dict[str, str] = Field(description="SHA-256 of the named file, and of the one that defines the object's class.")
+    state_sha256: str = Field(description="SHA-256 of the tensors in its state dict.")
     depends_on_batch: bool = Field(
-        False, description="Features depend on what else is in a batch, so every utterance was a batch by itself."
+        False, description="Whether features depend on the rest of a batch; if so, every utterance was encoded by itself."
     )
 
 
 def is_class_name(model: Any) -> bool:
-    """Whether `model` names a class of the user's own, or an encoder of a plug-in, and no path that is there."""
+    """Whether `model` names a class of the user's own or a plug-in's encoder, and is not an existing path."""
     named = isinstance(model, str | Path) and not Path(model).exists()
     return named and (CLASS_NAME.fullmatch(str(model)) is not None or str(model) in ENCODERS)
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Module or file, and attribute.
+    """Split the name of a class into module or file, and attribute.
 
     Raises:
         ConfigError: `name` has another form.
     """
     match = CLASS_NAME.fullmatch(ENCODERS.get(name, name))
     if match is None:
-        raise ConfigError(f"{name!r} names no class. Write {FORMS}.")
+        raise ConfigError(f"{name!r} is not the name of a class. Write {FORMS}.")
     return match["place"], match["attribute"]
 
 
 def refuse_class(model: Any) -> None:
-    """Raise a CheckpointError if `model` is a frozen model of the user's own, where only encoder directories will do."""
+    """Raise a CheckpointError if `model` is a frozen model of the user's own, for commands that need an encoder directory."""
     if is_class_name(model) or hasattr(model, "get_downsample_rates"):
         shown = model if isinstance(model, str | Path) else type(model).__name__
         raise CheckpointError(
-            f"{shown}: is a module of your own, which can only be evaluated: it is not imported, merged, fine-tuned, analysed or exported."
+            f"{shown}: is a module of your own, which can only be evaluated, not imported, merged, fine-tuned, analysed or exported."
         )
 
 
 def source_file(name: str) -> Path:
-    """The Python file of a class, found as `import` finds it, but without running any code.
+    """Find the Python file of a class like `import` does, but without running any code.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: no such file or module.
     """
     place, attribute = split_name(name)
     return find_code(f"{place}:{attribute}", f"the encoder {name}", FORMS)
 
 
 def expected_file(name: str) -> Path:
-    """The file of a class, or where it would be: a module that is not on PYTHONPATH as if it were in the current folder."""
+    """Path of the file of a class, existing or not: a module that is not on PYTHONPATH is expected in the current folder."""
     place, _ = split_name(name)
     if place.endswith(".py"):
         return Path(place)
@@ -103,10 +103,10 @@ def expected_file(name: str) -> Path:
 
 
 def parse_options(words: Iterable[str]) -> dict[str, Any]:
-    """Keyword arguments from `KEY=VALUE`: a value that is JSON stands for what it says, any other for its text.
+    """Parse `KEY=VALUE` words into keyword arguments. Values are read as JSON if possible, otherwise as text.
 
     Raises:
-        ConfigError: a word without a key, or a key given twice.
+        ConfigError: a word without a key, or a repeated key.
     """
     options: dict[str, Any] = {}
     for word in words:
@@ -123,9 +123,9 @@ def parse_options(words: Iterable[str]) -> dict[str, Any]:
 
 
 def _refuse(constant: str) -> Any:
-    raise ValueError(constant)  # NaN and Infinity are no JSON
+    raise ValueError(constant)  # NaN and Infinity are not JSON
 
 
 def option_words(options: dict[str, Any]) -> list[str]:
-    """The words of a command line that `parse_options` reads."""
+    """Return the command-line words that `parse_options` reads."""
     return [word for key, value in options.items() for word in ("--encoder-option", f"{key}={json.dumps(value)}")]

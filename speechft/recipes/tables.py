@@ -11,17 +11,17 @@ from speechft.tasks.metric import Metric
 
 
 class TableRow(Strict):
-    """One model of a table."""
+    """One row of a table: a model and its label."""
 
     encoder: str
     finetuning: str
     method: str
-    label: str = Field(description="Name of the method as shown, e.g. Stable-FT.")
-    only_published: str | None = Field(None, description="Table of published numbers that this row repeats; it has no cells.")
+    label: str = Field(description="Name of the method in the table, e.g. Stable-FT.")
+    only_published: str | None = Field(None, description="Table of published numbers that this row comes from; it has no cells.")
 
 
 class ScoreRecipe(Strict):
-    """A score on a scale that the table itself gives: 0 is the row `floor`, 1000 the best row of every metric."""
+    """A score normalized by the table's rows: 0 is the row `floor`, 1000 the best row in every metric."""
 
     label: str
     floor: TableRow
@@ -29,66 +29,66 @@ class ScoreRecipe(Strict):
 
 
 class TableRecipe(Strict):
-    """What a table shows; made from the experiment's layout of the same name."""
+    """Rows and columns of a table, built from the experiment's layout of the same name."""
 
     title: str
     note: str = ""
     rows: tuple[TableRow, ...] = Field(min_length=1)
     tasks: tuple[str, ...] = Field(min_length=1)
-    metrics: dict[str, tuple[Metric, ...]] = Field(default_factory=dict, description="Task -> its columns; of others those of its entry.")
+    metrics: dict[str, tuple[Metric, ...]] = Field(default_factory=dict, description="Task -> its columns; default: those of its entry.")
     published: str | None = Field(None, description="Name of the table of published numbers to show next to ours.")
-    beside: tuple[str, ...] = Field((), description="Tables of published numbers whose rows stand below ours.")
+    beside: tuple[str, ...] = Field((), description="Tables of published numbers whose rows are listed below ours.")
     score: ScoreRecipe | None = None
-    differences: tuple[tuple[int, int], ...] = Field((), description="Rows to compare, from 0: the second is taken from the first.")
-    protocols: dict[str, Literal["superb", "quick"]] = Field(
-        default_factory=dict, description="Task -> protocol that its pending cells are going to have."
+    differences: tuple[tuple[int, int], ...] = Field(
+        (), description="Pairs of rows to compare, counted from 0: the second is subtracted from the first."
     )
+    protocols: dict[str, Literal["superb", "quick"]] = Field(default_factory=dict, description="Task -> protocol of its pending cells.")
     command: str | None = Field(
-        None, description="Makes a cell when encoder/finetuning/method/task.json is appended; shown for pending ones."
+        None, description="Command that computes a cell when encoder/finetuning/method/task.json is appended; shown for pending cells."
     )
 
 
 class CurvePoint(TableRow):
-    """One model of a curve."""
+    """One point of a curve: a model and its alpha."""
 
     alpha: float
 
 
 class CurveRecipe(Strict):
-    """Metrics against alpha; made from the experiment's layout of the same name."""
+    """Metrics against alpha, built from the experiment's curve of the same name."""
 
     title: str
     note: str = ""
-    points: tuple[CurvePoint, ...] = Field(min_length=2, description="In ascending order of alpha.")
+    points: tuple[CurvePoint, ...] = Field(min_length=2, description="Points in ascending order of alpha.")
     tasks: tuple[str, ...] = Field(min_length=1)
     metrics: dict[str, tuple[Metric, ...]] = Field(default_factory=dict, description="As in TableRecipe.")
-    start: str = Field(description="Name of the model at alpha 0, e.g. Pre-trained.")
-    end: str = Field(description="Name of the model at alpha 1, e.g. Stable-FT.")
+    start: str = Field(description="Label of the model at alpha 0, e.g. Pre-trained.")
+    end: str = Field(description="Label of the model at alpha 1, e.g. Stable-FT.")
     command: str | None = Field(None, description="As in TableRecipe.")
 
 
 class ConnectionRecipe(Strict):
-    """What the table and the figure of a connection show; made from the experiment's layout of the same name."""
+    """Table and figure of a connection, built from the experiment's curve of the same name."""
 
     title: str
     note: str = ""
-    start: TableRow = Field(description="The model at alpha 0, e.g. Pre-trained.")
-    end: TableRow = Field(description="The model at alpha 1, e.g. Stable-FT.")
+    start: TableRow = Field(description="Model at alpha 0, e.g. Pre-trained.")
+    end: TableRow = Field(description="Model at alpha 1, e.g. Stable-FT.")
     alphas: tuple[float, ...] = Field(min_length=2)
     split: Literal["dev", "test"] = "dev"
-    commands: tuple[str, ...] = Field((), description="What makes the result; shown while it is pending.")
+    commands: tuple[str, ...] = Field((), description="Commands that compute the result; shown while it is pending.")
 
 
 class AnalysisRecipe(Strict):
-    """Speech and precision for the comparison of hidden states. The paper does not publish its own; the defaults are ours."""
+    """Utterances and precision for the comparison of hidden states. The defaults are ours: the paper does not publish its own."""
 
     split: Literal["train", "dev", "test"] = "dev"
-    utterances: Positive = Field(200, description="So many, evenly from the whole split; all if it has fewer.")
-    precision: FeaturePrecision = Field("fp32", description="Of both encoders' passes, on every device; tables mark bf16.")
+    utterances: Positive = Field(200, description="Number of utterances, spread evenly over the split; all if it has fewer.")
+    precision: FeaturePrecision = Field("fp32", description="Precision of both encoders, on every device; tables mark bf16.")
 
 
 class AnalysisTableRecipe(Strict):
-    """What the table and the figure of an analysis show."""
+    """Table and figure of an analysis."""
 
     title: str
     note: str = ""
@@ -96,19 +96,19 @@ class AnalysisTableRecipe(Strict):
 
 
 class Comparison(Strict):
-    """A merged model among the rows of a table, beside the models that it lies between."""
+    """A merged model in a table, to be compared with the models it interpolates."""
 
-    row: int = Field(description="Place in the table's rows, from 0.")
-    ends: tuple[int, ...] = Field(min_length=1, description="Places of the pre-trained and fine-tuned models, if in the table.")
+    row: int = Field(description="Row of the merged model, counted from 0.")
+    ends: tuple[int, ...] = Field(min_length=1, description="Rows of the pre-trained and fine-tuned models that are in the table.")
 
 
 class ReportRecipe(Strict):
-    """What the report of an experiment shows; made from the experiment."""
+    """Contents of an experiment's report."""
 
     title: str
     note: str = ""
     tables: dict[str, TableRecipe] = Field(default_factory=dict)
-    comparisons: dict[str, tuple[Comparison, ...]] = Field(default_factory=dict, description="By table.")
+    comparisons: dict[str, tuple[Comparison, ...]] = Field(default_factory=dict, description="Table -> its comparisons.")
     curves: dict[str, CurveRecipe] = Field(default_factory=dict)
     connections: dict[str, ConnectionRecipe] = Field(default_factory=dict)
     analyses: dict[str, AnalysisTableRecipe] = Field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Types of values in recipes and experiments, and their validation: errors name the file, the key and what is allowed."""
+"""Value types of recipes and experiments, and validation whose errors name the file, the key and what is allowed."""
 
 from __future__ import annotations
 
@@ -43,29 +43,29 @@ def _different(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 DIFFERENT = AfterValidator(_different)
-"""Of a list of names: each appears once."""
+"""Validator of a list of names: each appears once."""
 InputPath = Annotated[Path, AfterValidator(on_disk)]
-"""A file or folder that a configuration names, in the Unicode form in which the disk has it."""
+"""A file or folder named in a configuration, in the Unicode normalization form used on disk."""
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32 - 1)]
-"""What every generator of random numbers here takes: NumPy's take 32 bits, and fairseq adds the epoch, which is 1."""
+"""Seed valid for every random number generator used: NumPy's accept 32 bits, and fairseq adds the epoch, which is 1."""
 FeaturePrecision = Literal["fp32", "bf16"]
-"""In which a frozen encoder computes features."""
+"""Precision in which a frozen encoder computes features."""
 
 
 class Strict(BaseModel):
-    """Base of all configuration: unknown keys and numbers that are not finite are errors, instances are immutable."""
+    """Base of all configuration: unknown keys and non-finite numbers are errors, instances are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 class Sparse(Strict):
-    """Base of recipes that write `kind` and `plugins` only where there are any, so that other recipes stay byte for byte as they were."""
+    """Base of recipes that write `kind` and `plugins` only if set, so that recipes without them keep their hash."""
 
     @property
     def unwritten(self) -> set[str]:
-        """Keys that are left out of JSON."""
+        """Keys omitted from JSON."""
         return {key for key in ("kind", "plugins") if not getattr(self, key, None)}
 
     @model_serializer(mode="wrap")
@@ -74,24 +74,24 @@ class Sparse(Strict):
 
 
 class Pluggable(Sparse):
-    """Base of recipes that name what plug-ins may define: they record its code, so that an edit makes another recipe."""
+    """Base of recipes that can name entries of plug-ins. They record the plug-in's code, so that editing it changes the recipe."""
 
     plugins: SkipJsonSchema[dict[str, str]] = Field(
-        default_factory=dict, description="Code of plug-ins that it needs: file or module -> SHA-256. Nobody writes it: it is filled in."
+        default_factory=dict, description="Code of the plug-ins needed: file or module -> SHA-256. Filled in automatically."
     )
 
     @property
     @abstractmethod
     def named(self) -> Iterable[tuple[str, str]]:
-        """Kind and name of everything in it that may be of a plug-in."""
+        """Kind and name of every entry that a plug-in may define."""
 
     @model_validator(mode="after")
     def _record_plugins(self) -> Self:
         needed = {place: sha256 for kind, name in self.named for place, sha256 in files_of(kind, name).items()}
         if self.plugins not in ({}, needed):
             others = ", ".join(place for place, _ in sorted(self.plugins.items() ^ needed.items()))
-            raise ValueError(f"plugins: is not what the names in the recipe need ({others}); leave it out, it is filled in")
-        self.__dict__["plugins"] = needed  # as if it were computed: it is no key that was set
+            raise ValueError(f"plugins: does not match the names in the recipe ({others}); omit it, it is filled in automatically")
+        self.__dict__["plugins"] = needed  # not a key that the user set, so not in model_fields_set
         return self
 
 
@@ -99,13 +99,13 @@ def validate(model: type[ModelType], values: Any, source: str) -> ModelType:
     """Build `model` from plain values.
 
     Raises:
-        ConfigError: names `source` and lists every problem with its key, what was found and what is allowed.
+        ConfigError: names `source` and lists every problem with its key, the value found and what is allowed.
     """
     try:
         instance = model.model_validate(values)
     except ValidationError as error:
         raise ConfigError(_explain(error, model, values, source)) from None
-    # Options of tasks and methods hold anything, which their own checks look at later.
+    # Options of tasks and methods are untyped here; their own checks come later.
     lines = [f"  {key}: Input should be a finite number, found {value}" for key, value in _not_finite(values, ())]
     if lines:
         raise ConfigError("\n".join([_heading(source, lines), *lines]))
@@ -117,7 +117,7 @@ def _heading(source: str, problems: list[str]) -> str:
 
 
 def _not_finite(values: Any, keys: tuple[str, ...]) -> Iterator[tuple[str, float]]:
-    """Keys and values of all numbers in plain `values` that are not finite."""
+    """Yield keys and values of all non-finite numbers in plain `values`."""
     if isinstance(values, float) and not math.isfinite(values):
         yield ".".join(keys), values
     members = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list | tuple) else ()
@@ -127,7 +127,7 @@ def _not_finite(values: Any, keys: tuple[str, ...]) -> Iterator[tuple[str, float
 
 def _explain(error: ValidationError, model: type[BaseModel], values: Any, source: str) -> str:
     lines = []
-    # The field that the default depends on is wrong as well, and reported.
+    # A default cannot be computed because a field it depends on is wrong, which is reported itself.
     for problem in [problem for problem in error.errors() if problem["type"] != "default_factory_not_called"]:
         location = problem["loc"]
         key = ".".join(_keys_in(values, model, location)) or "(top level)"
@@ -143,7 +143,6 @@ def _explain(error: ValidationError, model: type[BaseModel], values: Any, source
 
 
 def _short(value: Any) -> str:
-    """Shorten a value for a message."""
     if isinstance(value, int) and abs(value) >= 10**_SHOWN:
         return "a longer number"
     text = repr(value)
@@ -151,7 +150,7 @@ def _short(value: Any) -> str:
 
 
 def _keys_in(values: Any, model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """`location` as keys of the file, without the tags of unions that pydantic inserts."""
+    """Convert pydantic's `location` to keys of the file, without the union tags that it inserts."""
     keys = []
     for place, part in enumerate(location):
         if isinstance(values, dict) and (part in values or part in _keys_at(model, location[:place])):
@@ -171,7 +170,7 @@ def _spelling_hint(key: str, allowed: list[str]) -> str:
 
 
 def _keys_at(annotation: Any, location: tuple[int | str, ...]) -> list[str]:
-    """Field names of the model that stands at `location` inside `annotation`; empty when there is none."""
+    """Field names of the model at `location` inside `annotation`; empty if there is no model."""
     if get_origin(annotation) in (Union, types.UnionType):
         candidates = [_keys_at(member, location) for member in get_args(annotation)]
         # In a discriminated union pydantic puts the tag of the chosen member into the location.
@@ -197,12 +196,12 @@ def _has_tag(model: Any, tag: int | str) -> bool:
     return kind is not None and tag in get_args(kind.annotation)
 
 
-# Names become folders and wildcards, so they hold no slash and no dot; speech_ft@0.50 is allowed.
+# Names become folders and wildcards, so slashes and dots are not allowed, except in speech_ft@0.50.
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_@+-]*$|^[A-Za-z0-9][A-Za-z0-9_+-]*@[0-9.]+$")]
 
 
 def read_recipe(path: str | Path, read: Callable[[str | Path], Value] = read_json) -> Value:
-    """What `read` finds in a recipe file, whose plug-ins are then loaded. They may lie in the folders above the file."""
+    """Read a recipe file with `read` and load its plug-ins, which may be in any folder above the file."""
     values = read(path)
     with looking_in(*Path(path).absolute().parents):
         load_recorded(values)
@@ -213,7 +212,7 @@ def load_result(model: type[ModelType], path: str | Path, error: type[SpeechFTEr
     """Read a result file (JSON) of a command.
 
     Raises:
-        SpeechFTError: an `error`: the file is missing, is not JSON or is no such result; `refusal` is what to say then, and what to do.
+        SpeechFTError: the file is missing, is not JSON or not such a result. Its class is `error`; `refusal` ends its message.
     """
     try:
         return validate(model, read_json(path), str(path))
@@ -224,5 +223,5 @@ def load_result(model: type[ModelType], path: str | Path, error: type[SpeechFTEr
 
 
 def load_recipe(model: type[ModelType], path: str | Path) -> ModelType:
-    """Read a recipe file (JSON) that the workflow or a user wrote."""
+    """Read a recipe file (JSON) written by the workflow or a user."""
     return validate(model, read_recipe(path), str(path))

@@ -1,4 +1,4 @@
-"""Rehearsals: the same experiment at small sizes. Only the making of small encoders imports torch."""
+"""Rehearsals: the same experiment at small sizes. Only creating small encoders imports torch."""
 
 from speechft.rehearsal.derive import Rehearsal, rehearse
 

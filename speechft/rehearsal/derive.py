@@ -33,9 +33,9 @@ from speechft.runtime.gpus import visible_gpus
 from speechft.shipped import ROOT
 
 EXPERIMENT, MARKER = "experiment.yaml", "rehearsal.json"
-"""Files in a rehearsal's folder besides its results; the second one marks the folder as a rehearsal."""
+"""Files in a rehearsal's folder besides its results; the second marks the folder as a rehearsal."""
 SPEECH = ROOT / "mini/speech"
-"""The speech that stand-ins are made of."""
+"""Source of the speech in stand-ins."""
 _NOTE = "A rehearsal: everything runs, at sizes at which no number means anything."
 _FIRST = next(int(size.most) for size in SIZES if size.key == "first")
 Values = dict[str, Any]
@@ -43,7 +43,7 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """A derived experiment: its file, and remarks on what could not be as asked."""
+    """A derived experiment: its file, and remarks on what could not be done as requested."""
 
     experiment: Path
     remarks: tuple[str, ...]
@@ -57,21 +57,21 @@ def rehearse(
     encoders: Literal["mine", "tiny"] = "mine",
     gpus: bool | None = None,
 ) -> Rehearsal:
-    """Write the rehearsal of an experiment to `folder`/experiment.yaml, with the corpora and checkpoints that it needs beside it.
+    """Write the rehearsal of an experiment to `folder`/experiment.yaml, with the corpora and checkpoints that it needs.
 
-    Names, kinds, rows, tables, curves and analyses stay; sizes become those of `speechft.rehearsal.sizes`. Results go to
-    `folder`/results. The folder is new, empty, or of an earlier rehearsal: what Snakemake finds done there stays done.
+    Names, kinds, rows, tables, curves and analyses are kept; sizes become those of `speechft.rehearsal.sizes`. Results go to
+    `folder`/results. In the folder of an earlier rehearsal, Snakemake keeps finished results.
 
     Args:
         source: the experiment file.
-        folder: receives the rehearsal.
+        folder: a new or empty folder, or that of an earlier rehearsal.
         corpora: "mine": the first utterances of each split. "stand-ins": synthetic speech in the layout of each published corpus.
         encoders: "mine": the experiment's own. "tiny": small random ones in the published formats.
-        gpus: whether jobs ask for GPUs as in the experiment; None: where this machine has one, or submits jobs to Slurm.
+        gpus: whether jobs request GPUs as in the experiment; None: if this machine has a GPU or can submit jobs to Slurm.
 
     Raises:
-        ConfigError: a bad experiment, one without a table, curve or analysis, a folder that holds something else, a missing checkpoint.
-        CorpusError: a corpus of one's own that is missing or too small.
+        ConfigError: an invalid experiment, one without table, curve or analysis, a folder with other content, or a missing checkpoint.
+        CorpusError: a corpus is missing or too small.
     """
     experiment = load_experiment(source)
     folder = Path(folder)
@@ -80,16 +80,16 @@ def rehearse(
     given += [finetuning.checkpoint for finetuning in experiment.finetunings.values()]
     check_file(folder / EXPERIMENT, REHEARSED, [source, *given])
     if not Workflow(experiment).targets():
-        raise ConfigError(f"{source}: has no table, curve or analysis, so there is nothing to rehearse. Add one.")
+        raise ConfigError(f"{source}: has no table, curve or analysis to rehearse. Add one.")
     _check_inputs(experiment, corpora, encoders)
-    # The marker comes first, so that a rehearsal that was killed while it was written can be written again.
+    # Written first, so that an interrupted rehearsal can be written again.
     write_json(folder / MARKER, {"rehearsal_of": str(source), "corpora": corpora, "encoders": encoders})
     values = experiment.model_dump(mode="json", exclude_unset=True)
     remarks: list[str] = []
     if gpus is None:
         gpus = bool(visible_gpus()) or shutil.which("sbatch") is not None
         if not gpus and any(getattr(experiment.resources, stage).gpu for stage in type(experiment.resources).model_fields):
-            remarks.append("no GPU and no sbatch here: jobs run on the CPU; --gpus keeps what the experiment asks for")
+            remarks.append("no GPU and no sbatch here: jobs run on the CPU; --gpus keeps the experiment's requests")
     values["results"] = from_here(str(folder / "results"))
     values["title"] = f"{experiment.title or experiment.name}, a rehearsal"
     values["note"] = f"{_NOTE} {experiment.note}".strip()
@@ -103,7 +103,7 @@ def rehearse(
             entry |= _given(experiment, name, folder)
     for method in values.get("methods", {}).values():
         if "changes" in method:
-            # Updates that a method sets itself would undo those that the head-only phase needs.
+            # A method's own number of updates would override that needed for the head-only phase.
             method["changes"] = {key: value for key, value in smaller("finetune", method["changes"]).items() if key != "updates"}
     values["tasks"] = {name: {**entry, "recipe": _evaluation(experiment, name)} for name, entry in values["tasks"].items()}
     for name, entry in values.get("analyses", {}).items():
@@ -121,31 +121,31 @@ def _check_folder(folder: Path) -> None:
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise ConfigError(f"{folder}: is a {'link' if folder.is_symlink() else 'file'}. Name a new folder with --out.")
     if folder.is_dir() and any(folder.iterdir()) and not REHEARSAL.recognizes(folder / MARKER):
-        raise ConfigError(f"{folder}: is not the folder of a rehearsal, and not empty. Name a new folder with --out.")
+        raise ConfigError(f"{folder}: is neither empty nor the folder of a rehearsal. Name a new folder with --out.")
 
 
 def _check_inputs(experiment: Experiment, corpora: str, encoders: str) -> None:
     """Fail early if the rehearsal could not be written or started."""
     if corpora == "stand-ins" and not SPEECH.is_dir():
-        raise ConfigError(f"{SPEECH}: no such folder. Stand-ins are made of the speech in the repository; run from a clone of it.")
+        raise ConfigError(f"{SPEECH}: no such folder, needed for stand-ins. Use speechft from a clone of the repository.")
     for name, recipe in experiment.corpora.items():
         stands_in = corpora == "stand-ins" and (_has_stand_in(recipe) or _made_up_columns(experiment, name) is not None)
         if not isinstance(recipe, UnionCorpus) and not stands_in:
             _check_corpus(recipe)
     for name, entry in experiment.encoders.items():
         if encoders == "mine" and isinstance(entry, PretrainedElsewhere) and not entry.path.exists():
-            remedy = f"Bring it, let `encoders.{name}.path` name where it is, or rehearse with --encoders tiny."
+            remedy = f"Copy it there, correct `encoders.{name}.path`, or rehearse with --encoders tiny."
             raise ConfigError(missing_file(entry.path, f"as the checkpoint of {name}", remedy))
         if encoders == "tiny" and isinstance(entry, PublicEncoder | PretrainedElsewhere):
             _family(name, entry)
     for name, encoder in experiment.given.items():
         checkpoint = experiment.finetunings[name].checkpoint
         if encoders == "mine" and checkpoint is not None and not checkpoint.exists():
-            remedy = f"Bring it, let `finetunings.{name}.checkpoint` name where it is, or rehearse with --encoders tiny."
+            remedy = f"Copy it there, correct `finetunings.{name}.checkpoint`, or rehearse with --encoders tiny."
             raise ConfigError(missing_file(checkpoint, f"as the fine-tuning {name}", remedy))
         if encoders == "tiny" and isinstance(experiment.encoders[encoder], PretrainedHere):
             raise ConfigError(
-                f"finetunings.{name}: no small one stands in where {encoder} is pre-trained here. Rehearse with --encoders mine."
+                f"finetunings.{name}: has no tiny replacement, because {encoder} is pre-trained here. Rehearse with --encoders mine."
             )
 
 
@@ -183,19 +183,19 @@ def _corpus(experiment: Experiment, name: str, entry: Values, folder: Path, corp
         return _csv_stand_in(experiment, name, columns, folder / "corpora" / name)
     if corpora == "stand-ins":
         kind = entry.get("kind", "csv")
-        remarks.append(f"corpora.{name}: no stand-in is made of kind {kind}; the first of its own utterances are taken")
+        remarks.append(f"corpora.{name}: kind {kind} has no stand-in; its own first utterances are used")
     part = {**entry, "first": min(_FIRST, entry.get("first", _FIRST))}
     return {**part, "complete": False} if isinstance(recipe, PublishedCorpus) else part
 
 
 _HELD = {"frame_classification": "frames", "regression": "number", "multilabel": "classes"}
-"""What the column of a task of a kind holds; of all others, and of ER and KS, classes."""
+"""Kind of a task -> content of its column; for other kinds, and for ER and KS, classes."""
 _ON_CSV = {"pr": "", "asr": "", "asr_zh": "", "sid": "", "er": "label", "ks": "label"}
-"""Built-in tasks that can be rehearsed on a made-up CSV corpus, and the column that they need beside text and speaker."""
+"""Built-in tasks that can be rehearsed on a synthetic CSV corpus -> column that they need besides text and speaker."""
 
 
 def _made_up_columns(experiment: Experiment, name: str) -> dict[str, str] | None:
-    """Columns of the stand-in of a CSV corpus that is not there, and what they hold; None where none is made."""
+    """Columns of the stand-in of a missing CSV corpus, and their content; None if it has no stand-in."""
     recipe = experiment.corpora[name]
     if not isinstance(recipe, CorpusRecipe) or recipe.kind != "csv" or recipe.path.is_file():
         return None
@@ -211,7 +211,7 @@ def _made_up_columns(experiment: Experiment, name: str) -> dict[str, str] | None
 
 
 def _csv_stand_in(experiment: Experiment, name: str, columns: Mapping[str, str], place: Path) -> Values:
-    """Write a made-up CSV corpus; the keys of its recipe."""
+    """Write a synthetic CSV corpus and return the keys of its recipe."""
     from speechft.rehearsal.stand_ins import build_csv_stand_in
     from speechft.rehearsal.stand_ins.csv_corpus import TABLE, TRIALS
 
@@ -232,7 +232,7 @@ def _encoder(experiment: Experiment, name: str, entry: Values, folder: Path, enc
     if isinstance(known, ONLY_EVALUATED) or encoders == "mine":
         return entry
     if isinstance(known, PublicEncoder):
-        # Fetched as from a mirror, so that the rule that downloads runs too.
+        # Downloaded as if from a mirror, so that the rule `fetch` is rehearsed too.
         file = known.checkpoint.file
         made, path = folder / "published" / file, folder / "checkpoints" / file
         public = {"kind": "public", "name": known.name, "path": from_here(str(path)), "url": made.resolve().as_uri()}
@@ -242,7 +242,7 @@ def _encoder(experiment: Experiment, name: str, entry: Values, folder: Path, enc
 
 
 def _given(experiment: Experiment, name: str, folder: Path) -> Values:
-    """A small model instead of a checkpoint that was fine-tuned elsewhere."""
+    """Write a small model that replaces a checkpoint fine-tuned elsewhere; return the keys of the fine-tuning."""
     encoder = experiment.given[name]
     known = experiment.encoders[encoder]
     assert isinstance(known, PublicEncoder | PretrainedElsewhere)
@@ -252,7 +252,7 @@ def _given(experiment: Experiment, name: str, folder: Path) -> Values:
 
 
 def _small_model(family: str, file: Path, seed: int = 0) -> tuple[Path, Values]:
-    """Write a small model as `file`, or of a family that comes as directories of transformers as a folder; the keys that belong to it."""
+    """Write a small model as `file`, or as a folder for families of transformers directories; return its path and keys."""
     from speechft.encoders.directory.random_encoders import random_encoder
     from speechft.rehearsal.tiny_encoders import build_tiny_encoder
 
@@ -268,7 +268,7 @@ def _family(name: str, entry: PublicEncoder | PretrainedElsewhere) -> str:
     if entry.family is None and (entry.path / "config.json").is_file():
         return str(read_json(entry.path / "config.json").get("model_type"))
     if entry.family is None:
-        raise ConfigError(f"encoders.{name}: name its `family`, so that a small one of it can stand in, or rehearse with --encoders mine.")
+        raise ConfigError(f"encoders.{name}: add its `family`, from which a tiny one is created, or rehearse with --encoders mine.")
     return entry.family
 
 
@@ -278,7 +278,7 @@ def _shrink_finetuning(entry: Values, changes: Sequence[Mapping[str, Any]], *, t
         entry["pretraining"] = _with_head_phase(small, entry["pretraining"], changes, ContinuedPretrainRecipe)
         return
     recipe = _with_head_phase(smaller("finetune", entry["recipe"], FinetuneRecipe), entry["recipe"], changes, FinetuneRecipe)
-    recipe.pop("like", None)  # what it stands for is there key by key
+    recipe.pop("like", None)  # its keys are already filled in
     parts = {name: smaller("finetune", part, JointTask) for name, part in recipe.get("jointly", {}).items()}
     for part in (recipe, *parts.values()):
         if options := smaller_head(part.get("kind") or part["task"], part.get("task_options", {})):
@@ -289,7 +289,7 @@ def _shrink_finetuning(entry: Values, changes: Sequence[Mapping[str, Any]], *, t
 def _with_head_phase(
     small: Values, whole: Values, changes: Sequence[Mapping[str, Any]], kind: type[FinetuneRecipe | ContinuedPretrainRecipe]
 ) -> Values:
-    """`small` with as many updates as the shortest head-only phase of all methods needs, but no more than `whole` has."""
+    """Raise the updates in `small` to what the shortest head-only phase of all methods needs, but not above those in `whole`."""
     default = kind.model_fields["head_only"].default
     shares = [share for given in ({}, *changes) if (share := given.get("head_only", whole.get("head_only", default)))]
     needed = math.ceil(HEAD_ONLY_UPDATES / min(shares)) if shares else 0
@@ -309,7 +309,7 @@ def _pretraining(recipe: Values, kind: type[PretrainRecipe | ContinuedPretrainRe
 
 
 def _evaluation(experiment: Experiment, task: str) -> Values:
-    """Keys of the evaluation recipe: those of the experiment, sizes, and what depends on the protocol as SUPERB has it."""
+    """Build the keys of the evaluation recipe: the experiment's, the sizes, and defaults that would change with the protocol."""
     given, recipe = dict(experiment.tasks[task].recipe), experiment.evaluation_recipe(task)
     whole = recipe.model_dump(mode="json")
     small = smaller("evaluate", whole) if recipe.entry.trains else {}

@@ -1,4 +1,4 @@
-"""Sizes of a rehearsal: the table of everything that it changes in an experiment. docs/rehearsal.md shows it."""
+"""Sizes of a rehearsal: everything that it changes in an experiment, as listed in docs/rehearsal.md."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from speechft.tasks.catalog import known_entry
 
 
 class Size(NamedTuple):
-    """The most that a key of an experiment may be in a rehearsal; of a list, how many values stay."""
+    """Maximum value of a key in a rehearsal; for a list, how many values are kept."""
 
     where: str
     key: str
@@ -47,16 +47,16 @@ SIZES = (
     Size("resources", "runtime", 60, "minutes of a job"),
 )
 HEAD_ONLY_UPDATES = 2
-"""The head-only phase keeps at least so many updates, so that the switch from head to encoder happens."""
+"""Minimum updates of the head-only phase, so that the switch from head to encoder happens."""
 
 
 def smaller(where: str, values: Mapping[str, Any], defaults: type[BaseModel] | None = None) -> dict[str, Any]:
-    """`values` with every key that SIZES has under `where` brought down to its limit; null stays.
+    """Limit every key that SIZES lists under `where`; null values are kept.
 
     Args:
         where: part of an experiment.
         values: keys and values as in an experiment file.
-        defaults: the class whose defaults hold for keys that are not given; without it such keys stay away.
+        defaults: class with the defaults of missing keys; without it, missing keys stay missing.
     """
     small = dict(values)
     for size in SIZES:
@@ -72,6 +72,6 @@ def smaller(where: str, values: Mapping[str, Any], defaults: type[BaseModel] | N
 
 
 def smaller_head(task: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a task (or kind) with the widths of its head brought down; widths that are not given, and so are SUPERB's, too."""
+    """Limit the head widths in the options of a task (or kind), also those that are not given and so are SUPERB's."""
     widths = {size.key: size.most for size in SIZES if size.where == "head" and size.key in known_entry(task).head_options}
     return {**options, **{key: min(options.get(key, most), most) for key, most in widths.items()}}

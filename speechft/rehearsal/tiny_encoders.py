@@ -1,4 +1,4 @@
-"""Small random encoders for rehearsals, in the published file format of each family."""
+"""Create small random encoders for rehearsals, in the published file format of each family."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from speechft.files.output_kinds import SMALL_ENCODER, Kind
 from speechft.files.outputs import check_file
 
 LAYERS = 2
-"""Transformer layers of each."""
+"""Number of transformer layers."""
 DECOAR2_SETTINGS = {"encoder_attention_heads": 4}
-"""Settings that neither shapes nor a DeCoAR 2.0 checkpoint give."""
+"""Settings that neither tensor shapes nor a DeCoAR 2.0 checkpoint contain."""
 _FORMATS = {"hubert": "fairseq", "wav2vec2": "fairseq", "wavlm": "s3prl", "decoar2": "s3prl"}
 
 
 def build_tiny_encoder(family: str, file: Path, seed: int = 0) -> Path | None:
-    """Write a checkpoint of a small random encoder as the family's was published; equal seeds give equal bytes.
+    """Write a checkpoint of a small random encoder in the published layout of its family; equal seeds give equal bytes.
 
-    HuBERT is as fairseq writes it now, with the state of the optimizer, wav2vec 2.0 as it wrote it before 2021, with all settings in
-    `args`. WavLM and DeCoAR 2.0 have layouts of their own.
+    HuBERT has fairseq's current layout with optimizer state, wav2vec 2.0 that from before 2021 with all settings in `args`. WavLM and
+    DeCoAR 2.0 have their own layouts.
 
     Returns:
-        The JSON file of model settings to give as `config`, beside `file`, where the layout carries none (DeCoAR 2.0); else None.
+        JSON file with model settings next to `file`, to be given as `config`, for a layout without settings (DeCoAR 2.0); otherwise None.
 
     Raises:
         CheckpointError: unknown family, or one without weights; fairseq is not installed.
@@ -60,13 +60,13 @@ def build_tiny_encoder(family: str, file: Path, seed: int = 0) -> Path | None:
 
 
 def _optimizer_state(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """Adam's, as it stands before the first update."""
+    """State of Adam before the first update."""
     state = {place: {"step": 0, "exp_avg": torch.zeros_like(tensor)} for place, tensor in enumerate(tensors.values())}
     return {"state": state, "param_groups": [{"lr": 5e-4, "betas": [0.9, 0.98], "eps": 1e-6, "params": list(state)}]}
 
 
 def _before_2021(content: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint with a Namespace instead of configuration sections."""
+    """Convert a checkpoint to the old layout, with a Namespace instead of configuration sections."""
     model, task = content["cfg"]["model"], content["cfg"]["task"]
     settings = {key: value for key, value in {**task, **model}.items() if key != "_name"}
     # The temperature was a string to be parsed.
@@ -75,7 +75,7 @@ def _before_2021(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _only_for_pretraining(tensors: dict[str, torch.Tensor], seed: int) -> dict[str, torch.Tensor]:
-    """Tensors that the published DeCoAR 2.0 has and an encoder does not use."""
+    """Tensors of the published DeCoAR 2.0 that an encoder does not use."""
     generator = torch.Generator().manual_seed(seed)
     width, bins = tensors["post_extract_proj.weight"].shape
     return {

@@ -1,1 +1,1 @@
-"""Runs of the workflow, read afterwards: Snakemake's log, the logs of jobs, and what a failure kept from starting. No torch here."""
+"""Workflow runs in retrospect: Snakemake's log, logs of jobs, failures and the jobs they blocked. No torch here."""

@@ -1,4 +1,4 @@
-"""What a Snakefile calls when a run starts and ends. Here alone Snakemake's own objects are looked into."""
+"""Hooks that the Snakefile calls when a run starts and ends. Only this module accesses Snakemake's own objects."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from speechft.runtime.slurm import forget_run, note_run
 
 
 def started() -> None:
-    """Note who works in this folder: `speechft resume` does not cancel jobs of a Snakemake that runs on another machine."""
+    """Record that this Snakemake works in the folder, so that `speechft resume` elsewhere does not cancel its jobs."""
     note_run()
 
 
 def ended() -> None:
-    """Forget that a Snakemake works here."""
+    """Remove the record that a Snakemake works in this folder."""
     forget_run()
 
 
 def failed(workflow: Any, log: str | Sequence[str]) -> None:
-    """Say which jobs failed and why: the last word of a run, on the terminal and in Snakemake's log. Arguments: `describe_failures`."""
+    """Log which jobs failed and why, at the end of a run. Arguments as in `describe_failures`."""
     from snakemake.logging import logger  # type: ignore[import-untyped]
 
     forget_run()
@@ -31,11 +31,11 @@ def failed(workflow: Any, log: str | Sequence[str]) -> None:
 
 
 def describe_failures(workflow: Any, log: str | Sequence[str]) -> str:
-    """The failed jobs of a run that is about to end, as text; noted beside its log too, for `speechft jobs`.
+    """Describe the failed jobs of a run that is ending, and record them next to its log for `speechft jobs`.
 
     Args:
-        workflow: Snakemake's.
-        log: what Snakemake gives its `onerror` handler: its log file, or a list with it.
+        workflow: Snakemake's workflow object.
+        log: argument of Snakemake's `onerror` handler: its log file, or a list with it.
     """
     paths = [log] if isinstance(log, str) else list(log)
     if not paths:
@@ -49,16 +49,16 @@ def describe_failures(workflow: Any, log: str | Sequence[str]) -> str:
 
 
 def jobs_behind(workflow: Any) -> dict[int, list[tuple[str, str]]]:
-    """For each failed job, by its id, the rules and targets of the jobs that wait for it; nothing where Snakemake does not tell."""
+    """Id of each failed job -> (rule, target) of the jobs that depend on it; empty if Snakemake does not provide it."""
     waiting: dict[int, list[tuple[str, str]]] = {}
     try:
         dag = workflow.dag
         for failed in workflow.scheduler.failed:
-            for job in getattr(failed, "jobs", [failed]):  # a group has several
+            for job in getattr(failed, "jobs", [failed]):  # a group contains several jobs
                 behind = [
                     other for other in dag.bfs(dag.depending, job) if other is not job and dag.needrun(other) and not dag.finished(other)
                 ]
                 waiting[dag.jobid(job)] = [(other.rule.name, target_of(other.wildcards_dict, map(str, other.output))) for other in behind]
-    except (AttributeError, TypeError):  # no public interface: another version may have other names
+    except (AttributeError, TypeError):  # not a public interface: names can differ between versions
         return {}
     return waiting

@@ -1,4 +1,4 @@
-"""The sentence in a job's log that says why it failed."""
+"""Extract from a job's log the sentence that says why it failed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from itertools import takewhile
 from pathlib import Path
 
 ERROR = "error: "
-"""How the last message of a failed `speechft` command begins."""
+"""Prefix of the last message of a failed `speechft` command."""
 SHOWN = 4
-"""Lines of one message; a corpus has up to fifty problems."""
+"""Maximum lines shown of one message, since a corpus can list fifty problems."""
 
 _EXCEPTION = re.compile(
     r"(?:\[rank\d+\]: )?([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning|Failure|Killed|Iteration)\b(?:: .*)?)"
@@ -20,10 +20,10 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def last_words(text: str) -> str | None:
-    """What a log says about a failure; None if it says nothing.
+    """Extract the error from a log; None if it contains none.
 
-    That is our own last message (`error: ...`, with the first of the problems that it lists), or else the exception under a traceback.
-    Under torchrun the exception of one of the processes counts, not torchrun's report about it.
+    This is our last message (`error: ...`, with the first problems it lists), otherwise the exception that ends a traceback. Under
+    torchrun it is the exception of a process, not torchrun's own.
     """
     lines = _lines(text)
     for place in range(len(lines) - 1, -1, -1):
@@ -37,17 +37,17 @@ def last_words(text: str) -> str | None:
 
 
 def _lines(text: str) -> list[str]:
-    """Lines as a terminal shows them in the end: progress bars write over what stands before them."""
+    """Lines as finally shown by a terminal, where progress bars overwrite themselves."""
     return [_ESCAPES.sub("", line).rsplit("\r", 1)[-1].rstrip() for line in re.split(r"\r?\n", text)]
 
 
 def last_line(text: str) -> str | None:
-    """The last line of a log that is no progress bar; None if there is none."""
+    """Return the last line of a log that is not a progress bar; None if there is none."""
     return next((line.strip() for line in reversed(_lines(text)) if line.strip() and not _PROGRESS.search(line)), None)
 
 
 def log_text(path: str | Path, newest: int = 200_000) -> str | None:
-    """The last `newest` bytes of a log; None if there is no such file."""
+    """Read the last `newest` bytes of a log; None if it cannot be read."""
     try:
         with Path(path).open("rb") as file:
             file.seek(0, 2)

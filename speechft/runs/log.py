@@ -1,4 +1,4 @@
-"""Snakemake's own log (.snakemake/log) as records, one a job: what was planned, started, done, failed, and how long it took."""
+"""Parse Snakemake's log (.snakemake/log) into one record per job: state, attempts, cause of failure, time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from speechft.runs.last_words import last_line
 
 FOLDER = Path(".snakemake/log")
 LONGEST_EVENT = 60
-"""Lines; what Snakemake writes about a job has fewer than 20."""
+"""Maximum lines of one event; Snakemake's have fewer than 20."""
 
 _TIME = re.compile(r"\[(\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4})\]")
 _JOB = re.compile(r"(?:local)?(?:rule|checkpoint) (\w+):")
@@ -41,7 +41,7 @@ _CAUSES = {
 
 @dataclass
 class Job:
-    """A job that was started at least once."""
+    """A job that started at least once."""
 
     rule: str
     jobid: int
@@ -51,17 +51,17 @@ class Job:
     """Its own log, then that of its last Slurm job, if it failed there."""
     attempts: int = 0
     state: str = "running"
-    """`running` (or interrupted with the run itself), `done`, or `failed`."""
+    """`running` (or interrupted with the run), `done`, or `failed`."""
     cause: str | None = None
-    """What ended its last attempt from outside, as far as Snakemake knows: a signal, a limit, a failed node."""
+    """External cause that ended the last attempt, if Snakemake reports one: a signal, a limit, a failed node."""
     grouped: bool = False
-    """Whether its last attempt failed in a group, where perhaps only another job failed."""
+    """Whether the last attempt failed within a group, where the actual failure may be another job."""
     began: datetime | None = None
-    """Time of its first start; on a cluster, of its submission."""
+    """Time of the first start; on a cluster, of the submission."""
     since: datetime | None = None
-    """Time of its last start."""
+    """Time of the last start."""
     seconds: float = 0.0
-    """Wall seconds of all attempts that ended; on a cluster with their time in the queue."""
+    """Wall seconds of all finished attempts; on a cluster including queue time."""
 
     @property
     def target(self) -> str:
@@ -69,7 +69,7 @@ class Job:
         return target_of(self.wildcards, self.outputs)
 
     def end(self, state: str, now: datetime | None) -> None:
-        """Note the end of the current attempt."""
+        """Record the end of the current attempt."""
         self.state = state
         if now and self.since:
             self.seconds += (now - self.since).total_seconds()
@@ -81,13 +81,13 @@ class RunLog:
 
     path: Path
     planned: dict[str, int] = field(default_factory=dict)
-    """Rule -> number of jobs, as Snakemake announced them."""
+    """Rule -> number of planned jobs."""
     jobs: list[Job] = field(default_factory=list)
-    """Started jobs, in order of their start."""
+    """Started jobs, in order of first start."""
     began: datetime | None = None
     ended: datetime | None = None
     last_line: str | None = None
-    """The last line of the log, which says why a run planned nothing."""
+    """Last line of the log, which says why a run planned nothing."""
 
     @property
     def failed(self) -> list[Job]:
@@ -96,27 +96,27 @@ class RunLog:
 
 
 def target_of(wildcards: dict[str, str], outputs: Iterable[str]) -> str:
-    """A job's name beside its rule: its wildcards, or else its first output."""
+    """Name of a job within its rule: its wildcards, otherwise its first output."""
     return "/".join(wildcards.values()) or next(iter(outputs), "")
 
 
 def newest_log() -> Path:
-    """The log of the latest run in the working folder.
+    """Find the log of the latest run in the working folder.
 
     Raises:
-        SpeechFTError: there is none.
+        SpeechFTError: no log found.
     """
-    logs = sorted(FOLDER.glob("*.snakemake.log"))  # their names are times
+    logs = sorted(FOLDER.glob("*.snakemake.log"))  # names are times
     if not logs:
-        raise SpeechFTError(f"{FOLDER}: holds no log of a run. Run this where Snakemake ran, or name its log.")
+        raise SpeechFTError(f"{FOLDER}: contains no log of a run. Run this where Snakemake ran, or name its log.")
     return logs[-1]
 
 
 def read_log(path: str | Path) -> RunLog:
-    """Read a log of Snakemake.
+    """Read and parse a log of Snakemake.
 
     Raises:
-        SpeechFTError: there is no such file.
+        SpeechFTError: the file cannot be read.
     """
     try:
         text = Path(path).read_text(encoding="utf-8", errors="replace")
@@ -126,17 +126,17 @@ def read_log(path: str | Path) -> RunLog:
 
 
 def parse_log(text: str, path: Path = Path()) -> RunLog:
-    """Read the text of a log, complete or not; lines of no interest are skipped, whatever they hold.
+    """Parse the text of a log, complete or not; other lines are skipped.
 
-    Jobs of a group are indented; everything else about them is the same.
+    Jobs of a group are indented, but otherwise have the same format.
     """
     run = RunLog(path, last_line=last_line(text))
     if stats := _PLANNED.search(text):
         rows = [line.split() for line in stats[1].splitlines()]
         run.planned = {rule: int(count) for rule, count in rows if rule != "total"}
     jobs: dict[int, Job] = {}
-    signal: str | None = None  # of the command whose end was reported last; the error of its rule follows
-    timed = False  # whether a time stands right above, as it does above every event
+    signal: str | None = None  # of the command reported last; the error of its rule follows
+    timed = False  # whether the previous line is a time, as before every event
     lines = text.splitlines()
     stripped = [line.strip() for line in lines]
     for place, line in enumerate(stripped):
@@ -185,7 +185,7 @@ def _fail(jobs: dict[int, Job], keys: dict[str, str], signal: str | None, now: d
 
 
 def _keys(lines: list[str]) -> dict[str, str]:
-    """The `key: value` lines of the event that begins here; a message may have several lines."""
+    """Parse the `key: value` lines of an event; a message may have several lines."""
     values: dict[str, str] = {}
     for line in lines:
         if not line or line == "shell:" or line.startswith("Shell command: ") or _TIME.fullmatch(line):
@@ -196,11 +196,11 @@ def _keys(lines: list[str]) -> dict[str, str]:
 
 
 def cause_in(text: str) -> str | None:
-    """What ended a command from outside, if a log of Snakemake says so."""
+    """External cause that ended a command, if a Snakemake log reports one."""
     match = _SIGNAL.search(text)
     return _CAUSES.get(match[1] or match[2]) if match else None
 
 
 def _logs(text: str) -> list[str]:
-    """Names of logs; folders in them may hold a comma."""
+    """Split a list of log files; folder names may contain commas."""
     return [name for name in re.split(r"(?<=\.log), ", text) if name]

@@ -1,4 +1,4 @@
-"""Why a cell is not there: what the logs of the jobs behind it say."""
+"""Reasons why cells are pending, from the logs of the jobs they depend on."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ NOT_RUN = "not run"
 
 
 def pending_reasons(experiment: str | Path, cells: Iterable[str], results: str | Path, planned: str) -> dict[str, str]:
-    """For each cell that is not there, why, e.g. `finetune hubert_base/asr/stable_ft failed: ... (LOG)`, or `not run`.
+    """Map each missing cell to its reason: `finetune hubert_base/asr/stable_ft failed: ... (LOG)`, or `not run`.
 
-    Only jobs whose output is missing count, so that a failure that was mended since is no reason. Of several the latest is given.
+    Only jobs whose output is missing count, so failures fixed since are ignored. If several failed, the latest is given.
 
     Args:
         experiment: the experiment file.
         cells: names, `encoder/finetuning/method/task`.
-        results: folder with `cells` and `logs`. Without logs, or without Snakemake, nothing is known, and the answer is empty.
-        planned: the folder of results in the experiment, of which `results` may be a copy.
+        results: folder with `cells` and `logs`. The result is empty without logs or Snakemake.
+        planned: results folder named in the experiment, of which `results` may be a copy.
     """
     pending = [cell for cell in cells if not Path(results, "cells", f"{cell}.json").exists()]
     if not pending or not Path(results, "logs").is_dir():
         return {}
     try:
         jobs = {job.name: job for job in jobs_behind(experiment, pending)}
-    except ImportError:  # tables are also made where Snakemake is not installed
+    except ImportError:  # tables do not require Snakemake
         return {}
 
     def here(path: str) -> Path:

@@ -1,8 +1,8 @@
-"""Jobs that are not tried again: an error that can only repeat itself is noted beside the job's log, for the rest of the run.
+"""Jobs that are not retried: a permanent error is recorded next to the job's log for the rest of the run.
 
-Snakemake repeats every failed job as often as `retries` says, whatever its exit status, and removes its log first. A job that was refused
-in this run ends at once instead, with the same message (the shell function in rules/job.sh), and asks for no GPU
-(`Workflow.gpus`). The note names the run, so it is void in the next one, whose first attempt removes it.
+Snakemake retries every failed job up to `retries` times, whatever its exit status, and removes its log first. If a permanent error was
+recorded in this run, the attempt ends at once with the same message (the shell function in rules/job.sh) and requests no GPU
+(`Workflow.gpus`). The record names the run, so the next run ignores it, and its first attempt removes it.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from speechft.errors import SpeechFTError, TransientError
 from speechft.files.atomic import write_text
 
 RUN = "SPEECHFT_RUN"
-"""Environment variable that names the run of the workflow; its Snakemake processes on other nodes inherit it."""
+"""Environment variable with the name of the workflow run; inherited by Snakemake processes on other nodes."""
 NOTE = "SPEECHFT_REFUSAL"
-"""Environment variable of a job: the file that notes its refusal."""
+"""Environment variable of a job: the file that records its permanent error."""
 Resource = Callable[[Any, int, str], int]
-"""What Snakemake calls, by the names wildcards, attempt and rulename."""
+"""Resource function of Snakemake, with the arguments wildcards, attempt and rulename."""
 SUFFIX = ".refused"
-"""Behind the name of the job's log, the name of that file. Its first line is the run, the others are the message."""
+"""Suffix of that file, appended to the name of the job's log. The first line is the run, the rest the message."""
 
 
 def run_name() -> str:
-    """Name of this run of the workflow."""
+    """Return the name of this workflow run."""
     return os.environ.setdefault(RUN, uuid.uuid4().hex[:12])
 
 
 def note_refusal(error: SpeechFTError, message: str) -> None:
-    """Note that this job was refused; nothing outside a job of the workflow, nor for an error that may pass by itself."""
+    """Record a permanent error of this job. Does nothing for transient errors and outside the workflow."""
     if (path := os.environ.get(NOTE)) and not isinstance(error, TransientError):
         write_text(path, f"{run_name()}\n{message}\n")
 
 
 def was_refused(log: str | Path) -> bool:
-    """Whether the job with this log was refused in this run."""
+    """Whether the job with this log had a permanent error in this run."""
     try:
         return Path(f"{log}{SUFFIX}").read_text(encoding="utf-8").splitlines()[:1] == [run_name()]
     except OSError:
@@ -46,10 +46,10 @@ def was_refused(log: str | Path) -> bool:
 
 
 def resource(log_of: Callable[[str, Any], str] | None, amount: int, limit: int | None, refused: int) -> Resource:
-    """Make a Snakemake resource function: `amount` times the attempt, no more than `limit`.
+    """Make a Snakemake resource function: `amount` times the attempt, at most `limit`.
 
-    An attempt that only repeats a refusal asks for `refused`. `log_of` gives the log of a job by its rule and wildcards; without it no
-    attempt counts as refused.
+    An attempt after a permanent error requests `refused`. `log_of` maps rule and wildcards to the job's log; without it, permanent errors
+    are unknown.
     """
 
     def of_attempt(wildcards: Any, attempt: int, rulename: str) -> int:

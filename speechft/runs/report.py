@@ -1,4 +1,4 @@
-"""What a run did, as a table, and its failed jobs: the last sentence of each job's log, and what was not started because of it."""
+"""Summary of a run by rule, and its failed jobs with the error in each log and the jobs that were not started."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from speechft.runs.log import Job, RunLog, cause_in
 
 NAMES_SHOWN = 3
 NOTE = ".failures.json"
-"""Suffix of the file beside Snakemake's log that lists the failed jobs."""
+"""Suffix of the file next to Snakemake's log that lists the failed jobs."""
 CLOCK_SECONDS = 5.0
-"""How far the clock of a file system may be behind that of the run."""
+"""Tolerated lag of the file system's clock behind that of the run."""
 
 
 class Failure(NamedTuple):
-    """A job that failed, with all its attempts; `not_started` maps rules to the targets of the jobs that wait for it."""
+    """A failed job; `not_started` maps rules to the targets of jobs that depend on it."""
 
     rule: str
     target: str
@@ -50,10 +50,10 @@ def _waiting(rule: str, targets: Sequence[str]) -> str:
 
 
 def failures_of(run: RunLog, waiting: Mapping[int, Sequence[tuple[str, str]]] | None = None) -> list[Failure]:
-    """The failed jobs of a run, each once however often it was tried; logs of jobs are read from the working folder.
+    """List the failed jobs of a run, each once; their logs are read from the working folder.
 
-    `waiting` holds, for the id of a failed job, rule and target of the jobs that were not started because of it. Snakemake's log does not
-    tell; without `waiting`, the note that the run itself left when it ended (`note_failures`) is read where there is one.
+    `waiting` maps the id of a failed job to (rule, target) of the jobs not started because of it, which Snakemake's log does not contain.
+    Without it, the record written at the end of the run (`note_failures`) is used if present.
     """
     if waiting is None and (noted := _read_note(run.path)) is not None:
         return noted
@@ -67,24 +67,24 @@ def failures_of(run: RunLog, waiting: Mapping[int, Sequence[tuple[str, str]]] | 
 
 
 def explain(job: Job) -> str:
-    """Why a job failed: the last sentence of its log, and what ended it from outside where something did."""
+    """Explain why a job failed: the error in its log, and the external cause if any."""
     own = log_text(job.logs[0]) if job.logs and _written_since(job.logs[0], job.began) else None
     of_cluster = [text for text in map(log_text, job.logs[1:]) if text is not None]
     causes = [job.cause, *map(cause_in, of_cluster)]
     cause = next(filter(None, causes), None)
-    silent = "a job of its group failed" if job.grouped else "its log holds no error"
+    silent = "a job of its group failed" if job.grouped else "its log contains no error"
     if own and (words := last_words(own)):
         return f"{words} ({cause})" if cause else words
     if own and (said := last_line(own)):
-        return f"{cause or silent}; the last line of its log: {said}"
+        return f"{cause or silent}; last line of its log: {said}"
     if cause or job.grouped:
         return cause or silent
     said = next(filter(None, map(last_line, of_cluster)), None)
-    return f"it wrote no log; the last line of Slurm's: {said}" if said else "it wrote no log"
+    return f"it wrote no log; last line of Slurm's log: {said}" if said else "it wrote no log"
 
 
 def _written_since(path: str, began: datetime | None) -> bool:
-    """Whether a log is of this run, not of an earlier one whose job did not get as far this time."""
+    """Whether a log is from this run, not left by an earlier one."""
     try:
         written = Path(path).stat().st_mtime
     except OSError:
@@ -93,12 +93,12 @@ def _written_since(path: str, began: datetime | None) -> bool:
 
 
 def print_failures(failures: Sequence[Failure]) -> str:
-    """The failed jobs as text."""
+    """Format the failed jobs as text."""
     return terminal_text("\n".join([f"Failed jobs: {len(failures)}", *map(str, failures)]))
 
 
 def note_failures(log: Path, failures: Iterable[Failure]) -> None:
-    """Keep beside Snakemake's log what only the run itself knows."""
+    """Record failures next to Snakemake's log, including blocked jobs, which only the run itself knows."""
     write_json(log.with_suffix(NOTE), [failure.to_json() for failure in failures])
 
 
@@ -111,7 +111,7 @@ def _read_note(log: Path) -> list[Failure] | None:
 
 
 def summary(run: RunLog) -> dict[str, Any]:
-    """Jobs planned, done and failed, and summed wall seconds of jobs, for each rule and in total."""
+    """Count planned, done and failed jobs and sum their wall seconds, by rule and in total."""
     jobs: dict[str, list[Job]] = {rule: [] for rule in run.planned}
     for job in run.jobs:
         jobs.setdefault(job.rule, []).append(job)
@@ -136,7 +136,7 @@ def summary(run: RunLog) -> dict[str, Any]:
 
 
 def print_summary(values: Mapping[str, Any]) -> str:
-    """What `summary` gave, as a table."""
+    """Format the result of `summary` as a table."""
     header = ["rule", *values["total"]]
     rows = [*values["rules"], {"rule": "total", **values["total"]}]
     lines = [header, *([str(row[key]) for key in header] for row in rows)]

@@ -1,8 +1,8 @@
-"""A `speechft` that starts at once: one process imports torch and transformers, and forks for each job of a workflow on this machine.
+"""A `speechft` that starts at once: a server imports torch and transformers, and forks for each job of a workflow on this machine.
 
-Small jobs spend most of their time importing; SPEECHFT_WARM=1 in the environment of Snakemake spares them that. Verbs, arguments, exit
-status, output and signals are those of the installed `speechft`. Snakemake's benchmark files see a client that waits: its seconds are
-right, CPU time and memory are not. Without the server, jobs start as ever.
+Small jobs spend most of their time importing; SPEECHFT_WARM=1 in Snakemake's environment avoids that. Commands, arguments, exit status,
+output and signals are those of the installed `speechft`. Snakemake's benchmark files measure the waiting client: their seconds are
+right, CPU time and memory are not. Without the server, jobs start normally.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ import threading
 from pathlib import Path
 
 VARIABLE = "SPEECHFT_WARM"
-"""Environment variable that asks for it."""
+"""Environment variable that enables the server."""
 _IMPORTED = (
     *(f"transformers.models.{family}.modeling_{family}" for family in ("hubert", "wav2vec2", "wavlm")),
     *("speechft.cli", "speechft.evaluate.engine", "speechft.finetune.stage1", "speechft.merge.engine", "speechft.tables.render"),
@@ -30,14 +30,14 @@ _IMPORTED = (
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _SOCKET, _COMMAND = "socket", "speechft"
 _LONGEST_ADDRESS = 100
-"""A path of a socket can have 107 bytes."""
+"""Maximum bytes of a socket path; the system's limit is 107."""
 _servers: list[subprocess.Popen[bytes]] = []
 
 
 def start() -> Path:
-    """Start a server that ends with this process, and return the folder of a `speechft` that calls it; the server removes the folder.
+    """Start a server that ends with this process; return the folder with a `speechft` that calls it.
 
-    It imports nothing before the first call.
+    The server imports nothing before the first call, and removes the folder when it ends.
     """
     folder = Path(tempfile.mkdtemp(prefix="speechft-"))
     if len(os.fsencode(folder / _SOCKET)) > _LONGEST_ADDRESS:
@@ -49,7 +49,7 @@ def start() -> Path:
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(folder / _SOCKET))
         listening.listen(64)
-        # In a session of its own, so that Ctrl-C reaches jobs once: through their clients.
+        # In its own session, so that Ctrl-C reaches jobs only once, through their clients.
         command, quiet = [sys.executable, "-P", __file__, "serve", str(listening.fileno()), str(folder)], subprocess.DEVNULL
         server = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, pass_fds=[listening.fileno()], start_new_session=True
@@ -59,7 +59,7 @@ def start() -> Path:
 
 
 def call(address: str, installed: str, arguments: list[str]) -> int:
-    """The client: hand over a command with its folder, environment and files; returns its exit status."""
+    """Client: pass a command with its folder, environment and open files to the server; return its exit status."""
     with socket.socket(socket.AF_UNIX) as connection:
         job = 0
         with contextlib.suppress(OSError):
@@ -77,14 +77,14 @@ def call(address: str, installed: str, arguments: list[str]) -> int:
 
 
 def serve(descriptor: int, folder: str) -> None:
-    """Fork a process for each connection, until the standard input ends; import what takes long before the first one."""
+    """Server: fork a process per connection until the standard input ends; slow imports happen before the first fork."""
     with socket.socket(fileno=descriptor) as server, selectors.DefaultSelector() as selector:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the jobs
         selector.register(server, selectors.EVENT_READ)
         selector.register(sys.stdin, selectors.EVENT_READ)
         while [key.fileobj for key, _ in selector.select()] == [server]:
             for name in _IMPORTED:
-                with contextlib.suppress(ImportError):  # not installed: jobs that need it say so
+                with contextlib.suppress(ImportError):  # not installed: jobs that need it report it
                     importlib.import_module(name)
             connection, _ = server.accept()
             if os.fork() == 0:
@@ -95,7 +95,7 @@ def serve(descriptor: int, folder: str) -> None:
 
 
 def _run(connection: socket.socket) -> None:
-    """Be the job."""
+    """Run the job in the forked process."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     size, files, _, _ = socket.recv_fds(connection, 8, 3)
     request = json.loads(connection.recv(int.from_bytes(size, "big"), socket.MSG_WAITALL))
@@ -107,7 +107,7 @@ def _run(connection: socket.socket) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv = [_COMMAND, *request["arguments"]]
-    random.seed()  # not as all other jobs
+    random.seed()  # forked jobs would otherwise share one state
     connection.sendall(os.getpid().to_bytes(8, "big"))
     threading.Thread(target=_end_with, args=(connection,), daemon=True).start()
     from speechft.cli import main
@@ -128,7 +128,7 @@ def _run(connection: socket.socket) -> None:
 
 
 def _end_with(connection: socket.socket) -> None:
-    """A killed client takes its job along."""
+    """End the job if its client is killed."""
     if not connection.recv(1):
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -15,22 +15,22 @@ _FILES = ("Snakefile", "README.md", "config/experiment.yaml", "corpora/mine.csv"
 
 
 def make_folder(folder: str | Path) -> list[Path]:
-    """Write an experiment folder: the workflow as a module, an experiment with comments, a corpus to replace, the profile for Slurm.
+    """Write an experiment folder: the workflow as a module, a commented experiment, a corpus to replace, the Slurm profile.
 
     Args:
         folder: a new or empty folder.
 
     Returns:
-        The files, in the order in which a reader wants to see them.
+        The files, in the order in which to read them.
 
     Raises:
-        OutputError: the folder holds something already.
+        OutputError: the folder is not empty.
     """
     out = Path(folder)
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise OutputError(f"{out}: is a {'link' if out.is_symlink() else 'file'}. Name a new folder.")
     if out.is_dir() and (there := sorted(entries(out))):
-        raise OutputError(f"{out}: holds {there[0]} already, and nothing of yours is overwritten. Name a new or empty folder.")
+        raise OutputError(f"{out}: contains {there[0]}, which is not overwritten. Name a new or empty folder.")
     templates = Path(__file__).parent
     sources = {name: templates / name for name in _FILES}
     sources |= {".gitignore": templates / "gitignore", "slurm/config.yaml": ROOT / "slurm/config.yaml"}

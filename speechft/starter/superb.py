@@ -1,4 +1,4 @@
-"""The experiment behind `speechft superb`: encoders on those tasks of SUPERB whose corpora are there, and the tables at its end."""
+"""Experiment of `speechft superb`: encoders on the SUPERB tasks whose corpora are present, and its tables."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from speechft.tables.experiment import build_experiment, check_outputs, report_e
 from speechft.tasks.catalog import TASKS
 
 EXPERIMENT, REPORT = "experiment.yaml", "report.html"
-"""The derived experiment, and the page of its results, in the folder of results."""
+"""The derived experiment and the page of its results, in the output folder."""
 LABEL, BESIDE = "Evaluated here", ("superb", "full_superb", "encoders")
-"""Label of our rows, and the published tables whose rows stand below them."""
+"""Label of our rows, and the published tables whose rows are listed below them."""
 QUICK_SHARE, QUICK_RATES = 10, (1e-2, 1e-3, 1e-4)
-"""Under `protocol: quick`: SUPERB's steps divided by this, and the learning rates that are tried."""
+"""For `protocol: quick`: divisor of SUPERB's steps, and the learning rates."""
 Protocol = Literal["superb", "quick"]
 _WEIGHTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 _WIDTH = 138
@@ -45,14 +45,14 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Derived:
-    """An experiment that is ready to run: its file, and what to tell about corpora and tasks."""
+    """An experiment ready to run: its file, and remarks on corpora and tasks."""
 
     path: Path
     remarks: tuple[str, ...]
 
     @property
     def targets(self) -> list[str]:
-        """All that its tables, curves and analyses show, as targets of the workflow."""
+        """Results shown in its tables, curves and analyses, as targets of the workflow."""
         flow = Workflow(load_experiment(self.path))
         analyses = [result for name in flow.experiment.analyses for result in flow.analysis_results(name)]
         return list(dict.fromkeys((*flow.experiment.cells, *analyses, *map(flow.connection_result, flow.experiment.connections))))
@@ -68,33 +68,33 @@ def derive(
     options: Mapping[str, Any] | None = None,
     gpus: bool | None = None,
 ) -> Derived:
-    """Write `out`/experiment.yaml: the models on those tasks of SUPERB whose corpora lie in `folder`, one table.
+    """Write `out`/experiment.yaml: a table of the models on the SUPERB tasks whose corpora are in `folder`.
 
-    An experiment that somebody edited is used as it is, and never replaced.
+    An edited experiment is used unchanged and never replaced.
 
     Args:
         models: encoder directories, checkpoints, transformers directories, names in config/encoders.tsv, `org/name[@revision]` on the
-            Hugging Face Hub (fetched now), or classes such as `my_encoder.py:MyEncoder`.
-        folder: where the corpora were unpacked; see `find_corpora`.
-        out: receives experiment and results.
-        tasks: tasks that there must be; default: all whose corpus is there.
-        protocol: default superb. quick: a tenth of the steps, three learning rates, and corpora of any size.
+            Hugging Face Hub (downloaded now), or classes such as `my_encoder.py:MyEncoder`.
+        folder: folder of the unpacked corpora; see `find_corpora`.
+        out: folder for experiment and results.
+        tasks: required tasks; default: all whose corpus is present.
+        protocol: superb (default), or quick: a tenth of the steps, three learning rates, corpora of any size.
         options: keyword arguments of the classes among `models`.
-        gpus: whether jobs ask for GPUs; None: where this machine, which then runs them, has one.
+        gpus: whether jobs request GPUs; None: if this machine, which then runs them, has one.
 
     Raises:
-        ConfigError: an unknown task; arguments that contradict an edited experiment.
-        CheckpointError: there is no such model.
-        CorpusError: no corpus is there, or not that of a task in `tasks`.
-        OutputError: tables or experiment may not be written there.
+        ConfigError: unknown task, or arguments that contradict an edited experiment.
+        CheckpointError: unknown model.
+        CorpusError: no corpus is present, or that of a required task is missing.
+        OutputError: tables or experiment cannot be written there.
     """
     known = _superb_tasks()
     if unknown := [task for task in tasks or () if task not in known]:
-        raise ConfigError(unknown_name("task of SUPERB", unknown[0], known))
+        raise ConfigError(unknown_name("SUPERB task", unknown[0], known))
     path, encoders = out / EXPERIMENT, _encoders(models, options or {})
     if path.exists() and not SUPERB_EXPERIMENT.recognizes(path):
         _check_edited(path, load_experiment(path), encoders, folder, tasks, protocol)
-        remarks: tuple[str, ...] = (f"{path} was edited, and is used as it is. Remove it to have it derived again.",)
+        remarks: tuple[str, ...] = (f"{path} was edited and is used unchanged. Remove it to derive it again.",)
     else:
         given = [entry.get("path") for entry in encoders.values()]
         check_file(path, SUPERB_EXPERIMENT, [folder, *given])
@@ -108,9 +108,9 @@ def derive(
 
 
 def show(path: Path, out: Path) -> str:
-    """Write what a derived experiment shows: `out`/tables, `out`/figures and `out`/report.html; return the tables as Markdown.
+    """Write `out`/tables, `out`/figures and `out`/report.html of a derived experiment; return the tables as Markdown.
 
-    Cells that are not there show as pending, with the reason where logs tell.
+    Missing cells are pending, with the reason if known from logs.
     """
     published = [shipped(name) for name in PUBLISHED]
     names = build_experiment(path, None, published, out / "tables", out / "figures")
@@ -119,12 +119,12 @@ def show(path: Path, out: Path) -> str:
 
 
 def default_out(models: Sequence[str]) -> Path:
-    """The folder of results that the first of the models gets."""
+    """Default output folder, named after the first model."""
     return Path("superb") / _name(models[0])
 
 
 def _superb_tasks() -> dict[str, str]:
-    """SUPERB's tasks and their corpora, as the paper's experiment has them."""
+    """SUPERB task -> its corpus, as in the paper's experiment."""
     return {task: evaluation.corpus for task, evaluation in _paper().tasks.items() if TASKS[task].superb}
 
 
@@ -134,7 +134,7 @@ def _paper() -> Experiment:
 
 
 def _name(model: str) -> str:
-    """Name of an encoder in the experiment: the end of its path, or its class."""
+    """Name of a model in the experiment: the last part of its path, or its class."""
     if is_class_name(model):
         name = split_name(model)[1]
     else:
@@ -144,14 +144,14 @@ def _name(model: str) -> str:
 
 
 def _encoders(models: Sequence[str], options: Mapping[str, Any]) -> dict[str, Values]:
-    """Entries of the experiment, by name."""
+    """Build the experiment's entries of the models, by name."""
     if options and not any(map(is_class_name, models)):
-        raise ConfigError(f"{models[0]}: options of an encoder go with the name of a class, such as my_encoder.py:MyEncoder.")
+        raise ConfigError(f"{models[0]}: encoder options need the name of a class, such as my_encoder.py:MyEncoder.")
     entries: dict[str, Values] = {}
     for model in models:
         name = _name(model)
         if name in entries:
-            raise ConfigError(f"{model}: another model is called {name!r} too. Rename one, or give each a run and an --out of its own.")
+            raise ConfigError(f"{model}: another model is also named {name!r}. Rename one, or use separate runs with different --out.")
         entries[name] = _encoder(model, options)
     return entries
 
@@ -166,26 +166,28 @@ def _encoder(model: str, options: Mapping[str, Any]) -> Values:
     if is_repository(model):
         path = fetch_repository(model)
     if not path.exists():
-        raise CheckpointError(f"{model}: no such file, folder, or public encoder.{nearest(model, public)} Forms are in docs/superb.md.")
+        raise CheckpointError(
+            f"{model}: no such file, folder, or public encoder.{nearest(model, public)} docs/superb.md lists what can be evaluated."
+        )
     if path.is_dir() and not any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
-        raise CheckpointError(f"{model}: holds no config.json, so it is no encoder. Name a folder with config and weights.")
+        raise CheckpointError(f"{model}: has no config.json. Name a folder with configuration and weights.")
     return {"kind": "checkpoint", "path": path.as_posix()}
 
 
 def _values(
     encoders: Mapping[str, Values], folder: Path, out: Path, asked: Sequence[str] | None, protocol: Protocol
 ) -> tuple[Values, tuple[str, ...]]:
-    """The experiment, and what to tell of corpora and tasks."""
+    """Build the experiment, and remarks on corpora and tasks."""
     paper, tasks = _paper(), _superb_tasks()
     wanted = {tasks[task]: entry for task in asked or tasks if isinstance(entry := paper.corpora[tasks[task]], PublishedCorpus)}
     corpora = find_corpora(folder, wanted, partial=protocol == "quick")
     chosen = [task for task in tasks if tasks[task] in corpora.there and (asked is None or task in asked)]
     if asked and (missing := [task for task in asked if task not in chosen]):
         lines = [f"{task}: {corpora.absent[tasks[task]]}" for task in missing]
-        raise CorpusError(f"{folder}: lacks the corpus of {', '.join(missing)}. Leave such a task out, or get its corpus.", lines)
+        raise CorpusError(f"{folder}: the corpus of {', '.join(missing)} is missing. Omit the task, or get its corpus.", lines)
     if not chosen:
         raise CorpusError(
-            f"{folder}: holds no complete corpus of SUPERB. `--protocol quick` takes incomplete ones too.",
+            f"{folder}: contains no complete SUPERB corpus. `--protocol quick` also accepts incomplete ones.",
             [*dict.fromkeys(corpora.absent.values())],
         )
     used = {corpus: [task for task in chosen if tasks[task] == corpus] for corpus in dict.fromkeys(tasks[task] for task in chosen)}
@@ -221,7 +223,7 @@ def _corpus(recipe: PublishedCorpus) -> Values:
 
 
 def _recipe(paper: Experiment, task: str, protocol: Protocol) -> Values:
-    """Changes of SUPERB's recipe."""
+    """Changes to SUPERB's recipe of a task."""
     if protocol == "superb":
         return {}
     whole = paper.evaluation_recipe(task)
@@ -233,16 +235,16 @@ def _recipe(paper: Experiment, task: str, protocol: Protocol) -> Values:
 
 
 def _text(values: Values, models: Sequence[str], folder: Path) -> str:
-    """The experiment file, with a comment above each part that a reader may want to change."""
+    """Format the experiment file, with a comment above each part that users may want to change."""
     shown = one_line(" ".join(map(shlex.quote, models)))
     comments = {
-        "name": f"Derived by `speechft superb` for {shown}. Edit what you like: a file with other lines is used as it is, never replaced.\n"
-        "Every key is in docs/configuration.md. `speechft run` takes this file too, in the folder that it was written from.",
-        "corpora": f"Found in {one_line(str(folder))}. `complete: false` takes a corpus of another size than the published one.",
-        "encoders": "More encoders are more rows; name them in the table below.",
-        "tasks": "SUPERB's recipes. Any change of one needs `protocol: quick`: recipe: {protocol: quick, steps: 1000, eval_every: 100}.",
-        "tables": "`beside` names published rows: superb is config/superb_rows.csv, the others are config/published.csv.",
-        "resources": "Of a job; `gpu: 0` for the CPU.",
+        "name": f"Derived by `speechft superb` for {shown}. You may edit this file: an edited file is used unchanged and never replaced.\n"
+        "Keys are documented in docs/configuration.md. `speechft run` also runs this file, in the folder that it was written from.",
+        "corpora": f"Found in {one_line(str(folder))}. `complete: false` accepts a corpus whose size is not the published one.",
+        "encoders": "Each encoder is a row; name additional ones in the table below.",
+        "tasks": "SUPERB's recipes. Departures need `protocol: quick`: recipe: {protocol: quick, steps: 1000, eval_every: 100}.",
+        "tables": "`beside` names published rows: superb is in config/superb_rows.csv, the others in config/published.csv.",
+        "resources": "Resources per job; `gpu: 0` uses the CPU.",
     }
     parts = []
     for key, value in values.items():
@@ -255,7 +257,7 @@ def _text(values: Values, models: Sequence[str], folder: Path) -> str:
 
 
 def _entry(name: str, entry: Any) -> list[str]:
-    """An entry of a section: one line if it fits, else a line for each of its keys."""
+    """Format an entry of a section: one line if it fits, otherwise one line per key."""
     line = f"{name}: {_dumped(entry, flow=True)[0]}"
     return [line] if len(line) < _WIDTH else _dumped({name: entry}, flow=None)
 
@@ -273,23 +275,23 @@ def _check_edited(
     tasks: Sequence[str] | None,
     protocol: Protocol | None,
 ) -> None:
-    """Raise a ConfigError if the arguments say something else than an edited experiment."""
+    """Raise a ConfigError if the arguments contradict an edited experiment."""
     remedy = "Correct the file or the arguments, or name another --out."
     for name, entry in encoders.items():
         there = experiment.encoders.get(name)
         if there is None or _identity(there.model_dump(mode="json")) != _identity(entry):
-            raise ConfigError(f"{path}: evaluates {', '.join(experiment.encoders)}, and not the {name} that was asked for. {remedy}")
+            raise ConfigError(f"{path}: evaluates {', '.join(experiment.encoders)}, not the requested {name}. {remedy}")
     if tasks and set(tasks) != set(experiment.tasks):
         raise ConfigError(f"{path}: has the tasks {', '.join(experiment.tasks)}, not {', '.join(tasks)}. {remedy}")
     if protocol and (other := [task for task in experiment.tasks if experiment.evaluation_recipe(task).protocol != protocol]):
-        raise ConfigError(f"{path}: {', '.join(other)} is under another protocol than {protocol}. {remedy}")
+        raise ConfigError(f"{path}: {', '.join(other)} is not under protocol {protocol}. {remedy}")
     places = [Path(corpus.path).resolve() for corpus in experiment.corpora.values() if not isinstance(corpus, UnionCorpus)]
     if not any(place.is_relative_to(folder.resolve()) for place in places):
         raise ConfigError(f"{path}: has no corpus in {folder}. {remedy}")
 
 
 def _identity(entry: Values) -> tuple[Any, ...]:
-    """What an entry of an encoder is about; a model of the Hub whatever its commit."""
+    """Identity of an encoder entry; for a model on the Hub, independent of its commit."""
     place = entry.get("path") or entry.get("module") or entry.get("name")
     repository = repository_of(Path(str(place)))
     return entry["kind"], repository.partition("@")[0] if repository else str(place)

@@ -1,4 +1,4 @@
-"""From cells and published numbers to the entries of a table."""
+"""Arrange cells and published numbers as the entries of a table."""
 
 from __future__ import annotations
 
@@ -37,21 +37,25 @@ def arrange(
     scores: bool = True,
     reasons: Mapping[str, str] | None = None,
 ) -> Table:
-    """Put cells where the recipe wants them; cells of other models and tasks are ignored.
+    """Build a table from its recipe and cells; cells of other models and tasks are ignored.
 
-    Without `published` no published numbers are shown, whatever the recipe names; without `scores` no scores over tasks. `reasons` says
-    why cells are pending, by encoder/finetuning/method/task.
+    Args:
+        recipe: rows and columns.
+        cells: result cells.
+        published: published numbers; None shows none, whatever the recipe names.
+        name: name of the table.
+        scores: whether to add scores over tasks.
+        reasons: encoder/finetuning/method/task -> why the cell is pending.
 
     Raises:
-        TableError: the recipe names a task without metrics or a published table that does not exist, or the cells of one row were
-            made from different weights.
+        TableError: the recipe names a task without metrics or an unknown published table, or cells of one row have different weights.
     """
     if published is None:
         recipe, published = recipe.model_copy(update={"published": None, "beside": ()}), Published({})
     for wanted in (recipe.published, *recipe.beside):
         if wanted is not None and wanted not in published.tables:
             known = ", ".join(published.tables) or "none"
-            raise TableError(f"There are no published numbers of a table {wanted!r}. Tables with numbers: {known}.")
+            raise TableError(f"No published numbers for table {wanted!r}. Available: {known}.")
     recipe = recipe.model_copy(update={"rows": (*recipe.rows, *_published_rows(recipe, published))})
     by_name = {cell_name(cell): cell for cell in cells}
     columns = [_metric_column(metric, recipe, by_name, published) for metric in task_metrics(recipe.tasks, recipe.metrics)]
@@ -66,7 +70,7 @@ def arrange(
 
 
 def _published_rows(recipe: TableRecipe, published: Published) -> list[TableRow]:
-    """Rows that only repeat published numbers: those of `beside` with a number here that no earlier one of the same model has."""
+    """Rows of published numbers only: those of `beside` with a number that no earlier row of the same model has."""
     shown = {metric.key for metric in task_metrics(recipe.tasks, recipe.metrics)}
     rows: list[TableRow] = []
     seen: dict[tuple[str, ...], set[tuple[str, float]]] = {}
@@ -89,7 +93,7 @@ def _row_hash(row: TableRow, recipe: TableRecipe, cells: Mapping[str, Cell]) -> 
     hashes = sorted({cell.model.sha256 for cell in of_row if cell is not None and cell.model.sha256})
     if len(hashes) > 1:
         raise TableError(
-            f"The cells of {model_name(row)} were made from different weights (SHA-256 {', '.join(digest[:12] for digest in hashes)}). "
+            f"The cells of {model_name(row)} have different weights (SHA-256 {', '.join(digest[:12] for digest in hashes)}). "
             "Run the outdated evaluations again."
         )
     return hashes[0] if hashes else ""
@@ -102,7 +106,7 @@ def _metric_column(metric: Metric, recipe: TableRecipe, cells: Mapping[str, Cell
         if not entry.alone and (cell := cells.get(f"{model_name(row)}/{metric.task}")):
             if metric.key not in cell.values:
                 raise TableError(
-                    f"The cell {cell_name(cell)} has {', '.join(cell.values)}, the table shows {metric.key}. Run the evaluation again."
+                    f"Cell {cell_name(cell)} has {', '.join(cell.values)}, but the table needs {metric.key}. Run the evaluation again."
                 )
             values, unknown = tuple(cell.values[metric.key]), cell.counts.test.unknown
             number = Estimate((values,), resample(cell, metric))
@@ -120,7 +124,7 @@ def _published_entry(recipe: TableRecipe, row: TableRow, metric: str, published:
 
 
 def _score_columns(recipe: TableRecipe, columns: Sequence[Column], published: Published) -> list[Column]:
-    """SUPERB_S and SUPERB_FULL where the table has all their metrics; else, without a score of its own, SUPERB_S over the tasks it has."""
+    """SUPERB_S and SUPERB_FULL if the table has all their metrics; otherwise a partial score, unless the table has its own score."""
     shown = {column.metric.key for column in columns}
     wanted = [
         (METRICS["SUPERB_S"], SUPERB_S_TASKS, SUPERB_S_NORMALIZERS),
@@ -139,7 +143,7 @@ def _score_columns(recipe: TableRecipe, columns: Sequence[Column], published: Pu
         entries = []
         for place, (row, values) in enumerate(zip(recipe.rows, _superb_metrics(columns, needed), strict=True)):
             entry = _published_entry(recipe, row, metric.key, published)
-            comparable = metric.key != "SUPERB_FULL"  # the scales of the published ones are not public
+            comparable = metric.key != "SUPERB_FULL"  # the scales behind the published scores are not public
             if values:
                 number = weighted_score(tasks, {column.metric.key: column.entries[place].number for column in columns}, scales)
                 entry = replace(entry, values=(task_score(metric.name, tasks, values, scales),), estimate=number, protocol="superb")
@@ -149,9 +153,9 @@ def _score_columns(recipe: TableRecipe, columns: Sequence[Column], published: Pu
 
 
 def _superb_metrics(columns: Sequence[Column], keys: Sequence[str]) -> list[dict[str, float] | None]:
-    """Our metrics of each row; empty while one is pending, None where one is under another protocol than SUPERB's, or not ours.
+    """Our metrics of each row: empty if one is pending, None if one is not under SUPERB's protocol or the row is only published.
 
-    The scales belong to SUPERB's own training and test sets and protocol, so only cells under that protocol have a score.
+    The scales are valid only for SUPERB's data and protocol.
     """
     scored = [column for column in columns if column.metric.key in keys]
     of_rows: list[dict[str, float] | None] = []
@@ -163,15 +167,15 @@ def _superb_metrics(columns: Sequence[Column], keys: Sequence[str]) -> list[dict
 
 
 def _add_own_score(recipe: TableRecipe, columns: list[Column]) -> list[str]:
-    """Append the column of the table's own score, if it has one; return the notes that go with it."""
+    """Append the column of the table's own score, if any, and return its notes."""
     asked = recipe.score
     if asked is None:
         return []
     floor = next((index for index, row in enumerate(recipe.rows) if model_name(row) == model_name(asked.floor)), None)
     if floor is None:
-        raise TableError(f"The score's floor {model_name(asked.floor)} is no row of the table. Add the row, or name another one.")
+        raise TableError(f"The score's floor {model_name(asked.floor)} is not a row of the table. Add the row, or choose another floor.")
     if missing := [task for task in asked.tasks if task not in recipe.tasks]:
-        raise TableError(f"The score needs the tasks {', '.join(missing)}, which are no columns of the table. Add them, or drop them.")
+        raise TableError(f"The score needs tasks that the table does not show: {', '.join(missing)}. Add them to the table, or omit them.")
     ours = [place for place, row in enumerate(recipe.rows) if row.only_published is None]
     scored = [(column.metric, [column.entries[place].number for place in ours]) for column in columns if column.metric.task in asked.tasks]
     score = relative_score(scored, floor)

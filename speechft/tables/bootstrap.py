@@ -1,6 +1,6 @@
-"""What a cell's metric would be on other test items: a bootstrap over speakers or items.
+"""Bootstrap of a cell's metric over test speakers or items.
 
-Cells with the same test items draw the same ones, so differences between their draws are paired.
+Cells with the same test items use the same draws, so that differences between them are paired.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from speechft.tasks.metric import Metric
 
 DRAWS = 1000
 MIN_SPEAKERS = 10
-"""With fewer speakers items are drawn by themselves: a handful of speakers does not tell how much speakers differ."""
+"""With fewer speakers, items are drawn instead: too few speakers do not show how much speakers vary."""
 _TRIALS_AT_A_TIME = 2_000_000
 _PLURAL = {"utterance": "utterances", "recording": "recordings", "query": "queries", "trial": "recordings"}
 
 
 @dataclass(frozen=True, eq=False)
 class Resampled:
-    """A number on drawn test sets."""
+    """Values of a metric or score on bootstrap test sets."""
 
     values: NDArray[np.float64]
-    """(DRAWS,): the number on each, in the units of tables; the mean over seeds."""
+    """(DRAWS,): mean over seeds on each test set, in the units of tables."""
     units: int
-    """How many speakers or items there are to draw from."""
+    """Number of speakers or items to draw from."""
     drawn: str
     """What was drawn: `speakers`, `utterances`, `recordings`, `queries`."""
 
     @cached_property
     def variance(self) -> float:
-        """Of the number."""
+        """Bootstrap variance."""
         return float(np.var(self.values, ddof=1))
 
 
 def resample(cell: Cell, metric: Metric) -> dict[str, Resampled]:
-    """The metric of a cell on drawn test sets, under the key of its items; empty where the cell does not know them."""
+    """Bootstrap a cell's metric: key of its items -> values. Empty if the cell has no items."""
     items = cell.items
     if items is None or metric.key not in items.metrics:
         return {}
@@ -60,7 +60,7 @@ def resample(cell: Cell, metric: Metric) -> dict[str, Resampled]:
     return {items.key: Resampled(metric.of_fraction(1.0) * fractions, len(names), drawn)}
 
 
-@lru_cache(maxsize=2)  # of the largest test sets one is tens of MB
+@lru_cache(maxsize=2)  # tens of MB for the largest test sets
 def _counts(key: str, groups: int) -> NDArray[np.float64]:
     """How often each group is drawn, (DRAWS, groups)."""
     generator = np.random.default_rng(int(key[:16], 16))
@@ -74,15 +74,15 @@ def _shares(items: ItemShares, metric: str, group_of: NDArray[Any], counts: NDAr
         inside, groups = folds == fold, counts.shape[1]
         total = counts @ np.bincount(group_of[inside], np.array(items.totals[metric])[inside], groups)
         parts = [counts @ np.bincount(group_of[inside], np.array(of_seed)[inside], groups) for of_seed in items.parts[metric]]
-        with np.errstate(invalid="ignore", divide="ignore"):  # a fold of which nothing was drawn
+        with np.errstate(invalid="ignore", divide="ignore"):  # a fold without drawn items
             of_folds.append(np.where(total > 0, np.mean(parts, axis=0) / total, np.nan))
     known = np.ma.masked_invalid(of_folds).mean(axis=0)
-    shares: NDArray[np.float64] = known.filled(known.mean())  # draws of which no fold had anything
+    shares: NDArray[np.float64] = known.filled(known.mean())  # draws without items in any fold
     return shares
 
 
 def _rates(items: TrialScores, metric: str, group_of: NDArray[Any], counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A trial is drawn as often as both of its sides together; one within a group as often as the group."""
+    """Error rates with a trial's weight the product of its sides' counts; within one group, the group's count."""
     first, second = (group_of[np.array(places, dtype=int)] for places in (items.enrolments, items.tests))
     same, step = np.array(items.same), max(1, _TRIALS_AT_A_TIME // len(first))
     blocks = []

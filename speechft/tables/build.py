@@ -1,4 +1,4 @@
-"""Cells -> the files of a table."""
+"""Write the files of a table from cells."""
 
 from __future__ import annotations
 
@@ -24,21 +24,20 @@ def build_table(
     name: str,
     reasons: Mapping[str, str] | None = None,
 ) -> Table:
-    """Write `{name}.csv`, `.md`, `.tex` and `.html` into `out_dir`, each complete or not at all.
+    """Write `{name}.csv`, `.md`, `.tex` and `.html` into `out_dir`, each atomically.
 
-    Rows are models, columns the metrics of the recipe's tasks, then SUPERB_S and SUPERB_FULL where the table has all their tasks (or a
-    score over those that it has, named so). Entries are `ours (published, difference)`. Rows without a cell show as pending, with
-    `reasons` by encoder/finetuning/method/task; cells of other models are ignored. Files of published numbers are needed when the
-    recipe names a published table.
+    Rows are models, columns the metrics of the recipe's tasks, then SUPERB_S and SUPERB_FULL if the table has all their tasks, otherwise
+    a partial score. Entries are `ours (published, difference)`. Missing cells are pending, with their `reasons` by
+    encoder/finetuning/method/task; cells of other models are ignored. `published` is required if the recipe names a published table.
 
     Raises:
-        TableError: a cell or the published numbers are malformed, cells contradict each other, a task has no metric here.
+        TableError: a cell or the published numbers are malformed, cells contradict each other, or a task has no metrics.
     """
     files = listed(published)
     check_shown(out_dir, None, name, SUFFIXES, TABLE, [*cells, *files])
     shown = [*([recipe.published] if recipe.published is not None else []), *recipe.beside]
     if shown and not files:
-        raise TableError(f"The table shows the published numbers of {shown[0]!r}, but no file of published numbers is given.")
+        raise TableError(f"The table shows the published table {shown[0]!r}, but no file of published numbers is given.")
     further = [metric.key for metrics in recipe.metrics.values() for metric in metrics]
     numbers = load_published(files, further) if shown else None
     table = arrange(recipe, existing_cells(cells), numbers, name, reasons=reasons)

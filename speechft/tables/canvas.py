@@ -1,4 +1,4 @@
-"""What all figures share: style, the page with its title, panels and footnotes, and saving. The same numbers give the same bytes."""
+"""Common parts of all figures: style, page with title, panels and notes, saving. The same numbers give the same bytes."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_PANELS_HEIGHT = 90.0
-"""Inches that panels can take, 18 000 pixels; with the longest title and notes a figure has 20 000. What does not fit is left out, and
-the figure says so."""
+"""Maximum height of the panels in inches: 18 000 pixels, and 20 000 with the longest title and notes. A figure states what it leaves
+out."""
 MAX_LEGEND = 20
 _HEAD_LINES, _FOOT_LINES = 6, 55
 
 
 @dataclass(frozen=True)
 class Look:
-    """Symbol and color of a method. Shape tells methods apart without color."""
+    """Marker and color of a method. Markers alone distinguish methods without color."""
 
     marker: str
     color: str
@@ -44,7 +44,7 @@ class Look:
         return {"marker": self.marker, "color": self.color, "markersize": 6.5, "markerfacecolor": face, "markeredgewidth": 1.4}
 
 
-# A method looks the same in every figure; a merge with another alpha looks like the merge.
+# A method looks the same in every figure; a merge at any alpha looks like the merge.
 _LOOKS = {
     "pretrained": Look("o", "#000000", filled=False),
     "stable_ft": Look("s", "#b35806"),
@@ -56,23 +56,23 @@ _COLORS = ("#1b7837", "#762a83", "#8c510a", "#35978f", "#c51b7d", "#bf812d", "#4
 _OTHERS = [Look(marker, color, filled) for filled in (True, False) for marker, color in zip("^vPX<>*ph8", _COLORS, strict=True)]
 LEGEND: dict[str, Any] = {"loc": "best", "fontsize": 6.5, "framealpha": 0.85, "edgecolor": "none", "labelspacing": 0.3}
 STYLE: dict[str, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so the figure is the same everywhere
+    "font.family": "DejaVu Sans",  # shipped with matplotlib, so that figures are the same everywhere
     "font.size": 8,
     "svg.hashsalt": "speechft",
-    "svg.fonttype": "none",  # text stays text, which can be searched
-    "text.parse_math": False,  # a $ in a name is a $
+    "svg.fonttype": "none",  # keeps text searchable
+    "text.parse_math": False,  # a $ in a name is not math
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
 
 _COLUMN_WIDTH = 3.4
-"""Inches of a column of a paper."""
+"""Width of a column in a paper, in inches."""
 _paper: ContextVar[bool] = ContextVar("paper", default=False)
 _SVG_METADATA: dict[str, Any] = {"Date": None, "Creator": PROGRAM}
 
 
 def save_figure(draw: Callable[[], Figure], out_png: str | Path, **style: Any) -> None:
-    """Draw under the common style, with `style` on top, and write `out_png` (200 dpi) and the same as `.svg` beside it."""
+    """Draw in the common style plus `style`, and write `out_png` (200 dpi) and an `.svg` next to it."""
     check_figure(out_png)
     with common_style(**style):
         figure = draw()
@@ -84,7 +84,7 @@ def save_figure(draw: Callable[[], Figure], out_png: str | Path, **style: Any) -
 
 @contextmanager
 def style_of(name: Literal["screen", "paper"]) -> Iterator[None]:
-    """Draw what follows for the screen; or as wide as a column of a paper, whose caption has the title and the notes."""
+    """Draw figures in this context for the screen, or for a paper: column width, without title and notes."""
     token = _paper.set(name == "paper")
     try:
         yield
@@ -93,7 +93,7 @@ def style_of(name: Literal["screen", "paper"]) -> Iterator[None]:
 
 
 def figure_svg(draw: Callable[[], Figure], **style: Any) -> bytes:
-    """Draw as `save_figure` does; returns the SVG."""
+    """Draw as in `save_figure`, and return the SVG."""
     buffer = BytesIO()
     with common_style(**style):
         draw().savefig(buffer, format="svg", metadata=_SVG_METADATA)
@@ -101,7 +101,7 @@ def figure_svg(draw: Callable[[], Figure], **style: Any) -> bytes:
 
 
 def looks(methods: Iterable[str]) -> dict[str, Look]:
-    """Symbol and color of each method (or name), which depend on nothing but the name unless two would look alike."""
+    """Assign marker and color to each method (or name), determined by the name alone unless two would look alike."""
     chosen: dict[str, Look] = {}
     for name in sorted(set(methods)):
         base = name.partition("@")[0]
@@ -113,7 +113,7 @@ def looks(methods: Iterable[str]) -> dict[str, Look]:
 
 @contextmanager
 def common_style(**style: Any) -> Iterator[None]:
-    """The common style with `style` on top, whatever the user's own settings of matplotlib are."""
+    """Apply the common style plus `style`, ignoring the user's matplotlib settings."""
     import matplotlib as mpl
 
     with mpl.rc_context():
@@ -123,25 +123,25 @@ def common_style(**style: Any) -> Iterator[None]:
 
 
 def short(text: str, length: int = 80) -> str:
-    """A name on one line, cut where it would leave no room for anything else."""
+    """Put a name on one line, truncated to `length`."""
     line = one_line(text)
     return line if len(line) <= length else f"{line[: length - 3]}..."
 
 
 def legend_note(count: int) -> str:
-    """What a figure with `count` names says about those that its legend leaves out; empty if it has all."""
+    """Note for a figure with more than MAX_LEGEND names; empty if the legend shows all."""
     return f"The legend has the first {MAX_LEGEND} of {count} names." if count > MAX_LEGEND else ""
 
 
 def panels_across(count: int, most: int) -> int:
-    """So many panels in a row that the fewest places of the page stay empty."""
+    """Number of panels per row that leaves the fewest places of the page empty."""
     if _paper.get():
         return min(count, 2)
     return min(range(min(count, most), max(1, most // 2), -1), key=lambda across: (-count % across, -across), default=1)
 
 
 def rows_of_panels(count: int, across: int) -> int:
-    """How many rows `count` panels take with `across` in each."""
+    """Number of rows for `count` panels, `across` per row."""
     return -(-count // min(across, count))
 
 
@@ -156,10 +156,10 @@ def panel_page(
     at_least: int = 1,
     **options: Any,
 ) -> tuple[Figure, list[Axes]]:
-    """A page with `count` panels of `size` (inches), up to `across` in a row, `title` above and the lines `notes` below.
+    """Create a page with `count` panels of `size` (inches), up to `across` per row, `title` above and `notes` below.
 
-    The page is wider than its panels by `margin` (inches), and has room for `at_least` panels in a row. `options` are those of
-    matplotlib's `subplots`.
+    The page is wider than its panels by `margin` (inches), and wide enough for `at_least` panels. `options` are passed to matplotlib's
+    `subplots`.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -188,12 +188,12 @@ def panel_page(
 
 
 def title_of(metric: Metric, width: int) -> str:
-    """A metric's name in lines of `width` characters, without the arrow: panels tell the direction on an axis."""
+    """Wrap a metric's title to `width` characters, without the arrow: panels show the direction on an axis."""
     return "\n".join(textwrap.wrap(short(metric.title.removesuffix(f" {metric.arrow}")), width))
 
 
 def dress(panel: Axes, title: str = "", *, grid: Literal["x", "y", "both"] = "y", pending: bool = False) -> None:
-    """Title, small ticks and grid of a panel; the word `pending` where it has nothing to show."""
+    """Set title, ticks and grid of a panel, and write `pending` into it if it has no data."""
     panel.set_title(title, fontsize=8.5, loc="left")
     panel.tick_params(labelsize=7)
     panel.grid(visible=True, axis=grid, color="#dddddd", linewidth=0.6)

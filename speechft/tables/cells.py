@@ -1,4 +1,4 @@
-"""Reading result cells for tables: what `speechft.recipes.cell` checks, and what a table needs beyond it."""
+"""Read result cells for tables, with checks beyond those of `speechft.recipes.cell`."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from speechft.tables.metrics import task_metrics
 
 
 def cell_name(cell: Cell) -> str:
-    """encoder/finetuning/method/task."""
+    """Name of a cell: encoder/finetuning/method/task."""
     return f"{cell.model.encoder}/{cell.model.finetuning}/{cell.model.method}/{cell.task}"
 
 
 def existing_cells(paths: Sequence[str | Path]) -> list[Cell]:
-    """Read the cells that exist; a path given twice is read once."""
+    """Read the cells that exist; repeated paths are read once."""
     return read_cells([path for path in dict.fromkeys(map(Path, paths)) if path.exists()])
 
 
 def read_cells(paths: Sequence[str | Path]) -> list[Cell]:
-    """Read cells and check that they can stand in a table.
+    """Read cells and check that they can be used in a table.
 
     Raises:
-        TableError: a file is missing or is not a cell, its model has no name, its metrics are not those of its task, or it shows the
-            same model and task as another file. The message names the file.
+        TableError: a file is missing or is not a cell, its model has no name, its metrics are not those of its task, or another file has
+            the same model and task. The message names the file.
     """
     cells: list[Cell] = []
     origin: dict[str, Path] = {}
@@ -33,7 +33,7 @@ def read_cells(paths: Sequence[str | Path]) -> list[Cell]:
         cell = _read(path)
         name = cell_name(cell)
         if name in origin:
-            raise TableError(f"{path} and {origin[name]} both are the cell {name}. Give one of them.")
+            raise TableError(f"{path} and {origin[name]} are both the cell {name}. Give only one of them.")
         origin[name] = path
         cells.append(cell)
     return cells
@@ -41,13 +41,13 @@ def read_cells(paths: Sequence[str | Path]) -> list[Cell]:
 
 def _read(path: Path) -> Cell:
     if not path.is_file():
-        raise TableError(missing_file(path, "as a result cell", "Run the evaluation that makes it."))
+        raise TableError(missing_file(path, "as a result cell", "Run its evaluation."))
     try:
         cell = read_cell(path)
     except OSError as error:
         raise TableError(f"{path}: cannot be read ({error.strerror}).") from None
     if None in (cell.model.encoder, cell.model.finetuning, cell.model.method):
-        raise TableError(f"{path}: does not say which model it is about. Evaluate with --name encoder/finetuning/method.")
+        raise TableError(f"{path}: has no model name. Evaluate with --name encoder/finetuning/method.")
     try:
         metrics = {metric.key: metric for metric in cell.described or task_metrics([cell.task])}
     except TableError as error:
@@ -55,11 +55,11 @@ def _read(path: Path) -> Cell:
     expected = set(metrics)
     if set(cell.metrics) != expected or set(cell.values) != expected:
         given = ", ".join(sorted(set(cell.metrics) | set(cell.values))) or "nothing"
-        raise TableError(f"{path}: task {cell.task!r} gives {', '.join(sorted(expected))}, found {given}. Run the evaluation again.")
+        raise TableError(f"{path}: task {cell.task!r} needs {', '.join(sorted(expected))}, found {given}. Run the evaluation again.")
     for key, values in cell.values.items():
         tests = [chosen.test[key] for chosen in cell.selected if key in chosen.test]
         devs = [trial.dev[key] for trial in cell.trials if key in trial.dev]
         for name, numbers in ((f"values.{key}", values), (f"selected.test.{key}", tests), (f"trials.dev.{key}", devs)):
             if bad := [value for value in numbers if not metrics[key].can_be(value)]:
-                raise TableError(f"{path}: {name} is {bad[0]:g}; it can be {metrics[key].range}. Run the evaluation again.")
+                raise TableError(f"{path}: {name} is {bad[0]:g}; allowed: {metrics[key].range}. Run the evaluation again.")
     return cell

@@ -1,4 +1,4 @@
-"""Choose the alpha of a merge by dev scores of cells along it. Test scores are never read for the choice."""
+"""Choose the alpha of a merge by dev scores of cells along it. Test scores are not used."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _ON_DEV = {"SD_ACC": Metric("SD_ACC", "frame accuracy", higher_is_better=True)}
-"""Metrics that are followed on dev alone."""
+"""Metrics computed on dev only."""
 Errors = Mapping[str, Sequence[Sequence[float]]]
-"""Task -> for each alpha the error of every seed."""
+"""Task -> for each alpha, the dev error of every seed."""
 
 
 def choose(recipe: ChoiceRecipe, cells: Sequence[str | Path], out: str | Path | None = None) -> Choice:
     """Choose one of the recipe's points, and write the choice to `out`.
 
-    The error e of a task is its error rate on dev, or what an accuracy or a score lacks of its largest value. A task gains
-    1 - e(alpha) / e(0); where alpha 0 makes no errors, minus the share of the errors of the worst alpha. The mean over the tasks is what
-    decides. Under `one_se` the smallest alpha wins whose mean gain is at least that of the best one less its standard error: over the
-    seeds of the heads, of tasks that have several.
+    The error e of a task is its error rate on dev, or the maximum minus the value for an accuracy or score. The gain of a task is
+    1 - e(alpha) / e(0); if alpha 0 has no errors, -e(alpha) divided by the largest error of any alpha. The mean gain over tasks decides:
+    `best` takes its maximum, `one_se` the smallest alpha within one standard error of it. The standard error is over seeds of the
+    heads, for tasks with several.
 
     Args:
         recipe: points, tasks and rule.
-        cells: cell files; all of the recipe's points and tasks are needed, others are ignored.
+        cells: cell files for all of the recipe's points and tasks; others are ignored.
         out: a JSON file, `speechft.recipes.choice.Choice`.
 
     Raises:
-        TableError: a cell is missing, was chosen on test (ASV without trials of dev), or has no dev score.
-        OutputError: `out` is something else than a choice, or an input.
+        TableError: a cell is missing, its heads were selected on test (ASV without dev trials), or it has no dev score.
+        OutputError: `out` exists and is not a choice, or is an input.
     """
     if out is not None:
         check_file(out, CHOICE, cells)
     known = {cell_name(cell): cell for cell in read_cells(cells)}
     wanted = [f"{model_name(point)}/{task}" for point in recipe.points for task in recipe.tasks]
     if missing := [name for name in wanted if name not in known]:
-        raise TableError(f"{len(missing)} cell(s) are missing: {', '.join(missing[:5])}. Evaluate them first, or choose by fewer tasks.")
+        raise TableError(f"{len(missing)} missing cell(s): {', '.join(missing[:5])}. Evaluate them first, or choose by fewer tasks.")
     errors = {task: [dev_errors(known[f"{model_name(point)}/{task}"]) for point in recipe.points] for task in recipe.tasks}
     place = _place(errors, recipe.rule)
     points = []
@@ -76,17 +76,23 @@ def choose(recipe: ChoiceRecipe, cells: Sequence[str | Path], out: str | Path | 
 
 
 def folder_choice(folder: Path, tasks: Sequence[str] | None, curve: str | None, rule: Rule) -> tuple[ChoiceRecipe, list[Path]]:
-    """Build the recipe of a choice among the cells of a folder, by all tasks with cells at every alpha or by some; and the cells' files.
+    """Build the recipe of a choice from a folder of cells, and list its cell files.
+
+    Args:
+        folder: folder of cells.
+        tasks: tasks whose dev scores count; default: those with cells at every alpha.
+        curve: ENCODER_FINETUNING_METHOD; required if the folder has several merges.
+        rule: rule of the choice.
 
     Raises:
         ConfigError: a task is named twice.
-        TableError: the folder has no merge with cells at several alphas, several and none named, no cells of alpha 0, or no task that
-            has cells at every alpha.
+        TableError: no merge with cells at several alphas, several merges and none named, no cells of alpha 0, or no task with cells at
+            every alpha.
     """
     files = cell_files(folder)
     recipe = one_curve(folder_curves(files), curve)
     if recipe.points[0].alpha != 0:
-        raise TableError(f"{folder}: has no cells of alpha 0, from which gains are measured. Evaluate the pre-trained encoder.")
+        raise TableError(f"{folder}: has no cells of alpha 0, the reference for gains. Evaluate the pre-trained encoder.")
     there = {cell_name(cell) for cell in read_cells(files)}
     whole = [task for task in recipe.tasks if all(f"{model_name(point)}/{task}" in there for point in recipe.points)]
     if not (tasks or whole):
@@ -96,7 +102,7 @@ def folder_choice(folder: Path, tasks: Sequence[str] | None, curve: str | None, 
 
 
 def draw_choice(choice: Choice, title: str) -> Figure:
-    """Gains on dev against alpha: their mean with its standard error, each task, and the chosen alpha."""
+    """Draw dev gains against alpha: the mean with its standard error, each task, and the chosen alpha."""
     alphas = [point.alpha for point in choice.points]
     means = [100 * point.gain for point in choice.points]
     errors = [100 * (point.standard_error or 0.0) for point in choice.points]
@@ -119,19 +125,19 @@ def draw_choice(choice: Choice, title: str) -> Figure:
 
 
 def dev_errors(cell: Cell) -> list[float]:
-    """The error on dev of the chosen head of each seed: the mean over the folds."""
+    """Dev error of the selected head of each seed; in cross-validation the mean over folds."""
     if cell.selected_on == "test":
-        raise TableError(f"{cell_name(cell)}: its heads were chosen on test, so it has no dev scores. Choose alpha by other tasks.")
+        raise TableError(f"{cell_name(cell)}: its heads were selected on test, so it has no dev scores. Choose alpha by other tasks.")
     chosen = [trial for trial in cell.trials if trial.selected and trial.dev]
     of_seeds: dict[int | None, list[float]] = {}
     for trial in chosen:
         key, value = next(iter(trial.dev.items()))
         metric = {metric.key: metric for metric in cell.described}.get(key) or _ON_DEV.get(key)
         if metric is None:
-            raise TableError(f"{cell_name(cell)}: does not say what {key} is. Run its evaluation again.")
+            raise TableError(f"{cell_name(cell)}: does not describe its metric {key}. Run its evaluation again.")
         of_seeds.setdefault(trial.seed, []).append(metric.error(value))
     if not of_seeds:
-        raise TableError(f"{cell_name(cell)}: has no dev score of a chosen head. Run its evaluation again.")
+        raise TableError(f"{cell_name(cell)}: has no dev score of a selected head. Run its evaluation again.")
     return [statistics.fmean(values) for values in of_seeds.values()]
 
 
@@ -141,13 +147,13 @@ def _gain(of_points: Sequence[Sequence[float]], place: int) -> float:
 
 
 def _scale(of_points: Sequence[Sequence[float]]) -> float:
-    """The errors of alpha 0; of the worst point if it makes none; 1 if nobody does."""
+    """Mean error of alpha 0; if it is 0, the largest of any point; if that is 0, 1."""
     means = [statistics.fmean(errors) for errors in of_points]
     return means[0] or max(means) or 1.0
 
 
 def _mean_gain(errors: Errors, place: int) -> tuple[float, float | None]:
-    """The mean gain at a point, and its standard error with alpha 0 held fixed."""
+    """Mean gain at a point, and its standard error with alpha 0 held fixed."""
     mean = statistics.fmean(_gain(of_points, place) for of_points in errors.values())
     variances = [
         statistics.variance(of_points[place]) / len(of_points[place]) / _scale(of_points) ** 2
@@ -158,5 +164,5 @@ def _mean_gain(errors: Errors, place: int) -> tuple[float, float | None]:
 
 
 def _place(errors: Errors, rule: Rule) -> int:
-    """The chosen point."""
+    """Index of the chosen point."""
     return choose_place([_mean_gain(errors, place) for place in range(len(next(iter(errors.values()))))], rule)

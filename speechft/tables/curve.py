@@ -1,4 +1,4 @@
-"""Metrics against alpha: the files and the figure of a curve."""
+"""Write and draw curves: metrics against alpha."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAPER_ALPHA = 0.25
-"""alpha of all main results of Speech-FT."""
+"""Alpha of all main results in the Speech-FT paper."""
 _LINE: dict[str, Any] = {"linewidth": 1.4, "marker": ".", "markersize": 4}
 _PAPER: dict[str, Any] = {"color": "#888888", "linestyle": ":", "linewidth": 1.2}
 
@@ -39,10 +39,10 @@ def build_curve(
     name: str,
     reasons: Mapping[str, str] | None = None,
 ) -> Table:
-    """Write `{name}.csv` and `.md` into `out_dir`, `{name}.png` and `.svg` into `figures_dir`, each complete or not at all.
+    """Write `{name}.csv` and `.md` into `out_dir`, `{name}.png` and `.svg` into `figures_dir` if given, each atomically.
 
-    Rows are alphas, columns the metrics of the recipe's tasks, then SUPERB_S (and SUPERB_FULL) where it has all their tasks. Arguments
-    and errors are those of `build_table`; without `figures_dir` there is no figure.
+    Rows are alphas, columns the metrics of the recipe's tasks, then SUPERB_S (and SUPERB_FULL) if the curve has all their tasks. Other
+    arguments and errors as in `build_table`.
     """
     check_shown(out_dir, figures_dir, name, (".md",), CURVE, cells)
     table = arrange_curve(recipe, existing_cells(cells), name, reasons)
@@ -54,7 +54,7 @@ def build_curve(
 
 
 def arrange_curve(recipe: CurveRecipe, cells: Iterable[Cell], name: str, reasons: Mapping[str, str] | None = None) -> Table:
-    """The table behind a curve, a row for each alpha; errors as in `build_curve`."""
+    """Build the table of a curve, one row per alpha; errors as in `build_curve`."""
     shared = {key: getattr(recipe, key) for key in ("title", "note", "tasks", "metrics", "command")}
     rows = TableRecipe(rows=recipe.points, **shared)
     scored = {task.lower() for task in SUPERB_S_TASKS} <= set(recipe.tasks)
@@ -70,7 +70,7 @@ def _markdown(recipe: CurveRecipe, table: Table) -> str:
 
 
 def _csv(recipe: CurveRecipe, table: Table) -> str:
-    """One line for each alpha and metric."""
+    """One line per alpha and metric."""
     records = table_records(table)
     for place, record in enumerate(records):
         record |= {"alpha": recipe.points[place // len(table.columns)].alpha, "mean": record["value"]}
@@ -80,7 +80,7 @@ def _csv(recipe: CurveRecipe, table: Table) -> str:
 
 
 def draw_curve(recipe: CurveRecipe, table: Table) -> Figure:
-    """One panel per metric, the metric against alpha with its 95 % band."""
+    """Draw one panel per metric: the metric against alpha with its 95 % band."""
     shown = looks(point.method for point in recipe.points)
     across = panels_across(len(table.columns), 3)
     figure, panels = panel_page(table.title, _foot(table), len(table.columns), across=across, size=(3.2, 2.7), margin=0.4, at_least=2)
@@ -91,7 +91,7 @@ def draw_curve(recipe: CurveRecipe, table: Table) -> Figure:
 
 
 def _merged(recipe: CurveRecipe) -> CurvePoint:
-    """A point between the ends; with ends alone, the last one."""
+    """A point between the ends; if there is none, the last point."""
     return next((point for point in recipe.points if 0 < point.alpha < 1), recipe.points[-1])
 
 

@@ -1,4 +1,4 @@
-"""A table of differences between rows of a table, with the intervals of the differences."""
+"""Tables of differences between rows of a table, with their confidence intervals."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _LEGEND = (
 def build_differences(
     recipe: TableRecipe, cells: Sequence[str | Path], out_dir: str | Path, figures_dir: str | Path | None, name: str
 ) -> Table:
-    """Write `{name}.csv`, `.md`, `.tex`, `.html` into `out_dir`, `{name}.png`, `.svg` into `figures_dir`, each complete or not at all.
+    """Write `{name}.csv`, `.md`, `.tex`, `.html` into `out_dir`, `{name}.png`, `.svg` into `figures_dir` if given, each atomically.
 
-    The recipe is that of the table; its `differences` name the rows to compare. Neither folder may be that of the table itself. Without
-    `figures_dir` there is no figure.
+    `recipe` is that of the table; its `differences` are the pairs of rows to compare. The folders must differ from those of the table,
+    whose files have the same names.
 
     Raises:
         TableError: the recipe compares no rows, or see `build_table`.
@@ -53,7 +53,7 @@ def arrange_differences(recipe: TableRecipe, cells: Sequence[str | Path], name: 
     table = arrange(recipe, existing_cells(cells), None, name)
     labels = [f"{table.rows[first].label} minus {table.rows[second].label}" for first, second in recipe.differences]
     rows = [table.rows[first].model_copy(update={"label": label}) for label, (first, _) in zip(labels, recipe.differences, strict=True)]
-    # A score over tasks is no more comparable than its metrics.
+    # A score over tasks is comparable only if all its metrics are.
     mixed = {
         (first, second)
         for first, second in recipe.differences
@@ -85,12 +85,12 @@ def _difference(first: Entry, second: Entry) -> Entry:
 
 
 def _mixed(first: Entry, second: Entry) -> bool:
-    """Whether they were measured under different protocols."""
+    """Whether two entries were measured under different protocols."""
     return len({entry.protocol for entry in (first, second) if entry.protocol}) > 1
 
 
 def _csv(recipe: TableRecipe, table: Table) -> str:
-    """One line for each difference and metric."""
+    """One line per difference and metric."""
     records = table_records(table)
     for place, record in enumerate(records):
         row, column = divmod(place, len(table.columns))

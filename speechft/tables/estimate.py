@@ -1,4 +1,4 @@
-"""A number with its uncertainty, from independent samples whose means add up, and from the items of test sets."""
+"""Numbers with confidence intervals, over seeds and test items."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """The sum of the means of independent samples: one sample for a metric, two for a difference, one per task for a score."""
+    """A sum of means of independent samples: one sample for a metric, two for a difference, one per task for a score."""
 
     samples: tuple[tuple[float, ...], ...]
-    """Each holds one value per seed. A sample of a single value counts as exact but for the items."""
+    """One value per seed in each sample. A sample of one value counts as exact over seeds."""
     items: Mapping[str, Resampled] = field(default_factory=dict)
-    """Test set -> what the sum would be on other items, with the seeds held fixed."""
+    """Test set -> bootstrap of the sum over its items, with seeds held fixed."""
 
     @cached_property
     def mean(self) -> float:
-        """The sum of the means."""
+        """Sum of the means."""
         return math.fsum(statistics.fmean(sample) for sample in self.samples)
 
     @cached_property
     def deviation(self) -> tuple[float, float] | None:
-        """Standard error of the sum, and its degrees of freedom; None where no sample has several values and no items are known.
+        """Standard error of the sum and its degrees of freedom; None without items and samples of several values.
 
-        The variances of the means over seeds and over items are added. Degrees of freedom of Welch (1947) and Satterthwaite (1946), which
-        for one sample are n - 1; infinite where nothing varies.
+        Variances over seeds and over items are added. Degrees of freedom follow Welch (1947) and Satterthwaite (1946): n - 1 for one
+        sample, infinite if nothing varies.
         """
         repeated = [sample for sample in self.samples if len(sample) > 1]
         parts = [(statistics.variance(sample) / len(sample), len(sample) - 1) for sample in repeated]
@@ -44,12 +44,12 @@ class Estimate:
         total = math.fsum(variance for variance, _ in parts)
         if total == 0:
             return 0.0, math.inf
-        # Shares, because squares of the variances themselves can underflow.
+        # Shares of the total, because squares of variances can underflow.
         return math.sqrt(total), 1 / math.fsum((variance / total) ** 2 / units for variance, units in parts)
 
     @cached_property
     def half_width(self) -> float | None:
-        """Half of the 95 % confidence interval, by Student's t; None where `deviation` is."""
+        """Half of the 95 % confidence interval, by Student's t; None if `deviation` is None."""
         if self.deviation is None:
             return None
         from scipy.special import stdtrit
@@ -59,7 +59,7 @@ class Estimate:
 
     @cached_property
     def p_value(self) -> float | None:
-        """Two-sided, of the hypothesis that the sum is 0, by Student's t; None where `deviation` is."""
+        """Two-sided p-value of the hypothesis that the sum is 0, by Student's t; None if `deviation` is None."""
         if self.deviation is None:
             return None
         error, freedom = self.deviation
@@ -71,13 +71,13 @@ class Estimate:
 
     @property
     def excludes_0(self) -> bool:
-        """Whether the interval is known and does not hold 0."""
+        """Whether the interval is known and excludes 0."""
         return self.half_width is not None and abs(self.mean) > self.half_width
 
     def __sub__(self, other: Estimate) -> Estimate:
-        """The difference. Items of the same test set are paired; where one side does not know them, they do not count.
+        """Return the difference, paired by test item. Items known for only one side are ignored.
 
-        Where it is not known how much one side varies, it is not known of the difference.
+        If only one side has an interval, the difference has none.
         """
         keys = self.items.keys() | other.items.keys()
         if len(self.items) != len(other.items):
@@ -90,16 +90,16 @@ class Estimate:
 
 
 def sum_of(*terms: tuple[float, Resampled | None]) -> Resampled:
-    """Weighted sum on the same items; terms without items count as 0."""
+    """Weighted sum of bootstraps of the same items; terms without items count as 0."""
     known = [(weight, drawn) for weight, drawn in terms if drawn is not None]
     values = np.sum([weight * drawn.values for weight, drawn in known], axis=0)
     return Resampled(values, min(drawn.units for _, drawn in known), known[0][1].drawn)
 
 
 def weighted(groups: Sequence[Sequence[tuple[Estimate, float, float]]]) -> Estimate:
-    """The sum of weight * (estimate - offset) over all (estimate, weight, offset).
+    """Sum weight * (estimate - offset) over all (estimate, weight, offset).
 
-    The members of a group are metrics of the same heads, one sample each, and are added up seed by seed.
+    Members of a group are metrics of the same heads, one sample each, and are added seed by seed.
     """
     samples, items = [], dict[str, Resampled]()
     for group in groups:
@@ -111,7 +111,7 @@ def weighted(groups: Sequence[Sequence[tuple[Estimate, float, float]]]) -> Estim
 
 
 def surely_best(estimates: Mapping[int, Estimate], higher_is_better: bool) -> frozenset[int]:
-    """The place of the best estimate, if the interval of its difference from each other one excludes 0; else nothing."""
+    """Index of the best estimate if the interval of its difference from every other excludes 0; otherwise empty."""
     if len(estimates) < 2:
         return frozenset()
     best = (max if higher_is_better else min)(estimates, key=lambda place: estimates[place].mean)

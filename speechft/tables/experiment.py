@@ -1,4 +1,4 @@
-"""All tables, curves and analyses of an experiment from the results that are there, whatever is missing; no workflow, no torch."""
+"""Build all tables, curves and analyses of an experiment from existing results. No workflow, no torch."""
 
 from __future__ import annotations
 
@@ -30,32 +30,37 @@ def build_experiment(
     figures_dir: str | Path | None = None,
     only: Collection[str] = (),
 ) -> list[str]:
-    """Write every table, curve and analysis of an experiment file into `out_dir`, each file complete or not at all.
+    """Write every table, curve and analysis of an experiment file into `out_dir`, each file atomically.
 
-    Differences between rows of a table go into the folder `differences` in it, under the table's name. Without `figures_dir` no figure
-    is drawn. `only` names tables, curves and analyses; the result has the names of those that were written.
+    Args:
+        experiment: the experiment file.
+        cells: folder with encoder/finetuning/method/task.json; default: that of the workflow. Missing cells are pending, with command and,
+            from the folder `logs` next to it, the reason. The folders `analysis` and `connections` next to it have the other results.
+        published: CSV files of published numbers.
+        out_dir: folder for tables; differences go into its folder `differences`.
+        figures_dir: folder for figures; default: no figures.
+        only: names of tables, curves and analyses; default: all.
 
-    `cells` is a folder with `encoder/finetuning/method/task.json` in it; default: where the workflow puts them. Missing cells show as
-    pending, with the command that makes them and the reason where the folder `logs` beside it tells. Results of analyses and
-    connections are read from the folders `analysis` and `connections` beside it.
+    Returns:
+        Names of the tables, curves and analyses written.
 
     Raises:
-        ConfigError: the experiment is not valid.
-        TableError: a name in `only` is none of these, `cells` is not a folder, or see `build_table`.
+        ConfigError: the experiment is invalid.
+        TableError: unknown name in `only`, `cells` is not a folder, or see `build_table`.
         AnalysisError: see `build_analysis` and `build_connection`.
     """
     flow = Workflow(load_experiment(experiment), [str(experiment)])
     known = flow.experiment
     names = known.shown
     if unknown := [name for name in only if name not in names]:
-        raise TableError(f"{experiment} has no table, curve or analysis {', '.join(map(repr, unknown))}. It has {', '.join(names)}.")
+        raise TableError(f"{experiment} has no table, curve or analysis {', '.join(map(repr, unknown))}. Available: {', '.join(names)}.")
     if cells is not None and not Path(cells).is_dir():
-        raise TableError(f"{cells}: is no folder. Name the one that holds encoder/finetuning/method/task.json.")
+        raise TableError(f"{cells}: is not a folder. Name the folder that contains encoder/finetuning/method/task.json.")
     folder = Path(cells if cells is not None else flow.results + "/cells")
     figures = None if figures_dir is None else Path(figures_dir)
     shown = [name for name in names if name in only or not only]
     inputs = [folder, experiment, *listed(published)]
-    for name in shown:  # nothing is written unless everything may be
+    for name in shown:  # fail before anything is written
         _check_outputs(flow, name, Path(out_dir), figures, inputs)
     for name in shown:
         if name in known.analyses:
@@ -82,7 +87,7 @@ def build_experiment(
 
 
 def check_outputs(experiment: str | Path, out_dir: Path, figures_dir: Path | None, inputs: Inputs = ()) -> None:
-    """Refuse what `build_experiment` may not write, before there is anything to show.
+    """Check all outputs of `build_experiment` without writing them.
 
     Raises:
         OutputError: see `check_shown`.
@@ -93,10 +98,10 @@ def check_outputs(experiment: str | Path, out_dir: Path, figures_dir: Path | Non
 
 
 def report_experiment(experiment: str | Path, results: str | Path | None, published: Files, out_html: str | Path | None) -> Path:
-    """Write the page of an experiment file from the results that are there, see `speechft.tables.report.build_report`; returns its path.
+    """Write the report page of an experiment file from existing results (see `build_report`), and return its path.
 
-    `results` is the folder with `cells`, `analysis`, `models` and `logs`; default: where the workflow puts them. Without `out_html` the
-    page is `report.html` in it.
+    `results` is the folder with `cells`, `analysis`, `models` and `logs`; default: that of the workflow. `out_html` defaults to
+    `report.html` in it.
     """
     from speechft.tables.report import build_report
 
@@ -109,7 +114,7 @@ def report_experiment(experiment: str | Path, results: str | Path | None, publis
 
 
 def _check_outputs(flow: Workflow, name: str, out_dir: Path, figures: Path | None, inputs: Inputs) -> None:
-    """Refuse what `build_experiment` may not write for `name`."""
+    """Check the outputs of `build_experiment` for `name`."""
     if name in flow.experiment.tables:
         check_shown(out_dir, figures, name, SUFFIXES, TABLE, inputs)
         if flow.experiment.tables[name].differences:

@@ -1,4 +1,4 @@
-"""The figure of a table: one small panel per metric, one line per model."""
+"""Draw the figure of a table: one panel per metric, one line per model."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ _LINE = {"color": "#888888", "linestyle": (0, (3, 2)), "linewidth": 0.9, "zorder
 
 
 def build_figure(recipe: TableRecipe, cells: Sequence[str | Path], out_png: str | Path) -> None:
-    """Draw our values of a table's metrics; write `out_png` and the same as `.svg` beside it, each complete or not at all.
+    """Draw our values of a table's metrics to `out_png` and an `.svg` next to it, each written atomically.
 
-    A point is the mean over seeds, a bar its 95 % interval, the dashed line the pre-trained encoder of the same group of rows. The same
-    cells give the same bytes with the same matplotlib. Published numbers are not drawn.
+    Points are means over seeds, bars their 95 % intervals, dashed lines the pre-trained encoder of the same group of rows. Published
+    numbers are not drawn. The same cells and matplotlib give the same bytes.
 
     Raises:
         TableError: see `build_table`.
@@ -55,22 +55,22 @@ def build_figure(recipe: TableRecipe, cells: Sequence[str | Path], out_png: str 
 
 
 def draw_table(table: Table) -> Figure:
-    """The figure of a table; rows of one method look alike."""
+    """Draw a table; rows of one method look alike."""
     return _draw(table, _kinds(table), _foot(table), _reference_lines)
 
 
 def build_differences_figure(table: Table, out_png: str | Path) -> None:
-    """Draw differences between rows: a point is a difference, a bar its 95 % interval, the dashed line says `no difference`."""
+    """Draw differences between rows: points are differences, bars their 95 % intervals, the dashed line is zero."""
     save_figure(lambda: draw_differences(table), out_png, **STYLE)
 
 
 def draw_differences(table: Table) -> Figure:
-    """The figure of a table of differences."""
+    """Draw a table of differences."""
     return _draw(table, _kinds(table), [*table.notes, *table.legend], _zero_line)
 
 
 def _kinds(table: Table) -> list[str]:
-    """What decides the look of each row: its method. An encoder that is only evaluated, such as filterbanks, is a kind by itself."""
+    """Look of each row: its method, or `baseline` for an encoder that is only evaluated, such as filterbanks."""
     plain = {row.encoder for row in table.rows if row.finetuning != "none"}
     alone = {row.label for row in table.rows if row.method == "pretrained" and row.encoder in plain}
     return [
@@ -82,7 +82,7 @@ def _kinds(table: Table) -> list[str]:
 def _draw(
     table: Table, kinds: Sequence[str], foot: Sequence[str], draw_lines: Callable[[Axes, Table, Column, list[float]], None]
 ) -> Figure:
-    """Rows of one kind look alike; `draw_lines` puts lines behind them."""
+    """Draw a table; rows of one kind look alike, `draw_lines` adds lines behind them."""
     columns = [column for column in table.columns if any(entry.defined for entry in column.entries)]
     across = panels_across(len(columns), _COLUMNS)
     lines = (MAX_PANELS_HEIGHT / rows_of_panels(len(columns), across) - _PANEL_EXTRA) / _LINE_HEIGHT - 1
@@ -108,7 +108,7 @@ def _draw(
 
 
 def _positions(table: Table) -> tuple[list[float], list[tuple[str, float]]]:
-    """Height of each row from the top, and (text, height) of a heading for each group of rows when there are several fine-tunings."""
+    """Height of each row from the top, and (text, height) of a heading per group of rows if there are several fine-tunings."""
     grouped = len({(row.encoder, row.finetuning) for row in table.rows if row.finetuning != "none"}) > 1
     positions: list[float] = []
     headings: list[tuple[str, float]] = []
@@ -139,7 +139,7 @@ def _draw_panel(
             )  # fmt: skip
             continue
         weight, shown = "bold" if index in column.bold else "normal", column.metric.shown(entry.mean)
-        if index in outside:  # it would squash all others
+        if index in outside:  # would compress all others
             left = entry.mean < low
             panel.annotate(
                 f"◂ {shown}" if left else f"{shown} ▸", (0.0 if left else 1.0, height), xycoords=panel.get_yaxis_transform(),
@@ -161,7 +161,7 @@ def _draw_panel(
 
 
 def _row_names(table: Table, *, grouped: bool) -> list[str]:
-    """Labels of the rows, with the encoder where the labels alone would look alike."""
+    """Labels of the rows, with the encoder if labels repeat."""
     names = [table.label(row) for row in range(len(table.rows))]
     if not grouped and len(set(names)) < len(names):
         names = [f"{name} ({row.encoder})" for name, row in zip(names, table.rows, strict=True)]
@@ -176,9 +176,9 @@ def _draw_point(panel: Axes, entry: Entry, height: float, look: Look) -> None:
 
 
 def axis_limits(column: Column) -> tuple[float, float, set[int]]:
-    """Ends of the axis, and the rows outside of it: a single value that would leave the others less than a quarter of the axis.
+    """Ends of the axis, and rows outside it: an outlier that would leave the others less than a quarter of the axis.
 
-    The axis covers means and intervals of the other rows, and nothing that the metric cannot be.
+    The axis covers means and intervals of the other rows, clipped to the range of the metric.
     """
     means = {row: entry.mean for row, entry in enumerate(column.entries) if entry.mean is not None}
     outside: set[int] = set()
@@ -193,22 +193,22 @@ def axis_limits(column: Column) -> tuple[float, float, set[int]]:
         return 0.0, 1.0, outside
     least, most = (-math.inf, math.inf) if column.metric.signed or column.metric.task is None else column.metric.ends
     low, high = max(least, min(mean - width for mean, width in inside)), min(most, max(mean + width for mean, width in inside))
-    # Numbers stand above their points, and need room on both sides.
+    # Room for the numbers above the points.
     margin = 0.22 * (high - low) or 0.05 * abs(high) or 1.0
     return max(low - margin, least - margin / 4), min(high + margin, most + margin / 4), outside
 
 
 def _reference_lines(panel: Axes, table: Table, column: Column, positions: list[float]) -> None:
-    """The value of each encoder before fine-tuning, through all rows of that encoder."""
+    """Draw the value of each pre-trained encoder through all rows of that encoder."""
     for row, entry, height in zip(table.rows, column.entries, positions, strict=True):
         last = max(place for other, place in zip(table.rows, positions, strict=True) if other.encoder == row.encoder)
-        # An encoder with a single row, such as filterbanks, has nothing to compare with.
+        # An encoder with a single row, such as filterbanks, needs no line.
         if row.method == "pretrained" and entry.mean is not None and last != height:
             panel.plot([entry.mean, entry.mean], [height, last + 0.4], **_LINE)  # type: ignore[arg-type]
 
 
 def _zero_line(panel: Axes, _table: Table, column: Column, _positions: list[float]) -> None:
-    """Where both rows of a difference are equal."""
+    """Draw the line of zero difference."""
     if any(entry.mean is not None for entry in column.entries):
         panel.axvline(0, **_LINE)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Tables and curves of a folder of cells: rows and columns are those that the cells have. No experiment, no recipe."""
+"""Derive tables and curves from a folder of cells, without experiment or recipe."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from speechft.tasks.catalog import TASKS
 from speechft.tasks.metric import Metric
 
 _TRAINED = ("finetuned", "stable_ft")
-"""Methods that are taken for the fine-tuned end of a curve where a fine-tuning has several that merge nothing."""
+"""Methods used as the fine-tuned end of a curve if a fine-tuning has several methods that do not merge."""
 
 
 def cell_files(folder: str | Path) -> list[Path]:
-    """The JSON files in a folder, hidden folders left out.
+    """List the JSON files in a folder, except in hidden folders.
 
     Raises:
-        TableError: it is not there, or holds none.
+        TableError: the folder is missing or has no JSON files.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise TableError(missing_file(folder, "as the folder of cells", "Name the one that holds encoder/finetuning/method/task.json."))
+        raise TableError(missing_file(folder, "as the folder of cells", "Name the folder that contains the cells (JSON)."))
     files = [path for path in sorted(folder.rglob("*.json")) if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
     if not files:
-        raise TableError(f"{folder}: holds no cells (JSON files). Name the folder that `speechft evaluate --out` writes to.")
+        raise TableError(f"{folder}: contains no cells (JSON). Name the folder that `speechft evaluate --out` wrote to.")
     return files
 
 
 def folder_table(files: Sequence[str | Path], title: str) -> TableRecipe:
-    """Build the recipe of a table of all cells: a row for each model, the pre-trained ones first, and the columns of each task.
+    """Build the recipe of a table of all cells: one row per model, pre-trained ones first, and the columns of each task.
 
     Raises:
         TableError: a file is not a cell, or cells of one task have different metrics.
@@ -65,10 +65,10 @@ def folder_differences(files: Sequence[str | Path], title: str, against: str) ->
 
 
 def folder_curves(files: Sequence[str | Path]) -> dict[str, CurveRecipe]:
-    """Build a curve for each merge that has cells at several alphas (methods `NAME@ALPHA`), by a name for its files.
+    """Build a curve for each merge with cells at several alphas (methods `NAME@ALPHA`), keyed by ENCODER_FINETUNING_NAME.
 
-    Alpha 0 is the pre-trained encoder. Alpha 1 is the model of the same fine-tuning that is no merge of that name: `finetuned`,
-    `stable_ft`, or the only one.
+    Alpha 0 is the pre-trained encoder. Alpha 1 is a model of the same fine-tuning that is not this merge: `finetuned`, `stable_ft`, or
+    the only one.
 
     Raises:
         TableError: a file is not a cell, cells of one task have different metrics, no merge has two alphas, or two share a name of files.
@@ -106,22 +106,24 @@ def folder_curves(files: Sequence[str | Path]) -> dict[str, CurveRecipe]:
 
 
 def one_curve(curves: Mapping[str, CurveRecipe], name: str | None) -> CurveRecipe:
-    """The curve of that name, or the only one; TableError if there is none, or several and no name."""
+    """Return the curve of that name, or the only one; TableError for an unknown name, or several curves without a name."""
     if name is None and len(curves) > 1:
-        raise TableError(f"The cells have {len(curves)} curves. Name one: {', '.join(curves)}.")
+        raise TableError(f"The cells form {len(curves)} curves. Name one of {', '.join(curves)}.")
     if name is not None and name not in curves:
         raise TableError(unknown_name("curve", name, curves))
     return curves[name or next(iter(curves))]
 
 
 def _metrics(cells: Sequence[Cell]) -> dict[str, tuple[Metric, ...]]:
-    """Columns of each task, the built-in tasks first."""
+    """Columns of each task, built-in tasks first."""
     by_task: dict[str, tuple[Metric, ...]] = {}
     for cell in cells:
         metrics = cell.described or tuple(task_metrics([cell.task]))
         if by_task.setdefault(cell.task, metrics) != metrics:
             shown = " and ".join(", ".join(metric.key for metric in one) for one in (by_task[cell.task], metrics))
-            raise TableError(f"{cell_name(cell)}: other cells of task {cell.task!r} have other metrics ({shown}). Run one of them again.")
+            raise TableError(
+                f"{cell_name(cell)}: other cells of task {cell.task!r} have different metrics ({shown}). Run the outdated evaluation again."
+            )
     order = [*TASKS, *sorted(by_task.keys() - TASKS.keys())]
     return {task: by_task[task] for task in order if task in by_task}
 
@@ -133,7 +135,7 @@ def _row_order(model: tuple[str, str, str]) -> tuple[str, bool, str, str, float]
 
 
 def _split(method: str) -> tuple[str, float | None]:
-    """Method and alpha; what no alpha ends with is a name as it is."""
+    """Method and alpha; a name without a valid alpha is returned unchanged."""
     try:
         return split_method(method)
     except ValueError:

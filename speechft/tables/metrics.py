@@ -1,4 +1,4 @@
-"""The columns of tables: the metrics of tasks, and SUPERB's two scores over tasks."""
+"""Columns of tables: metrics of tasks, and the two SUPERB scores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SCORES = [Metric(key, key, higher_is_better=True, unit="") for key in ("SUPERB_
 
 
 class _Metrics(Mapping[str, Metric]):
-    """A view of the tasks that there are at the moment."""
+    """Live view of the metrics of all registered tasks, which plug-ins can extend."""
 
     def _found(self) -> dict[str, Metric]:
         return {metric.key: metric for metric in [*(metric for task in TASKS.values() for metric in task.metrics), *_SCORES]}
@@ -28,16 +28,16 @@ class _Metrics(Mapping[str, Metric]):
 
 
 METRICS: Mapping[str, Metric] = _Metrics()
-"""Key -> metric, of all tasks with an entry, and the scores."""
+"""Key -> metric, for all tasks with a catalog entry, and the scores."""
 
 
 def task_metrics(tasks: Iterable[str], described: Mapping[str, Iterable[Metric]] | None = None) -> list[Metric]:
-    """The columns of evaluation tasks, in their order; `described` has those of tasks without an entry.
+    """List the columns of tasks in order; `described` provides those of tasks without a catalog entry.
 
     Raises:
-        TableError: a task has no metric here.
+        TableError: a task has no metrics.
     """
     tasks, described = list(tasks), described or {}
     if unknown := [task for task in tasks if task not in TASKS and not described.get(task)]:
-        raise TableError(f"No metric is known of task {', '.join(map(repr, unknown))}. Tasks with metrics: {', '.join(TASKS)}.")
+        raise TableError(f"No known metrics for task {', '.join(map(repr, unknown))}. Tasks with metrics: {', '.join(TASKS)}.")
     return [metric for task in tasks for metric in described.get(task) or TASKS[task].metrics]

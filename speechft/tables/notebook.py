@@ -1,4 +1,4 @@
-"""Results in a notebook: a data frame of cells with intervals, and their curve over alpha. No experiment, no files are written."""
+"""Results in a notebook: cells with intervals as a data frame, test items, and the curve over alpha. Nothing is written."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Cells = str | Path | Sequence[str | Path]
-"""A folder of cells, at any depth, or cell files."""
+"""A folder with cells at any depth, or cell files."""
 
 
 def compare(cells: Cells) -> pd.DataFrame:
-    """Put cells into a data frame: a row for each model, and for each metric its mean, half of its 95 % interval, and its seeds.
+    """Put cells into a data frame with one row per model: mean, half of the 95 % interval, and number of seeds of each metric.
 
     The index is (encoder, finetuning, method), pre-trained models first; columns are (metric, "mean"), (metric, "half_width") and
-    (metric, "seeds"). Values are in the units of tables: percent for accuracies and error rates. A cell that is not there is NaN, and so
-    is an interval over a single seed of a cell without items. The interval covers seeds and test items, as that of tables does.
+    (metric, "seeds"). Values are in the units of tables: percent for accuracies and error rates. Intervals cover seeds and test items, as
+    in tables. Missing cells are NaN, and so are intervals of cells with one seed and no items.
 
     Raises:
-        TableError: no cells, a file that is none, or a cell without the name of its model (`model_name` of `evaluate`).
+        TableError: no cells, a file that is not a cell, or a cell without a model name (`model_name` of `evaluate`).
     """
     import pandas as pd
 
@@ -46,15 +46,15 @@ def compare(cells: Cells) -> pd.DataFrame:
 
 
 def items(cells: Cells) -> pd.DataFrame:
-    """The outcome of every test item, to pair models and to test differences with statistics of your own.
+    """Put the result of every test item into a data frame, for statistics of your own.
 
-    One line for each model, task, metric, seed and item: the columns are encoder, finetuning, method, task, metric, seed, id, speaker,
-    fold, part and total. A metric is the sum of `part` over the sum of `total` (times 100 where it is percent): edits over words, 1 or 0
-    over 1, seconds. Of speaker verification `id` is `ENROLMENT TEST`, `part` the cosine, and `total` 1 for trials of the same speaker.
-    Cells that do not keep their items are left out.
+    One row per model, task, metric, seed and item, with the columns encoder, finetuning, method, task, metric, seed, id, speaker, fold,
+    part and total. A metric is the sum of `part` divided by the sum of `total` (times 100 for percent): edits over words, 1 or 0 over 1,
+    seconds. For speaker verification, `id` is `ENROLMENT TEST`, `part` the cosine similarity, and `total` 1 for the same speaker. Cells
+    without items are skipped.
 
     Raises:
-        TableError: as `compare`.
+        TableError: as in `compare`.
     """
     import pandas as pd
 
@@ -72,16 +72,16 @@ def items(cells: Cells) -> pd.DataFrame:
 
 
 def plot_alpha(cells: Cells, curve: str | None = None) -> Figure:
-    """Draw metrics against the merge weight alpha, from cells whose methods are called NAME@ALPHA, with 95 % bands.
+    """Plot metrics against alpha with 95 % bands, from cells of methods NAME@ALPHA.
 
-    Alpha 0 is the pre-trained encoder and alpha 1 the fine-tuned one, where there are cells of them.
+    Cells of the pre-trained and the fine-tuned encoder are alpha 0 and alpha 1.
 
     Args:
-        cells: a folder, or files.
-        curve: ENCODER_FINETUNING_NAME; needed where the cells have several.
+        cells: folder of cells, or cell files.
+        curve: ENCODER_FINETUNING_NAME; required if the cells form several curves.
 
     Raises:
-        TableError: as `compare`; no merge with two alphas; no such curve, or several and none named.
+        TableError: as in `compare`; no merge with two alphas; unknown curve, or several and none named.
     """
     files = _files(cells)
     curves = folder_curves(files)

@@ -1,4 +1,4 @@
-"""The lines under a table: how to read it, the protocol, and what must not be concluded from it."""
+"""Lines under a table: how to read it, its protocol, and the limits of its numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from speechft.tasks.catalog import TASKS
 
 SECOND_HAND_MARK = "‡"
 UNKNOWN_NOTED = 0.01
-"""Share of `<unk>` in the text of test above which a table says so."""
+"""Share of `<unk>` in test text above which a table notes it."""
 _PROTOCOLS = {
     "superb": "superb (published steps and sampling)",
     "quick": "quick (reduced steps or sampling: not comparable with published numbers)",
@@ -21,7 +21,7 @@ _PROTOCOLS = {
 
 
 def table_notes(recipe: TableRecipe, columns: Sequence[Column], *, scores: bool = True) -> tuple[str, ...]:
-    """What must be known about the numbers: the experiment's own note, protocol, precision, the scales of SUPERB's scores."""
+    """Notes on the numbers: the experiment's own note, protocol, precision, scales of the SUPERB scores."""
     return (
         *([recipe.note] if recipe.note else []),
         *_protocol_notes(recipe, columns),
@@ -35,7 +35,7 @@ def table_notes(recipe: TableRecipe, columns: Sequence[Column], *, scores: bool 
 
 
 def table_legend(columns: Sequence[Column]) -> tuple[str, ...]:
-    """How to read the entries, as far as the table has such entries."""
+    """Explanations of the kinds of entries in the table."""
     entries = [entry for column in columns for entry in column.entries]
     legend = []
     if any(entry.published is not None and not entry.alone for entry in entries):
@@ -57,7 +57,7 @@ def table_legend(columns: Sequence[Column]) -> tuple[str, ...]:
 
 
 def interval_legend(columns: Sequence[Column]) -> str:
-    """What the intervals of a table cover; empty if there are none."""
+    """Describe what the intervals of a table cover; empty if it has none."""
     entries = [entry for column in columns for entry in column.entries if entry.half_width is not None]
     seeds = " or ".join(str(number) for number in sorted({len(entry.values) for entry in entries if entry.std is not None}))
     over = [f"{seeds} seeds of the heads (Student's t)"] if seeds else []
@@ -78,7 +78,7 @@ def interval_legend(columns: Sequence[Column]) -> str:
 
 
 def published_notes(recipe: TableRecipe, columns: Sequence[Column], published: Published) -> list[str]:
-    """Where the numbers of rows that only repeat published ones were read, one line a row."""
+    """Sources of rows of published numbers, one line per row."""
     notes = []
     for place, row in enumerate(recipe.rows):
         if row.only_published is None:
@@ -95,7 +95,7 @@ def published_notes(recipe: TableRecipe, columns: Sequence[Column], published: P
 
 
 def pending_legend(recipe: TableRecipe, columns: Sequence[Column], reasons: Mapping[str, str]) -> list[str]:
-    """Why cells are pending, one line per reason with the cells that it explains."""
+    """Reasons for pending cells, one line per reason."""
     waiting: dict[str, dict[str, list[str]]] = {}  # reason -> model -> tasks
     for place, row in enumerate(recipe.rows):
         waiting_here = [column for column in columns if column.metric.task and column.entries[place].status == "pending"]
@@ -132,7 +132,7 @@ def _precision_notes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str
 
 
 def _module_notes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]:
-    """Rows whose features come from code that speechft does not know."""
+    """Notes on rows whose encoder is a module of the user's own."""
     notes = []
     for place, row in enumerate(recipe.rows):
         entries = [column.entries[place] for column in columns if column.entries[place].module]
@@ -143,7 +143,7 @@ def _module_notes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]:
 
 
 def _unknown_notes(columns: Sequence[Column]) -> list[str]:
-    """Where so much of the text cannot be written that an error rate is about something else."""
+    """Notes on tasks with so many `<unk>` symbols that the error rate is misleading."""
     shares: dict[str, float] = {}
     for column in columns:
         for entry in column.entries:
@@ -155,7 +155,7 @@ def _unknown_notes(columns: Sequence[Column]) -> list[str]:
 
 
 def _protocols_of(by_protocol: Mapping[str, Sequence[str]]) -> str:
-    """Protocols with their tasks; a single one without."""
+    """List protocols with their tasks; tasks are omitted if there is one protocol."""
     parts = [f"{', '.join(tasks)} {_PROTOCOLS[protocol]}" for protocol, tasks in by_protocol.items()]
     return _PROTOCOLS[next(iter(by_protocol))] if len(by_protocol) == 1 else "; ".join(parts)
 
@@ -175,7 +175,7 @@ def _protocol_notes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]
 
 
 def _planned_protocols(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]:
-    """The protocol of cells that are still pending, unless all other cells have it and the table says so already."""
+    """Protocol of pending cells, unless it is the single protocol of all other cells, which is already stated."""
     by_protocol: dict[str, list[str]] = {}
     for column in columns:
         task = column.metric.task
@@ -189,7 +189,7 @@ def _planned_protocols(recipe: TableRecipe, columns: Sequence[Column]) -> list[s
 
 
 def _own_recipes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]:
-    """Whose recipe `superb` is where SUPERB has none."""
+    """Notes on tasks under protocol `superb` that are not SUPERB's."""
     shown = {column.metric.task for column in columns if any(entry.protocol == "superb" for entry in column.entries)}
     shown |= {task for task in recipe.tasks if recipe.protocols.get(task) == "superb"}
     return [
@@ -200,7 +200,7 @@ def _own_recipes(recipe: TableRecipe, columns: Sequence[Column]) -> list[str]:
 
 
 def _scale_ends(source: str) -> str:
-    """The upper ends of the scales of one source: `ASR 3.44, KS 97.86`."""
+    """Upper ends of the scales from one source: `ASR 3.44, KS 97.86`."""
     ends = {key: scale.sota for key, scale in SUPERB_FULL_NORMALIZERS.items() if scale.source == source}
     return ", ".join(f"{key.replace('_', ' ')} {METRICS[key].shown(value)}" for key, value in ends.items())
 

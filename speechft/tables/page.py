@@ -1,4 +1,4 @@
-"""Tables as a web page that is complete in itself: light and dark, on a phone and on paper, with or without its script."""
+"""Tables as a self-contained web page: light and dark, on phones and on paper, with or without its script."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Picture:
     """A figure inside a page."""
 
     source: str
-    """Address, such as `data:image/svg+xml;base64,...`."""
+    """URL, such as `data:image/svg+xml;base64,...`."""
     text: str
-    """What it shows, for those who cannot see it."""
+    """Alternative text for screen readers."""
     caption: str
 
 
@@ -40,12 +40,12 @@ class Section:
 
 
 def html_page(table: Table) -> str:
-    """A page with one table."""
+    """Render a page with one table."""
     return render(table.title, [Section("table", table.title, table_content(table), commands=table.pending_commands)])
 
 
 def render(title: str, sections: Sequence[Section], **content: Any) -> str:
-    """Fill the template. All text in `content` and `sections` is plain text, whatever characters it holds."""
+    """Fill the template. All text in `content` and `sections` is plain text and is escaped."""
     from markupsafe import Markup
 
     files = {key: Markup((_FOLDER / name).read_text(encoding="utf-8")) for key, name in (("css", "page.css"), ("script", "page.js"))}
@@ -55,7 +55,7 @@ def render(title: str, sections: Sequence[Section], **content: Any) -> str:
 
 
 def table_content(table: Table, links: Mapping[tuple[int, str], str] | None = None) -> dict[str, Any]:
-    """A table as the template reads it; `links` has the anchor of an entry, by row and task."""
+    """Convert a table to the template's input; `links` maps row and task to the anchor of an entry."""
     leading = [("encoder", [row.encoder for row in table.rows]), ("fine-tuning", [row.finetuning for row in table.rows])]
     heads = [{"title": title, "better": ""} for title in ("method", *(name for name, _ in leading))]
     heads += [{"title": column.metric.title, "better": "higher" if column.metric.higher_is_better else "lower"} for column in table.columns]

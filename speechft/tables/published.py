@@ -1,6 +1,6 @@
-"""The published numbers: tidy files that readers with a paper at hand can extend.
+"""Published numbers, in tidy CSV files that can be extended by hand.
 
-`config/published.csv` holds those of Speech-FT, `config/superb_rows.csv` those of known encoders on SUPERB.
+`config/published.csv` has those of Speech-FT, `config/superb_rows.csv` those of known encoders on SUPERB.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from speechft.tables.metrics import METRICS
 
 COLUMNS = ("table", "encoder", "finetuning", "method", "metric", "value")
 SOURCE_COLUMN, WHERE_COLUMN = "source", "where"
-"""Optional last columns: how near to its authors each number was read; the address, or the paper and its table."""
+"""Optional last columns: whether the number is from the authors; its URL, or paper and table."""
 FIRST_HAND, SECOND_HAND = "first_hand", "second_hand"
-"""Read in what the authors published, or in what somebody else wrote about it."""
+"""Read in the authors' publication, or quoted by somebody else."""
 Key = tuple[str, str, str, str, str]
 """Table, encoder, finetuning, method, metric."""
 Files = str | Path | Sequence[str | Path]
@@ -27,50 +27,50 @@ Files = str | Path | Sequence[str | Path]
 
 @dataclass(frozen=True)
 class Published:
-    """Published numbers; whatever is not known is absent."""
+    """Published numbers; unknown ones are absent."""
 
     values: dict[Key, float]
     empty: tuple[Key, ...] = ()
-    """Places without a number, for a reader with the paper to fill in."""
+    """Keys without a number, to be filled in by hand."""
     sources: dict[Key, str] = field(default_factory=dict)
-    """FIRST_HAND or SECOND_HAND for each number, if the file says so."""
+    """FIRST_HAND or SECOND_HAND for each number, if stated in the file."""
     places: dict[Key, str] = field(default_factory=dict)
-    """Address, or paper and table, of each number, if the file says so."""
+    """URL, or paper and table, of each number, if stated in the file."""
 
     @property
     def tables(self) -> tuple[str, ...]:
-        """Names of the tables, also of those without any number yet."""
+        """Names of the tables, including those without numbers."""
         return tuple(dict.fromkeys(key[0] for key in (*self.values, *self.empty)))
 
     def value(self, table: str | None, encoder: str, finetuning: str, method: str, metric: str) -> float | None:
-        """The number that `table` publishes of a model, or None."""
+        """Return the published number of a model in `table`, or None."""
         return None if table is None else self.values.get((table, encoder, finetuning, method, metric))
 
     def source(self, table: str | None, encoder: str, finetuning: str, method: str, metric: str) -> str | None:
-        """Where the number was read, or None."""
+        """Return the source of a number (FIRST_HAND or SECOND_HAND), or None."""
         return None if table is None else self.sources.get((table, encoder, finetuning, method, metric))
 
     def models(self, table: str) -> tuple[tuple[str, str, str], ...]:
-        """Models of which `table` has a number, as (encoder, finetuning, method), in its order."""
+        """List the models with numbers in `table`, as (encoder, finetuning, method), in its order."""
         return tuple(dict.fromkeys(key[1:4] for key in self.values if key[0] == table))
 
     def row(self, table: str, encoder: str, finetuning: str, method: str) -> dict[str, float]:
-        """All numbers that `table` publishes of a model, metric key -> value."""
+        """Return all published numbers of a model in `table`, metric key -> value."""
         return {key[4]: value for key, value in self.values.items() if key[:4] == (table, encoder, finetuning, method)}
 
 
 def listed(files: Files | None) -> list[str | Path]:
-    """The files one by one, empty for None."""
+    """Return `files` as a list, empty for None."""
     return [files] if isinstance(files, str | Path) else list(files or ())
 
 
 def load_published(files: Files, further: Iterable[str] = ()) -> Published:
-    """Read and check files of published numbers. Lines that start with `#` are comments; an empty value means not known.
+    """Read and check files of published numbers. Lines that start with `#` are comments; an empty value means unknown.
 
-    `further` are keys of metrics of tasks without an entry.
+    `further` are keys of metrics of tasks without a catalog entry.
 
     Raises:
-        TableError: a file is missing or has problems, all of which are listed with their line; or two files have the same table.
+        TableError: a file is missing, has problems (all are listed with their line), or has the same table as another file.
     """
     known = [*METRICS, *further]
     loaded = [(path, _load(path, known)) for path in listed(files)]
@@ -78,7 +78,7 @@ def load_published(files: Files, further: Iterable[str] = ()) -> Published:
     for path, numbers in loaded:
         for table in numbers.tables:
             if table in origin:
-                raise TableError(f"{path} and {origin[table]} both have a table {table!r}. Give one of them.")
+                raise TableError(f"{path} and {origin[table]} both have a table {table!r}. Give only one of them.")
             origin[table] = path
     merged = Published({})
     for _, numbers in loaded:
@@ -92,7 +92,7 @@ def _load(path: str | Path, known: Sequence[str]) -> Published:
     try:
         lines = read_text(Path(path)).split("\n")
     except FileNotFoundError:
-        raise TableError(missing_file(path, "for the published numbers", "The one of the project is config/published.csv.")) from None
+        raise TableError(missing_file(path, "for the published numbers", "Those of the project are in config/published.csv.")) from None
     except (OSError, UnicodeDecodeError) as error:
         raise TableError(f"{path}: cannot be read ({error}).") from None
     content = [(number, line) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
@@ -102,7 +102,7 @@ def _load(path: str | Path, known: Sequence[str]) -> Published:
     if columns not in [whole[:count] for count in range(len(COLUMNS), len(whole) + 1)]:
         found = ",".join(columns) or "nothing"
         raise TableError(
-            f"{path}: the first line must be {','.join(COLUMNS)} (and {SOURCE_COLUMN}, or {SOURCE_COLUMN},{WHERE_COLUMN}, if you like), "
+            f"{path}: the first line must be {','.join(COLUMNS)} (optionally with {SOURCE_COLUMN}, or {SOURCE_COLUMN},{WHERE_COLUMN}), "
             f"found {found}."
         )
     problems: list[str] = []
@@ -134,7 +134,7 @@ def _problem(fields: Sequence[str], columns: int, earlier: dict[Key, float | Non
     if len(fields) != columns:
         return f"{len(fields)} fields instead of {columns}"
     if not all(fields[:5]):
-        return "only the value may be empty, and its source with it"
+        return "only the value and its source may be empty"
     metric, text = fields[4:6]
     if metric not in known:
         return f"{metric!r} is not a metric; metrics are {', '.join(dict.fromkeys(known))}"
@@ -146,9 +146,9 @@ def _problem(fields: Sequence[str], columns: int, earlier: dict[Key, float | Non
         return f"{text!r} is not a finite number"
     for source in fields[6:7]:
         if source and not text:
-            return f"there is a source {source!r} of no value; leave it empty, or give the value"
+            return f"column {SOURCE_COLUMN}: {source!r} has no value; leave it empty, or give the value"
         if text and source not in (FIRST_HAND, SECOND_HAND):
-            return f"the source of {text} is {source!r}; write {FIRST_HAND} (read in the paper) or {SECOND_HAND} (quoted by somebody else)"
+            return f"{SOURCE_COLUMN} of {text} is {source!r}; write {FIRST_HAND} (read in the paper) or {SECOND_HAND} (quoted elsewhere)"
     if any(fields[7:]) and not text:
-        return f"there is a place {fields[7]!r} of no value; leave it empty, or give the value"
-    return f"{'/'.join(fields[:5])} is there twice" if _key(fields) in earlier else None
+        return f"column {WHERE_COLUMN}: {fields[7]!r} has no value; leave it empty, or give the value"
+    return f"{'/'.join(fields[:5])} is repeated" if _key(fields) in earlier else None

@@ -1,4 +1,4 @@
-"""A score over tasks on a scale that the rows of a table give themselves, for benchmarks without published ends of the scale."""
+"""A score over tasks normalized by the rows of a table, for benchmarks without published scales."""
 
 from __future__ import annotations
 
@@ -9,30 +9,29 @@ from speechft.tables.estimate import Estimate, weighted
 from speechft.tasks.metric import Metric
 
 Values = Sequence[Estimate | None]
-"""One metric: for each row one value per seed; None while it is pending."""
+"""Values of one metric by row; None while pending."""
 
 
 @dataclass(frozen=True)
 class RelativeScore:
-    """The scores of all rows, and the metrics that do not count in full."""
+    """Scores of all rows, and the metrics that count only in part."""
 
     rows: tuple[Estimate | None, ...]
-    """For each row its score, one sample per task; None while it is pending."""
+    """Score of each row, one sample per task; None while pending."""
     flat: tuple[str, ...] = ()
-    """Titles of metrics without a scale, which are left out."""
+    """Titles of metrics without a scale, which are excluded."""
     once: tuple[str, ...] = ()
-    """Titles of metrics that have no interval in a row that has one of others."""
+    """Titles of metrics without an interval in a row where others have one."""
 
 
 def relative_score(metrics: Sequence[tuple[Metric, Values]], floor: int) -> RelativeScore | None:
-    """1000 times the mean over tasks of the mean over a task's metrics of (s - s_floor) / (s_best - s_floor).
+    """Compute 1000 times the mean over tasks of the mean over a task's metrics of (s - s_floor) / (s_best - s_floor).
 
-    s_floor is the mean over seeds of the row `floor`, s_best the best such mean among all rows; both are held fixed. A metric in which no
-    row is better than the floor, as far as its printed decimals tell, has no scale and is left out for all rows. Tasks are independent
-    of each other, whatever their numbers of seeds; the metrics of one task come from the same heads and are added up seed by seed.
+    s_floor is the mean over seeds of the row `floor`, s_best the best such mean of all rows; both are held fixed. A metric in which no
+    row beats the floor, to its printed decimals, has no scale and is excluded for all rows. Tasks are independent; metrics of one task
+    come from the same heads and are added seed by seed.
 
-    All scores are pending while any value is missing, because the best row is not known before. The result is None when no metric has a
-    scale.
+    All scores are pending while any value is missing, because the best row is unknown. Returns None if no metric has a scale.
     """
     rows = range(len(metrics[0][1]))
     if not all(row for _, values in metrics for row in values):
@@ -64,7 +63,7 @@ def relative_score(metrics: Sequence[tuple[Metric, Values]], floor: int) -> Rela
 
 
 def relative_score_notes(label: str, floor: str, tasks: Sequence[str], score: RelativeScore | None) -> list[str]:
-    """What must be known about the score with the heading `label`; `floor` is the row that scores 0, in words."""
+    """Notes on the score with the heading `label`; `floor` describes the row that scores 0."""
     names = ", ".join(task.upper() for task in tasks)
     if score is None:
         return [f"{label}: not defined, because in no metric of {names} a row is better than {floor}, as printed."]

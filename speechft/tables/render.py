@@ -1,4 +1,4 @@
-"""A table as Markdown, LaTeX (booktabs) and tidy CSV; as HTML in `speechft.tables.page`. All four show the same entries and notes."""
+"""Write a table as Markdown, LaTeX (booktabs) and tidy CSV, with the same entries and notes; HTML is in `speechft.tables.page`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from speechft.tables.table import Column, Table
 
 PENDING, UNDEFINED = "pending", "n/a"
 SUFFIXES = (".tex", ".html", ".md")
-"""Of a table's files beside its CSV."""
+"""Suffixes of a table's files, except the CSV."""
 COMMANDS = "Commands for what is pending, row by row (on a cluster `--profile slurm` in place of `--cores all`):"
 _COLUMN_CHARACTERS, _PAGE_CHARACTERS = 48, 100
-"""What fits into a column and into a page of a two-column paper in LaTeX's `small`."""
+"""Characters per column and per page of a two-column paper in LaTeX's `small`."""
 _LEADING = ("method", "encoder", "fine-tuning")
 
 
@@ -32,9 +32,9 @@ def write_table(table: Table, out_dir: str | Path, name: str, csv: str) -> None:
 
 
 def entry_parts(column: Column, row: int) -> tuple[str, str, str]:
-    """One entry in three parts of plain text: `96.92`, `± 0.11`, `(96.59, +0.33)`; what there is not is empty.
+    """Format one entry as three parts of plain text: `96.92`, `± 0.11`, `(96.59, +0.33)`; missing parts are empty.
 
-    The last one is the published number, with a mark if it is at second hand, and ours minus published.
+    The last part is the published number, marked if second-hand, and ours minus published.
     """
     entry, metric = column.entries[row], column.metric
     ours, width, beside = "" if entry.alone else PENDING if entry.defined else UNDEFINED, "", ""
@@ -50,9 +50,9 @@ def entry_parts(column: Column, row: int) -> tuple[str, str, str]:
 
 
 def entry_text(column: Column, row: int, escape: Callable[[str], str], bold: str) -> str:
-    """One entry: `**96.92 ± 0.11** (96.59, +0.33)`; a published number at second hand has a mark.
+    """Format one entry as `**96.92 ± 0.11** (96.59, +0.33)`; second-hand published numbers are marked.
 
-    `escape` turns plain text into the format, `bold` is the format's bold with {} for the text.
+    `escape` converts plain text to the output format; `bold` is that format's bold, with {} for the text.
     """
     ours, width, beside = entry_parts(column, row)
     text = escape(f"{ours} {width}".strip())
@@ -61,7 +61,7 @@ def entry_text(column: Column, row: int, escape: Callable[[str], str], bold: str
 
 
 def _grid(table: Table, escape: Callable[[str], str], bold: str) -> list[list[str]]:
-    """All lines of a table, the header first."""
+    """Format all lines of a table, the header first."""
     lines = [[escape(text) for text in (*_LEADING, *(column.metric.title for column in table.columns))]]
     for index, row in enumerate(table.rows):
         leading = [escape(text) for text in (table.label(index), row.encoder, row.finetuning)]
@@ -70,15 +70,15 @@ def _grid(table: Table, escape: Callable[[str], str], bold: str) -> list[list[st
 
 
 def markdown(table: Table) -> str:
-    """GitHub-flavored Markdown."""
+    """Format a table as GitHub-flavored Markdown."""
     grid = _grid(table, markdown_escape, "**{}**")
     return markdown_page(table.title, grid, len(_LEADING), (*table.notes, *table.legend), table.pending_commands)
 
 
 def markdown_page(title: str, grid: Sequence[Sequence[str]], leading: int, notes: Sequence[str], commands: Sequence[str] = ()) -> str:
-    """Title, grid (escaped, the header first) and notes; the first `leading` columns hold words, the others numbers.
+    """Format title, grid (escaped, header first) and notes as Markdown; the first `leading` columns are text, the others numbers.
 
-    Columns are padded, so that the source can be read too.
+    Columns are padded to keep the source readable.
     """
     widths = [max(3, *map(len, column)) for column in zip(*grid, strict=True)]
     rules = ["-" * width if place < leading else "-" * (width - 1) + ":" for place, width in enumerate(widths)]
@@ -91,9 +91,9 @@ def markdown_page(title: str, grid: Sequence[Sequence[str]], leading: int, notes
 
 
 def latex(table: Table) -> str:
-    r"""A `table` environment, or `table*` where it is wider than a column; needs \usepackage{booktabs}.
+    r"""Format a table as a `table` environment, or `table*` if wider than a column; needs \usepackage{booktabs}.
 
-    What is wider than the page comes as several parts below one another, each with the names of the rows.
+    A table wider than the page is split into parts below one another, each with the names of the rows.
     """
     header, *rows = _grid(table, latex_escape, r"\textbf{{{}}}")
     parts = _latex_parts(table)
@@ -126,7 +126,7 @@ def latex(table: Table) -> str:
 
 
 def _latex_parts(table: Table) -> list[list[int]]:
-    """Columns of each part that fits on a page; at least one, so that a part of very long names is too wide."""
+    """Split columns into parts that fit on a page, with at least one column each even if that is too wide."""
     parts: list[list[int]] = [[]]
     for column in range(len(table.columns)):
         if parts[-1] and _characters(table, [*parts[-1], column]) > _PAGE_CHARACTERS:
@@ -136,14 +136,14 @@ def _latex_parts(table: Table) -> list[list[int]]:
 
 
 def _characters(table: Table, columns: Sequence[int]) -> int:
-    """Length of the longest line that the leading columns and `columns` would give."""
+    """Length of the longest line with the leading columns and `columns`."""
     lines = _grid(table, one_line, "{}")
     places = [*range(len(_LEADING)), *(len(_LEADING) + column for column in columns)]
     return sum(max(len(line[place]) for line in lines) + 2 for place in places)
 
 
 def table_records(table: Table) -> list[dict[str, Any]]:
-    """One record for each row and column of the table, row by row, in full precision; what is not known is None."""
+    """List one record per row and column of the table, row by row, in full precision; unknown values are None."""
     return [
         {
             "table": table.name,
@@ -178,9 +178,9 @@ def table_records(table: Table) -> list[dict[str, Any]]:
 
 
 def csv_file(records: Sequence[Mapping[str, Any]], columns: list[str] | None = None) -> str:
-    """Records as CSV, one line each: numbers in full precision, text that no spreadsheet takes for a formula.
+    """Format records as CSV, one line each: numbers in full precision, text safe from being read as spreadsheet formulas.
 
-    What is None or missing is empty. A tuple of numbers is one cell, with `;` between them.
+    None and missing values are empty. A tuple of numbers is one cell, separated by `;`.
     """
     import pandas as pd
 

@@ -1,4 +1,4 @@
-"""The report of an experiment: one web page with every table, figure, training and cell that is there."""
+"""Report of an experiment: one web page with all existing tables, figures, trainings and cells."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MANY_TRIALS = 60
-"""Heads of a cell above which the page lists the chosen ones only."""
+"""Number of heads in a cell above which the page lists only selected ones."""
 
 
 def build_report(
@@ -51,20 +51,20 @@ def build_report(
     reasons: Mapping[str, str] | None = None,
     source: str = "",
 ) -> None:
-    """Write a page that is complete in itself: summary in words, tables, figures, trainings, pending cells, origin of every number.
+    """Write a self-contained page: summary, tables, figures, trainings, pending cells, provenance of every number.
 
-    The page needs no network, and has no date: the same results give the same page.
+    The page needs no network and has no date: the same results give the same page.
 
     Args:
-        recipe: what the experiment shows.
-        results: folder of the experiment with `cells`, `analysis` and `models` as the workflow leaves them; what is missing is pending.
+        recipe: contents of the page.
+        results: results folder with `cells`, `analysis`, `connections` and `models`; missing results are pending.
         published: CSV files of published numbers.
-        out_html: the page; appears when it is complete.
-        reasons: why cells are pending, by encoder/finetuning/method/task.
-        source: name of the experiment file, for the foot of the page.
+        out_html: output file, written atomically.
+        reasons: encoder/finetuning/method/task -> why the cell is pending.
+        source: name of the experiment file, for the footer.
 
     Raises:
-        OutputError: `out_html` is no page of speechft.
+        OutputError: `out_html` exists and is not a page of speechft.
         TableError, AnalysisError: a cell or a result is malformed, see `build_table` and `build_analysis`.
     """
     results, reasons = Path(results), reasons or {}
@@ -148,7 +148,7 @@ def _models(recipe: ReportRecipe) -> list[TableRow]:
 
 
 def _links(table: Table, links: Mapping[str, str]) -> dict[tuple[int, str], str]:
-    """Anchors of the cells of a table, by row and task."""
+    """Map row and task of a table to the anchors of cells."""
     tasks = {column.metric.task for column in table.columns if column.metric.task is not None}
     names = {(index, task): f"{model_name(row)}/{task}" for index, row in enumerate(table.rows) for task in tasks}
     return {place: links[name] for place, name in names.items() if name in links}
@@ -160,13 +160,13 @@ def _picture(draw: Callable[[], Figure], title: str, text: str, **style: Any) ->
 
 
 def _pictures(table: Table, draw: Callable[[], Figure], **style: Any) -> list[Picture]:
-    """The figure of a table, with its numbers as text; none while nothing is measured."""
+    """Figure of a table, with its numbers as alternative text; empty while nothing is measured."""
     text = _measured(table)
     return [_picture(draw, table.title, text, **style)] if text else []
 
 
 def _measured(table: Table) -> str:
-    """The numbers of a table as one line of text, for those who cannot see its figure."""
+    """Numbers of a table as one line of text, for the figure's alternative text."""
     lines = []
     for column in table.columns:
         values = [
@@ -178,7 +178,7 @@ def _measured(table: Table) -> str:
 
 
 def _grid_content(title: str, grid: Sequence[Sequence[str]], notes: Sequence[str], better: Sequence[str]) -> dict[str, Any]:
-    """A table of words and numbers as the template reads it; `better` says of each column which end is better, and "" of words."""
+    """Convert a grid to the template's input; `better` is `higher` or `lower` for each column, and "" for text."""
     leading = better.count("")
     plain = {"width": "", "beside": "", "bold": False, "link": None}
     heads = [{"title": text, "better": end} for text, end in zip(grid[0], better, strict=True)]
@@ -198,7 +198,7 @@ def _grid_content(title: str, grid: Sequence[Sequence[str]], notes: Sequence[str
 
 
 def _trainings(models: Sequence[str], results: Path) -> list[Picture]:
-    """The curves of the trainings of models, a figure for each encoder."""
+    """Training curves of models, one figure per encoder."""
     pictures = []
     for encoder in dict.fromkeys(name.partition("/")[0] for name in models):
         logs = {
@@ -211,7 +211,7 @@ def _trainings(models: Sequence[str], results: Path) -> list[Picture]:
 
 
 def _pending(tables: Sequence[Table], reasons: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Name, reason and command of every cell that a table or curve lacks."""
+    """Name, reason and command of every pending cell in tables and curves."""
     cells: dict[str, dict[str, Any]] = {}
     for table in tables:
         for column in table.columns:
@@ -223,7 +223,7 @@ def _pending(tables: Sequence[Table], reasons: Mapping[str, str]) -> list[dict[s
 
 
 def _cell_content(cell: Cell, anchor: str, results: Path) -> dict[str, Any]:
-    """Everything that decides a number, for those who doubt it."""
+    """Everything that determines the numbers of a cell, in the form the template reads."""
     metrics = {metric.key: metric for metric in cell.described or task_metrics([cell.task])}
     heads, trials = _trials(cell, metrics)
     return {
@@ -237,7 +237,7 @@ def _cell_content(cell: Cell, anchor: str, results: Path) -> dict[str, Any]:
 
 
 def _facts(cell: Cell, metrics: Mapping[str, Metric], results: Path) -> Iterator[tuple[str, str]]:
-    """What was evaluated, on what, and with what; name and text, which is empty where nothing is known."""
+    """Yield facts about a cell as name and text; the text is empty if unknown."""
     yield "file", f"cells/{cell_name(cell)}.json"
     yield "protocol", f"{cell.protocol}, encoder in {cell.precision or 'unknown precision'}"
     for key, values in cell.values.items():
@@ -261,7 +261,7 @@ def _facts(cell: Cell, metrics: Mapping[str, Metric], results: Path) -> Iterator
 
 
 def _trials(cell: Cell, metrics: Collection[str]) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows of the trainings that were compared; of very many those that were chosen. Empty columns are left out."""
+    """Headings and rows of the trained heads, or only of the selected ones if there are many. Empty columns are omitted."""
     trials = cell.trials if len(cell.trials) <= _MANY_TRIALS else [trial for trial in cell.trials if trial.selected]
     chosen = {(one.seed, one.fold): one.test for one in cell.selected}
     keys = list(dict.fromkeys(key for trial in trials for key in trial.dev))
@@ -283,7 +283,7 @@ def _shown(value: float | None) -> str:
 
 
 def _origin(provenance: Path) -> str:
-    """What made a model, from which inputs; empty where its directory is not there any more."""
+    """Describe how a model was made, from its provenance; empty if its directory is gone."""
     try:
         record = read_json_mapping(provenance)
         inputs = ", ".join(f"{role} {source['name']} ({source['sha256'][:12]})" for role, source in record["inputs"].items())

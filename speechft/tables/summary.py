@@ -1,4 +1,4 @@
-"""What tables say, in words."""
+"""Summaries of tables in words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from speechft.tables.table import Column, Table
 
 
 def summary_of(table: Table, comparisons: Sequence[Comparison]) -> list[str]:
-    """A sentence for each merged model whose tasks are measured."""
+    """Write a sentence for each merged model with measured tasks."""
     sentences = []
     for comparison in comparisons:
         row = table.rows[comparison.row]
@@ -19,7 +19,7 @@ def summary_of(table: Table, comparisons: Sequence[Comparison]) -> list[str]:
 
 
 def sentence_of(table: Table, comparison: Comparison) -> str:
-    """How a merged model stands to its ends, task by task; a task counts by its first metric. Empty if none is measured."""
+    """Compare a merged model with its ends by the first metric of each task, in one sentence; empty if no task is measured."""
     columns: dict[str, Column] = {}
     for column in table.columns:
         if column.metric.task is not None and all(column.entries[row].number for row in (comparison.row, *comparison.ends)):

@@ -1,4 +1,4 @@
-"""A table before any file format: rows are models, columns are metrics and scores."""
+"""Format-independent table: rows are models, columns are metrics and scores."""
 
 from __future__ import annotations
 
@@ -17,72 +17,72 @@ BF16_MARK = "†"
 
 @dataclass(frozen=True)
 class Entry:
-    """One place of a table: our values, the published number, or neither."""
+    """One entry of a table: our values, the published number, both or neither."""
 
     values: tuple[float, ...] = ()
     """One value per seed."""
     published: float | None = None
     source: str | None = None
-    """Where the published number was read, if that is known."""
+    """Source of the published number (first- or second-hand), if known."""
     protocol: str | None = None
     precision: str | None = None
-    """Of the encoder's forward passes; None for a score over tasks."""
+    """Precision of the encoder; None for a score over tasks."""
     module: str | None = None
-    """Name of the class where the encoder is a module of the user's own."""
+    """Name of the class, if the encoder is a module of the user's own."""
     one_by_one: bool = False
-    """Whether features of that module depend on the batch, so that every utterance was one."""
+    """Whether the module's features depend on the batch, so that every utterance was encoded by itself."""
     unknown: float | None = None
-    """Share of the symbols of test that the task's vocabulary lacks."""
+    """Share of test symbols that are not in the task's vocabulary."""
     comparable: bool = True
-    """Whether ours minus published means something."""
+    """Whether ours minus published is meaningful."""
     defined: bool = True
-    """False where there can be no value of ours, such as a SUPERB score of cells under another protocol."""
+    """False if no value of ours is possible, such as a SUPERB score of cells under another protocol."""
     alone: bool = False
-    """Whether the row only repeats published numbers, so that there is nothing of ours to wait for."""
+    """Whether the row has only published numbers, so that nothing is pending."""
     estimate: Estimate | None = None
-    """The number itself where it is not the mean of `values`, such as a score over tasks."""
+    """The number itself, if it is not the mean of `values`, such as a score over tasks."""
 
     @cached_property
     def number(self) -> Estimate | None:
-        """Our number with its uncertainty; None while it is pending."""
+        """Our number with its uncertainty; None while pending."""
         return self.estimate or (Estimate((self.values,)) if self.values else None)
 
     @property
     def drawn(self) -> str | None:
-        """What of the test set was drawn for the interval: `speakers`, `utterances`, ...; None where it is over seeds alone."""
+        """What the interval's bootstrap draws: `speakers`, `utterances`, ...; None if the interval is over seeds only."""
         items = self.number.items.values() if self.number else ()
         return ", ".join(dict.fromkeys(item.drawn for item in items)) or None
 
     @property
     def seeds(self) -> int:
-        """Number of values; for a score over tasks, the largest number of any task."""
+        """Number of seeds; for a score over tasks, the largest of any task."""
         return max(map(len, self.number.samples)) if self.number else 0
 
     @property
     def mean(self) -> float | None:
-        """Mean over seeds; None while it is pending."""
+        """Mean over seeds; None while pending."""
         return self.number.mean if self.number else None
 
     @cached_property
     def std(self) -> float | None:
-        """Standard deviation over seeds (n - 1), where there are several."""
+        """Standard deviation over seeds (n - 1); None for one seed."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
     @property
     def half_width(self) -> float | None:
-        """Half of the 95 % confidence interval, where there are several seeds or the cell knows its items."""
+        """Half of the 95 % confidence interval; None with one seed and no items."""
         return self.number.half_width if self.number else None
 
     @property
     def difference(self) -> float | None:
-        """Ours minus published."""
+        """Ours minus published; None if either is missing or they are not comparable."""
         if self.mean is None or self.published is None or not self.comparable:
             return None
         return self.mean - self.published
 
     @property
     def status(self) -> str:
-        """`measured`, `pending`, `undefined`, or `published` where a row only repeats what others published."""
+        """`measured`, `pending`, `undefined`, or `published` in a row with only published numbers."""
         if self.alone and self.published is not None:
             return "published"
         return "measured" if self.number else "pending" if self.defined else "undefined"
@@ -97,7 +97,7 @@ class Column:
 
     @cached_property
     def bold(self) -> frozenset[int]:
-        """Rows in bold: the best if it is better than every other row by more than the interval; differences whose interval excludes 0."""
+        """Rows in bold: the best if better than every other by more than the interval; or differences whose interval excludes 0."""
         numbers = {row: entry.number for row, entry in enumerate(self.entries) if entry.number is not None}
         if self.metric.signed:
             return frozenset(row for row, number in numbers.items() if number.excludes_0)
@@ -113,29 +113,29 @@ class Table:
     rows: tuple[TableRow, ...]
     columns: tuple[Column, ...]
     hashes: tuple[str, ...]
-    """SHA-256 of the weights of each row's model; empty until a cell tells."""
+    """SHA-256 of the weights of each row's model; empty until a cell is known."""
     notes: tuple[str, ...]
-    """What must be known about the numbers."""
+    """Notes on the numbers."""
     legend: tuple[str, ...]
-    """How to read the entries."""
+    """Explanations of the entries."""
     command: str | None = None
-    """Makes a cell when encoder/finetuning/method/task.json is appended."""
+    """Command that computes a cell when encoder/finetuning/method/task.json is appended."""
     reasons: Mapping[str, str] = field(default_factory=dict)
-    """Why a cell is pending, by encoder/finetuning/method/task; empty where nothing is known."""
+    """encoder/finetuning/method/task -> why the cell is pending, if known."""
 
     def reason_of(self, row: int, column: Column) -> str | None:
-        """Why the cell at this place is pending, where that is known."""
+        """Reason why a cell is pending, if known."""
         if column.metric.task is None or column.entries[row].number:
             return None
         return self.reasons.get(f"{model_name(self.rows[row])}/{column.metric.task}")
 
     def label(self, row: int) -> str:
-        """Name of a row as shown, marked where the encoder ran in bf16."""
+        """Label of a row, marked if the encoder ran in bf16."""
         marked = any(column.entries[row].precision == "bf16" for column in self.columns)
         return f"{self.rows[row].label}{BF16_MARK if marked else ''}"
 
     def command_of(self, row: int, column: Column) -> str | None:
-        """Command that makes the pending cell at this place; None where there is nothing to make or no command is known."""
+        """Command that computes a pending cell; None if it is not pending or the command is unknown."""
         entry = column.entries[row]
         if self.command is None or column.metric.task is None or entry.number or not entry.defined:
             return None
@@ -143,7 +143,7 @@ class Table:
 
     @property
     def pending_commands(self) -> tuple[str, ...]:
-        """For each row with pending cells, the command that makes all of them (with braces for bash)."""
+        """For each row with pending cells, the command that computes all of them (with bash braces)."""
         commands = []
         for index, row in enumerate(self.rows):
             tasks = list(dict.fromkeys(str(column.metric.task) for column in self.columns if self.command_of(index, column)))
@@ -153,10 +153,10 @@ class Table:
 
 
 def model_name(row: TableRow) -> str:
-    """encoder/finetuning/method."""
+    """Name of a model: encoder/finetuning/method."""
     return f"{row.encoder}/{row.finetuning}/{row.method}"
 
 
 def in_braces(names: list[str]) -> str:
-    """One name as it is, several as bash expands them: `{pr,sid}`."""
+    """Join names with bash braces, `{pr,sid}`; a single name is returned unchanged."""
     return names[0] if len(names) == 1 else f"{{{','.join(names)}}}"

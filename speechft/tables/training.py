@@ -1,4 +1,4 @@
-"""The figure of trainings: what their `training.csv` files say, one panel per quantity."""
+"""Draw training curves from `training.csv` files, one panel per quantity."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ _TITLES = {
 }
 _UPDATE = re.compile("[0-9]{1,15}")
 _COLUMNS, _SIZE = 2, (4.0, 2.4)  # panels in a row, inches
-_SMOOTH = ("lr", "temperature")  # needs no running mean
-_WINDOWS = 60  # the thick line is a mean over this part of the updates
+_SMOOTH = ("lr", "temperature")  # drawn without running mean
+_WINDOWS = 60  # the running mean covers one 60th of the updates
 
 Points = tuple[list[int], list[float]]
 """Updates and values."""
@@ -43,21 +43,21 @@ Points = tuple[list[int], list[float]]
 
 @dataclass(frozen=True)
 class TrainingCurves:
-    """One training: quantity -> points as logged at every update, and at validations."""
+    """Curves of one training: quantity -> points, logged during training and at validations."""
 
     label: str
     training: Mapping[str, Points]
     validation: Mapping[str, Points]
     head_until: int | None
-    """Last update of the phase that trains the head alone."""
+    """Last update of the head-only phase."""
     last_update: int
 
 
 def draw_training_curves(logs: Sequence[str | Path], out_png: str | Path, title: str = "") -> None:
-    """Draw the logs of one or more trainings, pre-training or stage 1, into `out_png` and the same as `.svg`.
+    """Draw the logs (`training.csv`) of pre-training or stage-1 runs to `out_png` and an `.svg` next to it.
 
-    Thin lines are the updates, thick ones their running mean, points are validations; a dotted line marks the end of the head-only phase.
-    A log (`training.csv`) may be of a training that still runs. The default title names the trainings.
+    Thin lines are updates, thick lines running means, points validations; a dotted line marks the end of the head-only phase. Trainings
+    may still be running. The default title names the trainings.
 
     Raises:
         TableError: a log is missing, or has no finished update.
@@ -67,7 +67,7 @@ def draw_training_curves(logs: Sequence[str | Path], out_png: str | Path, title:
 
 
 def training_figure(logs: Sequence[str | Path], title: str = "") -> Callable[[], Figure]:
-    """Read logs and return what draws their figure; see `draw_training_curves`."""
+    """Read logs and return a function that draws their figure; see `draw_training_curves`."""
     paths = [Path(log) for log in logs]
     runs = [read_training_log(path, label) for path, label in zip(paths, distinct_names(paths), strict=True)]
     if not runs:
@@ -76,7 +76,7 @@ def training_figure(logs: Sequence[str | Path], title: str = "") -> Callable[[],
 
 
 def read_training_log(path: Path, label: str) -> TrainingCurves:
-    """Read a `training.csv`; a last row that is being written is left out. Raises as `draw_training_curves` does."""
+    """Read a `training.csv`, except an incomplete last row; errors as in `draw_training_curves`."""
     try:
         table = csv.DictReader(read_text(path).splitlines())
         whole = [row for row in table if None not in row and None not in row.values()]
@@ -84,11 +84,11 @@ def read_training_log(path: Path, label: str) -> TrainingCurves:
     except FileNotFoundError:
         raise TableError(missing_file(path, "as a training log", "Name the training.csv of a pre-training or fine-tuning.")) from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise TableError(f"{path}: is no training log ({error}).") from None
+        raise TableError(f"{path}: is not a training log ({error}). Name a training.csv.") from None
     except KeyError:
         rows = []
     if not rows:
-        raise TableError(f"{path}: has no row of a finished update. Is it a training log?")
+        raise TableError(f"{path}: has no finished update. Name a training.csv with at least one.")
     import pandas as pd
 
     training: dict[str, Points] = {}
@@ -101,9 +101,9 @@ def read_training_log(path: Path, label: str) -> TrainingCurves:
             prefix = next((prefix for prefix in _PREFIXES if column.startswith(prefix)), "")
             (validation if prefix else training)[column.removeprefix(prefix)] = (values.index.tolist(), values.tolist())
     if not training and not validation:
-        raise TableError(f"{path}: no value in it is a finite number, so there is nothing to draw. The training diverged at its beginning.")
+        raise TableError(f"{path}: has no finite numbers to draw, because the training diverged at its beginning.")
     head = [int(row["update"]) for row in rows if row.get("phase") == "head"]
-    # Scores on dev are fractions in logs; figures show what tables show.
+    # Dev scores are fractions in logs; figures use the units of tables.
     for key in validation.keys() & METRICS.keys():
         updates, values = validation[key]
         validation[key] = (updates, [METRICS[key].of_fraction(value) for value in values])
@@ -111,7 +111,7 @@ def read_training_log(path: Path, label: str) -> TrainingCurves:
 
 
 def distinct_names(paths: Sequence[Path]) -> list[str]:
-    """Short names that differ: as many of the last parts of each path as it takes, without `training.csv`."""
+    """Shortest distinct names: the last parts of each path, without `training.csv`."""
     parts = [(path.parent if path.stem == "training" else path.parent / path.stem).absolute().parts for path in paths]
     for count in range(1, max((len(item) for item in parts), default=1) + 1):
         names = ["/".join(item[-count:]) for item in parts]
@@ -146,7 +146,7 @@ def _draw(runs: Sequence[TrainingCurves], title: str) -> Figure:
 
 
 def _dev_title(quantity: str) -> str:
-    """Title of a panel with a task's score on dev, e.g. `PR PER % on dev`; empty for anything else."""
+    """Title of a panel with a task's dev score, e.g. `PR PER % on dev`; empty for other quantities."""
     return f"{title_of(METRICS[quantity], 40)} on dev" if quantity in METRICS else ""
 
 

@@ -217,8 +217,8 @@ def test_results_that_are_none(results, tmp_path):
     edit_json(nameless, model={**json.loads(good.read_text())["model"], "method": None})
     for files, message in (
         ([bad], r"bad\.json: .*problems"),
-        ([good, tmp_path / "copy.json"], "is about e/f/stable_ft, as another file is"),
-        ([nameless], "does not say which model"),
+        ([good, tmp_path / "copy.json"], "is a result of e/f/stable_ft, like another file"),
+        ([nameless], "has no model name"),
     ):
         with pytest.raises(AnalysisError, match=message):
             build_analysis(RECIPE, files, tmp_path / "out", tmp_path / "out", "x")

@@ -139,20 +139,20 @@ def test_a_connection_that_is_not_there_is_pending(tmp_path):
     changed += [{"metrics": []}, {"points": []}, {"loss_barrier": 7.0}, {"error_barrier": 0.0}, {"utterances": -4}]
     for bad in ({}, *({**RESULT, **change} for change in changed)):
         (tmp_path / "bad.json").write_text(json.dumps(bad))
-        with pytest.raises(AnalysisError, match="is no result of `speechft connect`"):
+        with pytest.raises(AnalysisError, match="is not an output of `speechft connect`"):
             build_connection(RECIPE_SHOWN, tmp_path / "bad.json", tmp_path, None, "line")
 
 
 def test_refusals(tuned, tmp_path):
     folder, manifests = tuned
     out = tmp_path / "line.json"
-    with pytest.raises(AnalysisError, match="is no output of `speechft finetune`"):
+    with pytest.raises(AnalysisError, match="is not an output of `speechft finetune`"):
         connect(folder / "tuned1", folder / "base", manifests, out, [0, 1])
     for alphas in ([0.5, 1], [0, 1, 2], [0, float("nan"), 1]):
-        with pytest.raises(AnalysisError, match="give both ends"):
+        with pytest.raises(AnalysisError, match="must range from 0 to 1"):
             connect(folder / "base", folder / "tuned1", manifests, out, alphas)
     other = random_encoder("hubert", tmp_path / "other", seed=0, encoder_layers=2)
-    with pytest.raises(AnalysisError, match="are encoders of different form"):
+    with pytest.raises(AnalysisError, match="the encoders differ in shape"):
         connect(other, folder / "tuned1", manifests, out, [0, 1])
     (tmp_path / "tuned").mkdir()
     for path in (folder / "tuned1").iterdir():
@@ -168,10 +168,10 @@ def test_refusals(tuned, tmp_path):
     with pytest.raises(AnalysisError, match="the loss at alpha 0 is nan"):
         connect(folder / "base", tmp_path / "tuned", manifests, out, [0, 1])
     save_file({name: torch.cat([value, value]) for name, value in head.items()}, tmp_path / "tuned" / HEAD)
-    with pytest.raises(AnalysisError, match=f"has no {HEAD} of task 'sid' for these manifests"):
+    with pytest.raises(AnalysisError, match=f"its {HEAD} does not match task 'sid' on these manifests"):
         connect(folder / "base", tmp_path / "tuned", manifests, out, [0, 1])
     (tmp_path / "tuned" / HEAD).unlink()
-    with pytest.raises(AnalysisError, match="an earlier speechft made it"):
+    with pytest.raises(AnalysisError, match="because an earlier speechft wrote it"):
         connect(folder / "base", tmp_path / "tuned", manifests, out, [0, 1])
     with pytest.raises(ConfigError, match="a model is named encoder/finetuning/method"):
         connect(folder / "base", folder / "tuned1", manifests, out, [0, 1], names=("base", None))

@@ -9,11 +9,11 @@ from speechft.files.atomic import write_text
 
 # Run in the repository, with x in an empty folder.
 MISTAKES = {
-    "evaluate m kss manifests --out x": "recipe of kss: There is no task 'kss'. Did you mean 'ks'?",
-    "finetune m manifests --like sdi --out x": "There is no recipe 'sdi'",
-    "merge mini/encoders/hubert_mini m --method liner --out x": "There is no merge method 'liner'. Did you mean 'linear'?",
-    "fetch hubert_bass": "There is no public file 'hubert_bass'. Did you mean 'hubert_base'?",
-    "export mini/encoders/hubert_mini --format fairsq --out x": "There is no export format 'fairsq'. Did you mean 'fairseq'?",
+    "evaluate m kss manifests --out x": "recipe of kss: Unknown task 'kss'. Did you mean 'ks'?",
+    "finetune m manifests --like sdi --out x": "Unknown preset 'sdi'",
+    "merge mini/encoders/hubert_mini m --method liner --out x": "Unknown merge method 'liner'. Did you mean 'linear'?",
+    "fetch hubert_bass": "Unknown public file 'hubert_bass'. Did you mean 'hubert_base'?",
+    "export mini/encoders/hubert_mini --format fairsq --out x": "Unknown export format 'fairsq'. Did you mean 'fairseq'?",
     "import nofile --out x": "nofile: no such file, needed to import",
     "inspect pyproject.toml": "pyproject.toml: not a torch checkpoint, or damaged",
     "tables none.json cells --out x": "none.json: no such file",
@@ -33,9 +33,9 @@ FILES = [
         "finetune model manifests --recipe r.json --out x",
         "like: Input should be a valid string",
     ),
-    ({"r.json": '{"like": ["x"]}'}, "evaluate model ks manifests --recipe r.json --out x", "r.json: recipe of ks: like: ['x'] is no name"),
-    ({"r.json": '{"kind": {}}'}, "evaluate model ks manifests --recipe r.json --out x", "r.json: recipe of ks: kind: {} is no name"),
-    ({"r.json": '{"kind": ["csv"]}'}, "prepare --recipe r.json --out x", "r.json: kind: ['csv'] is no name"),
+    ({"r.json": '{"like": ["x"]}'}, "evaluate model ks manifests --recipe r.json --out x", "r.json: recipe of ks: like: ['x'] is not a name"),
+    ({"r.json": '{"kind": {}}'}, "evaluate model ks manifests --recipe r.json --out x", "r.json: recipe of ks: kind: {} is not a name"),
+    ({"r.json": '{"kind": ["csv"]}'}, "prepare --recipe r.json --out x", "r.json: kind: ['csv'] is not a name"),
     ({"e.yaml": "finetunings: {a: {recipe: {task: []}}}\ntasks: {}"}, "plan --experiment e.yaml", "finetunings.a.recipe.task"),
     (
         {"r.json": "[" * 100_000 + "]" * 100_000},
@@ -44,9 +44,9 @@ FILES = [
     ),
     ({"a.pt": "x"}, f"import a.pt --sha256 {'0' * 64} --out x", "expected 000"),
     ({"a.pt": "x", "a.pt.sha256": f"{'1' * 64}  a.pt\n"}, "import a.pt --out x", "expected 111"),
-    ({"enc/config.json": "{}"}, f"import enc --sha256 {'0' * 64} --out x", "enc: is no file, so --sha256 has nothing to compare"),
-    ({"a.pt": "x", "list.json": "[]"}, "import a.pt --config list.json --out x", "list.json: model settings are a mapping"),
-    ({"a.pt": "x"}, "import a.pt --format tape --out x", "There is no format 'tape'"),
+    ({"enc/config.json": "{}"}, f"import enc --sha256 {'0' * 64} --out x", "enc: is not a file, so --sha256 has nothing to compare"),
+    ({"a.pt": "x", "list.json": "[]"}, "import a.pt --config list.json --out x", "list.json: model settings must be a mapping"),
+    ({"a.pt": "x"}, "import a.pt --format tape --out x", "Unknown format 'tape'"),
 ]
 
 

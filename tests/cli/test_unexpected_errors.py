@@ -1,4 +1,4 @@
-"""The last line of defence: whatever a verb raises becomes one sentence, and its traceback a file."""
+"""Whatever a command raises becomes one sentence, and its traceback a file."""
 
 import errno
 import os
@@ -23,7 +23,7 @@ EXPECTED = {
     "Out of memory in": MemoryError(),
     "Out of memory in tests": RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried"),
     "Out of memory in tests/": ImportError("libtorch.so: failed to map segment from shared object"),
-    "Something in the input is nested too deeply": RecursionError("maximum recursion depth exceeded"),
+    "The input is nested too deeply": RecursionError("maximum recursion depth exceeded"),
     "Unexpected OverflowError": OverflowError("cannot convert float infinity to integer"),
     "Unexpected UnicodeDecodeError": UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
     "File too large, in": OSError(errno.EFBIG, "File too large"),

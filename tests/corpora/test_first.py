@@ -106,5 +106,5 @@ def test_prepared_corpora_hold_the_first_ones(tmp_path):
 
 
 def test_a_part_of_a_published_corpus_is_not_complete():
-    with pytest.raises(ConfigError, match="write `complete: false` too"):
+    with pytest.raises(ConfigError, match="add `complete: false`"):
         validate(LibriSpeech, {"kind": "librispeech", "path": "x", "first": 5}, "x")

@@ -81,7 +81,7 @@ def test_a_cluster_out_of_order(programs, profile):
     assert (found["GRES"].status, found["GRES"].found) == ("warning", "no partition has GPUs")
     assert "gpu: 0" in found["GRES"].remedy
     assert on_cluster(gpus=False)["GRES"].status == "ok"
-    assert (found["profile"].status, "asks for partition 'cpu', which is not there" in found["profile"].found) == ("problem", True)
+    assert (found["profile"].status, "names partition 'cpu', which does not exist" in found["profile"].found) == ("problem", True)
     assert "must be one of main, cpus. Did you mean 'cpus'?" in found["profile"].remedy
     assert (found["sbatch"].status, found["sacct"].status) == ("problem", "warning")
     assert found["sacct"].found == "Slurm accounting storage is disabled"
@@ -95,13 +95,13 @@ def test_no_cluster_and_no_controller(programs):
     (found,) = cluster.check_slurm(True)
     assert (found.status, found.found) == ("warning", "sinfo: slurm_load_partitions: Unable to contact slurm controller")
     programs("sinfo", sleep=60)
-    assert ask("sinfo", patience=0.5) == (False, "no answer within 0.5 s")
+    assert ask("sinfo", patience=0.5) == (False, "no response within 0.5 s")
 
 
 def test_a_profile_that_is_missing_or_damaged(programs, profile):
     programs("sinfo", SINFO)
     found = on_cluster()
-    assert (found["profile"].status, found["sacct"].found) == ("warning", "is not there")
+    assert (found["profile"].status, found["sacct"].found) == ("warning", "not found")
     profile("cpu")
     cluster.PROFILE.write_text("jobs: [\n")
     assert "is not valid YAML" in on_cluster()["profile"].found
@@ -241,7 +241,7 @@ def test_what_is_absent_is_a_problem_of_the_experiment_that_was_named(mine, monk
     assert found["encoder here"] == Finding("encoder here", "ok", "model: hashes as recorded")
     assert found["encoder fbank"].status == found["disk"].status == "ok"
     assert "the experiment mine takes 1 GB" in found["disk"].found
-    assert looked_at(corpora=False)["corpora"].found == "not looked at (--no-corpora)"
+    assert looked_at(corpora=False)["corpora"].found == "not checked (--no-corpora)"
     monkeypatch.setattr(experiment.shutil, "disk_usage", lambda path: SimpleNamespace(free=2e8))
     disk = looked_at()["disk"]
     assert (disk.status, "speechft plan" in disk.remedy) == ("problem", True)
@@ -249,7 +249,7 @@ def test_what_is_absent_is_a_problem_of_the_experiment_that_was_named(mine, monk
 
 def test_hashes_of_encoders(mine, tmp_path):
     (tmp_path / "c.pt").write_bytes(b"weights")
-    assert "nothing to compare it with" in looked_at()["encoder file"].found
+    assert "no expected hash known" in looked_at()["encoder file"].found
     (tmp_path / "c.pt.sha256").write_text(sha256_file(tmp_path / "c.pt"))
     assert looked_at()["encoder file"].found == "c.pt: SHA-256 as expected"
     (tmp_path / "c.pt").write_bytes(b"other")
@@ -258,13 +258,13 @@ def test_hashes_of_encoders(mine, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints/hubert_base_ls960.pt").write_bytes(b"a part of it")
     found = looked_at()["encoder public"]
-    assert (found.status, "12 bytes, 1136468879 were published" in found.found) == ("problem", True)
+    assert (found.status, "12 bytes, expected 1136468879" in found.found) == ("problem", True)
     assert found.remedy == "Move it away and fetch it again, or use a file of your own as `kind: checkpoint` with its `path`."
     with (mine / "model.safetensors").open("ab") as file:
         file.write(b"x")
-    assert "not what its provenance says" in looked_at()["encoder here"].found
+    assert "not as in its provenance" in looked_at()["encoder here"].found
     (mine / "config.json").unlink()
-    assert "lacks config.json" in looked_at()["encoder here"].found
+    assert "config.json missing" in looked_at()["encoder here"].found
 
 
 @pytest.mark.parametrize(
@@ -289,9 +289,9 @@ def test_lexicons_of_pr(tmp_path, write_mine):
     write_mine(corpora={"read": read}, tasks={"pr": {"corpus": "read"}})
     found = looked_at(corpora=False)
     assert [name for name in found if name.startswith("lexicon")] == [f"lexicon {public}", f"lexicon {mine}"]
-    assert (found[f"lexicon {public}"].status, found[f"lexicon {mine}"].found) == ("problem", "not there")
+    assert (found[f"lexicon {public}"].status, found[f"lexicon {mine}"].found) == ("problem", "missing")
     assert found[f"lexicon {public}"].remedy == (
-        f"`speechft fetch superb_lexicon_200k --out {public}` downloads it; Snakemake does so too, where there is a network."
+        f"`speechft fetch superb_lexicon_200k --out {public}` downloads it; so does Snakemake, if there is a network."
     )
     assert looked_at(named=False, corpora=False)[f"lexicon {public}"].status == "warning"
     (tmp_path / "lexicons").mkdir()

@@ -16,7 +16,7 @@ def test_every_check_passes_on_the_cpu():
     names = {"features, fp32", "features, bf16", "cell of sid, fp32", "cell of asr, bf16", "stage 1", "restart", "claims"}
     assert names <= {finding.name for finding in findings}
     found = {finding.name: finding.found for finding in findings}
-    assert found["restart"].startswith("stopped by SIGTERM and started again: 0 ")
+    assert found["restart"].startswith("stopped by SIGTERM and resumed: 0 ")
 
 
 def test_features_that_differ_are_a_problem(tmp_path, monkeypatch):
@@ -43,5 +43,5 @@ def test_devices_that_two_jobs_have_at_once_are_a_problem(tmp_path, monkeypatch)
 def test_without_a_gpu_that_is_the_only_finding():
     done = CliRunner().invoke(app, ["doctor", "--gpu"])
     assert done.exit_code == 1
-    assert "torch sees none here" in done.output
+    assert "torch sees no GPU" in done.output
     assert "1 problem" in done.output

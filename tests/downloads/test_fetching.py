@@ -101,14 +101,14 @@ def test_another_file_that_is_there_is_refused_and_kept(tmp_path):
     refused(message, NOWHERE, out, bytes=7, own="keep it")
     refused(r"model\.pt: has git's SHA-1 [0-9a-f]{40}, expected 1+; move it away", NOWHERE, out, git_sha1="1" * 40)
     (tmp_path / "model.pt.sha256").write_text("md5 perhaps\n")
-    refused(r"model\.pt\.sha256: holds no SHA-256", NOWHERE, out)
+    refused(r"model\.pt\.sha256: contains no SHA-256", NOWHERE, out)
     assert out.read_bytes() == CONTENT
 
 
 def test_a_file_is_known_by_its_name_in_git(remote, tmp_path):
     fetch(remote.url, tmp_path / "words.txt", git_sha1=GIT_SHA1)
     remote.change()
-    message = f"came with git's SHA-1 [0-9a-f]{{40}}, expected {GIT_SHA1}.*Fetch again"
+    message = f"the download has git's SHA-1 [0-9a-f]{{40}}, expected {GIT_SHA1}.*Fetch again"
     refused(message, remote.url, tmp_path / "others.txt", git_sha1=GIT_SHA1)
     assert left(tmp_path) == ["words.txt"], "what a repository knows needs no record"
 
@@ -133,7 +133,7 @@ def test_a_cut_connection_is_taken_up_in_the_same_call(remote, tmp_path, server,
 
 def test_a_cut_connection_is_taken_up_by_the_next_call(remote, tmp_path):
     out = tmp_path / "model.pt"
-    message = r"cut after 300000 of 1048576 bytes\. 300000 bytes are kept in .*model\.pt\.part; the same"
+    message = r"interrupted after 300000 of 1048576 bytes\. 300000 bytes are kept in .*model\.pt\.part; the same"
     remote.cuts = [300_000] * 3
     refused(message, remote.url, out, retries=0)
     assert left(tmp_path) == ["model.pt.part", "model.pt.part.json"]
@@ -144,7 +144,7 @@ def test_a_cut_connection_is_taken_up_by_the_next_call(remote, tmp_path):
     # Neither another address nor a file that changed meanwhile is a continuation.
     for name, url, expected in (("a.pt", remote.url.replace("model.pt", "twin.pt"), CONTENT), ("b.pt", remote.url, OTHER)):
         remote.cuts = [300_000]
-        refused("cut after", remote.url, tmp_path / name, retries=0)
+        refused("interrupted after", remote.url, tmp_path / name, retries=0)
         if expected == OTHER:
             remote.change()
         assert fetch(url, tmp_path / name).read_bytes() == expected
@@ -153,7 +153,7 @@ def test_a_cut_connection_is_taken_up_by_the_next_call(remote, tmp_path):
 
 def test_a_server_that_brings_nothing_is_given_up(remote, tmp_path):
     remote.cuts = [0] * 50
-    refused("cut after 0 of", remote.url, tmp_path / "model.pt", retries=3)
+    refused("interrupted after 0 of", remote.url, tmp_path / "model.pt", retries=3)
     assert len(remote.requests) == 4
 
 
@@ -171,10 +171,10 @@ def test_a_download_that_was_killed_after_its_last_byte_is_finished(remote, tmp_
 @pytest.mark.parametrize(
     ("status", "known", "message", "requests"),
     [
-        (None, {"sha256": "0" * 64}, f"came with SHA-256 {SHA256}, expected 000.*Fetch again", 1),
+        (None, {"sha256": "0" * 64}, f"the download has SHA-256 {SHA256}, expected 000.*Fetch again", 1),
         (None, {"bytes": len(CONTENT) - 1}, "the remote file has 1048576 bytes, expected 1048575", 1),
-        (404, {}, "answers 404 .*The address has moved or access is refused", 1),
-        (503, {}, "answers 503", 2),
+        (404, {}, "responds with 404 .*The file has moved or access is denied", 1),
+        (503, {}, "responds with 503", 2),
     ],
 )
 def test_what_comes_wrong_is_refused_and_nothing_is_left(remote, tmp_path, status, known, message, requests):
@@ -206,13 +206,13 @@ def test_no_network_is_told_at_once(tmp_path, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    message = r"cannot be reached .*Check the network and the proxy settings, or bring the file to"
+    message = r"cannot be reached .*Check the network and the proxy settings, or copy the file to"
     refused(message, f"http://127.0.0.1:{port}/model.pt", tmp_path / "model.pt")
 
 
 def test_a_disk_that_is_too_small_is_told_before_the_download(remote, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1))
-    refused("has 1 bytes free, 1048576 more are needed", remote.url, tmp_path / "model.pt")
+    refused("has 1 bytes free, but 1048576 are needed", remote.url, tmp_path / "model.pt")
     assert left(tmp_path) == []
 
 
@@ -245,7 +245,7 @@ def test_the_command_line(remote, tmp_path, monkeypatch):
     assert run("superb_lexicon_allothers", "--url", remote.url).exit_code == 0
     assert left("lexicons") == ["librispeech-lexicon-allothers-g2p.txt", "librispeech-lexicon-allothers-g2p.txt.sha256"]
     done = run("superb_lexicon_200k", "--url", remote.url)
-    assert f"came with git's SHA-1 {GIT_SHA1}, expected a9143b4f90bde7f71221b7e546f780f3b655c8f7" in str(done.exception)
+    assert f"the download has git's SHA-1 {GIT_SHA1}, expected a9143b4f90bde7f71221b7e546f780f3b655c8f7" in str(done.exception)
     assert "hubert_base, wav2vec2_base, wavlm_base_plus, decoar2, hubert_large, " in str(run("nonsense", "--out", "x").exception)
     assert run("--out", "x").exit_code == run("--url", remote.url).exit_code == 2
 

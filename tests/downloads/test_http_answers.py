@@ -30,20 +30,20 @@ def server(serve):
 
 
 REFUSED = {
-    "bytes free, 99999999999": f"{OK}Content-Length: {'9' * 18}\r\n\r\n",
+    "bytes free, but 99999999999": f"{OK}Content-Length: {'9' * 18}\r\n\r\n",
     "sends an empty file": f"{OK}Content-Length: 0\r\n\r\n",
-    "does not say how long the file is": f"{OK}{TAG}\r\nabc",
-    "how long the file is, so": f"{OK}Content-Length: {'9' * 5000}\r\n\r\nabc",
-    "sends another form of the file (gzip)": f"{OK}Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
+    "does not state the file's length": f"{OK}{TAG}\r\nabc",
+    "the file's length, so": f"{OK}Content-Length: {'9' * 5000}\r\n\r\nabc",
+    "sends the file in another encoding (gzip)": f"{OK}Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
     "sends a web page": f"{OK}Content-Type: text/html; charset=utf-8\r\nContent-Length: 3\r\n\r\nabc",
     "the server does not send the file (status 206": piece(0, 9),
     "the server does not send the file (status 202": "HTTP/1.1 202 Accepted\r\nContent-Length: 3\r\n\r\nabc",
-    "the server answers 302": "HTTP/1.1 302 Found\r\nLocation: /model.pt\r\nContent-Length: 0\r\n\r\n",
+    "the server responds with 302": "HTTP/1.1 302 Found\r\nLocation: /model.pt\r\nContent-Length: 0\r\n\r\n",
     "302 Found - Redirection to url": "HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\nContent-Length: 0\r\n\r\n",
-    "gives no proper answer (Invalid IPv6 URL)": "HTTP/1.1 302 Found\r\nLocation: http://[::1\r\nContent-Length: 0\r\n\r\n",
-    "the connection was cut (garbage": "garbage\r\n\r\n",
-    "the connection was cut (IncompleteRead": f"{OK}Transfer-Encoding: chunked\r\n\r\nzz\r\nabc",
-    "the connection was cut after 3 of 9 bytes": f"{OK}Content-Length: 9\r\n\r\nabc",
+    "sends an invalid response (Invalid IPv6 URL)": "HTTP/1.1 302 Found\r\nLocation: http://[::1\r\nContent-Length: 0\r\n\r\n",
+    "the connection was interrupted (garbage": "garbage\r\n\r\n",
+    "the connection was interrupted (IncompleteRead": f"{OK}Transfer-Encoding: chunked\r\n\r\nzz\r\nabc",
+    "the connection was interrupted after 3 of 9 bytes": f"{OK}Content-Length: 9\r\n\r\nabc",
 }
 
 
@@ -60,7 +60,7 @@ def test_an_answer_that_is_not_the_whole_file_is_refused(server, tmp_path, said)
 
 @pytest.mark.parametrize("url", ["http://[::1", "http://h:port/x", "http:///x", "http://h/ü", "http://h/a b", "ftp://h/x", "a.pt"])
 def test_an_address_that_cannot_be_is_refused_before_anything_is_written(url, tmp_path):
-    with pytest.raises(DownloadError, match="only http, https and file addresses"):
+    with pytest.raises(DownloadError, match="is not an http, https or file URL"):
         fetch(url, tmp_path / "new" / "model.pt")
     assert list(tmp_path.iterdir()) == []
 

@@ -102,8 +102,8 @@ def test_pickles_come_through_the_allow_list(hub, encoder, tmp_path):
         (f"{NAME}@v9", {}, "the repository has no such revision"),
         (NAME, {"token": "hf_bad"}, "refuses the token"),
         (NAME, {"url": NOWHERE}, "the Hub cannot be reached"),
-        (NAME, {"offline": True}, "HF_HUB_OFFLINE forbids it"),
-        ("lab/code-only", {}, "has no weights that transformers or peft wrote \\(it holds model.py\\)"),
+        (NAME, {"offline": True}, "HF_HUB_OFFLINE is set"),
+        ("lab/code-only", {}, "has no weights written by transformers or peft \\(it contains model.py\\)"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(hub, monkeypatch, name, settings, said):

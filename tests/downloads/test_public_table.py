@@ -47,7 +47,7 @@ def test_unknown_values_are_none(tmp_path):
     (tmp_path / "encoders.tsv").write_text(HEADER + "\n" + "\t".join(ROW) + "\n")
     row = public_checkpoint("mine", tmp_path / "encoders.tsv")
     assert (row.sha256, row.bytes) == (None, None)
-    with pytest.raises(ConfigError, match=r"no public checkpoint in config/encoders\.tsv 'other'\. There are mine"):
+    with pytest.raises(ConfigError, match=r"encoders\.tsv: Unknown public checkpoint 'other'\. Available: mine"):
         public_checkpoint("other", tmp_path / "encoders.tsv")
 
 
@@ -64,8 +64,8 @@ BAD_CELLS = {
     ("lines", "message"),
     [
         *([(HEADER, with_cell(column, value)), f":2: {column} {value!r}"] for column, value in BAD_CELLS.items()),
-        ((HEADER, "\t".join(ROW), "\t".join(ROW)), ":3: name 'mine' or file 'a.pt' is there twice"),
-        ((HEADER, "\t".join(ROW[1:])), ":2: has 7 columns, needs 8"),
+        ((HEADER, "\t".join(ROW), "\t".join(ROW)), ":3: name 'mine' or file 'a.pt' is repeated"),
+        ((HEADER, "\t".join(ROW[1:])), ":2: has 7 columns, expected 8"),
         (("\t".join(ROW),), ":1: the columns must be name, family"),
         (None, ": no such file"),
     ],

@@ -176,9 +176,9 @@ def test_names_that_do_not_exist(hubert, tmp_path):
     out = tmp_path / "out"
     for use, message in (
         (lambda: import_checkpoint(tmp_path / "none.pt", out), "no such file"),
-        (lambda: import_checkpoint(hubert.checkpoint, out, format="onnx"), "no format 'onnx'"),
-        (lambda: import_checkpoint(hubert.checkpoint, out, family="bert"), "no encoder family 'bert'"),
-        (lambda: export_checkpoint(hubert.directory, out, format="onnx"), "no export format 'onnx'"),
+        (lambda: import_checkpoint(hubert.checkpoint, out, format="onnx"), "Unknown format 'onnx'"),
+        (lambda: import_checkpoint(hubert.checkpoint, out, family="bert"), "Unknown encoder family 'bert'"),
+        (lambda: export_checkpoint(hubert.directory, out, format="onnx"), "Unknown export format 'onnx'"),
         (lambda: load_encoder(tmp_path / "none"), "no such file"),
     ):
         with pytest.raises(CheckpointError, match=message):

@@ -70,7 +70,7 @@ def test_what_needs_the_quick_protocol(task, changes, message):
 @pytest.mark.parametrize(
     ("task", "changes", "message"),
     [
-        ("asv", {"crop_draws": 4}, "does not go with task 'asv'"),
+        ("asv", {"crop_draws": 4}, "is not possible with task 'asv'"),
         ("sid", {"crop_draws": "all"}, "crop_draws"),
         ("ks", {"precision": "fp16"}, "precision"),
         ("ks", {"learning_rates": []}, "trains a head"),
@@ -102,7 +102,7 @@ def test_a_recipe_like_that_of_another_task():
     assert differing == {"task", "kind", "task_options"}
     assert evaluation_recipe("ks", {"like": "regression"}).steps == "auto"
     assert evaluation_recipe("ks", {"like": "ks"}) == evaluation_recipe("ks")
-    with pytest.raises(ConfigError, match=r"recipe of ks: like: There is no task 'kss'. Did you mean 'ks'"):
+    with pytest.raises(ConfigError, match=r"recipe of ks: like: Unknown task 'kss'. Did you mean 'ks'"):
         evaluation_recipe("ks", {"like": "kss"})
     with pytest.raises(ConfigError, match=r"batch_size=4 is not SUPERB's \(32\)"):
         evaluation_recipe("ks", {"like": "er", "steps": 200_000, "accumulate": 1, "eval_every": 5000})
@@ -116,12 +116,12 @@ def test_a_recipe_says_nothing_of_kinds_where_there_is_none():
 @pytest.mark.parametrize(
     ("task", "changes", "message"),
     [
-        ("accent", {}, "There is no task 'accent'.* A task of your own needs a kind: classification, regression"),
+        ("accent", {}, "Unknown task 'accent'.* A task of your own needs a kind: classification, regression"),
         ("accent", {"kind": "clasification"}, "Did you mean 'classification'"),
         ("er", {"kind": "classification"}, "Task 'er' already exists and has no kind"),
-        ("accent", {**OWN, "protocol": "superb"}, "unknown to SUPERB; leave it out, or write quick"),
-        ("accent", {"kind": "classification", "task_options": {"metric": "mse"}}, "There is no metric of kind classification 'mse'"),
-        ("voice", {"kind": "verification", "crop_draws": 2}, "does not go with task 'voice'"),
+        ("accent", {**OWN, "protocol": "superb"}, "not SUPERB's; omit it, or write quick"),
+        ("accent", {"kind": "classification", "task_options": {"metric": "mse"}}, "Unknown metric of kind classification 'mse'"),
+        ("voice", {"kind": "verification", "crop_draws": 2}, "is not possible with task 'voice'"),
         ("accent", {**OWN, "steps": "many"}, "steps"),
     ],
 )

@@ -200,9 +200,9 @@ def test_modules_on_the_path(small, tmp_path, monkeypatch):
         ("broken.py:Small", {}, r"broken.py cannot be run .SyntaxError"),
         ("lacks.py:Small", {}, "cannot be run .ModuleNotFoundError.*PYTHONPATH"),
         ("absent.py:Small", {}, "absent.py: no such file"),
-        ("small:Small", {}, "no module small on PYTHONPATH. Write small.py:Small"),
-        ("no.such:Small", {}, "no module no.such on PYTHONPATH"),
-        ("torch._C:Small", {}, "is no Python source file"),
+        ("small:Small", {}, "module small is not on PYTHONPATH. Write small.py:Small"),
+        ("no.such:Small", {}, "module no.such is not on PYTHONPATH"),
+        ("torch._C:Small", {}, "is not a Python source file"),
     ],
 )
 def test_what_cannot_be_evaluated(name, options, said, small, manifests, tmp_path, monkeypatch):

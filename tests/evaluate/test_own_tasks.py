@@ -90,7 +90,7 @@ def test_dev_is_followed_by_a_metric_that_is_no_mean_over_batches(mine, model_di
         ({"kind": "regression", "task_options": {"label": "accent"}}, TaskError, "train000: accent 'north' is not a number"),
         ({"kind": "classification", "task_options": {"label": "acent"}}, TaskError, "Did you mean 'accent'?"),
         ({}, ConfigError, "A task of your own needs a kind: classification"),
-        ({"kind": "ctc", "task": "theirs"}, ConfigError, "The recipe is of task 'theirs', not 'mine'."),
+        ({"kind": "ctc", "task": "theirs"}, ConfigError, "The recipe is for task 'theirs', not 'mine'."),
     ],
 )
 def test_refused_before_the_encoder_runs(changes, error, words, mine, model_dir, tmp_path, count_passes):
@@ -118,4 +118,4 @@ def test_the_command(mine, model_dir, tmp_path):
     arguments.remove("classification")
     assert CliRunner().invoke(app, arguments).exit_code == 2
     nameless = CliRunner().invoke(app, [*arguments[:4], "--out", str(tmp_path / "accent.json")])
-    assert str(nameless.exception).startswith("recipe of accent: There is no task 'accent'.")
+    assert str(nameless.exception).startswith("recipe of accent: Unknown task 'accent'.")

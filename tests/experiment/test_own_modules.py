@@ -73,8 +73,8 @@ def test_plan_and_doctor_run_nothing(folder):
     unknown = [("speed of mine" in cost.unknown, cost.job.names[0]) for cost in plan.of_rules("evaluate")]
     assert sorted(unknown) == [(False, "fbank")] * 2 + [(True, "mine")] * 2
     text = "\n".join(part for part in report(plan, "experiment.yaml") if isinstance(part, str))
-    assert "mine: is a module of your own, so its speed is not known" in text
-    assert "Jobs with encoders of unknown speed are in no sum" in text
+    assert "mine: is a module of your own, so its speed is unknown" in text
+    assert "Sums exclude jobs with encoders of unknown speed" in text
 
     def found():
         _, _, findings = check_experiment(folder / "experiment.yaml", named=True, corpora=False)
@@ -83,7 +83,7 @@ def test_plan_and_doctor_run_nothing(folder):
     assert "my models/mine.py: SHA-256" in found().found
     assert "speechft check-encoder 'my models/mine.py:Mine' --encoder-option layers=3" in found().found
     (folder / "w.pt").unlink()
-    assert "w.pt: not there" in found().found
+    assert "w.pt: missing" in found().found
     (folder / "my models/mine.py").unlink()
     assert "mine.py: no such file" in found().found
 
@@ -92,14 +92,14 @@ def test_plan_and_doctor_run_nothing(folder):
     ("edit", "said"),
     [
         (lambda v: v["finetunings"].update(pr_sentences={"checkpoint": "a.pt", "encoder": "mine"}), "'mine' is a module of your own"),
-        (lambda v: v.update(curves={"c": {"encoder": "mine", "finetuning": "pr_sentences", "tasks": ["ks"]}}), "only evaluated"),
+        (lambda v: v.update(curves={"c": {"encoder": "mine", "finetuning": "pr_sentences", "tasks": ["ks"]}}), "can only be evaluated"),
         (
             lambda v: v.update(analyses={"a": {"encoder": "mine", "corpus": "sentences", "rows": [{"model": "pr_sentences/stable_ft"}]}}),
-            "only evaluated",
+            "can only be evaluated",
         ),
-        (lambda v: v["encoders"].update(more={"kind": "pretrain", "corpora": ["unlabelled"], "start": "mine"}), "only evaluated"),
-        (lambda v: v["encoders"]["mine"].update(module="mine"), "'mine' names no class; write my_package.my_module:MyEncoder"),
-        (lambda v: v["encoders"]["mine"].update(module="~/mine.py:Mine"), "begins with the character '~'"),
+        (lambda v: v["encoders"].update(more={"kind": "pretrain", "corpora": ["unlabelled"], "start": "mine"}), "can only be evaluated"),
+        (lambda v: v["encoders"]["mine"].update(module="mine"), "'mine' is not the name of a class; write my_package.my_module:MyEncoder"),
+        (lambda v: v["encoders"]["mine"].update(module="~/mine.py:Mine"), "begins with '~'"),
         (lambda v: v["encoders"]["mine"].update(module="a{b}/mine.py:Mine"), "braces are wildcards"),
         (lambda v: v["encoders"]["mine"].update(option={}), "did you mean 'options'"),
     ],

@@ -55,20 +55,24 @@ def test_changes_of_a_task_leave_the_corpus_alone(values):
 
 
 MISTAKES = [
-    ("tasks.accent.label", "acent", "mine.csv has no column 'acent' to predict. Did you mean 'accent'? It has text, accent, age, speaker"),
+    (
+        "tasks.accent.label",
+        "acent",
+        "has no column 'acent' to predict. Did you mean 'accent'? Columns: text, accent, age, speaker",
+    ),
     ("tasks.accent.label", "split", "has no column 'split' to predict"),
     ("tasks.accent.label", "spoken", "column 'spoken' is read as 'speaker'; write `label: speaker`"),
-    ("tasks.age.label", "text", "mine.csv, row 2: text of a.wav is 'one', which is no number (and 1 more)"),
+    ("tasks.age.label", "text", "mine.csv, row 2: text of a.wav is 'one', not a number (and 1 more)"),
     ("tasks.accent.metric", "mse", "recipe of accent: 1 problem"),
-    ("tasks.accent.kind", "clasification", "There is no kind of task 'clasification'. Did you mean 'classification'?"),
-    ("tasks.accent.kind", ..., "label and metric belong to a task of your own; name its `kind` too"),
+    ("tasks.accent.kind", "clasification", "Unknown kind of task 'clasification'. Did you mean 'classification'?"),
+    ("tasks.accent.kind", ..., "label and metric are for a task of your own; add its `kind`"),
     ("tasks.pr", {"corpus": "mine", "kind": "ctc"}, "Task 'pr' already exists and has no kind"),
-    ("tasks.who", {"corpus": "mine", "kind": "verification"}, "tasks.who: kind verification needs trials, and corpus mine has none"),
+    ("tasks.who", {"corpus": "mine", "kind": "verification"}, "tasks.who: kind verification needs trials, but corpus mine has none"),
     ("tasks.a/b", {"corpus": "mine", "kind": "ctc"}, "tasks.a/b"),
-    ("tasks.dialect", {"corpus": "mine"}, "There is no task 'dialect'."),
+    ("tasks.dialect", {"corpus": "mine"}, "Unknown task 'dialect'."),
     ("finetunings.accents.recipe.task", "acent", "finetunings.accents.recipe.task: 'acent' is not defined"),
     ("finetunings.accents.recipe.task_options", {"label": "acent"}, "finetunings.accents.recipe: label: "),
-    ("finetunings.accents.recipe.kind", "clasification", "There is no kind of task 'clasification'"),
+    ("finetunings.accents.recipe.kind", "clasification", "Unknown kind of task 'clasification'"),
     ("finetunings.accents.recipe.kind", "regression", "finetunings.accents.recipe: label: "),
     ("tables.own.tasks", ["accent", "agee"], "tables.own.tasks: 'agee' is not defined"),
 ]

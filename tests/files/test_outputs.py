@@ -329,7 +329,7 @@ def test_rehearse_replaces_only_an_earlier_rehearsal(tmp_path, monkeypatch):
     (tmp_path / "mine/experiment.yaml").write_text("mine")
     (tmp_path / "link").symlink_to(tmp_path / "mine")
     before = tree(tmp_path)
-    assert "is not the folder of a rehearsal, and not empty" in str(speechft(*arguments, tmp_path / "mine").exception)
+    assert "is neither empty nor the folder of a rehearsal" in str(speechft(*arguments, tmp_path / "mine").exception)
     assert "is a link" in str(speechft(*arguments, tmp_path / "link").exception)
     result = speechft("rehearse", tmp_path / "out/experiment.yaml", "--out", tmp_path / "out")
     assert "is the input" in str(result.exception)

@@ -170,7 +170,7 @@ def test_early_checkpoint_is_the_encoder_of_that_update_of_the_same_run(runs, tm
 
 def test_adapters_do_not_go_with_what_moves_the_encoder_itself(theta0, corpus, tmp_path):
     for changes in ({"l2": 0.1}, {"freeze_extractor": False}):
-        with pytest.raises(ConfigError, match="adapters leave the encoder's own weights alone"):
+        with pytest.raises(ConfigError, match="adapters keep the encoder's weights frozen"):
             recipe({"adapters": {"kind": "lora"}, **changes})
     with pytest.raises(ConfigError, match=r"adapters\.targets: nothing_there do not fit"):
         finetune(theta0, recipe({"adapters": {"kind": "lora", "targets": ["nothing_there"]}}), corpus, tmp_path / "out")

@@ -35,9 +35,9 @@ def test_keys_that_are_given_win_and_options_are_completed():
     assert (chosen.updates, chosen.batch_size) == (7, 32)
     assert chosen.task_options == {**RELEASED_RECIPES["asr_tedlium"]["task_options"], "selection": "wer"}
     assert validate(FinetuneRecipe, chosen.model_dump(mode="json"), "again") == chosen
-    with pytest.raises(ConfigError, match="There is no recipe 'asr_ted'"):
+    with pytest.raises(ConfigError, match="Unknown preset 'asr_ted'"):
         recipe(like="asr_ted")
-    with pytest.raises(ConfigError, match="'sid' is a recipe of task 'sid', not 'er'"):
+    with pytest.raises(ConfigError, match="'sid' is a preset for task 'sid', not 'er'"):
         recipe(like="sid", task="er")
 
 

@@ -150,7 +150,7 @@ def test_the_workflow_runs_from_any_folder(unpacked, empty):
     assert planned.returncode == 0, planned.stderr
     again = run(sys.executable, "-m", "speechft.cli", "init", "mine", cwd=empty, **environment)
     assert again.returncode == 1
-    assert "nothing of yours is overwritten" in again.stderr
+    assert "which is not overwritten" in again.stderr
     experiment = empty / "mine/config/experiment.yaml"
     for arguments in (
         ["speechft.cli", "run", experiment, "mine", "hubert_base/keywords/speech_ft/sid", "--cores", "1", "-n"],

@@ -141,7 +141,7 @@ def test_incomplete_and_damaged_directories(encoders, changed, tmp_path, file, c
 def test_arguments_are_checked_before_any_file_is_read(tmp_path):
     for options, message in (
         ({"alpha": 1.2}, "outside [0, 1]"),
-        ({"method": "mean"}, "no merge method"),
+        ({"method": "mean"}, "Unknown merge method"),
         ({"beta": 0.2}, "unknown key"),
         ({"dtype": "fp8"}, "dtype='fp8' is unknown. Allowed: fp32"),
     ):

@@ -177,7 +177,7 @@ def test_no_file_is_given_twice(tmp_path):
 @pytest.mark.parametrize(
     ("method", "parameters", "message"),
     [
-        ("tise", {}, r"no merge method 'tise'. Did you mean 'ties'\? There are linear"),
+        ("tise", {}, r"Unknown merge method 'tise'. Did you mean 'ties'\? Available: linear"),
         ("linear", {"density": 0.5}, "density: unknown key"),
         ("ties", {"density": 0}, "density: Input should be greater than 0, found 0"),
         ("ties", {"densty": 0.5}, r"densty: unknown key; did you mean 'density'\?"),

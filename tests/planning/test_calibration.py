@@ -58,12 +58,12 @@ def test_a_batch_is_as_large_as_memory_allows():
 
     assert calibration._speed(work, 100.0, torch.device("cpu"), 0.0) > 0
     assert heard[-1] <= 20 < heard[-2]
-    with pytest.raises(TrainingError, match="does not hold a batch of 4 s"):
+    with pytest.raises(TrainingError, match="a batch of 4 s does not fit"):
         calibration._speed(lambda waveforms: work([torch.zeros(16_000 * 21)]), 100.0, torch.device("cpu"), 0.0)
 
 
 def test_wrong_devices_and_encoders_are_refused():
-    with pytest.raises(ConfigError, match="--device tpu: unknown. Choose cpu or cuda"):
+    with pytest.raises(ConfigError, match="--device tpu: unknown device. Choose cpu or cuda"):
         calibrate("tpu")
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="torch sees no GPU here. Run this on a node with one"):
@@ -82,7 +82,7 @@ def test_the_command_writes_one_file(toy, tmp_path, monkeypatch):
     assert done.exit_code == 0, done.output
     assert asked == [1, (("cpu", ["hubert"]), {"seconds": 100.0})]
     assert load_throughput(out).devices == {"Toy, 1 thread": toy}
-    assert "hubert_base, hours of audio an hour: forward 10 in fp32; forward and backward 2.5 in fp32" in done.output
+    assert "hubert_base, hours of audio per hour: forward 10 in fp32; forward and backward 2.5 in fp32" in done.output
     assert [path.name for path in out.parent.iterdir()] == ["speeds.json"]
     # A damaged file is refused before anything is measured, and stays.
     out.write_text(json.dumps({"devices": {}}))

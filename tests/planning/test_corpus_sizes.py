@@ -87,7 +87,7 @@ def test_published_and_unknown(corpora, tmp_path):
     assert published_size("iemocap").folds == 5
     none = corpus_size("none", corpora, tmp_path)
     assert (none.source, none["train"].hours) == ("unknown", 0.0)
-    assert "none.csv is not there" in none.note
+    assert "none.csv is missing" in none.note
     # A union is as uncertain as its members.
     unions = {"u": UnionCorpus(kind="union", of=("b", "timit")), "v": UnionCorpus(kind="union", of=("b", "none"))}
     union = corpus_size("u", corpora | unions, tmp_path)

@@ -117,12 +117,12 @@ def test_jobs_come_after_those_that_they_need(monkeypatch):
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("dmeo", "'dmeo' is no table, curve, cell or file of the experiment 'demo'; did you mean 'demo'?"),
+        ("dmeo", "'dmeo' is not a table, curve, cell or file of the experiment 'demo'; did you mean 'demo'?"),
         ("results/demo/tables/alhpa.md", "did you mean 'alpha'?"),
         ("wav2vec2_mimi/none/pretrained/ic", "did you mean 'wav2vec2_mini/none/pretrained/ic'?"),
         ("wav2vec2_mini/pr_sentence/speech_ft/ic", "did you mean 'wav2vec2_mini/pr_sentences/speech_ft/ic'?"),
         ("wav2vec2_mini/pr_sentences/speech_tf", "did you mean 'wav2vec2_mini/pr_sentences/speech_ft'?"),
-        ("wav2vec2_mini/pr_sentences/speech_ft@2.0/ic", "is no table, curve, cell or file"),
+        ("wav2vec2_mini/pr_sentences/speech_ft@2.0/ic", "is not a table, curve, cell or file"),
         ("wav2vec2_mini/pr_sentences/speech_ft/icc", "did you mean 'wav2vec2_mini/pr_sentences/speech_ft/ic'?"),
         ("wav2vec2_mini/none/speech_ft/ic", "(results/demo/models/wav2vec2_mini/none/speech_ft/model.safetensors is not made by any rule)"),
     ],

@@ -199,7 +199,7 @@ def test_shapes_of_entries(tmp_path):
     assert base == base_shape("wavlm")
     assert "counted as wavlm base" in assumed
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="is no configuration of an encoder"):
+    with pytest.raises(CheckpointError, match="is not the configuration of an encoder"):
         shape_of_directory(tmp_path)
 
 
@@ -208,9 +208,9 @@ def test_a_part_of_a_name_chooses_a_device():
     found = Throughput(devices=devices)
     assert found.choose(None).kind == found.choose("cuda").kind == found.choose("a100").kind == "cuda"
     assert found.choose("cpu").name == found.choose("toy").name == "Toy"
-    with pytest.raises(ConfigError, match="no device 'H200' has been measured; there are Fast A100; Toy, 1 thread. Measure"):
+    with pytest.raises(ConfigError, match="No measured device matches 'H200'. Measured: Fast A100; Toy, 1 thread. To measure"):
         found.choose("H200")
-    with pytest.raises(ConfigError, match="no device 'cuda' has been measured"):
+    with pytest.raises(ConfigError, match="No measured device matches 'cuda'"):
         Throughput(devices={"Toy, 1 thread": speeds()}).choose("cuda")
 
 
@@ -228,7 +228,7 @@ def test_the_file_keeps_other_devices_and_refuses_what_it_is_not(file):
     del values["devices"]["Fast"]
     values["devices"]["Toy, 1 thread"]["encoders"]["hubert_base"]["forward"] = {"bf16": 1.0}
     file.write_text(json.dumps(values))
-    with pytest.raises(ConfigError, match="hubert_base: lacks fp32; run `speechft calibrate` again"):
+    with pytest.raises(ConfigError, match="hubert_base: has no fp32 speed; run `speechft calibrate` again"):
         load_throughput(file)
     file.write_text("{")
     with pytest.raises(SpeechFTError, match="is not valid JSON"):
@@ -257,12 +257,12 @@ def test_the_command_prints_tables(experiment, file, tmp_path, monkeypatch):
     values = json.loads(as_json.stdout)
     assert int(rows["evaluate"][1]) == values["rules"]["evaluate"]["jobs"]
     assert int(rows["total"][1]) == values["total"]["jobs"]
-    assert "No GPU is in these numbers" in shown.stdout
+    assert "These are CPU hours" in shown.stdout
     assert "speechft calibrate --device cuda" in shown.stdout
     sources = {"published": "published", "table": "its", "unknown": "UNKNOWN", "manifests": "manifests"}
     assert all(rows[corpus][1] == sources[found["source"]] for corpus, found in values["corpora"].items())
     if experiment == "tests/experiment.yaml":
-        assert "Jobs on corpora of unknown size are in no sum" in shown.stdout
+        assert "Sums exclude jobs on corpora of unknown size" in shown.stdout
         assert rows["evaluate"][2] == "0+?"
         assert values["jobs"][0]["hours"] is None
 

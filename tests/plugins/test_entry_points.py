@@ -79,10 +79,10 @@ def test_a_job_refuses_another_version_of_the_package(installed, tmp_path):
 
 def test_names_that_two_have(installed, tmp_path):
     (tmp_path / "farther.py").write_text(FILES["farther.py"])
-    with pytest.raises(ConfigError, match="registers the merge method 'farther', which the installed package my-speech-parts has"):
+    with pytest.raises(ConfigError, match="registers the merge method 'farther', which the installed package my-speech-parts provides"):
         plugins.load(str(tmp_path / "farther.py"))
     install(installed, "others", {"speechft.merge_methods": {"farther": "others.farther:Farther"}})
-    with pytest.raises(ConfigError, match="The merge method 'farther' is in several installed packages: .*others"):
+    with pytest.raises(ConfigError, match="Several installed packages provide the merge method 'farther': .*others"):
         MergeRecipe(method="farther")
 
 

@@ -66,7 +66,7 @@ def test_a_job_loads_the_plugin_from_its_recipe_wherever_it_runs(page, monkeypat
     assert load_recipe(MergeRecipe, recipe).method == "farther"
     plugins.forget("farther.py")
     (page / "farther.py").write_text(FILES["farther.py"] + "# an edit\n")
-    with pytest.raises(ConfigError, match=r"farther\.py: has SHA-256 .* but the recipe was made with"):
+    with pytest.raises(ConfigError, match=r"farther\.py: has SHA-256 .* but the recipe records"):
         load_recipe(MergeRecipe, recipe)
     (page / "farther.py").unlink()
     with pytest.raises(ConfigError, match=r"farther\.py: no such file, needed for a plug-in"):
@@ -90,7 +90,7 @@ def test_an_edit_is_another_recipe(page):
     assert METHODS["farther"] is not known
     assert METHODS["farther"].reference == "elsewhere"
     assert MergeRecipe(method="farther").plugins == {"farther.py": sha256_file("farther.py")} != before.plugins
-    with pytest.raises(ConfigError, match=r"plugins: is not what the names in the recipe need \(farther.py"):
+    with pytest.raises(ConfigError, match=r"plugins: does not match the names in the recipe \(farther.py"):
         validate(MergeRecipe, before.model_dump(), "r")
 
 
@@ -116,16 +116,19 @@ here = "mine.py:T", (error,), steps
     [
         ("x = 1\n1 / 0\n", r"mine.py: this plug-in cannot be loaded (mine.py, line 2: ZeroDivisionError: division by zero)."),
         ("def f(:\n", "(mine.py, line 1: SyntaxError"),
-        ("import no_package\n", "line 1: ModuleNotFoundError: No module named 'no_package'). Put what it imports on PYTHONPATH."),
+        (
+            "import no_package\n",
+            "line 1: ModuleNotFoundError: No module named 'no_package'). Add the folder of what it imports to PYTHONPATH.",
+        ),
         ("raise SystemExit(3)\n", "(mine.py, line 1: SystemExit: 3)"),
         ("import speechft\nspeechft.register('a')\n", "give one of task, merge_method, corpus, encoder, found none"),
-        ("import speechft\nspeechft.register('a/b', corpus=print)\n", "registers the corpus 'a/b', which is no name"),
-        (f"{METHOD}speechft.register('ties', merge_method=Mine)\n", "registers the merge method 'ties', which speechft has itself"),
+        ("import speechft\nspeechft.register('a/b', corpus=print)\n", "registers the corpus 'a/b', which is not a valid name"),
+        (f"{METHOD}speechft.register('ties', merge_method=Mine)\n", "registers the merge method 'ties', which is built into speechft"),
         (f"{METHOD}speechft.register('a', merge_method=print)\n", "merge method 'a': is not a class derived from"),
-        (f"{METHOD}del Mine.summary\nspeechft.register('a', merge_method=Mine)\n", "merge method 'a': its class Mine has no summary."),
-        (f"{METHOD}Mine.name = 'b'\nspeechft.register('a', merge_method=Mine)\n", "its class has the name 'b'"),
-        ("import speechft\nspeechft.register('a', corpus=3)\n", "corpus 'a': is no function."),
-        ("import speechft\nspeechft.register('a', encoder='enc.py')\n", "encoder 'a': 'enc.py' names no class"),
+        (f"{METHOD}del Mine.summary\nspeechft.register('a', merge_method=Mine)\n", "merge method 'a': its class Mine lacks summary."),
+        (f"{METHOD}Mine.name = 'b'\nspeechft.register('a', merge_method=Mine)\n", "its class is named 'b'"),
+        ("import speechft\nspeechft.register('a', corpus=3)\n", "corpus 'a': is not a function."),
+        ("import speechft\nspeechft.register('a', encoder='enc.py')\n", "encoder 'a': 'enc.py' is not the name of a class"),
         (
             f"{TASK}speechft.register('a', task=TaskEntry(*here, measured_as='ks'))\n",
             "task 'a': measured_as: unknown head",
@@ -154,7 +157,7 @@ def test_refusals(code, said, tmp_path, monkeypatch):
 def test_one_name_of_two_plugins(page):
     (page / "other.py").write_text(FILES["farther.py"])
     plugins.load("farther.py")
-    with pytest.raises(ConfigError, match=r"other.py: registers the merge method 'farther', which farther.py has registered already"):
+    with pytest.raises(ConfigError, match=r"other.py: registers the merge method 'farther', which farther.py has already registered"):
         plugins.load("other.py")
     assert MergeRecipe(method="farther").plugins.keys() == {"farther.py"}
 
@@ -168,10 +171,10 @@ def test_the_experiment_names_what_is_wrong(page):
             load_experiment("e.yaml")
         return str(caught.value)
 
-    assert "There is no merge method 'farther'." in said(plugins=["words.py", "names.py", "tasks.py"])
-    assert "There is no reader 'words'. There are none. Name its plug-in under `plugins`" in said(plugins=["farther.py", "tasks.py"])
+    assert "Unknown merge method 'farther'." in said(plugins=["words.py", "names.py", "tasks.py"])
+    assert "Unknown reader 'words'. Available: none. Name its plug-in under `plugins`" in said(plugins=["farther.py", "tasks.py"])
     asked = {"kind": "plugin", "reader": "words", "path": "words", "options": {"wthout": []}}
-    assert "the reader 'words' does not take them (got an unexpected keyword argument 'wthout')" in said(corpora={"words": asked})
+    assert "the reader 'words' does not accept them (got an unexpected keyword argument 'wthout')" in said(corpora={"words": asked})
     assert "tasks.rate: Input should be" not in (found := said(tasks={"rate": {"corpus": "words", "recipe": {"protocol": "superb"}}}))
     assert "protocol=superb: 'rate' is a task of your own" in found
     assert "plugins.1" in said(plugins=["farther.py", 3])
@@ -243,5 +246,5 @@ def test_a_session_replaces_what_it_registered():
         exec(METHOD.replace('"x"', repr(reference)), names)
         names["speechft"].register("mine", merge_method=names["Mine"])
     assert get_method("mine").reference == "second"
-    with pytest.raises(MergeError, match="no merge method 'yours'"):
+    with pytest.raises(MergeError, match="Unknown merge method 'yours'"):
         get_method("yours")

@@ -96,5 +96,5 @@ def test_silence_stays_silent():
 
 
 def test_a_falling_range_is_refused():
-    with pytest.raises(ValidationError, match="snr_db: 30 is more than 5; the smaller one comes first"):
+    with pytest.raises(ValidationError, match="snr_db: 30 is more than 5; write the smaller value first"):
         PretrainRecipe(**{**RECIPE.model_dump(), "augmentation": {"snr_db": [30, 5]}})

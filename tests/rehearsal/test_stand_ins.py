@@ -297,7 +297,7 @@ def test_twice_gives_the_same_bytes(built, tmp_path):
 
 
 def test_other_kinds_and_other_folders_are_refused(tmp_path):
-    with pytest.raises(CorpusError, match=r"no stand-in of 'timid'. Did you mean 'timit'"):
+    with pytest.raises(CorpusError, match=r"Unknown stand-in corpus 'timid'. Did you mean 'timit'"):
         build_stand_in("timid", tmp_path / "timid", SPEECH)
     with pytest.raises(CorpusError, match=r"manifest.csv: no such file.*mini/speech"):
         build_stand_in("timit", tmp_path / "timit", tmp_path)

@@ -110,7 +110,7 @@ def test_a_killed_job_without_a_last_word_and_the_log_of_an_earlier_run(folder):
     run = parse_log(HEAD + FINETUNE + FAILED_HERE)
     os.utime(folder / LOG, (run.jobs[0].began.timestamp() + 60,) * 2)
     (failure,) = failures_of(run)
-    assert failure.message == "it was killed (SIGKILL), as the system does when memory runs out; the last line of its log: update 10/20"
+    assert failure.message == "it was killed (SIGKILL), as the system does when memory runs out; last line of its log: update 10/20"
     run = parse_log(HEAD + FINETUNE + FAILED_HERE.replace("died with <Signals.SIGKILL: 9>", "returned non-zero exit status 1"))
     os.utime(folder / LOG, (run.jobs[0].began.timestamp() - 60,) * 2)
     assert failures_of(run)[0].message == "it wrote no log"
@@ -187,6 +187,6 @@ def test_the_verb_reads_the_newest_log_and_what_the_run_noted(folder, monkeypatc
 def test_a_run_that_planned_nothing_and_no_run_at_all(folder):
     (folder / "x.snakemake.log").write_text("ConfigError in file x: encoders.mine is unknown\n")
     shown = CliRunner().invoke(app, ["jobs", "x.snakemake.log"])
-    assert (shown.exit_code, "no job was planned. Its last line: ConfigError in file x" in shown.output) == (0, True)
-    with pytest.raises(SpeechFTError, match="holds no log of a run"):
+    assert (shown.exit_code, "no jobs were planned. Its last line: ConfigError in file x" in shown.output) == (0, True)
+    with pytest.raises(SpeechFTError, match="contains no log of a run"):
         newest_log()

@@ -98,15 +98,15 @@ def test_frame_accuracy_is_known_where_dev_is_followed_by_it(write):
     assert dev_errors(read_cell(cell)) == [pytest.approx(10)]
     content["trials"][0]["dev"] = {"OTHER": 90.0}
     cell.write_text(json.dumps(content))
-    with pytest.raises(TableError, match="does not say what OTHER is"):
+    with pytest.raises(TableError, match="does not describe its metric OTHER"):
         dev_errors(read_cell(cell))
 
 
 def test_refusals(write, tmp_path):
     cells = write("pr", "PR", [[20.0], [18.0], [15.0], [16.0]])
-    with pytest.raises(TableError, match=r"4 cell\(s\) are missing: e/none/pretrained/sid"):
+    with pytest.raises(TableError, match=r"4 missing cell\(s\): e/none/pretrained/sid"):
         choose(recipe("pr", "sid"), cells)
-    with pytest.raises(TableError, match="chosen on test"):
+    with pytest.raises(TableError, match="selected on test"):
         choose(recipe("asv"), write("asv", "ASV", [[10.0]] * 4, selected_on="test"))
     mine = tmp_path / "mine.json"
     mine.write_text('{"mine": 1}')
@@ -159,7 +159,7 @@ def test_merge_takes_the_choice(write, tmp_path):
     words = ["merge", str(base), str(tuned), "--recipe", str(tmp_path / "merge.json"), "--out", str(tmp_path / "out")]
     refused = run(app, words)
     assert isinstance(refused.exception, MergeError)
-    assert "its alpha is chosen on dev. Give the file of `speechft choose` as --choice" in str(refused.exception)
+    assert "alpha is chosen on dev. Give the output of `speechft choose` as --choice" in str(refused.exception)
     both = run(app, [*words, "--choice", str(tmp_path / "alpha.json"), "--alpha", "0.1"])
     assert both.exit_code == 2
     done = run(app, [*words, "--choice", str(tmp_path / "alpha.json")])

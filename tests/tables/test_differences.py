@@ -149,5 +149,5 @@ def test_an_experiment_asks_for_them_by_name():
     assert "results/demo/tables/differences/demo.md" in flow.targets()
     assert TableRecipe.model_validate_json(flow.recipe("tables/demo")).differences == ((1, 0), (2, 0), (2, 1))
     experiment["tables"]["demo"]["differences"] = ["pretrianed"]
-    with pytest.raises(ConfigError, match=r"tables.demo.differences: 'pretrianed' is no row.*Did you mean 'pretrained'"):
+    with pytest.raises(ConfigError, match=r"tables.demo.differences: 'pretrianed' is not a row to compare with. Did you mean 'pretrained'"):
         parse_experiment(experiment, "test.yaml")

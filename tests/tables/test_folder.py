@@ -99,23 +99,23 @@ def test_folders_that_show_nothing(folder, tmp_path):
     with pytest.raises(TableError, match="no such file, needed as the folder of cells"):
         cell_files(tmp_path / "sells")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(TableError, match="holds no cells"):
+    with pytest.raises(TableError, match="contains no cells"):
         cell_files(tmp_path / "empty")
     with pytest.raises(TableError, match="No merge has cells at two alphas"):
         folder_curves([path for path in cell_files(folder) if "@" not in str(path)])
     write_cell(folder.parent, "e/age/other", "age", own_cell("e/age/other", 0.5, metric="ccc"))
-    with pytest.raises(TableError, match="other cells of task 'age' have other metrics"):
+    with pytest.raises(TableError, match="other cells of task 'age' have different metrics"):
         folder_table(cell_files(folder), "All")
 
 
 def test_the_range_is_that_of_the_description(tmp_path):
     path = write_cell(tmp_path, "e/none/pretrained", "age", own_cell("e/none/pretrained", -1.5))
-    with pytest.raises(TableError, match=r"values\.age_pearson is -1\.5; it can be -1 to 1"):
+    with pytest.raises(TableError, match=r"values\.age_pearson is -1\.5; allowed: -1 to 1"):
         read_cells([path])
     path = write_cell(tmp_path, "e/none/pretrained", "age", own_cell("e/none/pretrained", 1e9, metric="mse"))
     assert read_cells([path])[0].described[0].name == "MSE"
     path = write_cell(tmp_path, "e/none/pretrained", "er", cell_json("e/none/pretrained", "er", {"ER": [101.0]}))
-    with pytest.raises(TableError, match=r"values\.ER is 101; it can be 0 to 100"):
+    with pytest.raises(TableError, match=r"values\.ER is 101; allowed: 0 to 100"):
         read_cells([path])
 
 
@@ -123,7 +123,7 @@ def test_cells_with_another_metric_than_the_table(tmp_path):
     path = write_cell(tmp_path, "e/none/pretrained", "age", own_cell("e/none/pretrained", 0.5))
     recipe = folder_table([path], "All")
     write_json(path, own_cell("e/none/pretrained", 0.5, metric="ccc"))
-    with pytest.raises(TableError, match=r"The cell e/none/pretrained/age has age_ccc, the table shows age_pearson"):
+    with pytest.raises(TableError, match=r"Cell e/none/pretrained/age has age_ccc, but the table needs age_pearson"):
         build_table(recipe, [path], None, tmp_path / "out", "t")
 
 

@@ -48,10 +48,10 @@ def test_a_curve_has_the_ends_of_the_merge(by_alpha):
 
 
 def test_curves_that_cannot_be_told(by_alpha, cells_of):
-    with pytest.raises(TableError, match="no curve 'e_f_speech'. Did you mean 'e_f_speech_ft'"):
+    with pytest.raises(TableError, match="Unknown curve 'e_f_speech'. Did you mean 'e_f_speech_ft'"):
         plot_alpha(by_alpha, "e_f_speech")
     cells_of("e/g/speech_ft@0.25", KS=1)
-    with pytest.raises(TableError, match="have 2 curves. Name one: e_f_speech_ft, e_g_speech_ft"):
+    with pytest.raises(TableError, match="form 2 curves. Name one of e_f_speech_ft, e_g_speech_ft"):
         plot_alpha(by_alpha)
     with pytest.raises(TableError, match="needed as the folder of cells"):
         compare(by_alpha / "nothing")

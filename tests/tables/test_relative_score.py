@@ -127,7 +127,7 @@ def test_pending_and_undefined_scores(cells, cells_of):
 
 
 def test_floors_and_tasks_that_the_table_lacks(cells):
-    with pytest.raises(TableError, match="floor fbank/none/pretrained is no row of the table"):
+    with pytest.raises(TableError, match="floor fbank/none/pretrained is not a row of the table"):
         arrange(recipe("pr", rows=ROWS[1:]), existing_cells(cells), None, "t")
-    with pytest.raises(TableError, match="score needs the tasks er"):
+    with pytest.raises(TableError, match="tasks that the table does not show: er"):
         arrange(recipe("pr", "sid", scored=("pr", "er")), existing_cells(cells), None, "t")

@@ -84,9 +84,9 @@ def test_they_do_not_count_for_the_score_of_a_table(known, cells_of):
 
 
 def test_a_table_of_numbers_that_is_not_there_and_a_place_without_a_value(known, write_published):
-    with pytest.raises(TableError, match=r"no published numbers of a table 'unknown'. Tables with numbers: known"):
+    with pytest.raises(TableError, match=r"No published numbers for table 'unknown'. Available: known"):
         arrange(recipe(beside=("unknown",)), [], load_published(known), "t")
-    with pytest.raises(TableError, match="there is a place 'p' of no value"):
+    with pytest.raises(TableError, match="column where: 'p' has no value"):
         load_published(write_published("t,e,f,m,PR,,,p", header=HEADER))
 
 

@@ -47,12 +47,12 @@ def test_files_that_are_no_cells(tmp_path, content):
         ({"metrics": {"KS": 96.6}, "values": {"KS": [0.966]}}, "KS"),
         ({"metrics": {"KS": NAN}}, "KS"),
         *(({"metrics": {"KS": value}, "values": {"KS": [value]}}, "KS") for value in (NAN, float("inf"), "96.6", True, None, "NaN")),
-        (lambda cell: {"model": {**cell["model"], "method": None}}, "does not say which model"),
+        (lambda cell: {"model": {**cell["model"], "method": None}}, "has no model name"),
         *((lambda cell, name=name: {"model": {**cell["model"], "encoder": name}}, "model.encoder") for name in ("../x", "a\0b", "")),
         (lambda cell: {"selected": cell["selected"] * 2}, "selected: seed 0 appears twice"),
         (lambda cell: {"trials": cell["trials"] * 2}, "trials: seed 0 appears twice"),
         (lambda cell: {"recipe": {**cell["recipe"], "steps": 999}}, "hashes.recipe"),
-        ({"protocol": "superb"}, "protocol: is 'superb', and 'quick' in the recipe"),
+        ({"protocol": "superb"}, "protocol: is 'superb', but 'quick' in the cell's recipe"),
         (
             lambda cell: {
                 "selected": [{**cell["selected"][0], "fold": fold, "test": {"KS": score}} for fold, score in (("1", -50), ("2", 52))]
@@ -68,10 +68,10 @@ def test_a_changed_cell(cells_of, changes, said):
 @pytest.mark.parametrize(
     ("task", "values", "said"),
     [
-        ("sf", {"SF_F1": 80}, "gives SF_CER, SF_F1, found SF_F1"),
-        ("ks", {"SID": 80}, "gives KS, found SID"),
-        ("xy", {"XY": 80}, "No metric is known of task 'xy'"),
-        *((task, {key: value}, f"values.{key} is {value:g}; it can be 0 to")
+        ("sf", {"SF_F1": 80}, "needs SF_CER, SF_F1, found SF_F1"),
+        ("ks", {"SID": 80}, "needs KS, found SID"),
+        ("xy", {"XY": 80}, "No known metrics for task 'xy'"),
+        *((task, {key: value}, f"values.{key} is {value:g}; allowed: 0 to")
           for task, key, value in (("ks", "KS", -5), ("ks", "KS", 250), ("ks", "KS", 1e300), ("asr", "ASR", -0.1), ("asr", "ASR", 1e5),
                                    ("qbe", "QbE", 3))),
     ],
@@ -84,7 +84,7 @@ def test_the_same_cell_or_key_twice(cells_of, tmp_path):
     (path,) = cells_of("f/m", KS=1)
     copy = tmp_path / "copy.json"
     copy.write_bytes(path.read_bytes())
-    with pytest.raises(TableError, match=r"both are the cell e/f/m/ks"):
+    with pytest.raises(TableError, match=r"are both the cell e/f/m/ks"):
         read_cells([path, copy])
     path.write_text(path.read_text().replace('"task": "ks"', '"task": "ks",\n "task": "ks"', 1))
     assert f"{path}: line 2: key 'task' appears twice" in refused(path)

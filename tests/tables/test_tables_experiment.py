@@ -37,9 +37,9 @@ def test_cells_that_are_there_are_shown(cells_of, tmp_path):
 
 
 def test_names_and_folders_that_do_not_exist(tmp_path):
-    with pytest.raises(TableError, match="no table, curve or analysis 'supervized'. It has supervised, encoders"):
+    with pytest.raises(TableError, match="no table, curve or analysis 'supervized'. Available: supervised, encoders"):
         build_experiment(PAPER, None, PUBLISHED, tmp_path / "out", only=["supervized"])
-    with pytest.raises(TableError, match="nowhere: is no folder"):
+    with pytest.raises(TableError, match="nowhere: is not a folder"):
         build_experiment(PAPER, tmp_path / "nowhere", PUBLISHED, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -90,7 +90,7 @@ def test_published_numbers_stand_beside_their_row_only(make_recipe, cells_of, wr
     published = load_published(write_published("t,e,none,pretrained,KS,51", "u,e,f,stable_ft,KS,52", "t,e,g,stable_ft,KS,53"))
     found = table(make_recipe("ks", published="t"), cells_of("none/pretrained", KS=50), published)
     assert [(entry.published, entry.difference) for entry in found.columns[0].entries] == [(51.0, -1.0), (None, None), (None, None)]
-    with pytest.raises(TableError, match="no published numbers of a table 'supervized'"):
+    with pytest.raises(TableError, match="No published numbers for table 'supervized'"):
         table(make_recipe("ks", published="supervized"), [], published)
 
 
@@ -158,7 +158,7 @@ def test_the_protocol_of_pending_cells_is_noted(make_recipe, cells_of):
 
 def test_cells_of_one_row_made_from_different_weights(make_recipe, cells_of):
     cells = cells_of("f/stable_ft", KS=50, sha256="1" * 64) + cells_of("f/stable_ft", SID=50, sha256="2" * 64)
-    with pytest.raises(TableError, match=r"e/f/stable_ft were made from different weights \(SHA-256 111111111111, 222222222222\)"):
+    with pytest.raises(TableError, match=r"e/f/stable_ft have different weights \(SHA-256 111111111111, 222222222222\)"):
         table(make_recipe("ks", "sid"), cells)
     assert table(make_recipe("ks"), cells).hashes == ("", "1" * 64, "")
 

@@ -65,14 +65,14 @@ def test_thick_lines_are_running_means(tmp_path, monkeypatch):
     ("content", "said"),
     [
         (None, "no such file"),
-        ("path,text\na,b\n", "has no row of a finished update"),
-        ("update,loss\n1,nan\n2,inf\n", "no value in it is a finite number"),
-        ("update,loss\n1,1e400\n2,-inf\n", "no value in it is a finite number"),
-        ("update,loss\n²,1.0\n", "has no row of a finished update"),
-        ("update,loss\n" + "9" * 5000 + ",1.0\n", "has no row of a finished update"),
-        ("update,loss\n1,1.0,2.0\n", "has no row of a finished update"),
-        ("update,loss\n1,\0\n", "is no training log"),
-        ("update,loss\n1,1\n" + "x" * 200_000, "is no training log"),
+        ("path,text\na,b\n", "has no finished update"),
+        ("update,loss\n1,nan\n2,inf\n", "has no finite numbers to draw"),
+        ("update,loss\n1,1e400\n2,-inf\n", "has no finite numbers to draw"),
+        ("update,loss\n²,1.0\n", "has no finished update"),
+        ("update,loss\n" + "9" * 5000 + ",1.0\n", "has no finished update"),
+        ("update,loss\n1,1.0,2.0\n", "has no finished update"),
+        ("update,loss\n1,\0\n", "is not a training log"),
+        ("update,loss\n1,1\n" + "x" * 200_000, "is not a training log"),
     ],
 )
 def test_a_log_without_anything_to_draw_is_one_error(tmp_path, content, said):

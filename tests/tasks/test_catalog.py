@@ -45,7 +45,7 @@ def test_an_added_task_is_known_everywhere(mine):
 
 def test_without_it_the_task_is_unknown():
     assert "MINE_GAIN" not in METRICS
-    with pytest.raises(TaskError, match="There is no task 'mine'"):
+    with pytest.raises(TaskError, match="Unknown task 'mine'"):
         task_entry("mine")
 
 

@@ -200,8 +200,8 @@ def test_classes_that_train_lacks():
 @pytest.mark.parametrize(
     ("kind", "options", "words"),
     [
-        ("clasification", {}, "There is no task 'clasification'. Did you mean 'classification'?"),
-        ("regression", {"metric": "uar"}, "There is no metric of kind regression 'uar'. There are mse, pearson, ccc."),
+        ("clasification", {}, "Unknown task 'clasification'. Did you mean 'classification'?"),
+        ("regression", {"metric": "uar"}, "Unknown metric of kind regression 'uar'. Available: mse, pearson, ccc."),
         ("classification", {"name": "PR"}, "Task 'PR' already exists and has no kind."),
         ("classification", {"name": "my task"}, "names begin with a letter or digit"),
         ("multilabel", {"separator": ""}, "separator='' must be a nonempty text"),

@@ -9,7 +9,7 @@ from speechft.errors import TaskError
 from speechft.tasks import get_task
 
 OPTIONS = [
-    ("nothing", {}, "no task 'nothing'"),
+    ("nothing", {}, "Unknown task 'nothing'"),
     ("sid", {"color": "red"}, "Task 'sid'"),
     *(("ks", {"classes": wrong}, "classes=") for wrong in ("other", ["a"], ["a", "a"])),
     ("sid", {"source": "text"}, "source="),

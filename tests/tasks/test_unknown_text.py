@@ -40,7 +40,7 @@ def test_prepare_prints_the_share(tmp_path):
         rows.append(f"{number}.wav,{text},train")
     (tmp_path / "c.csv").write_text("\n".join(rows), encoding="utf-8")
     said = CliRunner().invoke(app, ["prepare", "--csv", str(tmp_path / "c.csv"), "--out", str(tmp_path / "out")]).output
-    assert "text: for asr, 7.14 % of train becomes <unk>; its vocabulary lacks É" in said
+    assert "text: for asr, 7.14 % of train becomes <unk>; not in its vocabulary: É" in said
     assert read_json(tmp_path / "out/corpus.json")["unknown"]["asr"]["shares"] == {"train": round(1 / 14, 6)}
 
 

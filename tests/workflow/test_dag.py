@@ -280,7 +280,7 @@ def test_a_typo_in_the_experiment_stops_before_any_job(folder):
     change(folder, lambda values: values["tasks"].update(kss=values["tasks"].pop("ks")))
     text = snakemake(folder, "--dry-run", check=False)
     assert "ConfigError" in text
-    assert "recipe of kss: There is no task 'kss'. Did you mean 'ks'? There are pr, " in text
+    assert "recipe of kss: Unknown task 'kss'. Did you mean 'ks'? Available: pr, " in text
 
 
 def test_planning_imports_neither_torch_nor_transformers(folder):

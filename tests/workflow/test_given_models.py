@@ -1,4 +1,4 @@
-"""Fine-tunings that come as a checkpoint: models like those that are trained here."""
+"""Fine-tunings given as a checkpoint: models like those trained here."""
 
 import copy
 
@@ -78,7 +78,7 @@ def test_the_workflow_imports_and_merges_it(folder):
             lambda v: v["finetunings"].update(mine={"corpus": "sentences", "recipe": {"task": "pr", "updates": 9}, "encoder": "theirs"}),
             "only with `checkpoint`",
         ),
-        (lambda v: v["finetunings"]["mine"].update(encoder="fbank"), "'fbank' is not defined; defined are theirs"),
+        (lambda v: v["finetunings"]["mine"].update(encoder="fbank"), "'fbank' is not defined. Allowed here: theirs"),
         (lambda v: v["finetunings"]["mine"].update(task="asrr"), "'asrr' is not defined"),
         (lambda v: v["encoders"].update(other={"kind": "public", "name": "hubert_base"}), "name the one that it was fine-tuned from"),
         (
@@ -86,10 +86,10 @@ def test_the_workflow_imports_and_merges_it(folder):
                 v["encoders"].update(other={"kind": "public", "name": "hubert_base"}),
                 v["finetunings"]["mine"].update(encoder="other"),
             ),
-            "'mine' was fine-tuned from other, not from theirs; give it a table of its own",
+            "'mine' was fine-tuned from other, not from theirs; give it a separate table",
         ),
         (lambda v: v["analyses"]["moved"]["rows"].append({"model": "mine/stable_ft"}), "its model is mine/finetuned, not 'stable_ft'"),
-        (lambda v: v.update(methods={"finetuned": {"kind": "finetune", "label": "x"}}), "names the models of fine-tunings that come as"),
+        (lambda v: v.update(methods={"finetuned": {"kind": "finetune", "label": "x"}}), "this name is reserved for fine-tunings given as"),
     ],
 )
 def test_mistakes_are_named_before_any_job(edit, said):

@@ -118,13 +118,13 @@ def test_commands_that_are_printed_can_be_pasted(values):
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        ("a\nb", r"holds the character '\\n'"),
-        ("a\x1b[31mb", r"holds the character '\\x1b'"),
-        ("a\x00b", r"holds the character '\\x00'"),
-        ("a\u2028b", "holds the character"),
+        ("a\nb", r"contains the character '\\n'"),
+        ("a\x1b[31mb", r"contains the character '\\x1b'"),
+        ("a\x00b", r"contains the character '\\x00'"),
+        ("a\u2028b", "contains the character"),
         ("a{b}", "wildcards of Snakemake"),
-        ("-rf", "begins with the character '-'"),
-        ("~/x", "begins with the character '~'"),
+        ("-rf", "begins with '-'"),
+        ("~/x", "begins with '~'"),
     ],
 )
 def test_paths_that_can_not_work_are_refused_by_name(values, path, reason):

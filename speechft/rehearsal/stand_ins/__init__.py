@@ -1,6 +1,6 @@
-"""Stand-ins of the published corpora: small, of synthetic speech, and laid out as the corpora are, with what is odd about them.
+"""Stand-ins for the published corpora: small, with synthetic speech, in the layout of each corpus including its oddities.
 
-They say whether an experiment runs from end to end. Scores on them mean nothing.
+They show whether an experiment runs from end to end; scores on them are meaningless.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from speechft.rehearsal.stand_ins.base import SIZES, Layout, MiniSpeech
 __all__ = ["BUILDERS", "SIZES", "build_csv_stand_in", "build_stand_in"]
 
 Names = Mapping[str, str | tuple[str, ...]]
-"""Keys of a recipe, with names of files within the stand-in."""
+"""Keys of a recipe -> names of files within the stand-in."""
 
 _MODULES = (
     *(librispeech, voxceleb1, speech_commands, fluent_speech_commands, iemocap, audio_snips),
@@ -41,14 +41,14 @@ BUILDERS: Mapping[str, Callable[[Layout], Names | None]] = {
     "aishell3": aishell.build_aishell3,
     "aishell1": aishell.build_aishell1,
 }
-"""Kind of a published corpus -> what writes its stand-in."""
+"""Kind of a published corpus -> function that writes its stand-in."""
 
 
 def build_csv_stand_in(folder: Path, speech: Path, contents: Mapping[str, str], header: Mapping[str, str], trials: str | None) -> None:
-    """Write a small CSV corpus to `folder` (replaced when it exists); see `csv_corpus.build`.
+    """Write a small CSV corpus to `folder` (replaced if it exists); see `csv_corpus.build`.
 
     Raises:
-        CorpusError: there is no such speech.
+        CorpusError: `speech` is not a folder like mini/speech.
     """
     source = MiniSpeech(speech)
     with atomic_directory(folder, "rehearsal") as directory:
@@ -56,16 +56,22 @@ def build_csv_stand_in(folder: Path, speech: Path, contents: Mapping[str, str], 
 
 
 def build_stand_in(kind: str, folder: Path, speech: Path) -> dict[str, Path | tuple[Path, ...]]:
-    """Write a small corpus of a kind of `KINDS` to `folder` (replaced when it exists), made of a folder like mini/speech.
+    """Write the stand-in of a published corpus to `folder` (replaced if it exists); the same speech gives the same bytes.
 
-    Equal speech gives equal bytes. Returns the further keys of the recipe that name files: `lexicon` (two files) for librispeech,
-    `split_list` and `trials` for voxceleb1 (the first for `use: sid`, the other for `use: asv`), `order` for iemocap.
+    Args:
+        kind: a key of `BUILDERS`.
+        folder: receives the corpus.
+        speech: a folder like mini/speech.
+
+    Returns:
+        Other keys of the recipe that name files: `lexicon` (two files) for librispeech, `split_list` (for `use: sid`) and `trials` (for
+        `use: asv`) for voxceleb1, `order` for iemocap.
 
     Raises:
-        CorpusError: there is no such kind, or no such speech.
+        CorpusError: unknown kind, or `speech` is not a folder like mini/speech.
     """
     if kind not in BUILDERS:
-        raise CorpusError(unknown_name("stand-in of", kind, BUILDERS))
+        raise CorpusError(unknown_name("stand-in corpus", kind, BUILDERS))
     source = MiniSpeech(speech)
     with atomic_directory(folder, "rehearsal") as directory:
         names = BUILDERS[kind](Layout(directory, source)) or {}

@@ -1,4 +1,4 @@
-"""AISHELL-1 with transcripts in Mandarin, and AISHELL-3 at 44.1 kHz. The speech is English; only the text is Mandarin."""
+"""Stand-ins for AISHELL-1 (Mandarin transcripts) and AISHELL-3 (44.1 kHz). The speech is English; only the text is Mandarin."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from speechft.corpora.readers.aishell import TRANSCRIPTS
 from speechft.rehearsal.stand_ins.base import SIZES, Layout
 
 RATE_3 = 44_100
-# Words by their place in a sentence: characters, and their reading as AISHELL-3 writes it.
+# Words by position in a sentence: characters, and their reading in AISHELL-3's notation.
 _WORDS = (
     (("我们", "wo3 men5"), ("他们", "ta1 men5"), ("老师", "lao3 shi1"), ("朋友", "peng2 you3")),
     (("今天", "jin1 tian1"), ("明天", "ming2 tian1"), ("早上", "zao3 shang5"), ("晚上", "wan3 shang5")),
     (("喜欢", "xi3 huan1"), ("打开", "da3 kai1"), ("看见", "kan4 jian4"), ("等待", "deng3 dai4")),
     (("音乐", "yin1 yue4"), ("窗户", "chuang1 hu5"), ("雨伞", "yu3 san3"), ("火车", "huo3 che1")),
 )
-# Some letters of abbreviations are in full width.
+# Some letters in abbreviations are full-width.
 _ABBREVIATION = "ｋ t v"  # noqa: RUF001
 _SPEAKERS_1 = {"train": ("S0002", "S0003", "S0004", "S0005"), "dev": ("S0724", "S0725"), "test": ("S0764", "S0765")}
 _SPEAKERS_3 = {"train": ("SSB0005", "SSB0011", "SSB0016"), "test": ("SSB0009", "SSB0033")}
 
 
 def build_aishell1(layout: Layout) -> None:
-    """Transcribed recordings, and one of each speaker of train without a transcript."""
+    """Write transcribed recordings, and one without transcript per train speaker."""
     lines: list[str] = []
     number = 0
     for split, speakers in _SPEAKERS_1.items():
@@ -38,7 +38,7 @@ def build_aishell1(layout: Layout) -> None:
 
 
 def build_aishell3(layout: Layout) -> None:
-    """Recordings of train and test, which are all listed with their characters and readings."""
+    """Write recordings of train and test, all listed with characters and readings."""
     for part, of_part in _SPEAKERS_3.items():
         lines = []
         for place, recording in enumerate(layout.speech.take(SIZES["aishell3"][part], ["sentence"], part)):
@@ -51,5 +51,5 @@ def build_aishell3(layout: Layout) -> None:
 
 
 def _sentence(number: int) -> list[tuple[str, str]]:
-    """A sentence of four words; four in a row have all words."""
+    """A sentence of four words; four consecutive ones contain all words."""
     return [words[(number + number // 4 * place) % len(words)] for place, words in enumerate(_WORDS)]

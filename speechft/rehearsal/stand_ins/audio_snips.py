@@ -1,4 +1,4 @@
-"""Audio SNIPS: recordings named by voice, also of voices of other splits, and one table of words with their slots."""
+"""Stand-in for Audio SNIPS: recordings named by voice, including voices of other splits, and one table of words with slots."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _SLOTS = {
     "person": "artist",
     "amount": "rating_value",
 }
-# Words that are none: SF reads the first as AND and leaves the last out.
+# Tokens that are not words: SF reads the first as AND and drops the last.
 _ENDING = ("&", "more", "?")
 _INTENTS = ("AddToPlaylist", "BookRestaurant", "GetWeather", "PlayMusic", "RateBook", "SearchCreativeWork", "SearchScreeningEvent")
 
 
 def build(layout: Layout) -> None:
-    """Texts differ between the voices, each of which is one voice of the speech or several."""
+    """Write recordings whose texts differ between voices; each voice combines one or more voices of the speech."""
     lines: list[str] = []
     rows = layout.speech.table("slots.csv")
     for split, folder in FOLDERS.items():
-        # A voice of another split is in the folder, too, and is not read.
+        # The folder also contains a voice of another split, which is not read.
         stranger = SPEAKERS["test" if split != "test" else "train"][0]
         voices = [*SPEAKERS[split]]
         chosen = spread([row for row in rows if row["split"] == split], SIZES["audio_snips"][split] + 1, lambda row: row["speaker"])

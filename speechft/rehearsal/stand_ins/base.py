@@ -1,4 +1,4 @@
-"""What stand-ins are made of: their sizes, the recordings and tables of mini/speech, and the files that corpora consist of."""
+"""Building blocks of stand-ins: sizes, recordings and tables of mini/speech, and writers of corpus files."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from speechft.files.csv_tables import write_table
 
 Item = TypeVar("Item")
 _SPHERE_HEADER_BYTES = 1024
-# AppleDouble: magic number, version, and the name of the file system that it was written for.
+# AppleDouble: magic number, version, and the name of the file system.
 _APPLE_DOUBLE = bytes.fromhex("0005160700020000") + b"Mac OS X        " + bytes(58)
-_REMEDY = "Stand-ins are made of the folder mini/speech of the repository; name it."
+_REMEDY = "Name the folder mini/speech of the repository."
 SIZES: Mapping[str, Mapping[str, int]] = {
     "librispeech": {"train": 24, "dev": 8, "test": 8},
     "voxceleb1": {"dev speakers": 5, "test speakers": 3, "train per speaker": 3, "dev per speaker": 1, "test per speaker": 1, "trials": 24},
@@ -39,7 +39,7 @@ SIZES: Mapping[str, Mapping[str, int]] = {
     "aishell3": {"train": 12, "test": 4},
     "aishell1": {"train": 16, "dev": 8, "test": 8},
 }
-"""Kind of corpus -> what is counted -> number. Utterances, unless it says what else."""
+"""Kind of corpus -> what is counted (utterances unless stated) -> number."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Recording:
 
     @property
     def sex(self) -> str:
-        """F or M, as the second letter of the voice says."""
+        """F or M: the second letter of the voice."""
         return self.speaker[1].upper()
 
 
@@ -77,10 +77,10 @@ class MiniSpeech:
         self.voices = list(dict.fromkeys(recording.speaker for recording in self.recordings))
 
     def table(self, name: str) -> list[dict[str, str]]:
-        """Rows of a table.
+        """Read the rows of a table.
 
         Raises:
-            CorpusError: there is no such table.
+            CorpusError: no such table.
         """
         path = self.folder / name
         if not path.is_file():
@@ -89,7 +89,7 @@ class MiniSpeech:
             return list(csv.DictReader(file))
 
     def take(self, number: int, kinds: Sequence[str], split: str | None = None, seconds: float = 0.0) -> list[Recording]:
-        """`number` recordings of some kinds that last `seconds` at least, of as many voices as there are."""
+        """Select `number` recordings of the given kinds, at least `seconds` long, spread over all voices."""
         chosen = [
             recording
             for recording in self.recordings
@@ -98,17 +98,17 @@ class MiniSpeech:
         return spread(chosen, number, lambda recording: recording.speaker)
 
     def samples(self, recording: Recording, rate: int = SAMPLE_RATE) -> Samples:
-        """The waveform (samples,), resampled to `rate` Hz."""
+        """Read a waveform (samples,), resampled to `rate` Hz."""
         samples, original = soundfile.read(self.folder / recording.path, dtype="float64")
         resampled: Samples = samples if rate == original else soxr.resample(samples, original, rate, quality="HQ")
         return resampled
 
 
 def spread(items: Iterable[Item], number: int, group: Callable[[Item], Hashable]) -> list[Item]:
-    """The first `number` items when every group gives one after the other, groups and items in their order.
+    """Select `number` items by taking one from each group in turn, in order.
 
     Raises:
-        CorpusError: there are fewer.
+        CorpusError: fewer items than `number`.
     """
     groups: dict[Hashable, list[Item]] = {}
     for item in items:
@@ -116,26 +116,26 @@ def spread(items: Iterable[Item], number: int, group: Callable[[Item], Hashable]
     rounds = range(max(map(len, groups.values()), default=0))
     dealt = [members[place] for place in rounds for members in groups.values() if place < len(members)]
     if len(dealt) < number:
-        raise CorpusError(f"The speech for stand-ins has {len(dealt)} recordings where {number} are needed. {_REMEDY}")
+        raise CorpusError(f"The speech for stand-ins has {len(dealt)} suitable recordings, but {number} are needed. {_REMEDY}")
     return dealt[:number]
 
 
 class Layout:
-    """A folder that is filled with a corpus made of `speech`; names are relative to it."""
+    """Writer of a corpus made of `speech` into the folder `root`; names are relative to it."""
 
     def __init__(self, root: Path, speech: MiniSpeech) -> None:
         self.root, self.speech = root, speech
 
     def audio(self, name: str, samples: Samples, rate: int = SAMPLE_RATE) -> None:
-        """A recording of 16 bits; its suffix says the container."""
+        """Write a 16-bit recording; the suffix determines the format."""
         soundfile.write(self._place(name), samples, rate, subtype="PCM_16")
 
     def say(self, name: str, recording: Recording, rate: int = SAMPLE_RATE) -> None:
-        """A recording of the speech."""
+        """Write a recording of the speech."""
         self.audio(name, self.speech.samples(recording, rate), rate)
 
     def sphere(self, name: str, samples: Samples, **fields: str | int) -> None:
-        """A recording with a header of NIST SPHERE, in which `fields` come first, little-endian as the corpora have it."""
+        """Write a NIST SPHERE recording, little-endian as in the corpora; `fields` come first in its header."""
         whole = np.round(np.clip(samples, -1, 1) * 32_767).astype("<i2")
         entries: dict[str, str | int] = {**fields, "channel_count": 1, "sample_count": len(whole), "sample_rate": SAMPLE_RATE}
         entries |= {"sample_n_bytes": 2, "sample_byte_format": "01", "sample_sig_bits": 16}
@@ -144,15 +144,15 @@ class Layout:
         self._place(name).write_bytes(header.ljust(_SPHERE_HEADER_BYTES) + whole.tobytes())
 
     def text(self, name: str, *lines: str) -> None:
-        """A text file in UTF-8."""
+        """Write a UTF-8 text file."""
         self._place(name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
     def table(self, name: str, *rows: Sequence[object]) -> None:
-        """A CSV file, the header first."""
+        """Write a CSV file, the header first."""
         write_table(self._place(name), rows)
 
     def resource_fork(self, name: str) -> None:
-        """The file `._NAME` that macOS puts beside `name` when it packs an archive: no audio and no text."""
+        """Write the file `._NAME` that macOS adds next to `name` in archives, which is neither audio nor text."""
         path = self._place(name)
         path.with_name(f"._{path.name}").write_bytes(_APPLE_DOUBLE)
 
@@ -167,5 +167,5 @@ def _sphere_field(name: str, value: str | int) -> str:
 
 
 def made_up_name(seed: str, length: int) -> str:
-    """A name of letters, digits, - and _, such as platforms give; equal seeds give equal names."""
+    """Make a name of letters, digits, - and _, as on video platforms; equal seeds give equal names."""
     return base64.urlsafe_b64encode(hashlib.sha256(seed.encode()).digest()).decode()[:length]

@@ -1,4 +1,4 @@
-"""CREMA-D: six emotions in names of recordings, a silent recording, and one whose name is cut."""
+"""Stand-in for CREMA-D: six emotions in file names, a silent recording, and one with a truncated name."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from speechft.rehearsal.stand_ins.base import SIZES, Layout
 
 ACTORS = range(1001, 1092)
 SHORT_NAME = "1040_ITH_SAD_X"
-"""The corpus has one recording whose level is one letter."""
-# Places of the actors of one sex, by number, in steps of ten: the reader makes the ninth dev and the tenth test.
+"""One recording in the corpus has a level of one letter."""
+# Positions of the actors of one sex in steps of ten: the reader puts the ninth into dev and the tenth into test.
 _PLACES = {"train": (0, 1, 2, 3, 4, 5), "dev": (8, 18), "test": (9, 19)}
 _SENTENCES = ("DFA", "IEO", "IOM", "ITH", "ITS", "IWL", "IWW", "MTI", "TAI", "TIE", "TSI", "WSI")
 _LEVELS = {"NEU": "XX"}
 
 
 def build(layout: Layout) -> None:
-    """All actors in the table; of a few there are recordings, as many women as men."""
+    """Write a table of all actors, and recordings of a few, as many women as men."""
     sizes = SIZES["crema_d"]
     sexes = {actor: "Female" if actor % 2 == 0 else "Male" for actor in ACTORS}
     by_sex = {sex: [actor for actor in ACTORS if sexes[actor] == sex] for sex in ("Female", "Male")}

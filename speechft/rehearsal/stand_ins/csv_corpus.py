@@ -1,4 +1,4 @@
-"""A CSV corpus with the columns that an experiment's tasks read: text and voices of the speech, and made-up labels."""
+"""Stand-in for a CSV corpus with the columns of an experiment's tasks: text and voices of the speech, and synthetic labels."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def build(layout: Layout, contents: Mapping[str, str], header: Mapping[str, str]
 
     Args:
         layout: the folder.
-        contents: column -> what it holds: `class`, `number`, `classes` or `frames`; text and speaker are those of the speech.
-        header: column of ours -> its name in the table, where that differs.
-        trials: the column that is the same in both recordings of a trial with label 1.
+        contents: column -> its content: `class`, `number`, `classes` or `frames`; text and speaker are those of the speech.
+        header: our column name -> its name in the table, if different.
+        trials: column that is equal in both recordings of a trial with label 1.
     """
     splits = [split for split, count in PER_VOICE.items() for _ in range(count)]
     rows: list[dict[str, str]] = []
@@ -38,7 +38,7 @@ def build(layout: Layout, contents: Mapping[str, str], header: Mapping[str, str]
 
 
 def _voices(layout: Layout) -> list[list[Recording]]:
-    """Recordings of some voices, as many of each as all splits take."""
+    """Recordings of some voices, as many of each as all splits need."""
     of_voice: dict[str, list[Recording]] = {}
     for recording in layout.speech.recordings:
         if recording.kind in ("sentence", "speaker"):

@@ -1,4 +1,4 @@
-"""Fluent Speech Commands: three tables with a column of row numbers, and recordings by speaker."""
+"""Stand-in for Fluent Speech Commands: three tables with a column of row numbers, and recordings by speaker."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ INTENTS = (
 
 
 def build(layout: Layout) -> None:
-    """Every intent in train; what is said is another command."""
+    """Write recordings with every intent in train; the speech itself is other commands."""
     for split, table in TABLES.items():
         number = SIZES["fluent_speech_commands"][split]
         rows: list[tuple[object, ...]] = [("", *COLUMNS)]
-        # Steps of 7 through the 31 intents meet all of them, and different actions first.
+        # Steps of 7 visit all of the 31 intents, different actions first.
         for row, recording in enumerate(layout.speech.take(number, ["command"], split)):
             speaker = made_up_name(recording.speaker, 16)
             path = f"wavs/speakers/{speaker}/{uuid.uuid5(uuid.NAMESPACE_URL, recording.path)}.wav"

@@ -1,4 +1,4 @@
-"""IEMOCAP: sessions of dialogues, labels between what annotators said, files of macOS, and s3prl's lists of the order."""
+"""Stand-in for IEMOCAP: sessions of dialogues, labels between annotator lines, macOS files, and s3prl's lists of the order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from speechft.corpora.readers.iemocap import FOLDER, SESSIONS
 from speechft.rehearsal.stand_ins.base import SIZES, Layout, MiniSpeech, Recording, spread
 
-# Style of the speech -> labels that take turns.
+# Style of the speech -> labels to alternate.
 _LABELS = {"neutral": ("neu",), "excited": ("hap", "exc"), "calm": ("sad",), "whispered": ("ang",)}
 _LEFT_OUT = ("fru", "xxx", "sur", "oth", "dis", "fea")
 _HEADER = "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]"
@@ -22,7 +22,7 @@ _CODES = {"neu": 0, "hap": 1, "ang": 2, "sad": 3}
 
 
 def build(layout: Layout) -> dict[str, str]:
-    """Two speakers a session, four classes each and what is left out; `order` is a folder of lists that are not sorted."""
+    """Write two speakers per session, each with four classes and excluded ones; `order` is a folder of unsorted lists."""
     entries: dict[str, list[dict[str, str]]] = {}
     for number, session in enumerate(SESSIONS, start=1):
         dialogues: dict[str, list[tuple[str, str, Recording]]] = {}
@@ -32,7 +32,7 @@ def build(layout: Layout) -> dict[str, str]:
                 dialogues.setdefault(dialogue, []).append((f"{dialogue}_{sex}{place // 2:03}", label, recording))
         for dialogue, turns in dialogues.items():
             _write_dialogue(layout, session, dialogue, turns)
-        # As in the lists themselves: dialogues in no order that sorting gives.
+        # As in the published lists, dialogues are unsorted.
         entries[session] = [
             {"path": f"{session}/sentences/wav/{dialogue}/{name}.wav", "label": "hap" if label == "exc" else label, "speaker": name[:6]}
             for dialogue in sorted(dialogues, reverse=number % 2 == 1)

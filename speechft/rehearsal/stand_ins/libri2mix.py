@@ -1,4 +1,4 @@
-"""Libri2Mix: mixtures of two speakers with noise, described by folders in Kaldi's manner."""
+"""Stand-in for Libri2Mix: mixtures of two speakers with noise, as Kaldi data folders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NOISE = 10 ** (-50 / 20)
 
 
 def build(layout: Layout) -> None:
-    """Mixtures that the mini speech defines, noise on top; in the first of a split both speakers have the same times.
+    """Write the mixtures defined in the mini speech, with noise; in the first of each split both speakers have the same times.
 
     One of each split has three turns, the others two.
     """
@@ -39,7 +39,7 @@ def build(layout: Layout) -> None:
             files["wav.scp"].append(f"{name} {audio}")
             files["rttm"] += map(rttm_line, turns)
             for turn in turns:
-                # The name of a segment has no speaker in it, so that equal times leave one segment, of the last speaker.
+                # Names of segments do not include the speaker, so equal times leave one segment, of the last speaker.
                 segment = f"{name}_{round(100 * turn.start):06}_{round(100 * turn.end):06}"
                 segments[segment] = f"{segment} {name} {turn.start:.2f} {turn.end:.2f}"
                 owners[segment] = turn.speaker
@@ -50,7 +50,7 @@ def build(layout: Layout) -> None:
 
 
 def _mix(speech: MiniSpeech, name: str, parts: list[dict[str, str]], numbers: dict[str, str], together: bool) -> tuple[Samples, list[Turn]]:
-    """The mixture and its turns; with `together` both speakers talk from its start to its end."""
+    """Mix two speakers and list their turns; with `together` both speak throughout."""
     placed = [(round(float(part["offset"]) * SAMPLE_RATE), _loud(speech, part)) for part in parts]
     if together:
         length = min(len(samples) for _, samples in placed)

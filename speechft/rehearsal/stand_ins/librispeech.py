@@ -1,4 +1,4 @@
-"""LibriSpeech: chapters of FLAC files with one list of transcripts each, names that dictionaries lack, and the lexicons that have them."""
+"""Stand-in for LibriSpeech: chapters of FLAC files with transcripts, names missing from dictionaries, and lexicons with them."""
 
 from __future__ import annotations
 
@@ -13,26 +13,25 @@ _CHAPTERS = {
     "dev": {"84": "121123", "174": "50561", "251": "118436", "422": "122949"},
     "test": {"61": "70968", "121": "121726", "237": "126133", "260": "123286"},
 }
-# Part -> a name as novels have them, which the CMU Pronouncing Dictionary lacks, with its phones. It takes the place of the last word of
-# the part's first transcript.
+# Part -> a name not in the CMU Pronouncing Dictionary, with its phones. It replaces the last word of the part's first transcript.
 _NAMES = {
     "train": ("GWYNPLAINE", "G W IH1 N P L EY2 N"),
     "dev": ("SHIMERDA", "SH IH0 M EH1 R D AH0"),
     "test": ("MAINHALL", "M EY1 N HH AO2 L"),
 }
 LEXICONS = ("lexicon/200k-g2p.txt", "lexicon/allothers-g2p.txt")
-"""Like the two files of the SUPERB recipe of PR: many words, and those that are not among them. Files of SUPERB's names are checked."""
+"""Two lexicons as in SUPERB's recipe of PR: many words, and all others. Not under SUPERB's names, whose hashes are checked."""
 
 
 def build(layout: Layout) -> dict[str, tuple[str, ...]]:
-    """Three parts; `lexicon` has two files, without which PR does not find every word."""
+    """Write three parts; `lexicon` has two files, both needed by PR."""
     words: set[str] = set()
     for split, part in PARTS.items():
         recordings = layout.speech.take(SIZES["librispeech"][split], ["sentence"], split)
         of_voice: dict[str, list[Recording]] = {}
         for recording in recordings:
             of_voice.setdefault(recording.speaker, []).append(recording)
-        # There are more voices than speakers: several read one chapter.
+        # There are more voices than speakers, so several voices read one chapter.
         chapters: dict[str, list[Recording]] = {speaker: [] for speaker in _CHAPTERS[split]}
         for place, members in enumerate(of_voice.values()):
             chapters[list(chapters)[place % len(chapters)]] += members

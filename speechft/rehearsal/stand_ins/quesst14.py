@@ -1,4 +1,4 @@
-"""QUESST 2014: queries and documents at 8 kHz in several languages, and who holds what as RTTM."""
+"""Stand-in for QUESST 2014: queries and documents at 8 kHz in several languages, and the matches as RTTM."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Row = dict[str, str]
 
 
 def build(layout: Layout) -> None:
-    """Two voices say each query. No document in English holds the last term of dev and of eval; one in another language does."""
+    """Write queries by two voices each. The last term of dev and of eval occurs only in a document of another language."""
     sizes = SIZES["quesst14"]
     rows = layout.speech.table("queries.csv")
     queries = {split: _queries(rows, split, sizes[f"{split} terms"]) for split in QUERIES}
@@ -26,7 +26,7 @@ def build(layout: Layout) -> None:
     ids = [_identifier(row["path"]) for row in rows if row["label"] == "document"]
     chosen |= dict.fromkeys([name for name in ids if name not in holding][: sizes["documents without a term"]])
     strangers = [members[0]["relevant"].split()[0] for members in absent]
-    # By name of the recording, so that what belongs to a term does not stand together.
+    # Sorted by recording, so that recordings of a term are not adjacent.
     documents = {name: f"quesst14_{place:05}" for place, name in enumerate(sorted([*chosen, *strangers]), start=1)}
     paths = {_identifier(path): path for path in layout.speech.of_path}
     for name, document in documents.items():

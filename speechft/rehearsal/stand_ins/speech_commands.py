@@ -1,4 +1,4 @@
-"""Speech Commands v0.01: a folder a word, long recordings of noise, and the official test set of twelve folders."""
+"""Stand-in for Speech Commands v0.01: one folder per word, long noise recordings, and the official test set of twelve folders."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KIND = {UNKNOWN: "unknown", SILENCE: "silence"}
 
 
 def build(layout: Layout) -> None:
-    """Words of SUPERB's ten and others; the hash in their names divides them, and drops one."""
+    """Write SUPERB's ten words and others; the hash in the file name determines the split, and drops one recording."""
     sizes = SIZES["speech_commands"]
     for label in SUPERB_CLASSES:
         for split in ("train", "dev", "test"):
@@ -48,7 +48,7 @@ def _recordings(speech: MiniSpeech, label: str, split: str, number: int) -> list
 
 
 def _name(recording: Recording, split: str | None, place: int) -> str:
-    """A name whose hash puts it into a split; None: whichever it is."""
+    """Make a name whose hash belongs to a split; None accepts any."""
     for attempt in count():
         speaker = hashlib.sha1(f"{recording.path} {attempt}".encode(), usedforsecurity=False).hexdigest()[:8]
         name = f"{speaker}_nohash_{place}.wav"

@@ -1,4 +1,4 @@
-"""TED-LIUM 3: talks as SPHERE files, segments as STM, with gaps, unknown words and segments that are too short."""
+"""Stand-in for TED-LIUM 3: talks as SPHERE files, segments as STM, with gaps, unknown words and too short segments."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NOISE = 1e-3
 
 
 def build(layout: Layout) -> None:
-    """Talks that are recordings of one split one after the other."""
+    """Write talks that concatenate recordings of one split."""
     sizes = SIZES["tedlium3"]
     for split, talks in _TALKS.items():
         recordings = layout.speech.take(sizes[split], ["sentence"], split, seconds=1.0)
@@ -33,7 +33,7 @@ def build(layout: Layout) -> None:
 
 
 def _talk(speech: MiniSpeech, talk: str, members: list[Recording], gap: str) -> tuple[Samples, list[str]]:
-    """A talk and its STM lines. With `gap` what lies before the first and after the second segment has lines of its own."""
+    """Build a talk and its STM lines. With `gap`, the audio before the first and after the second segment has its own lines."""
     random = np.random.default_rng(len(talk))
     parts: list[Samples] = []
     lines: list[str] = []
@@ -54,7 +54,7 @@ def _talk(speech: MiniSpeech, talk: str, members: list[Recording], gap: str) -> 
         if place == 1:
             words[len(words) // 2] = "<unk>"
         elif place == 3:
-            words[0] = f"{words[0]} 's"  # clitics are written apart
+            words[0] = f"{words[0]} 's"  # clitics are separate words
         begin, end = add(speech.samples(recording))
         if place == len(members) - 1:
             end += 0.3  # transcribers mark the last segment past the end of the talk

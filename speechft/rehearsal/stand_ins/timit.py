@@ -1,4 +1,4 @@
-"""TIMIT: SPHERE files and phones by dialect and speaker, all names in upper case, all 61 phones."""
+"""Stand-in for TIMIT: SPHERE files and phones by dialect and speaker, upper-case names, all 61 phones."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from speechft.conventions import SAMPLE_RATE
 from speechft.corpora.phones import Phone, parse_phones
 from speechft.rehearsal.stand_ins.base import SIZES, Layout, Recording
 
-# Split -> folders of speakers: of TEST, dev and core test, and one that is in neither.
+# Split -> folders of speakers; in TEST those of dev and core test, and one in neither.
 _SPEAKERS = {
     "train": ("TRAIN/DR1/FCJF0", "TRAIN/DR1/MCPM0", "TRAIN/DR2/FAEM0", "TRAIN/DR2/MARC0"),
     "dev": ("TEST/DR1/FAKS0", "TEST/DR1/MGWT0", "TEST/DR2/FCMH0", "TEST/DR2/MREB0"),
     "test": ("TEST/DR1/FELC0", "TEST/DR1/MDAB0", "TEST/DR2/FPAS0", "TEST/DR2/MTAS1"),
 }
 _UNUSED_SPEAKER = "TEST/DR1/MSJS1"
-# Phone of the mini speech -> what TIMIT writes for it, in turns; two labels are a closure and a burst.
+# Phone of the mini speech -> TIMIT labels to alternate; two labels are a closure and a burst.
 _VARIANTS = {
     "AH": ("ah", "ax", "ax-h"),
     "B": ("bcl b",),
@@ -42,7 +42,7 @@ _SHORTEST_EDGE = 160
 
 
 def build(layout: Layout) -> None:
-    """Sentences SX and SI of speakers of train, dev and core test; the SA sentences and another speaker, which PC leaves out."""
+    """Write SX and SI sentences of train, dev and core test speakers, and SA sentences and another speaker, which PC drops."""
     labels_of = {phone: cycle(labels) for phone, labels in {**_VARIANTS, "": _PAUSES}.items()}
     phones = {row["path"]: parse_phones(row["phones"]) for row in layout.speech.table("phones.csv")}
     for split, speakers in _SPEAKERS.items():
@@ -65,7 +65,7 @@ def build(layout: Layout) -> None:
 
 
 def _covering(pool: list[Recording], phones: Mapping[str, tuple[Phone, ...]], number: int) -> list[Recording]:
-    """`number` recordings; the first ones have every phone as often as TIMIT has labels for it."""
+    """Select `number` recordings; the first contain every phone as often as TIMIT has labels for it."""
     counts = {recording: Counter(phone for phone, _, _ in phones[recording.path]) for recording in pool}
     missing = Counter({phone: len(_VARIANTS.get(phone, (phone,))) for count in counts.values() for phone in count})
     chosen: list[Recording] = []
@@ -76,10 +76,10 @@ def _covering(pool: list[Recording], phones: Mapping[str, tuple[Phone, ...]], nu
 
 
 def _segments(phones: tuple[Phone, ...], length: int, labels_of: Mapping[str, Iterator[str]]) -> Iterator[tuple[str, int, int]]:
-    """Labels with first sample and end, from 0 to the end of the recording without a gap; `labels_of` has pauses under ""."""
+    """Yield labels with first sample and end, covering the recording without gaps; `labels_of` has pauses under ""."""
     last = 0
     for phone, start, end in phones:
-        # The last phone may end after its recording, and TIMIT begins and ends with silence.
+        # The last phone may end after the recording; TIMIT begins and ends with silence.
         first, past = max(round(start * SAMPLE_RATE), last, _SHORTEST_EDGE), min(round(end * SAMPLE_RATE), length - _SHORTEST_EDGE)
         if past - first < 2:
             continue

@@ -1,4 +1,4 @@
-"""VoxCeleb1: recordings by speaker and video, the list that divides them for SID, and the trials for ASV."""
+"""Stand-in for VoxCeleb1: recordings by speaker and video, the split list for SID, and the trials for ASV."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from speechft.rehearsal.stand_ins.base import SIZES, Layout, MiniSpeech, Recordi
 SPLIT_LIST, TRIALS = "iden_split.txt", "veri_test.txt"
 _FIRST = {"dev": 10_001, "test": 10_270}
 _KINDS = ("sentence", "speaker", "command")
-# ASV drops training utterances of 2 s and less, measured without their silence.
+# ASV drops training utterances of at most 2 s, measured without silence.
 _SECONDS = 2.2
 
 
 def build(layout: Layout) -> dict[str, str]:
-    """Speakers of dev and of test, who are all in the split list, and trials between the speakers of test."""
+    """Write dev and test speakers, all in the split list, and trials between test speakers."""
     sizes = SIZES["voxceleb1"]
     parts = {1: sizes["train per speaker"], 2: sizes["dev per speaker"], 3: sizes["test per speaker"]}
     numbers = [number for number, count in parts.items() for _ in range(count)]
@@ -28,7 +28,7 @@ def build(layout: Layout) -> dict[str, str]:
         speaker = f"id{_FIRST[half] + place - (0 if half == 'dev' else sizes['dev speakers']):05}"
         counts: dict[str, int] = {}
         for number, recording in zip(numbers, _of_voice(layout.speech, voice), strict=False):
-            # No video is in two splits.
+            # Videos do not span splits.
             video = made_up_name(f"{speaker} {number}", 11)
             counts[video] = counts.get(video, 0) + 1
             name = f"{speaker}/{video}/{counts[video]:05}.wav"
@@ -50,7 +50,7 @@ def _of_voice(speech: MiniSpeech, voice: str) -> list[Recording]:
 
 
 def _trials(tested: dict[str, list[str]], number: int) -> list[str]:
-    """As many trials of one speaker as of two, in turns."""
+    """Alternate trials of the same speaker and of different ones."""
     same = spread(
         ((speaker, pair) for speaker, names in tested.items() for pair in combinations(names, 2)), number // 2, lambda item: item[0]
     )

@@ -11,7 +11,7 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
       heads[column].setAttribute("aria-sort", direction > 0 ? "ascending" : "descending");
       sorted.sort((first, second) => {
         const [a, b] = [value(first, column), value(second, column)];
-        if (a === "" || b === "") return (a === "") - (b === "");  // what is pending comes last
+        if (a === "" || b === "") return (a === "") - (b === "");  // pending entries come last
         const [x, y] = [Number(a), Number(b)];
         return direction * (Number.isNaN(x) || Number.isNaN(y) ? a.localeCompare(b) : x - y);
       });

@@ -104,8 +104,8 @@ def test_alpha_cannot_be_chosen_by_asv_without_trials_of_dev(mine):
         },
     }
     assert mine.ask(**asked) == [
-        "methods.m.choose.tasks: corpus speech: asv has no trials of dev, so its heads are chosen on test. "
-        "Choose alpha by other tasks, or add trials of dev."
+        "methods.m.choose.tasks: corpus speech: asv has no dev trials, so its heads are selected on test. "
+        "Choose alpha by other tasks, or add dev trials."
     ]
     corpus.text("trials.csv", "label,enrolment,test", *trials["dev"], *trials["test"])
     assert mine.ask() == []
