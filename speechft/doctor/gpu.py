@@ -125,7 +125,7 @@ def _cells(folder: Path, device: Device) -> Iterator[Finding]:
             tolerance = 100.0 * items / (_SPLITS["test"] if task == "sid" else _SPLITS["test"] / 4)
             good = all(abs(found[key] - value) <= tolerance for key, value in expected.items())
             shown = ", ".join(f"{key} {found[key]:.2f}, CPU {value:.2f}" for key, value in expected.items())
-            yield verdict(f"{task} cell, {precision}", good, shown, _REMEDY)
+            yield verdict(f"cell of {task}, {precision}", good, shown, _REMEDY)
 
 
 def _finetuning(folder: Path, out: str, device: Device) -> tuple[list[str], dict[str, str]]:
