@@ -16,7 +16,7 @@ def test_every_check_passes_on_the_cpu():
     names = {"features, fp32", "features, bf16", "cell of sid, fp32", "cell of asr, bf16", "stage 1", "restart", "claims"}
     assert names <= {finding.name for finding in findings}
     found = {finding.name: finding.found for finding in findings}
-    assert found["restart"].startswith("stopped by SIGTERM and resumed: 0 ")
+    assert found["restart"].startswith("stopped by SIGTERM and resumed: relative distance 0 ")
 
 
 def test_features_that_differ_are_a_problem(tmp_path, monkeypatch):
