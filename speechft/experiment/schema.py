@@ -146,7 +146,7 @@ class Experiment(Strict):
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         if problems := experiment_problems(self):
-            raise ValueError("; ".join(problems))
+            raise ValueError("\n".join(problems))
         return self
 
     def is_method(self, name: str) -> bool:

@@ -130,7 +130,7 @@ def _explain(error: ValidationError, model: type[BaseModel], values: Any, source
     # A default cannot be computed because a field it depends on is wrong, which is reported itself.
     for problem in [problem for problem in error.errors() if problem["type"] != "default_factory_not_called"]:
         location = problem["loc"]
-        key = ".".join(_keys_in(values, model, location)) or "(top level)"
+        key = ".".join(_keys_in(values, model, location))
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             message = "unknown key" + _spelling_hint(str(location[-1]), _keys_at(model, location[:-1]))
@@ -138,7 +138,8 @@ def _explain(error: ValidationError, model: type[BaseModel], values: Any, source
             message = "is missing"
         elif isinstance(problem["input"], str | int | float | bool | None):
             message = f"{message}, found {_short(problem['input'])}"
-        lines.append(f"  {key}: {message}")
+        # Problems of several keys together name them: one a line.
+        lines += [f"  {key}: {message}"] if key else [f"  {line}" for line in message.splitlines()]
     return "\n".join([_heading(source, lines), *lines])
 
 

@@ -150,6 +150,12 @@ def test_all_problems_come_at_once():
     for path, value in (("corpora.keywords.pth", "x"), ("finetunings.pr_sentences.recipe.updates", 0), ("color", "blue")):
         put(values, path, value)
     assert message(values).startswith("my.yaml: 3 problems")
+    values = full_values()
+    for curve in ("alpha.encoder", "alpha.finetuning"):
+        put(values, f"curves.{curve}", "x")
+    heading, *lines = message(values).splitlines()
+    assert heading == "my.yaml: 2 problems"
+    assert [line.partition(": ")[0] for line in lines] == ["  curves.alpha.encoder", "  curves.alpha.finetuning"]
 
 
 @pytest.mark.parametrize(
