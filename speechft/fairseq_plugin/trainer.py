@@ -154,6 +154,9 @@ def run_fairseq(
         with stop.on_sigterm():
             try:
                 distributed_utils.call_main(config, train.main)
+                if torch.distributed.is_initialized():
+                    # Otherwise its threads can abort the exit of a process whose training is complete.
+                    torch.distributed.destroy_process_group()
             except SpeechFTError:
                 raise
             except torch.OutOfMemoryError as error:

@@ -160,7 +160,7 @@ def test_refusals(tuned, tmp_path):
             (tmp_path / "tuned" / path.name).write_bytes(path.read_bytes())
     head = load_file(tmp_path / "tuned" / HEAD)
     save_file({name: value * float("nan") for name, value in head.items()}, tmp_path / "tuned" / HEAD)
-    with pytest.raises(CheckpointError, match=f"{HEAD}: its SHA-256 is not the one in provenance.json"):
+    with pytest.raises(CheckpointError, match=f"{HEAD}: its SHA-256 differs from provenance.json"):
         connect(folder / "base", tmp_path / "tuned", manifests, out, [0, 1])
     provenance = json.loads((tmp_path / "tuned/provenance.json").read_text())
     del provenance["outputs"][HEAD]  # as an earlier speechft wrote it

@@ -95,7 +95,7 @@ def test_recordings_that_cannot_be_used_are_all_named(model_dir, tmp_path):
     splits["train"].append(make_mixture(tmp_path, "one", 1.0, generator, speakers=("a", "a")))
     splits["test"].append(make_mixture(tmp_path, "short", 1.0, generator))
     splits["test"][-1].duration = 0.01
-    message = r"(?s)2 recording\(s\).*train: one: has 1 speaker\(s\) \(a\), need 2.*test: short: 160 samples"
+    message = r"(?s)2 recording\(s\).*train: one: has 1 speaker\(s\) \(a\), expected 2.*test: short: 160 samples"
     with pytest.raises(TaskError, match=message):
         evaluate(model_dir, "sd", write_splits(tmp_path, splits), tmp_path / "sd.json", QUICK["sd"])
     assert not (tmp_path / "sd.json").exists()

@@ -160,7 +160,7 @@ def test_diverged_rates_are_recorded(model_dir, manifests, tmp_path, monkeypatch
         ({"recipe": {"stepz": 1}}, ConfigError, "stepz"),
         ({"model_dir": "none"}, CheckpointError, "none"),
         ({"manifests": "none"}, CorpusError, "none"),
-        ({"recipe": evaluation_recipe("pr")}, ConfigError, "of task 'pr', not 'ks'"),
+        ({"recipe": evaluation_recipe("pr")}, ConfigError, "for task 'pr', not 'ks'"),
         ({"model_name": "hubert"}, ConfigError, "encoder/finetuning/method"),
         (
             {"task": get_task("ks"), "recipe": {**QUICK["ks"], "task_options": {"classes": "superb"}}},

@@ -193,7 +193,7 @@ def test_modules_on_the_path(small, tmp_path, monkeypatch):
         ("small.py:Small", {"rate": 0}, "get_downsample_rates returns 0"),
         ("small.py:Small", {"rate": "x"}, "get_downsample_rates.* fails .ValueError"),
         ("small.py:Small", {"hw": 1}, r"Small\(hw=1\) fails .TypeError"),
-        ("small.py:Smal", {}, "defines no 'Smal'. Did you mean 'Small'"),
+        ("small.py:Smal", {}, "does not define 'Smal'. Did you mean 'Small'"),
         ("small.py:NoRate", {}, "expected a torch.nn.Module whose forward"),
         ("small.py:Plain", {}, "a Plain, expected"),
         ("small.py:none", {}, "a NoneType, expected"),

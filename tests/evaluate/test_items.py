@@ -75,7 +75,7 @@ def test_metrics_that_are_no_quotient_have_pseudovalues_of_the_jackknife():
     [
         (lambda items: items["parts"].update(KS=["1 1 1 1 1 0.3"]), "does not add up to"),
         (lambda items: items["parts"].update(KS=["1 1"]), "different lengths"),
-        (lambda items: items["parts"].update(KS=items["parts"]["KS"] * 2), "not of 1 seed"),
+        (lambda items: items["parts"].update(KS=items["parts"]["KS"] * 2), "does not have 1 seed"),
         (lambda items: items["totals"].update(KS="0 0 0 0 0 0"), "does not add up to"),
         (lambda items: items["totals"].update(KS="1 1 1 1 1 -1"), "below 0"),
         (lambda items: items.update(ids=[], speakers=None, totals={"KS": ""}, parts={"KS": [""]}), "is empty"),

@@ -339,7 +339,7 @@ def test_rehearse_replaces_only_an_earlier_rehearsal(tmp_path, monkeypatch):
     (tmp_path / "mine/rehearsal.json").write_text('{"play": "Hamlet"}')
     before = tree(tmp_path)
     assert "is not an experiment as `speechft rehearse` derived it" in str(speechft(*arguments, tmp_path / "out").exception)
-    assert "is not the folder of a rehearsal" in str(speechft(*arguments, tmp_path / "mine").exception)
+    assert "neither empty nor the folder of a rehearsal" in str(speechft(*arguments, tmp_path / "mine").exception)
     assert tree(tmp_path) == before
 
 
@@ -361,7 +361,7 @@ def test_superb_replaces_an_experiment_that_nobody_edited(here, tmp_path, monkey
         derive(["enc2"], here, Path("link"))
     with (tmp_path / "out/experiment.yaml").open("a") as file:
         file.write("# mine\n")
-    with pytest.raises(ConfigError, match="and not the enc1"):
+    with pytest.raises(ConfigError, match="not the requested enc1"):
         derive(["enc1"], here, Path("out"))
     (tmp_path / "out/experiment.yaml").write_text((tmp_path / "out/experiment.yaml").read_text().removesuffix("# mine\n"))
     assert tree(tmp_path) == before

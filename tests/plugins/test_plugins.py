@@ -125,8 +125,8 @@ here = "mine.py:T", (error,), steps
         ("import speechft\nspeechft.register('a/b', corpus=print)\n", "registers the corpus 'a/b', which is not a valid name"),
         (f"{METHOD}speechft.register('ties', merge_method=Mine)\n", "registers the merge method 'ties', which is built into speechft"),
         (f"{METHOD}speechft.register('a', merge_method=print)\n", "merge method 'a': is not a class derived from"),
-        (f"{METHOD}del Mine.summary\nspeechft.register('a', merge_method=Mine)\n", "merge method 'a': its class Mine lacks summary."),
-        (f"{METHOD}Mine.name = 'b'\nspeechft.register('a', merge_method=Mine)\n", "its class is named 'b'"),
+        (f"{METHOD}del Mine.summary\nspeechft.register('a', merge_method=Mine)\n", "merge method 'a': its class Mine has no summary."),
+        (f"{METHOD}Mine.name = 'b'\nspeechft.register('a', merge_method=Mine)\n", "its class has the name 'b'"),
         ("import speechft\nspeechft.register('a', corpus=3)\n", "corpus 'a': is not a function."),
         ("import speechft\nspeechft.register('a', encoder='enc.py')\n", "encoder 'a': 'enc.py' is not the name of a class"),
         (
@@ -135,7 +135,7 @@ here = "mine.py:T", (error,), steps
         ),
         (f"{TASK}speechft.register('a', task=TaskEntry('t:T', (), steps))\n", "needs metrics with distinct keys"),
         (f"{TASK}speechft.register('ctc', task=TaskEntry(*here))\n", "the name of a task, kind"),
-        (f"{TASK}speechft.register('a', task=TaskEntry('t', (error,), steps))\n", "its path 't' names no class"),
+        (f"{TASK}speechft.register('a', task=TaskEntry('t', (error,), steps))\n", "its path 't' does not name a class"),
         (f"{TASK}speechft.register('a', task=TaskEntry('t.py:T', (error,), {{}}))\n", "needed for a plug-in"),
         (f"{TASK}speechft.register('a', task=TaskEntry('mine.py:T', (error,), {{}}))\n", "steps: is missing"),
         (

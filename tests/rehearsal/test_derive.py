@@ -202,7 +202,7 @@ def test_a_folder_inside_an_encoder_is_refused(tmp_path):
     random_encoder("hubert", tmp_path / "encoder")
     encoder = {"kind": "checkpoint", "path": str(tmp_path / "encoder")}
     path = changed(tmp_path, lambda values: values["encoders"].update(hubert_demo=encoder))
-    with pytest.raises(OutputError, match="lies inside the input"):
+    with pytest.raises(OutputError, match="is inside the input"):
         rehearse(path, tmp_path / "encoder/out")
 
 

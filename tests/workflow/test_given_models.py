@@ -73,14 +73,14 @@ def test_the_workflow_imports_and_merges_it(folder):
     ("edit", "said"),
     [
         (lambda v: v["finetunings"]["mine"].update(corpus="sentences"), "a checkpoint needs none"),
-        (lambda v: v["finetunings"]["mine"].update(recipe={"task": "asr", "updates": 9}), "needs `recipe`"),
+        (lambda v: v["finetunings"]["mine"].update(recipe={"task": "asr", "updates": 9}), "exactly one of `recipe`"),
         (
             lambda v: v["finetunings"].update(mine={"corpus": "sentences", "recipe": {"task": "pr", "updates": 9}, "encoder": "theirs"}),
             "only with `checkpoint`",
         ),
         (lambda v: v["finetunings"]["mine"].update(encoder="fbank"), "'fbank' is not defined. Allowed here: theirs"),
         (lambda v: v["finetunings"]["mine"].update(task="asrr"), "'asrr' is not defined"),
-        (lambda v: v["encoders"].update(other={"kind": "public", "name": "hubert_base"}), "name the one that it was fine-tuned from"),
+        (lambda v: v["encoders"].update(other={"kind": "public", "name": "hubert_base"}), "name the encoder that it was fine-tuned from"),
         (
             lambda v: (
                 v["encoders"].update(other={"kind": "public", "name": "hubert_base"}),
