@@ -33,7 +33,11 @@ FILES = [
         "finetune model manifests --recipe r.json --out x",
         "like: Input should be a valid string",
     ),
-    ({"r.json": '{"like": ["x"]}'}, "evaluate model ks manifests --recipe r.json --out x", "r.json: recipe of ks: like: ['x'] is not a name"),
+    (
+        {"r.json": '{"like": ["x"]}'},
+        "evaluate model ks manifests --recipe r.json --out x",
+        "r.json: recipe of ks: like: ['x'] is not a name",
+    ),
     ({"r.json": '{"kind": {}}'}, "evaluate model ks manifests --recipe r.json --out x", "r.json: recipe of ks: kind: {} is not a name"),
     ({"r.json": '{"kind": ["csv"]}'}, "prepare --recipe r.json --out x", "r.json: kind: ['csv'] is not a name"),
     ({"e.yaml": "finetunings: {a: {recipe: {task: []}}}\ntasks: {}"}, "plan --experiment e.yaml", "finetunings.a.recipe.task"),
