@@ -38,9 +38,7 @@ report = typer.Typer(
 )
 app.add_typer(report, name="report", rich_help_panel=REPORTS)
 
-Cells = Annotated[list[Path], typer.Argument(help="Cell files; missing ones are shown as pending.")]
 CellsOfRecipe = Annotated[list[Path] | None, typer.Argument(help="With a recipe: cell files; missing ones are shown as pending.")]
-TableFile = Annotated[Path, typer.Argument(help="Recipe of the table (JSON).")]
 Look = Annotated[Literal["screen", "paper"], typer.Option("--style", help="paper: column width, without title and notes.")]
 PublishedFiles = Annotated[
     list[Path] | None, typer.Option(help="CSV of published numbers; repeatable. Default: those shipped with speechft.", show_default=False)
@@ -277,7 +275,7 @@ def training(
 
 @report.command()
 def similarity(
-    recipe: TableFile,
+    recipe: Annotated[Path, typer.Argument(help="Recipe of the table (JSON).")],
     results: Annotated[list[Path], typer.Argument(help="Outputs of `speechft analyse`; missing ones are shown as pending.")],
     out: Out,
     figures: Figures = None,

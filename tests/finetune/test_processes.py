@@ -26,10 +26,23 @@ RECIPE = FinetuneRecipe(task="sid", updates=6, batch_size=8, validate_every=3, p
 CPU_ONLY = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
 
 
+SCRIPT = """\
+import sys
+
+import torch
+from speechft.cli import _run
+
+status = _run(sys.argv[1:])
+assert status or not torch.distributed.is_initialized(), "the process group is open"
+raise SystemExit(status)
+"""
+
+
 def torchrun_command(processes, folder, recipe, *arguments):
-    """`speechft finetune` in several processes; output in `folder`/out."""
+    """`speechft finetune` in several processes; output in `folder`/out. Training that ends closes their process group."""
     (folder / "recipe.json").write_text(recipe.model_dump_json())
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "-m", "speechft.cli"]
+    (folder / "run.py").write_text(SCRIPT)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", folder / "run.py"]
     command += ["finetune", *map(str, arguments), "--recipe", str(folder / "recipe.json")]
     return [*command, "--out", str(folder / "out"), "--threads", "1"]
 
