@@ -296,6 +296,7 @@ def test_positional_convolutions_of_data2vec_are_no_transformer_layers():
     names = ["encoder.pos_conv_embed.layers.4.conv.weight", "encoder.layers.0.attention.q_proj.weight", "encoder.layers.2.final.bias"]
     assert [part_of(name) for name in names] == ["positions", "layer_1", "layer_3"]
     assert list(alpha_factors({"transformer": "0:1", "rest": 0.5}, names).values()) == [0.5, 0, 1]
+    assert list(alpha_factors({"transformer": 0.25, "rest": 0.5}, names).values()) == [0.5, 0.25, 0.25]
     assert list(alpha_factors({"lines": "0.2:1"}, names).values()) == [0.2, 0.2, 1]
 
 

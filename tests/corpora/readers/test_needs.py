@@ -109,6 +109,9 @@ def test_alpha_cannot_be_chosen_by_asv_without_trials_of_dev(mine):
     ]
     corpus.text("trials.csv", "label,enrolment,test", *trials["dev"], *trials["test"])
     assert mine.ask() == []
+    del mine.values["corpora"]["speech"]["trials"]
+    (line,) = mine.ask()
+    assert "has no list of trials" in line
 
 
 def test_words_without_pronunciation_are_named_for_the_cell_and_for_stage_1(mine):
